@@ -1,0 +1,1 @@
+"""sysbox: containers as systemd scopes. Nothing lives here, so that importing it costs nothing."""

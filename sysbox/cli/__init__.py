@@ -1,0 +1,1 @@
+"""The command line: the option table, one verb per file, output formats."""

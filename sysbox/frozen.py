@@ -1,0 +1,192 @@
+"""Frozen records: what `dataclasses` gives us, without its 20 ms of imports.
+
+A subclass declares annotated fields, with or without defaults; instances take keywords only, compare by
+value, and cannot be changed. `to_data`/`from_data` turn a record into plain JSON values and back; reading
+is strict, since records on disk are external input: an unknown key, a missing one or a wrong type is an
+error that names the field.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self, dataclass_transform
+else:
+
+    def dataclass_transform(**_: object):
+        return lambda cls: cls
+
+
+class _FrozenMeta(type):
+    """Turns annotations into slots and class-level values into defaults."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        own = namespace.get("__annotations__", {})
+        fields: dict[str, str] = {}
+        defaults: dict[str, Any] = {}
+        for base in bases:
+            fields.update(getattr(base, "_fields", {}))
+            defaults.update(getattr(base, "_defaults", {}))
+        for field, annotation in own.items():
+            fields[field] = annotation
+            if field in namespace:
+                defaults[field] = namespace.pop(field)
+        namespace["__slots__"] = tuple(own)
+        cls = super().__new__(mcs, name, bases, namespace)
+        cls._fields = fields  # type: ignore[attr-defined]
+        cls._defaults = defaults  # type: ignore[attr-defined]
+        return cls
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Frozen(metaclass=_FrozenMeta):
+    """Base of all frozen records."""
+
+    if TYPE_CHECKING:
+        _fields: dict[str, str]
+        _defaults: dict[str, Any]
+    else:
+
+        def __init__(self, **values):
+            put = object.__setattr__
+            for field in self._fields:
+                if field in values:
+                    put(self, field, values.pop(field))
+                elif field in self._defaults:
+                    put(self, field, self._defaults[field])
+                else:
+                    raise TypeError(f"{type(self).__name__}: missing field '{field}'")
+            if values:
+                raise TypeError(f"{type(self).__name__}: unknown field '{next(iter(values))}'")
+
+        def __setattr__(self, name, value):
+            raise AttributeError(f"{type(self).__name__} is frozen: cannot set '{name}'")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            getattr(self, field) == getattr(other, field) for field in self._fields
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, field) for field in self._fields)))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._fields)
+        return f"{type(self).__name__}({shown})"
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some fields changed."""
+        values: dict[str, Any] = {field: getattr(self, field) for field in self._fields}
+        values.update(changes)
+        return type(self)(**values)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain JSON values; fields that hold their default are left out."""
+        data: dict[str, Any] = {}
+        for field in self._fields:
+            value = getattr(self, field)
+            if field not in self._defaults or value != self._defaults[field]:
+                data[field] = _plain(value)
+        return data
+
+    @classmethod
+    def from_data(cls, data: object, where: str = "") -> Self:
+        """The record that `to_data` wrote.
+
+        Raises ValueError, naming the field, for an unknown key, a missing field or a wrong type.
+        """
+        here = where or cls.__name__
+        if type(data) is not dict:
+            raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            if key not in cls._fields:
+                raise ValueError(f"{here}: unknown key '{key}'")
+            values[key] = _reader(cls, cls._fields[key])(value, f"{here}.{key}")
+        for field in cls._fields:
+            if field not in values and field not in cls._defaults:
+                raise ValueError(f"{here}: missing key '{field}'")
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Frozen):
+        return value.to_data()
+    if type(value) in (tuple, list):
+        return [_plain(item) for item in value]
+    if type(value) is dict:
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+_SCALARS: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float}
+_readers: dict[tuple[str, str], Any] = {}
+
+
+def _reader(cls: type, annotation: str) -> Callable[[object, str], Any]:
+    """The function that checks and converts one value, compiled once from its annotation."""
+    key = (cls.__module__, annotation)
+    if key not in _readers:
+        _readers[key] = _compile(cls, annotation)
+    return _readers[key]  # type: ignore[no-any-return]
+
+
+def _compile(cls: type, annotation: str) -> Callable[[object, str], Any]:
+    if annotation.endswith(" | None"):
+        inner = _reader(cls, annotation[:-7])
+        return lambda value, where: None if value is None else inner(value, where)
+    if annotation in _SCALARS:
+        return _scalar(_SCALARS[annotation])
+    if annotation.startswith("tuple[") and annotation.endswith(", ...]"):
+        return _many(_reader(cls, annotation[6:-6]))
+    if annotation.startswith("tuple["):
+        return _fixed([_reader(cls, part) for part in annotation[6:-1].split(", ")])
+    if annotation.startswith("dict[str, "):
+        return _mapping(_reader(cls, annotation[10:-1]))
+    record = getattr(sys.modules[cls.__module__], annotation, None)
+    if isinstance(record, _FrozenMeta):
+        return record.from_data  # type: ignore[attr-defined, no-any-return]
+    raise TypeError(f"{cls.__name__}: no reader for the annotation {annotation!r}")
+
+
+def _scalar(kind: type) -> Callable[[object, str], Any]:
+    def read(value: object, where: str) -> Any:
+        # `type is`, since a bool is an int to isinstance and must not pass for one
+        if type(value) is not kind:
+            raise ValueError(f"{where}: must be {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    return read
+
+
+def _many(item: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
+    def read(value: object, where: str) -> Any:
+        if type(value) is not list:
+            raise ValueError(f"{where}: must be a list, not {type(value).__name__}")
+        return tuple(item(one, f"{where}[{index}]") for index, one in enumerate(value))
+
+    return read
+
+
+def _fixed(items: list[Callable[[object, str], Any]]) -> Callable[[object, str], Any]:
+    def read(value: object, where: str) -> Any:
+        if type(value) is not list or len(value) != len(items):
+            raise ValueError(f"{where}: must be a list of {len(items)}")
+        return tuple(
+            item(one, f"{where}[{index}]")
+            for index, (item, one) in enumerate(zip(items, value, strict=True))
+        )
+
+    return read
+
+
+def _mapping(item: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
+    def read(value: object, where: str) -> Any:
+        if type(value) is not dict:
+            raise ValueError(f"{where}: must be an object, not {type(value).__name__}")
+        return {key: item(one, f"{where}.{key}") for key, one in value.items()}
+
+    return read

@@ -1,0 +1,1 @@
+"""The root file system: planned as operations, applied through a root fd."""

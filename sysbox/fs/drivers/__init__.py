@@ -1,0 +1,1 @@
+"""Where layers live: one file per storage driver."""

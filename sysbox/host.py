@@ -1,0 +1,97 @@
+"""HostFacts: what this host can do, found by looking and never by changing anything."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.frozen import Frozen
+
+_MAX = 1 << 20
+
+
+class HostFacts(Frozen):
+    """A read-only probe of the host; the pure planners decide from it."""
+
+    cgroup_mode: str  # v1 (with or without a unified tree beside it) or v2
+    controllers: dict[str, str]  # controller -> its mount point; on v2 all have the unified one; also "name=systemd"
+    systemd: bool  # PID 1 is systemd (sd_booted(3))
+    effective_uid: int
+    cpus: str  # "0-3": the CPUs that are on line
+    memory_nodes: str  # "0"
+    selinux: bool
+    apparmor: bool
+
+
+def read_text(path: str, limit: int = _MAX) -> str:
+    """A small file of the kernel's; "" where it does not exist."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        chunks = []
+        while chunk := posix.read(fd, min(limit, 1 << 16)):
+            chunks.append(chunk)
+            limit -= len(chunk)
+            if limit <= 0:
+                break
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
+
+
+def probe() -> HostFacts:
+    """Look at this host; costs well under a millisecond."""
+    mode, controllers = cgroup_layout(read_text("/proc/self/mountinfo"))
+    return HostFacts(
+        cgroup_mode=mode,
+        controllers=controllers,
+        systemd=booted(),
+        effective_uid=posix.geteuid(),
+        cpus=read_text("/sys/devices/system/cpu/online").strip() or "0",
+        memory_nodes=read_text("/sys/devices/system/node/online").strip() or "0",
+        selinux=exists("/sys/fs/selinux/enforce"),
+        apparmor=read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+    )
+
+
+def exists(path: str) -> bool:
+    """Whether something is there, symbolic links not followed."""
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
+
+
+def booted() -> bool:
+    """sd_booted(3): whether PID 1 is systemd."""
+    return exists("/run/systemd/system")
+
+
+def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
+    """The mode and the controllers' mount points, from the text of /proc/self/mountinfo.
+
+    A unified tree beside v1 controllers ("hybrid") counts as v1: the controllers are what matters here.
+    """
+    v1: dict[str, str] = {}
+    unified = ""
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        target = fields.split(" ")[4]
+        kind, _, rest = tail.partition(" ")
+        if not target.startswith("/sys/fs/cgroup"):
+            continue
+        if kind == "cgroup2":
+            unified = target
+        elif kind == "cgroup":
+            for option in rest.rpartition(" ")[2].split(","):
+                if option not in ("rw", "ro", "xattr", "clone_children", "noprefix", "favordynmods"):
+                    v1[option] = target
+    real = [name for name in v1 if not name.startswith("name=")]
+    if unified and not real:
+        names = read_text(f"{unified}/cgroup.controllers").split()
+        return "v2", {name: unified for name in [*names, "name=systemd"]}
+    return "v1", v1

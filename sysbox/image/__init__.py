@@ -1,0 +1,1 @@
+"""Images: a content store in the OCI layout and what fills it."""

@@ -1,0 +1,1 @@
+"""Security defaults: the choices are pure, the kernel calls are in `linux/`."""

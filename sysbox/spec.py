@@ -1,0 +1,126 @@
+"""What was asked for: the frozen records that the three front doors (command line, unit file, OCI
+config) all produce, and that a container's record keeps on disk. Values are already parsed and in base
+units: bytes, microseconds, absolute paths. `values.py` does the parsing of single values.
+"""
+
+from __future__ import annotations
+
+from sysbox.frozen import Frozen
+
+
+class Mount(Frozen):
+    """One `-v`, `--mount` or `--tmpfs`."""
+
+    kind: str  # bind, volume, tmpfs
+    target: str  # absolute path inside the container
+    source: str = ""  # host path (bind), volume name (volume; "" is an anonymous one), "" (tmpfs)
+    read_only: bool = False
+    options: tuple[str, ...] = ()  # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
+    recursive: bool = True  # rbind
+    create: bool = False  # `-v` makes a missing source directory, `--mount` does not
+    copy_up: bool = True  # an empty volume takes the image's content at the target
+
+
+class Device(Frozen):
+    """One `--device HOST[:CONTAINER[:rwm]]`."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
+class Ulimit(Frozen):
+    """One `--ulimit NAME=SOFT[:HARD]`; -1 is unlimited."""
+
+    name: str  # as in getrlimit(2) without RLIMIT_, lower case: nofile, nproc, core
+    soft: int
+    hard: int
+
+
+class Port(Frozen):
+    """One `-p [HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]`; host_port 0 is any free one."""
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = ""
+    protocol: str = "tcp"
+
+
+class Limits(Frozen):
+    """Resource limits as asked; None is not asked. Docker's meaning throughout."""
+
+    cpu_shares: int | None = None  # 2..262144, 1024 is the default weight
+    nano_cpus: int | None = None  # --cpus in 10^-9 CPUs
+    cpu_quota: int | None = None  # microseconds per period; -1 is unlimited
+    cpu_period: int | None = None  # microseconds, 1000..1000000
+    cpuset_cpus: str | None = None  # "0-2,5"
+    cpuset_mems: str | None = None
+    memory: int | None = None  # bytes
+    memory_swap: int | None = None  # memory plus swap, bytes; -1 is unlimited
+    memory_reservation: int | None = None  # bytes
+    pids: int | None = None  # -1 is unlimited
+    blkio_weight: int | None = None  # 10..1000
+    device_read_bps: tuple[tuple[str, int], ...] = ()  # (device path, bytes per second)
+    device_write_bps: tuple[tuple[str, int], ...] = ()
+
+
+class Security(Frozen):
+    """`--privileged`, `--cap-*` and `--security-opt`."""
+
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()  # upper case without CAP_, or ALL
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False  # docker's default; `--security-opt no-new-privileges` switches it on
+    seccomp: str = "default"  # default, unconfined, or the path of a profile
+    unmask: tuple[str, ...] = ()  # paths neither masked nor read-only; "ALL"
+    label: tuple[str, ...] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
+
+
+class Namespaces(Frozen):
+    """For each kind: "private" (new), "host", "container:ID", "ns:PATH"; ids are resolved to full ones."""
+
+    network: str = "bridge"  # bridge, none, host, container:ID, ns:PATH
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    cgroup: str = "private"
+    user: str = "host"  # a later issue turns user and time namespaces on
+    time: str = "host"
+
+
+class ContainerSpec(Frozen):
+    """Everything that one `run` or `create` asked for."""
+
+    image: str  # the reference as the user wrote it
+    name: str = ""  # "" until claimed; then always set
+    command: tuple[str, ...] = ()  # after the image name; () takes the image's
+    entrypoint: tuple[str, ...] | None = None  # None takes the image's; () clears it
+    env: tuple[str, ...] = ()  # "NAME=VALUE", files already read; a bare NAME took the caller's value
+    workdir: str = ""
+    user: str = ""  # "name|uid[:group|gid]"
+    group_add: tuple[str, ...] = ()
+    hostname: str = ""
+    interactive: bool = False
+    tty: bool = False
+    detach: bool = False
+    remove: bool = False  # --rm
+    init: bool = False
+    mounts: tuple[Mount, ...] = ()
+    shm_size: int = 64 << 20
+    read_only: bool = False
+    labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
+    cidfile: str = ""
+    pidfile: str = ""
+    stop_signal: str = ""  # "" takes the image's, else SIGTERM
+    stop_timeout: int = 10  # seconds
+    pull: str = "missing"
+    devices: tuple[Device, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: dict[str, str] = {}  # noqa: RUF012
+    add_hosts: tuple[str, ...] = ()  # "name:ip"
+    ports: tuple[Port, ...] = ()
+    namespaces: Namespaces = Namespaces()
+    security: Security = Security()
+    limits: Limits = Limits()
+    slice: str = "system.slice"
+    properties: tuple[str, ...] = ()  # "KEY=VALUE", checked by units/properties.py
