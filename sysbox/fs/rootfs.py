@@ -1,0 +1,316 @@
+"""From what was asked to an ordered list of operations that make a container's root file system.
+
+Pure: the list is data, printed by `run --dry-run` and applied by `fs/ops.py` through a root fd. Targets
+are paths inside the container; no host path is ever made by joining one to something else.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.frozen import Frozen
+from sysbox.linux.mount import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.spec import ContainerSpec, Mount
+
+_NOTHING = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+_ATTRIBUTES = {
+    MOUNT_ATTR_RDONLY: "ro",
+    MOUNT_ATTR_NOSUID: "nosuid",
+    MOUNT_ATTR_NODEV: "nodev",
+    MOUNT_ATTR_NOEXEC: "noexec",
+    MOUNT_ATTR_STRICTATIME: "strictatime",
+}
+_PROPAGATION = {
+    "private": MS_PRIVATE, "rprivate": MS_PRIVATE,
+    "slave": MS_SLAVE, "rslave": MS_SLAVE,
+    "shared": MS_SHARED, "rshared": MS_SHARED,
+}  # fmt: skip
+_FLAG_OPTIONS = {
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+}
+_IGNORED_OPTIONS = ("rw", "ro", "suid", "dev", "exec", "z", "Z", "bind", "rbind", "nocopy", "consistent", "cached", "delegated")
+
+
+class Filesystem(Frozen):
+    """Mount a new file system. `ordinary`: the target must be a real directory of the image's,
+    not a symbolic link (CVE-2019-19921, CVE-2023-28642)."""
+
+    fstype: str
+    target: str
+    options: tuple[tuple[str, str], ...] = ()
+    attributes: int = 0
+    ordinary: bool = False
+
+    def describe(self) -> str:
+        return f"mount {self.fstype} on {self.target}{_shown(self.attributes, self.options)}"
+
+
+class Bind(Frozen):
+    """Mount a part of the host's tree, or a volume, inside the container."""
+
+    source: str
+    target: str
+    attributes: int = 0
+    recursive: bool = True
+    propagation: int = MS_PRIVATE
+    create: bool = False  # make the source a directory if it is missing
+    copy_up: bool = False  # fill an empty source with what the image has at the target
+
+    def describe(self) -> str:
+        return f"bind {self.source} on {self.target}{_shown(self.attributes, ())}"
+
+
+class Node(Frozen):
+    """Make a device node; kind is "c" or "b"."""
+
+    target: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+    def describe(self) -> str:
+        return f"mknod {self.target} {self.kind} {self.major}:{self.minor} mode {self.mode:04o}"
+
+
+class Link(Frozen):
+    """Make a symbolic link."""
+
+    target: str
+    text: str
+
+    def describe(self) -> str:
+        return f"symlink {self.target} -> {self.text}"
+
+
+class Directory(Frozen):
+    """Make a directory (and those above it) unless it exists."""
+
+    target: str
+    mode: int = 0o755
+
+    def describe(self) -> str:
+        return f"mkdir {self.target} mode {self.mode:04o}"
+
+
+class Mask(Frozen):
+    """Hide a path of proc or sysfs: /dev/null over a file, an empty read-only tmpfs over a directory."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"mask {self.target}"
+
+
+class ReadOnly(Frozen):
+    """Make a path read-only, with everything mounted below it if `recursive`."""
+
+    target: str
+    recursive: bool = True
+
+    def describe(self) -> str:
+        return f"read-only {self.target}"
+
+
+class Cgroups(Frozen):
+    """Mount the container's own cgroup subtree, after it is inside its scope and cgroup namespace."""
+
+    target: str
+    controllers: dict[str, str]  # mount point's last component -> options; {} means cgroup v2
+    writable: bool = False
+
+    def describe(self) -> str:
+        what = "cgroup2" if not self.controllers else f"cgroup ({', '.join(sorted(self.controllers))})"
+        return f"mount {what} on {self.target}{'' if self.writable else ' (ro)'}"
+
+
+if TYPE_CHECKING:
+    Operation = Filesystem | Bind | Node | Link | Directory | Mask | ReadOnly | Cgroups
+
+
+class RootPlan(Frozen):
+    """The root of one container: its layers, the writable layer, and the operations on top."""
+
+    layers: tuple[str, ...]  # directory names below the store's layers, lowest first
+    directory: str  # the container's own directory: upper/, work/, merged/
+    volatile: bool  # the writable layer need not survive a crash (it is removed with the container)
+    operations: tuple[Operation, ...]  # before the container is in its scope
+    late: tuple[Operation, ...]  # after
+
+
+def _shown(attributes: int, options: tuple[tuple[str, str], ...]) -> str:
+    words = [word for bit, word in _ATTRIBUTES.items() if attributes & bit == bit]
+    words += [f"{key}={value}" if value else key for key, value in options]
+    return f" ({','.join(words)})" if words else ""
+
+
+class Protection(Frozen):
+    """What the security defaults chose for the tree (see `security/paths.py`, `security/devices.py`)."""
+
+    masked: tuple[str, ...]
+    read_only: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+
+
+def plan_operations(
+    spec: ContainerSpec, *, usr_bind: bool, directory: str, volumes: dict[str, str], protect: Protection
+) -> tuple[Operation, ...]:
+    """Everything but the cgroup file systems, in the order in which it is done.
+
+    `volumes` gives the host directory of each volume mount by its target.
+    """
+    operations: list[Operation] = []
+    if usr_bind:
+        operations.append(
+            Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
+        )
+    operations += _kernel(spec, protect)
+    operations += _identity(spec, directory)
+    operations += _mounts(spec, volumes)
+    # a mount of the user's own over one of these is what he asked for
+    chosen = {mount.target for mount in spec.mounts} | {"/sys"}
+    operations += [Mask(target=path) for path in protect.masked if path not in chosen]
+    operations += [ReadOnly(target=path) for path in protect.read_only if path not in chosen]
+    if spec.read_only:
+        operations.append(ReadOnly(target="/", recursive=False))
+    return tuple(operations)
+
+
+def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
+    """proc, /dev and what is below it, sysfs (read-only unless it is left out of the protection)."""
+    sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
+    operations: list[Operation] = [
+        Filesystem(fstype="proc", target="/proc", attributes=_NOTHING, ordinary=True),
+        Filesystem(
+            fstype="tmpfs",
+            target="/dev",
+            options=(("mode", "755"), ("size", "65536k")),
+            attributes=MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME,
+            ordinary=True,
+        ),
+        Directory(target="/dev/pts"),
+        Filesystem(
+            fstype="devpts",
+            target="/dev/pts",
+            options=(("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
+            attributes=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+        ),
+        Directory(target="/dev/mqueue"),
+        Directory(target="/dev/shm"),
+    ]
+    if spec.namespaces.ipc == "private":
+        operations.append(Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING))
+        operations.append(
+            Filesystem(
+                fstype="tmpfs",
+                target="/dev/shm",
+                options=(("mode", "1777"), ("size", str(spec.shm_size))),
+                attributes=_NOTHING,
+            )
+        )
+    else:
+        # shared System V and POSIX queues come with the shared memory of the same owner
+        operations += [Bind(source=path, target=path) for path in ("/dev/mqueue", "/dev/shm")]
+    operations += [*protect.nodes, *protect.links]
+    operations.append(
+        Filesystem(fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True)
+    )
+    return operations
+
+
+def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
+    """The three files that name the container and its network; they live beside the record."""
+    chosen = {mount.target for mount in spec.mounts}
+    return [
+        Bind(source=f"{directory}/{name}", target=f"/etc/{name}", recursive=False)
+        for name in ("hosts", "hostname", "resolv.conf")
+        if f"/etc/{name}" not in chosen
+    ]
+
+
+def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
+    """The user's own, parents before what is mounted below them."""
+    operations: list[Operation] = []
+    if spec.init:
+        from sysbox.paths import LIBEXEC
+
+        operations.append(
+            Bind(source=f"{LIBEXEC}/sysbox-init", target="/sbin/sysbox-init",
+                 attributes=MOUNT_ATTR_RDONLY, recursive=False)
+        )  # fmt: skip
+    for mount in sorted(spec.mounts, key=lambda one: one.target.count("/")):
+        operations.append(_one_mount(mount, volumes))
+    return operations
+
+
+def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
+    attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
+    propagation = MS_PRIVATE
+    options: list[tuple[str, str]] = []
+    for option in mount.options:
+        key, _, value = option.partition("=")
+        if key in _PROPAGATION:
+            propagation = _PROPAGATION[key]
+        elif key in _FLAG_OPTIONS:
+            attributes |= _FLAG_OPTIONS[key]
+        elif key in ("size", "mode") and mount.kind == "tmpfs":
+            options.append((key, value))
+        elif key not in _IGNORED_OPTIONS:
+            raise SpecError(
+                f"mount {mount.target}: unknown option '{option}'",
+                hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
+            )
+    if mount.kind == "tmpfs":
+        chosen = {key for key, _ in options}
+        if "mode" not in chosen:
+            options.append(("mode", "1777"))
+        # docker's defaults for --tmpfs: rw,noexec,nosuid,nodev; "exec", "dev", "suid" take one back
+        attributes |= sum(
+            bit
+            for word, bit in (("exec", MOUNT_ATTR_NOEXEC), ("suid", MOUNT_ATTR_NOSUID), ("dev", MOUNT_ATTR_NODEV))
+            if word not in mount.options and not attributes & bit
+        )
+        return Filesystem(
+            fstype="tmpfs", target=mount.target, options=tuple(options), attributes=attributes
+        )
+    source = volumes[mount.target] if mount.kind == "volume" else mount.source
+    return Bind(
+        source=source,
+        target=mount.target,
+        attributes=attributes,
+        recursive=mount.recursive,
+        propagation=propagation,
+        create=mount.create,
+        copy_up=mount.kind == "volume" and mount.copy_up,
+    )
+
+
+def plan_cgroups(spec: ContainerSpec, mode: str, controllers: dict[str, str]) -> tuple[Operation, ...]:
+    """The cgroup file systems of a container: its own subtree, read-only unless it is privileged.
+
+    On v1 one mount per hierarchy, as on the host; `controllers` are HostFacts'.
+    """
+    writable = spec.security.privileged
+    if mode == "v2":
+        return (Cgroups(target="/sys/fs/cgroup", controllers={}, writable=writable),)
+    hierarchies: dict[str, list[str]] = {}
+    for name, directory in sorted(controllers.items()):
+        hierarchies.setdefault(directory.rpartition("/")[2], []).append(name)
+    options = {directory: ",".join(names) for directory, names in hierarchies.items()}
+    return (Cgroups(target="/sys/fs/cgroup", controllers=options, writable=writable),)

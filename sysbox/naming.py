@@ -1,0 +1,24 @@
+"""Names for containers whose user gave none: two words, easy to say and to type."""
+
+from __future__ import annotations
+
+import posix
+
+_FIRST = (
+    "amber agile bold brave bright brisk calm candid clear clever crisp deft eager early fair fleet "
+    "fond frank fresh gentle glad grand hardy honest humble jolly keen kind lively loyal lucid merry "
+    "mild neat nimble noble patient plain polite proud quick quiet ready robust serene sharp silent "
+    "smart solid stable steady still sturdy subtle sunny swift tidy trusty upright vivid warm wise witty"
+).split()
+_SECOND = (
+    "alder ash aspen badger beech birch bison cedar clover crane cypress deer dove eagle egret elm "
+    "falcon fern finch fir fox gull hare hawk hazel heron holly ibis ivy jay juniper kestrel lark "
+    "laurel lily linden lynx maple marten mink moss oak olive osprey otter owl pine plover poplar "
+    "quail raven robin rowan sable seal sparrow spruce stork swan swift tern thrush vole willow wren yew"
+).split()
+
+
+def random_name() -> str:
+    """Such as `brave_otter`; the caller makes sure it is free."""
+    first, second = posix.urandom(2)
+    return f"{_FIRST[first % len(_FIRST)]}_{_SECOND[second % len(_SECOND)]}"

@@ -1,0 +1,355 @@
+"""One directory per container: what was asked (the record), what is running, how it ended; and names.
+
+On disk, below paths.CONTAINERS/<id>/: `record.json`, `exit.json` of the last run, `lock`. Below
+paths.RUN_CONTAINERS/<id>/ (volatile): `state.json`, and `exit`, which the monitor writes. A name is a
+symbolic link to the id, so that claiming it is one atomic call. Every file is replaced by rename.
+
+A record whose name does not lead back to it is being made or being removed; if nobody holds its lock,
+that was interrupted, and `sysbox gc` removes the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import time
+
+from sysbox import codec, naming
+from sysbox.errors import Conflict, FormatError, NotFound
+from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
+from sysbox.frozen import Frozen
+from sysbox.linux import process
+from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
+from sysbox.spec import ContainerSpec, Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class Record(Frozen):
+    """What was asked, and what it was resolved to; never changed but by a rename."""
+
+    id: str  # 64 hex
+    name: str
+    created_ns: int
+    spec: ContainerSpec
+    image_id: str  # "sha256:<64 hex>"
+    image_name: str
+    argv: tuple[str, ...]  # entrypoint and command as resolved
+    anonymous_volumes: dict[str, str] = {}  # noqa: RUF012 (target -> volume name, removed with the container)
+
+    @property
+    def created(self) -> float:
+        """Seconds since the epoch."""
+        return self.created_ns / 1e9
+
+    @property
+    def directory(self) -> str:
+        return f"{CONTAINERS}/{self.id}"
+
+    @property
+    def run_directory(self) -> str:
+        return f"{RUN_CONTAINERS}/{self.id}"
+
+
+class Runtime(Frozen):
+    """A run that was begun and whose end has not been recorded yet."""
+
+    pid: int  # 0 until the first process is there
+    start_time: int  # field 22 of its /proc/PID/stat, against recycled pids
+    supervisor: int
+    supervisor_start: int
+    scope: str
+    cgroup: str = ""  # the scope's path in the hierarchies
+    started_ns: int = 0  # 0 until its command runs
+    address: str = ""
+    mac: str = ""
+    ports: tuple[Port, ...] = ()
+
+    def alive(self) -> bool:
+        """Whether the container's first process is there."""
+        return self.pid > 0 and process.alive(self.pid, self.start_time)
+
+    def supervised(self) -> bool:
+        """Whether the process that waits for it is there."""
+        return self.supervisor > 0 and process.alive(self.supervisor, self.supervisor_start)
+
+
+class Final(Frozen):
+    """How the last run ended."""
+
+    exit_code: int
+    started_ns: int  # 0: it never ran
+    finished_ns: int
+    oom_killed: bool = False
+    error: str = ""
+
+
+class Status(Frozen):
+    """What `ps` and `inspect` say."""
+
+    state: str  # created, running, exited, dead (ended, and nobody saw how)
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: float = 0.0  # seconds since the epoch; 0 is never
+    finished_at: float = 0.0
+
+
+class Lock:
+    """An exclusive flock on a container; held while anything about it is being changed."""
+
+    def __init__(self, container_id: str, *, wait: bool = True) -> None:
+        path = f"{CONTAINERS}/{container_id}/lock"
+        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        try:
+            self._fd = posix.open(path, flags, 0o600)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"no such container: {container_id[:12]}") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            posix.close(self._fd)
+            raise Conflict(f"container {container_id[:12]} is in use by another command") from None
+
+    def release(self) -> None:
+        posix.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def prepare() -> None:
+    """Make the directories; nobody but root may look into them (CVE-2021-41091)."""
+    for path in (CONTAINERS, NAMES, RUN_CONTAINERS):
+        if not is_directory(path):
+            make_private(path)
+
+
+def claim(record: Record) -> tuple[Record, Lock]:
+    """Make the container's directory and take its name; the lock is held by the caller.
+
+    A record without a name gets a free one. Raises Conflict when the name is taken; nothing is left then.
+    """
+    prepare()
+    posix.mkdir(record.directory, 0o700)
+    lock = Lock(record.id)
+    try:
+        for attempt in range(100):
+            name = record.name or naming.random_name() + (f"_{attempt}" if attempt > 3 else "")
+            named = record.replace(name=name, spec=record.spec.replace(name=name))
+            # the record first: a name must never lead to nothing
+            write_file(f"{record.directory}/record.json", codec.dumps(named.to_data()))
+            if _take_name(name, record.id):
+                return named, lock
+            if record.name:
+                break
+        owner = _name_owner(name) or ""
+        raise Conflict(
+            f"the name '{name}' is in use by container {owner[:12]}",
+            hint=f"remove it (`sysbox rm {name}`), rename it, or choose another name",
+        )
+    except BaseException:
+        discard(record.id)
+        lock.release()
+        raise
+
+
+def _take_name(name: str, container_id: str) -> bool:
+    path = f"{NAMES}/{name}"
+    for _ in range(3):
+        try:
+            posix.symlink(container_id, path)
+            return True
+        except FileExistsError:
+            owner = _name_owner(name)
+            if owner and is_directory(f"{CONTAINERS}/{owner}"):
+                return False
+            # what a removal that was interrupted left behind
+            unlink(path)
+    return False
+
+
+def _name_owner(name: str) -> str | None:
+    try:
+        owner = posix.readlink(f"{NAMES}/{name}")
+    except OSError:
+        return None
+    return owner if is_id(owner) else None
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a full container id; asked before a string touches a path."""
+    return len(text) == 64 and _HEX.issuperset(text)
+
+
+def load(container_id: str) -> Record:
+    """The record of a full id. Raises NotFound, FormatError."""
+    data = read_file(f"{CONTAINERS}/{container_id}/record.json")
+    if data is None:
+        raise NotFound(f"no such container: {container_id[:12]}")
+    where = f"the record of container {container_id[:12]}"
+    try:
+        record = Record.from_data(codec.loads(data, where), where)
+    except ValueError as error:
+        raise FormatError(f"{error}", hint=f"`sysbox rm -f {container_id[:12]}` removes it") from None
+    if record.id != container_id:
+        raise FormatError(f"{where} names another container: {record.id[:12]}")
+    return record
+
+
+def ids() -> list[str]:
+    """All full ids there are, readable or not."""
+    try:
+        return [name for name in posix.listdir(CONTAINERS) if is_id(name)]
+    except FileNotFoundError:
+        return []
+
+
+def resolve(text: str) -> str:
+    """The full id of a name, an id or a unique prefix of one. Raises NotFound, Conflict."""
+    if text and "/" not in text and (owner := _name_owner(text)):
+        return owner
+    if is_id(text):
+        return text
+    if text and _HEX.issuperset(text):
+        found = [one for one in ids() if one.startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Conflict(
+                f"'{text}' is the beginning of {len(found)} container ids",
+                hint="give more of it: " + ", ".join(one[:12] for one in sorted(found)[:4]),
+            )
+    raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them")
+
+
+def find(text: str) -> Record:
+    """The record of a name, an id or a unique prefix. Raises NotFound, Conflict, FormatError."""
+    container_id = resolve(text)
+    try:
+        return load(container_id)
+    except NotFound:
+        raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them") from None
+
+
+def all_records() -> list[Record]:
+    """Every readable record, newest first; those being made, removed or damaged are left out."""
+    records = []
+    for container_id in ids():
+        try:
+            record = load(container_id)
+        except (NotFound, FormatError):
+            continue
+        if _name_owner(record.name) == container_id:
+            records.append(record)
+    records.sort(key=lambda one: one.created_ns, reverse=True)
+    return records
+
+
+def rename(record: Record, name: str) -> Record:
+    """Give it another name. Raises Conflict. The caller holds the lock."""
+    if not _take_name(name, record.id):
+        raise Conflict(f"the name '{name}' is in use by container {(_name_owner(name) or '')[:12]}")
+    renamed = record.replace(name=name, spec=record.spec.replace(name=name))
+    write_file(f"{record.directory}/record.json", codec.dumps(renamed.to_data()))
+    release_name(record.name, record.id)
+    return renamed
+
+
+def release_name(name: str, container_id: str) -> None:
+    """Free a name if it leads to this container."""
+    if _name_owner(name) == container_id:
+        unlink(f"{NAMES}/{name}")
+
+
+def named(record: Record) -> bool:
+    """Whether the record's name leads back to it: false while it is being made or removed."""
+    return _name_owner(record.name) == record.id
+
+
+def names() -> dict[str, str]:
+    """Every name that is taken, and the id it leads to ("" where that is not one)."""
+    try:
+        return {name: _name_owner(name) or "" for name in posix.listdir(NAMES)}
+    except FileNotFoundError:
+        return {}
+
+
+def discard(container_id: str) -> None:
+    """Remove the container's directories from disk."""
+    for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
+        remove_tree(path)
+
+
+def write_runtime(record: Record, runtime: Runtime) -> None:
+    make_private(record.run_directory)
+    write_file(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()))
+
+
+def runtime(container_id: str) -> Runtime | None:
+    """The run that is going on, or whose end was not recorded. Raises FormatError."""
+    data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json")
+    return None if data is None else _parse(Runtime, data, f"the state of container {container_id[:12]}")
+
+
+def write_final(record: Record, final: Final) -> None:
+    write_file(f"{record.directory}/exit.json", codec.dumps(final.to_data()))
+
+
+def final(container_id: str) -> Final | None:
+    """How the last run ended. Raises FormatError."""
+    data = read_file(f"{CONTAINERS}/{container_id}/exit.json")
+    return None if data is None else _parse(Final, data, f"the end of container {container_id[:12]}")
+
+
+def _parse(kind: Any, data: bytes, where: str) -> Any:
+    try:
+        return kind.from_data(codec.loads(data, where), where)
+    except ValueError as error:
+        raise FormatError(f"{error}") from None
+
+
+def status(record: Record) -> Status:
+    """The truth now: whether its first process is there, else how it ended. Raises FormatError."""
+    running = runtime(record.id)
+    if running is not None and running.started_ns and running.alive():
+        return Status(state="running", pid=running.pid, started_at=running.started_ns / 1e9)
+    ended = final(record.id)
+    if ended is None:
+        if running is not None and running.started_ns:
+            # it has just ended, or its supervisor was killed: nobody has recorded it yet
+            return Status(state="dead", started_at=running.started_ns / 1e9)
+        return Status(state="created")
+    return Status(
+        state="exited" if ended.started_ns else "created",
+        exit_code=ended.exit_code,
+        oom_killed=ended.oom_killed,
+        error=ended.error,
+        started_at=ended.started_ns / 1e9,
+        finished_at=ended.finished_ns / 1e9 if ended.started_ns else 0.0,
+    )
+
+
+def network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
+    """Address, MAC and published ports; empty when it does not run."""
+    running = runtime(record.id)
+    if running is None or not running.alive():
+        return "", "", ()
+    return running.address, running.mac, running.ports
+
+
+def new_id() -> str:
+    """A fresh container id."""
+    return posix.urandom(32).hex()
+
+
+def now_ns() -> int:
+    return time.time_ns()
