@@ -1,0 +1,224 @@
+"""Device nodes of a container, and what its scope's device controller allows.
+
+Nothing is allowed but what is listed here: the scope has DevicePolicy=strict, so that even a
+process with CAP_MKNOD that makes the node of a disk cannot open it (GO-2022-0396). Making a node is
+allowed for any number, as archives need it; opening one is not.
+"""
+
+from __future__ import annotations
+
+import _stat
+import posix
+
+from sysbox.errors import KernelError, SpecError
+from sysbox.frozen import Frozen
+from sysbox.spec import Device
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class DeviceNode(Frozen):
+    """One node in the container's /dev: mknod(2)'s arguments and its owner."""
+
+    path: str  # absolute path inside the container
+    kind: str  # c or b
+    major: int
+    minor: int
+    mode: int = 0o666  # permission bits
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"  # what the device controller allows: read, write, mknod
+
+
+def _standard(name: str, major: int, minor: int) -> DeviceNode:
+    return DeviceNode(path=f"/dev/{name}", kind="c", major=major, minor=minor)
+
+
+# /dev/console is not made: it is the container's own terminal, mounted there where it has one
+DEFAULT_NODES = (
+    _standard("null", 1, 3),
+    _standard("zero", 1, 5),
+    _standard("full", 1, 7),
+    _standard("random", 1, 8),
+    _standard("urandom", 1, 9),
+    _standard("tty", 5, 0),
+)
+
+# (path, text of the link); "core" is left out: /proc/kcore is masked
+DEFAULT_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+
+# systemd reads the numbers out of these names and needs no such file (systemd.resource-control(5))
+DEFAULT_RULES = (
+    ("/dev/char/1:3", "rwm"),  # null
+    ("/dev/char/1:5", "rwm"),  # zero
+    ("/dev/char/1:7", "rwm"),  # full
+    ("/dev/char/1:8", "rwm"),  # random
+    ("/dev/char/1:9", "rwm"),  # urandom
+    ("/dev/char/5:0", "rwm"),  # tty
+    ("/dev/char/5:1", "rwm"),  # console
+    ("/dev/char/5:2", "rwm"),  # ptmx
+    ("char-pts", "rwm"),
+    ("char-*", "m"),
+    ("block-*", "m"),
+)
+
+_MAX_NODES = 4096  # of one directory: a tree of links or mounts must not keep us for ever
+_NOT_THE_HOSTS = ("pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty")
+
+
+def rules(
+    devices: tuple[Device, ...],
+    privileged: bool,  # noqa: FBT001
+) -> tuple[tuple[str, str], ...] | None:
+    """What the scope's device controller allows, as (path or group, access) for DeviceAllow=.
+
+    None for a privileged container: no restriction. Raises what `resolve_devices` raises.
+    """
+    return None if privileged else rules_of(resolve_devices(devices))
+
+
+def rules_of(nodes: tuple[DeviceNode, ...]) -> tuple[tuple[str, str], ...]:
+    """The default rules and one for each node."""
+    asked = (
+        (f"/dev/{_DIRECTORY[node.kind]}/{node.major}:{node.minor}", node.access) for node in nodes
+    )
+    return DEFAULT_RULES + tuple(dict.fromkeys(asked))
+
+
+_DIRECTORY = {"c": "char", "b": "block"}
+
+
+def resolve_devices(devices: tuple[Device, ...]) -> tuple[DeviceNode, ...]:
+    """The nodes that `--device` asks for; a directory stands for every device in it.
+
+    The host is looked at (stat(2), symbolic links followed) and not changed. Raises SpecError where
+    there is no device, the target is not an absolute path, or the access is not made of r, w and m.
+    """
+    found: list[DeviceNode] = []
+    for device in devices:
+        access = _access(device)
+        target = _target(device)
+        if _is_directory(device.source):
+            below = list(_walk(device.source.rstrip("/"), target, access, ()))
+            if not below:
+                raise SpecError(f"--device {device.source}: there is no device in this directory")
+            found.extend(below)
+        else:
+            found.append(resolve_device(device.source, target, access))
+    return tuple(found)
+
+
+def resolve_device(source: str, target: str = "", access: str = "rwm") -> DeviceNode:
+    """The node at a host path, to be made at `target` (the same path by default).
+
+    Raises SpecError if there is none or if it is not a device.
+    """
+    if not source.startswith("/") or "\0" in source:
+        raise SpecError(f"--device {source}: must be an absolute path")
+    try:
+        status = posix.stat(source)
+    except OSError as error:
+        raise SpecError(
+            f"--device {source}: {posix.strerror(error.errno or 0)}",
+            hint="`ls -l` the path on the host",
+        ) from None
+    node = _node(status, target or source, access)
+    if node is None:
+        raise SpecError(f"--device {source}: not a character or block device")
+    return node
+
+
+def host_nodes() -> tuple[DeviceNode, ...]:
+    """Every device of the host's /dev, for `--privileged`; terminals stay the container's own."""
+    return tuple(_walk("/dev", "/dev", "rwm", _NOT_THE_HOSTS))
+
+
+def nodes(
+    devices: tuple[Device, ...],
+    privileged: bool,  # noqa: FBT001
+) -> tuple[DeviceNode, ...]:
+    """All nodes of a container's /dev, in the order in which they are made; each path once."""
+    found = {node.path: node for node in DEFAULT_NODES}
+    if privileged:
+        found.update((node.path, node) for node in host_nodes() if node.path not in found)
+    found.update((node.path, node) for node in resolve_devices(devices))
+    return tuple(found.values())
+
+
+def _node(status: posix.stat_result, path: str, access: str) -> DeviceNode | None:
+    if _stat.S_ISCHR(status.st_mode):
+        kind = "c"
+    elif _stat.S_ISBLK(status.st_mode):
+        kind = "b"
+    else:
+        return None
+    return DeviceNode(
+        path=path,
+        kind=kind,
+        major=posix.major(status.st_rdev),
+        minor=posix.minor(status.st_rdev),
+        mode=_stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        access=access,
+    )
+
+
+def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Iterator[DeviceNode]:
+    """The devices below a directory, links not followed; `skip` names entries of the top."""
+    pending = [(source, target)]
+    count = 0
+    while pending:
+        directory, inside = pending.pop()
+        try:
+            names = sorted(posix.listdir(directory))
+        except OSError as error:
+            raise KernelError.of("list devices in", directory, error) from None
+        for name in names:
+            if directory == source and name in skip:
+                continue
+            try:
+                status = posix.lstat(f"{directory}/{name}")
+            except OSError:
+                continue  # a device that was unplugged meanwhile
+            if _stat.S_ISDIR(status.st_mode):
+                pending.append((f"{directory}/{name}", f"{inside}/{name}"))
+                continue
+            node = _node(status, f"{inside}/{name}", access)
+            if node is not None:
+                count += 1
+                if count > _MAX_NODES:
+                    raise SpecError(f"--device {source}: more than {_MAX_NODES} devices below it")
+                yield node
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return path.startswith("/") and _stat.S_ISDIR(posix.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _access(device: Device) -> str:
+    access = device.access or "rwm"
+    if not set(access) <= set("rwm") or len(set(access)) != len(access):
+        raise SpecError(f"--device {device.source}: access '{access}' must be made of r, w and m")
+    return access
+
+
+def _target(device: Device) -> str:
+    target = device.target or device.source
+    parts = target.split("/")
+    if not target.startswith("/") or "\0" in target or ".." in parts or target.strip("/") == "":
+        raise SpecError(
+            f"--device {device.source}: '{target}' must be an absolute path without '..'"
+        )
+    return target.rstrip("/")

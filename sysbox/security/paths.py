@@ -1,0 +1,70 @@
+"""Which paths of a container are masked and which are read-only.
+
+Masked paths give away or control the host (memory, keys, timers, power: CVE-2015-3630,
+GO-2023-2412, GHSA-6fw5-f8r9-fgfm) and have no meaning inside. The read-only ones are kernel settings
+that have no namespace. A file is covered by the verified null device, a directory by an empty
+read-only tmpfs.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.spec import Security
+
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+
+THERMAL = "/sys/devices/system/cpu/cpu{}/thermal_throttle"
+
+READ_ONLY = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/sys",
+)
+
+ALL = "ALL"
+
+
+def plan(security: Security, cpus: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(masked, read-only): absolute container paths, in the order in which they are to be covered.
+
+    `cpus` is how many CPUs the host has; each one's thermal counters are a side channel and masked
+    too. A path that does not exist in the container is no error: there is nothing to cover. A
+    privileged container and one with `systempaths=unconfined` (unmask ALL) have none; `unmask=PATH`
+    takes PATH and everything below it, `PATH/*` only what is below. Raises SpecError for an unmask
+    that is not an absolute path.
+    """
+    if security.privileged:
+        return (), ()
+    thermal = tuple(THERMAL.format(cpu) for cpu in range(cpus))
+    return _kept(MASKED + thermal, security.unmask), _kept(READ_ONLY, security.unmask)
+
+
+def _kept(paths: tuple[str, ...], unmask: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(path for path in paths if not any(_unmasked(path, pattern) for pattern in unmask))
+
+
+def _unmasked(path: str, pattern: str) -> bool:
+    if pattern.upper() == ALL:
+        return True
+    if not pattern.startswith("/") or "\0" in pattern or ".." in pattern.split("/"):
+        raise SpecError(f"unmask={pattern}: must be ALL or an absolute path without '..'")
+    if pattern.endswith("/*"):
+        return path.startswith(pattern[:-1])
+    pattern = pattern.rstrip("/")
+    return path == pattern or path.startswith(f"{pattern}/")
