@@ -1,0 +1,120 @@
+"""Addresses in use: one small file under /run, changed under a lock and replaced by rename.
+
+Line 1 is the address that was given last; each other line is "ADDRESS ID". An address that was
+given back is not given again before all others have been, so that neighbours' caches and clients
+that remember it do not meet its next owner. The file lies on a tmpfs: after a boot there are no
+leases, and no containers.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import paths
+from sysbox.errors import Conflict, FormatError
+from sysbox.netns.lock import Lock, read_file, replace_file
+from sysbox.netns.topology import (
+    DEFAULT_NETWORK,
+    address_number,
+    address_text,
+    split_subnet,
+)
+
+FILE = f"{paths.NETWORK}/leases"
+_LOCK = f"{paths.NETWORK}/leases.lock"
+
+
+def acquire(
+    container_id: str,
+    subnet: str = DEFAULT_NETWORK.subnet,
+    gateway: str = DEFAULT_NETWORK.gateway,
+) -> str:
+    """The container's address, a new one if it has none; Conflict when the subnet is used up."""
+    with Lock(_LOCK):
+        last, leases = _load()
+        held = leases.get(container_id)
+        if held is not None:
+            return held
+        address = choose(subnet, gateway, last, set(leases.values()))
+        leases[container_id] = address
+        _store(address, leases)
+        return address
+
+
+def release(container_id: str) -> None:
+    """Give the container's address back; a container without one is success."""
+    with Lock(_LOCK):
+        last, leases = _load()
+        if leases.pop(container_id, None) is not None:
+            _store(last, leases)
+
+
+def lookup(container_id: str) -> str | None:
+    """The container's address, or None. Takes no lock: the file is always whole."""
+    return _load()[1].get(container_id)
+
+
+def all() -> dict[str, str]:  # noqa: A001 (used qualified: leases.all())
+    """Every lease: container id -> address."""
+    return _load()[1]
+
+
+def reclaim(alive: set[str]) -> list[str]:
+    """Give back the addresses of all containers that are not alive; the ids that had one.
+
+    `alive` must have been read while no container could be starting, or hold those that are.
+    """
+    with Lock(_LOCK):
+        last, leases = _load()
+        dead = [container_id for container_id in leases if container_id not in alive]
+        if dead:
+            _store(last, {key: value for key, value in leases.items() if key in alive})
+        return dead
+
+
+def choose(subnet: str, gateway: str, last: str, taken: set[str]) -> str:
+    """The lowest free address above `last`, around the end if need be (pure)."""
+    base, bits = split_subnet(subnet)
+    # neither the network's own address nor the broadcast address
+    first, final = base + 1, base + (1 << (32 - bits)) - 2
+    here = address_number(last) if last else base
+    if not first <= here <= final:
+        here = base
+    for candidates in (range(here + 1, final + 1), range(first, min(here, final) + 1)):
+        for number in candidates:
+            address = address_text(number)
+            if address != gateway and address not in taken:
+                return address
+    raise Conflict(
+        f"no address is free in {subnet}",
+        hint="stop containers, run `sysbox gc`, or give the network a larger subnet",
+    )
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """(last address, id -> address) from the file's text; FormatError for anything else."""
+    lines = text.splitlines()
+    leases: dict[str, str] = {}
+    for line in lines[1:]:
+        address, space, container_id = line.partition(" ")
+        if not space or not container_id or " " in container_id or container_id in leases:
+            raise FormatError(f"{FILE}: cannot read the line '{line}'")
+        leases[container_id] = address
+    return (lines[0] if lines else ""), leases
+
+
+def _load() -> tuple[str, dict[str, str]]:
+    return parse(read_file(FILE))
+
+
+def _store(last: str, leases: dict[str, str]) -> None:
+    lines = [last, *(f"{address} {container_id}" for container_id, address in leases.items())]
+    replace_file(FILE, "\n".join(lines) + "\n")
+
+
+def forget() -> None:
+    """Remove the file, as a boot would; for tests and for `host stop`."""
+    try:
+        posix.unlink(FILE)
+    except FileNotFoundError:
+        return

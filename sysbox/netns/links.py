@@ -1,0 +1,333 @@
+"""The bridge, the pair, and the container's own end.
+
+The host's end of a pair needs no undoing: it dies with the container's network namespace.
+"""
+
+from __future__ import annotations
+
+import _socket
+import _struct
+import errno as _errno
+import fcntl
+import posix
+
+from sysbox.errors import Conflict, KernelError
+from sysbox.host import read_text
+from sysbox.netns import rtnetlink as rt
+from sysbox.netns.topology import (
+    INSIDE,
+    NetPlan,
+    address_text,
+    bridge_mac,
+    split_subnet,
+)
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCGIFADDR = 0x8915
+_SIOCGIFNETMASK = 0x891B
+_SIOCGIFINDEX = 0x8933
+
+
+def ensure_bridge(plan: NetPlan) -> int:
+    """Make sure that the plan's bridge is up and has its address; its interface index.
+
+    Four ioctls when it is there already. Raises Conflict when the subnet is in use elsewhere on
+    this host, KernelError when the bridge cannot be made.
+    """
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        if _is_ready(probe, plan):
+            return _index(probe, plan.bridge)
+        _make_bridge(probe, plan)
+        return _index(probe, plan.bridge)
+    except OSError as error:
+        raise KernelError.of("look up the bridge", plan.bridge, error) from None
+    finally:
+        probe.close()
+
+
+def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridge_index: int = 0) -> None:
+    """Make the pair: one end on the bridge, the other as eth0 in the container's network namespace.
+
+    The namespace is that of `netns_fd`, or of the process `pid` where there is no descriptor.
+    Raises KernelError, with EXFULL when the bridge has no port left.
+    """
+    master = bridge_index or ensure_bridge(plan)
+    messages = [pair(plan, master, pid, netns_fd), bridge_port(plan)]
+    with rt.Socket() as link:
+        results = link.attempt(messages)
+        if results[0][1] == _errno.EEXIST:
+            # The namespace of an earlier start is still being torn down by the kernel. The name
+            # belongs to this container alone, so that end can go at once, and its peer with it.
+            link.check(link.attempt([remove(plan.host_link)]), ignore=(_errno.ENODEV,))
+            results = link.attempt(messages)
+        link.check(results)
+
+
+def disconnect(plan: NetPlan) -> None:
+    """Remove the pair without waiting for the namespace to die; a pair that is gone is success."""
+    if plan.mode != "bridge":
+        return
+    with rt.Socket() as link:
+        link.check(link.attempt([remove(plan.host_link)]), ignore=(_errno.ENODEV,))
+
+
+def prepare_inside() -> None:
+    """In the container's own process, right after it entered its new network namespace and before
+    eth0 exists: no router advertisement shall configure it (CVE-2020-13401). Needs the host's /proc
+    in view.
+
+    Does nothing where the kernel has no IPv6.
+    """
+    for name in ("accept_ra", "autoconf"):
+        _write_sysctl(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
+
+
+def configure_inside(plan: NetPlan, address: str = "") -> None:
+    """In the container's own process: loopback up and, on the bridge, eth0 with its address and the
+    default route, in one batch. Opens no file and imports nothing, so that it may run behind the
+    new root.
+
+    `address` is the lease without a mask. Raises KernelError.
+    """
+    if plan.mode not in ("bridge", "none"):
+        return
+    messages = [set_up(1, "lo")]
+    if plan.mode == "bridge":
+        probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        try:
+            index = _index(probe, INSIDE)
+        except OSError as error:
+            raise KernelError.of("look up", INSIDE, error) from None
+        finally:
+            probe.close()
+        messages += inside(plan, index, address)
+    with rt.Socket() as link:
+        link.request(messages)
+
+
+def pair(plan: NetPlan, master: int, pid: int, netns_fd: int) -> rt.Message:
+    """The one message that makes both ends, each in its place and with its name, MAC and MTU."""
+    if netns_fd >= 0:
+        place = rt.u32(rt.IFLA_NET_NS_FD, netns_fd)
+    else:
+        place = rt.u32(rt.IFLA_NET_NS_PID, pid)
+    # One queue each: a pair has no hardware to spread over, and each queue costs sysfs objects
+    one_queue = rt.u32(rt.IFLA_NUM_TX_QUEUES, 1) + rt.u32(rt.IFLA_NUM_RX_QUEUES, 1)
+    peer = rt.nested(
+        rt.VETH_INFO_PEER,
+        rt.ifinfo(),
+        rt.text(rt.IFLA_IFNAME, INSIDE),
+        rt.u32(rt.IFLA_MTU, plan.mtu),
+        rt.mac(rt.IFLA_ADDRESS, plan.mac),
+        one_queue,
+        place,
+    )
+    body = (
+        rt.ifinfo(),
+        rt.text(rt.IFLA_IFNAME, plan.host_link),
+        rt.u32(rt.IFLA_MTU, plan.mtu),
+        rt.u32(rt.IFLA_MASTER, master),
+        one_queue,
+        rt.nested(
+            rt.IFLA_LINKINFO, rt.text(rt.IFLA_INFO_KIND, "veth"), rt.nested(rt.IFLA_INFO_DATA, peer)
+        ),
+    )
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the link {plan.host_link}")
+
+
+def bridge_port(plan: NetPlan) -> rt.Message:
+    """What a link takes only once it exists: no IPv6 address of its own, the port's flags; and up.
+
+    An isolated port (Linux 4.18) exchanges no frame with other isolated ports, whether or not
+    bridged frames pass through iptables on this host.
+    """
+    body = (
+        rt.ifinfo(0, rt.IFF_UP, rt.IFF_UP),
+        rt.text(rt.IFLA_IFNAME, plan.host_link),
+        rt.nested(
+            rt.IFLA_LINKINFO,
+            rt.text(rt.IFLA_INFO_SLAVE_KIND, "bridge"),
+            rt.nested(
+                rt.IFLA_INFO_SLAVE_DATA,
+                rt.u8(rt.IFLA_BRPORT_MODE, 0),
+                rt.u8(rt.IFLA_BRPORT_ISOLATED, int(plan.isolate)),
+            ),
+        ),
+        rt.nested(rt.IFLA_AF_SPEC, _no_ipv6_address()),
+    )
+    return rt.Message(rt.RTM_NEWLINK, 0, b"".join(body), f"set up the link {plan.host_link}")
+
+
+def inside(plan: NetPlan, index: int, address: str) -> list[rt.Message]:
+    """The container's end: no automatic IPv6 address, address, up, default route."""
+    quiet = rt.ifinfo(index) + rt.nested(
+        rt.IFLA_AF_SPEC,
+        # neighbours may still hold the MAC of an earlier owner of the address
+        _ipv4_settings((rt.IPV4_DEVCONF_ARP_NOTIFY, 1)),
+        _no_ipv6_address(),
+    )
+    route = rt.default_route() + rt.ipv4(rt.RTA_GATEWAY, plan.gateway)
+    return [
+        rt.Message(rt.RTM_NEWLINK, 0, quiet, f"set up {INSIDE}"),
+        add_address(index, address, plan, INSIDE),
+        set_up(index, INSIDE),
+        rt.Message(
+            rt.RTM_NEWROUTE,
+            rt.NLM_F_CREATE | rt.NLM_F_EXCL,
+            route,
+            f"add the default route via {plan.gateway}",
+        ),
+    ]
+
+
+def add_address(index: int, address: str, plan: NetPlan, name: str) -> rt.Message:
+    """An address of the plan's subnet on a link."""
+    base, bits = split_subnet(plan.subnet)
+    broadcast = address_text(base | ((1 << (32 - bits)) - 1))
+    body = (
+        rt.ifaddr(index, bits),
+        rt.ipv4(rt.IFA_LOCAL, address),
+        rt.ipv4(rt.IFA_ADDRESS, address),
+        rt.ipv4(rt.IFA_BROADCAST, broadcast),
+    )
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    what = f"add {address}/{bits} to {name}"
+    return rt.Message(rt.RTM_NEWADDR, flags, b"".join(body), what)
+
+
+def set_up(index: int, name: str) -> rt.Message:
+    """A link, by its index, set up."""
+    body = rt.ifinfo(index, rt.IFF_UP, rt.IFF_UP)
+    return rt.Message(rt.RTM_NEWLINK, 0, body, f"set {name} up")
+
+
+def remove(name: str) -> rt.Message:
+    """A link, by its name, removed."""
+    body = rt.ifinfo() + rt.text(rt.IFLA_IFNAME, name)
+    return rt.Message(rt.RTM_DELLINK, 0, body, f"remove the link {name}")
+
+
+def bridge(plan: NetPlan) -> rt.Message:
+    """The bridge: no STP, no forward delay, a MAC that stays."""
+    body = (
+        rt.ifinfo(),
+        rt.text(rt.IFLA_IFNAME, plan.bridge),
+        rt.u32(rt.IFLA_MTU, plan.mtu),
+        rt.mac(rt.IFLA_ADDRESS, bridge_mac(plan.gateway)),
+        rt.nested(
+            rt.IFLA_LINKINFO,
+            rt.text(rt.IFLA_INFO_KIND, "bridge"),
+            rt.nested(
+                rt.IFLA_INFO_DATA,
+                rt.u32(rt.IFLA_BR_FORWARD_DELAY, 0),
+                rt.u32(rt.IFLA_BR_STP_STATE, 0),
+            ),
+        ),
+    )
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the bridge {plan.bridge}")
+
+
+def overlapping_route(routes: str, plan: NetPlan) -> str:
+    """The first route of another link that overlaps the plan's subnet, or ""; `routes` is the text
+    of /proc/net/route.
+    """
+    base, bits = split_subnet(plan.subnet)
+    for line in routes.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or fields[0] == plan.bridge:
+            continue
+        mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
+        start = int.from_bytes(bytes.fromhex(fields[1]), "little")
+        length = mask.bit_count()
+        if length and (start ^ base) >> (32 - min(length, bits)) == 0:
+            return f"{address_text(start)}/{length} on {fields[0]}"
+    return ""
+
+
+def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
+    taken = overlapping_route(read_text("/proc/net/route"), plan)
+    if taken:
+        raise Conflict(
+            f"network {plan.bridge}: its subnet {plan.subnet} overlaps the route {taken}",
+            hint="give the network another subnet",
+        )
+    with rt.Socket() as link:
+        # made by somebody else meanwhile, or left without its address: it is completed
+        link.check(link.attempt([bridge(plan)]), ignore=(_errno.EEXIST,))
+        index = _index(probe, plan.bridge)
+        settings = rt.ifinfo(index) + rt.nested(
+            rt.IFLA_AF_SPEC,
+            # published ports on 127.0.0.1 are reached through this link (ip-sysctl:
+            # route_localnet); a rule of ours drops what containers send to 127.0.0.0/8
+            # (CVE-2020-8558)
+            _ipv4_settings((rt.IPV4_DEVCONF_ROUTE_LOCALNET, 1), (rt.IPV4_DEVCONF_RP_FILTER, 1)),
+        )
+        _write_sysctl(f"net/ipv6/conf/{plan.bridge}/disable_ipv6", "1", missing_ok=True)
+        messages = [
+            rt.Message(rt.RTM_NEWLINK, 0, settings, f"set up {plan.bridge}"),
+            add_address(index, plan.gateway, plan, plan.bridge),
+            set_up(index, plan.bridge),
+        ]
+        link.check(link.attempt(messages), ignore=(_errno.EEXIST,))
+    enable_forwarding()
+
+
+def enable_forwarding() -> None:
+    """Let this host route; raises KernelError where /proc/sys cannot be written."""
+    if read_text("/proc/sys/net/ipv4/ip_forward").strip() != "1":
+        _write_sysctl("net/ipv4/ip_forward", "1", missing_ok=False)
+
+
+def _ipv4_settings(*settings: tuple[int, int]) -> bytes:
+    values = [rt.u32(kind, value) for kind, value in settings]
+    return rt.nested(_socket.AF_INET, rt.nested(rt.IFLA_INET_CONF, *values))
+
+
+def _no_ipv6_address() -> bytes:
+    mode = rt.u8(rt.IFLA_INET6_ADDR_GEN_MODE, rt.IN6_ADDR_GEN_MODE_NONE)
+    return rt.nested(_socket.AF_INET6, mode)
+
+
+def _request(name: str) -> bytes:
+    return _struct.pack("16s24x", name.encode("ascii"))  # struct ifreq
+
+
+def _index(probe: _socket.socket, name: str) -> int:
+    (index,) = _struct.unpack_from("=i", fcntl.ioctl(probe, _SIOCGIFINDEX, _request(name)), 16)
+    return int(index)
+
+
+def _is_ready(probe: _socket.socket, plan: NetPlan) -> bool:
+    request = _request(plan.bridge)
+    try:
+        (flags,) = _struct.unpack_from("=H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)
+        address = fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24]
+        mask = fcntl.ioctl(probe, _SIOCGIFNETMASK, request)[20:24]
+    except OSError as error:
+        if error.errno in (_errno.ENODEV, _errno.EADDRNOTAVAIL):
+            return False
+        raise
+    bits = int.from_bytes(mask, "big").bit_count()
+    wanted = _socket.inet_pton(_socket.AF_INET, plan.gateway)
+    return bool(flags & rt.IFF_UP) and address == wanted and bits == plan.prefix
+
+
+def _write_sysctl(name: str, value: str, *, missing_ok: bool) -> None:
+    path = f"/proc/sys/{name}"
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    except FileNotFoundError as error:
+        if missing_ok:
+            return
+        raise KernelError.of("open", path, error) from None
+    except OSError as error:
+        raise KernelError.of("open", path, error) from None
+    try:
+        posix.write(fd, value.encode("ascii"))
+    except OSError as error:
+        raise KernelError.of(f"write {value} to", path, error) from None
+    finally:
+        posix.close(fd)

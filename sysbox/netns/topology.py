@@ -1,0 +1,180 @@
+"""From what was asked to names, addresses and ports: pure; the network's constants live here.
+
+The default subnet stays clear of the defaults of docker (172.17.0.0/16), podman (10.88.0.0/16 and
+10.89.0.0/16), LXC (10.0.3.0/24) and libvirt (192.168.122.0/24).
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from sysbox.errors import SpecError, Unsupported, UsageError
+from sysbox.frozen import Frozen
+from sysbox.spec import ContainerSpec, Port
+
+INSIDE = "eth0"  # the container's end of the pair
+BRIDGE_PORTS = 1023  # the kernel's BR_MAX_PORTS - 1: port numbers have ten bits and begin at 1
+_ID_DIGITS = 10  # of the id, in names and MACs; a link's name has at most 15 characters
+
+
+class Network(Frozen):
+    """One bridge network and its policy."""
+
+    bridge: str = "sysbox0"
+    subnet: str = "10.90.0.0/16"
+    gateway: str = "10.90.0.1"  # the bridge's own address
+    mtu: int = 1500
+    isolate: bool = False  # containers of this bridge cannot reach each other
+    host_access: bool = True  # containers may open connections to the host itself
+
+
+DEFAULT_NETWORK = Network()
+
+
+class NetPlan(Frozen):
+    """A container's network, decided: the effect files of this package see nothing else."""
+
+    id: str  # the container's, 64 hex digits
+    mode: str  # bridge, none, host, join
+    join: str = ""  # mode join: "container:ID" or "ns:PATH"
+    bridge: str = ""
+    subnet: str = ""  # "10.90.0.0/16"
+    gateway: str = ""
+    prefix: int = 0  # bits of the subnet's mask
+    host_link: str = ""  # the host's end of the pair
+    mac: str = ""  # the container's end, "02:..."
+    mtu: int = 0  # bytes
+    ports: tuple[Port, ...] = ()
+    isolate: bool = False
+    host_access: bool = True
+
+    def describe(self) -> str:
+        """One line for `run --dry-run`."""
+        if self.mode != "bridge":
+            return f"network {self.join or self.mode}"
+        ports = ", ".join(port_text(port) for port in self.ports)
+        line = f"network {self.bridge} {self.subnet} via {self.gateway}, link {self.host_link}"
+        return f"{line}, ports {ports}" if ports else line
+
+
+def plan_network(
+    container_id: str, spec: ContainerSpec, network: Network = DEFAULT_NETWORK
+) -> NetPlan:
+    """The network of one container.
+
+    Raises SpecError for a mode or port that is not valid, UsageError for published ports on a
+    joined namespace, Unsupported for IPv6 host addresses. Ports are ignored with `none` and `host`,
+    as docker does.
+    """
+    mode = spec.namespaces.network
+    if mode in ("none", "host"):
+        return NetPlan(id=container_id, mode=mode)
+    if mode.startswith(("container:", "ns:")) and not mode.endswith(":"):
+        if spec.ports:
+            raise UsageError(
+                f"ports cannot be published with --network {mode}",
+                hint="publish them from the container that owns the network namespace",
+            )
+        return NetPlan(id=container_id, mode="join", join=mode)
+    if mode != "bridge":
+        raise SpecError(
+            f"--network {mode}: no such network",
+            hint="bridge, none, host, container:NAME or ns:PATH",
+        )
+    return NetPlan(
+        id=container_id,
+        mode="bridge",
+        bridge=network.bridge,
+        subnet=network.subnet,
+        gateway=network.gateway,
+        prefix=split_subnet(network.subnet)[1],
+        host_link=host_link(container_id),
+        mac=mac_address(container_id),
+        mtu=network.mtu,
+        ports=_check_ports(spec.ports),
+        isolate=network.isolate,
+        host_access=network.host_access,
+    )
+
+
+def host_link(container_id: str) -> str:
+    """The name of the host's end of the pair, which can be found again from the id."""
+    return "sb" + container_id[:_ID_DIGITS]
+
+
+def mac_address(container_id: str) -> str:
+    """A locally administered unicast MAC, the same at each start, so that neighbours' caches stay
+    right.
+    """
+    digits = container_id[:_ID_DIGITS]
+    return "02:" + ":".join(digits[at : at + 2] for at in range(0, _ID_DIGITS, 2))
+
+
+def bridge_mac(gateway: str) -> str:
+    """A fixed MAC for a bridge; without one it would take its lowest port's and change as ports
+    come and go.
+    """
+    address = _socket.inet_pton(_socket.AF_INET, gateway)
+    return "02:5b:" + ":".join(f"{byte:02x}" for byte in address)
+
+
+def address_number(address: str) -> int:
+    """An IPv4 address as a number; SpecError if it is none."""
+    try:
+        return int.from_bytes(_socket.inet_pton(_socket.AF_INET, address), "big")
+    except (OSError, ValueError):
+        raise SpecError(f"'{address}' is not an IPv4 address") from None
+
+
+def address_text(number: int) -> str:
+    """The dotted form of a number."""
+    return _socket.inet_ntop(_socket.AF_INET, number.to_bytes(4, "big"))
+
+
+def split_subnet(subnet: str) -> tuple[int, int]:
+    """("10.90.0.0/16") -> (network address as a number, bits of the mask); SpecError for host bits
+    or /31.
+    """
+    base, slash, bits = subnet.partition("/")
+    number = address_number(base)
+    if not slash or not bits.isascii() or not bits.isdigit() or not 8 <= int(bits) <= 30:
+        raise SpecError(f"subnet '{subnet}': the mask must be /8 to /30")
+    if number & ((1 << (32 - int(bits))) - 1):
+        raise SpecError(f"subnet '{subnet}': has bits set beyond its mask")
+    return number, int(bits)
+
+
+def port_text(port: Port) -> str:
+    """ "0.0.0.0:8080->80/tcp", as docker's `ps` shows it."""
+    host = f"{port.host_ip or '0.0.0.0'}:{port.host_port or '(any)'}"
+    return f"{host}->{port.container_port}/{port.protocol}"
+
+
+def ports_overlap(one: Port, other: Port) -> bool:
+    """Whether two published ports claim the same packets."""
+    if one.protocol != other.protocol or one.host_port != other.host_port or not one.host_port:
+        return False
+    addresses = {one.host_ip or "0.0.0.0", other.host_ip or "0.0.0.0"}
+    return len(addresses) == 1 or "0.0.0.0" in addresses
+
+
+def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    for at, port in enumerate(ports):
+        if port.protocol not in ("tcp", "udp"):
+            raise Unsupported(
+                f"port {port_text(port)}: protocol {port.protocol} cannot be published",
+                hint="tcp and udp can",
+            )
+        if ":" in port.host_ip:
+            raise Unsupported(
+                f"port {port_text(port)}: IPv6 host addresses are not supported",
+                hint="publish on an IPv4 address",
+            )
+        if port.host_ip:
+            address_number(port.host_ip)
+        if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
+            raise SpecError(f"port {port_text(port)}: must be 1 to 65535")
+        for earlier in ports[:at]:
+            if ports_overlap(earlier, port):
+                raise SpecError(f"port {port_text(port)} is published twice")
+    return ports
