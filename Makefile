@@ -1,0 +1,40 @@
+# The whole of what a developer types; `make help` lists it. Everything is made below .venv/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PYTEST := .venv/bin/python -m pytest
+
+.PHONY: help build run test test-extras test-unit test-host lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## install what is missing and leave .venv/bin/sysbox
+	@tools/setup.sh build
+
+run: build ## a tour: containers as scopes, tuned live
+	@tools/demo.sh
+
+test: test-extras ## everything: lint, unit, plans, and the host lane under a real systemd
+	@$(PYTEST) tests/lint tests/unit tests/plans
+	@tools/test-host.sh
+
+test-extras: build
+	@tools/setup.sh test
+
+test-unit: test-extras ## the tests that do not touch the machine
+	@$(PYTEST) tests/unit tests/plans
+
+test-host: test-extras ## the tests that run real containers under a real systemd
+	@tools/test-host.sh
+
+lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
+	@$(PYTEST) tests/lint
+
+bench: build ## what it costs, against the bare interpreter
+	@bench/run.sh
+
+clean: ## remove what `make` made
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sysbox.linux._sys: the system calls that CPython lacks, one function each and no policy.
+ *
+ * Raw calls by number throughout, so that neither the C library's version nor its wrappers (which may
+ * fall back to something else) matter. Each function raises OSError with the kernel's errno. Paths are
+ * str (surrogateescape) or bytes, without NUL. The interpreter's lock is kept: nothing here blocks for
+ * long, and sysbox has one thread.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define BYTES(object) ((object) ? PyBytes_AsString(object) : NULL)
+
+/* "O&" converter: a path, or None for NULL. */
+static int optional_path(PyObject *object, void *result)
+{
+    if (object == Py_None) {
+        *(PyObject **)result = NULL;
+        return 1;
+    }
+    return PyUnicode_FSConverter(object, result);
+}
+
+static PyObject *none_or_error(long status)
+{
+    if (status < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyObject *int_or_error(long status)
+{
+    if (status < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLong(status);
+}
+
+/* Processes and namespaces */
+
+static PyObject *sys_clone3(PyObject *module, PyObject *arguments)
+{
+    unsigned long long flags;
+    int cgroup_fd = -1, pidfd = -1;
+    if (!PyArg_ParseTuple(arguments, "K|i", &flags, &cgroup_fd))
+        return NULL;
+    if (flags & (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VFORK)) {
+        errno = EINVAL; /* the child returns into the interpreter: it needs memory of its own */
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    struct clone_args how = {
+        .flags = flags | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    if (cgroup_fd >= 0) {
+        how.flags |= CLONE_INTO_CGROUP;
+        how.cgroup = (uint64_t)cgroup_fd;
+    }
+    PyOS_BeforeFork();
+    long pid = syscall(SYS_clone3, &how, sizeof how);
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        return Py_BuildValue("(ii)", 0, -1);
+    }
+    int error = errno;
+    PyOS_AfterFork_Parent();
+    errno = error;
+    if (pid < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return Py_BuildValue("(li)", pid, pidfd);
+}
+
+static PyObject *sys_unshare(PyObject *module, PyObject *arguments)
+{
+    unsigned long flags;
+    if (!PyArg_ParseTuple(arguments, "k", &flags))
+        return NULL;
+    return none_or_error(syscall(SYS_unshare, flags));
+}
+
+static PyObject *sys_setns(PyObject *module, PyObject *arguments)
+{
+    int fd, kind;
+    if (!PyArg_ParseTuple(arguments, "ii", &fd, &kind))
+        return NULL;
+    return none_or_error(syscall(SYS_setns, fd, kind));
+}
+
+static PyObject *sys_sethostname(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "s#", &name, &length))
+        return NULL;
+    return none_or_error(syscall(SYS_sethostname, name, length));
+}
+
+static PyObject *sys_setdomainname(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "s#", &name, &length))
+        return NULL;
+    return none_or_error(syscall(SYS_setdomainname, name, length));
+}
+
+static PyObject *sys_close_range(PyObject *module, PyObject *arguments)
+{
+    unsigned int first, last, flags;
+    if (!PyArg_ParseTuple(arguments, "III", &first, &last, &flags))
+        return NULL;
+    return none_or_error(syscall(SYS_close_range, first, last, flags));
+}
+
+/* A NULL-terminated vector of C strings from a sequence of str or bytes; `keep` owns the strings. */
+static char **string_vector(PyObject *sequence, PyObject **keep)
+{
+    PyObject *items = PySequence_Tuple(sequence);
+    if (!items)
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(items);
+    char **vector = PyMem_Calloc((size_t)count + 1, sizeof *vector);
+    PyObject *owner = vector ? PyTuple_New(count) : PyErr_NoMemory();
+    for (Py_ssize_t i = 0; owner && i < count; i++) {
+        PyObject *bytes;
+        if (!PyUnicode_FSConverter(PyTuple_GetItem(items, i), &bytes)) {
+            Py_CLEAR(owner);
+            break;
+        }
+        vector[i] = PyBytes_AsString(bytes);
+        PyTuple_SetItem(owner, i, bytes);
+    }
+    Py_DECREF(items);
+    if (!owner) {
+        PyMem_Free(vector);
+        return NULL;
+    }
+    *keep = owner;
+    return vector;
+}
+
+static PyObject *sys_execveat(PyObject *module, PyObject *arguments)
+{
+    int dirfd, flags;
+    PyObject *path, *argv_items, *envp_items, *argv_owner = NULL, *envp_owner = NULL, *result = NULL;
+    char **argv = NULL, **envp = NULL;
+    if (!PyArg_ParseTuple(arguments, "iO&OOi", &dirfd, PyUnicode_FSConverter, &path, &argv_items,
+                          &envp_items, &flags))
+        return NULL;
+    if ((argv = string_vector(argv_items, &argv_owner)) &&
+        (envp = string_vector(envp_items, &envp_owner)))
+        result = none_or_error(syscall(SYS_execveat, dirfd, BYTES(path), argv, envp, flags));
+    PyMem_Free(argv);
+    PyMem_Free(envp);
+    Py_XDECREF(argv_owner);
+    Py_XDECREF(envp_owner);
+    Py_DECREF(path);
+    return result;
+}
+
+/* Mounts */
+
+static PyObject *sys_mount(PyObject *module, PyObject *arguments)
+{
+    PyObject *source = NULL, *target = NULL, *fstype = NULL, *data = NULL, *result = NULL;
+    unsigned long flags;
+    if (PyArg_ParseTuple(arguments, "O&O&O&kO&", optional_path, &source, PyUnicode_FSConverter, &target,
+                         optional_path, &fstype, &flags, optional_path, &data))
+        result = none_or_error(
+            syscall(SYS_mount, BYTES(source), BYTES(target), BYTES(fstype), flags, BYTES(data)));
+    Py_XDECREF(source);
+    Py_XDECREF(target);
+    Py_XDECREF(fstype);
+    Py_XDECREF(data);
+    return result;
+}
+
+static PyObject *sys_umount2(PyObject *module, PyObject *arguments)
+{
+    PyObject *target;
+    int flags;
+    if (!PyArg_ParseTuple(arguments, "O&i", PyUnicode_FSConverter, &target, &flags))
+        return NULL;
+    PyObject *result = none_or_error(syscall(SYS_umount2, BYTES(target), flags));
+    Py_DECREF(target);
+    return result;
+}
+
+static PyObject *sys_pivot_root(PyObject *module, PyObject *arguments)
+{
+    PyObject *root = NULL, *old = NULL, *result = NULL;
+    if (PyArg_ParseTuple(arguments, "O&O&", PyUnicode_FSConverter, &root, PyUnicode_FSConverter, &old))
+        result = none_or_error(syscall(SYS_pivot_root, BYTES(root), BYTES(old)));
+    Py_XDECREF(root);
+    Py_XDECREF(old);
+    return result;
+}
+
+static PyObject *sys_open_tree(PyObject *module, PyObject *arguments)
+{
+    int dirfd;
+    unsigned int flags;
+    PyObject *path;
+    if (!PyArg_ParseTuple(arguments, "iO&I", &dirfd, PyUnicode_FSConverter, &path, &flags))
+        return NULL;
+    PyObject *result = int_or_error(syscall(SYS_open_tree, dirfd, BYTES(path), flags));
+    Py_DECREF(path);
+    return result;
+}
+
+static PyObject *sys_move_mount(PyObject *module, PyObject *arguments)
+{
+    int from_fd, to_fd;
+    unsigned int flags;
+    PyObject *from = NULL, *to = NULL, *result = NULL;
+    if (PyArg_ParseTuple(arguments, "iO&iO&I", &from_fd, PyUnicode_FSConverter, &from, &to_fd,
+                         PyUnicode_FSConverter, &to, &flags))
+        result = none_or_error(syscall(SYS_move_mount, from_fd, BYTES(from), to_fd, BYTES(to), flags));
+    Py_XDECREF(from);
+    Py_XDECREF(to);
+    return result;
+}
+
+static PyObject *sys_fsopen(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    unsigned int flags;
+    if (!PyArg_ParseTuple(arguments, "sI", &name, &flags))
+        return NULL;
+    return int_or_error(syscall(SYS_fsopen, name, flags));
+}
+
+static PyObject *sys_fsconfig(PyObject *module, PyObject *arguments)
+{
+    int fd, aux;
+    unsigned int command;
+    PyObject *key = NULL, *value = NULL, *result = NULL;
+    if (PyArg_ParseTuple(arguments, "iIO&O&i", &fd, &command, optional_path, &key, optional_path, &value,
+                         &aux))
+        result = none_or_error(syscall(SYS_fsconfig, fd, command, BYTES(key), BYTES(value), aux));
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return result;
+}
+
+static PyObject *sys_fsmount(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    unsigned int flags, attributes;
+    if (!PyArg_ParseTuple(arguments, "iII", &fd, &flags, &attributes))
+        return NULL;
+    return int_or_error(syscall(SYS_fsmount, fd, flags, attributes));
+}
+
+static PyObject *sys_mount_setattr(PyObject *module, PyObject *arguments)
+{
+    int dirfd, userns_fd;
+    unsigned int flags;
+    unsigned long long set, clear, propagation;
+    PyObject *path;
+    if (!PyArg_ParseTuple(arguments, "iO&IKKKi", &dirfd, PyUnicode_FSConverter, &path, &flags, &set, &clear,
+                          &propagation, &userns_fd))
+        return NULL;
+    struct mount_attr attributes = {
+        .attr_set = set,
+        .attr_clr = clear,
+        .propagation = propagation,
+        .userns_fd = userns_fd < 0 ? 0 : (uint64_t)userns_fd,
+    };
+    PyObject *result = none_or_error(
+        syscall(SYS_mount_setattr, dirfd, BYTES(path), flags, &attributes, sizeof attributes));
+    Py_DECREF(path);
+    return result;
+}
+
+static PyObject *sys_openat2(PyObject *module, PyObject *arguments)
+{
+    int dirfd;
+    unsigned long long flags, mode, resolve;
+    PyObject *path;
+    if (!PyArg_ParseTuple(arguments, "iO&KKK", &dirfd, PyUnicode_FSConverter, &path, &flags, &mode, &resolve))
+        return NULL;
+    struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+    PyObject *result = int_or_error(syscall(SYS_openat2, dirfd, BYTES(path), &how, sizeof how));
+    Py_DECREF(path);
+    return result;
+}
+
+static PyObject *sys_fstatfs_type(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    struct statfs information;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    if (fstatfs(fd, &information) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLongLong((long long)information.f_type);
+}
+
+/* Privileges */
+
+static PyObject *sys_capget(PyObject *module, PyObject *Py_UNUSED(arguments))
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+#define WIDE(field) ((unsigned long long)data[1].field << 32 | data[0].field)
+    return Py_BuildValue("(KKK)", WIDE(effective), WIDE(permitted), WIDE(inheritable));
+#undef WIDE
+}
+
+static PyObject *sys_capset(PyObject *module, PyObject *arguments)
+{
+    unsigned long long effective, permitted, inheritable;
+    if (!PyArg_ParseTuple(arguments, "KKK", &effective, &permitted, &inheritable))
+        return NULL;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
+        {(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)},
+    };
+    return none_or_error(syscall(SYS_capset, &header, data));
+}
+
+static PyObject *sys_prctl(PyObject *module, PyObject *arguments)
+{
+    int option;
+    unsigned long a2 = 0, a3 = 0, a4 = 0, a5 = 0;
+    if (!PyArg_ParseTuple(arguments, "i|kkkk", &option, &a2, &a3, &a4, &a5))
+        return NULL;
+    return int_or_error(syscall(SYS_prctl, option, a2, a3, a4, a5));
+}
+
+static PyObject *sys_prctl_name(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    if (!PyArg_ParseTuple(arguments, "s", &name))
+        return NULL;
+    return none_or_error(syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0));
+}
+
+static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
+{
+    unsigned int flags;
+    const char *program;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "Iy#", &flags, &program, &size))
+        return NULL;
+    const Py_ssize_t unit = (Py_ssize_t)sizeof(struct sock_filter);
+    if (size == 0 || size % unit != 0 || size / unit > BPF_MAXINSNS) {
+        PyErr_SetString(PyExc_ValueError, "not an array of struct sock_filter");
+        return NULL;
+    }
+    struct sock_fprog filter = {
+        .len = (unsigned short)(size / unit),
+        .filter = (struct sock_filter *)(uintptr_t)program,
+    };
+    return none_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
+}
+
+static PyObject *sys_keyctl_join_session(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    if (!PyArg_ParseTuple(arguments, "z", &name))
+        return NULL;
+    return int_or_error(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name));
+}
+
+static PyMethodDef methods[] = {
+    {"clone3", sys_clone3, METH_VARARGS, "clone3(flags, cgroup_fd=-1) -> (pid, pidfd); the child gets (0, -1)"},
+    {"unshare", sys_unshare, METH_VARARGS, "unshare(flags)"},
+    {"setns", sys_setns, METH_VARARGS, "setns(fd, nstype)"},
+    {"sethostname", sys_sethostname, METH_VARARGS, "sethostname(name)"},
+    {"setdomainname", sys_setdomainname, METH_VARARGS, "setdomainname(name)"},
+    {"close_range", sys_close_range, METH_VARARGS, "close_range(first, last, flags)"},
+    {"execveat", sys_execveat, METH_VARARGS, "execveat(dirfd, path, argv, envp, flags)"},
+    {"mount", sys_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},
+    {"umount2", sys_umount2, METH_VARARGS, "umount2(target, flags)"},
+    {"pivot_root", sys_pivot_root, METH_VARARGS, "pivot_root(new_root, put_old)"},
+    {"open_tree", sys_open_tree, METH_VARARGS, "open_tree(dirfd, path, flags) -> fd"},
+    {"move_mount", sys_move_mount, METH_VARARGS, "move_mount(from_fd, from_path, to_fd, to_path, flags)"},
+    {"fsopen", sys_fsopen, METH_VARARGS, "fsopen(name, flags) -> fd"},
+    {"fsconfig", sys_fsconfig, METH_VARARGS, "fsconfig(fd, command, key, value, aux)"},
+    {"fsmount", sys_fsmount, METH_VARARGS, "fsmount(fd, flags, attributes) -> fd"},
+    {"mount_setattr", sys_mount_setattr, METH_VARARGS,
+     "mount_setattr(dirfd, path, flags, attr_set, attr_clr, propagation, userns_fd)"},
+    {"openat2", sys_openat2, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> fd"},
+    {"fstatfs_type", sys_fstatfs_type, METH_VARARGS, "fstatfs_type(fd) -> magic number of the file system"},
+    {"capget", sys_capget, METH_NOARGS, "capget() -> (effective, permitted, inheritable)"},
+    {"capset", sys_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
+    {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
+    {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
+    {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
+    {"keyctl_join_session", sys_keyctl_join_session, METH_VARARGS, "keyctl_join_session(name) -> serial"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_sys",
+    .m_doc = "The system calls that CPython lacks; each raises OSError.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__sys(void)
+{
+    return PyModuleDef_Init(&definition);
+}

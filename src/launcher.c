@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sysbox, the command on PATH: finds the interpreter and the package, then executes
+ *
+ *     python3.N -I -S -X utf8 .../sysbox/_main.py LAUNCHER ARGUMENT...
+ *
+ * isolated (-I: no PYTHON* variable, no current directory on the path), without `site` (-S: its .pth files
+ * cost more than a whole `sysbox ps`). LAUNCHER is this program's own absolute path: units that sysbox
+ * makes run it again.
+ *
+ * The interpreter is executed through a read-only bind mount that is attached nowhere. sysbox runs inside
+ * a container's namespaces for a moment, where a hostile process may reach /proc/PID/exe; through this
+ * mount the host's interpreter cannot be opened for writing, then or later (CVE-2019-5736). Without the
+ * privilege to make the mount there is no privilege to protect either, and a plain execve does.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From linux/mount.h, which a libc other than glibc does not find. */
+#define OPEN_TREE_CLONE 1
+#define OPEN_TREE_CLOEXEC O_CLOEXEC
+#define MOUNT_ATTR_RDONLY 1
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+
+enum { FAILED = 125, OPTIONS = 7 };
+
+extern char **environ;
+
+static _Noreturn void fail(const char *what, const char *where)
+{
+    const char *parts[] = {"sysbox: ", what, where, ": ", strerror(errno), "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
+            break;
+    _exit(FAILED);
+}
+
+/* Concatenate three strings into a PATH_MAX buffer; 0 if they do not fit. */
+static int join(char *result, const char *first, const char *second, const char *third)
+{
+    size_t length[] = {strlen(first), strlen(second), strlen(third)};
+    if (length[0] + length[1] + length[2] >= PATH_MAX)
+        return 0;
+    memcpy(result, first, length[0]);
+    memcpy(result + length[0], second, length[1]);
+    memcpy(result + length[0] + length[1], third, length[2] + 1);
+    return 1;
+}
+
+/* Our own path, symbolic links resolved; without /proc the one the kernel was given. */
+static void find_self(char *path)
+{
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    if (length > 0 && length < PATH_MAX - 1) {
+        path[length] = '\0';
+        return;
+    }
+    const char *name = (const char *)(uintptr_t)getauxval(AT_EXECFN);
+    if (!name || !realpath(name, path))
+        fail("cannot find its own path", "");
+}
+
+/* The interpreter beside us (a virtual environment, /usr/bin), else the one of the build. */
+static void find_python(const char *directory, char *python)
+{
+    char candidate[PATH_MAX];
+    if (join(candidate, directory, "/python3", "") && realpath(candidate, python) && access(python, X_OK) == 0)
+        return;
+    if (realpath(PYTHON, python) && access(python, X_OK) == 0)
+        return;
+    if (!realpath("/usr/bin/python3", python))
+        fail("no interpreter: neither beside this program nor ", PYTHON);
+}
+
+/* The package below our prefix, for this interpreter's version; else where the build put it. */
+static void find_main(const char *directory, const char *python, char *path)
+{
+    static const char *const libraries[] = {"/../lib/", "/../lib64/"};
+    static const char *const tails[] = {"/site-packages/sysbox/_main.py", "/dist-packages/sysbox/_main.py"};
+    const char *version = strrchr(python, '/') + 1; /* python3.11 */
+    char prefix[PATH_MAX], candidate[PATH_MAX];
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++)
+            if (join(prefix, directory, libraries[i], version) && join(candidate, prefix, tails[j], "") &&
+                realpath(candidate, path))
+                return;
+    if (join(candidate, directory, "/../lib/python3/dist-packages/sysbox/_main.py", "") &&
+        realpath(candidate, path))
+        return;
+    if (!realpath(PACKAGE "/_main.py", path))
+        fail("the package is not below this program's prefix, nor at ", PACKAGE);
+}
+
+static void execute_read_only(const char *python, char **argv)
+{
+    struct {
+        uint64_t set, clear, propagation, userns_fd;
+    } attributes = {.set = MOUNT_ATTR_RDONLY};
+    long fd = syscall(SYS_open_tree, AT_FDCWD, python, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0)
+        syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+    close((int)fd);
+}
+
+int main(int argc, char **argv)
+{
+    /* A closed standard stream would become the first file we open. */
+    while (fcntl(STDERR_FILENO, F_GETFD) < 0)
+        if (open("/dev/null", O_RDWR) < 0)
+            _exit(FAILED);
+
+    static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX];
+    find_self(self);
+    strcpy(directory, self);
+    *strrchr(directory, '/') = '\0';
+    find_python(directory, python);
+    find_main(directory, python, package);
+
+    char **command = calloc((size_t)argc + OPTIONS + 1, sizeof *command);
+    if (!command)
+        fail("out of memory", "");
+    char *options[OPTIONS] = {python, "-I", "-S", "-X", "utf8", package, self};
+    memcpy(command, options, sizeof options);
+    if (argc > 1)
+        memcpy(command + OPTIONS, argv + 1, ((size_t)argc - 1) * sizeof *command);
+
+    execute_read_only(python, command);
+    execve(python, command, environ);
+    fail("cannot execute ", python);
+}

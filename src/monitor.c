@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sysbox-monitor: what a detached container costs while it runs.
+ *
+ *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
+ *                    [--oom MEMORY_CGROUP v1|v2] [--pty FD] [--journal FD] [--stdin-hold FD]
+ *
+ * The process that forked the container executes this program, so PID is its child: nobody else can reap
+ * it, and a signal sent to it cannot hit a recycled number. It copies the terminal's output to the journal,
+ * notes an out-of-memory kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout;
+ * a negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
+ *
+ *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS}
+ *
+ * code is the exit status of a shell (128 plus the signal), finished is since the epoch. It then exits with
+ * that code. --stdin-hold names a descriptor that must stay open, that is all. No heap, no buffered I/O.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h> /* renameat */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER 0x5441
+#endif
+
+enum { FAILED = 125, SIGNALLED = 128, BUFFER = 4096, SECOND = 1000 };
+
+static struct {
+    pid_t pid;
+    int dir;
+    int stop_signal, stop_timeout;
+    int pty, journal;
+    int oom_file; /* v1: memory.oom_control, v2: memory.events */
+    int oom_event; /* v1: an eventfd; v2: the file itself wakes poll */
+    int oom;
+    int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
+} monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .pty = -1, .journal = -1,
+             .oom_file = -1, .oom_event = -1};
+
+static char buffer[BUFFER];
+static size_t buffered, written;
+
+static _Noreturn void fail(const char *what)
+{
+    const char *parts[] = {"sysbox-monitor: ", what, ": ", strerror(errno), "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
+            break;
+    _exit(FAILED);
+}
+
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * SECOND + now.tv_nsec / 1000000;
+}
+
+static char *put_text(char *end, const char *text)
+{
+    size_t length = strlen(text);
+    memcpy(end, text, length);
+    return end + length;
+}
+
+static char *put_number(char *end, uint64_t number)
+{
+    char digits[20];
+    size_t count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count)
+        *end++ = digits[--count];
+    return end;
+}
+
+/* Out of memory */
+
+/* Both files carry a line "oom_kill N"; they are unreadable once the cgroup is gone. */
+static void check_oom(void)
+{
+    char text[512];
+    ssize_t length = pread(monitor.oom_file, text, sizeof text - 1, 0);
+    if (length <= 0)
+        return;
+    text[length] = '\0';
+    const char *line = strstr(text, "oom_kill ");
+    if (line && line[strlen("oom_kill ")] != '0')
+        monitor.oom = 1;
+}
+
+static void watch_oom(const char *cgroup, int v1)
+{
+    int dir = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return; /* the controller is not there: no limit, so no kill to notice */
+    monitor.oom_file = openat(dir, v1 ? "memory.oom_control" : "memory.events", O_RDONLY | O_CLOEXEC);
+    int control = v1 ? openat(dir, "cgroup.event_control", O_WRONLY | O_CLOEXEC) : -1;
+    if (monitor.oom_file >= 0 && control >= 0) {
+        char line[64], *end = line;
+        int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        end = put_number(end, (uint64_t)event);
+        *end++ = ' ';
+        end = put_number(end, (uint64_t)monitor.oom_file);
+        if (event >= 0 && write(control, line, (size_t)(end - line)) > 0)
+            monitor.oom_event = event;
+    }
+    if (control >= 0)
+        close(control);
+    close(dir);
+}
+
+/* Terminal to journal */
+
+static void flush_journal(void)
+{
+    while (written < buffered) {
+        ssize_t count = send(monitor.journal, buffer + written, buffered - written, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count < 0 && errno == ENOTSOCK)
+            count = write(monitor.journal, buffer + written, buffered - written);
+        if (count < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (count < 0) { /* the journal is gone: keep draining, or the container would block */
+            monitor.journal = -1;
+            break;
+        }
+        written += (size_t)count;
+    }
+    buffered = written = 0;
+}
+
+static void read_terminal(void)
+{
+    ssize_t count = read(monitor.pty, buffer, sizeof buffer);
+    if (count > 0 && monitor.journal >= 0) {
+        buffered = (size_t)count;
+        flush_journal();
+    } else if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) {
+        monitor.pty = -1;
+    }
+}
+
+/* What the container wrote last is still in the terminal; give the journal a second to take it. */
+static void drain_terminal(void)
+{
+    int64_t deadline = milliseconds() + SECOND;
+    while (monitor.pty >= 0 && milliseconds() < deadline) {
+        struct pollfd wait = {.fd = monitor.pty, .events = POLLIN};
+        if (buffered)
+            wait = (struct pollfd){.fd = monitor.journal, .events = POLLOUT};
+        int ready = poll(&wait, 1, buffered ? SECOND / 10 : 0);
+        if (buffered && monitor.journal >= 0)
+            flush_journal();
+        else if (ready > 0)
+            read_terminal();
+        else
+            return;
+    }
+}
+
+/* The end */
+
+static _Noreturn void finish(int status)
+{
+    int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    int code = number ? SIGNALLED + number : WEXITSTATUS(status);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    check_oom();
+    drain_terminal();
+
+    char line[160], *end = line;
+    end = put_number(put_text(end, "{\"code\":"), (uint64_t)code);
+    end = put_number(put_text(end, ",\"signal\":"), (uint64_t)number);
+    end = put_text(put_text(end, ",\"oom\":"), monitor.oom ? "true" : "false");
+    end = put_text(end, ",\"finished\":");
+    end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
+    end = put_text(end, "}\n");
+
+    int fd = openat(monitor.dir, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || write(fd, line, (size_t)(end - line)) < 0 ||
+        renameat(monitor.dir, "exit.tmp", monitor.dir, "exit") < 0)
+        fail("recording the exit status");
+    _exit(code);
+}
+
+static void reap(void)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) != 0;) {
+        if (pid == monitor.pid)
+            finish(status);
+        if (pid < 0 && errno != EINTR)
+            fail("the container is not a child of this process");
+    }
+}
+
+static void take_signals(int fd)
+{
+    struct signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo != SIGTERM)
+            continue;
+        kill(monitor.pid, monitor.stop_signal);
+        if (!monitor.deadline && monitor.stop_timeout >= 0)
+            monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
+    }
+    reap();
+}
+
+/* Milliseconds until the stop timeout, for poll; kills the container when it has passed. */
+static int patience(void)
+{
+    if (!monitor.deadline)
+        return -1;
+    int64_t left = monitor.deadline - milliseconds();
+    if (left > 0)
+        return left > INT32_MAX ? INT32_MAX : (int)left;
+    kill(monitor.pid, SIGKILL);
+    monitor.deadline = 0;
+    return -1;
+}
+
+static _Noreturn void watch(int signals)
+{
+    for (;;) {
+        int v2 = monitor.oom_event < 0 && monitor.oom_file >= 0;
+        struct pollfd fds[] = {
+            {.fd = signals, .events = POLLIN},
+            {.fd = v2 ? monitor.oom_file : monitor.oom_event, .events = v2 ? POLLPRI : POLLIN},
+            {.fd = buffered ? -1 : monitor.pty, .events = POLLIN},
+            {.fd = buffered ? monitor.journal : -1, .events = POLLOUT},
+        };
+        if (poll(fds, sizeof fds / sizeof *fds, patience()) < 0)
+            continue;
+        if (fds[1].revents) {
+            uint64_t count;
+            check_oom();
+            if (!v2 && read(monitor.oom_event, &count, sizeof count) < 0)
+                monitor.oom_event = monitor.oom_file = -1;
+        }
+        if (fds[2].revents)
+            read_terminal();
+        if (fds[3].revents)
+            flush_journal();
+        if (fds[0].revents)
+            take_signals(signals);
+    }
+}
+
+static void parse(char **argument)
+{
+    const char *oom = NULL;
+    int v1 = 0;
+    while (argument[0] && argument[1]) {
+        const char *option = argument[0], *value = argument[1];
+        argument += 2;
+        if (!strcmp(option, "--pid"))
+            monitor.pid = atoi(value);
+        else if (!strcmp(option, "--dir"))
+            monitor.dir = open(value, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        else if (!strcmp(option, "--stop-signal"))
+            monitor.stop_signal = atoi(value);
+        else if (!strcmp(option, "--stop-timeout"))
+            monitor.stop_timeout = atoi(value);
+        else if (!strcmp(option, "--pty"))
+            monitor.pty = atoi(value);
+        else if (!strcmp(option, "--journal"))
+            monitor.journal = atoi(value);
+        else if (!strcmp(option, "--oom") && argument[0]) {
+            oom = value;
+            v1 = !strcmp(*argument++, "v1");
+        } else if (strcmp(option, "--stdin-hold")) {
+            errno = EINVAL;
+            fail(option);
+        }
+    }
+    if (*argument || monitor.pid <= 0 || monitor.dir < 0) {
+        if (!errno)
+            errno = EINVAL;
+        fail("--pid and --dir, each option with its value");
+    }
+    if (oom)
+        watch_oom(oom, v1);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    prctl(PR_SET_NAME, "sysbox-monitor");
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t awaited;
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGCHLD);
+    sigaddset(&awaited, SIGTERM);
+    sigprocmask(SIG_SETMASK, &awaited, NULL);
+    errno = 0;
+    parse(argv + 1);
+    int signals = signalfd(-1, &awaited, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals < 0)
+        fail("signalfd");
+    /* Our own end of the terminal: it never hangs up while the container has it closed. */
+    if (monitor.pty >= 0)
+        ioctl(monitor.pty, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    reap(); /* it may have ended before SIGCHLD was blocked */
+    watch(signals);
+}

@@ -1,0 +1,121 @@
+"""Install sysbox into the environment that runs this script, doing no more than what has changed.
+
+Each step keeps a stamp, the digest of what it was made from. A change of Python files alone is copied into
+the environment, which is as good as a new installation and takes no time; anything else goes through pip.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = Path(sys.prefix)
+PACKAGE = Path(sysconfig.get_path("platlib")) / "sysbox"
+NATIVE = ["pyproject.toml", "meson.build", "meson.options", *ROOT.glob("src/*.c")]
+
+
+def main() -> None:
+    """Bring the environment up to date."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    requires = project["build-system"]["requires"] + ["ninja"]
+    pip_install("dependencies", requires + project["project"]["dependencies"])
+    if "--test" in sys.argv[1:]:
+        pip_install("test", project["project"]["optional-dependencies"]["test"])
+    install_sysbox()
+
+
+def pip_install(step: str, requirements: list[str]) -> None:
+    """Install what others have made, once per list of requirements."""
+    digest = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
+    if read_stamp(step) == digest:
+        return
+    say(f"installing {', '.join(requirements)}")
+    pip(*requirements)
+    write_stamp(step, digest)
+
+
+def install_sysbox() -> None:
+    """Through pip where C or the build changed, else file by file."""
+    native = digest_of([ROOT / name for name in NATIVE])
+    files = python_files(ROOT / "sysbox")
+    python = digest_of(files)
+    if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
+        say("building sysbox")
+        pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
+    elif read_stamp("python") != python:
+        synchronise(files)
+    write_stamp("native", native)
+    write_stamp("python", python)
+
+
+def synchronise(files: list[Path]) -> None:
+    """Make the installed Python files those of the checkout, and compile them as pip does."""
+    wanted = {path.relative_to(ROOT / "sysbox"): path for path in files}
+    for installed in python_files(PACKAGE):
+        if installed.relative_to(PACKAGE) not in wanted:
+            installed.unlink()
+    for name, path in wanted.items():
+        target = PACKAGE / name
+        if not target.exists() or target.read_bytes() != path.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    compileall.compile_dir(PACKAGE, quiet=1)
+    say(f"{len(wanted)} files are up to date in {PACKAGE}")
+
+
+def python_files(directory: Path) -> list[Path]:
+    """What meson.build installs from sysbox/: everything but bytecode and what C was made into."""
+    skipped = {".pyc", ".pyo", ".so"}
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and path.suffix not in skipped and "libexec" not in path.parts
+    )
+
+
+def digest_of(files: list[Path]) -> str:
+    """One digest over names and contents."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.relative_to(ROOT)}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def pip(*arguments: str) -> None:
+    """Run pip; meson and ninja are found beside it."""
+    path = f"{ENVIRONMENT}/bin:{os.environ['PATH']}"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--use-pep517"]
+    done = subprocess.run(
+        [*command, *arguments], env=os.environ | {"PATH": path}, cwd=ENVIRONMENT, check=False
+    )
+    if done.returncode:
+        sys.exit(f"setup: pip failed with status {done.returncode}")
+
+
+def read_stamp(step: str) -> str:
+    """The digest that a step was last done with."""
+    path = ENVIRONMENT / f".sysbox-{step}"
+    return path.read_text() if path.exists() else ""
+
+
+def write_stamp(step: str, digest: str) -> None:
+    """Note that a step is done."""
+    (ENVIRONMENT / f".sysbox-{step}").write_text(digest)
+
+
+def say(text: str) -> None:
+    """Progress, beside the output of what is run."""
+    print(f"setup: {text}", file=sys.stderr)
+
+
+main()

@@ -1,0 +1,76 @@
+#!/bin/bash
+# Usage: tools/setup.sh build|test
+#
+# Makes the development environment: the distribution's packages that are missing, .venv from the
+# distribution's own interpreter, and sysbox installed in it. Does nothing the second time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+build_packages=(gcc libc6-dev musl-tools pkg-config libsystemd-dev)
+run_packages=(iptables iproute2 systemd dbus util-linux)
+test_packages=(procps e2fsprogs)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# The first interpreter of the distribution's that is new enough; never a shim from somebody's PATH.
+find_python() {
+    local candidate
+    for candidate in /usr/bin/python3 /usr/bin/python3.{13,12,11} /usr/local/bin/python3.{13,12,11}; do
+        if [[ -x $candidate ]] && "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+}
+
+install_packages() {
+    local missing=() name as_root=()
+    for name in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || missing+=("$name")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID)); then
+        command -v sudo >/dev/null || die "as root, run: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    say "installing from the distribution: ${missing[*]}"
+    [[ -n $(find /var/lib/apt/lists -name '*Packages*' -mmin -1440 -print -quit 2>/dev/null) ]] ||
+        "${as_root[@]}" apt-get update -q >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq --yes --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null
+}
+
+distribution() {
+    if command -v dpkg-query >/dev/null; then
+        install_packages "$@"
+    else
+        say "not a Debian-like system: these (or what they are called here) must be installed: $*"
+    fi
+}
+
+make_environment() {
+    local python headers
+    python=$(find_python)
+    if [[ -z $python ]]; then
+        distribution python3
+        python=$(find_python)
+    fi
+    [[ -n $python ]] || die "Python 3.11 or newer is needed (python3.11, python3.12 or python3.13)"
+    # Debian splits the headers and `venv` from the interpreter, under the interpreter's full name.
+    headers=$(basename "$(readlink -f "$python")")
+    [[ $python == /usr/bin/* ]] && distribution "$headers-dev" "$headers-venv"
+    say "making .venv from $python"
+    "$python" -I -m venv --clear .venv
+}
+
+distribution "${build_packages[@]}" "${run_packages[@]}"
+.venv/bin/python -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || make_environment
+case ${1:-build} in
+    build) .venv/bin/python -I tools/install.py ;;
+    test)
+        distribution "${test_packages[@]}"
+        .venv/bin/python -I tools/install.py --test
+        ;;
+    *) die "usage: tools/setup.sh build|test" ;;
+esac
