@@ -3,17 +3,17 @@
  * sysbox-monitor: what a detached container costs while it runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
- *                    [--oom MEMORY_CGROUP v1|v2] [--pty FD] [--journal FD] [--stdin-hold FD]
+ *                    [--oom MEMORY_CGROUP v1|v2] [--pump IN OUT]... [--terminal FD] [--hold FD]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap
- * it, and a signal sent to it cannot hit a recycled number. It copies the terminal's output to the journal,
- * notes an out-of-memory kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout;
+ * it, and a signal sent to it cannot hit a recycled number. It copies what the container writes to the
+ * journal (--pump: from a pipe or a terminal's master to a stream of the journal's), notes an out-of-memory kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout;
  * a negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS}
  *
  * code is the exit status of a shell (128 plus the signal), finished is since the epoch. It then exits with
- * that code. --stdin-hold names a descriptor that must stay open, that is all. No heap, no buffered I/O.
+ * that code. --hold names a descriptor that must stay open, that is all. No heap, no buffered I/O.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,22 +37,25 @@
 #define TIOCGPTPEER 0x5441
 #endif
 
-enum { FAILED = 125, SIGNALLED = 128, BUFFER = 4096, SECOND = 1000 };
+enum { FAILED = 125, SIGNALLED = 128, BUFFER = 4096, PUMPS = 2, SECOND = 1000 };
 
 static struct {
     pid_t pid;
     int dir;
     int stop_signal, stop_timeout;
-    int pty, journal;
+    int terminal;
     int oom_file; /* v1: memory.oom_control, v2: memory.events */
     int oom_event; /* v1: an eventfd; v2: the file itself wakes poll */
-    int oom;
+    int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
-} monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .pty = -1, .journal = -1,
-             .oom_file = -1, .oom_event = -1};
+} monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,              .terminal = -1, .oom_file = -1, .oom_event = -1};
 
-static char buffer[BUFFER];
-static size_t buffered, written;
+static struct pump {
+    int in, out;
+    size_t buffered, written;
+    char buffer[BUFFER];
+} pumps[PUMPS];
+static int pump_count;
 
 static _Noreturn void fail(const char *what)
 {
@@ -91,17 +94,18 @@ static char *put_number(char *end, uint64_t number)
 
 /* Out of memory */
 
-/* Both files carry a line "oom_kill N"; they are unreadable once the cgroup is gone. */
-static void check_oom(void)
+/* Both files carry a line "oom_kill N"; they are unreadable (0 is returned) once the cgroup is gone. */
+static int check_oom(void)
 {
     char text[512];
     ssize_t length = pread(monitor.oom_file, text, sizeof text - 1, 0);
     if (length <= 0)
-        return;
+        return 0;
     text[length] = '\0';
     const char *line = strstr(text, "oom_kill ");
     if (line && line[strlen("oom_kill ")] != '0')
         monitor.oom = 1;
+    return 1;
 }
 
 static void watch_oom(const char *cgroup, int v1)
@@ -125,49 +129,48 @@ static void watch_oom(const char *cgroup, int v1)
     close(dir);
 }
 
-/* Terminal to journal */
+/* From the container to the journal */
 
-static void flush_journal(void)
+static void flush(struct pump *pump)
 {
-    while (written < buffered) {
-        ssize_t count = send(monitor.journal, buffer + written, buffered - written, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (count < 0 && errno == ENOTSOCK)
-            count = write(monitor.journal, buffer + written, buffered - written);
+    while (pump->written < pump->buffered) {
+        ssize_t count = send(pump->out, pump->buffer + pump->written, pump->buffered - pump->written,
+                             MSG_DONTWAIT | MSG_NOSIGNAL);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count < 0) { /* the journal is gone: keep draining, or the container would block */
-            monitor.journal = -1;
+            pump->out = -1;
             break;
         }
-        written += (size_t)count;
+        pump->written += (size_t)count;
     }
-    buffered = written = 0;
+    pump->buffered = pump->written = 0;
 }
 
-static void read_terminal(void)
+static void fill(struct pump *pump)
 {
-    ssize_t count = read(monitor.pty, buffer, sizeof buffer);
-    if (count > 0 && monitor.journal >= 0) {
-        buffered = (size_t)count;
-        flush_journal();
+    ssize_t count = read(pump->in, pump->buffer, sizeof pump->buffer);
+    if (count > 0 && pump->out >= 0) {
+        pump->buffered = (size_t)count;
+        flush(pump);
     } else if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) {
-        monitor.pty = -1;
+        pump->in = -1;
     }
 }
 
-/* What the container wrote last is still in the terminal; give the journal a second to take it. */
-static void drain_terminal(void)
+/* What the container wrote last is still in the pipe; give the journal a second to take it. */
+static void drain(struct pump *pump)
 {
     int64_t deadline = milliseconds() + SECOND;
-    while (monitor.pty >= 0 && milliseconds() < deadline) {
-        struct pollfd wait = {.fd = monitor.pty, .events = POLLIN};
-        if (buffered)
-            wait = (struct pollfd){.fd = monitor.journal, .events = POLLOUT};
-        int ready = poll(&wait, 1, buffered ? SECOND / 10 : 0);
-        if (buffered && monitor.journal >= 0)
-            flush_journal();
+    while (pump->in >= 0 && milliseconds() < deadline) {
+        struct pollfd wait = {.fd = pump->in, .events = POLLIN};
+        if (pump->buffered)
+            wait = (struct pollfd){.fd = pump->out, .events = POLLOUT};
+        int ready = poll(&wait, 1, pump->buffered ? SECOND / 10 : 0);
+        if (pump->buffered)
+            flush(pump);
         else if (ready > 0)
-            read_terminal();
+            fill(pump);
         else
             return;
     }
@@ -182,7 +185,10 @@ static _Noreturn void finish(int status)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     check_oom();
-    drain_terminal();
+    if (monitor.oom_seen && number == SIGKILL)
+        monitor.oom = 1; /* the cgroup may be gone, and its counters with it */
+    for (int i = 0; i < pump_count; i++)
+        drain(&pumps[i]);
 
     char line[160], *end = line;
     end = put_number(put_text(end, "{\"code\":"), (uint64_t)code);
@@ -240,24 +246,32 @@ static _Noreturn void watch(int signals)
 {
     for (;;) {
         int v2 = monitor.oom_event < 0 && monitor.oom_file >= 0;
-        struct pollfd fds[] = {
+        struct pollfd fds[2 + PUMPS] = {
             {.fd = signals, .events = POLLIN},
             {.fd = v2 ? monitor.oom_file : monitor.oom_event, .events = v2 ? POLLPRI : POLLIN},
-            {.fd = buffered ? -1 : monitor.pty, .events = POLLIN},
-            {.fd = buffered ? monitor.journal : -1, .events = POLLOUT},
         };
-        if (poll(fds, sizeof fds / sizeof *fds, patience()) < 0)
+        for (int i = 0; i < pump_count; i++) {
+            struct pump *pump = &pumps[i];
+            fds[2 + i] = pump->buffered ? (struct pollfd){.fd = pump->out, .events = POLLOUT}
+                                        : (struct pollfd){.fd = pump->in, .events = POLLIN};
+        }
+        if (poll(fds, 2 + (nfds_t)pump_count, patience()) < 0)
             continue;
         if (fds[1].revents) {
             uint64_t count;
-            check_oom();
+            /* v1 wakes us before the kill, and once more when the cgroup is removed */
+            if (check_oom() && !v2)
+                monitor.oom_seen = 1;
             if (!v2 && read(monitor.oom_event, &count, sizeof count) < 0)
                 monitor.oom_event = monitor.oom_file = -1;
         }
-        if (fds[2].revents)
-            read_terminal();
-        if (fds[3].revents)
-            flush_journal();
+        for (int i = 0; i < pump_count; i++)
+            if (fds[2 + i].revents) {
+                if (pumps[i].buffered)
+                    flush(&pumps[i]);
+                else
+                    fill(&pumps[i]);
+            }
         if (fds[0].revents)
             take_signals(signals);
     }
@@ -278,14 +292,14 @@ static void parse(char **argument)
             monitor.stop_signal = atoi(value);
         else if (!strcmp(option, "--stop-timeout"))
             monitor.stop_timeout = atoi(value);
-        else if (!strcmp(option, "--pty"))
-            monitor.pty = atoi(value);
-        else if (!strcmp(option, "--journal"))
-            monitor.journal = atoi(value);
+        else if (!strcmp(option, "--terminal"))
+            monitor.terminal = atoi(value);
+        else if (!strcmp(option, "--pump") && argument[0] && pump_count < PUMPS)
+            pumps[pump_count++] = (struct pump){.in = atoi(value), .out = atoi(*argument++)};
         else if (!strcmp(option, "--oom") && argument[0]) {
             oom = value;
             v1 = !strcmp(*argument++, "v1");
-        } else if (strcmp(option, "--stdin-hold")) {
+        } else if (strcmp(option, "--hold")) {
             errno = EINVAL;
             fail(option);
         }
@@ -317,8 +331,8 @@ int main(int argc, char **argv)
     if (signals < 0)
         fail("signalfd");
     /* Our own end of the terminal: it never hangs up while the container has it closed. */
-    if (monitor.pty >= 0)
-        ioctl(monitor.pty, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (monitor.terminal >= 0)
+        ioctl(monitor.terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     reap(); /* it may have ended before SIGCHLD was blocked */
     watch(signals);
 }
