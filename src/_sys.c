@@ -130,6 +130,26 @@ static PyObject *sys_close_range(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_close_range, first, last, flags));
 }
 
+/* prlimit(2) with -1 for RLIM64_INFINITY both ways; None only reads. */
+static PyObject *sys_prlimit(PyObject *module, PyObject *arguments)
+{
+    int pid, resource;
+    PyObject *limits;
+    uint64_t given[2], old[2];
+    if (!PyArg_ParseTuple(arguments, "iiO", &pid, &resource, &limits))
+        return NULL;
+    if (limits != Py_None) {
+        long long soft, hard;
+        if (!PyArg_ParseTuple(limits, "LL", &soft, &hard))
+            return NULL;
+        given[0] = (uint64_t)soft;
+        given[1] = (uint64_t)hard;
+    }
+    if (syscall(SYS_prlimit64, pid, resource, limits == Py_None ? NULL : given, old) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return Py_BuildValue("(LL)", (long long)old[0], (long long)old[1]);
+}
+
 /* A NULL-terminated vector of C strings from a sequence of str or bytes; `keep` owns the strings. */
 static char **string_vector(PyObject *sequence, PyObject **keep)
 {
@@ -392,6 +412,7 @@ static PyMethodDef methods[] = {
     {"sethostname", sys_sethostname, METH_VARARGS, "sethostname(name)"},
     {"setdomainname", sys_setdomainname, METH_VARARGS, "setdomainname(name)"},
     {"close_range", sys_close_range, METH_VARARGS, "close_range(first, last, flags)"},
+    {"prlimit", sys_prlimit, METH_VARARGS, "prlimit(pid, resource, (soft, hard) or None) -> (soft, hard) as before"},
     {"execveat", sys_execveat, METH_VARARGS, "execveat(dirfd, path, argv, envp, flags)"},
     {"mount", sys_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},
     {"umount2", sys_umount2, METH_VARARGS, "umount2(target, flags)"},

@@ -48,7 +48,8 @@ static struct {
     int oom_event; /* v1: an eventfd; v2: the file itself wakes poll */
     int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
-} monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,              .terminal = -1, .oom_file = -1, .oom_event = -1};
+} monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,
+             .terminal = -1, .oom_file = -1, .oom_event = -1};
 
 static struct pump {
     int in, out;

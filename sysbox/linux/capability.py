@@ -1,0 +1,106 @@
+"""Capability sets as masks, bit N being capability N. capabilities(7)."""
+
+from __future__ import annotations
+
+from sysbox.errors import KernelError, SpecError
+from sysbox.linux import _sys
+
+NAMES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)  # fmt: skip
+_NUMBERS = {name: index for index, name in enumerate(NAMES)}
+
+_PR_SET_KEEPCAPS = 8
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+
+def number(name: str) -> int:
+    """The number of a capability, with or without CAP_, in any case. Raises SpecError."""
+    plain = name.upper().removeprefix("CAP_")
+    if plain not in _NUMBERS:
+        raise SpecError(f"unknown capability '{name}'", hint="capabilities(7) lists them")
+    return _NUMBERS[plain]
+
+
+def mask(names: tuple[str, ...]) -> int:
+    """The set of some capabilities. Raises SpecError."""
+    total = 0
+    for name in names:
+        total |= 1 << number(name)
+    return total
+
+
+def names(mask: int) -> tuple[str, ...]:
+    """What is in a set, in the kernel's order; one that is newer than NAMES by its number."""
+    return tuple(
+        NAMES[bit] if bit < len(NAMES) else str(bit)
+        for bit in range(mask.bit_length())
+        if mask >> bit & 1
+    )
+
+
+def last_cap() -> int:
+    """The highest capability of this kernel, asked for without /proc."""
+    last = len(NAMES) - 1
+    while not _known(last):
+        last -= 1
+    while _known(last + 1):
+        last += 1
+    return last
+
+
+def _known(capability: int) -> bool:
+    try:
+        _sys.prctl(_PR_CAPBSET_READ, capability)
+    except OSError:
+        return False
+    return True
+
+
+def held() -> int:
+    """What this process can hand to a container: its bounding set as far as it is permitted."""
+    bounding = 0
+    for capability in range(last_cap() + 1):
+        bounding |= _sys.prctl(_PR_CAPBSET_READ, capability) << capability
+    return bounding & _sys.capget()[1]
+
+
+def keep_caps() -> None:
+    """Keep the permitted set over the next change from uid 0 to another. Raises KernelError."""
+    try:
+        _sys.prctl(_PR_SET_KEEPCAPS, 1)
+    except OSError as error:
+        raise KernelError.of("keep the capabilities", "", error) from None
+
+
+def drop_bounding(keep_mask: int) -> None:
+    """Take everything but `keep_mask` out of the bounding set; needs SETPCAP. Raises KernelError."""
+    for capability in range(last_cap() + 1):
+        if keep_mask >> capability & 1 or not _sys.prctl(_PR_CAPBSET_READ, capability):
+            continue
+        try:
+            _sys.prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            name = names(1 << capability)[0]
+            raise KernelError.of("drop from the bounding set", name, error) from None
+
+
+def apply(mask: int) -> None:
+    """Make `mask` the effective and permitted sets; inheritable and ambient become empty.
+
+    A container's inheritable set must be empty, or file capabilities could raise it (CVE-2022-24769).
+    Raises KernelError, EPERM for a capability that is not permitted now.
+    """
+    try:
+        _sys.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+        _sys.capset(mask, mask, 0)
+    except OSError as error:
+        raise KernelError.of("set the capabilities", " ".join(names(mask)), error) from None

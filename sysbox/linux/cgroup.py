@@ -1,0 +1,93 @@
+"""Control-group files: where a process is, and reading and writing of values. cgroups(7).
+
+Nothing here decides who may write what: a value that systemd has a property for is systemd's.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.errors import KernelError, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+
+UNIFIED = ""  # the key of the cgroup v2 path in what `paths_of` returns
+_CHUNK = 1 << 16
+
+
+def paths_of(pid: int) -> dict[str, str]:
+    """Controller -> path of the cgroup below its mount point; UNIFIED -> that on the unified tree.
+
+    A named hierarchy has its name as in the mount option ("name=systemd"). Raises KernelError.
+    """
+    return parse(read(f"/proc/{pid}", "cgroup"))
+
+
+def parse(text: str) -> dict[str, str]:
+    """The same from the text of /proc/PID/cgroup: lines HIERARCHY:CONTROLLERS:PATH."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+def path_of(pid: int, controller: str) -> str:
+    """Where a process is in the hierarchy of one controller, v1 or unified. Raises KernelError."""
+    paths = paths_of(pid)
+    return paths.get(controller, paths.get(UNIFIED, "/"))
+
+
+def directory(facts: HostFacts, controller: str, cgroup_path: str) -> str:
+    """The directory of a cgroup, such as `paths_of` returns. Raises Unsupported without the controller."""
+    mounted = facts.controllers.get(controller)
+    if mounted is None:
+        raise Unsupported(
+            f"the cgroup controller '{controller}' is not available here",
+            hint="it may be disabled on the kernel command line (cgroup_disable=) or not be mounted",
+        )
+    return mounted + (cgroup_path if cgroup_path != "/" else "")
+
+
+def read(directory: str, file: str) -> str:
+    """The text of a file, without the last newline. Raises KernelError."""
+    path = f"{directory}/{file}"
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            chunks = []
+            while chunk := posix.read(fd, _CHUNK):
+                chunks.append(chunk)
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        raise KernelError.of("read", path, error) from None
+    return b"".join(chunks).decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def read_keyed(directory: str, file: str) -> dict[str, int]:
+    """A "flat keyed" file (memory.stat, memory.events, cpu.stat). Raises KernelError."""
+    pairs = (line.split() for line in read(directory, file).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def write(directory: str, file: str, value: str) -> None:
+    """Write one value in one call, as the kernel wants it. Raises KernelError."""
+    path = f"{directory}/{file}"
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, value.encode())
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        raise KernelError.of(f"write '{value}' to", path, error) from None
+
+
+def join(pid: int, directories: tuple[str, ...]) -> None:
+    """Move a process (with all its threads) into cgroups, one per hierarchy. Raises KernelError."""
+    for one in directories:
+        write(one, "cgroup.procs", str(pid))

@@ -1,0 +1,29 @@
+"""The security label of the next program: /proc/PID/attr/exec, as SELinux and AppArmor read it."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.errors import KernelError
+from sysbox.linux import mount
+
+
+def set_exec_label(text: str, *, proc_fd: int = -1) -> None:
+    """Have the next execve enter the domain `text`.
+
+    Through a procfs that is verified to be one (`proc_fd`, else /proc) and on that mount alone: a label
+    written to a fake file would leave the container unconfined without anybody noticing (CVE-2019-16884,
+    CVE-2025-52881). Raises KernelError; EINVAL means that no security module took it.
+    """
+    procfs = mount.open_procfs() if proc_fd < 0 else proc_fd
+    try:
+        fd = mount.open_beneath(procfs, "self/attr/exec", posix.O_WRONLY)
+    finally:
+        if proc_fd < 0:
+            posix.close(procfs)
+    try:
+        posix.write(fd, text.encode())
+    except OSError as error:
+        raise KernelError.of("set the label of the next program", text, error) from None
+    finally:
+        posix.close(fd)

@@ -1,0 +1,202 @@
+"""The mount API by file descriptor: detached mounts are made, changed, and attached last.
+
+mount(2), fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), openat2(2). A detached mount is seen by
+nobody, so it is complete (read-only, private, with its options) before anything can reach it.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import posix
+
+from sysbox.errors import KernelError
+from sysbox.linux import _sys
+
+# mount(2)
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+
+# umount2(2)
+MNT_FORCE = 1
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+# mount_setattr(2)
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_RELATIME = 0x0
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+# open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2)
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = posix.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_SYMLINKS = 0x10
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_NO_AUTOMOUNT = 0x800
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+# openat2(2)
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+PROC_SUPER_MAGIC = 0x9FA0
+_RACES = 64  # EAGAIN of openat2: something was renamed or mounted on the way; the man page says to retry
+
+
+def new_filesystem(fstype: str, options: tuple[tuple[str, str | None], ...], attrs: int) -> int:
+    """A detached mount of a new file system; an option without a value is a flag, "source" the device.
+
+    A value has at most 255 bytes (the kernel's limit for this interface). Raises KernelError, with the
+    kernel's own explanation as the hint where it gives one.
+    """
+    context = -1
+    option = ""
+    try:
+        context = _sys.fsopen(fstype, FSOPEN_CLOEXEC)
+        for key, value in options:
+            option = key
+            command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
+            _sys.fsconfig(context, command, key, value, 0)
+        option = ""
+        _sys.fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _sys.fsmount(context, FSMOUNT_CLOEXEC, attrs)
+    except OSError as error:
+        what = f"{fstype}, option '{option}'" if option else fstype
+        raise KernelError(
+            "make the file system", what, error.errno or _errno.EIO, hint=_explanation(context)
+        ) from None
+    finally:
+        if context >= 0:
+            posix.close(context)
+
+
+def _explanation(context: int) -> str:
+    """What the kernel wrote to the log of a file-system context: lines like "e overlay: No changes"."""
+    lines = []
+    try:
+        while context >= 0:
+            lines.append(posix.read(context, 512)[2:].decode("utf-8", "replace").strip())
+    except OSError:  # ENODATA: that was all
+        pass
+    return "; ".join(lines)
+
+
+def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: bool = True) -> int:
+    """A detached copy of the mount at `path` below `dirfd` ("" is `dirfd` itself): a bind, not yet attached.
+
+    Symbolic links are followed unless `follow` is False. Raises KernelError.
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT
+    flags |= AT_RECURSIVE if recursive else 0
+    flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
+    flags |= 0 if path else AT_EMPTY_PATH
+    try:
+        return _sys.open_tree(dirfd, path, flags)
+    except OSError as error:
+        raise KernelError.of("bind", path, error) from None
+
+
+def set_attributes(
+    fd: int,
+    *,
+    set: int = 0,  # noqa: A002 (the name of the kernel's field)
+    clear: int = 0,
+    recursive: bool = False,
+    propagation: int = 0,
+    userns_fd: int = -1,
+) -> None:
+    """Change MOUNT_ATTR_* and the propagation (one of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE).
+
+    With MOUNT_ATTR_IDMAP, ids are mapped as in the user namespace `userns_fd`. Raises KernelError.
+    """
+    if set & MOUNT_ATTR__ATIME:
+        clear |= MOUNT_ATTR__ATIME  # an enumeration, not flags: the kernel wants it cleared to be set
+    if not (set or clear or propagation):
+        return
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    try:
+        _sys.mount_setattr(fd, "", flags, set, clear, propagation, userns_fd)
+    except OSError as error:
+        raise KernelError.of("change the attributes of a mount", "", error) from None
+
+
+def attach(mount_fd: int, target_fd: int) -> None:
+    """Mount a detached mount over what `target_fd` refers to. Raises KernelError."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    try:
+        _sys.move_mount(mount_fd, "", target_fd, "", flags)
+    except OSError as error:
+        raise KernelError.of("attach a mount", "", error) from None
+
+
+def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` with `root_fd` as the root, for symbolic links and `..` too; magic links are refused.
+
+    The only way to open a name that a container's image or its processes chose: a link that is swapped
+    meanwhile cannot lead out (CVE-2018-15664, CVE-2021-30465). Raises KernelError.
+    """
+    return _openat2(root_fd, path or "/", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open a relative `path` that stays below `dirfd` and on its mount: for procfs and cgroupfs.
+
+    Anything mounted over a file there (a fake /proc/sys, CVE-2019-16884, CVE-2025-52881) is refused with
+    EXDEV. Raises KernelError.
+    """
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
+    return _openat2(dirfd, path, flags, mode, resolve)
+
+
+def _openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    for attempt in range(_RACES):
+        try:
+            return _sys.openat2(dirfd, path, flags | posix.O_CLOEXEC, mode, resolve)
+        except OSError as error:
+            if error.errno != _errno.EAGAIN or attempt == _RACES - 1:
+                raise KernelError.of("open", path, error) from None
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def open_procfs(path: str = "/proc") -> int:
+    """A handle on a procfs that is verified to be one. Raises KernelError (ENODEV for an impostor)."""
+    try:
+        fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    except OSError as error:
+        raise KernelError.of("open", path, error) from None
+    if _sys.fstatfs_type(fd) != PROC_SUPER_MAGIC:
+        posix.close(fd)
+        raise KernelError("open", path, _errno.ENODEV, hint="what is mounted there is not a procfs")
+    return fd

@@ -1,0 +1,166 @@
+"""Processes: who is still the same one, signals, resource limits, descriptors, running a program."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from sysbox.errors import KernelError
+from sysbox.linux import _sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_CHILD_SUBREAPER = 36
+
+# getrlimit(2) without RLIMIT_, lower case -> the kernel's number (include/uapi/asm-generic/resource.h)
+RLIMITS = {
+    "cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8,
+    "as": 9, "locks": 10, "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
+}  # fmt: skip
+
+CLEAN_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+}
+
+_CLOSE_RANGE_CLOEXEC = 4
+_LAST_FD = 0xFFFFFFFF
+_STATE, _START_TIME = 0, 19  # fields 3 and 22 of proc_pid_stat(5), counted behind the command's name
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat behind the name, which may hold spaces and parentheses; [] if gone."""
+    try:
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return posix.read(fd, 4096).rpartition(b") ")[2].split()
+    except OSError:  # ESRCH: it went between open and read
+        return []
+    finally:
+        posix.close(fd)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with its pid, its identity. 0 if it is gone."""
+    fields = _stat_fields(pid)
+    return int(fields[_START_TIME]) if fields else 0
+
+
+def alive(pid: int, start: int) -> bool:
+    """Whether the process that was `pid` and started at `start` still runs; a zombie does not."""
+    fields = _stat_fields(pid)
+    return bool(fields) and int(fields[_START_TIME]) == start and fields[_STATE] not in (b"Z", b"X")
+
+
+def pidfd(pid: int) -> int:
+    """A handle that stays this process, whatever becomes of its number. Raises KernelError (ESRCH)."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError as error:
+        raise KernelError.of("open process", str(pid), error) from None
+
+
+def send(pidfd: int, signal: int) -> bool:
+    """Send a signal; False if the process has ended already. Raises KernelError."""
+    try:
+        _signal.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise KernelError.of("send signal", str(signal), error) from None
+    return True
+
+
+def set_rlimit(name: str, soft: int, hard: int) -> None:
+    """Limit this process; -1 is unlimited. `name` as in RLIMITS. Raises KernelError."""
+    try:
+        _sys.prlimit(0, RLIMITS[name], (soft, hard))
+    except OSError as error:
+        target = f"{name} to {soft}:{hard}"
+        raise KernelError.of("set the resource limit", target, error) from None
+
+
+def reset_signals() -> None:
+    """Default action for every signal, nothing blocked: execve(2) keeps what is ignored or blocked."""
+    for number in _signal.valid_signals():
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def close_fds_from(first: int, *, cloexec: bool = False) -> None:
+    """Close all descriptors from `first` on, at once or (`cloexec`) at the next execve."""
+    _sys.close_range(first, _LAST_FD, _CLOSE_RANGE_CLOEXEC if cloexec else 0)
+
+
+def spawn(
+    argv: Sequence[str],
+    env: dict[str, str] | None = None,
+    stdin: bytes | None = None,
+    *,
+    merge_stderr: bool = False,
+) -> tuple[int, bytes]:
+    """Run a program to its end: (exit status as a shell has it, what it wrote to standard output).
+
+    argv[0] is looked for on the administrator's PATH, unless it is a path. `env` None is a clean
+    environment; without `stdin` it reads from /dev/null; standard error is ours unless merged.
+    Raises KernelError if it cannot be started.
+    """
+    given = _memory_file(stdin) if stdin is not None else posix.open("/dev/null", posix.O_RDONLY)
+    output, end = posix.pipe()
+    actions = [(posix.POSIX_SPAWN_DUP2, given, 0), (posix.POSIX_SPAWN_DUP2, end, 1)]
+    if merge_stderr:
+        actions.append((posix.POSIX_SPAWN_DUP2, end, 2))
+    try:
+        pid = posix.posix_spawn(
+            find_program(argv[0]),
+            argv,
+            CLEAN_ENVIRONMENT if env is None else env,
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),  # the interpreter ignores these two
+        )
+    except OSError as error:
+        posix.close(output)
+        raise KernelError.of("execute", argv[0], error) from None
+    finally:
+        posix.close(given)
+        posix.close(end)
+    chunks = []
+    while chunk := posix.read(output, 1 << 16):
+        chunks.append(chunk)
+    posix.close(output)
+    return shell_status(posix.waitpid(pid, 0)[1]), b"".join(chunks)
+
+
+def find_program(name: str) -> str:
+    """The path of a program of the host's; the name itself if there is none, for execve's error."""
+    if "/" in name:
+        return name
+    for directory in CLEAN_ENVIRONMENT["PATH"].split(":"):
+        if posix.access(f"{directory}/{name}", posix.X_OK):
+            return f"{directory}/{name}"
+    return name
+
+
+def shell_status(wait_status: int) -> int:
+    """From waitpid's status: the exit code, or 128 plus the signal."""
+    code = posix.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else 128 - code
+
+
+def _memory_file(content: bytes) -> int:
+    """A file that holds `content`, read from its start: unlike a pipe it cannot fill up."""
+    fd = posix.memfd_create("stdin", posix.MFD_CLOEXEC)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[posix.write(fd, rest) :]
+    posix.lseek(fd, 0, 0)
+    return fd

@@ -1,0 +1,22 @@
+"""Loading a compiled seccomp filter. seccomp(2)."""
+
+from __future__ import annotations
+
+from sysbox.errors import KernelError
+from sysbox.linux import _sys
+
+FILTER_FLAG_TSYNC = 1
+FILTER_FLAG_LOG = 2
+FILTER_FLAG_SPEC_ALLOW = 4
+
+
+def load(program: bytes, flags: int = 0) -> None:
+    """Filter the system calls of this process and all it will start, for ever.
+
+    `program` is an array of struct sock_filter. Needs no_new_privs or SYS_ADMIN (else EACCES).
+    Raises KernelError.
+    """
+    try:
+        _sys.seccomp_load(flags, program)
+    except OSError as error:
+        raise KernelError.of("load the seccomp filter", "", error) from None
