@@ -72,7 +72,7 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PROC_SUPER_MAGIC = 0x9FA0
-_RACES = 64  # EAGAIN of openat2: something was renamed or mounted on the way; the man page says to retry
+_RACES = 64  # attempts at openat2 that end in EAGAIN: something was renamed or mounted on the way
 
 
 def new_filesystem(fstype: str, options: tuple[tuple[str, str | None], ...], attrs: int) -> int:
@@ -142,7 +142,7 @@ def set_attributes(
     With MOUNT_ATTR_IDMAP, ids are mapped as in the user namespace `userns_fd`. Raises KernelError.
     """
     if set & MOUNT_ATTR__ATIME:
-        clear |= MOUNT_ATTR__ATIME  # an enumeration, not flags: the kernel wants it cleared to be set
+        clear |= MOUNT_ATTR__ATIME  # an enumeration, not flags: it must be cleared to be set
     if not (set or clear or propagation):
         return
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)

@@ -8,10 +8,6 @@ import posix
 from sysbox.errors import KernelError
 from sysbox.linux import _sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
@@ -30,7 +26,8 @@ CLEAN_ENVIRONMENT = {
 
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
-_STATE, _START_TIME = 0, 19  # fields 3 and 22 of proc_pid_stat(5), counted behind the command's name
+# Fields 3 and 22 of proc_pid_stat(5), counted behind the command's name.
+_STATE, _START_TIME = 0, 19
 
 
 def _stat_fields(pid: int) -> list[bytes]:
@@ -101,7 +98,7 @@ def close_fds_from(first: int, *, cloexec: bool = False) -> None:
 
 
 def spawn(
-    argv: Sequence[str],
+    argv: list[str],
     env: dict[str, str] | None = None,
     stdin: bytes | None = None,
     *,
