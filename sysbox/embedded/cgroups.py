@@ -1,0 +1,221 @@
+"""The embedded host's subtree in every cgroup hierarchy of the machine: made, filled, removed.
+
+Each hierarchy is reached through a mount of our own that is attached nowhere, so that it does not matter
+which of them the machine has mounted, and where (cgroups(7), "Mounting v1 controllers").
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+import time
+
+from sysbox import errors
+from sysbox.embedded import state
+from sysbox.frozen import Frozen
+from sysbox.host import read_text
+from sysbox.linux import mount
+
+
+class Hierarchy(Frozen):
+    """One cgroup hierarchy and where it goes below /sys/fs/cgroup."""
+
+    fstype: str  # cgroup or cgroup2
+    options: tuple[tuple[str, str | None], ...]
+    directory: str  # "memory", "cpu,cpuacct", "systemd", "unified"; "" for a lone unified tree
+
+    @property
+    def data(self) -> str:
+        """The options as mount(2) wants them."""
+        return ",".join(key if value is None else f"{key}={value}" for key, value in self.options)
+
+
+def _v1(directory: str, *options: tuple[str, str | None]) -> Hierarchy:
+    return Hierarchy(fstype="cgroup", options=options, directory=directory)
+
+
+def hierarchies(self_cgroup: str, proc_cgroups: str) -> tuple[Hierarchy, ...]:
+    """What to mount, from the texts of /proc/self/cgroup and /proc/cgroups.
+
+    Where no controller is bound to a v1 hierarchy there is the unified tree alone. Otherwise each v1
+    hierarchy as it is, those controllers that are bound nowhere on one of their own, systemd's named
+    one, and the unified tree beside them: what systemd calls hybrid.
+    """
+    found = []
+    for line in self_cgroup.splitlines():
+        number, _, rest = line.partition(":")
+        controllers = rest.partition(":")[0]
+        if number != "0" and controllers and not controllers.startswith("name="):
+            found.append(_v1(controllers, *((name, None) for name in controllers.split(","))))
+    if not found:
+        return (Hierarchy(fstype="cgroup2", options=(), directory=""),)
+    for line in proc_cgroups.splitlines():
+        fields = line.split()
+        if len(fields) == 4 and fields[1] == "0" and fields[3] == "1":
+            found.append(_v1(fields[0], (fields[0], None)))
+    found.append(_v1("systemd", ("none", None), ("name", "systemd")))
+    found.append(Hierarchy(fstype="cgroup2", options=(), directory="unified"))
+    return tuple(found)
+
+
+def present() -> tuple[Hierarchy, ...]:
+    """The machine's hierarchies."""
+    return hierarchies(read_text("/proc/self/cgroup"), read_text("/proc/cgroups"))
+
+
+def open_root(hierarchy: Hierarchy) -> int | None:
+    """A detached mount of the hierarchy; None where the kernel will not have it.
+
+    A controller that the unified tree uses (EBUSY), or one bound nowhere when we are in a cgroup
+    namespace (EPERM), cannot be had: the host does without it.
+    """
+    try:
+        return mount.new_filesystem(hierarchy.fstype, hierarchy.options, 0)
+    except errors.KernelError as error:
+        if error.errno in (errno.EBUSY, errno.EPERM, errno.ENODEV, errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def create(name: str) -> tuple[dict[Hierarchy, int], tuple[Hierarchy, ...]]:
+    """Make the host's directory in each hierarchy.
+
+    Returns the detached mounts, which keep hierarchies that only we use alive until the host has mounted
+    them itself; the caller closes them.
+    """
+    roots: dict[Hierarchy, int] = {}
+    for hierarchy in present():
+        root = open_root(hierarchy)
+        if root is None:
+            continue
+        roots[hierarchy] = root
+        if hierarchy.fstype == "cgroup2":
+            _enable_controllers(root)
+        _make_directory(root, state.cgroup_name(name), hierarchy)
+    return roots, tuple(roots)
+
+
+def _make_directory(root: int, path: str, hierarchy: Hierarchy) -> None:
+    try:
+        posix.mkdir(path, 0o755, dir_fd=root)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise errors.KernelError.of("mkdir", f"cgroup {hierarchy.directory}/{path}", error) from None
+    if ("cpuset", None) in hierarchy.options:
+        # a cpuset takes no process before it has both; children get them by clone_children
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            _write(root, f"{path}/{file}", _read(root, file))
+        _write(root, f"{path}/cgroup.clone_children", "1")
+
+
+def _enable_controllers(root: int) -> None:
+    """Hand every controller of the unified tree to its children, so that the host may use it.
+
+    In a cgroup namespace whose root holds processes the kernel refuses (the "no internal processes"
+    rule of cgroups(7)): they are moved to a leaf of their own first, as a nested manager must.
+    """
+    wanted = set(_read(root, "cgroup.controllers").split())
+    wanted -= set(_read(root, "cgroup.subtree_control").split())
+    for controller in sorted(wanted):
+        try:
+            _write(root, "cgroup.subtree_control", f"+{controller}")
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                continue  # not available to us: the host does without it
+            _empty_root(root)
+            _write(root, "cgroup.subtree_control", f"+{controller}")
+
+
+def _empty_root(root: int) -> None:
+    try:
+        posix.mkdir("sysbox-machine", 0o755, dir_fd=root)
+    except FileExistsError:
+        pass
+    for pid in _read(root, "cgroup.procs").split():
+        try:
+            _write(root, "sysbox-machine/cgroup.procs", pid)
+        except OSError:
+            pass  # it has ended, or it is a kernel thread: ignoring
+
+
+def join(roots: dict[Hierarchy, int], name: str, pid: int) -> None:
+    """Move a process to the host's own cgroup in each hierarchy."""
+    for hierarchy, root in roots.items():
+        path = f"{state.cgroup_name(name)}/cgroup.procs"
+        try:
+            _write(root, path, str(pid))
+        except OSError as error:
+            where = f"cgroup {hierarchy.directory}/{path}"
+            raise errors.KernelError.of("write", where, error) from None
+
+
+def close(roots: dict[Hierarchy, int]) -> None:
+    """Close what `create` opened."""
+    for root in roots.values():
+        posix.close(root)
+
+
+def remove(name: str, timeout: float = 5.0) -> None:
+    """Remove the host's directories in every hierarchy; its PID 1 is dead, its processes are dying.
+
+    A process that is outside the host's pid namespace but in its cgroups is put back to the root.
+    Raises SysboxError if a directory stays busy for `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    for hierarchy in present():
+        root = open_root(hierarchy)
+        if root is None:
+            continue
+        try:
+            while not _remove_tree(root, state.cgroup_name(name)):
+                if time.monotonic() > deadline:
+                    raise errors.SysboxError(
+                        f"the cgroup {hierarchy.directory}/{state.cgroup_name(name)} is still in use",
+                        hint="`sysbox host stop` can be repeated",
+                    )
+                time.sleep(0.02)
+        finally:
+            posix.close(root)
+
+
+def _remove_tree(root: int, path: str) -> bool:
+    """Children first; False if one of them is busy still."""
+    try:
+        flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+        directory = posix.open(path, flags, dir_fd=root)
+    except FileNotFoundError:
+        return True
+    try:
+        with posix.scandir(directory) as entries:
+            children = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        done = all([_remove_tree(directory, child) for child in children])
+    finally:
+        posix.close(directory)
+    if not done:
+        return False
+    try:
+        posix.rmdir(path, dir_fd=root)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise errors.KernelError.of("rmdir", f"cgroup {path}", error) from None
+        return False
+    return True
+
+
+def _read(root: int, path: str) -> str:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=root)
+    try:
+        return posix.read(fd, 1 << 16).decode().strip()
+    finally:
+        posix.close(fd)
+
+
+def _write(root: int, path: str, text: str) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=root)
+    try:
+        posix.write(fd, text.encode())
+    finally:
+        posix.close(fd)

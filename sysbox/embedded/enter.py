@@ -1,0 +1,184 @@
+"""Run on an embedded host: join its namespaces and cgroups, and go on in a child that is a process of it.
+
+Hot: every ordinary verb comes through here on a machine whose PID 1 is not systemd. A process cannot
+change its own pid namespace (setns(2): "only for children"), so the one that was called stays
+behind as the waiting side: it passes signals on and ends as the child ends.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import sys
+
+from sysbox import errors
+from sysbox.embedded import state
+from sysbox.embedded.select import chosen
+from sysbox.embedded.state import Host
+from sysbox.host import exists
+from sysbox.linux import _sys
+from sysbox.linux.namespace import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1
+CGROUPS = "/sys/fs/cgroup"
+_PASSED_ON = (
+    _signal.SIGTERM,
+    _signal.SIGINT,
+    _signal.SIGHUP,
+    _signal.SIGQUIT,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGWINCH,
+)
+_FROM_KERNEL = 0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
+
+
+def forward(main: Callable[[], int], name: str = "") -> int:
+    """Run `main` where SYSBOX_HOST says, or on the host `name`; returns its exit status.
+
+    Starts the host if it is not up. Raises Unsupported where no systemd can be had.
+    """
+    target = name or chosen()
+    if not target:
+        return main()
+    host = state.running(target)
+    if host is None:
+        from sysbox.embedded.boot import start
+
+        host = start(target, announce=True)
+    return call(host, main)
+
+
+def call(host: Host, main: Callable[[], int]) -> int:
+    """Run `main` in a child process that belongs to the host; returns its exit status."""
+    join(host)
+    blocked = {*_PASSED_ON, _signal.SIGCHLD}
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, blocked)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = posix.fork()
+    if child == 0:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        _run(main)
+    try:
+        return _wait(child, blocked)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
+def join(host: Host) -> None:
+    """Join everything but the pid namespace, which counts for children only.
+
+    The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
+    """
+    directory = _working_directory()
+    kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+    if host.private_network:
+        kinds |= CLONE_NEWNET
+    try:
+        leader = posix.pidfd_open(host.pid)
+        try:
+            if not host.alive:  # looked at only now that the pidfd holds the process
+                raise ProcessLookupError
+            _sys.setns(leader, kinds)
+            # the files are opened from the machine's cgroup namespace: with nsdelegate, cgroup v2
+            # lets nobody move a process in whom it cannot see (cgroup_namespaces(7))
+            _join_cgroups()
+            _sys.setns(leader, CLONE_NEWCGROUP)
+        finally:
+            posix.close(leader)
+    except ProcessLookupError:
+        raise errors.SysboxError(
+            f"the embedded host '{host.name}' has just ended", hint="run the command again"
+        ) from None
+    except OSError as error:
+        raise errors.KernelError.of("join", f"the embedded host '{host.name}'", error) from None
+    try:
+        posix.chdir(directory)
+    except OSError:
+        posix.chdir("/")
+
+
+def _working_directory() -> str:
+    try:
+        return posix.getcwd()
+    except OSError:
+        return "/"
+
+
+def _join_cgroups() -> None:
+    """Move this process below the host's root in each hierarchy.
+
+    systemd removes empty directories it does not know from the v1 hierarchies of its controllers, so
+    there it is the root itself; where systemd keeps its tree, and where no process may be beside
+    children, it is a directory of our own.
+    """
+    if exists(f"{CGROUPS}/cgroup.procs"):
+        _enter_cgroup(f"{CGROUPS}/{state.CLIENTS}")
+        return
+    for name in posix.listdir(CGROUPS):
+        path = f"{CGROUPS}/{name}"
+        if name in ("systemd", "unified"):
+            _enter_cgroup(f"{path}/{state.CLIENTS}")
+        elif exists(f"{path}/cgroup.procs"):
+            _enter_cgroup(path)
+
+
+def _enter_cgroup(path: str) -> None:
+    try:
+        fd = posix.open(f"{path}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        posix.mkdir(path, 0o755)
+        fd = posix.open(f"{path}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(fd, b"0")
+    finally:
+        posix.close(fd)
+
+
+def _run(main: Callable[[], int]) -> None:
+    """The child's part; never returns."""
+    status = errors.FAILED
+    try:
+        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
+        status = main()
+    except SystemExit as leave:
+        status = leave.code if isinstance(leave.code, int) else errors.FAILED * bool(leave.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            posix._exit(status & 0xFF)
+
+
+def _wait(child: int, signals: set[int]) -> int:
+    while True:
+        received = _signal.sigwaitinfo(signals)
+        if received.si_signo != _signal.SIGCHLD:
+            if received.si_code != _FROM_KERNEL:
+                posix.kill(child, received.si_signo)
+            continue
+        pid, status = posix.waitpid(child, posix.WNOHANG | posix.WUNTRACED)
+        if pid == 0:
+            continue
+        if posix.WIFSTOPPED(status):
+            # so that the shell that called us sees its job stopped; SIGCONT goes to the whole group
+            posix.kill(posix.getpid(), _signal.SIGSTOP)
+            continue
+        if posix.WIFSIGNALED(status):
+            return errors.signal_status(posix.WTERMSIG(status))
+        return posix.WEXITSTATUS(status)

@@ -1,0 +1,121 @@
+"""What the embedded systemd must not start: everything the machine has enabled, but for its own core.
+
+The machine's units stay usable (`systemctl start` works), only what would start them at boot is masked:
+a dependency symlink that points to /dev/null in a directory of higher priority counts as absent
+(systemd.unit(5)). All of it is written below the host's own /run before systemd is executed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysbox.embedded.state import make_directory
+
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+GENERATOR_DIRECTORIES = (
+    "/etc/systemd/system-generators",
+    "/usr/local/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-generators",
+    "/lib/systemd/system-generators",
+)
+TARGETS = tuple(
+    f"{name}.target"
+    for name in (
+        "basic cryptsetup default graphical integritysetup local-fs local-fs-pre multi-user network"
+        " network-online network-pre paths remote-fs slices sockets swap sysinit timers veritysetup"
+    ).split()
+)
+KEPT = frozenset(
+    (
+        "basic.target dbus-broker.service dbus.service dbus.socket dev-mqueue.mount local-fs.target"
+        " multi-user.target paths.target slices.target sockets.target sysinit.target swap.target"
+        " systemd-journal-flush.service systemd-journald-dev-log.socket systemd-journald.service"
+        " systemd-journald.socket systemd-tmpfiles-setup.service timers.target"
+    ).split()
+)
+# what would act on the machine itself, or wait for hardware that is the machine's, however it is started
+MASKED = (
+    "autovt@.service",
+    "console-getty.service",
+    "container-getty@.service",
+    "getty@.service",
+    "serial-getty@.service",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-hwdb-update.service",
+    "systemd-journald-audit.socket",
+    "systemd-modules-load.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-random-seed.service",
+    "systemd-resolved.service",
+    "systemd-rfkill.service",
+    "systemd-rfkill.socket",
+    "systemd-sysctl.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-udev-settle.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd.service",
+    "systemd-vconsole-setup.service",
+)
+DROP_INS = {
+    # the rest of tmpfiles.d would create files in the machine's real /home and /root, and clear /tmp
+    "systemd/system/systemd-tmpfiles-setup.service.d/50-sysbox.conf": (
+        "[Service]\nExecStart=\n"
+        "ExecStart=systemd-tmpfiles --create --boot --prefix=/run --prefix=/var/log\n"
+    ),
+    "systemd/system.conf.d/50-sysbox.conf": (
+        "[Manager]\nLogTarget=journal\nShowStatus=no\nDefaultTimeoutStopSec=15s\n"
+        "DefaultTimeoutStartSec=60s\n"
+    ),
+    "systemd/journald.conf.d/50-sysbox.conf": (
+        "[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nForwardToSyslog=no\nForwardToWall=no\n"
+        "SystemMaxUse=256M\n"
+    ),
+}
+
+
+def write(run: str, root: str) -> None:
+    """Fill `run`, the host's /run, from what `root`, its root directory, has enabled."""
+    control = f"{run}/systemd/system.control"
+    make_directory(control, 0o755)
+    for unit in MASKED:
+        _mask(f"{control}/{unit}")
+    for directory in UNIT_DIRECTORIES:
+        for target in TARGETS:
+            for kind in ("wants", "requires", "upholds"):
+                for unit in _list(f"{root}{directory}/{target}.{kind}"):
+                    if unit not in KEPT and not unit.startswith("sysbox"):
+                        _mask(f"{control}/{target}.{kind}/{unit}")
+    for directory in GENERATOR_DIRECTORIES:
+        for generator in _list(f"{root}{directory}"):
+            if not generator.startswith("sysbox"):
+                _mask(f"{run}/systemd/system-generators/{generator}")
+    for path, text in DROP_INS.items():
+        make_directory(f"{run}/{path.rpartition('/')[0]}", 0o755)
+        with open(f"{run}/{path}", "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _mask(path: str) -> None:
+    make_directory(path.rpartition("/")[0], 0o755)
+    try:
+        os.symlink("/dev/null", path)
+    except FileExistsError:
+        pass

@@ -1,0 +1,249 @@
+"""The embedded host's root file system, built and entered by what becomes its PID 1.
+
+/usr is the machine's, read-only: packages are installed on the machine, never here, where their data base
+below /var would be forgotten. /etc, /var and the rest of the operating system are copy-on-write over it,
+and gone when the host stops. Every other directory of the machine's root (/home, /root, /srv, a
+checkout's) is the real one. /proc, /sys, /dev, /run and the cgroup tree are the host's own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from sysbox import errors
+from sysbox.embedded import quiet, state
+from sysbox.embedded.cgroups import Hierarchy
+from sysbox.frozen import Frozen
+from sysbox.host import read_text
+from sysbox.linux import _sys
+from sysbox.linux.mount import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_STRICTATIME,
+)
+
+OWN = frozenset(("proc", "sys", "dev", "run", "tmp"))
+SYSTEM = frozenset(("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var", "lost+found"))
+# where the machine may have a file system of its own, and systemd writes
+COPIED = frozenset(("/etc", "/var", "/var/cache", "/var/lib", "/var/lib/systemd", "/var/log", "/var/tmp"))
+# character devices (major, minor or None) that would let the host act on the machine's own consoles and log
+HIDDEN = frozenset(((4, None), (5, 1), (7, None), (1, 11), (1, 1), (1, 2), (1, 4)))
+LOOP_DEVICES = 64
+
+
+class RootPlan(Frozen):
+    """What the root of one host is made of; paths are the machine's."""
+
+    name: str
+    stage: str  # an empty directory to mount on
+    journal: str
+    sysbox_state: str  # what is /var/lib/sysbox inside
+    notify: str  # the socket that PID 1 reports to
+    hierarchies: tuple[Hierarchy, ...]
+    machine_id: str
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2); raises KernelError."""
+    try:
+        _sys.mount(source, target, fstype, flags, data)
+    except OSError as error:
+        raise errors.KernelError.of("mount", target, error) from None
+
+
+def build(plan: RootPlan) -> str:
+    """Mount everything at the stage; returns the new root. In the host's own namespaces already."""
+    # what the machine mounts later may show up here; what is mounted here stays here
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+    mount("sysbox-host", plan.stage, "tmpfs", 0, "mode=700,size=50%")
+    root = f"{plan.stage}/root"
+    os.mkdir(root)
+    mounts = machine_mounts()
+    _overlay(plan.stage, "/", root, "0")
+    for index, point in enumerate(sorted(COPIED.intersection(mounts)), 1):
+        _overlay(plan.stage, point, root + point, str(index))
+    _bind_real(root, mounts)
+    _kernel_file_systems(root, plan.hierarchies)
+    _devices(f"{root}/dev")
+    _volatile(root)
+    _state(plan, root)
+    _resolver(root)
+    quiet.write(f"{root}/run", root)
+    return root
+
+
+def enter(root: str) -> None:
+    """Make `root` the root of this mount namespace, and drop the machine's."""
+    os.chdir(root)
+    _sys.pivot_root(".", ".")
+    _sys.umount2(".", MNT_DETACH)
+    os.chdir("/")
+    # systemd leaves the propagation alone in a container, and its services rely on it
+    mount("none", "/", None, MS_REC | MS_SHARED)
+
+
+def machine_mounts() -> list[str]:
+    """The machine's mount points, parents first."""
+    points = []
+    for line in read_text("/proc/self/mountinfo", 1 << 24).splitlines():
+        point = line.split(" ")[4].encode().decode("unicode_escape").encode("latin-1")
+        points.append(os.fsdecode(point))
+    return points
+
+
+def _overlay(stage: str, lower: str, target: str, slot: str) -> None:
+    upper, work = f"{stage}/upper{slot}", f"{stage}/work{slot}"
+    os.mkdir(upper, 0o755)
+    os.mkdir(work, 0o755)
+    try:
+        mount("sysbox-host", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
+    except errors.KernelError as error:
+        raise errors.Unsupported(
+            f"cannot mount an overlay over {lower}: {error}",
+            hint="the embedded host needs overlayfs, and a root that is not itself two overlays deep",
+        ) from None
+
+
+def _bind_real(root: str, mounts: list[str]) -> None:
+    """Bind what is not the operating system, and mounts within the operating system's directories."""
+    with os.scandir("/") as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and entry.name not in OWN | SYSTEM
+        ]
+    for name in names:
+        mount(f"/{name}", f"{root}/{name}", None, MS_BIND | MS_REC)
+    mount("/usr", f"{root}/usr", None, MS_BIND)
+    mount("none", f"{root}/usr", None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+    if os.path.isdir("/usr/local"):
+        mount("/usr/local", f"{root}/usr/local", None, MS_BIND | MS_REC)
+    for point in mounts:
+        top = point.split("/")[1]
+        if top in SYSTEM and point not in COPIED and point not in ("/usr", "/usr/local"):
+            if os.path.exists(point) and os.path.exists(root + point):
+                mount(point, root + point, None, MS_BIND)
+
+
+def _kernel_file_systems(root: str, hierarchies: tuple[Hierarchy, ...]) -> None:
+    quiet_flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    mount("proc", f"{root}/proc", "proc", quiet_flags)
+    mount("sysfs", f"{root}/sys", "sysfs", quiet_flags)
+    tree = f"{root}/sys/fs/cgroup"
+    if len(hierarchies) == 1 and not hierarchies[0].directory:
+        mount("cgroup2", tree, "cgroup2", quiet_flags)
+        return
+    mount("cgroup", tree, "tmpfs", quiet_flags, "mode=755,size=4m")
+    for hierarchy in hierarchies:
+        target = f"{tree}/{hierarchy.directory}"
+        os.mkdir(target)
+        mount("cgroup", target, hierarchy.fstype, quiet_flags, hierarchy.data)
+        if "," in hierarchy.directory:
+            for controller in hierarchy.directory.split(","):
+                os.symlink(hierarchy.directory, f"{tree}/{controller}")
+
+
+def _devices(target: str) -> None:
+    """A /dev of the host's own: the machine's nodes made again, so that a chmod here stays here."""
+    mount("dev", target, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=4m")
+    _copy_nodes("/dev", target)
+    for number in range(LOOP_DEVICES):
+        _make_node(f"{target}/loop{number}", stat.S_IFBLK | 0o660, os.makedev(7, number))
+    for directory in ("pts", "shm", "mqueue", "hugepages"):
+        os.makedirs(f"{target}/{directory}", 0o755, exist_ok=True)
+    mount("devpts", f"{target}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    mount("shm", f"{target}/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    if os.path.lexists(f"{target}/ptmx"):
+        os.unlink(f"{target}/ptmx")
+    os.symlink("pts/ptmx", f"{target}/ptmx")
+    for link, to in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        if not os.path.lexists(f"{target}/{link}"):
+            os.symlink(to, f"{target}/{link}")
+
+
+def _copy_nodes(source: str, target: str) -> None:
+    with os.scandir(source) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            path = f"{target}/{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), path)
+            elif entry.is_dir(follow_symlinks=False):
+                if entry.name not in ("pts", "shm", "mqueue", "hugepages", "vfio"):
+                    os.mkdir(path, 0o755)
+                    _copy_nodes(entry.path, path)
+            elif stat.S_ISBLK(status.st_mode) or _wanted(status):
+                _make_node(path, status.st_mode, status.st_rdev)
+                os.chown(path, status.st_uid, status.st_gid)
+
+
+def _wanted(status: os.stat_result) -> bool:
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    return stat.S_ISCHR(status.st_mode) and not HIDDEN.intersection(((major, None), (major, minor)))
+
+
+def _make_node(path: str, mode: int, device: int) -> None:
+    if not os.path.lexists(path):
+        os.mknod(path, mode, device)
+        os.chmod(path, stat.S_IMODE(mode))
+
+
+def _volatile(root: str) -> None:
+    mount("run", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=755,size=20%")
+    # the machine's own /tmp comes over this one after the boot, which clears what it finds here
+    mount("tmp", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777,size=20%")
+    for path, mode in (("lock", 0o1777), ("host", 0o755), ("sysbox", 0o700)):
+        os.mkdir(f"{root}/run/{path}")
+        os.chmod(f"{root}/run/{path}", mode)
+
+
+def _state(plan: RootPlan, root: str) -> None:
+    for source, target in ((plan.sysbox_state, "/var/lib/sysbox"), (plan.journal, "/var/log/journal")):
+        os.makedirs(root + target, exist_ok=True)
+        mount(source, root + target, None, MS_BIND | MS_REC)
+    for source, target in ((plan.notify, "/run/host/notify"),):
+        os.close(os.open(root + target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        mount(source, root + target, None, MS_BIND)
+    _replace(f"{root}/etc/machine-id", plan.machine_id + "\n", 0o444)
+    _replace(f"{root}/run/host/container-manager", "sysbox\n", 0o444)
+    _replace(f"{root}/run/host/sysbox-host", plan.name + "\n", 0o444)
+
+
+def _resolver(root: str) -> None:
+    """/etc/resolv.conf as the machine resolves it, also where it is a link into the machine's /run."""
+    text = read_text("/etc/resolv.conf")
+    if text and (os.path.islink("/etc/resolv.conf") or not os.path.exists(f"{root}/etc/resolv.conf")):
+        _replace(f"{root}/etc/resolv.conf", text, 0o644)
+
+
+def _replace(path: str, text: str, mode: int) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
+
+
+def machine_id(name: str) -> str:
+    """The host's machine id: its own where one is kept, else the machine's, else a new one that is kept.
+
+    machine-id(5): 32 lower-case hexadecimal digits.
+    """
+    kept = f"{state.state_directory(name)}/machine-id"
+    for path in (kept, "/etc/machine-id"):
+        text = read_text(path, 64).strip()
+        if len(text) == 32 and not set(text) - set("0123456789abcdef"):
+            break
+    else:
+        text = os.urandom(16).hex()
+    _replace(kept, text + "\n", 0o444)
+    return text
