@@ -1,0 +1,265 @@
+"""The container's scope, live: started, read, changed, stopped. systemd keeps the state.
+
+A method's reply says only that a job is queued: the processes are in the scope when JobRemoved
+says so.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sysbox.errors import SystemdError
+from sysbox.frozen import Frozen
+from sysbox.units import names
+from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost
+from sysbox.units.cgroups import (
+    apply_writes,
+    cgroup_dirs,
+    cgroup_path,
+    oom_kills,
+    remove_cgroups,
+)
+from sysbox.units.properties import Property
+from sysbox.units.scopeplan import ScopePlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "Pending",
+    "ScopePlan",
+    "UnitStatus",
+    "apply_writes",
+    "attach",
+    "begin",
+    "cgroup_dirs",
+    "cgroup_path",
+    "kill",
+    "list_units",
+    "oom_kills",
+    "properties",
+    "remove_cgroups",
+    "reset_failed",
+    "set_properties",
+    "start_service",
+    "state",
+    "stop",
+]
+
+UNIT = f"{SYSTEMD}.Unit"
+INTERFACES = {
+    ".scope": f"{SYSTEMD}.Scope",
+    ".service": f"{SYSTEMD}.Service",
+    ".slice": f"{SYSTEMD}.Slice",
+}
+
+_EXISTS = f"{SYSTEMD}.UnitExists"
+_GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
+_POLL = 0.02  # seconds, only while PID 1 re-executes
+
+
+class UnitStatus(Frozen):
+    """One line of `list_units`."""
+
+    name: str
+    description: str
+    load_state: str
+    active_state: str
+    sub_state: str
+
+
+class Pending:
+    """A unit that was asked for and not yet awaited."""
+
+    def __init__(self, bus: Bus, unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
+        self.unit = unit
+        self._bus = bus
+        self._properties = properties
+        self._is_scope = unit.endswith(".scope")
+        self._serial = self._send()
+
+    def _send(self) -> int:
+        return self._bus.send(
+            MANAGER_PATH,
+            MANAGER,
+            "StartTransientUnit",
+            "ssa(sv)a(sa(sv))",
+            (self.unit, "fail", self._properties, ()),
+        )
+
+    def wait(self, timeout: float = TIMEOUT) -> None:
+        """Return when the unit is started, and a scope's processes are in it.
+
+        Raises SystemdError with systemd's reason, or with the `result` of the job.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            self._wait_once(deadline)
+        except SystemdError as error:
+            if error.dbus_name == _EXISTS:
+                # left behind by a start that failed: its name is free again once it is reset
+                reset_failed(self._bus, self.unit)
+            elif error.result != "vanished":
+                raise
+            self._serial = self._send()
+            self._wait_once(deadline)
+
+    def _wait_once(self, deadline: float) -> None:
+        try:
+            (job,) = self._bus.reply(self._serial, deadline - time.monotonic())
+            wait_job(self._bus, self.unit, job, "start", deadline - time.monotonic())
+        except SystemdError as error:
+            if not is_lost(error):
+                error.unit = error.unit or self.unit
+                raise
+            self._wait_active(deadline)
+        if self._is_scope:
+            active, _, result = state(self._bus, self.unit)
+            if active not in ("active", "activating"):
+                # on v1 an early "the cgroup is empty" can end a scope that was only just started
+                raise SystemdError(
+                    f"{self.unit}: {active} right after its start ({result or 'no reason given'})",
+                    unit=self.unit,
+                    result="vanished",
+                )
+
+    def _wait_active(self, deadline: float) -> None:
+        """PID 1 re-executed and dropped the connection: look at the unit until it is started."""
+        while True:
+            try:
+                self._bus.reconnect()
+                if state(self._bus, self.unit)[0] in ("active", "failed"):
+                    return
+            except SystemdError as error:
+                if not is_lost(error) or time.monotonic() >= deadline:
+                    raise
+            if time.monotonic() >= deadline:
+                raise SystemdError(f"{self.unit}: not started in time", unit=self.unit)
+            time.sleep(_POLL)
+
+
+def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
+    """Ask for the scope around `pids`, to be awaited later: the child works on meanwhile."""
+    properties = [
+        ("Description", ("s", plan.description)),
+        ("Slice", ("s", plan.slice)),
+        ("PIDs", ("au", list(pids))),
+        *_variants(plan.properties),
+    ]
+    return Pending(bus, plan.unit, properties)
+
+
+def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pending:
+    """Ask for a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
+    return Pending(bus, unit, _variants(properties))
+
+
+def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:
+    return [(one.name, (one.signature, one.value)) for one in properties]
+
+
+def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
+    """Wait for a job to be done; raises SystemdError with its `result` where it was not."""
+    _, _, _, result = bus.wait_signal("JobRemoved", lambda args: args[1] == job, timeout)
+    if result not in ("done", "skipped"):
+        raise SystemdError(f"{unit}: the {verb} job ended as '{result}'", unit=unit, result=result)
+
+
+def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
+    """Stop the unit and wait for it; one that is gone already is success.
+
+    `timeout` in seconds must exceed the unit's own TimeoutStopUSec.
+    """
+    try:
+        (job,) = bus.call(MANAGER_PATH, MANAGER, "StopUnit", "ss", (unit, "replace"))
+    except SystemdError as error:
+        if error.dbus_name in _GONE:
+            return
+        raise
+    wait_job(bus, unit, job, "stop", timeout)
+
+
+def kill(bus: Bus, unit: str, signal: int) -> None:
+    """Send a signal to every process of the unit; one that is gone already is success."""
+    _unless_gone(bus, "KillUnit", "ssi", (unit, "all", signal))
+
+
+def reset_failed(bus: Bus, unit: str) -> None:
+    """Forget that the unit failed, which unloads it; one that is gone already is success."""
+    _unless_gone(bus, "ResetFailedUnit", "s", (unit,))
+
+
+def _unless_gone(bus: Bus, member: str, signature: str, args: tuple[Any, ...]) -> None:
+    try:
+        bus.call(MANAGER_PATH, MANAGER, member, signature, args)
+    except SystemdError as error:
+        if error.dbus_name not in _GONE:
+            raise
+
+
+def properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> dict[str, Any]:
+    """Properties of a unit by name, in one round trip; `interface` is UNIT or one of INTERFACES.
+
+    One that this systemd does not know is left out.
+    """
+    path = names.object_path(unit)
+    serials = [bus.send(path, PROPERTIES, "Get", "ss", (interface, name)) for name in names_]
+    found: dict[str, Any] = {}
+    failed: SystemdError | None = None
+    for name, serial in zip(names_, serials, strict=True):
+        try:  # every reply is taken, so that none is left to be mistaken later
+            (found[name],) = bus.reply(serial)
+        except SystemdError as error:
+            if error.dbus_name != "org.freedesktop.DBus.Error.UnknownProperty":
+                failed = error
+    if failed is not None:
+        raise failed
+    return found
+
+
+def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
+    """Every property of one interface of a unit."""
+    (found,) = bus.call(names.object_path(unit), PROPERTIES, "GetAll", "s", (interface,))
+    return dict(found)
+
+
+def set_properties(
+    bus: Bus, unit: str, props: tuple[Property, ...], *, runtime: bool = True
+) -> None:
+    """Change a live unit as `systemctl set-property` does; the cgroup files follow at once."""
+    bus.call(
+        MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", (unit, runtime, _variants(props))
+    )
+
+
+def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
+    """Move processes into the scope's own cgroup."""
+    bus.call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", (unit, "", list(pids)))
+
+
+def state(bus: Bus, unit: str) -> tuple[str, str, str]:
+    """(ActiveState, SubState, Result); a unit that does not exist is inactive, dead, "success"."""
+    suffix = unit[unit.rfind(".") :]
+    path = names.object_path(unit)
+    asked = [(UNIT, "ActiveState"), (UNIT, "SubState")]
+    if suffix in (".scope", ".service"):
+        asked.append((INTERFACES[suffix], "Result"))
+    serials = [bus.send(path, PROPERTIES, "Get", "ss", pair) for pair in asked]
+    values = [bus.reply(serial)[0] for serial in serials]
+    return values[0], values[1], values[2] if len(values) > 2 else ""
+
+
+def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
+    """The loaded units whose name matches a shell pattern, such as `docker-*.scope`."""
+    (units,) = bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", ((), (pattern,)))
+    return [
+        UnitStatus(
+            name=one[0],
+            description=one[1],
+            load_state=one[2],
+            active_state=one[3],
+            sub_state=one[4],
+        )
+        for one in units
+    ]

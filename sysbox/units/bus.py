@@ -1,0 +1,266 @@
+"""A blocking D-Bus connection to systemd that costs a millisecond: no main loop, no imports.
+
+The way in is PID 1's private socket, as systemctl(1) takes it: no broker in between, and no Hello,
+AddMatch or Subscribe, since signals go to every private peer. Where it is not to be had (not root),
+the system bus serves. SYSBOX_BUS=private or =system chooses one of them.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import posix
+import select
+import time
+
+from sysbox.errors import SystemdError, Unsupported
+from sysbox.units import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SYSTEMD = "org.freedesktop.systemd1"
+MANAGER = "org.freedesktop.systemd1.Manager"
+MANAGER_PATH = "/org/freedesktop/systemd1"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+PRIVATE_SOCKET = "/run/systemd/private"
+SYSTEM_SOCKET = "/run/dbus/system_bus_socket"
+TIMEOUT = 25.0  # seconds, as in libdbus and sd-bus
+
+_DBUS = "org.freedesktop.DBus"
+_KEPT_SIGNALS = 4096  # of a member that is waited for; the oldest go first
+_LINE_MAX = 1 << 14
+_CLOSED = "io.github.sysbox.Disconnected"
+
+
+class Bus:
+    """One connection. Calls may be pipelined: `send` several, then take each `reply`."""
+
+    def __init__(self, sock: _socket.socket, *, private: bool) -> None:
+        self.private = private
+        self._watched = {"JobRemoved"}
+        self._use(sock)
+
+    def _use(self, sock: _socket.socket) -> None:
+        self._sock = sock
+        self._serial = 0
+        # authentication needs no answer before the first call, so all of it leaves in one write
+        uid = str(posix.geteuid()).encode("ascii").hex()
+        self._out = bytearray(f"\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n".encode("ascii"))
+        self._in = bytearray()
+        self._authenticated = False
+        self._replies: dict[int, wire.Message] = {}
+        self._waiting: set[int] = set()
+        self._signals: list[wire.Message] = []
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
+        if not self.private:
+            self._join_system_bus()
+
+    def reconnect(self) -> None:
+        """Start over on a new connection, as is needed after PID 1 re-executed itself."""
+        self._sock.close()
+        path = PRIVATE_SOCKET if self.private else SYSTEM_SOCKET
+        try:
+            self._use(_open(path))
+        except OSError as error:
+            raise self._lost(error) from None
+
+    @classmethod
+    def connect(cls) -> Bus:
+        """Connect to the system manager; nothing is sent before the first call.
+
+        Raises Unsupported where no systemd answers, naming what was tried.
+        """
+        wanted = posix.environ.get(b"SYSBOX_BUS", b"auto").decode("utf-8", "replace")
+        ways = {
+            "auto": ((PRIVATE_SOCKET, True), (SYSTEM_SOCKET, False)),
+            "private": ((PRIVATE_SOCKET, True),),
+            "system": ((SYSTEM_SOCKET, False),),
+        }.get(wanted)
+        if ways is None:
+            raise Unsupported(f"SYSBOX_BUS={wanted}: must be auto, private or system")
+        tried = []
+        for path, private in ways:
+            try:
+                return cls(_open(path), private=private)
+            except OSError as error:
+                tried.append(f"{path}: {posix.strerror(error.errno or errno.EIO)}")
+        raise Unsupported(
+            f"no systemd to talk to ({'; '.join(tried)})",
+            hint="PID 1 must be systemd; where it is not, `sysbox host start` boots one as root",
+        )
+
+    def _join_system_bus(self) -> None:
+        rule = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}'"
+        self._forget(self._queue(_DBUS, "/org/freedesktop/DBus", _DBUS, "Hello"))
+        self._forget(self._queue(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", (rule,)))
+        self._forget(self._queue(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe"))
+
+    def _forget(self, serial: int) -> None:
+        self._waiting.discard(serial)
+
+    def _queue(
+        self, to: str, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+    ) -> int:
+        serial = self._next_serial()
+        self._out += wire.method_call(serial, to, path, interface, member, signature, args)
+        self._waiting.add(serial)
+        return serial
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def send(
+        self, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+    ) -> int:
+        """Send a call to systemd without waiting; `reply` takes the answer by this serial."""
+        serial = self._queue(SYSTEMD, path, interface, member, signature, args)
+        self._flush()
+        return serial
+
+    def call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        args: Any = (),
+        timeout: float = TIMEOUT,
+    ) -> tuple[Any, ...]:
+        """Call and wait; the reply's values. Raises SystemdError with the error's `dbus_name`."""
+        return self.reply(self.send(path, interface, member, signature, args), timeout)
+
+    def reply(self, serial: int, timeout: float = TIMEOUT) -> tuple[Any, ...]:
+        """The values of the reply to `serial`; raises SystemdError for an error or after `timeout`."""
+        deadline = time.monotonic() + timeout
+        try:
+            while serial not in self._replies:
+                self._receive(deadline)
+        finally:
+            self._waiting.discard(serial)
+        message = self._replies.pop(serial)
+        if message.kind == wire.ERROR:
+            text = message.args[0] if message.args and type(message.args[0]) is str else ""
+            raise SystemdError(
+                f"systemd: {text or message.error_name}", dbus_name=message.error_name
+            )
+        return message.args
+
+    def watch(self, member: str) -> None:
+        """Keep the manager's signals of this name from now on; JobRemoved is kept always."""
+        self._watched.add(member)
+
+    def wait_signal(
+        self, member: str, predicate: Callable[[tuple[Any, ...]], bool], timeout_s: float = TIMEOUT
+    ) -> tuple[Any, ...]:
+        """The values of the first kept signal that `predicate` accepts; later ones stay queued.
+
+        Raises SystemdError when none came within the time.
+        """
+        self.watch(member)
+        deadline = time.monotonic() + timeout_s
+        seen = 0
+        while True:
+            for index in range(seen, len(self._signals)):
+                signal = self._signals[index]
+                if signal.member == member and predicate(signal.args):
+                    del self._signals[index]
+                    return signal.args
+            seen = len(self._signals) if len(self._signals) < _KEPT_SIGNALS else 0
+            self._receive(deadline)
+
+    def fileno(self) -> int:
+        """For poll(2) beside other descriptors."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the connection; calls that were sent are still carried out."""
+        self._sock.close()
+
+    def _flush(self) -> None:
+        try:
+            self._sock.sendall(self._out)
+        except OSError as error:
+            raise self._lost(error) from None
+        self._out.clear()
+
+    def _lost(self, error: OSError | None) -> SystemdError:
+        why = posix.strerror(error.errno or errno.EIO) if error else "systemd closed the connection"
+        return SystemdError(f"systemd: {why}", dbus_name=_CLOSED)
+
+    def _receive(self, deadline: float) -> None:
+        """Wait for more bytes and sort out the whole messages among them."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not self._poll.poll(remaining * 1000):
+            raise SystemdError(
+                "systemd did not answer in time", dbus_name="org.freedesktop.DBus.Error.Timeout"
+            )
+        try:
+            data = self._sock.recv(1 << 16, _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self._lost(error) from None
+        if not data:
+            raise self._lost(None)
+        self._in += data
+        if not self._authenticated and not self._read_authentication():
+            return
+        try:
+            while (size := wire.message_size(self._in)) and size <= len(self._in):
+                message = wire.parse(bytes(self._in[:size]))
+                del self._in[:size]
+                self._sort(message)
+        except wire.WireError as error:
+            raise SystemdError(f"systemd: {error}", dbus_name=_CLOSED) from None
+
+    def _read_authentication(self) -> bool:
+        """Take the server's line; True once it is through."""
+        line, found, rest = bytes(self._in).partition(b"\r\n")
+        if not found:
+            if len(line) > _LINE_MAX:
+                raise SystemdError("systemd: no D-Bus server answers", dbus_name=_CLOSED)
+            return False
+        if not line.startswith(b"OK "):
+            raise SystemdError(
+                "systemd: D-Bus authentication was refused",
+                dbus_name="org.freedesktop.DBus.Error.AccessDenied",
+            )
+        self._in = bytearray(rest)
+        self._authenticated = True
+        # sd-bus may have read our first call together with BEGIN; it then looks at it only when the
+        # socket becomes readable once more, so a message that needs no answer wakes it
+        self._out += wire.method_call(
+            self._next_serial(), SYSTEMD, "/", f"{_DBUS}.Peer", "Ping", flags=wire.NO_REPLY_EXPECTED
+        )
+        self._flush()
+        return True
+
+    def _sort(self, message: wire.Message) -> None:
+        if message.kind in (wire.RETURN, wire.ERROR):
+            if message.reply_serial in self._waiting:
+                self._replies[message.reply_serial] = message
+        elif message.kind == wire.SIGNAL and message.member in self._watched:
+            self._signals.append(message)
+            if len(self._signals) > _KEPT_SIGNALS:
+                del self._signals[0]
+
+
+def _open(path: str) -> _socket.socket:
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def is_lost(error: SystemdError) -> bool:
+    """Whether the connection itself broke, as it does when PID 1 re-executes (daemon-reexec)."""
+    return error.dbus_name == _CLOSED

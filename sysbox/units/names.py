@@ -1,0 +1,94 @@
+"""Names of containers' units, of slices, and systemd's escaping (systemd.unit(5))."""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
+_SLICE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-\\@")
+_OBJECT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_HEX = frozenset("0123456789abcdef")
+_NAME_MAX = 255  # UNIT_NAME_MAX counts the terminating zero; a cgroup directory has the same bound
+_OBJECTS = "/org/freedesktop/systemd1/unit/"
+
+
+def _check_id(container: str) -> str:
+    if len(container) != 64 or not _HEX.issuperset(container):
+        raise SpecError(
+            f"not a container id: {container[:80]!r} (64 lower-case hexadecimal digits)"
+        )
+    return container
+
+
+def scope_unit(container: str) -> str:
+    """The scope that is the container: `docker-<64 hex>.scope`."""
+    return f"docker-{_check_id(container)}.scope"
+
+
+def service_unit(container: str) -> str:
+    """The service that supervises a detached container: `sysbox-<64 hex>.service`."""
+    return f"sysbox-{_check_id(container)}.service"
+
+
+def container_of(unit: str) -> str:
+    """The container's id from either of its units; "" for any other unit."""
+    for prefix, suffix in (("docker-", ".scope"), ("sysbox-", ".service")):
+        if unit.startswith(prefix) and unit.endswith(suffix):
+            middle = unit[len(prefix) : -len(suffix)]
+            if len(middle) == 64 and _HEX.issuperset(middle):
+                return middle
+    return ""
+
+
+def escape(text: str) -> str:
+    """`text` as one part of a unit name: "/" becomes "-", what is not plain becomes \\xNN."""
+    escaped = []
+    for index, byte in enumerate(text.encode("utf-8", "surrogateescape")):
+        char = chr(byte)
+        if char == "/":
+            escaped.append("-")
+        elif char in _PLAIN and not (index == 0 and char == "."):
+            escaped.append(char)
+        else:
+            escaped.append(f"\\x{byte:02x}")
+    return "".join(escaped)
+
+
+def check_slice(name: str) -> str:
+    """The slice's name, complete with its suffix; raises SpecError where systemd would refuse it.
+
+    `web` is short for `web.slice`. "-" is the hierarchy's separator, so it neither begins, ends nor
+    repeats (systemd.slice(5)); the root slice is `-.slice`.
+    """
+    full = name if name.endswith(".slice") else f"{name}.slice"
+    stem = full[: -len(".slice")]
+    if full == "-.slice":
+        return full
+    if not stem or len(full) > _NAME_MAX or not _SLICE.issuperset(stem) or "@" in stem:
+        raise SpecError(
+            f"--slice: {name!r} is not a slice's name (letters, digits, '_', '.', ':', '-')"
+        )
+    if stem[0] in "-." or stem[-1] == "-" or "--" in stem:
+        raise SpecError(
+            f"--slice: {name!r}: '-' separates a slice from its parent and must stand between names"
+        )
+    return full
+
+
+def slice_path(name: str) -> str:
+    """Where a slice lies in the cgroup tree: `a.slice/a-b.slice` for `a-b.slice`, "" for `-.slice`."""
+    stem = check_slice(name)[: -len(".slice")]
+    if stem == "-":
+        return ""
+    parts = stem.split("-")
+    return "/".join("-".join(parts[: index + 1]) + ".slice" for index in range(len(parts)))
+
+
+def object_path(unit: str) -> str:
+    """The unit's D-Bus object; any byte but a letter or a digit (and a leading digit) is `_NN`."""
+    encoded = []
+    for index, byte in enumerate(unit.encode("utf-8", "surrogateescape")):
+        char = chr(byte)
+        plain = char in _OBJECT and not (index == 0 and char.isdigit())
+        encoded.append(char if plain else f"_{byte:02x}")
+    return _OBJECTS + "".join(encoded)

@@ -1,0 +1,128 @@
+"""The scope of one container, decided: its name, its place, every property it starts with.
+
+Pure but for `resolve`, which looks up the disks that device limits name.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.frozen import Frozen
+from sysbox.units import names
+from sysbox.units.blockdev import resolve_block_device
+from sysbox.units.properties import INFINITY, CgroupWrite, Property, parse_property, plan_devices
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.host import HostFacts
+    from sysbox.spec import ContainerSpec
+
+_DESCRIPTION_MAX = 200  # characters
+_SECOND = 1_000_000  # microseconds
+_STOP_NOW = 1000  # microseconds: systemd takes 0 for "never"
+_FLAGS = {  # of the properties that limit a device
+    "BlockIOReadBandwidth": "--device-read-bps",
+    "BlockIOWriteBandwidth": "--device-write-bps",
+    "IOReadBandwidthMax": "--device-read-bps",
+    "IOWriteBandwidthMax": "--device-write-bps",
+}
+
+
+class ScopePlan(Frozen):
+    """What `scope.begin` sends and `scope.apply_writes` writes."""
+
+    unit: str
+    slice: str
+    description: str
+    properties: tuple[Property, ...] = ()
+    writes: tuple[CgroupWrite, ...] = ()
+
+
+def plan_scope(
+    container: str,
+    spec: ContainerSpec,
+    *,
+    properties: tuple[Property, ...],
+    writes: tuple[CgroupWrite, ...],
+    devices: tuple[tuple[str, str], ...] | None,
+    facts: HostFacts,
+    service: str = "",
+    oom_policy: str = "kill",
+    resolve: Callable[[str, str], str] = resolve_block_device,
+) -> ScopePlan:
+    """The scope for `container` (64 hex). `properties` and `writes` are plan_limits', `devices` the
+    rules for plan_devices, `service` the unit that supervises the container ("": foreground).
+
+    `--property` comes last, so that it wins over a flag. Raises SpecError for a bad slice or
+    property.
+    """
+    own = (
+        *_lifetime(spec, oom_policy),
+        *_ordering(service),
+        *_accounting(facts),
+        *plan_devices(devices),
+        *properties,
+    )
+    asked = tuple(parse_property(text, facts) for text in spec.properties)
+    return ScopePlan(
+        unit=names.scope_unit(container),
+        slice=names.check_slice(spec.slice),
+        description=describe(spec.name or container[:12], spec.image),
+        properties=tuple(_on_disks(one, resolve) for one in own + asked),
+        writes=writes,
+    )
+
+
+def _on_disks(one: Property, resolve: Callable[[str, str], str]) -> Property:
+    """A property whose devices are the whole disks that the kernel can limit."""
+    if one.signature != "a(st)":
+        return one
+    flag = _FLAGS.get(one.name, f"--property {one.name}")
+    return one.replace(value=[(resolve(path, flag), value) for path, value in one.value])
+
+
+def describe(name: str, image: str) -> str:
+    """One printable line for `systemctl status`; a newline would end the setting in its file."""
+    text = f"sysbox container {name} ({image})"
+    line = "".join(char if char.isprintable() else "?" for char in text)
+    if len(line) > _DESCRIPTION_MAX:
+        line = line[: _DESCRIPTION_MAX - 3] + "..."
+    return line
+
+
+def _lifetime(spec: ContainerSpec, oom_policy: str) -> tuple[Property, ...]:
+    timeout = INFINITY if spec.stop_timeout < 0 else spec.stop_timeout * _SECOND or _STOP_NOW
+    if oom_policy not in ("continue", "stop", "kill"):
+        raise SpecError(f"OOM policy {oom_policy!r}: must be continue, stop or kill")
+    # a scope that failed stays loaded and tells why, unless the user wants nothing to be left
+    collect = "inactive-or-failed" if spec.remove else "inactive"
+    return (
+        Property(name="Delegate", signature="b", value=True),
+        Property(name="CollectMode", signature="s", value=collect),
+        Property(name="TimeoutStopUSec", signature="t", value=timeout),
+        # a delegated unit's default is "continue"; half an application is worse than none
+        Property(name="OOMPolicy", signature="s", value=oom_policy),
+    )
+
+
+def _ordering(service: str) -> tuple[Property, ...]:
+    """Stopped in order at shutdown; a supervising service first, which ends the payload gracefully."""
+    ordering = [
+        Property(name="DefaultDependencies", signature="b", value=True),
+        Property(name="After", signature="as", value=["network.target", "dbus.socket"]),
+    ]
+    if service:
+        ordering += [
+            Property(name="Before", signature="as", value=[service]),
+            Property(name="PropagatesStopTo", signature="as", value=[service]),
+        ]
+    return tuple(ordering)
+
+
+def _accounting(facts: HostFacts) -> tuple[Property, ...]:
+    """Counters for `stats`; not IOAccounting, with which systemd ignores every BlockIO* setting."""
+    wanted = ["CPUAccounting", "MemoryAccounting", "TasksAccounting"]
+    if facts.cgroup_mode == "v1":
+        wanted.append("BlockIOAccounting")
+    return tuple(Property(name=name, signature="b", value=True) for name in wanted)
