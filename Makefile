@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-PYTEST := .venv/bin/python -m pytest
+# Not `python -m pytest`, which would test the checkout instead of what is installed.
+PYTEST := .venv/bin/pytest
 
 .PHONY: help build run test test-extras test-unit test-host lint bench clean
 

@@ -1,0 +1,92 @@
+"""What a hot verb costs is what it imports: C modules of the standard library and sysbox, nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import source
+
+import sysbox
+
+# Each is a C module of the standard library, or frozen into the interpreter and loaded by it anyway.
+ALLOWED = set(
+    """__future__ _io _json _posixsubprocess _sha256 _sha2 _signal _socket _stat _struct array binascii
+       builtins errno fcntl marshal posix select sys termios time zlib""".split()
+)
+# Loaded by the interpreter's own start, at no cost to us.
+INTERPRETER = set(
+    """__main__ _abc _codecs _frozen_importlib _frozen_importlib_external _imp _thread _warnings _weakref
+       abc codecs encodings io zipimport""".split()
+)
+# Verbs that may take their time, and the modules that only they reach.
+COLD = (
+    "sysbox.cli.cold", "sysbox.cli.host", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
+    "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
+)  # fmt: skip
+# Part of a cold package, yet on the way of `run`.
+HOT_AFTER_ALL = {
+    f"sysbox.{name}"
+    for name in """image image.documents image.files image.model image.reference image.store embedded
+                   embedded.enter embedded.select embedded.state""".split()
+}
+MODULES = source.modules()
+
+
+def is_cold(name: str) -> bool:
+    """Whether a module is reached by cold verbs only."""
+    if name in HOT_AFTER_ALL:
+        return False
+    return any(name == cold or name.startswith(f"{cold}.") for cold in COLD)
+
+
+HOT = sorted(name for name in MODULES if not is_cold(name))
+
+
+@pytest.mark.parametrize("module", HOT)
+def test_top_level_imports(module: str) -> None:
+    needs = source.imports(MODULES[module], top_level_only=True)
+    heavy = source.outside(needs) - ALLOWED
+    assert not heavy, f"{module} is hot and imports {', '.join(sorted(heavy))} at its top"
+    cold = {name for name in source.own(needs) if is_cold(name)}
+    assert not cold, f"{module} is hot and imports {', '.join(sorted(cold))} at its top"
+
+
+def run_isolated(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As the launcher starts it, with the times of the imports on standard error."""
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-X", "importtime", *arguments]
+    return subprocess.run(
+        command,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def imported(stderr: str) -> set[str]:
+    """The modules in what -X importtime prints."""
+    lines = (line for line in stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip() for line in lines} - {"imported package"}
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("ps",), ("ps", "-aq")], ids=" ".join)
+def test_a_hot_verb(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert sysbox.__file__
+    main = str(Path(sysbox.__file__).parent / "_main.py")
+    launcher = str(Path(sys.executable).parent / "sysbox")
+    done = run_isolated(
+        main, launcher, *arguments,
+        SYSBOX_STATE_DIR=f"{tmp_path}/state", SYSBOX_RUN_DIR=f"{tmp_path}/run", SYSBOX_HOST="system",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    extra = {
+        name
+        for name in imported(done.stderr)
+        if name.partition(".")[0] not in ALLOWED | INTERPRETER and not name.startswith("sysbox")
+    }
+    assert not extra, f"sysbox {' '.join(arguments)} imports {', '.join(sorted(extra))}"

@@ -1,0 +1,80 @@
+"""A module imports from lower rows, or downward inside its own package."""
+
+from __future__ import annotations
+
+import pytest
+import source
+
+# The longest name that matches decides. A new module is given a row here, on purpose.
+ROWS = {
+    0: "errors frozen codec paths",
+    1: "linux",
+    2: "spec host values values_storage values_time naming files program",
+    3: """units.properties units.names units.allowlist units.wire units.blockdev units.scopeplan fs.rootfs netns.topology
+          netns.rules security""",
+    4: "plan",
+    5: "units fs netns image state",
+    6: "scope channel",
+    7: "child launch monitor streams",
+    8: "starting ending lifecycle execute units.quadlet",
+    9: "oci embedded",
+    10: "cli",
+    11: "_main",
+}
+ROW_OF = {f"sysbox.{name}": row for row, names in ROWS.items() for name in names.split()}
+MODULES = source.modules()
+
+
+def row(module: str) -> int:
+    """The row of a module; the package itself and empty packages lie below everything."""
+    if not MODULES[module].read_text(encoding="utf-8").partition("\n")[2].strip():
+        return -1
+    name = module
+    while name not in ROW_OF:
+        if "." not in name:
+            pytest.fail(f"{module} has no row: add it to the table in tests/lint/test_layers.py")
+        name = name.rpartition(".")[0]
+    return ROW_OF[name]
+
+
+def package_of(module: str) -> str:
+    """The package that a module is in: sysbox itself, or one below it."""
+    part = ".".join(module.split(".")[:2])
+    return part if MODULES[part].name == "__init__.py" else "sysbox"
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"sysbox"}))
+def test_imports_point_downward(module: str) -> None:
+    wrong = []
+    for other in source.own(source.imports(MODULES[module])) - {"sysbox", "sysbox.linux._sys"}:
+        assert other in MODULES, f"{module} imports {other}, which does not exist"
+        same_package = package_of(module) == package_of(other)
+        if row(other) >= row(module) and not (same_package and row(other) == row(module)):
+            wrong.append(f"{other} (row {row(other)})")
+    assert not wrong, f"{module} (row {row(module)}) imports upward: {', '.join(wrong)}"
+
+
+def test_no_import_cycle() -> None:
+    """Inside a package too, and counting the imports inside functions: downward means an order exists."""
+    graph = {
+        name: source.own(source.imports(path)) & set(MODULES) for name, path in MODULES.items()
+    }
+    cycles = [
+        f"{name} <-> {other}"
+        for name, needs in graph.items()
+        for other in needs
+        if name <= other and name in reachable(graph, other)
+    ]
+    assert not cycles, "these import each other: " + ", ".join(sorted(cycles))
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All that `start` imports, directly or not, and itself."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen
