@@ -8,11 +8,10 @@ leases, and no containers.
 
 from __future__ import annotations
 
-import posix
-
 from sysbox import paths
 from sysbox.errors import Conflict, FormatError
-from sysbox.netns.lock import Lock, read_file, replace_file
+from sysbox.files import read_file, unlink, write_file
+from sysbox.netns.lock import Lock
 from sysbox.netns.topology import (
     DEFAULT_NETWORK,
     address_number,
@@ -103,18 +102,15 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     return (lines[0] if lines else ""), leases
 
 
+def forget() -> None:
+    """Remove the file, as a boot would."""
+    unlink(FILE)
+
+
 def _load() -> tuple[str, dict[str, str]]:
-    return parse(read_file(FILE))
+    return parse((read_file(FILE) or b"").decode("ascii", "replace"))
 
 
 def _store(last: str, leases: dict[str, str]) -> None:
     lines = [last, *(f"{address} {container_id}" for container_id, address in leases.items())]
-    replace_file(FILE, "\n".join(lines) + "\n")
-
-
-def forget() -> None:
-    """Remove the file, as a boot would; for tests and for `host stop`."""
-    try:
-        posix.unlink(FILE)
-    except FileNotFoundError:
-        return
+    write_file(FILE, ("\n".join(lines) + "\n").encode("ascii"))

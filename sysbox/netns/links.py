@@ -141,7 +141,8 @@ def bridge_port(plan: NetPlan) -> rt.Message:
     """What a link takes only once it exists: no IPv6 address of its own, the port's flags; and up.
 
     An isolated port (Linux 4.18) exchanges no frame with other isolated ports, whether or not
-    bridged frames pass through iptables on this host.
+    bridged frames pass through iptables on this host. Where they do (br_netfilter), a container
+    that calls its own published port has its frame turned around at its own port: hairpin mode.
     """
     body = (
         rt.ifinfo(0, rt.IFF_UP, rt.IFF_UP),
@@ -151,7 +152,7 @@ def bridge_port(plan: NetPlan) -> rt.Message:
             rt.text(rt.IFLA_INFO_SLAVE_KIND, "bridge"),
             rt.nested(
                 rt.IFLA_INFO_SLAVE_DATA,
-                rt.u8(rt.IFLA_BRPORT_MODE, 0),
+                rt.u8(rt.IFLA_BRPORT_MODE, int(bool(plan.ports))),
                 rt.u8(rt.IFLA_BRPORT_ISOLATED, int(plan.isolate)),
             ),
         ),

@@ -1,0 +1,298 @@
+"""The packet filter: base rules by python-iptables once per boot, ports by iptables-restore.
+
+python-iptables knows the legacy tables only, and does not take the lock that all iptables programs
+share; we do. Importing it costs a quarter of a second, so that starting a container only looks at a
+mark: which network namespace (its inode) has the rules of which bridges.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import paths
+from sysbox.errors import KernelError, SysboxError, Unsupported
+from sysbox.files import read_file, write_file
+from sysbox.netns import ports, rules
+from sysbox.netns.links import enable_forwarding
+from sysbox.netns.lock import Lock
+from sysbox.netns.rules import Policy, Published
+from sysbox.netns.topology import NetPlan
+from sysbox.spec import Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MARK = f"{paths.NETWORK}/rules"
+XTABLES_LOCK = "/run/xtables.lock"  # iptables(8), -w
+_LOCK = f"{paths.NETWORK}/firewall.lock"
+_WAIT = "30"  # seconds that iptables waits for its lock
+_PROGRAMS = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
+_HINT = "install the package `iptables` (its legacy programs), or use --network host or none"
+
+
+def ensure(plan: NetPlan) -> None:
+    """Make sure that the rules of the plan's bridge are in place; one small read when the mark says
+    so.
+
+    Raises Unsupported where the kernel or the host has no legacy iptables, Conflict when another
+    program holds the iptables lock for half a minute.
+    """
+    if plan.mode != "bridge":
+        return
+    policy = rules.policy_of(plan)
+    if policy in _marked():
+        return
+    with Lock(_LOCK):
+        others = tuple(other for other in _marked() if other.bridge != policy.bridge)
+        _apply((*others, policy), ports.load())
+
+
+def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
+    """Publish the plan's ports at the container's address; the ports, with the host port each got.
+
+    Raises Conflict when a port is taken.
+    """
+    if not plan.ports:
+        return ()
+    unpublish(plan.id)
+    with Lock(_LOCK):
+        others = ports.load()
+        resolved = ports.resolve(plan.ports, others)
+        mine = tuple(Published(id=plan.id, address=address, port=port) for port in resolved)
+        # The record first: whatever happens next, gc finds what there may be to remove
+        ports.store(others + mine)
+        try:
+            if _restore(rules.restore_text("-A", mine)):
+                # somebody removed our chains: all rules are made anew, these among them
+                _apply(_marked() or (rules.policy_of(plan),), others + mine)
+        except SysboxError:
+            ports.store(others)
+            raise
+    return resolved
+
+
+def unpublish(container_id: str) -> None:
+    """Remove the container's published ports; rules that are gone already are success."""
+    if not any(entry.id == container_id for entry in ports.load()):
+        return
+    with Lock(_LOCK):
+        entries = ports.load()
+        mine = tuple(entry for entry in entries if entry.id == container_id)
+        if mine and _restore(rules.restore_text("-D", mine)):
+            # one that is missing fails the whole transaction: each by itself, then
+            for entry in mine:
+                _restore(rules.restore_text("-D", (entry,)))
+        ports.store(tuple(entry for entry in entries if entry.id != container_id))
+
+
+def published(container_id: str) -> tuple[Port, ...]:
+    """The container's published ports, with the host ports they have; takes no lock."""
+    return tuple(entry.port for entry in ports.load() if entry.id == container_id)
+
+
+def reclaim(alive: set[str]) -> list[str]:
+    """Unpublish the ports of all containers that are not alive; their ids."""
+    dead = sorted({entry.id for entry in ports.load()} - alive)
+    for container_id in dead:
+        unpublish(container_id)
+    return dead
+
+
+def reconcile() -> list[str]:
+    """Put right what others (`iptables -F`, a firewall's reload) did to our rules; what it was.
+
+    Does nothing where no container has used a bridge since boot.
+    """
+    with Lock(_LOCK):
+        policies = _marked()
+        return _apply(policies, ports.load()) if policies else []
+
+
+def remove() -> list[str]:
+    """Take all our rules out; what was there. Published ports must be unpublished before."""
+    with Lock(_LOCK), Lock(XTABLES_LOCK):
+        iptc = _import()
+        try:
+            changes = _take_out(iptc)
+        finally:
+            _close_tables(iptc)
+        write_file(MARK, b"")
+        return changes
+
+
+def _marked() -> tuple[Policy, ...]:
+    """The policies whose rules are in place in this network namespace."""
+    lines = (read_file(MARK) or b"").decode("ascii", "replace").splitlines()
+    if not lines or lines[0] != _namespace():
+        return ()
+    try:
+        return tuple(Policy.read(line) for line in lines[1:])
+    except ValueError:  # damaged: the rules are simply made again
+        return ()
+
+
+def _namespace() -> str:
+    try:
+        return str(posix.stat("/proc/self/ns/net").st_ino)
+    except OSError as error:
+        raise KernelError.of("look at", "/proc/self/ns/net", error) from None
+
+
+def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list[str]:
+    enable_forwarding()
+    iptc = _import()
+    wanted = rules.chains(policies, entries)
+    changes = []
+    with Lock(XTABLES_LOCK):
+        try:
+            for table in rules.TABLES:
+                changes += _apply_table(iptc, table, wanted[table])
+        finally:
+            _close_tables(iptc)
+    lines = [_namespace(), *(policy.line() for policy in policies)]
+    write_file(MARK, ("\n".join(lines) + "\n").encode("ascii"))
+    return changes
+
+
+def _import() -> Any:
+    """python-iptables, or Unsupported."""
+    from sysbox import program
+
+    program.load_site()
+    import os
+    import sys
+
+    if "XTABLES_LIBDIR" not in os.environ:
+        # without it python-iptables asks ldconfig, which takes longer than all our rules
+        machine = getattr(sys.implementation, "_multiarch", "")
+        for directory in (f"/usr/lib/{machine}/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"):
+            if os.path.isdir(directory):
+                os.environ["XTABLES_LIBDIR"] = directory
+                break
+    try:
+        import iptc
+        import iptc.easy
+    except Exception as error:  # noqa: BLE001 (it raises what its C libraries make it raise)
+        raise Unsupported(
+            f"the packet filter: cannot load python-iptables: {error}", hint=_HINT
+        ) from None
+    return iptc
+
+
+def _open_table(iptc: Any, name: str) -> Any:
+    try:
+        table = iptc.Table(name, autocommit=False)
+        table.refresh()
+    except iptc.IPTCError as error:
+        raise Unsupported(
+            f"the packet filter: no legacy iptables table '{name}': {error}",
+            hint="load the kernel modules ip_tables, iptable_nat, iptable_filter and iptable_raw",
+        ) from None
+    return table
+
+
+def _close_tables(iptc: Any) -> None:
+    """Let go of all tables, and of changes that could not be committed.
+
+    All at once and out of the library's cache: it looks into every cached table whenever it makes a
+    rule, and reading a closed one ends the process.
+    """
+    for table in iptc.Table._cache.values():
+        table.close()
+    iptc.Table._cache.clear()
+
+
+def _apply_table(iptc: Any, name: str, wanted: dict[str, list[rules.Rule]]) -> list[str]:
+    """Bring one table to what is wanted, in one commit or none."""
+    table = _open_table(iptc, name)
+    changes = []
+    try:
+        for chain_name, chain_rules in wanted.items():
+            if not table.is_chain(chain_name):
+                table.create_chain(chain_name)
+                changes.append(f"{name}: made the chain {chain_name}")
+            chain = iptc.Chain(table, chain_name)
+            if [_read(iptc, rule) for rule in chain.rules] != chain_rules:
+                chain.flush()
+                for rule in chain_rules:
+                    chain.append_rule(_rule(iptc, rule))
+                changes.append(f"{name}: filled the chain {chain_name}")
+        for builtin, jump, first in rules.jumps()[name]:
+            if _ensure_jump(iptc, iptc.Chain(table, builtin), jump, first=first):
+                changes.append(f"{name}: made {builtin} jump to {jump['target']}")
+        if changes:
+            table.commit()
+    except iptc.IPTCError as error:
+        raise SysboxError(f"the packet filter: table {name}: {error}") from None
+    return changes
+
+
+def _ensure_jump(iptc: Any, chain: Any, jump: rules.Rule, *, first: bool) -> bool:
+    mine = [rule for rule in chain.rules if rule.target and rule.target.name == jump["target"]]
+    if len(mine) == 1 and _read(iptc, mine[0]) == jump:
+        return False
+    for rule in mine:
+        chain.delete_rule(rule)
+    if first:
+        chain.insert_rule(_rule(iptc, jump))
+    else:
+        chain.append_rule(_rule(iptc, jump))
+    return True
+
+
+def _take_out(iptc: Any) -> list[str]:
+    changes = []
+    for name, jumps in rules.jumps().items():
+        table = _open_table(iptc, name)
+        ours = [chain for chain in rules.chains((), ())[name] if table.is_chain(chain)]
+        try:
+            for builtin, jump, _ in jumps:
+                chain = iptc.Chain(table, builtin)
+                for rule in chain.rules:
+                    if rule.target and rule.target.name == jump["target"]:
+                        chain.delete_rule(rule)
+            for chain_name in ours:
+                iptc.Chain(table, chain_name).flush()
+                table.delete_chain(chain_name)
+                changes.append(f"{name}: removed the chain {chain_name}")
+            if ours:
+                table.commit()
+        except iptc.IPTCError as error:
+            raise SysboxError(f"the packet filter: table {name}: {error}") from None
+    return changes
+
+
+def _rule(iptc: Any, wanted: rules.Rule) -> Any:
+    """The library's own rule. It leaves out silently what it cannot express, and a rule without its
+    match would let everything through, so that what it made is read back.
+    """
+    rule = iptc.easy.encode_iptc_rule(dict(wanted))
+    made = _read(iptc, rule)
+    if made != wanted:
+        raise Unsupported(
+            f"the packet filter: cannot express {wanted}, only {made}",
+            hint="the match extensions of iptables are missing on this host",
+        )
+    return rule
+
+
+def _read(iptc: Any, rule: Any) -> rules.Rule:
+    fields: rules.Rule = iptc.easy.decode_iptc_rule(rule)
+    fields.pop("counters", None)
+    return fields
+
+
+def _restore(text: bytes) -> int:
+    """iptables-legacy-restore --noflush; its exit status. Raises Unsupported where there is none."""
+    from sysbox.linux.process import spawn
+
+    for directory in _PROGRAMS:
+        path = f"{directory}/iptables-legacy-restore"
+        try:
+            posix.stat(path)
+        except OSError:
+            continue
+        status, _ = spawn([path, "-w", _WAIT, "--noflush"], None, text)
+        return status
+    raise Unsupported("the packet filter: no iptables-legacy-restore on this host", hint=_HINT)

@@ -1,0 +1,213 @@
+"""A network to experiment in: a private "host" namespace, containers, and a neighbour outside.
+
+`in_private_network` runs a test's body in a child process with a network and mount namespace of its
+own, so that nothing the test does to links, rules or leases reaches the machine it runs on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from sysbox import paths
+from sysbox.netns import firewall, leases, links, topology
+from sysbox.spec import ContainerSpec, Namespaces, Port
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+OUTSIDE = "203.0.113.2"  # RFC 5737, TEST-NET-3: a server out there
+UPLINK = "203.0.113.1"  # the host's address on that side
+TIMEOUT = 1.0
+
+
+def in_private_network(body: Callable[..., None]) -> Callable[..., None]:
+    """A test that runs in namespaces of its own; its failure is reported with the child's traceback."""
+
+    @functools.wraps(body)
+    def test(*args: Any, **kwargs: Any) -> None:
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read_end)
+            os.setpgid(0, 0)
+            report = _run_isolated(body, args, kwargs)
+            os.write(write_end, report.encode()[:60_000])
+            os._exit(0)
+        os.close(write_end)
+        with os.fdopen(read_end) as pipe:
+            report = pipe.read()
+        os.waitpid(pid, 0)
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        assert report == "passed", report
+
+    return test
+
+
+def _run_isolated(body: Callable[..., None], args: Any, kwargs: Any) -> str:
+    try:
+        unshare(CLONE_NEWNS | CLONE_NEWNET)
+        run("mount", "--make-rprivate", "/")
+        assert paths.RUN.startswith("/run/")
+        run("mount", "-t", "tmpfs", "tmpfs", "/run")
+        run("mount", "-t", "sysfs", "sysfs", "/sys")
+        run("ip", "link", "set", "lo", "up")
+        body(*args, **kwargs)
+    except BaseException:
+        return traceback.format_exc()
+    return "passed"
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), which Python 3.11 lacks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def run(*words: str) -> str:
+    """Run a program; its output. AssertionError with its standard error when it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+class Node:
+    """A process in a network namespace of its own that does what it is told."""
+
+    def __init__(self) -> None:
+        self._near, far = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._near.close()
+            _obey(far)
+        far.close()
+        self.call("enter")
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call one of this module's `_do_` functions over there."""
+        self._near.sendall(json.dumps([name, *args]).encode() + b"\n")
+        with self._near.makefile("r") as replies:
+            answer = json.loads(replies.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
+
+    def serve(self, port: int, protocol: str = "tcp") -> None:
+        """Answer whoever connects with the address that they seem to come from."""
+        self.call("serve", port, protocol)
+
+    def fetch(self, host: str, port: int, protocol: str = "tcp") -> str:
+        """What a server over there answers, or the name of the error."""
+        return str(self.call("fetch", host, port, protocol))
+
+    def sh(self, command: str) -> str:
+        """Run a shell command in the node's namespace; its output."""
+        return str(self.call("sh", command))
+
+    def die(self) -> None:
+        """End the process, and with it the namespace."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self._near.close()
+
+
+class Container(Node):
+    """A node that is connected as a container is."""
+
+    def __init__(self, number: int, network: topology.Network, ports: tuple[Port, ...] = ()) -> None:
+        self.id = f"{number:010x}" + "5b" * 27
+        spec = ContainerSpec(image="x", ports=ports, namespaces=Namespaces(network="bridge"))
+        self.plan = topology.plan_network(self.id, spec, network)
+        super().__init__()
+        index = links.ensure_bridge(self.plan)
+        firewall.ensure(self.plan)
+        self.address = leases.acquire(self.id, self.plan.subnet, self.plan.gateway)
+        links.connect(self.plan, self.pid, -1, index)
+        self.call("configure", self.plan.to_data(), self.address)
+        self.ports = firewall.publish(self.plan, self.address)
+
+
+class Outside(Node):
+    """The world beyond the host's uplink, with a server address of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "wan", "netns", str(self.pid))
+        run("ip", "address", "add", f"{UPLINK}/24", "dev", "uplink")
+        run("ip", "link", "set", "uplink", "up")
+        self.sh(f"ip address add {OUTSIDE}/24 dev wan; ip link set wan up; ip link set lo up")
+
+
+def fetch(host: str, port: int, protocol: str = "tcp") -> str:
+    """The same from the host itself."""
+    return _do_fetch(host, port, protocol)
+
+
+def _obey(far: socket.socket) -> None:
+    with far.makefile("rw") as stream:
+        for line in stream:
+            name, *args = json.loads(line)
+            try:
+                answer: dict[str, Any] = {"value": globals()[f"_do_{name}"](*args)}
+            except BaseException:
+                answer = {"error": traceback.format_exc()}
+            stream.write(json.dumps(answer) + "\n")
+            stream.flush()
+    os._exit(0)
+
+
+def _do_enter() -> None:
+    unshare(CLONE_NEWNET)
+    links.prepare_inside()
+
+
+def _do_configure(plan: Any, address: str) -> None:
+    links.configure_inside(topology.NetPlan.from_data(plan), address)
+
+
+def _do_sh(command: str) -> str:
+    return run("sh", "-ec", command)
+
+
+def _do_serve(port: int, protocol: str) -> None:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    server = socket.socket(socket.AF_INET, kind)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("0.0.0.0", port))
+    if protocol == "tcp":
+        server.listen()
+    if os.fork():
+        server.close()
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    while True:
+        if protocol == "tcp":
+            connection, peer = server.accept()
+            connection.sendall(peer[0].encode())
+            connection.close()
+        else:
+            _, peer = server.recvfrom(100)
+            server.sendto(peer[0].encode(), peer)
+
+
+def _do_fetch(host: str, port: int, protocol: str) -> str:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as client:
+        client.settimeout(TIMEOUT)
+        try:
+            client.connect((host, port))
+            if protocol == "udp":
+                client.send(b"?")
+            return client.recv(100).decode()
+        except OSError as error:
+            return type(error).__name__
