@@ -117,6 +117,8 @@ class Lock:
             raise Conflict(f"container {container_id[:12]} is in use by another command") from None
 
     def release(self) -> None:
+        # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         posix.close(self._fd)
 
     def __enter__(self) -> Self:
@@ -292,6 +294,11 @@ def discard(container_id: str) -> None:
 def write_runtime(record: Record, runtime: Runtime) -> None:
     make_private(record.run_directory)
     write_file(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()))
+
+
+def remove_run(record: Record) -> None:
+    """Forget the run that is over."""
+    remove_tree(record.run_directory)
 
 
 def runtime(container_id: str) -> Runtime | None:

@@ -164,6 +164,7 @@ class Protection(Frozen):
 
     masked: tuple[str, ...]
     read_only: tuple[str, ...]
+    directories: tuple[Directory, ...]  # of /dev, for the nodes
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
 
@@ -227,7 +228,7 @@ def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
     else:
         # shared System V and POSIX queues come with the shared memory of the same owner
         operations += [Bind(source=path, target=path) for path in ("/dev/mqueue", "/dev/shm")]
-    operations += [*protect.nodes, *protect.links]
+    operations += [*protect.directories, *protect.nodes, *protect.links]
     operations.append(
         Filesystem(fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True)
     )

@@ -1,0 +1,99 @@
+"""The handshake between a parked child and its parent, over a SOCK_SEQPACKET pair.
+
+The rendezvous points, in their only order; the numbers stand in comments on both sides:
+
+  #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
+  #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which address)
+  #3 CONSOLE    child -> parent   the master of its terminal, where it has one
+  #4 (end)      the socket closes on a successful execve(2), being close-on-exec
+     FAILED     child -> parent   instead of any of these: phase, message, hint, exit status
+
+The parent's end closes when the parent dies; a child that reads that leaves.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+import select
+
+from sysbox import codec
+from sysbox.errors import FAILED, StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+UNSHARED = b"U"
+PROCEED = b"P"
+CONSOLE = b"C"
+FAILURE = b"F"
+
+_LIMIT = 1 << 16
+_FD = _socket.CMSG_SPACE(4)
+
+
+class Channel:
+    """One end."""
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self._socket = socket
+
+    @staticmethod
+    def pair() -> tuple[Channel, Channel]:
+        """(parent's end, child's end)."""
+        kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        one, other = _socket.socketpair(_socket.AF_UNIX, kind)
+        return Channel(one), Channel(other)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, kind: bytes, data: dict[str, Any] | None = None, fd: int = -1) -> None:
+        """Send one message, with an fd if given. A peer that is gone is found out when it is waited for."""
+        message = kind + (codec.dumps(data) if data else b"")
+        rights = [] if fd < 0 else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))]
+        try:
+            self._socket.sendmsg([message], rights, _socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def receive(self, expected: bytes) -> tuple[dict[str, Any], int]:
+        """Wait for a message; its data and its fd (-1 for none).
+
+        Raises StartError with what the child reported, or when the peer ended without a word; EOFError
+        when the end of the conversation (`expected` is b"") was awaited and has come.
+        """
+        message, rights, _, _ = self._socket.recvmsg(_LIMIT, _FD, _socket.MSG_CMSG_CLOEXEC)
+        fd = int.from_bytes(rights[0][2][:4], "little") if rights else -1
+        kind, data = message[:1], message[1:]
+        if kind == expected:
+            return (codec.loads(data, "handshake") if data else {}), fd
+        if fd >= 0:
+            posix.close(fd)
+        if kind == FAILURE:
+            raise _failure(codec.loads(data, "handshake"))
+        raise StartError("the container's first process ended before its command ran", phase="handshake")
+
+    def check_peer(self) -> None:
+        """Raises StartError when the other end is gone."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLHUP)
+        if poll.poll(0):
+            raise StartError("the process that started the container died", phase="handshake")
+
+    def fail(self, phase: str, message: str, hint: str, status: int) -> None:
+        """The child's last word."""
+        self.send(FAILURE, {"phase": phase, "message": message, "hint": hint, "status": status})
+
+
+def _failure(data: dict[str, Any]) -> StartError:
+    return StartError(
+        str(data.get("message", "")),
+        phase=str(data.get("phase", "")),
+        status=int(data.get("status", FAILED)),
+        hint=str(data.get("hint", "")),
+    )

@@ -1,0 +1,206 @@
+"""The end of a container: record how it ended, give back what the kernel does not free by itself.
+
+What must be undone is one short list, the same after a failed start, after a normal end and for
+`sysbox gc`: every step of it treats "already gone" as success.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from sysbox import monitor, scope, state
+from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
+from sysbox.files import read_file, unlink
+from sysbox.fs import volumes
+from sysbox.host import probe
+from sysbox.linux import process
+from sysbox.netns import firewall, leases
+from sysbox.units import cgroups, journal, names
+from sysbox.units.bus import Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.monitor import Ended
+    from sysbox.state import Record, Runtime
+
+_LOST = 137  # as if killed: nobody saw how it ended
+_PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
+_STEP = 0.004
+
+
+def settle(container_id: str, ended: Ended | None = None, error: str = "") -> None:
+    """Record the end of a run whose first process is gone, undo what it had, remove it if it was --rm.
+
+    `ended` is given by the supervisor itself, or read from what the monitor wrote. Does nothing while the
+    container runs, and when somebody else has done it already. Raises FormatError for damaged records.
+    """
+    try:
+        lock = state.Lock(container_id)
+    except NotFound:
+        return
+    with lock:
+        try:
+            record = state.load(container_id)
+            runtime = state.runtime(container_id)
+        except NotFound:
+            return
+        if runtime is None:
+            return
+        if ended is None and not error:
+            if runtime.alive() and runtime.supervised():
+                return
+            ended = monitor.recorded(record.run_directory)
+        unwind(record, runtime)
+        state.write_final(record, _final(runtime, ended, error))
+        state.remove_run(record)
+        if record.spec.remove:
+            discard(record)
+
+
+def _final(runtime: Runtime, ended: Ended | None, error: str) -> state.Final:
+    if ended is None:
+        message = error or "nobody saw how it ended: its supervisor was killed"
+        return state.Final(
+            exit_code=_LOST,
+            started_ns=0 if error else runtime.started_ns,
+            finished_ns=state.now_ns(),
+            error=message,
+        )
+    return state.Final(
+        exit_code=ended.code,
+        started_ns=0 if error else runtime.started_ns,
+        finished_ns=ended.finished_ns or state.now_ns(),
+        oom_killed=ended.oom,
+        error=error,
+    )
+
+
+def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
+    """Give back what a run had. Everything else is the kernel's: mounts, links and namespaces die with it."""
+    if failed or runtime.alive() or record.spec.namespaces.pid != "private":
+        # without a pid namespace of its own, its other processes are held together by the scope alone
+        stop_scope(runtime.scope)
+    limits = record.spec.limits
+    if limits.cpuset_cpus is not None or limits.cpuset_mems is not None:
+        cgroups.remove_cgroups(runtime.cgroup, probe())
+    if record.spec.namespaces.network == "bridge":
+        firewall.unpublish(record.id)
+        leases.release(record.id)
+
+
+def stop_scope(unit: str) -> None:
+    """Kill everything in a scope and wait until it is gone; no scope is success."""
+    try:
+        bus = Bus.connect()
+    except SystemdError:
+        return  # without systemd there is no scope
+    try:
+        scope.kill(bus, unit, 9)
+        scope.stop(bus, unit)
+        scope.reset_failed(bus, unit)
+    except SystemdError:
+        pass  # ignoring: it went away between the calls
+    finally:
+        bus.close()
+
+
+def discard(record: Record) -> None:
+    """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
+    state.release_name(record.name, record.id)
+    journal.forget(names.scope_unit(record.id))
+    for name in record.anonymous_volumes.values():
+        volumes.remove(name)
+    state.discard(record.id)
+
+
+def await_end(record: Record, timeout: float | None = None) -> bool:
+    """Wait until the container does not run and its end is recorded; False when the time is over.
+
+    `timeout` is in seconds; None waits for ever.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    runtime = state.runtime(record.id)
+    if runtime is None:
+        return True
+    if not _await_process(runtime, deadline):
+        return False
+    patience = time.monotonic() + _PATIENCE
+    while time.monotonic() < patience:
+        current = state.runtime(record.id)
+        if current is None or current.pid != runtime.pid:
+            return True
+        if not runtime.supervised() or _monitor_wrote(record):
+            break
+        time.sleep(_STEP)
+    settle(record.id)
+    return True
+
+
+def _await_process(runtime: Runtime, deadline: float | None) -> bool:
+    if not runtime.alive():
+        return True
+    try:
+        pidfd = process.pidfd(runtime.pid)
+    except KernelError:
+        return True
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not runtime.alive():
+        return True  # the pid was another's by the time it was opened
+    left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+    return bool(poll.poll(left))
+
+
+def _monitor_wrote(record: Record) -> bool:
+    try:
+        return read_file(f"{record.run_directory}/exit", 4096) is not None
+    except FormatError:
+        return True
+
+
+def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
+    """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
+    runtime = state.runtime(record.id)
+    if runtime is not None and runtime.alive():
+        if not force:
+            raise Conflict(
+                f"container {record.name} is running", hint="stop it first, or use `sysbox rm -f`"
+            )
+        kill_now(record, runtime)
+    settle(record.id)
+    try:
+        lock = state.Lock(record.id)
+    except NotFound:
+        return  # --rm: its supervisor was faster
+    with lock:
+        discard(record if with_volumes or record.spec.remove else record.replace(anonymous_volumes={}))
+
+
+def kill_now(record: Record, runtime: Runtime) -> None:
+    """SIGKILL to its first process, and to everything in its scope, and wait for the end."""
+    try:
+        pidfd = process.pidfd(runtime.pid)
+        if runtime.alive():
+            process.send(pidfd, 9)
+    except KernelError:
+        pass  # ignoring: it is gone
+    if not await_end(record, _PATIENCE):
+        stop_scope(runtime.scope)
+        if not await_end(record, _PATIENCE):
+            raise SysboxError(
+                f"container {record.name} does not end, though it was killed",
+                hint=f"`systemctl status {runtime.scope}` and /proc/{runtime.pid}/stack may tell why",
+            )
+
+
+def remove_damaged(container_id: str) -> None:
+    """`rm -f` of a container whose record cannot be read: by its id alone."""
+    stop_scope(names.scope_unit(container_id))
+    for name, owner in state.names().items():
+        if owner == container_id:
+            unlink(f"{state.NAMES}/{name}")
+    firewall.unpublish(container_id)
+    leases.release(container_id)
+    journal.forget(names.scope_unit(container_id))
+    state.discard(container_id)

@@ -1,0 +1,178 @@
+"""`sysbox exec`: another process in a container that runs, inside its scope and limits.
+
+The same rules as for a start hold after the fork (see child.py), and one more: the process is in the
+container's pid namespace from its first moment, so it must not be open to inspection before its execve
+(CVE-2016-9962).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import child, launch, monitor, state, streams
+from sysbox.channel import UNSHARED, Channel
+from sysbox.child import drop_privileges, execute, inside_root, open_terminal, resolve_user
+from sysbox.errors import FAILED, Conflict, KernelError, StartError, SysboxError
+from sysbox.frozen import Frozen
+from sysbox.host import probe
+from sysbox.image.store import Store
+from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
+from sysbox.plan import ProcessPlan
+from sysbox.security import capabilities, environment, seccomp
+from sysbox.units import cgroups
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysbox.state import Record
+
+_ENTERED = (
+    namespace.CLONE_NEWNS
+    | namespace.CLONE_NEWUTS
+    | namespace.CLONE_NEWIPC
+    | namespace.CLONE_NEWNET
+    | namespace.CLONE_NEWCGROUP
+)
+
+
+class ExecSpec(Frozen):
+    """What one `exec` asked for."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""  # "" is the container's
+    workdir: str = ""  # "" is the container's
+    tty: bool = False
+    interactive: bool = False
+    detach: bool = False
+    privileged: bool = False
+
+
+class Entering(Frozen):
+    """The one object that crosses the fork."""
+
+    init: int  # pidfd of the container's first process
+    cgroups: tuple[str, ...]
+    process: ProcessPlan
+    stdio: tuple[int, int, int]
+    owned: tuple[int, ...]
+    seccomp: bytes | None
+    detach: bool
+
+
+def exec_in(record: Record, spec: ExecSpec) -> int:
+    """Run it; its exit status, or 0 once it runs detached. Raises Conflict when the container does not run."""
+    runtime = state.runtime(record.id)
+    if runtime is None or not runtime.started_ns or not runtime.alive():
+        raise Conflict(f"container {record.name} does not run", hint=f"`sysbox start {record.name}`")
+    init = process.pidfd(runtime.pid)
+    directories = cgroups.cgroup_dirs(runtime.pid, probe())
+    pid_namespace = namespace.open_ns(runtime.pid, "pid")
+    if not runtime.alive():
+        raise Conflict(f"container {record.name} has just ended")
+    plan = _plan(record, spec)
+    security = record.spec.security.replace(privileged=spec.privileged or record.spec.security.privileged)
+    wired = (
+        streams.Streams()
+        if spec.detach
+        else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
+    )
+    entering = Entering(
+        init=init,
+        cgroups=directories,
+        process=plan,
+        stdio=(wired.child[0], wired.child[1], wired.child[2]),
+        owned=tuple(wired.owned),
+        seccomp=seccomp.program_for(security, plan.capabilities),
+        detach=spec.detach,
+    )
+    # inherited by the child, which is visible to the container at once
+    _sys.prctl(process.PR_SET_DUMPABLE, 0)
+    parked = launch.fork(lambda channel: main(entering, channel), 0, pid_namespace)
+    try:
+        wired.close_child_ends()
+        parked.await_namespaces()  # 1
+        terminal = parked.await_console() if plan.tty else -1  # 3
+        parked.await_exec()  # 4
+    except BaseException:
+        parked.destroy()
+        wired.close()
+        raise
+    if spec.detach:
+        return 0
+    return monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
+
+
+def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
+    asked = record.spec
+    image = Store().resolve(record.image_id)
+    privileged = spec.privileged or asked.security.privileged
+    mask = capability.held() if privileged else capabilities.resolve(asked.security, capability.held())
+    return ProcessPlan(
+        argv=spec.argv,
+        image_env=image.config.env,
+        env=(*asked.env, *spec.env),
+        workdir=spec.workdir or asked.workdir or image.config.workdir or "/",
+        user=spec.user or asked.user or image.config.user,
+        group_add=asked.group_add,
+        hostname=asked.hostname or record.id[:12],
+        tty=spec.tty and not spec.detach,
+        capabilities=mask,
+        no_new_privileges=asked.security.no_new_privileges,
+        seccomp="",
+        rlimits=tuple((limit.name, limit.soft, limit.hard) for limit in asked.ulimits),
+        sysctls=(),
+    )
+
+
+def main(entering: Entering, channel: Channel) -> NoReturn:
+    """The child. Never returns."""
+    phase = "scope"
+    try:
+        plan = entering.process
+        process.reset_signals()
+        posix.umask(0o022)
+        posix.setsid()
+        # 0 is the caller itself, whatever its number is in which namespace
+        cgroup.join(0, entering.cgroups)
+        phase = "namespaces"
+        _sys.setns(entering.init, _ENTERED)
+        channel.send(UNSHARED)  # 1
+
+        phase = "process"
+        root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        who = resolve_user(root, plan)
+        env = environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
+        stdio = entering.stdio
+        if plan.tty:
+            slave = open_terminal(root, channel)
+            stdio = (slave, slave, slave)
+        _change_directory(root, plan.workdir)
+        child.standard_streams(stdio)
+        child.give_streams(entering.owned, stdio, who.uid, tty=plan.tty)
+        process.close_fds_from(3, cloexec=True)
+        drop_privileges(plan, who, entering.seccomp)
+        if not entering.detach:
+            _sys.prctl(process.PR_SET_PDEATHSIG, 9)
+        channel.check_peer()
+        phase = "exec"
+        execute(plan.argv, env)
+    except SysboxError as error:
+        channel.fail(getattr(error, "phase", phase), error.message, error.hint, error.status)
+    except OSError as error:
+        failure = KernelError.of(f"enter the container ({phase})", "", error)
+        channel.fail(phase, failure.message, failure.hint, failure.status)
+    except BaseException as error:
+        channel.fail(phase, f"{type(error).__name__}: {error}", "this is a bug in sysbox", FAILED)
+    posix._exit(FAILED)
+
+
+def _change_directory(root: int, path: str) -> None:
+    """By a descriptor that was opened without magic links (CVE-2024-21626)."""
+    try:
+        directory = mount.open_in_root(root, path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        posix.fchdir(directory)
+    except KernelError as error:
+        raise StartError(f"working directory {path}: {error.message}", phase="process", hint="") from None
+    inside_root()

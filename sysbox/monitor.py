@@ -1,0 +1,298 @@
+"""Waiting for a container: in this process with the caller's streams, or as the small static monitor."""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import fcntl
+import posix
+import select
+import termios
+
+from sysbox import codec
+from sysbox.errors import KernelError, signal_status
+from sysbox.files import read_file
+from sysbox.frozen import Frozen
+from sysbox.linux import process
+from sysbox.paths import LIBEXEC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from sysbox.streams import Streams
+
+_CHUNK = 1 << 16
+_FORWARDED = (
+    _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
+)  # fmt: skip
+
+
+class Ended(Frozen):
+    """How a process ended: the exit status of a shell, and the signal that ended it, or 0."""
+
+    code: int
+    signal: int = 0
+    oom: bool = False
+    finished_ns: int = 0
+
+
+def ended_of(status: int) -> Ended:
+    """From the status word of waitpid(2)."""
+    if posix.WIFSIGNALED(status):
+        signal = posix.WTERMSIG(status)
+        return Ended(code=signal_status(signal), signal=signal)
+    return Ended(code=posix.WEXITSTATUS(status))
+
+
+class OutOfMemory:
+    """Learns whether somebody in a memory cgroup was killed for lack of memory.
+
+    On v1 the kernel wakes an eventfd before the kill (memory.rst, "OOM Control"); the counters may be gone
+    with the cgroup by the time we look. On v2 memory.events is read at the end.
+    """
+
+    def __init__(self, directory: str, version: str) -> None:
+        self.event = -1
+        self._file = -1
+        self._seen = False
+        try:
+            name = "memory.oom_control" if version == "v1" else "memory.events"
+            self._file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+            if version == "v1":
+                self.event = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
+                control = posix.open(f"{directory}/cgroup.event_control", posix.O_WRONLY | posix.O_CLOEXEC)
+                posix.write(control, f"{self.event} {self._file}".encode())
+                posix.close(control)
+        except OSError:
+            return  # no memory controller here: nothing will be killed for its limit
+
+    def _counted(self) -> bool | None:
+        """Whether the counter is above zero; None once the cgroup is gone."""
+        try:
+            text = posix.pread(self._file, 4096, 0).decode()
+        except OSError:
+            return None
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines())
+
+    def woken(self) -> None:
+        """The eventfd has fired: for lack of memory, or because the cgroup was removed."""
+        try:
+            posix.read(self.event, 8)
+        except OSError:
+            pass
+        if self._counted() is not None:
+            self._seen = True
+
+    def killed(self, signal: int) -> bool:
+        """Asked once the process has ended, by `signal`."""
+        return bool(self._counted()) or (self._seen and signal == _signal.SIGKILL)
+
+    def close(self) -> None:
+        for fd in (self.event, self._file):
+            if fd >= 0:
+                posix.close(fd)
+
+
+def become(
+    pid: int, streams: Streams, terminal: int, *, directory: str, oom: tuple[str, str], stop: tuple[int, int]
+) -> NoReturn:
+    """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
+
+    `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds.
+    """
+    arguments = [
+        "sysbox-monitor", "--pid", str(pid), "--dir", directory,
+        "--stop-signal", str(stop[0]), "--stop-timeout", str(stop[1]), "--oom", *oom,
+    ]  # fmt: skip
+    for source, *sinks in streams.pumps:
+        pair = [terminal if fd < 0 else fd for fd in (source, sinks[0])]
+        for fd in pair:
+            posix.set_inheritable(fd, True)
+        arguments += ["--pump", str(pair[0]), str(pair[1])]
+    for option, fd in (("--terminal", terminal), ("--hold", streams.input)):
+        if fd >= 0:
+            posix.set_inheritable(fd, True)
+            arguments += [option, str(fd)]
+    path = f"{LIBEXEC}/sysbox-monitor"
+    try:
+        posix.execve(path, arguments, {})
+    except OSError as error:
+        raise KernelError.of("execute", path, error) from None
+
+
+def recorded(directory: str) -> Ended | None:
+    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
+    data = read_file(f"{directory}/exit", 4096)
+    if data is None:
+        return None
+    values = codec.loads(data, f"{directory}/exit")
+    return Ended(
+        code=int(values["code"]),
+        signal=int(values["signal"]),
+        oom=bool(values["oom"]),
+        finished_ns=int(values["finished"]),
+    )
+
+
+class Foreground:
+    """The caller's process as supervisor: copies streams, passes signals on, waits."""
+
+    def __init__(self, pid: int, pidfd: int, streams: Streams, terminal: int) -> None:
+        self._pid = pid
+        self._pidfd = pidfd
+        self._terminal = terminal
+        self._pumps = [
+            _Pump(*(terminal if fd < 0 else fd for fd in pump), keep_open=streams.input)
+            for pump in streams.pumps
+        ]
+        self._saved: list[Any] | None = None
+
+    def wait(self, oom: OutOfMemory | None) -> Ended:
+        """Until it has ended and its output is copied; the terminal is then as it was before."""
+        self._forward_signals()
+        self._raw_terminal()
+        try:
+            status = self._loop(oom)
+            for pump in self._pumps:
+                pump.drain()
+        finally:
+            self._restore_terminal()
+        ended = ended_of(status)
+        return ended.replace(oom=oom.killed(ended.signal)) if oom else ended
+
+    def _loop(self, oom: OutOfMemory | None) -> int:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if oom and oom.event >= 0:
+            poll.register(oom.event, select.POLLIN)
+        for pump in self._pumps:
+            pump.register(poll)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._pidfd:
+                    return posix.waitpid(self._pid, 0)[1]
+                if oom and fd == oom.event:
+                    oom.woken()
+                for pump in self._pumps:
+                    if fd in (pump.source, pump.blocked_on):
+                        pump.turn(poll)
+
+    def _forward_signals(self) -> None:
+        def forward(number: int, _: object) -> None:
+            process.send(self._pidfd, number)
+
+        for number in _FORWARDED:
+            # a terminal of its own takes the keys; what else arrives here is for the container
+            _signal.signal(number, forward)
+        if self._terminal >= 0:
+            _signal.signal(_signal.SIGWINCH, lambda *_: self._resize())
+
+    def _resize(self) -> None:
+        try:
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+        except OSError:
+            pass  # the caller's input is not a terminal: there is no size to pass on
+
+    def _raw_terminal(self) -> None:
+        if self._terminal < 0:
+            return
+        self._resize()
+        if not posix.isatty(0):
+            return
+        saved = termios.tcgetattr(0)
+        raw = [*saved[:6], list(saved[6])]
+        # cfmakeraw(3)
+        raw[0] &= ~(
+            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+        )  # fmt: skip
+        raw[1] &= ~termios.OPOST
+        raw[2] = (raw[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+        raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        termios.tcsetattr(0, termios.TCSADRAIN, raw)
+        self._saved = saved
+
+    def _restore_terminal(self) -> None:
+        if self._saved is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+
+
+class _Pump:
+    """Copies one stream to one or more, without ever blocking on the container's side."""
+
+    def __init__(self, source: int, *sinks: int, keep_open: int) -> None:
+        self.source = source
+        self.blocked_on = -1
+        self._sinks = list(sinks)
+        self._into_container = sinks[0] > 2
+        self._closes = keep_open if keep_open in sinks else -1
+        self._pending = b""
+        if self._into_container:
+            # its reader may be slow while it writes to us: waiting for it here would hang both
+            posix.set_blocking(sinks[0], False)
+
+    def register(self, poll: select.poll) -> None:
+        try:
+            poll.register(self.source, select.POLLIN)
+        except OSError:
+            self.source = -1
+
+    def turn(self, poll: select.poll) -> None:
+        """Something can be read, or the sink takes more."""
+        if not self._pending:
+            self._pending = self._read()
+            if not self._pending:
+                poll.unregister(self.source)
+                self._finish()
+                return
+        self._write()
+        waiting = bool(self._pending)
+        if waiting and self.blocked_on < 0:
+            self.blocked_on = self._sinks[0]
+            poll.unregister(self.source)
+            poll.register(self.blocked_on, select.POLLOUT)
+        elif not waiting and self.blocked_on >= 0:
+            poll.unregister(self.blocked_on)
+            self.blocked_on = -1
+            poll.register(self.source, select.POLLIN)
+
+    def drain(self) -> None:
+        """After the end: what is still in the pipe."""
+        if self._into_container or self.source < 0:
+            return
+        posix.set_blocking(self.source, False)
+        while data := self._read():
+            self._pending = data
+            self._write()
+
+    def _read(self) -> bytes:
+        try:
+            return posix.read(self.source, _CHUNK)
+        except OSError:
+            # EIO is how a terminal's master says that the other side is closed
+            return b""
+
+    def _write(self) -> None:
+        for sink in list(self._sinks):
+            view = memoryview(self._pending)
+            try:
+                while view:
+                    view = view[posix.write(sink, view) :]
+            except BlockingIOError:
+                self._pending = bytes(view)
+                return
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN):
+                    # whoever read this has left; the container's other streams go on
+                    self._sinks.remove(sink)
+                    continue
+                raise
+        self._pending = b""
+
+    def _finish(self) -> None:
+        if self._closes >= 0:
+            posix.close(self._closes)
+        self.source = -1

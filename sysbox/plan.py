@@ -1,0 +1,243 @@
+"""From what was asked to a Plan: pure but for looking at the host (`stat` of devices, HostFacts).
+
+The plan is everything a start needs, decided: the scope, the root, the network, the process. Nothing
+below it looks at the specification again; `run --dry-run` prints it.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.frozen import Frozen
+from sysbox.fs.rootfs import Directory, Link, Node, Protection, RootPlan, plan_cgroups, plan_operations
+from sysbox.linux import capability, namespace
+from sysbox.linux.process import RLIMITS
+from sysbox.netns.topology import NetPlan, plan_network
+from sysbox.security import capabilities, devices, paths, sysctls
+from sysbox.units import scopeplan
+from sysbox.units.properties import plan_limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.image.model import Image
+    from sysbox.spec import ContainerSpec
+    from sysbox.units.scopeplan import ScopePlan
+
+# In the order in which they are entered: the user namespace owns the others, so it is first.
+_ORDER = ("user", "time", "ipc", "uts", "network", "pid", "mount", "cgroup")
+
+
+class NamespacePlan(Frozen):
+    """Which namespaces are new, and which are entered."""
+
+    new: int  # CLONE_NEW* of unshare(2), but those of pid and cgroup
+    new_pid: bool
+    new_cgroup: bool
+    joined: tuple[tuple[str, str], ...] = ()  # (kind, path of the namespace), in order
+
+
+class ProcessPlan(Frozen):
+    """The container's first process, up to its execve."""
+
+    argv: tuple[str, ...]
+    image_env: tuple[str, ...]
+    env: tuple[str, ...]
+    workdir: str
+    user: str  # resolved inside, from the image's own passwd and group
+    group_add: tuple[str, ...]
+    hostname: str  # "" leaves the host's
+    tty: bool
+    capabilities: int  # mask: bounding, permitted and effective; inheritable and ambient are empty
+    no_new_privileges: bool
+    seccomp: str  # default, unconfined, or the path of a profile
+    rlimits: tuple[tuple[str, int, int], ...]
+    sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
+
+
+class Plan(Frozen):
+    """One start, decided."""
+
+    id: str
+    scope: ScopePlan
+    namespaces: NamespacePlan
+    root: RootPlan
+    network: NetPlan
+    process: ProcessPlan
+
+    def describe(self) -> str:
+        """What would be done, in order, a line each."""
+        lines = [f"scope {self.scope.unit} in {self.scope.slice}"]
+        lines += [f"  {one.name}={_value(one.value)}" for one in self.scope.properties]
+        lines += [f"  write {one.controller}: {one.file} = {one.value}" for one in self.scope.writes]
+        lines.append(f"namespaces new: {', '.join(self._new_kinds())}")
+        lines += [f"  join {kind}: {path}" for kind, path in self.namespaces.joined]
+        lines.append("root")
+        lines.append(f"  mount overlay of {len(self.root.layers)} layers and {self.root.directory}/upper on /")
+        lines += [f"  {one.describe()}" for one in (*self.root.operations, *self.root.late)]
+        lines.append(self.network.describe())
+        process = self.process
+        lines.append(f"process {' '.join(process.argv)}")
+        lines.append(f"  user {process.user or '0'}, directory {process.workdir}")
+        lines.append(f"  capabilities {' '.join(capability.names(process.capabilities)) or 'none'}")
+        lines.append(f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}")
+        lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
+        lines += [f"  sysctl {path} = {value}" for path, value in process.sysctls]
+        return "\n".join(lines)
+
+    def _new_kinds(self) -> list[str]:
+        new = self.namespaces
+        kinds = [kind for kind in _ORDER if new.new & namespace.KINDS[kind][0]]
+        return kinds + ["pid"] * new.new_pid + ["cgroup"] * new.new_cgroup
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return "; ".join(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value)
+    return str(value)
+
+
+def resolve_argv(spec: ContainerSpec, image: Image) -> tuple[str, ...]:
+    """Docker's rule: an entrypoint of the user's own drops the image's command.
+
+    Raises SpecError when nothing is left to run.
+    """
+    if spec.entrypoint is None:
+        entrypoint, command = image.config.entrypoint, spec.command or image.config.cmd
+    else:
+        entrypoint, command = spec.entrypoint, spec.command
+    argv = entrypoint + command
+    if not argv or not argv[0]:
+        raise SpecError(
+            f"image {spec.image}: no command to run", hint="the image names none: give one after its name"
+        )
+    return argv
+
+
+def make_plan(
+    container_id: str,
+    spec: ContainerSpec,
+    image: Image,
+    facts: HostFacts,
+    *,
+    directory: str,
+    volumes: dict[str, str],
+    joins: dict[str, str],
+    service: str = "",
+) -> Plan:
+    """Decide everything. `volumes` maps volume mounts' targets to host directories, `joins` the kinds of
+    namespaces that are shared to their paths, `service` is the unit that supervises the container.
+
+    Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
+    """
+    security = spec.security
+    properties, writes = plan_limits(spec.limits, facts)
+    asked = devices.resolve_devices(spec.devices)
+    scope = scopeplan.plan_scope(
+        container_id,
+        spec,
+        properties=properties,
+        writes=writes,
+        devices=None if security.privileged else devices.rules_of(asked),
+        facts=facts,
+        service=service,
+    )
+    return Plan(
+        id=container_id,
+        scope=scope,
+        namespaces=_namespaces(spec, joins),
+        root=_root(spec, image, facts, directory, volumes),
+        network=plan_network(container_id, spec),
+        process=_process(container_id, spec, image),
+    )
+
+
+def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
+    asked = {
+        "ipc": spec.namespaces.ipc,
+        "uts": spec.namespaces.uts,
+        "user": spec.namespaces.user,
+        "time": spec.namespaces.time,
+        "network": "private" if spec.namespaces.network in ("bridge", "none") else spec.namespaces.network,
+        "mount": "private",
+    }
+    new = 0
+    for kind, mode in asked.items():
+        if mode == "private":
+            new |= namespace.KINDS[kind][0]
+    return NamespacePlan(
+        new=new,
+        new_pid=spec.namespaces.pid == "private",
+        new_cgroup=spec.namespaces.cgroup == "private",
+        joined=tuple((kind, joins[kind]) for kind in _ORDER if kind in joins),
+    )
+
+
+def _root(
+    spec: ContainerSpec, image: Image, facts: HostFacts, directory: str, volumes: dict[str, str]
+) -> RootPlan:
+    masked, read_only = paths.plan(spec.security)
+    nodes = devices.nodes(spec.devices, spec.security.privileged)
+    protect = Protection(
+        masked=masked,
+        read_only=read_only,
+        directories=tuple(
+            Directory(target=above)
+            for above in dict.fromkeys(node.path.rpartition("/")[0] for node in nodes)
+            if above != "/dev"
+        ),
+        nodes=tuple(
+            Node(target=node.path, kind=node.kind, major=node.major, minor=node.minor,
+                 mode=node.mode, uid=node.uid, gid=node.gid)
+            for node in nodes
+        ),
+        links=tuple(Link(target=path, text=text) for path, text in devices.DEFAULT_LINKS),
+    )  # fmt: skip
+    return RootPlan(
+        layers=image.layers,
+        directory=directory,
+        volatile=spec.remove,
+        operations=plan_operations(
+            spec, usr_bind=image.usr_bind, directory=directory, volumes=volumes, protect=protect
+        ),
+        late=plan_cgroups(spec, facts.cgroup_mode, facts.controllers),
+    )
+
+
+def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPlan:
+    argv = resolve_argv(spec, image)
+    if spec.init:
+        argv = ("/sbin/sysbox-init", "--", *argv)
+    hostname = ""
+    if spec.namespaces.uts == "private":
+        hostname = spec.hostname or container_id[:12]
+    elif spec.hostname:
+        raise SpecError(
+            f"--hostname {spec.hostname}: the UTS namespace is not the container's own",
+            hint="leave out --uts or --hostname",
+        )
+    return ProcessPlan(
+        argv=argv,
+        image_env=image.config.env,
+        env=spec.env,
+        workdir=spec.workdir or image.config.workdir or "/",
+        user=spec.user or image.config.user,
+        group_add=spec.group_add,
+        hostname=hostname,
+        tty=spec.tty,
+        capabilities=capabilities.resolve(spec.security, capability.held()),
+        no_new_privileges=spec.security.no_new_privileges,
+        seccomp="unconfined" if spec.security.privileged else spec.security.seccomp,
+        rlimits=_rlimits(spec),
+        sysctls=sysctls.check(spec.sysctls, spec.namespaces),
+    )
+
+
+def _rlimits(spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:
+    for limit in spec.ulimits:
+        if limit.name not in RLIMITS:
+            raise SpecError(
+                f"--ulimit {limit.name}: no such limit", hint="known: " + ", ".join(sorted(RLIMITS))
+            )
+    return tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)

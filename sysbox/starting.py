@@ -1,0 +1,227 @@
+"""Bringing a created container up: the order of DESIGN, with the kernel and systemd working in parallel.
+
+The parked child makes its root while PID 1 makes the scope and this process makes the link; they meet
+once (see channel.py). Whatever fails, the child is killed and `ending.settle` undoes the rest.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import ending, launch, scope, state
+from sysbox.child import Inherited
+from sysbox.errors import FAILED, Conflict, SysboxError
+from sysbox.files import write_file
+from sysbox.frozen import Frozen
+from sysbox.fs import volumes
+from sysbox.host import probe, read_text
+from sysbox.linux import process
+from sysbox.netns import firewall, leases, links, resolver
+from sysbox.plan import make_plan
+from sysbox.security import seccomp
+from sysbox.state import Runtime
+from sysbox.units import journal, names
+from sysbox.units.bus import Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.image.model import Image
+    from sysbox.launch import Parked
+    from sysbox.plan import Plan
+    from sysbox.spec import Namespaces, Port
+    from sysbox.state import Record
+    from sysbox.streams import Streams
+
+
+class Started(Frozen):
+    """A container whose command runs."""
+
+    pid: int
+    pidfd: int
+    terminal: int  # the master of its terminal, or -1
+    memory_cgroup: str  # directory, "" without the controller
+    cgroup_version: str  # v1 or v2
+
+
+def bring_up(record: Record, image: Image, streams: Streams, *, service: str) -> Started:
+    """Start it; the caller holds its lock, and is its supervisor from now on.
+
+    Raises SysboxError; the container is then as it was before, with the reason in its record.
+    """
+    facts = probe()
+    plan = plan_of(record, image, facts, service)
+    program = seccomp.program_for(record.spec.security, plan.process.capabilities)
+    runtime = Runtime(
+        pid=0,
+        start_time=0,
+        supervisor=posix.getpid(),
+        supervisor_start=process.start_time(posix.getpid()),
+        scope=plan.scope.unit,
+        cgroup=f"/{names.slice_path(plan.scope.slice)}/{plan.scope.unit}",
+    )
+    # from here on `gc` can tell that a start was interrupted
+    state.write_runtime(record, runtime)
+    parked = None
+    try:
+        for name in ("hosts", "hostname", "resolv.conf"):
+            write_file(f"{record.directory}/{name}", b"", 0o644)
+        parked = launch.park(
+            Inherited(
+                plan=plan,
+                stdio=(streams.child[0], streams.child[1], streams.child[2]),
+                owned=tuple(streams.owned),
+                journal=tuple(streams.journal),
+                seccomp=program,
+            )
+        )
+        streams.close_child_ends()
+        runtime, terminal = _handshake(record, plan, facts, parked, runtime)
+    except BaseException as error:
+        if parked:
+            parked.destroy()
+        streams.close()
+        _record_failure(record, runtime, error)
+        raise
+    memory = facts.controllers.get("memory", "")
+    return Started(
+        pid=parked.pid,
+        pidfd=parked.pidfd,
+        terminal=terminal,
+        memory_cgroup=memory and memory + runtime.cgroup,
+        cgroup_version=facts.cgroup_mode,
+    )
+
+
+def _handshake(
+    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime
+) -> tuple[Runtime, int]:
+    bus = Bus.connect()
+    try:
+        # PID 1 needs a while: it is asked at once, and waited for last
+        pending = scope.begin(bus, plan.scope, (parked.pid,))
+        journal.describe(plan.scope.unit, _fields(record))
+        address, ports = _connect(plan, parked)
+        write_identity(record, plan, address)
+        pending.wait()
+        scope.apply_writes(plan.scope.writes, parked.pid, facts)
+    finally:
+        bus.close()
+    runtime = runtime.replace(
+        pid=parked.pid,
+        start_time=process.start_time(parked.pid),
+        started_ns=state.now_ns(),
+        address=address,
+        mac=plan.network.mac,
+        ports=ports,
+    )
+    state.write_runtime(record, runtime)
+    parked.proceed(address)  # 2
+    terminal = parked.await_console() if plan.process.tty else -1  # 3
+    parked.await_exec()  # 4
+    if record.spec.pidfile:
+        write_file(record.spec.pidfile, f"{parked.pid}\n".encode(), 0o644)
+    return runtime, terminal
+
+
+def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
+    """The container's link, address and rules; ("", ()) without a network of its own."""
+    network = plan.network
+    if network.mode != "bridge":
+        parked.await_namespaces()  # 1
+        return "", ()
+    bridge = links.ensure_bridge(network)
+    firewall.ensure(network)
+    address = leases.acquire(plan.id, network.subnet, network.gateway)
+    parked.await_namespaces()  # 1
+    links.connect(network, parked.pid, bridge_index=bridge)
+    return address, firewall.publish(network, address)
+
+
+def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
+    status = error.status if isinstance(error, SysboxError) else FAILED
+    message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
+    ending.unwind(record, runtime, failed=True)
+    final = state.Final(
+        exit_code=status, started_ns=0, finished_ns=state.now_ns(), error=message or "failed"
+    )
+    state.write_final(record, final)
+    state.remove_run(record)
+
+
+def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
+    """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
+    spec = record.spec
+    return make_plan(
+        record.id,
+        spec,
+        image,
+        facts,
+        directory=record.directory,
+        volumes=volume_directories(record),
+        joins=joins_of(spec.namespaces),
+        service=service,
+    )
+
+
+def volume_directories(record: Record) -> dict[str, str]:
+    """Where each volume mount's content is, by its target."""
+    return {
+        mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
+        for mount in record.spec.mounts
+        if mount.kind == "volume"
+    }
+
+
+def joins_of(asked: Namespaces) -> dict[str, str]:
+    """The paths of the namespaces that are another's. Raises Conflict when that container does not run."""
+    joins: dict[str, str] = {}
+    for kind in ("network", "pid", "ipc", "uts", "cgroup"):
+        mode: str = getattr(asked, kind)
+        if mode.startswith("ns:"):
+            joins[kind] = mode[3:]
+        elif mode.startswith("container:"):
+            joins[kind] = f"/proc/{_running_pid(mode[10:])}/ns/{_FILES.get(kind, kind)}"
+    return joins
+
+
+_FILES = {"network": "net"}
+
+
+def _running_pid(container_id: str) -> int:
+    other = state.find(container_id)
+    status = state.status(other)
+    if status.state != "running":
+        raise Conflict(
+            f"container {other.name}, whose namespace is to be shared, does not run",
+            hint=f"`sysbox start {other.name}`",
+        )
+    return status.pid
+
+
+def write_identity(record: Record, plan: Plan, address: str) -> None:
+    """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
+    hostname = plan.process.hostname or posix.uname().nodename
+    shared = plan.network.mode in ("host", "join")
+    texts = {
+        "hostname": f"{hostname}\n",
+        "hosts": read_text("/etc/hosts") if shared else resolver.hosts_file(hostname, address, record.spec.add_hosts),
+        "resolv.conf": read_text("/etc/resolv.conf") if shared else resolver.resolv_conf(),
+    }  # fmt: skip
+    for name, text in texts.items():
+        # in place: the mount is of this very file
+        fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC)
+        posix.write(fd, text.encode("utf-8", "surrogateescape"))
+        posix.close(fd)
+
+
+def _fields(record: Record) -> dict[str, str]:
+    """What every line of its log carries, as docker's journald driver names them."""
+    return {
+        "CONTAINER_ID": record.id[:12],
+        "CONTAINER_ID_FULL": record.id,
+        "CONTAINER_NAME": record.name,
+        "CONTAINER_TAG": record.name,
+        "IMAGE_NAME": record.image_name,
+    }
+

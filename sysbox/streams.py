@@ -1,0 +1,103 @@
+"""A container's standard streams: what its first process gets, and what its supervisor copies where.
+
+The container never holds the caller's terminal (CVE-2016-10124: it could push input into it): it gets a
+pipe or a terminal of its own. A caller's file or pipe is handed over as it is. Output that is kept goes
+through a pipe to the journal, not into the journal's socket itself: a socket cannot be opened anew, and
+many images write their logs to /dev/stdout.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.launch import journal_socket
+from sysbox.units import journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from sysbox.spec import ContainerSpec
+
+INFO, ERROR = 6, 3  # syslog priorities of standard output and standard error, as docker has them
+
+
+class Streams:
+    """The ends for the child, and the copying left for the supervisor.
+
+    `pumps` are (from, to, to...) with -1 for the terminal, which is known only later.
+    """
+
+    def __init__(self) -> None:
+        self.child = [-1, -1, -1]
+        self.owned: list[int] = []
+        self.journal: list[tuple[_socket.socket, bytes]] = []
+        self.pumps: list[tuple[int, ...]] = []
+        self.input = -1  # the pipe to the container's standard input, where we hold it
+        self._ours: list[int] = []
+
+    def close_child_ends(self) -> None:
+        """After the fork: the child has them."""
+        for fd in self.owned:
+            posix.close(fd)
+        self.owned.clear()
+
+    def close(self) -> None:
+        """When nothing came of it."""
+        self.close_child_ends()
+        for fd in self._ours:
+            posix.close(fd)
+        for socket, _ in self.journal:
+            socket.close()
+
+    def pipe(self, target: int) -> int:
+        """Give the child a pipe as its stream `target`; our end of it."""
+        reader, writer = posix.pipe2(posix.O_CLOEXEC)
+        theirs, ours = (reader, writer) if target == 0 else (writer, reader)
+        self.child[target] = theirs
+        self.owned.append(theirs)
+        self._ours.append(ours)
+        return ours
+
+    def log(self, priority: int, identifier: str, unit: str) -> int:
+        """A stream of the journal's for the child to connect; its fd, to be written here."""
+        socket = journal_socket()
+        self.journal.append((socket, journal.stream_header(identifier, unit, priority)))
+        return socket.fileno()
+
+
+def for_service(spec: ContainerSpec, unit: str) -> Streams:
+    """Nobody at the other end: output to the journal, input from nowhere, held open with -i."""
+    streams = Streams()
+    if spec.tty:
+        streams.pumps.append((-1, streams.log(INFO, spec.name, unit)))
+        return streams
+    if spec.interactive:
+        streams.input = streams.pipe(0)
+    for target, priority in ((1, INFO), (2, ERROR)):
+        streams.pumps.append((streams.pipe(target), streams.log(priority, spec.name, unit)))
+    return streams
+
+
+def for_caller(*, tty: bool, interactive: bool, log: tuple[str, str] | None) -> Streams:
+    """The caller's own streams. `log` is (identifier, unit) where the output is kept as well."""
+    streams = Streams()
+    if tty:
+        kept = (streams.log(INFO, *log),) if log else ()
+        streams.pumps.append((-1, 1, *kept))
+        if interactive:
+            streams.pumps.append((0, -1))
+        return streams
+    if interactive:
+        if posix.isatty(0):
+            streams.input = streams.pipe(0)
+            streams.pumps.append((0, streams.input))
+        else:
+            streams.child[0] = 0
+    for target, priority in ((1, INFO), (2, ERROR)):
+        if log is None and not posix.isatty(target):
+            streams.child[target] = target
+            continue
+        kept = (streams.log(priority, *log),) if log else ()
+        streams.pumps.append((streams.pipe(target), target, *kept))
+    return streams
