@@ -1,0 +1,12 @@
+"""The first file the launcher's interpreter reads: `python -I -S .../sysbox/_main.py LAUNCHER ARGS`.
+
+A script is compiled anew at each start, so there is as little here as possible.
+"""
+
+import sys
+
+sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
+
+from sysbox.cli.dispatch import start
+
+start(sys.argv[1], sys.argv[2:])

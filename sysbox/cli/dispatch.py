@@ -1,0 +1,104 @@
+"""From argv to a verb and back to an exit status.
+
+A verb is a module of this package with `main(values) -> status`. Hot verbs come here through the hot
+parser; what that does not accept, and every other verb, goes through click in `cold.py`.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from sysbox import program
+from sysbox.cli import hotparse, invoke
+from sysbox.cli.options import GROUPS, VERBS, Values, Verb
+from sysbox.errors import FAILED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def start(launcher: str, words: list[str]) -> NoReturn:
+    """The whole life of the process."""
+    program.launcher = launcher
+    _open_standard_fds()
+    status = FAILED
+    try:
+        status = invoke.guarded(lambda: run(words))
+    finally:
+        # nothing is left to clean up, and tearing the interpreter down costs milliseconds
+        _flush()
+        posix._exit(status)
+
+
+def _open_standard_fds() -> None:
+    """A descriptor that we open must never become 0, 1 or 2 by accident: a payload would inherit it."""
+    for fd in (0, 1, 2):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            if posix.open("/dev/null", posix.O_RDWR) != fd:
+                posix._exit(FAILED)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            pass  # the reader is gone: nobody to tell
+
+
+def run(words: list[str]) -> int:
+    """Find the verb, parse, and call it where its containers are."""
+    words = _global_flags(words)
+    internal = _internal(words)
+    if internal is not None:
+        return internal
+    verb, rest = find_verb(words)
+    if verb is not None and verb.raw and not {"--help", "-h"} & set(rest[:1]):
+        return invoke.invoke(Values(verb, {"words": words[1:]}))
+    if verb is not None and verb.hot:
+        try:
+            values = hotparse.parse(verb, rest)
+        except hotparse.Fallback:
+            pass
+        else:
+            return invoke.invoke(values)
+    from sysbox.cli import cold
+
+    return cold.main(words)
+
+
+def _global_flags(words: list[str]) -> list[str]:
+    at = 0
+    while at < len(words) and words[at] in ("--debug", "-D"):
+        program.debug = True
+        at += 1
+    if words[at : at + 1] in (["--version"], ["-v"]):
+        return ["version", "--format", "sysbox version {{.Version}}"]
+    return words[at:]
+
+
+def _internal(words: list[str]) -> int | None:
+    """`_supervise ID` and `_cleanup ID`: started by systemd and by the monitor, already in place."""
+    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup"):
+        return None
+    from sysbox import lifecycle
+
+    if words[0] == "_supervise":
+        return lifecycle.supervise(words[1])
+    lifecycle.cleanup(words[1])
+    return 0
+
+
+def find_verb(words: list[str]) -> tuple[Verb | None, list[str]]:
+    """The verb that a command line begins with, and the words after it."""
+    if len(words) > 1 and words[0] in GROUPS:
+        verb = VERBS.get(f"{words[0]} {words[1]}")
+        if verb is not None:
+            return verb, words[2:]
+    verb = VERBS.get(words[0]) if words and " " not in words[0] else None
+    return verb, words[1:]

@@ -1,0 +1,30 @@
+"""Verbs that take several containers do each of them, report each failure, and go on."""
+
+from __future__ import annotations
+
+from sysbox import program, state
+from sysbox.cli.output import line, report
+from sysbox.errors import SysboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILED_ONE = 1  # docker's status when one of several containers failed
+
+
+def for_each(names: list[str], act: Callable[[state.Record], object], *, echo: bool = True) -> int:
+    """Call `act` with each record; prints each name as it was given once it is done."""
+    status = 0
+    for name in names:
+        try:
+            act(state.find(name))
+        except SysboxError as error:
+            if program.debug:
+                raise
+            report(error)
+            status = FAILED_ONE
+        else:
+            if echo:
+                line(name)
+    return status

@@ -1,0 +1,38 @@
+"""`sysbox exec`: run a command in a running container."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import execute, state
+from sysbox.cli.specbuild import environment
+from sysbox.errors import UsageError
+from sysbox.values import bad, clean_path, parse_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """The command's own status; 0 with -d once it runs."""
+    record = state.find(values.container)
+    if values.tty and values.interactive and not values.detach and not posix.isatty(0):
+        raise UsageError(
+            "the input device is not a terminal", hint="leave out -t, or run it from a terminal"
+        )
+    if values.workdir and not values.workdir.startswith("/"):
+        bad("--workdir", values.workdir, "must be an absolute path in the container")
+    return execute.exec_in(
+        record,
+        execute.ExecSpec(
+            argv=tuple(values.command),
+            env=environment(values.env_file, values.env),
+            user=parse_user(values.user, "--user") if values.user else "",
+            workdir=clean_path(values.workdir) if values.workdir else "",
+            tty=values.tty,
+            interactive=values.interactive,
+            detach=values.detach,
+            privileged=values.privileged,
+        ),
+    )

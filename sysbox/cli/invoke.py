@@ -1,0 +1,71 @@
+"""Calling a verb, and the one boundary at which a failure becomes a line and an exit status."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import program
+from sysbox.cli.options import Values
+from sysbox.cli.output import report
+from sysbox.errors import SysboxError, signal_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGINT = 2
+_SIGPIPE = 13
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Call it; every failure becomes a line on standard error and a status."""
+    try:
+        return main()
+    except SysboxError as error:
+        if program.debug:
+            _traceback()
+        return report(error)
+    except KeyboardInterrupt:
+        return signal_status(_SIGINT)
+    except BrokenPipeError:
+        return signal_status(_SIGPIPE)
+    except OSError as error:
+        if program.debug:
+            _traceback()
+        target = error.filename if isinstance(error.filename, str) else ""
+        return report(SysboxError(f"{target}: {error.strerror}" if target else str(error)))
+    except Exception as error:  # noqa: BLE001 (the one boundary)
+        if program.debug:
+            _traceback()
+        return report(
+            SysboxError(
+                f"{type(error).__name__}: {error}",
+                hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
+            )
+        )
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def invoke(values: Values) -> int:
+    """Call a verb, on this machine's systemd or brought into the embedded host."""
+    verb = values.verb
+
+    def run_verb() -> int:
+        module = __import__(f"sysbox.cli.{verb.module}", fromlist=["main"])
+        return int(module.main(values.words if verb.raw else values))
+
+    if verb.local:
+        return run_verb()
+    from sysbox.host import booted
+
+    if booted() and not posix.environ.get(b"SYSBOX_HOST"):
+        return run_verb()  # the usual case, decided without another import
+    from sysbox.embedded import enter
+
+    # guarded there too: it runs in a child process of the embedded host
+    return enter.forward(lambda: guarded(run_verb))

@@ -1,0 +1,50 @@
+"""JSON as docker prints it: keys in their own order, text not escaped, four spaces of indentation."""
+
+from __future__ import annotations
+
+import _json
+
+from sysbox.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def _json_encoder() -> Callable[[Any, int], Any]:
+    # keys in their own order: docker's inspect has a fixed one
+    make_encoder: Any = _json.make_encoder
+    encode: Callable[[Any, int], Any] = make_encoder(
+        None, None, _encode_string, None, ":", ",", False, False, False
+    )
+    return encode
+
+
+def _encode_string(text: str) -> str:
+    if not text.isascii():
+        # a byte that is no UTF-8 cannot be in JSON
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return str(_json.encode_basestring(text))
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON, keys in their own order."""
+    try:
+        return "".join(_json_encoder()(value, 0))
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"cannot be written as JSON: {error}") from None
+
+
+def pretty(value: Any, indent: str = "") -> str:
+    """JSON with docker's four-space indentation, keys in their own order."""
+    inner = indent + "    "
+    if isinstance(value, dict) and value:
+        items = [
+            f"{inner}{_encode_string(key)}: {pretty(one, inner)}" for key, one in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and value:
+        items = [inner + pretty(one, inner) for one in value]
+        return "[\n" + ",\n".join(items) + f"\n{indent}]"
+    return to_json(value)

@@ -1,0 +1,17 @@
+"""`sysbox kill`: send a signal to containers' first processes."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle
+from sysbox.cli.each import for_each
+from sysbox.values_time import parse_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be signalled."""
+    signal = parse_signal(values.signal or "KILL", "--signal")
+    return for_each(values.container, lambda record: lifecycle.kill(record, signal))

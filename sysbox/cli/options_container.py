@@ -1,0 +1,121 @@
+"""The flags of `run`, `create` and `exec`, with docker's meaning."""
+
+from __future__ import annotations
+
+from sysbox.cli.options import Option, many, switch, value
+
+
+def run_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox run`."""
+    return (
+        switch("-d --detach", "Run in the background and print the container's id"),
+        switch("--dry-run", "Print the plan and do nothing"),
+        *create_options(),
+    )
+
+
+def create_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox create`."""
+    return (*_process(), *_identity(), *_storage(), *_isolation(), *_limits())
+
+
+def exec_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox exec`."""
+    return (
+        switch("-d --detach", "Run in the background"),
+        many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),
+        many("--env-file", "FILE", "Read environment variables from a file"),
+        switch("-i --interactive", "Keep standard input open"),
+        switch("--privileged", "Give the command all capabilities"),
+        switch("-t --tty", "Give the command a terminal"),
+        value("-u --user", "USER[:GROUP]", "Run as this user"),
+        value("-w --workdir", "DIRECTORY", "Run in this directory"),
+    )
+
+
+def _process() -> tuple[Option, ...]:
+    return (
+        many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),
+        many("--env-file", "FILE", "Read environment variables from a file"),
+        value("--entrypoint", "COMMAND", "Replace the image's entry point; an empty one clears it"),
+        many("--group-add", "GROUP", "Add a supplementary group"),
+        switch("--init", "Run a small init as PID 1 that reaps processes and forwards signals"),
+        switch("-i --interactive", "Keep standard input open"),
+        value("--stop-signal", "SIGNAL", "The signal that asks the container to stop"),
+        value("--stop-timeout", "SECONDS", "How long it may take before SIGKILL; 10 by default"),
+        switch("-t --tty", "Give the container a terminal"),
+        value("-u --user", "USER[:GROUP]", "Run as this user"),
+        value("-w --workdir", "DIRECTORY", "Run in this directory"),
+    )
+
+
+def _identity() -> tuple[Option, ...]:
+    return (
+        value("--cidfile", "FILE", "Write the container's id to a file"),
+        value("-h --hostname", "NAME", "Host name of the container"),
+        many("-l --label", "KEY[=VALUE]", "Attach a label"),
+        many("--label-file", "FILE", "Read labels from a file"),
+        value("--name", "NAME", "Name of the container"),
+        value("--pidfile", "FILE", "Write the pid of the container's first process to a file"),
+        many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),
+        value(
+            "--pull", "POLICY", "Fetch the image: missing, always, never",
+            choices="missing always never",
+        ),
+        switch("--rm", "Remove the container when it stops"),
+        value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
+    )  # fmt: skip
+
+
+def _storage() -> tuple[Option, ...]:
+    return (
+        many("--device", "HOST[:CONTAINER[:rwm]]", "Let the container use a device"),
+        many(
+            "--mount",
+            "KEY=VALUE[,...]",
+            "Attach a file system: type=bind|volume|tmpfs,src=,dst=,ro",
+        ),
+        switch("--read-only", "Mount the root file system read-only"),
+        value("--shm-size", "SIZE", "Size of /dev/shm; 64m by default"),
+        many("--tmpfs", "DIRECTORY[:OPTIONS]", "Mount a tmpfs"),
+        many("-v --volume", "[SOURCE:]TARGET[:OPTIONS]", "Bind mount a path, or attach a volume"),
+    )
+
+
+def _isolation() -> tuple[Option, ...]:
+    return (
+        many("--add-host", "NAME:IP", "Add a line to /etc/hosts"),
+        many("--cap-add", "CAPABILITY", "Add a capability, or ALL"),
+        many("--cap-drop", "CAPABILITY", "Drop a capability, or ALL"),
+        value("--cgroupns", "MODE", "Cgroup namespace: private, host, container:NAME, ns:PATH"),
+        value("--ipc", "MODE", "IPC namespace: private, host, container:NAME, ns:PATH"),
+        value(
+            "--network", "MODE", "Network: bridge, none, host, container:NAME, ns:PATH",
+            hidden="--net", choices="bridge none host",
+        ),
+        value("--pid", "MODE", "PID namespace: private, host, container:NAME, ns:PATH"),
+        switch("--privileged", "Give the container all capabilities and all devices"),
+        many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
+        many("--security-opt", "OPTION", "no-new-privileges, seccomp=, label=, unmask=, systempaths="),
+        many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
+        value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
+    )  # fmt: skip
+
+
+def _limits() -> tuple[Option, ...]:
+    return (
+        value("--blkio-weight", "WEIGHT", "Share of block I/O, 10 to 1000"),
+        value("--cpu-period", "MICROSECONDS", "Period of the CPU quota, 1000 to 1000000"),
+        value("--cpu-quota", "MICROSECONDS", "CPU time per period; -1 is unlimited"),
+        value("-c --cpu-shares", "SHARES", "Share of CPU time, 2 to 262144; 1024 is the default"),
+        value("--cpus", "NUMBER", "CPU time in CPUs: 1.5"),
+        value("--cpuset-cpus", "LIST", "Run only on these CPUs: 0-2,5", hidden="--cpuset"),
+        value("--cpuset-mems", "LIST", "Use only these memory nodes"),
+        many("--device-read-bps", "DEVICE:RATE", "Limit reads from a device, bytes per second"),
+        many("--device-write-bps", "DEVICE:RATE", "Limit writes to a device, bytes per second"),
+        value("-m --memory", "SIZE", "Limit memory: 128m, 1.5g"),
+        value("--memory-reservation", "SIZE", "Memory that is reclaimed last"),
+        value("--memory-swap", "SIZE", "Limit memory plus swap (-1: unlimited; default: twice --memory)"),
+        value("--pids-limit", "NUMBER", "Limit the number of processes; -1 is unlimited"),
+        many("--ulimit", "NAME=SOFT[:HARD]", "Set a resource limit: nofile, nproc, core, ..."),
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""What verbs print: lines, docker's tables, `--format`, JSON."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.cli.jsontext import pretty, to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from sysbox.errors import SysboxError
+
+_PADDING = 3  # docker's tabwriter: at least three spaces between columns, none under ten wide
+_MIN_WIDTH = 10
+
+
+def emit(text: str, fd: int = 1) -> None:
+    """Write text as it is; an undecodable byte that came in goes out again.
+
+    Raises BrokenPipeError when the reader is gone, OSError for a full disk.
+    """
+    data = memoryview(text.encode("utf-8", "surrogateescape"))
+    while data:
+        try:
+            data = data[posix.write(fd, data) :]
+        except BlockingIOError:  # the terminal was left non-blocking by somebody
+            import select
+
+            select.select([], [fd], [])
+
+
+def line(text: str = "") -> None:
+    """One line on standard output."""
+    emit(text + "\n")
+
+
+def report(error: SysboxError) -> int:
+    """Print an error and its hint on standard error; returns the exit status."""
+    text = f"sysbox: {error.message}\n"
+    if error.hint:
+        text += f"sysbox: {error.hint}\n"
+    try:
+        emit(text, 2)
+    except OSError:
+        pass  # standard error is gone: the status still tells
+    return error.status
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as docker's tabwriter aligns them; the last one is not padded."""
+    widths = [0] * max((len(row) for row in rows), default=0)
+    for row in rows:
+        for index, cell in enumerate(row[:-1]):
+            widths[index] = max(widths[index], len(cell) + _PADDING, _MIN_WIDTH)
+    lines = []
+    for row in rows:
+        padded = [cell.ljust(widths[index]) for index, cell in enumerate(row[:-1])]
+        lines.append("".join(padded) + (row[-1] if row else "") + "\n")
+    return "".join(lines)
+
+
+def print_list(
+    rows: Iterable[dict[str, Any]],
+    columns: Sequence[tuple[str, str]],
+    *,
+    headers: dict[str, str],
+    format: str | None = None,
+    quiet: str = "",
+) -> None:
+    """Print a listing: a table of `columns` (header, key), or what `format` says.
+
+    `quiet` is the key that alone is printed with -q; `headers` names every key for `table TEMPLATE`.
+    A callable value is a method of the template language and no part of the JSON.
+    """
+    if quiet and not format:
+        emit("".join(f"{row[quiet]}\n" for row in rows))
+    elif not format or format == "table":
+        titles = [header for header, _ in columns]
+        emit(table([titles, *([row[key] for _, key in columns] for row in rows)]))
+    elif format == "json":
+        emit("".join(to_json(plain(row)) + "\n" for row in rows))
+    else:
+        _print_template(rows, format, headers)
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its methods, sorted as docker's JSON lines are."""
+    return {key: row[key] for key in sorted(row) if not callable(row[key])}
+
+
+def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[str, str]) -> None:
+    from sysbox.cli import template
+
+    text, _, rest = format.partition(" ")
+    tabular = text == "table"
+    render = template.compiled(
+        (rest if tabular else format).replace("\\t", "\t").replace("\\n", "\n")
+    )
+    if not tabular:
+        emit("".join(render(row) + "\n" for row in rows))
+        return
+    titles: dict[str, Any] = dict(headers)
+    titles["Label"] = lambda name: name
+    lines = [render(titles), *(render(row) for row in rows)]
+    emit(table([one.split("\t") for one in lines]))
+
+
+def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None:
+    """Print objects as docker's `inspect` does: an indented array, or one formatted line each."""
+    if not format or format == "json":
+        emit((pretty(list(objects)) if not format else to_json(list(objects))) + "\n")
+        return
+    from sysbox.cli import template
+
+    render = template.compiled(format.replace("\\t", "\t").replace("\\n", "\n"))
+    for one in objects:
+        emit(render(one) + "\n")
+
+
+_STEPS = (  # below this many seconds: unit, seconds of it (docker's units.HumanDuration)
+    (60, "second", 1),
+    (3600, "minute", 60),
+    (172800, "hour", 3600),
+    (1209600, "day", 86400),
+    (5184000, "week", 604800),
+    (63072000, "month", 2592000),
+)
+
+
+def human_duration(seconds: float) -> str:
+    """ "5 minutes", "About an hour", "3 weeks"."""
+    whole = int(max(seconds, 0))
+    if whole < 1:
+        return "Less than a second"
+    if 60 <= whole < 120:
+        return "About a minute"
+    if 3600 <= whole < 5400:
+        return "About an hour"
+    for below, unit, size in _STEPS:
+        if whole < below:
+            count = whole // size
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return f"{whole // 31536000} years"
+
+
+def human_size(size: float) -> str:
+    """ "12.3MB": decimal units, three significant figures, as docker's listings."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.3g}{unit}"

@@ -1,0 +1,42 @@
+"""`sysbox port`: the published ports of a container."""
+
+from __future__ import annotations
+
+from sysbox import state
+from sysbox.cli.output import line
+from sysbox.errors import NotFound
+from sysbox.values import bad, is_digits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+    from sysbox.spec import Port
+
+
+def endpoint(port: Port) -> str:
+    """ "0.0.0.0:8080": where a published port is reached."""
+    ip = port.host_ip or "0.0.0.0"
+    return f"[{ip}]:{port.host_port}" if ":" in ip else f"{ip}:{port.host_port}"
+
+
+def main(values: Values) -> int:
+    """0; docker's status 1 when the port that was asked for is not published."""
+    record = state.find(values.container)
+    _, _, ports = state.network(record)
+    if values.port is None:
+        for port in ports:
+            line(f"{port.container_port}/{port.protocol} -> {endpoint(port)}")
+        return 0
+    number, _, protocol = values.port.partition("/")
+    if not is_digits(number):
+        bad("port", values.port, "not PORT[/PROTOCOL]")
+    found = [
+        port
+        for port in ports
+        if str(port.container_port) == number and port.protocol == (protocol or "tcp")
+    ]
+    if not found:
+        raise NotFound(f"no public port '{values.port}' published for {values.container}", status=1)
+    for port in found:
+        line(endpoint(port))
+    return 0

@@ -1,0 +1,170 @@
+"""`sysbox ps`: list containers."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import state
+from sysbox.cli.output import human_duration, print_list
+from sysbox.cli.port import endpoint
+from sysbox.errors import UsageError
+from sysbox.values import parse_int, suggest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sysbox.cli.options import Values
+    from sysbox.spec import Port
+
+_COLUMNS = (
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+)
+_HEADERS = {
+    **{key: header for header, key in _COLUMNS},
+    "RunningFor": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "State": "STATE",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+_FILTERS = ("id", "name", "label", "status", "ancestor", "exited")
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_COMMAND_WIDTH = 20
+
+
+def main(values: Values) -> int:
+    """0, always, whatever was found."""
+    filters = parse_filters(values.filter)
+    everything = values.all or bool({"status", "exited"} & filters.keys())
+    last = 1 if values.latest else parse_int(values.last or "0", "--last", 0, 1 << 31)
+    rows = []
+    now = time.time()
+    for record in state.all_records():
+        status = state.status(record)
+        if not (everything or last) and status.state not in ("running", "paused"):
+            continue
+        if filters and not matches(record, status, filters):
+            continue
+        rows.append(row(record, status, now, full=values.no_trunc))
+        if last and len(rows) == last:
+            break
+    print_list(
+        rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet="ID" if values.quiet else ""
+    )
+    return 0
+
+
+def parse_filters(texts: list[str]) -> dict[str, list[str]]:
+    """KEY=VALUE pairs by key; raises UsageError for a key that ps does not know."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(_FILTERS)}")
+        if key not in _FILTERS:
+            raise UsageError(f"--filter {text}: unknown key {key}", hint=suggest(key, _FILTERS))
+        if key == "status" and value not in _STATES:
+            raise UsageError(f"--filter {text}: unknown status", hint=suggest(value, _STATES))
+        if key == "exited":
+            parse_int(value, "--filter exited=", 0, 255)
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def matches(record: state.Record, status: state.Status, filters: dict[str, list[str]]) -> bool:
+    """docker's rule: any of the values of a key, for labels all of them; all keys."""
+    tests: dict[str, Callable[[str], bool]] = {
+        "id": lambda want: record.id.startswith(want),
+        "name": lambda want: _like(want, record.name),
+        "status": lambda want: status.state == want,
+        "ancestor": lambda want: _of_image(want, record),
+        "exited": lambda want: status.state == "exited" and status.exit_code == int(want),
+    }
+    for key, wanted in filters.items():
+        if key == "label":
+            if not all(_labelled(record.spec.labels, want) for want in wanted):
+                return False
+        elif not any(tests[key](want) for want in wanted):
+            return False
+    return True
+
+
+def _like(pattern: str, name: str) -> bool:
+    """docker matches names as regular expressions; most are plain words."""
+    if not set(pattern) & set("^$.*+?[](){}|\\"):
+        return pattern in name
+    import re
+
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise UsageError(f"--filter name={pattern}: {error}") from None
+
+
+def _labelled(labels: dict[str, str], want: str) -> bool:
+    key, equals, value = want.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _of_image(want: str, record: state.Record) -> bool:
+    digest = record.image_id.removeprefix("sha256:")
+    names = (record.image_name, record.spec.image)
+    return (
+        want in names
+        or f"{want}:latest" in names
+        or (len(want) >= 4 and digest.startswith(want.removeprefix("sha256:")))
+    )
+
+
+def status_text(status: state.Status, now: float) -> str:
+    """ "Up 5 minutes", "Exited (0) 3 hours ago"."""
+    if status.state == "running":
+        return f"Up {human_duration(now - status.started_at)}"
+    if status.state == "paused":
+        return f"Up {human_duration(now - status.started_at)} (Paused)"
+    if status.state == "exited":
+        return f"Exited ({status.exit_code}) {human_duration(now - status.finished_at)} ago"
+    return status.state.capitalize()
+
+
+def ports_text(ports: tuple[Port, ...]) -> str:
+    """ "0.0.0.0:8080->80/tcp, 0.0.0.0:8443->443/tcp"."""
+    return ", ".join(f"{endpoint(port)}->{port.container_port}/{port.protocol}" for port in ports)
+
+
+def _shorten(text: str, width: int, *, full: bool) -> str:
+    return text if full or len(text) <= width else text[: width - 1] + "…"
+
+
+def row(record: state.Record, status: state.Status, now: float, *, full: bool) -> dict[str, Any]:
+    """Everything that a column or a template may show."""
+    labels = record.spec.labels
+    command = " ".join(record.argv).replace("\n", " ")
+    mounts = [mount.source or mount.target for mount in record.spec.mounts if mount.kind != "tmpfs"]
+    ports = state.network(record)[2] if status.state == "running" and record.spec.ports else ()
+    return {
+        "ID": record.id if full else record.id[:12],
+        "Image": record.spec.image,
+        "Command": f'"{_shorten(command, _COMMAND_WIDTH, full=full)}"',
+        "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(record.created)),
+        "RunningFor": f"{human_duration(now - record.created)} ago",
+        "Ports": ports_text(ports),
+        "State": status.state,
+        "Status": status_text(status, now),
+        "Names": record.name,
+        "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+        "Label": lambda key: labels.get(key, ""),
+        "Mounts": ",".join(_shorten(mount, 15, full=full) for mount in mounts),
+        "Networks": record.spec.namespaces.network.partition(":")[0],
+        "LocalVolumes": str(sum(mount.kind == "volume" for mount in record.spec.mounts)),
+    }

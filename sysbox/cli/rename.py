@@ -1,0 +1,16 @@
+"""`sysbox rename`: give a container another name."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle, state
+from sysbox.values import check_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0 once it is renamed."""
+    lifecycle.rename(state.find(values.container), check_name(values.name, "rename"))
+    return 0

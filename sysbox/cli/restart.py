@@ -1,0 +1,17 @@
+"""`sysbox restart`: stop containers and start them again."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle
+from sysbox.cli.each import for_each
+from sysbox.cli.stop import seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be restarted."""
+    timeout = seconds(values)
+    return for_each(values.container, lambda record: lifecycle.restart(record, timeout))

@@ -1,0 +1,25 @@
+"""`sysbox run`: create a container, run its command, give back its exit status."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import lifecycle
+from sysbox.cli import specbuild
+from sysbox.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """The payload's own status in the foreground, 0 once a detached container runs."""
+    spec = specbuild.build(values, detach=values.detach)
+    foreground = not (spec.detach or values.dry_run)
+    if foreground and spec.tty and spec.interactive and not posix.isatty(0):
+        raise UsageError(
+            "the input device is not a terminal",
+            hint="leave out -t, or run it from a terminal",
+        )
+    return lifecycle.run(spec, dry_run=values.dry_run)

@@ -1,0 +1,280 @@
+"""From the values of `run` and `create` to a ContainerSpec: every text parsed, every conflict named."""
+
+from __future__ import annotations
+
+from sysbox import values as parse
+from sysbox.errors import SpecError
+from sysbox.spec import ContainerSpec, Limits, Namespaces, Security
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+    from sysbox.spec import Device, Mount, Port, Ulimit
+
+MEMORY_MIN = 6 << 20  # docker's rule: below that, a container's first process does not come up
+
+
+def build(given: Values, *, detach: bool = False) -> ContainerSpec:
+    """The specification that a command line asks for.
+
+    Pure but for the files that it names and the caller's environment. Raises SpecError.
+    """
+    if not given.image:
+        raise SpecError("the image's name is empty")
+    return ContainerSpec(
+        image=given.image,
+        name=parse.check_name(given.name, "--name") if given.name is not None else "",
+        command=tuple(given.command),
+        entrypoint=_entrypoint(given.entrypoint),
+        env=environment(given.env_file, given.env),
+        workdir=_workdir(given.workdir),
+        user=parse.parse_user(given.user, "--user") if given.user else "",
+        group_add=tuple(parse.check_account(one, "--group-add", one) for one in given.group_add),
+        hostname=parse.check_hostname(given.hostname, "--hostname") if given.hostname else "",
+        interactive=given.interactive,
+        tty=given.tty,
+        detach=detach,
+        remove=given.rm,
+        init=given.init,
+        mounts=_mounts(given),
+        shm_size=_shm_size(given.shm_size),
+        read_only=given.read_only,
+        labels=_labels(given),
+        cidfile=parse.absolute(given.cidfile) if given.cidfile else "",
+        pidfile=parse.absolute(given.pidfile) if given.pidfile else "",
+        stop_signal=_stop_signal(given.stop_signal),
+        stop_timeout=_stop_timeout(given.stop_timeout),
+        pull=_pull(given.pull),
+        devices=_devices(given.device),
+        ulimits=_ulimits(given.ulimit),
+        sysctls=dict(parse.parse_sysctl(one, "--sysctl") for one in given.sysctl),
+        add_hosts=tuple(parse.parse_add_host(one, "--add-host") for one in given.add_host),
+        ports=_ports(given.publish),
+        namespaces=_namespaces(given),
+        security=_security(given),
+        limits=_limits(given),
+        slice=given.slice or "system.slice",
+        properties=_properties(given.property),
+    )
+
+
+def environment(files: list[str], texts: list[str]) -> tuple[str, ...]:
+    """ "NAME=VALUE" of --env-file and -e; a later one replaces an earlier one of the same name."""
+    found: dict[str, str] = {}
+    for path in files:
+        for one in parse.parse_env_file(path, "--env-file"):
+            found[one.partition("=")[0]] = one
+    for text in texts:
+        one_env = parse.parse_env(text, "--env")
+        if one_env is not None:
+            found[one_env.partition("=")[0]] = one_env
+    return tuple(found.values())
+
+
+def _entrypoint(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return (text,) if text else ()
+
+
+def _workdir(text: str | None) -> str:
+    if not text:
+        return ""
+    if not text.startswith("/"):
+        parse.bad("--workdir", text, "must be an absolute path in the container")
+    return parse.clean_path(text)
+
+
+def _mounts(given: Values) -> tuple[Mount, ...]:
+    if not (given.volume or given.mount or given.tmpfs):
+        return ()
+    from sysbox import values_storage
+
+    found: dict[str, Mount] = {}
+    for flag, texts, parser in (
+        ("--volume", given.volume, values_storage.parse_mount_v),
+        ("--mount", given.mount, values_storage.parse_mount),
+        ("--tmpfs", given.tmpfs, values_storage.parse_tmpfs),
+    ):
+        for text in texts:
+            mount = parser(text, flag)
+            if mount.target in found:
+                parse.bad(flag, text, f"{mount.target} is mounted over twice")
+            found[mount.target] = mount
+    return tuple(found.values())
+
+
+def _shm_size(text: str | None) -> int:
+    if text is None:
+        return 64 << 20
+    size = parse.parse_size(text, "--shm-size")
+    if size <= 0:
+        parse.bad("--shm-size", text, "must be above zero")
+    return size
+
+
+def _labels(given: Values) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in given.label_file:
+        found.update(
+            parse.parse_label(line, "--label-file")
+            for line in parse.read_lines(path, "--label-file")
+        )
+    found.update(parse.parse_label(text, "--label") for text in given.label)
+    return found
+
+
+def _stop_signal(text: str | None) -> str:
+    if not text:
+        return ""
+    from sysbox.values_time import parse_signal
+
+    parse_signal(text, "--stop-signal")
+    return text
+
+
+def _stop_timeout(text: str | None) -> int:
+    if text is None:
+        return 10
+    from sysbox.values_time import parse_seconds
+
+    return parse_seconds(text, "--stop-timeout")
+
+
+def _pull(text: str | None) -> str:
+    if text not in (None, "missing", "always", "never"):
+        parse.bad("--pull", text, "unknown policy", "missing, always or never")
+    return text or "missing"
+
+
+def _devices(texts: list[str]) -> tuple[Device, ...]:
+    if not texts:
+        return ()
+    from sysbox.values_storage import parse_device
+
+    return tuple(parse_device(text, "--device") for text in texts)
+
+
+def _ulimits(texts: list[str]) -> tuple[Ulimit, ...]:
+    found = {}
+    for text in texts:
+        one = parse.parse_ulimit(text, "--ulimit")
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def _ports(texts: list[str]) -> tuple[Port, ...]:
+    return tuple(
+        dict.fromkeys(port for text in texts for port in parse.parse_port(text, "--publish"))
+    )
+
+
+def _properties(texts: list[str]) -> tuple[str, ...]:
+    for text in texts:
+        name, equals, _ = text.partition("=")
+        if not equals or not name.isalnum():
+            parse.bad("--property", text, "not KEY=VALUE")
+    return tuple(texts)
+
+
+def _namespaces(given: Values) -> Namespaces:
+    def mode(text: str | None, flag: str, default: str, allowed: tuple[str, ...]) -> str:
+        if not text:
+            return default
+        return parse.parse_mode(text, flag, allowed)
+
+    own = ("private", "host")
+    network = mode(given.network, "--network", "bridge", ("bridge", "none", "host", "default"))
+    ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable"))
+    if network not in ("bridge", "default") and given.publish:
+        raise SpecError(
+            f"--publish needs a network of the container's own, not --network {network}",
+            hint="leave out --publish or --network",
+        )
+    return Namespaces(
+        network="bridge" if network == "default" else network,
+        pid=mode(given.pid, "--pid", "private", own),
+        ipc="private" if ipc == "shareable" else ipc,
+        uts=mode(given.uts, "--uts", "private", own),
+        cgroup=mode(given.cgroupns, "--cgroupns", "private", own),
+    )
+
+
+def _security(given: Values) -> Security:
+    security = parse.parse_security_opts(given.security_opt, "--security-opt")
+    return security.replace(
+        privileged=given.privileged,
+        cap_add=tuple(parse.parse_cap(one, "--cap-add") for one in given.cap_add),
+        cap_drop=tuple(parse.parse_cap(one, "--cap-drop") for one in given.cap_drop),
+    )
+
+
+def _limits(given: Values) -> Limits:
+    def integer(text: str | None, flag: str, low: int, high: int) -> int | None:
+        """The number; 0 is docker's "not asked"."""
+        if text in (None, "0"):
+            return None
+        return parse.parse_int(text or "", flag, low, high)
+
+    def cpuset(text: str | None, flag: str) -> str | None:
+        return parse.parse_cpuset(text, flag) if text else None
+
+    rates = parse.parse_bytes_rate
+    limits = Limits(
+        cpu_shares=integer(given.cpu_shares, "--cpu-shares", 2, 262144),
+        nano_cpus=parse.parse_cpus(given.cpus, "--cpus") if given.cpus not in (None, "0") else None,
+        cpu_quota=_cpu_quota(given.cpu_quota),
+        cpu_period=integer(given.cpu_period, "--cpu-period", 1000, 1000000),
+        cpuset_cpus=cpuset(given.cpuset_cpus, "--cpuset-cpus"),
+        cpuset_mems=cpuset(given.cpuset_mems, "--cpuset-mems"),
+        memory=_memory(given.memory, "--memory"),
+        memory_swap=_memory(given.memory_swap, "--memory-swap", unlimited=True),
+        memory_reservation=_memory(given.memory_reservation, "--memory-reservation"),
+        pids=_pids(given.pids_limit),
+        blkio_weight=integer(given.blkio_weight, "--blkio-weight", 10, 1000),
+        device_read_bps=tuple(rates(one, "--device-read-bps") for one in given.device_read_bps),
+        device_write_bps=tuple(rates(one, "--device-write-bps") for one in given.device_write_bps),
+    )
+    _check_memory(limits)
+    if limits.nano_cpus is not None and (limits.cpu_quota or limits.cpu_period):
+        raise SpecError(
+            "--cpus says what --cpu-quota and --cpu-period say",
+            hint="give either --cpus or the other two",
+        )
+    return limits
+
+
+def _cpu_quota(text: str | None) -> int | None:
+    if text in (None, "0", "-1"):
+        return -1 if text == "-1" else None
+    return parse.parse_int(text or "", "--cpu-quota", 1000, 1 << 53)
+
+
+def _pids(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return parse.parse_int(text, "--pids-limit", -1, 1 << 22) or -1
+
+
+def _memory(text: str | None, flag: str, *, unlimited: bool = False) -> int | None:
+    if text is None or text == "0":
+        return None
+    return -1 if unlimited and text == "-1" else parse.parse_size(text, flag)
+
+
+def _check_memory(limits: Limits) -> None:
+    memory, swap, reservation = limits.memory, limits.memory_swap, limits.memory_reservation
+    if memory is not None and memory < MEMORY_MIN:
+        raise SpecError(f"--memory: {memory} bytes is too little to start in", hint="at least 6m")
+    if swap is not None and swap != -1:
+        if memory is None:
+            raise SpecError(
+                "--memory-swap needs --memory", hint="it is memory plus swap, and not swap alone"
+            )
+        if swap < memory:
+            raise SpecError(
+                "--memory-swap must not be below --memory",
+                hint="it is memory plus swap, and not swap alone",
+            )
+    if reservation is not None and memory is not None and reservation > memory:
+        raise SpecError("--memory-reservation must not be above --memory")

@@ -1,0 +1,25 @@
+"""`sysbox start`: start created or stopped containers."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle, state
+from sysbox.cli.each import for_each
+from sysbox.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them did not start; attached, the payload's own status."""
+    names = values.container
+    if not (values.attach or values.interactive):
+        return for_each(
+            names, lambda record: lifecycle.start(record, attach=False, interactive=False)
+        )
+    if len(names) > 1:
+        raise UsageError(
+            "only one container can be attached to", hint="start the others without -a and -i"
+        )
+    return lifecycle.start(state.find(names[0]), attach=True, interactive=values.interactive)

@@ -1,0 +1,25 @@
+"""`sysbox stop`: ask containers to stop, then make them."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle
+from sysbox.cli.each import for_each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def seconds(values: Values) -> int | None:
+    """What --time says; None leaves it to the container's own --stop-timeout."""
+    if values.time is None:
+        return None
+    from sysbox.values_time import parse_seconds
+
+    return parse_seconds(values.time, "--time")
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be stopped."""
+    timeout = seconds(values)
+    return for_each(values.container, lambda record: lifecycle.stop(record, timeout))

@@ -1,0 +1,35 @@
+"""The program itself: how it was started, and where its packages are.
+
+`_main.py` fills the variables in before anything else runs; service units that sysbox makes name the
+launcher in their ExecStart=.
+"""
+
+from __future__ import annotations
+
+import sys
+
+VERSION = "0.1.0"  # as in meson.build; a test compares them
+
+launcher: str = "/usr/bin/sysbox"  # absolute path of the command that was called
+debug: bool = False  # `sysbox --debug`: show tracebacks
+_site_loaded = False
+
+
+def load_site() -> None:
+    """Make third-party packages importable, wherever this interpreter keeps them.
+
+    The interpreter is started with -S, since reading every .pth file costs tens of milliseconds. Whoever
+    is about to import a package (click, pystemd, dbus_next, pyroute2, iptc) calls this first.
+    """
+    global _site_loaded
+    if _site_loaded:
+        return
+    _site_loaded = True
+    import site
+
+    before = set(sys.path)
+    site.main()
+    # site puts new directories behind ours; nothing of the caller's may come in front of the library
+    sys.path[:] = [entry for entry in sys.path if entry in before] + [
+        entry for entry in sys.path if entry not in before
+    ]

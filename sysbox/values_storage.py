@@ -1,0 +1,209 @@
+"""Parsing of `-v`, `--mount`, `--tmpfs` and `--device`; see `values.py`."""
+
+from __future__ import annotations
+
+from sysbox.spec import Device, Mount
+from sysbox.values import absolute, bad, check_name, clean_path, is_digits, parse_size, suggest
+
+PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
+_FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
+_RELABEL = ("z", "Z")
+_IGNORED = (
+    "cached",
+    "delegated",
+    "consistent",
+    "rbind",
+)  # docker's hints to other platforms; the default
+
+
+def _target(text: str, flag: str, whole: str) -> str:
+    if not text.startswith("/"):
+        bad(flag, whole, f"{text or 'the target'} must be an absolute path in the container")
+    path = clean_path(text)
+    if path == "/":
+        bad(flag, whole, "the root itself cannot be mounted over")
+    return path
+
+
+def parse_mount_v(text: str, flag: str) -> Mount:
+    """`[SOURCE:]TARGET[:OPTIONS]`: a bind mount of a path, or a volume by name (none is anonymous)."""
+    parts = text.split(":")
+    if len(parts) > 3 or "\0" in text:
+        bad(flag, text, "not [SOURCE:]TARGET[:OPTIONS]")
+    source = parts[0] if len(parts) > 1 else ""
+    target = _target(parts[1] if len(parts) > 1 else parts[0], flag, text)
+    if len(parts) > 1 and not source:
+        bad(flag, text, "the source is empty")
+    is_path = source.startswith(("/", "./", "../")) or source in (".", "..")
+    kind = "bind" if is_path else "volume"
+    if is_path:
+        source = absolute(source)
+    elif source:
+        check_name(source, flag)
+    mount = Mount(kind=kind, target=target, source=source, create=is_path)
+    for option in parts[2].split(",") if len(parts) > 2 else ():
+        mount = _with_option(mount, option, flag, text)
+    return mount
+
+
+def _with_option(mount: Mount, option: str, flag: str, text: str) -> Mount:
+    if option in ("ro", "rw"):
+        return mount.replace(read_only=option == "ro")
+    if option == "nocopy":
+        return mount.replace(copy_up=False)
+    if option == "bind":
+        return mount.replace(recursive=False)
+    if option in _IGNORED:
+        return mount
+    if option not in PROPAGATION + _FLAGS + _RELABEL:
+        known = ("ro", "rw", "nocopy", *PROPAGATION, *_FLAGS, *_RELABEL)
+        bad(flag, text, f"unknown option {option or '(empty)'}", suggest(option, known))
+    return mount.replace(options=(*mount.options, option))
+
+
+_ALIASES = {
+    "source": "src", "destination": "dst", "target": "dst", "ro": "readonly",
+    "propagation": "bind-propagation",
+}  # fmt: skip
+_KEYS = (
+    "type", "src", "dst", "readonly", "bind-propagation", "bind-nonrecursive", "volume-nocopy",
+    "tmpfs-size", "tmpfs-mode", "consistency",
+)  # fmt: skip
+_ONLY_FOR = {
+    "bind-propagation": "bind", "bind-nonrecursive": "bind", "volume-nocopy": "volume",
+    "tmpfs-size": "tmpfs", "tmpfs-mode": "tmpfs",
+}  # fmt: skip
+
+
+def _fields(text: str, flag: str) -> dict[str, str]:
+    """The key=value pairs; a field in double quotes may contain commas, as in CSV."""
+    fields: dict[str, str] = {}
+    rest = text
+    while rest:
+        if rest.startswith('"'):
+            field, quote, rest = rest[1:].partition('"')
+            if not quote or (rest and not rest.startswith(",")):
+                bad(flag, text, "an unbalanced quote")
+            rest = rest[1:]
+        else:
+            field, _, rest = rest.partition(",")
+        key, equals, value = field.partition("=")
+        key = _ALIASES.get(key.lower(), key.lower())
+        if key not in _KEYS:
+            bad(flag, text, f"unknown key {key or '(empty)'}", suggest(key, (*_KEYS, *_ALIASES)))
+        if key in fields:
+            bad(flag, text, f"{key} is given twice")
+        if not equals and key not in ("readonly", "bind-nonrecursive", "volume-nocopy"):
+            bad(flag, text, f"{key} needs a value")
+        fields[key] = value if equals else "true"
+    return fields
+
+
+def _truth(text: str, key: str, flag: str, whole: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() not in ("false", "0"):
+        bad(flag, whole, f"{key}={text} is not true or false")
+    return False
+
+
+def parse_mount(text: str, flag: str) -> Mount:
+    """docker's `type=bind|volume|tmpfs,src=,dst=,readonly,...`; the type is volume by default."""
+    fields = _fields(text, flag)
+    kind = fields.get("type", "volume")
+    if kind not in ("bind", "volume", "tmpfs"):
+        bad(flag, text, f"unknown type {kind}", "bind, volume or tmpfs")
+    for key, only in _ONLY_FOR.items():
+        if key in fields and kind != only:
+            bad(flag, text, f"{key} is only for type={only}")
+    source = fields.get("src", "")
+    if kind == "bind":
+        if not source:
+            bad(flag, text, "a bind mount needs src=")
+        source = absolute(source)
+    elif kind == "tmpfs" and source:
+        bad(flag, text, "a tmpfs has no src=")
+    elif source:
+        check_name(source, flag)
+    return Mount(
+        kind=kind,
+        target=_target(fields.get("dst", ""), flag, text),
+        source=source,
+        read_only=_truth(fields.get("readonly", "false"), "readonly", flag, text),
+        options=_mount_options(fields, flag, text),
+        recursive=not _truth(
+            fields.get("bind-nonrecursive", "false"), "bind-nonrecursive", flag, text
+        ),
+        copy_up=not _truth(fields.get("volume-nocopy", "false"), "volume-nocopy", flag, text),
+    )
+
+
+def _mount_options(fields: dict[str, str], flag: str, text: str) -> tuple[str, ...]:
+    options = []
+    propagation = fields.get("bind-propagation")
+    if propagation is not None:
+        if propagation not in PROPAGATION:
+            bad(flag, text, f"unknown propagation {propagation}", suggest(propagation, PROPAGATION))
+        options.append(propagation)
+    if fields.get("type") == "tmpfs":
+        options += ["nosuid", "nodev", "noexec"]
+    if "tmpfs-size" in fields:
+        options.append(f"size={parse_size(fields['tmpfs-size'], flag)}")
+    if "tmpfs-mode" in fields:
+        options.append(_octal_mode(fields["tmpfs-mode"], flag, text))
+    return tuple(options)
+
+
+def _octal_mode(text: str, flag: str, whole: str) -> str:
+    if not is_digits(text) or len(text) > 5 or set(text) & {"8", "9"} or int(text, 8) > 0o7777:
+        bad(flag, whole, f"{text or 'nothing'} is not an octal mode", "as in 1777")
+    return f"mode={text}"
+
+
+def parse_tmpfs(text: str, flag: str) -> Mount:
+    """`TARGET[:OPTIONS]`; nosuid, nodev and noexec unless said otherwise, as docker."""
+    target, _, rest = text.partition(":")
+    chosen = {"suid": "nosuid", "dev": "nodev", "exec": "noexec"}
+    read_only = False
+    values: list[str] = []
+    for option in rest.split(",") if rest else ():
+        key, equals, value = option.partition("=")
+        if option in ("ro", "rw"):
+            read_only = option == "ro"
+        elif option in _FLAGS:
+            chosen[option.removeprefix("no")] = option
+        elif key == "size" and value.endswith("%") and is_digits(value[:-1]):
+            values.append(option)
+        elif key == "size":
+            values.append(f"size={parse_size(value, flag)}")
+        elif key == "mode":
+            values.append(_octal_mode(value, flag, text))
+        elif key in ("uid", "gid", "nr_inodes") and is_digits(value):
+            values.append(option)
+        elif option not in PROPAGATION:  # a fresh tmpfs has no peers: propagation says nothing here
+            known = ("ro", "rw", "size=", "mode=", "uid=", "gid=", "nr_inodes=", *_FLAGS)
+            bad(flag, text, f"unknown option {option or '(empty)'}", suggest(key + equals, known))
+    return Mount(
+        kind="tmpfs",
+        target=_target(target, flag, text),
+        read_only=read_only,
+        options=(*chosen.values(), *values),
+    )
+
+
+def parse_device(text: str, flag: str) -> Device:
+    """`HOST[:CONTAINER[:rwm]]`, or `HOST:rwm`; whether the device exists is looked up when it is used."""
+    parts = text.split(":")
+    source = parts[0]
+    target = source
+    access = "rwm"
+    if len(parts) == 2 and not parts[1].startswith("/"):
+        access = parts[1]
+    elif len(parts) in (2, 3):
+        target = parts[1]
+        access = parts[2] if len(parts) == 3 else access
+    if len(parts) > 3 or not source.startswith("/") or not target.startswith("/"):
+        bad(flag, text, "not HOST[:CONTAINER[:rwm]] with absolute paths")
+    if not access or set(access) - set("rwm") or len(set(access)) != len(access):
+        bad(flag, text, f"{access or 'nothing'} is not an access", "some of r, w and m")
+    return Device(source=clean_path(source), target=clean_path(target), access=access)

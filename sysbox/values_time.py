@@ -1,0 +1,82 @@
+"""Parsing of durations, moments and signals; see `values.py`."""
+
+from __future__ import annotations
+
+from sysbox.values import bad, is_digits
+
+# Go's spellings and systemd.time(7)'s, in microseconds
+_SPANS = {
+    1: ("us", "usec", "µs"),
+    1000: ("ms", "msec"),
+    10**6: ("s", "sec", "second", "seconds"),
+    60 * 10**6: ("m", "min", "minute", "minutes"),
+    3600 * 10**6: ("h", "hr", "hour", "hours"),
+    86400 * 10**6: ("d", "day", "days"),
+    7 * 86400 * 10**6: ("w", "week", "weeks"),
+}
+_UNITS = {name: span for span, names in _SPANS.items() for name in names}
+
+
+def parse_duration(text: str, flag: str) -> int:
+    """Microseconds from Go's "1h2m3.5s" or systemd's "1min 30s"; a bare number is seconds."""
+    total = 0
+    rest = text.strip()
+    if not rest:
+        bad(flag, text, "empty", "as in 90s, 1m30s or 10")
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest[len(number) :].lstrip(" ")
+        unit = rest[: len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyzµ"))]
+        rest = rest[len(unit) :].lstrip(" ")
+        whole, _, fraction = number.partition(".")
+        if not is_digits(whole + fraction) or len(number) > 15 or (unit or "s") not in _UNITS:
+            bad(flag, text, "not a duration", "as in 90s, 1m30s or 10")
+        total += int(whole + fraction) * _UNITS[unit or "s"] // 10 ** len(fraction)
+    return total
+
+
+def parse_seconds(text: str, flag: str) -> int:
+    """Whole seconds, rounded up; "-1" is -1 (docker's "for ever")."""
+    if text == "-1":
+        return -1
+    return -(-parse_duration(text, flag) // 10**6)
+
+
+def parse_moment(text: str, flag: str, now: float) -> float:
+    """Seconds since 1970 from an RFC 3339 time, a number of such seconds, or a duration before now.
+
+    Without a zone the time is local, as docker has it.
+    """
+    if is_digits(text.replace(".", "", 1)):
+        return float(text)
+    if len(text) >= 10 and text[4] == "-" and is_digits(text[:4]):
+        from datetime import datetime
+
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError):
+            bad(flag, text, "not a time", "as in 2026-11-22T20:00:00Z")
+    return now - parse_duration(text, flag) / 10**6
+
+
+def parse_signal(text: str, flag: str) -> int:
+    """A signal's number from "TERM", "SIGTERM", "15", "SIGRTMIN+3" (signal(7))."""
+    import _signal
+
+    if is_digits(text):
+        number = int(text[:4])
+        if not 1 <= number <= 64:
+            bad(flag, text, "not a signal", "from 1 to 64")
+        return number
+    name = text.upper().removeprefix("SIG")
+    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+    found = getattr(_signal, f"SIG{base}", None)
+    if not isinstance(found, int) or base.startswith("_"):
+        bad(flag, text, "not a signal", "a number or a name such as TERM, KILL, RTMIN+3")
+    if not sign:
+        return int(found)
+    number = int(found) + int(sign + offset) if is_digits(offset) else 0
+    low, high = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
+    if base not in ("RTMIN", "RTMAX") or not low <= number <= high:
+        bad(flag, text, "not a real-time signal")
+    return number
