@@ -1,0 +1,129 @@
+"""Make an image of a root file system in a tar archive, as `docker import` does.
+
+The archive is kept byte for byte as the layer's blob, so that it can be pushed later; only one compressed
+with xz or bzip2, which no image layer may be, is kept uncompressed.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import codec
+from sysbox.errors import FormatError, SpecError
+from sysbox.image.changes import DEFAULT_PATH, apply
+from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
+from sysbox.image.ingest import Ingest, Layer, descriptor_of, digest_of
+from sysbox.image.model import Image, ImageConfig
+from sysbox.image.reference import parse
+from sysbox.image.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "i686": "386",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+}
+
+
+def import_tar(
+    store: Store,
+    fd: int,
+    name: str,
+    *,
+    what: str = "the archive",
+    changes: Iterable[str] = (),
+    message: str = "",
+    progress: Callable[[int], None] = lambda _: None,
+    config: ImageConfig | None = None,
+    builtin: str = "",
+    created: str = "",
+) -> Image:
+    """Read a tar archive from `fd` to its end and make the image `name` of it ("" for none).
+
+    `config` is what `changes` start from. Raises SpecError, FormatError, KernelError; the store is then as
+    it was.
+    """
+    if name and parse(name).digest:
+        raise SpecError(f"an imported image cannot be given a digest: {name}")
+    base = ImageConfig(env=(DEFAULT_PATH,)) if config is None else config
+    base = base.replace(architecture=architecture())
+    final = apply(base, changes)
+    with Ingest(store) as work:
+        blob = work.spool(fd, what, progress)
+        if not blob.size:
+            raise FormatError(
+                f"{what}: is empty", hint="a tar archive of a root file system is needed"
+            )
+        if blob.compression not in _SUFFIX:
+            blob = work.decompress(blob, what)
+        layer = work.unpack(blob, what)
+        document = config_document(
+            final, [layer], created or now(), message or f"Imported from {what}"
+        )
+        manifest = manifest_document(
+            document, [descriptor_of(blob, OCI_LAYER + _SUFFIX[blob.compression])]
+        )
+        return work.commit(manifest, document, [blob], [layer], name, builtin)
+
+
+def config_document(
+    config: ImageConfig, stack: Sequence[Layer], created: str, comment: str
+) -> bytes:
+    """An OCI image configuration (config.md)."""
+    container: dict[str, Any] = {
+        "Cmd": list(config.cmd),
+        "Entrypoint": list(config.entrypoint),
+        "Env": list(config.env),
+        "ExposedPorts": {port: {} for port in config.exposed_ports},
+        "Labels": dict(config.labels),
+        "StopSignal": config.stop_signal,
+        "User": config.user,
+        "Volumes": {volume: {} for volume in config.volumes},
+        "WorkingDir": config.workdir,
+    }
+    return codec.dumps(
+        {
+            "created": created,
+            "architecture": config.architecture,
+            "os": config.os,
+            "config": {key: value for key, value in container.items() if value},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in stack]},
+            "history": [{"created": created, "comment": comment} for _ in stack],
+        }
+    )
+
+
+def manifest_document(config: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """An OCI image manifest (manifest.md)."""
+    described = Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config))
+    return codec.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": described.to_json(),
+            "layers": [layer.to_json() for layer in layers],
+        }
+    )
+
+
+def architecture() -> str:
+    """This machine's, as Go calls it."""
+    machine = posix.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def now() -> str:
+    """The time as RFC 3339 with nanoseconds, in UTC."""
+    import time
+
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"

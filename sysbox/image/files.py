@@ -1,0 +1,163 @@
+"""Files of the store: capped reads, atomic writes, advisory locks.
+
+Everything here is hot: a resolve reads two files and takes no lock. State is 0700/0600, so that no user of
+the host can run a setuid program of an image or read its files (CVE-2021-41091).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import posix
+
+from sysbox.errors import FormatError, KernelError
+
+_CHUNK = 1 << 16
+
+
+def read(path: str, limit: int) -> bytes | None:
+    """The whole of a file of at most `limit` bytes; None where it does not exist.
+
+    Raises FormatError for a larger one, KernelError for anything else.
+    """
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KernelError.of("open", path, error) from None
+    try:
+        return _read_all(fd, path, limit)
+    finally:
+        posix.close(fd)
+
+
+def _read_all(fd: int, path: str, limit: int) -> bytes:
+    chunks = []
+    left = limit
+    while chunk := posix.read(fd, _CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise FormatError(f"{path}: larger than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def write(path: str, data: bytes) -> None:
+    """Put `data` at `path` so that a crash leaves the old content or the new, never a part.
+
+    The temporary file lies beside the target under a name that `sweep` knows (`.tmp-`).
+    """
+    directory, _, name = path.rpartition("/")
+    temporary = f"{directory}/.tmp-{name}-{posix.getpid()}"
+    try:
+        fd = posix.open(
+            temporary,
+            posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            write_all(fd, data)
+            posix.fsync(fd)
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, path)
+        sync_directory(directory)
+    except OSError as error:
+        unlink(temporary)
+        raise KernelError.of("write", path, error) from None
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until everything is written; raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[posix.write(fd, view) :]
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        posix.fsync(fd)
+    finally:
+        posix.close(fd)
+
+
+def unlink(path: str) -> bool:
+    """Remove a file; False where it was gone already."""
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KernelError.of("unlink", path, error) from None
+    return True
+
+
+def exists(path: str) -> bool:
+    """Whether something is there, symbolic links not followed."""
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
+
+
+def names(path: str) -> list[str]:
+    """The names in a directory, sorted; none where it does not exist."""
+    try:
+        return sorted(posix.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def make_directory(path: str) -> None:
+    """A private directory and its parents; one that exists stays as it is."""
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        parent = path.rpartition("/")[0]
+        if not parent:
+            raise
+        make_directory(parent)
+        make_directory(path)
+    except OSError as error:
+        raise KernelError.of("mkdir", path, error) from None
+
+
+class Lock:
+    """flock(2) on a file, as a context manager; the kernel drops it when the process dies."""
+
+    def __init__(self, path: str, *, shared: bool = False) -> None:
+        self.path = path
+        self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._fd = -1
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take it; False if `wait` is off and somebody else holds it."""
+        fd = posix.open(self.path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, self._operation | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            posix.close(fd)
+            if error.errno == errno.EWOULDBLOCK:
+                return False
+            raise KernelError.of("lock", self.path, error) from None
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Drop it; nothing happens if it is not held."""
+        if self._fd >= 0:
+            posix.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

@@ -1,0 +1,335 @@
+"""Bring content into the store: spool blobs, unpack layers, and make an image of them in one step.
+
+    with Ingest(store) as work:
+        blob = work.spool(fd)                         digest and size, while it is written
+        layer = work.unpack(blob, below=())           into temporary/, then renamed into layers/
+        work.commit(manifest, config, [layer], name)  blobs, record, and last of all index.json
+
+Until `commit` nothing is visible; a crash at any instant leaves at most orphans, which gc removes. Two
+processes may bring in the same layer: the first rename wins and the other's work is dropped.
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox import codec
+from sysbox.errors import FormatError, KernelError
+from sysbox.frozen import Frozen
+from sysbox.image import files
+from sysbox.image import layer as layers
+from sysbox.image.builtin import refuse_name
+from sysbox.image.documents import OCI_MANIFEST, Descriptor, Manifest, parse_config, parse_manifest
+from sysbox.image.model import Image
+from sysbox.image.reference import parse
+from sysbox.image.source import CHUNK, compression, open_source
+from sysbox.image.store import Entry, Store, chain_ids, layer_name
+from sysbox.image.tar import LayerLimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+_LAYOUT = {"imageLayoutVersion": "1.0.0"}
+_RATIO = 100  # a compressed layer may grow this much, plus a constant
+_FLOOR = 1 << 30
+
+
+class Blob(Frozen):
+    """A file in the temporary directory, not yet in the store."""
+
+    path: str
+    digest: str
+    size: int  # bytes
+    compression: str  # "", gzip, zstd, xz, bzip2
+
+
+class Layer(Frozen):
+    """A layer that is unpacked in the store."""
+
+    diff_id: str
+    chain_id: str
+    size: int  # bytes of its files
+
+    @property
+    def name(self) -> str:
+        """Its directory name."""
+        return layer_name(self.chain_id)
+
+
+class Ingest:
+    """One piece of work: a temporary directory, and the lock that keeps gc away while it lasts."""
+
+    def __init__(self, store: Store, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
+        self.store = store
+        self._limits = limits
+        self._lock = files.Lock(f"{store.root}/use.lock", shared=True)
+        self._count = 0
+        self._work = ""
+
+    def __enter__(self) -> Self:
+        prepare(self.store)
+        self._lock.acquire()
+        self._work = f"{self.store.root}/temporary/{posix.getpid()}-{posix.urandom(6).hex()}"
+        files.make_directory(self._work)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import shutil
+
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._lock.release()
+
+    def spool(
+        self,
+        fd: int,
+        what: str,
+        progress: Callable[[int], None] = lambda _: None,
+        limit: int = 64 << 30,
+    ) -> Blob:
+        """Read a descriptor to its end into a file; `progress` hears the bytes so far.
+
+        Raises FormatError beyond `limit` bytes, KernelError.
+        """
+        from hashlib import sha256
+
+        path = self._path("blob")
+        digest, size, head = sha256(), 0, b""
+        out = posix.open(
+            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
+        )
+        try:
+            while chunk := posix.read(fd, CHUNK):
+                digest.update(chunk)
+                files.write_all(out, chunk)
+                head = head if len(head) >= 8 else (head + chunk)[:8]
+                size += len(chunk)
+                if size > limit:
+                    raise FormatError(f"{what}: larger than {limit} bytes")
+                progress(size)
+            posix.fsync(out)
+        except OSError as error:
+            raise KernelError.of("store", what, error) from None
+        finally:
+            posix.close(out)
+        return Blob(
+            path=path,
+            digest=f"sha256:{digest.hexdigest()}",
+            size=size,
+            compression=compression(head),
+        )
+
+    def decompress(self, blob: Blob, what: str) -> Blob:
+        """The same blob uncompressed, for a compression that no image layer may have (xz, bzip2)."""
+        path = self._path("blob")
+        fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        out = posix.open(
+            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
+        )
+        source = None
+        try:
+            source = open_source(fd, blob.compression, what, self._limit(blob), blob.digest)
+            digest = source.save(out)
+            posix.fsync(out)
+            return Blob(path=path, digest=digest, size=source.position, compression="")
+        except OSError as error:
+            raise KernelError.of("store", what, error) from None
+        finally:
+            if source is not None:
+                source.close()
+            posix.close(out)
+            posix.close(fd)
+
+    def unpack(
+        self, blob: Blob, what: str, below: Sequence[Layer] = (), diff_id: str = ""
+    ) -> Layer:
+        """Unpack a layer above `below` (lowest first); `diff_id`, if given, must be the result.
+
+        Raises FormatError, KernelError.
+        """
+        path = self._path("layer")
+        posix.mkdir(path, 0o755)
+        root = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        opened = [root]
+        try:
+            posix.fchmod(root, 0o755)
+            opened += [self._open_layer(lower) for lower in reversed(below)]
+            found, size = self._extract(blob, what, root, opened[1:])
+        finally:
+            for fd in opened:
+                posix.close(fd)
+        if diff_id and diff_id != found:
+            raise FormatError(f"{what}: its content is {found}, the image says {diff_id}")
+        chain = chain_ids((*(lower.diff_id for lower in below), found))[-1]
+        layer = Layer(diff_id=found, chain_id=chain, size=size)
+        self._place(path, layer)
+        return layer
+
+    def commit(
+        self,
+        manifest: bytes,
+        config: bytes,
+        blobs: Sequence[Blob],
+        stack: Sequence[Layer],
+        name: str = "",
+        builtin: str = "",
+    ) -> Image:
+        """Make the image known, under `name` if one is given (a reference that had it loses it).
+
+        `stack` are the unpacked layers, lowest first; `blobs` their archives. Raises FormatError if the
+        documents do not describe exactly these.
+        """
+        if not builtin:
+            refuse_name(name)
+        parsed = parse_manifest(manifest)
+        self._check(parsed, config, blobs, stack)
+        store = self.store
+        for path, digest in {blob.path: blob.digest for blob in blobs}.items():
+            posix.rename(path, store.blob(digest))
+        for data, digest in ((config, parsed.config.digest), (manifest, digest_of(manifest))):
+            files.write(store.blob(digest), data)
+        files.sync_directory(f"{store.root}/blobs/sha256")
+        image = describe(config, parsed, stack, digest_of(manifest), usr_bind=bool(builtin))
+        files.write(store.record(image.id), codec.dumps(image.to_data()))
+        full = parse(name).full() if name else ""
+        entry = Entry(
+            media_type=parsed.media_type or OCI_MANIFEST,
+            digest=image.manifest,
+            size=len(manifest),
+            image_id=image.id,
+            name=full,
+            builtin=builtin,
+        )
+        store.edit(lambda entries: named(entries, entry))
+        return image.replace(names=(full,) if full else ())
+
+    def _open_layer(self, layer: Layer) -> int:
+        path = self.store.layer(layer.name)
+        return posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+
+    def _limit(self, blob: Blob) -> int:
+        most = self._limits.bytes
+        return min(most, _FLOOR + blob.size * _RATIO) if blob.compression else most
+
+    def _path(self, kind: str) -> str:
+        self._count += 1
+        return f"{self._work}/{kind}-{self._count}"
+
+    def _extract(self, blob: Blob, what: str, root: int, lower: list[int]) -> tuple[str, int]:
+        fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        source = None
+        try:
+            source = open_source(fd, blob.compression, what, self._limit(blob), blob.digest)
+            return layers.unpack(source, root, self._limits, lower)
+        except FormatError as error:
+            text = error.message
+            raise FormatError(
+                text if text.startswith(what) else f"{what}: {text}", hint=error.hint
+            ) from None
+        finally:
+            if source is not None:
+                source.close()
+            posix.close(fd)
+
+    def _place(self, path: str, layer: Layer) -> None:
+        """Rename a finished directory to its place; its presence there says that it is whole."""
+        store = self.store
+        target = store.layer(layer.name)
+        if files.exists(target):
+            return
+        sync_file_system(store.root)
+        files.write(f"{target}.json", codec.dumps(layer.to_data()))
+        try:
+            posix.rename(path, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise KernelError.of("rename", target, error) from None
+            return  # another process was faster
+        files.sync_directory(f"{store.root}/layers")
+
+    def _check(
+        self, manifest: Manifest, config: bytes, blobs: Sequence[Blob], stack: Sequence[Layer]
+    ) -> None:
+        described: list[tuple[str, int]] = [(one.digest, one.size) for one in manifest.layers]
+        if described != [(blob.digest, blob.size) for blob in blobs]:
+            raise FormatError("image manifest: its layers are not those that came with it")
+        if (manifest.config.digest, manifest.config.size) != (digest_of(config), len(config)):
+            raise FormatError("image manifest: its config is not the one that came with it")
+        if parse_config(config).diff_ids != tuple(layer.diff_id for layer in stack):
+            raise FormatError("image config: its diff_ids are not those of the layers")
+
+
+def prepare(store: Store) -> None:
+    """Make the directories of the store; those that exist stay as they are."""
+    for name in ("blobs/sha256", "layers", "records", "temporary"):
+        files.make_directory(f"{store.root}/{name}")
+    if not files.exists(f"{store.root}/oci-layout"):
+        files.write(f"{store.root}/oci-layout", codec.dumps(_LAYOUT))
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of some bytes."""
+    from hashlib import sha256
+
+    return f"sha256:{sha256(data).hexdigest()}"
+
+
+def describe(
+    config: bytes,
+    manifest: Manifest,
+    stack: Sequence[Layer],
+    digest: str,
+    *,
+    usr_bind: bool = False,
+) -> Image:
+    """The record of an image, without names. Raises FormatError."""
+    parsed = parse_config(config)
+    return Image(
+        id=manifest.config.digest,
+        manifest=digest,
+        created=parsed.created,
+        size=sum(layer.size for layer in stack),
+        config=parsed.image,
+        layers=tuple(layer.name for layer in stack),
+        usr_bind=usr_bind,
+    )
+
+
+def named(entries: list[Entry], new: Entry) -> list[Entry]:
+    """The entries with `new` among them: its name leaves the image that had it, which may end without one."""
+    rest = []
+    for entry in entries:
+        if entry.name == new.name and new.name:
+            # the built-in image of before goes without a trace: a container of it keeps its record
+            keep = entry.image_id != new.image_id and not new.builtin
+            if keep and not _has_other(entries, entry):
+                rest.append(entry.replace(name=""))
+        elif entry.image_id != new.image_id or entry.name:
+            rest.append(entry)
+    if new.name or not any(entry.image_id == new.image_id for entry in rest):
+        rest.append(new)
+    return rest
+
+
+def descriptor_of(blob: Blob, media_type: str) -> Descriptor:
+    """The descriptor of a spooled blob."""
+    return Descriptor(media_type=media_type, digest=blob.digest, size=blob.size)
+
+
+def sync_file_system(path: str) -> None:
+    """syncfs(2): a layer is tens of thousands of files, and one call makes them all durable."""
+    import ctypes
+
+    fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(ctypes.c_int(fd)) != 0:
+            raise KernelError("syncfs", path, ctypes.get_errno())
+    finally:
+        posix.close(fd)
+
+
+def _has_other(entries: list[Entry], entry: Entry) -> bool:
+    return any(other.image_id == entry.image_id and other.name != entry.name for other in entries)

@@ -1,0 +1,392 @@
+"""Unpack one layer into a directory of its own, through descriptors only.
+
+Every name is opened relative to the descriptor of its parent with O_NOFOLLOW; a symbolic link on the way is
+followed only by openat2(RESOLVE_IN_ROOT), so nothing outside the directory can be named, whatever the
+archive says (CVE-2021-29136, CVE-2021-32760, CVE-2014-9356 and their kin). A whiteout becomes what
+overlayfs(5) understands: a character device 0:0, or `trusted.overlay.opaque` on the directory.
+
+As docker does: set-user-ID bits, device nodes and fifos are kept. Nodes do no harm: the layers lie below a
+directory of mode 0700, and in a container the device policy of its scope decides. Of the extended attributes
+only `security.capability` and `user.*` are taken; an image must never set overlayfs' own.
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox.errors import FormatError, KernelError
+from sysbox.image import tar
+from sysbox.image.tar import Header, LayerLimits, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sysbox.image.source import Source
+
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_CREATE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_SPECIAL = _stat.S_ISUID | _stat.S_ISGID | _stat.S_ISVTX
+_OPEN_DIRECTORIES = 128
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."
+_NAME_MAX = 255
+_NODES = {tar.CHARACTER: _stat.S_IFCHR, tar.BLOCK_DEVICE: _stat.S_IFBLK, tar.FIFO: _stat.S_IFIFO}
+
+
+def unpack(
+    source: Source, root: int, limits: LayerLimits, lower: Sequence[int] = ()
+) -> tuple[str, int]:
+    """Unpack `source` into the empty directory `root` (a descriptor); returns (diff id, bytes of files).
+
+    `lower` are the layers below, the highest first: a directory that the archive only implies takes its mode
+    and owner from there. Raises FormatError for a malformed or hostile archive, KernelError for a full disk
+    and the like; the directory then holds a part and is the caller's to remove.
+    """
+    umask = posix.umask(0)
+    tree = _Tree(root, lower)
+    try:
+        size = _apply_all(tree, source, limits)
+        tree.finish()
+    finally:
+        posix.umask(umask)
+        tree.close()
+    return source.drain(), size
+
+
+def _apply_all(tree: _Tree, source: Source, limits: LayerLimits) -> int:
+    size = 0
+    for header in tar.headers(source, limits):
+        path = clean(header.name, limits)
+        tree.trim()
+        try:
+            _apply(tree, source, header, path, limits)
+        except OSError as error:
+            _explain(header, error)
+        size += header.size
+    return size
+
+
+def _apply(tree: _Tree, source: Source, header: Header, path: bytes, limits: LayerLimits) -> None:
+    kind = header.kind
+    if not path:
+        if kind != tar.DIRECTORY:
+            raise FormatError(f"{shown(header.name)}: the root of a layer must be a directory")
+        tree.set_directory(b"", header)
+        return
+    parent, _, base = path.rpartition(b"/")
+    if base.startswith(_WHITEOUT):
+        _whiteout(tree, header, parent, base)
+    elif kind == tar.REGULAR:
+        _regular(tree, source, header, parent, base)
+    elif kind == tar.DIRECTORY:
+        tree.make(path)
+        tree.set_directory(path, header)
+    elif kind == tar.SYMLINK:
+        _symlink(tree, header, parent, base)
+    elif kind == tar.HARD_LINK:
+        _hard_link(tree, header, clean(header.link, limits), parent, base)
+    else:
+        _node(tree, header, parent, base)
+
+
+def clean(name: bytes, limits: LayerLimits) -> bytes:
+    """A name as the archive has it, made relative: no leading or doubled slash, no "."; b"" is the root.
+
+    Raises FormatError for "..", a NUL, an overlong name, and for the whiteout prefix on a directory.
+    """
+    if len(name) > limits.path:
+        raise FormatError(f"{shown(name)}: a name longer than {limits.path} bytes")
+    if b"\0" in name:
+        raise FormatError(f"{shown(name)}: a name with a NUL in it")
+    parts = [part for part in name.split(b"/") if part and part != b"."]
+    if len(parts) > limits.depth:
+        raise FormatError(f"{shown(name)}: more than {limits.depth} directories deep")
+    for index, part in enumerate(parts):
+        if part == b"..":
+            raise FormatError(f"{shown(name)}: a name with '..' leads out of the layer")
+        if len(part) > _NAME_MAX:
+            raise FormatError(f"{shown(name)}: a component longer than {_NAME_MAX} bytes")
+        if part.startswith(_WHITEOUT) and index < len(parts) - 1:
+            raise FormatError(f"{shown(name)}: a whiteout cannot hold anything")
+    return b"/".join(parts)
+
+
+def _regular(tree: _Tree, source: Source, header: Header, parent: bytes, base: bytes) -> None:
+    directory = tree.open(parent)
+    mode = header.mode
+    try:
+        fd = posix.open(base, _CREATE, mode & 0o777, dir_fd=directory)
+    except FileExistsError:
+        tree.replace(directory, base)
+        fd = posix.open(base, _CREATE, mode & 0o777, dir_fd=tree.open(parent))
+    try:
+        if header.size:
+            source.copy(fd, header.size)
+        if header.uid or header.gid:
+            posix.fchown(fd, header.uid, header.gid)
+        if mode & _SPECIAL:
+            posix.fchmod(fd, mode)  # after the owner, whose change clears these bits
+        for key, value in header.xattrs:
+            if key == b"security.capability":
+                posix.setxattr(fd, key, value)
+            else:
+                _set_attribute(fd, key, value)
+        posix.utime(fd, ns=(header.mtime, header.mtime))
+    finally:
+        posix.close(fd)
+
+
+def _symlink(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+    target = header.link
+    if not target or b"\0" in target or len(target) > 4095:
+        raise FormatError(f"{shown(header.name)}: a symbolic link to an impossible name")
+    directory = tree.open(parent)
+    try:
+        posix.symlink(target, base, dir_fd=directory)
+    except FileExistsError:
+        tree.replace(directory, base)
+        directory = tree.open(parent)
+        posix.symlink(target, base, dir_fd=directory)
+    _own(header, directory, base)
+
+
+def _hard_link(tree: _Tree, header: Header, target: bytes, parent: bytes, base: bytes) -> None:
+    if not target or target == (parent + b"/" + base if parent else base):
+        raise FormatError(f"{shown(header.name)}: a hard link to itself or to the root")
+    where, _, name = target.rpartition(b"/")
+    origin = tree.open(where, create=False)
+    directory = tree.open(parent)
+    status = posix.stat(name, dir_fd=origin, follow_symlinks=False)
+    if _stat.S_ISDIR(status.st_mode):
+        raise FormatError(
+            f"{shown(header.name)}: a hard link to the directory {shown(header.link)}"
+        )
+    try:
+        # without AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link itself
+        posix.link(name, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        tree.replace(directory, base)
+        origin, directory = tree.open(where, create=False), tree.open(parent)
+        posix.link(name, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
+
+
+def _node(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+    kind = _NODES[header.kind]
+    if header.kind == tar.CHARACTER and not header.major and not header.minor:
+        raise FormatError(
+            f"{shown(header.name)}: a character device 0:0 is overlayfs' whiteout, no file"
+        )
+    device = posix.makedev(header.major, header.minor) if header.kind != tar.FIFO else 0
+    directory = tree.open(parent)
+    mode = header.mode & 0o777 | kind
+    try:
+        posix.mknod(base, mode, device, dir_fd=directory)
+    except FileExistsError:
+        tree.replace(directory, base)
+        directory = tree.open(parent)
+        posix.mknod(base, mode, device, dir_fd=directory)
+    _own(header, directory, base)
+
+
+def _own(header: Header, directory: int, base: bytes) -> None:
+    """Owner and time of something that cannot be opened."""
+    if header.uid or header.gid:
+        posix.chown(base, header.uid, header.gid, dir_fd=directory, follow_symlinks=False)
+    posix.utime(base, ns=(header.mtime, header.mtime), dir_fd=directory, follow_symlinks=False)
+
+
+def _whiteout(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+    if header.kind != tar.REGULAR:
+        raise FormatError(f"{shown(header.name)}: a whiteout must be a regular file")
+    if base == _OPAQUE:
+        tree.hide(tree.open(parent))
+        return
+    if base.startswith(_AUFS):
+        return  # AUFS' own bookkeeping (.wh..wh.plnk, .wh..wh.orph), of no meaning elsewhere
+    hidden = base[len(_WHITEOUT) :]
+    if hidden in (b"", b".", b".."):
+        raise FormatError(f"{shown(header.name)}: a whiteout of nothing")
+    directory = tree.open(parent)
+    try:
+        posix.mknod(hidden, _stat.S_IFCHR, 0, dir_fd=directory)
+    except FileExistsError:
+        # it hides what the layers below have, never what this layer brings itself (OCI layer.md)
+        path = parent + b"/" + hidden if parent else hidden
+        if _stat.S_ISDIR(posix.stat(hidden, dir_fd=directory, follow_symlinks=False).st_mode):
+            tree.hide(tree.open(path))
+
+
+def _set_attribute(fd: int, key: bytes, value: bytes) -> None:
+    """Set a `user.*` attribute; any other is left out, and so is this one where the file system has none."""
+    if not key.startswith(b"user.") or key.startswith(b"user.overlay."):
+        return
+    try:
+        posix.setxattr(fd, key, value)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+
+
+def _explain(header: Header, error: OSError) -> None:
+    name = shown(header.name)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        what = f" to {shown(header.link)}" if header.kind == tar.HARD_LINK else ""
+        raise FormatError(
+            f"{name}: its place{what} is not in the layer: {error.strerror}"
+        ) from None
+    raise KernelError.of("unpack", name, error) from None
+
+
+class _Tree:
+    """The directory being filled: open directories by path, and what is still to be set on them."""
+
+    def __init__(self, root: int, lower: Sequence[int]) -> None:
+        self._root = root
+        self._lower = lower
+        self._open: dict[bytes, int] = {b"": root}
+        self._late: dict[bytes, Header] = {}
+
+    def open(self, path: bytes, *, create: bool = True) -> int:
+        """The descriptor of a directory; what is missing on the way is made. Raises OSError."""
+        fd = self._open.get(path)
+        if fd is not None:
+            return fd
+        parent, _, name = path.rpartition(b"/")
+        above = self.open(parent, create=create)
+        try:
+            fd = posix.open(name, _DIRECTORY, dir_fd=above)
+        except FileNotFoundError:
+            if not create:
+                raise
+            fd = self._imply(above, path, name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            fd = self._obstructed(above, path, name)
+        self._open[path] = fd
+        return fd
+
+    def trim(self) -> None:
+        """Between two entries: keep the number of open directories below the limit of a process."""
+        if len(self._open) > _OPEN_DIRECTORIES:
+            self._forget()
+
+    def make(self, path: bytes) -> None:
+        """A directory at `path`: a new one, or the one that is there. Raises OSError."""
+        parent, _, name = path.rpartition(b"/")
+        above = self.open(parent)
+        try:
+            posix.mkdir(name, 0o755, dir_fd=above)
+        except FileExistsError:
+            status = posix.stat(name, dir_fd=above, follow_symlinks=False)
+            if _stat.S_ISDIR(status.st_mode):
+                return
+            self.replace(above, name)
+            above = self.open(parent)
+            posix.mkdir(name, 0o755, dir_fd=above)
+            if _is_whiteout(status):
+                self.hide(self.open(path))
+
+    def set_directory(self, path: bytes, header: Header) -> None:
+        """Owner and mode now; times, and the group bit that new entries would inherit, at the end."""
+        fd = self.open(path)
+        posix.fchown(fd, header.uid, header.gid)
+        posix.fchmod(fd, header.mode & ~_stat.S_ISGID)
+        for key, value in header.xattrs:
+            _set_attribute(fd, key, value)
+        self._late[path] = header
+
+    def replace(self, directory: int, name: bytes) -> None:
+        """Remove what is in the way of an entry; descriptors from `open` are void afterwards."""
+        if _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            import shutil
+
+            shutil.rmtree(name, dir_fd=directory)
+        else:
+            posix.unlink(name, dir_fd=directory)
+        self._forget()
+
+    def hide(self, fd: int) -> None:
+        """Make a directory opaque: nothing of the layers below shows in it."""
+        posix.setxattr(fd, b"trusted.overlay.opaque", b"y")
+
+    def finish(self) -> None:
+        """Set what had to wait. Raises KernelError."""
+        self._forget()
+        for path in sorted(self._late, reverse=True):
+            header = self._late[path]
+            try:
+                self._settle(path, header)
+            except OSError as error:
+                # replaced since by something else, or reached through a link that is gone
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise KernelError.of("unpack", shown(path), error) from None
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._forget()
+
+    def _settle(self, path: bytes, header: Header) -> None:
+        self.trim()
+        fd = self.open(path, create=False)
+        if header.mode & _stat.S_ISGID:
+            posix.fchmod(fd, header.mode)
+        posix.utime(fd, ns=(header.mtime, header.mtime))
+
+    def _forget(self) -> None:
+        for path, fd in self._open.items():
+            if path:
+                posix.close(fd)
+        self._open = {b"": self._root}
+
+    def _imply(self, above: int, path: bytes, name: bytes) -> int:
+        """Make a directory that the archive does not list, like the one below if there is one."""
+        posix.mkdir(name, 0o755, dir_fd=above)
+        fd = posix.open(name, _DIRECTORY, dir_fd=above)
+        for lower in self._lower:
+            status = _look(lower, path)
+            if status is not None:
+                if _stat.S_ISDIR(status.st_mode):
+                    posix.fchown(fd, status.st_uid, status.st_gid)
+                    posix.fchmod(fd, _stat.S_IMODE(status.st_mode))
+                break
+        return fd
+
+    def _obstructed(self, above: int, path: bytes, name: bytes) -> int:
+        """A parent that is no directory: follow a link inside the layer, undo a whiteout, else refuse."""
+        status = posix.stat(name, dir_fd=above, follow_symlinks=False)
+        if _stat.S_ISLNK(status.st_mode):
+            from sysbox.linux import mount
+
+            within = path.decode("utf-8", "surrogateescape")
+            return mount.open_in_root(self._root, within, _DIRECTORY & ~posix.O_NOFOLLOW)
+        if _is_whiteout(status):
+            posix.unlink(name, dir_fd=above)
+            fd = self._imply(above, path, name)
+            self.hide(fd)
+            return fd
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+
+
+def _is_whiteout(status: posix.stat_result) -> bool:
+    return _stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _look(root: int, path: bytes) -> posix.stat_result | None:
+    """The status of `path` in a lower layer, no link followed; None if it is not there."""
+    fd = posix.open(".", _DIRECTORY, dir_fd=root)
+    try:
+        *parents, name = path.split(b"/")
+        for part in parents:
+            below = posix.open(part, _DIRECTORY, dir_fd=fd)
+            posix.close(fd)
+            fd = below
+        return posix.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)

@@ -1,0 +1,34 @@
+"""What an image is to the rest of sysbox: frozen, already checked."""
+
+from __future__ import annotations
+
+from sysbox.frozen import Frozen
+
+
+class ImageConfig(Frozen):
+    """The part of an OCI image configuration that a container's plan uses (OCI image spec, config.md)."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()  # "NAME=VALUE"
+    workdir: str = ""
+    user: str = ""
+    exposed_ports: tuple[str, ...] = ()  # "80/tcp"
+    volumes: tuple[str, ...] = ()  # absolute paths
+    labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
+    stop_signal: str = ""
+    architecture: str = ""  # Go's names: amd64, arm64
+    os: str = "linux"
+
+
+class Image(Frozen):
+    """One image of the store."""
+
+    id: str  # "sha256:<64 hex>": the digest of its configuration, as docker counts
+    manifest: str  # the digest of its manifest
+    names: tuple[str, ...] = ()  # full references, sorted; () is a dangling image
+    created: str = ""  # RFC 3339, "" if unknown
+    size: int = 0  # bytes of the files of all layers
+    config: ImageConfig = ImageConfig()
+    layers: tuple[str, ...] = ()  # directory names below the store's layers/, lowest first
+    usr_bind: bool = False  # the plan binds the host's /usr read-only at /usr (the image `host`)

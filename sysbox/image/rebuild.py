@@ -1,0 +1,62 @@
+"""Rebuild the record of an image from its blobs, should it be lost: nothing in it is not derived."""
+
+from __future__ import annotations
+
+from sysbox import codec
+from sysbox.errors import FormatError, NotFound
+from sysbox.image import files
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
+from sysbox.image.ingest import Layer, describe, digest_of
+from sysbox.image.model import Image
+from sysbox.image.store import Entry, Store, chain_ids, layer_name
+
+_MAX_LAYER_RECORD = 4096
+
+
+def record(store: Store, image_id: str, entries: list[Entry]) -> Image:
+    """The image again, its record written anew.
+
+    Raises NotFound if a blob or a layer is missing, FormatError if one is damaged.
+    """
+    if not entries:
+        raise NotFound(f"no such image: {image_id}")
+    entry = entries[0]
+    manifest = _blob(store, entry.digest, MAX_MANIFEST)
+    config = _blob(store, image_id, MAX_CONFIG)
+    chains = chain_ids(parse_config(config).diff_ids)
+    stack = [read_layer(store, layer_name(chain)) for chain in chains]
+    image = describe(
+        config,
+        parse_manifest(manifest),
+        stack,
+        entry.digest,
+        usr_bind=any(e.builtin for e in entries),
+    )
+    with store.hold():
+        files.write(store.record(image_id), codec.dumps(image.to_data()))
+    return image
+
+
+def read_layer(store: Store, name: str) -> Layer:
+    """What the store knows of a layer; raises NotFound, FormatError."""
+    path = f"{store.layer(name)}.json"
+    data = files.read(path, _MAX_LAYER_RECORD)
+    if data is None or not files.exists(store.layer(name)):
+        raise NotFound(
+            f"the layer {name} is missing in {store.root}", hint="import the image again"
+        )
+    try:
+        return Layer.from_data(codec.loads(data, path), path)
+    except ValueError as error:
+        raise FormatError(str(error)) from None
+
+
+def _blob(store: Store, digest: str, limit: int) -> bytes:
+    data = files.read(store.blob(digest), limit)
+    if data is None:
+        raise NotFound(
+            f"the blob {digest} is missing in {store.root}", hint="import the image again"
+        )
+    if digest_of(data) != digest:
+        raise FormatError(f"{store.blob(digest)}: damaged: its digest is {digest_of(data)}")
+    return data

@@ -1,0 +1,207 @@
+"""Names and images go: tag, untag, delete, and the collection of what nothing refers to any more."""
+
+from __future__ import annotations
+
+from sysbox import codec
+from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.image import files
+from sysbox.image.builtin import refuse_name
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
+from sysbox.image.ingest import named, prepare
+from sysbox.image.model import Image
+from sysbox.image.reference import is_hex, parse
+from sysbox.image.store import MAX_RECORD, Entry, Store, chain_ids, layer_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    InUse = Callable[[str], list[str]]
+
+
+def tag(store: Store, name: str, new: str) -> None:
+    """Give the image `name` the further name `new`. Raises NotFound, SpecError."""
+    reference = parse(new)
+    if reference.digest:
+        raise SpecError(f"a name with a digest cannot be given: {new}")
+    refuse_name(new)
+    with store.hold():
+        image = store.resolve(name)
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            for entry in entries:
+                if entry.image_id == image.id:
+                    return named(entries, entry.replace(name=reference.full()))
+            raise NotFound(f"no such image: {name}")
+
+        store.edit(change)
+
+
+def remove(store: Store, name: str, in_use: InUse, *, force: bool) -> list[str]:
+    """See Store.remove."""
+    matched, image = store.find(name)
+    users = in_use(image.id)
+    gone = _names_to_go(image, matched, users, name, force=force)
+    keep_data = bool(users) or len(gone) < len(image.names)
+    lines = [f"Untagged: {parse(one).familiar()}" for one in gone]
+
+    def change(entries: list[Entry]) -> list[Entry]:
+        rest = [e for e in entries if e.image_id != image.id or (e.name and e.name not in gone)]
+        old = [entry for entry in entries if entry.image_id == image.id]
+        if users and old and not any(entry.image_id == image.id for entry in rest):
+            rest.append(old[0].replace(name=""))
+        return rest
+
+    store.edit(change)
+    if not keep_data:
+        lines.append(f"Deleted: {image.id}")
+        sweep(store, in_use)
+    return lines
+
+
+def _names_to_go(
+    image: Image, matched: str, users: list[str], name: str, *, force: bool
+) -> list[str]:
+    """The names that this removal takes away; raises Conflict, in docker's words."""
+    if matched and len(image.names) > 1:
+        return [matched if matched in image.names else image.names[0]]
+    short = image.id[7:19]
+    if users and not force:
+        if matched:
+            raise Conflict(
+                f'unable to remove repository reference "{name}" (must force) - '
+                f"container {users[0]} is using its referenced image {short}"
+            )
+        raise Conflict(
+            f"unable to delete {short} (must be forced) - image is being used by container {users[0]}"
+        )
+    repositories = {parse(one).repository() for one in image.names}
+    if not matched and len(repositories) > 1 and not force:
+        raise Conflict(
+            f"unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+        )
+    return list(image.names)
+
+
+def collect(store: Store, in_use: InUse) -> list[str]:
+    """See Store.gc."""
+    if not files.exists(f"{store.root}/oci-layout"):
+        return []
+    prepare(store)
+    done = []
+    for entry in store.entries():
+        # a record that is lost or damaged is derived anew
+        try:
+            store.find(entry.image_id)
+        except SysboxError:
+            files.unlink(store.record(entry.image_id))
+            try:
+                store.find(entry.image_id)
+                done.append(f"rebuilt the record of the image {entry.image_id[7:19]}")
+            except SysboxError as error:
+                done.append(f"the image {entry.image_id[7:19]} is damaged: {error.message}")
+    return done + sweep(store, in_use)
+
+
+def sweep(store: Store, in_use: InUse) -> list[str]:
+    """Remove everything that no image and no container refers to; nothing if somebody is at work there."""
+    lock = files.Lock(f"{store.root}/use.lock")
+    if not lock.acquire(wait=False):
+        return []
+    try:
+        return _sweep(store, in_use)
+    finally:
+        lock.release()
+
+
+def _sweep(store: Store, in_use: InUse) -> list[str]:
+    needed = _Needed()
+    try:
+        for entry in store.entries():
+            needed.add(store, entry.image_id, entry.digest)
+    except SysboxError as error:
+        # what a damaged image needs is not known, so nothing can be called unneeded
+        return [f"left the orphans of {store.root} alone: {error.message}"]
+    for name in files.names(f"{store.root}/records"):
+        image_id = f"sha256:{name.removesuffix('.json')}"
+        if is_hex(image_id[7:], 64) and image_id not in needed.images and in_use(image_id):
+            needed.add(store, image_id, "")
+    done = [
+        _remove_tree(store, f"temporary/{name}") for name in files.names(f"{store.root}/temporary")
+    ]
+    root = store.root
+    for name in files.names(f"{root}/layers"):
+        if name.removesuffix(".json") in needed.layers:
+            continue
+        if name.endswith(".json") or name.startswith(".tmp-"):
+            files.unlink(f"{root}/layers/{name}")
+        else:
+            done.append(_remove_tree(store, f"layers/{name}"))
+    for directory, wanted in (("blobs/sha256", needed.blobs), ("records", needed.records)):
+        for name in files.names(f"{root}/{directory}"):
+            if name not in wanted:
+                files.unlink(f"{root}/{directory}/{name}")
+                done.append(f"removed {directory}/{name}")
+    with files.Lock(f"{root}/index.lock"):
+        for name in files.names(root):
+            if name.startswith(".tmp-"):
+                files.unlink(f"{root}/{name}")
+    return done
+
+
+class _Needed:
+    """What is reached from the index and from the containers."""
+
+    def __init__(self) -> None:
+        self.images: set[str] = set()
+        self.blobs: set[str] = set()
+        self.layers: set[str] = set()
+        self.records: set[str] = set()
+
+    def add(self, store: Store, image_id: str, manifest: str) -> None:
+        """An image with its manifest, configuration, layer blobs and layers."""
+        self.images.add(image_id)
+        self.blobs.add(image_id[7:])
+        self.records.add(f"{image_id[7:]}.json")
+        self.layers.update(_layers_of(store, image_id))
+        manifest = manifest or _manifest_of(store, image_id)
+        document = files.read(store.blob(manifest), MAX_MANIFEST) if manifest else None
+        if document is not None:
+            self.blobs.add(manifest[7:])
+            self.blobs.update(layer.digest[7:] for layer in parse_manifest(document).layers)
+
+
+def _layers_of(store: Store, image_id: str) -> list[str]:
+    """The layers of an image, from its configuration: a record may be missing.
+
+    Raises NotFound, FormatError.
+    """
+    config = files.read(store.blob(image_id), MAX_CONFIG)
+    if config is None:
+        raise NotFound(f"the configuration of the image {image_id} is missing")
+    return [layer_name(chain) for chain in chain_ids(parse_config(config).diff_ids)]
+
+
+def _manifest_of(store: Store, image_id: str) -> str:
+    """The manifest that the record of an image without a name leads to, "" if unknown."""
+    path = store.record(image_id)
+    data = files.read(path, MAX_RECORD)
+    try:
+        return Image.from_data(codec.loads(data, path), path).manifest if data else ""
+    except (ValueError, FormatError):
+        return ""
+
+
+def _remove_tree(store: Store, name: str) -> str:
+    import shutil
+
+    # made unreachable first, so that a crash in the middle cannot leave half a layer under its name
+    trash = f"{store.root}/temporary/gone-{name.rpartition('/')[2]}"
+    path = f"{store.root}/{name}"
+    if not name.startswith("temporary/"):
+        import posix
+
+        posix.rename(path, trash)
+        path = trash
+    shutil.rmtree(path, ignore_errors=True)
+    return f"removed {name}"

@@ -1,0 +1,322 @@
+"""Where the bytes of a layer come from: a mapped file, a decompressor, and the digest of what passed.
+
+An uncompressed blob is mapped, so that file contents go from the page cache into write(2) without a copy
+of ours. A compressed one runs through pigz, zstd or xz in a process of its own where they are installed
+(measured: half of zlib's time), else through zlib, bz2 or lzma here.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.errors import FormatError, KernelError, Unsupported
+from sysbox.image import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from subprocess import Popen
+    from typing import Any
+
+CHUNK = 1 << 20
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+)
+# the fastest first; the last resort of each is in-process
+_PROGRAMS = {
+    "gzip": (("pigz", "-dc"),),
+    "zstd": (("zstd", "-dcq"),),
+    "xz": (("xz", "-dcq"),),
+    "bzip2": (("lbzip2", "-dc"), ("bzip2", "-dc")),
+}
+_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin")
+
+
+class Source:
+    """A stream of bytes, read once from the front; `limit` caps it (here a decompression bomb ends)."""
+
+    def __init__(
+        self, read: Callable[[int], bytes], what: str, limit: int, close: Callable[[], None]
+    ) -> None:
+        from hashlib import sha256
+
+        self.position = 0
+        self._what = what
+        self._limit = limit
+        self._read = read
+        self._close = close
+        self._hash = sha256()
+        self._held = memoryview(b"")
+        self._seen = 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes, or none at the end of the stream; raises FormatError in between."""
+        if len(self._held) < count:
+            self._fill(count)
+            if not len(self._held):
+                return b""
+            if len(self._held) < count:
+                raise FormatError(f"{self._what}: the archive is truncated")
+        data = bytes(self._held[:count])
+        self._held = self._held[count:]
+        self.position += count
+        return data
+
+    def copy(self, fd: int, count: int) -> None:
+        """Write the next `count` bytes to a file; raises FormatError if there are fewer, OSError."""
+        while count:
+            piece = self._next(count)
+            files.write_all(fd, piece)
+            count -= len(piece)
+
+    def skip_to(self, position: int) -> None:
+        """Go forward; raises FormatError if the stream ends before."""
+        while self.position < position:
+            self._next(position - self.position)
+
+    def save(self, fd: int) -> str:
+        """Write everything that is left to a file, and say its digest; raises OSError."""
+        while True:
+            if not len(self._held):
+                self._fill(1)
+                if not len(self._held):
+                    return self.drain()
+            files.write_all(fd, self._next(CHUNK))
+
+    def drain(self) -> str:
+        """Read to the end, and say the sha256 digest of everything that was read."""
+        while True:
+            self.position += len(self._held)
+            self._held = memoryview(b"")
+            self._fill(1)
+            if not len(self._held):
+                break
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def close(self) -> None:
+        """End the decompressor and release what is held; may be called twice."""
+        self._close()
+
+    def _next(self, count: int) -> memoryview:
+        if not len(self._held):
+            self._fill(1)
+            if not len(self._held):
+                raise FormatError(f"{self._what}: the archive is truncated")
+        piece = self._held[:count]
+        self._held = self._held[len(piece) :]
+        self.position += len(piece)
+        return piece
+
+    def _fill(self, count: int) -> None:
+        pieces = [self._held] if len(self._held) else []
+        have = len(self._held)
+        while have < count:
+            chunk = self._read(CHUNK)
+            if not chunk:
+                break
+            self._hash.update(chunk)
+            self._seen += len(chunk)
+            if self._seen > self._limit:
+                raise FormatError(f"{self._what}: unpacks to more than {self._limit} bytes")
+            pieces.append(memoryview(chunk))
+            have += len(chunk)
+        self._held = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+
+class MappedSource(Source):
+    """An uncompressed file whose digest is already known."""
+
+    def __init__(self, fd: int, size: int, what: str, limit: int, digest: str) -> None:
+        import mmap
+
+        super().__init__(lambda _: b"", what, limit, self._unmap)
+        if size > limit:
+            raise FormatError(f"{what}: is larger than {limit} bytes")
+        self._digest = digest
+        self._size = size
+        self._map = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ) if size else None
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_SEQUENTIAL)
+            self._held = memoryview(self._map)
+        self._all = self._held
+
+    def take(self, count: int) -> bytes:
+        """As Source.take, straight from the map."""
+        start = self.position
+        if start + count > self._size:
+            if start == self._size:
+                return b""
+            raise FormatError(f"{self._what}: the archive is truncated")
+        self.position = start + count
+        return self._map[start : self.position]  # type: ignore[index]
+
+    def copy(self, fd: int, count: int) -> None:
+        """As Source.copy, straight from the map."""
+        end = self.position + count
+        if end > self._size:
+            raise FormatError(f"{self._what}: the archive is truncated")
+        if count:
+            files.write_all(fd, self._all[self.position : end])
+        self.position = end
+
+    def skip_to(self, position: int) -> None:
+        """As Source.skip_to."""
+        if position > self._size:
+            raise FormatError(f"{self._what}: the archive is truncated")
+        self.position = max(self.position, position)
+
+    def drain(self) -> str:
+        """As Source.drain; the digest was given."""
+        self.position = self._size
+        return self._digest
+
+    def _unmap(self) -> None:
+        self._held.release()
+        self._all.release()
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+            self._size = self.position = 0
+
+
+def compression(head: bytes) -> str:
+    """What the first bytes of a file say: "", gzip, zstd, xz or bzip2."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    return ""
+
+
+def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Source:
+    """A source over a whole regular file of compression `kind`; the descriptor stays the caller's.
+
+    `digest` is the file's own. Raises Unsupported if nothing here can decompress it.
+    """
+    if not kind:
+        return MappedSource(fd, posix.fstat(fd).st_size, what, limit, digest)
+    posix.lseek(fd, 0, 0)
+    for program, *options in _PROGRAMS[kind]:
+        path = find_program(program)
+        if path:
+            return _through_process([path, *options], fd, what, limit)
+    reader = _in_process(fd, kind, what)
+    return Source(reader, what, limit, lambda: None)
+
+
+def find_program(name: str) -> str:
+    """The path of an installed program, "" if there is none; PATH is not asked."""
+    for directory in _DIRECTORIES:
+        path = f"{directory}/{name}"
+        if posix.access(path, posix.X_OK):
+            return path
+    return ""
+
+
+def _through_process(argv: list[str], fd: int, what: str, limit: int) -> Source:
+    import fcntl
+    import subprocess
+
+    process = subprocess.Popen(
+        argv, stdin=fd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}, close_fds=True
+    )
+    assert process.stdout is not None
+    out = process.stdout.fileno()
+    try:
+        fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, CHUNK)
+    except OSError:
+        pass  # the user's pipe quota is used up: a small pipe is slower, no more
+
+    def read(count: int) -> bytes:
+        chunk = posix.read(out, count)
+        if not chunk:
+            _reap(process, argv[0], what)
+        return chunk
+
+    return Source(read, what, limit, lambda: _end(process))
+
+
+def _reap(process: Popen[bytes], program: str, what: str) -> None:
+    """At the end of the output: garbage after the stream or a bad checksum show in the status only."""
+    assert process.stderr is not None
+    reason = process.stderr.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
+    if process.wait() != 0 or reason:
+        name = program.rpartition("/")[2]
+        raise FormatError(f"{what}: cannot be decompressed: {reason or name}")
+
+
+def _end(process: Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _in_process(fd: int, kind: str, what: str) -> Callable[[int], bytes]:
+    if kind == "gzip":
+        import zlib
+
+        return _Members(fd, what, lambda: zlib.decompressobj(31), zlib.error).read
+    if kind == "bzip2":
+        import bz2
+
+        return _Members(fd, what, bz2.BZ2Decompressor, OSError).read
+    if kind == "xz":
+        import lzma
+
+        return _Members(fd, what, lzma.LZMADecompressor, lzma.LZMAError).read
+    raise Unsupported(
+        f"{what}: is compressed with {kind}, which needs the program {kind}",
+        hint="install it: apt-get install zstd",
+    )
+
+
+class _Members:
+    """Decompresses one member after the other, never more than about 1 MiB of output at a time."""
+
+    def __init__(self, fd: int, what: str, new: Callable[[], Any], error: type[Exception]) -> None:
+        self._fd = fd
+        self._what = what
+        self._new = new
+        self._error = error
+        self._engine: Any = None
+        self._input = b""
+
+    def read(self, count: int) -> bytes:
+        """Some output, b"" at the end; raises FormatError."""
+        while True:
+            if not self._input and getattr(self._engine, "needs_input", True):
+                self._input = self._load()
+                if not self._input:
+                    if self._engine is not None:
+                        raise FormatError(f"{self._what}: the compressed stream is truncated")
+                    return b""
+            if self._engine is None:
+                self._engine = self._new()
+            output = self._step(self._engine, count)
+            if output:
+                return output
+
+    def _load(self) -> bytes:
+        try:
+            return posix.read(self._fd, 1 << 17)
+        except OSError as error:
+            raise KernelError.of("read", self._what, error) from None
+
+    def _step(self, engine: Any, count: int) -> bytes:
+        data, self._input = self._input, b""
+        try:
+            output: bytes = engine.decompress(data, count)
+        except (self._error, EOFError) as error:
+            raise FormatError(f"{self._what}: cannot be decompressed: {error}") from None
+        if engine.eof:
+            self._input = engine.unused_data
+            self._engine = None
+        else:
+            # zlib hands back what it did not need; bz2 and lzma keep it and say `needs_input`
+            self._input = getattr(engine, "unconsumed_tail", b"")
+        return output
