@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from sysbox.security.identity import Identity
 
 _DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)
-_TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h
+# asm-generic/ioctls.h
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
 _DEVPTS_SUPER_MAGIC = 0x1CD1  # linux/magic.h
 
 
@@ -200,7 +202,7 @@ def _bind_console(tree: ops.Tree, slave: int) -> None:
 
 def open_peer(master: int) -> int:
     """The slave of a pty by ioctl_tty(2) TIOCGPTPEER: no path is looked up."""
-    fcntl.ioctl(master, termios.TIOCSPTLCK, b"\0\0\0\0")
+    fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
     slave: int = fcntl.ioctl(master, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     return slave
 

@@ -16,6 +16,7 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.linux import process
 from sysbox.netns import firewall, leases
+from sysbox.paths import NAMES
 from sysbox.units import cgroups, journal, names
 from sysbox.units.bus import Bus
 
@@ -199,7 +200,7 @@ def remove_damaged(container_id: str) -> None:
     stop_scope(names.scope_unit(container_id))
     for name, owner in state.names().items():
         if owner == container_id:
-            unlink(f"{state.NAMES}/{name}")
+            unlink(f"{NAMES}/{name}")
     firewall.unpublish(container_id)
     leases.release(container_id)
     journal.forget(names.scope_unit(container_id))

@@ -28,6 +28,7 @@ from sysbox.values_time import parse_signal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.image.model import Image
+    from sysbox.plan import Plan
     from sysbox.state import Record
 
 _SECOND = 1_000_000  # microseconds
@@ -106,7 +107,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
     )
 
 
-def _plan(record: Record, image: Image) -> starting.Plan:
+def _plan(record: Record, image: Image) -> Plan:
     return starting.plan_of(record, image, probe(), "")
 
 

@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
+DRAFT = ".new-"  # the directory of a container before it is one
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -141,8 +142,11 @@ def claim(record: Record) -> tuple[Record, Lock]:
     A record without a name gets a free one. Raises Conflict when the name is taken; nothing is left then.
     """
     prepare()
-    posix.mkdir(record.directory, 0o700)
-    lock = Lock(record.id)
+    # it appears with its lock held, so that `gc` cannot take it for something left behind
+    draft = f"{CONTAINERS}/{DRAFT}{record.id}"
+    posix.mkdir(draft, 0o700)
+    lock = Lock(f"{DRAFT}{record.id}")
+    posix.rename(draft, record.directory)
     try:
         for attempt in range(100):
             name = record.name or naming.random_name() + (f"_{attempt}" if attempt > 3 else "")
@@ -211,6 +215,14 @@ def ids() -> list[str]:
     """All full ids there are, readable or not."""
     try:
         return [name for name in posix.listdir(CONTAINERS) if is_id(name)]
+    except FileNotFoundError:
+        return []
+
+
+def drafts() -> list[str]:
+    """Directories that were to become containers."""
+    try:
+        return [name for name in posix.listdir(CONTAINERS) if name.startswith(DRAFT)]
     except FileNotFoundError:
         return []
 

@@ -17,7 +17,8 @@ from sysbox.linux import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from sysbox.fs.rootfs import Operation
 
@@ -37,7 +38,8 @@ class Tree:
     def apply(self, operations: Sequence[Operation]) -> None:
         """Do them in order. Raises KernelError or SpecError, naming the target."""
         for operation in operations:
-            _APPLY[type(operation)](self, operation)
+            apply: Callable[[Tree, Any], None] = _APPLY[type(operation)]
+            apply(self, operation)
 
     def filesystem(self, op: rootfs.Filesystem) -> None:
         target = self._ordinary(op.target) if op.ordinary else self.directory(op.target)
@@ -55,7 +57,7 @@ class Tree:
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
         _attach(made, target, op.target)
-        if op.propagation != rootfs.MS_PRIVATE:
+        if op.propagation != mount.MS_PRIVATE:
             mount.set_attributes(made, propagation=op.propagation, recursive=op.recursive)
         posix.close(made)
 
@@ -205,7 +207,7 @@ class Tree:
         return mount.clone_tree("", recursive=False, dirfd=self._empty)
 
 
-_APPLY = {
+_APPLY: dict[type, Any] = {
     rootfs.Filesystem: Tree.filesystem,
     rootfs.Bind: Tree.bind,
     rootfs.Node: Tree.node,
@@ -266,7 +268,7 @@ def _clone(bind: rootfs.Bind) -> int:
                 hint="make it first, or use -v, which makes a missing directory",
             ) from None
         raise
-    if bind.propagation != rootfs.MS_SHARED:
+    if bind.propagation != mount.MS_SHARED:
         kind = bind.propagation
         mount.set_attributes(made, propagation=kind, recursive=bind.recursive)
     return made

@@ -1,0 +1,139 @@
+"""`sysbox gc`: finish what a killed command or monitor left half done.
+
+Everything here is decided from records, locks and what lives; what somebody is working on right now is
+locked, and left to him.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import ending, scope, state
+from sysbox.errors import Conflict, FormatError, NotFound
+from sysbox.files import remove_tree, unlink
+from sysbox.image.store import Store
+from sysbox.netns import firewall, leases
+from sysbox.paths import NAMES, RUN_CONTAINERS
+from sysbox.units import names
+from sysbox.units.bus import Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.state import Record
+
+
+def collect() -> list[str]:
+    """Put everything right; a line for each thing that was."""
+    done: list[str] = []
+    for name in state.drafts():
+        done += _draft(name)
+    for container_id in state.ids():
+        done += _container(container_id)
+    kept = set(state.ids())
+    done += _names(kept)
+    done += _runs(kept)
+    done += _scopes(kept)
+    done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
+    done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
+    done += Store().gc(images_in_use)
+    return done
+
+
+def images_in_use(image_id: str) -> list[str]:
+    """The names of the containers that were made from an image."""
+    return [record.name for record in state.all_records() if record.image_id == image_id]
+
+
+def _draft(name: str) -> list[str]:
+    try:
+        with state.Lock(name, wait=False):
+            state.discard(name)
+    except (Conflict, NotFound):
+        return []
+    return [f"removed what was left of {name.removeprefix(state.DRAFT)[:12]}"]
+
+
+def _container(container_id: str) -> list[str]:
+    try:
+        # what is locked is being worked on
+        lock = state.Lock(container_id, wait=False)
+    except (Conflict, NotFound):
+        return []
+    with lock:
+        try:
+            record = state.load(container_id)
+            left_over = not state.named(record)
+        except NotFound:
+            left_over = True
+        except FormatError as error:
+            return [f"left alone: {error.message}"]
+        if left_over:
+            ending.remove_damaged(container_id)
+            return [f"removed what was left of {container_id[:12]}"]
+    return _run(record)
+
+
+def _run(record: Record) -> list[str]:
+    runtime = state.runtime(record.id)
+    if runtime is None:
+        if record.spec.remove and state.final(record.id) is not None:
+            ending.remove(record, force=True, with_volumes=True)
+            return [f"removed {record.name} (--rm)"]
+        return []
+    if runtime.supervised():
+        return []
+    if runtime.alive():
+        ending.kill_now(record, runtime)
+        done = f"ended {record.name}, whose supervisor was killed"
+    else:
+        done = f"recorded the end of {record.name}"
+    ending.settle(record.id)
+    return [done]
+
+
+def _names(kept: set[str]) -> list[str]:
+    done = []
+    for name, owner in state.names().items():
+        if owner in kept:
+            try:
+                if state.load(owner).name == name:
+                    continue
+            except (NotFound, FormatError):
+                continue
+        unlink(f"{NAMES}/{name}")
+        done.append(f"freed the name {name}")
+    return done
+
+
+def _runs(kept: set[str]) -> list[str]:
+    try:
+        left = [name for name in posix.listdir(RUN_CONTAINERS) if name not in kept]
+    except FileNotFoundError:
+        return []
+    for name in left:
+        remove_tree(f"{RUN_CONTAINERS}/{name}")
+    return [f"forgot the run of {name[:12]}" for name in left]
+
+
+def _scopes(kept: set[str]) -> list[str]:
+    """Scopes of ours that nobody knows any more; docker's own have the same names, but not our description."""
+    bus = Bus.connect()
+    try:
+        units = scope.list_units(bus, names.scope_unit("*"))
+    finally:
+        bus.close()
+    done = []
+    for unit in units:
+        container_id = names.container_of(unit.name)
+        ours = unit.description.startswith("sysbox container ")
+        if ours and container_id not in kept:
+            ending.stop_scope(unit.name)
+            done.append(f"stopped {unit.name}")
+    return done
+
+
+def _has_run(container_id: str) -> bool:
+    try:
+        return state.runtime(container_id) is not None
+    except FormatError:
+        return True
