@@ -6,12 +6,14 @@ import errno
 import os
 import sys
 
-from sysbox import errors, paths
+from sysbox import errors
 from sysbox.embedded import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sysbox.cli.options import Values
 
 USAGE = """\
 Usage: sysbox host start  [--name NAME] [--private-network]
@@ -33,14 +35,17 @@ class Arguments:
         self.command: list[str] = []
 
 
-def main(args: list[str]) -> int:
+def main(given: Values | list[str]) -> int:
     """Run one verb; returns its exit status. Raises SysboxError."""
+    args = given if isinstance(given, list) else [given.action, *given.command]
     if args[:1] in ([], ["--help"], ["-h"]):
         sys.stdout.write(USAGE)
         return 0
     verb = VERBS.get(args[0])
     if verb is None:
-        raise errors.UsageError(f"unknown command 'host {args[0]}'", hint="start, status, exec, shell or stop")
+        raise errors.UsageError(
+            f"unknown command 'host {args[0]}'", hint="start, status, exec, shell or stop"
+        )
     return verb(_parse(args[0], args[1:]))
 
 
@@ -66,7 +71,9 @@ def _parse(verb: str, words: list[str]) -> Arguments:
             parsed.command = rest if word == "--" else [word, *rest]
             break
         else:
-            raise errors.UsageError(f"unknown argument '{word}' for host {verb}", hint="sysbox host --help")
+            raise errors.UsageError(
+                f"unknown argument '{word}' for host {verb}", hint="sysbox host --help"
+            )
     if verb == "exec" and not parsed.command:
         raise errors.UsageError("host exec needs a command")
     return parsed
@@ -101,7 +108,7 @@ def _status(arguments: Arguments) -> int:
 def _print(host: state.Host) -> int:
     from sysbox.embedded.boot import inside
 
-    kept = paths.STATE if host.name == state.DEFAULT else f"{state.state_directory(host.name)}/state"
+    kept = state.sysbox_directory(host.name)
     network = "private" if host.private_network else "the machine's"
     sys.stdout.write(
         f"name:    {host.name}\n"

@@ -1,5 +1,7 @@
 """Start an embedded host: namespaces, root, cgroups, then the machine's own systemd as PID 1 in them.
 
+::
+
     starter                                     child (PID 1 of the new namespaces)
     lock, clear what a dead one left
     cgroup directories, notification socket
@@ -16,16 +18,14 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 
-from sysbox import errors, paths
+from sysbox import errors, files
 from sysbox.embedded import cgroups, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
+from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
-from sysbox.linux import _sys
-from sysbox.linux.mount import AT_FDCWD, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC
+from sysbox.linux import _sys, capability, mount, process
 from sysbox.linux.namespace import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -35,31 +35,39 @@ from sysbox.linux.namespace import (
     CLONE_NEWUTS,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
 BOOT_TIMEOUT = 60.0
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 ARGUMENTS = ("--unit=multi-user.target", "--log-target=journal", "--show-status=no")
 
 
-def start(name: str, *, private_network: bool = False, announce: bool = False) -> Host:
-    """The running host of that name, booted if it was not up; `announce` says so on stderr.
+def start(
+    name: str, *, private_network: bool = False, say: Callable[[str], None] | None = None
+) -> Host:
+    """The running host of that name, booted if it was not up; `say` is told what a user wants to know.
 
     Raises Unsupported where this machine cannot have one, SystemdError if systemd does not come up.
     """
     state.check_name(name)
-    _check_machine()
     host = state.running(name)
     if host is not None:
         return host
-    with state.Lock(name):
+    _check_machine()
+    with Lock(name):
         host = state.running(name)
         if host is not None:
             return host
-        if announce:
-            text = f"sysbox: PID 1 is not systemd: starting the embedded host '{name}' (SYSBOX_HOST)…\n"
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        if say is not None:
+            say(f"PID 1 is not systemd: starting the embedded host '{name}' (SYSBOX_HOST)…")
         stop.clear(name)
-        return _boot(name, private_network)
+        host = _boot(name, private_network=private_network)
+    if say is not None and (failed := failed_units(host)):
+        say(f"ignoring units of the embedded host that failed: {', '.join(failed)}")
+    return host
 
 
 def _check_machine() -> None:
@@ -70,44 +78,42 @@ def _check_machine() -> None:
             "the embedded host needs systemd's own binary, and it is not installed",
             hint="apt-get install systemd dbus",
         )
-    _, permitted, _ = _sys.capget()
-    if not permitted >> 21 & 1:  # CAP_SYS_ADMIN
+    effective, _, _ = _sys.capget()
+    if not effective >> capability.number("SYS_ADMIN") & 1:
         raise errors.Unsupported(
             "the embedded host needs permission to mount (CAP_SYS_ADMIN)",
             hint="use a machine booted with systemd, or start this container with --privileged",
         )
 
 
-def _boot(name: str, private_network: bool) -> Host:
+def _boot(name: str, *, private_network: bool) -> Host:
     run, kept = state.run_directory(name), state.state_directory(name)
-    own_state = paths.STATE if name == state.DEFAULT else f"{kept}/state"
-    for path in (run, f"{run}/stage", kept, f"{kept}/journal", own_state):
-        state.make_directory(path)
-    roots, hierarchies = cgroups.create(name)
+    for path in (f"{run}/stage", f"{kept}/journal", state.sysbox_directory(name)):
+        files.make_private(path)
+    roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(
         name=name,
         stage=f"{run}/stage",
         journal=f"{kept}/journal",
-        sysbox_state=own_state,
+        sysbox_state=state.sysbox_directory(name),
         notify=f"{run}/notify",
-        hierarchies=hierarchies,
+        hierarchies=tuple(roots),
         machine_id=root.machine_id(name),
     )
-    temporary = _sys.open_tree(AT_FDCWD, "/tmp", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+    # before systemd can do anything to it
+    temporary = mount.clone_tree("/tmp", recursive=True)
     try:
-        host = _launch(plan, roots, private_network)
+        host = _launch(plan, roots, private_network=private_network)
         _await_ready(host, notify)
         _attach(host, temporary)
         host = host.replace(phase=state.RUNNING)
         state.save(host)
-        _check_units(host)
     except BaseException as error:
-        report = _last_lines(name)
-        stop.kill(name)
-        if isinstance(error, errors.SystemdError) and report:
-            error.message += f"\n{report}"
-            error.args = (error.message,)
+        report = _last_lines(name) if isinstance(error, errors.SystemdError) else ""
+        stop.clear(name)
+        if report:
+            raise errors.SystemdError(f"{error}; its log ends with\n{report}") from None
         raise
     finally:
         cgroups.close(roots)
@@ -118,39 +124,33 @@ def _boot(name: str, private_network: bool) -> Host:
 
 def _notify_socket(path: str) -> socket.socket:
     """Where systemd says READY=1 (sd_notify(3), and the container interface of systemd)."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    files.unlink(path)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     notify.bind(path)
     return notify
 
 
-def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], private_network: bool) -> Host:
+def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], *, private_network: bool) -> Host:
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-    if private_network:
-        flags |= CLONE_NEWNET
+    flags |= CLONE_NEWNET if private_network else 0
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     try:
         pid, pidfd = _sys.clone3(flags)
     except OSError as error:
         raise errors.Unsupported(
-            f"cannot make the embedded host's namespaces: {errors.strerror(error.errno or 0)}",
-            hint="the kernel or the container around this one forbids namespaces",
+            f"cannot make the embedded host's namespaces: {error.strerror}",
+            hint="the kernel, or the container around this one, forbids namespaces",
         ) from None
     if pid == 0:
         os.close(go_write)
-        os.close(error_read)
         _become_init(plan, go_read, error_write)
-    os.close(pidfd)
-    os.close(go_read)
-    os.close(error_write)
+    for fd in (pidfd, go_read, error_write):
+        os.close(fd)
     host = Host(
         name=plan.name,
         pid=pid,
-        start=state.process_start(pid),
+        start=process.start_time(pid),
         phase=state.BOOTING,
         private_network=private_network,
     )
@@ -168,44 +168,32 @@ def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], private_network: b
     return host
 
 
-def _become_init(plan: root.RootPlan, go: int, failure: int) -> None:
-    """The child's part, up to execve; never returns."""
+def _become_init(plan: root.RootPlan, go: int, failure: int) -> NoReturn:
+    """The child's part, up to execve."""
     try:
         if os.read(go, 1) != b"1":  # the starter is gone: so are we
             os._exit(1)
         os.setsid()
         os.umask(0o022)
         _sys.unshare(CLONE_NEWCGROUP)
-        log = os.open(
-            f"{state.state_directory(plan.name)}/boot.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-        )
-        new_root = root.build(plan)
-        root.enter(new_root)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
+        path = f"{state.state_directory(plan.name)}/boot.log"
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        root.enter(root.build(plan))
+        os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.set_inheritable(failure, False)
-        if failure != 3:
-            os.dup2(failure, 3, inheritable=False)
-        os.closerange(4, 1 << 16)
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        process.close_fds_from(3, cloexec=True)
+        process.reset_signals()
         environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": process.CLEAN_ENVIRONMENT["PATH"],
             "container": "sysbox",
             "NOTIFY_SOCKET": "/run/host/notify",
         }
-        path = next(path for path in SYSTEMD if os.access(path, os.X_OK))
-        os.execve(path, (path, *ARGUMENTS), environment)
-    except BaseException as error:
-        for fd in (failure, 3):
-            try:
-                os.write(fd, (str(error) or type(error).__name__).encode("utf-8", "surrogateescape"))
-                break
-            except OSError:
-                continue
+        systemd = next(path for path in SYSTEMD if os.access(path, os.X_OK))
+        os.execve(systemd, (systemd, *ARGUMENTS), environment)
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the starter reports it)
+        text = str(error) or type(error).__name__
+        os.write(failure, text.encode("utf-8", "surrogateescape"))
     finally:
         os._exit(1)
 
@@ -215,25 +203,25 @@ def _await_ready(host: Host, notify: socket.socket) -> None:
     deadline = time.monotonic() + BOOT_TIMEOUT
     leader = os.pidfd_open(host.pid)
     status = ""
+    poll = select.poll()
+    poll.register(notify, select.POLLIN)
+    poll.register(leader, select.POLLIN)
     try:
-        while True:
-            left = deadline - time.monotonic()
-            ready = select.select([notify, leader], [], [], max(left, 0))[0]
-            if notify in ready:
+        while (left := deadline - time.monotonic()) > 0:
+            ready = [fd for fd, _ in poll.poll(left * 1000)]
+            if notify.fileno() in ready:
                 for line in notify.recv(65536).decode("utf-8", "replace").splitlines():
                     key, _, value = line.partition("=")
                     if key == "READY" and value == "1":
                         return
-                    if key == "STATUS":
-                        status = value
+                    status = value if key == "STATUS" else status
             elif leader in ready:
-                raise errors.SystemdError(f"the embedded host '{host.name}': systemd ended at its start")
-            elif not ready:
-                raise errors.SystemdError(
-                    f"the embedded host '{host.name}' was not up after {BOOT_TIMEOUT:.0f} s ({status})"
-                )
+                raise errors.SystemdError(f"the embedded host '{host.name}': systemd ended at once")
     finally:
         os.close(leader)
+    raise errors.SystemdError(
+        f"the embedded host '{host.name}' was not up after {BOOT_TIMEOUT:.0f} s ({status})"
+    )
 
 
 def _attach(host: Host, temporary: int) -> None:
@@ -241,31 +229,34 @@ def _attach(host: Host, temporary: int) -> None:
     child = os.fork()
     if child == 0:
         try:
-            leader = os.pidfd_open(host.pid)
-            _sys.setns(leader, CLONE_NEWNS)
-            _sys.move_mount(temporary, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH)
+            _sys.setns(os.pidfd_open(host.pid), CLONE_NEWNS)
+            mount.attach(temporary, os.open("/tmp", os.O_PATH | os.O_DIRECTORY))
             os._exit(0)
         finally:
             os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise errors.SystemdError(f"the embedded host '{host.name}': cannot attach the machine's /tmp")
+    if os.waitpid(child, 0)[1]:
+        raise errors.SystemdError(
+            f"the embedded host '{host.name}': cannot attach the machine's /tmp"
+        )
 
 
 def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
-    """What a command prints that is run on the host; "" if it could not be run in time."""
+    """What a command prints that is run on the host; "" if it cannot be run, or not in time."""
     from sysbox.embedded.enter import call
 
     read, write = os.pipe()
 
     def main() -> int:
-        os.dup2(write, 1)
         os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+        os.dup2(write, 1)
         os.execvp(argv[0], argv)
 
     child = os.fork()
     if child == 0:
-        os._exit(call(host, main))
+        try:
+            os._exit(call(host, main))
+        finally:
+            os._exit(errors.FAILED)
     os.close(write)
     chunks = []
     deadline = time.monotonic() + timeout
@@ -281,28 +272,22 @@ def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
     return b"".join(chunks).decode("utf-8", "replace").strip()
 
 
-def _check_units(host: Host) -> None:
-    """Say what failed at the boot; the host serves all the same."""
-    if inside(host, "systemctl", "is-system-running") == "running":
-        return
-    failed = inside(host, "systemctl", "list-units", "--failed", "--no-legend", "--plain")
-    names = ", ".join(line.split()[0] for line in failed.splitlines() if line.strip())
-    if names:
-        sys.stderr.write(f"sysbox: ignoring units of the embedded host that failed: {names}\n")
+def failed_units(host: Host) -> list[str]:
+    """The units of a host that failed: none, where `systemctl is-system-running` says "running"."""
+    text = inside(host, "systemctl", "list-units", "--failed", "--no-legend", "--plain")
+    return [line.split()[0] for line in text.splitlines() if line.strip()]
 
 
 def _last_lines(name: str) -> str:
     """The end of the journal of a host that does not come up, and what systemd said before it had one."""
     kept = state.state_directory(name)
-    try:
-        with open(f"{kept}/boot.log", encoding="utf-8", errors="replace") as log:
-            lines = log.read().splitlines()[-15:]
-    except FileNotFoundError:
-        lines = []
+    lines = (
+        (files.read_file(f"{kept}/boot.log") or b"").decode("utf-8", "replace").splitlines()[-15:]
+    )
     command = ["journalctl", "-q", "--no-pager", "-o", "cat", "-n", "15", "-D", f"{kept}/journal"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        lines += done.stdout.splitlines()
-    except (OSError, subprocess.TimeoutExpired):
-        pass
+        _, output = process.spawn(command)
+        lines += output.decode("utf-8", "replace").splitlines()
+    except errors.KernelError:
+        pass  # there is no journalctl: ignoring
     return "\n".join(f"  {line}" for line in lines)

@@ -7,7 +7,7 @@ which of them the machine has mounted, and where (cgroups(7), "Mounting v1 contr
 from __future__ import annotations
 
 import errno
-import posix
+import os
 import time
 
 from sysbox import errors
@@ -77,7 +77,7 @@ def open_root(hierarchy: Hierarchy) -> int | None:
         raise
 
 
-def create(name: str) -> tuple[dict[Hierarchy, int], tuple[Hierarchy, ...]]:
+def create(name: str) -> dict[Hierarchy, int]:
     """Make the host's directory in each hierarchy.
 
     Returns the detached mounts, which keep hierarchies that only we use alive until the host has mounted
@@ -92,16 +92,18 @@ def create(name: str) -> tuple[dict[Hierarchy, int], tuple[Hierarchy, ...]]:
         if hierarchy.fstype == "cgroup2":
             _enable_controllers(root)
         _make_directory(root, state.cgroup_name(name), hierarchy)
-    return roots, tuple(roots)
+    return roots
 
 
 def _make_directory(root: int, path: str, hierarchy: Hierarchy) -> None:
     try:
-        posix.mkdir(path, 0o755, dir_fd=root)
+        os.mkdir(path, 0o755, dir_fd=root)
     except FileExistsError:
         pass
     except OSError as error:
-        raise errors.KernelError.of("mkdir", f"cgroup {hierarchy.directory}/{path}", error) from None
+        raise errors.KernelError.of(
+            "mkdir", f"cgroup {hierarchy.directory}/{path}", error
+        ) from None
     if ("cpuset", None) in hierarchy.options:
         # a cpuset takes no process before it has both; children get them by clone_children
         for file in ("cpuset.cpus", "cpuset.mems"):
@@ -129,7 +131,7 @@ def _enable_controllers(root: int) -> None:
 
 def _empty_root(root: int) -> None:
     try:
-        posix.mkdir("sysbox-machine", 0o755, dir_fd=root)
+        os.mkdir("sysbox-machine", 0o755, dir_fd=root)
     except FileExistsError:
         pass
     for pid in _read(root, "cgroup.procs").split():
@@ -153,7 +155,7 @@ def join(roots: dict[Hierarchy, int], name: str, pid: int) -> None:
 def close(roots: dict[Hierarchy, int]) -> None:
     """Close what `create` opened."""
     for root in roots.values():
-        posix.close(root)
+        os.close(root)
 
 
 def remove(name: str, timeout: float = 5.0) -> None:
@@ -163,59 +165,69 @@ def remove(name: str, timeout: float = 5.0) -> None:
     Raises SysboxError if a directory stays busy for `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
+    path = state.cgroup_name(name)
     for hierarchy in present():
         root = open_root(hierarchy)
         if root is None:
             continue
         try:
-            while not _remove_tree(root, state.cgroup_name(name)):
+            while not _remove_tree(root, root, path):
                 if time.monotonic() > deadline:
                     raise errors.SysboxError(
-                        f"the cgroup {hierarchy.directory}/{state.cgroup_name(name)} is still in use",
+                        f"the cgroup {hierarchy.directory}/{path} is still in use",
                         hint="`sysbox host stop` can be repeated",
                     )
                 time.sleep(0.02)
         finally:
-            posix.close(root)
+            os.close(root)
 
 
-def _remove_tree(root: int, path: str) -> bool:
+def _remove_tree(root: int, above: int, path: str) -> bool:
     """Children first; False if one of them is busy still."""
     try:
-        flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-        directory = posix.open(path, flags, dir_fd=root)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
     except FileNotFoundError:
         return True
+    done = True
     try:
-        with posix.scandir(directory) as entries:
+        _expel(root, directory)
+        with os.scandir(directory) as entries:
             children = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        done = all([_remove_tree(directory, child) for child in children])
-    finally:
-        posix.close(directory)
-    if not done:
-        return False
-    try:
-        posix.rmdir(path, dir_fd=root)
+        for child in children:
+            done &= _remove_tree(root, directory, child)
+        if done:
+            os.rmdir(path, dir_fd=above)
     except FileNotFoundError:
         return True
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno not in (errno.EBUSY, errno.ENODEV):
             raise errors.KernelError.of("rmdir", f"cgroup {path}", error) from None
         return False
-    return True
+    finally:
+        os.close(directory)
+    return done
+
+
+def _expel(root: int, directory: int) -> None:
+    """Put what is left in a cgroup back to the root: the waiting side of `enter`, or a stray process."""
+    for pid in _read(directory, "cgroup.procs").split():
+        try:
+            _write(root, "cgroup.procs", pid)
+        except OSError:
+            pass  # it has ended: ignoring
 
 
 def _read(root: int, path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=root)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
     try:
-        return posix.read(fd, 1 << 16).decode().strip()
+        return os.read(fd, 1 << 16).decode().strip()
     finally:
-        posix.close(fd)
+        os.close(fd)
 
 
 def _write(root: int, path: str, text: str) -> None:
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=root)
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=root)
     try:
-        posix.write(fd, text.encode())
+        os.write(fd, text.encode())
     finally:
-        posix.close(fd)
+        os.close(fd)

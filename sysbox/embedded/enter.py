@@ -13,9 +13,8 @@ import sys
 
 from sysbox import errors
 from sysbox.embedded import state
-from sysbox.embedded.select import chosen
 from sysbox.embedded.state import Host
-from sysbox.host import exists
+from sysbox.host import booted, exists
 from sysbox.linux import _sys
 from sysbox.linux.namespace import (
     CLONE_NEWCGROUP,
@@ -25,12 +24,13 @@ from sysbox.linux.namespace import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
 )
+from sysbox.linux.process import PR_SET_PDEATHSIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-PR_SET_PDEATHSIG = 1
 CGROUPS = "/sys/fs/cgroup"
 _PASSED_ON = (
     _signal.SIGTERM,
@@ -41,13 +41,50 @@ _PASSED_ON = (
     _signal.SIGUSR2,
     _signal.SIGWINCH,
 )
-_FROM_KERNEL = 0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
+_LONG = 3600.0  # seconds
+_FROM_KERNEL = (
+    0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
+)
+
+
+def chosen() -> str:
+    """The embedded host that SYSBOX_HOST asks for; "" for the machine's own systemd.
+
+    The variable is auto (the default), system, embedded or embedded:NAME. Raises Unsupported where neither
+    can serve, UsageError for a value that has no meaning.
+    """
+    wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace") or "auto"
+    kind, colon, name = wish.partition(":")
+    if kind not in ("auto", "system", "embedded") or (colon and kind != "embedded"):
+        raise errors.UsageError(
+            f"SYSBOX_HOST={wish} has no meaning", hint="auto, system, embedded or embedded:NAME"
+        )
+    if kind != "embedded" and booted():
+        return ""
+    if kind == "system":
+        raise errors.Unsupported(
+            "PID 1 is not systemd, and SYSBOX_HOST=system forbids the embedded host",
+            hint="boot this machine with systemd, or use SYSBOX_HOST=embedded as root",
+        )
+    if posix.geteuid() != 0:
+        raise errors.Unsupported(
+            "PID 1 is not systemd, and only root can use the embedded host",
+            hint="run it as root, or on a machine that is booted with systemd",
+        )
+    return state.check_name(name or state.DEFAULT)
+
+
+def select() -> str:
+    """ "system" or "embedded"; raises as `chosen` does."""
+    return "embedded" if chosen() else "system"
 
 
 def forward(main: Callable[[], int], name: str = "") -> int:
-    """Run `main` where SYSBOX_HOST says, or on the host `name`; returns its exit status.
+    """Run `main` where SYSBOX_HOST says, or on the embedded host `name`; returns its exit status.
 
-    Starts the host if it is not up. Raises Unsupported where no systemd can be had.
+    Starts the host if it is not up, and says so on standard error. Raises Unsupported where no systemd
+    can be had. Like fork(2) it returns in two processes: with what `main` returned (or raised) in the one
+    that is on the host, and with the same exit status in the one that waits for it.
     """
     target = name or chosen()
     if not target:
@@ -56,23 +93,31 @@ def forward(main: Callable[[], int], name: str = "") -> int:
     if host is None:
         from sysbox.embedded.boot import start
 
-        host = start(target, announce=True)
+        host = start(target, say=_say)
     return call(host, main)
 
 
+def _say(text: str) -> None:
+    try:
+        posix.write(2, f"sysbox: {text}\n".encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # standard error is closed: ignoring
+
+
 def call(host: Host, main: Callable[[], int]) -> int:
-    """Run `main` in a child process that belongs to the host; returns its exit status."""
+    """Run `main` in a child process that belongs to the host; returns in both, as `forward` does."""
     join(host)
-    blocked = {*_PASSED_ON, _signal.SIGCHLD}
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, blocked)
+    signals = {*_PASSED_ON, _signal.SIGCHLD}
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
     sys.stdout.flush()
     sys.stderr.flush()
     child = posix.fork()
     if child == 0:
+        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)  # a kill -9 of what the user sees ends both
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        _run(main)
+        return main()
     try:
-        return _wait(child, blocked)
+        return _wait(child, signals)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
@@ -147,28 +192,10 @@ def _enter_cgroup(path: str) -> None:
         posix.close(fd)
 
 
-def _run(main: Callable[[], int]) -> None:
-    """The child's part; never returns."""
-    status = errors.FAILED
-    try:
-        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
-        status = main()
-    except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else errors.FAILED * bool(leave.code)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            posix._exit(status & 0xFF)
-
-
 def _wait(child: int, signals: set[int]) -> int:
     while True:
-        received = _signal.sigwaitinfo(signals)
-        if received.si_signo != _signal.SIGCHLD:
+        received: Any = _signal.sigtimedwait(signals, _LONG)
+        if received is not None and received.si_signo != _signal.SIGCHLD:
             if received.si_code != _FROM_KERNEL:
                 posix.kill(child, received.si_signo)
             continue
@@ -178,7 +205,7 @@ def _wait(child: int, signals: set[int]) -> int:
         if posix.WIFSTOPPED(status):
             # so that the shell that called us sees its job stopped; SIGCONT goes to the whole group
             posix.kill(posix.getpid(), _signal.SIGSTOP)
-            continue
-        if posix.WIFSIGNALED(status):
+        elif posix.WIFSIGNALED(status):
             return errors.signal_status(posix.WTERMSIG(status))
-        return posix.WEXITSTATUS(status)
+        else:
+            return posix.WEXITSTATUS(status)

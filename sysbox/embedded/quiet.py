@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 
-from sysbox.embedded.state import make_directory
-
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -87,7 +85,7 @@ DROP_INS = {
 def write(run: str, root: str) -> None:
     """Fill `run`, the host's /run, from what `root`, its root directory, has enabled."""
     control = f"{run}/systemd/system.control"
-    make_directory(control, 0o755)
+    os.makedirs(control, exist_ok=True)
     for unit in MASKED:
         _mask(f"{control}/{unit}")
     for directory in UNIT_DIRECTORIES:
@@ -101,7 +99,7 @@ def write(run: str, root: str) -> None:
             if not generator.startswith("sysbox"):
                 _mask(f"{run}/systemd/system-generators/{generator}")
     for path, text in DROP_INS.items():
-        make_directory(f"{run}/{path.rpartition('/')[0]}", 0o755)
+        os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -114,7 +112,7 @@ def _list(directory: str) -> list[str]:
 
 
 def _mask(path: str) -> None:
-    make_directory(path.rpartition("/")[0], 0o755)
+    os.makedirs(path.rpartition("/")[0], exist_ok=True)
     try:
         os.symlink("/dev/null", path)
     except FileExistsError:

@@ -9,11 +9,11 @@ checkout's) is the real one. /proc, /sys, /dev, /run and the cgroup tree are the
 from __future__ import annotations
 
 import os
-import stat
 
 from sysbox import errors
-from sysbox.embedded import quiet, state
+from sysbox.embedded import devices, quiet, state
 from sysbox.embedded.cgroups import Hierarchy
+from sysbox.embedded.devices import mount
 from sysbox.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.linux import _sys
@@ -32,12 +32,13 @@ from sysbox.linux.mount import (
 )
 
 OWN = frozenset(("proc", "sys", "dev", "run", "tmp"))
-SYSTEM = frozenset(("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var", "lost+found"))
+SYSTEM = frozenset(
+    ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var", "lost+found")
+)
 # where the machine may have a file system of its own, and systemd writes
-COPIED = frozenset(("/etc", "/var", "/var/cache", "/var/lib", "/var/lib/systemd", "/var/log", "/var/tmp"))
-# character devices (major, minor or None) that would let the host act on the machine's own consoles and log
-HIDDEN = frozenset(((4, None), (5, 1), (7, None), (1, 11), (1, 1), (1, 2), (1, 4)))
-LOOP_DEVICES = 64
+COPIED = frozenset(
+    ("/etc", "/var", "/var/cache", "/var/lib", "/var/lib/systemd", "/var/log", "/var/tmp")
+)
 
 
 class RootPlan(Frozen):
@@ -50,14 +51,6 @@ class RootPlan(Frozen):
     notify: str  # the socket that PID 1 reports to
     hierarchies: tuple[Hierarchy, ...]
     machine_id: str
-
-
-def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2); raises KernelError."""
-    try:
-        _sys.mount(source, target, fstype, flags, data)
-    except OSError as error:
-        raise errors.KernelError.of("mount", target, error) from None
 
 
 def build(plan: RootPlan) -> str:
@@ -73,7 +66,7 @@ def build(plan: RootPlan) -> str:
         _overlay(plan.stage, point, root + point, str(index))
     _bind_real(root, mounts)
     _kernel_file_systems(root, plan.hierarchies)
-    _devices(f"{root}/dev")
+    devices.mount_all(f"{root}/dev")
     _volatile(root)
     _state(plan, root)
     _resolver(root)
@@ -105,7 +98,9 @@ def _overlay(stage: str, lower: str, target: str, slot: str) -> None:
     os.mkdir(upper, 0o755)
     os.mkdir(work, 0o755)
     try:
-        mount("sysbox-host", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
+        mount(
+            "sysbox-host", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}"
+        )
     except errors.KernelError as error:
         raise errors.Unsupported(
             f"cannot mount an overlay over {lower}: {error}",
@@ -128,10 +123,10 @@ def _bind_real(root: str, mounts: list[str]) -> None:
     if os.path.isdir("/usr/local"):
         mount("/usr/local", f"{root}/usr/local", None, MS_BIND | MS_REC)
     for point in mounts:
-        top = point.split("/")[1]
-        if top in SYSTEM and point not in COPIED and point not in ("/usr", "/usr/local"):
-            if os.path.exists(point) and os.path.exists(root + point):
-                mount(point, root + point, None, MS_BIND)
+        if point.split("/")[1] not in SYSTEM or point in COPIED or point in ("/usr", "/usr/local"):
+            continue
+        if os.path.exists(point) and os.path.exists(root + point):
+            mount(point, root + point, None, MS_BIND)
 
 
 def _kernel_file_systems(root: str, hierarchies: tuple[Hierarchy, ...]) -> None:
@@ -152,62 +147,22 @@ def _kernel_file_systems(root: str, hierarchies: tuple[Hierarchy, ...]) -> None:
                 os.symlink(hierarchy.directory, f"{tree}/{controller}")
 
 
-def _devices(target: str) -> None:
-    """A /dev of the host's own: the machine's nodes made again, so that a chmod here stays here."""
-    mount("dev", target, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=4m")
-    _copy_nodes("/dev", target)
-    for number in range(LOOP_DEVICES):
-        _make_node(f"{target}/loop{number}", stat.S_IFBLK | 0o660, os.makedev(7, number))
-    for directory in ("pts", "shm", "mqueue", "hugepages"):
-        os.makedirs(f"{target}/{directory}", 0o755, exist_ok=True)
-    mount("devpts", f"{target}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
-    mount("shm", f"{target}/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    if os.path.lexists(f"{target}/ptmx"):
-        os.unlink(f"{target}/ptmx")
-    os.symlink("pts/ptmx", f"{target}/ptmx")
-    for link, to in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
-        if not os.path.lexists(f"{target}/{link}"):
-            os.symlink(to, f"{target}/{link}")
-
-
-def _copy_nodes(source: str, target: str) -> None:
-    with os.scandir(source) as entries:
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            path = f"{target}/{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), path)
-            elif entry.is_dir(follow_symlinks=False):
-                if entry.name not in ("pts", "shm", "mqueue", "hugepages", "vfio"):
-                    os.mkdir(path, 0o755)
-                    _copy_nodes(entry.path, path)
-            elif stat.S_ISBLK(status.st_mode) or _wanted(status):
-                _make_node(path, status.st_mode, status.st_rdev)
-                os.chown(path, status.st_uid, status.st_gid)
-
-
-def _wanted(status: os.stat_result) -> bool:
-    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    return stat.S_ISCHR(status.st_mode) and not HIDDEN.intersection(((major, None), (major, minor)))
-
-
-def _make_node(path: str, mode: int, device: int) -> None:
-    if not os.path.lexists(path):
-        os.mknod(path, mode, device)
-        os.chmod(path, stat.S_IMODE(mode))
-
-
 def _volatile(root: str) -> None:
     mount("run", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=755,size=20%")
     # the machine's own /tmp comes over this one after the boot, which clears what it finds here
-    mount("tmp", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777,size=20%")
+    mount(
+        "tmp", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777,size=20%"
+    )
     for path, mode in (("lock", 0o1777), ("host", 0o755), ("sysbox", 0o700)):
         os.mkdir(f"{root}/run/{path}")
         os.chmod(f"{root}/run/{path}", mode)
 
 
 def _state(plan: RootPlan, root: str) -> None:
-    for source, target in ((plan.sysbox_state, "/var/lib/sysbox"), (plan.journal, "/var/log/journal")):
+    for source, target in (
+        (plan.sysbox_state, "/var/lib/sysbox"),
+        (plan.journal, "/var/log/journal"),
+    ):
         os.makedirs(root + target, exist_ok=True)
         mount(source, root + target, None, MS_BIND | MS_REC)
     for source, target in ((plan.notify, "/run/host/notify"),):
@@ -221,7 +176,9 @@ def _state(plan: RootPlan, root: str) -> None:
 def _resolver(root: str) -> None:
     """/etc/resolv.conf as the machine resolves it, also where it is a link into the machine's /run."""
     text = read_text("/etc/resolv.conf")
-    if text and (os.path.islink("/etc/resolv.conf") or not os.path.exists(f"{root}/etc/resolv.conf")):
+    if text and (
+        os.path.islink("/etc/resolv.conf") or not os.path.exists(f"{root}/etc/resolv.conf")
+    ):
         _replace(f"{root}/etc/resolv.conf", text, 0o644)
 
 

@@ -7,12 +7,11 @@ again, a pid with its start time (proc_pid_stat(5), field 22) may not.
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
-from sysbox import errors
+from sysbox import errors, files, paths
 from sysbox.frozen import Frozen
-from sysbox.host import read_text
+from sysbox.linux import process
 
 RUN = "/run/sysbox-host"
 STATE = "/var/lib/sysbox-host"
@@ -35,7 +34,7 @@ class Host(Frozen):
     @property
     def alive(self) -> bool:
         """Whether its PID 1 is still that process, and not a zombie."""
-        return self.start != 0 and process_start(self.pid) == self.start
+        return self.start != 0 and process.alive(self.pid, self.start)
 
 
 def check_name(name: str) -> str:
@@ -57,6 +56,11 @@ def state_directory(name: str) -> str:
     return f"{STATE}/{name}"
 
 
+def sysbox_directory(name: str) -> str:
+    """The real directory that is /var/lib/sysbox on the host: the default one has the machine's own."""
+    return paths.STATE if name == DEFAULT else f"{state_directory(name)}/state"
+
+
 def cgroup_name(name: str) -> str:
     """The directory that is the host's cgroup root in each hierarchy."""
     return f"sysbox-host-{name}"
@@ -64,15 +68,15 @@ def cgroup_name(name: str) -> str:
 
 def load(name: str) -> Host | None:
     """The host as its leader file has it, dead or alive; None where there is none."""
-    fields = read_text(f"{RUN}/{name}/leader", 4096).split()
+    fields = (files.read_file(f"{RUN}/{name}/leader", 4096) or b"").split()
     if len(fields) != 4 or not fields[0].isdigit() or not fields[1].isdigit():
         return None
     return Host(
         name=name,
         pid=int(fields[0]),
         start=int(fields[1]),
-        phase=fields[2],
-        private_network=fields[3] == "private",
+        phase=fields[2].decode("ascii", "replace"),
+        private_network=fields[3] == b"private",
     )
 
 
@@ -85,14 +89,8 @@ def running(name: str) -> Host | None:
 def save(host: Host) -> None:
     """Write the leader file, atomically."""
     network = "private" if host.private_network else "shared"
-    path = f"{run_directory(host.name)}/leader"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-    fd = posix.open(f"{path}.new", flags, 0o600)
-    try:
-        posix.write(fd, f"{host.pid} {host.start} {host.phase} {network}\n".encode())
-    finally:
-        posix.close(fd)
-    posix.rename(f"{path}.new", path)
+    line = f"{host.pid} {host.start} {host.phase} {network}\n"
+    files.write_file(f"{run_directory(host.name)}/leader", line.encode())
 
 
 def names() -> list[str]:
@@ -102,49 +100,3 @@ def names() -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(name for name in found if not name.endswith(".lock"))
-
-
-def process_start(pid: int) -> int:
-    """Field 22 of /proc/PID/stat; 0 if the process is gone or a zombie."""
-    fields = read_text(f"/proc/{pid}/stat", 4096).rpartition(")")[2].split()
-    return int(fields[19]) if len(fields) > 19 and fields[0] not in ("Z", "X", "x") else 0
-
-
-def make_directory(path: str, mode: int = 0o700) -> None:
-    """Create a directory and those above it; one that exists is left as it is."""
-    try:
-        posix.mkdir(path, mode)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_directory(path.rpartition("/")[0], 0o755)
-        make_directory(path, mode)
-
-
-class Lock:
-    """Serialises start and stop of one host; the file is gone when nobody holds or awaits it."""
-
-    def __init__(self, name: str) -> None:
-        self._path = f"{RUN}/{name}.lock"
-        self._fd = -1
-
-    def __enter__(self) -> Lock:
-        make_directory(RUN)
-        while True:
-            fd = posix.open(self._path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            try:
-                # the one who held it may have removed the file while we waited
-                if posix.stat(self._path).st_ino == posix.fstat(fd).st_ino:
-                    self._fd = fd
-                    return self
-            except FileNotFoundError:
-                pass
-            posix.close(fd)
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            posix.unlink(self._path)
-        except FileNotFoundError:
-            pass
-        posix.close(self._fd)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 
-from sysbox import errors
+from sysbox import errors, files
 from sysbox.embedded import cgroups, state
+from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
 
-POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): "Powers off the machine, starts the poweroff.target unit"
+POWER_OFF = (
+    signal.SIGRTMIN + 4
+)  # systemd(1): "Powers off the machine, starts the poweroff.target unit"
 STOP_TIMEOUT = 60.0
 
 
@@ -21,7 +23,7 @@ def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
     What is still there after `timeout` seconds is killed.
     """
     state.check_name(name)
-    with state.Lock(name):
+    with Lock(name):
         host = state.load(name)
         up = host is not None and host.alive
         if host is not None and up:
@@ -30,27 +32,20 @@ def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
     return up
 
 
-def kill(name: str) -> None:
-    """End a host that did not come up; the caller holds its lock."""
-    clear(name)
-
-
 def clear(name: str) -> None:
     """Kill what is left of a host and remove its cgroups and run directory; state is kept."""
     host = state.load(name)
     if host is not None and host.alive:
         _end(host, signal.SIGKILL, 10.0)
+    elif host is not None:
+        _reap(host.pid)
     cgroups.remove(name)
-    shutil.rmtree(state.run_directory(name), ignore_errors=True)
-    try:
-        os.rmdir(state.RUN)
-    except OSError:
-        pass  # another host, or our lock: ignoring
+    files.remove_tree(state.run_directory(name))
 
 
 def purge(name: str) -> None:
     """Remove the state of a host that is stopped; never that of the default one's containers."""
-    shutil.rmtree(state.state_directory(name), ignore_errors=True)
+    files.remove_tree(state.state_directory(name))
     try:
         os.rmdir(state.STATE)
     except OSError:
@@ -83,6 +78,6 @@ def _end(host: Host, number: int, timeout: float) -> None:
 def _reap(pid: int) -> None:
     """Collect it where it is our own child (a boot that failed)."""
     try:
-        os.waitpid(pid, 0)
+        os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         pass
