@@ -7,8 +7,9 @@
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap
  * it, and a signal sent to it cannot hit a recycled number. It copies what the container writes to the
- * journal (--pump: from a pipe or a terminal's master to a stream of the journal's), notes an out-of-memory kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout;
- * a negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
+ * journal (--pump: from a pipe or a terminal's master to a stream of the journal's), notes an out-of-memory
+ * kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a negative one waits
+ * for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS}
  *
@@ -44,8 +45,8 @@ static struct {
     int dir;
     int stop_signal, stop_timeout;
     int terminal;
-    int oom_file; /* v1: memory.oom_control, v2: memory.events */
-    int oom_event; /* v1: an eventfd; v2: the file itself wakes poll */
+    int oom_file;      /* v1: memory.oom_control, v2: memory.events */
+    int oom_event;     /* v1: an eventfd; v2: the file itself wakes poll */
     int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,
@@ -260,9 +261,13 @@ static _Noreturn void watch(int signals)
             continue;
         if (fds[1].revents) {
             uint64_t count;
-            /* v1 wakes us before the kill, and once more when the cgroup is removed */
-            if (check_oom() && !v2)
+            /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
+             * and without end once it is removed */
+            int there = check_oom();
+            if (there && !v2)
                 monitor.oom_seen = 1;
+            if (!there && v2)
+                monitor.oom_file = -1;
             if (!v2 && read(monitor.oom_event, &count, sizeof count) < 0)
                 monitor.oom_event = monitor.oom_file = -1;
         }
