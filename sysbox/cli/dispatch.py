@@ -67,6 +67,7 @@ def run(words: list[str]) -> int:
             pass
         else:
             return invoke.invoke(values)
+    program.load_site()  # click may lie where only `site` looks
     from sysbox.cli import cold
 
     return cold.main(words)

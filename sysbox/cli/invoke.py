@@ -25,6 +25,8 @@ def guarded(main: Callable[[], int]) -> int:
         if program.debug:
             _traceback()
         return report(error)
+    except SystemExit as leave:  # click's completion
+        return leave.code if isinstance(leave.code, int) else 0
     except KeyboardInterrupt:
         return signal_status(_SIGINT)
     except BrokenPipeError:

@@ -1,0 +1,282 @@
+"""The cold tier: click's commands, made from the option table. Help, completion, and words for errors.
+
+Whatever the hot parser did not understand comes here and is parsed by click, which explains; the cold
+verbs come here always. `program.load_site()` has been called before this module is imported.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from sysbox.cli import hotparse, invoke
+from sysbox.cli.options import GROUPS, VERBS, Argument, Option, Values, Verb, arguments, options_of
+from sysbox.errors import UsageError
+from sysbox.security.suggest import did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+COMPLETE_VARIABLE = "_SYSBOX_COMPLETE"
+
+
+def main(words: list[str]) -> int:
+    """Run a command line; returns the exit status. Raises SysboxError."""
+    try:
+        status = root().main(
+            words, prog_name="sysbox", standalone_mode=False, complete_var=COMPLETE_VARIABLE
+        )
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.exceptions.NoSuchOption as error:
+        raise _unknown_flag(error) from None
+    except click.UsageError as error:
+        message = error.format_message().rstrip(".")
+        raise UsageError(
+            f"{_path(error.ctx)}: {message[:1].lower()}{message[1:]}", hint=_help(error.ctx)
+        ) from None
+    return int(status or 0)
+
+
+def _path(context: click.Context | None) -> str:
+    return context.command_path.removeprefix("sysbox ") if context else "sysbox"
+
+
+def _help(context: click.Context | None) -> str:
+    return f"`{context.command_path if context else 'sysbox'} --help` shows how it is used"
+
+
+def _unknown_flag(error: click.exceptions.NoSuchOption) -> UsageError:
+    known = [name for name in _flags(error.ctx) if name.startswith("--")]
+    hint = did_you_mean(error.option_name, tuple(known)) or _help(error.ctx)
+    return UsageError(f"{_path(error.ctx)}: unknown flag {error.option_name}", hint=hint)
+
+
+def _flags(context: click.Context | None) -> list[str]:
+    if context is None:
+        return []
+    return [name for param in context.command.get_params(context) for name in param.opts]
+
+
+class Command(click.Command):
+    """One verb of the table."""
+
+    def __init__(self, verb: Verb, name: str) -> None:
+        self.verb = verb
+        options = options_of(verb)
+        short_help = not any("-h" in option.names for option in options)
+        super().__init__(
+            name,
+            params=[*map(_Option, options), *map(_argument, arguments(verb))],
+            help=verb.summary + ".",
+            short_help=verb.summary,
+            callback=self._call,
+            context_settings={
+                "allow_interspersed_args": verb.interspersed,
+                "help_option_names": ["-h", "--help"] if short_help else ["--help"],
+            },
+        )
+
+    def _call(self, **given: Any) -> int:
+        lists = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+        }
+        return invoke.invoke(Values(self.verb, lists))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            try:
+                values = hotparse.parse(self.verb, args)
+            except hotparse.Fallback:
+                args = self._plain_switches(args)
+            else:
+                ctx.params = {name: value for name, value in vars(values).items() if name != "verb"}
+                return []
+        return super().parse_args(ctx, args)
+
+    def _plain_switches(self, args: list[str]) -> list[str]:
+        """`--rm=true` as `--rm`: click has no such form, and must not complain about the wrong word."""
+        switches = {
+            name
+            for option in options_of(self.verb)
+            if not option.metavar
+            for name in option.names + option.hidden
+        }
+        plain = []
+        for word in args:
+            name, equals, text = word.partition("=")
+            if equals and name in switches and text in hotparse.TRUE + hotparse.FALSE:
+                plain += [name] if text in hotparse.TRUE else []
+            else:
+                plain.append(word)
+        return plain
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*(["[OPTIONS]"] if options_of(self.verb) else []), self.verb.args]
+
+
+class _Option(click.Option):
+    """One flag of the table; its hidden spellings are accepted, and not shown."""
+
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        extra: dict[str, Any] = {"is_flag": True} if not option.metavar else {"type": str}
+        super().__init__(
+            [*option.names, *option.hidden, option.dest],
+            help=option.help,
+            metavar=option.metavar or None,
+            multiple=option.repeat,
+            shell_complete=_complete_choice(option),
+            **extra,
+        )
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        accepted, self.opts = self.opts, list(self.option.names)
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = accepted
+
+
+def _argument(argument: Argument) -> click.Argument:
+    return click.Argument(
+        [argument.dest],
+        metavar=argument.name,
+        nargs=-1 if argument.repeat else 1,
+        required=argument.required,
+        type=click.UNPROCESSED,
+        shell_complete=_COMPLETERS.get(argument.name, _complete_nothing),
+    )
+
+
+class _Table(click.Group):
+    """A group whose commands are made from the table when they are asked for."""
+
+    def __init__(self, group: str = "") -> None:
+        super().__init__(
+            group or "sysbox",
+            help=f"{GROUPS[group]}." if group else "Containers as systemd scopes.",
+            no_args_is_help=False,
+            invoke_without_command=True,
+            callback=self._call,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        self.prefix = f"{group} " if group else ""
+        if not group:
+            # parsed before click comes in: here for the help and the completion
+            self.params.append(
+                click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks of errors.")
+            )
+            self.params.append(
+                click.Option(["-v", "--version"], is_flag=True, help="Show the version.")
+            )
+
+    def _call(self, **_: Any) -> None:
+        context = click.get_current_context()
+        if context.invoked_subcommand is None:
+            click.echo(context.get_help())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        if self.prefix:
+            names = [
+                name.removeprefix(self.prefix) for name in VERBS if name.startswith(self.prefix)
+            ]
+            return sorted(names)
+        return [*(name for name in VERBS if " " not in name), *GROUPS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if not self.prefix and cmd_name in GROUPS:
+            return _Table(cmd_name)
+        verb = VERBS.get(self.prefix + cmd_name)
+        return Command(verb, cmd_name) if verb is not None and " " not in cmd_name else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args and self.get_command(ctx, args[0]) is None:
+            known = tuple(self.list_commands(ctx))
+            raise UsageError(
+                f"unknown command '{self.prefix}{args[0]}'",
+                hint=did_you_mean(args[0], known) or _help(ctx),
+            )
+        return super().resolve_command(ctx, args)
+
+
+def root() -> click.Group:
+    """The whole command line as click sees it."""
+    return _Table()
+
+
+def _complete_choice(option: Option) -> Any:
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        del ctx, param
+        return _items(option.choices, incomplete)
+
+    return complete if option.choices else None
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _complete_containers(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from sysbox import state
+
+    del param
+    chosen = ctx.params.get("container") or ()
+    try:
+        return _items(state.names().keys() - set(chosen), incomplete)
+    except OSError:
+        return []  # not root: nothing to offer
+
+
+def _complete_images(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from sysbox.image.store import Store
+
+    del ctx, param
+    try:
+        return _items({name for image in Store().list() for name in image.names}, incomplete)
+    except (OSError, ValueError):
+        return []
+
+
+def _complete_shells(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    del ctx, param
+    return _items(("bash", "fish", "zsh"), incomplete)
+
+
+def _complete_files(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    del ctx, param
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_nothing(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    del ctx, param, incomplete
+    return []
+
+
+_COMPLETERS = {
+    "CONTAINER": _complete_containers,
+    "IMAGE": _complete_images,
+    "NAME": _complete_images,
+    "SHELL": _complete_shells,
+    "FILE": _complete_files,
+}
