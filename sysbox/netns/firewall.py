@@ -293,6 +293,7 @@ def _restore(text: bytes) -> int:
             posix.stat(path)
         except OSError:
             continue
-        status, _ = spawn([path, "-w", _WAIT, "--noflush"], None, text)
+        # what it says of a rule that is gone is no news, and what else fails fails again below `_apply`
+        status, _ = spawn([path, "-w", _WAIT, "--noflush"], None, text, merge_stderr=True)
         return status
     raise Unsupported("the packet filter: no iptables-legacy-restore on this host", hint=_HINT)

@@ -19,8 +19,8 @@ from network_lab import (
     run,
 )
 
-from sysbox.errors import Conflict, KernelError
-from sysbox.netns import firewall, leases, links, ports
+from sysbox.errors import Conflict, KernelError, NotFound
+from sysbox.netns import bridges, firewall, leases, links, ports
 from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
 from sysbox.spec import ContainerSpec, Namespaces, Port
 
@@ -304,3 +304,27 @@ def _serve_on_the_host(port: int) -> None:
     import network_lab
 
     network_lab._do_serve(port, "tcp")
+
+
+@in_private_network
+def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
+    one = Container(1, DEFAULT_NETWORK)
+    found = bridges.inspect("sysbox0")
+    assert found.up
+    assert found.addresses == ("10.90.0.1/16",)
+    assert [(port.name, port.container, port.isolated) for port in found.ports] == [
+        (one.plan.host_link, one.id, False)
+    ]
+    assert bridges.verify(one.plan) == []
+    run("ip", "link", "set", "sysbox0", "mtu", "1400", "down")
+    assert bridges.verify(one.plan) == [
+        "sysbox0 is down",
+        "sysbox0 has the MTU 1400 instead of 1500",
+    ]
+    with pytest.raises(Conflict):
+        bridges.remove("sysbox0")
+    links.disconnect(one.plan)
+    bridges.remove("sysbox0")
+    bridges.remove("sysbox0")
+    with pytest.raises(NotFound):
+        bridges.inspect("sysbox0")

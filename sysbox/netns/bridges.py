@@ -1,0 +1,139 @@
+"""What is there, through pyroute2: bridges, their ports and neighbours, for people and for checks.
+
+Nothing here is on the way of starting a container. The functions look at the network namespace of the
+calling process.
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from sysbox.errors import Conflict, KernelError, NotFound
+from sysbox.frozen import Frozen
+from sysbox.netns import leases
+from sysbox.netns.rtnetlink import IFF_UP
+from sysbox.netns.topology import NetPlan, host_link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class BridgePort(Frozen):
+    """A link that is a port of a bridge."""
+
+    name: str
+    up: bool
+    isolated: bool
+    container: str = ""  # the id it belongs to, as far as leases tell
+
+
+class Bridge(Frozen):
+    """A bridge as the kernel has it now."""
+
+    name: str
+    up: bool
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...]  # "10.90.0.1/16"
+    ports: tuple[BridgePort, ...]
+
+
+def all_bridges() -> tuple[Bridge, ...]:
+    """Every bridge of this network namespace, by name. Raises KernelError."""
+
+    def ask(route: Any) -> tuple[list[Any], list[Any]]:
+        return list(route.get_links()), list(route.get_addr(family=_socket.AF_INET))
+
+    links, addresses = _with_route("list the network links", ask)
+    owners = {host_link(container_id): container_id for container_id in leases.all()}
+    found = [_bridge(link, links, addresses, owners) for link in links if _kind(link) == "bridge"]
+    return tuple(sorted(found, key=lambda bridge: bridge.name))
+
+
+def inspect(name: str) -> Bridge:
+    """One bridge; NotFound if there is none of that name."""
+    for bridge in all_bridges():
+        if bridge.name == name:
+            return bridge
+    raise NotFound(f"no bridge {name}", hint="it is made when the first container uses it")
+
+
+def verify(plan: NetPlan) -> list[str]:
+    """What is wrong with the plan's bridge, in words; nothing when all is well."""
+    try:
+        bridge = inspect(plan.bridge)
+    except NotFound as error:
+        return [error.message]
+    wrong = []
+    if not bridge.up:
+        wrong.append(f"{plan.bridge} is down")
+    wanted = f"{plan.gateway}/{plan.prefix}"
+    if wanted not in bridge.addresses:
+        wrong.append(f"{plan.bridge} lacks its address {wanted}")
+    if bridge.mtu != plan.mtu:
+        wrong.append(f"{plan.bridge} has the MTU {bridge.mtu} instead of {plan.mtu}")
+    for port in bridge.ports:
+        if port.isolated != plan.isolate and port.container:
+            state = "isolated" if port.isolated else "not isolated"
+            wrong.append(f"{port.name} is {state}, against the network's policy")
+    return wrong
+
+
+def remove(name: str) -> None:
+    """Remove a bridge; gone already is success. Raises Conflict while it has ports, KernelError."""
+    try:
+        if inspect(name).ports:
+            raise Conflict(f"the bridge {name} still has ports", hint="stop the containers on it")
+    except NotFound:
+        return
+    _with_route(
+        f"remove the bridge {name}",
+        lambda route: [route.link("del", index=index) for index in route.link_lookup(ifname=name)],
+    )
+
+
+def _with_route(what: str, ask: Callable[[Any], Any]) -> Any:
+    """What `ask` gets out of pyroute2; its errors become KernelError."""
+    from sysbox import program
+
+    program.load_site()
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as route:
+            return ask(route)
+    except NetlinkError as error:
+        raise KernelError(what, "", error.code) from None
+    except OSError as error:
+        raise KernelError.of(what, "", error) from None
+
+
+def _bridge(link: Any, links: list[Any], addresses: list[Any], owners: dict[str, str]) -> Bridge:
+    index = link["index"]
+    own = [entry for entry in addresses if entry["index"] == index]
+    return Bridge(
+        name=link.get("ifname"),
+        up=bool(link["flags"] & IFF_UP),
+        mac=link.get("address"),
+        mtu=link.get("mtu"),
+        addresses=tuple(f"{entry.get('address')}/{entry['prefixlen']}" for entry in own),
+        ports=tuple(_port(other, owners) for other in links if other.get("master") == index),
+    )
+
+
+def _port(link: Any, owners: dict[str, str]) -> BridgePort:
+    name = link.get("ifname")
+    flag = link.get_nested("linkinfo", "info_slave_data", "brport_isolated")
+    return BridgePort(
+        name=name,
+        up=bool(link["flags"] & IFF_UP),
+        isolated=bool(flag),
+        container=owners.get(name, ""),
+    )
+
+
+def _kind(link: Any) -> str:
+    return link.get_nested("linkinfo", "kind") or ""
