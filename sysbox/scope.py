@@ -10,6 +10,7 @@ import time
 
 from sysbox.errors import SystemdError
 from sysbox.frozen import Frozen
+from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost
 from sysbox.units.cgroups import (
@@ -80,13 +81,7 @@ class Pending:
         self._serial = self._send()
 
     def _send(self) -> int:
-        return self._bus.send(
-            MANAGER_PATH,
-            MANAGER,
-            "StartTransientUnit",
-            "ssa(sv)a(sa(sv))",
-            (self.unit, "fail", self._properties, ()),
-        )
+        return self._bus.send(*_start(self.unit, self._properties))
 
     def wait(self, timeout: float = TIMEOUT) -> None:
         """Return when the unit is started, and a scope's processes are in it.
@@ -139,6 +134,13 @@ class Pending:
             time.sleep(_POLL)
 
 
+def _start(
+    unit: str, properties: list[tuple[str, tuple[str, Any]]]
+) -> tuple[str, str, str, str, tuple[Any, ...]]:
+    args = (unit, "fail", properties, ())
+    return MANAGER_PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", args
+
+
 def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
     """Ask for the scope around `pids`, to be awaited later: the child works on meanwhile."""
     properties = [
@@ -147,7 +149,12 @@ def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
         ("PIDs", ("au", list(pids))),
         *_variants(plan.properties),
     ]
-    return Pending(bus, plan.unit, properties)
+    pending = Pending(bus, plan.unit, properties)
+    keeper = plan.keeper
+    if keeper is not None and not exists(keeper.directory):
+        # after the scope, which must not wait for it; not awaited, since it only saves time later
+        bus.post(*_start(keeper.unit, _variants(keeper.properties)))
+    return pending
 
 
 def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pending:

@@ -123,6 +123,13 @@ class Bus:
         self._flush()
         return serial
 
+    def post(
+        self, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+    ) -> None:
+        """Send a call whose answer, even an error, does not matter."""
+        self._forget(self._queue(SYSTEMD, path, interface, member, signature, args))
+        self._flush()
+
     def call(
         self,
         path: str,

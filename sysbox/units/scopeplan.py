@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION_MAX = 200  # characters
 _SECOND = 1_000_000  # microseconds
+_KEEPER = "system-sysbox.slice"
 _STOP_NOW = 1000  # microseconds: systemd takes 0 for "never"
 _FLAGS = {  # of the properties that limit a device
     "BlockIOReadBandwidth": "--device-read-bps",
@@ -27,6 +28,18 @@ _FLAGS = {  # of the properties that limit a device
     "IOReadBandwidthMax": "--device-read-bps",
     "IOWriteBandwidthMax": "--device-write-bps",
 }
+
+
+class KeeperPlan(Frozen):
+    """An empty slice beside the scopes that keeps the controllers switched on in their parent.
+
+    Without it systemd switches them on in every neighbouring unit when the first scope comes, and off
+    when the last one goes, which is most of what starting and stopping a lone container costs.
+    """
+
+    unit: str
+    directory: str  # there while the slice is active
+    properties: tuple[Property, ...]
 
 
 class ScopePlan(Frozen):
@@ -37,6 +50,7 @@ class ScopePlan(Frozen):
     description: str
     properties: tuple[Property, ...] = ()
     writes: tuple[CgroupWrite, ...] = ()
+    keeper: KeeperPlan | None = None
 
 
 def plan_scope(
@@ -65,12 +79,14 @@ def plan_scope(
         *properties,
     )
     asked = tuple(parse_property(text, facts) for text in spec.properties)
+    slice_unit = names.check_slice(spec.slice)
     return ScopePlan(
         unit=names.scope_unit(container),
-        slice=names.check_slice(spec.slice),
+        slice=slice_unit,
         description=describe(spec.name or container[:12], spec.image),
         properties=tuple(_on_disks(one, resolve) for one in own + asked),
         writes=writes,
+        keeper=_keeper(facts) if slice_unit == "system.slice" else None,
     )
 
 
@@ -126,3 +142,22 @@ def _accounting(facts: HostFacts) -> tuple[Property, ...]:
     if facts.cgroup_mode == "v1":
         wanted.append("BlockIOAccounting")
     return tuple(Property(name=name, signature="b", value=True) for name in wanted)
+
+
+def _keeper(facts: HostFacts) -> KeeperPlan:
+    # a weight that is set, though to its default, is what switches a controller on
+    weights = {
+        "v1": ("CPUShares", 1024, "BlockIOWeight", 500),
+        "v2": ("CPUWeight", 100, "IOWeight", 100),
+    }
+    cpu, cpu_weight, io, io_weight = weights[facts.cgroup_mode]
+    return KeeperPlan(
+        unit=_KEEPER,
+        directory=f"{facts.controllers.get('name=systemd', '')}/system.slice/{_KEEPER}",
+        properties=(
+            Property(name="Description", signature="s", value="Controllers of sysbox containers"),
+            Property(name=cpu, signature="t", value=cpu_weight),
+            Property(name=io, signature="t", value=io_weight),
+            *_accounting(facts),
+        ),
+    )
