@@ -21,6 +21,7 @@ from sysbox.spec import Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 MARK = f"{paths.NETWORK}/rules"
@@ -91,9 +92,9 @@ def published(container_id: str) -> tuple[Port, ...]:
     return tuple(entry.port for entry in ports.load() if entry.id == container_id)
 
 
-def reclaim(alive: set[str]) -> list[str]:
+def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
     """Unpublish the ports of all containers that are not alive; their ids."""
-    dead = sorted({entry.id for entry in ports.load()} - alive)
+    dead = [each for each in sorted({entry.id for entry in ports.load()}) if not is_alive(each)]
     for container_id in dead:
         unpublish(container_id)
     return dead

@@ -19,6 +19,10 @@ from sysbox.netns.topology import (
     split_subnet,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
 
@@ -58,16 +62,18 @@ def all() -> dict[str, str]:  # noqa: A001 (used qualified: leases.all())
     return _load()[1]
 
 
-def reclaim(alive: set[str]) -> list[str]:
+def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
     """Give back the addresses of all containers that are not alive; the ids that had one.
 
-    `alive` must have been read while no container could be starting, or hold those that are.
+    `is_alive` is asked while no lease can be taken: it must be true of a container that is starting.
     """
     with Lock(_LOCK):
         last, leases = _load()
-        dead = [container_id for container_id in leases if container_id not in alive]
+        dead = [container_id for container_id in leases if not is_alive(container_id)]
         if dead:
-            _store(last, {key: value for key, value in leases.items() if key in alive})
+            for container_id in dead:
+                del leases[container_id]
+            _store(last, leases)
         return dead
 
 

@@ -124,7 +124,9 @@ class Node:
 class Container(Node):
     """A node that is connected as a container is."""
 
-    def __init__(self, number: int, network: topology.Network, ports: tuple[Port, ...] = ()) -> None:
+    def __init__(
+        self, number: int, network: topology.Network, ports: tuple[Port, ...] = ()
+    ) -> None:
         self.id = f"{number:010x}" + "5b" * 27
         spec = ContainerSpec(image="x", ports=ports, namespaces=Namespaces(network="bridge"))
         self.plan = topology.plan_network(self.id, spec, network)
@@ -142,7 +144,19 @@ class Outside(Node):
 
     def __init__(self) -> None:
         super().__init__()
-        run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "wan", "netns", str(self.pid))
+        run(
+            "ip",
+            "link",
+            "add",
+            "uplink",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "wan",
+            "netns",
+            str(self.pid),
+        )
         run("ip", "address", "add", f"{UPLINK}/24", "dev", "uplink")
         run("ip", "link", "set", "uplink", "up")
         self.sh(f"ip address add {OUTSIDE}/24 dev wan; ip link set wan up; ip link set lo up")

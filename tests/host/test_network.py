@@ -51,7 +51,9 @@ def test_a_container_has_its_link_address_and_route() -> None:
     inside = json.loads(one.sh("ip -json address show dev eth0"))[0]
     assert inside["address"] == "02:00:00:00:00:01"
     assert inside["mtu"] == 1500
-    assert [(entry["local"], entry["prefixlen"]) for entry in inside["addr_info"]] == [(one.address, 16)]
+    assert [(entry["local"], entry["prefixlen"]) for entry in inside["addr_info"]] == [
+        (one.address, 16)
+    ]
     assert one.sh("ip route show default").split()[:5] == ["default", "via", GATEWAY, "dev", "eth0"]
     assert "127.0.0.1/8" in one.sh("ip address show dev lo")
     port = link(one.plan.host_link)
@@ -80,7 +82,9 @@ def test_s11_default_policy() -> None:
     assert one.fetch(OUTSIDE, 80) == UPLINK
     assert one.fetch(two.address, 80) == one.address
     outside.sh(f"ip route add {DEFAULT_NETWORK.subnet} via {UPLINK}")
-    assert outside.fetch(two.address, 80) == "TimeoutError", "not published: not reachable from outside"
+    assert outside.fetch(two.address, 80) == "TimeoutError", (
+        "not published: not reachable from outside"
+    )
 
 
 @in_private_network
@@ -105,7 +109,9 @@ def test_containers_reach_the_host_by_default_but_not_its_loopback() -> None:
     _serve_on_the_host(8000)
     assert one.fetch(GATEWAY, 8000) == one.address
     one.sh("ip route del local 127.0.0.0/8 dev lo table local; ip address del 127.0.0.1/8 dev lo")
-    one.sh(f"ip route add 127.0.0.0/8 via {GATEWAY}; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet")
+    one.sh(
+        f"ip route add 127.0.0.0/8 via {GATEWAY}; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet"
+    )
     assert one.fetch("127.0.0.1", 8000) == "TimeoutError"
 
 
@@ -113,13 +119,19 @@ def test_containers_reach_the_host_by_default_but_not_its_loopback() -> None:
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_published_port(protocol: str) -> None:
     wanted = (Port(container_port=80, host_port=8080, protocol=protocol),)
-    outside, one, two = Outside(), Container(1, DEFAULT_NETWORK, wanted), Container(2, DEFAULT_NETWORK)
+    outside, one, two = (
+        Outside(),
+        Container(1, DEFAULT_NETWORK, wanted),
+        Container(2, DEFAULT_NETWORK),
+    )
     one.serve(80, protocol)
     assert outside.fetch(UPLINK, 8080, protocol) == OUTSIDE
     assert fetch(UPLINK, 8080, protocol) == UPLINK
     assert fetch("127.0.0.1", 8080, protocol) == GATEWAY
     assert two.fetch(UPLINK, 8080, protocol) == GATEWAY
-    assert one.fetch(GATEWAY, 8080, protocol) == GATEWAY, "a container reaches its own published port"
+    assert one.fetch(GATEWAY, 8080, protocol) == GATEWAY, (
+        "a container reaches its own published port"
+    )
     assert firewall.published(one.id) == one.ports == wanted
     firewall.unpublish(one.id)
     firewall.unpublish(one.id)
@@ -132,7 +144,9 @@ def test_a_published_port(protocol: str) -> None:
 def test_a_port_published_on_the_loopback_address_stays_there() -> None:
     """CVE-2020-8558's family: a neighbour routes 127.0.0.1 to us, or the container's address."""
     outside = Outside()
-    one = Container(1, DEFAULT_NETWORK, (Port(container_port=80, host_port=8080, host_ip="127.0.0.1"),))
+    one = Container(
+        1, DEFAULT_NETWORK, (Port(container_port=80, host_port=8080, host_ip="127.0.0.1"),)
+    )
     one.serve(80)
     assert fetch("127.0.0.1", 8080) == GATEWAY
     assert fetch(UPLINK, 8080) == "ConnectionRefusedError"
@@ -176,9 +190,14 @@ def test_rules_exist_once_however_often_they_are_applied() -> None:
 
 
 @in_private_network
-@pytest.mark.parametrize("damage", ["-F", "-t nat -F", "-F FORWARD", "-t nat -F; iptables-legacy -t nat -X"])
+@pytest.mark.parametrize(
+    "damage", ["-F", "-t nat -F", "-F FORWARD", "-t nat -F; iptables-legacy -t nat -X"]
+)
 def test_reconcile_puts_right_what_a_flush_removed(damage: str) -> None:
-    outside, one = Outside(), Container(1, DEFAULT_NETWORK, (Port(container_port=80, host_port=8080),))
+    outside, one = (
+        Outside(),
+        Container(1, DEFAULT_NETWORK, (Port(container_port=80, host_port=8080),)),
+    )
     outside.serve(80)
     one.serve(80)
     before = [rules_in(table) for table in ("raw", "nat", "filter")]
@@ -198,14 +217,26 @@ def test_publishing_and_unpublishing_survive_a_flush() -> None:
     assert fetch("127.0.0.1", 8081) == GATEWAY
     run("iptables-legacy", "-t", "nat", "-F", "SYSBOX-DNAT")
     firewall.unpublish(one.id)
-    assert firewall.reclaim(set()) == [two.id]
+    assert firewall.reclaim(lambda container_id: False) == [two.id]
     assert ports.load() == ()
 
 
 @in_private_network
 def test_rules_of_others_stay() -> None:
     run("iptables-legacy", "-A", "FORWARD", "-s", "198.51.100.0/24", "-j", "ACCEPT")
-    run("iptables-legacy", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "1", "-j", "REDIRECT")
+    run(
+        "iptables-legacy",
+        "-t",
+        "nat",
+        "-A",
+        "PREROUTING",
+        "-p",
+        "tcp",
+        "--dport",
+        "1",
+        "-j",
+        "REDIRECT",
+    )
     before = [rules_in(table) for table in ("raw", "nat", "filter")]
     Container(1, DEFAULT_NETWORK)
     firewall.remove()
@@ -291,7 +322,9 @@ def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
 def test_none_has_loopback_only() -> None:
     node = Node()
     node.call("configure", _plan("none").to_data(), "")
-    assert [line.split()[:2] for line in node.sh("ip -brief link").splitlines()] == [["lo", "UNKNOWN"]]
+    assert [line.split()[:2] for line in node.sh("ip -brief link").splitlines()] == [
+        ["lo", "UNKNOWN"]
+    ]
     assert "127.0.0.1/8" in node.sh("ip address show dev lo")
 
 

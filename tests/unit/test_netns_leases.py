@@ -1,0 +1,109 @@
+"""Which address comes next, and what the lease and port files hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysbox import paths
+from sysbox.errors import Conflict, FormatError
+from sysbox.netns import leases, ports
+from sysbox.netns.lock import Lock
+from sysbox.netns.rules import Published
+from sysbox.spec import Port
+
+SMALL = ("10.0.0.0/29", "10.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lease and port files of this test's own."""
+    monkeypatch.setattr(paths, "NETWORK", str(tmp_path))
+    monkeypatch.setattr(leases, "FILE", f"{tmp_path}/leases")
+    monkeypatch.setattr(leases, "_LOCK", f"{tmp_path}/leases.lock")
+    monkeypatch.setattr(ports, "FILE", f"{tmp_path}/ports")
+    return tmp_path
+
+
+def test_addresses_go_round_before_they_come_again() -> None:
+    given = [leases.acquire(f"c{number}", *SMALL) for number in range(3)]
+    assert given == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
+    leases.release("c0")
+    leases.release("c0")
+    assert leases.acquire("c3", *SMALL) == "10.0.0.5"
+    assert leases.acquire("c4", *SMALL) == "10.0.0.6"
+    assert leases.acquire("c5", *SMALL) == "10.0.0.2"
+    with pytest.raises(Conflict, match="no address is free"):
+        leases.acquire("c6", *SMALL)
+
+
+def test_a_container_keeps_its_address() -> None:
+    assert leases.acquire("a", *SMALL) == leases.acquire("a", *SMALL) == leases.lookup("a")
+    assert leases.lookup("b") is None
+
+
+def test_addresses_of_the_dead_come_back() -> None:
+    for name in "abc":
+        leases.acquire(name, *SMALL)
+    assert leases.reclaim({"b", "x"}.__contains__) == ["a", "c"]
+    assert leases.all() == {"b": "10.0.0.3"}
+
+
+def test_a_thousand_leases(files: Path) -> None:
+    lines = ["10.90.3.233"] + [f"10.90.{n >> 8}.{n & 255} {n:064x}" for n in range(2, 1002)]
+    (files / "leases").write_text("\n".join(lines) + "\n")
+    assert leases.acquire("new") == "10.90.3.234"
+    assert len(leases.all()) == 1001
+
+
+def test_a_pointer_outside_the_subnet_starts_over() -> None:
+    assert leases.choose("10.0.0.0/24", "10.0.0.1", "192.0.2.9", set()) == "10.0.0.2"
+    assert leases.choose("10.0.0.0/24", "10.0.0.1", "10.0.0.254", set()) == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.2\nbroken\n", "x\n10.0.0.2 a\n10.0.0.3 a\n", "x\n1 2 3\n"]
+)
+def test_a_damaged_lease_file_is_named(files: Path, text: str) -> None:
+    (files / "leases").write_text(text)
+    with pytest.raises(FormatError, match="leases"):
+        leases.all()
+
+
+def test_ports_survive_being_written_down() -> None:
+    entries = (
+        Published(id="a" * 64, address="10.0.0.2", port=Port(container_port=80, host_port=8080)),
+        Published(
+            id="b" * 64,
+            address="10.0.0.3",
+            port=Port(container_port=53, host_port=53, host_ip="127.0.0.1", protocol="udp"),
+        ),
+    )
+    ports.store(entries)
+    assert ports.load() == entries
+
+
+@pytest.mark.parametrize("line", ["", "a b c", "a 10.0.0.2 tcp * x 80", "a b c d e f g"])
+def test_a_damaged_port_file_is_named(files: Path, line: str) -> None:
+    (files / "ports").write_text(line + "\n")
+    with pytest.raises(FormatError, match="ports"):
+        ports.load()
+
+
+def test_a_port_of_another_container_is_refused() -> None:
+    held = Published(id="a" * 64, address="10.0.0.2", port=Port(container_port=80, host_port=8080))
+    with pytest.raises(Conflict, match="container aaaaaaaaaaaa has it already"):
+        ports.resolve((Port(container_port=1, host_port=8080, host_ip="127.0.0.1"),), (held,))
+
+
+def test_a_lock_that_is_held_is_named(files: Path) -> None:
+    path = f"{files}/some.lock"
+    with (
+        Lock(path),
+        pytest.raises(Conflict, match=r"some\.lock has been locked"),
+        Lock(path, timeout=0.01),
+    ):
+        pass
+    with Lock(path):
+        pass
