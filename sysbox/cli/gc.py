@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
+from sysbox import gc
 from sysbox.cli.output import line
 
 TYPE_CHECKING = False
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 def main(_: Values) -> int:
     """0; a line for each thing that was put right."""
-    for done in lifecycle.gc():
+    for done in gc.collect():
         line(done)
     return 0

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from sysbox.cli.options import Values
     from sysbox.spec import Device, Mount, Port, Ulimit
 
-MEMORY_MIN = 6 << 20  # docker's rule: below that, a container's first process does not come up
-
 
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     """The specification that a command line asks for.
@@ -210,44 +208,33 @@ def _security(given: Values) -> Security:
 
 
 def _limits(given: Values) -> Limits:
-    def integer(text: str | None, flag: str, low: int, high: int) -> int | None:
+    """The numbers as asked; ranges and what fits together are units/properties.py's to judge."""
+
+    def integer(text: str | None, flag: str, low: int = 0) -> int | None:
         """The number; 0 is docker's "not asked"."""
         if text in (None, "0"):
             return None
-        return parse.parse_int(text or "", flag, low, high)
+        return parse.parse_int(text or "", flag, low, 1 << 53)
 
     def cpuset(text: str | None, flag: str) -> str | None:
         return parse.parse_cpuset(text, flag) if text else None
 
     rates = parse.parse_bytes_rate
-    limits = Limits(
-        cpu_shares=integer(given.cpu_shares, "--cpu-shares", 2, 262144),
+    return Limits(
+        cpu_shares=integer(given.cpu_shares, "--cpu-shares"),
         nano_cpus=parse.parse_cpus(given.cpus, "--cpus") if given.cpus not in (None, "0") else None,
-        cpu_quota=_cpu_quota(given.cpu_quota),
-        cpu_period=integer(given.cpu_period, "--cpu-period", 1000, 1000000),
+        cpu_quota=integer(given.cpu_quota, "--cpu-quota", -1),
+        cpu_period=integer(given.cpu_period, "--cpu-period"),
         cpuset_cpus=cpuset(given.cpuset_cpus, "--cpuset-cpus"),
         cpuset_mems=cpuset(given.cpuset_mems, "--cpuset-mems"),
         memory=_memory(given.memory, "--memory"),
         memory_swap=_memory(given.memory_swap, "--memory-swap", unlimited=True),
         memory_reservation=_memory(given.memory_reservation, "--memory-reservation"),
         pids=_pids(given.pids_limit),
-        blkio_weight=integer(given.blkio_weight, "--blkio-weight", 10, 1000),
+        blkio_weight=integer(given.blkio_weight, "--blkio-weight"),
         device_read_bps=tuple(rates(one, "--device-read-bps") for one in given.device_read_bps),
         device_write_bps=tuple(rates(one, "--device-write-bps") for one in given.device_write_bps),
     )
-    _check_memory(limits)
-    if limits.nano_cpus is not None and (limits.cpu_quota or limits.cpu_period):
-        raise SpecError(
-            "--cpus says what --cpu-quota and --cpu-period say",
-            hint="give either --cpus or the other two",
-        )
-    return limits
-
-
-def _cpu_quota(text: str | None) -> int | None:
-    if text in (None, "0", "-1"):
-        return -1 if text == "-1" else None
-    return parse.parse_int(text or "", "--cpu-quota", 1000, 1 << 53)
 
 
 def _pids(text: str | None) -> int | None:
@@ -260,21 +247,3 @@ def _memory(text: str | None, flag: str, *, unlimited: bool = False) -> int | No
     if text is None or text == "0":
         return None
     return -1 if unlimited and text == "-1" else parse.parse_size(text, flag)
-
-
-def _check_memory(limits: Limits) -> None:
-    memory, swap, reservation = limits.memory, limits.memory_swap, limits.memory_reservation
-    if memory is not None and memory < MEMORY_MIN:
-        raise SpecError(f"--memory: {memory} bytes is too little to start in", hint="at least 6m")
-    if swap is not None and swap != -1:
-        if memory is None:
-            raise SpecError(
-                "--memory-swap needs --memory", hint="it is memory plus swap, and not swap alone"
-            )
-        if swap < memory:
-            raise SpecError(
-                "--memory-swap must not be below --memory",
-                hint="it is memory plus swap, and not swap alone",
-            )
-    if reservation is not None and memory is not None and reservation > memory:
-        raise SpecError("--memory-reservation must not be above --memory")

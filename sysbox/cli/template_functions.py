@@ -97,14 +97,13 @@ def _printf(form: Any, *values: Any) -> str:
 
 
 def _verb(flags: str, verb: str, value: Any) -> str:
-    if verb == "d" and type(value) is int:
-        return f"%{flags}d" % value
-    if verb in "xX" and type(value) in (int, str):
-        return f"%{flags}{verb}" % value if type(value) is int else value.encode().hex()
-    if verb in "feg" and type(value) in (int, float):
-        return f"%{flags}{verb}" % value
-    if verb == "c" and type(value) is int:
+    number = type(value) is int
+    if (number and verb in "dxX") or (verb in "feg" and type(value) in (int, float)):
+        return str(f"%{flags}{verb}" % value)
+    if number and verb == "c":
         return chr(value)
+    if verb == "x" and isinstance(value, str):
+        return value.encode().hex()
     if verb == "q":
         return f"%{flags}s" % to_json(value if isinstance(value, str) else go_string(value))
     if verb in "svt":

@@ -1,0 +1,278 @@
+"""A container in docker's `inspect` shape: the names, the types and the order that scripts rely on."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import state
+from sysbox.errors import SysboxError
+from sysbox.image.model import ImageConfig
+from sysbox.image.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.spec import ContainerSpec, Mount, Port
+
+_PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
+_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
+_NO_NETWORK = ("none", "host")
+
+
+def container(record: state.Record) -> dict[str, Any]:
+    """Everything about one container, live limits included."""
+    status = state.status(record)
+    live: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    if status.pid:
+        from sysbox.cli.inspect_live import live_limits
+
+        live, own = live_limits(record, status.pid)
+    spec = record.spec
+    return {
+        "Id": record.id,
+        "Created": timestamp(record.created),
+        "Path": record.argv[0],
+        "Args": list(record.argv[1:]),
+        "State": _state(status),
+        "Image": record.image_id,
+        "ResolvConfPath": f"{record.directory}/resolv.conf",
+        "HostnamePath": f"{record.directory}/hostname",
+        "HostsPath": f"{record.directory}/hosts",
+        "LogPath": "",
+        "Name": f"/{record.name}",
+        "RestartCount": 0,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": {**_host_config(spec), **live},
+        "GraphDriver": {
+            "Name": "overlay",
+            "Data": {
+                "UpperDir": f"{record.directory}/upper",
+                "WorkDir": f"{record.directory}/work",
+            },
+        },
+        "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
+        "Config": _config(record),
+        "NetworkSettings": _network(record),
+        "Sysbox": own
+        or {"Scope": "", "ControlGroup": "", "Slice": spec.slice, "WrittenDirectly": []},
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 with nanoseconds, as docker prints a time; 0 is Go's zero time."""
+    if not seconds:
+        return _NEVER
+    nanoseconds = round(seconds * 1e9) % 10**9
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(seconds))) + f".{nanoseconds:09}Z"
+
+
+def _state(status: state.Status) -> dict[str, Any]:
+    return {
+        "Status": status.state,
+        "Running": status.state in ("running", "paused"),
+        "Paused": status.state == "paused",
+        "Restarting": False,
+        "OOMKilled": status.oom_killed,
+        "Dead": status.state == "dead",
+        "Pid": status.pid,
+        "ExitCode": status.exit_code,
+        "Error": status.error,
+        "StartedAt": timestamp(status.started_at),
+        "FinishedAt": timestamp(status.finished_at),
+    }
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    """What was asked; of a running container the limits are then replaced by what is in force."""
+    return {
+        "Binds": [_bind(mount) for mount in spec.mounts if mount.kind != "tmpfs"] or None,
+        "LogConfig": {"Type": "journald", "Config": {}},
+        "NetworkMode": spec.namespaces.network,
+        "PortBindings": _bindings(spec.ports),
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": spec.remove,
+        **_isolation(spec),
+        **_limits(spec),
+    }
+
+
+def _isolation(spec: ContainerSpec) -> dict[str, Any]:
+    security = spec.security
+    options = [f"label={one}" for one in security.label]
+    options += ["no-new-privileges"] if security.no_new_privileges else []
+    options += [f"seccomp={security.seccomp}"] if security.seccomp != "default" else []
+    return {
+        "CapAdd": [_cap(name) for name in security.cap_add] or None,
+        "CapDrop": [_cap(name) for name in security.cap_drop] or None,
+        "CgroupnsMode": spec.namespaces.cgroup,
+        "ExtraHosts": list(spec.add_hosts) or None,
+        "GroupAdd": list(spec.group_add) or None,
+        "Init": spec.init,
+        "IpcMode": spec.namespaces.ipc,
+        "PidMode": _own(spec.namespaces.pid),
+        "Privileged": security.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "SecurityOpt": options or None,
+        "ShmSize": spec.shm_size,
+        "Sysctls": dict(spec.sysctls),
+        "Tmpfs": {one.target: ",".join(one.options) for one in spec.mounts if one.kind == "tmpfs"},
+        "UTSMode": _own(spec.namespaces.uts),
+        "UsernsMode": "",
+        "Runtime": "sysbox",
+        "CgroupParent": spec.slice,
+    }
+
+
+def _cap(name: str) -> str:
+    return name if name == "ALL" else f"CAP_{name}"
+
+
+def _own(mode: str) -> str:
+    """docker's word for a namespace of the container's own is the empty one."""
+    return "" if mode == "private" else mode
+
+
+def _limits(spec: ContainerSpec) -> dict[str, Any]:
+    limits = spec.limits
+    return {
+        "CpuShares": limits.cpu_shares or 0,
+        "Memory": limits.memory or 0,
+        "NanoCpus": limits.nano_cpus or 0,
+        "CpuPeriod": limits.cpu_period or 0,
+        "CpuQuota": limits.cpu_quota or 0,
+        "CpusetCpus": limits.cpuset_cpus or "",
+        "CpusetMems": limits.cpuset_mems or "",
+        "MemoryReservation": limits.memory_reservation or 0,
+        "MemorySwap": limits.memory_swap or 2 * (limits.memory or 0),
+        "BlkioWeight": limits.blkio_weight or 0,
+        "BlkioDeviceReadBps": [
+            {"Path": path, "Rate": rate} for path, rate in limits.device_read_bps
+        ],
+        "BlkioDeviceWriteBps": [
+            {"Path": path, "Rate": rate} for path, rate in limits.device_write_bps
+        ],
+        "Devices": [
+            {
+                "PathOnHost": one.source,
+                "PathInContainer": one.target,
+                "CgroupPermissions": one.access,
+            }
+            for one in spec.devices
+        ],
+        "PidsLimit": limits.pids,
+        "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
+    }
+
+
+def _bind(mount: Mount) -> str:
+    options = ["ro"] if mount.read_only else []
+    return ":".join([mount.source, mount.target, *([",".join(options)] if options else [])])
+
+
+def _mount(record: state.Record, mount: Mount) -> dict[str, Any]:
+    source = mount.source
+    entry: dict[str, Any] = {"Type": mount.kind}
+    if mount.kind == "volume":
+        from sysbox.fs.volumes import directory
+
+        name = mount.source or record.anonymous_volumes.get(mount.target, "")
+        entry |= {"Name": name, "Driver": "local"}
+        source = directory(name) if name else ""
+    propagation = [option for option in mount.options if option in _PROPAGATION]
+    return entry | {
+        "Source": source,
+        "Destination": mount.target,
+        "Mode": ",".join(mount.options),
+        "RW": not mount.read_only,
+        "Propagation": propagation[0]
+        if propagation
+        else "rprivate"
+        if mount.kind == "bind"
+        else "",
+    }
+
+
+def _config(record: state.Record) -> dict[str, Any]:
+    spec = record.spec
+    image = _image_config(record)
+    own = spec.namespaces.uts == "private"
+    published = [f"{port.container_port}/{port.protocol}" for port in spec.ports]
+    command = list(spec.command or (image.cmd if spec.entrypoint is None else ())) or None
+    return {
+        "Hostname": spec.hostname or (record.id[:12] if own else ""),
+        "Domainname": "",
+        "User": spec.user or image.user,
+        "AttachStdin": spec.interactive and not spec.detach,
+        "AttachStdout": not spec.detach,
+        "AttachStderr": not spec.detach,
+        "ExposedPorts": {name: {} for name in (*image.exposed_ports, *published)},
+        "Tty": spec.tty,
+        "OpenStdin": spec.interactive,
+        "StdinOnce": False,
+        "Env": _environment(image.env, spec.env),
+        "Cmd": command,
+        "Image": spec.image,
+        "Volumes": {one.target: {} for one in spec.mounts if one.kind == "volume"} or None,
+        "WorkingDir": spec.workdir or image.workdir,
+        "Entrypoint": list(image.entrypoint if spec.entrypoint is None else spec.entrypoint)
+        or None,
+        "Labels": {**image.labels, **spec.labels},
+        "StopSignal": spec.stop_signal or image.stop_signal or "SIGTERM",
+        "StopTimeout": spec.stop_timeout,
+    }
+
+
+def _image_config(record: state.Record) -> ImageConfig:
+    """The image's own settings; empty once the image is gone."""
+    try:
+        return Store().resolve(record.image_id).config
+    except SysboxError:
+        return ImageConfig()
+
+
+def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
+    found = {one.partition("=")[0]: one for one in (*image, *asked)}
+    return list(found.values())
+
+
+def _bindings(ports: tuple[Port, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for port in ports:
+        host = str(port.host_port) if port.host_port else ""
+        found.setdefault(f"{port.container_port}/{port.protocol}", []).append(
+            {"HostIp": port.host_ip, "HostPort": host}
+        )
+    return found
+
+
+def _network(record: state.Record) -> dict[str, Any]:
+    from sysbox.netns.topology import DEFAULT_NETWORK, split_subnet
+
+    mode = record.spec.namespaces.network
+    address, mac, ports = state.network(record)
+    bridged = mode == "bridge" and bool(address)
+    prefix = split_subnet(DEFAULT_NETWORK.subnet)[1] if bridged else 0
+    ends = {
+        "Gateway": DEFAULT_NETWORK.gateway if bridged else "",
+        "IPAddress": address,
+        "IPPrefixLen": prefix,
+        "MacAddress": mac,
+    }
+    named = mode == "bridge" or mode in _NO_NETWORK
+    return {
+        "Bridge": DEFAULT_NETWORK.bridge if bridged else "",
+        "SandboxKey": "",
+        "Ports": {
+            key: [{**one, "HostIp": one["HostIp"] or "0.0.0.0"} for one in bindings]
+            for key, bindings in _bindings(ports).items()
+        },
+        **ends,
+        "Networks": {mode: {"Aliases": None, "NetworkID": "", **ends}} if named else {},
+    }
