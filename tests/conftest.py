@@ -1,0 +1,42 @@
+"""What all tests share: the policy about what a machine may lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+# `python -m pytest` puts the checkout on the path, where the C extension is not: test what is installed
+_CHECKOUT = str(Path(__file__).parent.parent)
+sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _CHECKOUT]
+
+
+class Requires:
+    """A test says what it needs; lacking it is a skip for a developer and a failure in CI."""
+
+    def __call__(self, present: object, what: str) -> None:
+        """Go on if `present` is true."""
+        if present:
+            return
+        if os.environ.get("CI"):
+            pytest.fail(f"needs {what}, and CI must have it", pytrace=False)
+        pytest.skip(f"needs {what}")
+
+    def program(self, name: str) -> str:
+        """The path of a program on PATH or in a system directory."""
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
+        self(path, f"the program {name}")
+        return path or ""
+
+    def root(self) -> None:
+        """The tests run as root."""
+        self(os.geteuid() == 0, "root")
+
+
+@pytest.fixture(scope="session")
+def requires() -> Requires:
+    """`requires(condition, "what")`, `requires.program("name")`, `requires.root()`."""
+    return Requires()

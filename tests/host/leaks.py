@@ -1,0 +1,150 @@
+"""What a host test may not leave behind: the state of the host as a dictionary that can be compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from sysbox import paths
+
+Snapshot = dict[str, set[str]]
+
+# systemd's own, and what it starts when somebody asks for it on the bus
+SERVICES = re.compile(
+    r"systemd|\(sd-\w+\)|systemd-\w+|dbus-daemon|dbus-broker.*|polkitd|agetty|\(.*\)"
+)
+# made at the first use and kept until the host stops: a bridge, chains that hold no container's rule
+BASE_LINKS = {"sysbox0"}
+BASE_RULES = re.compile(
+    r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
+)
+BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock)$")
+BASE_UNITS = re.compile(
+    r"(system|user|init|machine|-)\.(slice|scope)$|systemd-|dbus|sysbox-clients$"
+)
+
+
+def snapshot() -> Snapshot:
+    """Everything that is compared, by kind; each a set of one-line descriptions."""
+    return {
+        "processes": set(_processes()),
+        "mounts of PID 1": set(_mounts()),
+        "links": set(os.listdir("/sys/class/net")) - BASE_LINKS,
+        "named network namespaces": set(_list("/run/netns")),
+        "firewall rules": set(_rules()),
+        "units": set(_units()),
+        "cgroups": set(_cgroups()),
+        "leases and ports": set(_leases()),
+        "files": set(_files()),
+        "device nodes": set(_devices()),
+    }
+
+
+def differences(before: Snapshot, after: Snapshot) -> str:
+    """One line for each thing that appeared or went; "" if all is as it was."""
+    lines = []
+    for kind, had in before.items():
+        lines += [f"{kind}: + {item}" for item in sorted(after[kind] - had)]
+        lines += [
+            f"{kind}: - {item}" for item in sorted(had - after[kind]) if kind not in ("processes",)
+        ]
+    return "\n".join(lines)
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def _processes() -> Iterator[str]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        head, _, rest = _read(f"/proc/{pid}/stat").rpartition(")")
+        fields = rest.split()
+        if not fields or int(pid) == os.getpid():
+            continue
+        name = head.partition("(")[2]
+        if not SERVICES.fullmatch(name):
+            command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+            yield f"pid {pid} started at {fields[19]} state {fields[0]}: {command or name}"
+
+
+def _mounts() -> Iterator[str]:
+    for line in _read("/proc/1/mountinfo").splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4]
+        if not point.startswith("/run/credentials/"):
+            yield f"{point} {' '.join(right.split()[:2])}"
+
+
+def _rules() -> Iterator[str]:
+    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        for line in _output(program).splitlines():
+            rule = re.sub(r"\[\d+:\d+\]", "", line).strip()
+            if not BASE_RULES.match(rule):
+                yield f"{program}: {rule}"
+    table = ""
+    for line in _output("nft", "-s", "list", "ruleset").splitlines():
+        table = line if line.startswith("table") else table
+        yield f"nft: {table} {line.strip()}"
+
+
+def _units() -> Iterator[str]:
+    listed = _output("systemctl", "list-units", "--all", "--no-legend", "--plain", "--full")
+    for line in listed.splitlines():
+        unit, load, active, *_ = line.split()
+        ours = re.match(r"(docker|sysbox|libpod|crio)-", unit) and not unit.endswith(".mount")
+        if (ours or active == "failed") and load != "not-found":
+            yield f"{unit} {active}"
+
+
+def _cgroups() -> Iterator[str]:
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        for name in names:
+            path = os.path.join(directory, name)
+            if path.count("/") > 4 and not BASE_UNITS.search(name):
+                yield path
+
+
+def _leases() -> Iterator[str]:
+    for name in _list(paths.NETWORK):
+        if name in ("leases", "ports"):
+            for line in _read(f"{paths.NETWORK}/{name}").splitlines():
+                # the first line may be a cursor: a lease names its container by 64 hex digits
+                if re.search(r"[0-9a-f]{64}", line):
+                    yield f"{name}: {line}"
+
+
+def _files() -> Iterator[str]:
+    for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES):
+        for directory, _, names in os.walk(top):
+            if directory.count("/") > top.count("/"):
+                yield directory
+            for name in names:
+                path = os.path.join(directory, name)
+                if not BASE_FILES.search(path):
+                    yield path
+
+
+def _devices() -> Iterator[str]:
+    for name in _list("/dev"):
+        status = os.lstat(f"/dev/{name}")
+        yield f"/dev/{name} {status.st_mode:o} {status.st_uid}:{status.st_gid} {status.st_rdev:x}"

@@ -1,0 +1,248 @@
+"""The embedded host, booted within the one the tests run on: systemd, namespaces, cgroups, stop."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SYSBOX, Sysbox
+
+from sysbox.embedded import cgroups, state
+
+NAME = "inner"
+
+
+@pytest.fixture(autouse=True)
+def stopped(no_leaks: None, sysbox: Sysbox) -> Iterator[None]:
+    """Whatever a test does, its host is gone before the leak check looks."""
+    yield
+    sysbox("host", "stop", "--name", NAME, "--purge", check=True)
+
+
+@pytest.fixture
+def host(sysbox: Sysbox) -> str:
+    """A running embedded host."""
+    sysbox("host", "start", "--name", NAME, "--private-network", check=True)
+    return NAME
+
+
+def inside(sysbox: Sysbox, *command: str) -> str:
+    return sysbox("host", "exec", "--name", NAME, "--", *command, check=True).stdout.strip()
+
+
+def test_boots_a_healthy_systemd(sysbox: Sysbox, host: str) -> None:
+    assert inside(sysbox, "systemctl", "is-system-running") == "running"
+    assert inside(sysbox, "cat", "/proc/1/comm") == "systemd"
+    assert inside(sysbox, "systemctl", "is-active", "dbus.service", "systemd-journald.service") == (
+        "active\nactive"
+    )
+    assert "org.freedesktop.systemd1" in inside(sysbox, "busctl", "list", "--acquired")
+    assert "running" in sysbox("host", "status", "--name", NAME, check=True).stdout
+
+
+def test_starts_nothing_that_the_machine_has_enabled(sysbox: Sysbox, host: str) -> None:
+    services = inside(
+        sysbox, "systemctl", "list-units", "--type=service,timer", "--no-legend", "--plain"
+    )
+    names = {line.split()[0] for line in services.splitlines()}
+    allowed = {"dbus.service", "dbus-broker.service"}
+    assert {name for name in names - allowed if not name.startswith("systemd-")} == set()
+    assert "systemd-sysctl.service" not in names
+    assert "systemd-timesyncd.service" not in names
+
+
+def test_start_is_idempotent_and_safe_at_once(sysbox: Sysbox) -> None:
+    command = [SYSBOX, "host", "start", "--name", NAME, "--private-network"]
+    starts = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    outputs = {start.communicate(timeout=60)[0] for start in starts}
+    assert len(outputs) == 1
+    assert [start.returncode for start in starts] == [0, 0, 0, 0]
+
+
+def test_exec_passes_status_streams_and_directory(
+    sysbox: Sysbox, host: str, tmp_path: Path
+) -> None:
+    script = "cat; echo err >&2; exit 7"
+    done = sysbox("host", "exec", "--name", NAME, "--", "sh", "-c", script, input="in")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in", "err\n")
+    assert sysbox("host", "exec", "--name", NAME, "--", "sh", "-c", "kill -9 $$").returncode == 137
+    assert sysbox("host", "exec", "--name", NAME, "--", "/no/such").returncode == 127
+    assert sysbox("host", "exec", "--name", NAME, "--", "/etc/passwd").returncode == 126
+    done = subprocess.run(
+        [SYSBOX, "host", "exec", "--name", NAME, "pwd"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(tmp_path)
+
+
+def test_exec_is_a_process_of_the_host_in_all_its_namespaces(sysbox: Sysbox, host: str) -> None:
+    for kind in ("mnt", "pid", "cgroup", "uts", "ipc", "net"):
+        inner = inside(sysbox, "readlink", f"/proc/self/ns/{kind}")
+        assert inner == inside(sysbox, "readlink", f"/proc/1/ns/{kind}")
+        assert inner != os.readlink(f"/proc/self/ns/{kind}")
+    groups = inside(sysbox, "cat", "/proc/self/cgroup").splitlines()
+    assert [line for line in groups if ":/.." in line] == []
+
+
+def test_exec_passes_signals_on(sysbox: Sysbox, host: str) -> None:
+    script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done"
+    command = [SYSBOX, "host", "exec", "--name", NAME, "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 9
+
+
+def test_exec_ends_with_the_command_that_was_killed(sysbox: Sysbox, host: str) -> None:
+    command = [SYSBOX, "host", "exec", "--name", NAME, "--", "sleep", "4711"]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 10
+        while "sleep 4711" not in inside(sysbox, "ps", "-A", "-o", "args"):
+            assert time.monotonic() < deadline
+        process.kill()
+    time.sleep(0.2)
+    assert "sleep 4711" not in inside(sysbox, "ps", "-A", "-o", "args")
+
+
+def test_shell_has_job_control(sysbox: Sysbox, host: str) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(SHELL="/bin/bash", HOME="/nonexistent")
+        os.execv(SYSBOX, ["sysbox", "host", "shell", "--name", NAME])
+    try:
+        os.write(terminal, b"sleep 60\n")
+        time.sleep(1)
+        os.write(terminal, b"\x1a")
+        time.sleep(0.5)
+        os.write(terminal, b"jobs; kill %1; echo done-$((6*7)); exit 5\n")
+        text = b""
+        while select.select([terminal], [], [], 10)[0]:
+            try:
+                text += os.read(terminal, 4096)
+            except OSError:
+                break
+    finally:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(terminal)
+    assert b"Stopped" in text
+    assert b"done-42" in text
+    assert status == 5
+
+
+def test_real_directories_and_private_ones(sysbox: Sysbox, host: str, tmp_path: Path) -> None:
+    (tmp_path / "seen").write_text("real")
+    assert inside(sysbox, "cat", str(tmp_path / "seen")) == "real"
+    inside(
+        sysbox,
+        "sh",
+        "-c",
+        f"echo back > {tmp_path}/written; touch /run/inner /etc/inner /var/inner",
+    )
+    assert (tmp_path / "written").read_text() == "back\n"
+    for path in ("/run/inner", "/etc/inner", "/var/inner"):
+        assert not Path(path).exists()
+    before = os.stat("/dev/null")
+    inside(sysbox, "chmod", "600", "/dev/null")
+    assert os.stat("/dev/null") == before
+    refused = sysbox("host", "exec", "--name", NAME, "--", "touch", "/usr/inner")
+    assert "Read-only" in refused.stderr
+
+
+def test_limits_act_in_its_own_subtree(sysbox: Sysbox, host: str) -> None:
+    inside(sysbox, "systemd-run", "--unit=probe", "-p", "MemoryMax=64M", "sleep", "60")
+    pid = inside(sysbox, "systemctl", "show", "-P", "MainPID", "probe.service")
+    lines = inside(sysbox, "cat", f"/proc/{pid}/cgroup").splitlines()
+    memory = next((line for line in lines if ":memory:" in line), lines[-1])
+    assert memory.endswith("/system.slice/probe.service")
+    outer = next(
+        Path("/sys/fs/cgroup").glob(f"**/{state.cgroup_name(NAME)}/system.slice/probe.service")
+    )
+    assert outer.is_dir()
+    inside(sysbox, "systemctl", "stop", "probe.service")
+
+
+def test_state_and_journal_survive_a_stop(sysbox: Sysbox, host: str) -> None:
+    inside(sysbox, "sh", "-c", "echo kept > /var/lib/sysbox/mark; logger -t probe said-before")
+    inside(sysbox, "journalctl", "--sync")
+    sysbox("host", "stop", "--name", NAME, check=True)
+    assert sysbox("host", "status", "--name", NAME).returncode == 3
+    sysbox("host", "start", "--name", NAME, "--private-network", check=True)
+    assert inside(sysbox, "cat", "/var/lib/sysbox/mark") == "kept"
+    assert "said-before" in inside(sysbox, "journalctl", "-t", "probe", "-o", "cat")
+
+
+def test_stop_is_ordered_and_leaves_nothing(sysbox: Sysbox, host: str, tmp_path: Path) -> None:
+    trap = f"trap 'echo stopped > {tmp_path}/stopped; exit 0' TERM; sleep 600 & wait"
+    inside(sysbox, "systemd-run", "--unit=probe", "sh", "-c", trap)
+    time.sleep(0.3)
+    sysbox("host", "stop", "--name", NAME, check=True)
+    assert (tmp_path / "stopped").read_text() == "stopped\n"
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{state.cgroup_name(NAME)}")) == []
+    assert not Path(state.run_directory(NAME)).exists()
+    sysbox("host", "stop", "--name", NAME, check=True)
+
+
+def test_a_killed_host_is_noticed_and_started_anew(sysbox: Sysbox, host: str) -> None:
+    dead = state.load(NAME)
+    assert dead is not None
+    os.kill(dead.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while dead.alive:
+        assert time.monotonic() < deadline
+    assert sysbox("host", "status", "--name", NAME).returncode == 3
+    assert inside(sysbox, "systemctl", "is-system-running") == "running"
+    again = state.load(NAME)
+    assert again is not None
+    assert again.pid != dead.pid
+
+
+def test_a_pid_that_was_used_again_is_not_the_host(sysbox: Sysbox) -> None:
+    os.makedirs(state.run_directory(NAME))
+    state.save(
+        state.Host(name=NAME, pid=os.getpid(), start=1, phase="running", private_network=False)
+    )
+    assert sysbox("host", "status", "--name", NAME).returncode == 3
+    sysbox("host", "stop", "--name", NAME, check=True)
+    assert not Path(state.run_directory(NAME)).exists()
+
+
+def test_bad_arguments_get_one_line(sysbox: Sysbox) -> None:
+    for words in (("jump",), ("start", "--name", "../x"), ("exec", "--name", NAME), ("stop", "-9")):
+        done = sysbox("host", *words)
+        assert done.returncode == 125, words
+        assert done.stderr.startswith("sysbox: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_hierarchies_of_the_common_layouts() -> None:
+    hybrid = cgroups.hierarchies(
+        "3:cpu,cpuacct:/a\n2:memory:/\n1:name=systemd:/\n0::/\n",
+        "#subsys_name hierarchy num_cgroups enabled\ncpu 3 1 1\nmemory 2 1 1\nnet_cls 0 1 1\nrdma 0 1 0\n",
+    )
+    assert [one.directory for one in hybrid] == [
+        "cpu,cpuacct",
+        "memory",
+        "net_cls",
+        "systemd",
+        "unified",
+    ]
+    assert [one.data for one in hybrid] == [
+        "cpu,cpuacct",
+        "memory",
+        "net_cls",
+        "none,name=systemd",
+        "",
+    ]
+    (lone,) = cgroups.hierarchies("0::/\n", "memory 0 1 1\n")
+    assert (lone.fstype, lone.directory) == ("cgroup2", "")

@@ -1,0 +1,46 @@
+#!/bin/bash
+# Usage: tools/test-host.sh [PYTEST-ARGUMENT...]
+#
+# Runs tests/host (or the files given) as root on an embedded host of its own: a real systemd, a network
+# namespace with an uplink, and a network namespace "outside" at the other end of it. Stops it always.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=test-$$
+sysbox=$PWD/.venv/bin/sysbox
+
+[[ -x $sysbox ]] || { echo "test-host: run \`make build\` first" >&2; exit 1; }
+if ((EUID)); then
+    command -v sudo >/dev/null || { echo "test-host: must be root" >&2; exit 1; }
+    exec sudo --preserve-env=CI "$0" "$@"
+fi
+
+stop() {
+    status=$?
+    trap - EXIT
+    "$sysbox" host stop --name "$name" --timeout 30 --purge || status=1
+    exit "$status"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+"$sysbox" host start --name "$name" --private-network >/dev/null
+"$sysbox" host exec --name "$name" -- bash -eu -c '
+    ip netns add outside
+    ip link add uplink0 type veth peer name eth0 netns outside
+    ip address add 192.0.2.2/24 dev uplink0
+    ip link set uplink0 up
+    ip -n outside address add 192.0.2.1/24 dev eth0
+    ip -n outside address add 198.51.100.1/32 dev lo
+    ip -n outside link set lo up
+    ip -n outside link set eth0 up
+    ip route add default via 192.0.2.1
+'
+
+paths=()
+for word in "$@"; do
+    [[ -e ${word%%::*} ]] && paths+=("$word")
+done
+((${#paths[@]})) || set -- tests/host "$@"
+"$sysbox" host exec --name "$name" -- .venv/bin/pytest -p no:cacheprovider "$@"
