@@ -55,7 +55,9 @@ class Channel:
     def send(self, kind: bytes, data: dict[str, Any] | None = None, fd: int = -1) -> None:
         """Send one message, with an fd if given. A peer that is gone is found out when it is waited for."""
         message = kind + (codec.dumps(data) if data else b"")
-        rights = [] if fd < 0 else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))]
+        rights = (
+            [] if fd < 0 else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))]
+        )
         try:
             self._socket.sendmsg([message], rights, _socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError):
@@ -76,7 +78,9 @@ class Channel:
             posix.close(fd)
         if kind == FAILURE:
             raise _failure(codec.loads(data, "handshake"))
-        raise StartError("the container's first process ended before its command ran", phase="handshake")
+        raise StartError(
+            "the container's first process ended before its command ran", phase="handshake"
+        )
 
     def check_peer(self) -> None:
         """Raises StartError when the other end is gone."""

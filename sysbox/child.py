@@ -91,7 +91,11 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
         phase = "process"
         who = resolve_user(root, plan.process)
         env = environment.build_env(
-            plan.process.image_env, plan.process.env, who.home, plan.process.hostname, plan.process.tty
+            plan.process.image_env,
+            plan.process.env,
+            who.home,
+            plan.process.hostname,
+            plan.process.tty,
         )
         stdio = inherited.stdio
         if plan.process.tty:
@@ -148,7 +152,9 @@ def _connect_journal(socket: _socket.socket, header: bytes) -> None:
         socket.connect("/run/systemd/journal/stdout")
         socket.send(header)
     except OSError as error:
-        raise KernelError.of("connect to the journal", "/run/systemd/journal/stdout", error) from None
+        raise KernelError.of(
+            "connect to the journal", "/run/systemd/journal/stdout", error
+        ) from None
 
 
 def resolve_user(root: int, plan: ProcessPlan) -> Identity:
@@ -171,7 +177,9 @@ def read_database(root: int, path: str) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
         if size > _DATABASE_LIMIT:
-            raise StartError(f"the image's {path} is larger than {_DATABASE_LIMIT >> 20} MiB", phase="process")
+            raise StartError(
+                f"the image's {path} is larger than {_DATABASE_LIMIT >> 20} MiB", phase="process"
+            )
     posix.close(fd)
     return b"".join(chunks)
 
@@ -181,9 +189,13 @@ def open_terminal(root: int, channel: Channel) -> int:
 
     Raises StartError when /dev/pts is not a devpts.
     """
-    master = mount.open_in_root(root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+    master = mount.open_in_root(
+        root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
+    )
     if _sys.fstatfs_type(master) != _DEVPTS_SUPER_MAGIC:
-        raise StartError("the container's /dev/pts is not a devpts: it can have no terminal", phase="process")
+        raise StartError(
+            "the container's /dev/pts is not a devpts: it can have no terminal", phase="process"
+        )
     slave = open_peer(master)
     channel.send(CONSOLE, fd=master)  # 3
     posix.close(master)
@@ -237,7 +249,9 @@ def standard_streams(fds: tuple[int, int, int]) -> None:
         posix.dup2(fd, target, inheritable=True)
 
 
-def give_streams(owned: tuple[int, ...], stdio: tuple[int, int, int], uid: int, *, tty: bool) -> None:
+def give_streams(
+    owned: tuple[int, ...], stdio: tuple[int, int, int], uid: int, *, tty: bool
+) -> None:
     """Let the container's user open /dev/stdout and its terminal anew."""
     for target, fd in enumerate(stdio):
         if tty or fd in owned:
@@ -291,7 +305,9 @@ def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:
         f"cannot find {command}{where}",
         phase="exec",
         status=NOT_FOUND,
-        hint="" if "/" not in command else "it, or the interpreter that it names, does not exist in the image",
+        hint=""
+        if "/" not in command
+        else "it, or the interpreter that it names, does not exist in the image",
     )
 
 

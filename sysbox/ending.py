@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LOST = 137  # as if killed: nobody saw how it ended
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _STEP = 0.004
+_ACTIVE = ("active", "activating", "deactivating")
 
 
 def settle(container_id: str, ended: Ended | None = None, error: str = "") -> None:
@@ -91,14 +92,19 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
 
 
 def stop_scope(unit: str) -> None:
-    """Kill everything in a scope and wait until it is gone; no scope is success."""
+    """Kill everything in a scope and wait until it is gone; no scope is success.
+
+    Not by a stop job: that would be passed on to the service that supervises it, which may be the caller.
+    """
     try:
         bus = Bus.connect()
     except SystemdError:
         return  # without systemd there is no scope
     try:
-        scope.kill(bus, unit, 9)
-        scope.stop(bus, unit)
+        deadline = time.monotonic() + _PATIENCE
+        while scope.state(bus, unit)[0] in _ACTIVE and time.monotonic() < deadline:
+            scope.kill(bus, unit, 9)
+            time.sleep(_STEP)
         scope.reset_failed(bus, unit)
     except SystemdError:
         pass  # ignoring: it went away between the calls
@@ -109,7 +115,10 @@ def stop_scope(unit: str) -> None:
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
     state.release_name(record.name, record.id)
-    journal.forget(names.scope_unit(record.id))
+    if record.spec.detach:
+        # what it wrote last may still be on its way, and shall carry its name
+        journal.synchronize()
+    journal.remove_fields(names.scope_unit(record.id))
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
     state.discard(record.id)
@@ -175,7 +184,9 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     except NotFound:
         return  # --rm: its supervisor was faster
     with lock:
-        discard(record if with_volumes or record.spec.remove else record.replace(anonymous_volumes={}))
+        discard(
+            record if with_volumes or record.spec.remove else record.replace(anonymous_volumes={})
+        )
 
 
 def kill_now(record: Record, runtime: Runtime) -> None:
@@ -203,5 +214,5 @@ def remove_damaged(container_id: str) -> None:
             unlink(f"{NAMES}/{name}")
     firewall.unpublish(container_id)
     leases.release(container_id)
-    journal.forget(names.scope_unit(container_id))
+    journal.remove_fields(names.scope_unit(container_id))
     state.discard(container_id)

@@ -72,7 +72,9 @@ class KernelError(SysboxError):
 class SystemdError(SysboxError):
     """systemd refused: `dbus_name` is the D-Bus error, `unit` the unit, `result` the job's."""
 
-    def __init__(self, message: str, *, dbus_name: str = "", unit: str = "", result: str = "") -> None:
+    def __init__(
+        self, message: str, *, dbus_name: str = "", unit: str = "", result: str = ""
+    ) -> None:
         super().__init__(message, hint=DBUS_ADVICE.get(dbus_name, ""))
         self.dbus_name = dbus_name
         self.unit = unit

@@ -65,14 +65,18 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     """Run it; its exit status, or 0 once it runs detached. Raises Conflict when the container does not run."""
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.started_ns or not runtime.alive():
-        raise Conflict(f"container {record.name} does not run", hint=f"`sysbox start {record.name}`")
+        raise Conflict(
+            f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
+        )
     init = process.pidfd(runtime.pid)
     directories = cgroups.cgroup_dirs(runtime.pid, probe())
     pid_namespace = namespace.open_ns(runtime.pid, "pid")
     if not runtime.alive():
         raise Conflict(f"container {record.name} has just ended")
     plan = _plan(record, spec)
-    security = record.spec.security.replace(privileged=spec.privileged or record.spec.security.privileged)
+    security = record.spec.security.replace(
+        privileged=spec.privileged or record.spec.security.privileged
+    )
     wired = (
         streams.Streams()
         if spec.detach
@@ -108,7 +112,9 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
     asked = record.spec
     image = Store().resolve(record.image_id)
     privileged = spec.privileged or asked.security.privileged
-    mask = capability.held() if privileged else capabilities.resolve(asked.security, capability.held())
+    mask = (
+        capability.held() if privileged else capabilities.resolve(asked.security, capability.held())
+    )
     return ProcessPlan(
         argv=spec.argv,
         image_env=image.config.env,
@@ -171,8 +177,12 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
 def _change_directory(root: int, path: str) -> None:
     """By a descriptor that was opened without magic links (CVE-2024-21626)."""
     try:
-        directory = mount.open_in_root(root, path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        directory = mount.open_in_root(
+            root, path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+        )
         posix.fchdir(directory)
     except KernelError as error:
-        raise StartError(f"working directory {path}: {error.message}", phase="process", hint="") from None
+        raise StartError(
+            f"working directory {path}: {error.message}", phase="process", hint=""
+        ) from None
     inside_root()

@@ -36,7 +36,9 @@ def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
     """Replace a file as a whole. Raises KernelError."""
     temporary = f"{path}.{posix.getpid()}"
     try:
-        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, mode)
+        fd = posix.open(
+            temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, mode
+        )
         try:
             view = memoryview(data)
             while view:
@@ -52,7 +54,9 @@ def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
 def read_file(path: str, limit: int = LIMIT) -> bytes | None:
     """A file of ours; None where there is none. Raises FormatError when it is not a plain small file."""
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK)
+        fd = posix.open(
+            path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+        )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None

@@ -13,7 +13,9 @@ class HostFacts(Frozen):
     """A read-only probe of the host; the pure planners decide from it."""
 
     cgroup_mode: str  # v1 (with or without a unified tree beside it) or v2
-    controllers: dict[str, str]  # controller -> its mount point; on v2 all have the unified one; also "name=systemd"
+    controllers: dict[
+        str, str
+    ]  # controller -> its mount point; on v2 all have the unified one; also "name=systemd"
     systemd: bool  # PID 1 is systemd (sd_booted(3))
     effective_uid: int
     cpus: str  # "0-3": the CPUs that are on line
@@ -88,10 +90,17 @@ def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
             unified = target
         elif kind == "cgroup":
             for option in rest.rpartition(" ")[2].split(","):
-                if option not in ("rw", "ro", "xattr", "clone_children", "noprefix", "favordynmods"):
+                if option not in (
+                    "rw",
+                    "ro",
+                    "xattr",
+                    "clone_children",
+                    "noprefix",
+                    "favordynmods",
+                ):
                     v1[option] = target
     real = [name for name in v1 if not name.startswith("name=")]
     if unified and not real:
         names = read_text(f"{unified}/cgroup.controllers").split()
-        return "v2", {name: unified for name in [*names, "name=systemd"]}
+        return "v2", dict.fromkeys([*names, "name=systemd"], unified)
     return "v1", v1

@@ -41,7 +41,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     if dry_run:
         image, spec = prepare(spec)
         record = _draft(spec, image)
-        print(_plan(record, image).describe())  # noqa: T201 (what was asked for)
+        print(_plan(record, image).describe())
         return 0
     record, image = _create(spec)
     if spec.detach:
@@ -50,7 +50,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
         except SysboxError:
             _abandon(record)
             raise
-        print(record.id, flush=True)  # noqa: T201 (docker's output)
+        print(record.id, flush=True)
         return 0
     return _foreground(record, image)
 
@@ -84,7 +84,9 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
 def find_image(spec: ContainerSpec) -> Image:
     """The image a container is to be made of. Raises NotFound, Unsupported."""
     if spec.pull == "always":
-        raise Unsupported("--pull always: there is no registry client yet", hint="use --pull missing or never")
+        raise Unsupported(
+            "--pull always: there is no registry client yet", hint="use --pull missing or never"
+        )
     return Store().resolve(spec.image)
 
 
@@ -137,10 +139,13 @@ def _create(spec: ContainerSpec) -> tuple[Record, Image]:
 
 def _write_cidfile(path: str, container_id: str) -> None:
     try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+        fd = posix.open(
+            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644
+        )
     except FileExistsError:
         raise Conflict(
-            f"--cidfile {path}: the file exists already", hint="remove it, if no container belongs to it"
+            f"--cidfile {path}: the file exists already",
+            hint="remove it, if no container belongs to it",
         ) from None
     except OSError as error:
         raise SysboxError(f"--cidfile {path}: {error.strerror}") from None
@@ -180,7 +185,9 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
     settle_if_dead(record)
     if state.status(record).state == "running":
         if attach:
-            raise Conflict(f"container {record.name} runs already", hint="`sysbox logs -f` shows its output")
+            raise Conflict(
+                f"container {record.name} runs already", hint="`sysbox logs -f` shows its output"
+            )
         return 0
     if not attach:
         start_detached(record)
@@ -212,7 +219,9 @@ def start_detached(record: Record) -> None:
         data = read_file(report)
         unlink(report)
         if data is None:
-            raise SysboxError(f"{error.message}", hint=f"`journalctl -u {unit}` may tell why") from None
+            raise SysboxError(
+                f"{error.message}", hint=f"`journalctl -u {unit}` may tell why"
+            ) from None
         values = codec.loads(data, report)
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
     finally:
@@ -365,5 +374,3 @@ def rename(record: Record, name: str) -> None:
     """`sysbox rename`. Raises Conflict when the name is taken."""
     with state.Lock(record.id):
         state.rename(state.load(record.id), name)
-
-

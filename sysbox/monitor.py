@@ -61,7 +61,9 @@ class OutOfMemory:
             self._file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
             if version == "v1":
                 self.event = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
-                control = posix.open(f"{directory}/cgroup.event_control", posix.O_WRONLY | posix.O_CLOEXEC)
+                control = posix.open(
+                    f"{directory}/cgroup.event_control", posix.O_WRONLY | posix.O_CLOEXEC
+                )
                 posix.write(control, f"{self.event} {self._file}".encode())
                 posix.close(control)
         except OSError:
@@ -73,7 +75,9 @@ class OutOfMemory:
             text = posix.pread(self._file, 4096, 0).decode()
         except OSError:
             return None
-        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines())
+        return any(
+            line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines()
+        )
 
     def woken(self) -> None:
         """The eventfd has fired: for lack of memory, or because the cgroup was removed."""
@@ -95,7 +99,13 @@ class OutOfMemory:
 
 
 def become(
-    pid: int, streams: Streams, terminal: int, *, directory: str, oom: tuple[str, str], stop: tuple[int, int]
+    pid: int,
+    streams: Streams,
+    terminal: int,
+    *,
+    directory: str,
+    oom: tuple[str, str],
+    stop: tuple[int, int],
 ) -> NoReturn:
     """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
-from sysbox.fs.rootfs import Directory, Link, Node, Protection, RootPlan, plan_cgroups, plan_operations
+from sysbox.fs.rootfs import (
+    Directory,
+    Link,
+    Node,
+    Protection,
+    RootPlan,
+    plan_cgroups,
+    plan_operations,
+)
 from sysbox.linux import capability, namespace
 from sysbox.linux.process import RLIMITS
 from sysbox.netns.topology import NetPlan, plan_network
@@ -68,18 +76,24 @@ class Plan(Frozen):
         """What would be done, in order, a line each."""
         lines = [f"scope {self.scope.unit} in {self.scope.slice}"]
         lines += [f"  {one.name}={_value(one.value)}" for one in self.scope.properties]
-        lines += [f"  write {one.controller}: {one.file} = {one.value}" for one in self.scope.writes]
+        lines += [
+            f"  write {one.controller}: {one.file} = {one.value}" for one in self.scope.writes
+        ]
         lines.append(f"namespaces new: {', '.join(self._new_kinds())}")
         lines += [f"  join {kind}: {path}" for kind, path in self.namespaces.joined]
         lines.append("root")
-        lines.append(f"  mount overlay of {len(self.root.layers)} layers and {self.root.directory}/upper on /")
+        lines.append(
+            f"  mount overlay of {len(self.root.layers)} layers and {self.root.directory}/upper on /"
+        )
         lines += [f"  {one.describe()}" for one in (*self.root.operations, *self.root.late)]
         lines.append(self.network.describe())
         process = self.process
         lines.append(f"process {' '.join(process.argv)}")
         lines.append(f"  user {process.user or '0'}, directory {process.workdir}")
         lines.append(f"  capabilities {' '.join(capability.names(process.capabilities)) or 'none'}")
-        lines.append(f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}")
+        lines.append(
+            f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
+        )
         lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
         lines += [f"  sysctl {path} = {value}" for path, value in process.sysctls]
         return "\n".join(lines)
@@ -94,7 +108,9 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple | list):
-        return "; ".join(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value)
+        return "; ".join(
+            " ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value
+        )
     return str(value)
 
 
@@ -110,7 +126,8 @@ def resolve_argv(spec: ContainerSpec, image: Image) -> tuple[str, ...]:
     argv = entrypoint + command
     if not argv or not argv[0]:
         raise SpecError(
-            f"image {spec.image}: no command to run", hint="the image names none: give one after its name"
+            f"image {spec.image}: no command to run",
+            hint="the image names none: give one after its name",
         )
     return argv
 
@@ -159,7 +176,9 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
         "uts": spec.namespaces.uts,
         "user": spec.namespaces.user,
         "time": spec.namespaces.time,
-        "network": "private" if spec.namespaces.network in ("bridge", "none") else spec.namespaces.network,
+        "network": "private"
+        if spec.namespaces.network in ("bridge", "none")
+        else spec.namespaces.network,
         "mount": "private",
     }
     new = 0

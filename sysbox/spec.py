@@ -15,7 +15,9 @@ class Mount(Frozen):
     target: str  # absolute path inside the container
     source: str = ""  # host path (bind), volume name (volume; "" is an anonymous one), "" (tmpfs)
     read_only: bool = False
-    options: tuple[str, ...] = ()  # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
+    options: tuple[
+        str, ...
+    ] = ()  # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
     recursive: bool = True  # rbind
     create: bool = False  # `-v` makes a missing source directory, `--mount` does not
     copy_up: bool = True  # an empty volume takes the image's content at the target
@@ -70,10 +72,14 @@ class Security(Frozen):
     privileged: bool = False
     cap_add: tuple[str, ...] = ()  # upper case without CAP_, or ALL
     cap_drop: tuple[str, ...] = ()
-    no_new_privileges: bool = False  # docker's default; `--security-opt no-new-privileges` switches it on
+    no_new_privileges: bool = (
+        False  # docker's default; `--security-opt no-new-privileges` switches it on
+    )
     seccomp: str = "default"  # default, unconfined, or the path of a profile
     unmask: tuple[str, ...] = ()  # paths neither masked nor read-only; "ALL"
-    label: tuple[str, ...] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
+    label: tuple[
+        str, ...
+    ] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
 
 
 class Namespaces(Frozen):
@@ -95,7 +101,9 @@ class ContainerSpec(Frozen):
     name: str = ""  # "" until claimed; then always set
     command: tuple[str, ...] = ()  # after the image name; () takes the image's
     entrypoint: tuple[str, ...] | None = None  # None takes the image's; () clears it
-    env: tuple[str, ...] = ()  # "NAME=VALUE", files already read; a bare NAME took the caller's value
+    env: tuple[
+        str, ...
+    ] = ()  # "NAME=VALUE", files already read; a bare NAME took the caller's value
     workdir: str = ""
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from sysbox.frozen import Frozen
 from sysbox.fs import volumes
 from sysbox.host import probe, read_text
 from sysbox.linux import process
-from sysbox.netns import firewall, leases, links, resolver
+from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
@@ -76,7 +76,9 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
             )
         )
         streams.close_child_ends()
-        runtime, terminal = _handshake(record, plan, facts, parked, runtime)
+        runtime, terminal = _handshake(
+            record, plan, facts, parked, runtime, logged=bool(streams.journal)
+        )
     except BaseException as error:
         if parked:
             parked.destroy()
@@ -94,13 +96,15 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
 
 
 def _handshake(
-    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime
+    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
 ) -> tuple[Runtime, int]:
     bus = Bus.connect()
     try:
         # PID 1 needs a while: it is asked at once, and waited for last
         pending = scope.begin(bus, plan.scope, (parked.pid,))
-        journal.describe(plan.scope.unit, _fields(record))
+        if logged:
+            fields = journal.container_fields(record.id, record.name, record.image_name)
+            journal.write_fields(plan.scope.unit, fields)
         address, ports = _connect(plan, parked)
         write_identity(record, plan, address)
         pending.wait()
@@ -202,26 +206,18 @@ def _running_pid(container_id: str) -> int:
 def write_identity(record: Record, plan: Plan, address: str) -> None:
     """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
     hostname = plan.process.hostname or posix.uname().nodename
+    gateway = plan.network.gateway or "127.0.0.1"
+    extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     shared = plan.network.mode in ("host", "join")
-    texts = {
-        "hostname": f"{hostname}\n",
-        "hosts": read_text("/etc/hosts") if shared else resolver.hosts_file(hostname, address, record.spec.add_hosts),
-        "resolv.conf": read_text("/etc/resolv.conf") if shared else resolver.resolv_conf(),
-    }  # fmt: skip
+    hosts = dns.hosts_file(hostname, address, extra, read_text("/etc/hosts") if shared else "")
+    resolv = dns.resolv_conf(
+        read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
+    )
+    texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
         # in place: the mount is of this very file
-        fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC)
+        fd = posix.open(
+            f"{record.directory}/{name}", posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC
+        )
         posix.write(fd, text.encode("utf-8", "surrogateescape"))
         posix.close(fd)
-
-
-def _fields(record: Record) -> dict[str, str]:
-    """What every line of its log carries, as docker's journald driver names them."""
-    return {
-        "CONTAINER_ID": record.id[:12],
-        "CONTAINER_ID_FULL": record.id,
-        "CONTAINER_NAME": record.name,
-        "CONTAINER_TAG": record.name,
-        "IMAGE_NAME": record.image_name,
-    }
-

@@ -205,7 +205,9 @@ def load(container_id: str) -> Record:
     try:
         record = Record.from_data(codec.loads(data, where), where)
     except ValueError as error:
-        raise FormatError(f"{error}", hint=f"`sysbox rm -f {container_id[:12]}` removes it") from None
+        raise FormatError(
+            f"{error}", hint=f"`sysbox rm -f {container_id[:12]}` removes it"
+        ) from None
     if record.id != container_id:
         raise FormatError(f"{where} names another container: {record.id[:12]}")
     return record
@@ -316,7 +318,11 @@ def remove_run(record: Record) -> None:
 def runtime(container_id: str) -> Runtime | None:
     """The run that is going on, or whose end was not recorded. Raises FormatError."""
     data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json")
-    return None if data is None else _parse(Runtime, data, f"the state of container {container_id[:12]}")
+    return (
+        None
+        if data is None
+        else _parse(Runtime, data, f"the state of container {container_id[:12]}")
+    )
 
 
 def write_final(record: Record, final: Final) -> None:
@@ -326,7 +332,9 @@ def write_final(record: Record, final: Final) -> None:
 def final(container_id: str) -> Final | None:
     """How the last run ended. Raises FormatError."""
     data = read_file(f"{CONTAINERS}/{container_id}/exit.json")
-    return None if data is None else _parse(Final, data, f"the end of container {container_id[:12]}")
+    return (
+        None if data is None else _parse(Final, data, f"the end of container {container_id[:12]}")
+    )
 
 
 def _parse(kind: Any, data: bytes, where: str) -> Any:

@@ -54,7 +54,9 @@ def _copy_directory(source: int, destination: int) -> None:
             posix.close(made)
         elif _stat.S_ISLNK(status.st_mode):
             posix.symlink(posix.readlink(name, dir_fd=source), name, dir_fd=destination)
-            posix.chown(name, status.st_uid, status.st_gid, dir_fd=destination, follow_symlinks=False)
+            posix.chown(
+                name, status.st_uid, status.st_gid, dir_fd=destination, follow_symlinks=False
+            )
         elif _stat.S_ISREG(status.st_mode):
             _copy_file(name, status, source, destination)
         elif _stat.S_ISFIFO(status.st_mode):

@@ -159,7 +159,9 @@ class Tree:
             posix.chmod(name, mode, dir_fd=parent)
         except FileExistsError:
             # a dangling symbolic link: made into nothing that leads anywhere
-            raise SpecError(f"mount target {path}: a dangling symbolic link is in the way") from None
+            raise SpecError(
+                f"mount target {path}: a dangling symbolic link is in the way"
+            ) from None
         except OSError as error:
             raise KernelError.of("mkdir", path, error) from None
         finally:
@@ -179,7 +181,9 @@ class Tree:
         try:
             posix.close(posix.open(name, flags, 0o644, dir_fd=parent))
         except FileExistsError:
-            raise SpecError(f"mount target {path}: a dangling symbolic link is in the way") from None
+            raise SpecError(
+                f"mount target {path}: a dangling symbolic link is in the way"
+            ) from None
         except OSError as error:
             raise KernelError.of("create", path, error) from None
         finally:

@@ -41,7 +41,21 @@ _FLAG_OPTIONS = {
     "nodev": MOUNT_ATTR_NODEV,
     "noexec": MOUNT_ATTR_NOEXEC,
 }
-_IGNORED_OPTIONS = ("rw", "ro", "suid", "dev", "exec", "z", "Z", "bind", "rbind", "nocopy", "consistent", "cached", "delegated")
+_IGNORED_OPTIONS = (
+    "rw",
+    "ro",
+    "suid",
+    "dev",
+    "exec",
+    "z",
+    "Z",
+    "bind",
+    "rbind",
+    "nocopy",
+    "consistent",
+    "cached",
+    "delegated",
+)
 
 
 class Filesystem(Frozen):
@@ -135,7 +149,9 @@ class Cgroups(Frozen):
     writable: bool = False
 
     def describe(self) -> str:
-        what = "cgroup2" if not self.controllers else f"cgroup ({', '.join(sorted(self.controllers))})"
+        what = (
+            "cgroup2" if not self.controllers else f"cgroup ({', '.join(sorted(self.controllers))})"
+        )
         return f"mount {what} on {self.target}{'' if self.writable else ' (ro)'}"
 
 
@@ -170,7 +186,12 @@ class Protection(Frozen):
 
 
 def plan_operations(
-    spec: ContainerSpec, *, usr_bind: bool, directory: str, volumes: dict[str, str], protect: Protection
+    spec: ContainerSpec,
+    *,
+    usr_bind: bool,
+    directory: str,
+    volumes: dict[str, str],
+    protect: Protection,
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
@@ -230,7 +251,9 @@ def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
         operations += [Bind(source=path, target=path) for path in ("/dev/mqueue", "/dev/shm")]
     operations += [*protect.directories, *protect.nodes, *protect.links]
     operations.append(
-        Filesystem(fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True)
+        Filesystem(
+            fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True
+        )
     )
     return operations
 
@@ -284,7 +307,11 @@ def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
         # docker's defaults for --tmpfs: rw,noexec,nosuid,nodev; "exec", "dev", "suid" take one back
         attributes |= sum(
             bit
-            for word, bit in (("exec", MOUNT_ATTR_NOEXEC), ("suid", MOUNT_ATTR_NOSUID), ("dev", MOUNT_ATTR_NODEV))
+            for word, bit in (
+                ("exec", MOUNT_ATTR_NOEXEC),
+                ("suid", MOUNT_ATTR_NOSUID),
+                ("dev", MOUNT_ATTR_NODEV),
+            )
             if word not in mount.options and not attributes & bit
         )
         return Filesystem(
@@ -302,7 +329,9 @@ def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
     )
 
 
-def plan_cgroups(spec: ContainerSpec, mode: str, controllers: dict[str, str]) -> tuple[Operation, ...]:
+def plan_cgroups(
+    spec: ContainerSpec, mode: str, controllers: dict[str, str]
+) -> tuple[Operation, ...]:
     """The cgroup file systems of a container: its own subtree, read-only unless it is privileged.
 
     On v1 one mount per hierarchy, as on the host; `controllers` are HostFacts'.
