@@ -10,8 +10,8 @@ ROWS = {
     0: "errors frozen codec paths",
     1: "linux",
     2: "spec host values values_storage values_time naming files program",
-    3: """units.properties units.names units.allowlist units.wire units.blockdev units.scopeplan fs.rootfs netns.topology
-          netns.rules security""",
+    3: """units.properties units.names units.allowlist units.wire units.blockdev units.scopeplan fs.rootfs
+          netns.topology netns.rules security""",
     4: "plan",
     5: "units fs netns image state",
     6: "scope channel",

@@ -1,0 +1,263 @@
+"""The three C programs: the monitor beside a container, the init inside one, the launcher on PATH."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forked import needs_root
+
+from sysbox.paths import LIBEXEC
+
+MONITOR, INIT = f"{LIBEXEC}/sysbox-monitor", f"{LIBEXEC}/sysbox-init"
+LAUNCHER = Path(sys.executable).parent / "sysbox"
+
+
+def start(directory: Path, payload: Callable[[], None], *arguments: object) -> int:
+    """A process that forks `payload` and becomes its monitor, as sysbox does."""
+    monitor = os.fork()
+    if monitor:
+        return monitor
+    child = os.fork()
+    if child == 0:
+        try:
+            payload()
+        finally:
+            os._exit(99)
+    command = ["sysbox-monitor", "--pid", str(child), "--dir", str(directory), *map(str, arguments)]
+    os.execv(MONITOR, command)
+    raise AssertionError("execv does not return")
+
+
+def finish(monitor: int, directory: Path) -> tuple[int, dict[str, object]]:
+    """The monitor's own status, and what it wrote down."""
+    status = os.waitstatus_to_exitcode(os.waitpid(monitor, 0)[1])
+    return status, json.loads((directory / "exit").read_text())
+
+
+def ready(directory: Path) -> None:
+    """Wait until the payload has told that it is set up."""
+    deadline = time.monotonic() + 10
+    while not (directory / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_monitor_records_code_and_signal(tmp_path: Path) -> None:
+    before = time.time_ns()
+    status, ended = finish(start(tmp_path, lambda: os._exit(3)), tmp_path)
+    assert (status, ended["code"], ended["signal"], ended["oom"]) == (3, 3, 0, False)
+    assert before <= ended["finished"] <= time.time_ns()  # type: ignore[operator]
+    status, ended = finish(start(tmp_path, lambda: signal.raise_signal(signal.SIGKILL)), tmp_path)
+    assert (status, ended["code"], ended["signal"]) == (137, 137, 9)
+    assert sorted(os.listdir(tmp_path)) == ["exit"]
+
+
+def test_monitor_passes_the_stop_signal_on(tmp_path: Path) -> None:
+    def payload() -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: os._exit(42))
+        (tmp_path / "ready").touch()
+        time.sleep(60)
+
+    monitor = start(tmp_path, payload, "--stop-signal", int(signal.SIGUSR1), "--stop-timeout", 30)
+    ready(tmp_path)
+    for harmless in (signal.SIGHUP, signal.SIGINT):
+        os.kill(monitor, harmless)
+    os.kill(monitor, signal.SIGTERM)
+    assert finish(monitor, tmp_path)[0] == 42
+
+
+def test_monitor_kills_after_the_timeout(tmp_path: Path) -> None:
+    def payload() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "ready").touch()
+        time.sleep(60)
+
+    monitor = start(tmp_path, payload, "--stop-signal", int(signal.SIGTERM), "--stop-timeout", 1)
+    ready(tmp_path)
+    asked = time.monotonic()
+    os.kill(monitor, signal.SIGTERM)
+    assert finish(monitor, tmp_path)[0] == 137
+    assert 0.9 <= time.monotonic() - asked < 10
+
+
+def test_monitor_copies_a_terminal_to_the_journal(tmp_path: Path) -> None:
+    """All of it, through a reader that is slower, and across a moment when nobody has the terminal open."""
+    master, slave = pty.openpty()
+    name = os.ttyname(slave)
+    ours, journal = socket.socketpair()
+    for fd in (master, journal.fileno()):
+        os.set_inheritable(fd, True)
+
+    def payload() -> None:
+        os.close(master)
+        os.setsid()
+        for _ in range(2):
+            terminal = os.open(name, os.O_WRONLY | os.O_NOCTTY)
+            for _ in range(500):
+                os.write(terminal, b"x" * 99 + b"\n")
+            os.close(terminal)
+            time.sleep(0.1)
+        os._exit(5)
+
+    monitor = start(tmp_path, payload, "--terminal", master, "--pump", master, journal.fileno())
+    os.close(slave)
+    os.close(master)
+    journal.close()
+    received = bytearray()
+
+    def read() -> None:
+        while chunk := ours.recv(1000):
+            received.extend(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert finish(monitor, tmp_path)[0] == 5
+    reader.join(10)
+    assert bytes(received) == (b"x" * 99 + b"\r\n") * 1000
+    ours.close()
+
+
+def test_monitor_outlives_its_journal(tmp_path: Path) -> None:
+    ours, journal = socket.socketpair()
+    read_end, write_end = os.pipe()
+    for fd in (read_end, journal.fileno()):
+        os.set_inheritable(fd, True)
+    ours.close()
+
+    def payload() -> None:
+        for _ in range(100):
+            os.write(write_end, b"y" * 4096)  # more than a pipe holds: this blocks if nobody reads
+        os._exit(6)
+
+    monitor = start(tmp_path, payload, "--pump", read_end, journal.fileno())
+    os.close(read_end)
+    os.close(write_end)
+    journal.close()
+    assert finish(monitor, tmp_path)[0] == 6
+
+
+def test_monitor_is_small_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    assert Path(MONITOR).stat().st_size < 1 << 20
+    done = subprocess.run([MONITOR, "--pidd", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 125
+    assert "--pidd" in done.stderr
+    monitor = start(tmp_path, lambda: time.sleep(0.5))
+    time.sleep(0.2)
+    with open(f"/proc/{monitor}/smaps_rollup") as file:
+        rss = next(int(line.split()[1]) for line in file if line.startswith("Rss:"))
+    assert rss < 1024, f"{rss} KiB resident"
+    finish(monitor, tmp_path)
+
+
+def run_init(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [INIT, "/bin/sh", "-c", script], capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+def test_init_passes_the_status_on() -> None:
+    assert run_init("exit 7").returncode == 7
+    assert run_init("kill -TERM $$").returncode == 143
+    assert subprocess.run([INIT, "/nowhere"], capture_output=True, check=False).returncode == 127
+    assert subprocess.run([INIT, "/etc/passwd"], capture_output=True, check=False).returncode == 126
+    assert subprocess.run([INIT], capture_output=True, check=False).returncode == 125
+
+
+def test_init_forwards_signals() -> None:
+    script = "trap 'exit 21' USR1; echo ready; while :; do sleep 0.1; done"
+    process = subprocess.Popen([INIT, "/bin/sh", "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(10) == 21
+    process.stdout.close()
+
+
+def test_init_reaps_orphans_as_pid_1() -> None:
+    needs_root()
+    script = "(sleep 0.05 & exec true); sleep 0.4; grep -l '^State:.Z' /proc/[0-9]*/status; true"
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", INIT, "/bin/sh", "-c", script],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """A prefix with the launcher, an interpreter of its own, and a package that reports."""
+    version = f"python3.{sys.version_info.minor}"
+    (tmp_path / "bin").mkdir()
+    package = tmp_path / f"lib/{version}/site-packages/sysbox"
+    package.mkdir(parents=True)
+    (tmp_path / "bin/sysbox").write_bytes(LAUNCHER.read_bytes())
+    (tmp_path / "bin/sysbox").chmod(0o755)
+    (tmp_path / "bin/python3").symlink_to(os.path.realpath(sys.executable))
+    return package / "_main.py"
+
+
+def launch(main: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    main.write_text(source)
+    command = [main.parents[4] / "bin/sysbox", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_launcher_is_isolated_and_passes_arguments(installation: Path) -> None:
+    source = "import sys; f = sys.flags; print([f.isolated, f.no_site, f.utf8_mode, *sys.argv[1:]])"
+    done = launch(installation, source, "run", "--x", "a b", "")
+    prefix = installation.parents[4]
+    assert done.stdout.strip() == str([1, 1, 1, f"{prefix}/bin/sysbox", "run", "--x", "a b", ""])
+
+
+def test_launcher_follows_a_link_to_itself(installation: Path, tmp_path: Path) -> None:
+    installation.write_text("import sys; print(sys.argv[1])")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "bin/sysbox")
+    done = subprocess.run([tmp_path / "elsewhere"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{tmp_path}/bin/sysbox"
+
+
+def test_interpreter_cannot_be_overwritten(installation: Path) -> None:
+    """CVE-2019-5736: a hostile process keeps /proc/PID/exe open and writes once nobody runs it."""
+    needs_root()
+    source = (
+        "import posix\n"
+        "fd = posix.open('/proc/self/exe', posix.O_PATH)\n"
+        "posix.set_inheritable(fd, True)\n"
+        "code = f'import os; os.open(\"/proc/self/fd/{fd}\", os.O_WRONLY)'\n"
+        f"posix.execve({sys.executable!r}, ['python', '-c', code], posix.environ)\n"
+    )
+    copy = installation.parents[4] / "bin/python3"
+    real = Path(os.path.realpath(sys.executable))
+    copy.unlink()
+    (copy.parent / real.name).write_bytes(real.read_bytes())
+    (copy.parent / real.name).chmod(0o755)
+    copy.symlink_to(real.name)
+    standard_library = Path(os.__file__).parent
+    for entry in standard_library.iterdir():
+        target = installation.parents[2] / entry.name
+        if not target.exists():
+            target.symlink_to(entry)
+    done = launch(installation, source)
+    assert done.returncode == 1
+    assert f"[Errno {errno.EROFS}]" in done.stderr, done.stderr
+
+
+def test_launcher_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "sysbox").write_bytes(LAUNCHER.read_bytes())
+    (tmp_path / "sysbox").chmod(0o755)
+    done = subprocess.run([tmp_path / "sysbox"], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 125), "it may find the package that it was built for"
+    if done.returncode:
+        assert done.stderr.startswith("sysbox: ")

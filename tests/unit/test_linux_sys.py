@@ -1,0 +1,151 @@
+"""The C extension: arguments go in, the kernel's errno comes out, a cloned child is a whole process."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+from forked import in_child, needs_root
+
+from sysbox.linux import _sys
+from sysbox.linux.namespace import CLONE_NEWPID, CLONE_NEWUTS
+
+
+def test_clone3_returns_pid_and_pidfd() -> None:
+    pid, pidfd = _sys.clone3(0)
+    if pid == 0:
+        os._exit(7)
+    assert select.select([pidfd], [], [], 10)[0], "a pidfd is readable when its process has ended"
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert not os.get_inheritable(pidfd)
+    os.close(pidfd)
+
+
+def test_clone3_child_is_told_so_and_can_run_python() -> None:
+    read_end, write_end = os.pipe()
+    pid, pidfd = _sys.clone3(0)
+    if pid == 0:
+        signal.raise_signal(signal.SIGCONT)
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(3)
+        status = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1])
+        os.write(write_end, repr((pid, pidfd, status)).encode())
+        os._exit(0)
+    os.close(write_end)
+    assert os.read(read_end, 100) == b"(0, -1, 3)"
+    os.waitpid(pid, 0)
+    os.close(pidfd)
+    os.close(read_end)
+
+
+def test_clone3_makes_namespaces() -> None:
+    needs_root()
+    pid, pidfd = _sys.clone3(CLONE_NEWPID)
+    if pid == 0:
+        os._exit(os.getpid() + 10)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 11
+    os.close(pidfd)
+
+
+def test_clone3_refuses_shared_memory() -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        _sys.clone3(0x100)
+
+
+def test_clone3_into_a_bad_cgroup() -> None:
+    directory = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _sys.clone3(0, directory)
+    os.close(directory)
+
+
+def test_hostname() -> None:
+    def rename() -> tuple[str, str]:
+        _sys.sethostname("box")
+        _sys.setdomainname("example")
+        with open("/proc/sys/kernel/domainname") as file:
+            return os.uname().nodename, file.read().strip()
+
+    before = os.uname().nodename
+    assert in_child(rename, CLONE_NEWUTS) == ("box", "example")
+    assert os.uname().nodename == before
+
+
+def test_setns() -> None:
+    def enter() -> tuple[str, str]:
+        own = os.open("/proc/self/ns/uts", os.O_RDONLY)
+        first = os.readlink("/proc/self/ns/uts")
+        _sys.unshare(CLONE_NEWUTS)
+        assert os.readlink("/proc/self/ns/uts") != first
+        _sys.setns(own, CLONE_NEWUTS)
+        return first, os.readlink("/proc/self/ns/uts")
+
+    before, after = in_child(enter, CLONE_NEWUTS)
+    assert before == after
+
+
+def test_close_range() -> None:
+    def close() -> list[bool]:
+        kept, gone = os.open("/", os.O_RDONLY), os.open("/", os.O_RDONLY)
+        os.dup2(gone, 200)
+        _sys.close_range(200, 300, 0)
+        return [os.path.exists(f"/proc/self/fd/{fd}") for fd in (kept, gone, 200)]
+
+    assert in_child(close) == [True, True, False]
+
+
+def test_execveat_by_descriptor() -> None:
+    code = (
+        "import os; from sysbox.linux import _sys;"
+        "fd = os.open('/bin/sh', os.O_PATH | os.O_CLOEXEC);"
+        "_sys.execveat(fd, '', ['sh', '-c', 'echo $GREETING $0'], ['GREETING=hello'], 0x1000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True
+    )
+    assert done.stdout == "hello sh\n"
+
+
+def test_execveat_reports_errno_and_checks_types() -> None:
+    with pytest.raises(FileNotFoundError):
+        _sys.execveat(-100, "/nowhere", ["x"], [], 0)
+    with pytest.raises(TypeError):
+        _sys.execveat(-100, "/bin/true", [1], [], 0)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="null"):
+        _sys.execveat(-100, "/bin/true", ["a\0b"], [], 0)
+
+
+def test_prlimit_reads_and_sets() -> None:
+    assert _sys.prlimit(0, 7, None)[0] > 0
+
+    def limit() -> tuple[int, int]:
+        _sys.prlimit(0, 4, (4096, 8192))
+        return _sys.prlimit(0, 4, None)
+
+    assert in_child(limit) == (4096, 8192)
+
+
+def test_seccomp_wants_whole_instructions() -> None:
+    for program in (b"", b"1234567", b"\0" * 8 * 4097):
+        with pytest.raises(ValueError, match="sock_filter"):
+            _sys.seccomp_load(0, program)
+
+
+def test_name() -> None:
+    def rename() -> str:
+        _sys.prctl_name("sysbox-test")
+        with open("/proc/self/comm") as file:
+            return file.read().strip()
+
+    assert in_child(rename) == "sysbox-test"
+
+
+def test_fstatfs_type() -> None:
+    fd = os.open("/proc", os.O_RDONLY)
+    assert _sys.fstatfs_type(fd) == 0x9FA0
+    os.close(fd)
