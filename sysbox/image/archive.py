@@ -43,13 +43,15 @@ def import_tar(
     changes: Iterable[str] = (),
     message: str = "",
     progress: Callable[[int], None] = lambda _: None,
+    spooled: Callable[[], None] = lambda: None,
     config: ImageConfig | None = None,
     builtin: str = "",
     created: str = "",
 ) -> Image:
     """Read a tar archive from `fd` to its end and make the image `name` of it ("" for none).
 
-    `config` is what `changes` start from. Raises SpecError, FormatError, KernelError; the store is then as
+    `config` is what `changes` start from; `spooled` is called once all is read, and may raise if whoever
+    wrote the archive failed. Raises SpecError, FormatError, KernelError; the store is then as
     it was.
     """
     if name and parse(name).digest:
@@ -59,6 +61,7 @@ def import_tar(
     final = apply(base, changes)
     with Ingest(store) as work:
         blob = work.spool(fd, what, progress)
+        spooled()
         if not blob.size:
             raise FormatError(
                 f"{what}: is empty", hint="a tar archive of a root file system is needed"

@@ -1,0 +1,117 @@
+"""`sysbox image inspect`: everything about images, in docker's shape."""
+
+from __future__ import annotations
+
+from sysbox import program
+from sysbox.cli.output import print_inspect, report
+from sysbox.errors import FormatError, NotFound, SysboxError
+from sysbox.image import files
+from sysbox.image.documents import MAX_CONFIG, load, parse_config
+from sysbox.image.model import Image
+from sysbox.image.reference import parse
+from sysbox.image.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them does not exist; the others are shown all the same."""
+    found = []
+    status = 0
+    errors = []
+    for name in values.image:
+        try:
+            found.append(describe(name))
+        except SysboxError as error:
+            if program.debug:
+                raise
+            errors.append(error)
+            status = 1
+    if found or not values.format:
+        print_inspect(found, values.format)
+    for failure in errors:
+        report(failure)
+    return status
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The object that docker shows for an image. Raises NotFound, Conflict, FormatError."""
+    store = Store()
+    image = store.resolve(name)
+    data = files.read(store.blob(image.id), MAX_CONFIG)
+    if data is None:
+        raise NotFound(f"the configuration of the image {image.id} is missing in {store.root}")
+    document = load(data, "image config", MAX_CONFIG)
+    references = [parse(name) for name in image.names]
+    repositories = sorted({one.familiar_repository() for one in references})
+    return {
+        "Id": image.id,
+        "RepoTags": [one.familiar() for one in references],
+        "RepoDigests": [f"{repository}@{image.manifest}" for repository in repositories],
+        "Parent": "",
+        "Comment": _comment(document),
+        "Created": image.created,
+        "DockerVersion": "",
+        "Author": document.get("author") or "",
+        "Config": _config(image),
+        "Architecture": image.config.architecture,
+        "Variant": document.get("variant") or "",
+        "Os": image.config.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {
+            "Name": "overlay2",
+            "Data": _directories([store.layer(name) for name in image.layers]),
+        },
+        "RootFS": {"Type": "layers", "Layers": list(parse_config(data).diff_ids)},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    }
+
+
+def _config(image: Image) -> dict[str, Any]:
+    config = image.config
+    return {
+        "Hostname": "",
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "ExposedPorts": {port: {} for port in config.exposed_ports} or None,
+        "Tty": False,
+        "OpenStdin": False,
+        "StdinOnce": False,
+        "Env": list(config.env) or None,
+        "Cmd": list(config.cmd) or None,
+        "Image": "",
+        "Volumes": {volume: {} for volume in config.volumes} or None,
+        "WorkingDir": config.workdir,
+        "Entrypoint": list(config.entrypoint) or None,
+        "OnBuild": None,
+        "Labels": dict(config.labels) or None,
+        "StopSignal": config.stop_signal,
+    }
+
+
+def _directories(layers: list[str]) -> dict[str, str]:
+    """docker's overlay2 names: the topmost layer is the upper directory, the others lie below it."""
+    data = {"UpperDir": layers[-1]}
+    if len(layers) > 1:
+        data["LowerDir"] = ":".join(reversed(layers[:-1]))
+    return data
+
+
+def _comment(document: dict[str, Any]) -> str:
+    """The comment of the last step of its history."""
+    history = document.get("history")
+    if type(history) is not list or not history:
+        return ""
+    last = history[-1]
+    if type(last) is not dict:
+        raise FormatError("image config: history must consist of objects")
+    comment = last.get("comment", "")
+    return comment if type(comment) is str else ""

@@ -1,0 +1,56 @@
+"""`sysbox import`: make an image of a root file system in a tar archive."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.cli.output import line
+from sysbox.errors import KernelError, SpecError, UsageError
+from sysbox.image import archive
+from sysbox.image.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0; prints the new image's id."""
+    fd, what = _open(values.file)
+    try:
+        image = archive.import_tar(
+            Store(),
+            fd,
+            values.name or "",
+            what=what,
+            changes=values.change,
+            message=values.message or "",
+        )
+    finally:
+        if fd:
+            posix.close(fd)
+    line(image.id)
+    return 0
+
+
+def _open(name: str) -> tuple[int, str]:
+    """The archive's descriptor and what to call it in messages; raises UsageError, SpecError, KernelError."""
+    if name == "-":
+        if posix.isatty(0):
+            raise UsageError(
+                "import -: standard input is a terminal", hint="pipe a tar archive into it"
+            )
+        return 0, "standard input"
+    try:
+        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", name, error) from None
+    try:
+        posix.read(fd, 0)  # a directory fails here, with its own words
+    except OSError as error:
+        posix.close(fd)
+        raise SpecError(
+            f"import {name}: {error.strerror}",
+            hint=f"pack it: tar -C {name} -c . | sysbox import - NAME",
+        ) from None
+    return fd, name

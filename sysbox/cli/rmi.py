@@ -1,0 +1,31 @@
+"""`sysbox rmi`: take names from images, and remove those that have none left."""
+
+from __future__ import annotations
+
+from sysbox import gc, program
+from sysbox.cli.output import line, report
+from sysbox.errors import NotFound, SysboxError
+from sysbox.image.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+_FAILED_ONE = 1  # docker's status when one of several failed
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be removed; with -f a missing one is reported and no failure."""
+    store = Store()
+    status = 0
+    for name in values.image:
+        try:
+            for text in store.remove(name, gc.images_in_use, force=values.force):
+                line(text)
+        except SysboxError as error:
+            if program.debug:
+                raise
+            report(error)
+            if not (values.force and isinstance(error, NotFound)):
+                status = _FAILED_ONE
+    return status

@@ -1,0 +1,105 @@
+"""The machine's own apt sources, as far as they serve a suite (sources.list(5), both formats).
+
+A bootstrap takes its packages from where the machine takes its own: a local mirror, a snapshot, a proxy.
+Only archives of the distribution itself count, told by their signing key or the lack of a key of their own.
+"""
+
+from __future__ import annotations
+
+import os
+
+_POCKETS = ("", "-updates", "-security", "/updates")
+_MAX = 1 << 20
+
+
+def sources_for(suite: str, root: str = "/etc/apt") -> str:
+    """One-line entries for `suite` and its updates, "" if the machine has none."""
+    lines = []
+    for path in _files(root):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read(_MAX)
+        except OSError:
+            continue  # ours to read or not: then mmdebstrap's own default serves
+        lines += (
+            parse_stanzas(text, suite) if path.endswith(".sources") else parse_lines(text, suite)
+        )
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
+
+def parse_lines(text: str, suite: str) -> list[str]:
+    """The entries of a sources.list that serve `suite`."""
+    found = []
+    for raw in text.splitlines():
+        words = raw.partition("#")[0].split()
+        if not words or words[0] != "deb":
+            continue
+        options = ""
+        if len(words) > 1 and words[1].startswith("["):
+            end = next((at for at, word in enumerate(words) if word.endswith("]")), 0)
+            options = " ".join(words[1 : end + 1])
+            words = [words[0], *words[end + 1 :]]
+        if len(words) > 3 and _serves(words[2], suite) and _own_key(options):
+            found.append(" ".join(filter(None, ["deb", options, *words[1:]])))
+    return found
+
+
+def parse_stanzas(text: str, suite: str) -> list[str]:
+    """The stanzas of a deb822 file that serve `suite`, as one-line entries."""
+    found = []
+    for stanza in _stanzas(text):
+        key = stanza.get("signed-by", "")
+        enabled = stanza.get("enabled", "yes").lower() not in ("no", "false", "0")
+        if "deb" not in stanza.get("types", "").split() or not enabled or not _own_key(key):
+            continue
+        # a key that stands in the stanza itself has spaces and cannot stand on one line
+        options = f"[signed-by={key}] " if key.startswith("/") and " " not in key else ""
+        components = stanza.get("components", "")
+        found += [
+            f"deb {options}{uri} {name} {components}"
+            for uri in stanza.get("uris", "").split()
+            for name in stanza.get("suites", "").split()
+            if components and _serves(name, suite)
+        ]
+    return found
+
+
+def _files(root: str) -> list[str]:
+    parts = f"{root}/sources.list.d"
+    try:
+        names = sorted(os.listdir(parts))
+    except OSError:
+        names = []
+    return [f"{root}/sources.list"] + [
+        f"{parts}/{name}" for name in names if name.endswith((".list", ".sources"))
+    ]
+
+
+def _stanzas(text: str) -> list[dict[str, str]]:
+    stanzas: list[dict[str, str]] = [{}]
+    last = ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        if not line.strip():
+            stanzas.append({})
+            last = ""
+        elif line[0] in " \t":
+            if last:
+                stanzas[-1][last] += f" {line.strip()}"
+        else:
+            key, _, value = line.partition(":")
+            last = key.strip().lower()
+            stanzas[-1][last] = value.strip()
+    return stanzas
+
+
+def _serves(name: str, suite: str) -> bool:
+    return any(name == suite + pocket for pocket in _POCKETS)
+
+
+def _own_key(text: str) -> bool:
+    """Whether an archive is signed by the distribution: third parties bring a key of their own."""
+    return (
+        "signed-by" not in text.lower() and not text.startswith(("/", "-"))
+    ) or "archive-keyring" in text
