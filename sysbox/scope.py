@@ -57,6 +57,7 @@ INTERFACES = {
 
 _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
+_STEP = 0.004  # seconds
 _POLL = 0.02  # seconds, only while PID 1 re-executes
 
 
@@ -255,6 +256,16 @@ def state(bus: Bus, unit: str) -> tuple[str, str, str]:
     serials = [bus.send(path, PROPERTIES, "Get", "ss", pair) for pair in asked]
     values = [bus.reply(serial)[0] for serial in serials]
     return values[0], values[1], values[2] if len(values) > 2 else ""
+
+
+def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
+    """Wait until a unit is neither active nor on its way there or back; False when the time is over."""
+    deadline = time.monotonic() + timeout
+    while state(bus, unit)[0] not in ("inactive", "failed"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_STEP)
+    return True
 
 
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:

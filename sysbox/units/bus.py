@@ -13,7 +13,7 @@ import posix
 import select
 import time
 
-from sysbox.errors import SystemdError, Unsupported
+from sysbox.errors import SystemdError
 from sysbox.units import wire
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class Bus:
     def connect(cls) -> Bus:
         """Connect to the system manager; nothing is sent before the first call.
 
-        Raises Unsupported where no systemd answers, naming what was tried.
+        Raises SystemdError where no systemd answers, naming what was tried.
         """
         wanted = posix.environ.get(b"SYSBOX_BUS", b"auto").decode("utf-8", "replace")
         ways = {
@@ -82,17 +82,16 @@ class Bus:
             "system": ((SYSTEM_SOCKET, False),),
         }.get(wanted)
         if ways is None:
-            raise Unsupported(f"SYSBOX_BUS={wanted}: must be auto, private or system")
+            raise SystemdError(f"SYSBOX_BUS={wanted}: must be auto, private or system")
         tried = []
         for path, private in ways:
             try:
                 return cls(_open(path), private=private)
             except OSError as error:
                 tried.append(f"{path}: {posix.strerror(error.errno or errno.EIO)}")
-        raise Unsupported(
-            f"no systemd to talk to ({'; '.join(tried)})",
-            hint="PID 1 must be systemd; where it is not, `sysbox host start` boots one as root",
-        )
+        none = SystemdError(f"no systemd to talk to ({'; '.join(tried)})", dbus_name=_CLOSED)
+        none.hint = "PID 1 must be systemd; where it is not, `sysbox host start` boots one as root"
+        raise none
 
     def _join_system_bus(self) -> None:
         rule = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}'"

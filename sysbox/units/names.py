@@ -21,8 +21,8 @@ def _check_id(container: str) -> str:
 
 
 def scope_unit(container: str) -> str:
-    """The scope that is the container: `docker-<64 hex>.scope`."""
-    return f"docker-{_check_id(container)}.scope"
+    """The scope that is the container: `docker-<64 hex>.scope`; "*" gives the pattern of all."""
+    return f"docker-{container if container == '*' else _check_id(container)}.scope"
 
 
 def service_unit(container: str) -> str:
