@@ -70,6 +70,7 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
         except SysboxError:
             ports.store(others)
             raise
+    _forget_flows(resolved)
     return resolved
 
 
@@ -85,6 +86,7 @@ def unpublish(container_id: str) -> None:
             for entry in mine:
                 _restore(rules.restore_text("-D", (entry,)))
         ports.store(tuple(entry for entry in entries if entry.id != container_id))
+    _forget_flows(tuple(entry.port for entry in mine))
 
 
 def published(container_id: str) -> tuple[Port, ...]:
@@ -120,6 +122,14 @@ def remove() -> list[str]:
             _close_tables(iptc)
         write_file(MARK, b"")
         return changes
+
+
+def _forget_flows(of: tuple[Port, ...]) -> None:
+    udp = {port.host_port for port in of if port.protocol == "udp"}
+    if udp:
+        from sysbox.netns import conntrack
+
+        conntrack.forget_udp(udp)
 
 
 def _marked() -> tuple[Policy, ...]:

@@ -110,6 +110,10 @@ class Node:
         """What a server over there answers, or the name of the error."""
         return str(self.call("fetch", host, port, protocol))
 
+    def call_out(self, host: str, port: int, source_port: int) -> str:
+        """One UDP question from always the same source port, as a client does that goes on."""
+        return str(self.call("call_out", host, port, source_port))
+
     def sh(self, command: str) -> str:
         """Run a shell command in the node's namespace; its output."""
         return str(self.call("sh", command))
@@ -212,6 +216,17 @@ def _do_serve(port: int, protocol: str) -> None:
         else:
             _, peer = server.recvfrom(100)
             server.sendto(peer[0].encode(), peer)
+
+
+def _do_call_out(host: str, port: int, source_port: int) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.bind(("0.0.0.0", source_port))
+        try:
+            client.sendto(b"?", (host, port))
+            return client.recv(100).decode()
+        except OSError as error:
+            return type(error).__name__
 
 
 def _do_fetch(host: str, port: int, protocol: str) -> str:

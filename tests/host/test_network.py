@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
 import time
 from typing import Any
 
@@ -21,7 +23,7 @@ from network_lab import (
 
 from sysbox.errors import Conflict, KernelError, NotFound
 from sysbox.netns import bridges, firewall, leases, links, ports
-from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
+from sysbox.netns.topology import BRIDGE_PORTS, DEFAULT_NETWORK, NetPlan, Network, plan_network
 from sysbox.spec import ContainerSpec, Namespaces, Port
 
 GATEWAY = DEFAULT_NETWORK.gateway
@@ -138,6 +140,19 @@ def test_a_published_port(protocol: str) -> None:
     assert firewall.published(one.id) == ()
     assert fetch("127.0.0.1", 8080, protocol) == "ConnectionRefusedError"
     assert not [line for line in rules_in("nat") if one.id in line]
+
+
+@in_private_network
+def test_a_udp_client_that_goes_on_reaches_the_next_container() -> None:
+    wanted = (Port(container_port=53, host_port=5353, protocol="udp"),)
+    outside, one = Outside(), Container(1, DEFAULT_NETWORK, wanted)
+    one.serve(53, "udp")
+    assert outside.call_out(UPLINK, 5353, 40000) == OUTSIDE
+    firewall.unpublish(one.id)
+    assert outside.call_out(UPLINK, 5353, 40000) == "TimeoutError"
+    two = Container(2, DEFAULT_NETWORK, wanted)
+    two.serve(53, "udp")
+    assert outside.call_out(UPLINK, 5353, 40000) == OUTSIDE
 
 
 @in_private_network
@@ -316,6 +331,21 @@ def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
     run("ip", "link", "add", "sysbox0", "type", "veth", "peer", "name", "other")
     with pytest.raises(KernelError, match="make the link sb0000000001"):
         Container(1, DEFAULT_NETWORK)
+
+
+@in_private_network
+def test_a_full_bridge_is_a_clear_error() -> None:
+    """The kernel allows 1023 ports; the next container must say so and leave nothing."""
+    plan = _plan("bridge")
+    node = Node()
+    index = links.ensure_bridge(plan)
+    rows = [f"link add d{n} master sysbox0 type veth peer name e{n}\n" for n in range(BRIDGE_PORTS)]
+    subprocess.run(["ip", "-batch", "-"], input="".join(rows), text=True, check=True)
+    with pytest.raises(KernelError) as caught:
+        links.connect(plan, node.pid, -1, index)
+    assert caught.value.errno == errno.EXFULL
+    assert "1023 ports" in caught.value.hint
+    assert plan.host_link not in run("ip", "-brief", "link")
 
 
 @in_private_network

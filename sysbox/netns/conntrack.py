@@ -1,0 +1,82 @@
+"""Forgetting translations of UDP flows.
+
+A UDP flow lives in the kernel's table for as long as packets come. A client that goes on sending would be
+translated to the address of a container that is gone, past the rule for its successor; so the flows of
+a UDP port are forgotten when it is published and when it no longer is. A TCP connection ends with
+its container.
+"""
+
+from __future__ import annotations
+
+import _socket
+import _struct
+
+from sysbox.netns import rtnetlink as rt
+
+_NETLINK_NETFILTER = 12
+_CT_GET = 1 << 8 | 1  # linux/netfilter/nfnetlink.h: subsystem ctnetlink, IPCTNL_MSG_CT_GET
+_CT_DELETE = 1 << 8 | 2
+_NLM_F_DUMP = 0x300
+_NLMSG_DONE = 3
+_NESTED = 0x8000
+_CTA_TUPLE_ORIG = 1
+_CTA_TUPLE_PROTO = 2
+_CTA_PROTO_NUM = 1
+_CTA_PROTO_DST_PORT = 3
+_GENERIC = bytes((_socket.AF_INET, 0, 0, 0))  # struct nfgenmsg: family, version, resource id
+_HEADER = _struct.Struct("=IHHII")
+
+
+def forget_udp(host_ports: set[int]) -> int:
+    """Delete the IPv4 flows to these UDP ports; how many there were.
+
+    A kernel without ctnetlink, or one that refuses, keeps them: ignoring that, since they expire by
+    themselves, 120 s after the last packet at the latest (nf_conntrack_udp_timeout_stream).
+    """
+    if not host_ports:
+        return 0
+    try:
+        wire = _socket.socket(
+            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+        )
+    except OSError:
+        return 0
+    try:
+        flows = [flow for flow in _dump(wire) if is_udp_to(flow, host_ports)]
+        for flow in flows:
+            body = _GENERIC + rt.attribute(_CTA_TUPLE_ORIG | _NESTED, flow)
+            wire.sendto(rt.Message(_CT_DELETE, 0, body, "forget a flow").encode(1), (0, 0))
+            wire.recv(1 << 16)
+        return len(flows)
+    except OSError:
+        return 0
+    finally:
+        wire.close()
+
+
+def is_udp_to(flow: bytes, host_ports: set[int]) -> bool:
+    """Whether a flow's original direction is UDP to one of the ports (pure)."""
+    protocol = dict(rt.attributes(dict(rt.attributes(flow)).get(_CTA_TUPLE_PROTO, b"")))
+    port = int.from_bytes(protocol.get(_CTA_PROTO_DST_PORT, b""), "big")
+    return protocol.get(_CTA_PROTO_NUM) == bytes((_socket.IPPROTO_UDP,)) and port in host_ports
+
+
+def _dump(wire: _socket.socket) -> list[bytes]:
+    """The original direction's tuple of every flow."""
+    request = _HEADER.pack(
+        _HEADER.size + len(_GENERIC), _CT_GET, rt.NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
+    )
+    wire.sendto(request + _GENERIC, (0, 0))
+    flows: list[bytes] = []
+    while True:
+        data = wire.recv(1 << 16)
+        at = 0
+        while at + _HEADER.size <= len(data):
+            length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+            if kind in (_NLMSG_DONE, rt.NLMSG_ERROR) or length < _HEADER.size:
+                return flows
+            message = data[at + _HEADER.size + len(_GENERIC) : at + length]
+            flows += [
+                value for number, value in rt.attributes(message) if number == _CTA_TUPLE_ORIG
+            ]
+            at += rt.align(length)
