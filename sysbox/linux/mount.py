@@ -131,7 +131,7 @@ def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: boo
 def set_attributes(
     fd: int,
     *,
-    set: int = 0,  # noqa: A002 (the name of the kernel's field)
+    set: int = 0,
     clear: int = 0,
     recursive: bool = False,
     propagation: int = 0,
