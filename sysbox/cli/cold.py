@@ -10,7 +10,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from sysbox.cli import hotparse, invoke
-from sysbox.cli.options import GROUPS, VERBS, Argument, Option, Values, Verb, arguments, options_of
+from sysbox.cli.options import Argument, Option, Values, Verb, arguments
+from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.errors import UsageError
 from sysbox.security.suggest import did_you_mean
 

@@ -11,7 +11,8 @@ import sys
 
 from sysbox import program
 from sysbox.cli import hotparse, invoke
-from sysbox.cli.options import GROUPS, VERBS, Values, Verb
+from sysbox.cli.options import Values, Verb
+from sysbox.cli.verbs import GROUPS, VERBS
 from sysbox.errors import FAILED
 
 TYPE_CHECKING = False

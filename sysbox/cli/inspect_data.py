@@ -50,19 +50,17 @@ def container(record: state.Record) -> dict[str, Any]:
         "AppArmorProfile": "",
         "ExecIDs": None,
         "HostConfig": {**_host_config(spec), **live},
-        "GraphDriver": {
-            "Name": "overlay",
-            "Data": {
-                "UpperDir": f"{record.directory}/upper",
-                "WorkDir": f"{record.directory}/work",
-            },
-        },
+        "GraphDriver": {"Name": "overlay", "Data": _graph(record)},
         "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
         "Config": _config(record),
         "NetworkSettings": _network(record),
         "Sysbox": own
         or {"Scope": "", "ControlGroup": "", "Slice": spec.slice, "WrittenDirectly": []},
     }
+
+
+def _graph(record: state.Record) -> dict[str, str]:
+    return {"UpperDir": f"{record.directory}/upper", "WorkDir": f"{record.directory}/work"}
 
 
 def timestamp(seconds: float) -> str:

@@ -18,14 +18,19 @@ _MIN_WIDTH = 10
 
 
 def emit(text: str, fd: int = 1) -> None:
-    """Write text as it is; an undecodable byte that came in goes out again.
+    """Write text as it is; an undecodable byte that came in goes out again."""
+    write_all(fd, text.encode("utf-8", "surrogateescape"))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything.
 
     Raises BrokenPipeError when the reader is gone, OSError for a full disk.
     """
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
-    while data:
+    rest = memoryview(data)
+    while rest:
         try:
-            data = data[posix.write(fd, data) :]
+            rest = rest[posix.write(fd, rest) :]
         except BlockingIOError:  # the terminal was left non-blocking by somebody
             import select
 

@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     """The specification that a command line asks for.
 
-    Pure but for the files that it names and the caller's environment. Raises SpecError.
+    Pure but for the files that are named and the caller's environment. Raises SpecError.
     """
-    if not given.image:
-        raise SpecError("the image's name is empty")
     return ContainerSpec(
-        image=given.image,
+        image=_image(given.image),
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
         command=tuple(given.command),
         entrypoint=_entrypoint(given.entrypoint),
@@ -54,6 +52,12 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         slice=given.slice or "system.slice",
         properties=_properties(given.property),
     )
+
+
+def _image(name: str) -> str:
+    if not name:
+        raise SpecError("the image's name is empty")
+    return name
 
 
 def environment(files: list[str], texts: list[str]) -> tuple[str, ...]:

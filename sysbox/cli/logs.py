@@ -1,0 +1,136 @@
+"""`sysbox logs`: what a container wrote, standard output and standard error apart."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import select
+import time
+
+from sysbox import state
+from sysbox.cli.output import write_all
+from sysbox.errors import KernelError
+from sysbox.linux import process
+from sysbox.units import journal, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysbox.cli.options import Values
+    from sysbox.units.journal import LogLine
+
+_MICRO = 1_000_000
+
+
+class _Ended(Exception):
+    """The container that is being followed has stopped."""
+
+
+def main(values: Values) -> int:
+    """0 once all is printed; with -f, once the container has stopped."""
+    record = state.find(values.container)
+    unit = names.scope_unit(record.id)
+    since, until = _moment(values.since, "--since"), _moment(values.until, "--until")
+    printer = _Printer(record, timestamps=values.timestamps, details=values.details)
+    follow = values.follow and until is None and _watch(record)
+    try:
+        for line in journal.read_logs(
+            unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
+        ):
+            printer.show(line)
+    except _Ended:
+        _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)
+        # what was written last may not have come through journalctl -f
+        printer.skip_shown()
+        begin = since if printer.last is None else printer.last
+        lines = _lines(values.tail) if printer.last is None else None
+        for line in journal.read_logs(unit, since=begin, lines=lines):
+            printer.show(line)
+    return 0
+
+
+def _moment(text: str | None, flag: str) -> int | None:
+    if text is None:
+        return None
+    from sysbox.values_time import parse_moment
+
+    return int(parse_moment(text, flag, time.time()) * _MICRO)
+
+
+def _lines(text: str | None) -> int | None:
+    if text is None or text == "all" or text.startswith("-"):
+        return None
+    from sysbox.values import parse_int
+
+    return parse_int(text, "--tail", 0, 1 << 31)
+
+
+def _watch(record: state.Record) -> bool:
+    """Arrange for _Ended to be raised when the container has stopped; False if it does not run."""
+    runtime = state.runtime(record.id)
+    if runtime is None or not runtime.alive():
+        return False
+    fds = []
+    for pid in (runtime.pid, runtime.supervisor):
+        try:
+            fds.append(process.pidfd(pid))
+        except (KernelError, OSError):
+            pass  # it has ended: nothing to wait for
+    import _thread
+
+    _signal.signal(_signal.SIGUSR1, _ended)
+    _thread.start_new_thread(_await, (fds,))
+    return True
+
+
+def _ended(*_: object) -> NoReturn:
+    raise _Ended
+
+
+def _await(fds: list[int]) -> None:
+    # so that the signal interrupts the other thread, which reads
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGUSR1})
+    # the payload first, then what pumps its terminal into the log
+    for fd in fds:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll()
+    posix.kill(posix.getpid(), _signal.SIGUSR1)
+
+
+class _Printer:
+    """Prints lines once each, and knows which one was the last."""
+
+    def __init__(self, record: state.Record, *, timestamps: bool, details: bool) -> None:
+        self.timestamps = timestamps
+        labels = record.spec.labels
+        pairs = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+        self.details = f"{pairs} ".encode("utf-8", "surrogateescape") if details and pairs else b""
+        self.last: int | None = None  # microseconds since 1970
+        self._shown = 0  # lines that bear that time
+        self._skip = 0
+        self._at_start = {1: True, 2: True}
+
+    def skip_shown(self) -> None:
+        """Lines are read again from the last one's time on: pass over those that were printed."""
+        self._skip = self._shown
+
+    def show(self, line: LogLine) -> None:
+        if self._skip and line.timestamp == self.last:
+            self._skip -= 1
+            return
+        self._skip = 0
+        self._shown = self._shown + 1 if line.timestamp == self.last else 1
+        self.last = line.timestamp
+        fd = 2 if line.priority == journal.STDERR_PRIORITY else 1
+        prefix = self._prefix(line) if self._at_start[fd] else b""
+        self._at_start[fd] = line.message.endswith(b"\n")
+        write_all(fd, prefix + line.message)
+
+    def _prefix(self, line: LogLine) -> bytes:
+        if not self.timestamps:
+            return self.details
+        seconds, micro = divmod(line.timestamp, _MICRO)
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        return f"{moment}.{micro:06}000Z ".encode() + self.details

@@ -1,0 +1,324 @@
+"""The option table: every verb, every flag, once.
+
+The hot argv parser, click's commands, the help, the completion and the man pages are all derived from
+what stands here and in `options_container.py`.
+"""
+
+from __future__ import annotations
+
+from sysbox.cli.options import Option, Verb, many, switch, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _container_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="run", module="run", args="IMAGE [COMMAND...]", options="run", hot=True,
+            interspersed=False, summary="Create a container and run a command in it",
+        ),
+        Verb(
+            name="create", module="create", args="IMAGE [COMMAND...]", options="create", hot=True,
+            interspersed=False, summary="Create a container without starting it",
+        ),
+        Verb(
+            name="start", module="start", args="CONTAINER...", options="start", hot=True,
+            summary="Start created or stopped containers",
+        ),
+        Verb(
+            name="stop", module="stop", args="CONTAINER...", options="stop", hot=True,
+            summary="Stop running containers gracefully",
+        ),
+        Verb(
+            name="kill", module="kill", args="CONTAINER...", options="kill", hot=True,
+            summary="Send a signal to a container's first process",
+        ),
+        Verb(
+            name="restart", module="restart", args="CONTAINER...", options="stop", hot=True,
+            summary="Stop containers and start them again",
+        ),
+        Verb(
+            name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
+            also=("container remove",), summary="Remove containers",
+        ),
+    )  # fmt: skip
+
+
+def _looking_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="ps", module="ps", args="", options="ps", hot=True,
+            also=("container ls", "container list"), summary="List containers",
+        ),
+        Verb(
+            name="inspect", module="inspect", args="NAME...", options="inspect", hot=True,
+            summary="Show everything about containers or images, as JSON",
+        ),
+        Verb(
+            name="exec", module="exec", args="CONTAINER COMMAND...", options="exec", hot=True,
+            interspersed=False, summary="Run a command in a running container",
+        ),
+        Verb(
+            name="logs", module="logs", args="CONTAINER", options="logs", hot=True,
+            summary="Show what a container wrote",
+        ),
+        Verb(
+            name="wait", module="wait", args="CONTAINER...", hot=True,
+            summary="Wait until containers stop, then print their exit statuses",
+        ),
+        Verb(
+            name="port", module="port", args="CONTAINER [PORT]", hot=True,
+            summary="List the published ports of a container",
+        ),
+        Verb(
+            name="rename", module="rename", args="CONTAINER NAME", hot=True,
+            summary="Give a container another name",
+        ),
+    )  # fmt: skip
+
+
+def _image_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="images", module="images", args="[NAME]", options="images",
+            also=("image ls", "image list"), summary="List images",
+        ),
+        Verb(
+            name="rmi", module="rmi", args="IMAGE...", options="rmi",
+            also=("image rm", "image remove"), summary="Remove images",
+        ),
+        Verb(
+            name="import", module="import_", args="FILE [NAME]", options="import",
+            also=("image import",), summary="Make an image from a tar archive (- is standard input)",
+        ),
+        Verb(
+            name="image inspect", module="image_inspect", args="IMAGE...", options="format",
+            summary="Show everything about images, as JSON",
+        ),
+        Verb(
+            name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
+            summary="Make a Debian or Ubuntu image with mmdebstrap",
+        ),
+    )  # fmt: skip
+
+
+def _system_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="gc", module="gc", args="", also=("system gc",), hot=True,
+            summary="Put right what a crash left behind",
+        ),
+        Verb(
+            name="info", module="info", args="", options="format", also=("system info",),
+            summary="Show what sysbox found on this host",
+        ),
+        Verb(
+            name="version", module="version", args="", options="format", local=True, hot=True,
+            summary="Show the version",
+        ),
+        Verb(
+            name="completion", module="completion", args="SHELL", local=True,
+            summary="Print the completion script for bash, zsh or fish",
+        ),
+    )  # fmt: skip
+
+
+def _host_verbs() -> tuple[Verb, ...]:
+    def verb(name: str, summary: str, args: str = "") -> Verb:
+        return Verb(
+            name=f"host {name}", module="host", args=args, options=f"host {name}", raw=True,
+            interspersed=False, local=True, summary=summary,
+        )  # fmt: skip
+
+    return (
+        verb("start", "Boot the embedded systemd host"),
+        verb("status", "Show whether the embedded host is up"),
+        verb("exec", "Run a command on the embedded host", "COMMAND..."),
+        verb("shell", "Open a shell on the embedded host"),
+        verb("stop", "Stop the embedded host and its containers"),
+    )
+
+
+GROUPS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "host": "The embedded systemd host, where PID 1 is not systemd",
+    "system": "Look after sysbox itself",
+}
+
+
+def _index(verbs: tuple[Verb, ...], group: str) -> dict[str, Verb]:
+    table = {}
+    for verb in verbs:
+        table[verb.name] = verb
+        for spelling in verb.also:
+            table[spelling] = verb
+        if group and " " not in verb.name:
+            table[f"{group} {verb.name}"] = verb
+    return table
+
+
+# every accepted spelling -> its verb
+VERBS: dict[str, Verb] = {
+    **_index(_container_verbs(), "container"),
+    **_index(_looking_verbs(), "container"),
+    **_index(_image_verbs(), ""),
+    **_index(_system_verbs(), ""),
+    **_index(_host_verbs(), ""),
+}
+
+
+def _format(what: str) -> Option:
+    return value("-f --format", "TEMPLATE", f"{what}: `json`, or a Go template")
+
+
+def _start() -> tuple[Option, ...]:
+    return (
+        switch("-a --attach", "Attach to the container's output and forward signals"),
+        switch("-i --interactive", "Attach standard input too"),
+    )
+
+
+def _stop() -> tuple[Option, ...]:
+    return (
+        value("-t --time", "SECONDS", "Wait this long before SIGKILL", hidden="--timeout"),
+        value("-s --signal", "SIGNAL", "Ask with this signal instead of the container's own"),
+    )
+
+
+def _rm() -> tuple[Option, ...]:
+    return (
+        switch("-f --force", "Kill the container first if it runs; a missing one is no error"),
+        switch("-v --volumes", "Remove its anonymous volumes too"),
+    )
+
+
+def _ps() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Show all containers, not only running ones"),
+        many("-f --filter", "KEY=VALUE", "Only matching ones: id, name, label, status, ancestor, exited"),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        value("-n --last", "N", "Show the N newest containers, whatever their state"),
+        switch("-l --latest", "Show the newest container, whatever its state"),
+        switch("--no-trunc", "Do not shorten anything"),
+        switch("-q --quiet", "Print ids only"),
+    )  # fmt: skip
+
+
+def _inspect() -> tuple[Option, ...]:
+    return (
+        _format("How to print"),
+        value(
+            "--type", "TYPE", "Look only for this: container or image", choices="container image"
+        ),
+        switch("-s --size", "Accepted as docker does; sizes are always shown where they are known"),
+    )
+
+
+def _logs() -> tuple[Option, ...]:
+    return (
+        switch("-f --follow", "Go on with new lines until the container stops"),
+        value("-n --tail", "LINES", "Show only the last LINES (or `all`)"),
+        value(
+            "--since", "TIME", "Only lines since a time (RFC 3339, seconds since 1970, or 10m ago)"
+        ),
+        value("--until", "TIME", "Only lines before a time"),
+        switch("-t --timestamps", "Put the time before each line"),
+        switch("--details", "Put the container's labels before each line"),
+    )
+
+
+def _images() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Accepted as docker does: every image is always shown"),
+        switch("--digests", "Show the manifests' digests"),
+        many(
+            "-f --filter", "KEY=VALUE", "Show only matching ones: reference, label, before, since"
+        ),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("--no-trunc", "Do not shorten anything"),
+        switch("-q --quiet", "Print ids only"),
+    )
+
+
+def _import() -> tuple[Option, ...]:
+    return (
+        many(
+            "-c --change",
+            "INSTRUCTION",
+            "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ...",
+        ),
+        value("-m --message", "TEXT", "A comment for the image's history"),
+    )
+
+
+def _bootstrap() -> tuple[Option, ...]:
+    return (
+        value("--mirror", "URL", "Where to fetch packages from"),
+        many("--include", "PACKAGE[,PACKAGE...]", "Install these too"),
+        value("--variant", "NAME", "mmdebstrap's variant: minbase, apt, essential, important, ..."),
+        value(
+            "-t --tag", "NAME", "Name of the image; by default the one asked for", hidden="--name"
+        ),
+    )
+
+
+def _host(*more: Option) -> tuple[Option, ...]:
+    return (value("--name", "NAME", "Which embedded host; `default` by default"), *more)
+
+
+def _host_stop() -> tuple[Option, ...]:
+    return _host(
+        value("--timeout", "SECONDS", "How long its units may take; 60 by default"),
+        switch("--purge", "Remove its state too"),
+    )
+
+
+def _exec() -> tuple[Option, ...]:
+    from sysbox.cli.options_container import exec_options
+
+    return exec_options()
+
+
+def _run() -> tuple[Option, ...]:
+    from sysbox.cli.options_container import run_options
+
+    return run_options()
+
+
+def _create() -> tuple[Option, ...]:
+    from sysbox.cli.options_container import create_options
+
+    return create_options()
+
+
+OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
+    "": tuple,
+    "run": _run,
+    "create": _create,
+    "exec": _exec,
+    "start": _start,
+    "stop": _stop,
+    "kill": lambda: (value("-s --signal", "SIGNAL", "Which signal; SIGKILL by default"),),
+    "rm": _rm,
+    "ps": _ps,
+    "inspect": _inspect,
+    "logs": _logs,
+    "images": _images,
+    "rmi": lambda: (switch("-f --force", "Remove it even if it has other names"),),
+    "import": _import,
+    "bootstrap": _bootstrap,
+    "host start": lambda: _host(switch("--private-network", "Give it a network of its own")),
+    "host status": _host,
+    "host exec": _host,
+    "host shell": _host,
+    "host stop": _host_stop,
+    "format": lambda: (_format("How to print"),),
+}
+
+
+def options_of(verb: Verb) -> tuple[Option, ...]:
+    """The flags of a verb, in the order of its help."""
+    return OPTIONS[verb.options]()
