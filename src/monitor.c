@@ -133,11 +133,28 @@ static void watch_oom(const char *cgroup, int v1)
 
 /* From the container to the journal */
 
+/* As the container: journald files a line under the unit of the process that the message names, which root
+ * may choose (unix(7), SCM_CREDENTIALS). It is our child and not reaped yet, so the number is its own. */
+static ssize_t send_as(pid_t pid, int fd, char *data, size_t length)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(struct ucred))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(struct ucred)), .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_CREDENTIALS}};
+    struct ucred who = {.pid = pid, .uid = getuid(), .gid = getgid()};
+    memcpy(CMSG_DATA(&control.header), &who, sizeof who);
+    struct iovec part = {.iov_base = data, .iov_len = length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
+    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void flush(struct pump *pump)
 {
     while (pump->written < pump->buffered) {
-        ssize_t count = send(pump->out, pump->buffer + pump->written, pump->buffered - pump->written,
-                             MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t count = send_as(monitor.pid, pump->out, pump->buffer + pump->written,
+                                pump->buffered - pump->written);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count < 0) { /* the journal is gone: keep draining, or the container would block */
@@ -180,10 +197,10 @@ static void drain(struct pump *pump)
 
 /* The end */
 
-static _Noreturn void finish(int status)
+static _Noreturn void finish(const siginfo_t *how)
 {
-    int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    int code = number ? SIGNALLED + number : WEXITSTATUS(status);
+    int number = how->si_code == CLD_EXITED ? 0 : how->si_status;
+    int code = number ? SIGNALLED + number : how->si_status;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     check_oom();
@@ -207,15 +224,14 @@ static _Noreturn void finish(int status)
     _exit(code);
 }
 
-static void reap(void)
+/* It stays a zombie until we end: its number must not become another's while its last lines are sent. */
+static void look(void)
 {
-    int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) != 0;) {
-        if (pid == monitor.pid)
-            finish(status);
-        if (pid < 0 && errno != EINTR)
-            fail("the container is not a child of this process");
-    }
+    siginfo_t how = {0};
+    if (waitid(P_PID, (id_t)monitor.pid, &how, WEXITED | WNOHANG | WNOWAIT) < 0)
+        fail("the container is not a child of this process");
+    if (how.si_pid == monitor.pid)
+        finish(&how);
 }
 
 static void take_signals(int fd)
@@ -228,7 +244,7 @@ static void take_signals(int fd)
         if (!monitor.deadline && monitor.stop_timeout >= 0)
             monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
     }
-    reap();
+    look();
 }
 
 /* Milliseconds until the stop timeout, for poll; kills the container when it has passed. */
@@ -339,6 +355,6 @@ int main(int argc, char **argv)
     /* Our own end of the terminal: it never hangs up while the container has it closed. */
     if (monitor.terminal >= 0)
         ioctl(monitor.terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    reap(); /* it may have ended before SIGCHLD was blocked */
+    look(); /* it may have ended before SIGCHLD was blocked */
     watch(signals);
 }

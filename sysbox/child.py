@@ -24,7 +24,6 @@ from sysbox.security import environment, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import NoReturn
 
     from sysbox.plan import Plan, ProcessPlan
@@ -43,7 +42,6 @@ class Inherited(Frozen):
     plan: Plan
     stdio: tuple[int, int, int]  # fds for 0, 1, 2; -1 is /dev/null, or the terminal if there is one
     owned: tuple[int, ...]  # those of them that are ours, to be given to the container's user
-    journal: tuple[tuple[_socket.socket, bytes], ...]  # sockets to connect, and the header to send
     seccomp: bytes | None  # the compiled filter; None is unconfined
 
 
@@ -82,8 +80,6 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
             # in its scope now, so that the scope becomes the root of what it sees
             _sys.unshare(namespace.CLONE_NEWCGROUP)
         tree.apply(plan.root.late)
-        for socket, header in inherited.journal:
-            _connect_journal(socket, header)
 
         phase = "network"
         links.configure_inside(plan.network, address)
@@ -144,17 +140,6 @@ def _write_below(directory: int, path: str, value: str) -> None:
         posix.close(fd)
     except OSError as error:
         raise KernelError.of("write", f"/proc/{path}", error) from None
-
-
-def _connect_journal(socket: _socket.socket, header: bytes) -> None:
-    try:
-        # connected from inside the scope, so that the journal files every line under it
-        socket.connect("/run/systemd/journal/stdout")
-        socket.send(header)
-    except OSError as error:
-        raise KernelError.of(
-            "connect to the journal", "/run/systemd/journal/stdout", error
-        ) from None
 
 
 def resolve_user(root: int, plan: ProcessPlan) -> Identity:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _LOST = 137  # as if killed: nobody saw how it ended
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _STEP = 0.004
-_ACTIVE = ("active", "activating", "deactivating")
 
 
 def settle(container_id: str, ended: Ended | None = None, error: str = "") -> None:
@@ -101,10 +100,8 @@ def stop_scope(unit: str) -> None:
     except SystemdError:
         return  # without systemd there is no scope
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while scope.state(bus, unit)[0] in _ACTIVE and time.monotonic() < deadline:
-            scope.kill(bus, unit, 9)
-            time.sleep(_STEP)
+        scope.kill(bus, unit, 9)
+        scope.await_inactive(bus, unit, _PATIENCE)
         scope.reset_failed(bus, unit)
     except SystemdError:
         pass  # ignoring: it went away between the calls

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _socket
 import posix
 
 from sysbox import child
@@ -111,8 +110,3 @@ def _open_namespace(kind: str, path: str) -> int:
         return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as error:
         raise SpecError(f"cannot join the {kind} namespace {path}: {error.strerror}") from None
-
-
-def journal_socket() -> _socket.socket:
-    """A stream socket for the child to connect: the journal takes the credentials of whoever connects."""
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)

@@ -7,6 +7,7 @@ turns into the static monitor; `sysbox _cleanup`, its ExecStopPost=, records the
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from sysbox import codec, ending, monitor, program, scope, starting, state, streams
@@ -216,6 +217,8 @@ def start_detached(record: Record) -> None:
         scope.reset_failed(bus, unit)
         scope.start_service(bus, unit, _service(record)).wait()
     except SystemdError as error:
+        # a scope that ends takes its service along, so this job may be over before the service is
+        scope.await_inactive(bus, unit)
         data = read_file(report)
         unlink(report)
         if data is None:
@@ -254,6 +257,9 @@ def _service(record: Record) -> tuple[Property, ...]:
 
 def supervise(container_id: str) -> int:
     """ExecStart= of the supervising service: bring it up, say so, become the monitor."""
+    # a request to stop is for the monitor, which inherits it; and the scope of a start that failed
+    # sends one as it goes (PropagatesStopTo=), which must not keep us from reporting the failure
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     try:
         record = state.load(container_id)
         with state.Lock(container_id):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _signal
+import _socket
+import _struct
 import errno
 import fcntl
 import posix
@@ -18,6 +20,7 @@ from sysbox.paths import LIBEXEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from sysbox.streams import Streams
@@ -153,7 +156,11 @@ class Foreground:
         self._pidfd = pidfd
         self._terminal = terminal
         self._pumps = [
-            _Pump(*(terminal if fd < 0 else fd for fd in pump), keep_open=streams.input)
+            _Pump(
+                *(terminal if fd < 0 else fd for fd in pump),
+                closes=streams.input,
+                journals=dict.fromkeys(streams.journals, pid),
+            )
             for pump in streams.pumps
         ]
         self._saved: list[Any] | None = None
@@ -163,15 +170,17 @@ class Foreground:
         self._forward_signals()
         self._raw_terminal()
         try:
-            status = self._loop(oom)
+            self._loop(oom)
             for pump in self._pumps:
                 pump.drain()
+            # reaped last: until then its number is its own, and its lines are sent in its name
+            status = posix.waitpid(self._pid, 0)[1]
         finally:
             self._restore_terminal()
         ended = ended_of(status)
         return ended.replace(oom=oom.killed(ended.signal)) if oom else ended
 
-    def _loop(self, oom: OutOfMemory | None) -> int:
+    def _loop(self, oom: OutOfMemory | None) -> None:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if oom and oom.event >= 0:
@@ -181,7 +190,7 @@ class Foreground:
         while True:
             for fd, _ in poll.poll():
                 if fd == self._pidfd:
-                    return posix.waitpid(self._pid, 0)[1]
+                    return
                 if oom and fd == oom.event:
                     oom.woken()
                 for pump in self._pumps:
@@ -230,15 +239,25 @@ class Foreground:
             self._saved = None
 
 
+def _journal(fd: int, pid: int) -> Callable[[memoryview], int]:
+    """Write to a stream of the journal's as another process, which root may (unix(7), SCM_CREDENTIALS)."""
+    socket = _socket.socket(fileno=fd)
+    who = _struct.pack("iII", pid, posix.getuid(), posix.getgid())
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS, who)]
+    return lambda data: socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+
+
 class _Pump:
     """Copies one stream to one or more, without ever blocking on the container's side."""
 
-    def __init__(self, source: int, *sinks: int, keep_open: int) -> None:
+    def __init__(self, source: int, *sinks: int, closes: int, journals: dict[int, int]) -> None:
         self.source = source
         self.blocked_on = -1
         self._sinks = list(sinks)
         self._into_container = sinks[0] > 2
-        self._closes = keep_open if keep_open in sinks else -1
+        self._closes = closes if closes in sinks else -1
+        # fd -> the pid that its lines are sent for
+        self._journals = {fd: _journal(fd, pid) for fd, pid in journals.items() if fd in sinks}
         self._pending = b""
         if self._into_container:
             # its reader may be slow while it writes to us: waiting for it here would hang both
@@ -289,8 +308,9 @@ class _Pump:
         for sink in list(self._sinks):
             view = memoryview(self._pending)
             try:
+                send = self._journals.get(sink)
                 while view:
-                    view = view[posix.write(sink, view) :]
+                    view = view[send(view) if send else posix.write(sink, view) :]
             except BlockingIOError:
                 self._pending = bytes(view)
                 return

@@ -71,13 +71,12 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
                 plan=plan,
                 stdio=(streams.child[0], streams.child[1], streams.child[2]),
                 owned=tuple(streams.owned),
-                journal=tuple(streams.journal),
                 seccomp=program,
             )
         )
         streams.close_child_ends()
         runtime, terminal = _handshake(
-            record, plan, facts, parked, runtime, logged=bool(streams.journal)
+            record, plan, facts, parked, runtime, logged=bool(streams.journals)
         )
     except BaseException as error:
         if parked:

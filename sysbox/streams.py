@@ -2,21 +2,19 @@
 
 The container never holds the caller's terminal (CVE-2016-10124: it could push input into it): it gets a
 pipe or a terminal of its own. A caller's file or pipe is handed over as it is. Output that is kept goes
-through a pipe to the journal, not into the journal's socket itself: a socket cannot be opened anew, and
-many images write their logs to /dev/stdout.
+through a pipe and its supervisor to the journal, not into the journal's socket itself: a socket cannot be
+opened anew, and many images write their logs to /dev/stdout. The supervisor sends as the container, so
+that the journal files every line under the container's scope.
 """
 
 from __future__ import annotations
 
 import posix
 
-from sysbox.launch import journal_socket
 from sysbox.units import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
-
     from sysbox.spec import ContainerSpec
 
 INFO, ERROR = 6, 3  # syslog priorities of standard output and standard error, as docker has them
@@ -31,7 +29,7 @@ class Streams:
     def __init__(self) -> None:
         self.child = [-1, -1, -1]
         self.owned: list[int] = []
-        self.journal: list[tuple[_socket.socket, bytes]] = []
+        self.journals: list[int] = []  # those sinks that are streams of the journal's
         self.pumps: list[tuple[int, ...]] = []
         self.input = -1  # the pipe to the container's standard input, where we hold it
         self._ours: list[int] = []
@@ -45,10 +43,8 @@ class Streams:
     def close(self) -> None:
         """When nothing came of it."""
         self.close_child_ends()
-        for fd in self._ours:
+        for fd in (*self._ours, *self.journals):
             posix.close(fd)
-        for socket, _ in self.journal:
-            socket.close()
 
     def pipe(self, target: int) -> int:
         """Give the child a pipe as its stream `target`; our end of it."""
@@ -60,10 +56,10 @@ class Streams:
         return ours
 
     def log(self, priority: int, identifier: str, unit: str) -> int:
-        """A stream of the journal's for the child to connect; its fd, to be written here."""
-        socket = journal_socket()
-        self.journal.append((socket, journal.stream_header(identifier, unit, priority)))
-        return socket.fileno()
+        """A stream to the journal, for the supervisor to write to."""
+        fd = journal.connect_stream(identifier, unit, priority)
+        self.journals.append(fd)
+        return fd
 
 
 def for_service(spec: ContainerSpec, unit: str) -> Streams:
