@@ -36,7 +36,7 @@ install_packages() {
     fi
     say "installing from the distribution: ${missing[*]}"
     [[ -n $(find /var/lib/apt/lists -name '*Packages*' -mmin -1440 -print -quit 2>/dev/null) ]] ||
-        "${as_root[@]}" apt-get update -q >&2
+        "${as_root[@]}" apt-get update -qq >/dev/null
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -qq --yes --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null
 }
