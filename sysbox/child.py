@@ -104,7 +104,7 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
         # a descriptor that leaked from whoever called us must not reach the payload (CVE-2024-21626)
         process.close_fds_from(3, cloexec=True)
         drop_privileges(plan.process, who, inherited.seccomp)
-        # a change of credentials clears it, so it is set last (prctl(2)); a container dies with its supervisor
+        # a container dies with its supervisor; last, since a change of credentials clears it (prctl(2))
         _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
         # the parent may have died before this process asked to die with it
         channel.check_peer()
@@ -115,7 +115,7 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
     except OSError as error:
         failure = KernelError.of(f"set up the container ({phase})", "", error)
         channel.fail(phase, failure.message, failure.hint, failure.status)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.fail(phase, f"{type(error).__name__}: {error}", "this is a bug in sysbox", FAILED)
     posix._exit(FAILED)
 

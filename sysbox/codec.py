@@ -51,9 +51,11 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012 (the C scanner wants the attribute)
 
 
-_scan: Any = _json.make_scanner(_Context())
+_context: Any = _Context()
+_scan: Any = _json.make_scanner(_context)
+_default: Any = None
 _encode: Any = _json.make_encoder(
-    None, None, _json.encode_basestring_ascii, None, ":", ",", True, False, False
+    None, _default, _json.encode_basestring_ascii, None, ":", ",", True, False, False
 )
 
 

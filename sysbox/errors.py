@@ -92,7 +92,7 @@ class StartError(SysboxError):
 ERRNO_ADVICE = {
     _errno.EPERM: "this needs root and, in a container, the matching capability",
     _errno.EACCES: "check the permissions of each directory on the way, and SELinux or AppArmor",
-    _errno.ENOSPC: "the file system (or a kernel limit such as user.max_mnt_namespaces) is full: free some space",
+    _errno.ENOSPC: "the file system, or a kernel limit such as user.max_mnt_namespaces, is full",
     _errno.EDQUOT: "the quota is used up: free some space or raise it",
     _errno.EMFILE: "too many open files in this process: raise `ulimit -n`",
     _errno.ENFILE: "too many open files on this host: raise fs.file-max",
@@ -103,8 +103,8 @@ ERRNO_ADVICE = {
 
 DBUS_ADVICE = {
     "org.freedesktop.DBus.Error.AccessDenied": "run it as root",
-    "org.freedesktop.systemd1.UnitExists": "a unit of that name is still loaded: `systemctl reset-failed` clears a failed one",
-    "org.freedesktop.DBus.Error.PropertyReadOnly": "this property can be set only when the container is started",
+    "org.freedesktop.systemd1.UnitExists": "a unit of that name is loaded: see `systemctl reset-failed`",
+    "org.freedesktop.DBus.Error.PropertyReadOnly": "it can be set only when the container is started",
 }
 
 

@@ -62,7 +62,7 @@ class Entering(Frozen):
 
 
 def exec_in(record: Record, spec: ExecSpec) -> int:
-    """Run it; its exit status, or 0 once it runs detached. Raises Conflict when the container does not run."""
+    """Run it; its exit status, or 0 once it runs detached. Raises Conflict when nothing runs there."""
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.started_ns or not runtime.alive():
         raise Conflict(
@@ -169,7 +169,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     except OSError as error:
         failure = KernelError.of(f"enter the container ({phase})", "", error)
         channel.fail(phase, failure.message, failure.hint, failure.status)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.fail(phase, f"{type(error).__name__}: {error}", "this is a bug in sysbox", FAILED)
     posix._exit(FAILED)
 

@@ -116,7 +116,7 @@ def _runs(kept: set[str]) -> list[str]:
 
 
 def _scopes(kept: set[str]) -> list[str]:
-    """Scopes of ours that nobody knows any more; docker's own have the same names, but not our description."""
+    """Scopes of ours that nobody knows any more; docker's have the same names, but not our description."""
     bus = Bus.connect()
     try:
         units = scope.list_units(bus, names.scope_unit("*"))

@@ -272,15 +272,16 @@ def supervise(container_id: str) -> int:
         report = {"message": error.message, "hint": error.hint, "status": error.status}
         write_file(f"{_REPORTS}/{container_id}", codec.dumps(report))
         return error.status
-    notify("READY=1")
-    monitor.become(
-        started.pid,
-        wired,
-        started.terminal,
-        directory=record.run_directory,
-        oom=(started.memory_cgroup or "/", started.cgroup_version),
-        stop=(stop_signal(record, image), record.spec.stop_timeout),
-    )
+    else:
+        notify("READY=1")
+        monitor.become(
+            started.pid,
+            wired,
+            started.terminal,
+            directory=record.run_directory,
+            oom=(started.memory_cgroup or "/", started.cgroup_version),
+            stop=(stop_signal(record, image), record.spec.stop_timeout),
+        )
 
 
 def cleanup(container_id: str) -> int:

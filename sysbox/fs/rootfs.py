@@ -278,9 +278,8 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
             Bind(source=f"{LIBEXEC}/sysbox-init", target="/sbin/sysbox-init",
                  attributes=MOUNT_ATTR_RDONLY, recursive=False)
         )  # fmt: skip
-    for mount in sorted(spec.mounts, key=lambda one: one.target.count("/")):
-        operations.append(_one_mount(mount, volumes))
-    return operations
+    ordered = sorted(spec.mounts, key=lambda one: one.target.count("/"))
+    return operations + [_one_mount(mount, volumes) for mount in ordered]
 
 
 def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
