@@ -30,8 +30,8 @@ COLD = (
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
-    for name in """image image.documents image.files image.model image.reference image.store embedded
-                   embedded.enter embedded.select embedded.state""".split()
+    for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
+                   image.reference image.store embedded embedded.enter embedded.select embedded.state""".split()
 }
 MODULES = source.modules()
 
