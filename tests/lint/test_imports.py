@@ -31,7 +31,8 @@ COLD = (
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
     for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
-                   image.reference image.store embedded embedded.enter embedded.select embedded.state""".split()
+                   image.reference image.store
+                   embedded embedded.enter embedded.select embedded.state""".split()
 }
 MODULES = source.modules()
 
