@@ -10,12 +10,12 @@ import posix
 
 from sysbox import codec
 from sysbox.errors import FormatError, SpecError
+from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH, apply
 from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sysbox.image.ingest import Ingest, Layer, descriptor_of, digest_of
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse
-from sysbox.image.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ _ARCHITECTURES = {
 
 
 def import_tar(
-    store: Store,
+    store: Catalog,
     fd: int,
     name: str,
     *,
     what: str = "the archive",
     changes: Iterable[str] = (),
     message: str = "",
-    progress: Callable[[int], None] = lambda _: None,
     spooled: Callable[[], None] = lambda: None,
     config: ImageConfig | None = None,
     builtin: str = "",
@@ -60,7 +59,7 @@ def import_tar(
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
     with Ingest(store) as work:
-        blob = work.spool(fd, what, progress)
+        blob = work.spool(fd, what)
         spooled()
         if not blob.size:
             raise FormatError(
@@ -69,12 +68,10 @@ def import_tar(
         if blob.compression not in _SUFFIX:
             blob = work.decompress(blob, what)
         layer = work.unpack(blob, what)
-        document = config_document(
-            final, [layer], created or now(), message or f"Imported from {what}"
-        )
-        manifest = manifest_document(
-            document, [descriptor_of(blob, OCI_LAYER + _SUFFIX[blob.compression])]
-        )
+        comment = message or f"Imported from {what}"
+        document = config_document(final, [layer], created or now(), comment)
+        kind = OCI_LAYER + _SUFFIX[blob.compression]
+        manifest = manifest_document(document, [descriptor_of(blob, kind)])
         return work.commit(manifest, document, [blob], [layer], name, builtin)
 
 

@@ -12,11 +12,11 @@ import threading
 
 from sysbox.errors import SpecError, SysboxError, Unsupported
 from sysbox.image import apt, archive
+from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse
 from sysbox.image.source import find_program
-from sysbox.image.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ VARIANTS = (
     "extract", "custom", "essential", "apt", "buildd", "required", "minbase", "important", "standard",
 )  # fmt: skip
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+_QUIET = tuple(
+    f"I: {text}"
+    for text in (
+        "chroot architecture", "done", "finding correct", "main()", "reading sources",
+        "removing tempdir", "running --customize-hook", "success", "using ",
+    )
+)  # fmt: skip
 _WORK = "/var/tmp"
 _KEPT = 12  # last lines of mmdebstrap's report that an error shows
 
@@ -69,7 +76,7 @@ class Request:
             raise SpecError(f"bootstrap --mirror {mirror!r}: not a URL")
 
 
-def bootstrap(store: Store, request: Request, say: Callable[[str], None]) -> Image:
+def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> Image:
     """Make the image; `say` hears each step. Raises Unsupported, SysboxError with mmdebstrap's own words."""
     program = find_program("mmdebstrap")
     if not program:
@@ -107,8 +114,10 @@ def _arguments(request: Request, *, from_stdin: bool) -> list[str]:
         "--format=tar",
         f"--variant={request.variant}",
         f"--include={include}",
-        # as in the distributions' own container images: no service is started, no cache is kept
+        # an image is made whole or not at all: no need for dpkg to sync each file
         "--dpkgopt=force-unsafe-io",
+        # mmdebstrap copies these from the machine; empty, they are what the container's are bound on
+        '--customize-hook=for name in hostname hosts resolv.conf; do : > "$1/etc/$name"; done',
         "--",
         request.suite,
         "-",
@@ -174,11 +183,7 @@ class _Report:
             if not line:
                 continue
             self._last = [*self._last[1 - _KEPT :], line]
-            if (
-                line.startswith("I: ")
-                and "tempdir" not in line
-                and not line.startswith("I: success")
-            ):
+            if line.startswith("I: ") and not line.startswith(_QUIET):
                 self._say(line[3:].removesuffix("..."))
 
 

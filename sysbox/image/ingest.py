@@ -19,17 +19,16 @@ from sysbox.errors import FormatError, KernelError
 from sysbox.frozen import Frozen
 from sysbox.image import files
 from sysbox.image import layer as layers
-from sysbox.image.builtin import refuse_name
+from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import OCI_MANIFEST, Descriptor, Manifest, parse_config, parse_manifest
 from sysbox.image.model import Image
-from sysbox.image.reference import parse
+from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK, compression, open_source
-from sysbox.image.store import Entry, Store, chain_ids, layer_name
 from sysbox.image.tar import LayerLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Self
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
@@ -62,7 +61,7 @@ class Layer(Frozen):
 class Ingest:
     """One piece of work: a temporary directory, and the lock that keeps gc away while it lasts."""
 
-    def __init__(self, store: Store, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, store: Catalog, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
         self.store = store
         self._limits = limits
         self._lock = files.Lock(f"{store.root}/use.lock", shared=True)
@@ -82,14 +81,8 @@ class Ingest:
         shutil.rmtree(self._work, ignore_errors=True)
         self._lock.release()
 
-    def spool(
-        self,
-        fd: int,
-        what: str,
-        progress: Callable[[int], None] = lambda _: None,
-        limit: int = 64 << 30,
-    ) -> Blob:
-        """Read a descriptor to its end into a file; `progress` hears the bytes so far.
+    def spool(self, fd: int, what: str, limit: int = 64 << 30) -> Blob:
+        """Read a descriptor to its end into a file.
 
         Raises FormatError beyond `limit` bytes, KernelError.
         """
@@ -108,7 +101,6 @@ class Ingest:
                 size += len(chunk)
                 if size > limit:
                     raise FormatError(f"{what}: larger than {limit} bytes")
-                progress(size)
             posix.fsync(out)
         except OSError as error:
             raise KernelError.of("store", what, error) from None
@@ -182,7 +174,7 @@ class Ingest:
         documents do not describe exactly these.
         """
         if not builtin:
-            refuse_name(name)
+            refuse_host(name)
         parsed = parse_manifest(manifest)
         self._check(parsed, config, blobs, stack)
         store = self.store
@@ -261,7 +253,7 @@ class Ingest:
             raise FormatError("image config: its diff_ids are not those of the layers")
 
 
-def prepare(store: Store) -> None:
+def prepare(store: Catalog) -> None:
     """Make the directories of the store; those that exist stay as they are."""
     for name in ("blobs/sha256", "layers", "records", "temporary"):
         files.make_directory(f"{store.root}/{name}")

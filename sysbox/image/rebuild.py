@@ -5,15 +5,15 @@ from __future__ import annotations
 from sysbox import codec
 from sysbox.errors import FormatError, NotFound
 from sysbox.image import files
+from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import Layer, describe, digest_of
 from sysbox.image.model import Image
-from sysbox.image.store import Entry, Store, chain_ids, layer_name
 
 _MAX_LAYER_RECORD = 4096
 
 
-def record(store: Store, image_id: str, entries: list[Entry]) -> Image:
+def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
     """The image again, its record written anew.
 
     Raises NotFound if a blob or a layer is missing, FormatError if one is damaged.
@@ -37,7 +37,7 @@ def record(store: Store, image_id: str, entries: list[Entry]) -> Image:
     return image
 
 
-def read_layer(store: Store, name: str) -> Layer:
+def read_layer(store: Catalog, name: str) -> Layer:
     """What the store knows of a layer; raises NotFound, FormatError."""
     path = f"{store.layer(name)}.json"
     data = files.read(path, _MAX_LAYER_RECORD)
@@ -51,7 +51,7 @@ def read_layer(store: Store, name: str) -> Layer:
         raise FormatError(str(error)) from None
 
 
-def _blob(store: Store, digest: str, limit: int) -> bytes:
+def _blob(store: Catalog, digest: str, limit: int) -> bytes:
     data = files.read(store.blob(digest), limit)
     if data is None:
         raise NotFound(

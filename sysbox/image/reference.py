@@ -13,6 +13,7 @@ from sysbox.frozen import Frozen
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_NAMESPACE = "library/"
 DEFAULT_TAG = "latest"
+HOST = "docker.io/library/host:latest"  # the built-in image
 MAX_NAME = 255
 MAX_TAG = 128
 
@@ -84,6 +85,23 @@ def parse(name: str) -> Reference:
     return Reference(
         domain=domain, path=path, tag=tag or ("" if digest else DEFAULT_TAG), digest=digest
     )
+
+
+def is_host(name: str) -> bool:
+    """Whether a name means the built-in image."""
+    try:
+        return parse(name).full() == HOST
+    except SpecError:
+        return False
+
+
+def refuse_host(name: str) -> None:
+    """Raise SpecError if `name` is the built-in image's: no other may take it."""
+    if is_host(name):
+        raise SpecError(
+            "the name 'host' is the built-in image's (the machine's own /usr)",
+            hint="choose another name",
+        )
 
 
 def is_digest(text: object) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from sysbox import codec
 from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.image import files
-from sysbox.image.builtin import refuse_name
+from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import named, prepare
 from sysbox.image.model import Image
-from sysbox.image.reference import is_hex, parse
-from sysbox.image.store import MAX_RECORD, Entry, Store, chain_ids, layer_name
+from sysbox.image.reference import is_hex, parse, refuse_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     InUse = Callable[[str], list[str]]
 
 
-def tag(store: Store, name: str, new: str) -> None:
+def tag(store: Catalog, name: str, new: str) -> None:
     """Give the image `name` the further name `new`. Raises NotFound, SpecError."""
     reference = parse(new)
     if reference.digest:
         raise SpecError(f"a name with a digest cannot be given: {new}")
-    refuse_name(new)
+    refuse_host(new)
     with store.hold():
-        image = store.resolve(name)
+        image = store.find(name)[1]
 
         def change(entries: list[Entry]) -> list[Entry]:
             for entry in entries:
@@ -37,8 +36,8 @@ def tag(store: Store, name: str, new: str) -> None:
         store.edit(change)
 
 
-def remove(store: Store, name: str, in_use: InUse, *, force: bool) -> list[str]:
-    """See Store.remove."""
+def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[str]:
+    """As `Store.remove`."""
     matched, image = store.find(name)
     users = in_use(image.id)
     gone = _names_to_go(image, matched, users, name, force=force)
@@ -83,8 +82,8 @@ def _names_to_go(
     return list(image.names)
 
 
-def collect(store: Store, in_use: InUse) -> list[str]:
-    """See Store.gc."""
+def collect(store: Catalog, in_use: InUse) -> list[str]:
+    """As `Store.gc`."""
     if not files.exists(f"{store.root}/oci-layout"):
         return []
     prepare(store)
@@ -103,7 +102,7 @@ def collect(store: Store, in_use: InUse) -> list[str]:
     return done + sweep(store, in_use)
 
 
-def sweep(store: Store, in_use: InUse) -> list[str]:
+def sweep(store: Catalog, in_use: InUse) -> list[str]:
     """Remove everything that no image and no container refers to; nothing if somebody is at work there."""
     lock = files.Lock(f"{store.root}/use.lock")
     if not lock.acquire(wait=False):
@@ -114,7 +113,7 @@ def sweep(store: Store, in_use: InUse) -> list[str]:
         lock.release()
 
 
-def _sweep(store: Store, in_use: InUse) -> list[str]:
+def _sweep(store: Catalog, in_use: InUse) -> list[str]:
     needed = _Needed()
     try:
         for entry in store.entries():
@@ -158,7 +157,7 @@ class _Needed:
         self.layers: set[str] = set()
         self.records: set[str] = set()
 
-    def add(self, store: Store, image_id: str, manifest: str) -> None:
+    def add(self, store: Catalog, image_id: str, manifest: str) -> None:
         """An image with its manifest, configuration, layer blobs and layers."""
         self.images.add(image_id)
         self.blobs.add(image_id[7:])
@@ -171,7 +170,7 @@ class _Needed:
             self.blobs.update(layer.digest[7:] for layer in parse_manifest(document).layers)
 
 
-def _layers_of(store: Store, image_id: str) -> list[str]:
+def _layers_of(store: Catalog, image_id: str) -> list[str]:
     """The layers of an image, from its configuration: a record may be missing.
 
     Raises NotFound, FormatError.
@@ -182,7 +181,7 @@ def _layers_of(store: Store, image_id: str) -> list[str]:
     return [layer_name(chain) for chain in chain_ids(parse_config(config).diff_ids)]
 
 
-def _manifest_of(store: Store, image_id: str) -> str:
+def _manifest_of(store: Catalog, image_id: str) -> str:
     """The manifest that the record of an image without a name leads to, "" if unknown."""
     path = store.record(image_id)
     data = files.read(path, MAX_RECORD)
@@ -192,7 +191,7 @@ def _manifest_of(store: Store, image_id: str) -> str:
         return ""
 
 
-def _remove_tree(store: Store, name: str) -> str:
+def _remove_tree(store: Catalog, name: str) -> str:
     import shutil
 
     # made unreachable first, so that a crash in the middle cannot leave half a layer under its name

@@ -14,10 +14,11 @@ import time
 
 from sysbox.errors import KernelError, Unsupported
 from sysbox.image import archive, files
-from sysbox.image.builtin import COPIED, DIRECTORIES, LINKS, NAME
+from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH
+from sysbox.image.machine import COPIED, DIRECTORIES, LINKS
 from sysbox.image.model import Image, ImageConfig
-from sysbox.image.store import Store
+from sysbox.image.reference import HOST
 
 _MAX_FILE = 8 << 20
 _BUNDLES = ("ca-certificates.crt", "ca-bundle.crt")
@@ -89,7 +90,7 @@ _LINKS = (("etc/mtab", "../proc/self/mounts"), ("var/lock", "/run/lock"), ("var/
 _EMPTY = ("etc/fstab", "etc/hostname", "etc/hosts", "etc/machine-id", "etc/resolv.conf")
 
 
-def install(store: Store, mark: str) -> Image:
+def install(store: Catalog, mark: str) -> Image:
     """Make the image and give it its name; `mark` is what `builtin` will look for. Raises Unsupported."""
     shell = "/bin/bash" if os.path.exists("/usr/bin/bash") else "/bin/sh"
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_newest()))
@@ -100,7 +101,7 @@ def install(store: Store, mark: str) -> Image:
         return archive.import_tar(
             store,
             fd,
-            NAME,
+            HOST,
             what="the skeleton of the image host",
             message="the machine's own /usr under a fresh /etc and /var",
             config=ImageConfig(cmd=(shell,), env=(DEFAULT_PATH,)),

@@ -200,6 +200,8 @@ def _check_sum(block: bytes, field: bytes) -> None:
 
     adler32 keeps that sum modulo 65521 in its low half, a hundred times faster than `sum`.
     """
+    if not field.strip(b" \0").isdigit():
+        raise FormatError("not a tar archive")
     low = zlib.adler32(block[156:], zlib.adler32(b"        ", zlib.adler32(block[:148]))) & 0xFFFF
     if low != (_number(field, "checksum") + 1) % _ADLER:
         raise FormatError("not a tar archive, or a damaged one: a header's checksum is wrong")

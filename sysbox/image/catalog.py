@@ -1,0 +1,235 @@
+"""What is in the content store, and how it is laid out: an OCI image layout, its layers unpacked.
+
+    oci-layout index.json blobs/sha256/<hex>   as in OCI image-layout.md, readable by skopeo and friends
+    layers/<32 hex of the chain id>/            one layer, unpacked: an overlay lowerdir
+    layers/<32 hex>.json                        its chain id, diff id and size
+    records/<64 hex>.json                       an Image, derived from its blobs: a resolve is two reads
+    temporary/<anything>/                       work in progress, removed by gc
+
+index.json is the truth; everything else is reached from it and otherwise an orphan. Writers change it
+under `index.lock` by rename. Whoever brings content in or is about to use some holds `use.lock` shared;
+removing orphans takes it exclusively, so that nothing disappears between two steps.
+"""
+
+from __future__ import annotations
+
+from sysbox import codec, paths
+from sysbox.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.frozen import Frozen
+from sysbox.image import files
+from sysbox.image.model import Image
+from sysbox.image.reference import Reference, is_digest, is_hex, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Entries = list["Entry"]  # `list` is a method below
+
+MAX_INDEX = 16 << 20
+MAX_ENTRIES = 20_000
+MAX_RECORD = 8 << 20
+REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_ID = "sysbox.image.id"
+BUILTIN = "sysbox.builtin"  # "host:<key>"; only builtin.py writes it, no image can
+_OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+class Entry(Frozen):
+    """One descriptor of index.json: a name for a manifest, or a manifest without a name."""
+
+    media_type: str
+    digest: str  # of the manifest
+    size: int
+    image_id: str  # "sha256:<hex>" of the configuration
+    name: str = ""  # a full reference
+    builtin: str = ""
+
+
+class Catalog:
+    """Reading the store needs no lock and never writes; changing its index does both, atomically."""
+
+    def __init__(self, root: str = paths.IMAGES) -> None:
+        self.root = root
+
+    def blob(self, digest: str) -> str:
+        """The path of a blob; raises FormatError for anything but a sha256 digest."""
+        if not is_digest(digest):
+            raise FormatError(f"{digest!r} is not a sha256 digest")
+        return f"{self.root}/blobs/sha256/{digest[7:]}"
+
+    def layer(self, name: str) -> str:
+        """The directory of a layer named in `Image.layers`; raises FormatError for another name."""
+        if not is_hex(name, 32):
+            raise FormatError(f"{name!r} is not the name of a layer")
+        return f"{self.root}/layers/{name}"
+
+    def record(self, image_id: str) -> str:
+        """The path of an image's record; raises FormatError for anything but an id."""
+        if not is_digest(image_id):
+            raise FormatError(f"{image_id!r} is not an image id")
+        return f"{self.root}/records/{image_id[7:]}.json"
+
+    def find(self, name: str) -> tuple[str, Image]:
+        """The image of this name or id, and the full reference that matched ("" for an id).
+
+        Raises NotFound, Conflict for a prefix of several ids, SpecError for no reference at all.
+        """
+        entries = self.entries()
+        if not is_digest(name) and not is_hex(name, 64):
+            try:
+                reference = parse(name)
+            except SpecError:
+                if not is_hex(name):
+                    raise
+            else:
+                entry = _by_reference(entries, reference)
+                if entry:
+                    return reference.full(), self._load(entry.image_id, entries)
+        image_id = self._by_id(entries, name)
+        if not image_id:
+            raise NotFound(
+                f"no such image: {name}",
+                hint="`sysbox images` lists what is here; `sysbox bootstrap debian:bookworm` makes one, "
+                "`sysbox import FILE NAME` takes a root file system, and `host` is always there",
+            )
+        return "", self._load(image_id, entries)
+
+    def list(self) -> list[Image]:
+        """All images, the newest first."""
+        entries = self.entries()
+        ids = dict.fromkeys(entry.image_id for entry in entries)
+        images = [self._load(image_id, entries) for image_id in ids]
+        return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
+
+    def hold(self) -> files.Lock:
+        """A lock under which nothing is removed: `with store.hold():` resolve and write the record."""
+        files.make_directory(self.root)
+        return files.Lock(f"{self.root}/use.lock", shared=True)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The content of index.json; empty if there is none. Raises FormatError."""
+        path = f"{self.root}/index.json"
+        data = files.read(path, MAX_INDEX)
+        if data is None:
+            return ()
+        return read_index(codec.loads(data, path), path)
+
+    def edit(self, change: Callable[[Entries], Entries]) -> None:
+        """Replace the entries by what `change` makes of them, under the lock, atomically."""
+        with files.Lock(f"{self.root}/index.lock"):
+            entries = change(list(self.entries()))
+            files.write(f"{self.root}/index.json", codec.dumps(write_index(entries)))
+
+    def _by_id(self, entries: tuple[Entry, ...], text: str) -> str:
+        prefix = text.removeprefix("sha256:")
+        if not is_hex(prefix) or len(prefix) > 64:
+            return ""
+        found = {e.image_id for e in entries if e.image_id.startswith(f"sha256:{prefix}")}
+        if not found and len(prefix) == 64:
+            # untagged by force while a container needs it: its record is kept until the container goes
+            if files.exists(self.record(f"sha256:{prefix}")):
+                return f"sha256:{prefix}"
+            found = {e.image_id for e in entries if e.digest == f"sha256:{prefix}"}
+        if len(found) > 1:
+            raise Conflict(f"the image id {text} is ambiguous: {len(found)} images begin with it")
+        return found.pop() if found else ""
+
+    def _load(self, image_id: str, entries: tuple[Entry, ...]) -> Image:
+        own = [entry for entry in entries if entry.image_id == image_id]
+        names = tuple(sorted(entry.name for entry in own if entry.name))
+        path = self.record(image_id)
+        data = files.read(path, MAX_RECORD)
+        if data is None:
+            image = self._rebuild(image_id, own)
+        else:
+            try:
+                image = Image.from_data(codec.loads(data, path), path)
+            except ValueError as error:
+                raise FormatError(str(error), hint="`sysbox gc` rebuilds it") from None
+        return image.replace(names=names)
+
+    def _rebuild(self, image_id: str, entries: Entries) -> Image:  # noqa: ARG002 (for Store)
+        raise NotFound(f"no such image: {image_id}")
+
+
+def layer_name(chain_id: str) -> str:
+    """The directory name of a layer."""
+    return chain_id[7:39]
+
+
+def chain_ids(diff_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The chain id of each layer from the bottom (OCI config.md, "Layer ChainID")."""
+    from hashlib import sha256
+
+    chain = ""
+    result = []
+    for diff_id in diff_ids:
+        chain = f"sha256:{sha256(f'{chain} {diff_id}'.encode()).hexdigest()}" if chain else diff_id
+        result.append(chain)
+    return tuple(result)
+
+
+def read_index(document: Any, what: str) -> tuple[Entry, ...]:
+    """The entries of an index.json that sysbox wrote; raises FormatError for any other."""
+    items = document.get("manifests") if type(document) is dict else None
+    if type(items) is not list or "layers" in document or document.get("schemaVersion") != 2:
+        raise FormatError(f"{what}: is not an OCI image index")
+    if len(items) > MAX_ENTRIES:
+        raise FormatError(f"{what}: has {len(items)} manifests, the limit is {MAX_ENTRIES}")
+    return tuple([_entry(item, what) for item in items])
+
+
+def _entry(item: Any, what: str) -> Entry:
+    notes = item.get("annotations") if type(item) is dict else None
+    if type(notes) is not dict:
+        raise FormatError(f"{what}: a manifest without annotations is not sysbox's")
+    values = (item.get("mediaType"), notes.get(REF_NAME, ""), notes.get(BUILTIN, ""))
+    digest: Any = item.get("digest")
+    image_id: Any = notes.get(IMAGE_ID)
+    size = item.get("size")
+    if any([type(value) is not str for value in values]) or type(size) is not int:  # noqa: C419
+        raise FormatError(f"{what}: a descriptor holds a value of a wrong type")
+    if not is_digest(digest) or not is_digest(image_id):
+        raise FormatError(f"{what}: a descriptor has no valid digest")
+    kind, name, builtin = values
+    return Entry(
+        media_type=kind, digest=digest, size=size, image_id=image_id, name=name, builtin=builtin
+    )
+
+
+def write_index(entries: list[Entry]) -> dict[str, Any]:
+    """The document that `read_index` reads."""
+    manifests = []
+    for entry in sorted(entries, key=lambda one: (one.name, one.digest)):
+        notes = {IMAGE_ID: entry.image_id}
+        if entry.name:
+            notes[REF_NAME] = entry.name
+        if entry.builtin:
+            notes[BUILTIN] = entry.builtin
+        manifests.append(
+            {
+                "mediaType": entry.media_type,
+                "digest": entry.digest,
+                "size": entry.size,
+                "annotations": notes,
+            }
+        )
+    return {"schemaVersion": 2, "mediaType": _OCI_INDEX, "manifests": manifests}
+
+
+def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | None:
+    if not reference.digest:
+        wanted = reference.full()
+        for entry in entries:
+            if entry.name == wanted:
+                return entry
+        return None
+    # name@digest: the manifest of that digest, if it goes under a name of that repository
+    for entry in entries:
+        if entry.digest == reference.digest and entry.name:
+            other = parse(entry.name)
+            if other.repository() == reference.repository():
+                return entry
+    return None
