@@ -42,13 +42,15 @@ def normalize(name: str) -> str:
     raise SpecError(f"unknown capability '{name}'", hint=hint or "capabilities(7) lists them")
 
 
-def resolve(security: Security, held: int) -> int:
+def resolve(security: Security, held: int | None = None) -> int:
     """The capability mask of a container, bit N being capability N.
 
-    `held` is the caller's own bounding set. What it lacks is silently left out of the defaults, of
-    ALL and of `--privileged`, which mean "as much as there is". Raises Unsupported for a capability
-    that `--cap-add` names and the host cannot give, SpecError for an unknown name.
+    `held` is what the caller can hand on, None asks the kernel. What it lacks is silently left out
+    of the defaults, of ALL and of `--privileged`, which mean "as much as there is". Raises
+    Unsupported for a capability that `--cap-add` names and the host cannot give, SpecError for an
+    unknown name.
     """
+    held = capability.held() if held is None else held
     adds = tuple(normalize(name) for name in security.cap_add)
     drops = tuple(normalize(name) for name in security.cap_drop)
     if security.privileged:

@@ -19,8 +19,8 @@ def build_env(
 ) -> tuple[str, ...]:
     """The strings "NAME=VALUE" for execve(2).
 
-    In docker's order: PATH, HOSTNAME, TERM (with a terminal), the image's, the user's, and HOME where
-    nobody set it. A later value of a name wins.
+    In docker's order: PATH, HOSTNAME, TERM (with a terminal), the image's, the user's, and HOME
+    where nobody set it. A later value of a name wins.
 
     Raises SpecError for an entry without a name or "=", or with a NUL.
     """

@@ -2,7 +2,7 @@
 
 Every runtime has had an escape here: numbers that overflow to 0 (CVE-2024-40635), numeric-looking
 names (CVE-2016-3697), "0x0" and "-1" taken as root, groups of the caller left in place
-(CVE-2022-36109, CVE-2023-25173). So: decimal digits only, 0 to 2^32-2, and the groups are always set.
+(CVE-2022-36109, CVE-2023-25173). So: decimal digits only, 0 to 2^32-2, groups always set.
 """
 
 from __future__ import annotations

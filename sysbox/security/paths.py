@@ -1,9 +1,9 @@
 """Which paths of a container are masked and which are read-only.
 
 Masked paths give away or control the host (memory, keys, timers, power: CVE-2015-3630,
-GO-2023-2412, GHSA-6fw5-f8r9-fgfm) and have no meaning inside. The read-only ones are kernel settings
-that have no namespace. A file is covered by the verified null device, a directory by an empty
-read-only tmpfs.
+GO-2023-2412, GHSA-6fw5-f8r9-fgfm) and have no meaning inside. The read-only ones are kernel
+settings that have no namespace. A file is covered by the verified null device, a directory by an
+empty read-only tmpfs.
 """
 
 from __future__ import annotations

@@ -1,0 +1,245 @@
+"""Compiles a seccomp profile to the kernel's classic BPF, through libseccomp.
+
+Only here, inside a function, is pyseccomp imported: a cold cost that the cache in `seccomp.py` pays
+once. libseccomp knows each CPU's numbers for the names; a name that it does not know is newer than
+it and is left to the profile's default action.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+from _struct import pack
+
+from sysbox.errors import SpecError, Unsupported
+from sysbox.linux import capability
+from sysbox.security.profile import Condition, Guard, Profile, Rule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+INSTRUCTION = 8  # bytes of a struct sock_filter
+MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+
+# machine of uname(2) -> Go's name, libseccomp's token, tokens of the 32-bit side that runs too.
+# x32 is in no list: its numbers above 0x40000000 are refused as a foreign architecture.
+ARCHITECTURES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "x86_64": ("amd64", "X86_64", ("X86",)),
+    "i686": ("386", "X86", ()),
+    "aarch64": ("arm64", "AARCH64", ("ARM",)),
+    "armv7l": ("arm", "ARM", ()),
+    "ppc64le": ("ppc64le", "PPC64LE", ()),
+    "riscv64": ("riscv64", "RISCV64", ()),
+    "s390x": ("s390x", "S390X", ("S390",)),
+}
+
+_ACTIONS = {
+    "SCMP_ACT_KILL": "KILL_THREAD",
+    "SCMP_ACT_KILL_THREAD": "KILL_THREAD",
+    "SCMP_ACT_KILL_PROCESS": "KILL_PROCESS",
+    "SCMP_ACT_TRAP": "TRAP",
+    "SCMP_ACT_ALLOW": "ALLOW",
+    "SCMP_ACT_LOG": "LOG",
+}
+_OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
+
+# offsets in struct seccomp_data, opcodes of classic BPF (linux/bpf_common.h)
+_NR, _ARCH, _ARGS = 0, 4, 16
+_LOAD, _JUMP, _JUMP_EQUAL, _RETURN = 0x20, 0x05, 0x15, 0x06
+_RET_ERRNO = 0x00050000
+
+# where libseccomp gives a call that socketcall(2) multiplexes a number of its own (asm/unistd.h)
+_DIRECT_NUMBERS = (
+    ("socket", "X86", 359),
+    ("socket", "S390", 359),
+    ("socket", "S390X", 359),
+    ("socket", "PPC64LE", 326),
+)
+
+
+def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
+    """The filter as an array of struct sock_filter.
+
+    Raises Unsupported without libseccomp or for an unknown CPU, SpecError for a profile that
+    contradicts itself or is too long.
+    """
+    library = _library()
+    if machine not in ARCHITECTURES:
+        raise Unsupported(f"no seccomp profile for the CPU '{machine}'")
+    name, native, others = ARCHITECTURES[machine]
+    if profile.sub_architectures is not None:
+        others = profile.sub_architectures.get(native, ())
+    tokens = [getattr(library.Arch, token) for token in (native, *others)]
+    program = _rules(library, profile, _held(cap_mask), name, tokens)
+    guards = _guards(library, profile.guards, _held(cap_mask), tokens)
+    if len(guards + program) > MAX_INSTRUCTIONS * INSTRUCTION:
+        raise SpecError(f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled")
+    return guards + program
+
+
+def _library() -> Any:
+    """pyseccomp; left alone, its import would run ldconfig to find two libraries we can name."""
+    import ctypes.util
+
+    known = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}
+    search = ctypes.util.find_library
+    ctypes.util.find_library = known.get  # type: ignore[assignment]
+    try:
+        import pyseccomp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Unsupported(
+            f"cannot compile the seccomp profile: {error}",
+            hint="install libseccomp2 and pyseccomp, or run with --security-opt seccomp=unconfined",
+        ) from None
+    finally:
+        ctypes.util.find_library = search
+    return pyseccomp
+
+
+def _held(mask: int) -> frozenset[str]:
+    return frozenset(capability.names(mask))
+
+
+def _applies(rule: Rule, held: frozenset[str], machine: str) -> bool:
+    return (
+        held.issuperset(rule.if_caps)
+        and held.isdisjoint(rule.unless_caps)
+        and (not rule.if_arches or machine in rule.if_arches)
+        and machine not in rule.unless_arches
+    )
+
+
+def _rules(
+    library: Any, profile: Profile, held: frozenset[str], machine: str, tokens: list[int]
+) -> bytes:
+    default = _action(library, profile.default_action, profile.default_errno)
+    built = library.SyscallFilter(default)
+    try:
+        for token in tokens[1:]:
+            built.add_arch(token)
+    except OSError as error:
+        reason = posix.strerror(error.errno or 0)
+        raise SpecError(
+            f"seccomp profile: its architectures do not go together: {reason}"
+        ) from None
+    built.set_attr(library.Attr.ACT_BADARCH, library.ERRNO(38))  # ENOSYS, as without the support
+    built.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: fast to run and fast to load
+    done: set[tuple[object, ...]] = set()
+    for rule in profile.rules:
+        action = _action(library, rule.action, rule.errno)
+        if action == default or not _applies(rule, held, machine):
+            continue  # libseccomp refuses a rule that says what the default says
+        for name in rule.names:
+            for args in _alternatives(rule.args):
+                key = (name, action, args)
+                if key not in done:
+                    done.add(key)
+                    _add(library, built, name, action, args)
+    return _export(built)
+
+
+def _add(library: Any, built: Any, name: str, action: int, args: tuple[Condition, ...]) -> None:
+    number = library.resolve_syscall(library.Arch.NATIVE, name)
+    if number == _UNKNOWN:
+        return
+    compared = [
+        library.Arg(arg.index, _operator(library, arg.op), arg.value, arg.value_two) for arg in args
+    ]
+    try:
+        built.add_rule(action, number, *compared)
+    except OSError as error:
+        reason = posix.strerror(error.errno or 0)
+        raise SpecError(
+            f"seccomp profile: the rule for '{name}' cannot be added: {reason}"
+        ) from None
+
+
+_UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls of other CPUs only
+
+
+def _alternatives(args: tuple[Condition, ...]) -> list[tuple[Condition, ...]]:
+    """Conditions on different arguments are all to hold; on the same one, any (as runc has it)."""
+    if len({arg.index for arg in args}) == len(args):
+        return [args]
+    return [(arg,) for arg in args]
+
+
+def _action(library: Any, action: str, errno: int | None) -> int:
+    if action == "SCMP_ACT_ERRNO":
+        return library.ERRNO(1 if errno is None else errno)  # type: ignore[no-any-return]
+    if action == "SCMP_ACT_TRACE":
+        return library.TRACE(1 if errno is None else errno)  # type: ignore[no-any-return]
+    if action not in _ACTIONS:
+        raise SpecError(f"seccomp profile: the action {action} is not supported")
+    return getattr(library, _ACTIONS[action])  # type: ignore[no-any-return]
+
+
+def _operator(library: Any, op: str) -> int:
+    name = op.removeprefix("SCMP_CMP_")
+    if name not in _OPERATORS:
+        raise SpecError(f"seccomp profile: unknown operator {op}")
+    return getattr(library, name)  # type: ignore[no-any-return]
+
+
+def _export(built: Any) -> bytes:
+    fd = posix.memfd_create("sysbox-seccomp", posix.MFD_CLOEXEC)
+    try:
+        built.export_bpf(_File(fd))
+        size = posix.fstat(fd).st_size
+        return posix.pread(fd, size, 0)
+    finally:
+        posix.close(fd)
+
+
+class _File:
+    """What pyseccomp takes for a file: anything with a descriptor."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+def _guards(
+    library: Any, guards: tuple[Guard, ...], held: frozenset[str], tokens: list[int]
+) -> bytes:
+    """Instructions to put in front of libseccomp's: jumps are relative, nothing else changes."""
+    direct = {(name, getattr(library.Arch, arch)): number for name, arch, number in _DIRECT_NUMBERS}
+    kept = [guard for guard in guards if held.isdisjoint(guard.unless_caps)]
+    program = b""
+    for token in tokens:
+        body = b""
+        for guard in kept:
+            number = library.resolve_syscall(token, guard.name)
+            if number < 0:
+                number = direct.get((guard.name, token), -1)
+            if number >= 0:
+                body += _guard(guard, number)
+        if body:
+            body = _op(_LOAD, _NR) + body
+            program += _op(_LOAD, _ARCH) + _op(_JUMP_EQUAL, token, 0, len(body) // INSTRUCTION)
+            program += body
+    return program
+
+
+def _guard(guard: Guard, number: int) -> bytes:
+    """Expects the number of the call in the accumulator, and leaves it there."""
+    refusal = _op(_RETURN, _RET_ERRNO | guard.errno)
+    if not guard.values:
+        return _op(_JUMP_EQUAL, number, 0, 1) + refusal
+    low = _ARGS + 8 * guard.index + (4 if sys.byteorder == "big" else 0)
+    count = len(guard.values)
+    body = _op(_LOAD, low)
+    for position, value in enumerate(guard.values):
+        body += _op(_JUMP_EQUAL, value, count - position, 0)
+    # no match: over the return and back to the number; a match lands on the return
+    body += _op(_JUMP, 1) + refusal + _op(_LOAD, _NR)
+    return _op(_JUMP_EQUAL, number, 0, len(body) // INSTRUCTION) + body
+
+
+def _op(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return pack("=HBBI", code, if_true, if_false, operand)

@@ -1,0 +1,101 @@
+"""Device nodes, and the device controller's rules for them."""
+
+from __future__ import annotations
+
+import posix
+from pathlib import Path
+
+import pytest
+
+from sysbox.errors import SpecError
+from sysbox.security import devices
+from sysbox.spec import Device
+
+NULL = devices.DeviceNode(path="/dev/null", kind="c", major=1, minor=3)
+
+
+def test_the_default_rules_allow_no_disk_and_no_fuse_or_tun() -> None:
+    rules = dict(devices.rules((), False) or ())
+    assert rules["/dev/char/1:3"] == "rwm"
+    assert rules["char-*"] == rules["block-*"] == "m"
+    for access in ("r", "w"):
+        opened = {what for what, how in rules.items() if access in how}
+        assert not any(what.startswith("/dev/block") or what == "block-*" for what in opened)
+    assert "/dev/char/10:229" not in rules
+    assert "/dev/char/10:200" not in rules
+
+
+def test_privileged_is_not_restricted() -> None:
+    assert devices.rules((), True) is None
+
+
+def test_a_device_is_found_by_its_numbers() -> None:
+    asked = Device(source="/dev/null", target="/dev/nothing", access="r")
+    (node,) = devices.resolve_devices((asked,))
+    assert (node.path, node.kind, node.major, node.minor) == ("/dev/nothing", "c", 1, 3)
+    assert node.access == "r"
+    rules = devices.rules((asked, asked), False)
+    assert rules == (*devices.DEFAULT_RULES, ("/dev/char/1:3", "r"))
+
+
+def test_a_link_to_a_device_is_followed(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/dev/zero")
+    node = devices.resolve_device(str(link))
+    assert (node.path, node.minor) == (str(link), 5)
+
+
+def test_a_directory_stands_for_its_devices() -> None:
+    asked = Device(source="/dev/pts", target="/dev/terminals/", access="rw")
+    try:
+        found = devices.resolve_devices((asked,))
+    except SpecError:
+        assert all(name == "ptmx" for name in posix.listdir("/dev/pts"))
+    else:
+        assert {node.path for node in found} == {
+            f"/dev/terminals/{name}" for name in posix.listdir("/dev/pts")
+        }
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        (Device(source="/dev/nosuch", target="/dev/x"), "No such file"),
+        (Device(source="/etc/passwd", target="/dev/x"), "not a character or block device"),
+        (Device(source="null", target="/dev/x"), "absolute path"),
+        (Device(source="/etc/security", target="/dev/x"), "no device in this directory"),
+        (Device(source="/dev/null", target="../x"), "absolute path"),
+        (Device(source="/dev/null", target="/dev/../../x"), "without '..'"),
+        (Device(source="/dev/null", target="/"), "absolute path"),
+        (Device(source="/dev/null", target="/dev/x", access="rwx"), "made of r, w and m"),
+        (Device(source="/dev/null", target="/dev/x", access="rr"), "made of r, w and m"),
+        (Device(source="/dev/null\0", target="/dev/x"), "absolute path|null"),
+    ],
+)
+def test_what_is_no_device(device: Device, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        devices.resolve_devices((device,))
+
+
+def test_the_nodes_of_a_container() -> None:
+    asked = (
+        Device(source="/dev/null", target="/dev/full"),
+        Device(source="/dev/zero", target="/dev/z"),
+    )
+    nodes = {node.path: node for node in devices.nodes(asked, False)}
+    assert set(nodes) == {node.path for node in devices.DEFAULT_NODES} | {"/dev/z"}
+    assert nodes["/dev/full"].minor == 3  # what was asked for wins
+    assert nodes["/dev/null"] == NULL
+
+
+def test_a_privileged_container_sees_the_hosts_devices_but_not_its_terminals() -> None:
+    paths = {node.path for node in devices.nodes((), True)}
+    assert "/dev/urandom" in paths
+    assert not paths & {"/dev/console", "/dev/ptmx"}
+    assert not any(path.startswith(("/dev/pts/", "/dev/shm/")) for path in paths)
+
+
+def test_links_stay_inside() -> None:
+    for path, text in devices.DEFAULT_LINKS:
+        assert path.startswith("/dev/")
+        assert text.startswith("/proc/self/fd") or text == "pts/ptmx"

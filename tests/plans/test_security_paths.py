@@ -1,0 +1,45 @@
+"""S8: masked and read-only paths."""
+
+from __future__ import annotations
+
+import pytest
+
+from sysbox.errors import SpecError
+from sysbox.security import paths
+from sysbox.spec import Security
+
+
+def test_the_seeds_read_only_paths() -> None:
+    _, read_only = paths.plan(Security())
+    seed = {"/sys", "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"}
+    assert seed <= set(read_only)
+
+
+def test_side_channels_are_masked() -> None:
+    masked, _ = paths.plan(Security(), cpus=2)
+    assert {"/proc/kcore", "/proc/keys", "/sys/firmware", "/proc/asound"} <= set(masked)
+    assert masked[-2:] == (
+        "/sys/devices/system/cpu/cpu0/thermal_throttle",
+        "/sys/devices/system/cpu/cpu1/thermal_throttle",
+    )
+
+
+@pytest.mark.parametrize("security", [Security(privileged=True), Security(unmask=("ALL",))])
+def test_none_at_all(security: Security) -> None:
+    assert paths.plan(security, cpus=4) == ((), ())
+
+
+def test_unmask_one() -> None:
+    masked, read_only = paths.plan(Security(unmask=("/proc/kcore", "/proc/sys/", "/sys/*")))
+    assert "/proc/kcore" not in masked
+    assert "/sys/firmware" not in masked
+    assert "/proc/keys" in masked
+    assert "/proc/sys" not in read_only
+    assert "/proc/sysrq-trigger" in read_only
+    assert "/sys" in read_only
+
+
+@pytest.mark.parametrize("pattern", ["proc", "/proc/../sys", "", "/proc\0"])
+def test_bad_patterns(pattern: str) -> None:
+    with pytest.raises(SpecError, match="unmask"):
+        paths.plan(Security(unmask=(pattern,)))
