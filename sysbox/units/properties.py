@@ -104,7 +104,7 @@ def _quota(limits: Limits, facts: HostFacts) -> int | None:
         if not 10_000_000 <= limits.nano_cpus <= available * 1_000_000_000:
             raise SpecError(
                 f"--cpus {limits.nano_cpus / 1e9:g}: the range is 0.01 to {available}.00,"
-                f" as there are {available} CPUs"
+                f" as there are only {available} CPUs available"
             )
         exact = -(-limits.nano_cpus // 1000)
     elif limits.cpu_quota is None or limits.cpu_quota == 0:
@@ -281,7 +281,7 @@ def parse_list(flag: str, text: str) -> list[int]:
     """The numbers of a kernel list such as "0-2,5", sorted, each once."""
     numbers: set[int] = set()
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
+        low, dash, high = part.strip(" ").partition("-")
         if not _is_number(low) or (dash and not _is_number(high)):
             raise SpecError(f"{flag} {text!r}: must be a list such as 0-2,5")
         first, last = int(low), int(high or low)

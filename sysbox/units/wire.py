@@ -174,7 +174,9 @@ class Reader:
         """The values of a signature; raises WireError where the message does not hold them."""
         try:
             return tuple(self._get(kind, 0) for kind in split(signature))
-        except (error, IndexError, UnicodeDecodeError) as reason:
+        except WireError:
+            raise
+        except (error, IndexError, TypeError, ValueError) as reason:
             raise WireError(f"malformed message: {reason}") from None
 
     def _fixed(self, code: str, size: int) -> Any:
