@@ -6,6 +6,8 @@ verbs come here always. `program.load_site()` has been called before this module
 
 from __future__ import annotations
 
+import difflib
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -13,7 +15,7 @@ from sysbox.cli import hotparse, invoke
 from sysbox.cli.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.errors import UsageError
-from sysbox.security.suggest import did_you_mean
+from sysbox.security.suggest import distance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +38,15 @@ def main(words: list[str]) -> int:
     except click.UsageError as error:
         message = error.format_message().rstrip(".")
         raise UsageError(
-            f"{_path(error.ctx)}: {message[:1].lower()}{message[1:]}", hint=_help(error.ctx)
+            f"{_path(error.ctx)}{message[:1].lower()}{message[1:]}", hint=_help(error.ctx)
         ) from None
     return int(status or 0)
 
 
 def _path(context: click.Context | None) -> str:
-    return context.command_path.removeprefix("sysbox ") if context else "sysbox"
+    """ "run: ", or nothing where no verb is known yet."""
+    verb = context.command_path.removeprefix("sysbox").strip() if context else ""
+    return f"{verb}: " if verb else ""
 
 
 def _help(context: click.Context | None) -> str:
@@ -51,8 +55,21 @@ def _help(context: click.Context | None) -> str:
 
 def _unknown_flag(error: click.exceptions.NoSuchOption) -> UsageError:
     known = [name for name in _flags(error.ctx) if name.startswith("--")]
-    hint = did_you_mean(error.option_name, tuple(known)) or _help(error.ctx)
-    return UsageError(f"{_path(error.ctx)}: unknown flag {error.option_name}", hint=hint)
+    hint = did_you_mean(error.option_name, known) or _help(error.ctx)
+    return UsageError(f"{_path(error.ctx)}unknown flag {error.option_name}", hint=hint)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of the names, if it is near enough to be what was meant; else ""."""
+    bare = word.lstrip("-").lower()
+    best, nearest = 0.0, ""
+    for name in known:
+        ratio = difflib.SequenceMatcher(None, bare, name.lstrip("-")).ratio()
+        if ratio > best:
+            best, nearest = ratio, name
+    # one slip in a short word has a low ratio: "rum" and "run" have 0.67
+    near = best >= 0.75 or distance(bare, nearest.lstrip("-"), 1) <= 1
+    return f"did you mean {nearest}?" if nearest and near else ""
 
 
 def _flags(context: click.Context | None) -> list[str]:
@@ -96,7 +113,11 @@ class Command(click.Command):
             else:
                 ctx.params = {name: value for name, value in vars(values).items() if name != "verb"}
                 return []
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser does not always know
+            raise
 
     def _plain_switches(self, args: list[str]) -> list[str]:
         """`--rm=true` as `--rm`: click has no such form, and must not complain about the wrong word."""
@@ -201,10 +222,9 @@ class _Table(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing and args and self.get_command(ctx, args[0]) is None:
-            known = tuple(self.list_commands(ctx))
             raise UsageError(
                 f"unknown command '{self.prefix}{args[0]}'",
-                hint=did_you_mean(args[0], known) or _help(ctx),
+                hint=did_you_mean(args[0], self.list_commands(ctx)) or _help(ctx),
             )
         return super().resolve_command(ctx, args)
 

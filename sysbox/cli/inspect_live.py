@@ -65,7 +65,7 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
         config = _v2(found)
     else:
         config = _v1(found, facts, path)
-    config |= _cpu_quota(found)
+    config |= _cpu_quota(found, in_cpus=bool(record.spec.limits.nano_cpus))
     config["PidsLimit"] = _limit(found.get("TasksMax")) or None
     _, writes = plan_limits(record.spec.limits, facts)
     own = {
@@ -83,14 +83,14 @@ def _limit(value: Any) -> int:
     return 0 if value is None or value == INFINITY else int(value)
 
 
-def _cpu_quota(found: dict[str, Any]) -> dict[str, Any]:
+def _cpu_quota(found: dict[str, Any], *, in_cpus: bool) -> dict[str, Any]:
+    """docker shows the one limit under the flag that set it: --cpus, or --cpu-quota and --cpu-period."""
     per_second = _limit(found.get("CPUQuotaPerSecUSec"))
     period = _limit(found.get("CPUQuotaPeriodUSec"))
-    return {
-        "CpuPeriod": period,
-        "CpuQuota": per_second * (period or _PERIOD) // 1_000_000,
-        "NanoCpus": per_second * 1000,
-    }
+    if in_cpus:
+        return {"CpuPeriod": 0, "CpuQuota": 0, "NanoCpus": per_second * 1000}
+    quota = per_second * (period or _PERIOD) // 1_000_000
+    return {"CpuPeriod": period, "CpuQuota": quota, "NanoCpus": 0}
 
 
 def _rates(devices: Any) -> list[dict[str, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.cli.jsontext import pretty, to_json
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,6 +84,8 @@ def print_list(
         titles = [header for header, _ in columns]
         emit(table([titles, *([row[key] for _, key in columns] for row in rows)]))
     elif format == "json":
+        from sysbox.cli.jsontext import to_json
+
         emit("".join(to_json(plain(row)) + "\n" for row in rows))
     else:
         _print_template(rows, format, headers)
@@ -116,6 +116,8 @@ def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[s
 def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None:
     """Print objects as docker's `inspect` does: an indented array, or one formatted line each."""
     if not format or format == "json":
+        from sysbox.cli.jsontext import pretty, to_json
+
         emit((pretty(list(objects)) if not format else to_json(list(objects))) + "\n")
         return
     from sysbox.cli import template
