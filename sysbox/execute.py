@@ -68,36 +68,22 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         raise Conflict(
             f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
         )
-    init = process.pidfd(runtime.pid)
-    directories = cgroups.cgroup_dirs(runtime.pid, probe())
-    pid_namespace = namespace.open_ns(runtime.pid, "pid")
-    if not runtime.alive():
-        raise Conflict(f"container {record.name} has just ended")
-    plan = _plan(record, spec)
-    security = record.spec.security.replace(
-        privileged=spec.privileged or record.spec.security.privileged
-    )
     wired = (
         streams.Streams()
         if spec.detach
         else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    entering = Entering(
-        init=init,
-        cgroups=directories,
-        process=plan,
-        stdio=(wired.child[0], wired.child[1], wired.child[2]),
-        owned=tuple(wired.owned),
-        seccomp=seccomp.program_for(security, plan.capabilities),
-        detach=spec.detach,
-    )
+    entering = _enter(record, spec, runtime, wired)
+    pid_namespace = namespace.open_ns(runtime.pid, "pid")
+    if not runtime.alive():
+        raise Conflict(f"container {record.name} has just ended")
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = launch.fork(lambda channel: main(entering, channel), 0, pid_namespace)
     try:
         wired.close_child_ends()
         parked.await_namespaces()  # 1
-        terminal = parked.await_console() if plan.tty else -1  # 3
+        terminal = parked.await_console() if entering.process.tty else -1  # 3
         parked.await_exec()  # 4
     except BaseException:
         parked.destroy()
@@ -106,6 +92,24 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     if spec.detach:
         return 0
     return monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
+
+
+def _enter(
+    record: Record, spec: ExecSpec, runtime: state.Runtime, wired: streams.Streams
+) -> Entering:
+    plan = _plan(record, spec)
+    security = record.spec.security.replace(
+        privileged=spec.privileged or record.spec.security.privileged
+    )
+    return Entering(
+        init=process.pidfd(runtime.pid),
+        cgroups=cgroups.cgroup_dirs(runtime.pid, probe()),
+        process=plan,
+        stdio=(wired.child[0], wired.child[1], wired.child[2]),
+        owned=tuple(wired.owned),
+        seccomp=seccomp.program_for(security, plan.capabilities),
+        detach=spec.detach,
+    )
 
 
 def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:

@@ -52,32 +52,19 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
     facts = probe()
     plan = plan_of(record, image, facts, service)
     program = seccomp.program_for(record.spec.security, plan.process.capabilities)
-    runtime = Runtime(
-        pid=0,
-        start_time=0,
-        supervisor=posix.getpid(),
-        supervisor_start=process.start_time(posix.getpid()),
-        scope=plan.scope.unit,
-        cgroup=f"/{names.slice_path(plan.scope.slice)}/{plan.scope.unit}",
-    )
-    # from here on `gc` can tell that a start was interrupted
-    state.write_runtime(record, runtime)
+    runtime = _claim(record, plan)
     parked = None
     try:
-        for name in ("hosts", "hostname", "resolv.conf"):
-            write_file(f"{record.directory}/{name}", b"", 0o644)
-        parked = launch.park(
-            Inherited(
-                plan=plan,
-                stdio=(streams.child[0], streams.child[1], streams.child[2]),
-                owned=tuple(streams.owned),
-                seccomp=program,
-            )
+        inherited = Inherited(
+            plan=plan,
+            stdio=(streams.child[0], streams.child[1], streams.child[2]),
+            owned=tuple(streams.owned),
+            seccomp=program,
         )
+        parked = launch.park(inherited)
         streams.close_child_ends()
-        runtime, terminal = _handshake(
-            record, plan, facts, parked, runtime, logged=bool(streams.journals)
-        )
+        logged = bool(streams.journals)
+        runtime, terminal = _handshake(record, plan, facts, parked, runtime, logged=logged)
     except BaseException as error:
         if parked:
             parked.destroy()
@@ -92,6 +79,23 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         memory_cgroup=memory and memory + runtime.cgroup,
         cgroup_version=facts.cgroup_mode,
     )
+
+
+def _claim(record: Record, plan: Plan) -> Runtime:
+    """Write down that a start is going on: from here on `gc` can tell that it was interrupted."""
+    runtime = Runtime(
+        pid=0,
+        start_time=0,
+        supervisor=posix.getpid(),
+        supervisor_start=process.start_time(posix.getpid()),
+        scope=plan.scope.unit,
+        cgroup=f"/{names.slice_path(plan.scope.slice)}/{plan.scope.unit}",
+    )
+    state.write_runtime(record, runtime)
+    for name in ("hosts", "hostname", "resolv.conf"):
+        # mounted by the child at once, filled by us meanwhile
+        write_file(f"{record.directory}/{name}", b"", 0o644)
+    return runtime
 
 
 def _handshake(

@@ -217,7 +217,7 @@ def plan_operations(
 def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
     """proc, /dev and what is below it, sysfs (read-only unless it is left out of the protection)."""
     sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
-    operations: list[Operation] = [
+    return [
         Filesystem(fstype="proc", target="/proc", attributes=_NOTHING, ordinary=True),
         Filesystem(
             fstype="tmpfs",
@@ -233,29 +233,29 @@ def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
             options=(("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
             attributes=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
         ),
-        Directory(target="/dev/mqueue"),
-        Directory(target="/dev/shm"),
-    ]
-    if spec.namespaces.ipc == "private":
-        operations.append(Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING))
-        operations.append(
-            Filesystem(
-                fstype="tmpfs",
-                target="/dev/shm",
-                options=(("mode", "1777"), ("size", str(spec.shm_size))),
-                attributes=_NOTHING,
-            )
-        )
-    else:
-        # shared System V and POSIX queues come with the shared memory of the same owner
-        operations += [Bind(source=path, target=path) for path in ("/dev/mqueue", "/dev/shm")]
-    operations += [*protect.directories, *protect.nodes, *protect.links]
-    operations.append(
+        *_shared_memory(spec),
+        *protect.directories,
+        *protect.nodes,
+        *protect.links,
         Filesystem(
             fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True
-        )
-    )
-    return operations
+        ),
+    ]
+
+
+def _shared_memory(spec: ContainerSpec) -> list[Operation]:
+    """POSIX message queues and shared memory, which belong to the IPC namespace."""
+    targets = ("/dev/mqueue", "/dev/shm")
+    made: list[Operation] = [Directory(target=path) for path in targets]
+    if spec.namespaces.ipc != "private":
+        # they come with the System V queues of the same owner
+        return made + [Bind(source=path, target=path) for path in targets]
+    size = (("mode", "1777"), ("size", str(spec.shm_size)))
+    return [
+        *made,
+        Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
+        Filesystem(fstype="tmpfs", target="/dev/shm", options=size, attributes=_NOTHING),
+    ]
 
 
 def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
@@ -283,42 +283,13 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
 
 
 def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
-    attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
-    propagation = MS_PRIVATE
-    options: list[tuple[str, str]] = []
-    for option in mount.options:
-        key, _, value = option.partition("=")
-        if key in _PROPAGATION:
-            propagation = _PROPAGATION[key]
-        elif key in _FLAG_OPTIONS:
-            attributes |= _FLAG_OPTIONS[key]
-        elif key in ("size", "mode") and mount.kind == "tmpfs":
-            options.append((key, value))
-        elif key not in _IGNORED_OPTIONS:
-            raise SpecError(
-                f"mount {mount.target}: unknown option '{option}'",
-                hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
-            )
+    attributes, propagation, options = _mount_options(mount)
     if mount.kind == "tmpfs":
-        chosen = {key for key, _ in options}
-        if "mode" not in chosen:
-            options.append(("mode", "1777"))
-        # docker's defaults for --tmpfs: rw,noexec,nosuid,nodev; "exec", "dev", "suid" take one back
-        attributes |= sum(
-            bit
-            for word, bit in (
-                ("exec", MOUNT_ATTR_NOEXEC),
-                ("suid", MOUNT_ATTR_NOSUID),
-                ("dev", MOUNT_ATTR_NODEV),
-            )
-            if word not in mount.options and not attributes & bit
-        )
         return Filesystem(
-            fstype="tmpfs", target=mount.target, options=tuple(options), attributes=attributes
+            fstype="tmpfs", target=mount.target, options=options, attributes=attributes
         )
-    source = volumes[mount.target] if mount.kind == "volume" else mount.source
     return Bind(
-        source=source,
+        source=volumes[mount.target] if mount.kind == "volume" else mount.source,
         target=mount.target,
         attributes=attributes,
         recursive=mount.recursive,
@@ -326,6 +297,33 @@ def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
         create=mount.create,
         copy_up=mount.kind == "volume" and mount.copy_up,
     )
+
+
+def _mount_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+    """(attributes, propagation, options of the file system). Raises SpecError for an unknown one."""
+    attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
+    propagation = MS_PRIVATE
+    options: dict[str, str] = {}
+    if mount.kind == "tmpfs":
+        # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" take one back
+        attributes |= _NOTHING
+        options["mode"] = "1777"
+    for option in mount.options:
+        key, _, value = option.partition("=")
+        if key in _PROPAGATION:
+            propagation = _PROPAGATION[key]
+        elif key in _FLAG_OPTIONS:
+            attributes |= _FLAG_OPTIONS[key]
+        elif f"no{key}" in _FLAG_OPTIONS:
+            attributes &= ~_FLAG_OPTIONS[f"no{key}"]
+        elif key in ("size", "mode") and mount.kind == "tmpfs":
+            options[key] = value
+        elif key not in _IGNORED_OPTIONS:
+            raise SpecError(
+                f"mount {mount.target}: unknown option '{option}'",
+                hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
+            )
+    return attributes, propagation, tuple(options.items())
 
 
 def plan_cgroups(
