@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LOST = 137  # as if killed: nobody saw how it ended
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
+_BRIEFLY = 0.5
 _STEP = 0.004
 
 
@@ -93,7 +94,8 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
 def stop_scope(unit: str) -> None:
     """Kill everything in a scope and wait until it is gone; no scope is success.
 
-    Not by a stop job: that would be passed on to the service that supervises it, which may be the caller.
+    A stop job is not waited for: it comes after that of the service that supervises the scope, and the
+    caller may be that service.
     """
     try:
         bus = Bus.connect()
@@ -101,7 +103,10 @@ def stop_scope(unit: str) -> None:
         return  # without systemd there is no scope
     try:
         scope.kill(bus, unit, 9)
-        scope.await_inactive(bus, unit, _PATIENCE)
+        if not scope.await_inactive(bus, unit, _BRIEFLY):
+            # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
+            scope.request_stop(bus, unit)
+            scope.await_inactive(bus, unit, _BRIEFLY)
         scope.reset_failed(bus, unit)
     except SystemdError:
         pass  # ignoring: it went away between the calls

@@ -214,6 +214,8 @@ def start_detached(record: Record) -> None:
     unlink(report)
     bus = Bus.connect()
     try:
+        # that of an earlier run may still be recording its end
+        scope.await_inactive(bus, unit)
         scope.reset_failed(bus, unit)
         scope.start_service(bus, unit, _service(record)).wait()
     except SystemdError as error:

@@ -58,6 +58,7 @@ INTERFACES = {
 _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
 _STEP = 0.004  # seconds
+_NAME_IS_FREED = 2.0  # seconds
 _POLL = 0.02  # seconds, only while PID 1 re-executes
 
 
@@ -90,16 +91,21 @@ class Pending:
         Raises SystemdError with systemd's reason, or with the `result` of the job.
         """
         deadline = time.monotonic() + timeout
-        try:
-            self._wait_once(deadline)
-        except SystemdError as error:
-            if error.dbus_name == _EXISTS:
-                # left behind by a start that failed: its name is free again once it is reset
-                reset_failed(self._bus, self.unit)
-            elif error.result != "vanished":
-                raise
+        until = time.monotonic() + _NAME_IS_FREED
+        retried = False
+        while True:
+            try:
+                return self._wait_once(deadline)
+            except SystemdError as error:
+                if error.dbus_name == _EXISTS and time.monotonic() < until:
+                    # an earlier run's: its name is free once it is reset, or a moment after its end
+                    reset_failed(self._bus, self.unit)
+                    time.sleep(_STEP)
+                elif error.result == "vanished" and not retried:
+                    retried = True
+                else:
+                    raise
             self._serial = self._send()
-            self._wait_once(deadline)
 
     def _wait_once(self, deadline: float) -> None:
         try:
@@ -186,6 +192,11 @@ def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
             return
         raise
     wait_job(bus, unit, job, "stop", timeout)
+
+
+def request_stop(bus: Bus, unit: str) -> None:
+    """Ask for a stop and do not wait for it; one that is gone already is success."""
+    _unless_gone(bus, "StopUnit", "ss", (unit, "replace"))
 
 
 def kill(bus: Bus, unit: str, signal: int) -> None:
