@@ -140,12 +140,19 @@ def _title(value: Any) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in _text(value).split(" "))
 
 
+def _json(value: Any) -> str:
+    if isinstance(value, dict) and any(map(callable, value.values())):
+        # a row of a listing: its methods are no data, and docker sorts its keys
+        value = {key: value[key] for key in sorted(value) if not callable(value[key])}
+    return to_json(value)
+
+
 def _println(*values: Any) -> str:
     return " ".join(go_string(one) for one in values) + "\n"
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": to_json,
+    "json": _json,
     "join": _join,
     "lower": lambda value: _text(value).lower(),
     "upper": lambda value: _text(value).upper(),

@@ -1,0 +1,154 @@
+"""The hot parser against docker's conventions, and against click, which parses what it leaves."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from sysbox.cli import hotparse
+from sysbox.cli.cold import Command, did_you_mean
+from sysbox.cli.hotparse import Fallback
+from sysbox.cli.options import arguments
+from sysbox.cli.verbs import GROUPS, OPTIONS, VERBS, options_of
+
+RUN = VERBS["run"]
+
+
+def parse(*words: str) -> hotparse.Values:
+    return hotparse.parse(RUN, list(words))
+
+
+def test_clusters_and_values() -> None:
+    values = parse(
+        "-it", "-m128m", "-c", "512", "--rm", "--memory-swap=1g", "img", "cmd", "-x", "--rm"
+    )
+    assert values.interactive
+    assert values.tty
+    assert values.rm
+    assert values.memory == "128m"
+    assert values.memory_swap == "1g"
+    assert values.cpu_shares == "512"
+    assert values.image == "img"
+    assert values.command == ["cmd", "-x", "--rm"]
+    assert values.detach is False
+    assert values.env == []
+    assert values.name is None
+
+
+@pytest.mark.parametrize(
+    ("words", "dest", "value"),
+    [
+        (["-e", "A=1", "-eB=2", "--env=C", "--env", "D"], "env", ["A=1", "B=2", "C", "D"]),
+        (["--rm=true"], "rm", True),
+        (["--rm", "--rm=false"], "rm", False),
+        (["-t=false"], "tty", False),
+        (["-itd"], "detach", True),
+        (["-itu", "root"], "user", "root"),
+        (["-ituroot"], "user", "root"),
+        (["-u=root"], "user", "root"),
+        (["--name="], "name", ""),
+        (["--net", "none"], "network", "none"),
+        (["--cpuset=0,1"], "cpuset_cpus", "0,1"),
+        (["-h", "box"], "hostname", "box"),
+        (["-e", "--rm"], "env", ["--rm"]),
+    ],
+)
+def test_flags(words: list[str], dest: str, value: object) -> None:
+    assert getattr(parse(*words, "img"), dest) == value
+
+
+def test_double_dash() -> None:
+    assert parse("--rm", "--", "img", "-x").command == ["-x"]
+    assert parse("img", "--", "-x").command == ["--", "-x"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--rm"],
+        ["--help"],
+        ["--bogus", "img"],
+        ["--memor", "1m", "img"],
+        ["-z", "img"],
+        ["--rm=maybe", "img"],
+        ["-e"],
+        ["--name"],
+    ],
+)
+def test_fallback(words: list[str]) -> None:
+    with pytest.raises(Fallback):
+        parse(*words)
+
+
+def test_options_may_follow_arguments_elsewhere() -> None:
+    values = hotparse.parse(VERBS["rm"], ["a", "-f", "b", "--", "-c"])
+    assert values.force
+    assert values.container == ["a", "b", "-c"]
+    with pytest.raises(Fallback):
+        hotparse.parse(VERBS["logs"], ["a", "b"])
+    assert hotparse.parse(VERBS["port"], ["a"]).port is None
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_verb_is_consistent(name: str) -> None:
+    verb = VERBS[name]
+    assert verb.options in OPTIONS
+    names: list[str] = []
+    for option in options_of(verb):
+        names += option.names + option.hidden
+        assert option.help, option
+        assert not option.help.removesuffix("...").endswith(".")
+        assert option.dest.isidentifier()
+    assert len(set(names)) == len(names), "a flag is there twice"
+    dests = [option.dest for option in options_of(verb)]
+    dests += [argument.dest for argument in arguments(verb)]
+    assert len(set(dests)) == len(dests)
+    assert Command(verb, name.rpartition(" ")[2]).name
+
+
+def test_groups_repeat_the_verbs() -> None:
+    for verb in ("run", "create", "ps", "rm", "exec", "inspect", "logs"):
+        assert VERBS[f"container {verb}"] is VERBS[verb]
+    for spelling in ("container ls", "container list", "container ps"):
+        assert VERBS[spelling] is VERBS["ps"]
+    assert VERBS["image rm"] is VERBS["rmi"]
+    assert {name.partition(" ")[0] for name in VERBS if " " in name} == set(GROUPS)
+
+
+LINES = (
+    ["--rm", "-it", "-m", "128m", "img"],
+    ["--name=x", "-e", "A=1", "-e", "B=2", "img", "sh", "-c", "echo"],
+    ["-dp", "8080:80", "--label", "a=b", "img"],
+    ["--cpuset", "0", "-uroot", "--", "img", "-x"],
+)
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_click_and_the_hot_parser_agree(words: list[str]) -> None:
+    hot = vars(parse(*words))
+    command = Command(RUN, "run")
+    context = click.Context(command, info_name="run", **command.context_settings)
+    click.Command.parse_args(command, context, list(words))
+    given = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in context.params.items()
+        if name != "help"
+    }
+    assert given == {name: value for name, value in hot.items() if name != "verb"}
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--memroy", "--memory"),
+        ("--mem", ""),
+        ("--bogus", ""),
+        ("--nmae", "--name"),
+        ("--env-fil", "--env-file"),
+    ],
+)
+def test_did_you_mean(word: str, meant: str) -> None:
+    known = [name for option in options_of(RUN) for name in option.names if name.startswith("--")]
+    hint = did_you_mean(word, known)
+    assert hint == (f"did you mean {meant}?" if meant else "")

@@ -1,0 +1,100 @@
+"""From a command line to the specification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysbox import codec
+from sysbox.cli import hotparse, specbuild
+from sysbox.cli.verbs import VERBS
+from sysbox.errors import SpecError
+from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
+
+
+def build(*words: str) -> ContainerSpec:
+    values = hotparse.parse(VERBS["run"], [*words])
+    return specbuild.build(values, detach=values.detach)
+
+
+def test_nothing_asked_is_the_default() -> None:
+    assert build("img") == ContainerSpec(image="img")
+
+
+def test_a_full_line() -> None:
+    spec = build(
+        *"-itd --rm --name web -h box -w /srv/../x -u 1:2 --group-add 3 --init --read-only".split(),
+        *"-c 512 -m 128m --memory-swap -1 --cpus 1.5 --pids-limit 0 --cpuset 0,1".split(),
+        *"-v /a:/b:ro --tmpfs /t -p 8080:80 --network bridge --pid host --ipc shareable".split(),
+        *"--stop-timeout 1m --stop-signal INT --shm-size 1m --slice a.slice --property TasksMax=5".split(),
+        *"-l a=b -l c --add-host db=1.2.3.4 --sysctl net.ipv4.ip_forward=1 img sh -c".split(),
+    )
+    assert spec.name == "web"
+    assert spec.workdir == "/x"
+    assert spec.command == ("sh", "-c")
+    assert (spec.interactive, spec.tty, spec.detach, spec.remove, spec.init) == (True,) * 5
+    assert spec.limits == Limits(
+        cpu_shares=512,
+        memory=128 << 20,
+        memory_swap=-1,
+        nano_cpus=1_500_000_000,
+        pids=-1,
+        cpuset_cpus="0,1",
+    )
+    assert spec.mounts[0] == Mount(
+        kind="bind", source="/a", target="/b", read_only=True, create=True
+    )
+    assert spec.ports == (Port(container_port=80, host_port=8080),)
+    assert spec.namespaces == Namespaces(pid="host")
+    assert spec.labels == {"a": "b", "c": ""}
+    assert spec.stop_timeout == 60
+    assert spec.add_hosts == ("db:1.2.3.4",)
+    assert spec.sysctls == {"net.ipv4.ip_forward": "1"}
+
+
+def test_the_record_reads_back() -> None:
+    spec = build(*"-v /a:/b --device /dev/fuse --ulimit nofile=1:2 --entrypoint x img y".split())
+    assert ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), "spec")) == spec
+
+
+def test_entrypoint() -> None:
+    assert build("img").entrypoint is None
+    assert build("--entrypoint", "", "img").entrypoint == ()
+    assert build("--entrypoint", "/bin/a b", "img").entrypoint == ("/bin/a b",)
+
+
+def test_env_order(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("A=file\nB=file\n", encoding="ascii")
+    spec = build("-e", "A=flag", "--env-file", str(file), "-e", "C=1", "-e", "C=2", "img")
+    assert set(spec.env) == {"A=flag", "B=file", "C=2"}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--name", "a/b", "img"], "--name"),
+        (["-m", "12x", "img"], "--memory"),
+        (["-c", "many", "img"], "--cpu-shares"),
+        (["-p", "x", "img"], "--publish"),
+        (["-p", "80", "--network", "none", "img"], "--network none"),
+        (["-u", "a b", "img"], "--user"),
+        (["-w", "relative", "img"], "--workdir"),
+        (["-v", "/a:/x", "--tmpfs", "/x", "img"], "twice"),
+        (["--pull", "sometimes", "img"], "--pull"),
+        (["--network", "br0", "img"], "--network"),
+        (["--property", "noequals", "img"], "--property"),
+        (["--stop-signal", "FOO", "img"], "--stop-signal"),
+        (["--shm-size", "0", "img"], "--shm-size"),
+        (["--sysctl", "x", "img"], "--sysctl"),
+        (["--env-file", "/does/not/exist", "img"], "--env-file"),
+        ([""], "image"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_refused(words: list[str], named: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        build(*words)
+    assert named in caught.value.message
+    assert caught.value.status == 125

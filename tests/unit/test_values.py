@@ -1,0 +1,415 @@
+"""Single values of flags: what is accepted, and that what is refused is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sysbox import values, values_storage, values_time
+from sysbox.errors import SpecError
+from sysbox.spec import Device, Mount, Port, Ulimit
+
+FLAG = "--flag"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("1b", 1),
+        ("1k", 1 << 10),
+        ("128m", 128 << 20),
+        ("128M", 128 << 20),
+        ("128MB", 128 << 20),
+        ("128MiB", 128 << 20),
+        ("1.5g", 3 << 29),
+        (".5k", 512),
+        ("2t", 2 << 40),
+        ("64 k", 64 << 10),
+    ],
+)
+def test_size(text: str, size: int) -> None:
+    assert values.parse_size(text, FLAG) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "-1m", "1x", "1..5m", "1,5m", "1e3", "0x10", "٣m", "1mm", "9999999p", "nan"]
+)
+def test_size_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=FLAG):
+        values.parse_size(text, FLAG)
+
+
+@pytest.mark.parametrize(
+    ("text", "nano"), [("1", 10**9), ("1.5", 1_500_000_000), (".5", 5 * 10**8), ("0.010", 10**7)]
+)
+def test_cpus(text: str, nano: int) -> None:
+    assert values.parse_cpus(text, FLAG) == nano
+
+
+@pytest.mark.parametrize("text", ["", ".", "-1", "1.", "x", "0.0000000001", "0.001"])
+def test_cpus_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_cpus(text, FLAG)
+
+
+def test_rate_splits_at_the_last_colon() -> None:
+    path = "/dev/disk/by-path/pci-0000:00:01.0"
+    assert values.parse_bytes_rate(f"{path}:1m", FLAG) == (path, 1 << 20)
+
+
+@pytest.mark.parametrize("text", ["/dev/sda", "sda:1m", "/dev/sda:", "/dev/sda:0", ":1m"])
+def test_rate_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_bytes_rate(text, FLAG)
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("80", [Port(container_port=80)]),
+        ("8080:80", [Port(container_port=80, host_port=8080)]),
+        ("8080:80/udp", [Port(container_port=80, host_port=8080, protocol="udp")]),
+        ("127.0.0.1:8080:80", [Port(container_port=80, host_port=8080, host_ip="127.0.0.1")]),
+        ("127.0.0.1::80", [Port(container_port=80, host_ip="127.0.0.1")]),
+        ("[::1]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::1")]),
+        (
+            "9000-9001:80-81",
+            [
+                Port(container_port=80, host_port=9000),
+                Port(container_port=81, host_port=9001),
+            ],
+        ),
+    ],
+)
+def test_port(text: str, ports: list[Port]) -> None:
+    assert values.parse_port(text, FLAG) == tuple(ports)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "0",
+        "65536",
+        "-1",
+        "80/sctpp",
+        "80/",
+        "1:2:3:4",
+        "1.2.3:1:1",
+        "[::1]8080:80",
+        "::1:1:1",
+        "1-2:1-3",
+        "2-1",
+        "8080:",
+        "1.2.3.4:80",
+        "1.2.3.4:80:",
+    ],
+)
+def test_port_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=FLAG):
+        values.parse_port(text, FLAG)
+
+
+def test_ulimit() -> None:
+    assert values.parse_ulimit("nofile=1024", FLAG) == Ulimit(name="nofile", soft=1024, hard=1024)
+    assert values.parse_ulimit("core=0:-1", FLAG) == Ulimit(name="core", soft=0, hard=-1)
+    with pytest.raises(SpecError) as caught:
+        values.parse_ulimit("nofil=1", FLAG)
+    assert "nofile" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["nofile", "nofile=", "nofile=a", "nofile=2:1", "nofile=-1:5"])
+def test_ulimit_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_ulimit(text, FLAG)
+
+
+def test_env_file(tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    path.write_text('# comment\n\nA=1\n  B=x y="z"\nHOME\nNOT_SET_ANYWHERE\nC=\n', encoding="utf-8")
+    found = values.parse_env_file(str(path), FLAG)
+    assert found[0] == "A=1"
+    assert found[1] == 'B=x y="z"'
+    assert found[2].startswith("HOME=/")
+    assert found[3:] == ("C=",)
+
+
+@pytest.mark.parametrize("data", [b"A B=1\n", b"=1\n", b"\xff=1\n", b"A=\0\n"])
+def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    path.write_bytes(data)
+    with pytest.raises(SpecError):
+        values.parse_env_file(str(path), FLAG)
+
+
+@pytest.mark.parametrize("text", ["sys-admin", "SYS_ADMIN", "cap_sys_admin", "CAP_SYS_ADMIN"])
+def test_cap(text: str) -> None:
+    assert values.parse_cap(text, FLAG) == "SYS_ADMIN"
+
+
+def test_security_opts() -> None:
+    security = values.parse_security_opts(
+        [
+            "no-new-privileges",
+            "seccomp=unconfined",
+            "label=type:a_t",
+            "label:level:s0",
+            "unmask=/a:/b",
+        ],
+        FLAG,
+    )
+    assert security.no_new_privileges
+    assert security.seccomp == "unconfined"
+    assert security.label == ("type:a_t", "level:s0")
+    assert security.unmask == ("/a", "/b")
+    assert not values.parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
+    assert values.parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
+
+
+@pytest.mark.parametrize("text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus"])
+def test_security_opts_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_security_opts([text], FLAG)
+
+
+@pytest.mark.parametrize("text", ["0", "root", "1000:1000", "www-data:www-data", "a_b$", "0:adm"])
+def test_user(text: str) -> None:
+    assert values.parse_user(text, FLAG) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "a:", ":b", "-1", "a b", "4294967295", "99999999999", "a/b", "1:2:3", "٣"]
+)
+def test_user_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_user(text, FLAG)
+
+
+@pytest.mark.parametrize("text", ["", "a", "-a", "a/b", "a b", "..", ".a", "ä", "a" * 129, "a\n"])
+def test_name_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.check_name(text, FLAG)
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("db:10.0.0.1", "db:10.0.0.1"),
+        ("db=10.0.0.1", "db:10.0.0.1"),
+        ("db:::1", "db:::1"),
+        ("db:[::1]", "db:::1"),
+        ("db:host-gateway", "db:host-gateway"),
+    ],
+)
+def test_add_host(text: str, entry: str) -> None:
+    assert values.parse_add_host(text, FLAG) == entry
+
+
+@pytest.mark.parametrize(
+    "text", ["db", "db:", ":1.2.3.4", "db:1.2.3", "a b:1.2.3.4", "db:1.2.3.4\n"]
+)
+def test_add_host_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_add_host(text, FLAG)
+
+
+@pytest.mark.parametrize("text", ["container:", "ns:relative", "bogus", "container", ""])
+def test_mode_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_mode(text, FLAG, ("host", "private"))
+
+
+@pytest.mark.parametrize("text", ["0", "0-2,5", "1,3,5"])
+def test_cpuset(text: str) -> None:
+    assert values.parse_cpuset(text, FLAG) == text
+
+
+@pytest.mark.parametrize("text", ["a", "2-1", "1,", "-1", "1-", "1-2-3"])
+def test_cpuset_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values.parse_cpuset(text, FLAG)
+
+
+def bind(source: str, target: str, **more: object) -> Mount:
+    return Mount(kind="bind", source=source, target=target, create=True).replace(**more)
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/a:/b", bind("/a", "/b")),
+        ("/a/../c:/b/./d/", bind("/c", "/b/d")),
+        ("/a:/b:ro", bind("/a", "/b", read_only=True)),
+        ("/a:/b:ro,rslave,z", bind("/a", "/b", read_only=True, options=("rslave", "z"))),
+        ("/a:/b:bind", bind("/a", "/b", recursive=False)),
+        ("vol:/b", Mount(kind="volume", source="vol", target="/b")),
+        ("vol:/b:nocopy", Mount(kind="volume", source="vol", target="/b", copy_up=False)),
+        ("/b", Mount(kind="volume", target="/b")),
+    ],
+)
+def test_volume(text: str, mount: Mount) -> None:
+    assert values_storage.parse_mount_v(text, FLAG) == mount
+
+
+def test_volume_takes_a_relative_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert values_storage.parse_mount_v("./x:/b", FLAG).source == f"{tmp_path}/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "/a:", ":/b", "/a:b", "a/b:/c", "/a:/", "/a:/..", "/a:/b:rw,bogus", "/a:/b:c:d"],
+)
+def test_volume_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values_storage.parse_mount_v(text, FLAG)
+
+
+def test_mount() -> None:
+    parse = values_storage.parse_mount
+    assert parse("type=bind,src=/a,dst=/b,ro", FLAG) == Mount(
+        kind="bind", source="/a", target="/b", read_only=True
+    )
+    assert parse('type=bind,"src=/a,b",target=/b,bind-propagation=rslave', FLAG) == Mount(
+        kind="bind", source="/a,b", target="/b", options=("rslave",)
+    )
+    assert parse("source=vol,destination=/b,readonly=false", FLAG) == Mount(
+        kind="volume", source="vol", target="/b"
+    )
+    tmpfs = parse("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770", FLAG)
+    assert tmpfs.options[-2:] == ("size=1048576", "mode=1770")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "type=bind,dst=/b",
+        "type=bind,src=/a",
+        "type=nfs,src=/a,dst=/b",
+        "type=tmpfs,src=/a,dst=/b",
+        "type=bind,src=/a,dst=/b,tmpfs-size=1m",
+        "type=bind,src=/a,dst=/b,bogus=1",
+        "type=bind,src=/a,src=/c,dst=/b",
+        "type=bind,src=/a,dst=/b,ro=maybe",
+        "type=bind,src,dst=/b",
+        "type=tmpfs,dst=/b,tmpfs-mode=999",
+        '"type=bind',
+        "src=../x,dst=/b",
+    ],
+)
+def test_mount_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values_storage.parse_mount(text, FLAG)
+
+
+def test_tmpfs() -> None:
+    parse = values_storage.parse_tmpfs
+    assert parse("/run", FLAG).options == ("nosuid", "nodev", "noexec")
+    mount = parse("/run:ro,exec,size=64m,mode=755", FLAG)
+    assert mount.read_only
+    assert set(mount.options) == {"nosuid", "nodev", "exec", "size=67108864", "mode=755"}
+    with pytest.raises(SpecError):
+        parse("/run:size=x", FLAG)
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("/dev/fuse", Device(source="/dev/fuse", target="/dev/fuse")),
+        ("/dev/fuse:r", Device(source="/dev/fuse", target="/dev/fuse", access="r")),
+        ("/dev/a:/dev/b", Device(source="/dev/a", target="/dev/b")),
+        ("/dev/a:/dev/b:rw", Device(source="/dev/a", target="/dev/b", access="rw")),
+    ],
+)
+def test_device(text: str, device: Device) -> None:
+    assert values_storage.parse_device(text, FLAG) == device
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fuse", "/dev/a:x", "/dev/a:/dev/b:rr", "/a:/b:r:w", "/dev/a:"]
+)
+def test_device_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values_storage.parse_device(text, FLAG)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10", 10),
+        ("90s", 90),
+        ("1m30s", 90),
+        ("1h2m3s", 3723),
+        ("1.5h", 5400),
+        ("1min 30s", 90),
+        ("2 days", 172800),
+        ("500ms", 0.5),
+    ],
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert values_time.parse_duration(text, FLAG) == int(seconds * 10**6)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1y", "1 fortnight", "1.2.3s", "abc", "."])
+def test_duration_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values_time.parse_duration(text, FLAG)
+
+
+def test_moment() -> None:
+    parse = values_time.parse_moment
+    assert parse("1700000000.5", FLAG, 0.0) == 1700000000.5
+    assert parse("2023-11-14T22:13:20Z", FLAG, 0.0) == 1700000000.0
+    assert parse("2023-11-14T23:13:20+01:00", FLAG, 0.0) == 1700000000.0
+    assert parse("10m", FLAG, 1000.0) == 400.0
+    with pytest.raises(SpecError):
+        parse("2023-99-14T22:13:20Z", FLAG, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("TERM", 15),
+        ("SIGTERM", 15),
+        ("sigterm", 15),
+        ("15", 15),
+        ("RTMIN+3", 37),
+        ("SIGRTMAX-1", 63),
+    ],
+)
+def test_signal(text: str, number: int) -> None:
+    assert values_time.parse_signal(text, FLAG) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "65", "FOO", "TERM+1", "RTMIN+99", "RTMIN+", "_BLOCK", "-9", "SIG_DFL", "99999"],
+)
+def test_signal_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        values_time.parse_signal(text, FLAG)
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        values.parse_size,
+        values.parse_port,
+        values.parse_ulimit,
+        values.parse_cap,
+        values_storage.parse_mount,
+        values_storage.parse_mount_v,
+        values_time.parse_signal,
+    ],
+)
+def test_an_error_names_the_flag(parse: Callable[[str, str], object]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse("!?", FLAG)
+    assert caught.value.message.startswith(f"{FLAG} !?: ")
+    assert caught.value.status == 125
