@@ -227,7 +227,7 @@ def _root(
 def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPlan:
     argv = resolve_argv(spec, image)
     if spec.init:
-        argv = ("/sbin/sysbox-init", "--", *argv)
+        argv = ("/sbin/sysbox-init", *argv)
     hostname = ""
     if spec.namespaces.uts == "private":
         hostname = spec.hostname or container_id[:12]
