@@ -41,13 +41,15 @@ def _open_standard_fds() -> None:
         except OSError:
             if posix.open("/dev/null", posix.O_RDWR) != fd:
                 posix._exit(FAILED)
+    # the interpreter has none for a descriptor that was closed when it started
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
             pass  # the reader is gone: nobody to tell
 

@@ -7,7 +7,7 @@ import posix
 from sysbox import program
 from sysbox.cli.options import Values
 from sysbox.cli.output import report
-from sysbox.errors import SysboxError, signal_status
+from sysbox.errors import ERRNO_ADVICE, SysboxError, signal_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def guarded(main: Callable[[], int]) -> int:
     except OSError as error:
         if program.debug:
             _traceback()
-        target = error.filename if isinstance(error.filename, str) else ""
-        return report(SysboxError(f"{target}: {error.strerror}" if target else str(error)))
+        target = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        hint = ERRNO_ADVICE.get(error.errno or 0, "")
+        return report(SysboxError(f"{target}{error.strerror or error}", hint=hint))
     except Exception as error:  # noqa: BLE001 (the one boundary)
         if program.debug:
             _traceback()

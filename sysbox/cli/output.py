@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.errors import KernelError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +25,7 @@ def emit(text: str, fd: int = 1) -> None:
 def write_all(fd: int, data: bytes) -> None:
     """Write everything.
 
-    Raises BrokenPipeError when the reader is gone, OSError for a full disk.
+    Raises BrokenPipeError when the reader is gone, KernelError for a full disk.
     """
     rest = memoryview(data)
     while rest:
@@ -33,6 +35,11 @@ def write_all(fd: int, data: bytes) -> None:
             import select
 
             select.select([], [fd], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = "standard error" if fd == 2 else "standard output"
+            raise KernelError.of("write to", name, error) from None
 
 
 def line(text: str = "") -> None:
@@ -47,7 +54,7 @@ def report(error: SysboxError) -> int:
         text += f"sysbox: {error.hint}\n"
     try:
         emit(text, 2)
-    except OSError:
+    except (OSError, KernelError):
         pass  # standard error is gone: the status still tells
     return error.status
 
