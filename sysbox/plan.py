@@ -9,6 +9,7 @@ from __future__ import annotations
 from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
 from sysbox.fs.rootfs import (
+    INIT,
     Directory,
     Link,
     Node,
@@ -227,7 +228,7 @@ def _root(
 def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPlan:
     argv = resolve_argv(spec, image)
     if spec.init:
-        argv = ("/sbin/sysbox-init", *argv)
+        argv = (INIT, *argv)
     hostname = ""
     if spec.namespaces.uts == "private":
         hostname = spec.hostname or container_id[:12]

@@ -58,6 +58,10 @@ _IGNORED_OPTIONS = (
 )
 
 
+# where --init puts its program: in our own /dev, so that the image may be anything
+INIT = "/dev/sysbox-init"
+
+
 class Filesystem(Frozen):
     """Mount a new file system. `ordinary`: the target must be a real directory of the image's,
     not a symbolic link (CVE-2019-19921, CVE-2023-28642)."""
@@ -275,7 +279,7 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
         from sysbox.paths import LIBEXEC
 
         operations.append(
-            Bind(source=f"{LIBEXEC}/sysbox-init", target="/sbin/sysbox-init",
+            Bind(source=f"{LIBEXEC}/sysbox-init", target=INIT,
                  attributes=MOUNT_ATTR_RDONLY, recursive=False)
         )  # fmt: skip
     ordered = sorted(spec.mounts, key=lambda one: one.target.count("/"))
