@@ -82,6 +82,16 @@ class Channel:
             "the container's first process ended before its command ran", phase="handshake"
         )
 
+    def last_word(self) -> StartError | None:
+        """The failure that waits to be read, if there is one; does not wait for it."""
+        try:
+            while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):
+                if message[:1] == FAILURE:
+                    return _failure(codec.loads(message[1:], "handshake"))
+        except OSError:
+            pass  # nothing has been said, or the conversation is over
+        return None
+
     def check_peer(self) -> None:
         """Raises StartError when the other end is gone."""
         poll = select.poll()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.child import Inherited
+    from sysbox.errors import StartError
 
 
 class Parked:
@@ -44,6 +45,10 @@ class Parked:
             self._channel.receive(b"")  # 4
         finally:
             self._channel.close()
+
+    def reported(self) -> StartError | None:
+        """Why the child gave up, if it has said so and nobody has listened yet."""
+        return self._channel.last_word()
 
     def destroy(self) -> None:
         """Kill and reap it; a child that is gone already is fine."""

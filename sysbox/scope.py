@@ -80,6 +80,7 @@ class Pending:
         self._bus = bus
         self._properties = properties
         self._is_scope = unit.endswith(".scope")
+        self._job = ""
         self._serial = self._send()
 
     def _send(self) -> int:
@@ -109,8 +110,7 @@ class Pending:
 
     def _wait_once(self, deadline: float) -> None:
         try:
-            (job,) = self._bus.reply(self._serial, deadline - time.monotonic())
-            wait_job(self._bus, self.unit, job, "start", deadline - time.monotonic())
+            self._await_job(deadline)
         except SystemdError as error:
             if not is_lost(error):
                 error.unit = error.unit or self.unit
@@ -125,6 +125,28 @@ class Pending:
                     unit=self.unit,
                     result="vanished",
                 )
+
+    def _await_job(self, deadline: float) -> None:
+        try:
+            if self._serial >= 0:
+                (self._job,) = self._bus.reply(self._serial, deadline - time.monotonic())
+                self._serial = -1
+            if self._job:
+                wait_job(self._bus, self.unit, self._job, "start", deadline - time.monotonic())
+                self._job = ""
+        except SystemdError:
+            self._serial, self._job = -1, ""
+            raise
+
+    def abandon(self) -> None:
+        """Let a start that is not wanted any more come to its end: before that there is nothing to stop.
+
+        One that was awaited already is fine.
+        """
+        try:
+            self._await_job(time.monotonic() + TIMEOUT)
+        except SystemdError:
+            pass  # ignoring: it failed, or systemd is gone; nothing is left that could still start
 
     def _wait_active(self, deadline: float) -> None:
         """PID 1 re-executed and dropped the connection: look at the unit until it is started."""

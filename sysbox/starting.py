@@ -66,10 +66,14 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         logged = bool(streams.journals)
         runtime, terminal = _handshake(record, plan, facts, parked, runtime, logged=logged)
     except BaseException as error:
+        # what failed here may only follow from what failed over there: a link into no namespace
+        reported = parked.reported() if parked and isinstance(error, SysboxError) else None
         if parked:
             parked.destroy()
         streams.close()
-        _record_failure(record, runtime, error)
+        _record_failure(record, runtime, reported or error)
+        if reported:
+            raise reported from None
         raise
     memory = facts.controllers.get("memory", "")
     return Started(
@@ -105,12 +109,17 @@ def _handshake(
     try:
         # PID 1 needs a while: it is asked at once, and waited for last
         pending = scope.begin(bus, plan.scope, (parked.pid,))
-        if logged:
-            fields = journal.container_fields(record.id, record.name, record.image_name)
-            journal.write_fields(plan.scope.unit, fields)
-        address, ports = _connect(plan, parked)
-        write_identity(record, plan, address)
-        pending.wait()
+        try:
+            if logged:
+                fields = journal.container_fields(record.id, record.name, record.image_name)
+                journal.write_fields(plan.scope.unit, fields)
+            address, ports = _connect(plan, parked)
+            write_identity(record, plan, address)
+            pending.wait()
+        except BaseException:
+            # a scope that came to be after the unwinding would be nobody's
+            pending.abandon()
+            raise
         scope.apply_writes(plan.scope.writes, parked.pid, facts)
     finally:
         bus.close()
