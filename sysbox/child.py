@@ -69,7 +69,7 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
         root = overlay.mount_root(plan.root)
         tree = ops.Tree(root, sources)
         tree.apply(plan.root.operations)
-        directory = tree.directory(plan.process.workdir)
+        directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:
             _sys.sethostname(plan.process.hostname)
         _set_sysctls(plan.process.sysctls)

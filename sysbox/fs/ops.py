@@ -145,23 +145,24 @@ class Tree:
             mount.set_attributes(above, set=read_only)
         posix.close(above)
 
-    def directory(self, path: str, mode: int = 0o755) -> int:
-        """An O_PATH fd of a directory of the container's, made with its parents if it is missing."""
+    def directory(self, path: str, mode: int = 0o755, what: str = "mount target") -> int:
+        """An O_PATH fd of a directory of the container's, made with its parents if it is missing.
+
+        Raises SpecError, KernelError; `what` names the path in their messages.
+        """
         try:
             return mount.open_in_root(self.root, path, _DIRECTORY)
         except KernelError as error:
             if error.errno != errno.ENOENT:
-                raise SpecError(f"mount target {path}: {error.message}") from None
+                raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
         above, _, name = path.rstrip("/").rpartition("/")
-        parent = self.directory(above or "/")
+        parent = self.directory(above or "/", what=what)
         try:
             posix.mkdir(name, mode, dir_fd=parent)
             posix.chmod(name, mode, dir_fd=parent)
         except FileExistsError:
             # a dangling symbolic link: made into nothing that leads anywhere
-            raise SpecError(
-                f"mount target {path}: a dangling symbolic link is in the way"
-            ) from None
+            raise SpecError(f"{what} {path}: a dangling symbolic link is in the way") from None
         except OSError as error:
             raise KernelError.of("mkdir", path, error) from None
         finally:
@@ -174,7 +175,7 @@ class Tree:
             return mount.open_in_root(self.root, path, _ANY)
         except KernelError as error:
             if error.errno != errno.ENOENT:
-                raise SpecError(f"mount target {path}: {error.message}") from None
+                raise SpecError(f"mount target {path}: {posix.strerror(error.errno)}") from None
         above, _, name = path.rpartition("/")
         parent = self.directory(above or "/")
         flags = posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_WRONLY | posix.O_NOFOLLOW
