@@ -11,6 +11,7 @@ import posix
 import sys
 from _struct import pack
 
+from sysbox import program
 from sysbox.errors import SpecError, Unsupported
 from sysbox.linux import capability
 from sysbox.security.profile import Condition, Guard, Profile, Rule
@@ -71,15 +72,16 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
     if profile.sub_architectures is not None:
         others = profile.sub_architectures.get(native, ())
     tokens = [getattr(library.Arch, token) for token in (native, *others)]
-    program = _rules(library, profile, _held(cap_mask), name, tokens)
+    rules = _rules(library, profile, _held(cap_mask), name, tokens)
     guards = _guards(library, profile.guards, _held(cap_mask), tokens)
-    if len(guards + program) > MAX_INSTRUCTIONS * INSTRUCTION:
+    if len(guards + rules) > MAX_INSTRUCTIONS * INSTRUCTION:
         raise SpecError(f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled")
-    return guards + program
+    return guards + rules
 
 
 def _library() -> Any:
     """pyseccomp; left alone, its import would run ldconfig to find two libraries we can name."""
+    program.load_site()
     import ctypes.util
 
     known = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}
@@ -210,7 +212,7 @@ def _guards(
     """Instructions to put in front of libseccomp's: jumps are relative, nothing else changes."""
     direct = {(name, getattr(library.Arch, arch)): number for name, arch, number in _DIRECT_NUMBERS}
     kept = [guard for guard in guards if held.isdisjoint(guard.unless_caps)]
-    program = b""
+    code = b""
     for token in tokens:
         body = b""
         for guard in kept:
@@ -221,9 +223,9 @@ def _guards(
                 body += _guard(guard, number)
         if body:
             body = _op(_LOAD, _NR) + body
-            program += _op(_LOAD, _ARCH) + _op(_JUMP_EQUAL, token, 0, len(body) // INSTRUCTION)
-            program += body
-    return program
+            code += _op(_LOAD, _ARCH) + _op(_JUMP_EQUAL, token, 0, len(body) // INSTRUCTION)
+            code += body
+    return code
 
 
 def _guard(guard: Guard, number: int) -> bytes:

@@ -40,19 +40,28 @@ READ_ONLY = (
 ALL = "ALL"
 
 
-def plan(security: Security, cpus: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def plan(security: Security, cpus: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(masked, read-only): absolute container paths, in the order in which they are to be covered.
 
-    `cpus` is how many CPUs the host has; each one's thermal counters are a side channel and masked
-    too. A path that does not exist in the container is no error: there is nothing to cover. A
-    privileged container and one with `systempaths=unconfined` (unmask ALL) have none; `unmask=PATH`
-    takes PATH and everything below it, `PATH/*` only what is below. Raises SpecError for an unmask
-    that is not an absolute path.
+    `cpus` is the host's list of CPUs ("0-3", HostFacts.cpus); the thermal counters of each are a
+    side channel and masked too. A path that does not exist in the container is no error: there is
+    nothing to cover. A privileged container and one with `systempaths=unconfined` (unmask ALL) have
+    none; `unmask=PATH` takes PATH and everything below it, `PATH/*` only what is below. Raises
+    SpecError for an unmask that is not an absolute path.
     """
     if security.privileged:
         return (), ()
-    thermal = tuple(THERMAL.format(cpu) for cpu in range(cpus))
+    thermal = tuple(THERMAL.format(cpu) for cpu in _numbers(cpus))
     return _kept(MASKED + thermal, security.unmask), _kept(READ_ONLY, security.unmask)
+
+
+def _numbers(text: str) -> list[int]:
+    """What the kernel writes as "0-2,5"."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def _kept(paths: tuple[str, ...], unmask: tuple[str, ...]) -> tuple[str, ...]:
