@@ -1,0 +1,255 @@
+"""What sysbox costs beside docker, podman, systemd-nspawn, crun and runc; `bench/run.sh` runs it.
+
+Runs as root on a booted systemd that it may litter, the embedded host of run.sh. Prints Markdown, tells
+its progress on standard error. Exit status 0, 1 if a measure could not be taken, 2 if nothing could.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import memory
+import report
+import rootfs
+from machine import load
+from peers import IMAGE, LAUNCHER, PEERS, Peer, Sysbox
+from timing import Command, MeasureError, alarms, interleaved, timed
+
+WORK = Path("/var/lib/sysbox/bench")  # the real disk, gone with the embedded host's state
+BATCH = 20  # detached containers, started one after another
+LISTED, LISTED_QUICK = 100, 30  # containers that `ps` lists
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/run.sh", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=15, metavar="N", help="of each measure (15)")
+    parser.add_argument("--quick", action="store_true", help=f"`ps` of {LISTED_QUICK} containers")
+    parser.add_argument("--only", default="", metavar="PEER,...", help="these beside sysbox")
+    arguments = parser.parse_args(words)
+    known = {peer.name for peer in PEERS}
+    arguments.only = set(filter(None, arguments.only.split(",")))
+    if unknown := arguments.only - known:
+        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if arguments.runs < 1:
+        parser.error("--runs: must be 1 or more")
+    return arguments
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class Bench:
+    """The measures, in their order, and what came of them."""
+
+    def __init__(self, peers: list[Peer], runs: int, listed: int) -> None:
+        self.peers = peers
+        self.runs = runs
+        self.listed = listed
+        self.results = report.Results(load_before=load())
+
+    def fail(self, measure: str, name: str, error: MeasureError) -> None:
+        self.results.failures.append(f"{measure}, {name}: {error}")
+        say(self.results.failures[-1])
+
+    def all(self) -> None:
+        self.startup()
+        for network in ("none", "bridge"):
+            self.run(network)
+        self.exec()
+        self.detached()
+
+    def startup(self) -> None:
+        """What an interpreter and the imports of a hot verb cost before any work is done."""
+        say("starting an interpreter")
+        python = os.path.realpath(LAUNCHER.parent / "python3")
+        bare = [python, "-I", "-S", "-X", "utf8", "-c"]
+        try:
+            imports = hot_imports(python)
+        except MeasureError as error:
+            self.fail(report.STARTUP, "sysbox", error)
+            return
+        commands = {
+            "/bin/true": ["/bin/true"],
+            report.BARE: [*bare, "pass"],
+            report.HOT: [*bare, imports],
+        }
+        self.results.times[report.STARTUP] = interleaved(
+            {
+                name: lambda _, argv=argv: timed(Command(argv))  # type: ignore[misc]
+                for name, argv in commands.items()
+            },
+            self.runs,
+            lambda name, error: self.fail(report.STARTUP, name, error),
+        )
+
+    def take(self, measure: str, peers: Iterable[Peer], command: str, *names: str) -> None:
+        """Time one command line of each peer, interleaved."""
+        say(measure)
+        argvs = {peer: getattr(peer, command)(*names) for peer in peers}
+        self.results.times[measure] = interleaved(
+            {
+                peer.name: lambda _, peer=peer, argv=argv: peer.time(argv)  # type: ignore[misc]
+                for peer, argv in argvs.items()
+            },
+            self.runs,
+            lambda name, error: self.fail(measure, name, error),
+        )
+
+    def run(self, network: str) -> None:
+        peers = [peer for peer in self.peers if network in peer.networks]
+        self.take(report.RUN[network], peers, "run", network)
+
+    def exec(self) -> None:
+        ready = []
+        for peer in self.peers:
+            if peer.has_exec:
+                try:
+                    peer.time(peer.start("bench-exec"))
+                    ready.append(peer)
+                except MeasureError as error:
+                    self.fail(report.EXEC, peer.name, error)
+        self.take(report.EXEC, ready, "exec", "bench-exec")
+        for peer in ready:
+            self.drop(peer, ["bench-exec"])
+
+    def detached(self) -> None:
+        """Start BATCH containers, weigh their supervisors, fill up, and list all of them."""
+        managers = {peer.name: peer for peer in self.peers if peer.manages}
+        started: dict[str, list[str]] = {name: [] for name in managers}
+
+        def start(peer: Peer, number: int) -> float:
+            took = peer.time(peer.start(f"bench-{number}"))
+            started[peer.name].append(f"bench-{number}")
+            return took
+
+        say(report.START)
+        self.results.times[report.START] = interleaved(
+            {
+                name: lambda number, peer=peer: start(peer, number)  # type: ignore[misc]
+                for name, peer in managers.items()
+            },
+            BATCH,
+            lambda name, error: self.fail(report.START, name, error),
+            warm_up=False,
+        )
+        self.weigh(started)
+        for name in self.results.times[report.START]:
+            self.fill(managers[name], started[name])
+        full = [peer for name, peer in managers.items() if len(started[name]) == self.listed]
+        self.take(report.ps(self.listed), full, "ps")
+        for name, names in started.items():
+            self.drop(managers[name], names)
+
+    def weigh(self, started: dict[str, list[str]]) -> None:
+        """The PSS of what watches each container, not of the payload."""
+        for peer in self.peers:
+            if not peer.manages or not started[peer.name]:
+                continue
+            count, total = memory.pss(peer.supervisors)
+            if count != len(started[peer.name]):
+                error = MeasureError(f"{count} supervisors of {len(started[peer.name])} containers")
+                self.fail(report.MEMORY, peer.name, error)
+                continue
+            self.results.memory[peer.name] = total / count
+            self.results.daemons[peer.name] = memory.pss(peer.daemons)[1]
+
+    def fill(self, peer: Peer, names: list[str]) -> None:
+        """Up to as many containers as are to be listed; on the way, what PID 1 grows by for each."""
+        say(f"{peer.name}: {self.listed - len(names)} more containers")
+        before, first = memory.pss_of(1), len(names)
+        try:
+            for number in range(first + 1, self.listed + 1):
+                peer.time(peer.start(f"bench-{number}"))
+                names.append(f"bench-{number}")
+        except MeasureError as error:
+            self.fail(report.ps(self.listed), peer.name, error)
+            return
+        self.results.manager[peer.name] = (memory.pss_of(1) - before) / (self.listed - first)
+
+    def drop(self, peer: Peer, names: Sequence[str]) -> None:
+        try:
+            peer.remove(names)
+        except MeasureError as error:
+            self.fail("removal", peer.name, error)
+
+
+def hot_imports(python: str) -> str:
+    """A script that imports what `sysbox run` does, found by looking at one run."""
+    mains = sorted(LAUNCHER.parents[1].glob("lib*/python3*/site-packages/sysbox/_main.py"))
+    if not mains:
+        raise MeasureError(f"the package is not installed beside {LAUNCHER}")
+    command = [python, "-I", "-S", "-X", "utf8", "-X", "importtime", str(mains[0]), str(LAUNCHER)]
+    done = subprocess.run(
+        [*command, "run", "--rm", IMAGE, "true"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise MeasureError(done.stderr.strip().rpartition("\n")[2])
+    names = re.findall(r"^import time:.*\| *(sysbox[\w.]*)$", done.stderr, re.MULTILINE)
+    return f"import sys; sys.path.append({str(mains[0].parents[1])!r}); import {', '.join(names)}"
+
+
+def prepare(peer: Peer, tree: Path, archive: Path, stack: ExitStack) -> str:
+    """Set a peer up, to be cleaned up when the stack unwinds; the reason if it cannot take part."""
+    if missing := peer.missing():
+        return f"not installed: {', '.join(missing)}"
+    stack.callback(clean, peer)
+    try:
+        peer.setup(tree, archive)
+        for network in sorted(peer.networks):
+            peer.time(peer.run(network))
+    except (MeasureError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def clean(peer: Peer) -> None:
+    try:
+        peer.cleanup()
+    except MeasureError as error:
+        say(f"ignoring: {error}")
+
+
+def main() -> int:
+    arguments = parse(sys.argv[1:])
+    if os.geteuid() or not Path("/run/systemd/system").exists():
+        say("needs root on a booted systemd: use bench/run.sh")
+        return 2
+    with ExitStack() as stack:
+        WORK.mkdir(mode=0o700)
+        stack.callback(shutil.rmtree, WORK, ignore_errors=True)
+        tree, archive = WORK / "rootfs", WORK / "rootfs.tar"
+        rootfs.make(tree, archive)
+        stack.enter_context(alarms())
+        ready, left_out = [], {}
+        for kind in PEERS:
+            if arguments.only and kind is not Sysbox and kind.name not in arguments.only:
+                continue
+            peer = kind(WORK)
+            say(f"{peer.name}: setting up")
+            if reason := prepare(peer, tree, archive, stack):
+                left_out[peer.name] = reason
+                say(f"{peer.name} is left out: {reason}")
+            else:
+                ready.append(peer)
+        bench = Bench(ready, arguments.runs, LISTED_QUICK if arguments.quick else LISTED)
+        bench.results.failures += [f"{name}: {reason}" for name, reason in left_out.items()]
+        bench.all()
+        print(report.markdown(bench.results, ready, arguments.runs, bench.listed))
+    return 1 if bench.results.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

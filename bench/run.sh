@@ -1,0 +1,81 @@
+#!/bin/bash
+# Usage: bench/run.sh [--quick] [--runs N] [--only PEER,PEER...]
+#
+# Times sysbox beside docker, podman, systemd-nspawn, crun and runc: installs what is missing of them from
+# the distribution, boots an embedded host with a network of its own, runs bench.py on it, and keeps what
+# that prints in bench/RESULTS.md. The host, its daemons, images and containers are gone afterwards.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    busybox-static conmon crun docker.io golang-github-containers-common
+    podman runc systemd-container
+)
+name=bench-$$
+sysbox=$PWD/.venv/bin/sysbox
+results=$PWD/bench/RESULTS.md
+guard=/usr/sbin/policy-rc.d
+
+say() { printf 'bench: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# What is installed must not start a daemon here (deb-systemd-invoke(1), invoke-rc.d(8)): the peers are
+# to run on the embedded host only.
+install_peers() {
+    local missing=() package guarded=
+    for package in "${packages[@]}"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+            missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    say "installing from the distribution, without starting any service: ${missing[*]}"
+    [[ -n $(find /var/lib/apt/lists -name '*Packages*' -mmin -1440 -print -quit 2>/dev/null) ]] ||
+        apt-get update -qq >/dev/null
+    if [[ ! -e $guard ]]; then
+        guarded=yes
+        printf '#!/bin/sh\nexit 101\n' >"$guard"
+        chmod 755 "$guard"
+    fi
+    local status=0
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
+        -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null || status=$?
+    [[ -z $guarded ]] || rm -f "$guard"
+    ((status == 0)) || die "apt-get install failed with status $status"
+    if [[ -d /run/systemd/system && " ${missing[*]} " == *" docker.io "* ]]; then
+        say "docker.io has enabled its daemon for the next boot; against that:" \
+            "systemctl disable docker.service docker.socket"
+    fi
+}
+
+stop() {
+    status=$?
+    trap - EXIT
+    rm -f "$results.new"
+    "$sysbox" host stop --name "$name" --timeout 60 --purge >&2 || status=1
+    exit "$status"
+}
+
+[[ -x $sysbox ]] || die "run \`make build\` first"
+if ((EUID)); then
+    command -v sudo >/dev/null || die "must be root"
+    exec sudo "$0" "$@"
+fi
+if command -v dpkg-query >/dev/null; then
+    install_peers
+else
+    say "not a Debian-like system: what is missing of ${packages[*]} is left out"
+fi
+
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+"$sysbox" host start --name "$name" --private-network >/dev/null
+status=0
+"$sysbox" host exec --name "$name" -- "$PWD/.venv/bin/python" -B "$PWD/bench/bench.py" "$@" |
+    tee "$results.new" || status=$?
+if ((status < 2)); then
+    mv "$results.new" "$results"
+    [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID:$SUDO_GID" "$results"
+    say "kept in bench/RESULTS.md"
+fi
+exit "$status"

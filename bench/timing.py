@@ -1,0 +1,122 @@
+"""Whole processes, timed: from posix_spawn(3) to the return of wait4(2), on the monotonic clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+PAUSE = (
+    0.05  # seconds between two runs: what one leaves to its daemons is not the next one's to pay
+)
+LIMIT = 120  # seconds for one process
+_SHOWN = 400  # bytes of what a failed process said
+
+
+class MeasureError(Exception):
+    """A measure that could not be taken, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is timed: an absolute program, its arguments, what its environment has beside PATH."""
+
+    argv: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def timed(command: Command) -> float:
+    """Milliseconds that a command took; raises MeasureError with its words unless its status is 0.
+
+    Standard input and output are /dev/null, as in a script that only looks at the status.
+    """
+    environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **command.environment}
+    said = os.memfd_create("stderr")
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, said, 2),
+    ]
+    try:
+        begin = time.monotonic_ns()
+        pid = os.posix_spawn(command.argv[0], command.argv, environment, file_actions=actions)
+        signal.alarm(LIMIT)
+        _, wait_status, _ = os.wait4(pid, 0)
+        end = time.monotonic_ns()
+        signal.alarm(0)
+        status = os.waitstatus_to_exitcode(wait_status)
+        if status:
+            words = os.pread(said, 1 << 16, 0)[-_SHOWN:].decode(errors="replace").strip()
+            raise MeasureError(f"`{' '.join(command.argv)[:200]}` ended with {status}: {words}")
+        return (end - begin) / 1e6
+    except OSError as error:
+        raise MeasureError(f"{command.argv[0]}: {error.strerror}") from None
+    finally:
+        os.close(said)
+
+
+@contextmanager
+def alarms() -> Iterator[None]:
+    """Within it a process that takes longer than LIMIT is a MeasureError: wait4 is interrupted."""
+
+    def expired(*_: object) -> None:
+        raise MeasureError(f"still running after {LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The times of one contestant in one measure, in milliseconds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def lowest(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The 90th percentile."""
+        ordered = sorted(self.values)
+        return ordered[round(0.9 * (len(ordered) - 1))]
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[int], float]],
+    rounds: int,
+    failed: Callable[[str, MeasureError], None],
+    *,
+    warm_up: bool = True,
+) -> dict[str, Sample]:
+    """Each contestant once a round, A B C A B C; one that fails is told of and left out from then on.
+
+    A contestant is called with the number of its run. The warm-up round, number 0, does not count.
+    """
+    values: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(0 if warm_up else 1, rounds + 1):
+        for name in tuple(values):
+            time.sleep(PAUSE)
+            try:
+                milliseconds = contestants[name](number)
+            except MeasureError as error:
+                failed(name, error)
+                del values[name]
+                continue
+            if number:
+                values[name].append(milliseconds)
+    return {name: Sample(tuple(kept)) for name, kept in values.items()}
