@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import paths, program, state
+from sysbox import paths, program
+from sysbox.cli.current import all_containers
 from sysbox.cli.output import line, print_inspect
 from sysbox.errors import SysboxError
 from sysbox.host import probe, read_text
@@ -34,7 +35,7 @@ def collect() -> dict[str, Any]:
     from sysbox.linux import namespace
 
     facts = probe()
-    states = [state.status(record).state for record in state.all_records()]
+    states = [status.state for _, status in all_containers()]
     spaces = namespace.probe()
     return {
         "Containers": len(states),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox import state
+from sysbox.cli.current import status_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
 from sysbox.image.store import Store
@@ -22,7 +23,7 @@ _NO_NETWORK = ("none", "host")
 
 def container(record: state.Record) -> dict[str, Any]:
     """Everything about one container, live limits included."""
-    status = state.status(record)
+    status = status_of(record)
     live: dict[str, Any] = {}
     own: dict[str, Any] = {}
     if status.pid:

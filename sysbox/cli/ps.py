@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox import state
+from sysbox.cli.current import all_containers
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.errors import UsageError
@@ -49,8 +50,7 @@ def main(values: Values) -> int:
     last = 1 if values.latest else parse_int(values.last or "0", "--last", 0, 1 << 31)
     rows = []
     now = time.time()
-    for record in state.all_records():
-        status = state.status(record)
+    for record, status in all_containers():
         if not (everything or last) and status.state not in ("running", "paused"):
             continue
         if filters and not matches(record, status, filters):
