@@ -13,7 +13,7 @@ from sysbox import program
 from sysbox.cli import hotparse, invoke
 from sysbox.cli.options import Values, Verb
 from sysbox.cli.verbs import GROUPS, VERBS
-from sysbox.errors import FAILED
+from sysbox.errors import FAILED, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,8 +90,10 @@ def _internal(words: list[str]) -> int | None:
     """`_supervise ID` and `_cleanup ID`: started by systemd and by the monitor, already in place."""
     if len(words) != 2 or words[0] not in ("_supervise", "_cleanup"):
         return None
-    from sysbox import lifecycle
+    from sysbox import lifecycle, state
 
+    if not state.is_id(words[1]):  # it becomes part of a path
+        raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     if words[0] == "_supervise":
         return lifecycle.supervise(words[1])
     lifecycle.cleanup(words[1])

@@ -182,10 +182,7 @@ def _start() -> tuple[Option, ...]:
 
 
 def _stop() -> tuple[Option, ...]:
-    return (
-        value("-t --time", "SECONDS", "Wait this long before SIGKILL", hidden="--timeout"),
-        value("-s --signal", "SIGNAL", "Ask with this signal instead of the container's own"),
-    )
+    return (value("-t --time", "SECONDS", "Wait this long before SIGKILL", hidden="--timeout"),)
 
 
 def _rm() -> tuple[Option, ...]:
@@ -213,7 +210,6 @@ def _inspect() -> tuple[Option, ...]:
         value(
             "--type", "TYPE", "Look only for this: container or image", choices="container image"
         ),
-        switch("-s --size", "Accepted as docker does; sizes are always shown where they are known"),
     )
 
 
@@ -235,7 +231,9 @@ def _images() -> tuple[Option, ...]:
         switch("-a --all", "Accepted as docker does: every image is always shown"),
         switch("--digests", "Show the manifests' digests"),
         many(
-            "-f --filter", "KEY=VALUE", "Show only matching ones: reference, label, before, since"
+            "-f --filter",
+            "KEY=VALUE",
+            "Only matching ones: reference, label, dangling, before, since",
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         switch("--no-trunc", "Do not shorten anything"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 
@@ -12,6 +14,7 @@ from sysbox.cli.options import arguments
 from sysbox.cli.verbs import GROUPS, OPTIONS, VERBS, options_of
 
 RUN = VERBS["run"]
+CLI = Path(hotparse.__file__).parent
 
 
 def parse(*words: str) -> hotparse.Values:
@@ -105,6 +108,18 @@ def test_every_verb_is_consistent(name: str) -> None:
     dests += [argument.dest for argument in arguments(verb)]
     assert len(set(dests)) == len(dests)
     assert Command(verb, name.rpartition(" ")[2]).name
+
+
+@pytest.mark.parametrize("name", sorted({verb.name for verb in VERBS.values() if not verb.raw}))
+def test_no_flag_is_accepted_and_ignored(name: str) -> None:
+    verb = VERBS[name]
+    files = [verb.module]
+    files += {"run": ["specbuild"], "create": ["specbuild"], "restart": ["stop"]}.get(name, [])
+    text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)
+    ignored = {"all"} if name == "images" else set()
+    for option in options_of(verb):
+        used = f"values.{option.dest}" in text or f"given.{option.dest}" in text
+        assert used != (option.dest in ignored), option.names
 
 
 def test_groups_repeat_the_verbs() -> None:
