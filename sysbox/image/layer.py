@@ -363,7 +363,10 @@ class _Tree:
             from sysbox.linux import mount
 
             within = path.decode("utf-8", "surrogateescape")
-            return mount.open_in_root(self._root, within, _DIRECTORY & ~posix.O_NOFOLLOW)
+            try:
+                return mount.open_in_root(self._root, within, _DIRECTORY & ~posix.O_NOFOLLOW)
+            except KernelError as error:
+                raise OSError(error.errno, posix.strerror(error.errno)) from None
         if _is_whiteout(status):
             posix.unlink(name, dir_fd=above)
             fd = self._imply(above, path, name)

@@ -118,6 +118,8 @@ def _plain_header(kind: bytes, fields: tuple[bytes, ...]) -> Header:
     if kind not in _KNOWN:
         raise _unknown(kind, name)
     size = _number(fields[4], "size") if kind == REGULAR else 0
+    if size < 0:
+        raise FormatError(f"{shown(name)}: a negative size")
     header = Header(kind, name, fields[8].partition(b"\0")[0], size)
     header.mode = _number(fields[1], "mode") & 0o7777
     header.uid = _identity(_number(fields[2], "uid"), name)

@@ -1,0 +1,1 @@
+"""Archives made byte by byte, the good and the hostile: `tarfile` would refuse to write most of these."""
