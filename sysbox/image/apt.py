@@ -39,7 +39,7 @@ def parse_lines(text: str, suite: str) -> list[str]:
             end = next((at for at, word in enumerate(words) if word.endswith("]")), 0)
             options = " ".join(words[1 : end + 1])
             words = [words[0], *words[end + 1 :]]
-        if len(words) > 3 and _serves(words[2], suite) and _own_key(options):
+        if len(words) > 3 and _serves(words[2], suite) and _own_key(_key(options)):
             found.append(" ".join(filter(None, ["deb", options, *words[1:]])))
     return found
 
@@ -94,12 +94,16 @@ def _stanzas(text: str) -> list[dict[str, str]]:
     return stanzas
 
 
+def _key(options: str) -> str:
+    """The value of signed-by= in "[arch=amd64 signed-by=/path]"."""
+    found = [word for word in options.strip("[]").split() if word.lower().startswith("signed-by=")]
+    return found[0] if found else ""
+
+
 def _serves(name: str, suite: str) -> bool:
     return any(name == suite + pocket for pocket in _POCKETS)
 
 
-def _own_key(text: str) -> bool:
+def _own_key(key: str) -> bool:
     """Whether an archive is signed by the distribution: third parties bring a key of their own."""
-    return (
-        "signed-by" not in text.lower() and not text.startswith(("/", "-"))
-    ) or "archive-keyring" in text
+    return not key or "archive-keyring" in key
