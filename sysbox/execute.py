@@ -73,13 +73,14 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         if spec.detach
         else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    entering = _enter(record, spec, runtime, wired)
+    unified, others = cgroups.to_enter(runtime.pid, probe())
+    entering = _enter(record, spec, runtime, wired, others)
     pid_namespace = namespace.open_ns(runtime.pid, "pid")
     if not runtime.alive():
         raise Conflict(f"container {record.name} has just ended")
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    parked = launch.fork(lambda channel: main(entering, channel), 0, pid_namespace)
+    parked = launch.fork(lambda channel: main(entering, channel), 0, pid_namespace, unified)
     try:
         wired.close_child_ends()
         parked.await_namespaces()  # 1
@@ -95,7 +96,11 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
 
 
 def _enter(
-    record: Record, spec: ExecSpec, runtime: state.Runtime, wired: streams.Streams
+    record: Record,
+    spec: ExecSpec,
+    runtime: state.Runtime,
+    wired: streams.Streams,
+    directories: tuple[str, ...],
 ) -> Entering:
     plan = _plan(record, spec)
     security = record.spec.security.replace(
@@ -103,7 +108,7 @@ def _enter(
     )
     return Entering(
         init=process.pidfd(runtime.pid),
-        cgroups=cgroups.cgroup_dirs(runtime.pid, probe()),
+        cgroups=directories,
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
@@ -144,8 +149,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         process.reset_signals()
         posix.umask(0o022)
         posix.setsid()
-        # 0 is the caller itself, whatever its number is in which namespace
-        cgroup.join(0, entering.cgroups)
+        cgroup.enter(entering.cgroups)
         phase = "namespaces"
         _sys.setns(entering.init, _ENTERED)
         channel.send(UNSHARED)  # 1

@@ -7,7 +7,7 @@ import posix
 
 from sysbox import child
 from sysbox.channel import CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import KernelError, SpecError
+from sysbox.errors import KernelError, SpecError, StartError
 from sysbox.linux import _sys, namespace
 
 TYPE_CHECKING = False
@@ -83,8 +83,11 @@ def park(inherited: Inherited) -> Parked:
             posix.close(fd)
 
 
-def fork(run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int = -1) -> Parked:
-    """Fork a child that runs `run` with its end of a channel, in another pid namespace if one is given.
+def fork(
+    run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int = -1, cgroup: int = -1
+) -> Parked:
+    """Fork a child that runs `run` with its end of a channel, in another pid namespace and in another
+    cgroup (v2) if their fds are given.
 
     Raises KernelError.
     """
@@ -95,7 +98,7 @@ def fork(run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int 
             # a pid namespace is entered by the children of whoever joins it, never by itself
             own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
-        pid, pidfd = _sys.clone3(flags)
+        pid, pidfd = _sys.clone3(flags, cgroup)
         if pid == 0:
             ours.close()
             run(theirs)

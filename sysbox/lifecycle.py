@@ -45,15 +45,19 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
         print(_plan(record, image).describe())
         return 0
     record, image = _create(spec)
-    if spec.detach:
-        try:
+    attended = None
+    try:
+        if spec.detach:
             start_detached(record)
-        except SysboxError:
-            _abandon(record)
-            raise
-        print(record.id, flush=True)
-        return 0
-    return _foreground(record, image)
+        else:
+            attended = _bring_up(record, image)
+    except BaseException:
+        _abandon(record)
+        raise
+    if attended:
+        return attended.wait()
+    print(record.id, flush=True)
+    return 0
 
 
 def create(spec: ContainerSpec) -> str:
@@ -155,30 +159,42 @@ def _write_cidfile(path: str, container_id: str) -> None:
 
 
 def _abandon(record: Record) -> None:
-    """A --rm container that never ran is removed at once, as docker does."""
-    if record.spec.remove:
-        try:
-            ending.remove(record, force=True, with_volumes=True)
-        except SysboxError:
-            pass  # ignoring: why it did not start is the better message
+    """A container that `run` made and that never ran is removed, --rm or not: nothing half-made is left."""
+    try:
+        ending.remove(record, force=True, with_volumes=True)
+        if record.spec.cidfile:
+            unlink(record.spec.cidfile)
+    except SysboxError:
+        pass  # ignoring: why it did not start is the better message
 
 
-def _foreground(record: Record, image: Image) -> int:
-    """Supervise it here, with the caller's streams."""
+class _Attended:
+    """A container that this process supervises, with the caller's streams."""
+
+    def __init__(self, record: Record, started: starting.Started, wired: streams.Streams) -> None:
+        self._id = record.id
+        self._oom = monitor.OutOfMemory(started.memory_cgroup, started.cgroup_version)
+        self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+
+    def wait(self) -> int:
+        """Until its end, which is recorded; the exit status."""
+        ended = self._foreground.wait(self._oom)
+        ending.settle(self._id, ended)
+        return ended.code
+
+
+def _bring_up(record: Record, image: Image) -> _Attended:
+    """Start it as a child of this process."""
     spec = record.spec
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        # until it runs, and these are passed on to it, they end the start as ^C does
+        _signal.signal(number, _signal.default_int_handler)
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
     log = None if spec.remove else (record.name, names.scope_unit(record.id))
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
-    try:
-        with state.Lock(record.id):
-            started = starting.bring_up(record, image, wired, service="")
-    except BaseException:
-        _abandon(record)
-        raise
-    oom = monitor.OutOfMemory(started.memory_cgroup, started.cgroup_version)
-    ended = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal).wait(oom)
-    ending.settle(record.id, ended)
-    return ended.code
+    with state.Lock(record.id):
+        started = starting.bring_up(record, image, wired, service="")
+    return _Attended(record, started, wired)
 
 
 def start(record: Record, *, attach: bool, interactive: bool) -> int:
@@ -194,7 +210,7 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
         start_detached(record)
         return 0
     spec = record.spec.replace(interactive=interactive and record.spec.interactive)
-    return _foreground(record.replace(spec=spec), Store().resolve(record.image_id))
+    return _bring_up(record.replace(spec=spec), Store().resolve(record.image_id)).wait()
 
 
 def settle_if_dead(record: Record) -> None:

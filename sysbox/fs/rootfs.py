@@ -41,6 +41,7 @@ _FLAG_OPTIONS = {
     "nodev": MOUNT_ATTR_NODEV,
     "noexec": MOUNT_ATTR_NOEXEC,
 }
+_TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")  # tmpfs(5)
 _IGNORED_OPTIONS = (
     "rw",
     "ro",
@@ -320,7 +321,7 @@ def _mount_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]
             attributes |= _FLAG_OPTIONS[key]
         elif f"no{key}" in _FLAG_OPTIONS:
             attributes &= ~_FLAG_OPTIONS[f"no{key}"]
-        elif key in ("size", "mode") and mount.kind == "tmpfs":
+        elif key in _TMPFS_OPTIONS and mount.kind == "tmpfs":
             options[key] = value
         elif key not in _IGNORED_OPTIONS:
             raise SpecError(

@@ -5,6 +5,7 @@ Nothing here decides who may write what: a value that systemd has a property for
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox.errors import KernelError, Unsupported
@@ -85,6 +86,21 @@ def write(directory: str, file: str, value: str) -> None:
             posix.close(fd)
     except OSError as error:
         raise KernelError.of(f"write '{value}' to", path, error) from None
+
+
+def enter(directories: tuple[str, ...]) -> None:
+    """Move the calling process, which must have one thread, into cgroups. Raises KernelError.
+
+    By the v1 file `tasks` where there is one: a single thread that moves itself needs no lock that every
+    fork and exit on the host shares, and no RCU grace period with it (10 ms and more).
+    """
+    for one in directories:
+        try:
+            write(one, "tasks", "0")
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            write(one, "cgroup.procs", "0")
 
 
 def join(pid: int, directories: tuple[str, ...]) -> None:

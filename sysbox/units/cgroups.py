@@ -52,6 +52,23 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     return tuple(found)
 
 
+def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
+    """How a new process gets to where `pid` is: an fd of the unified cgroup for clone3(2), or -1, and the
+    directories of the other hierarchies.
+
+    A process that is cloned into a cgroup is not moved there, which would take a lock that every fork and
+    exit on the host shares. Raises KernelError when `pid` is gone.
+    """
+    unified = _HYBRID if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
+    others, fd = [], -1
+    for directory in cgroup_dirs(pid, facts):
+        if directory.startswith(unified + "/"):
+            fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        else:
+            others.append(directory)
+    return fd, tuple(others)
+
+
 def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) -> None:
     """Write the scope's values; `pid` is a process that the scope already holds.
 
