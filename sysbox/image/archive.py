@@ -15,7 +15,7 @@ from sysbox.image.changes import DEFAULT_PATH, apply
 from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sysbox.image.ingest import Ingest, Layer, descriptor_of, digest_of
 from sysbox.image.model import Image, ImageConfig
-from sysbox.image.reference import parse
+from sysbox.image.reference import parse, refuse_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def import_tar(
     """
     if name and parse(name).digest:
         raise SpecError(f"an imported image cannot be given a digest: {name}")
+    if not builtin:
+        refuse_host(name)
     base = ImageConfig(env=(DEFAULT_PATH,)) if config is None else config
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
