@@ -9,6 +9,7 @@ import posix
 from sysbox.errors import FormatError, KernelError
 
 LIMIT = 1 << 20  # bytes; nothing of ours is larger
+_ATTEMPTS = 10  # to remove a directory that somebody puts something into
 
 
 def is_directory(path: str) -> bool:
@@ -104,6 +105,21 @@ def _remove_at(parent: int, name: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            _empty_at(parent, name)
+            posix.rmdir(name, dir_fd=parent)
+        except FileNotFoundError:
+            return  # somebody else removes it as well
+        except OSError as error:
+            # somebody who does not know yet has made something in it
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+        else:
+            return
+
+
+def _empty_at(parent: int, name: str) -> None:
     flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
     fd = posix.open(name, flags, dir_fd=parent)
     try:
@@ -111,7 +127,3 @@ def _remove_at(parent: int, name: str) -> None:
             _remove_at(fd, entry)
     finally:
         posix.close(fd)
-    try:
-        posix.rmdir(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass

@@ -46,7 +46,7 @@ def images_in_use(image_id: str) -> list[str]:
 
 def _draft(name: str) -> list[str]:
     try:
-        with state.Lock(name, wait=False):
+        with state.Lock(name, wait=False, create=True):
             state.discard(name)
     except (Conflict, NotFound):
         return []
@@ -56,7 +56,7 @@ def _draft(name: str) -> list[str]:
 def _container(container_id: str) -> list[str]:
     try:
         # what is locked is being worked on
-        lock = state.Lock(container_id, wait=False)
+        lock = state.Lock(container_id, wait=False, create=True)
     except (Conflict, NotFound):
         return []
     with lock:

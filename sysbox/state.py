@@ -102,11 +102,16 @@ class Status(Frozen):
 
 
 class Lock:
-    """An exclusive flock on a container; held while anything about it is being changed."""
+    """An exclusive flock on a container; held while anything about it is being changed.
 
-    def __init__(self, container_id: str, *, wait: bool = True) -> None:
+    Its file is made with the container and by `gc` alone: in a directory that is just being removed it
+    would be in the way. Raises NotFound, and Conflict without `wait`.
+    """
+
+    def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
         path = f"{CONTAINERS}/{container_id}/lock"
-        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        flags |= posix.O_CREAT if create else 0
         try:
             self._fd = posix.open(path, flags, 0o600)
         except (FileNotFoundError, NotADirectoryError):
@@ -145,7 +150,7 @@ def claim(record: Record) -> tuple[Record, Lock]:
     # it appears with its lock held, so that `gc` cannot take it for something left behind
     draft = f"{CONTAINERS}/{DRAFT}{record.id}"
     posix.mkdir(draft, 0o700)
-    lock = Lock(f"{DRAFT}{record.id}")
+    lock = Lock(f"{DRAFT}{record.id}", create=True)
     posix.rename(draft, record.directory)
     try:
         for attempt in range(100):
