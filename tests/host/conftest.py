@@ -10,10 +10,13 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import leaks
 import pytest
+
+if TYPE_CHECKING:
+    from containers import Containers
 
 SYSBOX = Path(sys.prefix) / "bin" / "sysbox"
 TIMEOUT = 60.0  # seconds for one command
@@ -150,3 +153,13 @@ def no_leaks() -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"the test left the host changed:\n{found}", pytrace=False)
         time.sleep(0.1)
+
+
+@pytest.fixture
+def containers(sysbox: Sysbox, image: str) -> Iterator[Containers]:
+    """`containers(FLAGS..., command=(...))` runs a detached container that the test need not remove."""
+    from containers import Containers
+
+    made = Containers(sysbox, image)
+    yield made
+    made.remove()

@@ -1,0 +1,118 @@
+"""Detached containers for tests, and what can be read of them: from sysbox, systemd, the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conftest import SYSBOX, Sysbox
+
+from sysbox.host import probe
+from sysbox.linux import cgroup
+
+V1 = probe().cgroup_mode == "v1"
+PATIENCE = 15.0  # seconds for anything that comes by itself
+
+
+class Container:
+    """One container, by its full id."""
+
+    def __init__(self, sysbox: Sysbox, container_id: str) -> None:
+        self.id = container_id
+        self.scope = f"docker-{container_id}.scope"
+        self._sysbox = sysbox
+
+    def inspect(self, path: str) -> Any:
+        """A value of `inspect`, by its path in it: "State.Pid"."""
+        return json.loads(self("inspect", "-f", f"{{{{json .{path}}}}}"))
+
+    @property
+    def pid(self) -> int:
+        """Of its first process, on the host."""
+        return int(self.inspect("State.Pid"))
+
+    def __call__(self, verb: str, *words: str, check: bool = True) -> str:
+        """`sysbox VERB WORDS... ID`: its output."""
+        return self._sysbox(verb, *words, self.id, check=check).stdout
+
+    def exec(self, *words: str, flags: tuple[str, ...] = ()) -> str:
+        """The output of a command in it, which succeeds."""
+        return self._sysbox("exec", *flags, self.id, *words, check=True).stdout.strip()
+
+    def sh(self, script: str) -> str:
+        """The output of a shell script in it, which succeeds."""
+        return self.exec("sh", "-ec", script)
+
+    def cgroup(self, controller: str) -> Path:
+        """Its scope's directory of a controller."""
+        return Path(cgroup.directory(probe(), controller, f"/system.slice/{self.scope}"))
+
+    def limit(self, controller: str, file: str) -> str:
+        """A cgroup file's content."""
+        return (self.cgroup(controller) / file).read_text(encoding="ascii").strip()
+
+    def namespace(self, kind: str) -> str:
+        """Which namespace its first process is in."""
+        return os.readlink(f"/proc/{self.pid}/ns/{kind}")
+
+    def await_state(self, state: str) -> None:
+        eventually(lambda: self.inspect("State.Status") == state, f"{self.id[:12]} is {state}")
+
+
+class Containers:
+    """Makes containers, and removes them all at the end."""
+
+    def __init__(self, sysbox: Sysbox, image: str) -> None:
+        self._sysbox = sysbox
+        self._image = image
+        self._made: list[str] = []
+
+    def __call__(
+        self,
+        *flags: str,
+        command: tuple[str, ...] = ("sleep", "1000"),
+        image: str = "",
+        verb: tuple[str, ...] = ("run", "-d"),
+    ) -> Container:
+        """`sysbox run -d FLAGS... IMAGE COMMAND...`; a shell command is `sh=`-less: give the words."""
+        done = self._sysbox(*verb, *flags, image or self._image, *command, check=True)
+        container_id = done.stdout.strip()
+        self._made.append(container_id)
+        return Container(self._sysbox, container_id)
+
+    def remove(self) -> None:
+        if self._made:
+            self._sysbox("rm", "-f", "-v", *self._made)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until it is true, or fail saying what never was."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {PATIENCE:.0f} s: {what}"
+        time.sleep(0.01)
+
+
+def systemctl(*words: str, check: bool = True) -> str:
+    """systemctl(1): its output."""
+    done = subprocess.run(
+        ["systemctl", *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert not check or done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def popen(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """`sysbox WORDS...` as a process to be waited for."""
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        **options,
+    }
+    return subprocess.Popen([SYSBOX, *words], text=True, **options)

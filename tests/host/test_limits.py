@@ -1,0 +1,211 @@
+"""Limits of running containers, as the kernel applies them (S1 to S5, S12)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import V1, Containers, eventually, systemctl
+
+from sysbox import paths
+from sysbox.errors import SpecError
+from sysbox.host import probe
+from sysbox.linux import cgroup
+from sysbox.units import blockdev
+
+MEGABYTE = 1_000_000  # systemd's "1M" of a bandwidth
+
+
+def test_s1_the_scope_in_the_tree(containers: Containers) -> None:
+    """S1: systemd-cgls shows docker-<id>.scope in system.slice, and its processes below it."""
+    one = containers(command=("sleep", "4711"))
+    tree = subprocess.run(
+        ["systemd-cgls", "--no-pager", "--full", "/system.slice"],
+        capture_output=True, text=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+    assert one.scope in tree
+    assert "sleep 4711" in tree[tree.index(one.scope) :]
+    assert systemctl("show", "-P", "ControlGroup", one.scope) == f"/system.slice/{one.scope}"
+    assert systemctl("show", "-P", "Delegate", one.scope) == "yes"
+    assert cgroup.path_of(one.pid, "memory") == f"/system.slice/{one.scope}"
+
+
+def test_s1_a_systemd_inside(containers: Containers) -> None:
+    """S1: a container whose PID 1 is systemd shows a system.slice of its own below the scope."""
+    one = containers(
+        "--privileged", "--stop-signal", "RTMIN+3", command=("/lib/systemd/systemd",), image="host"
+    )
+    journal = (
+        one.cgroup("name=systemd" if V1 else "memory") / "system.slice/systemd-journald.service"
+    )
+    eventually(journal.is_dir, "a journal of its own")
+    tree = subprocess.run(
+        ["systemd-cgls", "--no-pager", "--full", f"/system.slice/{one.scope}"],
+        capture_output=True, text=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+    assert re.search(r"system\.slice.*\n(.*\n)*.*systemd-journald\.service", tree), tree
+    one("stop", "-t", "30")
+    assert one.inspect("State.ExitCode") in (0, 130)
+
+
+@pytest.mark.skipif(not V1, reason="the files are those of cgroup v1")
+def test_s2_s3_s4_as_in_the_seeds(containers: Containers) -> None:
+    """S2, S3, S4: -c 512, --cpuset=0,1, -m 128m; changed live; and none of it undone by a reload."""
+    one = containers(
+        "-c", "512", "--cpuset=0,1" if (os.cpu_count() or 1) > 1 else "--cpuset=0", "-m", "128m"
+    )
+
+    def limits() -> list[str]:
+        return [
+            one.limit("cpu", "cpu.shares"),
+            one.limit("cpuset", "cpuset.cpus"),
+            one.limit("memory", "memory.limit_in_bytes"),
+            one.limit("memory", "memory.memsw.limit_in_bytes"),
+        ]
+
+    cpus = "0-1" if (os.cpu_count() or 1) > 1 else "0"
+    assert limits() == ["512", cpus, "134217728", "268435456"]
+    systemctl("set-property", "--runtime", one.scope, "CPUShares=128")
+    systemctl("daemon-reload")
+    assert limits() == ["128", cpus, "134217728", "268435456"]
+    assert one.inspect("HostConfig.CpuShares") == 128
+
+
+@pytest.mark.skipif(not V1, reason="the files are those of cgroup v1")
+def test_s2_s4_defaults(containers: Containers) -> None:
+    """S2, S4: 1024 shares, and unlimited memory and swap."""
+    one = containers()
+    assert one.limit("cpu", "cpu.shares") == "1024"
+    assert int(one.limit("memory", "memory.limit_in_bytes")) > 1 << 62
+    assert int(one.limit("memory", "memory.memsw.limit_in_bytes")) > 1 << 62
+
+
+@pytest.fixture
+def disk(containers: Containers) -> Iterator[str]:
+    """A loop device with 8 MB, which any machine can have."""
+    file = Path(paths.STATE) / f"loop-{os.getpid()}"
+    with file.open("wb") as backing:
+        backing.truncate(8 << 20)
+    found = subprocess.run(
+        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    yield found
+    containers.remove()
+    subprocess.run(["losetup", "--detach", found], check=True)
+    file.unlink()
+
+
+@pytest.mark.parametrize("direction", ["Write", "Read"])
+def test_s5_block_io(containers: Containers, disk: str, direction: str) -> None:
+    """S5: set-property BlockIOWriteBandwidth and ...ReadBandwidth hold a direct-I/O dd in the container."""
+    one = containers("--device", disk)
+    systemctl("set-property", "--runtime", one.scope, f"BlockIO{direction}Bandwidth={disk} 1M")
+    number = os.stat(disk).st_rdev
+    shown = f"{os.major(number)}:{os.minor(number)} "
+    if V1:
+        throttle = one.limit("blkio", f"blkio.throttle.{direction.lower()}_bps_device")
+        assert throttle == f"{shown}{MEGABYTE}"
+    else:
+        assert one.limit("io", "io.max").startswith(shown)
+    words = {
+        "Write": f"if=/dev/zero of={disk} oflag=direct",
+        "Read": f"if={disk} of=/dev/null iflag=direct",
+    }[direction]
+    started = time.monotonic()
+    one.sh(f"dd {words} bs=64k count=24 2>/dev/null")
+    rate = (24 << 16) / (time.monotonic() - started)
+    assert 0.5 * MEGABYTE < rate < 1.5 * MEGABYTE
+
+
+def test_s5_the_flags_of_run(containers: Containers, disk: str) -> None:
+    """S5: --device-write-bps and --device-read-bps set the same."""
+    one = containers("--device-write-bps", f"{disk}:1mb", "--device-read-bps", f"{disk}:2mb")
+    number = os.stat(disk).st_rdev
+    shown = f"{os.major(number)}:{os.minor(number)}"
+    if V1:
+        assert one.limit("blkio", "blkio.throttle.write_bps_device") == f"{shown} {1 << 20}"
+        assert one.limit("blkio", "blkio.throttle.read_bps_device") == f"{shown} {2 << 20}"
+    else:
+        assert one.limit("io", "io.max").startswith(f"{shown} rbps={2 << 20} wbps={1 << 20}")
+
+
+def test_s5_the_disk_that_inspect_finds(containers: Containers, requires: Any) -> None:
+    """S5: the device below the container's root, from `inspect`, is throttled for its own writes."""
+    one = containers()
+    upper = one.inspect("GraphDriver.Data.UpperDir")
+    device = ""
+    with contextlib.suppress(SpecError):
+        device = blockdev.resolve_block_device(upper, "--test")
+    requires(device, "a disk below the containers' roots")
+    systemctl("set-property", "--runtime", one.scope, f"BlockIOWriteBandwidth={device} 1M")
+    started = time.monotonic()
+    one.sh("dd if=/dev/zero of=/file oflag=direct bs=64k count=24 2>/dev/null")
+    rate = (24 << 16) / (time.monotonic() - started)
+    assert 0.5 * MEGABYTE < rate < 1.5 * MEGABYTE
+
+
+def test_s12_resource_limits(containers: Containers) -> None:
+    """S12: number of processes and of open files, of the first process and of an exec."""
+    one = containers("--ulimit", "nofile=512:1024", "--ulimit", "nproc=64", "--ulimit", "core=0")
+    script = "ulimit -Sn; ulimit -Hn; ulimit -Su; ulimit -c"
+    assert one.sh(script).split() == ["512", "1024", "64", "0"]
+    table = Path(f"/proc/{one.pid}/limits").read_text(encoding="ascii")
+    assert re.search(r"Max open files +512 +1024 ", table)
+    assert re.search(r"Max processes +64 +64 ", table)
+
+
+def test_pids_limit_bounds_a_fork_bomb(containers: Containers) -> None:
+    """S12, S18: --pids-limit holds a fork bomb, and all of it ends with its container."""
+    one = containers("--pids-limit", "20")
+    assert one.limit("pids", "pids.max") == "20"
+    one.sh("(bomb() { bomb | bomb & }; bomb) >/dev/null 2>&1 &")
+    eventually(lambda: one.limit("pids", "pids.events") != "max 0", "the limit is reached")
+    assert int(one.limit("pids", "pids.current")) <= 20
+    one("rm", "-f")
+
+
+def test_out_of_memory(containers: Containers) -> None:
+    """S4: beyond -m the kernel ends it: 137, and the record says why, detached and in the foreground."""
+    one = containers(
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        command=("sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done"),
+    )
+    one.await_state("exited")
+    assert one.inspect("State.OOMKilled") is True
+    assert one.inspect("State.ExitCode") == 137
+
+
+def test_cpu_quota_holds(containers: Containers) -> None:
+    """S18: --cpus 0.2 for a process that takes all it gets."""
+    one = containers("--cpus", "0.2", command=("sh", "-c", "while :; do :; done"))
+    before = _cpu_seconds(one.pid)
+    started = time.monotonic()
+    time.sleep(1.5)
+    used = (_cpu_seconds(one.pid) - before) / (time.monotonic() - started)
+    assert 0.05 < used < 0.3
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_slice_and_property(containers: Containers) -> None:
+    """The scope below a slice of the user's own, with a property that no flag has."""
+    one = containers("--slice", "sysboxtest.slice", "--property", "TasksMax=77")
+    assert systemctl("show", "-P", "Slice", one.scope) == "sysboxtest.slice"
+    assert systemctl("show", "-P", "TasksMax", one.scope) == "77"
+    directory = cgroup.directory(probe(), "pids", f"/sysboxtest.slice/{one.scope}")
+    assert (Path(directory) / "pids.max").read_text(encoding="ascii") == "77\n"
+    one("rm", "-f")
+    systemctl("stop", "sysboxtest.slice")
