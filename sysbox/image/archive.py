@@ -53,10 +53,8 @@ def import_tar(
     wrote the archive failed. Raises SpecError, FormatError, KernelError; the store is then as
     it was.
     """
-    if name and parse(name).digest:
-        raise SpecError(f"an imported image cannot be given a digest: {name}")
     if not builtin:
-        refuse_host(name)
+        _check_name(name)
     base = ImageConfig(env=(DEFAULT_PATH,)) if config is None else config
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
@@ -75,6 +73,13 @@ def import_tar(
         kind = OCI_LAYER + _SUFFIX[blob.compression]
         manifest = manifest_document(document, [descriptor_of(blob, kind)])
         return work.commit(manifest, document, [blob], [layer], name, builtin)
+
+
+def _check_name(name: str) -> None:
+    """Before the archive is read: it may take long to come."""
+    if name and parse(name).digest:
+        raise SpecError(f"an imported image cannot be given a digest: {name}")
+    refuse_host(name)
 
 
 def config_document(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked import needs_root
@@ -85,6 +87,16 @@ def test_confined(name: str, base: Path, store: Store) -> None:
         _check_entry(path, entry)
     store.remove("test", lambda _: [])
     assert not os.listdir(f"{store.root}/layers")
+    assert not os.listdir(f"{store.root}/temporary")
+
+
+def test_a_zstd_bomb(store: Store, requires: Any) -> None:
+    program = requires.program("zstd")
+    bomb = corpus.archive(corpus.entry("x", bytes(corpus.BYTES)))
+    data = subprocess.run([program, "-q", "-c"], input=bomb, capture_output=True, check=True).stdout
+    assert len(data) < 10_000
+    with pytest.raises(FormatError, match="unpacks to more than"):
+        fixtures.import_bytes(store, data)
     assert not os.listdir(f"{store.root}/temporary")
 
 
