@@ -3,7 +3,8 @@
 A stream connected to journald carries a header that names the unit; a file beside systemd's own lends
 each of the unit's lines more fields. journald files a line under the cgroup of the process that *wrote*
 it, whoever connected the stream; the header's unit counts only where that process is gone already.
-So the payload writes itself, or whoever copies for it sends `writer_credentials` along.
+So the payload writes itself, or whoever copies for it sends `writer_credentials` along. Empty lines are
+not kept: journald drops them.
 """
 
 from __future__ import annotations

@@ -92,3 +92,18 @@ def object_path(unit: str) -> str:
         plain = char in _OBJECT and not (index == 0 and char.isdigit())
         encoded.append(char if plain else f"_{byte:02x}")
     return _OBJECTS + "".join(encoded)
+
+
+def unit_of(path: str) -> str:
+    """The unit of a D-Bus object: the inverse of `object_path`."""
+    name = path.rpartition("/")[2]
+    decoded = bytearray()
+    index = 0
+    while index < len(name):
+        if name[index] == "_" and _HEX.issuperset(name[index + 1 : index + 3]):
+            decoded.append(int(name[index + 1 : index + 3] or "5f", 16))
+            index += 3
+        else:
+            decoded += name[index].encode()
+            index += 1
+    return decoded.decode("utf-8", "surrogateescape")

@@ -55,6 +55,8 @@ def test_object_path() -> None:
     path = names.object_path("docker-0a.scope")
     assert path == "/org/freedesktop/systemd1/unit/docker_2d0a_2escope"
     assert names.object_path("0a.scope") == "/org/freedesktop/systemd1/unit/_30a_2escope"
+    for unit in (f"docker-{ID}.scope", "a_b@ü-\\x2d.service", "0a.scope"):
+        assert names.unit_of(names.object_path(unit)) == unit
 
 
 @pytest.mark.parametrize(

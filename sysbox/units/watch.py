@@ -1,0 +1,138 @@
+"""Units as they come and go, through dbus-next: asynchronous inside, plain calls outside.
+
+For verbs that wait for something that may never happen (`wait`, `events`); a start awaits its own job
+over `bus.py`. Needs the system bus, since dbus-next has no way in without a broker.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SystemdError
+from sysbox.frozen import Frozen
+from sysbox.units import names
+from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from typing import Any
+
+_UNIT = f"{SYSTEMD}.Unit"
+_STOPPED = ("inactive", "failed")
+
+
+class UnitEvent(Frozen):
+    """One change of one unit: `active_state` as systemd has it, or "gone" once it is unloaded."""
+
+    unit: str
+    active_state: str
+
+
+def wait_unit_stopped(unit: str, timeout: float | None = None) -> str:
+    """Wait until the unit is inactive, failed or gone; which of them. None waits for ever.
+
+    Raises SystemdError when the time is over.
+    """
+    import asyncio
+
+    async def wait() -> str:
+        watcher = await _Watcher.connect()
+        try:
+            # subscribed first, then looked at: nothing falls between
+            state = await watcher.state(unit)
+            while state not in (*_STOPPED, "gone"):
+                event = await watcher.queue.get()
+                if event.unit == unit:
+                    state = event.active_state
+            return state
+        finally:
+            watcher.bus.disconnect()
+
+    try:
+        return asyncio.run(asyncio.wait_for(wait(), timeout))
+    except TimeoutError:
+        raise SystemdError(f"{unit}: still running after {timeout:g} s", unit=unit) from None
+
+
+def unit_events(prefix: str = "docker-", suffix: str = ".scope") -> Iterator[UnitEvent]:
+    """Changes of the units of such names from now on, until the caller stops asking."""
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    watcher = loop.run_until_complete(_Watcher.connect())
+    try:
+        while True:
+            event: UnitEvent = loop.run_until_complete(watcher.queue.get())
+            if event.unit.startswith(prefix) and event.unit.endswith(suffix):
+                yield event
+    finally:
+        watcher.bus.disconnect()
+        loop.close()
+
+
+class _Watcher:
+    """The system bus, with every unit's changes put into a queue."""
+
+    def __init__(self, bus: Any, queue: asyncio.Queue[UnitEvent]) -> None:
+        self.bus = bus
+        self.queue = queue
+
+    @classmethod
+    async def connect(cls) -> _Watcher:
+        import asyncio
+
+        from dbus_next.aio import MessageBus
+        from dbus_next.constants import BusType
+
+        try:
+            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        except (OSError, EOFError) as error:
+            raise SystemdError(f"connect to the system bus: {error}") from None
+        watcher = cls(bus, asyncio.Queue())
+        bus.add_message_handler(watcher._take)
+        signals = f"type='signal',sender='{SYSTEMD}'"
+        rules = (
+            f"{signals},interface='{MANAGER}',member='UnitRemoved'",
+            f"{signals},interface='{PROPERTIES}',member='PropertiesChanged',arg0='{_UNIT}'",
+        )
+        for rule in rules:
+            await watcher._call(
+                "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                "AddMatch", "s", [rule],
+            )  # fmt: skip
+        await watcher._call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", "", [])
+        return watcher
+
+    async def state(self, unit: str) -> str:
+        """The unit's ActiveState; one that is not loaded is inactive."""
+        args = [_UNIT, "ActiveState"]
+        (value,) = await self._call(SYSTEMD, names.object_path(unit), PROPERTIES, "Get", "ss", args)
+        return str(value.value)
+
+    async def _call(
+        self, to: str, path: str, interface: str, member: str, signature: str, body: list[Any]
+    ) -> list[Any]:
+        from dbus_next.constants import MessageType
+        from dbus_next.message import Message
+
+        reply = await self.bus.call(
+            Message(
+                destination=to, path=path, interface=interface, member=member,
+                signature=signature, body=body,
+            )
+        )  # fmt: skip
+        if reply.message_type is MessageType.ERROR:
+            text = reply.body[0] if reply.body else reply.error_name
+            raise SystemdError(f"systemd: {text}", dbus_name=reply.error_name)
+        return list(reply.body)
+
+    def _take(self, message: Any) -> bool:
+        """Put what concerns a unit into the queue; False lets dbus-next go on with the message."""
+        if message.member == "UnitRemoved":
+            self.queue.put_nowait(UnitEvent(unit=message.body[0], active_state="gone"))
+        elif message.member == "PropertiesChanged" and message.body[0] == _UNIT:
+            state = message.body[1].get("ActiveState")
+            if state is not None:
+                unit = names.unit_of(message.path)
+                self.queue.put_nowait(UnitEvent(unit=unit, active_state=state.value))
+        return False
