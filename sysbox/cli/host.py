@@ -46,7 +46,13 @@ def main(given: Values | list[str]) -> int:
         raise errors.UsageError(
             f"unknown command 'host {args[0]}'", hint="start, status, exec, shell or stop"
         )
-    return verb(_parse(args[0], args[1:]))
+    arguments = _parse(args[0], args[1:])
+    if os.geteuid() != 0:
+        raise errors.Unsupported(
+            "only root can use the embedded host",
+            hint="run it as root, or use a machine that is booted with systemd",
+        )
+    return verb(arguments)
 
 
 def _parse(verb: str, words: list[str]) -> Arguments:

@@ -89,9 +89,15 @@ def create(name: str) -> dict[Hierarchy, int]:
         if root is None:
             continue
         roots[hierarchy] = root
-        if hierarchy.fstype == "cgroup2":
+        if not hierarchy.directory:
             _enable_controllers(root)
         _make_directory(root, state.cgroup_name(name), hierarchy)
+    if not any(hierarchy.directory in ("", "systemd") for hierarchy in roots):
+        close(roots)
+        raise errors.Unsupported(
+            "the embedded host needs a cgroup hierarchy for systemd, and none can be mounted",
+            hint="this needs root with permission to mount; a container needs --privileged",
+        )
     return roots
 
 
@@ -156,6 +162,23 @@ def close(roots: dict[Hierarchy, int]) -> None:
     """Close what `create` opened."""
     for root in roots.values():
         os.close(root)
+
+
+def clients(name: str) -> list[int]:
+    """The processes that were brought into the host's cgroups from outside, waiting sides included."""
+    found: set[int] = set()
+    for hierarchy in present():
+        root = open_root(hierarchy) if hierarchy.directory in ("", "unified", "systemd") else None
+        if root is None:
+            continue
+        try:
+            text = _read(root, f"{state.cgroup_name(name)}/{state.CLIENTS}/cgroup.procs")
+            found.update(int(pid) for pid in text.split())
+        except FileNotFoundError:
+            pass  # nobody ever came in: ignoring
+        finally:
+            os.close(root)
+    return sorted(found)
 
 
 def remove(name: str, timeout: float = 5.0) -> None:

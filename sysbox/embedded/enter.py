@@ -41,6 +41,7 @@ _PASSED_ON = (
     _signal.SIGUSR2,
     _signal.SIGWINCH,
 )
+_TERMINAL_STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _LONG = 3600.0  # seconds
 _FROM_KERNEL = (
     0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
@@ -181,11 +182,15 @@ def _join_cgroups() -> None:
 
 
 def _enter_cgroup(path: str) -> None:
+    flags = posix.O_WRONLY | posix.O_CLOEXEC
     try:
-        fd = posix.open(f"{path}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+        fd = posix.open(f"{path}/cgroup.procs", flags)
     except FileNotFoundError:
-        posix.mkdir(path, 0o755)
-        fd = posix.open(f"{path}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.mkdir(path, 0o755)
+        except FileExistsError:
+            pass  # another client was first
+        fd = posix.open(f"{path}/cgroup.procs", flags)
     try:
         posix.write(fd, b"0")
     finally:
@@ -203,8 +208,10 @@ def _wait(child: int, signals: set[int]) -> int:
         if pid == 0:
             continue
         if posix.WIFSTOPPED(status):
-            # so that the shell that called us sees its job stopped; SIGCONT goes to the whole group
-            posix.kill(posix.getpid(), _signal.SIGSTOP)
+            # by the terminal: the shell that called us must see its job stopped (SIGCONT will go to the
+            # whole group). SIGSTOP may be systemd's at shutdown, and is followed by SIGKILL: stay
+            if posix.WSTOPSIG(status) in _TERMINAL_STOPS:
+                posix.kill(posix.getpid(), _signal.SIGSTOP)
         elif posix.WIFSIGNALED(status):
             return errors.signal_status(posix.WTERMSIG(status))
         else:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 
 from sysbox import errors, files
 from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
+from sysbox.host import read_text
 
 POWER_OFF = (
     signal.SIGRTMIN + 4
 )  # systemd(1): "Powers off the machine, starts the poweroff.target unit"
 STOP_TIMEOUT = 60.0
+KILL_TIMEOUT = 10.0
+PATIENCE = 0.5
+GRACE = 2.0
+FINAL = (
+    "systemd-shutdow\n"  # what PID 1 has become when it kills what is left (systemd-shutdown(8))
+)
 
 
 def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
@@ -36,7 +44,7 @@ def clear(name: str) -> None:
     """Kill what is left of a host and remove its cgroups and run directory; state is kept."""
     host = state.load(name)
     if host is not None and host.alive:
-        _end(host, signal.SIGKILL, 10.0)
+        _end(host, signal.SIGKILL, KILL_TIMEOUT)
     elif host is not None:
         _reap(host.pid)
     cgroups.remove(name)
@@ -60,19 +68,40 @@ def _end(host: Host, number: int, timeout: float) -> None:
     try:
         if not host.alive:
             return
-        for send in (number, signal.SIGKILL):
+        for send, patience in ((number, timeout), (signal.SIGKILL, KILL_TIMEOUT)):
             signal.pidfd_send_signal(leader, send)
-            if select.select([leader], [], [], timeout)[0]:
+            if _ended(host, leader, patience):
                 _reap(host.pid)
                 return
-        raise errors.SysboxError(
-            f"PID 1 of the embedded host '{host.name}' (pid {host.pid}) does not end",
-            hint="look at its processes' state: one may hang in the kernel",
-        )
     except ProcessLookupError:
         return
     finally:
         os.close(leader)
+    raise errors.SysboxError(
+        f"PID 1 of the embedded host '{host.name}' (pid {host.pid}) does not end",
+        hint="a process that entered it from the machine (nsenter) must end, or be continued, first",
+    )
+
+
+def _ended(host: Host, leader: int, timeout: float) -> bool:
+    """Whether it ends in time.
+
+    The kernel ends a pid namespace only when all in it have been waited for (pid_namespaces(7)), and
+    those that wait for our clients' commands may be stopped themselves: they are continued.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([leader], [], [], min(left, PATIENCE))[0]:
+            return True
+        if read_text(f"/proc/{host.pid}/comm") == FINAL:
+            # all units are stopped; left are clients that heed no SIGTERM
+            deadline = min(deadline, time.monotonic() + GRACE)
+        for pid in cgroups.clients(host.name):
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass  # it has ended: ignoring
+    return False
 
 
 def _reap(pid: int) -> None:

@@ -22,8 +22,15 @@ BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
 BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock)$")
+BASE_DIRECTORIES = {
+    paths.RUN_CONTAINERS,
+    paths.NETWORK,
+    paths.CONTAINERS,
+    paths.NAMES,
+    paths.VOLUMES,
+}
 BASE_UNITS = re.compile(
-    r"(system|user|init|machine|-)\.(slice|scope)$|systemd-|dbus|sysbox-clients$"
+    r"(system|user|init|machine|system-sysbox|-)\.(slice|scope)$|\.mount$|systemd-|dbus|sysbox-clients$"
 )
 
 
@@ -136,7 +143,7 @@ def _leases() -> Iterator[str]:
 def _files() -> Iterator[str]:
     for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES):
         for directory, _, names in os.walk(top):
-            if directory.count("/") > top.count("/"):
+            if directory != top and directory not in BASE_DIRECTORIES:
                 yield directory
             for name in names:
                 path = os.path.join(directory, name)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SYSBOX, Sysbox
@@ -115,29 +116,40 @@ def test_exec_ends_with_the_command_that_was_killed(sysbox: Sysbox, host: str) -
     assert "sleep 4711" not in inside(sysbox, "ps", "-A", "-o", "args")
 
 
+def expect(terminal: int, marker: bytes, timeout: float = 15.0) -> bytes:
+    """What the terminal shows up to `marker`."""
+    text = b""
+    deadline = time.monotonic() + timeout
+    while marker not in text:
+        left = deadline - time.monotonic()
+        assert select.select([terminal], [], [], max(left, 0))[0], text
+        text += os.read(terminal, 4096)
+    return text
+
+
 def test_shell_has_job_control(sysbox: Sysbox, host: str) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ.update(SHELL="/bin/bash", HOME="/nonexistent")
+        os.environ.update(SHELL="/bin/bash", HOME="/nonexistent", PS1="ready> ")
         os.execv(SYSBOX, ["sysbox", "host", "shell", "--name", NAME])
     try:
-        os.write(terminal, b"sleep 60\n")
-        time.sleep(1)
+        os.write(terminal, b"echo up-$((6*7))\n")
+        expect(terminal, b"up-42")
+        os.write(terminal, b"echo asleep-$((6*8)); sleep 60\n")
+        expect(terminal, b"asleep-48")
+        time.sleep(0.3)
         os.write(terminal, b"\x1a")
-        time.sleep(0.5)
-        os.write(terminal, b"jobs; kill %1; echo done-$((6*7)); exit 5\n")
-        text = b""
-        while select.select([terminal], [], [], 10)[0]:
-            try:
-                text += os.read(terminal, 4096)
-            except OSError:
-                break
+        expect(terminal, b"Stopped")
+        os.write(terminal, b"kill %1; echo done-$((6*9))\n")
+        expect(terminal, b"done-54")
+        os.write(terminal, b"exit 5\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+        pid = 0
     finally:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.close(terminal)
-    assert b"Stopped" in text
-    assert b"done-42" in text
-    assert status == 5
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def test_real_directories_and_private_ones(sysbox: Sysbox, host: str, tmp_path: Path) -> None:
@@ -191,6 +203,71 @@ def test_stop_is_ordered_and_leaves_nothing(sysbox: Sysbox, host: str, tmp_path:
     assert list(Path("/sys/fs/cgroup").glob(f"**/{state.cgroup_name(NAME)}")) == []
     assert not Path(state.run_directory(NAME)).exists()
     sysbox("host", "stop", "--name", NAME, check=True)
+
+
+def test_stop_does_not_wait_for_a_client_that_heeds_nothing(sysbox: Sysbox, host: str) -> None:
+    script = "trap '' TERM HUP; echo ready; while :; do sleep 1; done"
+    command = [SYSBOX, "host", "exec", "--name", NAME, "--", "bash", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        sysbox("host", "stop", "--name", NAME, check=True)
+        assert time.monotonic() - begin < 10
+        assert client.wait(timeout=5) == 128 + signal.SIGKILL
+
+
+def test_stop_continues_a_client_that_is_stopped(sysbox: Sysbox, host: str) -> None:
+    # its waiting side is stopped too, and the pid namespace cannot end before that has waited
+    command = [SYSBOX, "host", "exec", "--name", NAME, "--", "sh", "-c", "kill -TSTP $$; sleep 60"]
+    with subprocess.Popen(command) as client:
+        deadline = time.monotonic() + 5
+        while " T " not in Path(f"/proc/{client.pid}/stat").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        sysbox("host", "stop", "--name", NAME, check=True)
+        assert client.wait(timeout=5) > 128
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.06, 0.12])
+def test_a_start_that_is_killed_is_cleared_by_the_next(sysbox: Sysbox, delay: float) -> None:
+    with subprocess.Popen([SYSBOX, "host", "start", "--name", NAME, "--private-network"]) as start:
+        time.sleep(delay)
+        start.kill()
+    sysbox("host", "start", "--name", NAME, "--private-network", check=True)
+    assert inside(sysbox, "systemctl", "is-system-running") == "running"
+
+
+def test_a_boot_that_fails_says_why_and_leaves_nothing(sysbox: Sysbox) -> None:
+    # the machine's systemd is not one: it ends at once
+    script = (
+        f"mount --bind /bin/false /usr/lib/systemd/systemd;exec {SYSBOX} host start --name {NAME}"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 125
+    assert "systemd ended at once" in done.stderr
+    assert not Path(state.run_directory(NAME)).exists()
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{state.cgroup_name(NAME)}")) == []
+
+
+def test_without_the_permission_to_mount_one_line_says_so(requires: Any) -> None:
+    command = [requires.program("setpriv"), "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    for words, reason in (
+        (command, "permission to mount"),
+        ([command[0], "--reuid=65534", "--clear-groups"], "only root"),
+    ):
+        done = subprocess.run(
+            [*words, SYSBOX, "host", "start", "--name", NAME],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 125
+        message, advice = done.stderr.splitlines()
+        assert reason in message
+        assert advice
 
 
 def test_a_killed_host_is_noticed_and_started_anew(sysbox: Sysbox, host: str) -> None:
