@@ -90,13 +90,13 @@ def _internal(words: list[str]) -> int | None:
     """`_supervise ID` and `_cleanup ID`: started by systemd and by the monitor, already in place."""
     if len(words) != 2 or words[0] not in ("_supervise", "_cleanup"):
         return None
-    from sysbox import lifecycle, state
+    from sysbox import state, supervising
 
     if not state.is_id(words[1]):  # it becomes part of a path
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     if words[0] == "_supervise":
-        return lifecycle.supervise(words[1])
-    lifecycle.cleanup(words[1])
+        return supervising.supervise(words[1])
+    supervising.cleanup(words[1])
     return 0
 
 

@@ -16,7 +16,7 @@ ROWS = {
     5: "units fs netns image state",
     6: "scope channel",
     7: "child launch monitor streams",
-    8: "starting ending lifecycle execute gc units.quadlet",
+    8: "starting ending creating supervising lifecycle execute gc units.quadlet",
     9: "oci embedded",
     10: "cli",
     11: "_main",

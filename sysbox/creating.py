@@ -1,0 +1,128 @@
+"""From a specification to a created container: its image found, its record written, its name taken."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import ending, starting, state
+from sysbox.errors import Conflict, SysboxError, Unsupported
+from sysbox.files import unlink
+from sysbox.fs import volumes
+from sysbox.fs.drivers import overlay
+from sysbox.host import probe
+from sysbox.image.store import Store
+from sysbox.plan import resolve_argv
+from sysbox.spec import ContainerSpec, Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.image.model import Image
+    from sysbox.plan import Plan
+    from sysbox.state import Record
+
+
+def create(spec: ContainerSpec) -> tuple[Record, Image]:
+    """Make a container. Raises SysboxError, naming what is wrong with it; nothing is left then."""
+    with Store().hold():
+        # an image that is in use cannot be removed, and from the record on this one is
+        image, spec = prepare(spec)
+        record = _draft(spec, image)
+        plan_of(record, image)  # what cannot be started is not made
+        if spec.cidfile:
+            _write_cidfile(spec.cidfile, record.id)
+        try:
+            return _claim(record), image
+        except BaseException:
+            if spec.cidfile:
+                unlink(spec.cidfile)
+            raise
+
+
+def describe(spec: ContainerSpec) -> str:
+    """What `run` would do with it (`--dry-run`), a line each; nothing is made."""
+    image, spec = prepare(spec)
+    return plan_of(_draft(spec, image), image).describe()
+
+
+def plan_of(record: Record, image: Image) -> Plan:
+    """The plan of a start that nobody but this process supervises."""
+    return starting.plan_of(record, image, probe(), "")
+
+
+def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
+    """Find the image, and write into the specification what it and other containers decide.
+
+    Raises NotFound, Unsupported.
+    """
+    if posix.geteuid() != 0:
+        raise Unsupported("containers are made by root", hint="run it with sudo")
+    image = find_image(spec)
+    asked = spec.namespaces
+    changes = {
+        kind: f"container:{state.resolve(mode[10:])}"
+        for kind in ("network", "pid", "ipc", "uts", "cgroup")
+        if (mode := getattr(asked, kind)).startswith("container:")
+    }
+    chosen = {mount.target for mount in spec.mounts}
+    extra = tuple(
+        Mount(kind="volume", target=path) for path in image.config.volumes if path not in chosen
+    )
+    return image, spec.replace(namespaces=asked.replace(**changes), mounts=spec.mounts + extra)
+
+
+def find_image(spec: ContainerSpec) -> Image:
+    """The image a container is to be made of. Raises NotFound, Unsupported."""
+    if spec.pull == "always":
+        raise Unsupported(
+            "--pull always: there is no registry client yet", hint="use --pull missing or never"
+        )
+    return Store().resolve(spec.image)
+
+
+def _draft(spec: ContainerSpec, image: Image) -> Record:
+    """The record of a container that does not exist yet."""
+    anonymous = {
+        mount.target: volumes.new_name()
+        for mount in spec.mounts
+        if mount.kind == "volume" and not mount.source
+    }
+    return state.Record(
+        id=state.new_id(),
+        name=spec.name,
+        created_ns=state.now_ns(),
+        spec=spec,
+        image_id=image.id,
+        image_name=spec.image,
+        argv=resolve_argv(spec, image),
+        anonymous_volumes=anonymous,
+    )
+
+
+def _claim(record: Record) -> Record:
+    record, lock = state.claim(record)
+    with lock:
+        try:
+            overlay.prepare(record.directory)
+            for mount in record.spec.mounts:
+                if mount.kind == "volume":
+                    volumes.ensure(mount.source or record.anonymous_volumes[mount.target])
+        except BaseException:
+            ending.discard(record)
+            raise
+    return record
+
+
+def _write_cidfile(path: str, container_id: str) -> None:
+    try:
+        fd = posix.open(
+            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644
+        )
+    except FileExistsError:
+        raise Conflict(
+            f"--cidfile {path}: the file exists already",
+            hint="remove it, if no container belongs to it",
+        ) from None
+    except OSError as error:
+        raise SysboxError(f"--cidfile {path}: {error.strerror}") from None
+    posix.write(fd, container_id.encode())
+    posix.close(fd)
