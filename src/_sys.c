@@ -68,7 +68,8 @@ static PyObject *sys_clone3(PyObject *module, PyObject *arguments)
     struct clone_args how = {
         .flags = flags | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
-        .exit_signal = SIGCHLD,
+        /* a sibling takes its parent's: clone3(2) wants no signal with CLONE_PARENT */
+        .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
     };
     if (cgroup_fd >= 0) {
         how.flags |= CLONE_INTO_CGROUP;

@@ -11,6 +11,6 @@ gc.disable()
 
 sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
 
-from sysbox.cli.dispatch import start
+from sysbox.cli.dispatch import start  # noqa: E402 (the path comes first)
 
 start(sys.argv[1], sys.argv[2:])

@@ -28,6 +28,7 @@ UNSHARED = b"U"
 PROCEED = b"P"
 CONSOLE = b"C"
 FAILURE = b"F"
+BORN = b"B"  # of the helper that enters a container: the pid and pidfd of what it forked there
 
 _LIMIT = 1 << 16
 _FD = _socket.CMSG_SPACE(4)

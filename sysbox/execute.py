@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ENTERED = (
     namespace.CLONE_NEWNS
+    | namespace.CLONE_NEWPID  # of the children
     | namespace.CLONE_NEWUTS
     | namespace.CLONE_NEWIPC
     | namespace.CLONE_NEWNET
@@ -75,12 +76,16 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     )
     unified, others = cgroups.to_enter(runtime.pid, probe())
     entering = _enter(record, spec, runtime, wired, others)
-    pid_namespace = namespace.open_ns(runtime.pid, "pid")
     if not runtime.alive():
         raise Conflict(f"container {record.name} has just ended")
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    parked = launch.fork(lambda channel: main(entering, channel), 0, pid_namespace, unified)
+    parked = launch.fork_inside(
+        lambda: _enter_container(entering),
+        lambda channel: main(entering, channel),
+        keep=(entering.init, *entering.stdio),
+        cgroup=unified,
+    )
     try:
         wired.close_child_ends()
         parked.await_namespaces()  # 1
@@ -141,20 +146,26 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
     )
 
 
+def _enter_container(entering: Entering) -> None:
+    """The helper: go where the container is, and forget the descriptor that led there."""
+    cgroup.enter(entering.cgroups)
+    try:
+        _sys.setns(entering.init, _ENTERED)
+    except OSError as error:
+        raise KernelError.of("enter the container's namespaces", "", error) from None
+    posix.close(entering.init)
+
+
 def main(entering: Entering, channel: Channel) -> NoReturn:
     """The child. Never returns."""
-    phase = "scope"
+    phase = "process"
     try:
         plan = entering.process
         process.reset_signals()
         posix.umask(0o022)
         posix.setsid()
-        cgroup.enter(entering.cgroups)
-        phase = "namespaces"
-        _sys.setns(entering.init, _ENTERED)
         channel.send(UNSHARED)  # 1
 
-        phase = "process"
         root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         who = resolve_user(root, plan)
         env = environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)

@@ -6,9 +6,9 @@ import _signal
 import posix
 
 from sysbox import child
-from sysbox.channel import CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import KernelError, SpecError, StartError
-from sysbox.linux import _sys, namespace
+from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
+from sysbox.errors import FAILED, KernelError, SpecError, StartError, SysboxError
+from sysbox.linux import _sys, namespace, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +111,71 @@ def fork(
             posix.close(own)
         theirs.close()
     return Parked(pid, pidfd, ours)
+
+
+def fork_inside(
+    enter: Callable[[], None],
+    run: Callable[[Channel], NoReturn],
+    *,
+    keep: tuple[int, ...],
+    cgroup: int = -1,
+) -> Parked:
+    """Fork a child that runs `run` where `enter` leads; the cgroup (v2) is given by its fd.
+
+    Of the descriptors it has 0, 1, 2 and those in `keep`; those that lead elsewhere are for `enter` to close.
+
+    A process is visible in a pid namespace from its birth, with its root, its directory and its files:
+    with CAP_SYS_PTRACE a container could walk out through them (CVE-2016-9962). So a helper outside
+    enters everything else first, and only its child, made our own by CLONE_PARENT, is born inside.
+
+    Raises KernelError, StartError.
+    """
+    ours, theirs = Channel.pair()
+    heard, told = Channel.pair()
+    try:
+        helper, helper_fd = _sys.clone3(0, cgroup)
+        if helper == 0:
+            _help(enter, run, theirs, told, keep)
+    except OSError as error:
+        ours.close()
+        raise KernelError.of("fork the process that enters the container", "", error) from None
+    finally:
+        theirs.close()
+        told.close()
+    posix.close(helper_fd)
+    try:
+        born, pidfd = heard.receive(BORN)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        heard.close()
+        posix.waitpid(helper, 0)
+    return Parked(born["pid"], pidfd, ours)
+
+
+def _help(
+    enter: Callable[[], None],
+    run: Callable[[Channel], NoReturn],
+    theirs: Channel,
+    told: Channel,
+    keep: tuple[int, ...],
+) -> NoReturn:
+    try:
+        # what leaked from whoever called us would be seen as well
+        process.close_fds_except({theirs.fileno(), told.fileno(), *keep})
+        enter()
+        pid, pidfd = _sys.clone3(namespace.CLONE_PARENT)
+        if pid == 0:
+            told.close()
+            run(theirs)
+        told.send(BORN, {"pid": pid}, fd=pidfd)
+    except SysboxError as error:
+        told.fail("namespaces", error.message, error.hint, error.status)
+    except OSError as error:
+        told.fail("namespaces", f"enter the container: {error.strerror}", "", FAILED)
+    finally:
+        posix._exit(0)
 
 
 def _open_namespace(kind: str, path: str) -> int:

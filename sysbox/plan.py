@@ -197,7 +197,7 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
 def _root(
     spec: ContainerSpec, image: Image, facts: HostFacts, directory: str, volumes: dict[str, str]
 ) -> RootPlan:
-    masked, read_only = paths.plan(spec.security)
+    masked, read_only = paths.plan(spec.security, facts.cpus)
     nodes = devices.nodes(spec.devices, spec.security.privileged)
     protect = Protection(
         masked=masked,
@@ -248,10 +248,16 @@ def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPla
         tty=spec.tty,
         capabilities=capabilities.resolve(spec.security, capability.held()),
         no_new_privileges=spec.security.no_new_privileges,
-        seccomp="unconfined" if spec.security.privileged else spec.security.seccomp,
+        seccomp=_seccomp(spec),
         rlimits=_rlimits(spec),
         sysctls=sysctls.check(spec.sysctls, spec.namespaces),
     )
+
+
+def _seccomp(spec: ContainerSpec) -> str:
+    """Which filter it gets; a privileged container none but one of its user's own."""
+    asked = spec.security.seccomp
+    return "unconfined" if spec.security.privileged and asked == "default" else asked
 
 
 def _rlimits(spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:

@@ -71,9 +71,17 @@ class Tree:
             posix.chmod(name, op.mode, dir_fd=parent)
             if op.uid or op.gid:
                 posix.chown(name, op.uid, op.gid, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            found = posix.stat(name, dir_fd=parent, follow_symlinks=False)
+            if (
+                found.st_rdev != posix.makedev(op.major, op.minor)
+                or _stat.S_IFMT(found.st_mode) != kind
+            ):
+                raise SpecError(
+                    f"device {op.target}: something else is there in the image"
+                ) from None
         except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise KernelError.of("mknod", op.target, error) from None
+            raise KernelError.of("mknod", op.target, error) from None
         finally:
             posix.close(parent)
 

@@ -9,6 +9,7 @@ import posix
 
 from sysbox.errors import KernelError
 
+CLONE_PARENT = 0x00008000
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000

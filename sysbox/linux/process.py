@@ -92,6 +92,16 @@ def reset_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
+def close_fds_except(keep: set[int]) -> None:
+    """Close every descriptor above 2 that is not one of these."""
+    first = 3
+    for fd in sorted(fd for fd in keep if fd >= first):
+        if fd > first:
+            _sys.close_range(first, fd - 1, 0)
+        first = fd + 1
+    _sys.close_range(first, _LAST_FD, 0)
+
+
 def close_fds_from(first: int, *, cloexec: bool = False) -> None:
     """Close all descriptors from `first` on, at once or (`cloexec`) at the next execve."""
     _sys.close_range(first, _LAST_FD, _CLOSE_RANGE_CLOEXEC if cloexec else 0)
