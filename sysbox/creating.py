@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, starting, state
+from sysbox import starting, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -99,16 +99,19 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
 
 
 def _claim(record: Record) -> Record:
-    record, lock = state.claim(record)
-    with lock:
-        try:
-            overlay.prepare(record.directory)
-            for mount in record.spec.mounts:
-                if mount.kind == "volume":
-                    volumes.ensure(mount.source or record.anonymous_volumes[mount.target])
-        except BaseException:
-            ending.discard(record)
-            raise
+    def fill(made: Record) -> None:
+        overlay.prepare(made.directory)
+        for mount in made.spec.mounts:
+            if mount.kind == "volume":
+                volumes.ensure(mount.source or made.anonymous_volumes[mount.target])
+
+    try:
+        record, lock = state.claim(record, fill)
+    except BaseException:
+        for name in record.anonymous_volumes.values():
+            volumes.remove(name)
+        raise
+    lock.release()
     return record
 
 

@@ -186,9 +186,11 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     except NotFound:
         return  # --rm: its supervisor was faster
     with lock:
-        discard(
-            record if with_volumes or record.spec.remove else record.replace(anonymous_volumes={})
-        )
+        if record.anonymous_volumes and not (with_volumes or record.spec.remove):
+            # they stay, even if the rest of this is left to gc
+            record = record.replace(anonymous_volumes={})
+            state.save(record)
+        discard(record)
 
 
 def kill_now(record: Record, runtime: Runtime) -> None:

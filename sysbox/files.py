@@ -52,6 +52,19 @@ def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
         raise KernelError.of("write", path, error) from None
 
 
+def stale_files(directory: str) -> list[str]:
+    """What `write_file` left in a directory because it was killed: the writer's pid is in the name."""
+    try:
+        found = posix.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [
+        f"{directory}/{name}"
+        for name in found
+        if (pid := name.rpartition(".")[2]).isdecimal() and not is_directory(f"/proc/{pid}")
+    ]
+
+
 def read_file(path: str, limit: int = LIMIT) -> bytes | None:
     """A file of ours; None where there is none. Raises FormatError when it is not a plain small file."""
     try:

@@ -10,10 +10,11 @@ import posix
 
 from sysbox import ending, scope, state
 from sysbox.errors import Conflict, FormatError, NotFound
-from sysbox.files import remove_tree, unlink
+from sysbox.files import remove_tree, stale_files, unlink
+from sysbox.fs import volumes
 from sysbox.image.store import Store
 from sysbox.netns import firewall, leases
-from sysbox.paths import NAMES, RUN_CONTAINERS
+from sysbox.paths import NAMES, NETWORK, RUN, RUN_CONTAINERS
 from sysbox.units import names
 from sysbox.units.bus import Bus
 
@@ -36,6 +37,10 @@ def collect() -> list[str]:
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
     done += Store().gc(images_in_use)
+    for directory in (NETWORK, RUN):
+        for path in stale_files(directory):
+            unlink(path)
+            done.append(f"removed {path}")
     return done
 
 
@@ -62,12 +67,13 @@ def _container(container_id: str) -> list[str]:
     with lock:
         try:
             record = state.load(container_id)
-            left_over = not state.named(record)
         except NotFound:
-            left_over = True
+            record = None
         except FormatError as error:
             return [f"left alone: {error.message}"]
-        if left_over:
+        if record is None or not state.named(record):
+            for name in record.anonymous_volumes.values() if record else ():
+                volumes.remove(name)
             ending.remove_damaged(container_id)
             return [f"removed what was left of {container_id[:12]}"]
     return _run(record)

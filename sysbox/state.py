@@ -24,6 +24,7 @@ from sysbox.spec import ContainerSpec, Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
 DRAFT = ".new-"  # the directory of a container before it is one
@@ -141,10 +142,11 @@ def prepare() -> None:
             make_private(path)
 
 
-def claim(record: Record) -> tuple[Record, Lock]:
+def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]:
     """Make the container's directory and take its name; the lock is held by the caller.
 
-    A record without a name gets a free one. Raises Conflict when the name is taken; nothing is left then.
+    `fill` makes what belongs to it. A record without a name gets a free one. Raises Conflict when the name
+    is taken; nothing is left then but what `fill` made elsewhere.
     """
     prepare()
     # it appears with its lock held, so that `gc` cannot take it for something left behind
@@ -157,7 +159,10 @@ def claim(record: Record) -> tuple[Record, Lock]:
             name = record.name or naming.random_name() + (f"_{attempt}" if attempt > 3 else "")
             named = record.replace(name=name, spec=record.spec.replace(name=name))
             # the record first: a name must never lead to nothing
-            write_file(f"{record.directory}/record.json", codec.dumps(named.to_data()))
+            save(named)
+            if not attempt:
+                # between the two: what has a name is complete, what is interrupted is known
+                fill(named)
             if _take_name(name, record.id):
                 return named, lock
             if record.name:
@@ -275,12 +280,17 @@ def all_records() -> list[Record]:
     return records
 
 
+def save(record: Record) -> None:
+    """Write the record down. The caller holds the lock."""
+    write_file(f"{record.directory}/record.json", codec.dumps(record.to_data()))
+
+
 def rename(record: Record, name: str) -> Record:
     """Give it another name. Raises Conflict. The caller holds the lock."""
     if not _take_name(name, record.id):
         raise Conflict(f"the name '{name}' is in use by container {(_name_owner(name) or '')[:12]}")
     renamed = record.replace(name=name, spec=record.spec.replace(name=name))
-    write_file(f"{record.directory}/record.json", codec.dumps(renamed.to_data()))
+    save(renamed)
     release_name(record.name, record.id)
     return renamed
 
