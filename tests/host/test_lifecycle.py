@@ -268,13 +268,13 @@ def test_names_and_prefixes(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("create", "--name", "newname", "busybox:test", "true").returncode == 125
 
 
-def test_rename_while_it_runs(containers: Containers, sysbox: Sysbox) -> None:
+def test_rename_while_it_runs(containers: Containers, sysbox: Sysbox, image: str) -> None:
     containers("--name", "before")
     sysbox("rename", "before", "after", check=True)
     assert sysbox("ps", "--format", "{{.Names}}").stdout == "after\n"
     assert sysbox("inspect", "before").returncode == 1
     sysbox("rm", "-f", "after", check=True)
-    sysbox("create", "--name", "after", "busybox:test", "true", check=True)
+    sysbox("create", "--name", "after", image, "true", check=True)
     sysbox("rm", "after", check=True)
 
 
