@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: tools/setup.sh build|test
+# Usage: tools/setup.sh build|test|vm
 #
 # Makes the development environment: the distribution's packages that are missing, .venv from the
 # distribution's own interpreter, and sysbox installed in it. Does nothing the second time.
@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc libc6-dev musl-tools pkg-config libsystemd-dev)
 run_packages=(iptables iproute2 systemd dbus util-linux)
-test_packages=(procps e2fsprogs)
+test_packages=(procps e2fsprogs strace busybox-static)
+vm_packages=(qemu-system-x86 qemu-utils seabios mmdebstrap debian-archive-keyring)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -72,5 +73,9 @@ case ${1:-build} in
         distribution "${test_packages[@]}"
         .venv/bin/python -I tools/install.py --test
         ;;
-    *) die "usage: tools/setup.sh build|test" ;;
+    vm)
+        distribution "${test_packages[@]}" "${vm_packages[@]}"
+        .venv/bin/python -I tools/install.py --test
+        ;;
+    *) die "usage: tools/setup.sh build|test|vm" ;;
 esac

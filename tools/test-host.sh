@@ -26,17 +26,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 "$sysbox" host start --name "$name" --private-network >/dev/null
-"$sysbox" host exec --name "$name" -- bash -eu -c '
-    ip netns add outside
-    ip link add uplink0 type veth peer name eth0 netns outside
-    ip address add 192.0.2.2/24 dev uplink0
-    ip link set uplink0 up
-    ip -n outside address add 192.0.2.1/24 dev eth0
-    ip -n outside address add 198.51.100.1/32 dev lo
-    ip -n outside link set lo up
-    ip -n outside link set eth0 up
-    ip route add default via 192.0.2.1
-'
+"$sysbox" host exec --name "$name" -- tools/test-network.sh
 
 paths=()
 for word in "$@"; do

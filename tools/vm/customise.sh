@@ -1,0 +1,44 @@
+#!/bin/bash
+# Usage: tools/vm/customise.sh ROOT TOOLS
+#
+# Turns a fresh Debian below ROOT, with /proc mounted in it, into the guest. Called by build-image.sh.
+set -euo pipefail
+
+root=$1 tools=$2
+
+# Debian ships the policy for containers as source only: container_t, container_file_t and the like
+policy() {
+    tar --zstd -xf "$root/usr/src/selinux-policy-src.tar.zst" -C "$root/tmp"
+    mkdir "$root/tmp/policy"
+    cp "$root"/tmp/selinux-policy-src/policy/modules/services/container.{te,fc} "$root/tmp/policy/"
+    chroot "$root" make -C /tmp/policy -f /usr/share/selinux/devel/Makefile NAME=default container.pp
+    chroot "$root" semodule --noreload --store default --install /tmp/policy/container.pp
+    rm -rf "$root"/tmp/{policy,selinux-policy-src}
+}
+
+configure() {
+    echo sysbox-vm >"$root/etc/hostname"
+    printf '127.0.0.1 localhost sysbox-vm\n::1 localhost\n' >"$root/etc/hosts"
+    echo '/dev/vda / ext4 rw,noatime 0 0' >"$root/etc/fstab"
+    printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
+    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+    chroot "$root" passwd --delete root
+    # a snapshot is resumed days after it was made: every timer would then be due at once
+    chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+        e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer getty@tty1.service serial-getty@ttyS0.service
+    mkdir -p "$root/etc/systemd/journald.conf.d"
+    printf '[Journal]\nStorage=volatile\nAudit=no\n' >"$root/etc/systemd/journald.conf.d/vm.conf"
+}
+
+agent() {
+    install -D -m 644 "$tools/wire.py" "$root/usr/local/lib/vm-agent/wire.py"
+    install -m 755 "$tools/agent.py" "$root/usr/local/lib/vm-agent/agent.py"
+    install -m 644 "$tools/vm-agent.service" "$root/etc/systemd/system/vm-agent.service"
+    chroot "$root" systemctl enable --quiet vm-agent.service
+}
+
+policy
+configure
+agent
+# last, so that all that was made is labelled; the labels are ordinary attributes for this kernel
+chroot "$root" setfiles -F -e /proc -e /sys -e /dev /etc/selinux/default/contexts/files/file_contexts /

@@ -1,0 +1,228 @@
+"""One QEMU without KVM: booted, resumed from a snapshot, and spoken to.
+
+A snapshot is the guest's memory in a file, which every run maps for itself, and the state of its devices,
+which is small: resuming is a matter of a tenth of a second, and no run changes what the next one gets. All
+disks are written to copies that are thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import wire
+from image import Failed, digest, locked, run, say
+
+MEMORY = 2048  # MiB
+CPUS = 2
+BUNDLE = 64 << 20  # bytes of the disk that a bundle is: always the same, as a snapshot knows it
+BOOT = 300.0  # seconds
+FLAVOURS = {
+    "permissive": "security=selinux selinux=1 enforcing=0",
+    "enforcing": "security=selinux selinux=1 enforcing=1",
+}
+QEMU = "qemu-system-x86_64"
+# Nehalem: with more features the guest's programs use instructions that take longer to emulate
+MACHINE = (
+    QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+    "-machine", "pc,hpet=off,usb=off,vmport=off,memory-backend=memory",
+    "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem", "-smp", str(CPUS), "-m", str(MEMORY),
+)  # fmt: skip
+KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
+# what nearly every run needs is brought into memory, and what is slow the first time is done
+WARM_UP = """
+set -e
+systemctl is-system-running --wait || { systemctl --failed; exit 1; }
+udevadm settle
+modprobe --all overlay veth bridge loop dm_mod ip_tables iptable_nat iptable_raw
+/opt/sysbox/bin/python -c 'import pytest, click, pystemd, dbus_next, pyroute2, iptc'
+iptables-legacy -t nat -S
+sync
+"""
+
+
+class Qmp:
+    """QEMU's control socket."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._file = control.makefile("rw")
+        self._file.readline()
+        self("qmp_capabilities")
+
+    def __call__(self, command: str, **arguments: Any) -> Any:
+        self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._file.flush()
+        while line := self._file.readline():
+            answer = json.loads(line)
+            if "error" in answer:
+                raise Failed(f"QEMU: {command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+        raise Failed(f"QEMU ended during {command}")
+
+    def migrate(self, command: str, uri: str, *, until: tuple[str, str]) -> None:
+        """Move the devices' state out or in; the memory stays in its file."""
+        capability = {"capability": "x-ignore-shared", "state": True}
+        self("migrate-set-capabilities", capabilities=[capability])
+        self(command, uri=uri)
+        query, wanted = until
+        while (status := self(query).get("status")) != wanted:
+            if status == "failed":
+                raise Failed(f"QEMU: {command} failed")
+            time.sleep(0.01)
+
+
+class Machine:
+    """A running guest: with a bundle one that waits for a snapshot to resume, else one that boots."""
+
+    def __init__(
+        self, image: Path, flavour: str, disk: str, memory: str, bundle: Path | None = None
+    ) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="sysbox-vm-"))
+        self.console = self._directory / "console"
+        empty = self._directory / "empty"
+        _resize(bundle or empty, BUNDLE)
+        agent, agent_end = socket.socketpair()
+        control, control_end = socket.socketpair()
+        command = [
+            *MACHINE, "-object", f"memory-backend-file,id=memory,size={MEMORY}M,{memory}",
+            "-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd",
+            "-append", f"{KERNEL} {FLAVOURS[flavour]}", "-serial", f"file:{self.console}",
+            *_drive(0, disk), *_drive(1, f"file={image}/scratch.raw,format=raw,snapshot=on"),
+            *_drive(2, f"file={bundle or empty},format=raw,snapshot=on"),
+            "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",
+            "-device", f"virtserialport,chardev=agent,name={wire.PORT}",
+            "-chardev", f"socket,id=control,fd={control_end.fileno()}",
+            "-mon", "chardev=control,mode=control",
+        ]  # fmt: skip
+        if bundle:
+            command += ["-incoming", "defer"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=(agent_end.fileno(), control_end.fileno()),
+            env={**os.environ, "TMPDIR": str(self._directory)}, start_new_session=True,
+        )  # fmt: skip
+        agent_end.close()
+        control_end.close()
+        self._agent = agent
+        self.port = agent.fileno()
+        self.qmp = Qmp(control)
+
+    def await_agent(self) -> None:
+        """Until it has booted."""
+        if not select.select([self.port], [], [], BOOT)[0]:
+            raise Failed(
+                f"the guest has not booted in {BOOT:g} s; its console ends:\n{self.tail()}"
+            )
+        try:
+            wire.receive(self.port)
+        except EOFError:
+            raise Failed(f"the guest died as it booted; its console ends:\n{self.tail()}") from None
+
+    def tail(self) -> str:
+        """The last lines of the console."""
+        return "\n".join(self.console.read_text(errors="replace").splitlines()[-20:])
+
+    def request(
+        self, script: str, environment: dict[str, str], terminal: tuple[int, int] | None = None
+    ) -> None:
+        """Start a shell script in the guest."""
+        request = {
+            "script": script, "now": time.time(), "seed": os.urandom(32).hex(),
+            "environment": environment, "terminal": terminal,
+        }  # fmt: skip
+        wire.send(self.port, wire.RUN, json.dumps(request).encode())
+
+    def follow(self, timeout: float, output: int = 1, errors: int = 2) -> int:
+        """Copy what it writes until it ends; its exit status. Raises TimeoutError, Failed."""
+        deadline = time.monotonic() + timeout
+        sinks = {wire.OUTPUT: output, wire.ERRORS: errors}
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.port], [], [], left)[0]:
+                raise TimeoutError
+            try:
+                kind, data = wire.receive(self.port)
+            except (EOFError, ConnectionError):
+                raise Failed(f"the guest died; its console ends:\n{self.tail()}") from None
+            if kind == wire.EXIT:
+                return int(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(sinks[kind], view) :]
+
+    def end(self) -> None:
+        """Pull its plug."""
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _resize(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        if file.tell() > size:
+            raise Failed(f"{path.name} has {file.tell()} bytes: more than the guest's disk for it")
+        file.truncate(size)
+
+
+def _drive(number: int, options: str) -> list[str]:
+    name = f"disk{number}"
+    drive = f"if=none,id={name},cache=unsafe,{options}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
+
+
+def resume(image: Path, flavour: str, bundle: Path) -> Machine:
+    """A guest as the snapshot has it, with a bundle as its third disk; the snapshot is made if need be."""
+    version = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    key = digest([Path(__file__).resolve()], version)
+    directory = image / f"{flavour}-{key}"
+    with locked(image / "lock"):
+        if not directory.exists():
+            _save(image, flavour, directory)
+    disk, memory = (
+        f"file={directory}/disk.qcow2,snapshot=on",
+        f"mem-path={directory}/memory,share=off",
+    )
+    machine = Machine(image, flavour, disk, memory, bundle)
+    try:
+        source = f"exec:cat {shlex.quote(str(directory))}/devices"
+        machine.qmp.migrate("migrate-incoming", source, until=("query-status", "paused"))
+        machine.qmp("cont")
+    except BaseException:
+        machine.end()
+        raise
+    return machine
+
+
+def _save(image: Path, flavour: str, directory: Path) -> None:
+    say(f"booting the guest ({flavour}) for a snapshot")
+    for old in image.glob(f"{flavour}-*"):
+        shutil.rmtree(old)
+    fresh = image / f"new-{flavour}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    _resize(fresh / "memory", MEMORY << 20)
+    disk, memory = f"{fresh}/disk.qcow2", f"mem-path={fresh}/memory,share=on"
+    run(["qemu-img", *"create -q -f qcow2 -F raw -b".split(), f"{image}/disk.raw", disk])
+    machine = Machine(image, flavour, f"file={disk}", memory)
+    try:
+        machine.await_agent()
+        machine.request(WARM_UP, {})
+        if machine.follow(BOOT, output=2):
+            raise Failed(f"the guest is not as it should be; its console ends:\n{machine.tail()}")
+        machine.qmp("stop")
+        target = f"exec:cat >{shlex.quote(str(fresh))}/devices"
+        machine.qmp.migrate("migrate", target, until=("query-migrate", "completed"))
+        machine.qmp("quit")
+        machine.process.wait()
+    finally:
+        machine.end()
+    fresh.rename(directory)

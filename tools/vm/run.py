@@ -1,0 +1,93 @@
+"""Usage: tools/vm/run.py [--flavour permissive|enforcing] [--timeout SECONDS] [--shell | SCRIPT]
+
+Runs a shell script in a guest with the project installed, from a snapshot; its output comes as it is
+written and its exit status is this program's. --shell: an interactive shell. Exit status 124: the time was
+over; 125: there is no guest, and standard error says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+
+import wire
+from image import Failed, bundle, image
+from machine import FLAVOURS, Machine, resume
+
+# labels are for what was installed, as a package manager gives them: a copied file has its directory's
+INSTALL = """
+cd / && tar -xf /dev/vdc || exit 125
+restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox || exit 125
+export PATH=/opt/sysbox/bin:$PATH
+cd /root/sysbox
+"""
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--flavour", choices=FLAVOURS, default="permissive")
+    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument("--shell", action="store_true")
+    parser.add_argument("script", nargs="?")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    archive = bundle()
+    try:
+        machine = resume(image(), options.flavour, archive)
+    finally:
+        # QEMU has it open by now
+        archive.unlink()
+    try:
+        if options.shell:
+            return interact(machine)
+        environment = {"CI": os.environ["CI"]} if os.environ.get("CI") else {}
+        machine.request(INSTALL + (options.script or sys.stdin.read()), environment)
+        return machine.follow(options.timeout)
+    except TimeoutError:
+        print(f"vm: not over after {options.timeout:g} s", file=sys.stderr)
+        return 124
+    finally:
+        machine.end()
+
+
+def interact(machine: Machine) -> int:
+    """A shell on this terminal."""
+    size = os.get_terminal_size(0)
+    environment = {"TERM": os.environ.get("TERM", "linux")}
+    machine.request(f"{INSTALL}exec bash -i", environment, (size.lines, size.columns))
+    before = termios.tcgetattr(0)
+    signal.signal(signal.SIGWINCH, lambda *_: resized(machine))
+    tty.setraw(0)
+    try:
+        while True:
+            ready = select.select([0, machine.port], [], [])[0]
+            if 0 in ready and not wire.copy(0, machine.port, wire.INPUT):
+                return 0
+            if machine.port in ready:
+                kind, data = wire.receive(machine.port)
+                if kind == wire.EXIT:
+                    return int(data)
+                os.write(1, data)
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def resized(machine: Machine) -> None:
+    """The terminal has a new size."""
+    size = os.get_terminal_size(0)
+    wire.send(machine.port, wire.WINDOW, json.dumps([size.lines, size.columns]).encode())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        print(f"vm: {failure}", file=sys.stderr)
+        sys.exit(125)
