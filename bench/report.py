@@ -18,6 +18,7 @@ MINE = "sysbox"
 BARE = "bare python"
 HOT = "imports of `sysbox run`"
 IMPORTS = 8.0  # ms
+QUIET = 1.0  # load average
 
 
 def ps(count: int) -> str:
@@ -55,6 +56,10 @@ def markdown(results: Results, peers: Sequence[Peer], runs: int, listed: int) ->
         "root file system, a static busybox. Made by `make bench`."
     )
     blocks = ["# What it costs", how, _machine(results, peers)]
+    if results.load_before > QUIET:
+        blocks.append(
+            "The machine was not idle: others' work is in these times, and less in their ratios."
+        )
     blocks += [_times(title, results.times[title]) for title in _titles(results, listed)]
     blocks += [_memory(results), _wanted(results)]
     if results.failures:
