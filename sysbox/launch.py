@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _signal
+import errno
+import fcntl
 import posix
 
 from sysbox import child
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from sysbox.child import Inherited
     from sysbox.errors import StartError
+
+
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 class Parked:
@@ -179,7 +184,14 @@ def _help(
 
 
 def _open_namespace(kind: str, path: str) -> int:
+    fd = -1
     try:
-        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) == namespace.KINDS[kind][0]:
+            return fd
+        reason = "it is a namespace of another kind"
     except OSError as error:
-        raise SpecError(f"cannot join the {kind} namespace {path}: {error.strerror}") from None
+        reason = "it is not a namespace" if fd >= 0 else posix.strerror(error.errno or errno.EIO)
+    if fd >= 0:
+        posix.close(fd)
+    raise SpecError(f"cannot join the {kind} namespace {path}: {reason}")

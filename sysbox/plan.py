@@ -165,7 +165,7 @@ def make_plan(
         id=container_id,
         scope=scope,
         namespaces=_namespaces(spec, joins),
-        root=_root(spec, image, facts, directory, volumes),
+        root=_root(spec, image, facts, directory, volumes, _ipc_owner(spec, joins)),
         network=plan_network(container_id, spec),
         process=_process(container_id, spec, image),
     )
@@ -194,8 +194,20 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
     )
 
 
+def _ipc_owner(spec: ContainerSpec, joins: dict[str, str]) -> str:
+    """The mount namespace with the shared memory that goes with another container's IPC namespace."""
+    if not spec.namespaces.ipc.startswith("container:"):
+        return ""
+    return joins["ipc"].removesuffix("ipc") + "mnt"
+
+
 def _root(
-    spec: ContainerSpec, image: Image, facts: HostFacts, directory: str, volumes: dict[str, str]
+    spec: ContainerSpec,
+    image: Image,
+    facts: HostFacts,
+    directory: str,
+    volumes: dict[str, str],
+    ipc_owner: str,
 ) -> RootPlan:
     masked, read_only = paths.plan(spec.security, facts.cpus)
     nodes = devices.nodes(spec.devices, spec.security.privileged)
@@ -219,7 +231,12 @@ def _root(
         directory=directory,
         volatile=spec.remove,
         operations=plan_operations(
-            spec, usr_bind=image.usr_bind, directory=directory, volumes=volumes, protect=protect
+            spec,
+            usr_bind=image.usr_bind,
+            directory=directory,
+            volumes=volumes,
+            protect=protect,
+            ipc_owner=ipc_owner,
         ),
         late=plan_cgroups(spec, facts.cgroup_mode, facts.controllers),
     )

@@ -13,7 +13,7 @@ import posix
 
 from sysbox.errors import KernelError, SpecError
 from sysbox.fs import copyup, rootfs
-from sysbox.linux import mount
+from sysbox.linux import _sys, mount, namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _ANY = posix.O_PATH | posix.O_CLOEXEC
 _NULL_DEVICE = posix.makedev(1, 3)
+_TMPFS_MAGIC = 0x01021994  # linux/magic.h
 
 
 class Tree:
@@ -273,7 +274,10 @@ def _clone(bind: rootfs.Bind) -> int:
     if bind.create:
         make_directories(bind.source)
     try:
-        made = mount.clone_tree(bind.source, recursive=bind.recursive)
+        if bind.owner:
+            made = _clone_elsewhere(bind)
+        else:
+            made = mount.clone_tree(bind.source, recursive=bind.recursive)
     except KernelError as error:
         if error.errno == errno.ENOENT:
             raise SpecError(
@@ -284,6 +288,33 @@ def _clone(bind: rootfs.Bind) -> int:
     if bind.propagation != mount.MS_SHARED:
         kind = bind.propagation
         mount.set_attributes(made, propagation=kind, recursive=bind.recursive)
+    return made
+
+
+def _clone_elsewhere(bind: rootfs.Bind) -> int:
+    """A copy of another container's tmpfs: a mount can be copied only from inside its namespace."""
+    here = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
+    there = -1
+    try:
+        there = posix.open(bind.owner, posix.O_RDONLY | posix.O_CLOEXEC)
+        _sys.setns(there, namespace.CLONE_NEWNS)
+        try:
+            root = posix.open("/", _DIRECTORY)
+            found = mount.open_in_root(root, bind.source, _DIRECTORY)
+            # whatever that container has made of the path, this is all that it can give
+            if _sys.fstatfs_type(found) != _TMPFS_MAGIC:
+                raise SpecError(f"the {bind.source} of {bind.owner} is not a tmpfs")
+            made = mount.clone_tree("", recursive=False, dirfd=found)
+            posix.close(found)
+            posix.close(root)
+        finally:
+            _sys.setns(here, namespace.CLONE_NEWNS)
+    except OSError as error:
+        raise KernelError.of("enter", bind.owner, error) from None
+    finally:
+        for fd in (here, there):
+            if fd >= 0:
+                posix.close(fd)
     return made
 
 

@@ -87,9 +87,11 @@ class Bind(Frozen):
     propagation: int = MS_PRIVATE
     create: bool = False  # make the source a directory if it is missing
     copy_up: bool = False  # fill an empty source with what the image has at the target
+    owner: str = ""  # a tmpfs in another mount namespace: its path below /proc
 
     def describe(self) -> str:
-        return f"bind {self.source} on {self.target}{_shown(self.attributes, ())}"
+        source = f"{self.source} of {self.owner}" if self.owner else self.source
+        return f"bind {source} on {self.target}{_shown(self.attributes, ())}"
 
 
 class Node(Frozen):
@@ -197,17 +199,19 @@ def plan_operations(
     directory: str,
     volumes: dict[str, str],
     protect: Protection,
+    ipc_owner: str = "",
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
-    `volumes` gives the host directory of each volume mount by its target.
+    `volumes` gives the host directory of each volume mount by its target, `ipc_owner` the mount namespace
+    of the container whose IPC namespace is shared.
     """
     operations: list[Operation] = []
     if usr_bind:
         operations.append(
             Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
         )
-    operations += _kernel(spec, protect)
+    operations += _kernel(spec, protect, ipc_owner)
     operations += _identity(spec, directory)
     operations += _mounts(spec, volumes)
     # a mount of the user's own over one of these is what he asked for
@@ -219,7 +223,7 @@ def plan_operations(
     return tuple(operations)
 
 
-def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
+def _kernel(spec: ContainerSpec, protect: Protection, ipc_owner: str) -> list[Operation]:
     """proc, /dev and what is below it, sysfs (read-only unless it is left out of the protection)."""
     sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
     return [
@@ -238,7 +242,7 @@ def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
             options=(("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
             attributes=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
         ),
-        *_shared_memory(spec),
+        *_shared_memory(spec, ipc_owner),
         *protect.directories,
         *protect.nodes,
         *protect.links,
@@ -248,18 +252,23 @@ def _kernel(spec: ContainerSpec, protect: Protection) -> list[Operation]:
     ]
 
 
-def _shared_memory(spec: ContainerSpec) -> list[Operation]:
-    """POSIX message queues and shared memory, which belong to the IPC namespace."""
-    targets = ("/dev/mqueue", "/dev/shm")
-    made: list[Operation] = [Directory(target=path) for path in targets]
-    if spec.namespaces.ipc != "private":
-        # they come with the System V queues of the same owner
-        return made + [Bind(source=path, target=path) for path in targets]
-    size = (("mode", "1777"), ("size", str(spec.shm_size)))
+def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
+    """POSIX message queues and shared memory, whose owner is that of the System V objects.
+
+    A new mount of mqueue shows the queues of the mounter's IPC namespace; shared memory is a tmpfs like
+    any other. Who joins a namespace by path shares no more than the namespace.
+    """
+    shm: Operation
+    if owner or spec.namespaces.ipc == "host":
+        shm = Bind(source="/dev/shm", target="/dev/shm", recursive=False, owner=owner)
+    else:
+        size = (("mode", "1777"), ("size", str(spec.shm_size)))
+        shm = Filesystem(fstype="tmpfs", target="/dev/shm", options=size, attributes=_NOTHING)
     return [
-        *made,
+        Directory(target="/dev/mqueue"),
+        Directory(target="/dev/shm"),
         Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
-        Filesystem(fstype="tmpfs", target="/dev/shm", options=size, attributes=_NOTHING),
+        shm,
     ]
 
 

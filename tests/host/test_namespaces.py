@@ -1,0 +1,176 @@
+"""Namespaces: each new by default, or another's (S13); and what of mounts crosses between them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Sysbox
+from containers import Containers, eventually
+
+KINDS = ("pid", "net", "ipc", "mnt", "uts", "cgroup")
+FLAGS = {"pid": "--pid", "net": "--network", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroupns"}
+
+
+def test_s13_all_are_private_by_default(containers: Containers) -> None:
+    """S13: pid, net, ipc, mnt, uts and cgroup; user and time are the host's until they are asked for."""
+    one, two = containers(), containers()
+    for kind in KINDS:
+        host = os.readlink(f"/proc/1/ns/{kind}")
+        assert len({host, one.namespace(kind), two.namespace(kind)}) == 3, kind
+    for kind in ("user", "time"):
+        assert one.namespace(kind) == os.readlink(f"/proc/1/ns/{kind}")
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_s13_the_hosts(containers: Containers, kind: str) -> None:
+    """S13: --KIND host, for that kind alone."""
+    one = containers(FLAGS[kind], "host")
+    for each in KINDS:
+        shared = one.namespace(each) == os.readlink(f"/proc/1/ns/{each}")
+        assert shared == (each == kind), each
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_s13_another_containers(containers: Containers, kind: str) -> None:
+    """S13: --KIND container:NAME, for that kind alone."""
+    one = containers("--name", "first")
+    two = containers(FLAGS[kind], "container:first")
+    for each in KINDS:
+        assert (one.namespace(each) == two.namespace(each)) == (each == kind), each
+    # what is shared works: an exec enters all of them, and the end of the second is not the first's
+    assert two.sh(f"readlink /proc/self/ns/{kind}") == one.namespace(kind)
+    two("rm", "-f")
+    assert one.inspect("State.Running") is True
+
+
+def test_s13_a_pid_namespace_ends_with_its_owner(containers: Containers) -> None:
+    """S13, S17: who lives in another's pid namespace ends with it, and that is recorded."""
+    one = containers("--name", "first")
+    two = containers("--pid", "container:first", command=("sleep", "4719"))
+    assert "4719" in one.sh("ps")
+    one("kill")
+    two.await_state("exited")
+    assert two.inspect("State.ExitCode") == 137
+
+
+@pytest.fixture
+def holder() -> Iterator[int]:
+    """The pid of a process in namespaces of its own that are no container's."""
+    process = subprocess.Popen(
+        [
+            "unshare",
+            "--net",
+            "--ipc",
+            "--uts",
+            "sh",
+            "-c",
+            "hostname elsewhere; echo; exec sleep 1000",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def test_s13_by_path(containers: Containers, holder: int) -> None:
+    """S13: --KIND ns:PATH."""
+    one = containers(
+        "--network", f"ns:/proc/{holder}/ns/net",
+        "--ipc", f"ns:/proc/{holder}/ns/ipc",
+        "--uts", f"ns:/proc/{holder}/ns/uts",
+    )  # fmt: skip
+    for kind in ("net", "ipc", "uts"):
+        assert one.namespace(kind) == os.readlink(f"/proc/{holder}/ns/{kind}")
+    assert one.sh("hostname") == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--network", "ns:/no/such"), "/no/such"),
+        (("--ipc", "ns:/etc/passwd"), "/etc/passwd"),
+        (("--uts", "ns:/proc/1/ns/net"), "/proc/1/ns/net"),
+        (("--pid", "container:stopped"), "stopped"),
+        (("--uts", "host", "--hostname", "x"), "--hostname"),
+        (("--network", "host", "-p", "80"), "-p"),
+    ],
+)
+def test_what_cannot_be_joined(
+    sysbox: Sysbox, image: str, containers: Containers, flags: tuple[str, ...], word: str
+) -> None:
+    containers("--name", "stopped", verb=("create",), command=("true",))
+    done = sysbox("run", "--rm", *flags, image, "true")
+    assert done.returncode == 125
+    assert len(done.stderr.splitlines()) <= 2
+    assert word in done.stderr or "publish" in done.stderr, done.stderr
+
+
+def test_system_v_objects_are_private(containers: Containers) -> None:
+    one = containers()
+    assert one.sh("tail -n +2 /proc/sysvipc/shm; ls /dev/mqueue") == ""
+    shared = containers("--ipc", f"container:{one.id}")
+    one.sh("echo x > /dev/shm/file")
+    assert shared.sh("cat /dev/shm/file") == "x"
+
+
+def test_the_cgroup_namespace_hides_the_host(containers: Containers) -> None:
+    """Its scope is the root of what it sees; with the host's it sees where it is."""
+    one = containers()
+    assert one.sh("cut -d: -f3 /proc/self/cgroup | sort -u") == "/"
+    two = containers("--cgroupns", "host")
+    assert f"/system.slice/{two.scope}" in two.sh("cat /proc/self/cgroup")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Path]:
+    """A directory on the host whose mounts are shared with whoever wants them."""
+    base = tmp_path / "tree"
+    (base / "later").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", base, base], check=True)
+    subprocess.run(["mount", "--make-shared", base], check=True)
+    yield base
+    subprocess.run(["umount", "--recursive", base], check=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "inwards", "outwards"),
+    [("", False, False), (":rslave", True, False), (":rshared", True, True)],
+)
+def test_s13_propagation(
+    containers: Containers, tree: Path, option: str, *, inwards: bool, outwards: bool
+) -> None:
+    """S13: private by default, slave takes the host's later mounts, shared gives as well."""
+    one = containers(
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "-v",
+        f"{tree}:/tree{option}",
+    )
+    (tree / "inner").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "later", tree / "later"], check=True)
+    assert ("later" in one.sh("grep ' /tree/later ' /proc/mounts || true")) == inwards
+    one.sh("mount -t tmpfs inner /tree/inner")
+    seen = "inner" in Path("/proc/self/mounts").read_text(encoding="utf-8")
+    assert seen == outwards
+    one("rm", "-f")
+    if not outwards:
+        assert "inner" not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+
+
+def test_nothing_of_a_container_is_mounted_on_the_host(containers: Containers) -> None:
+    """The root is mounted in the container's own namespace: `df` on the host stays short."""
+    before = Path("/proc/1/mountinfo").read_text(encoding="utf-8")
+    one = containers("-v", "/data", "--tmpfs", "/scratch")
+    assert "overlay / " in one.sh("cat /proc/mounts")
+    eventually(
+        lambda: Path("/proc/1/mountinfo").read_text(encoding="utf-8") == before, "no mount is added"
+    )
