@@ -9,6 +9,7 @@ import posix
 from sysbox.errors import FormatError, KernelError
 
 LIMIT = 1 << 20  # bytes; nothing of ours is larger
+_USUAL = 4096  # a larger buffer would be mapped and unmapped for each file
 _ATTEMPTS = 10  # to remove a directory that somebody puts something into
 
 
@@ -76,7 +77,9 @@ def read_file(path: str, limit: int = LIMIT) -> bytes | None:
             return None
         raise FormatError(f"{path}: {error.strerror}") from None
     try:
-        data = posix.read(fd, limit + 1)
+        data = posix.read(fd, _USUAL)
+        if len(data) == _USUAL:
+            data += posix.read(fd, limit + 1 - _USUAL)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror}") from None
     finally:
