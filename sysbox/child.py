@@ -33,7 +33,9 @@ _DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 
 # asm-generic/ioctls.h
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
-_DEVPTS_SUPER_MAGIC = 0x1CD1  # linux/magic.h
+# linux/magic.h
+_DEVPTS_SUPER_MAGIC = 0x1CD1
+_PIPEFS_MAGIC = 0x50495045
 
 
 class Inherited(Frozen):
@@ -239,7 +241,7 @@ def give_streams(
 ) -> None:
     """Let the container's user open /dev/stdout and its terminal anew."""
     for target, fd in enumerate(stdio):
-        if tty or fd in owned:
+        if tty or fd in owned or _sys.fstatfs_type(target) == _PIPEFS_MAGIC:
             posix.fchown(target, uid, -1)
 
 

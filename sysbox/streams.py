@@ -1,7 +1,7 @@
 """A container's standard streams: what its first process gets, and what its supervisor copies where.
 
 The container never holds the caller's terminal (CVE-2016-10124: it could push input into it): it gets a
-pipe or a terminal of its own. A caller's file or pipe is handed over as it is. Output that is kept goes
+pipe or a terminal of its own. A caller's pipe is handed over as it is. Output that is kept goes
 through a pipe and its supervisor to the journal, not into the journal's socket itself: a socket cannot be
 opened anew, and many images write their logs to /dev/stdout. The supervisor sends as the container, so
 that the journal files every line under the container's scope.
@@ -9,6 +9,7 @@ that the journal files every line under the container's scope.
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.units import journal
@@ -85,15 +86,31 @@ def for_caller(*, tty: bool, interactive: bool, log: tuple[str, str] | None) -> 
             streams.pumps.append((0, -1))
         return streams
     if interactive:
-        if posix.isatty(0):
+        given = _as_it_is(0)
+        if given is None:
             streams.input = streams.pipe(0)
             streams.pumps.append((0, streams.input))
         else:
-            streams.child[0] = 0
+            streams.child[0] = given
     for target, priority in ((1, INFO), (2, ERROR)):
-        if log is None and not posix.isatty(target):
-            streams.child[target] = target
+        given = _as_it_is(target) if log is None else None
+        if given is not None:
+            streams.child[target] = given
             continue
         kept = (streams.log(priority, *log),) if log else ()
         streams.pumps.append((streams.pipe(target), target, *kept))
     return streams
+
+
+def _as_it_is(fd: int) -> int | None:
+    """What the container gets in place of the caller's stream without a copier in between, if anything.
+
+    A pipe or a socket opens no way to anything else. A file would: whoever holds it can open it anew, for
+    writing, and read what others have written to it.
+    """
+    status = posix.fstat(fd)
+    if _stat.S_ISFIFO(status.st_mode) or _stat.S_ISSOCK(status.st_mode):
+        return fd
+    if _stat.S_ISCHR(status.st_mode) and status.st_rdev == posix.makedev(1, 3):
+        return -1  # /dev/null: it has one of its own
+    return None
