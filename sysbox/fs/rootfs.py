@@ -212,8 +212,9 @@ def plan_operations(
             Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
         )
     operations += _kernel(spec, protect, ipc_owner)
-    operations += _identity(spec, directory)
     operations += _mounts(spec, volumes)
+    # after a volume that is all of /etc
+    operations += _identity(spec, directory)
     # a mount of the user's own over one of these is what he asked for
     chosen = {mount.target for mount in spec.mounts} | {"/sys"}
     operations += [Mask(target=path) for path in protect.masked if path not in chosen]
