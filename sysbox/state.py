@@ -15,7 +15,7 @@ import posix
 import time
 
 from sysbox import codec, naming
-from sysbox.errors import Conflict, FormatError, NotFound
+from sysbox.errors import Conflict, FormatError, NotFound, Unsupported
 from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
@@ -214,7 +214,7 @@ def load(container_id: str) -> Record:
     where = f"the record of container {container_id[:12]}"
     try:
         record = Record.from_data(codec.loads(data, where), where)
-    except ValueError as error:
+    except (ValueError, FormatError) as error:
         raise FormatError(
             f"{error}", hint=f"`sysbox rm -f {container_id[:12]}` removes it"
         ) from None
@@ -254,6 +254,8 @@ def resolve(text: str) -> str:
                 f"'{text}' is the beginning of {len(found)} container ids",
                 hint="give more of it: " + ", ".join(one[:12] for one in sorted(found)[:4]),
             )
+    if posix.geteuid() != 0:
+        raise Unsupported("containers are root's", hint="run it with sudo")
     raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them")
 
 
