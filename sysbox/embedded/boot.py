@@ -99,9 +99,10 @@ def _boot(name: str, *, private_network: bool) -> Host:
         hierarchies=tuple(roots),
         machine_id=root.machine_id(name),
     )
-    # before systemd can do anything to it
     temporary = mount.clone_tree("/tmp", recursive=True)
     try:
+        # else what is unmounted on the host, at its shutdown at the latest, is unmounted on the machine
+        mount.set_attributes(temporary, recursive=True, propagation=mount.MS_SLAVE)
         host = _launch(plan, roots, private_network=private_network)
         _await_ready(host, notify)
         _attach(host, temporary)
