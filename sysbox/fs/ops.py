@@ -213,12 +213,16 @@ class Tree:
         return fd
 
     def _empty_tmpfs(self) -> int:
-        """One empty read-only tmpfs, shared by all masked directories."""
-        if self._empty < 0:
-            self._empty = mount.new_filesystem(
-                "tmpfs", (("size", "4k"), ("nr_inodes", "1")), mount.MOUNT_ATTR_RDONLY
-            )
-        return mount.clone_tree("", recursive=False, dirfd=self._empty)
+        """One empty read-only tmpfs, shared by all masked directories.
+
+        The first of them gets the mount itself: up to Linux 6.14 only what is attached can be copied.
+        """
+        if self._empty >= 0:
+            return mount.clone_tree("", recursive=False, dirfd=self._empty)
+        self._empty = mount.new_filesystem(
+            "tmpfs", (("size", "4k"), ("nr_inodes", "1")), mount.MOUNT_ATTR_RDONLY
+        )
+        return posix.dup(self._empty)
 
 
 _APPLY: dict[type, Any] = {
