@@ -16,6 +16,7 @@ Snapshot = dict[str, set[str]]
 SERVICES = re.compile(
     r"systemd|\(sd-\w+\)|systemd-\w+|dbus-daemon|dbus-broker.*|polkitd|agetty|\(.*\)"
 )
+KERNEL_THREAD = 0x200000  # PF_KTHREAD of the kernel's linux/sched.h
 # made at the first use and kept until the host stops: a bridge, chains that hold no container's rule
 BASE_LINKS = {"sysbox0"}
 BASE_RULES = re.compile(
@@ -86,7 +87,7 @@ def _processes() -> Iterator[str]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         head, _, rest = _read(f"/proc/{pid}/stat").rpartition(")")
         fields = rest.split()
-        if not fields or int(pid) == os.getpid():
+        if not fields or int(pid) == os.getpid() or int(fields[6]) & KERNEL_THREAD:
             continue
         name = head.partition("(")[2]
         if not SERVICES.fullmatch(name):
