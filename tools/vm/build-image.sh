@@ -15,7 +15,7 @@ packages=(
     iproute2 iptables nftables iputils-ping libseccomp2 python3
     e2fsprogs btrfs-progs xfsprogs dmsetup thin-provisioning-tools
     selinux-policy-default selinux-policy-dev selinux-policy-src policycoreutils semodule-utils
-    checkpolicy selinux-utils auditd
+    checkpolicy selinux-utils
 )
 no_documents=(man doc locale)
 

@@ -156,7 +156,7 @@ def digest(paths: list[Path], text: str = "") -> str:
 def pip(*words: str) -> None:
     """Run this environment's pip; meson and ninja are found beside it."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
+    command = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", *words]
     run(command, env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"})
 
 
