@@ -33,7 +33,7 @@ test-host: test-extras ## the tests that run real containers under a real system
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint
 
-bench: build ## what it costs, against the bare interpreter
+bench: build ## what it costs, beside docker, podman, nspawn, crun and runc
 	@bench/run.sh
 
 clean: ## remove what `make` made

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _COMMON = ("ControlGroup", "Slice", "TasksMax", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec")
 _V1 = (
     "CPUShares",
-    "MemoryLimit",
     "BlockIOWeight",
     "BlockIOReadBandwidth",
     "BlockIOWriteBandwidth",
@@ -111,7 +110,7 @@ def _v1(found: dict[str, Any], facts: HostFacts, path: str) -> dict[str, Any]:
 
     return {
         "CpuShares": _limit(found.get("CPUShares")),
-        "Memory": _limit(found.get("MemoryLimit")),
+        "Memory": size("memory.limit_in_bytes"),
         "MemorySwap": size("memory.memsw.limit_in_bytes"),
         "MemoryReservation": size("memory.soft_limit_in_bytes"),
         "BlkioWeight": _limit(found.get("BlockIOWeight")),
