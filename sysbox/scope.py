@@ -17,7 +17,6 @@ from sysbox.units.cgroups import (
     apply_writes,
     cgroup_dirs,
     cgroup_path,
-    oom_kills,
     remove_cgroups,
 )
 from sysbox.units.properties import Property
@@ -38,7 +37,6 @@ __all__ = [
     "cgroup_path",
     "kill",
     "list_units",
-    "oom_kills",
     "properties",
     "remove_cgroups",
     "reset_failed",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.errors import KernelError, Unsupported
-from sysbox.host import exists, read_text
+from sysbox.host import exists
 from sysbox.linux import cgroup
 
 TYPE_CHECKING = False
@@ -134,15 +134,3 @@ def _remove_tree(directory: str) -> None:
         return
     except OSError as error:
         raise KernelError.of("remove the cgroup", directory, error) from None
-
-
-def oom_kills(dirs: tuple[str, ...]) -> int:
-    """How often the kernel's OOM killer struck in these cgroups, while they exist."""
-    count = 0
-    for directory in dirs:
-        for file in ("memory.events", "memory.oom_control"):
-            for line in read_text(f"{directory}/{file}").splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    count += int(value)
-    return count
