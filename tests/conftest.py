@@ -14,6 +14,19 @@ _CHECKOUT = str(Path(__file__).parent.parent)
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _CHECKOUT]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not about this machine: a test says so with a marker, and why."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    enforce = Path("/sys/fs/selinux/enforce")
+    enforcing = enforce.exists() and enforce.read_text(encoding="ascii") == "1"
+    elsewhere = {"v1_only": unified, "v2_only": not unified, "enforcing": not enforcing}
+    away = [marker for marker, applies in elsewhere.items() if applies]
+    left_out = [item for item in items if any(map(item.get_closest_marker, away))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 class Requires:
     """A test says what it needs; lacking it is a skip for a developer and a failure in CI."""
 

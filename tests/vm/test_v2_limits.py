@@ -1,0 +1,223 @@
+"""Every limit on the unified hierarchy: on the file that the kernel reads, and biting (S2-S5, S12, S18)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SYSBOX, Sysbox
+from containers import Container, Containers, eventually, systemctl
+
+pytestmark = pytest.mark.v2_only("the files are those of the unified hierarchy")
+
+MIB = 1 << 20
+DISK = "/dev/vdb"  # the guest's empty one
+NUMBER = Path("/sys/class/block/vdb/dev").read_text(encoding="ascii").strip()
+
+# flags -> the file of the scope's cgroup and what it reads
+FILES = {
+    ("-c", "512"): ("cpu.weight", "50"),
+    ("--cpu-shares", "2"): ("cpu.weight", "1"),
+    ("--cpus", "0.5"): ("cpu.max", "50000 100000"),
+    ("--cpu-quota", "20000", "--cpu-period", "50000"): ("cpu.max", "20000 50000"),
+    ("--cpuset=0,1",): ("cpuset.cpus", "0-1"),
+    ("--cpuset-cpus", "1"): ("cpuset.cpus", "1"),
+    ("--cpuset-mems", "0"): ("cpuset.mems", "0"),
+    ("-m", "128m"): ("memory.max", str(128 * MIB)),
+    ("-m", "32m", "--memory-swap", "48m"): ("memory.swap.max", str(16 * MIB)),
+    ("-m", "64m", "--memory-swap", "-1"): ("memory.swap.max", "max"),
+    ("-m", "64m", "--memory-reservation", "32m"): ("memory.low", str(32 * MIB)),
+    ("--pids-limit", "20"): ("pids.max", "20"),
+    ("--pids-limit", "-1"): ("pids.max", "max"),
+    ("--blkio-weight", "1000"): ("io.weight", "default 200"),
+    ("--device-write-bps", f"{DISK}:1mb"): ("io.max", f"{NUMBER} rbps=max wbps={MIB} riops=max wiops=max"),
+    ("--device-read-bps", f"{DISK}:2mb"): ("io.max", f"{NUMBER} rbps={2 * MIB} wbps=max riops=max wiops=max"),
+    # the names of cgroup v1, which systemd translates up to 257 and sysbox itself always
+    ("--property", "CPUShares=256"): ("cpu.weight", "25"),
+    ("--property", "MemoryLimit=96M"): ("memory.max", str(96 * MIB)),
+    ("--property", "BlockIOWeight=250"): ("io.weight", "default 50"),
+    ("--property", f"BlockIOReadBandwidth={DISK} 3M"): (
+        "io.max", f"{NUMBER} rbps=3000000 wbps=max riops=max wiops=max",
+    ),
+    ("--property", "MemoryHigh=50M"): ("memory.high", str(50 * MIB)),
+    ("--property", f"IOWriteIOPSMax={DISK} 100"): (
+        "io.max", f"{NUMBER} rbps=max wbps=max riops=max wiops=100",
+    ),
+}  # fmt: skip
+
+
+def limit(one: Container, file: str) -> str:
+    """A file of the scope's cgroup."""
+    return (
+        Path(f"/sys/fs/cgroup/system.slice/{one.scope}", file).read_text(encoding="ascii").strip()
+    )
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cpuset", "memory", "pids", "io"])
+def test_each_flag_on_its_file(containers: Containers, kind: str) -> None:
+    """What each flag asks for is in the file, for all flags on the files of one controller."""
+    chosen = {flags: wanted for flags, wanted in FILES.items() if wanted[0].startswith(f"{kind}.")}
+    found = {}
+    for flags, (file, _) in chosen.items():
+        one = containers(*flags)
+        found[flags] = (file, limit(one, file))
+        one("rm", "-f")
+    assert found == chosen
+
+
+def test_defaults(containers: Containers) -> None:
+    """Without a flag nothing is limited, and swap is twice the memory (S4)."""
+    one, two = containers(), containers("-m", "128m")
+    files = ("cpu.weight", "cpu.max", "memory.max", "memory.swap.max")
+    assert [limit(one, file) for file in files] == ["100", "max 100000", "max", "max"]
+    assert limit(one, "cpuset.cpus") == ""
+    assert limit(two, "memory.swap.max") == str(128 * MIB)
+
+
+def test_old_names_beside_new_ones(containers: Containers) -> None:
+    """BlockIO* with IO* in one unit, where systemd by itself drops the old ones without a word."""
+    one = containers(
+        "--blkio-weight", "1000", "--device-read-bps", f"{DISK}:2mb",
+        "--property", f"BlockIOWriteBandwidth={DISK} 1M", "--property", "IOAccounting=yes",
+    )  # fmt: skip
+    assert limit(one, "io.max") == f"{NUMBER} rbps={2 * MIB} wbps=1000000 riops=max wiops=max"
+    assert limit(one, "io.weight") == "default 200"
+
+
+def test_tuned_live(containers: Containers) -> None:
+    """set-property acts at once, outlives a reload, and `inspect` shows it (S2)."""
+    one = containers("-c", "512", "-m", "64m", "--pids-limit", "50")
+    changes = ["CPUWeight=20", "MemoryMax=80M", "TasksMax=60", "AllowedCPUs=1", "CPUQuota=30%"]
+    changes.append(f"IOWriteBandwidthMax={DISK} 1M")
+    systemctl("set-property", "--runtime", one.scope, *changes)
+    systemctl("daemon-reload")
+    files = ("cpu.weight", "memory.max", "pids.max", "cpuset.cpus", "cpu.max")
+    assert [limit(one, file) for file in files] == ["20", str(80 * MIB), "60", "1", "30000 100000"]
+    assert limit(one, "io.max") == f"{NUMBER} rbps=max wbps=1000000 riops=max wiops=max"
+    config = json.loads(one("inspect"))[0]["HostConfig"]
+    shown = {
+        key: config[key] for key in ("CpuShares", "Memory", "PidsLimit", "CpusetCpus", "CpuQuota")
+    }
+    assert shown == {
+        "CpuShares": 204, "Memory": 80 * MIB, "PidsLimit": 60, "CpusetCpus": "1", "CpuQuota": 30000,
+    }  # fmt: skip
+    assert config["BlkioDeviceWriteBps"] == [{"Path": DISK, "Rate": 1_000_000}]
+
+
+def test_tuned_live_by_old_names(containers: Containers) -> None:
+    """S2 and S5 by the names of the seeds, on a scope that has none of the new: systemd translates."""
+    one = containers()
+    changes = ["CPUShares=128", "MemoryLimit=64M", f"BlockIOWriteBandwidth={DISK} 1M"]
+    systemctl("set-property", "--runtime", one.scope, *changes)
+    files = ("cpu.weight", "memory.max", "io.max")
+    assert [limit(one, file) for file in files] == [
+        "12", str(64 * MIB), f"{NUMBER} rbps=max wbps=1000000 riops=max wiops=max",
+    ]  # fmt: skip
+    config = json.loads(one("inspect"))[0]["HostConfig"]
+    assert (config["CpuShares"], config["Memory"]) == (128, 64 * MIB)
+    assert config["BlkioDeviceWriteBps"] == [{"Path": DISK, "Rate": 1_000_000}]
+
+
+def test_memory_bites(containers: Containers, sysbox: Sysbox, image: str) -> None:
+    """Beyond -m without swap the kernel kills: 137, and the record says why."""
+    eater = ("sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done")
+    one = containers("-m", "16m", "--memory-swap", "16m", command=eater)
+    one.await_state("exited")
+    assert one.inspect("State.OOMKilled") is True
+    assert one.inspect("State.ExitCode") == 137
+    done = sysbox("run", "--rm", "-m", "16m", "--memory-swap", "16m", image, *eater)
+    assert done.returncode == 137
+
+
+def test_the_memory_of_an_exec_counts(containers: Containers) -> None:
+    """What exec starts is in the scope from birth: its memory is the container's."""
+    one = containers("-m", "16m", "--memory-swap", "16m")
+    words = ("exec", one.id, "sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done")
+    done = subprocess.run([SYSBOX, *words], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 137
+
+
+def test_exec_is_in_the_scope(containers: Containers) -> None:
+    """cgroup.procs of the scope has it; the container sees its own cgroup as the root of all."""
+    one = containers()
+    assert one.exec("cat", "/proc/self/cgroup") == "0::/"
+    before = set(limit(one, "cgroup.procs").split())
+    running = subprocess.Popen([SYSBOX, "exec", one.id, "sleep", "1000"])
+    try:
+        eventually(
+            lambda: len(set(limit(one, "cgroup.procs").split()) - before) > 0,
+            "an exec in the scope",
+        )
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def test_pids_bite(containers: Containers) -> None:
+    """A fork bomb stops at --pids-limit, and ends with its container."""
+    one = containers("--pids-limit", "20")
+    one.sh("(bomb() { bomb | bomb & }; bomb) >/dev/null 2>&1 &")
+    eventually(lambda: limit(one, "pids.events") != "max 0", "the limit is reached")
+    assert int(limit(one, "pids.current")) <= 20
+    one("rm", "-f")
+
+
+def test_cpu_bites(containers: Containers) -> None:
+    """--cpus 0.2 for a process that takes all it gets, by the cgroup's own account."""
+    one = containers("--cpus", "0.2", command=("sh", "-c", "while :; do :; done"))
+
+    def used() -> float:
+        return int(limit(one, "cpu.stat").split()[1]) / 1e6
+
+    before, started = used(), time.monotonic()
+    time.sleep(3)
+    assert 0.1 < (used() - before) / (time.monotonic() - started) < 0.25
+
+
+def test_write_bandwidth_bites(containers: Containers) -> None:
+    """--device-write-bps holds a direct write in the container."""
+    one = containers("--device", DISK, "--device-write-bps", f"{DISK}:1mb")
+    started = time.monotonic()
+    one.sh(f"dd if=/dev/zero of={DISK} oflag=direct bs=64k count=48 2>/dev/null")
+    rate = 48 * 65536 / (time.monotonic() - started)
+    assert 0.4 * MIB < rate < 1.2 * MIB
+
+
+def test_devices_are_the_containers_own(containers: Containers) -> None:
+    """No file does it on v2: systemd's program in the kernel refuses every device but those allowed."""
+    one = containers("--cap-add", "mknod")
+    numbers = NUMBER.replace(":", " ")
+    script = f"mknod /tmp/disk b {numbers}; dd if=/tmp/disk of=/dev/null count=1 2>&1 || true"
+    assert "Operation not permitted" in one.sh(script)
+    assert one.sh("head -c 4 /dev/zero | wc -c") == "4"
+    two = containers("--device", f"{DISK}:/dev/mine:r")
+    assert "Operation not permitted" in two.sh("dd if=/dev/zero of=/dev/mine count=1 2>&1 || true")
+    two.sh("dd if=/dev/mine of=/dev/null count=1 2>/dev/null")
+
+
+def test_the_view_from_inside(containers: Containers) -> None:
+    """One read-only cgroup2 whose root is the container's own."""
+    one = containers("-m", "64m")
+    assert "cgroup2 /sys/fs/cgroup cgroup2 ro," in one.exec("cat", "/proc/mounts").replace(
+        "none ", "cgroup2 "
+    )
+    assert one.exec("cat", "/sys/fs/cgroup/memory.max") == str(64 * MIB)
+
+
+def test_delegation(containers: Containers) -> None:
+    """A privileged container makes cgroups of its own below, and hands the controllers down (S1)."""
+    one = containers("--privileged")
+    one.sh(
+        "cd /sys/fs/cgroup; mkdir app init;"
+        " for pid in $(cat cgroup.procs); do echo $pid >init/cgroup.procs || true; done;"
+        " echo +memory +pids >cgroup.subtree_control;"
+        " echo 33554432 >app/memory.max; cat app/memory.max"
+    )
+    systemctl("daemon-reload")
+    assert limit(one, "app/memory.max") == "33554432"
+    # a process cannot be born where others are only below: exec goes to the first process's own cgroup
+    assert one.exec("cat", "/proc/self/cgroup").endswith("/init")
+    one("rm", "-f")
