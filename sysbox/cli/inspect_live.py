@@ -28,17 +28,7 @@ _V1 = (
     "BlockIOReadBandwidth",
     "BlockIOWriteBandwidth",
 )
-_V2 = (
-    "CPUWeight",
-    "MemoryMax",
-    "MemorySwapMax",
-    "MemoryLow",
-    "IOWeight",
-    "IOReadBandwidthMax",
-    "IOWriteBandwidthMax",
-    "AllowedCPUs",
-    "AllowedMemoryNodes",
-)
+_V2 = ("CPUWeight", "IOWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax")
 _PERIOD = 100_000  # microseconds, the kernel's default
 _V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
 
@@ -53,7 +43,8 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
     try:
         bus = Bus.connect()
         try:
-            wanted = _COMMON + (_V2 if facts.cgroup_mode == "v2" else _V1)
+            # the names of v1 are asked for on v2 too: systemd up to 257 translates what is set by them
+            wanted = _COMMON + _V1 + (_V2 if facts.cgroup_mode == "v2" else ())
             found = scope.properties(bus, unit, scope.INTERFACES[".scope"], wanted)
         finally:
             bus.close()
@@ -61,7 +52,7 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
     except (SysboxError, KeyError):
         return {}, {}
     if facts.cgroup_mode == "v2":
-        config = _v2(found)
+        config = _v2(found, facts.controllers["name=systemd"] + found["ControlGroup"])
     else:
         config = _v1(found, facts, path)
     config |= _cpu_quota(found, in_cpus=bool(record.spec.limits.nano_cpus))
@@ -121,24 +112,27 @@ def _v1(found: dict[str, Any], facts: HostFacts, path: str) -> dict[str, Any]:
     }
 
 
-def _v2(found: dict[str, Any]) -> dict[str, Any]:
-    memory, swap = _limit(found.get("MemoryMax")), found.get("MemorySwapMax", INFINITY)
+def _v2(found: dict[str, Any], directory: str) -> dict[str, Any]:
+    def file(name: str) -> str:
+        return read_text(f"{directory}/{name}").strip()
+
+    def size(name: str) -> int:
+        text = file(name)
+        return int(text) if text.isdigit() else 0
+
+    def rates(new: str, old: str) -> list[dict[str, Any]]:
+        return _rates(found.get(new) or found.get(old))
+
+    memory, swap = size("memory.max"), file("memory.swap.max")
     weight, io_weight = _limit(found.get("CPUWeight")), _limit(found.get("IOWeight"))
     return {
-        "CpuShares": shares_of_weight(weight) if weight else 0,
+        "CpuShares": shares_of_weight(weight) if weight else _limit(found.get("CPUShares")),
         "Memory": memory,
-        "MemorySwap": 0 if not memory else -1 if swap == INFINITY else memory + swap,
-        "MemoryReservation": _limit(found.get("MemoryLow")),
-        "BlkioWeight": io_weight * 500 // 100,
-        "BlkioDeviceReadBps": _rates(found.get("IOReadBandwidthMax")),
-        "BlkioDeviceWriteBps": _rates(found.get("IOWriteBandwidthMax")),
-        "CpusetCpus": _mask(found.get("AllowedCPUs")),
-        "CpusetMems": _mask(found.get("AllowedMemoryNodes")),
+        "MemorySwap": 0 if not memory else memory + int(swap) if swap.isdigit() else -1,
+        "MemoryReservation": size("memory.low"),
+        "BlkioWeight": io_weight * 500 // 100 or _limit(found.get("BlockIOWeight")),
+        "BlkioDeviceReadBps": rates("IOReadBandwidthMax", "BlockIOReadBandwidth"),
+        "BlkioDeviceWriteBps": rates("IOWriteBandwidthMax", "BlockIOWriteBandwidth"),
+        "CpusetCpus": file("cpuset.cpus"),
+        "CpusetMems": file("cpuset.mems"),
     }
-
-
-def _mask(value: Any) -> str:
-    from sysbox.units.properties import format_list
-
-    mask = int.from_bytes(bytes(value or b""), "little")
-    return format_list([bit for bit in range(mask.bit_length()) if mask >> bit & 1])
