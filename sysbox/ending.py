@@ -191,6 +191,25 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
             record = record.replace(anonymous_volumes={})
             state.save(record)
         discard(record)
+    if not record.spec.remove:
+        forget_failure(names.scope_unit(record.id))
+
+
+def forget_failure(unit: str) -> None:
+    """A scope that failed stays loaded until its container is removed: systemd sees a kill for lack of memory
+    on cgroup v2, and a stop that took too long on both.
+    """
+    try:
+        bus = Bus.connect()
+    except SystemdError:
+        return
+    try:
+        if scope.await_inactive(bus, unit, _BRIEFLY):
+            scope.reset_failed(bus, unit)
+    except SystemdError:
+        pass  # ignoring: what remains is a line in a list
+    finally:
+        bus.close()
 
 
 def kill_now(record: Record, runtime: Runtime) -> None:
