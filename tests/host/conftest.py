@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SYSBOX = Path(sys.prefix) / "bin" / "sysbox"
 TIMEOUT = 60.0  # seconds for one command
-SETTLING = 2.0  # the kernel takes namespaces, cgroups and links down when it gets round to it
+SETTLING = 10.0  # the kernel takes namespaces, cgroups and links down when it gets round to it
 IMAGE = "busybox:test"
 
 
