@@ -157,7 +157,10 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
     status = error.status if isinstance(error, SysboxError) else FAILED
     message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
-    ending.unwind(record, runtime, failed=True)
+    try:
+        ending.unwind(record, runtime, failed=True)
+    except SysboxError:
+        return  # ignoring: why the start failed is the better message, and `gc` finds the run
     final = state.Final(
         exit_code=status, started_ns=0, finished_ns=state.now_ns(), error=message or "failed"
     )
