@@ -36,10 +36,10 @@ def test_the_kernels_file_systems(containers: Containers) -> None:
         assert READ_ONLY in one.sh(f"(echo x > {path}) 2>&1 || true"), path
     mounts = one.sh("cat /proc/mounts")
     for path in ("/proc/sys", "/proc/irq", "/proc/bus"):
-        assert f"proc {path} proc ro," in mounts
+        assert f" {path} proc ro," in mounts
     for line in (
-        "proc /proc proc rw,nosuid,nodev,noexec",
-        "sysfs /sys sysfs ro,nosuid,nodev,noexec",
+        " /proc proc rw,nosuid,nodev,noexec",
+        " /sys sysfs ro,nosuid,nodev,noexec",
     ):
         assert line in mounts
     assert "upperdir" not in one.sh("mount -t tmpfs")

@@ -1,0 +1,247 @@
+"""Terminals: -t gives one of the container's own, through a real pty on the caller's side."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import SYSBOX, Sysbox
+from containers import Containers, eventually
+
+PATIENCE = 15.0
+
+
+class Terminal:
+    """A terminal with `sysbox WORDS...` as the session that has it."""
+
+    def __init__(self, *words: str, rows: int = 24, columns: int = 80) -> None:
+        self.seen = ""
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            os.execv(SYSBOX, [str(SYSBOX), *words])
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def modes(self) -> int:
+        """The local modes of the caller's terminal: ECHO, ICANON..."""
+        return int(termios.tcgetattr(self._master)[3])
+
+    def expect(self, text: str) -> str:
+        """Everything since the last call, up to and including `text`."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} did not come, but {self.seen!r}"
+            if not select.select([self._master], [], [], left)[0]:
+                continue
+            try:
+                self.seen += os.read(self._master, 4096).decode(errors="replace")
+            except OSError:
+                raise AssertionError(
+                    f"{text!r} did not come, but {self.seen!r} and the end"
+                ) from None
+        end = self.seen.index(text) + len(text)
+        before, self.seen = self.seen[:end], self.seen[end:]
+        return before
+
+    def end(self) -> int:
+        """Read to the end: the exit status."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if select.select([self._master], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self._master, 4096).decode(errors="replace")
+                    continue
+                except OSError:
+                    break
+        eventually(
+            lambda: os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), "its end"
+        )
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(self._master)
+
+
+@pytest.fixture
+def open_terminal() -> Iterator[type[Terminal]]:
+    """`open_terminal(WORDS...)`, closed at the end of the test."""
+    opened: list[Terminal] = []
+
+    class Opened(Terminal):
+        def __init__(self, *words: str, rows: int = 24, columns: int = 80) -> None:
+            super().__init__(*words, rows=rows, columns=columns)
+            opened.append(self)
+
+    yield Opened
+    for one in opened:
+        one.close()
+
+
+def test_a_shell(open_terminal: type[Terminal], image: str) -> None:
+    """A terminal of its own, with job control, of the caller's size, and its status."""
+    one = open_terminal("run", "--rm", "-it", image, "sh", rows=31, columns=97)
+    one.expect("# ")
+    one.type("tty; stty size; ps -o tty 2>/dev/null | head -2; echo TERM=$TERM\n")
+    shown = one.expect("TERM=xterm")
+    assert "/dev/pts/0" in shown or "/dev/console" in shown
+    assert "31 97" in shown
+    assert "job control" not in shown
+    one.type("test -t 0 -a -t 1 -a -t 2 && echo all three\n")
+    one.expect("all three\r\n")
+    one.resize(40, 120)
+    one.type("sleep 0.2; stty size\n")
+    one.expect("40 120")
+    one.type("exit 7\n")
+    assert one.end() == 7
+
+
+def test_keys_go_to_the_container(open_terminal: type[Terminal], image: str) -> None:
+    """^C, ^Z and ^D are for the container's terminal; the caller's is raw meanwhile."""
+    one = open_terminal("run", "--rm", "-it", image, "sh")
+    before_echo = termios.ECHO | termios.ICANON
+    one.expect("# ")
+    assert not one.modes() & before_echo
+    one.type("sleep 1000\n")
+    time.sleep(0.2)
+    one.type("\x03")
+    one.expect("# ")
+    one.type("echo $?\n")
+    one.expect("130")
+    one.type("sleep 1001\n")
+    time.sleep(0.2)
+    one.type("\x1a")
+    one.expect("Stopped")
+    one.type("kill -KILL %1; true\n")
+    one.expect("true\r\n")
+    one.expect("# ")
+    one.type("echo sta''rt; cat; exit 4\n")
+    one.expect("start\r\n")
+    time.sleep(0.2)  # until cat reads: what is typed for the shell's editor is not for cat
+    one.type("through\n")
+    one.expect("through\r\nthrough\r\n")
+    one.type("\x04")
+    assert one.end() == 4
+
+
+def test_the_terminal_is_put_back(
+    open_terminal: type[Terminal], sysbox: Sysbox, image: str
+) -> None:
+    """Also when the container is killed from elsewhere."""
+    one = open_terminal("run", "--rm", "-it", "--name", "killed", image, "sh")
+    one.expect("# ")
+    wanted = termios.ECHO | termios.ICANON
+    assert not one.modes() & wanted
+    sysbox("kill", "killed", check=True)
+    eventually(lambda: one.modes() & wanted == wanted, "the modes are as before")
+    assert one.end() == 137
+
+
+def test_a_terminal_that_hangs_up(open_terminal: type[Terminal], image: str) -> None:
+    """SIGHUP, which the caller's terminal sends as it goes, is passed on."""
+    script = "trap 'exit 5' HUP; echo up; while :; do sleep 0.02; done"
+    one = open_terminal("run", "--rm", "-it", image, "sh", "-c", script)
+    one.expect("up")
+    os.kill(one.pid, signal.SIGHUP)
+    assert one.end() == 5
+
+
+def test_without_t_the_callers_terminal_stays_the_callers(
+    open_terminal: type[Terminal], image: str
+) -> None:
+    """CVE-2016-10124: no descriptor of the caller's terminal, nor a way to push input into it."""
+    for flags in ((), ("-i",)):
+        script = "for n in 0 1 2; do test -t $n && echo yes; done; (: < /dev/tty) 2>&1; ls -l /proc/self/fd"
+        one = open_terminal("run", "--rm", *flags, image, "sh", "-c", script)
+        if flags:
+            one.type("\x04")
+        assert one.end() in (0, 1)
+        assert "yes" not in one.seen, one.seen
+        assert "/dev/pts" not in one.seen
+        assert "o such device" in one.seen
+
+
+def test_without_t_input_is_passed_on(open_terminal: type[Terminal], image: str) -> None:
+    one = open_terminal("run", "--rm", "-i", image, "sh", "-c", "read word; echo got $word")
+    one.type("something\n")
+    one.expect("got something")
+    assert one.end() == 0
+
+
+def test_exec(open_terminal: type[Terminal], containers: Containers) -> None:
+    """`exec -it` has a terminal as well, with a size, keys, and a status."""
+    one = containers()
+    shell = open_terminal("exec", "-it", one.id, "sh", rows=33, columns=99)
+    shell.expect("# ")
+    shell.type("stty size; tty; test -t 0 && echo y''es\n")
+    shown = shell.expect("yes\r\n")
+    assert "33 99" in shown
+    assert "/dev/pts/" in shown
+    shell.type("sleep 1000\n")
+    time.sleep(0.2)
+    shell.type("\x03")
+    shell.expect("# ")
+    shell.type("exit 9\n")
+    assert shell.end() == 9
+    assert one.inspect("State.Running") is True
+
+
+def test_t_without_a_terminal(sysbox: Sysbox, image: str) -> None:
+    """-t where the caller has none: the container still gets one (as podman has it, for scripts)."""
+    done = sysbox("run", "--rm", "-t", image, "sh", "-c", "test -t 1 && echo terminal")
+    assert (done.returncode, done.stdout) == (0, "terminal\n")
+
+
+def test_detached_with_a_terminal(containers: Containers, sysbox: Sysbox) -> None:
+    """-dit: a shell that waits for whoever comes, with a terminal that is nobody's meanwhile."""
+    one = containers("-it", command=("sh",))
+    assert one.inspect("State.Running") is True
+    assert one.sh("test -c /dev/console && readlink /proc/1/fd/0") in ("/dev/pts/0", "/dev/console")
+    two = containers("-t", command=("sh", "-c", "tty; echo said"))
+    two("wait")
+    assert "said" in two("logs")
+
+
+def test_a_user_owns_its_terminal(open_terminal: type[Terminal], image: str) -> None:
+    one = open_terminal(
+        "run",
+        "--rm",
+        "-it",
+        "-u",
+        "1000",
+        image,
+        "sh",
+        "-c",
+        "echo x > $(tty) && stat -c %u $(tty)",
+    )
+    one.expect("1000")
+    assert one.end() == 0
+
+
+def test_output_is_whole(open_terminal: type[Terminal], image: str) -> None:
+    """What was written just before the end still arrives."""
+    for _ in range(5):
+        one = open_terminal(
+            "run", "--rm", "-t", image, "sh", "-c", "yes | head -n 2000; echo the end"
+        )
+        assert one.end() == 0
+        assert one.seen.count("y\r\n") == 2000
+        assert one.seen.endswith("the end\r\n")
