@@ -31,11 +31,12 @@ _BRIEFLY = 0.5
 _STEP = 0.004
 
 
-def settle(container_id: str, ended: Ended | None = None, error: str = "") -> None:
+def settle(container_id: str, ended: Ended | None = None, *, force: bool = False) -> None:
     """Record the end of a run whose first process is gone, undo what it had, remove it if it was --rm.
 
     `ended` is given by the supervisor itself, or read from what the monitor wrote. Does nothing while the
-    container runs, and when somebody else has done it already. Raises FormatError for damaged records.
+    container runs or its supervisor has yet to say how it ended (unless by `force`), and when somebody
+    else has done it already. Raises FormatError for damaged records.
     """
     try:
         lock = state.Lock(container_id)
@@ -49,32 +50,29 @@ def settle(container_id: str, ended: Ended | None = None, error: str = "") -> No
             return
         if runtime is None:
             return
-        if ended is None and not error:
-            if runtime.alive() and runtime.supervised():
-                return
-            ended = monitor.recorded(record.run_directory)
+        ended = ended or monitor.recorded(record.run_directory)
+        if ended is None and runtime.supervised() and not force:
+            return
         unwind(record, runtime)
-        state.write_final(record, _final(runtime, ended, error))
+        state.write_final(record, _final(runtime, ended))
         state.remove_run(record)
         if record.spec.remove:
             discard(record)
 
 
-def _final(runtime: Runtime, ended: Ended | None, error: str) -> state.Final:
+def _final(runtime: Runtime, ended: Ended | None) -> state.Final:
     if ended is None:
-        message = error or "nobody saw how it ended: its supervisor was killed"
         return state.Final(
             exit_code=_LOST,
-            started_ns=0 if error else runtime.started_ns,
+            started_ns=runtime.started_ns,
             finished_ns=state.now_ns(),
-            error=message,
+            error="nobody saw how it ended: its supervisor was killed",
         )
     return state.Final(
         exit_code=ended.code,
-        started_ns=0 if error else runtime.started_ns,
+        started_ns=runtime.started_ns,
         finished_ns=ended.finished_ns or state.now_ns(),
         oom_killed=ended.oom,
-        error=error,
     )
 
 
@@ -145,7 +143,8 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
         if not runtime.supervised() or _monitor_wrote(record):
             break
         time.sleep(_STEP)
-    settle(record.id)
+    # its supervisor has had the time to say how it ended
+    settle(record.id, force=True)
     return True
 
 
@@ -173,19 +172,14 @@ def _monitor_wrote(record: Record) -> bool:
 
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
-    runtime = state.runtime(record.id)
-    if runtime is not None and runtime.alive():
-        if not force:
-            raise Conflict(
-                f"container {record.name} is running", hint="stop it first, or use `sysbox rm -f`"
-            )
-        kill_now(record, runtime)
-    settle(record.id)
+    _end(record, force=force)
     try:
         lock = state.Lock(record.id)
     except NotFound:
         return  # --rm: its supervisor was faster
     with lock:
+        if state.runtime(record.id) is not None:
+            raise Conflict(f"container {record.name} was started meanwhile")
         if record.anonymous_volumes and not (with_volumes or record.spec.remove):
             # they stay, even if the rest of this is left to gc
             record = record.replace(anonymous_volumes={})
@@ -193,6 +187,17 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         discard(record)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
+
+
+def _end(record: Record, *, force: bool) -> None:
+    runtime = state.runtime(record.id)
+    if runtime is not None and runtime.alive():
+        if not force:
+            raise Conflict(
+                f"container {record.name} is running", hint="stop it first, or use `sysbox rm -f`"
+            )
+        kill_now(record, runtime)
+    await_end(record)
 
 
 def forget_failure(unit: str) -> None:

@@ -84,7 +84,7 @@ def stop(record: Record, timeout: int | None) -> None:
     settle_if_dead(record)
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
-        ending.settle(record.id)
+        ending.await_end(record)
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
     _signal_first(runtime, supervising.stop_signal(record))
