@@ -29,9 +29,11 @@ BASE_DIRECTORIES = {
     paths.CONTAINERS,
     paths.NAMES,
     paths.VOLUMES,
+    f"{paths.RUN}/reports",
 }
 BASE_UNITS = re.compile(
-    r"(system|user|init|machine|system-sysbox|-)\.(slice|scope)$|\.mount$|systemd-|dbus|sysbox-clients$"
+    r"(system|user|init|machine|sysbox|system-sysbox|system-modprobe|-)\.(slice|scope)$"
+    r"|\.mount$|systemd-|dbus|sysbox-clients$"
 )
 
 
