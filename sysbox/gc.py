@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, scope, state
+from sysbox import ending, scope, state, supervising
 from sysbox.errors import Conflict, FormatError, NotFound
 from sysbox.files import remove_tree, stale_files, unlink
 from sysbox.fs import volumes
@@ -36,6 +36,7 @@ def collect() -> list[str]:
     done += _scopes(kept)
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
+    supervising.forget_reports()
     done += Store().gc(images_in_use)
     for directory in (NETWORK, RUN):
         for path in stale_files(directory):

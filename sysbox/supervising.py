@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal
 import _socket
 import posix
+import time
 
 from sysbox import codec, ending, monitor, program, scope, starting, state, streams
 from sysbox.errors import NotFound, SysboxError, SystemdError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _SECOND = 1_000_000  # microseconds
 _MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
+_SYSTEMD = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
+_STALE = 60  # seconds after which nobody comes to read a report
 _REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
 
 
@@ -84,6 +87,21 @@ def start_detached(record: Record) -> None:
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
     finally:
         bus.close()
+
+
+def forget_reports() -> None:
+    """Remove the reports of services whose callers did not live to read them."""
+    try:
+        left = [f"{_REPORTS}/{name}" for name in posix.listdir(_REPORTS)]
+    except FileNotFoundError:
+        return
+    for path in left:
+        try:
+            stale = time.time() - posix.stat(path).st_mtime > _STALE
+        except FileNotFoundError:
+            continue
+        if stale:
+            unlink(path)
 
 
 def _service(record: Record) -> tuple[Property, ...]:
@@ -166,11 +184,12 @@ def _notify(message: str) -> None:
 
 
 def stop_signal(record: Record, image: Image | None = None) -> int:
-    """The signal that asks it to end: the user's, the image's, SIGTERM."""
+    """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
     asked = record.spec.stop_signal
+    default = "RTMIN+3" if record.argv[0] in _SYSTEMD else "TERM"  # systemd(1), SIGNALS
     if not asked:
         try:
             asked = (image or Store().resolve(record.image_id)).config.stop_signal
         except NotFound:
             asked = ""
-    return parse_signal(asked or "TERM", "stop signal")
+    return parse_signal(asked or default, "stop signal")
