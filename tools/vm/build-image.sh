@@ -30,7 +30,7 @@ sources() {
 
 work=$(mktemp -d "$directory/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-options=(--mode=root --variant=minbase --format=directory --aptopt='APT::Install-Recommends "false"')
+options=(--mode=root --variant=minbase --format=directory --skip=cleanup/reproducible --aptopt='APT::Install-Recommends "false"')
 for name in "${no_documents[@]}"; do
     options+=(--dpkgopt="path-exclude=/usr/share/$name/*")
 done
