@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # emulated, one container takes a second or two: what is about words and files is left to `make test-host`
-hosts=(test_scope test_limits test_lifecycle test_network test_security test_namespaces test_rootfs)
+hosts=(test_scope test_limits test_lifecycle test_network test_security test_namespaces test_root)
 
 guest() {
     local flavour=$1 words
