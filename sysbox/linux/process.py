@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import fcntl
 import posix
 
 from sysbox.errors import KernelError
@@ -26,6 +27,7 @@ CLEAN_ENVIRONMENT = {
 
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
+_PIPE_HOLDS = 1 << 16  # bytes, unless it is told otherwise
 # Fields 3 and 22 of proc_pid_stat(5), counted behind the command's name.
 _STATE, _START_TIME = 0, 19
 
@@ -120,7 +122,7 @@ def spawn(
     environment; without `stdin` it reads from /dev/null; standard error is ours unless merged.
     Raises KernelError if it cannot be started.
     """
-    given = _memory_file(stdin) if stdin is not None else posix.open("/dev/null", posix.O_RDONLY)
+    given = _filled_pipe(stdin) if stdin is not None else posix.open("/dev/null", posix.O_RDONLY)
     output, end = posix.pipe()
     actions = [(posix.POSIX_SPAWN_DUP2, given, 0), (posix.POSIX_SPAWN_DUP2, end, 1)]
     if merge_stderr:
@@ -163,11 +165,20 @@ def shell_status(wait_status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _memory_file(content: bytes) -> int:
-    """A file that holds `content`, read from its start: unlike a pipe it cannot fill up."""
-    fd = posix.memfd_create("stdin", posix.MFD_CLOEXEC)
-    rest = memoryview(content)
-    while rest:
-        rest = rest[posix.write(fd, rest) :]
-    posix.lseek(fd, 0, 0)
-    return fd
+def _filled_pipe(content: bytes) -> int:
+    """The end to read of a pipe that holds all of `content`.
+
+    Not a file in memory: SELinux lets a confined program such as iptables read its caller's pipe, but not its
+    caller's files, and hands it /dev/null instead without an error. Raises KernelError.
+    """
+    reader, writer = posix.pipe()
+    try:
+        if len(content) > _PIPE_HOLDS:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content))
+        posix.write(writer, content)
+    except OSError as error:
+        posix.close(reader)
+        raise KernelError.of("fill", "a pipe", error) from None
+    finally:
+        posix.close(writer)
+    return reader
