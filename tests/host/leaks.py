@@ -23,18 +23,9 @@ BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
 BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock)$")
-BASE_DIRECTORIES = {
-    paths.RUN_CONTAINERS,
-    paths.NETWORK,
-    paths.CONTAINERS,
-    paths.NAMES,
-    paths.VOLUMES,
-    f"{paths.RUN}/reports",
-}
-BASE_UNITS = re.compile(
-    r"(system|user|init|machine|sysbox|system-sysbox|system-modprobe|-)\.(slice|scope)$"
-    r"|\.mount$|systemd-|dbus|sysbox-clients$"
-)
+BASE_DIRECTORIES = {paths.CONTAINERS, paths.NAMES, paths.VOLUMES}  # and those right below paths.RUN
+# a slice stays when its last unit has gone: systemd's way
+BASE_UNITS = re.compile(r"\.slice$|^init\.scope$|\.mount$|systemd-|dbus|sysbox-clients$")
 
 
 def snapshot() -> Snapshot:
@@ -146,7 +137,8 @@ def _leases() -> Iterator[str]:
 def _files() -> Iterator[str]:
     for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES):
         for directory, _, names in os.walk(top):
-            if directory != top and directory not in BASE_DIRECTORIES:
+            base = directory in BASE_DIRECTORIES or os.path.dirname(directory) == paths.RUN
+            if directory != top and not base:
                 yield directory
             for name in names:
                 path = os.path.join(directory, name)
