@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host lint bench clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,14 @@ test-unit: test-extras ## the tests that do not touch the machine
 
 test-host: test-extras ## the tests that run real containers under a real systemd
 	@tools/test-host.sh
+
+test-vm: ## the tests that need cgroup v2 and SELinux, in an emulated machine
+	@tools/setup.sh vm
+	@tools/test-vm.sh
+
+vm-shell: ## a shell in that machine, with sysbox installed
+	@tools/setup.sh vm
+	@.venv/bin/python tools/vm/run.py --shell
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint

@@ -43,9 +43,8 @@ WARM_UP = """
 set -e
 systemctl is-system-running --wait || { systemctl --failed; exit 1; }
 udevadm settle
-modprobe --all overlay veth bridge loop dm_mod ip_tables iptable_nat iptable_raw
+modprobe --all overlay veth bridge loop iptable_nat iptable_raw
 /opt/sysbox/bin/python -c 'import pytest, click, pystemd, dbus_next, pyroute2, iptc'
-iptables-legacy -t nat -S
 sync
 """
 
