@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from conftest import SYSBOX, Sysbox
 
-V1 = Path("/sys/fs/cgroup/memory").is_dir()
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_status_is_the_payloads_own(
     assert done.returncode == (143 if status is None else status), done.stderr
 
 
-@pytest.mark.skipif(not V1, reason="cpu.shares is a file of cgroup v1")
+@pytest.mark.v1_only("CPUShares, set live, loses against the CPUWeight that -c means on v2")
 def test_s2_live_shares_show_in_inspect(sysbox: Sysbox, container: str) -> None:
     scope = field(sysbox, "subject", "{{.Sysbox.Scope}}")
     assert scope == f"docker-{container}.scope"
@@ -63,7 +62,7 @@ def test_s2_live_shares_show_in_inspect(sysbox: Sysbox, container: str) -> None:
     assert shares.read_text(encoding="ascii") == "128\n"
 
 
-@pytest.mark.skipif(not V1, reason="the files are those of cgroup v1")
+@pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 def test_s4_memory_and_swap(sysbox: Sysbox, container: str) -> None:
     memory = Path(f"/sys/fs/cgroup/memory/system.slice/docker-{container}.scope")
     assert (memory / "memory.limit_in_bytes").read_text(encoding="ascii") == "134217728\n"

@@ -228,6 +228,7 @@ def test_rm_by_itself(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> Non
     eventually(lambda: sysbox("inspect", "brief").returncode == 1, "it is removed")
 
 
+@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
     made = [containers("--network", "none") for _ in range(4)]
     removers = [popen("rm", "-f", one.id) for one in made for _ in range(2)]
@@ -240,6 +241,7 @@ def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
 # names
 
 
+@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_one_name_has_one_winner(sysbox: Sysbox, image: str) -> None:
     makers = [popen("create", "--name", "wanted", image, "true") for _ in range(8)]
     done = [(maker.communicate(timeout=30), maker.returncode) for maker in makers]
@@ -249,6 +251,7 @@ def test_one_name_has_one_winner(sysbox: Sysbox, image: str) -> None:
     sysbox("rm", "wanted", check=True)
 
 
+@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_names_and_prefixes(containers: Containers, sysbox: Sysbox) -> None:
     made = [containers("--network", "none", verb=("create",), command=("true",)) for _ in range(17)]
     assert len({one.inspect("Name") for one in made}) == 17
@@ -345,6 +348,7 @@ def test_logs_of_both_kinds(containers: Containers, sysbox: Sysbox, image: str) 
     sysbox("rm", "seen", check=True)
 
 
+@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_many_at_once(sysbox: Sysbox, image: str) -> None:
     """Sixteen runs at the same time, each with an address of its own."""
     runs = [popen("run", "--rm", image, "hostname", "-i") for _ in range(16)]

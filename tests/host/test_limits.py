@@ -55,7 +55,7 @@ def test_s1_a_systemd_inside(containers: Containers) -> None:
     assert one.inspect("State.ExitCode") in (0, 130)
 
 
-@pytest.mark.skipif(not V1, reason="the files are those of cgroup v1")
+@pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 def test_s2_s3_s4_as_in_the_seeds(containers: Containers) -> None:
     """S2, S3, S4: -c 512, --cpuset=0,1, -m 128m; changed live; and none of it undone by a reload."""
     one = containers(
@@ -78,7 +78,7 @@ def test_s2_s3_s4_as_in_the_seeds(containers: Containers) -> None:
     assert one.inspect("HostConfig.CpuShares") == 128
 
 
-@pytest.mark.skipif(not V1, reason="the files are those of cgroup v1")
+@pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 def test_s2_s4_defaults(containers: Containers) -> None:
     """S2, S4: 1024 shares, and unlimited memory and swap."""
     one = containers()
