@@ -90,10 +90,6 @@ def _internal(words: list[str]) -> int | None:
     """`_supervise ID` and `_cleanup ID`: started by systemd and by the monitor, already in place."""
     if len(words) != 2 or words[0] not in ("_supervise", "_cleanup"):
         return None
-    if words[0] == "_supervise":
-        from sysbox.linux import cgroup
-
-        cgroup.warm_up()
     from sysbox import state, supervising
 
     if not state.is_id(words[1]):  # it becomes part of a path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
+from sysbox import lifecycle
 from sysbox.cli import specbuild
 from sysbox.errors import UsageError
-from sysbox.linux import cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """The payload's own status in the foreground, 0 once a detached container runs."""
-    if not values.dry_run:
-        cgroup.warm_up()
-    # the most of what a start needs, and the most of what the helper needs to be done
-    from sysbox import lifecycle
-
     spec = specbuild.build(values, detach=values.detach)
     foreground = not (spec.detach or values.dry_run)
     if foreground and spec.tty and spec.interactive and not posix.isatty(0):

@@ -88,38 +88,6 @@ def write(directory: str, file: str, value: str) -> None:
         raise KernelError.of(f"write '{value}' to", path, error) from None
 
 
-def warm_up() -> None:
-    """Have the lock under which processes are moved ready by the time systemd moves one of ours.
-
-    The first move after a quiet moment waits for an RCU grace period, some 10 ms, the ones after it for
-    next to nothing (`cgroup_threadgroup_rwsem` in the kernel's cgroup.c, with `rcu_sync`). So a helper
-    moves itself to where it is, while this process still imports. It does its work or it does not: nobody
-    waits for it, and being nobody's child it leaves no zombie either.
-    """
-    helper = posix.fork()
-    if helper:
-        posix.waitpid(helper, 0)
-        return
-    try:
-        if posix.fork() == 0:
-            _move_to_itself()
-    finally:
-        posix._exit(0)
-
-
-def _move_to_itself() -> None:
-    paths = paths_of(posix.getpid())
-    for root, key in (("unified", UNIFIED), ("", UNIFIED), ("systemd", "name=systemd")):
-        try:
-            directory = f"/sys/fs/cgroup/{root}{paths[key]}"
-            fd = posix.open(f"{directory}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
-        except (OSError, KeyError):
-            continue
-        for _ in range(2):  # the second one keeps it ready a little longer
-            posix.write(fd, b"0")
-        return
-
-
 def enter(directories: tuple[str, ...]) -> None:
     """Move the calling process, which must have one thread, into cgroups. Raises KernelError.
 
