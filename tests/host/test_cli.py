@@ -15,7 +15,6 @@ import pytest
 from conftest import SYSBOX, Sysbox
 
 
-
 @pytest.fixture
 def container(sysbox: Sysbox, image: str) -> Iterator[str]:
     """The id of a detached container that waits, with limits."""
