@@ -29,8 +29,11 @@ def start(directory: Path, payload: Callable[[], None], *arguments: object) -> i
     monitor = os.fork()
     if monitor:
         return monitor
+    # a request to stop that comes before the monitor listens waits for it
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         try:
             payload()
         finally:
