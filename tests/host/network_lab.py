@@ -25,7 +25,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 OUTSIDE = "203.0.113.2"  # RFC 5737, TEST-NET-3: a server out there
 UPLINK = "203.0.113.1"  # the host's address on that side
-TIMEOUT = 1.0
+TIMEOUT = 2.5  # seconds: a first SYN that is lost is sent again after one
 
 
 def in_private_network(body: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from sysbox import host, paths, scope
+from sysbox import host, monitor, paths, scope
 from sysbox.errors import SpecError, SysboxError, SystemdError
-from sysbox.linux import cgroup
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import blockdev, cgroups, journal, names, scopeplan, watch
 from sysbox.units.bus import Bus
@@ -298,23 +298,28 @@ def test_devices_are_those_that_were_allowed(bus: Bus) -> None:
 
 
 def test_oom(bus: Bus) -> None:
-    hungry = [sys.executable, "-c", "x = bytearray(1 << 28)"]
+    hungry = [sys.executable, "-c", "import time; time.sleep(0.5); x = bytearray(1 << 28)"]
     limits = Limits(memory=32 * MIB, memory_swap=32 * MIB)
     one = Running(bus, plan(limits=limits, remove=False), hungry)
-    # a second process keeps the cgroup, and with it the count, where OOMPolicy=kill does not reach it
-    keeper = Parked(["true"])
+    # a second, small process keeps the cgroup, and with it the count, where OOMPolicy=kill does not reach it
+    keeper = subprocess.Popen(["sleep", "60"])
     try:
         scope.attach(bus, one.unit, (keeper.pid,))
         directories = cgroups.cgroup_dirs(one.process.pid, FACTS)
+        (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
+        oom = monitor.OutOfMemory(memory, FACTS.cgroup_mode)
+        if V1:
+            assert select.select([oom.event], [], [], 20)[0], "the kernel wakes us before it kills"
+            oom.woken()
         assert one.process.wait() == -signal.SIGKILL
         if V1:
-            (memory,) = (path for path in directories if "/memory/" in path)
-            assert cgroup.read_keyed(memory, "memory.oom_control")["oom_kill"] >= 1
+            assert oom.killed(signal.SIGKILL)
         else:
             assert watch.wait_unit_stopped(one.unit, 10) == "failed"
             assert scope.state(bus, one.unit)[2] == "oom-kill"
     finally:
-        keeper.end()
+        keeper.kill()
+        keeper.wait()
         one.end()
 
 
