@@ -298,7 +298,7 @@ def test_devices_are_those_that_were_allowed(bus: Bus) -> None:
 
 
 def test_oom(bus: Bus) -> None:
-    hungry = [sys.executable, "-c", "import time; time.sleep(0.5); x = bytearray(1 << 28)"]
+    hungry = [sys.executable, "-c", "x = bytearray(1 << 28)"]
     limits = Limits(memory=32 * MIB, memory_swap=32 * MIB)
     one = Running(bus, plan(limits=limits, remove=False), hungry)
     # a second, small process keeps the cgroup, and with it the count, where OOMPolicy=kill does not reach it
@@ -308,6 +308,7 @@ def test_oom(bus: Bus) -> None:
         directories = cgroups.cgroup_dirs(one.process.pid, FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
         oom = monitor.OutOfMemory(memory, FACTS.cgroup_mode)
+        one.process.release()
         if V1:
             assert select.select([oom.event], [], [], 20)[0], "the kernel wakes us before it kills"
             oom.woken()
