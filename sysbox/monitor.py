@@ -148,6 +148,16 @@ def recorded(directory: str) -> Ended | None:
     )
 
 
+def hold_signals() -> None:
+    """From here on the signals that are passed on are the container's: they wait until they can be."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED)
+
+
+def release_signals() -> None:
+    """They arrive again, those first that were held."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _FORWARDED)
+
+
 class Foreground:
     """The caller's process as supervisor: copies streams, passes signals on, waits."""
 
@@ -204,6 +214,7 @@ class Foreground:
         for number in _FORWARDED:
             # a terminal of its own takes the keys; what else arrives here is for the container
             _signal.signal(number, forward)
+        release_signals()
         if self._terminal >= 0:
             _signal.signal(_signal.SIGWINCH, lambda *_: self._resize())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, launch, scope, state
+from sysbox import ending, launch, monitor, scope, state
 from sysbox.child import Inherited
 from sysbox.errors import FAILED, Conflict, SysboxError
 from sysbox.files import write_file
@@ -132,6 +132,7 @@ def _handshake(
         ports=ports,
     )
     state.write_runtime(record, runtime)
+    monitor.hold_signals()
     parked.proceed(address)  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     parked.await_exec()  # 4

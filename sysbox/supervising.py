@@ -58,8 +58,12 @@ def attend(record: Record, image: Image) -> Attended:
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
     log = None if spec.remove else (record.name, names.scope_unit(record.id))
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
-    with state.Lock(record.id):
-        started = starting.bring_up(record, image, wired, service="")
+    try:
+        with state.Lock(record.id):
+            started = starting.bring_up(record, image, wired, service="")
+    except BaseException:
+        monitor.release_signals()
+        raise
     return Attended(record, started, wired)
 
 
@@ -68,6 +72,7 @@ def start_detached(record: Record) -> None:
     unit = names.service_unit(record.id)
     report = f"{_REPORTS}/{record.id}"
     unlink(report)
+    asked_ns = state.now_ns()
     bus = Bus.connect()
     try:
         # that of an earlier run may still be recording its end
@@ -79,6 +84,8 @@ def start_detached(record: Record) -> None:
         scope.await_inactive(bus, unit)
         data = read_file(report)
         unlink(report)
+        if data is None and _has_run(record, asked_ns):
+            return
         if data is None:
             raise SysboxError(
                 f"{error.message}", hint=f"`journalctl -u {unit}` may tell why"
@@ -87,6 +94,16 @@ def start_detached(record: Record) -> None:
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
     finally:
         bus.close()
+
+
+def _has_run(record: Record, since_ns: int) -> bool:
+    """Whether it has run and ended already: a scope that goes can cancel the start of its service."""
+    try:
+        state.load(record.id)
+    except NotFound:
+        return record.spec.remove
+    final = state.final(record.id)
+    return final is not None and final.started_ns > 0 and final.finished_ns >= since_ns
 
 
 def forget_reports() -> None:
