@@ -12,6 +12,7 @@ import posix
 from sysbox import paths
 from sysbox.errors import KernelError, SysboxError, Unsupported
 from sysbox.files import read_file, write_file
+from sysbox.host import exists
 from sysbox.netns import ports, rules
 from sysbox.netns.links import enable_forwarding
 from sysbox.netns.lock import Lock
@@ -28,6 +29,7 @@ MARK = f"{paths.NETWORK}/rules"
 XTABLES_LOCK = "/run/xtables.lock"  # iptables(8), -w
 _LOCK = f"{paths.NETWORK}/firewall.lock"
 _WAIT = "30"  # seconds that iptables waits for its lock
+_RESOURCE_PROBLEM = 4  # its exit status when it cannot have its lock, or the kernel's tables
 _PROGRAMS = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
 _HINT = "install the package `iptables` (its legacy programs), or use --network host or none"
 
@@ -83,8 +85,9 @@ def unpublish(container_id: str) -> None:
         mine = tuple(entry for entry in entries if entry.id == container_id)
         if mine and _restore(rules.restore_text("-D", mine)):
             # one that is missing fails the whole transaction: each by itself, then
-            for entry in mine:
-                _restore(rules.restore_text("-D", (entry,)))
+            results = [_restore(rules.restore_text("-D", (entry,))) for entry in mine]
+            if _RESOURCE_PROBLEM in results:
+                _apply(_marked(), tuple(entry for entry in entries if entry.id != container_id))
         ports.store(tuple(entry for entry in entries if entry.id != container_id))
     _forget_flows(tuple(entry.port for entry in mine))
 
@@ -114,7 +117,7 @@ def reconcile() -> list[str]:
 
 def remove() -> list[str]:
     """Take all our rules out; what was there. Published ports must be unpublished before."""
-    with Lock(_LOCK), Lock(XTABLES_LOCK):
+    with Lock(_LOCK), _xtables_lock():
         iptc = _import()
         try:
             changes = _take_out(iptc)
@@ -155,7 +158,7 @@ def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list
     iptc = _import()
     wanted = rules.chains(policies, entries)
     changes = []
-    with Lock(XTABLES_LOCK):
+    with _xtables_lock():
         try:
             for table in rules.TABLES:
                 changes += _apply_table(iptc, table, wanted[table])
@@ -164,6 +167,23 @@ def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list
     lines = [_namespace(), *(policy.line() for policy in policies)]
     write_file(MARK, ("\n".join(lines) + "\n").encode("ascii"))
     return changes
+
+
+def _xtables_lock() -> Lock:
+    """The lock of all iptables programs, which exists from its first use.
+
+    Made by us it gets the label that the policy has for it, or else SELinux would keep iptables from it.
+    """
+    if exists(XTABLES_LOCK) or not exists("/sys/fs/selinux/enforce"):
+        return Lock(XTABLES_LOCK)
+    from sysbox.linux.process import spawn
+
+    with Lock(XTABLES_LOCK):
+        try:
+            spawn(["restorecon", XTABLES_LOCK])
+        except KernelError:
+            pass  # ignoring: a policy without its tools may allow it all the same
+    return Lock(XTABLES_LOCK)
 
 
 def _import() -> Any:
