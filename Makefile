@@ -17,9 +17,10 @@ build: ## install what is missing and leave .venv/bin/sysbox
 run: build ## a tour: containers as scopes, tuned live
 	@tools/demo.sh
 
-test: test-extras ## everything: lint, unit, plans, and the host lane under a real systemd
+test: test-extras ## everything: lint, unit, plans, the host lane under a real systemd, the lane in a guest
 	@$(PYTEST) tests/lint tests/unit tests/plans
 	@tools/test-host.sh
+	@tools/test-vm.sh --optional
 
 test-extras: build
 	@tools/setup.sh test
@@ -31,7 +32,6 @@ test-host: test-extras ## the tests that run real containers under a real system
 	@tools/test-host.sh
 
 test-vm: ## the tests that need cgroup v2 and SELinux, in an emulated machine
-	@tools/setup.sh vm
 	@tools/test-vm.sh
 
 vm-shell: ## a shell in that machine, with sysbox installed

@@ -33,7 +33,7 @@ def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--flavour", choices=FLAVOURS, default="permissive")
-    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument("--timeout", type=float, default=1200)
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("script", nargs="?")
     options = parser.parse_args()
