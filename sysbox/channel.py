@@ -18,7 +18,7 @@ import posix
 import select
 
 from sysbox import codec
-from sysbox.errors import FAILED, StartError
+from sysbox.errors import FAILED, KernelError, StartError, SysboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +99,15 @@ class Channel:
         poll.register(self._socket.fileno(), select.POLLHUP)
         if poll.poll(0):
             raise StartError("the process that started the container died", phase="handshake")
+
+    def report(self, phase: str, doing: str, error: BaseException) -> None:
+        """The child's last word, whatever ended it: in which phase, doing what."""
+        if isinstance(error, OSError) and not isinstance(error, SysboxError):
+            error = KernelError.of(f"{doing} ({phase})", "", error)
+        if not isinstance(error, SysboxError):
+            bug = f"{type(error).__name__}: {error}"
+            error = SysboxError(bug, hint="this is a bug in sysbox")
+        self.fail(getattr(error, "phase", phase), error.message, error.hint, error.status)
 
     def fail(self, phase: str, message: str, hint: str, status: int) -> None:
         """The child's last word."""

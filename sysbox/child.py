@@ -14,7 +14,7 @@ import posix
 import termios
 
 from sysbox.channel import CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError, SysboxError
+from sysbox.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.fs import ops
 from sysbox.fs.drivers import overlay
@@ -112,13 +112,8 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
         channel.check_peer()
         phase = "exec"
         execute(plan.process.argv, env)
-    except SysboxError as error:
-        channel.fail(getattr(error, "phase", phase), error.message, error.hint, error.status)
-    except OSError as error:
-        failure = KernelError.of(f"set up the container ({phase})", "", error)
-        channel.fail(phase, failure.message, failure.hint, failure.status)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
-        channel.fail(phase, f"{type(error).__name__}: {error}", "this is a bug in sysbox", FAILED)
+        channel.report(phase, "set up the container", error)
     posix._exit(FAILED)
 
 

@@ -12,7 +12,7 @@ import posix
 from sysbox import child, launch, monitor, state, streams
 from sysbox.channel import UNSHARED, Channel
 from sysbox.child import drop_privileges, execute, inside_root, open_terminal, resolve_user
-from sysbox.errors import FAILED, Conflict, KernelError, StartError, SysboxError
+from sysbox.errors import FAILED, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.image.store import Store
@@ -183,13 +183,8 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         channel.check_peer()
         phase = "exec"
         execute(plan.argv, env)
-    except SysboxError as error:
-        channel.fail(getattr(error, "phase", phase), error.message, error.hint, error.status)
-    except OSError as error:
-        failure = KernelError.of(f"enter the container ({phase})", "", error)
-        channel.fail(phase, failure.message, failure.hint, failure.status)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
-        channel.fail(phase, f"{type(error).__name__}: {error}", "this is a bug in sysbox", FAILED)
+        channel.report(phase, "enter the container", error)
     posix._exit(FAILED)
 
 

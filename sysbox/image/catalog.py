@@ -16,6 +16,7 @@ from __future__ import annotations
 from sysbox import codec, paths
 from sysbox.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.frozen import Frozen
+from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.model import Image
 from sysbox.image.reference import Reference, is_digest, is_hex, parse
@@ -129,7 +130,7 @@ class Catalog:
         found = {e.image_id for e in entries if e.image_id.startswith(f"sha256:{prefix}")}
         if not found and len(prefix) == 64:
             # untagged by force while a container needs it: its record is kept until the container goes
-            if files.exists(self.record(f"sha256:{prefix}")):
+            if exists(self.record(f"sha256:{prefix}")):
                 return f"sha256:{prefix}"
             found = {e.image_id for e in entries if e.digest == f"sha256:{prefix}"}
         if len(found) > 1:

@@ -95,15 +95,6 @@ def unlink(path: str) -> bool:
     return True
 
 
-def exists(path: str) -> bool:
-    """Whether something is there, symbolic links not followed."""
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True
-
-
 def names(path: str) -> list[str]:
     """The names in a directory, sorted; none where it does not exist."""
     try:

@@ -17,6 +17,7 @@ import posix
 from sysbox import codec
 from sysbox.errors import FormatError, KernelError
 from sysbox.frozen import Frozen
+from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image import layer as layers
 from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
@@ -229,7 +230,7 @@ class Ingest:
         """Rename a finished directory to its place; its presence there says that it is whole."""
         store = self.store
         target = store.layer(layer.name)
-        if files.exists(target):
+        if exists(target):
             return
         sync_file_system(store.root)
         files.write(f"{target}.json", codec.dumps(layer.to_data()))
@@ -257,7 +258,7 @@ def prepare(store: Catalog) -> None:
     """Make the directories of the store; those that exist stay as they are."""
     for name in ("blobs/sha256", "layers", "records", "temporary"):
         files.make_directory(f"{store.root}/{name}")
-    if not files.exists(f"{store.root}/oci-layout"):
+    if not exists(f"{store.root}/oci-layout"):
         files.write(f"{store.root}/oci-layout", codec.dumps(_LAYOUT))
 
 

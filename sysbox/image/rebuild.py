@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox import codec
 from sysbox.errors import FormatError, NotFound
+from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
@@ -41,7 +42,7 @@ def read_layer(store: Catalog, name: str) -> Layer:
     """What the store knows of a layer; raises NotFound, FormatError."""
     path = f"{store.layer(name)}.json"
     data = files.read(path, _MAX_LAYER_RECORD)
-    if data is None or not files.exists(store.layer(name)):
+    if data is None or not exists(store.layer(name)):
         raise NotFound(
             f"the layer {name} is missing in {store.root}", hint="import the image again"
         )

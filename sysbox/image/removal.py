@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox import codec
 from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
@@ -84,7 +85,7 @@ def _names_to_go(
 
 def collect(store: Catalog, in_use: InUse) -> list[str]:
     """As `Store.gc`."""
-    if not files.exists(f"{store.root}/oci-layout"):
+    if not exists(f"{store.root}/oci-layout"):
         return []
     prepare(store)
     done = []
