@@ -85,7 +85,8 @@ def _processes() -> Iterator[str]:
         name = head.partition("(")[2]
         if not SERVICES.fullmatch(name):
             command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-            yield f"pid {pid} started at {fields[19]} state {fields[0]}: {command or name}"
+            dead = ", a zombie" if fields[0] == "Z" else ""
+            yield f"pid {pid} started at {fields[19]}: {command or name}{dead}"
 
 
 def _mounts() -> Iterator[str]:
