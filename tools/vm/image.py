@@ -145,10 +145,11 @@ def files_below(path: Path) -> list[Path]:
 
 
 def digest(paths: list[Path], text: str = "") -> str:
-    """Over names, modes and contents, short enough for a file name."""
+    """Over names and contents, short enough for a file name."""
     total = hashlib.sha256(text.encode())
     for path in paths:
-        total.update(f"\0{path.relative_to(ROOT)}\0{path.stat().st_mode:o}\0".encode())
+        program = bool(path.stat().st_mode & 0o100)  # the rest is the umask's
+        total.update(f"\0{path.relative_to(ROOT)}\0{program}\0".encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 
