@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Emulated, one container takes a second or two: what is about words and files is left to `make test-host`.
-first=(tests/vm tests/host/test_scope.py tests/host/test_limits.py tests/host/test_lifecycle.py)
-second=(tests/host/test_network.py tests/host/test_security.py tests/host/test_namespaces.py tests/host/test_root.py)
+first=(tests/vm tests/host/test_{scope,limits,lifecycle,root}.py)
+second=(tests/host/test_{network,security,namespaces}.py)
 anywhere="not enforcing and not not_emulated"
 
 run() { .venv/bin/python tools/vm/run.py "$@"; }
