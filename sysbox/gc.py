@@ -10,17 +10,19 @@ import posix
 
 from sysbox import ending, scope, state, supervising
 from sysbox.errors import Conflict, FormatError, NotFound
-from sysbox.files import remove_tree, stale_files, unlink
+from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
 from sysbox.image.store import Store
 from sysbox.netns import firewall, leases
-from sysbox.paths import NAMES, NETWORK, RUN, RUN_CONTAINERS
+from sysbox.paths import CONTAINERS, NAMES, NETWORK, RUN, RUN_CONTAINERS
 from sysbox.units import names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.state import Record
+
+_ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 
 
 def collect() -> list[str]:
@@ -30,10 +32,9 @@ def collect() -> list[str]:
         done += _draft(name)
     for container_id in state.ids():
         done += _container(container_id)
-    kept = set(state.ids())
-    done += _names(kept)
-    done += _runs(kept)
-    done += _scopes(kept)
+    done += _names()
+    done += _runs()
+    done += _scopes()
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
     supervising.forget_reports()
@@ -98,23 +99,32 @@ def _run(record: Record) -> list[str]:
     return [done]
 
 
-def _names(kept: set[str]) -> list[str]:
+def _known(container_id: str) -> bool:
+    """Asked of each thing after it was found: a container made meanwhile has its record first."""
+    return is_directory(f"{CONTAINERS}/{container_id}")
+
+
+def _names() -> list[str]:
     done = []
     for name, owner in state.names().items():
-        if owner in kept:
-            try:
-                if state.load(owner).name == name:
-                    continue
-            except (NotFound, FormatError):
+        try:
+            if owner and state.load(owner).name == name:
                 continue
-        unlink(f"{NAMES}/{name}")
+        except FormatError:
+            continue
+        except NotFound:
+            pass
+        if owner:
+            state.release_name(name, owner)
+        else:
+            unlink(f"{NAMES}/{name}")
         done.append(f"freed the name {name}")
     return done
 
 
-def _runs(kept: set[str]) -> list[str]:
+def _runs() -> list[str]:
     try:
-        left = [name for name in posix.listdir(RUN_CONTAINERS) if name not in kept]
+        left = [name for name in posix.listdir(RUN_CONTAINERS) if not _known(name)]
     except FileNotFoundError:
         return []
     for name in left:
@@ -122,20 +132,24 @@ def _runs(kept: set[str]) -> list[str]:
     return [f"forgot the run of {name[:12]}" for name in left]
 
 
-def _scopes(kept: set[str]) -> list[str]:
+def _scopes() -> list[str]:
     """Scopes of ours that nobody knows any more; docker's have the same names, but not our description."""
     bus = Bus.connect()
     try:
         units = scope.list_units(bus, names.scope_unit("*"))
+        done = []
+        for unit in units:
+            ours = unit.description.startswith("sysbox container ")
+            if not ours or _known(names.container_of(unit.name)):
+                continue
+            # that of a container which was just removed is on its way out
+            if not scope.await_inactive(bus, unit.name, _ON_ITS_WAY):
+                ending.stop_scope(unit.name)
+                done.append(f"stopped {unit.name}")
+            else:
+                scope.reset_failed(bus, unit.name)
     finally:
         bus.close()
-    done = []
-    for unit in units:
-        container_id = names.container_of(unit.name)
-        ours = unit.description.startswith("sysbox container ")
-        if ours and container_id not in kept:
-            ending.stop_scope(unit.name)
-            done.append(f"stopped {unit.name}")
     return done
 
 
