@@ -391,8 +391,10 @@ def network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
 
 
 def new_id() -> str:
-    """A fresh container id."""
-    return posix.urandom(32).hex()
+    """A fresh container id. Its beginning is the hostname: of digits alone, it would be taken for an address."""
+    while (fresh := posix.urandom(32).hex())[:12].isdecimal():
+        pass
+    return fresh
 
 
 def now_ns() -> int:
