@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import starting, state
+from sysbox import naming, starting, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -87,7 +87,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
         if mount.kind == "volume" and not mount.source
     }
     return state.Record(
-        id=state.new_id(),
+        id=naming.new_id(),
         name=spec.name,
         created_ns=state.now_ns(),
         spec=spec,

@@ -1,4 +1,4 @@
-"""Names for containers whose user gave none: two words, easy to say and to type."""
+"""Ids of containers, and names for those whose user gave none: two words, easy to say and to type."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def random_name() -> str:
     """Such as `brave_otter`; the caller makes sure it is free."""
     first, second = posix.urandom(2)
     return f"{_FIRST[first % len(_FIRST)]}_{_SECOND[second % len(_SECOND)]}"
+
+
+def new_id() -> str:
+    """A fresh container id. Its beginning is the hostname: all digits, it would read as an address."""
+    while (fresh := posix.urandom(32).hex())[:12].isdecimal():
+        pass
+    return fresh

@@ -390,12 +390,5 @@ def network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
     return running.address, running.mac, running.ports
 
 
-def new_id() -> str:
-    """A fresh container id. Its beginning is the hostname: of digits alone, it would be taken for an address."""
-    while (fresh := posix.urandom(32).hex())[:12].isdecimal():
-        pass
-    return fresh
-
-
 def now_ns() -> int:
     return time.time_ns()
