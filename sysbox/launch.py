@@ -88,11 +88,9 @@ def park(inherited: Inherited) -> Parked:
             posix.close(fd)
 
 
-def fork(
-    run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int = -1, cgroup: int = -1
-) -> Parked:
-    """Fork a child that runs `run` with its end of a channel, in another pid namespace and in another
-    cgroup (v2) if their fds are given.
+def fork(run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int = -1) -> Parked:
+    """Fork a child that runs `run` with its end of a channel, in another pid namespace if its fd is
+    given.
 
     Raises KernelError.
     """
@@ -103,7 +101,7 @@ def fork(
             # a pid namespace is entered by the children of whoever joins it, never by itself
             own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
-        pid, pidfd = _sys.clone3(flags, cgroup)
+        pid, pidfd = _sys.clone3(flags)
         if pid == 0:
             ours.close()
             run(theirs)
