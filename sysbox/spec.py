@@ -55,15 +55,27 @@ class Limits(Frozen):
     nano_cpus: int | None = None  # --cpus in 10^-9 CPUs
     cpu_quota: int | None = None  # microseconds per period; -1 is unlimited
     cpu_period: int | None = None  # microseconds, 1000..1000000
+    cpu_idle: bool | None = None  # only what nobody else wants (CPUWeight=idle)
     cpuset_cpus: str | None = None  # "0-2,5"
     cpuset_mems: str | None = None
     memory: int | None = None  # bytes
     memory_swap: int | None = None  # memory plus swap, bytes; -1 is unlimited
-    memory_reservation: int | None = None  # bytes
+    memory_reservation: int | None = None  # bytes, reclaimed last
+    memory_high: int | None = None  # bytes, beyond which it is slowed down and reclaimed; v2
+    memory_min: int | None = None  # bytes, never reclaimed; v2
+    memory_swappiness: int | None = None  # 0..100; v1
+    oom_kill_disable: bool | None = None  # v1: a process waits for memory instead of being killed
+    oom_policy: str | None = None  # continue, stop, kill: what becomes of the rest (OOMPolicy=)
     pids: int | None = None  # -1 is unlimited
     blkio_weight: int | None = None  # 10..1000
+    blkio_weight_device: tuple[tuple[str, int], ...] = ()  # (device path, 10..1000)
     device_read_bps: tuple[tuple[str, int], ...] = ()  # (device path, bytes per second)
     device_write_bps: tuple[tuple[str, int], ...] = ()
+    device_read_iops: tuple[tuple[str, int], ...] = ()  # (device path, operations per second)
+    device_write_iops: tuple[tuple[str, int], ...] = ()
+    device_rules: tuple[str, ...] = ()  # "c 1:3 rwm", "b 8:* r"
+    net_cls: int | None = None  # class id 0xAAAABBBB of its packets (tc-cgroup(8)); v1
+    hugetlb: tuple[tuple[str, int], ...] = ()  # (page size such as "2MB", bytes)
 
 
 class Security(Frozen):

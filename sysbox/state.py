@@ -17,89 +17,22 @@ import time
 from sysbox import codec, naming
 from sysbox.errors import Conflict, FormatError, NotFound, Unsupported
 from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
-from sysbox.frozen import Frozen
-from sysbox.linux import process
 from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
-from sysbox.spec import ContainerSpec, Port
+from sysbox.records import Final as Final
+from sysbox.records import Record as Record
+from sysbox.records import Runtime as Runtime
+from sysbox.records import Status as Status
+from sysbox.records import Usage as Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
+    from sysbox.spec import Port
+
 DRAFT = ".new-"  # the directory of a container before it is one
 _HEX = frozenset("0123456789abcdef")
-
-
-class Record(Frozen):
-    """What was asked, and what it was resolved to; never changed but by a rename."""
-
-    id: str  # 64 hex
-    name: str
-    created_ns: int
-    spec: ContainerSpec
-    image_id: str  # "sha256:<64 hex>"
-    image_name: str
-    argv: tuple[str, ...]  # entrypoint and command as resolved
-    anonymous_volumes: dict[str, str] = {}  # noqa: RUF012 (target -> volume name, removed with the container)
-
-    @property
-    def created(self) -> float:
-        """Seconds since the epoch."""
-        return self.created_ns / 1e9
-
-    @property
-    def directory(self) -> str:
-        return f"{CONTAINERS}/{self.id}"
-
-    @property
-    def run_directory(self) -> str:
-        return f"{RUN_CONTAINERS}/{self.id}"
-
-
-class Runtime(Frozen):
-    """A run that was begun and whose end has not been recorded yet."""
-
-    pid: int  # 0 until the first process is there
-    start_time: int  # field 22 of its /proc/PID/stat, against recycled pids
-    supervisor: int
-    supervisor_start: int
-    scope: str
-    cgroup: str = ""  # the scope's path in the hierarchies
-    started_ns: int = 0  # 0 until its command runs
-    address: str = ""
-    mac: str = ""
-    ports: tuple[Port, ...] = ()
-
-    def alive(self) -> bool:
-        """Whether the container's first process is there."""
-        return self.pid > 0 and process.alive(self.pid, self.start_time)
-
-    def supervised(self) -> bool:
-        """Whether the process that waits for it is there."""
-        return self.supervisor > 0 and process.alive(self.supervisor, self.supervisor_start)
-
-
-class Final(Frozen):
-    """How the last run ended."""
-
-    exit_code: int
-    started_ns: int  # 0: it never ran
-    finished_ns: int
-    oom_killed: bool = False
-    error: str = ""
-
-
-class Status(Frozen):
-    """What `ps` and `inspect` say."""
-
-    state: str  # created, running, exited, dead (ended, and nobody saw how)
-    pid: int = 0
-    exit_code: int = 0
-    oom_killed: bool = False
-    error: str = ""
-    started_at: float = 0.0  # seconds since the epoch; 0 is never
-    finished_at: float = 0.0
 
 
 class Lock:

@@ -12,7 +12,7 @@ ROWS = {
     2: "spec host values values_storage values_time naming files program",
     3: """units.properties units.names units.allowlist units.wire units.blockdev units.scopeplan fs.rootfs
           netns.topology netns.rules security""",
-    4: "plan",
+    4: "plan records",
     5: "units fs netns image state",
     6: "scope channel",
     7: "child launch monitor streams",

@@ -1,0 +1,92 @@
+"""What a container's files on disk hold: what was asked, a run that goes on, how the last one ended."""
+
+from __future__ import annotations
+
+from sysbox.frozen import Frozen
+from sysbox.linux import process
+from sysbox.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.spec import ContainerSpec, Port
+
+
+class Record(Frozen):
+    """What was asked, and what it was resolved to; changed by `rename` and `update` alone."""
+
+    id: str  # 64 hex
+    name: str
+    created_ns: int
+    spec: ContainerSpec
+    image_id: str  # "sha256:<64 hex>"
+    image_name: str
+    argv: tuple[str, ...]  # entrypoint and command as resolved
+    anonymous_volumes: dict[str, str] = {}  # noqa: RUF012 (target -> volume name, removed with the container)
+    # property -> value, as in a drop-in of systemd's: what others set on its scope with `systemctl
+    # set-property`, kept for the next start; laid over what was asked
+    tuned: dict[str, str] = {}  # noqa: RUF012
+
+    @property
+    def created(self) -> float:
+        """Seconds since the epoch."""
+        return self.created_ns / 1e9
+
+    @property
+    def directory(self) -> str:
+        return f"{CONTAINERS}/{self.id}"
+
+    @property
+    def run_directory(self) -> str:
+        return f"{RUN_CONTAINERS}/{self.id}"
+
+
+class Runtime(Frozen):
+    """A run that was begun and whose end has not been recorded yet."""
+
+    pid: int  # 0 until the first process is there
+    start_time: int  # field 22 of its /proc/PID/stat, against recycled pids
+    supervisor: int
+    supervisor_start: int
+    scope: str
+    cgroup: str = ""  # the scope's path in the hierarchies
+    started_ns: int = 0  # 0 until its command runs
+    address: str = ""
+    mac: str = ""
+    ports: tuple[Port, ...] = ()
+
+    def alive(self) -> bool:
+        """Whether the container's first process is there."""
+        return self.pid > 0 and process.alive(self.pid, self.start_time)
+
+    def supervised(self) -> bool:
+        """Whether the process that waits for it is there."""
+        return self.supervisor > 0 and process.alive(self.supervisor, self.supervisor_start)
+
+
+class Usage(Frozen):
+    """What a run has used, read at its end; -1 is not known."""
+
+    cpu_ns: int = -1
+    memory_peak: int = -1  # bytes
+    read_bytes: int = -1  # from block devices
+    written_bytes: int = -1
+
+
+class Final(Frozen):
+    """How the last run ended."""
+
+    exit_code: int
+    started_ns: int  # 0: it never ran
+    finished_ns: int
+    oom_killed: bool = False
+    error: str = ""
+    usage: Usage = Usage()
+
+
+class Status(Frozen):
+    """What `ps` and `inspect` say."""
+
+    state: str  # created, running, paused, exited, dead (ended, and nobody saw how)
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: float = 0.0  # seconds since the epoch; 0 is never
+    finished_at: float = 0.0
