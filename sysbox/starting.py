@@ -93,7 +93,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
         supervisor=posix.getpid(),
         supervisor_start=process.start_time(posix.getpid()),
         scope=plan.scope.unit,
-        cgroup=f"/{names.slice_path(plan.scope.slice)}/{plan.scope.unit}",
+        cgroup=names.in_slice(plan.scope.slice, plan.scope.unit),
     )
     state.write_runtime(record, runtime)
     for name in ("hosts", "hostname", "resolv.conf"):

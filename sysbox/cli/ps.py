@@ -9,6 +9,7 @@ from sysbox.cli.current import all_containers
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.errors import UsageError
+from sysbox.units import names
 from sysbox.values import parse_int, suggest
 
 TYPE_CHECKING = False
@@ -37,8 +38,9 @@ _HEADERS = {
     "Mounts": "MOUNTS",
     "Networks": "NETWORKS",
     "LocalVolumes": "LOCAL VOLUMES",
+    "Slice": "SLICE",
 }
-_FILTERS = ("id", "name", "label", "status", "ancestor", "exited")
+_FILTERS = ("id", "name", "label", "status", "ancestor", "exited", "slice")
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _COMMAND_WIDTH = 20
 
@@ -77,6 +79,8 @@ def parse_filters(texts: list[str]) -> dict[str, list[str]]:
             raise UsageError(f"--filter {text}: unknown status", hint=suggest(value, _STATES))
         if key == "exited":
             parse_int(value, "--filter exited=", 0, 255)
+        if key == "slice":
+            value = names.check_slice(value, "--filter slice=")
         found.setdefault(key, []).append(value)
     return found
 
@@ -87,6 +91,7 @@ def matches(record: state.Record, status: state.Status, filters: dict[str, list[
         "id": lambda want: record.id.startswith(want),
         "name": lambda want: _like(want, record.name),
         "status": lambda want: status.state == want,
+        "slice": lambda want: names.is_below(record.spec.slice, want),
         "ancestor": lambda want: _of_image(want, record),
         "exited": lambda want: status.state == "exited" and status.exit_code == int(want),
     }
@@ -167,4 +172,5 @@ def row(record: state.Record, status: state.Status, now: float, *, full: bool) -
         "Mounts": ",".join(_shorten(mount, 15, full=full) for mount in mounts),
         "Networks": record.spec.namespaces.network.partition(":")[0],
         "LocalVolumes": str(sum(mount.kind == "volume" for mount in record.spec.mounts)),
+        "Slice": names.check_slice(record.spec.slice),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox import values as parse
 from sysbox.errors import SpecError
 from sysbox.spec import ContainerSpec, Limits, Namespaces, Security
+from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         namespaces=_namespaces(given),
         security=_security(given),
         limits=_limits(given),
-        slice=given.slice or "system.slice",
+        slice=names.check_slice(given.slice or "system.slice"),
         properties=_properties(given.property),
     )
 

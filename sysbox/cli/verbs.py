@@ -195,7 +195,7 @@ def _rm() -> tuple[Option, ...]:
 def _ps() -> tuple[Option, ...]:
     return (
         switch("-a --all", "Show all containers, not only running ones"),
-        many("-f --filter", "KEY=VALUE", "Only matching ones: id, name, label, status, ancestor, exited"),
+        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited or slice"),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),

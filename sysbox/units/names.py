@@ -8,6 +8,9 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _SLICE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-\\@")
 _OBJECT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _HEX = frozenset("0123456789abcdef")
+_OTHER_UNITS = frozenset(
+    "automount device mount path scope service socket swap target timer".split()
+)
 _NAME_MAX = 255  # UNIT_NAME_MAX counts the terminating zero; a cgroup directory has the same bound
 _OBJECTS = "/org/freedesktop/systemd1/unit/"
 
@@ -54,7 +57,7 @@ def escape(text: str) -> str:
     return "".join(escaped)
 
 
-def check_slice(name: str) -> str:
+def check_slice(name: str, flag: str = "--slice") -> str:
     """The slice's name, complete with its suffix; raises SpecError where systemd would refuse it.
 
     `web` is short for `web.slice`. "-" is the hierarchy's separator, so it neither begins, ends nor
@@ -66,11 +69,14 @@ def check_slice(name: str) -> str:
         return full
     if not stem or len(full) > _NAME_MAX or not _SLICE.issuperset(stem) or "@" in stem:
         raise SpecError(
-            f"--slice: {name!r} is not a slice's name (letters, digits, '_', '.', ':', '-')"
+            f"{flag} {name!r} is not a slice's name (letters, digits, '_', '.', ':', '-')"
         )
+    kind = stem.rpartition(".")[2] if full != name else ""
+    if kind in _OTHER_UNITS:
+        raise SpecError(f"{flag} {name!r} is a {kind} by its name, not a slice")
     if stem[0] in "-." or stem[-1] == "-" or "--" in stem:
         raise SpecError(
-            f"--slice: {name!r}: '-' separates a slice from its parent and must stand between names"
+            f"{flag} {name!r}: '-' separates a slice from its parent and must stand between names"
         )
     return full
 
@@ -82,6 +88,19 @@ def slice_path(name: str) -> str:
         return ""
     parts = stem.split("-")
     return "/".join("-".join(parts[: index + 1]) + ".slice" for index in range(len(parts)))
+
+
+def in_slice(slice_: str, unit: str) -> str:
+    """The cgroup of a unit in a slice: `/a.slice/a-b.slice/UNIT`."""
+    path = slice_path(slice_)
+    return f"/{path}/{unit}" if path else f"/{unit}"
+
+
+def is_below(slice_: str, ancestor: str) -> bool:
+    """Whether a slice is `ancestor` or nested in it: `web-prod.slice` is in `web.slice`."""
+    inner, outer = check_slice(slice_), check_slice(ancestor)
+    stem = outer.removesuffix(".slice")
+    return inner == outer or stem == "-" or inner.startswith(f"{stem}-")
 
 
 def object_path(unit: str) -> str:

@@ -73,8 +73,44 @@ def test_slice_path(name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "path"),
+    [("system.slice", "/system.slice/x"), ("a-b", "/a.slice/a-b.slice/x"), ("-.slice", "/x")],
+)
+def test_in_slice(name: str, path: str) -> None:
+    assert names.in_slice(name, "x") == path
+
+
+@pytest.mark.parametrize(
+    ("name", "ancestor", "expected"),
+    [
+        ("web.slice", "web", True),
+        ("web-prod.slice", "web.slice", True),
+        ("web-prod-eu.slice", "web", True),
+        ("web.slice", "web-prod", False),
+        ("webmail.slice", "web", False),
+        ("web.slice", "-.slice", True),
+    ],
+)
+def test_is_below(name: str, ancestor: str, *, expected: bool) -> None:
+    assert names.is_below(name, ancestor) is expected
+
+
+@pytest.mark.parametrize(
     "bad",
-    ["", ".slice", "-a.slice", "a-.slice", "a--b", "a/b", "../x", "a b", "a\nb", "a@b", "x" * 300],
+    [
+        "",
+        ".slice",
+        "-a.slice",
+        "a-.slice",
+        "a--b",
+        "a/b",
+        "../x",
+        "a b",
+        "a\nb",
+        "a@b",
+        "x" * 300,
+        "a.service",
+    ],
 )
 def test_bad_slices(bad: str) -> None:
     with pytest.raises(SpecError) as caught:
