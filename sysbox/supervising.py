@@ -77,6 +77,8 @@ def start_detached(record: Record) -> None:
     try:
         # that of an earlier run may still be recording its end
         scope.await_inactive(bus, unit)
+        # a scope that failed stays loaded, and would for as long as the new service names it
+        scope.reset_failed(bus, names.scope_unit(record.id))
         scope.reset_failed(bus, unit)
         scope.start_service(bus, unit, _service(record)).wait()
     except SystemdError as error:
@@ -140,7 +142,9 @@ def _service(record: Record) -> tuple[Property, ...]:
         ("CollectMode", "s", "inactive-or-failed"),
         ("Slice", "s", "sysbox.slice"),
         ("OOMPolicy", "s", "continue"),
-        ("After", "as", ["network.target", "dbus.socket"]),
+        # the scope's name here keeps it loaded, with what `systemctl set-property` has changed of it,
+        # until this service is gone: `cleanup` reads that (systemd drops it with the unit)
+        ("After", "as", ["network.target", "dbus.socket", names.scope_unit(record.id)]),
     )
     return tuple(Property(name=name, signature=kind, value=value) for name, kind, value in settings)
 

@@ -1,0 +1,192 @@
+"""What `systemctl set-property` leaves behind: drop-ins, read and told apart from what was asked. Pure.
+
+For a transient unit systemd writes each changed property to /run/systemd/transient/UNIT.d/50-KEY.conf,
+with `--runtime` or without, and removes it with the unit. A container's record keeps them as `tuned`:
+key -> value as in the drop-in, the values of a list one per line, "" for "as if nobody had set it".
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.units.allowlist import KEYS, parse
+from sysbox.units.properties import INFINITY, Property
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from sysbox.host import HostFacts
+
+_SECTIONS = ("Scope", "Slice")
+_COMMENT = ("#", ";")
+_MEMORY = ("MemoryLimit", "MemoryMax")
+
+
+def assignments(text: str) -> list[tuple[str, str]]:
+    """The (key, value) pairs of a drop-in's resource sections, in order (systemd.syntax(7)).
+
+    What is no assignment is left out, as systemd leaves it out.
+    """
+    found = []
+    section = ""
+    for line in _joined(text):
+        if line.startswith("["):
+            section = line[1:].removesuffix("]")
+            continue
+        key, equals, value = line.partition("=")
+        if equals and section in _SECTIONS:
+            found.append((key.strip(), value.strip().replace("%%", "%")))
+    return found
+
+
+def _joined(text: str) -> Iterable[str]:
+    """The lines that count; one that ends in a backslash goes on in the next."""
+    whole = ""
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith(_COMMENT) or not (whole or stripped):
+            continue
+        whole += stripped
+        if whole.endswith("\\"):
+            whole = whole[:-1] + " "
+            continue
+        yield whole
+        whole = ""
+    if whole:
+        yield whole
+
+
+def merge(texts: Iterable[str]) -> dict[str, str]:
+    """Key -> value of several drop-ins, given in the order of their names: an empty one resets."""
+    found: dict[str, str] = {}
+    for text in texts:
+        for key, value in assignments(text):
+            before = found.get(key, "")
+            found[key] = f"{before}\n{value}" if value and before else value
+    return found
+
+
+def to_property(key: str, text: str, facts: HostFacts) -> Property:
+    """The property of this host that a drop-in's value stands for; `text` as in `tuned`.
+
+    A value of None in it is "not set". Raises SpecError for what `--property` would not take either.
+    """
+    if not text:
+        if key not in KEYS:
+            raise SpecError(f"{key}: not a resource property that may be set")
+        _, old, new = KEYS[key]
+        name = new if facts.cgroup_mode == "v2" else old
+        if not name:
+            raise SpecError(f"{key}: this host's controllers are cgroup v1, it needs v2")
+        return Property(name=name, signature="", value=None)
+    parsed = [parse(f"{key}={line}", facts) for line in text.split("\n")]
+    last = parsed[-1]
+    if last.signature in ("a(st)", "a(iayu)"):
+        return last.replace(value=[item for one in parsed for item in one.value])
+    return last  # systemd takes the last assignment too
+
+
+def overlay(
+    asked: tuple[Property, ...], tuned: dict[str, str], facts: HostFacts
+) -> tuple[Property, ...]:
+    """The properties to start with: what was asked, and over it what others have set since.
+
+    What this host does not know is left out: no start shall fail for it.
+    """
+    over = {base_name(one.name): one for one in tuned_properties(tuned, facts).values()}
+    return (
+        *(one for one in asked if base_name(one.name) not in over),
+        *(one for one in over.values() if one.value is not None),
+    )
+
+
+def by_name(properties: tuple[Property, ...]) -> dict[str, Property]:
+    """What several assignments come to: a later one replaces an earlier one, in a list that of its device."""
+    found: dict[str, Property] = {}
+    for one in properties:
+        name = base_name(one.name)
+        if name in found and one.signature == "a(st)":
+            one = one.replace(value=list(({**dict(found[name].value), **dict(one.value)}).items()))
+        found[name] = one
+    return found
+
+
+def tuned_properties(tuned: dict[str, str], facts: HostFacts) -> dict[str, Property]:
+    """Key -> property. Old spellings come first: of two for one thing the new one wins, as in systemd."""
+    found: dict[str, Property] = {}
+    for key in sorted(tuned, key=lambda one: one in KEYS and one == KEYS[one][2]):
+        try:
+            found[key] = to_property(key, tuned[key], facts)
+        except SpecError:
+            continue
+    return found
+
+
+def base_name(name: str) -> str:
+    """MemoryMax for MemoryMaxScale: two ways to say one thing."""
+    return name.removesuffix("Scale")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a property are the same; the order of a list does not count."""
+    if isinstance(one, list) and isinstance(other, list):
+        return sorted(one) == sorted(other)
+    return bool(one == other)
+
+
+def sort_out(
+    found: dict[str, str],
+    asked: tuple[Property, ...],
+    before: dict[str, str],
+    facts: HostFacts,
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(what is tuned now, the keys that are not kept).
+
+    `found` is what the drop-ins say, `asked` the properties that run and update have asked for (their
+    changes of a running scope make drop-ins too), `before` what was tuned when the scope was started.
+    """
+    wanted = {name: one.value for name, one in by_name(asked).items()}
+    tuned = dict(before)
+    ignored = []
+    for key, text in found.items():
+        try:
+            one = to_property(key, text, facts)
+        except SpecError:
+            ignored.append(key)
+            continue
+        name = base_name(one.name)
+        for other in spellings(key):
+            tuned.pop(other, None)
+        if not same_value(wanted.get(name), one.value):
+            tuned[key] = text
+    return tuned, tuple(ignored)
+
+
+def spellings(key: str) -> tuple[str, ...]:
+    """All keys for the same thing: CPUShares and CPUWeight."""
+    if key not in KEYS:
+        return (key,)
+    _, old, new = KEYS[key]
+    return tuple(
+        other for other, (_, its_old, its_new) in KEYS.items() if (its_old, its_new) == (old, new)
+    )
+
+
+def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> dict[str, str]:
+    """`tuned` without what stands for one of these properties (D-Bus names)."""
+    dropped = {base_name(name) for name in names}
+    standing = tuned_properties(tuned, facts)
+    return {
+        key: text
+        for key, text in tuned.items()
+        if key not in standing or base_name(standing[key].name) not in dropped
+    }
+
+
+def memory_of(tuned: dict[str, str], facts: HostFacts) -> int:
+    """The memory limit that others have set, in bytes (INFINITY: some share of the host's), or 0."""
+    for one in tuned_properties(tuned, facts).values():
+        if base_name(one.name) in _MEMORY and one.value is not None:
+            return int(one.value) if one.name in _MEMORY else INFINITY
+    return 0
