@@ -143,9 +143,11 @@ def make_plan(
     volumes: dict[str, str],
     joins: dict[str, str],
     service: str = "",
+    tuned: dict[str, str] | None = None,
 ) -> Plan:
     """Decide everything. `volumes` maps volume mounts' targets to host directories, `joins` the kinds of
-    namespaces that are shared to their paths, `service` is the unit that supervises the container.
+    namespaces that are shared to their paths, `service` is the unit that supervises the container, `tuned`
+    the record's.
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
@@ -160,6 +162,7 @@ def make_plan(
         devices=None if security.privileged else devices.rules_of(asked),
         facts=facts,
         service=service,
+        tuned=tuned,
     )
     return Plan(
         id=container_id,

@@ -186,6 +186,7 @@ def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Pla
 
 def volume_directories(record: Record) -> dict[str, str]:
     """Where each volume mount's content is, by its target."""
+        tuned=record.tuned,
     return {
         mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
         for mount in record.spec.mounts

@@ -22,6 +22,7 @@ _DESCRIPTION_MAX = 200  # characters
 _SECOND = 1_000_000  # microseconds
 _KEEPER = "system-sysbox.slice"
 _STOP_NOW = 1000  # microseconds: systemd takes 0 for "never"
+_MEMSW = "memory.memsw.limit_in_bytes"
 _FLAGS = {  # of the properties that limit a device
     "BlockIOReadBandwidth": "--device-read-bps",
     "BlockIOWriteBandwidth": "--device-write-bps",
@@ -63,31 +64,62 @@ def plan_scope(
     facts: HostFacts,
     service: str = "",
     oom_policy: str = "kill",
+    tuned: dict[str, str] | None = None,
     resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> ScopePlan:
     """The scope for `container` (64 hex). `properties` and `writes` are plan_limits', `devices` the
     rules for plan_devices, `service` the unit that supervises the container ("": foreground).
 
-    `--property` comes last, so that it wins over a flag. Raises SpecError for a bad slice or
-    property.
+    `--property` comes last, so that it wins over a flag; and over both lies what others have `tuned` since
+    (see dropins.py). Raises SpecError for a bad slice or property.
     """
     own = (
         *_lifetime(spec, oom_policy),
         *_ordering(service),
         *_accounting(facts),
         *plan_devices(devices),
-        *properties,
     )
-    asked = tuple(parse_property(text, facts) for text in spec.properties)
+    wanted = asked_properties(properties, spec.properties, facts, resolve)
+    if tuned:
+        wanted, writes = _tune(wanted, writes, tuned, facts)
     slice_unit = names.check_slice(spec.slice)
     return ScopePlan(
         unit=names.scope_unit(container),
         slice=slice_unit,
         description=describe(spec.name or container[:12], spec.image),
-        properties=tuple(_on_disks(one, resolve) for one in own + asked),
+        properties=(*own, *wanted),
         writes=writes,
         keeper=_keeper(facts) if slice_unit == "system.slice" else None,
     )
+
+
+def asked_properties(
+    limits: tuple[Property, ...],
+    texts: tuple[str, ...],
+    facts: HostFacts,
+    resolve: Callable[[str, str], str] = resolve_block_device,
+) -> tuple[Property, ...]:
+    """plan_limits' properties and those of `--property`, for whole disks. Raises SpecError."""
+    more = tuple(parse_property(text, facts) for text in texts)
+    return tuple(_on_disks(one, resolve) for one in limits + more)
+
+
+def _tune(
+    wanted: tuple[Property, ...],
+    writes: tuple[CgroupWrite, ...],
+    tuned: dict[str, str],
+    facts: HostFacts,
+) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
+    from sysbox.units import dropins  # only a container that was tuned needs it
+
+    memory = dropins.memory_of(tuned, facts)
+    # the kernel refuses a limit of memory and swap together that is below the memory's own
+    writes = tuple(
+        one.replace(value=str(max(int(one.value), memory))) if one.file == _MEMSW else one
+        for one in writes
+        if one.file != _MEMSW or memory != INFINITY
+    )
+    return dropins.overlay(wanted, tuned, facts), writes
 
 
 def _on_disks(one: Property, resolve: Callable[[str, str], str]) -> Property:
