@@ -3,7 +3,8 @@
  * sysbox-monitor: what a detached container costs while it runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
- *                    [--oom MEMORY_CGROUP v1|v2] [--pump IN OUT]... [--terminal FD] [--hold FD]
+ *                    [--oom MEMORY_CGROUP v1|v2] [--events FILE] [--report FILE]...
+ *                    [--pump IN OUT]... [--terminal FD] [--hold FD]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap
  * it, and a signal sent to it cannot hit a recycled number. It copies what the container writes to the
@@ -11,10 +12,11 @@
  * kill, passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a negative one waits
  * for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
- *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS}
+ *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS,"usage":{"NAME":"TEXT",...}}
  *
- * code is the exit status of a shell (128 plus the signal), finished is since the epoch. It then exits with
- * that code. --hold names a descriptor that must stay open, that is all. No heap, no buffered I/O.
+ * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
+ * --report, a file of its cgroup, said last. It then exits with that code. --hold names a descriptor that
+ * must stay open, that is all. No heap, no buffered I/O.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,6 +41,7 @@
 #endif
 
 enum { FAILED = 125, SIGNALLED = 128, BUFFER = 4096, PUMPS = 2, SECOND = 1000 };
+enum { REPORTS = 4, REPORT = 4096, NAME = 256 + 8 }; /* a name with its quotes */
 
 static struct {
     pid_t pid;
@@ -48,9 +51,10 @@ static struct {
     int oom_file;      /* v1: memory.oom_control, v2: memory.events */
     int oom_event;     /* v1: an eventfd; v2: the file itself wakes poll */
     int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
+    int events;        /* cgroup.events: wakes poll when the cgroup becomes empty */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,
-             .terminal = -1, .oom_file = -1, .oom_event = -1};
+             .terminal = -1, .oom_file = -1, .oom_event = -1, .events = -1};
 
 static struct pump {
     int in, out;
@@ -58,6 +62,14 @@ static struct pump {
     char buffer[BUFFER];
 } pumps[PUMPS];
 static int pump_count;
+
+static struct report {
+    const char *name;
+    int fd;
+    ssize_t length; /* -1: not known */
+} reports[REPORTS];
+static int report_count;
+static char texts[REPORTS][REPORT]; /* apart, and so not in memory before the end */
 
 static _Noreturn void fail(const char *what)
 {
@@ -131,6 +143,50 @@ static void watch_oom(const char *cgroup, int v1)
     close(dir);
 }
 
+/* What the cgroup has used */
+
+/* The service manager removes a cgroup as soon as it is empty, and its files, open or not, cannot be read
+ * any more. The kernel wakes poll on cgroup.events before it tells inotify, which the manager waits for. */
+static void read_reports(void)
+{
+    for (int i = 0; i < report_count; i++) {
+        ssize_t length = pread(reports[i].fd, texts[i], REPORT, 0);
+        if (length >= 0)
+            reports[i].length = length < REPORT ? length : -1;
+    }
+}
+
+static void add_report(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || report_count == REPORTS)
+        return; /* not with this kernel, or gone already: it stays unknown */
+    const char *slash = strrchr(path, '/');
+    reports[report_count++] = (struct report){.name = slash ? slash + 1 : path, .fd = fd, .length = -1};
+}
+
+static void take_events(void)
+{
+    char text[64];
+    read_reports();
+    check_oom();
+    if (pread(monitor.events, text, sizeof text, 0) < 0)
+        monitor.events = -1; /* removed: from now on it would wake us without end */
+}
+
+static char *put_report(char *end, const struct report *report, const char *text)
+{
+    *end++ = '"';
+    end = put_text(put_text(end, report->name), "\":\"");
+    for (const char *stop = text + report->length; text < stop; text++)
+        if (*text == '\n')
+            end = put_text(end, "\\n");
+        else if (*text >= ' ' && *text != '"' && *text != '\\')
+            *end++ = *text;
+    *end++ = '"';
+    return end;
+}
+
 /* From the container to the journal */
 
 /* As the container: journald files a line under the unit of the process that the message names, which root
@@ -199,6 +255,7 @@ static void drain(struct pump *pump)
 
 static _Noreturn void finish(const siginfo_t *how)
 {
+    read_reports();
     int number = how->si_code == CLD_EXITED ? 0 : how->si_status;
     int code = number ? SIGNALLED + number : how->si_status;
     struct timespec now;
@@ -209,13 +266,21 @@ static _Noreturn void finish(const siginfo_t *how)
     for (int i = 0; i < pump_count; i++)
         drain(&pumps[i]);
 
-    char line[160], *end = line;
-    end = put_number(put_text(end, "{\"code\":"), (uint64_t)code);
+    static char line[160 + REPORTS * (NAME + 2 * REPORT)];
+    char *end = put_text(line, "{\"code\":");
+    end = put_number(end, (uint64_t)code);
     end = put_number(put_text(end, ",\"signal\":"), (uint64_t)number);
     end = put_text(put_text(end, ",\"oom\":"), monitor.oom ? "true" : "false");
     end = put_text(end, ",\"finished\":");
     end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
-    end = put_text(end, "}\n");
+    end = put_text(end, ",\"usage\":{");
+    const char *comma = "";
+    for (int i = 0; i < report_count; i++)
+        if (reports[i].length >= 0) {
+            end = put_report(put_text(end, comma), &reports[i], texts[i]);
+            comma = ",";
+        }
+    end = put_text(end, "}}\n");
 
     int fd = openat(monitor.dir, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || write(fd, line, (size_t)(end - line)) < 0 ||
@@ -264,17 +329,20 @@ static _Noreturn void watch(int signals)
 {
     for (;;) {
         int v2 = monitor.oom_event < 0 && monitor.oom_file >= 0;
-        struct pollfd fds[2 + PUMPS] = {
+        struct pollfd fds[3 + PUMPS] = {
             {.fd = signals, .events = POLLIN},
             {.fd = v2 ? monitor.oom_file : monitor.oom_event, .events = v2 ? POLLPRI : POLLIN},
         };
+        fds[2] = (struct pollfd){.fd = monitor.events, .events = POLLPRI};
         for (int i = 0; i < pump_count; i++) {
             struct pump *pump = &pumps[i];
-            fds[2 + i] = pump->buffered ? (struct pollfd){.fd = pump->out, .events = POLLOUT}
+            fds[3 + i] = pump->buffered ? (struct pollfd){.fd = pump->out, .events = POLLOUT}
                                         : (struct pollfd){.fd = pump->in, .events = POLLIN};
         }
-        if (poll(fds, 2 + (nfds_t)pump_count, patience()) < 0)
+        if (poll(fds, 3 + (nfds_t)pump_count, patience()) < 0)
             continue;
+        if (fds[2].revents)
+            take_events(); /* first: soon there is nothing left to read */
         if (fds[1].revents) {
             uint64_t count;
             /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
@@ -288,7 +356,7 @@ static _Noreturn void watch(int signals)
                 monitor.oom_event = monitor.oom_file = -1;
         }
         for (int i = 0; i < pump_count; i++)
-            if (fds[2 + i].revents) {
+            if (fds[3 + i].revents) {
                 if (pumps[i].buffered)
                     flush(&pumps[i]);
                 else
@@ -318,6 +386,10 @@ static void parse(char **argument)
             monitor.terminal = atoi(value);
         else if (!strcmp(option, "--pump") && argument[0] && pump_count < PUMPS)
             pumps[pump_count++] = (struct pump){.in = atoi(value), .out = atoi(*argument++)};
+        else if (!strcmp(option, "--events"))
+            monitor.events = open(value, O_RDONLY | O_CLOEXEC);
+        else if (!strcmp(option, "--report"))
+            add_report(value);
         else if (!strcmp(option, "--oom") && argument[0]) {
             oom = value;
             v1 = !strcmp(*argument++, "v1");

@@ -73,6 +73,7 @@ def _final(runtime: Runtime, ended: Ended | None) -> state.Final:
         started_ns=runtime.started_ns,
         finished_ns=ended.finished_ns or state.now_ns(),
         oom_killed=ended.oom,
+        usage=ended.usage,
     )
 
 

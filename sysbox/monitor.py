@@ -17,6 +17,8 @@ from sysbox.files import read_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.paths import LIBEXEC
+from sysbox.records import Usage
+from sysbox.units.usage import reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Ended(Frozen):
     signal: int = 0
     oom: bool = False
     finished_ns: int = 0
+    usage: Usage = Usage()
 
 
 def ended_of(status: int) -> Ended:
@@ -101,6 +104,46 @@ class OutOfMemory:
                 posix.close(fd)
 
 
+class Reports:
+    """What the container's cgroup has used, read the moment it becomes empty: soon after, it is gone.
+
+    `events` is cgroup.events, which wakes poll(2) then, or ""; `files` are read. Those that the kernel
+    lacks are left out.
+    """
+
+    def __init__(self, events: str, files: tuple[str, ...]) -> None:
+        self.event = _open(events)
+        self._files = {path.rpartition("/")[2]: _open(path) for path in files}
+        self._texts: dict[str, str] = {}
+
+    def read(self) -> None:
+        """Take what can be read now; what cannot any more stays as it was."""
+        for name, fd in self._files.items():
+            try:
+                self._texts[name] = posix.pread(fd, _CHUNK, 0).decode("ascii", "replace")
+            except OSError:
+                continue
+
+    def woken(self) -> bool:
+        """cgroup.events has changed; False once it is gone, and would wake us without end."""
+        self.read()
+        try:
+            posix.pread(self.event, _CHUNK, 0)
+        except OSError:
+            return False
+        return True
+
+    def usage(self) -> Usage:
+        return reported(self._texts)
+
+
+def _open(path: str) -> int:
+    try:
+        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
 def become(
     pid: int,
     streams: Streams,
@@ -109,15 +152,20 @@ def become(
     directory: str,
     oom: tuple[str, str],
     stop: tuple[int, int],
+    reports: tuple[str, tuple[str, ...]],
 ) -> NoReturn:
     """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
 
-    `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds.
+    `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds,
+    `reports` what `Reports` takes.
     """
     arguments = [
         "sysbox-monitor", "--pid", str(pid), "--dir", directory,
         "--stop-signal", str(stop[0]), "--stop-timeout", str(stop[1]), "--oom", *oom,
+        "--events", reports[0],
     ]  # fmt: skip
+    for path in reports[1]:
+        arguments += ["--report", path]
     for source, *sinks in streams.pumps:
         pair = [terminal if fd < 0 else fd for fd in (source, sinks[0])]
         for fd in pair:
@@ -136,11 +184,12 @@ def become(
 
 def recorded(directory: str) -> Ended | None:
     """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    data = read_file(f"{directory}/exit", 4096)
+    data = read_file(f"{directory}/exit")
     if data is None:
         return None
     values = codec.loads(data, f"{directory}/exit")
     return Ended(
+        usage=reported(values.get("usage", {})),
         code=int(values["code"]),
         signal=int(values["signal"]),
         oom=bool(values["oom"]),
@@ -174,13 +223,17 @@ class Foreground:
             for pump in streams.pumps
         ]
         self._saved: list[Any] | None = None
+        # descriptor -> what is to be done when it can be read
+        self.watches: dict[int, Callable[[], None]] = {}
 
-    def wait(self, oom: OutOfMemory | None) -> Ended:
+    def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
         """Until it has ended and its output is copied; the terminal is then as it was before."""
         self._forward_signals()
         self._raw_terminal()
         try:
-            self._loop(oom)
+            self._loop(oom, reports)
+            if reports:
+                reports.read()
             for pump in self._pumps:
                 pump.drain()
             # reaped last: until then its number is its own, and its lines are sent in its name
@@ -188,21 +241,31 @@ class Foreground:
         finally:
             self._restore_terminal()
         ended = ended_of(status)
+        if reports:
+            ended = ended.replace(usage=reports.usage())
         return ended.replace(oom=oom.killed(ended.signal)) if oom else ended
 
-    def _loop(self, oom: OutOfMemory | None) -> None:
+    def _loop(self, oom: OutOfMemory | None, reports: Reports | None) -> None:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if oom and oom.event >= 0:
             poll.register(oom.event, select.POLLIN)
+        if reports and reports.event >= 0:
+            poll.register(reports.event, select.POLLPRI)
         for pump in self._pumps:
             pump.register(poll)
+        for fd in self.watches:
+            poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
                 if fd == self._pidfd:
                     return
+                if reports and fd == reports.event and not reports.woken():
+                    poll.unregister(fd)
                 if oom and fd == oom.event:
                     oom.woken()
+                if fd in self.watches:
+                    self.watches[fd]()
                 for pump in self._pumps:
                     if fd in (pump.source, pump.blocked_on):
                         pump.turn(poll)

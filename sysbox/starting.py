@@ -20,7 +20,7 @@ from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import journal, names
+from sysbox.units import journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ class Started(Frozen):
     terminal: int  # the master of its terminal, or -1
     memory_cgroup: str  # directory, "" without the controller
     cgroup_version: str  # v1 or v2
+    reports: tuple[str, tuple[str, ...]]  # what monitor.Reports takes
 
 
 def bring_up(record: Record, image: Image, streams: Streams, *, service: str) -> Started:
@@ -75,13 +76,18 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         if reported:
             raise reported from None
         raise
+    return _started(parked, terminal, runtime.cgroup, facts)
+
+
+def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> Started:
     memory = facts.controllers.get("memory", "")
     return Started(
         pid=parked.pid,
         pidfd=parked.pidfd,
         terminal=terminal,
-        memory_cgroup=memory and memory + runtime.cgroup,
+        memory_cgroup=memory and memory + cgroup,
         cgroup_version=facts.cgroup_mode,
+        reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
     )
 
 

@@ -40,11 +40,13 @@ class Attended:
     def __init__(self, record: Record, started: starting.Started, wired: streams.Streams) -> None:
         self._id = record.id
         self._oom = monitor.OutOfMemory(started.memory_cgroup, started.cgroup_version)
+        # nobody can ask what one has used that is removed at its end
+        self._reports = None if record.spec.remove else monitor.Reports(*started.reports)
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status."""
-        ended = self._foreground.wait(self._oom)
+        ended = self._foreground.wait(self._oom, self._reports)
         ending.settle(self._id, ended)
         return ended.code
 
@@ -175,6 +177,7 @@ def supervise(container_id: str) -> int:
             directory=record.run_directory,
             oom=(started.memory_cgroup or "/", started.cgroup_version),
             stop=(stop_signal(record, image), record.spec.stop_timeout),
+            reports=started.reports,
         )
 
 

@@ -1,0 +1,347 @@
+"""What a cgroup uses now, read from its files; and what it has used, from those that were read last.
+
+The files: cgroups(7), the kernel's admin-guide/cgroup-v1/ (cpuacct, memory, blkio-controller) and
+admin-guide/cgroup-v2. Beside the controllers of v1 there may be a unified tree without any (hybrid): it
+still counts CPU time and pressure, and has every unit. Nothing here is written.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.frozen import Frozen
+from sysbox.host import exists, read_text
+from sysbox.records import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+
+UNKNOWN = -1
+_CHUNK = 1 << 16
+_HYBRID = "/sys/fs/cgroup/unified"
+_RESOURCES = ("cpu", "memory", "io")
+_NO_LIMIT = 1 << 62  # more than this is how v1 spells none (a multiple of the page size below 2^63)
+_THROTTLE_BYTES = "blkio.throttle.io_service_bytes_recursive"
+_THROTTLE_COUNT = "blkio.throttle.io_serviced_recursive"
+_BFQ_BYTES = "blkio.bfq.io_service_bytes_recursive"
+_BFQ_COUNT = "blkio.bfq.io_serviced_recursive"
+
+
+class DeviceUsage(Frozen):
+    """Block I/O with one device."""
+
+    device: str  # "major:minor"
+    read_bytes: int = 0
+    written_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+
+
+class Pressure(Frozen):
+    """Share of the last 10 s in which some, or all, processes waited for one resource (PSI), in percent."""
+
+    resource: str  # cpu, memory, io
+    some: float
+    full: float
+    stalled_us: int  # some, since the cgroup exists
+
+
+class CgroupUsage(Frozen):
+    """One reading of one cgroup, all that is below it included; -1 is not known."""
+
+    cpu_ns: int = UNKNOWN
+    periods: int = UNKNOWN  # of the CPU quota
+    throttled_periods: int = UNKNOWN  # those in which it was used up
+    throttled_ns: int = UNKNOWN
+    memory: int = UNKNOWN  # bytes, page cache included
+    cache: int = UNKNOWN  # bytes of page cache that would go first, which docker leaves out
+    memory_limit: int = UNKNOWN  # bytes: the smallest of its own, its ancestors', the host's memory
+    limited_by: str = ""  # the cgroup whose limit that is; "" is the host
+    swap: int = UNKNOWN  # bytes
+    pids: int = UNKNOWN
+    pids_limit: int = UNKNOWN  # the smallest of its own and its ancestors'; -1 is none
+    devices: tuple[DeviceUsage, ...] | None = None
+    pressure: tuple[Pressure, ...] = ()  # empty where the kernel keeps none
+
+    @property
+    def working_set(self) -> int:
+        """Bytes of memory as docker has it: without the page cache that is not in use; -1 is not known."""
+        if self.memory < 0:
+            return UNKNOWN
+        return self.memory - self.cache if 0 <= self.cache < self.memory else self.memory
+
+    @property
+    def io(self) -> DeviceUsage:
+        """Of all devices together; -1 throughout where it is not known."""
+        if self.devices is None:
+            return DeviceUsage(device="", read_bytes=-1, written_bytes=-1, reads=-1, writes=-1)
+        return DeviceUsage(
+            device="",
+            read_bytes=sum(one.read_bytes for one in self.devices),
+            written_bytes=sum(one.written_bytes for one in self.devices),
+            reads=sum(one.reads for one in self.devices),
+            writes=sum(one.writes for one in self.devices),
+        )
+
+
+def read_usage(path: str, facts: HostFacts) -> CgroupUsage:
+    """What the cgroup `path` ("/system.slice/docker-<id>.scope") uses; all unknown when it is gone."""
+    return Reader(facts).read(path)
+
+
+class Reader:
+    """Reads many cgroups at one time: what they have in common, their ancestors' limits, is read once."""
+
+    def __init__(self, facts: HostFacts) -> None:
+        self._v2 = facts.cgroup_mode == "v2"
+        self._mounts = facts.controllers
+        self._unified = _unified(facts)
+        self._limits: dict[str, tuple[int, str]] = {}  # file and cgroup -> smallest limit, whose
+        self._total = 0
+
+    def cpu_ns(self, path: str) -> int:
+        """CPU time since the cgroup exists, in ns; -1 when it is gone."""
+        if self._unified:
+            micro = keyed(_read(f"{self._unified}{path}/cpu.stat")).get("usage_usec")
+            if micro is not None:
+                return micro * 1000
+        return _number(self._v1("cpuacct", path, "cpuacct.usage"))
+
+    def read(self, path: str) -> CgroupUsage:
+        """Everything about one cgroup."""
+        values = self._memory(path) | self._cpu(path)
+        limit, by = self._memory_limit(path)
+        return CgroupUsage(
+            memory_limit=limit,
+            limited_by=by,
+            pids=_number(self._file("pids", path, "pids.current")),
+            pids_limit=self._smallest("pids", path, "pids.max")[0],
+            devices=self._devices(path),
+            pressure=self._pressure(path),
+            **values,
+        )
+
+    def _v1(self, controller: str, path: str, file: str) -> str | None:
+        mount = self._mounts.get(controller)
+        return None if mount is None or self._v2 else _read(f"{mount}{path}/{file}")
+
+    def _file(self, controller: str, path: str, file: str) -> str | None:
+        mount = self._mounts.get(controller)
+        return None if mount is None else _read(f"{mount}{path}/{file}")
+
+    def _cpu(self, path: str) -> dict[str, int]:
+        stat = keyed(self._file("cpu", path, "cpu.stat"))
+        in_us = stat.get("throttled_usec", -1)
+        return {
+            "cpu_ns": stat["usage_usec"] * 1000 if "usage_usec" in stat else self.cpu_ns(path),
+            "periods": stat.get("nr_periods", UNKNOWN),
+            "throttled_periods": stat.get("nr_throttled", UNKNOWN),
+            "throttled_ns": in_us * 1000 if in_us >= 0 else stat.get("throttled_time", UNKNOWN),
+        }
+
+    def _memory(self, path: str) -> dict[str, int]:
+        stat = keyed(self._file("memory", path, "memory.stat"))
+        if self._v2:
+            return {
+                "memory": _number(self._file("memory", path, "memory.current")),
+                "cache": stat.get("inactive_file", UNKNOWN),
+                "swap": _number(self._file("memory", path, "memory.swap.current")),
+            }
+        return {
+            "memory": _number(self._file("memory", path, "memory.usage_in_bytes")),
+            "cache": stat.get("total_inactive_file", UNKNOWN),
+            "swap": stat.get("total_swap", UNKNOWN),
+        }
+
+    def _memory_limit(self, path: str) -> tuple[int, str]:
+        if not self._total:
+            self._total = host_memory()
+        file = "memory.max" if self._v2 else "memory.limit_in_bytes"
+        limit, by = self._smallest("memory", path, file)
+        return (limit, by) if 0 <= limit <= self._total else (self._total, "")
+
+    def _smallest(self, controller: str, path: str, file: str) -> tuple[int, str]:
+        """The smallest limit on the way from a cgroup to the root, and whose it is; (-1, "") without any."""
+        key = f"{file}:{path}"
+        known = self._limits.get(key)
+        if known is not None:
+            return known
+        text = self._file(controller, path, file)
+        own = int(text) if text and text.strip().isdigit() else UNKNOWN
+        found = (own, path or "/") if 0 <= own < _NO_LIMIT else (UNKNOWN, "")
+        if path:
+            above = self._smallest(controller, path.rpartition("/")[0], file)
+            if found[0] < 0 or 0 <= above[0] < found[0]:
+                found = above
+        self._limits[key] = found
+        return found
+
+    def _devices(self, path: str) -> tuple[DeviceUsage, ...] | None:
+        if self._v2:
+            text = self._file("io", path, "io.stat")
+            return None if text is None else parse_io_stat(text)
+        # what has no limit of its own may be counted by bfq alone, where that is the scheduler
+        for in_bytes, in_count in ((_THROTTLE_BYTES, _THROTTLE_COUNT), (_BFQ_BYTES, _BFQ_COUNT)):
+            text = self._v1("blkio", path, in_bytes)
+            found = parse_blkio(text or "", self._v1("blkio", path, in_count) or "")
+            if found:
+                return found
+        return None if self._v1("blkio", path, _THROTTLE_BYTES) is None else ()
+
+    def _pressure(self, path: str) -> tuple[Pressure, ...]:
+        if not self._unified:
+            return ()
+        texts = ((one, _read(f"{self._unified}{path}/{one}.pressure")) for one in _RESOURCES)
+        return tuple(parse_pressure(one, text) for one, text in texts if text)
+
+
+def _unified(facts: HostFacts) -> str:
+    """Where the unified tree is mounted, which has every unit; "" without one."""
+    if facts.cgroup_mode == "v2":
+        return facts.controllers["name=systemd"]
+    return _HYBRID if exists(f"{_HYBRID}/cgroup.procs") else ""
+
+
+def _read(path: str) -> str | None:
+    """A small file of the kernel's; None where it is not, or its cgroup has gone."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = posix.read(fd, _CHUNK)
+        while len(data) % _CHUNK == 0 and (more := posix.read(fd, _CHUNK)):
+            data += more
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
+    return data.decode("ascii", "replace")
+
+
+def _number(text: str | None) -> int:
+    text = text.strip() if text else ""
+    return int(text) if text.isdigit() else UNKNOWN
+
+
+def keyed(text: str | None) -> dict[str, int]:
+    """A "flat keyed" file: lines NAME NUMBER."""
+    found = {}
+    for line in (text or "").splitlines():
+        name, _, number = line.partition(" ")
+        if number.isdigit():
+            found[name] = int(number)
+    return found
+
+
+def host_memory() -> int:
+    """Bytes of memory of the host, from proc_meminfo(5); -1 where that cannot be read."""
+    for line in read_text("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) << 10
+    return UNKNOWN
+
+
+def parse_io_stat(text: str) -> tuple[DeviceUsage, ...]:
+    """v2: lines `8:0 rbytes=N wbytes=N rios=N wios=N dbytes=N dios=N`."""
+    found = []
+    for line in text.splitlines():
+        device, _, rest = line.partition(" ")
+        values = dict(part.split("=", 1) for part in rest.split() if "=" in part)
+        if "rbytes" in values:
+            found.append(
+                DeviceUsage(
+                    device=device,
+                    read_bytes=int(values["rbytes"]),
+                    written_bytes=int(values.get("wbytes", 0)),
+                    reads=int(values.get("rios", 0)),
+                    writes=int(values.get("wios", 0)),
+                )
+            )
+    return tuple(found)
+
+
+def parse_blkio(in_bytes: str, in_operations: str = "") -> tuple[DeviceUsage, ...]:
+    """v1: lines `8:0 Read N`, `8:0 Write N` and others, of two files; `Total N` comes last."""
+    size, count = _by_device(in_bytes), _by_device(in_operations)
+    return tuple(
+        DeviceUsage(
+            device=device,
+            read_bytes=kinds.get("Read", 0),
+            written_bytes=kinds.get("Write", 0),
+            reads=count.get(device, {}).get("Read", 0),
+            writes=count.get(device, {}).get("Write", 0),
+        )
+        for device, kinds in size.items()
+    )
+
+
+def _by_device(text: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2].isdigit():
+            found.setdefault(words[0], {})[words[1]] = int(words[2])
+    return found
+
+
+def parse_pressure(resource: str, text: str) -> Pressure:
+    """Lines `some avg10=0.00 avg60=0.00 avg300=0.00 total=N`, and `full ...` (accounting/psi)."""
+    values: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        kind, _, rest = line.partition(" ")
+        values[kind] = dict(part.split("=", 1) for part in rest.split() if "=" in part)
+    some, full = values.get("some", {}), values.get("full", {})
+    return Pressure(
+        resource=resource,
+        some=float(some.get("avg10", 0)),
+        full=float(full.get("avg10", 0)),
+        stalled_us=int(some.get("total", 0)),
+    )
+
+
+# What a run has used: read when its cgroup becomes empty, by whoever supervises it
+
+
+def events_file(path: str, facts: HostFacts) -> str:
+    """The file that wakes poll(2) when the cgroup becomes empty; "" where the kernel has none (v1 alone)."""
+    unified = _unified(facts)
+    return unified and f"{unified}{path}/cgroup.events"
+
+
+def report_files(path: str, facts: HostFacts) -> tuple[str, ...]:
+    """The files that tell what a cgroup has used; those that this kernel lacks are among them."""
+    if facts.cgroup_mode == "v2":
+        directory = facts.controllers["name=systemd"] + path
+        return tuple(f"{directory}/{file}" for file in ("memory.peak", "cpu.stat", "io.stat"))
+    files = {
+        "memory": ("memory.max_usage_in_bytes",),
+        "cpuacct": ("cpuacct.usage",),
+        "blkio": (_THROTTLE_BYTES, _BFQ_BYTES),
+    }
+    return tuple(
+        f"{facts.controllers[controller]}{path}/{file}"
+        for controller, names in files.items()
+        if controller in facts.controllers
+        for file in names
+    )
+
+
+def reported(texts: dict[str, str]) -> Usage:
+    """From the last content of those files, by their names; what is missing is not known."""
+    cpu = _number(texts.get("cpuacct.usage"))
+    micro = keyed(texts.get("cpu.stat")).get("usage_usec")
+    if "io.stat" in texts:
+        devices: tuple[DeviceUsage, ...] | None = parse_io_stat(texts["io.stat"])
+    elif _THROTTLE_BYTES in texts:
+        devices = parse_blkio(texts[_THROTTLE_BYTES]) or parse_blkio(texts.get(_BFQ_BYTES, ""))
+    else:
+        devices = None
+    io = CgroupUsage(devices=devices).io
+    return Usage(
+        cpu_ns=cpu if micro is None else micro * 1000,
+        memory_peak=_number(texts.get("memory.peak", texts.get("memory.max_usage_in_bytes"))),
+        read_bytes=io.read_bytes,
+        written_bytes=io.written_bytes,
+    )
