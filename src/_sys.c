@@ -398,6 +398,30 @@ static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
 }
 
+/* inotify(7) */
+
+static PyObject *sys_inotify_init1(PyObject *module, PyObject *arguments)
+{
+    int flags;
+    if (!PyArg_ParseTuple(arguments, "i", &flags))
+        return NULL;
+    return int_or_error(syscall(SYS_inotify_init1, flags));
+}
+
+static PyObject *sys_inotify_add_watch(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    PyObject *path;
+    unsigned int mask;
+    if (!PyArg_ParseTuple(arguments, "iO&I", &fd, PyUnicode_FSConverter, &path, &mask))
+        return NULL;
+    long watch = syscall(SYS_inotify_add_watch, fd, BYTES(path), mask);
+    int error = errno;
+    Py_DECREF(path);
+    errno = error;
+    return int_or_error(watch);
+}
+
 static PyObject *sys_keyctl_join_session(PyObject *module, PyObject *arguments)
 {
     const char *name;
@@ -432,6 +456,8 @@ static PyMethodDef methods[] = {
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
     {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
+    {"inotify_init1", sys_inotify_init1, METH_VARARGS, "inotify_init1(flags) -> fd"},
+    {"inotify_add_watch", sys_inotify_add_watch, METH_VARARGS, "inotify_add_watch(fd, path, mask) -> watch"},
     {"keyctl_join_session", sys_keyctl_join_session, METH_VARARGS, "keyctl_join_session(name) -> serial"},
     {NULL, NULL, 0, NULL},
 };

@@ -9,14 +9,14 @@ import source
 ROWS = {
     0: "errors frozen codec paths",
     1: "linux",
-    2: "spec host values values_storage values_time naming files program",
+    2: "spec host values values_storage values_service values_time naming files program",
     3: """units.properties units.names units.allowlist units.dropins units.wire units.blockdev units.scopeplan
-          fs.rootfs netns.topology netns.rules security""",
+          units.serviceplan fs.rootfs netns.topology netns.rules security""",
     4: "plan records",
     5: "units fs netns image state",
     6: "scope channel",
     7: "child launch monitor streams",
-    8: "starting ending creating supervising updating lifecycle execute gc units.quadlet",
+    8: "starting ending creating restarting supervising tuning updating lifecycle execute gc units.quadlet",
     9: "oci embedded",
     10: "cli",
     11: "_main",

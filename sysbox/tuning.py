@@ -1,0 +1,126 @@
+"""What others set on a container's scope with `systemctl set-property`: read, and kept in its record.
+
+systemd writes such a change of a transient unit below /run/systemd/transient, and removes it with the
+unit. A service that supervises a container keeps the unit loaded until its end has been recorded (see
+supervising.py); in the foreground the directory is watched, since nothing else keeps the unit.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import state
+from sysbox.errors import SysboxError
+from sysbox.files import read_file
+from sysbox.frozen import Frozen
+from sysbox.host import probe
+from sysbox.linux import inotify
+from sysbox.units import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.state import Record
+    from sysbox.units.properties import Property
+
+TRANSIENT = "/run/systemd/transient"
+
+
+class DropIn(Frozen):
+    """One file that `set-property` made."""
+
+    path: str
+    changed: float  # seconds since the epoch
+    text: str
+
+
+def directory(container_id: str) -> str:
+    """Where systemd puts what is changed of a container's scope."""
+    return f"{TRANSIENT}/{names.scope_unit(container_id)}.d"
+
+
+def drop_ins(container_id: str) -> tuple[DropIn, ...]:
+    """What others, and `update`, have changed of its scope since it was started; in systemd's order."""
+    where = directory(container_id)
+    try:
+        files = sorted(name for name in posix.listdir(where) if name.endswith(".conf"))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    found = []
+    for name in files:
+        path = f"{where}/{name}"
+        try:
+            data = read_file(path)
+            changed = posix.stat(path).st_mtime
+        except (SysboxError, FileNotFoundError):
+            continue  # systemd is removing them
+        text = (data or b"").decode("utf-8", "surrogateescape")
+        found.append(DropIn(path=path, changed=changed, text=text))
+    return tuple(found)
+
+
+def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(what others have set, as the record's `tuned`; the keys of what they set that is not kept)."""
+    found = drop_ins(record.id)
+    if not found:
+        return record.tuned, ()
+    from sysbox.units import dropins  # a table that only a container that was tuned needs
+
+    facts = facts or probe()
+    merged = dropins.merge(one.text for one in found)
+    return dropins.sort_out(merged, asked(record, facts), record.tuned, facts)
+
+
+def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:
+    """The properties that run and update have asked for; none where they make no sense on this host."""
+    from sysbox.units.properties import plan_limits
+    from sysbox.units.scopeplan import asked_properties
+
+    try:
+        properties, _ = plan_limits(record.spec.limits, facts)
+        return asked_properties(properties, record.spec.properties, facts)
+    except SysboxError:
+        return ()
+
+
+def harvest(record: Record) -> Record:
+    """Write down what others have set; the record as it is then. The caller holds the lock."""
+    now, _ = tuned(record)
+    if now != record.tuned:
+        record = record.replace(tuned=now)
+        state.save(record)
+    return record
+
+
+def watch(container_id: str) -> int:
+    """A descriptor that can be read when something was set on its scope; -1 if that cannot be told.
+
+    The directory is made for it, and removed by `unwatch` or by systemd.
+    """
+    where = directory(container_id)
+    try:
+        posix.mkdir(where, 0o755)
+    except OSError:
+        pass  # ignoring: it is there, or the watch will say why not
+    try:
+        return inotify.watch(where, inotify.IN_MOVED_TO)
+    except SysboxError:
+        return -1
+
+
+def changed(container_id: str, fd: int) -> None:
+    """What `watch` is for has happened."""
+    inotify.drain(fd)
+    try:
+        with state.Lock(container_id):
+            harvest(state.load(container_id))
+    except SysboxError:
+        pass  # ignoring: the container is being removed, or its record is damaged
+
+
+def unwatch(container_id: str) -> None:
+    """Remove the directory that `watch` made, if systemd has not put anything into it."""
+    try:
+        posix.rmdir(directory(container_id))
+    except OSError:
+        pass  # ignoring: systemd's to remove, or gone
