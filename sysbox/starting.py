@@ -20,7 +20,7 @@ from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import journal, names, usage
+from sysbox.units import cgroups, journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -61,6 +61,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
             owned=tuple(streams.owned),
             seccomp=program,
+            placement=cgroups.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
@@ -126,7 +127,8 @@ def _handshake(
             # a scope that came to be after the unwinding would be nobody's
             pending.abandon()
             raise
-        scope.apply_writes(plan.scope.writes, parked.pid, facts)
+        writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
+        scope.apply_writes(writes, parked.pid, facts)
     finally:
         bus.close()
     runtime = runtime.replace(
@@ -187,12 +189,12 @@ def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Pla
         volumes=volume_directories(record),
         joins=joins_of(spec.namespaces),
         service=service,
+        tuned=record.tuned,
     )
 
 
 def volume_directories(record: Record) -> dict[str, str]:
     """Where each volume mount's content is, by its target."""
-        tuned=record.tuned,
     return {
         mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
         for mount in record.spec.mounts
