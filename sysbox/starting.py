@@ -20,7 +20,7 @@ from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import cgroups, journal, names, usage
+from sysbox.units import journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -61,7 +61,6 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
             owned=tuple(streams.owned),
             seccomp=program,
-            placement=cgroups.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
@@ -127,8 +126,7 @@ def _handshake(
             # a scope that came to be after the unwinding would be nobody's
             pending.abandon()
             raise
-        writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
-        scope.apply_writes(writes, parked.pid, facts)
+        scope.apply_writes(plan.scope.writes, parked.pid, facts)
     finally:
         bus.close()
     runtime = runtime.replace(
