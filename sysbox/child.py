@@ -21,6 +21,7 @@ from sysbox.fs.drivers import overlay
 from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
 from sysbox.netns import links
 from sysbox.security import environment, identity
+from sysbox.units import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sysbox.plan import Plan, ProcessPlan
     from sysbox.security.identity import Identity
+    from sysbox.units.cgroups import Placement
 
 _DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)
 # asm-generic/ioctls.h
@@ -45,6 +47,7 @@ class Inherited(Frozen):
     stdio: tuple[int, int, int]  # fds for 0, 1, 2; -1 is /dev/null, or the terminal if there is one
     owned: tuple[int, ...]  # those of them that are ours, to be given to the container's user
     seccomp: bytes | None  # the compiled filter; None is unconfined
+    placement: Placement
 
 
 def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) -> NoReturn:
@@ -77,6 +80,8 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
         _set_sysctls(plan.process.sysctls)
 
         phase = "scope"
+        # where systemd does not take it; the rest of the time until #2 is systemd's
+        cgroups.place(inherited.placement)
         address = channel.receive(PROCEED)[0]["address"]  # 2
         if plan.namespaces.new_cgroup:
             # in its scope now, so that the scope becomes the root of what it sees

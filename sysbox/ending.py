@@ -82,9 +82,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
     if failed or runtime.alive() or record.spec.namespaces.pid != "private":
         # without a pid namespace of its own, its other processes are held together by the scope alone
         stop_scope(runtime.scope)
-    limits = record.spec.limits
-    if limits.cpuset_cpus is not None or limits.cpuset_mems is not None:
-        cgroups.remove_cgroups(runtime.cgroup, probe())
+    cgroups.remove_cgroups(runtime.cgroup, probe())
     if record.spec.namespaces.network == "bridge":
         firewall.unpublish(record.id)
         leases.release(record.id)

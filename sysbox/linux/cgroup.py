@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 UNIFIED = ""  # the key of the cgroup v2 path in what `paths_of` returns
+GONE = (
+    errno.ENOENT,
+    errno.ENODEV,
+)  # of a file of a cgroup that was removed, before and after its open
 _CHUNK = 1 << 16
 
 
@@ -86,6 +90,27 @@ def write(directory: str, file: str, value: str) -> None:
             posix.close(fd)
     except OSError as error:
         raise KernelError.of(f"write '{value}' to", path, error) from None
+
+
+def children(directory: str) -> list[str]:
+    """The directories of the cgroups right below one. Raises KernelError."""
+    try:
+        with posix.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise KernelError.of("read the cgroup", directory, error) from None
+
+
+def processes(directory: str) -> list[int]:
+    """The processes of a cgroup and of all below it, in no order. Raises KernelError."""
+    found = [int(pid) for pid in read(directory, "cgroup.procs").split()]
+    for child in children(directory):
+        try:
+            found += processes(child)
+        except KernelError as error:
+            if error.errno not in GONE:
+                raise
+    return found
 
 
 def enter(directories: tuple[str, ...]) -> None:

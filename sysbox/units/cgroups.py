@@ -1,28 +1,98 @@
-"""The cgroup files of one scope: what no unit property reaches, and the set that `exec` joins.
+"""The cgroups of one scope: those that systemd makes no directory in, what no unit property reaches, and the
+set that `exec` joins.
 
-On v1 systemd makes no cpuset cgroup for a unit, so the scope's directory in that hierarchy is made,
-filled from its parents and removed here (cpuset(7): a process may join only where cpus and mems are
-set).
+systemd fills the v1 hierarchies that it has settings for. In the others a container has a directory of its
+own too, under the same path, made, filled and removed here; systemd never looks at it, so it stays what it is
+across a daemon-reload.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
+import time
 
 from sysbox.errors import KernelError, Unsupported
+from sysbox.frozen import Frozen
 from sysbox.host import exists
-from sysbox.linux import cgroup
+from sysbox.linux import cgroup, freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.units.properties import CgroupWrite
 
-# v1 hierarchies in which systemd makes no directory for a unit: ours to make and to remove
-_OURS = ("cpuset",)
-_HYBRID = "/sys/fs/cgroup/unified"
+# v1 hierarchies in which every container has a directory: to be frozen, counted, and profiled by
+_ALWAYS = ("freezer", "cpuacct", "perf_event")
+# and those in which it has one once something was asked there
+_WHEN_ASKED = ("cpuset", "net_cls", "net_prio", "hugetlb")
+# mounted together with one of these (cpu,cpuacct mostly is) a hierarchy is systemd's
+_SYSTEMDS = ("cpu", "blkio", "memory", "devices", "pids", "name=systemd")
 _SYSTEMD = {"v1": "name=systemd", "v2": cgroup.UNIFIED}
-_INHERITED = {"cpuset": ("cpuset.cpus", "cpuset.mems")}
+# cpuset(7): a process may join only where both are set
+_INHERITED = ("cpuset.cpus", "cpuset.mems")
+_PATIENCE = 1.0  # seconds for the last process to be out of a cgroup
+_STEP = 0.002
+_MOST_ROUNDS = 100  # of moving processes that fork meanwhile
+
+
+class Placement(Frozen):
+    """Where a container's first process goes by itself, before its command runs."""
+
+    path: str  # its scope's: "/system.slice/docker-<id>.scope"
+    mounts: tuple[
+        tuple[str, bool], ...
+    ]  # (mount point of a hierarchy of ours, whether cpuset is in it)
+    freezer: str  # the mount point of that one, "" without
+    writes: tuple[tuple[str, CgroupWrite], ...]  # (mount point, value)
+
+
+def ours(facts: HostFacts) -> dict[str, str]:
+    """The v1 controllers whose hierarchy systemd leaves alone, and where they are mounted."""
+    if facts.cgroup_mode == "v2":
+        return {}
+    filled = {facts.controllers.get(name) for name in _SYSTEMDS}
+    return {
+        name: facts.controllers[name]
+        for name in (*_ALWAYS, *_WHEN_ASKED)
+        if facts.controllers.get(name) not in (None, *filled)
+    }
+
+
+def split(
+    path: str, writes: tuple[CgroupWrite, ...], facts: HostFacts
+) -> tuple[Placement, tuple[CgroupWrite, ...]]:
+    """What the first process does for itself (`place`), and the values for the scope that systemd makes."""
+    own = ours(facts)
+    wanted = {*_ALWAYS, *(write.controller for write in writes)}
+    placed = tuple((own[write.controller], write) for write in writes if write.controller in own)
+    # co-mounted controllers once
+    mounts = dict.fromkeys(mount for name, mount in own.items() if name in wanted)
+    return (
+        Placement(
+            path=path,
+            mounts=tuple((mount, mount == own.get("cpuset")) for mount in mounts),
+            freezer=own.get("freezer", ""),
+            writes=placed,
+        ),
+        tuple(write for write in writes if write.controller not in own),
+    )
+
+
+def place(placement: Placement) -> None:
+    """Go into directories of its own in the hierarchies that systemd does not fill: called by the container's
+    first process, which has one thread and can do it without a lock that the whole host shares.
+
+    Values come before the process, so that it never runs under a wider set. Raises KernelError, Unsupported.
+    """
+    for mount, is_cpuset in placement.mounts:
+        made = _make(mount, placement.path, fill=is_cpuset)
+        if not made and mount == placement.freezer:
+            # what an earlier run left frozen would freeze this process
+            cgroup.write(mount + placement.path, "freezer.state", "THAWED")
+    for mount, write in placement.writes:
+        _write(mount + placement.path, write)
+    cgroup.enter(tuple(mount + placement.path for mount, _ in placement.mounts))
 
 
 def cgroup_path(pid: int, facts: HostFacts) -> str:
@@ -47,8 +117,8 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
         path = paths.get(controller, "/")
         if path != "/":
             found[cgroup.directory(facts, controller, path)] = None
-    if own != "/" and exists(f"{_HYBRID}/cgroup.procs"):
-        found[_HYBRID + own] = None
+    if own != "/" and exists(f"{freezer.UNIFIED}/cgroup.procs"):
+        found[freezer.UNIFIED + own] = None
     return tuple(found)
 
 
@@ -59,7 +129,7 @@ def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
     A process that is cloned into a cgroup is not moved there, which would take a lock that every fork and
     exit on the host shares. Raises KernelError when `pid` is gone.
     """
-    unified = _HYBRID if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
+    unified = freezer.UNIFIED if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     others, fd = [], -1
     for directory in cgroup_dirs(pid, facts):
         if directory.startswith(unified + "/"):
@@ -69,68 +139,150 @@ def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
     return fd, tuple(others)
 
 
-def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) -> None:
-    """Write the scope's values; `pid` is a process that the scope already holds.
+def scope_path(path: str) -> str:
+    """The scope's own path, of a process whose container may have made cgroups below it."""
+    parts = path.split("/")
+    for position, part in enumerate(parts):
+        if part.endswith(".scope"):
+            return "/".join(parts[: position + 1])
+    return path
 
-    A value that belongs to a hierarchy of ours moves `pid` there. Raises KernelError that names
-    the file, or Unsupported where this kernel has no such file.
+
+def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) -> None:
+    """Write values for a scope that runs; `pid` is a process that it holds.
+
+    The first value in a hierarchy of ours takes all its processes there. Raises KernelError that names the
+    file, or Unsupported where this kernel has no such file.
     """
     if not writes:
         return
-    path = cgroup_path(pid, facts)
-    made: dict[str, None] = {}
+    path = scope_path(cgroup_path(pid, facts))
+    own = ours(facts)
+    moved: dict[str, None] = {}
     for write in writes:
         directory = cgroup.directory(facts, write.controller, path)
-        if write.controller in _OURS and directory not in made:
-            _make(cgroup.directory(facts, write.controller, "/"), path, write.controller)
-            made[directory] = None
-        if exists(f"{directory}/{write.file}"):
-            cgroup.write(directory, write.file, write.value)
-        elif not write.optional:
-            raise Unsupported(
-                f"{write.file}={write.value}: this kernel has no such file",
-                hint="it was built or booted without this accounting",
-            )
-    # joined last, so that the process never runs under a wider set
-    cgroup.join(pid, tuple(made))
+        if write.controller in own:
+            moved[write.controller] = None
+            _make(own[write.controller], path, fill=own[write.controller] == own.get("cpuset"))
+        _write(directory, write)
+    # after the values, so that no process runs under a wider set
+    for controller in moved:
+        move_all(path, controller, facts)
 
 
-def _make(mount: str, path: str, controller: str) -> None:
-    """Make `path` in a hierarchy of ours, each level filled from its parent where it is empty."""
+def adopt(path: str, controller: str, facts: HostFacts) -> None:
+    """Give a running scope that lacks it a directory in a hierarchy of ours, with all its processes.
+
+    Raises KernelError.
+    """
+    own = ours(facts)
+    if controller in own and not exists(own[controller] + path):
+        _make(own[controller], path, fill=own[controller] == own.get("cpuset"))
+        move_all(path, controller, facts)
+
+
+def move_all(path: str, controller: str, facts: HostFacts) -> None:
+    """Take all processes of a scope into its directory of a controller.
+
+    A process may fork while its parent is moved, so this goes on until there is none left to move. What is
+    below that directory already is where the container wants it. Raises KernelError.
+    """
+    source = cgroup.directory(facts, "name=systemd", path)
+    target = cgroup.directory(facts, controller, path)
+    for _ in range(_MOST_ROUNDS):
+        left = [pid for pid in cgroup.processes(source) if not _is_below(pid, path, controller)]
+        if not left:
+            return
+        for pid in left:
+            try:
+                cgroup.join(pid, (target,))
+            except KernelError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+    raise KernelError(
+        "move the container's processes into", target, errno.EAGAIN, hint="it forks without end"
+    )
+
+
+def _is_below(pid: int, path: str, controller: str) -> bool:
+    try:
+        there = cgroup.paths_of(pid)[controller]
+    except KernelError:
+        return True  # it has ended
+    return there == path or there.startswith(path + "/")
+
+
+def _write(directory: str, write: CgroupWrite) -> None:
+    if exists(f"{directory}/{write.file}"):
+        cgroup.write(directory, write.file, write.value)
+    elif not write.optional:
+        raise Unsupported(
+            f"{write.file}={write.value}: this kernel has no such file",
+            hint="it was built or booted without this accounting",
+        )
+
+
+def _make(mount: str, path: str, *, fill: bool) -> bool:
+    """Make `path` in a hierarchy of ours, with `fill` each level filled from its parent where it is empty.
+
+    False when it was there.
+    """
+    made = False
+    if not fill:
+        try:
+            posix.mkdir(mount + path, 0o755)
+            return True
+        except OSError:
+            pass  # its slice is not there yet, or an earlier run left it: as below
     directory = mount
     for part in path.strip("/").split("/"):
         parent, directory = directory, f"{directory}/{part}"
         try:
             posix.mkdir(directory, 0o755)
+            made = True
         except FileExistsError:
-            pass
+            made = False
         except OSError as error:
             raise KernelError.of("make the cgroup", directory, error) from None
-        for file in _INHERITED.get(controller, ()):
+        for file in _INHERITED if fill else ():
             if not cgroup.read(directory, file).strip():
                 cgroup.write(directory, file, cgroup.read(parent, file).strip())
+    return made
 
 
 def remove_cgroups(path: str, facts: HostFacts) -> None:
     """Remove the scope's directories that systemd does not; already gone is success.
 
-    The parents stay: other scopes share them, and they are as cheap as empty.
+    The parents stay: other scopes share them, and they are as cheap as empty. What a process is still in
+    after a while stays too, for `sysbox gc`. Raises KernelError.
     """
-    if facts.cgroup_mode == "v2":
-        return
-    for controller in _OURS:
-        if controller in facts.controllers and path.strip("/"):
-            _remove_tree(cgroup.directory(facts, controller, path))
+    deadline = time.monotonic() + _PATIENCE
+    if path.strip("/"):
+        for mount in dict.fromkeys(ours(facts).values()):
+            _remove_tree(mount + path, deadline)
 
 
-def _remove_tree(directory: str) -> None:
+def _remove_tree(directory: str, deadline: float) -> None:
+    while not _rmdir(directory):
+        try:
+            for child in cgroup.children(directory):
+                _remove_tree(child, deadline)
+        except KernelError as error:
+            if error.errno not in cgroup.GONE:
+                raise
+        if _rmdir(directory) or time.monotonic() > deadline:
+            return
+        time.sleep(_STEP)
+
+
+def _rmdir(directory: str) -> bool:
+    """False while it holds a process, or another cgroup."""
     try:
-        with posix.scandir(directory) as entries:
-            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for child in below:
-            _remove_tree(child)
         posix.rmdir(directory)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
         raise KernelError.of("remove the cgroup", directory, error) from None
+    return True
