@@ -43,6 +43,8 @@ class CgroupWrite(Frozen):
     file: str
     value: str
     optional: bool = False  # a default of ours: skipped where the kernel has no such file
+    before: bool = False  # of a change: to be written ahead of the properties
+    inherit: bool = False  # the value that the parent cgroup has; `value` is "" then
 
 
 def plan_limits(

@@ -10,9 +10,9 @@ ROWS = {
     0: "errors frozen codec paths",
     1: "linux",
     2: "spec host values values_storage values_service values_time naming files program",
-    3: """units.properties units.names units.allowlist units.dropins units.wire units.blockdev units.scopeplan
-          units.serviceplan fs.rootfs netns.topology netns.rules security""",
-    4: "plan records",
+    3: """units.properties units.names units.allowlist units.dropins units.resources units.wire units.blockdev
+          units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
+    4: "plan records systemd_mode",
     5: "units fs netns image state",
     6: "scope channel",
     7: "child launch monitor streams",
