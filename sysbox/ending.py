@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import monitor, scope, state
+from sysbox import monitor, restarting, scope, state, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
@@ -53,26 +53,35 @@ def settle(container_id: str, ended: Ended | None = None, *, force: bool = False
         ended = ended or monitor.recorded(record.run_directory)
         if ended is None and runtime.supervised() and not force:
             return
+        if not record.spec.remove:
+            # of a service's container systemd has it still; in the foreground it was watched
+            record = tuning.harvest(record)
+            tuning.unwatch(record.id)
         unwind(record, runtime)
-        state.write_final(record, _final(runtime, ended))
+        state.write_final(record, _final(record, runtime, ended))
         state.remove_run(record)
         if record.spec.remove:
             discard(record)
 
 
-def _final(runtime: Runtime, ended: Ended | None) -> state.Final:
+def _final(record: Record, runtime: Runtime, ended: Ended | None) -> state.Final:
+    quick = 0
+    if restarting.has_policy(record):
+        quick = restarting.quick_ends(state.final(record.id), state.now_ns() - runtime.started_ns)
     if ended is None:
         return state.Final(
             exit_code=_LOST,
             started_ns=runtime.started_ns,
             finished_ns=state.now_ns(),
             error="nobody saw how it ended: its supervisor was killed",
+            quick_ends=quick,
         )
     return state.Final(
         exit_code=ended.code,
         started_ns=runtime.started_ns,
         finished_ns=ended.finished_ns or state.now_ns(),
         oom_killed=ended.oom,
+        quick_ends=quick,
         usage=ended.usage,
     )
 
@@ -118,6 +127,8 @@ def discard(record: Record) -> None:
         # what it wrote last may still be on its way, and shall carry its name
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
+    if restarting.has_policy(record):
+        restarting.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
     state.discard(record.id)
@@ -186,16 +197,22 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         discard(record)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
+        if restarting.has_policy(record):
+            forget_failure(names.service_unit(record.id))
 
 
 def _end(record: Record, *, force: bool) -> None:
     runtime = state.runtime(record.id)
-    if runtime is not None and runtime.alive():
+    if runtime is not None and (runtime.alive() or runtime.restarting):
         if not force:
+            doing = "restarting" if runtime.restarting else "running"
             raise Conflict(
-                f"container {record.name} is running", hint="stop it first, or use `sysbox rm -f`"
+                f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
             )
+        by_systemd = restarting.end(record)
         kill_now(record, runtime)
+        if by_systemd:
+            restarting.await_service(record)
     await_end(record)
 
 
@@ -241,5 +258,6 @@ def remove_damaged(container_id: str) -> None:
             unlink(f"{NAMES}/{name}")
     firewall.unpublish(container_id)
     leases.release(container_id)
+    restarting.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     state.discard(container_id)

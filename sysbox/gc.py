@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, scope, state, supervising
+from sysbox import ending, restarting, scope, state, supervising
 from sysbox.errors import Conflict, FormatError, NotFound
 from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
@@ -38,12 +38,29 @@ def collect() -> list[str]:
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
     supervising.forget_reports()
+    for container_id in restarting.installed():
+        if not _known(container_id):
+            restarting.uninstall(container_id)
+            done.append(f"removed the unit file of {container_id[:12]}")
     done += Store().gc(images_in_use)
     for directory in (NETWORK, RUN):
         for path in stale_files(directory):
             unlink(path)
             done.append(f"removed {path}")
     return done
+
+
+def at_boot() -> int:
+    """`sysbox-boot.service`: finish what the last boot left, and start what should be up and is not."""
+    collect()
+    bus = Bus.connect()
+    try:
+        for record in state.all_records():
+            if restarting.restore(record):
+                scope.request_start(bus, names.service_unit(record.id))
+    finally:
+        bus.close()
+    return 0
 
 
 def images_in_use(image_id: str) -> list[str]:

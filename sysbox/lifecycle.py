@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import creating, ending, state, supervising
-from sysbox.errors import Conflict, SysboxError
+from sysbox import creating, ending, restarting, state, supervising
+from sysbox.errors import Conflict, SpecError, SysboxError
 from sysbox.files import unlink
 from sysbox.image.store import Store
 from sysbox.linux import process
@@ -21,6 +21,11 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     if dry_run:
         print(creating.describe(spec))
         return 0
+    if spec.restart.name != "no" and not spec.detach:
+        raise SpecError(
+            f"--restart {spec.restart.name}: systemd looks after it then, not this command",
+            hint="add -d; `sysbox logs -f` shows its output",
+        )
     record, image = creating.create(spec)
     attended = None
     try:
@@ -82,14 +87,22 @@ def settle_if_dead(record: Record) -> None:
 def stop(record: Record, timeout: int | None) -> None:
     """`sysbox stop`: its stop signal, and SIGKILL when the timeout (seconds, -1 never) is over."""
     settle_if_dead(record)
+    restarting.stopped(record)
+    by_systemd = restarting.end(record)
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
         ending.await_end(record)
+        if by_systemd:
+            restarting.await_service(record)
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
-    _signal_first(runtime, supervising.stop_signal(record))
+    if not by_systemd:
+        # its service has the monitor do it
+        _signal_first(runtime, supervising.stop_signal(record))
     if not ending.await_end(record, None if patience < 0 else float(patience)):
         ending.kill_now(record, runtime)
+    if by_systemd:
+        restarting.await_service(record)
 
 
 def kill(record: Record, signal: int) -> None:
@@ -97,6 +110,10 @@ def kill(record: Record, signal: int) -> None:
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
+    if restarting.has_policy(record) and signal in (9, supervising.stop_signal(record)):
+        # one that its user has killed is not started again
+        restarting.stopped(record)
+        restarting.end(record)
     if signal == 9:
         ending.kill_now(record, runtime)
     else:

@@ -50,6 +50,7 @@ class Runtime(Frozen):
     address: str = ""
     mac: str = ""
     ports: tuple[Port, ...] = ()
+    restarting: bool = False  # its supervisor waits before it starts it again
 
     def alive(self) -> bool:
         """Whether the container's first process is there."""
@@ -77,13 +78,14 @@ class Final(Frozen):
     finished_ns: int
     oom_killed: bool = False
     error: str = ""
+    quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
 
 
 class Status(Frozen):
     """What `ps` and `inspect` say."""
 
-    state: str  # created, running, paused, exited, dead (ended, and nobody saw how)
+    state: str  # created, running, paused, restarting, exited, dead (ended, and nobody saw how)
     pid: int = 0
     exit_code: int = 0
     oom_killed: bool = False

@@ -39,9 +39,11 @@ __all__ = [
     "list_units",
     "properties",
     "remove_cgroups",
+    "request_start",
     "reset_failed",
     "set_properties",
     "start_service",
+    "start_unit",
     "state",
     "stop",
 ]
@@ -187,6 +189,17 @@ def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
 def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pending:
     """Ask for a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
     return Pending(bus, unit, _variants(properties))
+
+
+def request_start(bus: Bus, unit: str) -> None:
+    """Ask for a start and do not wait for it. Raises SystemdError."""
+    bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+
+
+def start_unit(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
+    """Start a unit that has a file, and wait for it (seconds). Raises SystemdError."""
+    (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+    wait_job(bus, unit, job, "start", timeout)
 
 
 def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:

@@ -94,6 +94,13 @@ class Security(Frozen):
     ] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
 
 
+class RestartPolicy(Frozen):
+    """`--restart`: whether systemd starts it again when it has ended, and at boot."""
+
+    name: str = "no"  # no, on-failure, always, unless-stopped
+    retries: int = 0  # of on-failure; 0 is without end
+
+
 class Namespaces(Frozen):
     """For each kind: "private" (new), "host", "container:ID", "ns:PATH"; ids are resolved to full ones."""
 
@@ -125,6 +132,7 @@ class ContainerSpec(Frozen):
     detach: bool = False
     remove: bool = False  # --rm
     init: bool = False
+    systemd: str = "auto"  # auto (if that is its command), always, false: see systemd_mode.py
     mounts: tuple[Mount, ...] = ()
     shm_size: int = 64 << 20
     read_only: bool = False
@@ -133,6 +141,7 @@ class ContainerSpec(Frozen):
     pidfile: str = ""
     stop_signal: str = ""  # "" takes the image's, else SIGTERM
     stop_timeout: int = 10  # seconds
+    restart: RestartPolicy = RestartPolicy()
     pull: str = "missing"
     devices: tuple[Device, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()

@@ -300,6 +300,10 @@ def status(record: Record) -> Status:
     if running is not None and running.started_ns and running.alive():
         return Status(state="running", pid=running.pid, started_at=running.started_ns / 1e9)
     ended = final(record.id)
+    if running is not None and running.restarting and running.supervised() and ended:
+        return Status(
+            state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9
+        )
     if ended is None:
         if running is not None and running.started_ns:
             # it has just ended, or its supervisor was killed: nobody has recorded it yet

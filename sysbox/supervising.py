@@ -12,14 +12,14 @@ import _socket
 import posix
 import time
 
-from sysbox import codec, ending, monitor, program, scope, starting, state, streams
+from sysbox import codec, ending, monitor, restarting, scope, starting, state, streams, tuning
 from sysbox.errors import NotFound, SysboxError, SystemdError
 from sysbox.files import make_private, read_file, unlink, write_file
 from sysbox.image.store import Store
+from sysbox.linux import process
 from sysbox.paths import RUN
-from sysbox.units import names
+from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
-from sysbox.units.properties import Property
 from sysbox.values_time import parse_signal
 
 TYPE_CHECKING = False
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.state import Record
 
-_SECOND = 1_000_000  # microseconds
-_MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
 _SYSTEMD = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
 _STALE = 60  # seconds after which nobody comes to read a report
 _REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
@@ -43,6 +41,8 @@ class Attended:
         # nobody can ask what one has used that is removed at its end
         self._reports = None if record.spec.remove else monitor.Reports(*started.reports)
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+        if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
+            self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status."""
@@ -74,7 +74,6 @@ def start_detached(record: Record) -> None:
     unit = names.service_unit(record.id)
     report = f"{_REPORTS}/{record.id}"
     unlink(report)
-    asked_ns = state.now_ns()
     bus = Bus.connect()
     try:
         # that of an earlier run may still be recording its end
@@ -82,14 +81,15 @@ def start_detached(record: Record) -> None:
         # a scope that failed stays loaded, and would for as long as the new service names it
         scope.reset_failed(bus, names.scope_unit(record.id))
         scope.reset_failed(bus, unit)
-        scope.start_service(bus, unit, _service(record)).wait()
+        if restarting.has_policy(record):
+            restarting.started(record)
+            scope.start_unit(bus, unit)
+        else:
+            scope.start_service(bus, unit, serviceplan.transient(restarting.plan_of(record))).wait()
     except SystemdError as error:
-        # a scope that ends takes its service along, so this job may be over before the service is
         scope.await_inactive(bus, unit)
         data = read_file(report)
         unlink(report)
-        if data is None and _has_run(record, asked_ns):
-            return
         if data is None:
             raise SysboxError(
                 f"{error.message}", hint=f"`journalctl -u {unit}` may tell why"
@@ -98,16 +98,6 @@ def start_detached(record: Record) -> None:
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
     finally:
         bus.close()
-
-
-def _has_run(record: Record, since_ns: int) -> bool:
-    """Whether it has run and ended already: a scope that goes can cancel the start of its service."""
-    try:
-        state.load(record.id)
-    except NotFound:
-        return record.spec.remove
-    final = state.final(record.id)
-    return final is not None and final.started_ns > 0 and final.finished_ns >= since_ns
 
 
 def forget_reports() -> None:
@@ -125,48 +115,30 @@ def forget_reports() -> None:
             unlink(path)
 
 
-def _service(record: Record) -> tuple[Property, ...]:
-    launcher = program.launcher
-    patience = record.spec.stop_timeout
-    stop = (1 << 64) - 1 if patience < 0 else (patience + _MARGIN) * _SECOND
-
-    def command(verb: str) -> list[tuple[str, list[str], bool]]:
-        return [(launcher, [launcher, verb, record.id], False)]
-
-    settings: tuple[tuple[str, str, object], ...] = (
-        ("Description", "s", f"sysbox container {record.name}"),
-        ("Type", "s", "notify"),
-        ("NotifyAccess", "s", "main"),
-        ("ExecStart", "a(sasb)", command("_supervise")),
-        ("ExecStopPost", "a(sasb)", command("_cleanup")),
-        ("KillMode", "s", "mixed"),
-        ("TimeoutStopUSec", "t", stop),
-        ("CollectMode", "s", "inactive-or-failed"),
-        ("Slice", "s", "sysbox.slice"),
-        ("OOMPolicy", "s", "continue"),
-        # the scope's name here keeps it loaded, with what `systemctl set-property` has changed of it,
-        # until this service is gone: `cleanup` reads that (systemd drops it with the unit)
-        ("After", "as", ["network.target", "dbus.socket", names.scope_unit(record.id)]),
-    )
-    return tuple(Property(name=name, signature=kind, value=value) for name, kind, value in settings)
-
-
 def supervise(container_id: str) -> int:
     """ExecStart= of the supervising service: bring it up, say so, become the monitor."""
-    # a request to stop is for the monitor, which inherits it; and the scope of a start that failed
-    # sends one as it goes (PropagatesStopTo=), which must not keep us from reporting the failure
+    # a request to stop is for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
+    again = 0
     try:
         record = state.load(container_id)
+        again = restarting.restarts(record) if restarting.has_policy(record) else 0
+        if again and not _may_restart(record):
+            return 0
         with state.Lock(container_id):
             image = Store().resolve(record.image_id)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
             unit = names.service_unit(container_id)
             started = starting.bring_up(record, image, wired, service=unit)
+            if restarting.has_policy(record):
+                restarting.guard(record)
     except SysboxError as error:
         make_private(_REPORTS)
         report = {"message": error.message, "hint": error.hint, "status": error.status}
         write_file(f"{_REPORTS}/{container_id}", codec.dumps(report))
+        if not again:
+            # what its user has started and has never run is not tried again
+            restarting.end(record)
         return error.status
     else:
         _notify("READY=1")
@@ -181,6 +153,43 @@ def supervise(container_id: str) -> int:
         )
 
 
+def _may_restart(record: Record) -> bool:
+    """Wait as long as the policy has it; False where it is to be stopped instead."""
+    seconds = restarting.back_off(state.final(record.id))
+    pid = posix.getpid()
+    waiting = state.Runtime(
+        pid=0,
+        start_time=0,
+        supervisor=pid,
+        supervisor_start=process.start_time(pid),
+        scope=names.scope_unit(record.id),
+        restarting=True,
+    )
+    with state.Lock(record.id):
+        state.write_runtime(record, waiting)
+    if not restarting.wait_or_stopped(seconds):
+        return True
+    with state.Lock(record.id):
+        state.remove_run(record)
+    return False
+
+
+def stop_for_scope(container_id: str) -> int:
+    """ExecStop= of the unit that is stopped with the scope: have the service stopped, and wait for the end.
+
+    Not for the service: its own end waits for that of this unit.
+    """
+    try:
+        record = state.load(container_id)
+        runtime = state.runtime(container_id)
+        if runtime is not None and runtime.alive():
+            restarting.end(record)
+            ending.await_end(record)
+    except NotFound:
+        pass
+    return 0
+
+
 def cleanup(container_id: str) -> int:
     """ExecStopPost= of the supervising service: it has ended, whatever became of it."""
     try:
@@ -190,8 +199,11 @@ def cleanup(container_id: str) -> int:
             # the monitor was killed, and the container did not go with it
             ending.stop_scope(runtime.scope)
     except NotFound:
+        restarting.unguard(container_id)
         return 0
     ending.settle(record.id)
+    if restarting.has_policy(record):
+        restarting.unguard(record.id)
     return 0
 
 

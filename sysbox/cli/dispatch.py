@@ -87,8 +87,12 @@ def _global_flags(words: list[str]) -> list[str]:
 
 
 def _internal(words: list[str]) -> int | None:
-    """`_supervise ID` and `_cleanup ID`: started by systemd and by the monitor, already in place."""
-    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup"):
+    """`_supervise ID` and its like, which systemd starts, already in place."""
+    if words == ["_boot"]:
+        from sysbox import gc
+
+        return gc.at_boot()
+    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup", "_stop"):
         return None
     from sysbox import state, supervising
 
@@ -96,8 +100,9 @@ def _internal(words: list[str]) -> int | None:
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     if words[0] == "_supervise":
         return supervising.supervise(words[1])
-    supervising.cleanup(words[1])
-    return 0
+    if words[0] == "_cleanup":
+        return supervising.cleanup(words[1])
+    return supervising.stop_for_scope(words[1])
 
 
 def find_verb(words: list[str]) -> tuple[Verb | None, list[str]]:

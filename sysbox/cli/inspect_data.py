@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import state
+from sysbox import restarting, state
 from sysbox.cli.current import status_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
@@ -43,7 +43,7 @@ def container(record: state.Record) -> dict[str, Any]:
         "HostsPath": f"{record.directory}/hosts",
         "LogPath": "",
         "Name": f"/{record.name}",
-        "RestartCount": 0,
+        "RestartCount": restarting.restarts(record) if restarting.has_policy(record) else 0,
         "Driver": "overlay",
         "Platform": "linux",
         "MountLabel": "",
@@ -77,7 +77,7 @@ def _state(status: state.Status) -> dict[str, Any]:
         "Status": status.state,
         "Running": status.state in ("running", "paused"),
         "Paused": status.state == "paused",
-        "Restarting": False,
+        "Restarting": status.state == "restarting",
         "OOMKilled": status.oom_killed,
         "Dead": status.state == "dead",
         "Pid": status.pid,
@@ -95,7 +95,10 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "LogConfig": {"Type": "journald", "Config": {}},
         "NetworkMode": spec.namespaces.network,
         "PortBindings": _bindings(spec.ports),
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": {
+            "Name": spec.restart.name,
+            "MaximumRetryCount": spec.restart.retries,
+        },
         "AutoRemove": spec.remove,
         **_isolation(spec),
         **_limits(spec),

@@ -43,6 +43,12 @@ def _process() -> tuple[Option, ...]:
         switch("-i --interactive", "Keep standard input open"),
         value("--stop-signal", "SIGNAL", "The signal that asks the container to stop"),
         value("--stop-timeout", "SECONDS", "How long it may take before SIGKILL; 10 by default"),
+        value(
+            "--systemd",
+            "MODE",
+            "Make room for systemd as PID 1: auto (if it is the command), always, false",
+            choices="auto always false",
+        ),
         switch("-t --tty", "Give the container a terminal"),
         value("-u --user", "USER[:GROUP]", "Run as this user"),
         value("-w --workdir", "DIRECTORY", "Run in this directory"),
@@ -61,6 +67,10 @@ def _identity() -> tuple[Option, ...]:
         value(
             "--pull", "POLICY", "Fetch the image: missing, always, never",
             choices="missing always never",
+        ),
+        value(
+            "--restart", "POLICY", "Start it again: no, on-failure[:RETRIES], always, unless-stopped",
+            choices="no on-failure always unless-stopped",
         ),
         switch("--rm", "Remove the container when it stops"),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),

@@ -137,6 +137,8 @@ def status_text(status: state.Status, now: float) -> str:
         return f"Up {human_duration(now - status.started_at)}"
     if status.state == "paused":
         return f"Up {human_duration(now - status.started_at)} (Paused)"
+    if status.state == "restarting":
+        return f"Restarting ({status.exit_code}) {human_duration(now - status.finished_at)} ago"
     if status.state == "exited":
         return f"Exited ({status.exit_code}) {human_duration(now - status.finished_at)} ago"
     return status.state.capitalize()

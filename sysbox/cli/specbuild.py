@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sysbox import systemd_mode
 from sysbox import values as parse
 from sysbox.errors import SpecError
-from sysbox.spec import ContainerSpec, Limits, Namespaces, Security
+from sysbox.spec import ContainerSpec, Limits, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
     Pure but for the files that are named and the caller's environment. Raises SpecError.
     """
-    return ContainerSpec(
+    spec = ContainerSpec(
         image=_image(given.image),
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
         command=tuple(given.command),
@@ -30,18 +31,12 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         hostname=parse.check_hostname(given.hostname, "--hostname") if given.hostname else "",
         interactive=given.interactive,
         tty=given.tty,
-        detach=detach,
-        remove=given.rm,
         init=given.init,
+        systemd=_systemd(given.systemd),
         mounts=_mounts(given),
         shm_size=_shm_size(given.shm_size),
         read_only=given.read_only,
         labels=_labels(given),
-        cidfile=parse.absolute(given.cidfile) if given.cidfile else "",
-        pidfile=parse.absolute(given.pidfile) if given.pidfile else "",
-        stop_signal=_stop_signal(given.stop_signal),
-        stop_timeout=_stop_timeout(given.stop_timeout),
-        pull=_pull(given.pull),
         devices=_devices(given.device),
         ulimits=_ulimits(given.ulimit),
         sysctls=dict(parse.parse_sysctl(one, "--sysctl") for one in given.sysctl),
@@ -52,6 +47,21 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         limits=_limits(given),
         slice=names.check_slice(given.slice or "system.slice"),
         properties=_properties(given.property),
+    )
+    return _with_life(spec, given, detach=detach)
+
+
+def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:
+    """How it begins and ends, and who looks after it."""
+    return spec.replace(
+        detach=detach,
+        remove=given.rm,
+        cidfile=parse.absolute(given.cidfile) if given.cidfile else "",
+        pidfile=parse.absolute(given.pidfile) if given.pidfile else "",
+        stop_signal=_stop_signal(given.stop_signal),
+        stop_timeout=_stop_timeout(given.stop_timeout),
+        restart=_restart(given),
+        pull=_pull(given.pull),
     )
 
 
@@ -144,10 +154,32 @@ def _stop_timeout(text: str | None) -> int:
     return parse_seconds(text, "--stop-timeout")
 
 
+def _systemd(text: str | None) -> str:
+    # podman's word for auto is true
+    mode = "auto" if text in (None, "", "true") else text
+    if mode not in systemd_mode.MODES:
+        parse.bad("--systemd", mode, "unknown mode", "auto, always or false")
+    return mode
+
+
 def _pull(text: str | None) -> str:
     if text not in (None, "missing", "always", "never"):
         parse.bad("--pull", text, "unknown policy", "missing, always or never")
     return text or "missing"
+
+
+def _restart(given: Values) -> RestartPolicy:
+    if given.restart is None:
+        return RestartPolicy()
+    from sysbox.values_service import parse_restart
+
+    policy = parse_restart(given.restart, "--restart")
+    if policy.name != "no" and given.rm:
+        raise SpecError(
+            f"--restart {given.restart}: a container with --rm is gone when it stops",
+            hint="leave out --rm or --restart",
+        )
+    return policy
 
 
 def _devices(texts: list[str]) -> tuple[Device, ...]:

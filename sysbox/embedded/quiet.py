@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from sysbox import program
+
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -98,10 +100,24 @@ def write(run: str, root: str) -> None:
         for generator in _list(f"{root}{directory}"):
             if not generator.startswith("sysbox"):
                 _mask(f"{run}/systemd/system-generators/{generator}")
-    for path, text in DROP_INS.items():
+    boot = f"{run}/systemd/system/multi-user.target.wants"
+    os.makedirs(boot, exist_ok=True)
+    os.symlink("../sysbox-boot.service", f"{boot}/sysbox-boot.service")
+    for path, text in {**DROP_INS, **_boot_unit()}.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
+
+
+def _boot_unit() -> dict[str, str]:
+    """As systemd/system/sysbox-boot.service, for the program that runs here."""
+    return {
+        "systemd/system/sysbox-boot.service": (
+            "[Unit]\nDescription=Put sysbox containers right after a boot\n"
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\nSlice=sysbox.slice\n"
+            f"ExecStart={program.launcher} _boot\n"
+        )
+    }
 
 
 def _list(directory: str) -> list[str]:

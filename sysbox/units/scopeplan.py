@@ -155,16 +155,16 @@ def _lifetime(spec: ContainerSpec, oom_policy: str) -> tuple[Property, ...]:
 
 
 def _ordering(service: str) -> tuple[Property, ...]:
-    """Stopped in order at shutdown; a supervising service first, which ends the payload gracefully."""
+    """Stopped in order at shutdown; a supervising service first, which ends the payload gracefully.
+
+    What else ties the two together is the service's (see serviceplan.py).
+    """
     ordering = [
         Property(name="DefaultDependencies", signature="b", value=True),
         Property(name="After", signature="as", value=["network.target", "dbus.socket"]),
     ]
     if service:
-        ordering += [
-            Property(name="Before", signature="as", value=[service]),
-            Property(name="PropagatesStopTo", signature="as", value=[service]),
-        ]
+        ordering.append(Property(name="Before", signature="as", value=[service]))
     return tuple(ordering)
 
 

@@ -1,0 +1,219 @@
+"""Restart policies: the unit file that systemd acts on, whether it is wanted at boot, and the back-off.
+
+`always` and `unless-stopped` differ at boot alone: a container that its user has stopped is not wanted then
+until it is started again.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from sysbox import program, scope
+from sysbox.errors import KernelError, SystemdError
+from sysbox.files import is_directory, read_file, unlink, write_file
+from sysbox.host import exists
+from sysbox.units import names, serviceplan
+from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.records import Final, Record
+
+QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
+_FIRST = 0.1  # seconds, which RestartSec= waits anyway
+_LONGEST = 60.0  # seconds
+
+
+def has_policy(record: Record) -> bool:
+    """Whether systemd is to start it again."""
+    return record.spec.restart.name != "no"
+
+
+def plan_of(record: Record) -> serviceplan.ServicePlan:
+    """The service that supervises it."""
+    return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher)
+
+
+def install(record: Record, *, wanted: bool = True) -> None:
+    """Write the unit file, and have it `wanted` at boot where its policy says so. Raises KernelError.
+
+    A file that is new to systemd is read when the unit is started.
+    """
+    plan = plan_of(record)
+    path, text = _file(plan.unit), serviceplan.unit_file(plan).encode()
+    if read_file(path) != text:
+        write_file(path, text, 0o644)
+    want(record, wanted=wanted and plan.restart in ("always", "unless-stopped"))
+
+
+def want(record: Record, *, wanted: bool) -> None:
+    """What `systemctl enable` and `disable` do: a link that is followed at boot. Raises KernelError."""
+    unit = names.service_unit(record.id)
+    link = f"{serviceplan.WANTS}/{unit}"
+    if not wanted:
+        unlink(link)
+        return
+    try:
+        if not is_directory(serviceplan.WANTS):
+            posix.mkdir(serviceplan.WANTS, 0o755)
+        posix.symlink(_file(unit), link)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise KernelError.of("make the link", link, error) from None
+
+
+def stopped(record: Record) -> None:
+    """Its user has stopped it: unless-stopped is not started at boot any more."""
+    if record.spec.restart.name == "unless-stopped":
+        want(record, wanted=False)
+        write_file(_marker(record), b"")
+
+
+def started(record: Record) -> None:
+    """Its user has started it."""
+    unlink(_marker(record))
+    install(record)
+
+
+def restore(record: Record) -> bool:
+    """Write the unit file anew where it is not there; whether it is, and is wanted at boot.
+
+    So a container comes back on a host that kept its state and not its /etc.
+    """
+    if not has_policy(record) or exists(_file(names.service_unit(record.id))):
+        return False
+    install(record, wanted=not exists(_marker(record)))
+    return exists(f"{serviceplan.WANTS}/{names.service_unit(record.id)}")
+
+
+def _marker(record: Record) -> str:
+    return f"{record.directory}/stopped"
+
+
+def end(record: Record) -> bool:
+    """Have systemd stop it, and not start it again, without waiting for that.
+
+    False where its service does not run: it has no policy, or a command attends to it.
+    """
+    if not has_policy(record):
+        return False
+    bus = Bus.connect()
+    try:
+        unit = names.service_unit(record.id)
+        if scope.state(bus, unit)[0] in ("inactive", "failed"):
+            return False
+        scope.request_stop(bus, unit)
+        return True
+    finally:
+        bus.close()
+
+
+def await_service(record: Record) -> None:
+    """Wait until its service has stopped."""
+    bus = Bus.connect()
+    try:
+        scope.await_inactive(bus, names.service_unit(record.id))
+    finally:
+        bus.close()
+
+
+def uninstall(container_id: str) -> None:
+    """Remove the file and the link; already gone is success."""
+    unit = names.service_unit(container_id)
+    unlink(f"{serviceplan.WANTS}/{unit}")
+    unlink(_file(unit))
+
+
+def installed() -> list[str]:
+    """The ids of all containers that have a unit file."""
+    try:
+        found = [names.container_of(name) for name in posix.listdir(serviceplan.DIRECTORY)]
+    except FileNotFoundError:
+        return []
+    return [one for one in found if one]
+
+
+def change(record: Record) -> None:
+    """A policy was changed: the file follows, and a running service with it.
+
+    One that was started without a policy stays without until it is started anew: Restart= of a transient
+    unit cannot be changed. Raises KernelError, SystemdError.
+    """
+    unit = names.service_unit(record.id)
+    there = read_file(_file(unit)) is not None
+    if not there and not has_policy(record):
+        return
+    install(record)
+    if there:
+        bus = Bus.connect()
+        try:
+            bus.call(MANAGER_PATH, MANAGER, "Reload")
+        finally:
+            bus.close()
+
+
+def restarts(record: Record) -> int:
+    """How often systemd has started it again since its user did; 0 where nobody can tell."""
+    unit = names.service_unit(record.id)
+    try:
+        bus = Bus.connect()
+        try:
+            found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("NRestarts",))
+        finally:
+            bus.close()
+    except SystemdError:
+        return 0
+    # systemd also counts the one that the start limit forbade
+    return min(int(found.get("NRestarts", 0)), record.spec.restart.retries or 1 << 32)
+
+
+def back_off(final: Final | None) -> float:
+    """Seconds to wait before another start, beyond RestartSec=: 0.1, doubled for each quick end in a row."""
+    if final is None or final.quick_ends < 2:
+        return 0.0
+    doubled = _FIRST * (1 << min(final.quick_ends - 1, 16))
+    return min(doubled, _LONGEST) - _FIRST
+
+
+def wait_or_stopped(seconds: float) -> bool:
+    """Wait; True where SIGTERM, which the caller has blocked, said to stop instead."""
+    return seconds > 0 and _signal.sigtimedwait({_signal.SIGTERM}, seconds) is not None
+
+
+def quick_ends(previous: Final | None, ran_ns: int) -> int:
+    """How many runs in a row have ended quickly, counting one that lasted `ran_ns`."""
+    if ran_ns >= QUICK * 1_000_000_000:
+        return 0
+    return 1 + (previous.quick_ends if previous else 0)
+
+
+def stopper_unit(container_id: str) -> str:
+    """The unit that has the service stopped when the scope is."""
+    return f"sysbox-stop-{container_id}.service"
+
+
+def guard(record: Record) -> None:
+    """Start that unit. Raises SystemdError."""
+    bus = Bus.connect()
+    try:
+        properties = serviceplan.stopper(plan_of(record))
+        scope.start_service(bus, stopper_unit(record.id), properties).wait()
+    finally:
+        bus.close()
+
+
+def unguard(container_id: str) -> None:
+    """Stop that unit, which lets go of the scope's name. No such unit is success."""
+    bus = Bus.connect()
+    try:
+        unit = stopper_unit(container_id)
+        scope.request_stop(bus, unit)
+        scope.await_inactive(bus, unit)
+    finally:
+        bus.close()
+
+
+def _file(unit: str) -> str:
+    return f"{serviceplan.DIRECTORY}/{unit}"

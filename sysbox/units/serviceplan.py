@@ -1,0 +1,143 @@
+"""The service that supervises a detached container, decided: its settings as a transient unit or as a file.
+
+A container with a restart policy has a unit file, since Restart= and a start at boot want a unit that stays
+when it has stopped; all others have a transient unit. Pure.
+"""
+
+from __future__ import annotations
+
+from sysbox.frozen import Frozen
+from sysbox.units import names
+from sysbox.units.properties import INFINITY, Property
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.spec import ContainerSpec
+
+DIRECTORY = "/etc/systemd/system"  # where an administrator's units are (systemd.unit(5))
+WANTS = f"{DIRECTORY}/multi-user.target.wants"
+
+_SECOND = 1_000_000  # microseconds
+_MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
+_AFTER = ("network.target", "dbus.socket")
+_RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
+
+
+class ServicePlan(Frozen):
+    """What supervises one container."""
+
+    unit: str
+    scope: str
+    name: str  # the container's
+    container: str  # its id
+    launcher: str  # absolute path of the command
+    stop_timeout: int  # seconds; negative is for ever
+    restart: str  # no, on-failure, always, unless-stopped
+    retries: int  # of on-failure; 0 is without end
+
+
+def plan_service(container: str, name: str, spec: ContainerSpec, launcher: str) -> ServicePlan:
+    """The supervisor of `container` (64 hex), called `name`."""
+    return ServicePlan(
+        unit=names.service_unit(container),
+        scope=names.scope_unit(container),
+        name=name,
+        container=container,
+        launcher=launcher,
+        stop_timeout=spec.stop_timeout,
+        restart=spec.restart.name,
+        retries=spec.restart.retries,
+    )
+
+
+def transient(plan: ServicePlan) -> tuple[Property, ...]:
+    """Its properties, for StartTransientUnit.
+
+    PartOf= makes a stop of the scope one of this service, which comes first and ends the payload gracefully;
+    a scope that ends by itself stops nothing. After= also keeps the ended scope loaded, with what was
+    set on it, until this service has read that.
+    """
+    stop = INFINITY if plan.stop_timeout < 0 else (plan.stop_timeout + _MARGIN) * _SECOND
+    settings: tuple[tuple[str, str, object], ...] = (
+        ("Description", "s", f"sysbox container {plan.name}"),
+        ("Type", "s", "notify"),
+        ("NotifyAccess", "s", "main"),
+        ("ExecStart", "a(sasb)", _command(plan, "_supervise")),
+        ("ExecStopPost", "a(sasb)", _command(plan, "_cleanup")),
+        ("KillMode", "s", "mixed"),
+        ("TimeoutStopUSec", "t", stop),
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("Slice", "s", "sysbox.slice"),
+        ("OOMPolicy", "s", "continue"),
+        ("PartOf", "as", [plan.scope]),
+        ("After", "as", [*_AFTER, plan.scope]),
+    )
+    return _properties(settings)
+
+
+def stopper(plan: ServicePlan) -> tuple[Property, ...]:
+    """A unit that stands between the scope and a service with Restart=, for StartTransientUnit.
+
+    Stopping the scope runs its ExecStop=, which has the service stopped first. The service itself cannot be
+    PartOf= the scope: it outlives it, and as long as a unit is referred to, no new one can have its name.
+    """
+    settings: tuple[tuple[str, str, object], ...] = (
+        ("Description", "s", f"Graceful stop of sysbox container {plan.name}"),
+        ("Type", "s", "oneshot"),
+        ("RemainAfterExit", "b", True),
+        ("ExecStop", "a(sasb)", _command(plan, "_stop")),
+        ("TimeoutStopUSec", "t", INFINITY),  # the service has a timeout
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("Slice", "s", "sysbox.slice"),
+        ("PartOf", "as", [plan.scope]),
+        ("After", "as", [*_AFTER, plan.scope]),
+    )
+    return _properties(settings)
+
+
+def _properties(settings: tuple[tuple[str, str, object], ...]) -> tuple[Property, ...]:
+    return tuple(Property(name=name, signature=kind, value=value) for name, kind, value in settings)
+
+
+def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
+    return [(plan.launcher, [plan.launcher, verb, plan.container], False)]
+
+
+def unit_file(plan: ServicePlan) -> str:
+    """Its unit file. The start limit is that of `on-failure:N`; the back-off is `_supervise`'s.
+
+    systemd has one of its own since 254 (RestartSteps=), and no other way to end one that grows.
+    """
+    limited = plan.restart == "on-failure" and plan.retries > 0
+    stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
+    launcher = _quoted(plan.launcher)
+    return f"""\
+# sysbox made this for the restart policy of container {plan.name}, and removes it with the container.
+[Unit]
+Description=sysbox container {plan.name}
+After={" ".join(_AFTER)}
+StartLimitIntervalSec={"infinity" if limited else 0}
+StartLimitBurst={plan.retries + 1 if limited else 1}
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={launcher} _supervise {plan.container}
+ExecStopPost={launcher} _cleanup {plan.container}
+Restart={_RESTART[plan.restart]}
+RestartSec=100ms
+KillMode=mixed
+TimeoutStopSec={stop}
+Slice=sysbox.slice
+OOMPolicy=continue
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _quoted(path: str) -> str:
+    """One word of a command line, with nothing in it that systemd would expand (systemd.service(5))."""
+    for special, instead in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        path = path.replace(special, instead)
+    return f'"{path}"'
