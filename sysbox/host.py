@@ -44,8 +44,18 @@ def read_text(path: str, limit: int = _MAX) -> str:
     return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
+_probed: HostFacts | None = None
+
+
 def probe() -> HostFacts:
-    """Look at this host; costs well under a millisecond."""
+    """What this host is, looked up once: it does not change while a command runs."""
+    global _probed
+    if _probed is None:
+        _probed = _look()
+    return _probed
+
+
+def _look() -> HostFacts:
     mode, controllers = cgroup_layout(read_text("/proc/self/mountinfo"))
     return HostFacts(
         cgroup_mode=mode,
