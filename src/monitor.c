@@ -15,7 +15,7 @@
  *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS,"usage":{"NAME":"TEXT",...}}
  *
  * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
- * --report, a file of its cgroup, said last. It then exits with that code. --hold names a descriptor that
+ * --report, a file of its cgroup, said last. It then exits with that code (with 0 where it was asked to stop). --hold names a descriptor that
  * must stay open, that is all. No heap, no buffered I/O.
  */
 #define _GNU_SOURCE
@@ -52,6 +52,7 @@ static struct {
     int oom_event;     /* v1: an eventfd; v2: the file itself wakes poll */
     int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
     int events;        /* cgroup.events: wakes poll when the cgroup becomes empty */
+    int asked;         /* to stop: the service that does so has succeeded, whatever the payload's status */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,
              .terminal = -1, .oom_file = -1, .oom_event = -1, .events = -1};
@@ -286,7 +287,7 @@ static _Noreturn void finish(const siginfo_t *how)
     if (fd < 0 || write(fd, line, (size_t)(end - line)) < 0 ||
         renameat(monitor.dir, "exit.tmp", monitor.dir, "exit") < 0)
         fail("recording the exit status");
-    _exit(code);
+    _exit(monitor.asked ? 0 : code);
 }
 
 /* It stays a zombie until we end: its number must not become another's while its last lines are sent. */
@@ -305,6 +306,7 @@ static void take_signals(int fd)
     while (read(fd, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo != SIGTERM)
             continue;
+        monitor.asked = 1;
         kill(monitor.pid, monitor.stop_signal);
         if (!monitor.deadline && monitor.stop_timeout >= 0)
             monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;

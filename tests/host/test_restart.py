@@ -1,0 +1,172 @@
+"""Restart policies: systemd starts a container again, at boot too, and a stop is a stop whoever asks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Sysbox
+from containers import Container, Containers, eventually, systemctl
+
+from sysbox import restarting
+from sysbox.records import Final
+
+POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
+UNITS = Path("/etc/systemd/system")
+
+
+def service(one: Container) -> str:
+    return f"sysbox-{one.id}.service"
+
+
+def link(one: Container) -> Path:
+    return UNITS / "multi-user.target.wants" / service(one)
+
+
+def ready(one: Container) -> Container:
+    eventually(lambda: "ready" in one("logs"), "the payload is ready")
+    return one
+
+
+def started_again(one: Container, pid: int) -> None:
+    eventually(
+        lambda: one.inspect("State.Running") and one.pid not in (0, pid), "it was started again"
+    )
+
+
+def test_killed_and_started_again(containers: Containers) -> None:
+    one = ready(containers("--restart", "always", command=POLITE))
+    pid = one.pid
+    os.kill(pid, signal.SIGKILL)
+    started_again(one, pid)
+    eventually(lambda: one.inspect("RestartCount") == 1, "the restart is counted")
+    assert one.inspect("HostConfig.RestartPolicy.Name") == "always"
+
+
+def test_its_monitor_killed_and_started_again(containers: Containers) -> None:
+    one = ready(containers("--restart", "on-failure", command=POLITE))
+    pid = one.pid
+    os.kill(int(systemctl("show", "-P", "MainPID", service(one))), signal.SIGKILL)
+    started_again(one, pid)
+
+
+def test_what_was_tuned_outlives_a_crash(containers: Containers) -> None:
+    one = ready(containers("--restart", "always", command=POLITE))
+    pid = one.pid
+    systemctl("set-property", one.scope, "TasksMax=77")
+    os.kill(pid, signal.SIGKILL)
+    started_again(one, pid)
+    assert systemctl("show", "-P", "TasksMax", one.scope) == "77"
+
+
+@pytest.mark.parametrize("how", ["stop", "scope", "service", "kill"])
+def test_a_stop_is_a_stop(sysbox: Sysbox, containers: Containers, how: str) -> None:
+    one = ready(containers("--restart", "always", command=POLITE))
+    if how in ("stop", "kill"):
+        one(how)
+    else:
+        systemctl("stop", one.scope if how == "scope" else service(one))
+    one.await_state("exited")
+    assert one.inspect("State.ExitCode") == (137 if how == "kill" else 7)
+    eventually(lambda: systemctl("is-active", service(one), check=False) == "inactive", "stopped")
+    assert systemctl("is-active", one.scope, check=False) == "inactive"
+    one("start")
+    assert one.inspect("RestartCount") == 0
+
+
+def test_on_failure_gives_up(containers: Containers) -> None:
+    one = containers("--restart", "on-failure:2", command=("sh", "-c", "echo again; exit 3"))
+    eventually(lambda: systemctl("is-failed", service(one), check=False) == "failed", "gave up")
+    one.await_state("exited")
+    assert one("logs").count("again") == 3
+    assert one.inspect("RestartCount") == 2
+    assert one.inspect("State.ExitCode") == 3
+    # a start by its user counts anew
+    one("start")
+    eventually(lambda: one("logs").count("again") == 6, "three more runs")
+
+
+def test_on_failure_is_content_with_success(containers: Containers) -> None:
+    one = containers("--restart", "on-failure", command=("true",))
+    one.await_state("exited")
+    eventually(lambda: systemctl("is-active", service(one), check=False) == "inactive", "the end")
+    assert one.inspect("RestartCount") == 0
+
+
+def test_the_back_off_grows(containers: Containers) -> None:
+    """Seen as a state, and ended by a stop."""
+    one = containers("--restart", "always", command=("false",))
+    eventually(lambda: one.inspect("State.Restarting"), "it waits")
+    eventually(lambda: one.inspect("RestartCount") > 3, "some restarts")
+    one("stop")
+    assert one.inspect("State.Status") == "exited"
+    waits = [
+        restarting.back_off(Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=n))
+        for n in range(1, 20)
+    ]
+    assert waits == sorted(waits)
+    assert waits[0] == 0
+    assert waits[-1] < restarting.back_off(None) + 60
+
+
+def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) -> None:
+    assert (
+        sysbox("run", "-d", "--restart", "always", "--name", "broken", image, "nosuch").returncode
+        == 127
+    )
+    assert not [name for name in os.listdir(UNITS) if name.startswith("sysbox-")]
+
+
+def test_wanted_at_boot(sysbox: Sysbox, containers: Containers) -> None:
+    """always: ever; unless-stopped: until it is stopped; on-failure: not."""
+    always, unless, failure = (
+        ready(containers("--restart", policy, command=POLITE))
+        for policy in ("always", "unless-stopped", "on-failure")
+    )
+    assert [link(one).is_symlink() for one in (always, unless, failure)] == [True, True, False]
+    for one in (always, unless, failure):
+        one("stop")
+    assert [link(one).is_symlink() for one in (always, unless, failure)] == [True, False, False]
+    unless("start")
+    assert link(unless).is_symlink()
+    assert systemctl("is-enabled", service(unless)) == "enabled"
+
+
+def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
+    """On a host that kept its state and not its /etc, as an embedded one does."""
+    up, down = (ready(containers("--restart", "unless-stopped", command=POLITE)) for _ in range(2))
+    down("stop")
+    systemctl("stop", service(up))  # as at shutdown
+    for one in (up, down):
+        link(one).unlink(missing_ok=True)
+        (UNITS / service(one)).unlink()
+    sysbox("_boot", check=True)
+    up.await_state("running")
+    assert down.inspect("State.Status") == "exited"
+    assert (link(up).is_symlink(), link(down).is_symlink()) == (True, False)
+
+
+def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> None:
+    one = ready(containers("--restart", "always", command=POLITE))
+    assert sysbox("rm", one.id).returncode == 1
+    one("rm", "-f")
+    assert not link(one).is_symlink()
+    assert not (UNITS / service(one)).exists()
+    left = systemctl("list-units", "--all", "--plain", "--no-legend", f"*{one.id}*")
+    assert left == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--restart", "sometimes"), "not a restart policy"),
+        (("--restart", "always:3"), "only on-failure"),
+        (("--restart", "always", "--rm"), "--rm"),
+    ],
+)
+def test_bad_policies(sysbox: Sysbox, image: str, words: tuple[str, ...], reason: str) -> None:
+    done = sysbox("run", "-d", *words, image, "true")
+    assert done.returncode == 125
+    assert reason in done.stderr
