@@ -48,7 +48,7 @@ def collect() -> dict[str, Any]:
         "CgroupVersion": facts.cgroup_mode.removeprefix("v"),
         "CgroupDriver": "systemd",
         "Controllers": sorted(facts.controllers),
-        "SystemdVersion": _systemd_version(),
+        "SystemdVersion": systemd_version(),
         "Namespaces": sorted(kind for kind, there in spaces.items() if there),
         "SecurityOptions": _security(facts.selinux, facts.apparmor),
         "KernelVersion": posix.uname().release,
@@ -61,7 +61,8 @@ def collect() -> dict[str, Any]:
     }
 
 
-def _systemd_version() -> str:
+def systemd_version() -> str:
+    """As systemd itself says it; "not running" where there is none."""
     from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
 
     try:

@@ -115,6 +115,10 @@ def _system_verbs() -> tuple[Verb, ...]:
             summary="Show what sysbox found on this host",
         ),
         Verb(
+            name="doctor", module="doctor", args="", options="format", also=("system doctor",),
+            local=True, summary="Show what this host can do, what not, and why",
+        ),
+        Verb(
             name="version", module="version", args="", options="format", local=True, hot=True,
             summary="Show the version",
         ),

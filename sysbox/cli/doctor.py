@@ -1,0 +1,74 @@
+"""`sysbox doctor`: what this host can do, what it cannot, why, and what to do about it."""
+
+from __future__ import annotations
+
+from sysbox.cli import doctor_host, doctor_limits
+from sysbox.cli.doctor_check import MISSING, Check
+from sysbox.cli.doctor_scope import Laboratory
+from sysbox.cli.output import print_list
+from sysbox.errors import SysboxError
+from sysbox.host import booted, probe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+_COLUMNS = (
+    ("AREA", "Area"),
+    ("WHAT", "Name"),
+    ("HERE", "State"),
+    ("WHERE, OR WHY NOT", "Detail"),
+    ("WHAT TO DO", "Advice"),
+)
+
+
+def main(values: Values) -> int:
+    """0 when containers can run here, 1 when something that every container needs is missing.
+
+    It looks where containers would run: on this machine's systemd or on the embedded host. Where neither
+    can be had it looks at the machine itself and says so.
+    """
+    from sysbox.cli.invoke import guarded
+    from sysbox.embedded import enter
+
+    try:
+        return enter.forward(lambda: guarded(lambda: _examine(values, "")))
+    except SysboxError as error:
+        if booted():
+            raise
+        return _examine(values, error.message)
+
+
+def _examine(values: Values, reason: str) -> int:
+    checks = collect(reason)
+    rows = [
+        {
+            "Area": one.area,
+            "Name": one.name,
+            "State": one.state,
+            "Detail": one.detail,
+            "Advice": one.advice if one.state != "yes" else "",
+        }
+        for one in checks
+    ]
+    headers = {key: header for header, key in _COLUMNS}
+    print_list(rows, _COLUMNS, headers=headers, format=values.format)
+    return int(any(one.state == MISSING for one in checks))
+
+
+def collect(reason: str = "") -> list[Check]:
+    """Every check, the essential ones first; `reason` is why there is no systemd here, if so."""
+    from sysbox.cli.info import systemd_version
+
+    facts = probe()
+    with Laboratory(facts) as laboratory:
+        sample = laboratory.sample
+        return [
+            *doctor_host.essentials(facts, sample, systemd_version(), reason),
+            *doctor_limits.controllers(facts),
+            *doctor_limits.features(facts, sample),
+            *doctor_limits.limits(facts, sample),
+            *doctor_host.security(facts),
+            *doctor_host.network(),
+            *doctor_host.programs(),
+        ]

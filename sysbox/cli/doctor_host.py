@@ -1,0 +1,224 @@
+"""What a container needs of the host beside limits: each looked at by doing a little of it."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox import paths
+from sysbox.cli.doctor_check import MISSING, Check, needed, useful
+from sysbox.errors import KernelError, SysboxError
+from sysbox.host import exists, read_text
+from sysbox.linux import _sys, mount, namespace, process
+from sysbox.netns import rtnetlink as rt
+from sysbox.units.journal import STDOUT_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.cli.doctor_scope import Sample
+    from sysbox.host import HostFacts
+
+_KERNEL = "Linux 5.12 or newer is needed"
+_USED = ("mount", "pid", "network", "ipc", "uts", "cgroup")  # kinds that every container may have
+_TABLES = b"*raw\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n"
+# program -> what for
+_PROGRAMS = {
+    "mmdebstrap": "sysbox bootstrap",
+    "journalctl": "sysbox logs",
+    "zstd": "importing what zstd compressed",
+    "xz": "importing what xz compressed, faster",
+    "pigz": "importing what gzip compressed, faster",
+}
+_MODULES = {
+    "pyroute2": "looking at bridges",
+    "iptc": "the packet filter",
+    "pystemd": "the embedded host",
+    "dbus_next": "watching units",
+    "pyseccomp": "seccomp profiles",
+}
+
+
+def essentials(facts: HostFacts, sample: Sample, version: str, reason: str) -> list[Check]:
+    """What no container can do without. `reason` is why there is no systemd, "" if there is one."""
+    advice = "boot with systemd, or see `sysbox host start`"
+    return [
+        needed("host", "root", "" if facts.effective_uid == 0 else "only root runs containers"),
+        needed("host", "systemd", reason or ("" if facts.systemd else "PID 1 is something else"),
+               version, advice),
+        needed("host", "hierarchy", _no_hierarchy(facts), _hierarchy(facts)),
+        needed("host", "scope", sample.failure, "started, looked at and stopped"),
+        needed("host", "journal", "" if exists(STDOUT_SOCKET) else f"no {STDOUT_SOCKET}",
+               STDOUT_SOCKET, "systemctl start systemd-journald"),
+        needed("host", "system calls", _system_calls(), posix.uname().release, _KERNEL),
+        _overlay(),
+        *_own_programs(),
+        *_namespaces(),
+    ]  # fmt: skip
+
+
+def _no_hierarchy(facts: HostFacts) -> str:
+    return "" if "name=systemd" in facts.controllers else "no cgroup tree of systemd's is mounted"
+
+
+def _hierarchy(facts: HostFacts) -> str:
+    if facts.cgroup_mode == "v2":
+        return "cgroup v2 (unified)"
+    beside = exists("/sys/fs/cgroup/unified/cgroup.procs")
+    return "cgroup v1, with a unified tree beside it (hybrid)" if beside else "cgroup v1 (legacy)"
+
+
+def _system_calls() -> str:
+    """The names of those that this kernel lacks: called with a bad descriptor, each has another error."""
+    calls: dict[str, Callable[[], object]] = {
+        "open_tree": lambda: _sys.open_tree(-1, "x", 0),
+        "move_mount": lambda: _sys.move_mount(-1, "x", -1, "x", 0),
+        "fsopen": lambda: _sys.fsopen("", 0),
+        "mount_setattr": lambda: _sys.mount_setattr(-1, "x", 0, 0, 1, 0, -1),
+        "openat2": lambda: _sys.openat2(-1, "x", 0, 0, 0),
+        "close_range": lambda: _sys.close_range(0xFFFFFFFF, 0xFFFFFFFF, 0),
+        "pidfd_open": lambda: posix.pidfd_open(-1),
+    }
+    lacking = []
+    for name, call in calls.items():
+        try:
+            call()
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                lacking.append(name)
+    return f"this kernel lacks {', '.join(lacking)}" if lacking else ""
+
+
+def _namespaces() -> list[Check]:
+    checks = []
+    for kind, there in namespace.probe().items():
+        problem = "" if there else "not in this kernel, or its limit is 0"
+        advice = f"see /proc/sys/user/max_{namespace.KINDS[kind][1]}_namespaces"
+        make = needed if kind in _USED else useful
+        checks.append(make("namespace", kind, problem, "", advice))
+    return checks
+
+
+def _overlay() -> Check:
+    """An overlay in a directory beside the containers' own, attached nowhere."""
+    top = f"{paths.STATE}/doctor-{posix.getpid()}"
+    advice = "put /var/lib/sysbox on ext4, xfs or btrfs, and see that overlay is built in"
+    if posix.geteuid() != 0:
+        return Check(area="host", name="overlay", state=MISSING, detail="only root can try it")
+    made: list[str] = []
+    try:
+        for directory in (paths.STATE, top, f"{top}/lower", f"{top}/upper", f"{top}/work"):
+            if not exists(directory):
+                posix.mkdir(directory, 0o700)
+                made.append(directory)
+        options = tuple((f"{name}dir", f"{top}/{name}") for name in ("lower", "upper", "work"))
+        posix.close(mount.new_filesystem("overlay", options, 0))
+    except (OSError, SysboxError) as error:
+        hint = error.hint if isinstance(error, SysboxError) else ""
+        return needed("host", "overlay", str(error), advice=hint or advice)
+    finally:
+        # what the overlay itself made below its work directory
+        for directory in (f"{top}/work/work", f"{top}/work/index", *reversed(made)):
+            try:
+                posix.rmdir(directory)
+            except OSError:
+                pass  # it was never made; or a container came meanwhile, for the first one
+    return needed("host", "overlay", "", paths.STATE)
+
+
+def _own_programs() -> list[Check]:
+    return [
+        needed("host", name, "" if posix.access(f"{paths.LIBEXEC}/{name}", posix.X_OK)
+               else "not installed", f"{paths.LIBEXEC}/{name}", "install sysbox anew")
+        for name in ("sysbox-monitor", "sysbox-init")
+    ]  # fmt: skip
+
+
+def security(facts: HostFacts) -> list[Check]:
+    """What confines a container beside namespaces."""
+    modules = read_text("/sys/kernel/security/lsm").strip()
+    enforcing = read_text("/sys/fs/selinux/enforce").strip()
+    return [
+        useful("security", "seccomp",
+               "" if "Seccomp:" in read_text("/proc/self/status") else "not in this kernel"),
+        useful("security", "SELinux", "" if facts.selinux else "not active",
+               "enforcing" if enforcing == "1" else "permissive"),
+        useful("security", "AppArmor", "" if facts.apparmor else "not active"),
+        useful("security", "modules", "" if modules else "securityfs is not mounted", modules),
+    ]  # fmt: skip
+
+
+def network() -> list[Check]:
+    """Links and the packet filter, tried in a network namespace that nobody else is in."""
+    advice = "use --network host or none"
+    found = _in_new_network(_try_links)
+    checks = [useful("network", "bridge, veth", found, "", f"load the modules, or {advice}")]
+    program = process.find_program("iptables-legacy-restore")
+    if "/" not in program:
+        problem, fix = "iptables-legacy-restore is not installed", "apt-get install iptables"
+    else:
+        problem = _in_new_network(_try_tables)
+        fix = f"load ip_tables and its tables raw, nat, filter, or {advice}"
+    checks.append(useful("network", "packet filter", problem, program, fix))
+    return checks
+
+
+def _in_new_network(attempt: Callable[[], str]) -> str:
+    """What `attempt` returned in a child with a network of its own: "", or why it failed."""
+    reader, writer = posix.pipe()
+    child = posix.fork()
+    if child == 0:
+        try:
+            _sys.unshare(namespace.CLONE_NEWNET)
+            text = attempt()
+        except OSError as error:
+            text = f"unshare: {posix.strerror(error.errno or 0)}"
+        except SysboxError as error:
+            text = str(error)
+        try:
+            posix.write(writer, text.encode()[:4000])
+        finally:
+            posix._exit(0)
+    posix.close(writer)
+    text = posix.read(reader, 4096).decode("utf-8", "replace")
+    posix.close(reader)
+    posix.waitpid(child, 0)
+    return text
+
+
+def _try_links() -> str:
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    with rt.Socket() as link:
+        for name, kind in (("doctor0", "bridge"), ("doctor1", "veth")):
+            body = (
+                rt.ifinfo()
+                + rt.text(rt.IFLA_IFNAME, name)
+                + rt.nested(rt.IFLA_LINKINFO, rt.text(rt.IFLA_INFO_KIND, kind))
+            )
+            link.request([rt.Message(rt.RTM_NEWLINK, flags, body, f"make a {kind}")])
+    return ""
+
+
+def _try_tables() -> str:
+    words = ["iptables-legacy-restore", "-w", "5", "--noflush"]
+    try:
+        status, output = process.spawn(words, None, _TABLES, merge_stderr=True)
+    except KernelError as error:
+        return str(error)
+    return "" if status == 0 else output.decode("utf-8", "replace").strip() or f"status {status}"
+
+
+def programs() -> list[Check]:
+    """What single verbs run or import."""
+    from importlib.util import find_spec
+
+    checks = []
+    for name, purpose in _PROGRAMS.items():
+        path = process.find_program(name)
+        problem = "" if "/" in path else f"not installed: needed for {purpose}"
+        checks.append(useful("program", name, problem, path, f"apt-get install {name}"))
+    for name, purpose in _MODULES.items():
+        problem = "" if find_spec(name) else f"not installed: needed for {purpose}"
+        checks.append(useful("program", f"python: {name}", problem))
+    return checks

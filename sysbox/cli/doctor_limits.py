@@ -1,0 +1,199 @@
+"""What each limit can do on this host, by the table of limits and a scope to look at; and the controllers."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.cli.doctor_check import IDLE, NO, WRITTEN, YES, Check, useful
+from sysbox.host import exists, read_text
+from sysbox.linux import bpf
+from sysbox.units.resources import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.doctor_scope import Sample
+    from sysbox.host import HostFacts
+    from sysbox.units.resources import Resource, Way
+
+CONTROLLERS = {
+    "v1": "blkio cpu cpuacct cpuset devices freezer hugetlb memory net_cls perf_event pids",
+    "v2": "cpu cpuset hugetlb io memory pids",
+}
+_BLOCK = "/sys/block"
+_HUGE = "/sys/kernel/mm/hugepages"
+# the same value under the name that another I/O scheduler gives it
+_OTHERWISE = {"blkio.bfq.weight": "blkio.weight", "blkio.bfq.weight_device": "blkio.weight_device",
+              "io.bfq.weight": "io.weight"}  # fmt: skip
+
+
+def limits(facts: HostFacts, sample: Sample) -> list[Check]:
+    """One check for each flag that limits something."""
+    return [_limit(one, facts, sample) for one in TABLE]
+
+
+def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
+    way = one.way(facts)
+
+    def check(state: str, detail: str, advice: str = "") -> Check:
+        return Check(area="limit", name=one.flag, state=state, detail=detail, advice=advice)
+
+    if not way.available:
+        return check(NO, f"cgroup {facts.cgroup_mode} has no such limit", way.note)
+    if sample.failure:
+        return check(NO, sample.failure)
+    if way.property and way.bus_name not in sample.properties:
+        return check(NO, f"this systemd does not know {way.property} for a scope")
+    missing = _missing(way, facts, sample)
+    if missing:
+        return check(NO, *missing)
+    where = f"{way.controller}/{_file(way, sample)}".strip("/")
+    if facts.cgroup_mode == "v2":
+        where = _file(way, sample) or "a BPF program"
+    if "weight" in way.file and way.controller in ("blkio", "io") and not _weighing_disks():
+        return check(
+            IDLE,
+            f"{where}: no disk's I/O scheduler shares by weight",
+            "echo bfq >/sys/block/DISK/queue/scheduler",
+        )
+    if way.written:
+        return check(WRITTEN, where)
+    return check(YES, f"{way.property}: {where}")
+
+
+def _missing(way: Way, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:
+    """(reason, advice) where the kernel's part of a limit is not there."""
+    if way.controller == "devices" and facts.cgroup_mode == "v2":
+        reason = bpf.device_programs()
+        return (f"no BPF programs for devices: {reason}", "") if reason else None
+    if way.controller not in facts.controllers:
+        return no_controller(way.controller, facts)
+    if not way.file or _file(way, sample):
+        return None
+    file = way.file.replace("{size}", "SIZE")
+    return f"this kernel has no {file}", _advice(way.file)
+
+
+def _advice(file: str) -> str:
+    if "memsw" in file or "swap.max" in file:
+        return "boot with swapaccount=1"
+    return ""
+
+
+def _file(way: Way, sample: Sample) -> str:
+    """The file as it is called here; "" where there is none."""
+    for size in page_sizes() or ["none"]:
+        for template in (way.file, _OTHERWISE.get(way.file, "")):
+            name = template.replace("{size}", size)
+            if name and sample.has(way.controller, name):
+                return name
+    return ""
+
+
+def no_controller(name: str, facts: HostFacts) -> tuple[str, str]:
+    """(reason, advice) for a controller that containers cannot have."""
+    for line in read_text("/proc/cgroups").splitlines():
+        fields = line.split()
+        if fields[0] != name or len(fields) != 4:
+            continue
+        if fields[3] == "0":
+            return (
+                f"the controller {name} is switched off",
+                f"boot without cgroup_disable={name}",
+            )
+        if facts.cgroup_mode == "v2":
+            return f"the controller {name} belongs to a v1 hierarchy", f"unmount the v1 {name}"
+        return (
+            f"the controller {name} is not mounted",
+            f"mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}",
+        )
+    return f"this kernel has no controller {name}", ""
+
+
+def controllers(facts: HostFacts) -> list[Check]:
+    """One check for each controller that some flag needs."""
+    checks = []
+    for name in CONTROLLERS[facts.cgroup_mode].split():
+        where = facts.controllers.get(name, "")
+        problem, advice = ("", "") if where else no_controller(name, facts)
+        checks.append(useful("controller", name, problem, where, advice))
+    return checks
+
+
+def _weighing_disks() -> list[str]:
+    """Disks on which weights count: those scheduled by bfq, and on v2 those with a cost model."""
+    found = []
+    costs = read_text("/sys/fs/cgroup/io.cost.qos")
+    for disk in _names(_BLOCK):
+        number = read_text(f"{_BLOCK}/{disk}/dev").strip()
+        enabled = any(
+            line.startswith(f"{number} ") and "enable=1" in line for line in costs.splitlines()
+        )
+        if enabled or "[bfq]" in read_text(f"{_BLOCK}/{disk}/queue/scheduler"):
+            found.append(disk)
+    return found
+
+
+def page_sizes() -> list[str]:
+    """The kernel's huge pages by the names that cgroup files have: "2MB", "1GB"."""
+    sizes = []
+    for name in _names(_HUGE):
+        kilobytes = int(name.removeprefix("hugepages-").removesuffix("kB"))
+        for unit, size in (("GB", 1 << 20), ("MB", 1 << 10), ("KB", 1)):
+            if kilobytes >= size:
+                sizes.append(f"{kilobytes // size}{unit}")
+                break
+    return sizes
+
+
+def features(facts: HostFacts, sample: Sample) -> list[Check]:
+    """What `pause`, `stats` and the limits build on beside the controllers."""
+    unified = facts.cgroup_mode == "v2"
+    swap = (
+        sample.has("memory", "memory.swap.max")
+        if unified
+        else sample.has("memory", "memory.memsw.limit_in_bytes")
+    )
+    tree = "name=systemd" if unified else "unified"
+    frozen = [
+        file
+        for where, file in (("freezer", "freezer.state"), (tree, "cgroup.freeze"))
+        if sample.has(where, file)
+    ]
+    throttle = sample.has("io", "io.max") or sample.has("blkio", "blkio.throttle.read_bps_device")
+    weight = any(
+        sample.has(controller, file)
+        for controller, file in (("io", "io.bfq.weight"), ("blkio", "blkio.bfq.weight"))
+    )
+    disks = ", ".join(_weighing_disks())
+    return [
+        useful("kernel", "freezer", "" if frozen else "no freezer", ", ".join(frozen)),
+        useful("kernel", "swap accounting", "" if swap else "not switched on", _swap(),
+               "boot with swapaccount=1"),
+        useful("kernel", "throttling of I/O", "" if throttle else "built without it"),
+        useful("kernel", "bfq", "" if weight else "not built in, or its module is not loaded",
+               f"in charge of {disks or 'no disk'}", "modprobe bfq"),
+        useful("kernel", "huge pages", "" if page_sizes() else "none", ", ".join(page_sizes())),
+        _pressure(sample.has(tree, "memory.pressure")),
+        *([_device_filter()] if unified else []),
+    ]  # fmt: skip
+
+
+def _device_filter() -> Check:
+    reason = bpf.device_programs()
+    # systemd goes on without the program, and the container would reach every device
+    return useful("kernel", "device filter", reason, "BPF programs", "CONFIG_CGROUP_BPF=y")
+
+
+def _pressure(own: bool) -> Check:  # noqa: FBT001 (one fact)
+    problem = "" if read_text("/proc/pressure/memory") else "not built in, or switched off"
+    reach = "of each container" if own else "of the whole host only"
+    return useful("kernel", "pressure (PSI)", problem, reach, "boot with psi=1")
+
+
+def _swap() -> str:
+    areas = read_text("/proc/swaps").splitlines()[1:]
+    return f"{len(areas)} areas in use" if areas else "no swap is in use"
+
+
+def _names(directory: str) -> list[str]:
+    return sorted(posix.listdir(directory)) if exists(directory) else []
