@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import leaks
 import pytest
 
+from sysbox import paths
+
 if TYPE_CHECKING:
     from containers import Containers
 
@@ -163,3 +165,18 @@ def containers(sysbox: Sysbox, image: str) -> Iterator[Containers]:
     made = Containers(sysbox, image)
     yield made
     made.remove()
+
+
+@pytest.fixture
+def disk(containers: Containers) -> Iterator[str]:
+    """A loop device with 8 MB, which any machine can have."""
+    file = Path(paths.STATE) / f"loop-{os.getpid()}"
+    with file.open("wb") as backing:
+        backing.truncate(8 << 20)
+    found = subprocess.run(
+        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    yield found
+    containers.remove()
+    subprocess.run(["losetup", "--detach", found], check=True)
+    file.unlink()
