@@ -22,6 +22,7 @@ class Record(Frozen):
     # property -> value, as in a drop-in of systemd's: what others set on its scope with `systemctl
     # set-property`, kept for the next start; laid over what was asked
     tuned: dict[str, str] = {}  # noqa: RUF012
+    updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
 
     @property
     def created(self) -> float:

@@ -19,6 +19,8 @@ from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sysbox.host import HostFacts
     from sysbox.state import Record
     from sysbox.units.properties import Property
@@ -68,7 +70,29 @@ def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str
 
     facts = facts or probe()
     merged = dropins.merge(one.text for one in found)
-    return dropins.sort_out(merged, asked(record, facts), record.tuned, facts)
+    defaults = host_defaults(tuple(dropins.HOST_DEFAULTS)) if "TasksMax" in merged else {}
+    return dropins.sort_out(merged, asked(record, facts), record.tuned, facts, defaults)
+
+
+def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
+    """What systemd gives a scope that asks for none of these; empty when it cannot be asked."""
+    from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
+    from sysbox.units.dropins import HOST_DEFAULTS
+
+    found: dict[str, Any] = {}
+    if not wanted:
+        return found
+    try:
+        bus = Bus.connect()
+        try:
+            for name in wanted:
+                args = (MANAGER, HOST_DEFAULTS[name])
+                (found[name],) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", args)
+        finally:
+            bus.close()
+    except SysboxError:
+        pass  # ignoring: systemd is on its way down, and so is everything that it limits
+    return found
 
 
 def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:

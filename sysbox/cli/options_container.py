@@ -33,6 +33,15 @@ def exec_options() -> tuple[Option, ...]:
     )
 
 
+def update_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox update`: the limits of `run`, each of which `unset` takes away."""
+    return (
+        *_limits(),
+        many("--property", "KEY=VALUE", "Set a property of the scope; KEY=unset takes it away"),
+        switch("--forget", "Drop what others have set with `systemctl set-property`"),
+    )
+
+
 def _process() -> tuple[Option, ...]:
     return (
         many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),

@@ -44,7 +44,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         ports=_ports(given.publish),
         namespaces=_namespaces(given),
         security=_security(given),
-        limits=_limits(given),
+        limits=limits(given),
         slice=names.check_slice(given.slice or "system.slice"),
         properties=_properties(given.property),
     )
@@ -244,7 +244,7 @@ def _security(given: Values) -> Security:
     )
 
 
-def _limits(given: Values) -> Limits:
+def limits(given: Values) -> Limits:
     """The numbers as asked; ranges and what fits together are units/properties.py's to judge."""
 
     def integer(text: str | None, flag: str, low: int = 0) -> int | None:

@@ -86,6 +86,17 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
         raise KernelError.of("set the resource limit", target, error) from None
 
 
+def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
+    """The same for another process; one that has ended is success. Raises KernelError."""
+    try:
+        _sys.prlimit(pid, RLIMITS[name], (soft, hard))
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        target = f"{name} of process {pid} to {soft}:{hard}"
+        raise KernelError.of("set the resource limit", target, error) from None
+
+
 def reset_signals() -> None:
     """Default action for every signal, nothing blocked: execve(2) keeps what is ignored or blocked."""
     for number in _signal.valid_signals():

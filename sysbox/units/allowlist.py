@@ -273,11 +273,12 @@ def parse(text: str, facts: HostFacts) -> Property:
         )
     suffix, signature, typed = parser(value, f"--property {key}")
     if name != key and key in (old, new):
-        typed = _convert(key, name, signature, typed)
+        typed = convert(key, name, signature, typed)
     return Property(name=name + suffix, signature=signature, value=typed)
 
 
-def _convert(key: str, name: str, signature: str, value: Any) -> Any:
+def convert(key: str, name: str, signature: str, value: Any) -> Any:
+    """A value of the property `key` in the terms of `name`, its other spelling. Raises SpecError."""
     if key == "CPUWeight" and value == 0:
         raise SpecError("--property CPUWeight=idle: needs cgroup v2")
     family = (key.removeprefix("Startup"), name.removeprefix("Startup"))

@@ -214,7 +214,9 @@ def _is_below(pid: int, path: str, controller: str) -> bool:
 
 def _write(directory: str, write: CgroupWrite) -> None:
     if exists(f"{directory}/{write.file}"):
-        cgroup.write(directory, write.file, write.value)
+        parent = directory.rpartition("/")[0]
+        value = cgroup.read(parent, write.file).strip() if write.inherit else write.value
+        cgroup.write(directory, write.file, value)
     elif not write.optional:
         raise Unsupported(
             f"{write.file}={write.value}: this kernel has no such file",

@@ -8,7 +8,7 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 from __future__ import annotations
 
 from sysbox.errors import SpecError
-from sysbox.units.allowlist import KEYS, parse
+from sysbox.units.allowlist import KEYS, convert, parse
 from sysbox.units.properties import INFINITY, Property
 
 TYPE_CHECKING = False
@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
 
+# properties that are limited where nobody asks, and the manager's property that says how
+HOST_DEFAULTS = {"TasksMax": "DefaultTasksMax"}
 _SECTIONS = ("Scope", "Slice")
 _COMMENT = ("#", ";")
+# D-Bus name -> the other cgroup version's
+_OTHER = {
+    name: other
+    for _, old, new in KEYS.values()
+    for name, other in ((old, new), (new, old))
+    if old and new and old != new
+}
 _MEMORY = ("MemoryLimit", "MemoryMax")
 
 
@@ -140,11 +149,13 @@ def sort_out(
     asked: tuple[Property, ...],
     before: dict[str, str],
     facts: HostFacts,
+    defaults: dict[str, Any],
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """(what is tuned now, the keys that are not kept).
 
     `found` is what the drop-ins say, `asked` the properties that run and update have asked for (their
-    changes of a running scope make drop-ins too), `before` what was tuned when the scope was started.
+    changes of a running scope make drop-ins too), `before` what was tuned when the scope was started,
+    `defaults` what the host gives where nobody asks.
     """
     wanted = {name: one.value for name, one in by_name(asked).items()}
     tuned = dict(before)
@@ -158,9 +169,20 @@ def sort_out(
         name = base_name(one.name)
         for other in spellings(key):
             tuned.pop(other, None)
-        if not same_value(wanted.get(name), one.value):
+        want = wanted.get(name, defaults.get(name))
+        if not same_value(want, one.value) and not (name not in wanted and _is_default(one)):
             tuned[key] = text
     return tuned, tuple(ignored)
+
+
+def _is_default(one: Property) -> bool:
+    """Whether a value means "as if nobody had set it": `update` writes that where it takes a limit away."""
+    unlimited = one.value == INFINITY and one.name not in HOST_DEFAULTS
+    return (
+        one.value is None
+        or unlimited
+        or (one.value == 0 and one.name in ("MemoryLow", "MemoryMin"))
+    )
 
 
 def spellings(key: str) -> tuple[str, ...]:
@@ -171,6 +193,19 @@ def spellings(key: str) -> tuple[str, ...]:
     return tuple(
         other for other, (_, its_old, its_new) in KEYS.items() if (its_old, its_new) == (old, new)
     )
+
+
+def converted(name: str, live: dict[str, Any]) -> Any:
+    """The value of a property (D-Bus name) that is in force: its other spelling is heeded where it is set.
+
+    `live` are a scope's properties by name.
+    """
+    other = _OTHER.get(name, "")
+    value = live.get(other)
+    if value in (None, INFINITY, []):
+        return live.get(name)
+    signature = "a(st)" if isinstance(value, list) else "t"
+    return convert(other, name, signature, value)
 
 
 def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> dict[str, str]:

@@ -161,19 +161,26 @@ def plan_change(
     kept = {one.name for one in new_properties}
     properties = [unset(one.name, one.signature) for one in old_properties if one.name not in kept]
     properties += [one for one in new_properties if had.get(one.name) != one]
-    kept = {one.file for one in new_writes}
+    memory = before.memory or INFINITY
+    return tuple(properties), change_writes(old_writes, new_writes, memory)
+
+
+def change_writes(
+    before: tuple[CgroupWrite, ...], after: tuple[CgroupWrite, ...], memory: int
+) -> tuple[CgroupWrite, ...]:
+    """What has to be written so that the values of `after` are in force; `memory` is the limit until now."""
+    kept = {one.file for one in after}
     writes = [
         one.replace(value=_UNWRITTEN[one.file], inherit=not _UNWRITTEN[one.file])
-        for one in old_writes
+        for one in before
         if one.file not in kept
     ]
-    writes += [one for one in new_writes if one not in old_writes]
-    return tuple(properties), tuple(_in_order(one, before) for one in writes)
+    writes += [one for one in after if one not in before]
+    return tuple(_in_order(one, memory) for one in writes)
 
 
-def _in_order(one: CgroupWrite, before: Limits) -> CgroupWrite:
+def _in_order(one: CgroupWrite, memory: int) -> CgroupWrite:
     """Memory and swap together may never be below memory: raised first, lowered last."""
     if one.file != _SWAP:
         return one
-    limit = before.memory or INFINITY
-    return one.replace(before=one.value == "-1" or int(one.value) >= limit)
+    return one.replace(before=one.value == "-1" or int(one.value) >= memory)

@@ -81,7 +81,7 @@ def plan_scope(
     )
     wanted = asked_properties(properties, spec.properties, facts, resolve)
     if tuned:
-        wanted, writes = _tune(wanted, writes, tuned, facts)
+        wanted, writes = tune(wanted, writes, tuned, facts)
     slice_unit = names.check_slice(spec.slice)
     return ScopePlan(
         unit=names.scope_unit(container),
@@ -104,12 +104,13 @@ def asked_properties(
     return tuple(_on_disks(one, resolve) for one in limits + more)
 
 
-def _tune(
+def tune(
     wanted: tuple[Property, ...],
     writes: tuple[CgroupWrite, ...],
     tuned: dict[str, str],
     facts: HostFacts,
 ) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
+    """Lay what others have set over what is wanted. What this host does not know is left out."""
     from sysbox.units import dropins  # only a container that was tuned needs it
 
     memory = dropins.memory_of(tuned, facts)

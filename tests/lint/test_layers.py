@@ -12,8 +12,8 @@ ROWS = {
     2: "spec host values values_storage values_service values_time naming files program",
     3: """units.properties units.names units.allowlist units.dropins units.resources units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
-    4: "plan records systemd_mode",
-    5: "units fs netns image state",
+    4: "plan changes records systemd_mode",
+    5: "units fs netns image state events",
     6: "scope channel",
     7: "child launch monitor streams",
     8: "starting ending creating restarting supervising tuning updating lifecycle execute gc units.quadlet",

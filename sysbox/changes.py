@@ -1,0 +1,214 @@
+"""What `update` comes to: the specification as it is to be, and what the running scope must be told.
+
+Pure, but for the disks that two paths are compared by.
+"""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.frozen import Frozen
+from sysbox.spec import Limits, Ulimit
+from sysbox.units import dropins, resources
+from sysbox.units.allowlist import KEYS
+from sysbox.units.blockdev import resolve_block_device
+from sysbox.units.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units.scopeplan import asked_properties, tune
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.host import HostFacts
+    from sysbox.spec import ContainerSpec
+
+# set together: what is asked of one decides about the others
+_TOGETHER = {
+    "memory": ("memory_swap",),
+    "cpu_period": ("cpu_quota",),
+    "cpu_quota": ("cpu_period",),
+}
+_EXCLUSIVE = {
+    "nano_cpus": ("cpu_quota", "cpu_period"),
+    "cpu_quota": ("nano_cpus",),
+    "cpu_period": ("nano_cpus",),
+}
+
+
+class Change(Frozen):
+    """What one `update` asks for; what it does not name stays."""
+
+    limits: dict[str, Any] = {}  # noqa: RUF012 (field of Limits -> value; None, or () of a list, clears it)
+    # field of Limits -> (device, value); None takes this device's entry away
+    devices: dict[str, tuple[tuple[str, Any], ...]] = {}  # noqa: RUF012
+    properties: tuple[tuple[str, str | None], ...] = ()  # KEY, VALUE; None takes it away
+    ulimits: tuple[Ulimit, ...] = ()
+    no_ulimits: tuple[str, ...] = ()  # names that are not to be limited from the next start on
+    forget: bool = False  # what others have set since
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The limits that it is about."""
+        return (*self.limits, *self.devices)
+
+
+class Delta(Frozen):
+    """What a running scope is told."""
+
+    properties: tuple[Property, ...]
+    writes: tuple[CgroupWrite, ...]
+
+
+def change_spec(spec: ContainerSpec, change: Change, facts: HostFacts) -> ContainerSpec:
+    """The specification as it is to be. Raises SpecError for what contradicts it."""
+    limits = spec.limits.replace(**change.limits)
+    for field, entries in change.devices.items():
+        limits = limits.replace(**{field: _merged(getattr(limits, field), entries)})
+    _check(spec.limits, limits, change)
+    ulimits = {one.name: one for one in spec.ulimits if one.name not in change.no_ulimits}
+    ulimits |= {one.name: one for one in change.ulimits}
+    return spec.replace(
+        limits=limits,
+        ulimits=tuple(ulimits.values()),
+        properties=_properties(spec.properties, change, facts),
+    )
+
+
+def _check(before: Limits, after: Limits, change: Change) -> None:
+    """The contradictions that plan_limits would name too, with what to do about them."""
+    for field in change.fields:
+        for other in _EXCLUSIVE.get(field, ()):
+            if getattr(after, field) and getattr(before, other) and other not in change.limits:
+                raise SpecError(
+                    f"{_flag(field)}: the container has {_flag(other)}, which sets the same limit",
+                    hint=f"take that away at the same time: {_flag(other)} unset",
+                )
+    if "memory" not in change.limits or "memory_swap" in change.limits:
+        return
+    memory, swap = after.memory or 0, before.memory_swap or 0
+    if 0 < swap < memory:
+        raise SpecError(
+            f"--memory {memory}: above --memory-swap, which is {swap}: memory and swap together",
+            hint="raise both: --memory-swap SIZE, or --memory-swap unset for twice the memory",
+        )
+    if swap > 0 and not memory:
+        raise SpecError(
+            "--memory unset: the container has --memory-swap, which counts on top of it",
+            hint="take both away: --memory unset --memory-swap unset",
+        )
+
+
+def _flag(field: str) -> str:
+    return resources.by_field(field).flag
+
+
+def _merged(
+    had: tuple[tuple[str, Any], ...], entries: tuple[tuple[str, Any], ...]
+) -> tuple[tuple[str, Any], ...]:
+    found = {_disk(path): (path, value) for path, value in had}
+    for path, value in entries:
+        found.pop(_disk(path), None)
+        if value is not None:
+            found[_disk(path)] = (path, value)
+    return tuple(found.values())
+
+
+def _disk(path: str) -> str:
+    """One name for all that lead to one disk."""
+    try:
+        return resolve_block_device(path, "")
+    except SpecError:
+        return path
+
+
+def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple[str, ...]:
+    """`--property` texts: of one thing the last word counts, be it said by a flag or by its property."""
+    said = {resources.by_field(field).way(facts).property for field in change.fields}
+    said |= {key for key, _ in change.properties}
+    dropped = {other for key in said if key for other in dropins.spellings(key)}
+    kept = [text for text in had if text.partition("=")[0].strip() not in dropped]
+    return (*kept, *(f"{key}={value}" for key, value in change.properties if value is not None))
+
+
+def touched(change: Change, facts: HostFacts) -> frozenset[str]:
+    """The properties (D-Bus names) and the files that it is about, whether it changes their values or not."""
+    found = set()
+    for field in change.fields:
+        for one in (field, *_TOGETHER.get(field, ())):
+            way = resources.by_field(one).way(facts)
+            found.add(way.file if way.written else way.bus_name)
+    for key, _ in change.properties:
+        found.add(dropins.to_property(key, "", facts).name)
+    return frozenset(found - {""})
+
+
+def wanted(
+    spec: ContainerSpec, tuned: dict[str, str], facts: HostFacts
+) -> tuple[dict[str, Property], tuple[CgroupWrite, ...]]:
+    """The properties by name, and the writes, that a start would give it. Raises SpecError."""
+    limits, writes = plan_limits(spec.limits, facts)
+    properties = asked_properties(limits, spec.properties, facts)
+    if tuned:
+        properties, writes = tune(properties, writes, tuned, facts)
+    return dropins.by_name(properties), writes
+
+
+def delta(
+    before: tuple[ContainerSpec, dict[str, str]],
+    after: tuple[ContainerSpec, dict[str, str]],
+    about: frozenset[str],
+    found: dict[str, str],
+    facts: HostFacts,
+    defaults: dict[str, Any],
+) -> Delta:
+    """From one (specification, tuned) to another. `about` are the properties to be set even if they are
+    equal, `found` what the drop-ins say, `defaults` what the host gives where nobody asks. Raises SpecError.
+    """
+    old, old_writes = wanted(*before, facts)
+    new, new_writes = wanted(*after, facts)
+    told = [_unset(one, defaults) for name, one in old.items() if name not in new]
+    again = about | {name for name, _ in _foreign(found, facts)}
+    for name, one in new.items():
+        if one != old.get(name) or name in again:
+            # what is set of a list is added to it
+            told += [resources.unset(name, one.signature)] * (one.signature == "a(st)")
+            told.append(one)
+    told += [alias for _, alias in _foreign(found, facts)]
+    memory = old["MemoryLimit"].value if "MemoryLimit" in old else INFINITY
+    writes = resources.change_writes(old_writes, new_writes, memory)
+    there = {one.file for one in writes}
+    writes += tuple(one for one in new_writes if one.file in about and one.file not in there)
+    return Delta(properties=tuple(told), writes=writes)
+
+
+def _unset(one: Property, defaults: dict[str, Any]) -> Property:
+    if dropins.base_name(one.name) in defaults:
+        return Property(
+            name=dropins.base_name(one.name),
+            signature="t",
+            value=defaults[dropins.base_name(one.name)],
+        )
+    return resources.unset(
+        dropins.base_name(one.name), "t" if one.signature == "u" else one.signature
+    )
+
+
+def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Property]]:
+    """(property of this host, its other spelling unset) for what others set by the other spelling.
+
+    While CPUWeight is set systemd heeds no CPUShares, while any IO* is set no BlockIO*: `update` has to put
+    all it sets into one of the two languages.
+    """
+    pairs = []
+    for key, text in found.items():
+        if not text or key not in KEYS:
+            continue
+        _, old, new = KEYS[key]
+        name, other = (new, old) if facts.cgroup_mode == "v2" else (old, new)
+        if not name or other == name or key != other:
+            continue
+        try:
+            one = dropins.to_property(key, text, facts)
+        except SpecError:
+            continue
+        pairs.append((dropins.base_name(one.name), resources.unset(other, one.signature)))
+    return pairs

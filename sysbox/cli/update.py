@@ -1,0 +1,115 @@
+"""`sysbox update`: change the limits of containers, running or not."""
+
+from __future__ import annotations
+
+from sysbox import updating
+from sysbox.changes import Change
+from sysbox.cli import specbuild
+from sysbox.cli.each import for_each
+from sysbox.cli.options import Values
+from sysbox.errors import UsageError
+from sysbox.units import resources
+from sysbox.values import bad, parse_ulimit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+UNSET = "unset"
+# docker's "not limited" is 0, and for some -1; for these it is a value like any other
+_VALUES = {
+    "cpu_quota": ("-1",),
+    "cpuset_cpus": ("0",),
+    "cpuset_mems": ("0",),
+    "memory_swap": ("-1",),
+    "memory_swappiness": ("0",),
+    "net_cls": ("0",),
+    "pids": ("-1", "0"),
+}
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be changed."""
+    change = parse(values)
+    return for_each(values.container, lambda record: updating.update(record, change))
+
+
+def parse(values: Values) -> Change:
+    """What a command line asks for. Raises SpecError, and UsageError where it asks for nothing."""
+    given = dict(values.__dict__)
+    cleared: dict[str, Any] = {}
+    devices: dict[str, tuple[tuple[str, Any], ...]] = {}
+    named = []
+    for one in resources.TABLE:
+        dest = one.flag[2:].replace("-", "_")
+        text = given.get(dest)
+        if not text and text != "":
+            continue
+        named.append((one.field, isinstance(text, list)))
+        if isinstance(text, list):
+            given[dest], gone, everything = _of_list(text)
+            devices[one.field] = gone
+            if everything:
+                cleared[one.field] = ()
+        elif _clears(one.field, text):
+            given[dest] = None
+            cleared[one.field] = None
+    ulimits, no_ulimits = _ulimits(given["ulimit"])
+    limits = specbuild.limits(Values(values.verb, given))
+    changed = dict(cleared)
+    for field, is_list in named:
+        value = getattr(limits, field)
+        if is_list:
+            devices[field] += value
+        elif field not in cleared:
+            changed[field] = value
+    change = Change(
+        limits=changed,
+        devices={field: entries for field, entries in devices.items() if entries},
+        properties=tuple(_property(text) for text in given["property"]),
+        ulimits=ulimits,
+        no_ulimits=no_ulimits,
+        forget=given["forget"],
+    )
+    if change == Change():
+        raise UsageError("update: nothing to change", hint="give one or more limits, or --forget")
+    return change
+
+
+def _clears(field: str, text: str) -> bool:
+    return text in ("", UNSET) or (text in ("0", "-1") and text not in _VALUES.get(field, ()))
+
+
+def _of_list(texts: list[str]) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
+    """(entries to set, devices whose entry goes, whether all that were there go)."""
+    entries: list[str] = []
+    gone: list[tuple[str, None]] = []
+    everything = False
+    for text in texts:
+        device, colon, value = text.rpartition(":")
+        if text == UNSET:
+            entries, gone, everything = [], [], True
+        elif colon and value in (UNSET, "-1", "0"):
+            gone.append((device, None))
+        else:
+            entries.append(text)
+    return entries, tuple(gone), everything
+
+
+def _ulimits(texts: list[str]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    found, gone = {}, []
+    for text in texts:
+        name, _, value = text.partition("=")
+        if value == UNSET:
+            # checked as a value would be
+            gone.append(parse_ulimit(f"{name}=-1", "--ulimit").name)
+        else:
+            found[name] = parse_ulimit(text, "--ulimit")
+    return tuple(found.values()), tuple(gone)
+
+
+def _property(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.isalnum():
+        bad("--property", text, "not KEY=VALUE")
+    return key, None if value in ("", UNSET) else value

@@ -1,0 +1,214 @@
+"""What the kernel has in a scope's cgroup files, in the terms of the property that stands for each file.
+
+A number without a limit is INFINITY, a list of CPUs is its numbers, what is per device is by MAJOR:MINOR.
+"""
+
+from __future__ import annotations
+
+import _stat
+import posix
+
+from sysbox.errors import SysboxError
+from sysbox.host import read_text
+from sysbox.linux import cgroup
+from sysbox.units.dropins import converted
+from sysbox.units.properties import INFINITY, parse_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.host import HostFacts
+    from sysbox.units.properties import CgroupWrite
+    from sysbox.units.resources import Way
+
+_V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
+_PAGE = 4096
+_PERIOD = 100_000  # microseconds, the kernel's default
+_SECOND = 1_000_000
+_SHORTEST = 1000  # microseconds of quota, below which systemd does not go
+# what the kernel has where nobody has set anything
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "CPUShares": (1024,),
+    "CPUWeight": (100,),
+    "CPUQuotaPeriodUSec": (_PERIOD,),
+    "BlockIOWeight": (500, 100, 136),
+    "IOWeight": (100,),
+}
+_IO_MAX = {
+    "IOReadBandwidthMax": "rbps",
+    "IOWriteBandwidthMax": "wbps",
+    "IOReadIOPSMax": "riops",
+    "IOWriteIOPSMax": "wiops",
+}
+
+
+def kernel(way: Way, path: str, facts: HostFacts) -> Any:
+    """What is in force for one limit in the cgroup `path`; None where this kernel has no such file."""
+    try:
+        directory = cgroup.directory(facts, way.controller, path)
+    except SysboxError:
+        return None
+    for file in way.file.split(" or "):
+        text = read_text(f"{directory}/{file}")
+        if text or file.startswith("cpuset."):
+            return _value(way, file, text.strip(), directory)
+    return _empty(way, directory)
+
+
+def _empty(way: Way, directory: str) -> Any:
+    """A file of devices is empty without a limit."""
+    try:
+        posix.stat(f"{directory}/{way.file}")
+    except OSError:
+        return None
+    return ()
+
+
+def _value(way: Way, file: str, text: str, directory: str) -> Any:
+    if file == "cpu.cfs_quota_us":
+        return _per_second(text, read_text(f"{directory}/cpu.cfs_period_us"))
+    if file == "cpu.max":
+        quota, _, period = text.partition(" ")
+        return int(period) if way.property == "CPUQuotaPeriodSec" else _per_second(quota, period)
+    if file in ("cpuset.cpus", "cpuset.mems"):
+        return tuple(parse_list(file, text)) if text else ()
+    if file == "io.max":
+        return _io_max(text, _IO_MAX.get(way.property, ""))
+    if "device" in file or (way.property or way.file).endswith("DeviceWeight"):
+        return _by_device(text)
+    return _number(text)
+
+
+def _number(text: str) -> int | str:
+    word = text.partition("\n")[0].removeprefix("default ")
+    if word in ("max", "-1"):
+        return INFINITY
+    if not word.isdigit():
+        return word
+    return INFINITY if int(word) >= _V1_INFINITY else int(word)
+
+
+def _per_second(quota: str, period: str) -> int:
+    """Microseconds of CPU per second."""
+    if not quota.isdigit():
+        return INFINITY
+    return int(quota) * _SECOND // (int(period) or _PERIOD)
+
+
+def _by_device(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = (line.split() for line in text.splitlines() if not line.startswith("default"))
+    return tuple(sorted((pair[0], int(pair[1])) for pair in pairs if len(pair) == 2))
+
+
+def _io_max(text: str, key: str) -> tuple[tuple[str, int], ...]:
+    found = []
+    for line in text.splitlines():
+        number, *settings = line.split()
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            if name == key and value.isdigit():
+                found.append((number, int(value)))
+    return tuple(sorted(found))
+
+
+def wanted(way: Way, live: dict[str, Any]) -> Any:
+    """The same from what systemd has: `live` are the scope's properties by name, in either spelling."""
+    value = converted(way.bus_name, live)
+    if isinstance(value, bytes):
+        return tuple(
+            8 * at + bit for at, byte in enumerate(value) for bit in range(8) if byte & (1 << bit)
+        )
+    if isinstance(value, list | tuple):
+        return tuple(sorted((device_number(path), rate) for path, rate in value))
+    return value
+
+
+def device_number(path: str) -> str:
+    """MAJOR:MINOR of a device's node; the path itself where there is none."""
+    try:
+        status = posix.stat(path)
+    except OSError:
+        return path
+    number = status.st_rdev if _stat.S_ISBLK(status.st_mode) else status.st_dev
+    return f"{posix.major(number)}:{posix.minor(number)}"
+
+
+def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
+    """Whether the kernel has what the property says, within what the kernel rounds."""
+    if want == have or have is None:
+        return True
+    if want in (None, INFINITY) and have in _DEFAULTS.get(way.bus_name, ()):
+        return True
+    if not isinstance(want, int) or not isinstance(have, int) or INFINITY in (want, have):
+        return False
+    if way.controller == "memory":
+        return want // _PAGE == have // _PAGE
+    if way.bus_name == "CPUQuotaPerSecUSec":
+        step = period if isinstance(period, int) and period != INFINITY else _PERIOD
+        shortest = _SHORTEST * _SECOND // step
+        return abs(max(want, shortest) - have) <= _SECOND // step + 1
+    return way.bus_name == "BlockIOWeight" and have == _bfq(want)
+
+
+def _bfq(weight: int) -> int:
+    """BFQ's weight for a block I/O weight, as systemd converts it."""
+    return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
+
+
+def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
+    """How the kernel's file differs from systemd's property; "" where it does not."""
+    want, have = wanted(way, live), kernel(way, path, facts)
+    if agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
+        return ""
+    return f"{way.property} is {shown(want)}, {way.controller}/{way.file} has {shown(have)}"
+
+
+def shown(value: Any) -> str:
+    """A value of this module as text."""
+    if value == INFINITY:
+        return "infinity"
+    if isinstance(value, tuple):
+        return ", ".join(
+            f"{one[0]} {one[1]}" if isinstance(one, tuple) else str(one) for one in value
+        )
+    return "" if value is None else str(value)
+
+
+def written(write: CgroupWrite, path: str, facts: HostFacts) -> str:
+    """How a file differs from what we have written to it; "" where it does not."""
+    try:
+        directory = cgroup.directory(facts, write.controller, path)
+    except SysboxError:
+        return ""
+    if write.inherit:
+        return ""
+    text = read_text(f"{directory}/{write.file}").strip()
+    if not text or _same_text(write, text):
+        return ""
+    return f"{write.controller}/{write.file} has {text}, not {write.value}"
+
+
+def _same_text(write: CgroupWrite, text: str) -> bool:
+    if text == write.value or write.value.split() in [line.split() for line in text.splitlines()]:
+        return True
+    want, have = _number(write.value), _number(text)
+    if write.file.startswith("cpuset."):
+        return parse_list(write.file, write.value) == parse_list(write.file, text)
+    if isinstance(want, int) and isinstance(have, int):
+        return want == have or (write.controller == "memory" and want // _PAGE == have // _PAGE)
+    return False
+
+
+def reason(way: Way, path: str, facts: HostFacts, want: Any) -> str:
+    """Why the kernel may have refused a limit, and what to do."""
+    if way.file != "memory.limit_in_bytes" or not isinstance(want, int):
+        return "the journal of PID 1 has what the kernel said"
+    directory = cgroup.directory(facts, "memory", path)
+    used = _number(read_text(f"{directory}/memory.usage_in_bytes"))
+    if isinstance(used, int) and used > want:
+        return f"{used} bytes are in use, and not so much of it can be reclaimed"
+    both = _number(read_text(f"{directory}/memory.memsw.limit_in_bytes"))
+    if isinstance(both, int) and both < want:
+        return f"memory and swap together are limited to {both}: raise --memory-swap too"
+    return "the journal of PID 1 has what the kernel said"

@@ -1,0 +1,139 @@
+"""`sysbox update`: other limits for a container, on its running scope and in its record.
+
+The record says what was asked, so it changes only after the scope has; what the kernel did not take is
+taken back. What others have set with `systemctl set-property` gives way to what is asked here of the same
+limit, and to nothing else.
+"""
+
+from __future__ import annotations
+
+from sysbox import changes, scope, state, tuning
+from sysbox.errors import Conflict, SysboxError
+from sysbox.host import probe
+from sysbox.linux import cgroup, process
+from sysbox.units import cgroups, dropins, readback, resources
+from sysbox.units.bus import Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.changes import Change, Delta
+    from sysbox.host import HostFacts
+    from sysbox.spec import Ulimit
+    from sysbox.state import Record, Runtime
+
+# a scope takes these only when it is made (org.freedesktop.systemd1(5))
+_AT_START = ("TimeoutStopUSec", "RuntimeMaxUSec", "OOMPolicy", "CollectMode")
+_MOST_ROUNDS = 100  # of limiting processes that fork meanwhile
+_INTERFACE = scope.INTERFACES[".scope"]
+
+
+def update(record: Record, change: Change) -> None:
+    """Change a container, running or not. Raises SysboxError; it is as before then."""
+    with state.Lock(record.id):
+        record = state.load(record.id)
+        runtime = state.runtime(record.id)
+        running = runtime is not None and bool(runtime.started_ns) and runtime.alive()
+        facts = probe()
+        if running:
+            record = tuning.harvest(record)
+        about = changes.touched(change, facts)
+        after = record.replace(
+            spec=changes.change_spec(record.spec, change, facts),
+            tuned={} if change.forget else dropins.without(record.tuned, about, facts),
+            updated=_updated(record, change),
+        )
+        if running and runtime is not None:
+            _apply(record, after, about, runtime, facts)
+            _limit_processes(runtime, change.ulimits, facts)
+        else:
+            changes.wanted(after.spec, {}, facts)  # what cannot be started is not written down
+        state.save(after)
+
+
+def _updated(record: Record, change: Change) -> dict[str, int]:
+    now = state.now_ns()
+    said = [*change.fields, *(key for key, _ in change.properties)]
+    said += [
+        f"ulimit {name}" for name in (*change.no_ulimits, *(one.name for one in change.ulimits))
+    ]
+    return record.updated | dict.fromkeys(said, now)
+
+
+def _apply(
+    before: Record, after: Record, about: frozenset[str], runtime: Runtime, facts: HostFacts
+) -> None:
+    found = dropins.merge(one.text for one in tuning.drop_ins(before.id))
+    was, will = (before.spec, before.tuned), (after.spec, after.tuned)
+    defaults = tuning.host_defaults(
+        tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
+    )
+    there = changes.delta(was, will, about, found, facts, defaults)
+    for one in there.properties:
+        if one.name in _AT_START:
+            raise Conflict(
+                f"{one.name} can only be set when a container is started, and {before.name} runs",
+                hint=f"`sysbox stop {before.name}` first",
+            )
+    bus = Bus.connect()
+    try:
+        try:
+            _tell(bus, there, runtime, facts)
+            _verify(bus, there, runtime, facts)
+        except SysboxError:
+            back = changes.delta(will, was, about, {}, facts, defaults)
+            _tell(bus, back, runtime, facts)
+            raise
+    finally:
+        bus.close()
+
+
+def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
+    early = tuple(one for one in delta.writes if one.before)
+    late = tuple(one for one in delta.writes if not one.before)
+    cgroups.apply_writes(early, runtime.pid, facts)
+    if delta.properties:
+        scope.set_properties(bus, runtime.scope, delta.properties)
+        # its reply says that the change is queued; the next one comes after it was made
+        scope.state(bus, runtime.scope)
+    cgroups.apply_writes(late, runtime.pid, facts)
+
+
+def _verify(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
+    """Read everything back. Raises SysboxError where systemd or the kernel has something else."""
+    set_now = {dropins.base_name(one.name): one for one in delta.properties}
+    live = scope.properties(bus, runtime.scope, _INTERFACE, tuple(set_now))
+    for name, one in set_now.items():
+        if name == one.name and name in live and not dropins.same_value(live[name], one.value):
+            raise SysboxError(
+                f"{name}: systemd has {live[name]}, not {one.value}, which it was told",
+                hint=f"`systemctl show {runtime.scope}` shows all of it",
+            )
+    for resource in resources.TABLE:
+        way = resource.way(facts)
+        if way.bus_name in set_now and way.bus_name in live:
+            drift = readback.drift(way, live, runtime.cgroup, facts)
+            if drift:
+                raise SysboxError(
+                    f"{resource.flag}: the kernel has not taken it: {drift}",
+                    hint=readback.reason(way, runtime.cgroup, facts, live[way.bus_name]),
+                )
+    for write in delta.writes:
+        drift = readback.written(write, runtime.cgroup, facts)
+        if drift:
+            raise SysboxError(f"{write.file}: the kernel has not taken it: {drift}")
+
+
+def _limit_processes(runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:
+    """setrlimit(2) for every process of the scope; what it starts later inherits that. Raises SysboxError."""
+    if not ulimits:
+        return
+    directory = cgroup.directory(facts, "name=systemd", runtime.cgroup)
+    done: set[int] = set()
+    for _ in range(_MOST_ROUNDS):
+        left = [pid for pid in cgroup.processes(directory) if pid not in done]
+        if not left:
+            return
+        for pid in left:
+            for one in ulimits:
+                process.set_rlimit_of(pid, one.name, one.soft, one.hard)
+        done.update(left)
