@@ -3,7 +3,7 @@
  * sysbox-monitor: what a detached container costs while it runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
- *                    [--oom MEMORY_CGROUP v1|v2] [--events FILE] [--report FILE]...
+ *                    [--oom MEMORY_CGROUP v1|v2] [--events FILE] [--report FILE]... [--thaw FILE TEXT]
  *                    [--pump IN OUT]... [--terminal FD] [--hold FD]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap
@@ -52,10 +52,12 @@ static struct {
     int oom_event;     /* v1: an eventfd; v2: the file itself wakes poll */
     int oom_seen, oom; /* the cgroup ran out of memory; somebody was killed for it */
     int events;        /* cgroup.events: wakes poll when the cgroup becomes empty */
+    int freezer;       /* freezer.state or cgroup.freeze */
+    const char *thaw;  /* what is written there */
     int asked;         /* to stop: the service that does so has succeeded, whatever the payload's status */
     int64_t deadline; /* CLOCK_MONOTONIC, ms; 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM,
-             .terminal = -1, .oom_file = -1, .oom_event = -1, .events = -1};
+             .terminal = -1, .oom_file = -1, .oom_event = -1, .events = -1, .freezer = -1};
 
 static struct pump {
     int in, out;
@@ -300,6 +302,15 @@ static void look(void)
         finish(&how);
 }
 
+/* A container that is paused would not act on a signal, on cgroup v1 not even on SIGKILL. It has it before it
+ * goes on. */
+static void send_signal(int number)
+{
+    kill(monitor.pid, number);
+    if (monitor.freezer >= 0 && write(monitor.freezer, monitor.thaw, strlen(monitor.thaw)) < 0)
+        monitor.freezer = -1; /* removed */
+}
+
 static void take_signals(int fd)
 {
     struct signalfd_siginfo info;
@@ -307,7 +318,7 @@ static void take_signals(int fd)
         if (info.ssi_signo != SIGTERM)
             continue;
         monitor.asked = 1;
-        kill(monitor.pid, monitor.stop_signal);
+        send_signal(monitor.stop_signal);
         if (!monitor.deadline && monitor.stop_timeout >= 0)
             monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
     }
@@ -322,7 +333,7 @@ static int patience(void)
     int64_t left = monitor.deadline - milliseconds();
     if (left > 0)
         return left > INT32_MAX ? INT32_MAX : (int)left;
-    kill(monitor.pid, SIGKILL);
+    send_signal(SIGKILL);
     monitor.deadline = 0;
     return -1;
 }
@@ -392,7 +403,10 @@ static void parse(char **argument)
             monitor.events = open(value, O_RDONLY | O_CLOEXEC);
         else if (!strcmp(option, "--report"))
             add_report(value);
-        else if (!strcmp(option, "--oom") && argument[0]) {
+        else if (!strcmp(option, "--thaw") && argument[0]) {
+            monitor.freezer = open(value, O_WRONLY | O_CLOEXEC);
+            monitor.thaw = *argument++;
+        } else if (!strcmp(option, "--oom") && argument[0]) {
             oom = value;
             v1 = !strcmp(*argument++, "v1");
         } else if (strcmp(option, "--hold")) {

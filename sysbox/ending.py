@@ -15,9 +15,10 @@ from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.linux import process
+from sysbox.linux.freezer import frozen
 from sysbox.netns import firewall, leases
 from sysbox.paths import NAMES
-from sysbox.units import cgroups, journal, names
+from sysbox.units import cgroups, freezer, journal, names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -90,14 +91,14 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
     """Give back what a run had. Everything else is the kernel's: mounts, links and namespaces die with it."""
     if failed or runtime.alive() or record.spec.namespaces.pid != "private":
         # without a pid namespace of its own, its other processes are held together by the scope alone
-        stop_scope(runtime.scope)
+        stop_scope(runtime.scope, runtime.cgroup)
     cgroups.remove_cgroups(runtime.cgroup, probe())
     if record.spec.namespaces.network == "bridge":
         firewall.unpublish(record.id)
         leases.release(record.id)
 
 
-def stop_scope(unit: str) -> None:
+def stop_scope(unit: str, cgroup: str = "") -> None:
     """Kill everything in a scope and wait until it is gone; no scope is success.
 
     A stop job is not waited for: it comes after that of the service that supervises the scope, and the
@@ -111,15 +112,20 @@ def stop_scope(unit: str) -> None:
         scope.kill(bus, unit, 9)
         if not scope.await_inactive(bus, unit, _BRIEFLY):
             # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
+    `cgroup` is its path, where it is known: something frozen in it dies even without systemd.
             scope.request_stop(bus, unit)
             scope.await_inactive(bus, unit, _BRIEFLY)
         scope.reset_failed(bus, unit)
+    kill_frozen(cgroup)
     except SystemdError:
         pass  # ignoring: it went away between the calls
     finally:
         bus.close()
 
 
+        if not cgroup:
+            known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
+            kill_frozen(known.get("ControlGroup", ""))
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
     state.release_name(record.name, record.id)
@@ -131,6 +137,12 @@ def discard(record: Record) -> None:
         restarting.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
+def kill_frozen(cgroup: str) -> None:
+    """Kill what is in a cgroup if it is frozen: on v1 it would take no signal before it is thawed."""
+    if cgroup and frozen(probe(), cgroup):
+        freezer.kill(cgroup, probe())
+
+
     state.discard(record.id)
 
 
@@ -242,7 +254,7 @@ def kill_now(record: Record, runtime: Runtime) -> None:
     except KernelError:
         pass  # ignoring: it is gone
     if not await_end(record, _PATIENCE):
-        stop_scope(runtime.scope)
+        stop_scope(runtime.scope, runtime.cgroup)
         if not await_end(record, _PATIENCE):
             raise SysboxError(
                 f"container {record.name} does not end, though it was killed",
@@ -252,7 +264,12 @@ def kill_now(record: Record, runtime: Runtime) -> None:
 
 def remove_damaged(container_id: str) -> None:
     """`rm -f` of a container whose record cannot be read: by its id alone."""
-    stop_scope(names.scope_unit(container_id))
+    unit = names.scope_unit(container_id)
+    stop_scope(unit)
+    for path in cgroups.left_in_ours(probe(), unit):
+        kill_frozen(path)
+        cgroups.remove_cgroups(path, probe())
+    kill_frozen(runtime.cgroup)
     for name, owner in state.names().items():
         if owner == container_id:
             unlink(f"{NAMES}/{name}")

@@ -17,6 +17,7 @@ from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
+from sysbox.linux.freezer import frozen
 from sysbox.plan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units import cgroups
@@ -64,11 +65,7 @@ class Entering(Frozen):
 
 def exec_in(record: Record, spec: ExecSpec) -> int:
     """Run it; its exit status, or 0 once it runs detached. Raises Conflict when nothing runs there."""
-    runtime = state.runtime(record.id)
-    if runtime is None or not runtime.started_ns or not runtime.alive():
-        raise Conflict(
-            f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
-        )
+    runtime = _running(record)
     wired = (
         streams.Streams()
         if spec.detach
@@ -97,7 +94,24 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         raise
     if spec.detach:
         return 0
-    return monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
+    code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
+    events.container("exec_die", record, execPid=str(parked.pid), exitCode=str(code))
+    return code
+
+
+def _running(record: Record) -> state.Runtime:
+    runtime = state.runtime(record.id)
+    if runtime is None or not runtime.started_ns or not runtime.alive():
+        raise Conflict(
+            f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
+        )
+    if frozen(probe(), runtime.cgroup):
+        # what enters it would stop there, and this command with it
+        raise Conflict(
+            f"container {record.name} is paused; unpause it first",
+            hint=f"`sysbox unpause {record.name}`",
+        )
+    return runtime
 
 
 def _enter(

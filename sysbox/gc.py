@@ -12,10 +12,13 @@ from sysbox import ending, restarting, scope, state, supervising
 from sysbox.errors import Conflict, FormatError, NotFound
 from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
+from sysbox.host import exists, probe
 from sysbox.image.store import Store
+from sysbox.linux import cgroup
+from sysbox.linux.freezer import doomed, frozen
 from sysbox.netns import firewall, leases
 from sysbox.paths import CONTAINERS, NAMES, NETWORK, RUN, RUN_CONTAINERS
-from sysbox.units import names
+from sysbox.units import cgroups, names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -35,6 +38,7 @@ def collect() -> list[str]:
     done += _names()
     done += _runs()
     done += _scopes()
+    done += _cgroups()
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
     supervising.forget_reports()
@@ -106,7 +110,10 @@ def _run(record: Record) -> list[str]:
             return [f"removed {record.name} (--rm)"]
         return []
     if runtime.supervised():
-        return []
+        if not (frozen(probe(), runtime.cgroup) and doomed(runtime.pid)):
+            return []
+        ending.kill_now(record, runtime)
+        return [f"thawed {record.name}, which was killed while it was paused"]
     if runtime.alive():
         ending.kill_now(record, runtime)
         done = f"ended {record.name}, whose supervisor was killed"
@@ -167,6 +174,21 @@ def _scopes() -> list[str]:
                 scope.reset_failed(bus, unit.name)
     finally:
         bus.close()
+    return done
+
+
+def _cgroups() -> list[str]:
+    """Empty directories of scopes in the hierarchies that systemd leaves to us, where it has no such scope.
+
+    docker's have the same names, but they are empty only when docker has forgotten them.
+    """
+    facts, done = probe(), []
+    for path in cgroups.left_in_ours(facts):
+        container_id = names.container_of(path.rpartition("/")[2])
+        known_to_systemd = exists(cgroup.directory(facts, "name=systemd", path))
+        if known_to_systemd or _has_run(container_id) or not cgroups.remove_if_empty(path, facts):
+            continue
+        done.append(f"removed the cgroups of {container_id[:12]}")
     return done
 
 

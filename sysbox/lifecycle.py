@@ -1,4 +1,4 @@
-"""What the verbs do: run, create, start, stop, kill, restart, rm, rename, wait."""
+"""What the verbs do: run, create, start, stop, kill, pause, unpause, restart, rm, rename, wait."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import posix
 from sysbox import creating, ending, restarting, state, supervising
 from sysbox.errors import Conflict, SpecError, SysboxError
 from sysbox.files import unlink
+from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process
+from sysbox.linux.freezer import frozen
+from sysbox.units import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +63,10 @@ def _abandon(record: Record) -> None:
 def start(record: Record, *, attach: bool, interactive: bool) -> int:
     """`sysbox start`. One that runs already is success, as docker has it."""
     settle_if_dead(record)
-    if state.status(record).state == "running":
+    current = state.status(record).state
+    if current == "paused":
+        raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
+    if current == "running":
         if attach:
             raise Conflict(
                 f"container {record.name} runs already", hint="`sysbox logs -f` shows its output"
@@ -99,6 +105,8 @@ def stop(record: Record, timeout: int | None) -> None:
     if not by_systemd:
         # its service has the monitor do it
         _signal_first(runtime, supervising.stop_signal(record))
+        if frozen(probe(), runtime.cgroup):
+            freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
         ending.kill_now(record, runtime)
     if by_systemd:
@@ -111,6 +119,11 @@ def kill(record: Record, signal: int) -> None:
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
     if restarting.has_policy(record) and signal in (9, supervising.stop_signal(record)):
+    if signal != 9 and frozen(probe(), runtime.cgroup):
+        raise Conflict(
+            f"container {record.name} is paused: it takes no signal but SIGKILL",
+            hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
+        )
         # one that its user has killed is not started again
         restarting.stopped(record)
         restarting.end(record)
@@ -119,6 +132,35 @@ def kill(record: Record, signal: int) -> None:
     else:
         _signal_first(runtime, signal)
 
+    events.container("kill", record, signal=str(signal))
+
+
+def pause(record: Record) -> None:
+    """`sysbox pause`. Raises Conflict when it does not run, or is paused."""
+    settle_if_dead(record)
+    with state.Lock(record.id):  # a start that goes on comes to its end first
+        runtime = _of_running(record)
+        if frozen(probe(), runtime.cgroup):
+            raise Conflict(f"container {record.name} is already paused")
+        freezer.freeze(runtime.scope, runtime.cgroup, probe())
+    events.container("pause", record)
+
+
+def unpause(record: Record) -> None:
+    """`sysbox unpause`. Raises Conflict when it does not run, or is not paused."""
+    settle_if_dead(record)
+    runtime = _of_running(record)
+    if not frozen(probe(), runtime.cgroup):
+        raise Conflict(f"container {record.name} is not paused")
+    freezer.thaw(runtime.scope, runtime.cgroup, probe())
+    events.container("unpause", record)
+
+
+def _of_running(record: Record) -> state.Runtime:
+    runtime = state.runtime(record.id)
+    if runtime is None or not runtime.alive():
+        raise Conflict(f"container {record.name} does not run")
+    return runtime
 
 def _signal_first(runtime: state.Runtime, signal: int) -> None:
     pidfd = process.pidfd(runtime.pid)

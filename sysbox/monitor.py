@@ -153,16 +153,17 @@ def become(
     oom: tuple[str, str],
     stop: tuple[int, int],
     reports: tuple[str, tuple[str, ...]],
+    thaw: tuple[str, str],
 ) -> NoReturn:
     """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
 
     `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds,
-    `reports` what `Reports` takes.
+    `reports` what `Reports` takes, `thaw` a file and what thaws the container when it is written there.
     """
     arguments = [
         "sysbox-monitor", "--pid", str(pid), "--dir", directory,
         "--stop-signal", str(stop[0]), "--stop-timeout", str(stop[1]), "--oom", *oom,
-        "--events", reports[0],
+        "--events", reports[0], "--thaw", *thaw,
     ]  # fmt: skip
     for path in reports[1]:
         arguments += ["--report", path]

@@ -15,7 +15,7 @@ from sysbox.files import write_file
 from sysbox.frozen import Frozen
 from sysbox.fs import volumes
 from sysbox.host import probe, read_text
-from sysbox.linux import process
+from sysbox.linux import freezer, process
 from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
@@ -43,6 +43,7 @@ class Started(Frozen):
     memory_cgroup: str  # directory, "" without the controller
     cgroup_version: str  # v1 or v2
     reports: tuple[str, tuple[str, ...]]  # what monitor.Reports takes
+    thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
 
 
 def bring_up(record: Record, image: Image, streams: Streams, *, service: str) -> Started:
@@ -90,6 +91,7 @@ def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> St
         reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
     )
 
+        thaw=freezer.thaw_file(facts, cgroup),
 
 def _claim(record: Record, plan: Plan) -> Runtime:
     """Write down that a start is going on: from here on `gc` can tell that it was interrupted."""
@@ -218,7 +220,7 @@ _FILES = {"network": "net"}
 def _running_pid(container_id: str) -> int:
     other = state.find(container_id)
     status = state.status(other)
-    if status.state != "running":
+    if status.state not in ("running", "paused"):
         raise Conflict(
             f"container {other.name}, whose namespace is to be shared, does not run",
             hint=f"`sysbox start {other.name}`",

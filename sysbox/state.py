@@ -17,6 +17,8 @@ import time
 from sysbox import codec, naming
 from sysbox.errors import Conflict, FormatError, NotFound, Unsupported
 from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
+from sysbox.host import probe
+from sysbox.linux.freezer import frozen
 from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.records import Final as Final
 from sysbox.records import Record as Record
@@ -298,7 +300,9 @@ def status(record: Record) -> Status:
     """The truth now: whether its first process is there, else how it ended. Raises FormatError."""
     running = runtime(record.id)
     if running is not None and running.started_ns and running.alive():
-        return Status(state="running", pid=running.pid, started_at=running.started_ns / 1e9)
+        # asked of the kernel: whoever has frozen it, it is
+        state = "paused" if frozen(probe(), running.cgroup) else "running"
+        return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
     ended = final(record.id)
     if running is not None and running.restarting and running.supervised() and ended:
         return Status(

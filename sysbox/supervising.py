@@ -150,6 +150,7 @@ def supervise(container_id: str) -> int:
             oom=(started.memory_cgroup or "/", started.cgroup_version),
             stop=(stop_signal(record, image), record.spec.stop_timeout),
             reports=started.reports,
+            thaw=started.thaw,
         )
 
 

@@ -50,6 +50,19 @@ def _looking_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="ps", module="ps", args="", options="ps", hot=True,
+def _freezer_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="pause", module="pause", args="CONTAINER...", hot=True,
+            summary="Stop every process of containers where it is",
+        ),
+        Verb(
+            name="unpause", module="unpause", args="CONTAINER...", hot=True,
+            summary="Let paused containers go on",
+        ),
+    )  # fmt: skip
+
+
             also=("container ls", "container list"), summary="List containers",
         ),
         Verb(
@@ -241,6 +254,7 @@ def _images() -> tuple[Option, ...]:
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         switch("--no-trunc", "Do not shorten anything"),
+    **_index(_freezer_verbs(), "container"),
         switch("-q --quiet", "Print ids only"),
     )
 

@@ -5,6 +5,7 @@ A frozen process of v1 takes no signal, not even SIGKILL, before it is thawed; o
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from sysbox.errors import KernelError, Unsupported
@@ -81,24 +82,35 @@ def request(facts: HostFacts, path: str) -> None:
     cgroup.write(directory(facts, path), file, word)
 
 
-def release(facts: HostFacts, path: str) -> None:
-    """Thaw a cgroup, and all those in it that a container has made and frozen; gone already is success.
+def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
+    """Thaw a cgroup, with `below` all those too that a container has made in it; gone already is success.
 
-    One above it that is frozen still holds it. Raises KernelError.
+    One above it that is frozen still holds it. Raises KernelError, Unsupported.
     """
     file, word = thaw_file(facts, path)
     where, _, name = file.rpartition("/")
-    _release(where, name, word)
+    _release(where, name, word, below=below)
 
 
-def _release(directory: str, file: str, word: str) -> None:
+def _release(directory: str, file: str, word: str, *, below: bool) -> None:
     try:
         cgroup.write(directory, file, word)
-        for child in cgroup.children(directory):
-            _release(child, file, word)
+        for child in cgroup.children(directory) if below else ():
+            _release(child, file, word, below=True)
     except KernelError as error:
         if error.errno not in cgroup.GONE:
             raise
+
+
+def doomed(pid: int) -> bool:
+    """Whether a process has a SIGKILL that it cannot die of, as one that is frozen on v1 cannot."""
+    try:
+        status = cgroup.read(f"/proc/{pid}", "status")
+    except KernelError:
+        return False
+    lines = (line.split() for line in status.splitlines())
+    masks = [int(line[1], 16) for line in lines if line and line[0] in ("SigPnd:", "ShdPnd:")]
+    return any(mask & 1 << (_signal.SIGKILL - 1) for mask in masks)
 
 
 def _exists(path: str) -> bool:

@@ -252,6 +252,29 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
     return made
 
 
+def left_in_ours(facts: HostFacts, unit: str = "") -> list[str]:
+    """The paths of containers' scopes with a directory in a hierarchy of ours; docker's have the same names.
+
+    `unit` is its name, "" for all.
+    """
+    found: dict[str, None] = {}
+    for mount in dict.fromkeys(ours(facts).values()):
+        _search(mount, "", unit, found)
+    return list(found)
+
+
+def _search(mount: str, path: str, unit: str, found: dict[str, None]) -> None:
+    try:
+        names = [child.rpartition("/")[2] for child in cgroup.children(mount + path)]
+    except KernelError:
+        return  # it went meanwhile
+    for name in names:
+        if name.endswith(".slice"):
+            _search(mount, f"{path}/{name}", unit, found)
+        elif name == unit or (not unit and name[:7] == "docker-" and name[-6:] == ".scope"):
+            found[f"{path}/{name}"] = None
+
+
 def remove_cgroups(path: str, facts: HostFacts) -> None:
     """Remove the scope's directories that systemd does not; already gone is success.
 
@@ -262,6 +285,15 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
     if path.strip("/"):
         for mount in dict.fromkeys(ours(facts).values()):
             _remove_tree(mount + path, deadline)
+
+
+def remove_if_empty(path: str, facts: HostFacts) -> bool:
+    """The same at once and without waiting: False where a process is in one of them. Raises KernelError."""
+    for mount in dict.fromkeys(ours(facts).values()):
+        _remove_tree(mount + path, 0.0)
+        if exists(mount + path):
+            return False
+    return True
 
 
 def _remove_tree(directory: str, deadline: float) -> None:

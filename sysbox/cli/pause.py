@@ -1,0 +1,15 @@
+"""`sysbox pause`: stop every process of containers where it is."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle
+from sysbox.cli.each import for_each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be paused."""
+    return for_each(values.container, lifecycle.pause)

@@ -1,0 +1,15 @@
+"""`sysbox unpause`: let paused containers go on."""
+
+from __future__ import annotations
+
+from sysbox import lifecycle
+from sysbox.cli.each import for_each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of them could not be unpaused."""
+    return for_each(values.container, lifecycle.unpause)

@@ -1,0 +1,133 @@
+"""Stopping every process of a scope where it is, and letting it go on.
+
+On v2 systemd does it (FreezeUnit), so that `systemctl status` says so; it has no such thing on v1.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import posix
+import time
+
+from sysbox.errors import Conflict, KernelError, SystemdError
+from sysbox.linux import cgroup, freezer
+from sysbox.units import cgroups
+from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.host import HostFacts
+
+_PATIENCE = 10.0  # seconds for the last process to come out of the kernel
+_STEP = 0.002
+_TIMEOUT = "org.freedesktop.DBus.Error.Timeout"
+_REFUSED = (  # by a systemd without FreezeUnit (before 246), and where it cannot do it
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.NotSupported",
+)
+
+
+def freeze(unit: str, path: str, facts: HostFacts) -> None:
+    """Freeze a scope, whose cgroup is `path`; nothing in it runs any more when this returns.
+
+    What does not stop in ten seconds is thawed again. Raises KernelError, SystemdError, Unsupported.
+    """
+    cgroups.adopt(path, "freezer", facts)
+    try:
+        if facts.cgroup_mode == "v2":
+            _systemd("FreezeUnit", unit)
+        if not freezer.asked(facts, path):
+            freezer.request(facts, path)
+        _await(lambda: _is_frozen(facts, path))
+    except TimeoutError:
+        _let_go(unit, path, facts)
+        raise KernelError(
+            "freeze",
+            unit,
+            errno.EBUSY,
+            hint="one of its processes waits for a device or a file system: state D in ps(1)",
+        ) from None
+    except BaseException:
+        _let_go(unit, path, facts)
+        raise
+
+
+def thaw(unit: str, path: str, facts: HostFacts) -> None:
+    """Let a scope go on. Raises Conflict where it is frozen with its slice, KernelError, SystemdError."""
+    above = freezer.asked_above(facts, path)
+    if above:
+        raise Conflict(
+            f"{above} is frozen, and {unit} with it", hint="thaw that: see systemctl(1), thaw"
+        )
+    try:
+        _let_go(unit, path, facts)
+        _await(lambda: not freezer.frozen(facts, path))
+    except TimeoutError:
+        raise KernelError("thaw", unit, errno.EBUSY) from None
+
+
+def _let_go(unit: str, path: str, facts: HostFacts) -> None:
+    if facts.cgroup_mode == "v2":
+        _systemd("ThawUnit", unit)
+    freezer.release(facts, path)
+
+
+def check_slice(path: str, facts: HostFacts) -> None:
+    """Raises Conflict where a process that comes to `path` would be frozen at once, with its slice."""
+    above = freezer.asked_above(facts, path)
+    if above:
+        raise Conflict(f"{above} is frozen: nothing in it can start", hint="thaw it first")
+
+
+def kill(path: str, facts: HostFacts) -> None:
+    """SIGKILL to everything in a frozen scope, and thaw it: a frozen process of v1 dies only then.
+
+    All have their signal before the first can run again. Gone already is success. Raises KernelError.
+    """
+    try:
+        directory = freezer.directory(facts, path)
+        for pid in cgroup.processes(directory):
+            _kill(pid)
+    except KernelError as error:
+        if error.errno not in cgroup.GONE:
+            raise
+    freezer.release(facts, path, below=True)
+
+
+def _kill(pid: int) -> None:
+    try:
+        posix.kill(pid, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _is_frozen(facts: HostFacts, path: str) -> bool:
+    if freezer.is_v1(facts):
+        return cgroup.read(freezer.directory(facts, path), "freezer.state") == "FROZEN"
+    return freezer.frozen(facts, path)
+
+
+def _systemd(member: str, unit: str) -> None:
+    """Does nothing where this systemd cannot do it. Raises TimeoutError, SystemdError."""
+    bus = Bus.connect()
+    try:
+        bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), timeout=_PATIENCE)
+    except SystemdError as error:
+        if error.dbus_name == _TIMEOUT:
+            raise TimeoutError from None
+        if error.dbus_name not in _REFUSED:
+            raise
+    finally:
+        bus.close()
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    """Raises TimeoutError."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_STEP)
