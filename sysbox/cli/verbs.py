@@ -50,19 +50,6 @@ def _looking_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="ps", module="ps", args="", options="ps", hot=True,
-def _freezer_verbs() -> tuple[Verb, ...]:
-    return (
-        Verb(
-            name="pause", module="pause", args="CONTAINER...", hot=True,
-            summary="Stop every process of containers where it is",
-        ),
-        Verb(
-            name="unpause", module="unpause", args="CONTAINER...", hot=True,
-            summary="Let paused containers go on",
-        ),
-    )  # fmt: skip
-
-
             also=("container ls", "container list"), summary="List containers",
         ),
         Verb(
@@ -88,6 +75,19 @@ def _freezer_verbs() -> tuple[Verb, ...]:
         Verb(
             name="rename", module="rename", args="CONTAINER NAME", hot=True,
             summary="Give a container another name",
+        ),
+    )  # fmt: skip
+
+
+def _freezer_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="pause", module="pause", args="CONTAINER...", hot=True,
+            summary="Stop every process of containers where it is",
+        ),
+        Verb(
+            name="unpause", module="unpause", args="CONTAINER...", hot=True,
+            summary="Let paused containers go on",
         ),
     )  # fmt: skip
 
