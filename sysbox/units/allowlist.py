@@ -15,6 +15,8 @@ from sysbox.units.properties import (
     INFINITY,
     Property,
     bitmask,
+    block_of_io,
+    io_of_block,
     parse_list,
     shares_of_weight,
     weight_of_shares,
@@ -237,19 +239,11 @@ _V1_INSTEAD = {
 }
 
 
-def _io_of_block(weight: int) -> int:
-    return max(weight * 100 // 500, 1)
-
-
-def _block_of_io(weight: int) -> int:
-    return min(max(weight * 500 // 100, 10), 1000)
-
-
 _CONVERSIONS: dict[tuple[str, str], Callable[[int], int]] = {
     ("CPUShares", "CPUWeight"): weight_of_shares,
     ("CPUWeight", "CPUShares"): shares_of_weight,
-    ("BlockIOWeight", "IOWeight"): _io_of_block,
-    ("IOWeight", "BlockIOWeight"): _block_of_io,
+    ("BlockIOWeight", "IOWeight"): io_of_block,
+    ("IOWeight", "BlockIOWeight"): block_of_io,
 }
 
 

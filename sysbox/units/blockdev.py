@@ -9,6 +9,7 @@ from sysbox.errors import SpecError
 from sysbox.host import exists, read_text
 
 _SYSFS = "/sys/dev/block"
+_COSTS = "/sys/fs/cgroup/io.cost.qos"  # cgroup-v2.rst; there on v2 alone
 
 
 def resolve_block_device(path: str, flag: str) -> str:
@@ -48,3 +49,23 @@ def _whole_disk(entry: str, path: str, flag: str) -> str:
             if exists(node):
                 return node
     raise SpecError(f"{flag} {path}: /dev has no node for its disk")
+
+
+def disk_number(path: str, flag: str) -> str:
+    """MAJOR:MINOR of the disk that `path` is, is a partition of, or is stored on. Raises SpecError."""
+    number = posix.stat(resolve_block_device(path, flag)).st_rdev
+    return f"{posix.major(number)}:{posix.minor(number)}"
+
+
+def check_weighed(path: str, flag: str) -> None:
+    """Raise SpecError for a disk that nothing shares by weight: no BFQ, and no cost model (v2)."""
+    number = disk_number(path, flag)
+    scheduler = read_text(f"{_SYSFS}/{number}/queue/scheduler")
+    costs = read_text(_COSTS).splitlines()
+    if "[bfq]" in scheduler or any(line.startswith(f"{number} enable=1") for line in costs):
+        return
+    name = resolve_block_device(path, flag).removeprefix("/dev/")
+    raise SpecError(
+        f"{flag} {path}: the I/O scheduler of /dev/{name} does not share by weight",
+        hint=f"echo bfq >/sys/block/{name.replace('/', '!')}/queue/scheduler",
+    )

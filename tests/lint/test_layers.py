@@ -9,14 +9,17 @@ import source
 ROWS = {
     0: "errors frozen codec paths",
     1: "linux",
-    2: "spec host values values_storage values_service values_time naming files program",
-    3: """units.properties units.names units.allowlist units.dropins units.resources units.wire units.blockdev
+    2: """spec host values values_limits values_storage values_service values_time naming files trees
+          program""",
+    3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
+          units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
     4: "plan changes records systemd_mode",
     5: "units fs netns image state events",
     6: "scope channel",
     7: "child launch monitor streams",
-    8: "starting ending creating restarting supervising tuning updating lifecycle execute gc units.quadlet",
+    8: """starting ending creating restarting supervising tuning updating lifecycle execute gc
+          inside copying extracting layering pruning units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",

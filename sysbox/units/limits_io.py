@@ -1,0 +1,117 @@
+"""Block I/O: weights, bytes and operations per second: see limits.py."""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.units import blockdev
+from sysbox.units.properties import CgroupWrite, Property, in_range, io_of_block, need
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.spec import Limits
+
+_MOST_OPERATIONS = (1 << 32) - 1  # per second: an unsigned int in the kernel
+_MOST_BYTES = (1 << 63) - 1
+
+
+def plan(
+    limits: Limits, facts: HostFacts, properties: list[Property], writes: list[CgroupWrite]
+) -> None:
+    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    unified = facts.cgroup_mode == "v2"
+    controller = "io" if unified else "blkio"
+    weight = limits.blkio_weight
+    if weight:  # docker: 0 is the default weight
+        need(facts, controller, "--blkio-weight")
+        in_range("--blkio-weight", weight, 10, 1000)
+        if unified:
+            properties.append(Property(name="IOWeight", signature="t", value=io_of_block(weight)))
+        else:
+            properties.append(Property(name="BlockIOWeight", signature="t", value=weight))
+    if limits.blkio_weight_device:
+        need(facts, controller, "--blkio-weight-device")
+        _plan_device_weights(limits, properties, writes, unified=unified)
+    for flag, devices, old, new in (
+        ("--device-read-bps", limits.device_read_bps, "BlockIOReadBandwidth", "IOReadBandwidthMax"),
+        (
+            "--device-write-bps",
+            limits.device_write_bps,
+            "BlockIOWriteBandwidth",
+            "IOWriteBandwidthMax",
+        ),
+    ):
+        if devices:
+            need(facts, controller, flag)
+            _check_rates(flag, devices, _MOST_BYTES)
+            name = new if unified else old
+            properties.append(Property(name=name, signature="a(st)", value=list(devices)))
+    _plan_operations(limits, facts, properties, writes)
+
+
+def _check_rates(flag: str, devices: tuple[tuple[str, int], ...], high: int) -> None:
+    for device, rate in devices:
+        if rate <= 0:
+            raise SpecError(f"{flag} {device}:{rate}: the rate must be above 0")
+        if rate > high:
+            raise SpecError(f"{flag} {device}:{rate}: the range is 1 to {high}")
+
+
+def _plan_operations(
+    limits: Limits, facts: HostFacts, out: list[Property], writes: list[CgroupWrite]
+) -> None:
+    """Operations per second have a property on v2 alone."""
+    for flag, devices, file, name in (
+        (
+            "--device-read-iops",
+            limits.device_read_iops,
+            "blkio.throttle.read_iops_device",
+            "IOReadIOPSMax",
+        ),
+        (
+            "--device-write-iops",
+            limits.device_write_iops,
+            "blkio.throttle.write_iops_device",
+            "IOWriteIOPSMax",
+        ),
+    ):
+        if not devices:
+            continue
+        need(facts, "io" if facts.cgroup_mode == "v2" else "blkio", flag)
+        _check_rates(flag, devices, _MOST_OPERATIONS)
+        if facts.cgroup_mode == "v2":
+            out.append(Property(name=name, signature="a(st)", value=list(devices)))
+        else:
+            writes += _per_disk(file, flag, devices)
+
+
+def _plan_device_weights(
+    limits: Limits, out: list[Property], writes: list[CgroupWrite], *, unified: bool
+) -> None:
+    flag = "--blkio-weight-device"
+    for device, weight in limits.blkio_weight_device:
+        in_range(f"{flag} {device}:", weight, 10, 1000)
+        blockdev.check_weighed(device, flag)
+    if unified:
+        value = [(device, io_of_block(weight)) for device, weight in limits.blkio_weight_device]
+        out.append(Property(name="IODeviceWeight", signature="a(st)", value=value))
+    else:
+        # systemd's BlockIODeviceWeight knows the file of CFQ alone, which Linux 5.0 has dropped
+        weights = tuple((disk, bfq_weight(one)) for disk, one in limits.blkio_weight_device)
+        writes += _per_disk("blkio.bfq.weight_device", flag, weights)
+
+
+def bfq_weight(weight: int) -> int:
+    """BFQ's weight (1 to 1000) for a block I/O weight, as systemd converts that of the whole scope."""
+    return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
+
+
+def _per_disk(
+    file: str, flag: str, devices: tuple[tuple[str, int], ...]
+) -> tuple[CgroupWrite, ...]:
+    """One write for each disk; of two values for one disk the last counts."""
+    found = {blockdev.disk_number(device, flag): value for device, value in devices}
+    return tuple(
+        CgroupWrite(controller="blkio", file=file, value=f"{number} {value}")
+        for number, value in found.items()
+    )

@@ -1,0 +1,62 @@
+"""The class of a container's packets, and huge pages: see limits.py. No unit property reaches either."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.errors import SpecError, Unsupported
+from sysbox.units.properties import CgroupWrite, in_range, need
+from sysbox.values_limits import page_size, page_size_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.spec import Limits
+
+_HUGE = "/sys/kernel/mm/hugepages"
+_MOST_CLASS = (1 << 32) - 1
+
+
+def plan(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> None:
+    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    unified = facts.cgroup_mode == "v2"
+    if limits.net_cls is not None:
+        if unified:
+            raise Unsupported(
+                "--net-cls: cgroup v2 has no classes of packets",
+                hint="match the scope's cgroup instead: nft `socket cgroupv2 level 2`, iptables"
+                " `-m cgroup --path`; or shape its veth with tc(8)",
+            )
+        need(facts, "net_cls", "--net-cls")
+        in_range("--net-cls", limits.net_cls, 1, _MOST_CLASS)
+        value = str(limits.net_cls)
+        writes.append(CgroupWrite(controller="net_cls", file="net_cls.classid", value=value))
+    if limits.hugetlb:
+        need(facts, "hugetlb", "--hugetlb")
+        _plan_huge_pages(limits, writes, unified=unified)
+
+
+def _plan_huge_pages(limits: Limits, writes: list[CgroupWrite], *, unified: bool) -> None:
+    known = page_sizes()
+    for name, size in limits.hugetlb:
+        if name not in known:
+            raise SpecError(
+                f"--hugetlb {name}={size}: this host has no huge pages of that size",
+                hint=f"it has {', '.join(known)}" if known else "its kernel has none at all",
+            )
+        if size < 0:
+            raise SpecError(f"--hugetlb {name}={size}: a size of 0 or more")
+        file = f"hugetlb.{name}.max" if unified else f"hugetlb.{name}.limit_in_bytes"
+        # the kernel counts whole pages
+        value = str(size - size % page_size(name))
+        writes.append(CgroupWrite(controller="hugetlb", file=file, value=value))
+
+
+def page_sizes() -> tuple[str, ...]:
+    """The huge pages this host has, as the cgroup files call them: 2MB, 1GB; smallest first."""
+    try:
+        entries = posix.listdir(_HUGE)
+    except OSError:
+        return ()
+    sizes = sorted(int(name.removeprefix("hugepages-").removesuffix("kB")) for name in entries)
+    return tuple(page_size_name(size << 10) for size in sizes)
