@@ -101,31 +101,37 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
 def stop_scope(unit: str, cgroup: str = "") -> None:
     """Kill everything in a scope and wait until it is gone; no scope is success.
 
+    `cgroup` is its path, where it is known: something frozen in it dies even without systemd.
     A stop job is not waited for: it comes after that of the service that supervises the scope, and the
     caller may be that service.
     """
+    kill_frozen(cgroup)
     try:
         bus = Bus.connect()
     except SystemdError:
         return  # without systemd there is no scope
     try:
         scope.kill(bus, unit, 9)
+        if not cgroup:
+            known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
+            kill_frozen(known.get("ControlGroup", ""))
         if not scope.await_inactive(bus, unit, _BRIEFLY):
             # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
-    `cgroup` is its path, where it is known: something frozen in it dies even without systemd.
             scope.request_stop(bus, unit)
             scope.await_inactive(bus, unit, _BRIEFLY)
         scope.reset_failed(bus, unit)
-    kill_frozen(cgroup)
     except SystemdError:
         pass  # ignoring: it went away between the calls
     finally:
         bus.close()
 
 
-        if not cgroup:
-            known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
-            kill_frozen(known.get("ControlGroup", ""))
+def kill_frozen(cgroup: str) -> None:
+    """Kill what is in a cgroup if it is frozen: on v1 it would take no signal before it is thawed."""
+    if cgroup and frozen(probe(), cgroup):
+        freezer.kill(cgroup, probe())
+
+
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
     state.release_name(record.name, record.id)
@@ -137,12 +143,6 @@ def discard(record: Record) -> None:
         restarting.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
-def kill_frozen(cgroup: str) -> None:
-    """Kill what is in a cgroup if it is frozen: on v1 it would take no signal before it is thawed."""
-    if cgroup and frozen(probe(), cgroup):
-        freezer.kill(cgroup, probe())
-
-
     state.discard(record.id)
 
 
@@ -253,6 +253,7 @@ def kill_now(record: Record, runtime: Runtime) -> None:
             process.send(pidfd, 9)
     except KernelError:
         pass  # ignoring: it is gone
+    kill_frozen(runtime.cgroup)
     if not await_end(record, _PATIENCE):
         stop_scope(runtime.scope, runtime.cgroup)
         if not await_end(record, _PATIENCE):
@@ -269,7 +270,6 @@ def remove_damaged(container_id: str) -> None:
     for path in cgroups.left_in_ours(probe(), unit):
         kill_frozen(path)
         cgroups.remove_cgroups(path, probe())
-    kill_frozen(runtime.cgroup)
     for name, owner in state.names().items():
         if owner == container_id:
             unlink(f"{NAMES}/{name}")

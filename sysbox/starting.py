@@ -20,7 +20,7 @@ from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import journal, names, usage
+from sysbox.units import cgroups, journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -62,6 +62,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
             owned=tuple(streams.owned),
             seccomp=program,
+            placement=cgroups.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
@@ -89,9 +90,9 @@ def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> St
         memory_cgroup=memory and memory + cgroup,
         cgroup_version=facts.cgroup_mode,
         reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
+        thaw=freezer.thaw_file(facts, cgroup),
     )
 
-        thaw=freezer.thaw_file(facts, cgroup),
 
 def _claim(record: Record, plan: Plan) -> Runtime:
     """Write down that a start is going on: from here on `gc` can tell that it was interrupted."""
@@ -128,7 +129,8 @@ def _handshake(
             # a scope that came to be after the unwinding would be nobody's
             pending.abandon()
             raise
-        scope.apply_writes(plan.scope.writes, parked.pid, facts)
+        writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
+        scope.apply_writes(writes, parked.pid, facts)
     finally:
         bus.close()
     runtime = runtime.replace(

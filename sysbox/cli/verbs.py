@@ -46,6 +46,19 @@ def _container_verbs() -> tuple[Verb, ...]:
     )  # fmt: skip
 
 
+def _freezer_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="pause", module="pause", args="CONTAINER...", hot=True,
+            summary="Stop every process of containers where it is",
+        ),
+        Verb(
+            name="unpause", module="unpause", args="CONTAINER...", hot=True,
+            summary="Let paused containers go on",
+        ),
+    )  # fmt: skip
+
+
 def _looking_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
@@ -79,7 +92,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
     )  # fmt: skip
 
 
-def _freezer_verbs() -> tuple[Verb, ...]:
+def _usage_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="pause", module="pause", args="CONTAINER...", hot=True,
@@ -180,6 +193,7 @@ def _index(verbs: tuple[Verb, ...], group: str) -> dict[str, Verb]:
 # every accepted spelling -> its verb
 VERBS: dict[str, Verb] = {
     **_index(_container_verbs(), "container"),
+    **_index(_freezer_verbs(), "container"),
     **_index(_looking_verbs(), "container"),
     **_index(_image_verbs(), ""),
     **_index(_system_verbs(), ""),
@@ -240,44 +254,6 @@ def _logs() -> tuple[Option, ...]:
         value("--until", "TIME", "Only lines before a time"),
         switch("-t --timestamps", "Put the time before each line"),
         switch("--details", "Put the container's labels before each line"),
-    )
-
-
-def _images() -> tuple[Option, ...]:
-    return (
-        switch("-a --all", "Accepted as docker does: every image is always shown"),
-        switch("--digests", "Show the manifests' digests"),
-        many(
-            "-f --filter",
-            "KEY=VALUE",
-            "Only matching ones: reference, label, dangling, before, since",
-        ),
-        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
-        switch("--no-trunc", "Do not shorten anything"),
-    **_index(_freezer_verbs(), "container"),
-        switch("-q --quiet", "Print ids only"),
-    )
-
-
-def _import() -> tuple[Option, ...]:
-    return (
-        many(
-            "-c --change",
-            "INSTRUCTION",
-            "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ...",
-        ),
-        value("-m --message", "TEXT", "A comment for the image's history"),
-    )
-
-
-def _bootstrap() -> tuple[Option, ...]:
-    return (
-        value("--mirror", "URL", "Where to fetch packages from"),
-        many("--include", "PACKAGE[,PACKAGE...]", "Install these too"),
-        value("--variant", "NAME", "mmdebstrap's variant: minbase, apt, essential, important, ..."),
-        value(
-            "-t --tag", "NAME", "Name of the image; by default the one asked for", hidden="--name"
-        ),
     )
 
 
