@@ -118,12 +118,12 @@ def kill(record: Record, signal: int) -> None:
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
-    if restarting.has_policy(record) and signal in (9, supervising.stop_signal(record)):
     if signal != 9 and frozen(probe(), runtime.cgroup):
         raise Conflict(
             f"container {record.name} is paused: it takes no signal but SIGKILL",
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
+    if restarting.has_policy(record) and signal in (9, supervising.stop_signal(record)):
         # one that its user has killed is not started again
         restarting.stopped(record)
         restarting.end(record)
@@ -131,7 +131,6 @@ def kill(record: Record, signal: int) -> None:
         ending.kill_now(record, runtime)
     else:
         _signal_first(runtime, signal)
-
     events.container("kill", record, signal=str(signal))
 
 
@@ -161,6 +160,7 @@ def _of_running(record: Record) -> state.Runtime:
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
     return runtime
+
 
 def _signal_first(runtime: state.Runtime, signal: int) -> None:
     pidfd = process.pidfd(runtime.pid)

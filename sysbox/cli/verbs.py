@@ -95,12 +95,12 @@ def _looking_verbs() -> tuple[Verb, ...]:
 def _usage_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
-            name="pause", module="pause", args="CONTAINER...", hot=True,
-            summary="Stop every process of containers where it is",
+            name="stats", module="stats", args="[CONTAINER...]", options="stats", hot=True,
+            summary="Show what containers use, live",
         ),
         Verb(
-            name="unpause", module="unpause", args="CONTAINER...", hot=True,
-            summary="Let paused containers go on",
+            name="top", module="top", args="CONTAINER [PS_OPTION...]", hot=True,
+            interspersed=False, summary="Show the processes of a container",
         ),
     )  # fmt: skip
 
