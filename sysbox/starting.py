@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, launch, monitor, scope, state
+from sysbox import ending, events, launch, monitor, scope, state
 from sysbox.child import Inherited
 from sysbox.errors import FAILED, Conflict, SysboxError
 from sysbox.files import write_file
@@ -20,7 +20,7 @@ from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import cgroups, journal, names, usage
+from sysbox.units import bandwidths, cgroups, journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -78,6 +78,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         if reported:
             raise reported from None
         raise
+    events.container("start", record)
     return _started(parked, terminal, runtime.cgroup, facts)
 
 
@@ -131,6 +132,7 @@ def _handshake(
             raise
         writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
         scope.apply_writes(writes, parked.pid, facts)
+        bandwidths.protect(plan.scope.unit, plan.scope.properties)
     finally:
         bus.close()
     runtime = runtime.replace(

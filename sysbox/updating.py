@@ -11,7 +11,7 @@ from sysbox import changes, scope, state, tuning
 from sysbox.errors import Conflict, SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
-from sysbox.units import cgroups, dropins, readback, resources
+from sysbox.units import bandwidths, cgroups, dropins, readback, resources
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -95,6 +95,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
         scope.set_properties(bus, runtime.scope, delta.properties)
         # its reply says that the change is queued; the next one comes after it was made
         scope.state(bus, runtime.scope)
+        bandwidths.protect(runtime.scope, delta.properties)
     cgroups.apply_writes(late, runtime.pid, facts)
 
 

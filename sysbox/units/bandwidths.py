@@ -1,0 +1,106 @@
+"""Limits of both directions of a disk on cgroup v1, made to outlive a daemon-reload.
+
+systemd writes a list as an empty assignment, which empties it, and the values after it. Reading that back,
+as it does at a reload, it takes `BlockIOWriteBandwidth=` for both directions (config_parse_blockio_bandwidth
+up to 257), so that the limits for reads, which stand before, are lost. Without the empty lines it reads
+what was meant. The files go with the unit; what counts until then is what systemd has in memory.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.errors import SysboxError
+from sysbox.files import read_file, write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sysbox.units.properties import Property
+
+    Limits = dict[tuple[str, str], str]  # (key, device) -> rate
+    Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment empties
+
+READ, WRITE = "BlockIOReadBandwidth", "BlockIOWriteBandwidth"
+_TRANSIENT = "/run/systemd/transient"
+
+
+def protect(unit: str, properties: tuple[Property, ...]) -> None:
+    """Rewrite the unit's files where a reload would lose one of these, which have just been set.
+
+    A unit that is gone is success. Raises KernelError.
+    """
+    if not any(one.name in (READ, WRITE) for one in properties):
+        return
+    texts = {}
+    for name in (unit, *(f"{unit}.d/50-{key}.conf" for key in (READ, WRITE))):
+        try:
+            data = read_file(f"{_TRANSIENT}/{name}")
+        except SysboxError:
+            data = None  # it is being removed
+        texts[name] = (data or b"").decode("utf-8", "surrogateescape")
+    fragment, *drop_ins = texts.values()
+    for name, text in zip(texts, without_resets(fragment, tuple(drop_ins)), strict=True):
+        if text != texts[name]:
+            _replace(f"{_TRANSIENT}/{name}", text)
+
+
+def _replace(path: str, text: str) -> None:
+    """With the time that systemd knows: a newer file counts as one that it has not read."""
+    try:
+        status = posix.stat(path)
+        write_file(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        posix.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    except FileNotFoundError:
+        pass  # the unit has just gone, and its directory with it
+
+
+def without_resets(fragment: str, drop_ins: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts of a unit's file and of its drop-ins, in systemd's order, so that it reads what they mean.
+
+    As they are where nothing would be lost. A key that a drop-in has leaves the unit's file.
+    """
+    texts = (fragment, *drop_ins)
+    meant = _read(texts, lambda key: (key,))
+    if _read(texts, lambda _: (READ, WRITE)) == meant:
+        return texts
+    changed = {key for text in drop_ins for key, _ in _assignments(text)}
+    lines = [
+        f"{key}={device} {rate}\n" for (key, device), rate in meant.items() if key not in changed
+    ]
+    return _with(fragment, lines), *(_with(text, None) for text in drop_ins)
+
+
+def _read(texts: tuple[str, ...], resets: Resets) -> Limits:
+    found: Limits = {}
+    for key, value in (pair for text in texts for pair in _assignments(text)):
+        if value:
+            device, _, rate = value.partition(" ")
+            found[key, device] = rate
+        else:
+            gone = resets(key)
+            found = {one: rate for one, rate in found.items() if one[0] not in gone}
+    return found
+
+
+def _assignments(text: str) -> Iterable[tuple[str, str]]:
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key in (READ, WRITE):
+            yield key, value
+
+
+def _with(text: str, lines: list[str] | None) -> str:
+    """The text with these lines in place of its assignments; None: with its own but the empty ones."""
+    kept: list[str] = []
+    for line in text.splitlines(keepends=True):
+        pair = next(iter(_assignments(line)), None)
+        if pair is None:
+            kept.append(line)
+        elif lines is None:
+            kept += [line] if pair[1] else []
+        else:
+            kept += lines  # all where the first one was
+            lines = []
+    return "".join(kept)
