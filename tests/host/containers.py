@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import SYSBOX, Sysbox
+from conftest import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup
 
 V1 = probe().cgroup_mode == "v1"
-PATIENCE = 15.0  # seconds for anything that comes by itself
+PATIENCE = 15.0 * SLOWNESS  # seconds for anything that comes by itself
 
 
 class Container:
@@ -101,7 +101,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 def systemctl(*words: str, check: bool = True) -> str:
     """systemctl(1): its output."""
     done = subprocess.run(
-        ["systemctl", *words], capture_output=True, text=True, check=False, timeout=60
+        ["systemctl", *words], capture_output=True, text=True, check=False, timeout=60 * SLOWNESS
     )
     assert not check or done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sysbox import paths
 
 Snapshot = dict[str, set[str]]
+# as the last test left the host: a look takes half a second where it is emulated
+known: Snapshot | None = None
 
 # systemd's own, and what it starts when somebody asks for it on the bus
 SERVICES = re.compile(
@@ -28,31 +30,21 @@ BASE_DIRECTORIES = {paths.CONTAINERS, paths.NAMES, paths.VOLUMES}  # and those r
 BASE_UNITS = re.compile(r"\.slice$|^init\.scope$|\.mount$|systemd-|dbus|sysbox-clients$")
 
 
-def snapshot() -> Snapshot:
-    """Everything that is compared, by kind; each a set of one-line descriptions."""
-    return {
-        "processes": set(_processes()),
-        "mounts of PID 1": set(_mounts()),
-        "links": set(os.listdir("/sys/class/net")) - BASE_LINKS,
-        "named network namespaces": set(_list("/run/netns")),
-        "firewall rules": set(_rules()),
-        "units": set(_units()),
-        "cgroups": set(_cgroups()),
-        "leases and ports": set(_leases()),
-        "files": set(_files()),
-        "device nodes": set(_devices()),
-    }
+def snapshot(kinds: Iterable[str] = ()) -> Snapshot:
+    """What is compared, of these kinds or of all; each a set of one-line descriptions."""
+    return {kind: set(SOURCES[kind]()) for kind in kinds or SOURCES}
 
 
-def differences(before: Snapshot, after: Snapshot) -> str:
-    """One line for each thing that appeared or went; "" if all is as it was."""
-    lines = []
+def differences(before: Snapshot, after: Snapshot) -> dict[str, list[str]]:
+    """A line for each thing that appeared or went, by kind; nothing for a kind that is as it was."""
+    found = {}
     for kind, had in before.items():
-        lines += [f"{kind}: + {item}" for item in sorted(after[kind] - had)]
-        lines += [
-            f"{kind}: - {item}" for item in sorted(had - after[kind]) if kind not in ("processes",)
-        ]
-    return "\n".join(lines)
+        # a process that was there before may end
+        gone = had - after[kind] if kind != "processes" else set[str]()
+        lines = [f"{kind}: + {item}" for item in sorted(after[kind] - had)]
+        if lines := lines + [f"{kind}: - {item}" for item in sorted(gone)]:
+            found[kind] = lines
+    return found
 
 
 def _list(directory: str) -> list[str]:
@@ -151,3 +143,17 @@ def _devices() -> Iterator[str]:
     for name in _list("/dev"):
         status = os.lstat(f"/dev/{name}")
         yield f"/dev/{name} {status.st_mode:o} {status.st_uid}:{status.st_gid} {status.st_rdev:x}"
+
+
+SOURCES: dict[str, Callable[[], Iterator[str]]] = {
+    "processes": _processes,
+    "mounts of PID 1": _mounts,
+    "links": lambda: iter(set(os.listdir("/sys/class/net")) - BASE_LINKS),
+    "named network namespaces": lambda: iter(_list("/run/netns")),
+    "firewall rules": _rules,
+    "units": _units,
+    "cgroups": _cgroups,
+    "leases and ports": _leases,
+    "files": _files,
+    "device nodes": _devices,
+}

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
+from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, eventually, popen, systemctl
 
 from sysbox import paths
@@ -112,7 +112,7 @@ def test_init_reaps(containers: Containers) -> None:
     one.sh("(sleep 0.01 &) ; sleep 0.1; ! grep -l '^State:.Z' /proc/[0-9]*/status")
     started = time.monotonic()
     one("stop")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 5 * SLOWNESS
     assert one.inspect("State.ExitCode") == 143
 
 
@@ -132,7 +132,7 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
     assert one.pid != first
     waiting = popen("wait", "way")
     one("stop")
-    assert waiting.communicate(timeout=20)[0] == "0\n"
+    assert waiting.communicate(timeout=20 * SLOWNESS)[0] == "0\n"
     assert one.inspect("State.Status") == "exited"
     assert one("wait") == "0\n"
     one("stop")  # stopped already: success
@@ -168,12 +168,12 @@ def test_stop_signal_and_timeout(containers: Containers) -> None:
     two = ready(containers("--stop-timeout", "1", command=STUBBORN))
     started = time.monotonic()
     two("stop")
-    assert 0.9 < time.monotonic() - started < 5
+    assert 0.9 < time.monotonic() - started < 5 * SLOWNESS
     assert two.inspect("State.ExitCode") == 137
     three = ready(containers(command=STUBBORN))
     started = time.monotonic()
     three("stop", "-t", "0")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 3 * SLOWNESS
 
 
 @pytest.mark.parametrize("unit", ["scope", "service"])
@@ -192,7 +192,7 @@ def test_systemctl_stop_after_the_timeout(containers: Containers) -> None:
     started = time.monotonic()
     systemctl("stop", one.scope)
     one.await_state("exited")
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 8 * SLOWNESS
     assert one.inspect("State.ExitCode") == 137
 
 
@@ -233,7 +233,7 @@ def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
     made = [containers("--network", "none") for _ in range(4)]
     removers = [popen("rm", "-f", one.id) for one in made for _ in range(2)]
     for remover in removers:
-        remover.communicate(timeout=30)
+        remover.communicate(timeout=30 * SLOWNESS)
     assert sysbox("ps", "-aq").stdout == ""
     assert [remover.returncode for remover in removers].count(0) >= 4
 
@@ -244,7 +244,7 @@ def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
 @pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_one_name_has_one_winner(sysbox: Sysbox, image: str) -> None:
     makers = [popen("create", "--name", "wanted", image, "true") for _ in range(8)]
-    done = [(maker.communicate(timeout=30), maker.returncode) for maker in makers]
+    done = [(maker.communicate(timeout=30 * SLOWNESS), maker.returncode) for maker in makers]
     assert sorted(status for _, status in done) == [0] + [125] * 7
     assert all("wanted" in errors for (_, errors), status in done if status)
     assert sysbox("ps", "-a", "--format", "{{.Names}}").stdout == "wanted\n"
@@ -352,6 +352,6 @@ def test_logs_of_both_kinds(containers: Containers, sysbox: Sysbox, image: str) 
 def test_many_at_once(sysbox: Sysbox, image: str) -> None:
     """Sixteen runs at the same time, each with an address of its own."""
     runs = [popen("run", "--rm", image, "hostname", "-i") for _ in range(16)]
-    addresses = [run.communicate(timeout=60)[0].strip() for run in runs]
+    addresses = [run.communicate(timeout=60 * SLOWNESS)[0].strip() for run in runs]
     assert [run.returncode for run in runs] == [0] * 16
     assert len(set(addresses)) == 16

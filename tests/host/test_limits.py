@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SLOWNESS
 from containers import V1, Container, Containers, eventually, systemctl
 
 from sysbox.errors import SpecError
@@ -37,7 +38,7 @@ def _tree(scope: str = "") -> str:
     """systemd-cgls of system.slice, or of a scope in it."""
     return subprocess.run(
         ["systemd-cgls", "--no-pager", "--full", f"/system.slice/{scope}"],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=30 * SLOWNESS,
     ).stdout  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_s5_block_io(containers: Containers, disk: str, direction: str) -> None:
         "Write": f"if=/dev/zero of={disk} oflag=direct",
         "Read": f"if={disk} of=/dev/null iflag=direct",
     }[direction]
-    assert 0.85 * RATE < dd_rate(one, words) < 1.15 * RATE
+    assert 0.85 * RATE / SLOWNESS < dd_rate(one, words) < 1.15 * RATE
 
 
 def dd_rate(one: Container, words: str) -> float:
@@ -138,7 +139,7 @@ def test_s5_the_disk_that_inspect_finds(containers: Containers, requires: Any) -
     requires(device, "a disk below the containers' roots")
     systemctl("set-property", "--runtime", one.scope, f"BlockIOWriteBandwidth={device} 2M")
     rate = dd_rate(one, "if=/dev/zero of=/file oflag=direct")
-    assert 0.85 * RATE < rate < 1.15 * RATE
+    assert 0.85 * RATE / SLOWNESS < rate < 1.15 * RATE
 
 
 def test_s12_resource_limits(containers: Containers) -> None:
@@ -182,7 +183,7 @@ def test_cpu_quota_holds(containers: Containers) -> None:
     started = time.monotonic()
     time.sleep(1.5)
     used = (_cpu_seconds(one.pid) - before) / (time.monotonic() - started)
-    assert 0.05 < used < 0.3
+    assert 0.05 / SLOWNESS < used < 0.3
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from conftest import SLOWNESS
 from network_lab import (
     OUTSIDE,
     UPLINK,
@@ -300,7 +301,7 @@ def test_a_start_right_after_a_stop_takes_the_link_over() -> None:
 def test_the_pair_dies_with_the_container() -> None:
     one = Container(1, DEFAULT_NETWORK)
     one.die()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 5 * SLOWNESS
     while one.plan.host_link in run("ip", "-brief", "link"):
         assert time.monotonic() < deadline, "the link is still there"
         time.sleep(0.05)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
+from conftest import SLOWNESS, SYSBOX, Sysbox
 from containers import Containers
 
 from sysbox import paths
@@ -100,7 +100,7 @@ def test_a_file_of_the_callers_is_not_handed_over(
     with given.open() as source, output.open("a") as sink:
         done = subprocess.run(
             [SYSBOX, "run", *flags, "--name", "reader", "-i", image, "sh", "-c", script],
-            stdin=source, stdout=sink, check=False, timeout=30,
+            stdin=source, stdout=sink, check=False, timeout=30 * SLOWNESS,
         )  # fmt: skip
     sysbox("rm", "reader")
     assert done.returncode == 0

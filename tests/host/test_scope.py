@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SLOWNESS
 
 from sysbox import host, monitor, paths, scope
 from sysbox.errors import SpecError, SysboxError, SystemdError
@@ -135,7 +136,7 @@ def running(bus: Bus, argv: list[str] | None = None, **spec: Any) -> Iterator[Ru
 
 def systemctl(*args: str) -> str:
     return subprocess.run(
-        ["systemctl", *args], check=True, capture_output=True, text=True, timeout=30
+        ["systemctl", *args], check=True, capture_output=True, text=True, timeout=30 * SLOWNESS
     ).stdout
 
 
@@ -259,7 +260,7 @@ def test_s5_block_io_bandwidth(bus: Bus, requires: Any, direction: str) -> None:
     number = os.stat(device).st_rdev
     file = directory / f"sysbox-test-{os.getpid()}"
     copy = ["dd", "if=/dev/zero", f"of={file}", "oflag=direct", "bs=64k", "count=32", "status=none"]
-    subprocess.run(copy, check=True, timeout=60)
+    subprocess.run(copy, check=True, timeout=60 * SLOWNESS)
     if direction == "Read":
         copy = ["dd", f"if={file}", "of=/dev/null", "iflag=direct", "bs=64k", "status=none"]
     one = Running(bus, plan(), copy)
@@ -274,7 +275,7 @@ def test_s5_block_io_bandwidth(bus: Bus, requires: Any, direction: str) -> None:
         started = time.monotonic()
         assert one.process.wait() == 0
         rate = (32 << 16) / (time.monotonic() - started)
-        assert 500_000 < rate < 1_500_000
+        assert 500_000 / SLOWNESS < rate < 1_500_000
     finally:
         one.end()
         file.unlink()
@@ -347,7 +348,7 @@ def test_stop_timeout_then_kill(bus: Bus) -> None:
         assert os.read(reader, 16) == b"ready\n"
         started = time.monotonic()
         scope.stop(bus, one.unit)
-        assert 0.9 < time.monotonic() - started < 5
+        assert 0.9 < time.monotonic() - started < 5 * SLOWNESS
         assert one.process.wait() == -signal.SIGKILL
     finally:
         os.close(reader)
@@ -452,7 +453,7 @@ def test_system_bus_serves_too(monkeypatch: pytest.MonkeyPatch) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=30 * SLOWNESS,
     )
     assert done.stdout.startswith("2")
 
@@ -467,7 +468,7 @@ def test_pystemd_starts_the_same_scope(bus: Bus) -> None:
         try:
             with Manager() as manager:
                 manager.start_transient(unit, (pids, *one.plan.properties))
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 10 * SLOWNESS
             while scope.state(bus, unit)[0] != "active" and time.monotonic() < deadline:
                 time.sleep(0.02)
             ours = scope.all_properties(bus, one.unit, SCOPE)

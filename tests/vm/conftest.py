@@ -16,8 +16,11 @@ assert _spec.loader
 _host = sys.modules["host_conftest"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_host)
 
+SLOWNESS = _host.SLOWNESS
 SYSBOX = _host.SYSBOX
 Sysbox = _host.Sysbox
+pytest_fixture_setup = _host.pytest_fixture_setup
+pytest_fixture_post_finalizer = _host.pytest_fixture_post_finalizer
 containers = _host.containers
 image = _host.image
 no_leaks = _host.no_leaks
