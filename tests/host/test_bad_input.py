@@ -13,6 +13,8 @@ from containers import Containers
 
 from sysbox import paths
 
+pytestmark = pytest.mark.not_emulated("what is refused, and in which words, is the same there")
+
 
 def refused(sysbox: Sysbox, *words: str, status: int = 125) -> str:
     """What it says: one line of why, and perhaps one of advice."""

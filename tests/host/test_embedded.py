@@ -18,6 +18,8 @@ from conftest import SYSBOX, Sysbox
 
 from sysbox.embedded import cgroups, state
 
+pytestmark = pytest.mark.not_emulated("a systemd that boots in an emulated one takes a minute")
+
 NAME = "inner"
 
 

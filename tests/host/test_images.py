@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from conftest import SYSBOX, Sysbox, rootfs
 
+pytestmark = pytest.mark.not_emulated("archives and digests are the same there")
+
 NAME = "images-test"
 
 

@@ -20,6 +20,8 @@ import conftest
 import pytest
 from conftest import SYSBOX, Sysbox
 
+pytestmark = pytest.mark.not_emulated("files that attack are the same there")
+
 NAME = "hostile:test"
 Entries = dict[str, tuple[str, str]]  # path -> (kind: dir, link, file or program, content)
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import SYSBOX, Sysbox
 from containers import Containers, eventually
 
+pytestmark = pytest.mark.not_emulated("terminals are the same there")
+
 PATIENCE = 15.0
 
 
