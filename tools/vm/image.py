@@ -1,45 +1,31 @@
-"""The guest's image and the project as it goes into the guest, both made once and kept in a cache.
-
-Each is named by the digest of what it is made from, so that a change makes a new one and nothing stale is
-ever used. What nobody has used for two weeks is removed.
-"""
+"""The guest's image, and the project as it goes into the guest."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import tomllib
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+
+from cache import CACHE, GIB, ROOT, Failed, cached, digest, say
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysbox" / "vm"
 PREFIX = Path("opt/sysbox")  # of the environment in the guest, below its root
 PROJECT = "root/sysbox"  # where its tests are there
 PYTHON = "/usr/bin/python3.11"  # the guest's: what is installed for it is made by the same here
-KEPT = 14 * 86400  # seconds
 RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.service")
 SHIPPED = ("tests", "pyproject.toml", "tools/vm", "tools/test-network.sh")
-
-
-class Failed(Exception):
-    """The guest cannot be had; the text says why."""
 
 
 def image() -> Path:
     """The directory with what QEMU boots."""
     packages = requirements()
     key = digest([HERE / name for name in RECIPE], "\n".join(packages))
-    return _cached(f"image-{key}", lambda directory: _build(directory, packages))
+    return cached(CACHE, "image", key, 4 * GIB, lambda directory: _build(directory, packages))
 
 
 def _build(directory: Path, packages: list[str]) -> None:
@@ -74,13 +60,16 @@ def _check_interpreter() -> None:
         )
 
 
-def bundle() -> Path:
-    """A tar archive, to be unpacked at the guest's root: the project's wheel, installed, and its tests."""
+def bundle() -> IO[bytes]:
+    """A tar archive, to be unpacked at the guest's root: the project's wheel, installed, and its tests.
+
+    It is a file without a name, so that nothing is left whatever ends this process.
+    """
     sources = [path for name in ("sysbox", "src") for path in files_below(ROOT / name)]
     key = digest([ROOT / "pyproject.toml", ROOT / "meson.build", ROOT / "meson.options", *sources])
-    installed = _cached(f"wheel-{key}", _install_wheel)
-    target = CACHE / f"bundle-{os.getpid()}.tar"
-    with tarfile.open(target, "w") as archive:
+    installed = cached(CACHE, "wheel", key, GIB // 4, _install_wheel)
+    target = tempfile.TemporaryFile()
+    with tarfile.open(fileobj=target, mode="w") as archive:
         archive.add(installed / "root", arcname=".", filter=_as_root)
         for name in SHIPPED:
             for path in files_below(ROOT / name):
@@ -106,52 +95,12 @@ def _install_wheel(directory: Path) -> None:
     run([sys.executable, "-m", "compileall", "-q", "-s", stripped, "-p", "/", str(prefix)])
 
 
-def _cached(name: str, make: Callable[[Path], None]) -> Path:
-    """A directory of the cache, made by `make` if it is not there; by one process at a time."""
-    directory = CACHE / name
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "lock"):
-        if not directory.exists():
-            _prune()
-            with tempfile.TemporaryDirectory(dir=CACHE, prefix="new-") as scratch:
-                fresh = Path(scratch) / name
-                fresh.mkdir()
-                make(fresh)
-                fresh.rename(directory)
-        os.utime(directory)
-    return directory
-
-
-def _prune() -> None:
-    for path in CACHE.iterdir():
-        if path.name != "lock" and path.stat().st_mtime < time.time() - KEPT:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that others wait for."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def files_below(path: Path) -> list[Path]:
     """A file, or all the files of a directory that are not made by running it."""
     if path.is_file():
         return [path]
     skipped = {".pyc", ".so"}
     return sorted(one for one in path.rglob("*") if one.is_file() and one.suffix not in skipped)
-
-
-def digest(paths: list[Path], text: str = "") -> str:
-    """Over names and contents, short enough for a file name."""
-    total = hashlib.sha256(text.encode())
-    for path in paths:
-        program = bool(path.stat().st_mode & 0o100)  # the rest is the umask's
-        total.update(f"\0{path.relative_to(ROOT)}\0{program}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:16]
 
 
 def pip(*words: str) -> None:
@@ -167,8 +116,3 @@ def run(command: list[str], env: dict[str, str] | None = None) -> None:
         subprocess.run(command, env=env, check=True, stdout=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Failed(f"{command[0]}: {error}") from None
-
-
-def say(text: str) -> None:
-    """Progress, beside the output of what is run."""
-    print(f"vm: {text}", file=sys.stderr, flush=True)

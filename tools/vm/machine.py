@@ -2,7 +2,8 @@
 
 A snapshot is the guest's memory in a file, which every run maps for itself, and the state of its devices,
 which is small: resuming is a matter of a tenth of a second, and no run changes what the next one gets. All
-disks are written to copies that are thrown away.
+disks are written to copies that are thrown away. Whatever ends this process, QEMU ends with it, and none of
+its files has a name.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import json
 import os
 import select
 import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import wire
-from image import Failed, digest, locked, run, say
+from cache import GIB, Failed, cached, digest, need, say
+from image import run
 
 MEMORY = 2048  # MiB
 CPUS = 2
@@ -31,8 +32,10 @@ FLAVOURS = {
     "enforcing": "security=selinux selinux=1 enforcing=1",
 }
 QEMU = "qemu-system-x86_64"
+SCRATCH = os.environ.get("TMPDIR", "/var/tmp")  # for what the guest writes to its disks
 # Nehalem: with more features the guest's programs use instructions that take longer to emulate
 MACHINE = (
+    "setpriv", "--pdeathsig", "KILL",
     QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
     "-machine", "pc,hpet=off,usb=off,vmport=off,memory-backend=memory",
     "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem", "-smp", str(CPUS), "-m", str(MEMORY),
@@ -54,18 +57,21 @@ class Qmp:
 
     def __init__(self, control: socket.socket) -> None:
         self._file = control.makefile("rw")
-        self._file.readline()
         self("qmp_capabilities")
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._file.flush()
-        while line := self._file.readline():
-            answer = json.loads(line)
-            if "error" in answer:
-                raise Failed(f"QEMU: {command}: {answer['error']['desc']}")
-            if "return" in answer:
-                return answer["return"]
+        """The answer to a command; greetings and events are passed over."""
+        try:
+            self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            self._file.flush()
+            for line in self._file:
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise Failed(f"QEMU: {command}: {answer['error']['desc']}")
+                if "return" in answer:
+                    return answer["return"]
+        except ConnectionError:
+            pass  # as if it had ended before it could answer
         raise Failed(f"QEMU ended during {command}")
 
     def migrate(self, command: str, uri: str, *, until: tuple[str, str]) -> None:
@@ -84,20 +90,23 @@ class Machine:
     """A running guest: with a bundle one that waits for a snapshot to resume, else one that boots."""
 
     def __init__(
-        self, image: Path, flavour: str, disk: str, memory: str, bundle: Path | None = None
+        self, image: Path, flavour: str, disk: str, memory: str, bundle: IO[bytes] | None = None
     ) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="sysbox-vm-"))
-        self.console = self._directory / "console"
-        empty = self._directory / "empty"
-        _resize(bundle or empty, BUNDLE)
+        self._image = image
+        self._console = tempfile.TemporaryFile()
+        third = bundle or tempfile.TemporaryFile()
+        if os.fstat(third.fileno()).st_size > BUNDLE:
+            raise Failed("the project is larger than the guest's disk for it")
+        third.truncate(BUNDLE)
         agent, agent_end = socket.socketpair()
         control, control_end = socket.socketpair()
+        passed = [file.fileno() for file in (agent_end, control_end, self._console, third)]
         command = [
             *MACHINE, "-object", f"memory-backend-file,id=memory,size={MEMORY}M,{memory}",
             "-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd",
-            "-append", f"{KERNEL} {FLAVOURS[flavour]}", "-serial", f"file:{self.console}",
+            "-append", f"{KERNEL} {FLAVOURS[flavour]}", "-serial", f"file:/dev/fd/{self._console.fileno()}",
             *_drive(0, disk), *_drive(1, f"file={image}/scratch.raw,format=raw,snapshot=on"),
-            *_drive(2, f"file={bundle or empty},format=raw,snapshot=on"),
+            *_drive(2, f"file=/dev/fd/{third.fileno()},format=raw,snapshot=on"),
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",
             "-device", f"virtserialport,chardev=agent,name={wire.PORT}",
             "-chardev", f"socket,id=control,fd={control_end.fileno()}",
@@ -106,8 +115,8 @@ class Machine:
         if bundle:
             command += ["-incoming", "defer"]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=(agent_end.fileno(), control_end.fileno()),
-            env={**os.environ, "TMPDIR": str(self._directory)}, start_new_session=True,
+            command, stdin=subprocess.DEVNULL, pass_fds=passed,
+            env={**os.environ, "TMPDIR": SCRATCH}, start_new_session=True,
         )  # fmt: skip
         agent_end.close()
         control_end.close()
@@ -118,17 +127,18 @@ class Machine:
     def await_agent(self) -> None:
         """Until it has booted."""
         if not select.select([self.port], [], [], BOOT)[0]:
-            raise Failed(
-                f"the guest has not booted in {BOOT:g} s; its console ends:\n{self.tail()}"
-            )
+            raise self.failure(f"has not booted in {BOOT:g} s")
         try:
             wire.receive(self.port)
         except EOFError:
-            raise Failed(f"the guest died as it booted; its console ends:\n{self.tail()}") from None
+            raise self.failure("died as it booted") from None
 
-    def tail(self) -> str:
-        """The last lines of the console."""
-        return "\n".join(self.console.read_text(errors="replace").splitlines()[-20:])
+    def failure(self, what: str) -> Failed:
+        """That the guest did this, with the last lines of its console."""
+        self._console.seek(0)
+        lines = self._console.read().decode(errors="replace").splitlines()[-20:]
+        advice = f"if it does so again, remove {self._image}: it is made anew"
+        return Failed("\n".join([f"the guest {what}; its console ends:", *lines, advice]))
 
     def request(
         self, script: str, environment: dict[str, str], terminal: tuple[int, int] | None = None
@@ -151,7 +161,7 @@ class Machine:
             try:
                 kind, data = wire.receive(self.port)
             except (EOFError, ConnectionError):
-                raise Failed(f"the guest died; its console ends:\n{self.tail()}") from None
+                raise self.failure("died") from None
             if kind == wire.EXIT:
                 return int(data)
             view = memoryview(data)
@@ -162,35 +172,23 @@ class Machine:
         """Pull its plug."""
         self.process.kill()
         self.process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def _resize(path: Path, size: int) -> None:
-    with path.open("ab") as file:
-        if file.tell() > size:
-            raise Failed(f"{path.name} has {file.tell()} bytes: more than the guest's disk for it")
-        file.truncate(size)
 
 
 def _drive(number: int, options: str) -> list[str]:
     name = f"disk{number}"
-    drive = f"if=none,id={name},cache=unsafe,{options}"
+    # a full disk here is an error there: else QEMU stops the guest without a word
+    drive = f"if=none,id={name},cache=unsafe,werror=report,{options}"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
 
 
-def resume(image: Path, flavour: str, bundle: Path) -> Machine:
+def resume(image: Path, flavour: str, bundle: IO[bytes]) -> Machine:
     """A guest as the snapshot has it, with a bundle as its third disk; the snapshot is made if need be."""
     version = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
     key = digest([Path(__file__).resolve()], version)
-    directory = image / f"{flavour}-{key}"
-    with locked(image / "lock"):
-        if not directory.exists():
-            _save(image, flavour, directory)
-    disk, memory = (
-        f"file={directory}/disk.qcow2,snapshot=on",
-        f"mem-path={directory}/memory,share=off",
-    )
-    machine = Machine(image, flavour, disk, memory, bundle)
+    directory = cached(image, flavour, key, 2 * GIB, lambda fresh: _save(image, flavour, fresh))
+    need(Path(SCRATCH), GIB)
+    disk = f"file={directory}/disk.qcow2,snapshot=on"
+    machine = Machine(image, flavour, disk, f"mem-path={directory}/memory,share=off", bundle)
     try:
         source = f"exec:cat {shlex.quote(str(directory))}/devices"
         machine.qmp.migrate("migrate-incoming", source, until=("query-status", "paused"))
@@ -201,14 +199,10 @@ def resume(image: Path, flavour: str, bundle: Path) -> Machine:
     return machine
 
 
-def _save(image: Path, flavour: str, directory: Path) -> None:
+def _save(image: Path, flavour: str, fresh: Path) -> None:
     say(f"booting the guest ({flavour}) for a snapshot")
-    for old in image.glob(f"{flavour}-*"):
-        shutil.rmtree(old)
-    fresh = image / f"new-{flavour}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    _resize(fresh / "memory", MEMORY << 20)
+    with (fresh / "memory").open("wb") as file:
+        file.truncate(MEMORY << 20)
     disk, memory = f"{fresh}/disk.qcow2", f"mem-path={fresh}/memory,share=on"
     run(["qemu-img", *"create -q -f qcow2 -F raw -b".split(), f"{image}/disk.raw", disk])
     machine = Machine(image, flavour, f"file={disk}", memory)
@@ -216,12 +210,13 @@ def _save(image: Path, flavour: str, directory: Path) -> None:
         machine.await_agent()
         machine.request(WARM_UP, {})
         if machine.follow(BOOT, output=2):
-            raise Failed(f"the guest is not as it should be; its console ends:\n{machine.tail()}")
+            raise machine.failure("is not as it should be")
         machine.qmp("stop")
         target = f"exec:cat >{shlex.quote(str(fresh))}/devices"
         machine.qmp.migrate("migrate", target, until=("query-migrate", "completed"))
         machine.qmp("quit")
         machine.process.wait()
+    except TimeoutError:
+        raise machine.failure(f"was not ready in {BOOT:g} s") from None
     finally:
         machine.end()
-    fresh.rename(directory)

@@ -1,0 +1,120 @@
+"""What is made once and kept: an entry is a directory, named by the digest of what it is made from.
+
+A change of what goes into it therefore makes a new one, and nothing stale is ever used. An entry appears
+complete or not at all, by one process at a time; one whose files have not their sizes any more is made
+again. What nobody has used for two weeks is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysbox" / "vm"
+KEPT = 14 * 86400  # seconds
+SIZES = "sizes.json"  # of an entry's files; written last
+GIB = 1 << 30
+
+
+class Failed(Exception):
+    """The guest cannot be had; the text says why."""
+
+
+def cached(parent: Path, kind: str, key: str, space: int, make: Callable[[Path], None]) -> Path:
+    """The entry `parent`/`kind`-`key`, made by `make` if it is not there, which takes `space` bytes."""
+    entry = parent / f"{kind}-{key}"
+    if not _complete(entry):
+        parent.mkdir(parents=True, exist_ok=True)
+        with locked(parent / f"{kind}.lock"):
+            if not _complete(entry):
+                _make(entry, parent / f"new-{kind}", space, make)
+                _prune(parent, kind, entry)
+    os.utime(entry)
+    return entry
+
+
+def _complete(entry: Path) -> bool:
+    try:
+        sizes = json.loads((entry / SIZES).read_text(encoding="utf-8"))
+        return all((entry / name).lstat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _make(entry: Path, fresh: Path, space: int, make: Callable[[Path], None]) -> None:
+    if entry.exists():
+        say(f"{entry} is damaged: making it again")
+        _remove(entry)
+    _remove(fresh)  # what was killed
+    need(entry.parent, space)
+    try:
+        fresh.mkdir()
+        make(fresh)
+        files = [path for path in fresh.rglob("*") if not path.is_dir()]
+        sizes = {str(path.relative_to(fresh)): path.lstat().st_size for path in files}
+        (fresh / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
+        fresh.rename(entry)
+    except OSError as error:
+        raise Failed(f"{entry}: {error}") from None
+    finally:
+        _remove(fresh)
+
+
+def _prune(parent: Path, kind: str, entry: Path) -> None:
+    for other in parent.glob(f"{kind}-*"):
+        if other != entry and other.stat().st_mtime < time.time() - KEPT:
+            _remove(other)
+
+
+def _remove(directory: Path) -> None:
+    """The image is made by root, who need not be who uses it."""
+    if directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except PermissionError as error:
+            raise Failed(f"{error}: remove {directory} as root") from None
+
+
+def need(directory: Path, space: int) -> None:
+    """Raises Failed where there is not as much space: what runs into it says less."""
+    free = shutil.disk_usage(directory).free
+    if free < space:
+        raise Failed(
+            f"{directory}: {free / GIB:.1f} GiB are free, and {space / GIB:.1f} GiB are needed"
+        )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, and say so if it must be waited for."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that has {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def digest(paths: list[Path], text: str = "") -> str:
+    """Over names and contents, short enough for a file name."""
+    total = hashlib.sha256(text.encode())
+    for path in paths:
+        program = bool(path.stat().st_mode & 0o100)  # the rest is the umask's
+        total.update(f"\0{path.relative_to(ROOT)}\0{program}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+def say(text: str) -> None:
+    """Progress, beside the output of what is run."""
+    print(f"vm: {text}", file=sys.stderr, flush=True)

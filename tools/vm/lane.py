@@ -1,0 +1,123 @@
+"""Usage: tools/vm/lane.py
+
+Runs tests/vm, and of tests/host all that does not say `not_emulated`, in groups of files of about the same
+size: each group in a guest of its own, a few guests at a time. Exit status: 1 if any failed, 125 if there was
+no guest for one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cache import GIB, ROOT, say
+
+RUN = Path(__file__).resolve().with_name("run.py")
+TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
+GUEST = 3 * GIB  # what one may take
+MOST = 4  # guests at a time
+GROUPS = 3  # of files for each: so that they end at about the same time
+NOTHING_RAN = 5  # pytest: all of a file's tests are about another kind of host
+NO_GUEST = 125
+
+
+class Job:
+    """The tests of some files, in a guest."""
+
+    def __init__(self, flavour: str, files: list[Path]) -> None:
+        names = " ".join(str(file.relative_to(ROOT)) for file in files)
+        self.name = f"{flavour}: {names}"
+        self._output = tempfile.TemporaryFile()
+        self._started = time.monotonic()
+        marker = "enforcing" if flavour == "enforcing" else "not enforcing and not not_emulated"
+        pytest = f"python -m pytest -p no:cacheprovider --durations 5 -m '{marker}'"
+        script = f"tools/test-network.sh && exec {pytest} {names}"
+        command = [*TIED, sys.executable, RUN, "--flavour", flavour, script]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+        )
+        say(f"{self.name} has started")
+
+    def finish(self) -> int:
+        """Show what it said; its status."""
+        status = self.process.wait()
+        self._output.seek(0)
+        sys.stdout.buffer.write(self._output.read())
+        sys.stdout.flush()
+        say(f"{self.name}: status {status}, {time.monotonic() - self._started:.0f} s")
+        return 0 if status == NOTHING_RAN else status
+
+
+def main() -> int:
+    """The exit status."""
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda number, _: sys.exit(128 + number))
+    started = time.monotonic()
+    running, failed, most = dict[int, Job](), dict[str, int](), guests()
+    waiting = jobs(GROUPS * most)
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                job = Job(*waiting.pop(0))
+                running[job.process.pid] = job
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            assert ended
+            job = running.pop(ended.si_pid)
+            if status := job.finish():
+                failed[job.name] = status
+    finally:
+        for job in running.values():
+            job.process.terminate()
+        for job in running.values():
+            job.process.wait()
+    took = divmod(round(time.monotonic() - started), 60)
+    say(f"{took[0]} min {took[1]} s, {most} guests at a time")
+    for name, status in failed.items():
+        say(f"FAILED: {name}: status {status}")
+    return NO_GUEST if NO_GUEST in failed.values() else bool(failed)
+
+
+def jobs(groups: int) -> list[tuple[str, list[Path]]]:
+    """What runs in one guest each, the smoke test first, whose guest may have to be booted."""
+    found: dict[str, list[Path]] = {"enforcing": [], "permissive": [], "": []}
+    for file in (*ROOT.glob("tests/vm/test_*.py"), *ROOT.glob("tests/host/test_*.py")):
+        found[flavour(file)].append(file)
+    sizes = dict.fromkeys(range(groups), 0)
+    grouped: dict[int, list[Path]] = {group: [] for group in sizes}
+    for file in sorted(found["permissive"], key=size, reverse=True):
+        smallest = min(sizes, key=sizes.__getitem__)
+        sizes[smallest] += size(file)
+        grouped[smallest].append(file)
+    largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    permissive = [("permissive", grouped[group]) for group in largest_first if grouped[group]]
+    return [("enforcing", found["enforcing"]), *permissive]
+
+
+def size(file: Path) -> int:
+    """In bytes, which is about how long its tests take."""
+    return file.stat().st_size
+
+
+def flavour(file: Path) -> str:
+    """Of the guest that a file's tests are for; "" if for none."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    marks = "".join(line for line in lines if line.startswith("pytestmark"))
+    if "not_emulated" in marks or "v1_only" in marks:
+        return ""
+    return "enforcing" if "enforcing" in marks else "permissive"
+
+
+def guests() -> int:
+    """How many at a time: one for each processor, where there is memory for them."""
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    (available,) = [int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line]
+    return max(1, min(len(os.sched_getaffinity(0)), available // GUEST, MOST))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
