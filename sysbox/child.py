@@ -106,6 +106,9 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
             _bind_console(tree, slave)
             stdio = (slave, slave, slave)
         _enter_root(root, directory)
+        if plan.root.shared:
+            # only now: pivot_root(2) refuses a shared root
+            _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         standard_streams(stdio)
         give_streams(inherited.owned, stdio, who.uid, tty=plan.process.tty)
         # a descriptor that leaked from whoever called us must not reach the payload (CVE-2024-21626)

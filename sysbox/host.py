@@ -7,6 +7,7 @@ import posix
 from sysbox.frozen import Frozen
 
 _MAX = 1 << 20
+_UNIFIED = "/sys/fs/cgroup/unified"
 
 
 class HostFacts(Frozen):
@@ -22,6 +23,7 @@ class HostFacts(Frozen):
     memory_nodes: str  # "0"
     selinux: bool
     apparmor: bool
+    unified: str = ""  # on v1: where the unified tree is mounted beside it ("hybrid")
 
 
 def read_text(path: str, limit: int = _MAX) -> str:
@@ -66,6 +68,7 @@ def _look() -> HostFacts:
         memory_nodes=read_text("/sys/devices/system/node/online").strip() or "0",
         selinux=exists("/sys/fs/selinux/enforce"),
         apparmor=read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        unified=_UNIFIED if mode == "v1" and exists(f"{_UNIFIED}/cgroup.procs") else "",
     )
 
 

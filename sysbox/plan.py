@@ -6,6 +6,7 @@ below it looks at the specification again; `run --dry-run` prints it.
 
 from __future__ import annotations
 
+from sysbox import systemd_mode
 from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
 from sysbox.fs.rootfs import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
+    from sysbox.systemd_mode import Mode
     from sysbox.units.scopeplan import ScopePlan
 
 # In the order in which they are entered: the user namespace owns the others, so it is first.
@@ -151,26 +153,27 @@ def make_plan(
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
-    security = spec.security
+    mode = systemd_mode.decide(container_id, spec, resolve_argv(spec, image), directory)
     properties, writes = plan_limits(spec.limits, facts)
-    asked = devices.resolve_devices(spec.devices)
     scope = scopeplan.plan_scope(
         container_id,
         spec,
         properties=properties,
         writes=writes,
-        devices=None if security.privileged else devices.rules_of(asked),
+        devices=devices.rules(spec.devices, spec.security.privileged),
         facts=facts,
         service=service,
         tuned=tuned,
+        # systemd inside has its own services, and each its own OOMPolicy=
+        oom_policy=spec.limits.oom_policy or ("continue" if mode.active else "kill"),
     )
     return Plan(
         id=container_id,
         scope=scope,
         namespaces=_namespaces(spec, joins),
-        root=_root(spec, image, facts, directory, volumes, _ipc_owner(spec, joins)),
+        root=_root(spec, image, facts, directory, volumes, _ipc_owner(spec, joins), mode),
         network=plan_network(container_id, spec),
-        process=_process(container_id, spec, image),
+        process=_process(container_id, spec, image, mode),
     )
 
 
@@ -211,12 +214,33 @@ def _root(
     directory: str,
     volumes: dict[str, str],
     ipc_owner: str,
+    mode: Mode,
 ) -> RootPlan:
+    return RootPlan(
+        layers=image.layers,
+        directory=directory,
+        volatile=spec.remove,
+        operations=plan_operations(
+            spec,
+            usr_bind=image.usr_bind,
+            directory=directory,
+            volumes=volumes,
+            protect=_protection(spec, facts, mode),
+            ipc_owner=ipc_owner,
+            before=mode.before,
+            after=mode.after,
+        ),
+        late=plan_cgroups(spec, facts, systemd=mode.active),
+        shared=mode.active,
+    )
+
+
+def _protection(spec: ContainerSpec, facts: HostFacts, mode: Mode) -> Protection:
     masked, read_only = paths.plan(spec.security, facts.cpus)
-    nodes = devices.nodes(spec.devices, spec.security.privileged)
-    protect = Protection(
+    nodes = devices.nodes(spec.devices, spec.security.privileged, consoles=not mode.active)
+    return Protection(
         masked=masked,
-        read_only=read_only,
+        read_only=(*read_only, *mode.read_only),
         directories=tuple(
             Directory(target=above)
             for above in dict.fromkeys(node.path.rpartition("/")[0] for node in nodes)
@@ -229,23 +253,9 @@ def _root(
         ),
         links=tuple(Link(target=path, text=text) for path, text in devices.DEFAULT_LINKS),
     )  # fmt: skip
-    return RootPlan(
-        layers=image.layers,
-        directory=directory,
-        volatile=spec.remove,
-        operations=plan_operations(
-            spec,
-            usr_bind=image.usr_bind,
-            directory=directory,
-            volumes=volumes,
-            protect=protect,
-            ipc_owner=ipc_owner,
-        ),
-        late=plan_cgroups(spec, facts.cgroup_mode, facts.controllers),
-    )
 
 
-def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPlan:
+def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -> ProcessPlan:
     argv = resolve_argv(spec, image)
     if spec.init:
         argv = (INIT, *argv)
@@ -260,13 +270,13 @@ def _process(container_id: str, spec: ContainerSpec, image: Image) -> ProcessPla
     return ProcessPlan(
         argv=argv,
         image_env=image.config.env,
-        env=spec.env,
+        env=(*mode.environment, *spec.env),
         workdir=spec.workdir or image.config.workdir or "/",
         user=spec.user or image.config.user,
         group_add=spec.group_add,
         hostname=hostname,
         tty=spec.tty,
-        capabilities=capabilities.resolve(spec.security, capability.held()),
+        capabilities=capabilities.resolve(spec.security, capability.held(), more=mode.capabilities),
         no_new_privileges=spec.security.no_new_privileges,
         seccomp=_seccomp(spec),
         rlimits=_rlimits(spec),

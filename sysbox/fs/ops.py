@@ -142,9 +142,10 @@ class Tree:
             target = f"{op.target}/{name}"
             words = tuple(
                 ("name", word[5:]) if word.startswith("name=") else (word, None)
-                for word in options.split(",")
+                for word in filter(None, options.split(","))
             )
-            made = mount.new_filesystem("cgroup", words, attributes | read_only)
+            chosen = attributes if name in op.delegated else attributes | read_only
+            made = mount.new_filesystem("cgroup" if words else "cgroup2", words, chosen)
             _attach(made, self.directory(target), target)
             posix.close(made)
             for alias in options.split(","):

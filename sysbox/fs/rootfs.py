@@ -21,6 +21,7 @@ from sysbox.linux.mount import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec, Mount
 
 _NOTHING = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
@@ -152,14 +153,17 @@ class Cgroups(Frozen):
     """Mount the container's own cgroup subtree, after it is inside its scope and cgroup namespace."""
 
     target: str
-    controllers: dict[str, str]  # mount point's last component -> options; {} means cgroup v2
+    # mount point's last component -> options of the v1 hierarchy, "" for v2; {} means that v2 is all there is
+    controllers: dict[str, str]
     writable: bool = False
+    delegated: tuple[str, ...] = ()  # of the controllers, those that are writable in any case
 
     def describe(self) -> str:
         what = (
             "cgroup2" if not self.controllers else f"cgroup ({', '.join(sorted(self.controllers))})"
         )
-        return f"mount {what} on {self.target}{'' if self.writable else ' (ro)'}"
+        but = f", {', '.join(self.delegated)} rw" if self.delegated else ""
+        return f"mount {what} on {self.target}{'' if self.writable else f' (ro{but})'}"
 
 
 if TYPE_CHECKING:
@@ -174,6 +178,7 @@ class RootPlan(Frozen):
     volatile: bool  # the writable layer need not survive a crash (it is removed with the container)
     operations: tuple[Operation, ...]  # before the container is in its scope
     late: tuple[Operation, ...]  # after
+    shared: bool = False  # what is mounted inside later is seen in mount namespaces made inside
 
 
 def _shown(attributes: int, options: tuple[tuple[str, str], ...]) -> str:
@@ -200,11 +205,13 @@ def plan_operations(
     volumes: dict[str, str],
     protect: Protection,
     ipc_owner: str = "",
+    before: tuple[Operation, ...] = (),
+    after: tuple[Operation, ...] = (),
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
     `volumes` gives the host directory of each volume mount by its target, `ipc_owner` the mount namespace
-    of the container whose IPC namespace is shared.
+    of the container whose IPC namespace is shared; `before` and `after` go around the user's own mounts.
     """
     operations: list[Operation] = []
     if usr_bind:
@@ -212,7 +219,9 @@ def plan_operations(
             Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
         )
     operations += _kernel(spec, protect, ipc_owner)
+    operations += before
     operations += _mounts(spec, volumes)
+    operations += after
     # after a volume that is all of /etc
     operations += _identity(spec, directory)
     # a mount of the user's own over one of these is what he asked for
@@ -342,17 +351,24 @@ def _mount_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]
 
 
 def plan_cgroups(
-    spec: ContainerSpec, mode: str, controllers: dict[str, str]
+    spec: ContainerSpec, facts: HostFacts, *, systemd: bool = False
 ) -> tuple[Operation, ...]:
     """The cgroup file systems of a container: its own subtree, read-only unless it is privileged.
 
-    On v1 one mount per hierarchy, as on the host; `controllers` are HostFacts'.
+    On v1 one mount per hierarchy, as on the host. For `systemd` as PID 1 what it keeps its units in is
+    writable: all of v2, or on v1 its own hierarchy and the unified one beside it, but no controller.
     """
-    writable = spec.security.privileged
-    if mode == "v2":
-        return (Cgroups(target="/sys/fs/cgroup", controllers={}, writable=writable),)
+    target, writable = "/sys/fs/cgroup", spec.security.privileged
+    if facts.cgroup_mode == "v2":
+        return (Cgroups(target=target, controllers={}, writable=writable or systemd),)
     hierarchies: dict[str, list[str]] = {}
-    for name, directory in sorted(controllers.items()):
+    for name, directory in sorted(facts.controllers.items()):
         hierarchies.setdefault(directory.rpartition("/")[2], []).append(name)
     options = {directory: ",".join(names) for directory, names in hierarchies.items()}
-    return (Cgroups(target="/sys/fs/cgroup", controllers=options, writable=writable),)
+    delegated: tuple[str, ...] = ()
+    if systemd:
+        delegated = tuple(name for name, text in options.items() if text == "name=systemd")
+        if facts.unified:
+            options["unified"] = ""
+            delegated += ("unified",)
+    return (Cgroups(target=target, controllers=options, writable=writable, delegated=delegated),)

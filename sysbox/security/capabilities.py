@@ -42,11 +42,12 @@ def normalize(name: str) -> str:
     raise SpecError(f"unknown capability '{name}'", hint=hint or "capabilities(7) lists them")
 
 
-def resolve(security: Security, held: int | None = None) -> int:
+def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...] = ()) -> int:
     """The capability mask of a container, bit N being capability N.
 
     `held` is what the caller can hand on, None asks the kernel. What it lacks is silently left out
-    of the defaults, of ALL and of `--privileged`, which mean "as much as there is". Raises
+    of the defaults, of `more`, which are added to them, of ALL and of `--privileged`, which mean "as
+    much as there is". Raises
     Unsupported for a capability that `--cap-add` names and the host cannot give, SpecError for an
     unknown name.
     """
@@ -56,7 +57,7 @@ def resolve(security: Security, held: int | None = None) -> int:
     if security.privileged:
         return held & ~_mask(drops)
     # docker's rules: "add all, drop X" is everything but X; "drop all, add X" is only X
-    base = held if ALL in adds else 0 if ALL in drops else _mask(DEFAULT) & held
+    base = held if ALL in adds else 0 if ALL in drops else _mask(DEFAULT + more) & held
     named = _mask(adds)
     if named & ~held:
         missing = " ".join(capability.names(named & ~held))

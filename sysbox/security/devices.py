@@ -70,6 +70,10 @@ DEFAULT_RULES = (
     ("block-*", "m"),
 )
 
+# admin-guide/devices.rst of the kernel
+_TTY_MAJOR, _VIRTUAL_CONSOLES, _VCS_MAJOR = 4, 64, 7
+_KMSG = (1, 11)
+
 _MAX_NODES = 4096  # of one directory: a tree of links or mounts must not keep us for ever
 _NOT_THE_HOSTS = ("pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty")
 
@@ -141,14 +145,28 @@ def host_nodes() -> tuple[DeviceNode, ...]:
     return tuple(_walk("/dev", "/dev", "rwm", _NOT_THE_HOSTS))
 
 
+def is_console(node: DeviceNode) -> bool:
+    """A virtual console of the host's, its screen or its kernel log: systemd inside would use them."""
+    vt = node.major == _TTY_MAJOR and node.minor < _VIRTUAL_CONSOLES
+    return node.kind == "c" and (
+        vt or node.major == _VCS_MAJOR or (node.major, node.minor) == _KMSG
+    )
+
+
 def nodes(
     devices: tuple[Device, ...],
     privileged: bool,  # noqa: FBT001
+    *,
+    consoles: bool = True,
 ) -> tuple[DeviceNode, ...]:
-    """All nodes of a container's /dev, in the order in which they are made; each path once."""
+    """All nodes of a container's /dev, in the order in which they are made; each path once.
+
+    A privileged container has the host's, with its `consoles` or without.
+    """
     found = {node.path: node for node in DEFAULT_NODES}
     if privileged:
-        found.update((node.path, node) for node in host_nodes() if node.path not in found)
+        hosts = (node for node in host_nodes() if consoles or not is_console(node))
+        found.update((node.path, node) for node in hosts if node.path not in found)
     found.update((node.path, node) for node in resolve_devices(devices))
     return tuple(found.values())
 
