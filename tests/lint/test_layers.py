@@ -19,7 +19,7 @@ ROWS = {
     6: "scope channel",
     7: "child launch monitor streams",
     8: """starting ending creating restarting supervising tuning updating lifecycle execute gc
-          inside copying extracting layering pruning units.quadlet""",
+          inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",
