@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import naming, starting, state
+from sysbox import events, naming, starting, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -112,6 +112,7 @@ def _claim(record: Record) -> Record:
             volumes.remove(name)
         raise
     lock.release()
+    events.container("create", record)
     return record
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import monitor, restarting, scope, state, tuning
+from sysbox import events, monitor, restarting, scope, state, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
@@ -59,10 +59,21 @@ def settle(container_id: str, ended: Ended | None = None, *, force: bool = False
             record = tuning.harvest(record)
             tuning.unwatch(record.id)
         unwind(record, runtime)
-        state.write_final(record, _final(record, runtime, ended))
+        final = _final(record, runtime, ended)
+        state.write_final(record, final)
         state.remove_run(record)
+        _tell(record, final)
         if record.spec.remove:
             discard(record)
+
+
+def _tell(record: Record, final: state.Final) -> None:
+    if not final.started_ns:
+        return
+    if final.oom_killed:
+        events.container("oom", record)
+    seconds = (final.finished_ns - final.started_ns) // 1_000_000_000
+    events.container("die", record, exitCode=str(final.exit_code), execDuration=str(seconds))
 
 
 def _final(record: Record, runtime: Runtime, ended: Ended | None) -> state.Final:
@@ -134,6 +145,7 @@ def kill_frozen(cgroup: str) -> None:
 
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
+    events.container("destroy", record)
     state.release_name(record.name, record.id)
     if record.spec.detach:
         # what it wrote last may still be on its way, and shall carry its name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import child, launch, monitor, state, streams
+from sysbox import child, events, launch, monitor, state, streams, systemd_mode
 from sysbox.channel import UNSHARED, Channel
 from sysbox.child import drop_privileges, execute, inside_root, open_terminal, resolve_user
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
@@ -92,6 +92,7 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         parked.destroy()
         wired.close()
         raise
+    events.container("exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv))
     if spec.detach:
         return 0
     code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
@@ -140,13 +141,15 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
     asked = record.spec
     image = Store().resolve(record.image_id)
     privileged = spec.privileged or asked.security.privileged
+    mode = systemd_mode.decide(record.id, asked, record.argv, record.directory)
+    held = capability.held()
     mask = (
-        capability.held() if privileged else capabilities.resolve(asked.security, capability.held())
+        held if privileged else capabilities.resolve(asked.security, held, more=mode.capabilities)
     )
     return ProcessPlan(
         argv=spec.argv,
         image_env=image.config.env,
-        env=(*asked.env, *spec.env),
+        env=(*mode.environment, *asked.env, *spec.env),
         workdir=spec.workdir or asked.workdir or image.config.workdir or "/",
         user=spec.user or asked.user or image.config.user,
         group_add=asked.group_add,

@@ -1,10 +1,10 @@
-"""What the verbs do: run, create, start, stop, kill, pause, unpause, restart, rm, rename, wait."""
+"""What the verbs do: run, create, start, stop, kill, pause, unpause, restart, rm, rename."""
 
 from __future__ import annotations
 
 import posix
 
-from sysbox import creating, ending, restarting, state, supervising
+from sysbox import creating, ending, events, restarting, state, supervising
 from sysbox.errors import Conflict, SpecError, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
@@ -111,6 +111,7 @@ def stop(record: Record, timeout: int | None) -> None:
         ending.kill_now(record, runtime)
     if by_systemd:
         restarting.await_service(record)
+    events.container("stop", record)
 
 
 def kill(record: Record, signal: int) -> None:
@@ -176,6 +177,7 @@ def restart(record: Record, timeout: int | None) -> None:
     """`sysbox restart`: stop it, if it runs, and start it detached."""
     stop(record, timeout)
     supervising.start_detached(record)
+    events.container("restart", record)
 
 
 def remove(record: Record, *, force: bool, volumes: bool) -> None:
@@ -184,15 +186,8 @@ def remove(record: Record, *, force: bool, volumes: bool) -> None:
     ending.remove(record, force=force, with_volumes=volumes)
 
 
-def wait(record: Record) -> int:
-    """`sysbox wait`: the exit status, once it does not run."""
-    settle_if_dead(record)
-    ending.await_end(record)
-    final = state.final(record.id)
-    return final.exit_code if final else 0
-
-
 def rename(record: Record, name: str) -> None:
     """`sysbox rename`. Raises Conflict when the name is taken."""
     with state.Lock(record.id):
-        state.rename(state.load(record.id), name)
+        renamed = state.rename(state.load(record.id), name)
+    events.container("rename", renamed, oldName=record.name)

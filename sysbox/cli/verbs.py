@@ -6,7 +6,7 @@ what stands here and in `options_container.py`.
 
 from __future__ import annotations
 
-from sysbox.cli.options import Option, Verb, many, switch, value
+from sysbox.cli.options import Option, Verb, switch, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def _container_verbs() -> tuple[Verb, ...]:
             summary="Stop containers and start them again",
         ),
         Verb(
+            name="update", module="update", args="CONTAINER...", options="update", hot=True,
+            summary="Change the limits of containers, running or not",
+        ),
+        Verb(
             name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
             also=("container remove",), summary="Remove containers",
         ),
@@ -70,6 +74,10 @@ def _looking_verbs() -> tuple[Verb, ...]:
             summary="Show everything about containers or images, as JSON",
         ),
         Verb(
+            name="explain", module="explain", args="CONTAINER [LIMIT]", options="format",
+            summary="Show each limit from what was asked to what the kernel has",
+        ),
+        Verb(
             name="exec", module="exec", args="CONTAINER COMMAND...", options="exec", hot=True,
             interspersed=False, summary="Run a command in a running container",
         ),
@@ -78,7 +86,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
             summary="Show what a container wrote",
         ),
         Verb(
-            name="wait", module="wait", args="CONTAINER...", hot=True,
+            name="wait", module="wait", args="CONTAINER...", options="wait", hot=True,
             summary="Wait until containers stop, then print their exit statuses",
         ),
         Verb(
@@ -105,6 +113,50 @@ def _usage_verbs() -> tuple[Verb, ...]:
     )  # fmt: skip
 
 
+def _file_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="cp", module="cp", args="SOURCE DESTINATION", options="cp",
+            summary="Copy files into, out of and between containers (CONTAINER:PATH; - is a tar stream)",
+        ),
+        Verb(
+            name="diff", module="diff", args="CONTAINER",
+            summary="List what a container has added, changed and deleted",
+        ),
+        Verb(
+            name="commit", module="commit", args="CONTAINER [NAME]", options="commit",
+            summary="Make an image of what a container has become",
+        ),
+        Verb(
+            name="export", module="export", args="CONTAINER", options="export",
+            summary="Write a container's root file system as a tar archive",
+        ),
+        Verb(
+            name="container prune", module="prune", args="", options="prune",
+            summary="Remove all containers that do not run",
+        ),
+    )  # fmt: skip
+
+
+def _volume_verbs() -> tuple[Verb, ...]:
+    def verb(name: str, args: str, options: str, summary: str, *also: str) -> Verb:
+        return Verb(
+            name=f"volume {name}", module="volume", args=args, options=options,
+            also=tuple(f"volume {one}" for one in also), summary=summary,
+        )  # fmt: skip
+
+    return (
+        verb("create", "[VOLUME]", "volume create", "Make a volume"),
+        verb("ls", "", "volume ls", "List volumes", "list"),
+        verb("inspect", "VOLUME...", "format", "Show everything about volumes, as JSON"),
+        verb("rm", "VOLUME...", "volume rm", "Remove volumes", "remove"),
+        Verb(
+            name="volume prune", module="prune", args="", options="volume prune",
+            summary="Remove volumes that no container has",
+        ),
+    )  # fmt: skip
+
+
 def _image_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
@@ -124,6 +176,10 @@ def _image_verbs() -> tuple[Verb, ...]:
             summary="Show everything about images, as JSON",
         ),
         Verb(
+            name="image prune", module="prune", args="", options="image prune",
+            summary="Remove images that nothing needs",
+        ),
+        Verb(
             name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
             summary="Make a Debian or Ubuntu image with mmdebstrap",
         ),
@@ -135,6 +191,14 @@ def _system_verbs() -> tuple[Verb, ...]:
         Verb(
             name="gc", module="gc", args="", also=("system gc",), hot=True,
             summary="Put right what a crash left behind",
+        ),
+        Verb(
+            name="system prune", module="prune", args="", options="system prune",
+            summary="Remove containers that do not run, and images that nothing needs",
+        ),
+        Verb(
+            name="events", module="events", args="", options="events", also=("system events",),
+            summary="Show what happens to containers, as it happens",
         ),
         Verb(
             name="info", module="info", args="", options="format", also=("system info",),
@@ -174,6 +238,7 @@ def _host_verbs() -> tuple[Verb, ...]:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "volume": "Manage volumes",
     "host": "The embedded systemd host, where PID 1 is not systemd",
     "system": "Look after sysbox itself",
 }
@@ -195,7 +260,10 @@ VERBS: dict[str, Verb] = {
     **_index(_container_verbs(), "container"),
     **_index(_freezer_verbs(), "container"),
     **_index(_looking_verbs(), "container"),
+    **_index(_usage_verbs(), "container"),
+    **_index(_file_verbs(), "container"),
     **_index(_image_verbs(), ""),
+    **_index(_volume_verbs(), ""),
     **_index(_system_verbs(), ""),
     **_index(_host_verbs(), ""),
 }
@@ -223,40 +291,6 @@ def _rm() -> tuple[Option, ...]:
     )
 
 
-def _ps() -> tuple[Option, ...]:
-    return (
-        switch("-a --all", "Show all containers, not only running ones"),
-        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited or slice"),
-        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
-        value("-n --last", "N", "Show the N newest containers, whatever their state"),
-        switch("-l --latest", "Show the newest container, whatever its state"),
-        switch("--no-trunc", "Do not shorten anything"),
-        switch("-q --quiet", "Print ids only"),
-    )  # fmt: skip
-
-
-def _inspect() -> tuple[Option, ...]:
-    return (
-        _format("How to print"),
-        value(
-            "--type", "TYPE", "Look only for this: container or image", choices="container image"
-        ),
-    )
-
-
-def _logs() -> tuple[Option, ...]:
-    return (
-        switch("-f --follow", "Go on with new lines until the container stops"),
-        value("-n --tail", "LINES", "Show only the last LINES (or `all`)"),
-        value(
-            "--since", "TIME", "Only lines since a time (RFC 3339, seconds since 1970, or 10m ago)"
-        ),
-        value("--until", "TIME", "Only lines before a time"),
-        switch("-t --timestamps", "Put the time before each line"),
-        switch("--details", "Put the container's labels before each line"),
-    )
-
-
 def _host(*more: Option) -> tuple[Option, ...]:
     return (value("--name", "NAME", "Which embedded host; `default` by default"), *more)
 
@@ -268,46 +302,53 @@ def _host_stop() -> tuple[Option, ...]:
     )
 
 
-def _exec() -> tuple[Option, ...]:
-    from sysbox.cli.options_container import exec_options
+def _lazily(module: str, verb: str) -> Callable[[], tuple[Option, ...]]:
+    """`VERB_options` of `options_MODULE`, which is imported when they are wanted."""
 
-    return exec_options()
+    def options() -> tuple[Option, ...]:
+        table = __import__(f"sysbox.cli.options_{module}", None, None, ["*"])
+        found: tuple[Option, ...] = getattr(table, f"{verb}_options")()
+        return found
 
-
-def _run() -> tuple[Option, ...]:
-    from sysbox.cli.options_container import run_options
-
-    return run_options()
-
-
-def _create() -> tuple[Option, ...]:
-    from sysbox.cli.options_container import create_options
-
-    return create_options()
+    return options
 
 
 OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "": tuple,
-    "run": _run,
-    "create": _create,
-    "exec": _exec,
+    "run": _lazily("container", "run"),
+    "create": _lazily("container", "create"),
+    "exec": _lazily("container", "exec"),
+    "update": _lazily("container", "update"),
     "start": _start,
     "stop": _stop,
     "kill": lambda: (value("-s --signal", "SIGNAL", "Which signal; SIGKILL by default"),),
     "rm": _rm,
-    "ps": _ps,
-    "inspect": _inspect,
-    "logs": _logs,
-    "images": _images,
+    "ps": _lazily("looking", "ps"),
+    "events": _lazily("looking", "events"),
+    "stats": _lazily("looking", "stats"),
+    "inspect": _lazily("looking", "inspect"),
+    "logs": _lazily("looking", "logs"),
+    "images": _lazily("files", "images"),
     "rmi": lambda: (switch("-f --force", "Remove it even if it has other names"),),
-    "import": _import,
-    "bootstrap": _bootstrap,
+    "import": _lazily("files", "import"),
+    "bootstrap": _lazily("files", "bootstrap"),
     "host start": lambda: _host(switch("--private-network", "Give it a network of its own")),
     "host status": _host,
     "host exec": _host,
     "host shell": _host,
     "host stop": _host_stop,
     "format": lambda: (_format("How to print"),),
+    "cp": _lazily("files", "cp"),
+    "commit": _lazily("files", "commit"),
+    "export": _lazily("files", "export"),
+    "wait": _lazily("files", "wait"),
+    "prune": _lazily("files", "prune"),
+    "image prune": _lazily("files", "image_prune"),
+    "volume prune": _lazily("files", "volume_prune"),
+    "system prune": _lazily("files", "system_prune"),
+    "volume create": _lazily("files", "volume_create"),
+    "volume ls": _lazily("files", "volume_ls"),
+    "volume rm": _lazily("files", "volume_rm"),
 }
 
 

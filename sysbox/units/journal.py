@@ -176,6 +176,27 @@ def journal_arguments(
     return [*argv, f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
 
 
+def event_arguments(
+    message_ids: list[str],
+    *,
+    follow: bool = False,
+    since: int | None = None,
+    until: int | None = None,
+) -> list[str]:
+    """journalctl's argv for records of these kinds; times in microseconds since 1970.
+
+    Without `since`, those alone that come from now on.
+    """
+    argv = ["journalctl", "--output=json", "--all", "--no-pager", "--quiet"]
+    argv.append(f"--lines={'0' if since is None and follow else 'all'}")
+    if follow:
+        argv.append("--follow")
+    for option, moment in (("since", since), ("until", until)):
+        if moment is not None:
+            argv.append(f"--{option}=@{moment // 1_000_000}.{moment % 1_000_000:06d}")
+    return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids)]
+
+
 def parse_entry(line: bytes) -> LogLine:
     """One line of journalctl's JSON; raises FormatError."""
     entry = codec.loads(line, "journalctl")

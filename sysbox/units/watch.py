@@ -14,7 +14,7 @@ from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
     from typing import Any
 
 _UNIT = f"{SYSTEMD}.Unit"
@@ -54,20 +54,16 @@ def wait_unit_stopped(unit: str, timeout: float | None = None) -> str:
         raise SystemdError(f"{unit}: still running after {timeout:g} s", unit=unit) from None
 
 
-def unit_events(prefix: str = "docker-", suffix: str = ".scope") -> Iterator[UnitEvent]:
-    """Changes of the units of such names from now on, until the caller stops asking."""
-    import asyncio
-
-    loop = asyncio.new_event_loop()
-    watcher = loop.run_until_complete(_Watcher.connect())
+async def changes(prefix: str = "docker-", suffix: str = ".scope") -> AsyncIterator[UnitEvent]:
+    """Changes of the units of such names from now on, until the caller stops asking. Raises SystemdError."""
+    watcher = await _Watcher.connect()
     try:
         while True:
-            event: UnitEvent = loop.run_until_complete(watcher.queue.get())
+            event: UnitEvent = await watcher.queue.get()
             if event.unit.startswith(prefix) and event.unit.endswith(suffix):
                 yield event
     finally:
         watcher.bus.disconnect()
-        loop.close()
 
 
 class _Watcher:

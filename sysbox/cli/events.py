@@ -1,0 +1,188 @@
+"""`sysbox events`: what happens to containers, images and volumes, from the journal and as it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from sysbox import events, lifecycle, state
+from sysbox.cli import template
+from sysbox.cli.jsontext import to_json
+from sysbox.cli.output import line
+from sysbox.errors import FormatError, NotFound, SysboxError, UsageError
+from sysbox.units import journal, names, watch
+from sysbox.values import suggest
+from sysbox.values_time import parse_moment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from sysbox.cli.options import Values
+
+    Event = dict[str, Any]
+
+_FILTERS = ("container", "event", "image", "label", "type", "volume")
+_MICRO = 1_000_000
+_ENTRY_MAX = 1 << 20  # bytes of one line of journalctl's
+_GRACE = 1.0  # seconds for a supervisor to tell of the end itself
+
+
+def main(values: Values) -> int:
+    """0 once everything up to --until is printed; without it, until it is interrupted."""
+    now = time.time()
+    since = parse_moment(values.since, "--since", now) if values.since else None
+    until = parse_moment(values.until, "--until", now) if values.until else None
+    wanted = _filters(values.filter)
+    show = _printer(values.format)
+    import asyncio
+
+    asyncio.run(_run(since, until, lambda event: _matches(event, wanted), show))
+    return 0
+
+
+async def _run(
+    since: float | None,
+    until: float | None,
+    wanted: Callable[[Event], bool],
+    show: Callable[[Event], None],
+) -> None:
+    import asyncio
+
+    follow = until is None or until > time.time()
+    watching = asyncio.create_task(_settle_what_ends()) if follow else None
+    try:
+        async with asyncio.timeout(until - time.time() if until is not None and follow else None):
+            async for event in _events(since, until, follow=follow):
+                if wanted(event):
+                    show(event)
+    except TimeoutError:
+        pass  # --until has come
+    finally:
+        if watching:
+            watching.cancel()
+
+
+async def _events(
+    since: float | None, until: float | None, *, follow: bool
+) -> AsyncIterator[Event]:
+    """Events from the journal, oldest first."""
+    import asyncio
+
+    argv = journal.event_arguments(
+        list(events.MESSAGE_IDS.values()),
+        follow=follow,
+        since=None if since is None else int(since * _MICRO),
+        until=None if until is None or follow else int(until * _MICRO),
+    )
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, limit=_ENTRY_MAX
+    )
+    assert process.stdout
+    try:
+        while data := await process.stdout.readline():
+            event = events.parse(json.loads(data))
+            if event is not None:
+                yield event
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _settle_what_ends() -> None:
+    """Tell of containers whose supervisor did not live to do so: systemd says that their scope is gone."""
+    import asyncio
+
+    try:
+        async for change in watch.changes():
+            if change.active_state in ("gone", "inactive", "failed"):
+                await asyncio.sleep(_GRACE)
+                await asyncio.to_thread(_settle, names.container_of(change.unit))
+    except SysboxError:
+        return  # without the system bus, the journal alone tells
+
+
+def _settle(container_id: str) -> None:
+    try:
+        lifecycle.settle_if_dead(state.load(container_id))
+    except (NotFound, FormatError):
+        pass  # removed meanwhile, or not ours
+
+
+def _printer(format: str | None) -> Callable[[Event], None]:
+    if not format:
+        return lambda event: line(_text(event))
+    if format == "json":
+        return lambda event: line(to_json(event))
+    render = template.compiled(format)
+
+    def show(event: Event) -> None:
+        event["Actor"]["Attributes"] = _Attributes(event["Actor"]["Attributes"])
+        line(render(event))
+
+    return show
+
+
+class _Attributes(dict[str, str]):
+    """To a template, as Go's map[string]string: what is not there is empty."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _text(event: Event) -> str:
+    """docker's line: the time, what happened to what, and all that is known of it."""
+    seconds, rest = divmod(event["timeNano"], 1_000_000_000)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+    zone = time.strftime("%z", time.localtime(seconds))
+    known = event["Actor"]["Attributes"]
+    attributes = ", ".join(f"{key}={known[key]}" for key in sorted(known))
+    what = f"{event['Type']} {event['Action']} {event['Actor']['ID']}"
+    return f"{moment}.{rest:09}{zone[:3]}:{zone[3:]} {what} ({attributes})"
+
+
+def _filters(texts: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(_FILTERS)}")
+        if key not in _FILTERS:
+            raise UsageError(f"--filter {text}: unknown key {key}", hint=suggest(key, _FILTERS))
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
+    """docker's rule: any value of a key, all keys; of labels all."""
+    kind, actor = event["Type"], event["Actor"]
+    attributes: dict[str, str] = actor["Attributes"]
+
+    def is_it(of: str, value: str) -> bool:
+        named = attributes.get("name", actor["ID"])
+        return bool(kind == of and (actor["ID"].startswith(value) or named == value))
+
+    tests: dict[str, Callable[[str], bool]] = {
+        "container": lambda value: is_it("container", value),
+        "volume": lambda value: is_it("volume", value),
+        "image": lambda value: is_it("image", value) or attributes.get("image") == value,
+        "event": lambda value: event["Action"] == value,
+        "type": lambda value: kind == value,
+    }
+    for key, values in wanted.items():
+        if key == "label":
+            if not all(_labelled(attributes, value) for value in values):
+                return False
+        elif not any(tests[key](value) for value in values):
+            return False
+    return True
+
+
+def _labelled(attributes: dict[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in attributes and (not equals or bool(attributes[key] == value))

@@ -1,0 +1,64 @@
+"""The flags of the verbs that show something: `ps`, `inspect`, `stats`, `logs`, `events`."""
+
+from __future__ import annotations
+
+from sysbox.cli.options import Option, many, switch, value
+
+
+def ps_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox ps`."""
+    return (
+        switch("-a --all", "Show all containers, not only running ones"),
+        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited or slice"),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        value("-n --last", "N", "Show the N newest containers, whatever their state"),
+        switch("-l --latest", "Show the newest container, whatever its state"),
+        switch("--no-trunc", "Do not shorten anything"),
+        switch("-q --quiet", "Print ids only"),
+    )  # fmt: skip
+
+
+def events_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox events`."""
+    return (
+        many("-f --filter", "KEY=VALUE", "Only by container, event, image, label, type or volume"),
+        value("--format", "TEMPLATE", "`json`, or a Go template"),
+        value("--since", "TIME", "What happened since then, too: a time, or 10m"),
+        value("--until", "TIME", "Stop at that time"),
+    )
+
+
+def stats_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox stats`."""
+    return (
+        switch("-a --all", "Show all containers, not only running ones"),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        value("--interval", "SECONDS", "Read anew after so long; 1 by default"),
+        switch("--no-stream", "Read once, and leave"),
+        switch("--no-trunc", "Do not shorten anything"),
+        value("--slice", "SLICE", "Show this slice, and the slices and scopes below it"),
+    )
+
+
+def inspect_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox inspect`."""
+    return (
+        value("-f --format", "TEMPLATE", "How to print: `json`, or a Go template"),
+        value(
+            "--type", "TYPE", "Look only for this: container or image", choices="container image"
+        ),
+    )
+
+
+def logs_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox logs`."""
+    return (
+        switch("-f --follow", "Go on with new lines until the container stops"),
+        value("-n --tail", "LINES", "Show only the last LINES (or `all`)"),
+        value(
+            "--since", "TIME", "Only lines since a time (RFC 3339, seconds since 1970, or 10m ago)"
+        ),
+        value("--until", "TIME", "Only lines before a time"),
+        switch("-t --timestamps", "Put the time before each line"),
+        switch("--details", "Put the container's labels before each line"),
+    )

@@ -1,0 +1,144 @@
+"""Events: a record in the journal for each thing that happens to a container, an image or a volume.
+
+The names are docker's. Each has a MESSAGE_ID of its own (journald.conf(5), systemd.journal-fields(7)), so
+that `journalctl MESSAGE_ID=...` finds all of a kind; what belongs to it is in SYSBOX_* fields. Sent by
+whoever did it, as one datagram of the journal's native protocol; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import _socket
+import time
+
+from sysbox import codec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from struct import Struct
+    from typing import Any
+
+    from sysbox.records import Record
+else:
+    from _struct import Struct
+
+SOCKET = "/run/systemd/journal/socket"
+
+# (type, action) -> MESSAGE_ID; for ever, once released
+MESSAGE_IDS = {
+    ("container", "create"): "4777de94762f4f4c948a2aa60f3c10df",
+    ("container", "start"): "0c782b4af404427e958995d28029bd63",
+    ("container", "restart"): "714b7dbe6f3f4bad98527b961a438c9e",
+    ("container", "die"): "06cee3978a5b4096a2fd90533c865ce7",
+    ("container", "kill"): "d30ed4a30bec42e095bf04c85e62e415",
+    ("container", "stop"): "27dc8a04c2784bcba7e887b863473cee",
+    ("container", "oom"): "f774072d8ba5418d9bb3ea23b1d77ab4",
+    ("container", "pause"): "08d2820e8f394b3ca3884eb0cb26867d",
+    ("container", "unpause"): "cf457032b92e402fbac88425a21b262d",
+    ("container", "destroy"): "0dd3db6d407d4d7aa2ff5d00454f7c5d",
+    ("container", "rename"): "9005f40edf424bc382e8f610c1a0c07e",
+    ("container", "update"): "914b419aef1848908b511c8810ba866c",
+    ("container", "attach"): "447b0819ba9342a69a752920044c90fb",
+    ("container", "detach"): "b0da6753b69d4aa895ecd1f7018b120c",
+    ("container", "exec_create"): "c8a173b104264cf0aadab1289356ec23",
+    ("container", "exec_start"): "ed749cbb02cb432e80d214de73c1d4a9",
+    ("container", "exec_die"): "33af0342b7624bfc87033aa519ed420d",
+    ("container", "health_status"): "51352a851cd74c14becd107031d12e2e",
+    ("container", "resize"): "3c6aaf3be81447a4b1c1048a8a5e593c",
+    ("container", "top"): "f4847bf8a9794c71819c317ec0ccb52d",
+    ("container", "copy"): "d3b47aa364dd446f8b7eaef364ffcd29",
+    ("container", "commit"): "4b128bda33e241b18db7f33e4c004e13",
+    ("container", "export"): "6912e7e6d53244b0837ca4708d7e081c",
+    ("image", "import"): "3c76bab4430f4ce4bfa26fff4ae8cd01",
+    ("image", "tag"): "be5c3637758c4032b2cfc6933e550cfc",
+    ("image", "untag"): "2c5356332d6546f390e6de90d2a8c35a",
+    ("image", "delete"): "059989d95d184753ac01af22e055f4ae",
+    ("image", "pull"): "db812880948e49e9a203f3860232d83d",
+    ("image", "push"): "919fa504e27441bfacf161f2a7d4fd46",
+    ("volume", "create"): "9e96829c72724380a75da2080c26b023",
+    ("volume", "destroy"): "94622063e077418b936fd182dc193435",
+    ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
+}
+
+_LE64 = Struct("<Q").pack
+_VALUE_MAX = 16 << 10  # bytes; a label has no bound of its own
+_DATAGRAM_MAX = 160 << 10  # bytes; a larger one would have to be passed as a file
+
+
+def container(action: str, record: Record, **attributes: str) -> None:
+    """Tell of a container; `attributes` are docker's for this action, such as exitCode."""
+    known = {**record.spec.labels, "image": record.image_name, "name": record.name, **attributes}
+    emit("container", action, record.id, known, record.name)
+
+
+def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:
+    """Tell of anything: `kind` is container, image or volume, `actor` its id (of a volume: its name).
+
+    Raises KeyError for an action that is not docker's. What cannot be sent is lost: an event is not worth
+    failing what it tells of.
+    """
+    fields = {
+        "MESSAGE": f"{kind} {action} {name or actor}",
+        "MESSAGE_ID": MESSAGE_IDS[kind, action],
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "sysbox",
+        "SYSBOX_TYPE": kind,
+        "SYSBOX_ACTION": action,
+        "SYSBOX_ID": actor,
+        "SYSBOX_NAME": name or actor,
+        "SYSBOX_TIME_NSEC": str(time.time_ns()),
+        "SYSBOX_ATTRIBUTES": codec.dumps(_shortened(attributes)).decode().rstrip("\n"),
+    }
+    datagram = b"".join(_field(key, value) for key, value in fields.items())
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.setblocking(False)
+        socket.sendto(datagram, SOCKET)
+    except OSError:
+        pass  # ignoring: no journald, or one that is too busy
+    finally:
+        socket.close()
+
+
+def _shortened(attributes: dict[str, str]) -> dict[str, str]:
+    """Attributes that fit into a datagram, the short ones first where not all do."""
+    kept: dict[str, str] = {}
+    left = _DATAGRAM_MAX
+    for key in sorted(attributes, key=lambda one: len(attributes[one])):
+        left -= 6 * (len(key) + min(len(attributes[key]), _VALUE_MAX))  # \uXXXX at worst
+        if left < 0:
+            break
+        kept[key] = attributes[key][:_VALUE_MAX]
+    return kept
+
+
+def _field(key: str, value: str) -> bytes:
+    """One field of the native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
+    data = value.encode("utf-8", "surrogateescape")
+    if b"\n" not in data:
+        return b"%s=%s\n" % (key.encode(), data)
+    return b"%s\n%s%s\n" % (key.encode(), _LE64(len(data)), data)
+
+
+def parse(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """An event in docker's JSON form from an entry of `journalctl -o json`; None where it is none of ours."""
+    kind, action = str(entry.get("SYSBOX_TYPE")), str(entry.get("SYSBOX_ACTION"))
+    if entry.get("MESSAGE_ID") != MESSAGE_IDS.get((kind, action), ""):
+        return None
+    try:
+        attributes = codec.loads(entry["SYSBOX_ATTRIBUTES"].encode(), "an event")
+        nanoseconds = int(entry["SYSBOX_TIME_NSEC"])
+        actor = str(entry["SYSBOX_ID"])
+    except (KeyError, ValueError, AttributeError):
+        return None
+    event: dict[str, Any] = {}
+    if kind == "container":
+        event = {"status": action, "id": actor, "from": attributes.get("image", "")}
+    event |= {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": actor, "Attributes": attributes},
+        "scope": "local",
+        "time": nanoseconds // 1_000_000_000,
+        "timeNano": nanoseconds,
+    }
+    return event

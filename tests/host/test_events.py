@@ -1,0 +1,130 @@
+"""Events: what happened, by docker's names, from the journal and as it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+from conftest import Sysbox
+from containers import Containers, eventually, popen
+
+from sysbox.events import MESSAGE_IDS
+
+
+def since(sysbox: Sysbox, start: float, *words: str) -> list[dict[str, Any]]:
+    """The events from `start` until now."""
+    command = ("events", "--since", f"{start:.6f}", "--until", "0s", "--format", "json", *words)
+    return [json.loads(one) for one in sysbox(*command, check=True).stdout.splitlines()]
+
+
+def actions(found: list[dict[str, Any]], actor: str) -> list[str]:
+    return [one["Action"] for one in found if one["Actor"]["ID"] == actor]
+
+
+def test_a_life(sysbox: Sysbox, containers: Containers) -> None:
+    start = time.time()
+    one = containers("--name", "first", "-l", "color=blue")
+    one("pause")
+    one("unpause")
+    one.exec("true")
+    sysbox("rename", "first", "second", check=True)
+    one("kill", "-s", "WINCH")
+    one("stop", "-t", "0")
+    one("start")
+    one("rm", "-f")
+    expected = (
+        "create start pause unpause exec_start exec_die rename kill die stop start die destroy"
+    )
+    eventually(lambda: "destroy" in actions(since(sysbox, start), one.id), "the last event")
+    found = since(sysbox, start)
+    assert actions(found, one.id) == expected.split()
+    ours = [event for event in found if event["Actor"]["ID"] == one.id]
+    attributes = ours[0]["Actor"]["Attributes"]
+    assert (attributes["name"], attributes["color"], ours[0]["Type"]) == (
+        "first",
+        "blue",
+        "container",
+    )
+    assert ours[6]["Actor"]["Attributes"]["oldName"] == "first"
+    assert ours[8]["Actor"]["Attributes"]["exitCode"] == "137"
+    times = [event["timeNano"] for event in ours]
+    assert times == sorted(times)
+
+
+def test_filters_and_formats(sysbox: Sysbox, containers: Containers) -> None:
+    start = time.time()
+    one, other = containers("-l", "tier=web"), containers()
+    one("kill")
+    eventually(lambda: "die" in actions(since(sysbox, start), one.id), "the end")
+
+    def ids(*filters: str) -> set[str]:
+        words = [word for text in filters for word in ("--filter", text)]
+        return {event["Actor"]["ID"] for event in since(sysbox, start, *words)}
+
+    assert ids(f"container={one.id[:12]}") == {one.id}
+    assert ids("event=create", "type=container") == {one.id, other.id}
+    assert ids("label=tier=web") == {one.id}
+    assert ids("event=die") == {one.id}
+    done = sysbox(
+        "events", "--since", f"{start:.6f}", "--until", "0s", "--filter", "event=die",
+        "--format", "{{.Action}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.nothing}}", check=True,
+    )  # fmt: skip
+    assert done.stdout == "die 137 \n"
+    assert sysbox("events", "--filter", "colour=red").returncode == 125
+
+
+def test_as_it_happens(sysbox: Sysbox, containers: Containers) -> None:
+    watching = popen("events", "--format", "{{.Action}} {{.Actor.ID}}")
+    try:
+        time.sleep(1.0)  # it says nothing before the first event
+        one = containers()
+        one("kill")
+        assert watching.stdout
+        seen = [watching.stdout.readline().split() for _ in range(4)]
+        assert seen == [[action, one.id] for action in ("create", "start", "die", "kill")]
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=20)
+
+
+def test_an_end_that_nobody_told_of(sysbox: Sysbox, image: str) -> None:
+    """The command that attended to it was killed: systemd says that the scope is gone."""
+    start = time.time()
+    watching = popen("events", "--format", "json", "--filter", "event=die")
+    attended = popen("run", "--name", "orphan", image, "sleep", "1000")
+    try:
+        eventually(
+            lambda: sysbox("inspect", "-f", "{{.State.Running}}", "orphan").stdout == "true\n",
+            "it runs",
+        )
+        actor = sysbox("inspect", "-f", "{{.Id}}", "orphan", check=True).stdout.strip()
+        time.sleep(1.0)
+        pid = int(sysbox("inspect", "-f", "{{.State.Pid}}", "orphan", check=True).stdout)
+        attended.kill()
+        attended.communicate(timeout=20)
+        if os.path.exists(f"/proc/{pid}"):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: actions(since(sysbox, start), actor)[-1] == "die", "it is told")
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=20)
+        sysbox("rm", "-f", "orphan")
+
+
+def test_journalctl_finds_them(containers: Containers) -> None:
+    one = containers()
+
+    def found() -> str:
+        done = subprocess.run(
+            ["journalctl", "-o", "json", f"MESSAGE_ID={MESSAGE_IDS['container', 'start']}",
+             f"SYSBOX_ID={one.id}"],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        return done.stdout
+
+    eventually(found, "a record")
+    assert json.loads(found())["MESSAGE"].startswith("container start ")
