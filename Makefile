@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint bench clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,9 +17,10 @@ build: ## install what is missing and leave .venv/bin/sysbox
 run: build ## a tour: containers as scopes, tuned live
 	@tools/demo.sh
 
-test: test-extras ## lint, unit, plans, and the host lane under a real systemd
+test: test-extras ## lint, unit, plans, the host lane under a real systemd, and the lane in a guest
 	@$(PYTEST) tests/lint tests/unit tests/plans
 	@tools/test-host.sh
+	@tools/test-vm.sh --optional
 
 test-extras: build
 	@tools/setup.sh test
@@ -39,6 +40,9 @@ vm-shell: ## a shell in that machine, with sysbox installed
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint
+
+docs: build ## the tables that are made from the code
+	@.venv/bin/python tools/resources.py
 
 bench: build ## what it costs, beside docker, podman, nspawn, crun and runc
 	@bench/run.sh
