@@ -146,7 +146,8 @@ class _Option(click.Option):
 
     def __init__(self, option: Option) -> None:
         self.option = option
-        extra: dict[str, Any] = {"is_flag": True} if not option.metavar else {"type": str}
+        flag = {"is_flag": True, "flag_value": True, "default": option.on}
+        extra: dict[str, Any] = flag if not option.metavar else {"type": str}
         super().__init__(
             [*option.names, *option.hidden, option.dest],
             help=option.help,

@@ -29,7 +29,7 @@ class _Parser:
         self.given: dict[str, Any] = {}
         self.by_name: dict[str, Option] = {}
         for option in options_of(verb):
-            self.given[option.dest] = [] if option.repeat else None if option.metavar else False
+            self.given[option.dest] = [] if option.repeat else None if option.metavar else option.on
             for name in option.names + option.hidden:
                 self.by_name[name] = option
 

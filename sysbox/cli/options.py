@@ -23,6 +23,7 @@ class Option(Frozen):
     dest: str = ""  # attribute of Values; never "" once made
     hidden: tuple[str, ...] = ()  # further spellings, accepted and completed but not shown
     choices: tuple[str, ...] = ()  # for completion and help; checking is the verb's
+    on: bool | None = False  # of a switch that is not given; None tells that from `=false`
 
 
 class Verb(Frozen):
@@ -52,9 +53,11 @@ class Values:
         def __getattr__(self, name: str) -> Any: ...
 
 
-def switch(names: str, help: str, hidden: str = "", dest: str = "") -> Option:
+def switch(
+    names: str, help: str, hidden: str = "", dest: str = "", *, on: bool | None = False
+) -> Option:
     """A flag without a value."""
-    return _option(names, help, hidden, dest)
+    return _option(names, help, hidden, dest, on=on)
 
 
 def value(

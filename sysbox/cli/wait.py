@@ -1,20 +1,30 @@
-"""`sysbox wait`: wait until containers stop, and print their exit statuses."""
+"""`sysbox wait`: wait for containers to stop, and print their exit statuses."""
 
 from __future__ import annotations
 
-from sysbox import lifecycle, state
+from sysbox import state, waiting
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
+from sysbox.errors import UsageError
+from sysbox.values import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.options import Values
 
+_ALIASES = {"stopped": waiting.NOT_RUNNING, "exited": waiting.NOT_RUNNING}  # podman's
+
 
 def main(values: Values) -> int:
     """0, 1 if one of them does not exist."""
+    given = values.condition or waiting.NOT_RUNNING
+    condition = _ALIASES.get(given, given)
+    if condition not in waiting.CONDITIONS:
+        raise UsageError(
+            f"--condition {given}: unknown condition", hint=suggest(given, waiting.CONDITIONS)
+        )
 
     def act(record: state.Record) -> None:
-        line(str(lifecycle.wait(record)))
+        line(str(waiting.wait(record, condition)))
 
     return for_each(values.container, act, echo=False)

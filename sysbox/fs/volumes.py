@@ -1,12 +1,42 @@
-"""Volumes: directories that outlive containers, below paths.VOLUMES/<name>/_data."""
+"""Volumes: directories that outlive containers, below paths.VOLUMES/<name>/_data.
+
+A container's record is written before its volumes are made, and who removes a volume looks for records that
+name it while he holds the lock: so none goes away from under a container that is just being made.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
-from sysbox.errors import KernelError
-from sysbox.files import is_directory, make_private, remove_tree
+from sysbox import codec
+from sysbox.errors import FormatError, KernelError
+from sysbox.files import is_directory, make_private, read_file, remove_tree, write_file
 from sysbox.paths import VOLUMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+_ANONYMOUS = 64  # hexadecimal digits
+_HEX = frozenset("0123456789abcdef")
+
+
+class Lock:
+    """An exclusive flock(2) on all volumes; a context manager."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        make_private(VOLUMES)
+        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        self._fd = posix.open(f"{VOLUMES}/.lock", flags, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        posix.close(self._fd)
 
 
 def directory(name: str) -> str:
@@ -14,19 +44,56 @@ def directory(name: str) -> str:
     return f"{VOLUMES}/{name}/_data"
 
 
-def ensure(name: str) -> None:
-    """Make a volume unless it is there. Raises KernelError."""
+def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
+    """Make a volume unless it is there; whether it was made. Raises KernelError."""
     path = directory(name)
-    if is_directory(path):
-        return
-    make_private(f"{VOLUMES}/{name}")
+    with Lock():
+        if is_directory(path):
+            return False
+        make_private(f"{VOLUMES}/{name}")
+        if labels:
+            write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels))
+        try:
+            posix.mkdir(path, 0o755)
+            posix.chmod(path, 0o755)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise KernelError.of("mkdir", path, error) from None
+    return True
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a volume."""
+    return is_directory(directory(name))
+
+
+def names() -> list[str]:
+    """All there are, sorted."""
     try:
-        posix.mkdir(path, 0o755)
-        posix.chmod(path, 0o755)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise KernelError.of("mkdir", path, error) from None
+        return sorted(name for name in posix.listdir(VOLUMES) if is_directory(directory(name)))
+    except FileNotFoundError:
+        return []
+
+
+def labels(name: str) -> dict[str, str]:
+    """What a volume was labelled with. Raises FormatError for a damaged file."""
+    path = f"{VOLUMES}/{name}/labels.json"
+    data = read_file(path)
+    found = codec.loads(data, path) if data is not None else {}
+    if type(found) is not dict or not all(type(value) is str for value in found.values()):
+        raise FormatError(f"{path}: labels must be strings by name")
+    return found
+
+
+def created(name: str) -> float:
+    """When it was made, in seconds since 1970; its directory holds nothing that comes or goes later."""
+    return posix.stat(f"{VOLUMES}/{name}").st_mtime
+
+
+def is_anonymous(name: str) -> bool:
+    """Whether the name was made by `new_name`."""
+    return len(name) == _ANONYMOUS and _HEX.issuperset(name)
 
 
 def remove(name: str) -> None:
@@ -36,4 +103,4 @@ def remove(name: str) -> None:
 
 def new_name() -> str:
     """The name of an anonymous volume."""
-    return posix.urandom(32).hex()
+    return posix.urandom(_ANONYMOUS // 2).hex()

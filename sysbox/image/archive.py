@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
+SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -54,7 +54,7 @@ def import_tar(
     it was.
     """
     if not builtin:
-        _check_name(name)
+        check_name(name)
     base = ImageConfig(env=(DEFAULT_PATH,)) if config is None else config
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
@@ -65,18 +65,18 @@ def import_tar(
             raise FormatError(
                 f"{what}: is empty", hint="a tar archive of a root file system is needed"
             )
-        if blob.compression not in _SUFFIX:
+        if blob.compression not in SUFFIX:
             blob = work.decompress(blob, what)
         layer = work.unpack(blob, what)
         comment = message or f"Imported from {what}"
         document = config_document(final, [layer], created or now(), comment)
-        kind = OCI_LAYER + _SUFFIX[blob.compression]
+        kind = OCI_LAYER + SUFFIX[blob.compression]
         manifest = manifest_document(document, [descriptor_of(blob, kind)])
         return work.commit(manifest, document, [blob], [layer], name, builtin)
 
 
-def _check_name(name: str) -> None:
-    """Before the archive is read: it may take long to come."""
+def check_name(name: str) -> None:
+    """Raises SpecError for a name that no new image can have: before anything long is begun."""
     if name and parse(name).digest:
         raise SpecError(f"an imported image cannot be given a digest: {name}")
     refuse_host(name)

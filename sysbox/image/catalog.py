@@ -33,7 +33,8 @@ MAX_ENTRIES = 20_000
 MAX_RECORD = 8 << 20
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
-BUILTIN = "sysbox.builtin"  # "host:<key>"; only builtin.py writes it, no image can
+# "host:<key>", or "derived" for what was committed from it here; no image can have it by itself
+BUILTIN = "sysbox.builtin"
 _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 

@@ -29,7 +29,7 @@ from sysbox.image.tar import LayerLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
@@ -87,6 +87,20 @@ class Ingest:
 
         Raises FormatError beyond `limit` bytes, KernelError.
         """
+
+        def fill(write: Callable[[bytes], object]) -> None:
+            while chunk := posix.read(fd, CHUNK):
+                write(chunk)
+
+        return self.pack(fill, what, limit)
+
+    def pack(
+        self,
+        fill: Callable[[Callable[[bytes], object]], None],
+        what: str,
+        limit: int = 64 << 30,
+    ) -> Blob:
+        """A file of what `fill` writes with the function that it is given. Raises the same."""
         from hashlib import sha256
 
         path = self._path("blob")
@@ -94,14 +108,18 @@ class Ingest:
         out = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
         )
+
+        def write(chunk: bytes) -> None:
+            nonlocal size, head
+            digest.update(chunk)
+            files.write_all(out, chunk)
+            head = head if len(head) >= 8 else (head + chunk)[:8]
+            size += len(chunk)
+            if size > limit:
+                raise FormatError(f"{what}: larger than {limit} bytes")
+
         try:
-            while chunk := posix.read(fd, CHUNK):
-                digest.update(chunk)
-                files.write_all(out, chunk)
-                head = head if len(head) >= 8 else (head + chunk)[:8]
-                size += len(chunk)
-                if size > limit:
-                    raise FormatError(f"{what}: larger than {limit} bytes")
+            fill(write)
             posix.fsync(out)
         except OSError as error:
             raise KernelError.of("store", what, error) from None
@@ -296,7 +314,7 @@ def named(entries: list[Entry], new: Entry) -> list[Entry]:
     for entry in entries:
         if entry.name == new.name and new.name:
             # the built-in image of before goes without a trace: a container of it keeps its record
-            keep = entry.image_id != new.image_id and not new.builtin
+            keep = entry.image_id != new.image_id and not new.builtin.startswith("host:")
             if keep and not _has_other(entries, entry):
                 rest.append(entry.replace(name=""))
         elif entry.image_id != new.image_id or entry.name:

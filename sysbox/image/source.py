@@ -202,8 +202,7 @@ def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Sourc
         path = find_program(program)
         if path:
             return _through_process([path, *options], fd, what, limit)
-    reader = _in_process(fd, kind, what)
-    return Source(reader, what, limit, lambda: None)
+    return Source(_in_process(fd, kind, what).read, what, limit, lambda: None)
 
 
 def find_program(name: str) -> str:
@@ -256,19 +255,19 @@ def _end(process: Popen[bytes]) -> None:
             stream.close()
 
 
-def _in_process(fd: int, kind: str, what: str) -> Callable[[int], bytes]:
+def _in_process(fd: int, kind: str, what: str, head: bytes = b"") -> _Members:
     if kind == "gzip":
         import zlib
 
-        return _Members(fd, what, lambda: zlib.decompressobj(31), zlib.error).read
+        return _Members(fd, what, lambda: zlib.decompressobj(31), zlib.error, head)
     if kind == "bzip2":
         import bz2
 
-        return _Members(fd, what, bz2.BZ2Decompressor, OSError).read
+        return _Members(fd, what, bz2.BZ2Decompressor, OSError, head)
     if kind == "xz":
         import lzma
 
-        return _Members(fd, what, lzma.LZMADecompressor, lzma.LZMAError).read
+        return _Members(fd, what, lzma.LZMADecompressor, lzma.LZMAError, head)
     raise Unsupported(
         f"{what}: is compressed with {kind}, which needs the program {kind}",
         hint="install it: apt-get install zstd",
@@ -278,13 +277,15 @@ def _in_process(fd: int, kind: str, what: str) -> Callable[[int], bytes]:
 class _Members:
     """Decompresses one member after the other, never more than about 1 MiB of output at a time."""
 
-    def __init__(self, fd: int, what: str, new: Callable[[], Any], error: type[Exception]) -> None:
+    def __init__(
+        self, fd: int, what: str, new: Callable[[], Any], error: type[Exception], head: bytes
+    ) -> None:
         self._fd = fd
         self._what = what
         self._new = new
         self._error = error
         self._engine: Any = None
-        self._input = b""
+        self._input = head  # what was read of it already
 
     def read(self, count: int) -> bytes:
         """Some output, b"" at the end; raises FormatError."""
@@ -320,3 +321,24 @@ class _Members:
             # zlib hands back what it did not need; bz2 and lzma keep it and say `needs_input`
             self._input = getattr(engine, "unconsumed_tail", b"")
         return output
+
+
+def stream_source(fd: int, what: str, limit: int) -> Source:
+    """A source over a pipe, a socket or a file that is read once, plain or compressed with gzip, bzip2 or xz.
+
+    It is decompressed here, never by a program. Raises Unsupported for zstd, KernelError.
+    """
+    head = b""
+    while len(head) < 8 and (piece := posix.read(fd, 8 - len(head))):
+        head += piece
+    kind = compression(head)
+    if kind == "zstd":
+        raise Unsupported(
+            f"{what}: is compressed with zstd", hint="decompress it first: zstd -dc FILE | ..."
+        )
+    if kind:
+        return Source(_in_process(fd, kind, what, head).read, what, limit, lambda: None)
+    waiting = [head]
+    return Source(
+        lambda count: waiting.pop() if waiting else posix.read(fd, count), what, limit, lambda: None
+    )

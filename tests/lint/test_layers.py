@@ -17,7 +17,7 @@ ROWS = {
     4: "plan changes records systemd_mode",
     5: "units fs netns image state events",
     6: "scope channel",
-    7: "child launch monitor streams",
+    7: "child launch monitor streams witness",
     8: """starting ending creating restarting supervising tuning updating lifecycle execute gc
           inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",

@@ -1,0 +1,25 @@
+"""`sysbox commit`: make an image of what a container has become."""
+
+from __future__ import annotations
+
+from sysbox import layering, state
+from sysbox.cli.output import line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0; prints the new image's id."""
+    record = state.find(values.container)
+    image = layering.commit(
+        record,
+        values.name or "",
+        values.change,
+        author=values.author or "",
+        message=values.message or "",
+        pause=values.pause and not values.no_pause,
+    )
+    line(image.id)
+    return 0

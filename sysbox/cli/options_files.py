@@ -1,0 +1,130 @@
+"""The flags of the verbs about images, files and volumes, of `wait`, and of those that tidy up."""
+
+from __future__ import annotations
+
+from sysbox.cli.options import Option, many, switch, value
+
+
+def cp_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --archive", "Keep owners, set-user-ID bits and capabilities"),
+        switch("-L --follow-link", "Copy what a symbolic link given as the source leads to"),
+        switch("-q --quiet", "Do not say what was copied"),
+    )
+
+
+def commit_options() -> tuple[Option, ...]:
+    return (
+        value("-a --author", "NAME", "Who made it: \"Name <mail@example.org>\""),
+        many("-c --change", "INSTRUCTION", "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ..."),
+        value("-m --message", "TEXT", "A comment for the image's history"),
+        switch("-p --pause", "Let nothing in the container run meanwhile; the default", on=True),
+        switch("--no-pause", "Let the container run meanwhile"),
+    )  # fmt: skip
+
+
+def export_options() -> tuple[Option, ...]:
+    return (value("-o --output", "FILE", "Write to a file instead of standard output"),)
+
+
+def wait_options() -> tuple[Option, ...]:
+    return (
+        value(
+            "--condition",
+            "CONDITION",
+            "What to wait for: not-running (the default), next-exit or removed",
+            choices="not-running next-exit removed",
+        ),
+    )
+
+
+def _force() -> Option:
+    return switch("-f --force", "Do not ask")
+
+
+def prune_options() -> tuple[Option, ...]:
+    """Of `container prune`."""
+    return (_force(), _filter())
+
+
+def image_prune_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Every image that no container needs, not only nameless ones"),
+        *prune_options(),
+    )
+
+
+def volume_prune_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Volumes with a name too, not only anonymous ones"),
+        _force(),
+        many("--filter", "KEY=VALUE", "Only matching ones: label, label!"),
+    )
+
+
+def system_prune_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Every image that no container needs, not only nameless ones"),
+        switch("--volumes", "Anonymous volumes that no container has, too"),
+        *prune_options(),
+    )
+
+
+def _filter() -> Option:
+    return many("--filter", "KEY=VALUE", "Only matching ones: until, label, label!")
+
+
+def volume_create_options() -> tuple[Option, ...]:
+    return (
+        value("-d --driver", "NAME", "Which driver: there is `local`", choices="local"),
+        many("--label", "KEY=VALUE", "Label it"),
+    )
+
+
+def volume_ls_options() -> tuple[Option, ...]:
+    return (
+        many("-f --filter", "KEY=VALUE", "Only matching ones: dangling, name, label, driver"),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("-q --quiet", "Print names only"),
+    )
+
+
+def volume_rm_options() -> tuple[Option, ...]:
+    return (switch("-f --force", "A missing one is no error"),)
+
+
+def images_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all", "Accepted as docker does: every image is always shown"),
+        switch("--digests", "Show the manifests' digests"),
+        many(
+            "-f --filter",
+            "KEY=VALUE",
+            "Only matching ones: reference, label, dangling, before, since",
+        ),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("--no-trunc", "Do not shorten anything"),
+        switch("-q --quiet", "Print ids only"),
+    )
+
+
+def import_options() -> tuple[Option, ...]:
+    return (
+        many(
+            "-c --change",
+            "INSTRUCTION",
+            "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ...",
+        ),
+        value("-m --message", "TEXT", "A comment for the image's history"),
+    )
+
+
+def bootstrap_options() -> tuple[Option, ...]:
+    return (
+        value("--mirror", "URL", "Where to fetch packages from"),
+        many("--include", "PACKAGE[,PACKAGE...]", "Install these too"),
+        value("--variant", "NAME", "mmdebstrap's variant: minbase, apt, essential, important, ..."),
+        value(
+            "-t --tag", "NAME", "Name of the image; by default the one asked for", hidden="--name"
+        ),
+    )

@@ -1,0 +1,78 @@
+"""`sysbox container|image|volume|system prune`: remove what nothing needs any more."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import pruning
+from sysbox.cli.output import emit, human_size
+from sysbox.errors import SysboxError
+from sysbox.pruning import Removed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sysbox.cli.options import Values
+
+_CANCELLED = 1
+_CONTAINERS = "all stopped containers"
+_DANGLING = "all dangling images"
+_UNUSED = "all images without at least one container associated to them"
+_VOLUMES = "all anonymous volumes not used by at least one container"
+_KEYS = ("until", "label", "label!")
+
+
+def main(values: Values) -> int:
+    """0; 1 when the question was not answered with yes."""
+    what = values.verb.name.partition(" ")[0]
+    # a filter that cannot be read is an error before anything is asked
+    which = pruning.wanted(values.filter, _KEYS[1:] if what == "volume" else _KEYS)
+    if not values.force and not _agreed(_warning(what, values)):
+        raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=_CANCELLED)
+    size = 0
+    for title, removed in _prune(what, values, which):
+        size += removed.size
+        if removed.names:
+            emit(f"Deleted {title}:\n" + "".join(f"{name}\n" for name in removed.names) + "\n")
+    emit(f"Total reclaimed space: {human_size(size)}\n")
+    return 0
+
+
+def _prune(what: str, values: Values, which: pruning.Wanted) -> Iterator[tuple[str, Removed]]:
+    """docker's order: what needs something goes before what it needs."""
+    if what in ("container", "system"):
+        yield "Containers", pruning.containers(which)
+    if what == "volume":
+        yield "Volumes", pruning.unused_volumes(which, everything=values.all)
+    if what == "system" and values.volumes:
+        yield "Volumes", pruning.unused_volumes(which.replace(until=0.0), everything=False)
+    if what in ("image", "system"):
+        yield "Images", pruning.images(which, everything=values.all)
+
+
+def _warning(what: str, values: Values) -> str:
+    """docker's words."""
+    if what == "container":
+        return f"WARNING! This will remove {_CONTAINERS}."
+    if what == "image":
+        return f"WARNING! This will remove {_UNUSED if values.all else _DANGLING}."
+    if what == "volume":
+        all_of_them = "all local volumes not used by at least one container"
+        return f"WARNING! This will remove {all_of_them if values.all else _VOLUMES}."
+    lines = [
+        _CONTAINERS,
+        *([_VOLUMES] if values.volumes else []),
+        _UNUSED if values.all else _DANGLING,
+    ]
+    if values.filter:
+        lines += [f"only those that match {text}" for text in values.filter]
+    return "WARNING! This will remove:\n" + "".join(f"  - {one}\n" for one in lines)
+
+
+def _agreed(warning: str) -> bool:
+    emit(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    answer = b""
+    while b"\n" not in answer and (piece := posix.read(0, 64)):
+        answer += piece
+    return answer.strip().lower() in (b"y", b"yes")

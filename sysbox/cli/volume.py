@@ -1,0 +1,172 @@
+"""`sysbox volume create|ls|inspect|rm`."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import events, program, pruning
+from sysbox.cli.output import line, print_inspect, print_list, report
+from sysbox.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
+from sysbox.fs import volumes
+from sysbox.values import check_name, suggest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sysbox.cli.options import Values
+
+_FAILED_ONE = 1
+_COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
+_HEADERS = {
+    "Driver": "DRIVER",
+    "Name": "VOLUME NAME",
+    "Labels": "LABELS",
+    "Links": "LINKS",
+    "Mountpoint": "MOUNTPOINT",
+    "Scope": "SCOPE",
+    "Size": "SIZE",
+}
+_FILTERS = ("dangling", "name", "label", "driver")
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of several could not be found or removed."""
+    return _VERBS[values.verb.name.partition(" ")[2]](values)
+
+
+def _create(values: Values) -> int:
+    if values.driver not in (None, "local"):
+        raise Unsupported(f"--driver {values.driver}: there is no such driver", hint="use local")
+    labels = {}
+    for text in values.label:
+        key, _, value = text.partition("=")
+        if not key:
+            raise UsageError(f"--label {text}: no key")
+        labels[key] = value
+    name = values.volume or volumes.new_name()
+    check_name(name, "volume")
+    if volumes.ensure(name, labels):
+        events.emit("volume", "create", name, {"driver": "local"})
+    line(name)
+    return 0
+
+
+def _list(values: Values) -> int:
+    wanted = _filters(values.filter)
+    users = pruning.users_of_volumes()
+    rows = [row(name, users) for name in volumes.names() if _matches(name, users, wanted)]
+    quiet = "Name" if values.quiet else ""
+    print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)
+    return 0
+
+
+def row(name: str, users: dict[str, list[str]]) -> dict[str, Any]:
+    """One line of the listing, under docker's keys."""
+    labels = volumes.labels(name)
+    return {
+        "Driver": "local",
+        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "Label": lambda key: labels.get(key, ""),
+        "Links": str(len(users.get(name, ()))),
+        "Mountpoint": volumes.directory(name),
+        "Name": name,
+        "Scope": "local",
+        "Size": "N/A",
+    }
+
+
+def _filters(texts: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if key not in _FILTERS or not equals:
+            raise UsageError(f"--filter {text}: unknown, or without =", hint=suggest(key, _FILTERS))
+        if key == "dangling" and value not in ("true", "false", "1", "0"):
+            raise UsageError(f"--filter {text}: not true or false")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]]) -> bool:
+    labels = volumes.labels(name) if "label" in wanted else {}
+    for want in wanted.get("label", []):
+        key, equals, value = want.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    if any((one in ("true", "1")) == (name in users) for one in wanted.get("dangling", [])):
+        return False
+    names = wanted.get("name", [name])
+    return any(one in name for one in names) and "local" in wanted.get("driver", ["local"])
+
+
+def _inspect(values: Values) -> int:
+    found: list[dict[str, Any]] = []
+    status = _each(values.volume, lambda name: found.append(_described(name)))
+    if found or not values.format:
+        print_inspect(found, values.format)
+    return status
+
+
+def _described(name: str) -> dict[str, Any]:
+    _check(name)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(volumes.created(name)))
+    return {
+        "CreatedAt": moment,
+        "Driver": "local",
+        "Labels": volumes.labels(name) or None,
+        "Mountpoint": volumes.directory(name),
+        "Name": name,
+        "Options": None,
+        "Scope": "local",
+    }
+
+
+def _remove(values: Values) -> int:
+    def remove(name: str) -> None:
+        with volumes.Lock():
+            try:
+                _check(name)
+            except NotFound:
+                if not values.force:
+                    raise
+            else:
+                users = pruning.users_of_volumes().get(name)
+                if users:
+                    raise Conflict(
+                        f"volume {name} is in use by container {', '.join(users)}",
+                        hint="remove it first",
+                    )
+                pruning.drop_volume(name)
+        line(name)
+
+    return _each(values.volume, remove)
+
+
+def _check(name: str) -> None:
+    # the name becomes a path: what could not have been made is not looked for
+    check_name(name, "volume")
+    if not volumes.exists(name):
+        raise NotFound(f"no such volume: {name}", hint="`sysbox volume ls` lists them")
+
+
+def _each(names: list[str], act: Callable[[str], object]) -> int:
+    status = 0
+    for name in names:
+        try:
+            act(name)
+        except SysboxError as error:
+            if program.debug:
+                raise
+            report(error)
+            status = _FAILED_ONE
+    return status
+
+
+_VERBS: dict[str, Callable[[Values], int]] = {
+    "create": _create,
+    "ls": _list,
+    "inspect": _inspect,
+    "rm": _remove,
+}

@@ -1,0 +1,201 @@
+"""`sysbox cp`: files and directories into, out of and between containers, by docker's rules for paths.
+
+    a file       onto a name that is free, or a file          becomes that
+                 into a directory                             keeps its name
+    a directory  onto a name that is free                     becomes that
+                 into a directory                             keeps its name; with /. only its content comes
+                 onto a file                                  is refused
+
+A trailing slash demands a directory, the parent of the destination must exist, a symbolic link given as the
+destination is followed, one given as the source is copied unless `follow`.
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import os
+import posix
+
+from sysbox import trees
+from sysbox.errors import Conflict, KernelError, NotFound, SpecError
+from sysbox.frozen import Frozen
+from sysbox.fs.treecopy import Copier, Rules
+from sysbox.linux import mount
+from sysbox.trees import Found
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HANDLE = posix.O_PATH | posix.O_CLOEXEC
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_LINKS = 40  # symbolic links on the way, as in the kernel
+
+
+class Side(Frozen):
+    """One end of a copy: a path of this machine's, or of a container's, whose root is a descriptor."""
+
+    path: str
+    root: int = -1  # -1 is the host
+    container: str = ""  # its name, for messages
+
+    @property
+    def shown(self) -> str:
+        return f"{self.container}:{self.path}" if self.root >= 0 else self.path
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a path of this side's. Raises KernelError."""
+        if self.root >= 0:
+            return mount.open_in_root(self.root, path, flags)
+        try:
+            return posix.open(path or ".", flags | posix.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError.of("open", path, error) from None
+
+    @property
+    def content_only(self) -> bool:
+        """Whether it names what is in a directory: "DIR/.", ".", "/"."""
+        return self.path.rstrip("/").rpartition("/")[2] in ("", ".")
+
+    @property
+    def name(self) -> str:
+        """The last component, as the copy will be called."""
+        parts: list[str] = []
+        path = self.path if self.root >= 0 else os.path.abspath(self.path)
+        for part in path.split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        return parts[-1] if parts else ""
+
+
+def copy(
+    source: Side,
+    destination: Side,
+    rules: Rules,
+    *,
+    follow: bool = False,
+    left_out: Callable[[str, str], None] = lambda _name, _why: None,
+) -> int:
+    """Copy; the number of bytes. Raises NotFound, SpecError, Conflict, KernelError."""
+    found = open_source(source, follow=follow)
+    target = -1
+    try:
+        copier = Copier(rules, left_out)
+        target, name = _destination(destination, found, source)
+        if name:
+            copier.put(found, target, name)
+        else:
+            copier.merge(found, target)
+    except KernelError as error:
+        raise explained(error, destination) from None
+    finally:
+        found.close()
+        if target >= 0:
+            posix.close(target)
+    return copier.size
+
+
+def explained(error: KernelError, destination: Side) -> Exception:
+    """Say of a read-only mount that it is the container's."""
+    if error.errno != errno.EROFS or destination.root < 0:
+        return error
+    return SpecError(
+        f"{destination.shown}: it is mounted read-only in the container",
+        hint="it was made with --read-only, or with `:ro` on that mount",
+    )
+
+
+def open_source(source: Side, *, follow: bool) -> Found:
+    """What is to be copied. Raises NotFound, SpecError, KernelError."""
+    directory = source.content_only or source.path.endswith("/")
+    nofollow = 0 if follow or directory else posix.O_NOFOLLOW
+    try:
+        found = Found(source.name, source.open(source.path, _HANDLE | nofollow))
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise NotFound(f"{source.shown}: {posix.strerror(error.errno).lower()}") from None
+        raise
+    if directory and not found.is_directory:
+        found.close()
+        raise SpecError(f"{source.shown}: not a directory")
+    return found
+
+
+def open_directory(destination: Side) -> int:
+    """The directory that an archive is unpacked into. Raises NotFound, SpecError, KernelError."""
+    try:
+        return destination.open(destination.path, _DIRECTORY)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            raise NotFound(f"{destination.shown}: no such directory") from None
+        if error.errno == errno.ENOTDIR:
+            raise SpecError(
+                f"{destination.shown}: not a directory, which an archive needs"
+            ) from None
+        raise
+
+
+def _destination(side: Side, found: Found, source: Side) -> tuple[int, str]:
+    """An open directory, and the name in it to copy to; "" puts the source's content into it."""
+    try:
+        directory = side.open(side.path, _DIRECTORY)
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+    else:
+        if found.is_directory and (source.content_only or not source.name):
+            return directory, ""
+        return directory, source.name
+    parent, name, there = _slot(side)
+    if there is None and (side.path.endswith("/") or side.content_only) and not found.is_directory:
+        posix.close(parent)
+        raise NotFound(
+            f"{side.shown}: no such directory", hint="without the slash, it is the new file's name"
+        )
+    if there is not None and (found.is_directory or side.path.endswith("/")):
+        posix.close(parent)
+        if found.is_directory:
+            raise SpecError(f"{side.shown}: a directory cannot be copied onto a file")
+        raise SpecError(f"{side.shown}: not a directory")
+    return parent, name
+
+
+def _slot(side: Side) -> tuple[int, str, Found | None]:
+    """The directory and the name that a path leads to in the end, and whether something is there.
+
+    Raises NotFound, SpecError, KernelError.
+    """
+    path = side.path
+    for _ in range(_LINKS):
+        above, _, name = path.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            raise NotFound(f"{side.shown}: no such directory")
+        above = above or ("/" if path.startswith("/") else "")
+        try:
+            parent = side.open(above, _DIRECTORY)
+        except KernelError as error:
+            raise _no_parent(side, above, error) from None
+        there = trees.look(parent, name)
+        if there is None:
+            return parent, name, None
+        try:
+            if there.kind != _stat.S_IFLNK:
+                return parent, name, there
+            text = there.link_text()
+        finally:
+            there.close()
+        posix.close(parent)
+        path = text if text.startswith("/") else f"{above}/{text}" if above else text
+    raise SpecError(f"{side.shown}: {posix.strerror(errno.ELOOP).lower()}")
+
+
+def _no_parent(side: Side, above: str, error: KernelError) -> Exception:
+    if error.errno == errno.ENOENT:
+        where = f"{side.container}:{above}" if side.root >= 0 else above
+        return NotFound(f"{side.shown}: there is no {where}", hint="make that directory first")
+    if error.errno == errno.ENOTDIR:
+        return Conflict(f"{side.shown}: {above} is not a directory")
+    return error

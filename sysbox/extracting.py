@@ -1,0 +1,159 @@
+"""Unpacks a tar archive into a directory of a container's, as `sysbox cp -` and docker do.
+
+Unlike an image's layer (`image/layer.py`) it meets what is there already. A symbolic link among the
+parents of an entry is followed inside the container's root, as tar would there; the entry itself replaces
+what it finds.
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox import trees
+from sysbox.errors import FormatError, KernelError
+from sysbox.fs import place
+from sysbox.fs.place import Attributes
+from sysbox.image import tar
+from sysbox.image.tar import Header, LayerLimits, shown
+from sysbox.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.image.source import Source
+
+_HANDLE = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_NODES = {tar.CHARACTER: _stat.S_IFCHR, tar.BLOCK_DEVICE: _stat.S_IFBLK, tar.FIFO: _stat.S_IFIFO}
+_LIMITS = LayerLimits(bytes=1 << 62, entries=1 << 40)
+_KEPT = ("user.", "security.capability", "system.posix_acl_")
+
+
+class Extractor:
+    """One archive going into the directory `path` below the root `root` (a descriptor)."""
+
+    def __init__(self, root: int, path: str, *, owner: tuple[int, int] | None = None) -> None:
+        self._root = root
+        self._path = path.rstrip("/")
+        self._owner = owner  # (uid, gid) of all that is made; None takes the archive's
+        self._late: dict[str, Attributes] = {}
+        self._open = ("", -1)
+
+    def run(self, source: Source) -> None:
+        """Unpack all of it. Raises FormatError, Conflict, KernelError naming the entry."""
+        try:
+            for header in tar.headers(source, _LIMITS):
+                name = clean(header.name)
+                try:
+                    self._entry(source, header, name)
+                except OSError as error:
+                    raise KernelError.of("unpack", shown(header.name), error) from None
+            source.drain()
+            self._finish()
+        finally:
+            self._forget()
+
+    def _entry(self, source: Source, header: Header, name: str) -> None:
+        if not name:
+            return  # the directory itself, which stays as it is
+        above, _, base = name.rpartition("/")
+        parent = self._parent(above)
+        given = self._attributes(header)
+        if header.kind == tar.DIRECTORY:
+            fd, _ = place.directory(parent, base, name)
+            posix.close(fd)
+            self._late[name] = given
+        elif header.kind == tar.REGULAR:
+            fd = place.regular(parent, base, name)
+            try:
+                source.copy(fd, header.size)
+                place.give(fd, given)
+            finally:
+                posix.close(fd)
+        elif header.kind == tar.SYMLINK:
+            text = header.link.decode("utf-8", "surrogateescape")
+            place.symlink(parent, base, text, given, name)
+        elif header.kind == tar.HARD_LINK:
+            self._hard_link(clean(header.link), parent, base, name)
+        else:
+            device = posix.makedev(header.major, header.minor)
+            kind = _NODES[header.kind]
+            place.node(parent, base, kind, 0 if kind == _stat.S_IFIFO else device, given, name)
+
+    def _hard_link(self, target: str, parent: int, base: str, name: str) -> None:
+        above, _, old = target.rpartition("/")
+        origin = mount.open_in_root(self._root, f"{self._path}/{above}", _HANDLE)
+        try:
+            found = trees.look(origin, old)
+            if found is None or found.is_directory:
+                raise FormatError(f"{shown(name.encode())}: a hard link to what is no file")
+            identity = found.identity
+            found.close()
+            if not place.hard_link(origin, old, parent, base, identity, name):
+                raise OSError(errno.EXDEV, posix.strerror(errno.EXDEV))
+        finally:
+            posix.close(origin)
+
+    def _parent(self, path: str) -> int:
+        """The directory of an entry, made if the archive does not list it; one is kept open."""
+        if self._open[1] >= 0 and self._open[0] == path:
+            return self._open[1]
+        self._forget()
+        where = f"{self._path}/{path}"
+        try:
+            fd = mount.open_in_root(self._root, where, _HANDLE)
+        except KernelError as error:
+            if error.errno != errno.ENOENT or not path:
+                raise
+            above, _, base = path.rpartition("/")
+            made, _ = place.directory(self._parent(above), base, path)
+            posix.fchmod(made, 0o755)
+            posix.close(made)
+            fd = mount.open_in_root(self._root, where, _HANDLE)
+            self._forget()
+        self._open = (path, fd)
+        return fd
+
+    def _finish(self) -> None:
+        """Directories last, the deepest first: what goes into them changes their time."""
+        for name in sorted(self._late, reverse=True):
+            try:
+                fd = mount.open_in_root(
+                    self._root, f"{self._path}/{name}", _HANDLE | posix.O_NOFOLLOW
+                )
+            except KernelError:
+                continue  # replaced by something else since
+            try:
+                place.give(fd, self._late[name])
+            finally:
+                posix.close(fd)
+
+    def _attributes(self, header: Header) -> Attributes:
+        uid, gid = self._owner or (header.uid, header.gid)
+        return Attributes(
+            mode=header.mode,
+            uid=uid,
+            gid=gid,
+            mtime=header.mtime,
+            extended=tuple(
+                (key.decode(), value)
+                for key, value in header.xattrs
+                if key.decode("ascii", "replace").startswith(_KEPT)
+                and not key.startswith(b"user.overlay.")
+            ),
+        )
+
+    def _forget(self) -> None:
+        if self._open[1] >= 0:
+            posix.close(self._open[1])
+        self._open = ("", -1)
+
+
+def clean(name: bytes) -> str:
+    """An entry's name without ".", doubled and leading slashes. Raises FormatError for ".." and NUL."""
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if b".." in parts or b"\0" in name:
+        raise FormatError(f"{shown(name)}: a name that leads out of the destination")
+    if len(parts) > trees.DEPTH:
+        raise FormatError(f"{shown(name)}: more than {trees.DEPTH} directories deep")
+    return b"/".join(parts).decode("utf-8", "surrogateescape")

@@ -1,0 +1,190 @@
+"""Copies files and trees between directories either of which may belong to a container that runs.
+
+Both sides are walked by descriptor (see `trees` and `place`): whatever is swapped for a symbolic link
+meanwhile is copied as a link or refused, never followed. Content goes by sendfile(2), hole by hole, so that
+a sparse file stays sparse and a large one takes no memory.
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox import trees
+from sysbox.errors import KernelError
+from sysbox.frozen import Frozen
+from sysbox.fs import place
+from sysbox.fs.place import Attributes
+from sysbox.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.trees import Found
+
+_SET_ID = _stat.S_ISUID | _stat.S_ISGID
+_PIECE = 1 << 30  # bytes of one sendfile(2)
+_NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: "a device"}
+
+
+class Rules(Frozen):
+    """What is kept of an entry, besides its content, its mode and its time."""
+
+    owner: tuple[int, int] | None = None  # (uid, gid) of all that is made; None keeps them
+    privileged: bool = True  # set-user-ID bits, capabilities, access control lists
+    devices: bool = True  # device nodes are made; else they are left out
+
+
+class Copier:
+    """One copy; hard links inside of it stay hard links."""
+
+    def __init__(self, rules: Rules, left_out: Callable[[str, str], None]) -> None:
+        self._rules = rules
+        self._left_out = left_out  # (name, why): sockets, and devices where there may be none
+        self._links: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
+        self._base = -1  # the directory that names of `_links` start from
+        self._own: tuple[int, int] = (0, 0)  # where the copy goes: not to be copied into itself
+        self.size = 0  # bytes of content
+
+    def put(self, source: Found, parent: int, name: str) -> None:
+        """Copy an entry to `name` in the open directory `parent`.
+
+        Raises Conflict, KernelError naming the entry, FormatError for a tree that is too deep.
+        """
+        self._base = parent
+        self._entry(source, parent, name, name, 0)
+
+    def merge(self, source: Found, destination: int) -> None:
+        """Copy what is in a directory into an open directory, whose own attributes stay. Raises the same."""
+        self._base = destination
+        self._own = _identity(destination)
+        self._content(source, destination, "", 0)
+
+    def _entry(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
+        try:
+            if source.is_directory:
+                self._directory(source, parent, name, path, depth)
+            elif not self._linked(source, parent, name, path):
+                self._other(source, parent, name, path)
+        except OSError as error:
+            raise KernelError.of("copy", path, error) from None
+
+    def _directory(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
+        if source.identity == self._own:
+            self._left_out(path, "it is where the copy goes")
+            return
+        fd, made = place.directory(parent, name, path)
+        try:
+            if depth == 0:
+                self._own = _identity(fd)
+            given = self._attributes(source, source.path)
+            self._content(source, fd, f"{path}/", depth)
+            if made or self._rules.owner is None:
+                # after what is in it, which changes its time
+                place.give(fd, given)
+        finally:
+            posix.close(fd)
+
+    def _content(self, source: Found, destination: int, prefix: str, depth: int) -> None:
+        trees.check_depth(depth, prefix)
+        directory = source.open()
+        try:
+            for inner in trees.entries(directory, prefix):
+                self._entry(inner, destination, inner.name, prefix + inner.name, depth + 1)
+        finally:
+            posix.close(directory)
+
+    def _linked(self, source: Found, parent: int, name: str, path: str) -> bool:
+        """Whether it is another name of a file that was copied, and could be made one here."""
+        known = self._links.get(source.identity) if source.status.st_nlink > 1 else None
+        if known is None:
+            return False
+        first, identity = known
+        above, _, old = first.rpartition("/")
+        try:
+            origin = mount.open_beneath(self._base, above or ".", posix.O_PATH | posix.O_DIRECTORY)
+        except KernelError:
+            return False
+        try:
+            return place.hard_link(origin, old, parent, name, identity, path)
+        finally:
+            posix.close(origin)
+
+    def _other(self, source: Found, parent: int, name: str, path: str) -> None:
+        kind = source.kind
+        if kind == _stat.S_IFREG:
+            self._file(source, parent, name, path)
+        elif kind == _stat.S_IFLNK:
+            text = source.link_text()
+            place.symlink(parent, name, text, self._attributes(source, None), path)
+        elif kind == _stat.S_IFIFO or (kind != _stat.S_IFSOCK and self._rules.devices):
+            given = self._attributes(source, None)
+            place.node(parent, name, kind, source.status.st_rdev, given, path)
+        else:
+            self._left_out(path, f"it is {_NAMES.get(kind, 'of an unknown kind')}")
+            return
+        if source.status.st_nlink > 1:
+            made = posix.stat(name, dir_fd=parent, follow_symlinks=False)
+            self._links.setdefault(source.identity, (path, (made.st_dev, made.st_ino)))
+
+    def _file(self, source: Found, parent: int, name: str, path: str) -> None:
+        reader = source.open()
+        writer = -1
+        try:
+            writer = place.regular(parent, name, path)
+            size = posix.fstat(reader).st_size
+            for is_data, position, length in trees.segments(reader, size):
+                if is_data:
+                    _send(writer, reader, position, length)
+            posix.ftruncate(writer, size)
+            self.size += size
+            place.give(writer, self._attributes(source, reader))
+        finally:
+            for fd in (reader, writer):
+                if fd >= 0:
+                    posix.close(fd)
+
+    def _attributes(self, source: Found, readable: str | int | None) -> Attributes:
+        status, rules = source.status, self._rules
+        mode = _stat.S_IMODE(status.st_mode)
+        uid, gid = rules.owner or (status.st_uid, status.st_gid)
+        extended = trees.attributes(readable) if readable is not None else []
+        return Attributes(
+            mode=mode if rules.privileged else mode & ~_SET_ID,
+            uid=uid,
+            gid=gid,
+            mtime=status.st_mtime_ns,
+            extended=tuple(one for one in extended if self._keeps(one[0])),
+        )
+
+    def _keeps(self, name: str) -> bool:
+        if name.startswith("user."):
+            return True
+        return self._rules.privileged and name.startswith(
+            ("security.capability", "system.posix_acl_")
+        )
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = posix.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _send(writer: int, reader: int, position: int, length: int) -> None:
+    """A stretch of data to its place in another file; less if the source has become shorter."""
+    posix.lseek(writer, position, 0)
+    while length:
+        try:
+            sent = posix.sendfile(writer, reader, position, min(length, _PIECE))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            # not every file system can: procfs, some of FUSE's
+            piece = posix.pread(reader, min(length, trees.CHUNK), position)
+            sent = posix.write(writer, piece) if piece else 0
+        if not sent:
+            return
+        position += sent
+        length -= sent

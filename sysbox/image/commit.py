@@ -1,0 +1,128 @@
+"""An image on top of another: one more layer, and a changed configuration (docker commit).
+
+The new configuration starts from the old one as it is on disk, so that what sysbox does not know of it stays.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import codec
+from sysbox.errors import FormatError, NotFound
+from sysbox.image import archive, files
+from sysbox.image.documents import (
+    LAYER_TYPES,
+    MAX_CONFIG,
+    MAX_LAYERS,
+    MAX_MANIFEST,
+    OCI_LAYER,
+    load,
+    mapping,
+    parse_manifest,
+    sequence,
+)
+from sysbox.image.ingest import Blob, Ingest, descriptor_of
+from sysbox.image.rebuild import read_layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from sysbox.image.catalog import Catalog
+    from sysbox.image.ingest import Layer
+    from sysbox.image.model import Image, ImageConfig
+
+    Write = Callable[[bytes], object]
+
+# what `archive.config_document` writes
+_OURS = "Cmd Entrypoint Env ExposedPorts Labels StopSignal User Volumes WorkingDir".split()
+_DERIVED = "derived"  # in the index: an image of this machine's own, made on the image `host`
+
+
+def commit(
+    store: Catalog,
+    base: Image,
+    config: ImageConfig,
+    fill: Callable[[Write], None],
+    name: str,
+    *,
+    author: str = "",
+    message: str = "",
+    created_by: str = "",
+) -> Image:
+    """Make the image `name` ("" for none) of `base` and a layer; `fill` writes that as a tar archive.
+
+    Raises SpecError for an impossible name, NotFound, FormatError, KernelError; the store is then as it was.
+    """
+    archive.check_name(name)
+    if len(base.layers) >= MAX_LAYERS:
+        raise FormatError(
+            f"the image has {len(base.layers)} layers already, and {MAX_LAYERS} are the most",
+            hint="make one layer of them: sysbox export CONTAINER | sysbox import - NAME",
+        )
+    with Ingest(store) as work:
+        blob = work.pack(fill, "the container's changes")
+        below = [read_layer(store, one) for one in base.layers]
+        stack = [*below, work.unpack(blob, "the container's changes", below)]
+        blobs = [*_blobs_of(store, base), blob]
+        said = {"created": archive.now(), "created_by": created_by, "author": author}
+        document = _document(store, base, config, stack, {**said, "comment": message})
+        suffixes = [OCI_LAYER + archive.SUFFIX[one.compression] for one in blobs]
+        manifest = archive.manifest_document(
+            document, [descriptor_of(one, kind) for one, kind in zip(blobs, suffixes, strict=True)]
+        )
+        # the host's /usr is bound for this image too: asked by whoever runs this, not by an image
+        builtin = _DERIVED if base.usr_bind else ""
+        return work.commit(manifest, document, blobs, stack, name, builtin)
+
+
+def _blobs_of(store: Catalog, image: Image) -> list[Blob]:
+    """The archives of an image's layers, where they are."""
+    data = files.read(store.blob(image.manifest), MAX_MANIFEST)
+    if data is None:
+        raise NotFound(f"the manifest of the image {image.id} is missing in {store.root}")
+    found = []
+    for layer in parse_manifest(data).layers:
+        path = store.blob(layer.digest)
+        try:
+            posix.stat(path)
+        except FileNotFoundError:
+            raise NotFound(
+                f"the blob {layer.digest} is missing in {store.root}", hint="import the image again"
+            ) from None
+        kind = LAYER_TYPES[layer.media_type]
+        found.append(Blob(path=path, digest=layer.digest, size=layer.size, compression=kind))
+    return found
+
+
+def _document(
+    store: Catalog,
+    base: Image,
+    config: ImageConfig,
+    stack: Sequence[Layer],
+    said: dict[str, str],
+) -> bytes:
+    """The configuration of `base` with another layer and `config` in place of what it had."""
+    data = files.read(store.blob(base.id), MAX_CONFIG)
+    if data is None:
+        raise NotFound(f"the configuration of the image {base.id} is missing in {store.root}")
+    document = load(data, "image config", MAX_CONFIG)
+    container = mapping(document, "config", "image config")
+    fresh: dict[str, Any] = codec.loads(
+        archive.config_document(config, stack, said["created"], ""), "image config"
+    )
+    # a key that is empty now was perhaps not before
+    kept = {key: value for key, value in container.items() if key not in _OURS}
+    history = [*sequence(document, "history", "image config"), {k: v for k, v in said.items() if v}]
+    author = {"author": said["author"]} if said["author"] else {}
+    return codec.dumps(
+        {
+            **document,
+            **author,
+            "created": said["created"],
+            "config": {**kept, **fresh["config"]},
+            "rootfs": fresh["rootfs"],
+            "history": history,
+        }
+    )

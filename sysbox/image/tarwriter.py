@@ -1,0 +1,211 @@
+"""Writes tar archives of trees that may change meanwhile: ustar with pax extended headers (pax(1)).
+
+What `tar.py` reads: names as bytes, owners as numbers, times with nanoseconds, extended attributes as
+SCHILY.xattr records, hard links by name. Holes are written out as zeros, since image layers have no sparse
+files (OCI layer.md). Content is copied in pieces, whatever a file's size.
+"""
+
+from __future__ import annotations
+
+import _stat
+import posix
+from _struct import Struct
+
+from sysbox import trees
+from sysbox.image import tar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.trees import Found
+
+_pack = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x").pack
+_PAX = b"x"
+_ZEROS = bytes(trees.CHUNK)
+_KINDS = {
+    _stat.S_IFREG: tar.REGULAR,
+    _stat.S_IFDIR: tar.DIRECTORY,
+    _stat.S_IFLNK: tar.SYMLINK,
+    _stat.S_IFCHR: tar.CHARACTER,
+    _stat.S_IFBLK: tar.BLOCK_DEVICE,
+    _stat.S_IFIFO: tar.FIFO,
+}
+_XATTRS = ("user.", "security.capability")  # what an image layer keeps
+
+
+class Archive:
+    """An archive being written; `write` takes everything it is given or raises."""
+
+    def __init__(
+        self, write: Callable[[bytes], object], changed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._write = write
+        self._changed = changed  # told of files that shrank while they were read
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def tree(
+        self, found: Found, name: str, grafts: dict[str, Found] | None = None, depth: int = 0
+    ) -> None:
+        """An entry with everything below it; `grafts` are trees that take the place of others, by name.
+
+        Raises OSError, FormatError for a tree that is too deep.
+        """
+        found = (grafts or {}).get(name, found)
+        self.entry(found, name)
+        if not found.is_directory:
+            return
+        trees.check_depth(depth, name)
+        prefix = "" if name in ("", ".") else f"{name}/"
+        directory = found.open()
+        try:
+            for inner in trees.entries(directory, name):
+                self.tree(inner, prefix + inner.name, grafts, depth + 1)
+        finally:
+            posix.close(directory)
+
+    def entry(self, found: Found, name: str) -> None:
+        """One entry with its content; sockets are left out. Raises OSError."""
+        kind = _KINDS.get(found.kind)
+        if kind is None:
+            return
+        raw = name.encode("utf-8", "surrogateescape")
+        if kind == tar.DIRECTORY:
+            self._header(found, kind, raw + b"/", attributes=_attributes(found.path))
+        elif found.status.st_nlink > 1 and found.identity in self._links:
+            self._header(found, tar.HARD_LINK, raw, self._links[found.identity])
+        else:
+            if found.status.st_nlink > 1:
+                self._links[found.identity] = raw
+            if kind == tar.REGULAR:
+                self._file(found, raw)
+            else:
+                text = found.link_text() if kind == tar.SYMLINK else ""
+                self._header(found, kind, raw, text.encode("utf-8", "surrogateescape"))
+
+    def mark(self, name: str) -> None:
+        """An empty regular file: a whiteout (OCI layer.md)."""
+        raw = name.encode("utf-8", "surrogateescape")
+        self._write(_headers(tar.REGULAR, raw, b"", 0, (0, 0, 0, 0), (0, 0), []))
+
+    def finish(self) -> None:
+        """The end mark."""
+        self._write(_ZEROS[: 2 * tar.BLOCK])
+
+    def _header(
+        self,
+        found: Found,
+        kind: bytes,
+        name: bytes,
+        link: bytes = b"",
+        size: int = 0,
+        attributes: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        status = found.status
+        device = (0, 0)
+        if kind in (tar.CHARACTER, tar.BLOCK_DEVICE):
+            device = (posix.major(status.st_rdev), posix.minor(status.st_rdev))
+        owned = (
+            _stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns
+        )  # fmt: skip
+        self._write(_headers(kind, name, link, size, owned, device, attributes or []))
+
+    def _file(self, found: Found, name: bytes) -> None:
+        fd = found.open()
+        try:
+            size = posix.fstat(fd).st_size
+            self._header(found, tar.REGULAR, name, size=size, attributes=_attributes(fd))
+            for is_data, position, length in trees.segments(fd, size):
+                if is_data:
+                    self._data(fd, position, length, name)
+                else:
+                    self._zeros(length)
+            self._zeros(-size % tar.BLOCK)
+        finally:
+            posix.close(fd)
+
+    def _data(self, fd: int, position: int, length: int, name: bytes) -> None:
+        while length:
+            piece = posix.pread(fd, min(length, trees.CHUNK), position)
+            if not piece:
+                # the header has promised so many bytes
+                self._changed(name.decode("utf-8", "surrogateescape"))
+                self._zeros(length)
+                return
+            self._write(piece)
+            position += len(piece)
+            length -= len(piece)
+
+    def _zeros(self, length: int) -> None:
+        while length:
+            piece = min(length, len(_ZEROS))
+            self._write(_ZEROS if piece == len(_ZEROS) else _ZEROS[:piece])
+            length -= piece
+
+
+def _attributes(path: str | int) -> list[tuple[str, bytes]]:
+    return [one for one in trees.attributes(path) if one[0].startswith(_XATTRS)]
+
+
+def _headers(
+    kind: bytes,
+    name: bytes,
+    link: bytes,
+    size: int,
+    owned: tuple[int, int, int, int],
+    device: tuple[int, int],
+    attributes: list[tuple[str, bytes]],
+) -> bytes:
+    """The blocks before an entry's content; `owned` is (mode, uid, gid, mtime in ns)."""
+    mode, uid, gid, mtime = owned
+    records = []
+    if len(name) > 100:
+        records.append((b"path", name))
+    if len(link) > 100:
+        records.append((b"linkpath", link))
+    for key, value, digits in ((b"uid", uid, 7), (b"gid", gid, 7), (b"size", size, 11)):
+        if value >= 8**digits:
+            records.append((key, b"%d" % value))
+    seconds, nanoseconds = divmod(mtime, 10**9)
+    if nanoseconds or not 0 <= seconds < 8**11:
+        records.append((b"mtime", _decimal(mtime)))
+        seconds = min(max(seconds, 0), 8**11 - 1)
+    records += [(f"SCHILY.xattr.{key}".encode(), value) for key, value in attributes]
+    block = _block(kind, name, link, (mode, uid % 8**7, gid % 8**7, size % 8**11, seconds), device)
+    if not records:
+        return block
+    body = b"".join(_record(key, value) for key, value in records)
+    before = _block(_PAX, b"PaxHeaders/" + name[-80:], b"", (0o644, 0, 0, len(body), 0), (0, 0))
+    return before + body + bytes(-len(body) % tar.BLOCK) + block
+
+
+def _block(
+    kind: bytes,
+    name: bytes,
+    link: bytes,
+    numbers: tuple[int, int, int, int, int],
+    device: tuple[int, int],
+) -> bytes:
+    """One header; `numbers` are mode, uid, gid, size and mtime in seconds, each small enough."""
+    mode, uid, gid, size, mtime = numbers
+    fields = [
+        name[:100], b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime,
+        b" " * 8, kind, link[:100], b"ustar\x0000", b"", b"", b"%07o" % device[0], b"%07o" % device[1], b"",
+    ]  # fmt: skip
+    fields[6] = b"%06o\0 " % sum(_pack(*fields))
+    return _pack(*fields)
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """`LENGTH KEY=VALUE\\n`, where the length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    length = rest + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _decimal(nanoseconds: int) -> bytes:
+    """Seconds with a fraction, as pax has them."""
+    whole, fraction = divmod(abs(nanoseconds), 10**9)
+    sign = b"-" if nanoseconds < 0 else b""
+    return b"%s%d.%09d" % (sign, whole, fraction)

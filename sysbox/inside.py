@@ -1,0 +1,183 @@
+"""The root of a container, running or not, as a descriptor for whoever copies something in or out.
+
+Nothing of the container's is run, and no path of its is ever looked up from the host's root: callers walk
+from the descriptor, with `mount.open_in_root` (CVE-2018-15664, CVE-2019-14271). While it runs, the
+descriptor is its first process's root, and everything that it has mounted is seen. When it does not, its
+root is mounted in the mount namespace of a child that does nothing else, and comes back as a detached tree,
+which is gone with the last descriptor. The container's lock is held meanwhile, so that it cannot start.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import starting, state
+from sysbox.channel import Channel
+from sysbox.errors import Conflict, KernelError
+from sysbox.files import is_directory
+from sysbox.fs import ops, rootfs
+from sysbox.fs.drivers import overlay
+from sysbox.host import exists
+from sysbox.image.store import Store
+from sysbox.linux import _sys, mount, namespace, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from sysbox.image.model import Image
+    from sysbox.state import Record, Runtime
+
+_ROOT = b"R"  # of the child that mounts or finds it: the root
+_GRAFT = b"G"  # and what is to be seen in it besides
+_HANDLE = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+
+
+class Root:
+    """A container's root while it is used; a context manager.
+
+    `bare` leaves out everything that is mounted in it. `/usr` of the image `host`, which is part of that
+    image, is then in `usr` (-1 for other images).
+    """
+
+    def __init__(self, record: Record, *, bare: bool = False) -> None:
+        self.record = record
+        self.fd = -1
+        self.usr = -1
+        self._bare = bare
+        self._kept: list[int] = []
+        self._lock: state.Lock | None = None
+
+    def __enter__(self) -> Self:
+        image = Store().resolve(self.record.image_id)
+        try:
+            runtime = state.runtime(self.record.id)
+            if runtime is None or not runtime.started_ns or not runtime.alive():
+                self._lock = state.Lock(self.record.id)
+                # asked again: it may have been started meanwhile
+                runtime = state.runtime(self.record.id)
+            if runtime is not None and runtime.alive():
+                self._release()
+                self._open_running(runtime, image)
+            else:
+                self._open_stopped(image)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self.fd, self.usr, *self._kept):
+            if fd >= 0:
+                posix.close(fd)
+        self.fd = self.usr = -1
+        self._kept = []
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _open_running(self, runtime: Runtime, image: Image) -> None:
+        try:
+            init = process.pidfd(runtime.pid)
+            self._kept.append(init)
+            # its mounts stay as long as somebody has their namespace, should it end while we work
+            there = namespace.open_ns(runtime.pid, "mount")
+            self._kept.append(there)
+            self.fd = posix.open(f"/proc/{runtime.pid}/root", _HANDLE)
+        except (OSError, KernelError):
+            if runtime.alive():
+                raise
+        if not runtime.alive():
+            # the number may have been another's when we used it
+            raise Conflict(f"container {self.record.name} has just ended")
+        if self._bare:
+            posix.close(self.fd)
+            self.fd, self.usr = _from_child(lambda: _copies(there, usr=image.usr_bind))
+
+    def _open_stopped(self, image: Image) -> None:
+        operations = () if self._bare and not image.usr_bind else _binds(self.record, image)
+        if self._bare:
+            usr = tuple(one for one in operations if one.target == "/usr")
+            self.fd, self.usr = _from_child(lambda: _mounted(self.record, image, (), usr))
+        else:
+            self.fd, self.usr = _from_child(lambda: _mounted(self.record, image, operations, ()))
+
+
+def _binds(record: Record, image: Image) -> tuple[rootfs.Bind, ...]:
+    """What of the container's mounts is there when it does not run: files, directories and volumes."""
+    empty = rootfs.Protection(masked=(), read_only=(), directories=(), nodes=(), links=())
+    operations = rootfs.plan_operations(
+        record.spec,
+        usr_bind=image.usr_bind,
+        directory=record.directory,
+        volumes=starting.volume_directories(record),
+        protect=empty,
+    )
+    binds = [one for one in operations if isinstance(one, rootfs.Bind)]
+    return tuple(
+        # what we mount and take away again must never reach the host
+        one.replace(propagation=mount.MS_PRIVATE)
+        for one in binds
+        if not one.target.startswith("/dev/")
+        and (exists(one.source) or not one.source.startswith(f"{record.directory}/"))
+    )
+
+
+def _mounted(
+    record: Record,
+    image: Image,
+    operations: tuple[rootfs.Bind, ...],
+    beside: tuple[rootfs.Bind, ...],
+) -> tuple[int, int]:
+    """In the child: the root with `operations` done in it, and the source of `beside`."""
+    _sys.unshare(namespace.CLONE_NEWNS)
+    sources = ops.clone_sources((*operations, *beside))
+    _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
+    plan = rootfs.RootPlan(
+        layers=image.layers,
+        directory=record.directory,
+        volatile=False,  # a second mount of a volatile layer is refused
+        operations=operations,
+        late=(),
+    )
+    root = overlay.mount_root(plan)
+    usr = sources.pop("/usr") if beside else -1
+    ops.Tree(root, sources).apply(operations)
+    made = mount.clone_tree("", recursive=True, dirfd=root)
+    if record.spec.read_only:
+        mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY)
+    return made, usr
+
+
+def _copies(there: int, *, usr: bool) -> tuple[int, int]:
+    """In the child: copies of the mounts of `/` and `/usr` of a mount namespace, without what is on them."""
+    _sys.setns(there, namespace.CLONE_NEWNS)
+    root = mount.clone_tree("/", recursive=False)
+    return root, mount.clone_tree("/usr", recursive=True) if usr and is_directory("/usr") else -1
+
+
+def _from_child(work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
+    """What `work` returns in a child: a process changes its mount namespace for good."""
+    ours, theirs = Channel.pair()
+    pid, pidfd = _sys.clone3(0)
+    if pid == 0:
+        try:
+            ours.close()
+            root, usr = work()
+            theirs.send(_ROOT, fd=root)
+            theirs.send(_GRAFT, fd=usr)
+        except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
+            theirs.report("root", "open the container's root", error)
+        finally:
+            posix._exit(0)
+    theirs.close()
+    try:
+        return ours.receive(_ROOT)[1], ours.receive(_GRAFT)[1]
+    finally:
+        ours.close()
+        posix.close(pidfd)
+        posix.waitpid(pid, 0)

@@ -1,0 +1,221 @@
+"""A container's writable layer: what it has changed (`diff`), and an image of it (`commit`)."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from sysbox import state, trees
+from sysbox.errors import signal_status
+from sysbox.fs import changes
+from sysbox.fs.changes import Change, Layers
+from sysbox.host import probe
+from sysbox.image.store import Store
+from sysbox.linux import freezer
+from sysbox.trees import Found
+from sysbox.units import freezer as stopping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn, Self
+
+    from sysbox.image.model import Image, ImageConfig
+    from sysbox.image.tarwriter import Archive
+    from sysbox.state import Record
+
+_ENDING = (_signal.SIGTERM, _signal.SIGHUP)
+_OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+# what is mounted on in every container
+_USUAL = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+
+
+class Writable:
+    """The writable layer of a container above the layers of its image; a context manager.
+
+    `ours` are the paths in it that sysbox itself made, to mount on. Raises NotFound, KernelError, OSError.
+    """
+
+    def __init__(self, record: Record, image: Image) -> None:
+        self._record = record
+        self._image = image
+        self.upper = -1
+        self.lower = Layers(())
+        self.ours: frozenset[str] = frozenset()
+
+    def __enter__(self) -> Self:
+        store = Store()
+        self.upper = posix.open(f"{self._record.directory}/upper", _OPEN)
+        layers = reversed(self._image.layers)
+        self.lower = Layers([posix.open(store.layer(name), _OPEN) for name in layers])
+        self.ours = changes.placeholders(self.upper, self.lower, self._targets())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lower.close()
+        if self.upper >= 0:
+            posix.close(self.upper)
+
+    def write(self, write: Callable[[bytes], object]) -> None:
+        """It as an image's layer: a tar archive with whiteouts. Raises OSError, FormatError."""
+        from sysbox.image.tarwriter import Archive
+
+        archive = Archive(write)
+        root = Found(".", posix.dup(self.upper))
+        try:
+            archive.entry(root, ".")
+            self._write(archive, self.upper, "", 0)
+        finally:
+            root.close()
+        archive.finish()
+
+    def _write(self, archive: Archive, directory: int, prefix: str, depth: int) -> None:
+        trees.check_depth(depth, prefix)
+        if prefix and changes.is_opaque(directory):
+            archive.mark(f"{prefix}.wh..wh..opq")
+        for found in trees.entries(directory, prefix):
+            name = prefix + found.name
+            if f"/{name}" in self.ours:
+                continue
+            if changes.is_whiteout(found):
+                archive.mark(f"{prefix}.wh.{found.name}")
+                continue
+            archive.entry(found, name)
+            if found.is_directory:
+                inner = found.open()
+                try:
+                    self._write(archive, inner, f"{name}/", depth + 1)
+                finally:
+                    posix.close(inner)
+
+    def _targets(self) -> list[str]:
+        usr = ("/usr",) if self._image.usr_bind else ()
+        return [*_USUAL, *usr, *(mount.target for mount in self._record.spec.mounts)]
+
+
+def changes_of(record: Record) -> list[Change]:
+    """What a container has changed, sorted by path. Raises NotFound, OSError."""
+    with Writable(record, Store().resolve(record.image_id)) as layer:
+        return changes.changes(layer.upper, layer.lower, layer.ours)
+
+
+def size_of(record: Record) -> int:
+    """The bytes of the files in its writable layer: docker's SizeRw. Raises OSError."""
+    try:
+        upper = posix.open(f"{record.directory}/upper", _OPEN)
+    except FileNotFoundError:
+        return 0
+    try:
+        return tree_size(upper)
+    finally:
+        posix.close(upper)
+
+
+def tree_size(directory: int) -> int:
+    """The bytes of all regular files below an open directory, each inode once. Raises OSError."""
+    return _sum(directory, set(), 0)
+
+
+def _sum(directory: int, seen: set[tuple[int, int]], depth: int) -> int:
+    trees.check_depth(depth, "")
+    total = 0
+    for found in trees.entries(directory):
+        if found.is_directory:
+            inner = found.open()
+            try:
+                total += _sum(inner, seen, depth + 1)
+            finally:
+                posix.close(inner)
+        elif found.status.st_nlink == 1 or found.identity not in seen:
+            seen.add(found.identity)
+            total += found.status.st_size
+    return total
+
+
+class _Still:
+    """While it lasts, nothing in the container runs; a context manager. One that is paused stays so."""
+
+    def __init__(self, record: Record, *, wanted: bool) -> None:
+        runtime = state.runtime(record.id) if wanted else None
+        self._runtime = runtime if runtime is not None and runtime.alive() else None
+
+    def __enter__(self) -> None:
+        if self._runtime is None:
+            return
+        facts = probe()
+        if freezer.frozen(facts, self._runtime.cgroup):
+            self._runtime = None
+            return
+        # a signal that ends this process must not leave the container frozen
+        for number in _ENDING:
+            _signal.signal(number, _interrupted)
+        stopping.freeze(self._runtime.scope, self._runtime.cgroup, facts)
+
+    def __exit__(self, *_: object) -> None:
+        if self._runtime is not None:
+            stopping.thaw(self._runtime.scope, self._runtime.cgroup, probe())
+            for number in _ENDING:
+                _signal.signal(number, _signal.SIG_DFL)
+
+
+def _interrupted(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(signal_status(number))
+
+
+def commit(
+    record: Record,
+    name: str,
+    instructions: Sequence[str],
+    *,
+    author: str = "",
+    message: str = "",
+    pause: bool = True,
+) -> Image:
+    """Make the image `name` ("" for none) of a container as it is now, standing still unless `pause` is off.
+
+    `instructions` are those of `import --change`. Raises SpecError, NotFound, FormatError, KernelError;
+    nothing is left then.
+    """
+    from sysbox.image import commit as committing
+    from sysbox.image.changes import apply
+
+    store = Store()
+    image = store.resolve(record.image_id)
+    config = apply(config_of(record, image), instructions)
+    with Writable(record, image) as layer:
+
+        def fill(write: Callable[[bytes], object]) -> None:
+            with _Still(record, wanted=pause):
+                layer.write(write)
+
+        return committing.commit(
+            store,
+            image,
+            config,
+            fill,
+            name,
+            author=author,
+            message=message,
+            created_by=" ".join(record.argv),
+        )
+
+
+def config_of(record: Record, image: Image) -> ImageConfig:
+    """The image's configuration with what was asked for this container, as docker commits it."""
+    spec, config = record.spec, image.config
+    given = {entry.partition("=")[0] for entry in spec.env}
+    kept = tuple(one for one in config.env if one.partition("=")[0] not in given)
+    own_entrypoint = spec.entrypoint is not None
+    anonymous = (one.target for one in spec.mounts if one.kind == "volume" and not one.source)
+    ports = (f"{one.container_port}/{one.protocol}" for one in spec.ports)
+    return config.replace(
+        entrypoint=spec.entrypoint if own_entrypoint else config.entrypoint,
+        cmd=spec.command if own_entrypoint else spec.command or config.cmd,
+        env=(*kept, *spec.env),
+        user=spec.user or config.user,
+        workdir=spec.workdir or config.workdir,
+        labels={**config.labels, **spec.labels},
+        stop_signal=spec.stop_signal or config.stop_signal,
+        volumes=tuple(sorted({*config.volumes, *anonymous})),
+        exposed_ports=tuple(sorted({*config.exposed_ports, *ports})),
+    )

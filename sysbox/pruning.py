@@ -1,0 +1,194 @@
+"""What nothing needs any more is found and removed: containers that do not run, images, volumes."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox import events, gc, layering, lifecycle, state
+from sysbox.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
+from sysbox.frozen import Frozen
+from sysbox.fs import volumes
+from sysbox.image import rebuild
+from sysbox.image.store import Store
+from sysbox.values import suggest
+from sysbox.values_time import parse_moment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sysbox.image.catalog import Entry
+    from sysbox.image.model import Image
+    from sysbox.state import Record
+
+_ENDED = ("created", "exited", "dead")
+
+
+class Wanted(Frozen):
+    """The filters of one prune: everything, unless something was asked."""
+
+    until: float = 0.0  # seconds since 1970: only what was made before; 0 is any time
+    labels: tuple[str, ...] = ()  # KEY or KEY=VALUE, all of them
+    unlabelled: tuple[str, ...] = ()  # none of these
+
+    def matches(self, created: float, labels: dict[str, str]) -> bool:
+        if self.until and created >= self.until:
+            return False
+        return all(_has(labels, one) for one in self.labels) and not any(
+            _has(labels, one) for one in self.unlabelled
+        )
+
+
+class Removed(Frozen):
+    """What went."""
+
+    names: tuple[str, ...] = ()  # container ids, volume names, or docker's lines about images
+    size: int = 0  # bytes
+
+
+def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
+    """From `--filter` flags, of which `keys` are allowed. Raises UsageError, SpecError."""
+    until = 0.0
+    labels: dict[bool, list[str]] = {True: [], False: []}
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if key not in keys or not equals or not value:
+            raise UsageError(
+                f"--filter {text}: {'not KEY=VALUE' if key in keys else f'unknown key {key}'}",
+                hint=suggest(key, keys),
+            )
+        if key == "until":
+            moment = parse_moment(value, "--filter until=", time.time())
+            until = min(until or moment, moment)
+        else:
+            labels[key == "label"].append(value)
+    return Wanted(until=until, labels=tuple(labels[True]), unlabelled=tuple(labels[False]))
+
+
+def containers(which: Wanted) -> Removed:
+    """Remove containers that do not run, with their writable layers; volumes stay, as docker has it."""
+    gone: list[str] = []
+    size = 0
+    for record in state.all_records():
+        try:
+            lifecycle.settle_if_dead(record)
+            if state.status(record).state not in _ENDED or not which.matches(
+                record.created, record.spec.labels
+            ):
+                continue
+            freed = _size(lambda record=record: layering.size_of(record))  # type: ignore[misc]
+            lifecycle.remove(record, force=False, volumes=False)
+        except (Conflict, NotFound, FormatError):
+            continue  # started or removed meanwhile; or damaged, which `rm -f` is for
+        gone.append(record.id)
+        size += freed
+    return Removed(names=tuple(gone), size=size)
+
+
+def images(which: Wanted, *, everything: bool) -> Removed:
+    """Remove images that no container needs: those without a name, or all.
+
+    The built-in `host` stays: it would be made again.
+    """
+    store = Store()
+    before = _layers(store)
+    lines: list[str] = []
+    kept = {entry.image_id for entry in store.entries() if _is_host(entry)}
+    for image in store.list():
+        if image.id in kept or (image.names and not everything) or gc.images_in_use(image.id):
+            continue
+        if not which.matches(_created(image), image.config.labels):
+            continue
+        try:
+            lines += _remove_image(store, image)
+        except (Conflict, NotFound):
+            continue  # somebody was faster
+    return Removed(names=tuple(lines), size=max(before - _layers(store), 0))
+
+
+def users_of_volumes() -> dict[str, list[str]]:
+    """Volume -> names of the containers that have it; also of those that are being made or removed."""
+    users: dict[str, list[str]] = {}
+    for container_id in state.ids():
+        try:
+            record = state.load(container_id)
+        except NotFound:
+            continue
+        for name in volumes_of(record):
+            users.setdefault(name, []).append(record.name)
+    return users
+
+
+def volumes_of(record: Record) -> set[str]:
+    """The volumes that a container has."""
+    named = {one.source for one in record.spec.mounts if one.kind == "volume" and one.source}
+    return named | set(record.anonymous_volumes.values())
+
+
+def unused_volumes(which: Wanted, *, everything: bool) -> Removed:
+    """Remove volumes that no container has: the anonymous ones, or all. Raises FormatError."""
+    gone: list[str] = []
+    size = 0
+    with volumes.Lock():
+        users = users_of_volumes()
+        for name in volumes.names():
+            if name in users or not (everything or volumes.is_anonymous(name)):
+                continue
+            if not which.matches(volumes.created(name), volumes.labels(name)):
+                continue
+            size += _size(lambda name=name: volume_size(name))  # type: ignore[misc]
+            drop_volume(name)
+            gone.append(name)
+    return Removed(names=tuple(gone), size=size)
+
+
+def drop_volume(name: str) -> None:
+    """Remove a volume that nobody has; the caller holds the lock."""
+    volumes.remove(name)
+    events.emit("volume", "destroy", name, {"driver": "local"})
+
+
+def volume_size(name: str) -> int:
+    """The bytes of the files in a volume. Raises OSError, FormatError."""
+    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+    fd = posix.open(volumes.directory(name), flags)
+    try:
+        return layering.tree_size(fd)
+    finally:
+        posix.close(fd)
+
+
+def _size(measure: Callable[[], int]) -> int:
+    """What cannot be measured is removed all the same."""
+    try:
+        return measure()
+    except (OSError, SysboxError):
+        return 0
+
+
+def _remove_image(store: Store, image: Image) -> list[str]:
+    done = store.remove(image.id, gc.images_in_use, force=True)
+    return [f"{line[:1].lower()}{line[1:]}" for line in done]
+
+
+def _is_host(entry: Entry) -> bool:
+    return entry.builtin.startswith("host:")
+
+
+def _layers(store: Store) -> int:
+    """The bytes of the files of all layers that some image needs."""
+    names = {name for image in store.list() for name in image.layers}
+    return sum(_size(lambda name=name: rebuild.read_layer(store, name).size) for name in names)  # type: ignore[misc]
+
+
+def _created(image: Image) -> float:
+    try:
+        return max(parse_moment(image.created, "created", 0.0), 0.0)
+    except SysboxError:
+        return 0.0
+
+
+def _has(labels: dict[str, str], want: str) -> bool:
+    key, equals, value = want.partition("=")
+    return key in labels and (not equals or labels[key] == value)

@@ -1,0 +1,155 @@
+"""`sysbox wait`: until a container does not run, until it has ended once more, or until it is removed.
+
+The names of the conditions are those of docker's API. While it runs, its first process is waited for; before
+and after, the directories of its records, by F_NOTIFY of fcntl(2): nobody polls.
+"""
+
+from __future__ import annotations
+
+import _signal
+import fcntl
+import posix
+import select
+import time
+
+from sysbox import codec, ending, events, lifecycle, monitor, state
+from sysbox.errors import FormatError, KernelError, NotFound
+from sysbox.files import is_directory
+from sysbox.linux import process
+from sysbox.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.units import journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from sysbox.state import Record, Runtime
+
+NOT_RUNNING, NEXT_EXIT, REMOVED = CONDITIONS = ("not-running", "next-exit", "removed")
+_PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
+_STEP = 0.004
+_LOOK = 5.0  # seconds after which everything is looked at even if nothing was said
+_CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT
+
+
+def wait(record: Record, condition: str = NOT_RUNNING) -> int:
+    """The exit status of the run that ended; 0 if there was none. Raises NotFound, FormatError."""
+    lifecycle.settle_if_dead(record)
+    runtime = state.runtime(record.id)
+    if runtime is not None and runtime.alive():
+        code = _end_of(record, runtime)
+    elif condition == NEXT_EXIT or runtime is not None:
+        # one that is about to start, again or for the first time, counts as running
+        code = _next_exit(record)
+    else:
+        final = state.final(record.id)
+        code = final.exit_code if final else 0
+    if condition == REMOVED:
+        with _Watch(CONTAINERS) as watch:
+            while is_directory(record.directory):
+                watch.pause()
+    return code
+
+
+def _next_exit(record: Record) -> int:
+    before = state.final(record.id)
+    with _Watch(RUN_CONTAINERS, record.directory) as watch:
+        while True:
+            runtime = state.runtime(record.id)
+            if runtime is not None and runtime.alive():
+                return _end_of(record, runtime)
+            final = state.final(record.id)
+            if final is not None and final != before:
+                return final.exit_code
+            if not is_directory(record.directory):
+                code = _told(record)
+                if code is None:
+                    raise NotFound(f"container {record.name} was removed")
+                return code
+            # its process comes a moment after its run
+            watch.pause(_LOOK if runtime is None else _STEP)
+
+
+def _end_of(record: Record, runtime: Runtime) -> int:
+    """Wait for the end of a run, and say its status: from whoever was first to know it."""
+    _await_process(runtime)
+    ended = None
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            # with --rm there may be no record of the end a moment later
+            ended = monitor.recorded(record.run_directory)
+        except FormatError:
+            pass  # being written
+        current = state.runtime(record.id)
+        if ended is not None or current is None or current.pid != runtime.pid:
+            break
+        if not runtime.supervised():
+            break
+        time.sleep(_STEP)
+    if ended is not None:
+        # so that whoever has waited finds it recorded
+        ending.settle(record.id)
+        return ended.code
+    lifecycle.settle_if_dead(record)
+    final = state.final(record.id)
+    if final is not None:
+        return final.exit_code
+    return _told(record) or 0
+
+
+def _await_process(runtime: Runtime) -> None:
+    try:
+        pidfd = process.pidfd(runtime.pid)
+    except KernelError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if runtime.alive():  # else the number was another's by the time it was opened
+            poll.poll()
+    finally:
+        posix.close(pidfd)
+
+
+def _told(record: Record) -> int | None:
+    """The status that the last event of a container that is gone tells; None where there is none."""
+    journal.synchronize()
+    mark = events.MESSAGE_IDS["container", "die"]
+    matches = [f"MESSAGE_ID={mark}", f"SYSBOX_ID={record.id}"]
+    output = process.spawn(["journalctl", "-q", "-o", "json", "-n", "1", *matches])[1]
+    event = events.parse(codec.loads(output, "journalctl")) if output.strip() else None
+    return int(event["Actor"]["Attributes"]["exitCode"]) if event else None
+
+
+class _Watch:
+    """Says when something is made, renamed or removed in some directories; a context manager."""
+
+    def __init__(self, *directories: str) -> None:
+        self._fds: list[int] = []
+        self._directories = directories
+
+    def __enter__(self) -> Self:
+        # blocked, it waits to be taken
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGIO,))
+        for path in self._directories:
+            try:
+                fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            self._fds.append(fd)
+            try:
+                fcntl.fcntl(fd, fcntl.F_NOTIFY, _CHANGES)
+            except OSError:
+                pass  # ignoring: a kernel without it, where we look now and then
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds:
+            posix.close(fd)
+        _signal.sigtimedwait((_signal.SIGIO,), 0)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGIO,))
+
+    def pause(self, seconds: float = _LOOK) -> None:
+        """Wait for a change, or so long."""
+        _signal.sigtimedwait((_signal.SIGIO,), seconds)
