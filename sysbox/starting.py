@@ -15,12 +15,13 @@ from sysbox.files import write_file
 from sysbox.frozen import Frozen
 from sysbox.fs import volumes
 from sysbox.host import probe, read_text
-from sysbox.linux import freezer, process
+from sysbox.linux import process
+from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, firewall, leases, links
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import bandwidths, cgroups, journal, names, usage
+from sysbox.units import bandwidths, cgroups, freezer, journal, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -57,6 +58,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
     runtime = _claim(record, plan)
     parked = None
     try:
+        freezer.check_slice(runtime.cgroup, facts)
         inherited = Inherited(
             plan=plan,
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
@@ -91,7 +93,7 @@ def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> St
         memory_cgroup=memory and memory + cgroup,
         cgroup_version=facts.cgroup_mode,
         reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
-        thaw=freezer.thaw_file(facts, cgroup),
+        thaw=thaw_file(facts, cgroup),
     )
 
 

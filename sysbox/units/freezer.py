@@ -57,11 +57,8 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
 
 def thaw(unit: str, path: str, facts: HostFacts) -> None:
     """Let a scope go on. Raises Conflict where it is frozen with its slice, KernelError, SystemdError."""
-    above = freezer.asked_above(facts, path)
-    if above:
-        raise Conflict(
-            f"{above} is frozen, and {unit} with it", hint="thaw that: see systemctl(1), thaw"
-        )
+    if above := freezer.asked_above(facts, path):
+        raise Conflict(f"{above} is frozen, and {unit} with it", hint=_how(above, facts))
     try:
         _let_go(unit, path, facts)
         _await(lambda: not freezer.frozen(facts, path))
@@ -77,15 +74,22 @@ def _let_go(unit: str, path: str, facts: HostFacts) -> None:
 
 def check_slice(path: str, facts: HostFacts) -> None:
     """Raises Conflict where a process that comes to `path` would be frozen at once, with its slice."""
-    above = freezer.asked_above(facts, path)
-    if above:
-        raise Conflict(f"{above} is frozen: nothing in it can start", hint="thaw it first")
+    if above := freezer.asked_above(facts, path):
+        raise Conflict(f"{above} is frozen: nothing in it can start", hint=_how(above, facts))
+
+
+def _how(path: str, facts: HostFacts) -> str:
+    if facts.cgroup_mode == "v2":
+        return f"`systemctl thaw {path.rpartition('/')[2]}` thaws it"
+    file, word = freezer.thaw_file(facts, path)
+    return f"`echo {word} >{file}` thaws it"
 
 
 def kill(path: str, facts: HostFacts) -> None:
     """SIGKILL to everything in a frozen scope, and thaw it: a frozen process of v1 dies only then.
 
-    All have their signal before the first can run again. Gone already is success. Raises KernelError.
+    All have their signal before the first can run again. Gone already is success. Raises KernelError, and
+    Conflict where it is frozen with its slice, and cannot die.
     """
     try:
         directory = freezer.directory(facts, path)
@@ -95,6 +99,11 @@ def kill(path: str, facts: HostFacts) -> None:
         if error.errno not in cgroup.GONE:
             raise
     freezer.release(facts, path, below=True)
+    if freezer.is_v1(facts) and (above := freezer.asked_above(facts, path)):
+        raise Conflict(
+            f"{above} is frozen: what is in it has its SIGKILL, and ends when that is thawed",
+            hint=_how(above, facts),
+        )
 
 
 def _kill(pid: int) -> None:
