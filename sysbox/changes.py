@@ -27,6 +27,8 @@ _TOGETHER = {
     "cpu_period": ("cpu_quota",),
     "cpu_quota": ("cpu_period",),
 }
+# a scope takes these only when it is made (org.freedesktop.systemd1(5))
+_AT_START = ("TimeoutStopUSec", "RuntimeMaxUSec", "OOMPolicy", "CollectMode")
 _EXCLUSIVE = {
     "nano_cpus": ("cpu_quota", "cpu_period"),
     "cpu_quota": ("nano_cpus",),
@@ -177,7 +179,23 @@ def delta(
     writes = resources.change_writes(old_writes, new_writes, memory)
     there = {one.file for one in writes}
     writes += tuple(one for one in new_writes if one.file in about and one.file not in there)
-    return Delta(properties=tuple(told), writes=writes)
+    live = tuple(one for one in told if one.name not in _AT_START)
+    return Delta(properties=live, writes=writes)
+
+
+def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
+    """The flags of a change that a scope takes only when it is made."""
+    flags = [
+        resources.by_field(field).flag
+        for field in change.fields
+        if not resources.by_field(field).live
+    ]
+    flags += [
+        f"--property {key}"
+        for key, _ in change.properties
+        if dropins.to_property(key, "", facts).name in _AT_START
+    ]
+    return tuple(flags)
 
 
 def _unset(one: Property, defaults: dict[str, Any]) -> Property:

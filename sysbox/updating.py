@@ -8,7 +8,7 @@ limit, and to nothing else.
 from __future__ import annotations
 
 from sysbox import changes, scope, state, tuning
-from sysbox.errors import Conflict, SysboxError
+from sysbox.errors import SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
 from sysbox.units import bandwidths, cgroups, dropins, readback, resources
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from sysbox.spec import Ulimit
     from sysbox.state import Record, Runtime
 
-# a scope takes these only when it is made (org.freedesktop.systemd1(5))
-_AT_START = ("TimeoutStopUSec", "RuntimeMaxUSec", "OOMPolicy", "CollectMode")
 _MOST_ROUNDS = 100  # of limiting processes that fork meanwhile
 _INTERFACE = scope.INTERFACES[".scope"]
 
 
-def update(record: Record, change: Change) -> None:
-    """Change a container, running or not. Raises SysboxError; it is as before then."""
+def update(record: Record, change: Change) -> tuple[str, ...]:
+    """Change a container, running or not; which flags act from its next start on only.
+
+    Raises SysboxError; it is as before then.
+    """
     with state.Lock(record.id):
         record = state.load(record.id)
         runtime = state.runtime(record.id)
@@ -48,6 +49,7 @@ def update(record: Record, change: Change) -> None:
         else:
             changes.wanted(after.spec, {}, facts)  # what cannot be started is not written down
         state.save(after)
+    return changes.at_next_start(change, facts) if running else ()
 
 
 def _updated(record: Record, change: Change) -> dict[str, int]:
@@ -68,23 +70,23 @@ def _apply(
         tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
     )
     there = changes.delta(was, will, about, found, facts, defaults)
-    for one in there.properties:
-        if one.name in _AT_START:
-            raise Conflict(
-                f"{one.name} can only be set when a container is started, and {before.name} runs",
-                hint=f"`sysbox stop {before.name}` first",
-            )
     bus = Bus.connect()
     try:
         try:
             _tell(bus, there, runtime, facts)
             _verify(bus, there, runtime, facts)
         except SysboxError:
-            back = changes.delta(will, was, about, {}, facts, defaults)
-            _tell(bus, back, runtime, facts)
+            _take_back(bus, changes.delta(will, was, about, {}, facts, defaults), runtime, facts)
             raise
     finally:
         bus.close()
+
+
+def _take_back(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
+    try:
+        _tell(bus, delta, runtime, facts)
+    except SysboxError:
+        pass  # ignoring: why the change failed is the better message, and `explain` shows what is left of it
 
 
 def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:

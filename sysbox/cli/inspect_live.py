@@ -1,138 +1,173 @@
-"""The limits of a running container as they are now: from systemd's properties, and the cgroup's files.
+"""The limits of a running container as they are now, in docker's terms: what the kernel has, whoever set it.
 
-Whoever ran `systemctl set-property` sees it in `inspect` at once, since nothing here is remembered.
+Nothing here is remembered: a change by `systemctl set-property`, or by a hand in the cgroup's files, shows
+at once.
 """
 
 from __future__ import annotations
 
-from sysbox import scope
+from sysbox import scope, tuning
 from sysbox.errors import SysboxError
+from sysbox.frozen import Frozen
 from sysbox.host import probe, read_text
-from sysbox.linux import cgroup
-from sysbox.units import names
+from sysbox.units import names, readback, resources
 from sysbox.units.bus import Bus
-from sysbox.units.cgroups import cgroup_path
-from sysbox.units.properties import INFINITY, plan_limits, shares_of_weight
+from sysbox.units.cgroups import cgroup_path, scope_path
+from sysbox.units.dropins import other_spelling
+from sysbox.units.properties import (
+    INFINITY,
+    format_list,
+    plan_limits,
+    shares_of_weight,
+    weight_of_shares,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.host import HostFacts
+    from sysbox.spec import Limits
     from sysbox.state import Record
+    from sysbox.units.resources import Resource, Way
 
-_COMMON = ("ControlGroup", "Slice", "TasksMax", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec")
-_V1 = (
-    "CPUShares",
-    "BlockIOWeight",
-    "BlockIOReadBandwidth",
-    "BlockIOWriteBandwidth",
-)
-_V2 = ("CPUWeight", "IOWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax")
 _PERIOD = 100_000  # microseconds, the kernel's default
-_V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
+_BLOCK_IO_WEIGHT = 500  # systemd's default of BlockIOWeight, where that of IOWeight is 100
+_IO_WEIGHT = 100
+
+
+class Live(Frozen):
+    """What systemd says of a running container's scope, and where its cgroup is."""
+
+    facts: HostFacts
+    path: str  # of the cgroup in each hierarchy
+    properties: dict[str, Any]  # by their names on the bus, in both spellings
+
+
+def look(record: Record, pid: int) -> Live | None:
+    """None when systemd cannot be asked, or the container has just gone."""
+    facts = probe()
+    asked = ["ControlGroup", "Slice"]
+    for one in resources.TABLE:
+        name = one.way(facts).bus_name
+        asked += [each for each in (name, other_spelling(name)) if each]
+    try:
+        path = scope_path(cgroup_path(pid, facts))
+        bus = Bus.connect()
+        try:
+            found = scope.properties(
+                bus,
+                names.scope_unit(record.id),
+                scope.INTERFACES[".scope"],
+                tuple(dict.fromkeys(asked)),
+            )
+        finally:
+            bus.close()
+    except (SysboxError, KeyError):
+        return None
+    return Live(facts=facts, path=path, properties=found)
 
 
 def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(HostConfig entries, the `Sysbox` entry) of a running container.
-
-    Both are empty when systemd cannot be asked or the container has just gone.
-    """
-    facts = probe()
-    unit = names.scope_unit(record.id)
-    try:
-        bus = Bus.connect()
-        try:
-            # the names of v1 are asked for on v2 too: systemd up to 257 translates what is set by them
-            wanted = _COMMON + _V1 + (_V2 if facts.cgroup_mode == "v2" else ())
-            found = scope.properties(bus, unit, scope.INTERFACES[".scope"], wanted)
-        finally:
-            bus.close()
-        path = cgroup_path(pid, facts)
-    except (SysboxError, KeyError):
+    """(HostConfig entries, the `Sysbox` entry) of a running container; empty where `look` finds nothing."""
+    live = look(record, pid)
+    if live is None:
         return {}, {}
-    if facts.cgroup_mode == "v2":
-        config = _v2(found, facts.controllers["name=systemd"] + found["ControlGroup"])
-    else:
-        config = _v1(found, facts, path)
-    config |= _cpu_quota(found, in_cpus=bool(record.spec.limits.nano_cpus))
-    config["PidsLimit"] = _limit(found.get("TasksMax")) or None
-    _, writes = plan_limits(record.spec.limits, facts)
+    _, writes = plan_limits(record.spec.limits, live.facts)
+    tuned, ignored = tuning.tuned(record, live.facts)
     own = {
-        "Scope": unit,
-        "ControlGroup": found.get("ControlGroup", path),
-        "Slice": found.get("Slice", ""),
+        "Scope": names.scope_unit(record.id),
+        "ControlGroup": live.properties.get("ControlGroup", live.path),
+        "Slice": live.properties.get("Slice", ""),
+        "Tuned": tuned,
+        "TunedUntilStop": list(ignored),
         # these have no systemd property: sysbox itself wrote them
         "WrittenDirectly": [f"{one.controller}/{one.file}={one.value}" for one in writes],
     }
-    return config, own
+    return host_config(live, record.spec.limits), own
 
 
-def _limit(value: Any) -> int:
-    """docker's spelling: 0 is no limit."""
-    return 0 if value is None or value == INFINITY else int(value)
+def host_config(live: Live, asked: Limits) -> dict[str, Any]:
+    """docker's HostConfig entries for all limits that docker knows."""
+    found: dict[str, Any] = {}
+    for resource in resources.TABLE:
+        way = resource.way(live.facts)
+        if resource.inspect and way.available and way.file:
+            value = _in_force(way, live)
+            if value is not None:
+                found[resource.inspect] = _in_docker(resource, way, value, live, asked)
+    return found | _cpu_quota(live, in_cpus=bool(asked.nano_cpus))
 
 
-def _cpu_quota(found: dict[str, Any], *, in_cpus: bool) -> dict[str, Any]:
+def _in_force(way: Way, live: Live) -> Any:
+    """What the kernel has; INFINITY for a default that nobody has set."""
+    have = readback.kernel(way, live.path, live.facts)
+    want = readback.wanted(way, live.properties)
+    if want in (None, INFINITY) and readback.agree(way, want, have):
+        return INFINITY if isinstance(have, int) else have
+    return want if "IO" in way.bus_name and readback.agree(way, want, have) else have
+
+
+def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limits) -> Any:
+    """A value in docker's units and types; without a limit it is 0, and null for the number of processes."""
+    if isinstance(value, tuple):
+        if resource.field in ("cpuset_cpus", "cpuset_mems"):
+            return format_list(list(value))
+        key = "Weight" if "weight" in resource.field else "Rate"
+        return [{"Path": path, key: rate} for path, rate in _with_paths(way, value, live)]
+    if resource.field == "pids":
+        return None if value == INFINITY else value
+    if resource.field == "memory_swap" and not way.written:
+        memory = readback.kernel(
+            resources.by_field("memory").way(live.facts), live.path, live.facts
+        )
+        limited = isinstance(memory, int) and memory != INFINITY
+        return 0 if not limited else -1 if value == INFINITY else memory + value
+    if resource.field == "oom_kill_disable":
+        return value == 1
+    if value == INFINITY:
+        return 0
+    if way.bus_name == "CPUWeight":
+        return _shares(value, (asked.cpu_shares, live.properties.get("CPUShares")))
+    if way.bus_name == "IOWeight":
+        return value * _BLOCK_IO_WEIGHT // _IO_WEIGHT
+    return value
+
+
+def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
+    """Shares for a weight: those that were asked for, if they come to it."""
+    for one in candidates:
+        if one not in (None, INFINITY) and weight_of_shares(one or 0) == weight:
+            return one or 0
+    return shares_of_weight(weight)
+
+
+def _with_paths(way: Way, value: tuple[Any, ...], live: Live) -> list[tuple[str, int]]:
+    """(path, rate) for (MAJOR:MINOR, rate): the path that was given, else the kernel's name."""
+    given: dict[str, str] = {}
+    for name in (way.bus_name, other_spelling(way.bus_name)):
+        for path, _ in live.properties.get(name) or ():
+            given[readback.device_number(path)] = path
+    return [(given.get(number) or _node(number), rate) for number, rate in value]
+
+
+def _node(number: str) -> str:
+    for line in read_text(f"/sys/dev/block/{number}/uevent").splitlines():
+        if line.startswith("DEVNAME="):
+            return f"/dev/{line.removeprefix('DEVNAME=')}"
+    return number
+
+
+def _cpu_quota(live: Live, *, in_cpus: bool) -> dict[str, Any]:
     """docker shows the one limit under the flag that set it: --cpus, or --cpu-quota and --cpu-period."""
-    per_second = _limit(found.get("CPUQuotaPerSecUSec"))
-    period = _limit(found.get("CPUQuotaPeriodUSec"))
+    quota_way = resources.by_field("cpu_quota").way(live.facts)
+    period_way = resources.by_field("cpu_period").way(live.facts)
+    per_second = readback.kernel(quota_way, live.path, live.facts)
+    if not isinstance(per_second, int) or per_second == INFINITY:
+        per_second = 0
+    period = readback.kernel(period_way, live.path, live.facts)
+    shown = 0 if _in_force(period_way, live) == INFINITY else period
     if in_cpus:
         return {"CpuPeriod": 0, "CpuQuota": 0, "NanoCpus": per_second * 1000}
     quota = per_second * (period or _PERIOD) // 1_000_000
-    return {"CpuPeriod": period, "CpuQuota": quota, "NanoCpus": 0}
-
-
-def _rates(devices: Any) -> list[dict[str, Any]]:
-    return [{"Path": path, "Rate": rate} for path, rate in devices or ()]
-
-
-def _v1(found: dict[str, Any], facts: HostFacts, path: str) -> dict[str, Any]:
-    def file(controller: str, name: str) -> str:
-        try:
-            directory = cgroup.directory(facts, controller, path)
-        except SysboxError:
-            return ""
-        return read_text(f"{directory}/{name}").strip()
-
-    def size(name: str) -> int:
-        text = file("memory", name)
-        return int(text) if text.isdigit() and int(text) < _V1_INFINITY else 0
-
-    return {
-        "CpuShares": _limit(found.get("CPUShares")),
-        "Memory": size("memory.limit_in_bytes"),
-        "MemorySwap": size("memory.memsw.limit_in_bytes"),
-        "MemoryReservation": size("memory.soft_limit_in_bytes"),
-        "BlkioWeight": _limit(found.get("BlockIOWeight")),
-        "BlkioDeviceReadBps": _rates(found.get("BlockIOReadBandwidth")),
-        "BlkioDeviceWriteBps": _rates(found.get("BlockIOWriteBandwidth")),
-        "CpusetCpus": file("cpuset", "cpuset.cpus"),
-        "CpusetMems": file("cpuset", "cpuset.mems"),
-    }
-
-
-def _v2(found: dict[str, Any], directory: str) -> dict[str, Any]:
-    def file(name: str) -> str:
-        return read_text(f"{directory}/{name}").strip()
-
-    def size(name: str) -> int:
-        text = file(name)
-        return int(text) if text.isdigit() else 0
-
-    def rates(new: str, old: str) -> list[dict[str, Any]]:
-        return _rates(found.get(new) or found.get(old))
-
-    memory, swap = size("memory.max"), file("memory.swap.max")
-    weight, io_weight = _limit(found.get("CPUWeight")), _limit(found.get("IOWeight"))
-    return {
-        "CpuShares": shares_of_weight(weight) if weight else _limit(found.get("CPUShares")),
-        "Memory": memory,
-        "MemorySwap": 0 if not memory else memory + int(swap) if swap.isdigit() else -1,
-        "MemoryReservation": size("memory.low"),
-        "BlkioWeight": io_weight * 500 // 100 or _limit(found.get("BlockIOWeight")),
-        "BlkioDeviceReadBps": rates("IOReadBandwidthMax", "BlockIOReadBandwidth"),
-        "BlkioDeviceWriteBps": rates("IOWriteBandwidthMax", "BlockIOWriteBandwidth"),
-        "CpusetCpus": file("cpuset.cpus"),
-        "CpusetMems": file("cpuset.mems"),
-    }
+    return {"CpuPeriod": shown, "CpuQuota": quota, "NanoCpus": 0}

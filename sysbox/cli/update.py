@@ -7,6 +7,7 @@ from sysbox.changes import Change
 from sysbox.cli import specbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
+from sysbox.cli.output import emit
 from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import bad, parse_ulimit
@@ -14,6 +15,8 @@ from sysbox.values import bad, parse_ulimit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from sysbox.state import Record
 
 UNSET = "unset"
 # docker's "not limited" is 0, and for some -1; for these it is a value like any other
@@ -31,7 +34,12 @@ _VALUES = {
 def main(values: Values) -> int:
     """0, 1 if one of them could not be changed."""
     change = parse(values)
-    return for_each(values.container, lambda record: updating.update(record, change))
+
+    def update(record: Record) -> None:
+        for flag in updating.update(record, change):
+            emit(f"sysbox: {record.name}: {flag} acts from the next start on\n", 2)
+
+    return for_each(values.container, update)
 
 
 def parse(values: Values) -> Change:
@@ -43,7 +51,7 @@ def parse(values: Values) -> Change:
     for one in resources.TABLE:
         dest = one.flag[2:].replace("-", "_")
         text = given.get(dest)
-        if not text and text != "":
+        if text is None or text == []:
             continue
         named.append((one.field, isinstance(text, list)))
         if isinstance(text, list):
@@ -51,7 +59,7 @@ def parse(values: Values) -> Change:
             devices[one.field] = gone
             if everything:
                 cleared[one.field] = ()
-        elif _clears(one.field, text):
+        elif text is False or _clears(one.field, text):
             given[dest] = None
             cleared[one.field] = None
     ulimits, no_ulimits = _ulimits(given["ulimit"])
@@ -86,7 +94,9 @@ def _of_list(texts: list[str]) -> tuple[list[str], tuple[tuple[str, None], ...],
     gone: list[tuple[str, None]] = []
     everything = False
     for text in texts:
-        device, colon, value = text.rpartition(":")
+        device, colon, value = text.rpartition(
+            ":" if ":" in text else "="
+        )  # =: a size of huge pages
         if text == UNSET:
             entries, gone, everything = [], [], True
         elif colon and value in (UNSET, "-1", "0"):

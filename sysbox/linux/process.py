@@ -97,6 +97,14 @@ def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
         raise KernelError.of("set the resource limit", target, error) from None
 
 
+def rlimit_of(pid: int, name: str) -> tuple[int, int] | None:
+    """(soft, hard) of a process, -1 for unlimited; None when it is gone or not ours to ask."""
+    try:
+        return _sys.prlimit(pid, RLIMITS[name], None)
+    except OSError:
+        return None
+
+
 def reset_signals() -> None:
     """Default action for every signal, nothing blocked: execve(2) keeps what is ignored or blocked."""
     for number in _signal.valid_signals():

@@ -195,6 +195,11 @@ def spellings(key: str) -> tuple[str, ...]:
     )
 
 
+def other_spelling(name: str) -> str:
+    """The other cgroup version's name (on the bus) for a property; "" where it has none."""
+    return _OTHER.get(name, "")
+
+
 def converted(name: str, live: dict[str, Any]) -> Any:
     """The value of a property (D-Bus name) that is in force: its other spelling is heeded where it is set.
 

@@ -9,7 +9,7 @@ import _stat
 import posix
 
 from sysbox.errors import SysboxError
-from sysbox.host import read_text
+from sysbox.host import exists, read_text
 from sysbox.linux import cgroup
 from sysbox.units.dropins import converted
 from sysbox.units.properties import INFINITY, parse_list
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sysbox.units.resources import Way
 
 _V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
+_HUGE = 1 << 62  # bytes: a limit of huge pages is rounded to whole pages, so that none is not exact
 _PAGE = 4096
 _PERIOD = 100_000  # microseconds, the kernel's default
 _SECOND = 1_000_000
@@ -35,6 +36,14 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "BlockIOWeight": (500, 100, 136),
     "IOWeight": (100,),
 }
+# another name of the same, with another I/O scheduler
+_ALSO = {
+    "blkio.bfq.weight": "blkio.weight",
+    "blkio.bfq.weight_device": "blkio.weight_device",
+    "io.bfq.weight": "io.weight",
+}
+_NOT_COMPARED = ("devices.list", "memory.oom.group")
+_BFQ = ("BlockIOWeight", "IOWeight", "IODeviceWeight")
 _IO_MAX = {
     "IOReadBandwidthMax": "rbps",
     "IOWriteBandwidthMax": "wbps",
@@ -45,43 +54,66 @@ _IO_MAX = {
 
 def kernel(way: Way, path: str, facts: HostFacts) -> Any:
     """What is in force for one limit in the cgroup `path`; None where this kernel has no such file."""
-    try:
-        directory = cgroup.directory(facts, way.controller, path)
-    except SysboxError:
+    text = raw(way, path, facts)
+    if text is None:
         return None
-    for file in way.file.split(" or "):
-        text = read_text(f"{directory}/{file}")
-        if text or file.startswith("cpuset."):
-            return _value(way, file, text.strip(), directory)
-    return _empty(way, directory)
-
-
-def _empty(way: Way, directory: str) -> Any:
-    """A file of devices is empty without a limit."""
-    try:
-        posix.stat(f"{directory}/{way.file}")
-    except OSError:
-        return None
-    return ()
-
-
-def _value(way: Way, file: str, text: str, directory: str) -> Any:
-    if file == "cpu.cfs_quota_us":
+    if "{size}" in way.file:
+        return _by_size(text)
+    directory = cgroup.directory(facts, way.controller, path)
+    if way.file == "cpu.cfs_quota_us":
         return _per_second(text, read_text(f"{directory}/cpu.cfs_period_us"))
-    if file == "cpu.max":
+    if way.file == "cpu.max":
         quota, _, period = text.partition(" ")
         return int(period) if way.property == "CPUQuotaPeriodSec" else _per_second(quota, period)
-    if file in ("cpuset.cpus", "cpuset.mems"):
-        return tuple(parse_list(file, text)) if text else ()
-    if file == "io.max":
+    if way.file in ("cpuset.cpus", "cpuset.mems"):
+        return tuple(parse_list(way.file, text)) if text else ()
+    if way.file == "io.max":
         return _io_max(text, _IO_MAX.get(way.property, ""))
-    if "device" in file or (way.property or way.file).endswith("DeviceWeight"):
+    if way.file.endswith("_device") or way.property.endswith("DeviceWeight"):
         return _by_device(text)
     return _number(text)
 
 
+def raw(way: Way, path: str, facts: HostFacts) -> str | None:
+    """The text of a limit's file, without the last newline; None where there is none to compare with."""
+    if not way.file or way.file in _NOT_COMPARED:
+        return None
+    try:
+        directory = cgroup.directory(facts, way.controller, path)
+    except SysboxError:
+        return None
+    if "{size}" in way.file:
+        return _sizes(directory, way.file)
+    for file in (way.file, _ALSO.get(way.file, way.file)):
+        if exists(f"{directory}/{file}"):
+            return read_text(f"{directory}/{file}").strip()
+    return None
+
+
+def _sizes(directory: str, file: str) -> str | None:
+    """ "SIZE VALUE" lines of the pages that are limited."""
+    before, _, after = file.partition("{size}")
+    try:
+        names = sorted(posix.listdir(directory))
+    except OSError:
+        return None
+    lines = []
+    for name in names:
+        size = name[len(before) : len(name) - len(after)]
+        if name == f"{before}{size}{after}" and "." not in size:
+            lines.append(f"{size} {read_text(f'{directory}/{name}').strip()}")
+    return "\n".join(lines) if lines else None
+
+
+def _by_size(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = (
+        (line.partition(" ")[0], _number(line.partition(" ")[2])) for line in text.splitlines()
+    )
+    return tuple((size, value) for size, value in pairs if isinstance(value, int) and value < _HUGE)
+
+
 def _number(text: str) -> int | str:
-    word = text.partition("\n")[0].removeprefix("default ")
+    word = text.partition("\n")[0].removeprefix("default ").removeprefix("oom_kill_disable ")
     if word in ("max", "-1"):
         return INFINITY
     if not word.isdigit():
@@ -138,8 +170,14 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
     """Whether the kernel has what the property says, within what the kernel rounds."""
     if want == have or have is None:
         return True
+    if isinstance(want, str):
+        return True
+    if way.file == "cpu.idle" and way.property:
+        return bool(have) == (want == 0)
     if want in (None, INFINITY) and have in _DEFAULTS.get(way.bus_name, ()):
         return True
+    if way.bus_name in _BFQ and isinstance(want, tuple) and isinstance(have, tuple):
+        return bool(have == tuple((number, _bfq(weight)) for number, weight in want))
     if not isinstance(want, int) or not isinstance(have, int) or INFINITY in (want, have):
         return False
     if way.controller == "memory":
@@ -148,7 +186,7 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
         step = period if isinstance(period, int) and period != INFINITY else _PERIOD
         shortest = _SHORTEST * _SECOND // step
         return abs(max(want, shortest) - have) <= _SECOND // step + 1
-    return way.bus_name == "BlockIOWeight" and have == _bfq(want)
+    return way.bus_name in _BFQ and have == _bfq(want)
 
 
 def _bfq(weight: int) -> int:

@@ -1,0 +1,65 @@
+"""`sysbox explain`: each limit from what was asked to what the kernel has, and who set it."""
+
+from __future__ import annotations
+
+from sysbox import state
+from sysbox.cli.current import status_of
+from sysbox.cli.explain_rows import rows
+from sysbox.cli.output import print_list
+from sysbox.errors import UsageError
+from sysbox.units import resources
+from sysbox.values import suggest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.explain_rows import Row
+    from sysbox.cli.options import Values
+
+DRIFT = 3  # exit status
+_COLUMNS = (
+    ("LIMIT", "Limit"),
+    ("ASKED", "Asked"),
+    ("PROPERTY", "Property"),
+    ("FILE", "File"),
+    ("NOW", "Now"),
+    ("SET BY", "SetBy"),
+)
+
+
+def main(values: Values) -> int:
+    """0; 3 where a property and the kernel's file disagree, or something else has written the file."""
+    record = state.find(values.container)
+    found = rows(record, status_of(record).pid)
+    if values.limit:
+        found = _chosen(found, values.limit)
+    print_list(
+        [_cells(one) for one in found],
+        _COLUMNS,
+        headers={key: header for header, key in _COLUMNS},
+        format=values.format,
+    )
+    return DRIFT if any(one.drift for one in found) else 0
+
+
+def _chosen(found: list[Row], word: str) -> list[Row]:
+    """Those that a flag, a property or a file name means."""
+    chosen = [one for one in found if word in one.words or word == one.file]
+    if chosen:
+        return chosen
+    known = {one.flag for one in resources.TABLE} | {one.limit for one in found}
+    for one in resources.TABLE:
+        if word in (one.field, one.flag, one.flag[2:]):
+            return []  # not on this host
+    raise UsageError(f"explain: no limit is called {word}", hint=suggest(word, known))
+
+
+def _cells(one: Row) -> dict[str, str]:
+    return {
+        "Limit": one.limit,
+        "Asked": one.asked or "-",
+        "Property": one.property or "-",
+        "File": one.file or "-",
+        "Now": one.now or "-",
+        "SetBy": one.set_by or "-",
+        "Drift": one.drift,
+    }

@@ -1,0 +1,220 @@
+"""What `explain` says of each limit: what was asked, the property, the file, the value, and who set it."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import changes, tuning
+from sysbox.cli.inspect_live import look
+from sysbox.errors import SpecError
+from sysbox.frozen import Frozen
+from sysbox.host import probe
+from sysbox.linux import process
+from sysbox.units import dropins, readback, resources
+from sysbox.units.properties import INFINITY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.cli.inspect_live import Live
+    from sysbox.state import Record
+    from sysbox.units.resources import Resource, Way
+
+_LOWEST_COUNTS = ("memory", "pids", "cpu")  # controllers where an ancestor's limit holds too
+
+
+class Row(Frozen):
+    """One limit."""
+
+    limit: str  # the flag, or the property where no flag has it
+    asked: str
+    property: str  # KEY=VALUE as systemd has it
+    file: str  # CONTROLLER/FILE
+    now: str  # what the kernel has
+    set_by: str
+    drift: str = ""  # how the property and the file differ
+    words: tuple[str, ...] = ()  # by which it is found
+
+
+class _Case:
+    """All that is known of one container's limits."""
+
+    def __init__(self, record: Record, pid: int) -> None:
+        self.facts = probe()
+        self.record = record
+        self.pid = pid
+        self.live: Live | None = look(record, pid) if pid else None
+        self.drop_ins = tuning.drop_ins(record.id) if self.live else ()
+        self.tuned, self.not_kept = tuning.tuned(record, self.facts)
+        self.path_of: dict[str, tuning.DropIn] = {}
+        for one in self.drop_ins:
+            for key, _ in dropins.assignments(one.text):
+                self.path_of[key] = one
+        try:
+            _, self.writes = changes.wanted(record.spec, self.tuned, self.facts)
+        except SpecError:
+            self.writes = ()
+
+    def set_by(self, keys: tuple[str, ...], field: str, *, asked: bool) -> str:
+        """Who has set it: `keys` are its spellings in a drop-in."""
+        for key in keys:
+            one = self.path_of.get(key)
+            if one is not None and key in (*self.tuned, *self.not_kept):
+                return f"systemctl set-property, {_time(one.changed)}, {one.path}"
+        if any(key in self.tuned for key in keys):
+            return "systemctl set-property, in an earlier run"
+        updated = next(
+            (self.record.updated[one] for one in (field, *keys) if one in self.record.updated), 0
+        )
+        if updated:
+            return f"update, {_time(updated / 1e9)}"
+        return "run" if asked else ""
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def rows(record: Record, pid: int) -> list[Row]:
+    """Everything that this host can limit; `pid` is 0 for a container that does not run."""
+    case = _Case(record, pid)
+    found = []
+    shown: set[str] = set()
+    for resource in resources.TABLE:
+        way = resource.way(case.facts)
+        if way.available:
+            found.append(_row(case, resource, way))
+            shown.update(dropins.spellings(way.property))
+    more = [text.partition("=")[0].strip() for text in record.spec.properties]
+    others = dict.fromkeys((*more, *case.tuned, *case.not_kept))
+    found += [_other(case, key) for key in others if key not in shown]
+    return found + [_ulimit(case, one.name, one.soft, one.hard) for one in record.spec.ulimits]
+
+
+def _row(case: _Case, resource: Resource, way: Way) -> Row:
+    asked = _asked(resource.field, getattr(case.record.spec.limits, resource.field))
+    keys = dropins.spellings(way.property) if way.property else ()
+    texts = [text for text in case.record.spec.properties if text.partition("=")[0].strip() in keys]
+    live = case.live
+    value, now, drift, further = "", "", "", ""
+    if live is not None:
+        have = readback.kernel(way, live.path, live.facts)
+        text = readback.raw(way, live.path, live.facts)
+        now = "" if text is None else "infinity" if have == INFINITY else text.replace("\n", ", ")
+        if way.property:
+            value = f"{way.property}={_as_set(way, live)}"
+            drift = readback.drift(way, live.properties, live.path, live.facts)
+        else:
+            drift = _written_drift(case, way, live)
+        further = _ancestor(way, have, live)
+    set_by = case.set_by(keys, resource.field, asked=bool(asked or texts))
+    if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
+        set_by = "follows --memory"
+    if drift:
+        set_by = f"the file was written by something else ({drift})"
+    return Row(
+        limit=resource.flag,
+        asked=", ".join([*([asked] if asked else []), *texts]),
+        property=value or (way.property if way.property else "(written)"),
+        file=f"{way.controller}/{way.file}" if way.file else "",
+        now=now,
+        set_by="; ".join(filter(None, (set_by, further))),
+        drift=drift,
+        words=(resource.field, resource.flag, resource.flag[2:], *keys, way.bus_name, way.file),
+    )
+
+
+def _asked(field: str, value: Any) -> str:
+    """As the flag has it."""
+    if value is None or value == ():
+        return ""
+    if field == "nano_cpus":
+        return f"{value / 1e9:g}"
+    if isinstance(value, tuple):
+        return ", ".join(
+            f"{one[0]}:{one[1]}" if isinstance(one, tuple) else str(one) for one in value
+        )
+    return str(value)
+
+
+def _as_set(way: Way, live: Live) -> str:
+    """The property's value as set-property takes it."""
+    want = readback.wanted(way, live.properties)
+    if isinstance(want, int) and want != INFINITY and way.property == "CPUQuota":
+        return f"{want / 10000:g}%"
+    if isinstance(want, int) and want != INFINITY and way.property == "CPUQuotaPeriodSec":
+        return f"{want / 1000:g}ms"
+    if way.property == "DeviceAllow":
+        return f"({len(want or ())} rules)"
+    return readback.shown(want)
+
+
+def _written_drift(case: _Case, way: Way, live: Live) -> str:
+    """A file of ours holds what was written, or what it had from the start."""
+    for write in case.writes:
+        if (write.controller, write.file) == (way.controller, way.file):
+            return readback.written(write, live.path, live.facts)
+    have = readback.kernel(way, live.path, live.facts)
+    above = readback.kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+    if have in (None, (), INFINITY, 0, above):
+        return ""
+    return f"{way.controller}/{way.file} has {readback.shown(have)}, and nobody asked for it"
+
+
+def _ancestor(way: Way, have: Any, live: Live) -> str:
+    """Which slice above limits it further; "" for none."""
+    if way.controller not in _LOWEST_COUNTS or not _is_ceiling(way) or not isinstance(have, int):
+        return ""
+    lowest, where = have, ""
+    path = live.path.rpartition("/")[0]
+    while path:
+        above = readback.kernel(way, path, live.facts)
+        if isinstance(above, int) and above < lowest:
+            lowest, where = above, path
+        path = path.rpartition("/")[0]
+    return f"{where.rpartition('/')[2]} has only {readback.shown(lowest)}" if where else ""
+
+
+def _is_ceiling(way: Way) -> bool:
+    return way.bus_name in (
+        "MemoryLimit",
+        "MemoryMax",
+        "MemoryHigh",
+        "TasksMax",
+        "CPUQuotaPerSecUSec",
+    )
+
+
+def _other(case: _Case, key: str) -> Row:
+    """A property that no flag has."""
+    texts = [one for one in case.record.spec.properties if one.partition("=")[0].strip() == key]
+    set_by = case.set_by((key,), "", asked=bool(texts))
+    if key in case.not_kept:
+        set_by += "; not kept: it ends with this run"
+    drop_in = case.path_of.get(key)
+    found = dropins.merge([drop_in.text]).get(key, "") if drop_in else case.tuned.get(key, "")
+    value = found or (texts[-1].partition("=")[2] if texts else "")
+    return Row(
+        limit=key,
+        asked=", ".join(texts),
+        property=f"{key}={value}".replace("\n", ", "),
+        file="",
+        now="",
+        set_by=set_by,
+        words=(key,),
+    )
+
+
+def _ulimit(case: _Case, name: str, soft: int, hard: int) -> Row:
+    now = process.rlimit_of(case.pid, name) if case.pid else None
+    updated = case.record.updated.get(f"ulimit {name}", 0)
+    return Row(
+        limit=f"--ulimit {name}",
+        asked=f"{soft}:{hard}",
+        property="",
+        file="/proc/PID/limits",
+        now=f"{now[0]}:{now[1]}" if now else "",
+        set_by=f"update, {_time(updated / 1e9)}" if updated else "run",
+        words=("ulimit", "--ulimit", name),
+    )
