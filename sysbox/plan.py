@@ -160,12 +160,12 @@ def make_plan(
         spec,
         properties=properties,
         writes=writes,
-        devices=devices.rules(spec.devices, spec.security.privileged),
+        devices=_device_rules(spec),
         facts=facts,
         service=service,
         tuned=tuned,
-        # systemd inside has its own services, and each its own OOMPolicy=
-        oom_policy=spec.limits.oom_policy or ("continue" if mode.active else "kill"),
+        oom_policy=spec.limits.oom_policy or mode.oom_policy,
+        kill_signal=mode.kill_signal,
     )
     return Plan(
         id=container_id,
@@ -175,6 +175,16 @@ def make_plan(
         network=plan_network(container_id, spec),
         process=_process(container_id, spec, image, mode),
     )
+
+
+def _device_rules(spec: ContainerSpec) -> tuple[tuple[str, str], ...] | None:
+    """What the scope's device controller allows; None for a privileged container: everything."""
+    found = devices.rules(spec.devices, spec.security.privileged)
+    if found is None or not spec.limits.device_rules:
+        return found
+    from sysbox.security import device_rules  # which few containers need
+
+    return (*found, *device_rules.rules(spec.limits.device_rules))
 
 
 def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:

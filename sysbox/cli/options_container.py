@@ -90,6 +90,11 @@ def _storage() -> tuple[Option, ...]:
     return (
         many("--device", "HOST[:CONTAINER[:rwm]]", "Let the container use a device"),
         many(
+            "--device-cgroup-rule",
+            "RULE",
+            "Let it use devices of these numbers: 'c 1:3 rwm', 'b 8:* r'",
+        ),
+        many(
             "--mount",
             "KEY=VALUE[,...]",
             "Attach a file system: type=bind|volume|tmpfs,src=,dst=,ro",
@@ -122,19 +127,51 @@ def _isolation() -> tuple[Option, ...]:
 
 
 def _limits() -> tuple[Option, ...]:
+    return (*_limits_of_cpu(), *_limits_of_memory(), *_limits_of_devices())
+
+
+def _limits_of_cpu() -> tuple[Option, ...]:
     return (
-        value("--blkio-weight", "WEIGHT", "Share of block I/O, 10 to 1000"),
+        switch("--cpu-idle", "Run only when nobody else wants a CPU", on=None),
         value("--cpu-period", "MICROSECONDS", "Period of the CPU quota, 1000 to 1000000"),
         value("--cpu-quota", "MICROSECONDS", "CPU time per period; -1 is unlimited"),
         value("-c --cpu-shares", "SHARES", "Share of CPU time, 2 to 262144; 1024 is the default"),
         value("--cpus", "NUMBER", "CPU time in CPUs: 1.5"),
         value("--cpuset-cpus", "LIST", "Run only on these CPUs: 0-2,5", hidden="--cpuset"),
         value("--cpuset-mems", "LIST", "Use only these memory nodes"),
-        many("--device-read-bps", "DEVICE:RATE", "Limit reads from a device, bytes per second"),
-        many("--device-write-bps", "DEVICE:RATE", "Limit writes to a device, bytes per second"),
-        value("-m --memory", "SIZE", "Limit memory: 128m, 1.5g"),
-        value("--memory-reservation", "SIZE", "Memory that is reclaimed last"),
-        value("--memory-swap", "SIZE", "Limit memory plus swap (-1: unlimited; default: twice --memory)"),
         value("--pids-limit", "NUMBER", "Limit the number of processes; -1 is unlimited"),
         many("--ulimit", "NAME=SOFT[:HARD]", "Set a resource limit: nofile, nproc, core, ..."),
+    )
+
+
+def _limits_of_memory() -> tuple[Option, ...]:
+    return (
+        many("--hugetlb", "SIZE=BYTES", "Limit huge pages of a size: 2MB=64m"),
+        value("-m --memory", "SIZE", "Limit memory: 128m, 1.5g"),
+        value("--memory-high", "SIZE", "Slow it down beyond this much memory (v2)"),
+        value("--memory-min", "SIZE", "Memory that is never reclaimed (v2)"),
+        value("--memory-reservation", "SIZE", "Memory that is reclaimed last"),
+        value("--memory-swap", "SIZE", "Limit memory plus swap (-1: unlimited; default: twice --memory)"),
+        value("--memory-swappiness", "PERCENT", "How readily it is swapped out, 0 to 100 (v1)"),
+        switch("--oom-kill-disable", "Let it wait for memory instead of killing (v1)", on=None),
+        value(
+            "--oom-policy", "POLICY", "What becomes of the rest: continue, stop, kill",
+            choices="continue stop kill",
+        ),
     )  # fmt: skip
+
+
+def _limits_of_devices() -> tuple[Option, ...]:
+    return (
+        value("--blkio-weight", "WEIGHT", "Share of block I/O, 10 to 1000"),
+        many("--blkio-weight-device", "DEVICE:WEIGHT", "Share of one disk, 10 to 1000"),
+        many("--device-read-bps", "DEVICE:RATE", "Limit reads from a device, bytes per second"),
+        many(
+            "--device-read-iops", "DEVICE:RATE", "Limit reads from a device, operations per second"
+        ),
+        many("--device-write-bps", "DEVICE:RATE", "Limit writes to a device, bytes per second"),
+        many(
+            "--device-write-iops", "DEVICE:RATE", "Limit writes to a device, operations per second"
+        ),
+        value("--net-cls", "CLASS", "Class of its packets for tc(8): 10:1 or 0x100001 (v1)"),
+    )

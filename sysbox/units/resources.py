@@ -1,21 +1,20 @@
 """The one table of resource limits: which flag is which unit property and which cgroup file. Pure.
 
 `docs/resources.md`, `sysbox explain`, `sysbox doctor` and `inspect` are made from TABLE. What a limit's
-value becomes is `plan_limits`' to say; `plan_change` makes of two of its plans what a running scope
-has to be told.
+value becomes is `plan_limits`' to say; `change_writes` makes of two of its plans what has to be written
+for a running scope.
 """
 
 from __future__ import annotations
 
 from sysbox.frozen import Frozen
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units.properties import INFINITY, CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.host import HostFacts
-    from sysbox.spec import Limits
 
 
 class Way(Frozen):
@@ -53,21 +52,36 @@ def _written(controller: str, file: str, note: str = "") -> Way:
     return Way(controller=controller, file=file, written=True, note=note)
 
 
+def _no(note: str) -> Way:
+    return Way(available=False, note=note)
+
+
+_WHOLE_PERCENTS = "rounded up to whole percents, as systemd keeps it"
+_WHOLE_DISK = "the limit is the whole disk's, whatever path on it is named"
+_NEEDS_BFQ = "needs BFQ on that disk"
+_OWN_CGROUP = "systemd has no cgroups there: sysbox makes the container's"
+_AT_CREATION = "from the next start on: systemd takes it with a new scope alone"
+
 TABLE: tuple[Resource, ...] = (
     Resource(
         field="cpu_shares", flag="--cpu-shares", inspect="CpuShares",
         v1=_prop("CPUShares", "cpu", "cpu.shares"),
-        v2=_prop("CPUWeight", "cpu", "cpu.weight", "shares × 100 / 1024"),
+        v2=_prop("CPUWeight", "cpu", "cpu.weight", "shares × 100 / 1024, from 1 to 10000"),
+    ),
+    Resource(
+        field="cpu_idle", flag="--cpu-idle", inspect="",
+        v1=_written("cpu", "cpu.idle", "Linux 5.15; instead of shares"),
+        v2=_prop("CPUWeight", "cpu", "cpu.idle", "CPUWeight=idle: systemd 252; instead of shares"),
     ),
     Resource(
         field="nano_cpus", flag="--cpus", inspect="NanoCpus",
-        v1=_prop("CPUQuota", "cpu", "cpu.cfs_quota_us", bus="CPUQuotaPerSecUSec"),
-        v2=_prop("CPUQuota", "cpu", "cpu.max", bus="CPUQuotaPerSecUSec"),
+        v1=_prop("CPUQuota", "cpu", "cpu.cfs_quota_us", _WHOLE_PERCENTS, "CPUQuotaPerSecUSec"),
+        v2=_prop("CPUQuota", "cpu", "cpu.max", _WHOLE_PERCENTS, "CPUQuotaPerSecUSec"),
     ),
     Resource(
         field="cpu_quota", flag="--cpu-quota", inspect="CpuQuota",
-        v1=_prop("CPUQuota", "cpu", "cpu.cfs_quota_us", bus="CPUQuotaPerSecUSec"),
-        v2=_prop("CPUQuota", "cpu", "cpu.max", bus="CPUQuotaPerSecUSec"),
+        v1=_prop("CPUQuota", "cpu", "cpu.cfs_quota_us", _WHOLE_PERCENTS, "CPUQuotaPerSecUSec"),
+        v2=_prop("CPUQuota", "cpu", "cpu.max", _WHOLE_PERCENTS, "CPUQuotaPerSecUSec"),
     ),
     Resource(
         field="cpu_period", flag="--cpu-period", inspect="CpuPeriod",
@@ -76,12 +90,12 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="cpuset_cpus", flag="--cpuset-cpus", inspect="CpusetCpus",
-        v1=_written("cpuset", "cpuset.cpus"),
+        v1=_written("cpuset", "cpuset.cpus", _OWN_CGROUP),
         v2=_prop("AllowedCPUs", "cpuset", "cpuset.cpus"),
     ),
     Resource(
         field="cpuset_mems", flag="--cpuset-mems", inspect="CpusetMems",
-        v1=_written("cpuset", "cpuset.mems"),
+        v1=_written("cpuset", "cpuset.mems", _OWN_CGROUP),
         v2=_prop("AllowedMemoryNodes", "cpuset", "cpuset.mems"),
     ),
     Resource(
@@ -91,13 +105,38 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="memory_swap", flag="--memory-swap", inspect="MemorySwap",
-        v1=_written("memory", "memory.memsw.limit_in_bytes", "memory and swap together"),
-        v2=_prop("MemorySwapMax", "memory", "memory.swap.max", "less --memory"),
+        v1=_written("memory", "memory.memsw.limit_in_bytes", "needs swap accounting"),
+        v2=_prop("MemorySwapMax", "memory", "memory.swap.max", "swap alone: less --memory"),
     ),
     Resource(
         field="memory_reservation", flag="--memory-reservation", inspect="MemoryReservation",
         v1=_written("memory", "memory.soft_limit_in_bytes"),
         v2=_prop("MemoryLow", "memory", "memory.low"),
+    ),
+    Resource(
+        field="memory_high", flag="--memory-high", inspect="",
+        v1=_no("use --memory, or --memory-reservation to be reclaimed first"),
+        v2=_prop("MemoryHigh", "memory", "memory.high"),
+    ),
+    Resource(
+        field="memory_min", flag="--memory-min", inspect="",
+        v1=_no("use --memory-reservation"),
+        v2=_prop("MemoryMin", "memory", "memory.min", "no more than its slice has"),
+    ),
+    Resource(
+        field="memory_swappiness", flag="--memory-swappiness", inspect="MemorySwappiness",
+        v1=_written("memory", "memory.swappiness"),
+        v2=_no("use --memory-swap, or vm.swappiness of the host"),
+    ),
+    Resource(
+        field="oom_kill_disable", flag="--oom-kill-disable", inspect="OomKillDisable",
+        v1=_written("memory", "memory.oom_control", "its processes then wait for memory"),
+        v2=_no("use --memory-high, and --oom-policy"),
+    ),
+    Resource(
+        field="oom_policy", flag="--oom-policy", inspect="", live=False,
+        v1=_prop("OOMPolicy", "memory", "", _AT_CREATION),
+        v2=_prop("OOMPolicy", "memory", "memory.oom.group", _AT_CREATION),
     ),
     Resource(
         field="pids", flag="--pids-limit", inspect="PidsLimit",
@@ -106,18 +145,48 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="blkio_weight", flag="--blkio-weight", inspect="BlkioWeight",
-        v1=_prop("BlockIOWeight", "blkio", "blkio.bfq.weight", "or blkio.weight"),
-        v2=_prop("IOWeight", "io", "io.weight", "weight × 100 / 500; io.bfq.weight"),
+        v1=_prop("BlockIOWeight", "blkio", "blkio.bfq.weight", "systemd narrows 10..1000 to 10..181"),
+        v2=_prop("IOWeight", "io", "io.bfq.weight", "weight × 100 / 500; io.weight with a cost model"),
+    ),
+    Resource(
+        field="blkio_weight_device", flag="--blkio-weight-device", inspect="BlkioWeightDevice",
+        v1=_written("blkio", "blkio.bfq.weight_device", _NEEDS_BFQ + "; as --blkio-weight"),
+        v2=_prop("IODeviceWeight", "io", "io.bfq.weight", _NEEDS_BFQ + ", or a cost model (io.weight)"),
     ),
     Resource(
         field="device_read_bps", flag="--device-read-bps", inspect="BlkioDeviceReadBps",
-        v1=_prop("BlockIOReadBandwidth", "blkio", "blkio.throttle.read_bps_device"),
-        v2=_prop("IOReadBandwidthMax", "io", "io.max"),
+        v1=_prop("BlockIOReadBandwidth", "blkio", "blkio.throttle.read_bps_device", _WHOLE_DISK),
+        v2=_prop("IOReadBandwidthMax", "io", "io.max", _WHOLE_DISK),
     ),
     Resource(
         field="device_write_bps", flag="--device-write-bps", inspect="BlkioDeviceWriteBps",
-        v1=_prop("BlockIOWriteBandwidth", "blkio", "blkio.throttle.write_bps_device"),
-        v2=_prop("IOWriteBandwidthMax", "io", "io.max"),
+        v1=_prop("BlockIOWriteBandwidth", "blkio", "blkio.throttle.write_bps_device", _WHOLE_DISK),
+        v2=_prop("IOWriteBandwidthMax", "io", "io.max", _WHOLE_DISK),
+    ),
+    Resource(
+        field="device_read_iops", flag="--device-read-iops", inspect="BlkioDeviceReadIOps",
+        v1=_written("blkio", "blkio.throttle.read_iops_device", _WHOLE_DISK),
+        v2=_prop("IOReadIOPSMax", "io", "io.max", _WHOLE_DISK),
+    ),
+    Resource(
+        field="device_write_iops", flag="--device-write-iops", inspect="BlkioDeviceWriteIOps",
+        v1=_written("blkio", "blkio.throttle.write_iops_device", _WHOLE_DISK),
+        v2=_prop("IOWriteIOPSMax", "io", "io.max", _WHOLE_DISK),
+    ),
+    Resource(
+        field="device_rules", flag="--device-cgroup-rule", inspect="DeviceCgroupRules", live=False,
+        v1=_prop("DeviceAllow", "devices", "devices.list", "from the next start on"),
+        v2=_prop("DeviceAllow", "devices", "", "a BPF program; from the next start on"),
+    ),
+    Resource(
+        field="net_cls", flag="--net-cls", inspect="",
+        v1=_written("net_cls", "net_cls.classid", _OWN_CGROUP),
+        v2=_no("match the cgroup: nft `socket cgroupv2`, iptables `-m cgroup --path`, or tc on its veth"),
+    ),
+    Resource(
+        field="hugetlb", flag="--hugetlb", inspect="",
+        v1=_written("hugetlb", "hugetlb.{size}.limit_in_bytes", _OWN_CGROUP),
+        v2=_written("hugetlb", "hugetlb.{size}.max", "systemd does not know the controller"),
     ),
 )  # fmt: skip
 
@@ -128,11 +197,17 @@ _BY_FIELD = {one.field: one for one in TABLE}
 _UNSET = {"MemoryLow": 0, "MemoryMin": 0, "AllowedCPUs": b"", "AllowedMemoryNodes": b""}
 # what a written file has when nobody wrote it; "" is its parent's
 _UNWRITTEN = {
+    "cpu.idle": "0",
     "cpuset.cpus": "",
     "cpuset.mems": "",
     "memory.memsw.limit_in_bytes": "-1",
     "memory.soft_limit_in_bytes": "-1",
+    "memory.swappiness": "",
+    "memory.oom_control": "0",
+    "net_cls.classid": "0",
 }
+_OF_A_DEVICE = "_device"
+_UNWRITTEN_DEVICE = {"blkio.bfq.weight_device": "default"}  # of the others 0 is no limit
 _SWAP = "memory.memsw.limit_in_bytes"
 
 
@@ -147,36 +222,36 @@ def unset(name: str, signature: str) -> Property:
     return Property(name=name, signature=signature, value=value)
 
 
-def plan_change(
-    before: Limits, after: Limits, facts: HostFacts
-) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
-    """What a running scope has to be told so that `after` is in force where `before` was.
-
-    Writes with `before` come ahead of the properties, the others after them. Raises SpecError for an
-    `after` that cannot be.
-    """
-    old_properties, old_writes = plan_limits(before, facts)
-    new_properties, new_writes = plan_limits(after, facts)
-    had = {one.name: one for one in old_properties}
-    kept = {one.name for one in new_properties}
-    properties = [unset(one.name, one.signature) for one in old_properties if one.name not in kept]
-    properties += [one for one in new_properties if had.get(one.name) != one]
-    memory = before.memory or INFINITY
-    return tuple(properties), change_writes(old_writes, new_writes, memory)
-
-
 def change_writes(
     before: tuple[CgroupWrite, ...], after: tuple[CgroupWrite, ...], memory: int
 ) -> tuple[CgroupWrite, ...]:
-    """What has to be written so that the values of `after` are in force; `memory` is the limit until now."""
-    kept = {one.file for one in after}
-    writes = [
-        one.replace(value=_UNWRITTEN[one.file], inherit=not _UNWRITTEN[one.file])
-        for one in before
-        if one.file not in kept
-    ]
-    writes += [one for one in after if one not in before]
+    """What has to be written so that the values of `after` are in force; `memory` is the limit until now.
+
+    Writes with `before` come ahead of the properties that change with them, the others after.
+    """
+    kept = {_place(one) for one in after}
+    writes = [_unwritten(one) for one in before if _place(one) not in kept]
+    # the kernel forgets the weights for devices when the scope's own is set, so they are written again
+    writes += [one for one in after if one not in before or one.file in _UNWRITTEN_DEVICE]
     return tuple(_in_order(one, memory) for one in writes)
+
+
+def _place(one: CgroupWrite) -> tuple[str, str]:
+    """What a later write to the same place replaces: a file, or a device's line of it."""
+    device = one.value.partition(" ")[0] if one.file.endswith(_OF_A_DEVICE) else ""
+    return one.file, device
+
+
+def _unwritten(one: CgroupWrite) -> CgroupWrite:
+    """The write that makes a file what it was before `one`."""
+    file, device = _place(one)
+    if device:
+        return one.replace(value=f"{device} {_UNWRITTEN_DEVICE.get(file, '0')}")
+    if file.startswith("hugetlb."):
+        return one.replace(value="max" if file.endswith(".max") else "-1")
+    value = _UNWRITTEN[file]
+    # a weight that is set while it is idle is refused: shares come after
+    return one.replace(value=value, inherit=not value, before=file == "cpu.idle")
 
 
 def _in_order(one: CgroupWrite, memory: int) -> CgroupWrite:
