@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from sysbox.streams import Streams
+    from sysbox.witness import OutOfMemory, Reports
 
 _CHUNK = 1 << 16
 _FORWARDED = (
@@ -51,99 +52,6 @@ def ended_of(status: int) -> Ended:
     return Ended(code=posix.WEXITSTATUS(status))
 
 
-class OutOfMemory:
-    """Learns whether somebody in a memory cgroup was killed for lack of memory.
-
-    On v1 the kernel wakes an eventfd before the kill (memory.rst, "OOM Control"); the counters may be gone
-    with the cgroup by the time we look. On v2 memory.events is read at the end.
-    """
-
-    def __init__(self, directory: str, version: str) -> None:
-        self.event = -1
-        self._file = -1
-        self._seen = False
-        try:
-            name = "memory.oom_control" if version == "v1" else "memory.events"
-            self._file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
-            if version == "v1":
-                self.event = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
-                control = posix.open(
-                    f"{directory}/cgroup.event_control", posix.O_WRONLY | posix.O_CLOEXEC
-                )
-                posix.write(control, f"{self.event} {self._file}".encode())
-                posix.close(control)
-        except OSError:
-            return  # no memory controller here: nothing will be killed for its limit
-
-    def _counted(self) -> bool | None:
-        """Whether the counter is above zero; None once the cgroup is gone."""
-        try:
-            text = posix.pread(self._file, 4096, 0).decode()
-        except OSError:
-            return None
-        return any(
-            line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines()
-        )
-
-    def woken(self) -> None:
-        """The eventfd has fired: for lack of memory, or because the cgroup was removed."""
-        try:
-            posix.read(self.event, 8)
-        except OSError:
-            pass
-        if self._counted() is not None:
-            self._seen = True
-
-    def killed(self, signal: int) -> bool:
-        """Asked once the process has ended, by `signal`."""
-        return bool(self._counted()) or (self._seen and signal == _signal.SIGKILL)
-
-    def close(self) -> None:
-        for fd in (self.event, self._file):
-            if fd >= 0:
-                posix.close(fd)
-
-
-class Reports:
-    """What the container's cgroup has used, read the moment it becomes empty: soon after, it is gone.
-
-    `events` is cgroup.events, which wakes poll(2) then, or ""; `files` are read. Those that the kernel
-    lacks are left out.
-    """
-
-    def __init__(self, events: str, files: tuple[str, ...]) -> None:
-        self.event = _open(events)
-        self._files = {path.rpartition("/")[2]: _open(path) for path in files}
-        self._texts: dict[str, str] = {}
-
-    def read(self) -> None:
-        """Take what can be read now; what cannot any more stays as it was."""
-        for name, fd in self._files.items():
-            try:
-                self._texts[name] = posix.pread(fd, _CHUNK, 0).decode("ascii", "replace")
-            except OSError:
-                continue
-
-    def woken(self) -> bool:
-        """cgroup.events has changed; False once it is gone, and would wake us without end."""
-        self.read()
-        try:
-            posix.pread(self.event, _CHUNK, 0)
-        except OSError:
-            return False
-        return True
-
-    def usage(self) -> Usage:
-        return reported(self._texts)
-
-
-def _open(path: str) -> int:
-    try:
-        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
 def become(
     pid: int,
     streams: Streams,
@@ -158,7 +66,7 @@ def become(
     """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
 
     `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds,
-    `reports` what `Reports` takes, `thaw` a file and what thaws the container when it is written there.
+    `reports` what `witness.Reports` takes, `thaw` a file and what thaws the container when written there.
     """
     arguments = [
         "sysbox-monitor", "--pid", str(pid), "--dir", directory,

@@ -43,7 +43,7 @@ class Started(Frozen):
     terminal: int  # the master of its terminal, or -1
     memory_cgroup: str  # directory, "" without the controller
     cgroup_version: str  # v1 or v2
-    reports: tuple[str, tuple[str, ...]]  # what monitor.Reports takes
+    reports: tuple[str, tuple[str, ...]]  # what witness.Reports takes
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
 
 

@@ -12,7 +12,18 @@ import _socket
 import posix
 import time
 
-from sysbox import codec, ending, monitor, restarting, scope, starting, state, streams, tuning
+from sysbox import (
+    codec,
+    ending,
+    monitor,
+    restarting,
+    scope,
+    starting,
+    state,
+    streams,
+    tuning,
+    witness,
+)
 from sysbox.errors import NotFound, SysboxError, SystemdError
 from sysbox.files import make_private, read_file, unlink, write_file
 from sysbox.image.store import Store
@@ -37,9 +48,9 @@ class Attended:
 
     def __init__(self, record: Record, started: starting.Started, wired: streams.Streams) -> None:
         self._id = record.id
-        self._oom = monitor.OutOfMemory(started.memory_cgroup, started.cgroup_version)
+        self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
         # nobody can ask what one has used that is removed at its end
-        self._reports = None if record.spec.remove else monitor.Reports(*started.reports)
+        self._reports = None if record.spec.remove else witness.Reports(*started.reports)
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
         if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sysbox import state
 from sysbox.errors import FormatError, SysboxError
+from sysbox.host import probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sysbox.state import Record, Status
+    from sysbox.state import Record, Status, Usage
 
 
 def all_containers() -> Iterator[tuple[Record, Status]]:
@@ -21,6 +22,17 @@ def all_containers() -> Iterator[tuple[Record, Status]]:
             status = state.Status(state="dead", error=error.message)
         if state.named(record):
             yield record, status
+
+
+def usage_of(record: Record) -> Usage:
+    """What the run that goes on has used so far, else the last one. Raises FormatError."""
+    running = state.runtime(record.id)
+    if running is not None and running.started_ns and running.alive():
+        from sysbox.units.usage import used
+
+        return used(running.cgroup, probe())
+    ended = state.final(record.id)
+    return ended.usage if ended else state.Usage()
 
 
 def status_of(record: Record) -> Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox import restarting, state
-from sysbox.cli.current import status_of
+from sysbox.cli.current import status_of, usage_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
 from sysbox.image.store import Store
@@ -55,9 +55,31 @@ def container(record: state.Record) -> dict[str, Any]:
         "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
         "Config": _config(record),
         "NetworkSettings": _network(record),
-        "Sysbox": own
-        or {"Scope": "", "ControlGroup": "", "Slice": spec.slice, "WrittenDirectly": []},
+        "Sysbox": {**(own or _at_rest(record)), "Usage": _usage(record)},
     }
+
+
+def _at_rest(record: state.Record) -> dict[str, Any]:
+    return {
+        "Scope": "",
+        "ControlGroup": "",
+        "Slice": record.spec.slice,
+        "Tuned": record.tuned,
+        "TunedUntilStop": [],
+        "WrittenDirectly": [],
+    }
+
+
+def _usage(record: state.Record) -> dict[str, int | None]:
+    """Of the run that goes on, or of the last one, by systemd's names; null is not known."""
+    usage = usage_of(record)
+    numbers = {
+        "CPUUsageNSec": usage.cpu_ns,
+        "MemoryPeak": usage.memory_peak,
+        "IOReadBytes": usage.read_bytes,
+        "IOWriteBytes": usage.written_bytes,
+    }
+    return {name: None if number < 0 else number for name, number in numbers.items()}
 
 
 def _graph(record: state.Record) -> dict[str, str]:

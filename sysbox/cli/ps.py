@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox import state
-from sysbox.cli.current import all_containers
+from sysbox.cli.current import all_containers, usage_of
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.errors import UsageError
@@ -39,6 +39,10 @@ _HEADERS = {
     "Networks": "NETWORKS",
     "LocalVolumes": "LOCAL VOLUMES",
     "Slice": "SLICE",
+    "CPUTime": "CPU TIME",
+    "MemPeak": "MEM PEAK",
+    "BlockRead": "BLOCK READ",
+    "BlockWritten": "BLOCK WRITTEN",
 }
 _FILTERS = ("id", "name", "label", "status", "ancestor", "exited", "slice")
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -58,6 +62,8 @@ def main(values: Values) -> int:
         if filters and not matches(record, status, filters):
             continue
         rows.append(row(record, status, now, full=values.no_trunc))
+        if values.format:
+            rows[-1] |= _usage(record)
         if last and len(rows) == last:
             break
     print_list(
@@ -151,6 +157,12 @@ def ports_text(ports: tuple[Port, ...]) -> str:
 
 def _shorten(text: str, width: int, *, full: bool) -> str:
     return text if full or len(text) <= width else text[: width - 1] + "…"
+
+
+def _usage(record: state.Record) -> dict[str, str]:
+    from sysbox.cli.stats_rows import report
+
+    return report(usage_of(record))
 
 
 def row(record: state.Record, status: state.Status, now: float, *, full: bool) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from sysbox.records import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sysbox.host import HostFacts
 
 UNKNOWN = -1
@@ -50,7 +52,7 @@ class Pressure(Frozen):
 class CgroupUsage(Frozen):
     """One reading of one cgroup, all that is below it included; -1 is not known."""
 
-    cpu_ns: int = UNKNOWN
+    cpu_ns: int = UNKNOWN  # CPU time since it exists
     periods: int = UNKNOWN  # of the CPU quota
     throttled_periods: int = UNKNOWN  # those in which it was used up
     throttled_ns: int = UNKNOWN
@@ -98,7 +100,8 @@ class Reader:
         self._mounts = facts.controllers
         self._unified = _unified(facts)
         self._limits: dict[str, tuple[int, str]] = {}  # file and cgroup -> smallest limit, whose
-        self._total = 0
+        self._total = host_memory()
+        self._bfq = bool(parse_blkio(self._v1("blkio", "", _BFQ_BYTES) or ""))
 
     def cpu_ns(self, path: str) -> int:
         """CPU time since the cgroup exists, in ns; -1 when it is gone."""
@@ -108,16 +111,30 @@ class Reader:
                 return micro * 1000
         return _number(self._v1("cpuacct", path, "cpuacct.usage"))
 
+    def brief(self, path: str) -> CgroupUsage:
+        """What docker shows, CPU time aside; all unknown when the cgroup is gone."""
+        values = self._memory(path)
+        limit = values.pop("limit", UNKNOWN)
+        if limit < 0:
+            limit = self._memory_limit(path)[0]
+        return CgroupUsage(
+            memory_limit=min(limit, self._total),
+            pids=_number(self._file("pids", path, "pids.current")),
+            devices=self._devices(path, counts=False),
+            **values,
+        )
+
     def read(self, path: str) -> CgroupUsage:
-        """Everything about one cgroup."""
+        """Everything about one cgroup; all unknown when it is gone."""
         values = self._memory(path) | self._cpu(path)
+        values.pop("limit", 0)
         limit, by = self._memory_limit(path)
         return CgroupUsage(
             memory_limit=limit,
             limited_by=by,
             pids=_number(self._file("pids", path, "pids.current")),
             pids_limit=self._smallest("pids", path, "pids.max")[0],
-            devices=self._devices(path),
+            devices=self._devices(path, counts=True),
             pressure=self._pressure(path),
             **values,
         )
@@ -130,7 +147,7 @@ class Reader:
         mount = self._mounts.get(controller)
         return None if mount is None else _read(f"{mount}{path}/{file}")
 
-    def _cpu(self, path: str) -> dict[str, int]:
+    def _cpu(self, path: str) -> dict[str, Any]:
         stat = keyed(self._file("cpu", path, "cpu.stat"))
         in_us = stat.get("throttled_usec", -1)
         return {
@@ -140,7 +157,7 @@ class Reader:
             "throttled_ns": in_us * 1000 if in_us >= 0 else stat.get("throttled_time", UNKNOWN),
         }
 
-    def _memory(self, path: str) -> dict[str, int]:
+    def _memory(self, path: str) -> dict[str, Any]:
         stat = keyed(self._file("memory", path, "memory.stat"))
         if self._v2:
             return {
@@ -152,11 +169,10 @@ class Reader:
             "memory": _number(self._file("memory", path, "memory.usage_in_bytes")),
             "cache": stat.get("total_inactive_file", UNKNOWN),
             "swap": stat.get("total_swap", UNKNOWN),
+            "limit": stat.get("hierarchical_memory_limit", UNKNOWN),
         }
 
     def _memory_limit(self, path: str) -> tuple[int, str]:
-        if not self._total:
-            self._total = host_memory()
         file = "memory.max" if self._v2 else "memory.limit_in_bytes"
         limit, by = self._smallest("memory", path, file)
         return (limit, by) if 0 <= limit <= self._total else (self._total, "")
@@ -177,17 +193,20 @@ class Reader:
         self._limits[key] = found
         return found
 
-    def _devices(self, path: str) -> tuple[DeviceUsage, ...] | None:
+    def _devices(self, path: str, *, counts: bool) -> tuple[DeviceUsage, ...] | None:
         if self._v2:
             text = self._file("io", path, "io.stat")
             return None if text is None else parse_io_stat(text)
-        # what has no limit of its own may be counted by bfq alone, where that is the scheduler
-        for in_bytes, in_count in ((_THROTTLE_BYTES, _THROTTLE_COUNT), (_BFQ_BYTES, _BFQ_COUNT)):
-            text = self._v1("blkio", path, in_bytes)
-            found = parse_blkio(text or "", self._v1("blkio", path, in_count) or "")
-            if found:
-                return found
-        return None if self._v1("blkio", path, _THROTTLE_BYTES) is None else ()
+        files = (_THROTTLE_BYTES, _THROTTLE_COUNT)
+        in_bytes = self._v1("blkio", path, files[0])
+        if in_bytes is None:
+            return None
+        if self._bfq and not _by_device(in_bytes):
+            # some kernels count what has no limit in the scheduler alone
+            files = (_BFQ_BYTES, _BFQ_COUNT)
+            in_bytes = self._v1("blkio", path, files[0]) or ""
+        operations = self._v1("blkio", path, files[1]) if counts else None
+        return parse_blkio(in_bytes, operations or "")
 
     def _pressure(self, path: str) -> tuple[Pressure, ...]:
         if not self._unified:
@@ -326,6 +345,12 @@ def report_files(path: str, facts: HostFacts) -> tuple[str, ...]:
         if controller in facts.controllers
         for file in names
     )
+
+
+def used(path: str, facts: HostFacts) -> Usage:
+    """What a cgroup that is there has used so far; all unknown when it is gone."""
+    texts = {file.rpartition("/")[2]: _read(file) for file in report_files(path, facts)}
+    return reported({name: text for name, text in texts.items() if text is not None})
 
 
 def reported(texts: dict[str, str]) -> Usage:

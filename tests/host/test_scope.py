@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import SLOWNESS
 
-from sysbox import host, monitor, paths, scope
+from sysbox import host, paths, scope, witness
 from sysbox.errors import SpecError, SysboxError, SystemdError
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import blockdev, cgroups, journal, names, scopeplan, watch
@@ -308,7 +308,7 @@ def test_oom(bus: Bus) -> None:
         scope.attach(bus, one.unit, (keeper.pid,))
         directories = cgroups.cgroup_dirs(one.process.pid, FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
-        oom = monitor.OutOfMemory(memory, FACTS.cgroup_mode)
+        oom = witness.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
         if V1:
             assert select.select([oom.event], [], [], 20)[0], "the kernel wakes us before it kills"

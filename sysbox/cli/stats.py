@@ -1,0 +1,287 @@
+"""`sysbox stats`: what containers, or the units below a slice, use; once, or as a screen that goes on."""
+
+from __future__ import annotations
+
+import gc
+import posix
+import time
+
+from sysbox import state
+from sysbox.cli.output import emit, print_list, table
+from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
+from sysbox.errors import NotFound, SpecError, UsageError
+from sysbox.frozen import Frozen
+from sysbox.host import exists, probe
+from sysbox.netns import counters
+from sysbox.netns.topology import host_link
+from sysbox.units import names
+from sysbox.units.usage import Reader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from sysbox.cli.options import Values
+    from sysbox.state import Record
+
+_WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
+_TICKS = 2  # of the kernel's clock, so that a whole one lies between: what ran meanwhile shows
+_COARSE = 6  # CLOCK_MONOTONIC_COARSE, whose resolution is a tick (clock_getres(2))
+_SHORTEST_US = 100_000  # of --interval
+_HOME, _CLEAR, _END_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"  # console_codes(4)
+_NO_BYTES = (0, 0)
+
+
+class _Target(Frozen):
+    """What a line is about."""
+
+    id: str  # of a container; "" for another unit
+    name: str
+    given: str
+    path: str  # its cgroup; "" while it does not run
+    link: str  # the host's end of its link; "" without one
+    namespace: str = ""  # the pid whose network it uses, where that is another's
+    started_ns: int = 0
+
+
+def main(values: Values) -> int:
+    """0; the screen is left with ^C, as docker's."""
+    interval_ns = _interval(values.interval)
+    find = _finder(values)
+    sampler = _Sampler(find, details=bool(values.format))
+    if values.no_stream:
+        _print(sampler.rows(full=values.no_trunc), values.format)
+        return 0
+    gc.enable()  # this may go on for weeks
+    screen = posix.isatty(1) and values.format in (None, "", "table")
+    if screen:
+        emit(_CLEAR)
+    while True:
+        rows = sampler.rows(full=values.no_trunc)
+        if screen:
+            _refresh(rows)
+        else:
+            _print(rows, values.format)
+        time.sleep(interval_ns / 1e9)
+
+
+def _interval(text: str | None) -> int:
+    if text is None:
+        return 1_000_000_000
+    from sysbox.values_time import parse_duration
+
+    micro = parse_duration(text, "--interval")
+    if micro < _SHORTEST_US:
+        raise SpecError(f"--interval {text}: too short", hint="at least 0.1s")
+    return micro * 1000
+
+
+def _finder(values: Values) -> Callable[[], list[_Target]]:
+    """The function that finds what to show, anew for each reading."""
+    given = values.container
+    if values.slice:
+        if given:
+            raise UsageError("--slice and CONTAINER: give one of them")
+        slice_ = names.check_slice(values.slice)
+        return lambda: _in_slice(slice_)
+    if given:
+        return lambda: [_target(state.find(one), one) for one in given]
+    return lambda: _everything() if values.all else _running()
+
+
+# What to show
+
+
+def _running() -> list[_Target]:
+    """The running containers, the one started last first; their records are read only where needed."""
+    found = []
+    for name, container_id in state.names().items():
+        run = state.runtime(container_id) if container_id else None
+        if run is None or not run.started_ns:
+            continue
+        if run.address:
+            link = host_link(container_id)
+            found.append(
+                _Target(
+                    id=container_id,
+                    name=name,
+                    given=container_id,
+                    path=run.cgroup,
+                    link=link,
+                    started_ns=run.started_ns,
+                )
+            )
+        else:
+            try:
+                found.append(_target(state.load(container_id), container_id))
+            except NotFound:
+                continue  # removed meanwhile
+    found.sort(key=lambda one: one.started_ns, reverse=True)
+    return found
+
+
+def _everything() -> list[_Target]:
+    return [_target(record, record.id) for record in state.all_records()]
+
+
+def _target(record: Record, given: str) -> _Target:
+    run = state.runtime(record.id)
+    running = run is not None and run.started_ns and run.alive()
+    mode = record.spec.namespaces.network
+    kind, _, other = mode.partition(":")
+    return _Target(
+        id=record.id,
+        name=record.name,
+        given=given,
+        path=run.cgroup if run and running else "",
+        link=host_link(other or record.id) if kind in ("bridge", "container") else "",
+        namespace=str(run.pid) if run and kind == "ns" else "",
+        started_ns=run.started_ns if run else 0,
+    )
+
+
+def _in_slice(slice_: str) -> list[_Target]:
+    """A slice, and the slices and scopes below it, as a tree is read. Raises NotFound."""
+    facts = probe()
+    mount, path = facts.controllers["name=systemd"], names.slice_path(slice_)
+    top = f"/{path}" if path else ""
+    known = {one.path: one for one in _running()}
+    found: list[_Target] = []
+
+    def visit(below: str) -> None:
+        unit = below.rpartition("/")[2] or slice_
+        found.append(known.get(below) or _Target(id="", name=unit, given=unit, path=below, link=""))
+        if unit.endswith(".slice"):
+            for name in sorted(_directories(mount + below)):
+                visit(f"{below}/{name}")
+
+    if not exists(mount + top):
+        raise NotFound(f"{slice_} is not active: nothing runs in it")
+    visit(top)
+    return found
+
+
+def _directories(path: str) -> list[str]:
+    """The units of a slice that can hold containers: other slices, and scopes."""
+    try:
+        return [name for name in posix.listdir(path) if name.endswith((".slice", ".scope"))]
+    except FileNotFoundError:
+        return []
+
+
+# Reading
+
+
+class _Sampler:
+    """Reads what there is, again and again."""
+
+    def __init__(self, find: Callable[[], list[_Target]], *, details: bool) -> None:
+        self._find = find
+        self._details = details
+        self._reader = Reader(probe())
+        self._before: dict[str, tuple[int, int]] = {}  # cgroup -> when, and its CPU time, in ns
+
+    def rows(self, *, full: bool) -> list[dict[str, Any]]:
+        """One reading; what has ended meanwhile is left out."""
+        targets = self._find()
+        self._reader = Reader(probe())  # limits change
+        first = not self._before
+        now = self._look(targets)
+        if first:
+            self._before, now = now, {}
+        read = self._reader.read if self._details else self._reader.brief
+        usages = {one.path: read(one.path) for one in targets if one.path}
+        network = _Network(targets)
+        if first:
+            now = self._second(targets)
+        shown = [
+            Shown(
+                id=one.id,
+                name=one.name,
+                given=one.given,
+                usage=usages[one.path] if one.path else NOTHING,
+                percent=_share(self._before.get(one.path), now[one.path]) if one.path else 0.0,
+                network=network.of(one),
+            )
+            for one in targets
+            if not one.path or one.path in now
+        ]
+        self._before = now
+        return [row(one, full=full, details=self._details) for one in shown]
+
+    def _look(self, targets: Iterable[_Target]) -> dict[str, tuple[int, int]]:
+        found = {}
+        for one in targets:
+            used = self._reader.cpu_ns(one.path) if one.path else -1
+            if used >= 0:
+                found[one.path] = (time.monotonic_ns(), used)
+        return found
+
+    def _second(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
+        """Look again, a tick later; where somebody has run, once more after the whole window.
+
+        What has not run for longer than a tick has used nothing: there is nothing to measure better.
+        """
+        tick_ns = int(time.clock_getres(_COARSE) * 1e9)
+        for window in (_TICKS * tick_ns, _WINDOW_NS):
+            last = max((at for at, _ in self._before.values()), default=0)
+            left = last + window - time.monotonic_ns()
+            if self._before and left > 0:
+                time.sleep(left / 1e9)
+            now = self._look(targets)
+            if all(self._before.get(path, after)[1] == after[1] for path, after in now.items()):
+                break
+        return now
+
+
+def _share(before: tuple[int, int] | None, after: tuple[int, int]) -> float | None:
+    """Percent of one CPU between two looks; None without the first."""
+    if before is None or after[0] <= before[0]:
+        return None
+    return max(0.0, 100 * (after[1] - before[1]) / (after[0] - before[0]))
+
+
+class _Network:
+    """Bytes received and sent; what the container receives is what the host's end of its link sends."""
+
+    def __init__(self, targets: Iterable[_Target]) -> None:
+        self._host = counters.counters()
+        self._targets = tuple(targets)
+
+    def of(self, target: _Target) -> tuple[int, int] | None:
+        """Of a slice: of all containers below it; None where nobody counts."""
+        if not target.path:
+            return _NO_BYTES
+        if target.name.endswith(".slice") and not target.id:
+            inside = f"{target.path}/"
+            pairs = [
+                self.of(one) for one in self._targets if one.id and one.path.startswith(inside)
+            ]
+            return sum(one[0] for one in pairs if one), sum(one[1] for one in pairs if one)
+        if not target.id:
+            return None
+        if target.namespace:
+            return counters.counters(target.namespace).get("eth0", _NO_BYTES)
+        sent, received = self._host.get(target.link, _NO_BYTES)
+        return received, sent
+
+
+# Printing
+
+
+def _print(rows: list[dict[str, Any]], format: str | None) -> None:
+    print_list(rows, COLUMNS, headers=HEADERS, format=format)
+
+
+def _refresh(rows: list[dict[str, Any]]) -> None:
+    """Write over what is there, as much of it as the terminal shows."""
+    size = posix.get_terminal_size(1)
+    titles = [header for header, _ in COLUMNS]
+    lines = table([titles, *([one[key] for _, key in COLUMNS] for one in rows)]).splitlines()
+    space = max(size.lines - 1, 2)
+    if len(lines) > space:
+        hidden = len(lines) - space + 1
+        lines[space - 1 :] = [f"... and {hidden} more"]
+    shown = "".join(f"{line[: size.columns]}{_END_OF_LINE}\n" for line in lines)
+    emit(f"{_HOME}{shown}{_REST}")

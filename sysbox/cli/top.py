@@ -1,0 +1,123 @@
+"""`sysbox top`: the processes of a container, as the host sees them."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox import state
+from sysbox.cli.output import emit, table
+from sysbox.errors import Conflict, SysboxError, UsageError
+from sysbox.host import probe, read_text
+from sysbox.linux import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysbox.cli.options import Values
+
+_TITLES = ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")  # of `ps -f`, docker's default
+_DAY = 86400
+_PTS = range(136, 144)  # major numbers of /dev/pts (the kernel's admin-guide/devices.txt)
+_NO_TERMINAL = "?"
+
+
+def main(values: Values) -> int:
+    """0. Raises Conflict when it does not run."""
+    record = state.find(values.container)
+    run = state.runtime(record.id)
+    if run is None or not run.started_ns or not run.alive():
+        raise Conflict(f"container {record.name} is not running")
+    pids = _pids(f"{probe().controllers['name=systemd']}{run.cgroup}")
+    if values.ps_option:
+        emit(_ps(list(values.ps_option), pids))
+        return 0
+    users = _users(read_text("/etc/passwd"))
+    rows = [row for pid in sorted(pids) if (row := _row(pid, users))]
+    emit(table([_TITLES, *rows]))
+    return 0
+
+
+def _pids(directory: str) -> set[int]:
+    """Everything in a cgroup and in those below it, as it stands now."""
+    found: set[int] = set()
+    waiting = [directory]
+    while waiting:
+        one = waiting.pop()
+        found.update(int(line) for line in read_text(f"{one}/cgroup.procs").split())
+        try:
+            with posix.scandir(one) as entries:
+                waiting += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            continue  # it has just ended
+    return found - {0}  # 0 is a process of another pid namespace than ours
+
+
+def _users(passwd: str) -> dict[int, str]:
+    """Uid -> name, of the host's own accounts: a container's have no other names here."""
+    fields = (line.split(":") for line in passwd.splitlines())
+    return {int(one[2]): one[0] for one in fields if len(one) > 3 and one[2].isdigit()}
+
+
+def _row(pid: int, users: dict[int, str]) -> tuple[str, ...] | None:
+    """One line of ps(1), from proc_pid_stat(5); None when it has just ended."""
+    head, _, rest = read_text(f"/proc/{pid}/stat").rpartition(")")
+    fields = rest.split()  # the first is the state, field 3
+    try:
+        uid = posix.stat(f"/proc/{pid}").st_uid
+    except FileNotFoundError:
+        return None
+    if not fields:
+        return None
+    hertz = posix.sysconf("SC_CLK_TCK")
+    used = (int(fields[11]) + int(fields[12])) / hertz
+    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(fields[19]) / hertz
+    elapsed = time.time() - started
+    seconds = int(used)
+    command = read_text(f"/proc/{pid}/cmdline").rstrip("\0").replace("\0", " ")
+    return (
+        users.get(uid, str(uid)),
+        str(pid),
+        fields[1],
+        str(min(int(100 * used / elapsed), 99) if elapsed > 0 else 0),
+        _started(started),
+        _terminal(int(fields[4])),
+        f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",
+        (command or f"[{head.partition('(')[2]}]").replace("\n", " "),
+    )
+
+
+def _started(moment: float) -> str:
+    """As ps(1): the time of day, or the day."""
+    age = time.time() - moment
+    return time.strftime("%H:%M" if age < _DAY else "%b%d", time.localtime(moment))
+
+
+def _terminal(number: int) -> str:
+    """From the device number, whose minor's upper bits lie above the major (proc_pid_stat(5))."""
+    major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
+    if major in _PTS:
+        return f"pts/{(major - _PTS[0]) * 256 + minor}"
+    return f"tty{minor}" if major == 4 else _NO_TERMINAL
+
+
+def _ps(options: list[str], pids: Iterable[int]) -> str:
+    """What ps(1) of the host prints with these options, of these processes only.
+
+    -p does not take back what an option like -e selects, so the lines are filtered too, as docker does it.
+    """
+    wanted = ",".join(map(str, sorted(pids)))
+    status, output = process.spawn(["ps", *options, "-p", wanted])
+    lines = output.decode("utf-8", "surrogateescape").splitlines()
+    if status or not lines:
+        raise SysboxError(f"ps {' '.join(options)}: failed with status {status}", status=1)
+    titles = lines[0].split()
+    if "PID" not in titles:
+        raise UsageError(
+            "ps prints no column PID with these options", hint="add it: `-o pid,args` for example"
+        )
+    at = titles.index("PID")
+    texts = {str(pid) for pid in pids}
+    kept = [line for line in lines[1:] if line.split()[at : at + 1] and line.split()[at] in texts]
+    return "".join(f"{line}\n" for line in [lines[0], *kept])
