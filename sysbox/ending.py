@@ -9,10 +9,11 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import events, monitor, restarting, scope, state, tuning
+from sysbox import events, monitor, restarting, scope, state, systemd_mode, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
+from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux import process
 from sysbox.linux.freezer import frozen
@@ -32,28 +33,30 @@ _BRIEFLY = 0.5
 _STEP = 0.004
 
 
-def settle(container_id: str, ended: Ended | None = None, *, force: bool = False) -> None:
+def settle(
+    container_id: str, ended: Ended | None = None, *, force: bool = False
+) -> state.Final | None:
     """Record the end of a run whose first process is gone, undo what it had, remove it if it was --rm.
 
     `ended` is given by the supervisor itself, or read from what the monitor wrote. Does nothing while the
     container runs or its supervisor has yet to say how it ended (unless by `force`), and when somebody
-    else has done it already. Raises FormatError for damaged records.
+    else has done it already. What was recorded, if it was now. Raises FormatError for damaged records.
     """
     try:
         lock = state.Lock(container_id)
     except NotFound:
-        return
+        return None
     with lock:
         try:
             record = state.load(container_id)
             runtime = state.runtime(container_id)
         except NotFound:
-            return
+            return None
         if runtime is None:
-            return
+            return None
         ended = ended or monitor.recorded(record.run_directory)
         if ended is None and runtime.supervised() and not force:
-            return
+            return None
         if not record.spec.remove:
             # of a service's container systemd has it still; in the foreground it was watched
             record = tuning.harvest(record)
@@ -63,8 +66,12 @@ def settle(container_id: str, ended: Ended | None = None, *, force: bool = False
         state.write_final(record, final)
         state.remove_run(record)
         _tell(record, final)
-        if record.spec.remove:
+        if final.rebooted:
+            if record.spec.remove:
+                overlay.renew(record.directory)
+        elif record.spec.remove:
             discard(record)
+        return final
 
 
 def _tell(record: Record, final: state.Final) -> None:
@@ -88,8 +95,10 @@ def _final(record: Record, runtime: Runtime, ended: Ended | None) -> state.Final
             error="nobody saw how it ended: its supervisor was killed",
             quick_ends=quick,
         )
+    booted = systemd_mode.applies(record.spec, record.argv)
     return state.Final(
-        exit_code=ended.code,
+        exit_code=systemd_mode.exit_status(ended.code, ended.signal) if booted else ended.code,
+        rebooted=booted and ended.signal == systemd_mode.RESTART,
         started_ns=runtime.started_ns,
         finished_ns=ended.finished_ns or state.now_ns(),
         oom_killed=ended.oom,

@@ -134,6 +134,8 @@ class Foreground:
         self._saved: list[Any] | None = None
         # descriptor -> what is to be done when it can be read
         self.watches: dict[int, Callable[[], None]] = {}
+        # signal -> the one that is passed on in its place
+        self.instead: dict[int, int] = {}
 
     def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
         """Until it has ended and its output is copied; the terminal is then as it was before."""
@@ -181,7 +183,7 @@ class Foreground:
 
     def _forward_signals(self) -> None:
         def forward(number: int, _: object) -> None:
-            process.send(self._pidfd, number)
+            process.send(self._pidfd, self.instead.get(number, number))
 
         for number in _FORWARDED:
             # a terminal of its own takes the keys; what else arrives here is for the container

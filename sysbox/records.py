@@ -79,6 +79,7 @@ class Final(Frozen):
     finished_ns: int
     oom_killed: bool = False
     error: str = ""
+    rebooted: bool = False  # systemd inside has asked for a restart, and it is to get one
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox import program, scope
+from sysbox import program, scope, systemd_mode
 from sysbox.errors import KernelError, SystemdError
 from sysbox.files import is_directory, read_file, unlink, write_file
 from sysbox.host import exists
@@ -32,7 +32,9 @@ def has_policy(record: Record) -> bool:
 
 def plan_of(record: Record) -> serviceplan.ServicePlan:
     """The service that supervises it."""
-    return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher)
+    booted = systemd_mode.applies(record.spec, record.argv)
+    statuses = systemd_mode.STATUSES if booted else ()
+    return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher, statuses)
 
 
 def install(record: Record, *, wanted: bool = True) -> None:
@@ -115,6 +117,16 @@ def await_service(record: Record) -> None:
     bus = Bus.connect()
     try:
         scope.await_inactive(bus, names.service_unit(record.id))
+    finally:
+        bus.close()
+
+
+def start_again(record: Record) -> None:
+    """Have it started once more as soon as its service, whose part this is, has ended."""
+    bus = Bus.connect()
+    try:
+        unit = f"sysbox-start-{record.id}.service"
+        scope.start_service(bus, unit, serviceplan.starter(plan_of(record))).wait()
     finally:
         bus.close()
 

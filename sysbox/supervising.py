@@ -21,6 +21,7 @@ from sysbox import (
     starting,
     state,
     streams,
+    systemd_mode,
     tuning,
     witness,
 )
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.state import Record
 
-_SYSTEMD = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
 _STALE = 60  # seconds after which nobody comes to read a report
 _REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
 
@@ -46,24 +46,40 @@ _REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start i
 class Attended:
     """A container that this process supervises, with the caller's streams."""
 
-    def __init__(self, record: Record, started: starting.Started, wired: streams.Streams) -> None:
-        self._id = record.id
+    def __init__(self, record: Record, image: Image) -> None:
+        self._record = record
+        self._image = image
+        self._begin()
+
+    def _begin(self) -> None:
+        record = self._record
+        started, wired = _bring_up(record, self._image)
         self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
         # nobody can ask what one has used that is removed at its end
         self._reports = None if record.spec.remove else witness.Reports(*started.reports)
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+        if systemd_mode.applies(record.spec, record.argv):
+            # of SIGTERM systemd makes something else
+            self._foreground.instead = {_signal.SIGTERM: stop_signal(record, self._image)}
         if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
 
     def wait(self) -> int:
-        """Until its end, which is recorded; the exit status."""
-        ended = self._foreground.wait(self._oom, self._reports)
-        ending.settle(self._id, ended)
-        return ended.code
+        """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
+        while True:
+            ended = self._foreground.wait(self._oom, self._reports)
+            final = ending.settle(self._record.id, ended)
+            if final is None or not final.rebooted:
+                return final.exit_code if final else ended.code
+            self._begin()
 
 
 def attend(record: Record, image: Image) -> Attended:
     """Start it as a child of this process. Raises SysboxError."""
+    return Attended(record, image)
+
+
+def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         # until it runs, and these are passed on to it, they end the start as ^C does
@@ -77,7 +93,7 @@ def attend(record: Record, image: Image) -> Attended:
     except BaseException:
         monitor.release_signals()
         raise
-    return Attended(record, started, wired)
+    return started, wired
 
 
 def start_detached(record: Record) -> None:
@@ -216,6 +232,9 @@ def cleanup(container_id: str) -> int:
     ending.settle(record.id)
     if restarting.has_policy(record):
         restarting.unguard(record.id)
+    elif (final := state.final(record.id)) is not None and final.rebooted:
+        # whoever has recorded it
+        restarting.start_again(record)
     return 0
 
 
@@ -234,7 +253,8 @@ def _notify(message: str) -> None:
 def stop_signal(record: Record, image: Image | None = None) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
     asked = record.spec.stop_signal
-    default = "RTMIN+3" if record.argv[0] in _SYSTEMD else "TERM"  # systemd(1), SIGNALS
+    systemd = systemd_mode.is_systemd(record.argv) or record.spec.systemd == "always"
+    default = systemd_mode.STOP_SIGNAL if systemd else "TERM"
     if not asked:
         try:
             asked = (image or Store().resolve(record.image_id)).config.stop_signal

@@ -28,9 +28,6 @@ MODES = ("auto", "always", "false")
 STOP_SIGNAL = "RTMIN+3"  # systemd(1), SIGNALS: SIGTERM would have it execute itself anew
 JOURNAL = "/var/log/journal"
 
-# how nspawn, too, tells a restart from an end (systemd-nspawn(1), "133" in its template unit)
-REBOOTED = 133
-
 _INITS = ("/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init")
 _PRIVATE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 # as systemd mounts them itself where it may (src/shared/mount-setup.c)
@@ -53,6 +50,8 @@ class Mode(Frozen):
     environment: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()  # paths, beyond those that are anyway
+    oom_policy: str = "kill"
+    kill_signal: int = 0  # of its scope, where no service ends it first
 
 
 def is_systemd(argv: tuple[str, ...]) -> bool:
@@ -101,6 +100,9 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
         # the id of a machine whose image has none yet
         environment=("container=sysbox", f"container_uuid={container[:32]}"),
         capabilities=capabilities,
+        # its services have an OOMPolicy= each
+        oom_policy="continue",
+        kill_signal=_signal.SIGRTMIN + 3,
         # of a privileged one too: udev runs where it can write to it, and acts on the host's devices
         read_only=() if spec.security.unmask else ("/sys",),
     )
@@ -111,10 +113,12 @@ def _journal(directory: str) -> Operation:
     return Bind(source=f"{directory}/journal", target=JOURNAL, attributes=_PRIVATE, create=True)
 
 
-def ending(code: int, signal: int) -> int:
-    """The exit status when PID 1 of a container in systemd mode ended with `code`, by `signal` or 0.
+# Of reboot(2) the kernel makes an end of the pid namespace's PID 1 by a signal that can reach it in no other
+# way (pid_namespaces(7)); the supervisor then ends with 128 plus that.
+RESTART, HALT = _signal.SIGHUP, _signal.SIGINT
+STATUSES = (128 + RESTART, 128 + HALT)
 
-    Of reboot(2) the kernel makes an end of the pid namespace's PID 1 by a signal that can reach it by no
-    other way: SIGHUP for a restart, SIGINT for a halt (pid_namespaces(7)).
-    """
-    return {_signal.SIGHUP: REBOOTED, _signal.SIGINT: 0}.get(signal, code)
+
+def exit_status(code: int, signal: int) -> int:
+    """Of a container in systemd mode whose PID 1 ended with `code`, by `signal` or 0; 0 if shut down."""
+    return 0 if signal in (RESTART, HALT) else code

@@ -34,10 +34,14 @@ class ServicePlan(Frozen):
     stop_timeout: int  # seconds; negative is for ever
     restart: str  # no, on-failure, always, unless-stopped
     retries: int  # of on-failure; 0 is without end
+    clean: tuple[int, ...] = ()  # exit statuses that are none of a failure
+    again: int = 0  # the one that asks for another start; 0: there is none
 
 
-def plan_service(container: str, name: str, spec: ContainerSpec, launcher: str) -> ServicePlan:
-    """The supervisor of `container` (64 hex), called `name`."""
+def plan_service(
+    container: str, name: str, spec: ContainerSpec, launcher: str, statuses: tuple[int, ...] = ()
+) -> ServicePlan:
+    """The supervisor of `container` (64 hex), called `name`; `statuses` are those of systemd mode."""
     return ServicePlan(
         unit=names.service_unit(container),
         scope=names.scope_unit(container),
@@ -47,6 +51,8 @@ def plan_service(container: str, name: str, spec: ContainerSpec, launcher: str) 
         stop_timeout=spec.stop_timeout,
         restart=spec.restart.name,
         retries=spec.restart.retries,
+        clean=statuses,
+        again=statuses[0] if statuses else 0,
     )
 
 
@@ -71,6 +77,22 @@ def transient(plan: ServicePlan) -> tuple[Property, ...]:
         ("OOMPolicy", "s", "continue"),
         ("PartOf", "as", [plan.scope]),
         ("After", "as", [*_AFTER, plan.scope]),
+        ("SuccessExitStatus", "(aiai)", (list(plan.clean), [])),
+    )
+    return _properties(settings)
+
+
+def starter(plan: ServicePlan) -> tuple[Property, ...]:
+    """A unit that starts it once more when its transient service is gone, for StartTransientUnit.
+
+    That service cannot do so itself: with Restart= it would stay, and the scope's name with it.
+    """
+    settings: tuple[tuple[str, str, object], ...] = (
+        ("Description", "s", f"Restart of sysbox container {plan.name}"),
+        ("Type", "s", "exec"),
+        ("ExecStart", "a(sasb)", _command(plan, "start")),
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("Slice", "s", "sysbox.slice"),
     )
     return _properties(settings)
 
@@ -111,6 +133,8 @@ def unit_file(plan: ServicePlan) -> str:
     limited = plan.restart == "on-failure" and plan.retries > 0
     stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
     launcher = _quoted(plan.launcher)
+    clean = f"SuccessExitStatus={' '.join(map(str, plan.clean))}\n" if plan.clean else ""
+    again = f"RestartForceExitStatus={plan.again}\n" if plan.again else ""
     return f"""\
 # sysbox made this for the restart policy of container {plan.name}, and removes it with the container.
 [Unit]
@@ -130,7 +154,7 @@ KillMode=mixed
 TimeoutStopSec={stop}
 Slice=sysbox.slice
 OOMPolicy=continue
-
+{clean}{again}
 [Install]
 WantedBy=multi-user.target
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.errors import KernelError, Unsupported
+from sysbox.files import remove_tree
 from sysbox.linux import _sys
 from sysbox.paths import IMAGES
 
@@ -22,6 +23,16 @@ def prepare(directory: str) -> None:
     """Make the writable layer of a container; done once, when it is created."""
     for name in ("upper", "work", "merged"):
         posix.mkdir(f"{directory}/{name}", 0o755 if name == "upper" else 0o700)
+
+
+def renew(directory: str) -> None:
+    """Have the writable layer of a container that has just ended mounted once more, though it is volatile.
+
+    The kernel refuses that, since after a crash of the host it might be damaged (overlayfs.rst, "Volatile
+    mount"); there was none.
+    """
+    remove_tree(f"{directory}/work")
+    posix.mkdir(f"{directory}/work", 0o700)
 
 
 def options(plan: RootPlan) -> str:
