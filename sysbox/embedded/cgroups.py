@@ -189,7 +189,9 @@ def remove(name: str, timeout: float = 5.0) -> None:
     """
     deadline = time.monotonic() + timeout
     path = state.cgroup_name(name)
-    for hierarchy in present():
+    # without the controllers that are bound nowhere: there is nothing in them, and opening them would bind
+    # them to a hierarchy that takes a while to go, for which the next start would find them busy
+    for hierarchy in hierarchies(read_text("/proc/self/cgroup"), ""):
         root = open_root(hierarchy)
         if root is None:
             continue
