@@ -43,7 +43,7 @@ def denials() -> dict[tuple[str, ...], str]:
     subprocess.run(["journalctl", "--sync"], check=True)
     log = ["journalctl", "-b", "-q", "-o", "cat", "_TRANSPORT=audit"]
     lines = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
-    found = {}
+    found: dict[tuple[str, ...], str] = {}
     for line in filter(re.compile("avc: +denied").search, lines):
         parts = DENIAL.search(line)
         assert parts, f"not understood: {line}"

@@ -2,7 +2,7 @@
 
 A change of what goes into it therefore makes a new one, and nothing stale is ever used. An entry appears
 complete or not at all, by one process at a time; one whose files have not their sizes any more is made
-again. What nobody has used for two weeks is removed.
+again. What nobody has used for a while is removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysbox" / "vm"
-KEPT = 14 * 86400  # seconds
+KEPT = {"image": 14 * 86400}  # seconds
+KEPT_OTHERWISE = 86400  # what is made in seconds, and anew after each change of the sources
 SIZES = "sizes.json"  # of an entry's files; written last
 GIB = 1 << 30
 
@@ -70,8 +71,9 @@ def _make(entry: Path, fresh: Path, space: int, make: Callable[[Path], None]) ->
 
 
 def _prune(parent: Path, kind: str, entry: Path) -> None:
+    oldest = time.time() - KEPT.get(kind, KEPT_OTHERWISE)
     for other in parent.glob(f"{kind}-*"):
-        if other != entry and other.stat().st_mtime < time.time() - KEPT:
+        if other != entry and other.stat().st_mtime < oldest:
             _remove(other)
 
 

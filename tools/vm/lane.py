@@ -8,7 +8,6 @@ no guest for one.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 from cache import GIB, ROOT, say
+from machine import exit_on_signals
 
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
@@ -37,7 +37,7 @@ class Job:
         marker = "enforcing" if flavour == "enforcing" else "not enforcing and not not_emulated"
         pytest = f"python -m pytest -p no:cacheprovider --durations 5 -m '{marker}'"
         script = f"tools/test-network.sh && exec {pytest} {names}"
-        command = [*TIED, sys.executable, RUN, "--flavour", flavour, script]
+        command = [*TIED, sys.executable, str(RUN), "--flavour", flavour, script]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
         )
@@ -55,8 +55,7 @@ class Job:
 
 def main() -> int:
     """The exit status."""
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
     started = time.monotonic()
     running, failed, most = dict[int, Job](), dict[str, int](), guests()
     waiting = jobs(GROUPS * most)

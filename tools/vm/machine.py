@@ -12,8 +12,10 @@ import json
 import os
 import select
 import shlex
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +34,7 @@ FLAVOURS = {
     "enforcing": "security=selinux selinux=1 enforcing=1",
 }
 QEMU = "qemu-system-x86_64"
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SCRATCH = os.environ.get("TMPDIR", "/var/tmp")  # for what the guest writes to its disks
 # Nehalem: with more features the guest's programs use instructions that take longer to emulate
 MACHINE = (
@@ -50,6 +53,18 @@ modprobe --all overlay veth bridge loop iptable_nat iptable_raw
 /opt/sysbox/bin/python -c 'import pytest, click, pystemd, dbus_next, pyroute2, iptc'
 sync
 """
+
+
+def exit_on_signals() -> None:
+    """Let a signal end this process in order, as an error would; a second one does not disturb that."""
+
+    def leave(number: int, _frame: object) -> None:
+        for one in ENDING:
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for one in ENDING:
+        signal.signal(one, leave)
 
 
 class Qmp:

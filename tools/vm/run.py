@@ -19,7 +19,7 @@ import tty
 import wire
 from cache import Failed
 from image import bundle, image
-from machine import FLAVOURS, Machine, resume
+from machine import FLAVOURS, Machine, exit_on_signals, resume
 
 # labels are for what was installed, as a package manager gives them: a copied file has its directory's
 INSTALL = """
@@ -40,8 +40,7 @@ def main() -> int:
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("script", nargs="?")
     options = parser.parse_args()
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
     machine = resume(image(), options.flavour, bundle())
     try:
         if options.shell:
