@@ -46,18 +46,19 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
     missing = _missing(way, facts, sample)
     if missing:
         return check(NO, *missing)
-    where = f"{way.controller}/{_file(way, sample)}".strip("/")
-    if facts.cgroup_mode == "v2":
-        where = _file(way, sample) or "a BPF program"
+    where = _file(way, sample)
+    if where and facts.cgroup_mode == "v1":
+        where = f"{way.controller}/{where}"
     if "weight" in way.file and way.controller in ("blkio", "io") and not _weighing_disks():
         return check(
-            IDLE,
-            f"{where}: no disk's I/O scheduler shares by weight",
+            # the kernel refuses the weight for a disk, and keeps the one for all of them for later
+            NO if one.field.endswith("_device") else IDLE,
+            "no disk's I/O scheduler shares by weight",
             "echo bfq >/sys/block/DISK/queue/scheduler",
         )
     if way.written:
         return check(WRITTEN, where)
-    return check(YES, f"{way.property}: {where}")
+    return check(YES, f"{way.property}: {where}" if where else way.property)
 
 
 def _missing(way: Way, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:

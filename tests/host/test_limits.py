@@ -81,6 +81,29 @@ def test_s2_s3_s4_as_in_the_seeds(containers: Containers) -> None:
     assert one.inspect("HostConfig.CpuShares") == 128
 
 
+# what others set, by the names that systemd has on both up to 257 -> what the first inspect after it shows
+SET = {
+    "CPUShares=256": ("CpuShares", 256),
+    "MemoryLimit=96M": ("Memory", 96 << 20),
+    "CPUQuota=30%": ("CpuQuota", 30_000),
+    "TasksMax=71": ("PidsLimit", 71),
+    "BlockIOWeight=200": ("BlkioWeight", 200),
+    "BlockIOReadBandwidth=DISK 3M": ("BlkioDeviceReadBps", [{"Path": "DISK", "Rate": 3_000_000}]),
+    "BlockIOWriteBandwidth=DISK 4M": ("BlkioDeviceWriteBps", [{"Path": "DISK", "Rate": 4_000_000}]),
+}
+
+
+def test_inspect_shows_what_others_set(containers: Containers, disk: str) -> None:
+    """A set-property from outside is in the very next `inspect`."""
+    one = containers()
+    for setting, (key, expected) in SET.items():
+        systemctl("set-property", one.scope, setting.replace("DISK", disk))
+        shown = one.inspect(f"HostConfig.{key}")
+        if isinstance(expected, list):
+            expected = [{**expected[0], "Path": disk}]
+        assert shown == expected, setting
+
+
 @pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 def test_s2_s4_defaults(containers: Containers) -> None:
     """S2, S4: 1024 shares, and unlimited memory and swap."""
@@ -174,6 +197,30 @@ def test_out_of_memory(containers: Containers) -> None:
     one.await_state("exited")
     assert one.inspect("State.OOMKilled") is True
     assert one.inspect("State.ExitCode") == 137
+    if not V1:  # systemd hears of it through memory.events, which v1 has not
+        assert systemctl("show", "-P", "Result", one.scope) == "oom-kill"
+
+
+# those of S18; on v2 the others are implicit, or there is no such thing
+SUBSYSTEMS = ("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "net_cls",
+              "perf_event", "pids")  # fmt: skip
+
+
+def test_s18_every_subsystem_has_the_containers_own_cgroup(containers: Containers) -> None:
+    """S18: in each mounted hierarchy the scope's own, of the first process and of an exec; gone with it."""
+    facts = probe()
+    asked = ("--net-cls", "0x10001") if "net_cls" in facts.controllers else ()
+    one = containers("--cpuset-cpus", "0", *asked)
+    mounted = [name for name in SUBSYSTEMS if name in facts.controllers]
+    assert len(mounted) >= (9 if V1 else 3)
+    assert {cgroup.path_of(one.pid, name) for name in mounted} == {f"/system.slice/{one.scope}"}
+    before = {name: set(one.limit(name, "cgroup.procs").split()) for name in mounted}
+    one.exec("sleep", "1000", flags=("-d",))
+    for name in mounted:
+        assert len(set(one.limit(name, "cgroup.procs").split()) - before[name]) == 1, name
+    directories = [one.cgroup(name) for name in mounted]
+    one("rm", "-f")
+    assert [str(directory) for directory in directories if directory.exists()] == []
 
 
 def test_cpu_quota_holds(containers: Containers) -> None:

@@ -46,7 +46,16 @@ def flags(disk: str) -> list[list[str]]:
         ["--device", disk],
         ["--privileged"],
         ["--property", "TasksMax=44", "--property", "CPUWeight=50"],
-    ]
+        *([
+            ["--memory-swappiness", "10", "--device-read-iops", f"{disk}:100"],
+            ["--oom-kill-disable", "-m", "32m", "--device-write-iops", f"{disk}:200"],
+            ["--cpu-idle", "--device-cgroup-rule", "c 10:229 rwm"],
+        ] if V1 else [
+            ["--memory-high", "48m", "--device-read-iops", f"{disk}:100"],
+            ["--memory-min", "8m", "--device-write-iops", f"{disk}:200"],
+            ["--cpu-idle", "--device-cgroup-rule", "c 10:229 rwm"],
+        ]),
+    ]  # fmt: skip
 
 
 def limits(containers: list[Container]) -> dict[str, str]:
@@ -85,9 +94,8 @@ def _read(file: Path) -> str:
 def test_no_limit_changes(containers: Containers, disk: str, verb: str) -> None:
     """Twenty containers, every kind of limit, by flags and by set-property: all the same afterwards."""
     group = [containers(*QUICK, *words) for words in flags(disk)]
-    while len(group) < COUNT:
-        group.append(containers(*QUICK))
-    tuned = group[-1]
+    group.append(tuned := containers(*QUICK))
+    assert len(group) >= COUNT
     systemctl(
         "set-property", tuned.scope, "CPUShares=128", "MemoryLimit=80M", "TasksMax=55",
         "CPUQuota=30%", f"BlockIOWriteBandwidth={disk} 2M",
