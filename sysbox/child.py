@@ -106,8 +106,9 @@ def main(inherited: Inherited, channel: Channel, joined: list[tuple[str, int]]) 
             _bind_console(tree, slave)
             stdio = (slave, slave, slave)
         _enter_root(root, directory)
-        if plan.root.shared:
-            # only now: pivot_root(2) refuses a shared root
+        if plan.root.booted:
+            # its services, in mount namespaces of their own, see what is mounted later; only now, since
+            # pivot_root(2) refuses a shared root
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         standard_streams(stdio)
         give_streams(inherited.owned, stdio, who.uid, tty=plan.process.tty)

@@ -29,3 +29,12 @@ def new_id() -> str:
     while (fresh := posix.urandom(32).hex())[:12].isdecimal():
         pass
     return fresh
+
+
+def new_uuid() -> str:
+    """A fresh random UUID, as the kernel writes one (RFC 9562, version 4)."""
+    data = bytearray(posix.urandom(16))
+    data[6] = data[6] & 0x0F | 0x40
+    data[8] = data[8] & 0x3F | 0x80
+    text = data.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -241,7 +241,7 @@ def _root(
             after=mode.after,
         ),
         late=plan_cgroups(spec, facts, systemd=mode.active),
-        shared=mode.active,
+        booted=mode.active,
     )
 
 

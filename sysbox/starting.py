@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, events, launch, monitor, scope, state
+from sysbox import ending, events, launch, monitor, naming, scope, state
 from sysbox.child import Inherited
 from sysbox.errors import FAILED, Conflict, SysboxError
 from sysbox.files import write_file
@@ -111,6 +111,8 @@ def _claim(record: Record, plan: Plan) -> Runtime:
     for name in ("hosts", "hostname", "resolv.conf"):
         # mounted by the child at once, filled by us meanwhile
         write_file(f"{record.directory}/{name}", b"", 0o644)
+    if plan.root.booted:
+        write_file(f"{record.directory}/boot_id", f"{naming.new_uuid()}\n".encode(), 0o444)
     return runtime
 
 

@@ -16,6 +16,7 @@ from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
 )
 
@@ -96,7 +97,7 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
             for target, options, attributes in _TMPFS
             if target not in chosen
         ),
-        after=() if JOURNAL in chosen else (_journal(directory),),
+        after=(_boot_id(directory), *(() if JOURNAL in chosen else (_journal(directory),))),
         # the id of a machine whose image has none yet
         environment=("container=sysbox", f"container_uuid={container[:32]}"),
         capabilities=capabilities,
@@ -105,6 +106,16 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
         kill_signal=_signal.SIGRTMIN + 3,
         # of a privileged one too: udev runs where it can write to it, and acts on the host's devices
         read_only=() if spec.security.unmask else ("/sys",),
+    )
+
+
+def _boot_id(directory: str) -> Operation:
+    """One that is new with each start: the kernel's is the host's, and `journalctl -b` goes by it."""
+    return Bind(
+        source=f"{directory}/boot_id",
+        target="/proc/sys/kernel/random/boot_id",
+        attributes=_PRIVATE | MOUNT_ATTR_RDONLY,
+        recursive=False,
     )
 
 

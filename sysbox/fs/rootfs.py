@@ -178,7 +178,7 @@ class RootPlan(Frozen):
     volatile: bool  # the writable layer need not survive a crash (it is removed with the container)
     operations: tuple[Operation, ...]  # before the container is in its scope
     late: tuple[Operation, ...]  # after
-    shared: bool = False  # what is mounted inside later is seen in mount namespaces made inside
+    booted: bool = False  # systemd is its first process
 
 
 def _shown(attributes: int, options: tuple[tuple[str, str], ...]) -> str:
