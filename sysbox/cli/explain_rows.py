@@ -152,9 +152,13 @@ def _as_set(way: Way, live: Live) -> str:
 
 def _written_drift(case: _Case, way: Way, live: Live) -> str:
     """A file of ours holds what was written, or what it had from the start."""
-    for write in case.writes:
-        if (write.controller, write.file) == (way.controller, way.file):
-            return readback.written(write, live.path, live.facts)
+    own = [write for write in case.writes if resources.writes_to(way, write)]
+    for write in own:
+        drift = readback.written(write, live.path, live.facts)
+        if drift:
+            return drift
+    if own:
+        return ""
     have = readback.kernel(way, live.path, live.facts)
     above = readback.kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
     if have in (None, (), INFINITY, 0, above):

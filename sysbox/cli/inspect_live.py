@@ -14,6 +14,7 @@ from sysbox.units import names, readback, resources
 from sysbox.units.bus import Bus
 from sysbox.units.cgroups import cgroup_path, scope_path
 from sysbox.units.dropins import other_spelling
+from sysbox.units.limits_io import bfq_weight
 from sysbox.units.properties import (
     INFINITY,
     format_list,
@@ -113,8 +114,13 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
     if isinstance(value, tuple):
         if resource.field in ("cpuset_cpus", "cpuset_mems"):
             return format_list(list(value))
-        key = "Weight" if "weight" in resource.field else "Rate"
-        return [{"Path": path, key: rate} for path, rate in _with_paths(way, value, live)]
+        if resource.field == "blkio_weight_device":
+            asked_for = {bfq_weight(one): one for _, one in asked.blkio_weight_device}
+            return [
+                {"Path": path, "Weight": asked_for.get(weight, weight)}
+                for path, weight in _with_paths(way, value, live)
+            ]
+        return [{"Path": path, "Rate": rate} for path, rate in _with_paths(way, value, live)]
     if resource.field == "pids":
         return None if value == INFINITY else value
     if resource.field == "memory_swap" and not way.written:

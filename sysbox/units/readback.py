@@ -12,6 +12,7 @@ from sysbox.errors import SysboxError
 from sysbox.host import exists, read_text
 from sysbox.linux import cgroup
 from sysbox.units.dropins import converted
+from sysbox.units.limits_io import bfq_weight
 from sysbox.units.properties import INFINITY, parse_list
 
 TYPE_CHECKING = False
@@ -43,6 +44,8 @@ _ALSO = {
     "io.bfq.weight": "io.weight",
 }
 _NOT_COMPARED = ("devices.list", "memory.oom.group")
+_WEIGHTS = ("cpu.shares", "cpu.weight")
+_IDLE = 3  # what cpu.shares reads while cpu.idle is set (WEIGHT_IDLEPRIO)
 _BFQ = ("BlockIOWeight", "IOWeight", "IODeviceWeight")
 _IO_MAX = {
     "IOReadBandwidthMax": "rbps",
@@ -173,11 +176,13 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
     if isinstance(want, str):
         return True
     if way.file == "cpu.idle" and way.property:
-        return bool(have) == (want == 0)
+        return bool(have) is bool(want == 0)
     if want in (None, INFINITY) and have in _DEFAULTS.get(way.bus_name, ()):
         return True
+    if way.file in _WEIGHTS and (want == 0 or have == _IDLE):
+        return True  # it is idle, and its weight sleeps
     if way.bus_name in _BFQ and isinstance(want, tuple) and isinstance(have, tuple):
-        return bool(have == tuple((number, _bfq(weight)) for number, weight in want))
+        return bool(have == tuple((number, bfq_weight(weight)) for number, weight in want))
     if not isinstance(want, int) or not isinstance(have, int) or INFINITY in (want, have):
         return False
     if way.controller == "memory":
@@ -186,12 +191,7 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
         step = period if isinstance(period, int) and period != INFINITY else _PERIOD
         shortest = _SHORTEST * _SECOND // step
         return abs(max(want, shortest) - have) <= _SECOND // step + 1
-    return way.bus_name in _BFQ and have == _bfq(want)
-
-
-def _bfq(weight: int) -> int:
-    """BFQ's weight for a block I/O weight, as systemd converts it."""
-    return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
+    return way.bus_name in _BFQ and have == bfq_weight(want)
 
 
 def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
@@ -228,13 +228,19 @@ def written(write: CgroupWrite, path: str, facts: HostFacts) -> str:
 
 
 def _same_text(write: CgroupWrite, text: str) -> bool:
-    if text == write.value or write.value.split() in [line.split() for line in text.splitlines()]:
+    lines = [line.split() for line in text.splitlines()]
+    words = write.value.split()
+    if text == write.value or words in lines:
         return True
+    if len(words) == 2 and words[1] in ("0", "default"):
+        # a device's limit was taken away, and its line with it
+        return all(line[0] != words[0] for line in lines)
     want, have = _number(write.value), _number(text)
     if write.file.startswith("cpuset."):
         return parse_list(write.file, write.value) == parse_list(write.file, text)
     if isinstance(want, int) and isinstance(have, int):
-        return want == have or (write.controller == "memory" and want // _PAGE == have // _PAGE)
+        same_page = write.controller == "memory" and want // _PAGE == have // _PAGE
+        return want == have or same_page or (want == INFINITY and have > _HUGE)
     return False
 
 

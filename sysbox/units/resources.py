@@ -216,6 +216,14 @@ def by_field(field: str) -> Resource:
     return _BY_FIELD[field]
 
 
+def writes_to(way: Way, write: CgroupWrite) -> bool:
+    """Whether a write is one limit's."""
+    before, size, after = way.file.partition("{size}")
+    if size:
+        return write.file.startswith(before) and write.file.endswith(after)
+    return (write.controller, write.file) == (way.controller, way.file)
+
+
 def unset(name: str, signature: str) -> Property:
     """The property (its name on the bus) as if nobody had set it."""
     value: Any = _UNSET.get(name, [] if signature.startswith("a") else INFINITY)
