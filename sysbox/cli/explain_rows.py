@@ -61,7 +61,8 @@ class _Case:
         for key in keys:
             one = self.path_of.get(key)
             if one is not None and key in (*self.tuned, *self.not_kept):
-                return f"systemctl set-property, {_time(one.changed)}, {one.path}"
+                ends = "; not kept: it ends with this run" if key in self.not_kept else ""
+                return f"systemctl set-property, {_time(one.changed)}, {one.path}{ends}"
         if any(key in self.tuned for key in keys):
             return "systemctl set-property, in an earlier run"
         updated = next(
@@ -194,8 +195,6 @@ def _other(case: _Case, key: str) -> Row:
     """A property that no flag has."""
     texts = [one for one in case.record.spec.properties if one.partition("=")[0].strip() == key]
     set_by = case.set_by((key,), "", asked=bool(texts))
-    if key in case.not_kept:
-        set_by += "; not kept: it ends with this run"
     drop_in = case.path_of.get(key)
     found = dropins.merge([drop_in.text]).get(key, "") if drop_in else case.tuned.get(key, "")
     value = found or (texts[-1].partition("=")[2] if texts else "")

@@ -9,6 +9,7 @@ from sysbox.cli.current import status_of, usage_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
 from sysbox.image.store import Store
+from sysbox.units.resources import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,25 +164,30 @@ def _own(mode: str) -> str:
     return "" if mode == "private" else mode
 
 
+def limits_now(record: state.Record, pid: int) -> dict[str, Any]:
+    """HostConfig's limits: those in force if it runs (`pid` is not 0), else those that were asked for."""
+    asked = _limits(record.spec)
+    if not pid:
+        return asked
+    from sysbox.cli.inspect_live import live_limits
+
+    return asked | live_limits(record, pid)[0]
+
+
 def _limits(spec: ContainerSpec) -> dict[str, Any]:
+    """As asked, in docker's words."""
     limits = spec.limits
-    return {
-        "CpuShares": limits.cpu_shares or 0,
-        "Memory": limits.memory or 0,
-        "NanoCpus": limits.nano_cpus or 0,
-        "CpuPeriod": limits.cpu_period or 0,
-        "CpuQuota": limits.cpu_quota or 0,
+    found = {one.inspect: _limit(getattr(limits, one.field)) for one in TABLE if one.inspect}
+    return found | {
         "CpusetCpus": limits.cpuset_cpus or "",
         "CpusetMems": limits.cpuset_mems or "",
-        "MemoryReservation": limits.memory_reservation or 0,
         "MemorySwap": limits.memory_swap or 2 * (limits.memory or 0),
-        "BlkioWeight": limits.blkio_weight or 0,
-        "BlkioDeviceReadBps": [
-            {"Path": path, "Rate": rate} for path, rate in limits.device_read_bps
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": bool(limits.oom_kill_disable),
+        "BlkioWeightDevice": [
+            {"Path": path, "Weight": weight} for path, weight in limits.blkio_weight_device
         ],
-        "BlkioDeviceWriteBps": [
-            {"Path": path, "Rate": rate} for path, rate in limits.device_write_bps
-        ],
+        "DeviceCgroupRules": list(limits.device_rules) or None,
         "Devices": [
             {
                 "PathOnHost": one.source,
@@ -193,6 +199,13 @@ def _limits(spec: ContainerSpec) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
     }
+
+
+def _limit(value: Any) -> Any:
+    """0 for what was not asked; the rates of disks as a list."""
+    if isinstance(value, tuple):
+        return [{"Path": one[0], "Rate": one[1]} for one in value if not isinstance(one, str)]
+    return value or 0
 
 
 def _bind(mount: Mount) -> str:

@@ -55,6 +55,7 @@ def main(values: Values) -> int:
     everything = values.all or bool({"status", "exited"} & filters.keys())
     last = 1 if values.latest else parse_int(values.last or "0", "--last", 0, 1 << 31)
     rows = []
+    limits = _limits_in(values.format or "")
     now = time.time()
     for record, status in all_containers():
         if not (everything or last) and status.state not in ("running", "paused"):
@@ -64,12 +65,39 @@ def main(values: Values) -> int:
         rows.append(row(record, status, now, full=values.no_trunc))
         if values.format:
             rows[-1] |= _usage(record)
+        if limits:
+            rows[-1] |= _limits_now(record, status, limits)
         if last and len(rows) == last:
             break
+    headers = _HEADERS | {name: _header(name) for name in limits}
     print_list(
-        rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet="ID" if values.quiet else ""
+        rows, _COLUMNS, headers=headers, format=values.format, quiet="ID" if values.quiet else ""
     )
     return 0
+
+
+def _limits_in(format: str) -> tuple[str, ...]:
+    """The limits, by their names in inspect's HostConfig, that a template shows."""
+    if "." not in format:
+        return ()
+    from sysbox.units.resources import TABLE
+
+    return tuple(one.inspect for one in TABLE if one.inspect and f".{one.inspect}" in format)
+
+
+def _limits_now(
+    record: state.Record, status: state.Status, names_: tuple[str, ...]
+) -> dict[str, Any]:
+    """Those in force, whoever set them; of a container that does not run those that it will have."""
+    from sysbox.cli.inspect_data import limits_now
+
+    found = limits_now(record, status.pid)
+    return {name: found[name] for name in names_}
+
+
+def _header(name: str) -> str:
+    """CPU SHARES for CpuShares."""
+    return "".join(f" {char}" if char.isupper() else char.upper() for char in name).strip()
 
 
 def parse_filters(texts: list[str]) -> dict[str, list[str]]:

@@ -85,6 +85,15 @@ class Containers:
         self._made.append(container_id)
         return Container(self._sysbox, container_id)
 
+    def known(self, name: str) -> Container:
+        """One that something else starts, once it runs; it is removed like the others."""
+        eventually(lambda: self._sysbox("inspect", name).returncode == 0, f"{name} is there")
+        container_id = self._sysbox("inspect", "-f", "{{.Id}}", name, check=True).stdout.strip()
+        self._made.append(container_id)
+        found = Container(self._sysbox, container_id)
+        found.await_state("running")
+        return found
+
     def remove(self) -> None:
         if self._made:
             self._sysbox("rm", "-f", "-v", *self._made)
