@@ -1,0 +1,149 @@
+"""`cp -`: an archive goes into a directory of a root that somebody else may be changing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from forked import needs_root
+from layers.builder import archive, directory, entry, hard_link, pax, symlink
+
+from sysbox.errors import Conflict, FormatError, SysboxError, Unsupported
+from sysbox.extracting import Extractor
+from sysbox.image.source import stream_source
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    needs_root()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A root with a directory to unpack into, beside something to be left alone."""
+    (tmp_path / "outside").write_text("outside")
+    top = tmp_path / "box"
+    (top / "into").mkdir(parents=True)
+    (top / "run").mkdir()
+    return top
+
+
+def extract(data: bytes, box: Path, path: str = "/into") -> None:
+    """Unpack an archive that comes through a pipe."""
+    reader, writer = os.pipe()
+    root = os.open(box, os.O_PATH | os.O_DIRECTORY)
+    sender = threading.Thread(target=_send, args=(writer, data))
+    sender.start()
+    try:
+        source = stream_source(reader, "the archive", 1 << 40)
+        Extractor(root, path).run(source)
+    finally:
+        os.close(reader)
+        os.close(root)
+        sender.join()
+
+
+def _send(writer: int, data: bytes) -> None:
+    with os.fdopen(writer, "wb") as pipe, suppress(BrokenPipeError):
+        pipe.write(data)
+        pipe.flush()
+
+
+SIMPLE = archive(entry("a/file", b"text", mode=0o640, uid=5, gid=6, mtime=1_500_000_000))
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_plain_and_compressed(box: Path, compress: object) -> None:
+    extract(compress(SIMPLE), box)  # type: ignore[operator]
+    made = box / "into" / "a" / "file"
+    status = made.stat()
+    assert made.read_bytes() == b"text"
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (5, 6, 0o640)
+    assert status.st_mtime == 1_500_000_000
+    assert stat.S_IMODE((box / "into" / "a").stat().st_mode) == 0o755
+
+
+def test_zstd_is_refused_with_a_way_out(box: Path) -> None:
+    with pytest.raises(Unsupported, match="zstd"):
+        extract(b"\x28\xb5\x2f\xfd" + bytes(100), box)
+
+
+def test_a_link_among_the_parents_is_followed_inside(box: Path) -> None:
+    (box / "into" / "link").symlink_to("/run")
+    extract(archive(entry("link/pid", b"1")), box)
+    assert (box / "run" / "pid").read_bytes() == b"1"
+    assert (box / "into" / "link").is_symlink()
+
+
+@pytest.mark.parametrize("text", ["/../..", "../../.."])
+def test_a_link_that_leads_out_leads_to_the_root(box: Path, text: str) -> None:
+    extract(archive(symlink("l", text), entry("l/outside", b"changed")), box)
+    assert (box / "outside").read_bytes() == b"changed"
+    assert (box.parent / "outside").read_text() == "outside"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/../x"])
+def test_names_that_lead_out_are_refused(box: Path, name: str) -> None:
+    with pytest.raises(FormatError, match="leads out"):
+        extract(archive(entry(name, b"x")), box)
+
+
+def test_a_hard_link_stays_inside(box: Path) -> None:
+    extract(archive(entry("a", b"x"), hard_link("b", "a")), box)
+    assert (box / "into" / "a").stat().st_ino == (box / "into" / "b").stat().st_ino
+    (box / "into" / "up").symlink_to("../../")
+    with pytest.raises(SysboxError):
+        extract(archive(hard_link("c", "up/../outside")), box)
+    with pytest.raises(SysboxError):
+        extract(archive(hard_link("c", "up/outside")), box)
+    assert not (box / "into" / "c").exists()
+
+
+def test_what_is_there_is_replaced(box: Path) -> None:
+    (box / "into" / "file").symlink_to("/run/precious")
+    (box / "run" / "precious").write_text("kept")
+    extract(archive(entry("file", b"new")), box)
+    assert (box / "into" / "file").read_bytes() == b"new"
+    assert not (box / "into" / "file").is_symlink()
+    assert (box / "run" / "precious").read_text() == "kept"
+
+
+def test_a_directory_is_not(box: Path) -> None:
+    (box / "into" / "d").mkdir()
+    with pytest.raises(Conflict, match="cannot overwrite a directory"):
+        extract(archive(entry("d", b"x")), box)
+    (box / "into" / "l").symlink_to("/run")
+    with pytest.raises(Conflict, match="what is no directory"):
+        extract(archive(directory("l")), box)
+
+
+def test_the_destination_keeps_what_it_is(box: Path) -> None:
+    (box / "into").chmod(0o1777)
+    extract(archive(directory("./", mode=0o700), directory("new", mode=0o711)), box)
+    assert stat.S_IMODE((box / "into").stat().st_mode) == 0o1777
+    assert stat.S_IMODE((box / "into" / "new").stat().st_mode) == 0o711
+
+
+def test_extended_attributes(box: Path) -> None:
+    records = (("SCHILY.xattr.user.a", "b"), ("SCHILY.xattr.trusted.overlay.opaque", "y"))
+    extract(archive(pax(*records), entry("file", b"")), box)
+    assert os.listxattr(box / "into" / "file") == ["user.a"]
+
+
+def test_a_truncated_archive_is_told(box: Path) -> None:
+    data = archive(entry("a", b"x" * 5000))
+    for end in (600, 512, len(data) - 1024):
+        with pytest.raises(FormatError, match="truncated"):
+            extract(data[:end], box)
+
+
+def test_not_an_archive(box: Path) -> None:
+    with pytest.raises(FormatError):
+        extract(b"just some text" * 100, box)
