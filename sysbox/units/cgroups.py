@@ -164,10 +164,23 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
         if write.controller in own:
             moved[write.controller] = None
             _make(own[write.controller], path, fill=own[write.controller] == own.get("cpuset"))
+        elif facts.cgroup_mode == "v2" and not exists(f"{directory}/{write.file}"):
+            _hand_down(facts, write.controller, path)
         _write(directory, write)
     # after the values, so that no process runs under a wider set
     for controller in moved:
         move_all(path, controller, facts)
+
+
+def _hand_down(facts: HostFacts, controller: str, path: str) -> None:
+    """Switch a controller of v2 on for a scope, and so for what is beside it and above: one that systemd does not
+    know, and so leaves as it is. Raises KernelError.
+    """
+    directory = facts.controllers["name=systemd"]
+    for part in path.strip("/").split("/"):
+        if controller not in cgroup.read(directory, "cgroup.subtree_control").split():
+            cgroup.write(directory, "cgroup.subtree_control", f"+{controller}")
+        directory = f"{directory}/{part}"
 
 
 def adopt(path: str, controller: str, facts: HostFacts) -> None:
