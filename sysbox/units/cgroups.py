@@ -173,8 +173,9 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
 
 
 def _hand_down(facts: HostFacts, controller: str, path: str) -> None:
-    """Switch a controller of v2 on for a scope, and so for what is beside it and above: one that systemd does not
-    know, and so leaves as it is. Raises KernelError.
+    """Switch a controller of v2 on, down to a scope: one that systemd does not know, and so leaves as it is.
+
+    Raises KernelError.
     """
     directory = facts.controllers["name=systemd"]
     for part in path.strip("/").split("/"):
