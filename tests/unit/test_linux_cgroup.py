@@ -65,3 +65,15 @@ def test_values(tmp_path: Path) -> None:
         cgroup.write(str(tmp_path), "memory.max", "1")
     with pytest.raises(KernelError, match="read"):
         cgroup.read(str(tmp_path), "gone")
+
+
+def test_a_tree_of_them(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("1\n2\n")
+    inner = tmp_path / "init.scope"
+    inner.mkdir()
+    (inner / "cgroup.procs").write_text("3\n")
+    assert cgroup.children(str(tmp_path)) == [str(inner)]
+    assert sorted(cgroup.processes(str(tmp_path))) == [1, 2, 3]
+    with pytest.raises(KernelError) as raised:
+        cgroup.processes(str(tmp_path / "gone"))
+    assert raised.value.errno in cgroup.GONE

@@ -1,0 +1,147 @@
+"""cgroup v1: a container is in a cgroup of its own in the hierarchies that systemd leaves alone too."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Sysbox
+from containers import Container, Containers, eventually, systemctl
+
+from sysbox.errors import KernelError
+from sysbox.host import probe
+from sysbox.linux import cgroup
+from sysbox.units import cgroups
+from sysbox.units.properties import CgroupWrite
+
+pytestmark = pytest.mark.v1_only
+
+ALWAYS = ("freezer", "cpuacct", "perf_event")
+LIMITS = ("-m", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--cpuset-cpus", "0")
+
+
+def places(one: Container, pid: int = 0) -> dict[str, str]:
+    """Controller -> path, of those that are mounted here."""
+    paths = cgroup.paths_of(pid or one.pid)
+    return {name: path for name, path in paths.items() if name in probe().controllers}
+
+
+def processes(one: Container, controller: str) -> set[str]:
+    return set((one.cgroup(controller) / "cgroup.procs").read_text().split())
+
+
+def test_everywhere(containers: Containers) -> None:
+    one = containers("--cpuset-cpus", "0")
+    own = f"/system.slice/{one.scope}"
+    found = places(one)
+    wanted = {"cpu", "memory", "pids", "devices", "blkio", "cpuset", *ALWAYS} & set(found)
+    assert len(wanted) > len(ALWAYS)
+    assert {found[name] for name in wanted} == {own}
+    # and the container sees each as the root of what there is
+    shown = one.exec("cat", "/proc/1/cgroup").splitlines()
+    assert {line.split(":", 2)[2] for line in shown if line.split(":")[1] in wanted} == {"/"}
+
+
+def test_exec_is_there_too(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers("--cpuset-cpus", "0")
+    sysbox("exec", "-d", one.id, "sleep", "999", check=True)
+    eventually(lambda: len(processes(one, "name=systemd")) == 2, "both are in the scope")
+    (other,) = processes(one, "name=systemd") - {str(one.pid)}
+    assert places(one, int(other)) == places(one)
+
+
+def test_nothing_is_left(sysbox: Sysbox, image: str) -> None:
+    done = sysbox("run", "--rm", "--cpuset-cpus", "0", image, "cat", "/proc/self/cgroup")
+    assert done.returncode == 0
+    found = subprocess.run(
+        ["find", "/sys/fs/cgroup", "-name", "docker-*"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == ""
+
+
+def test_its_time_is_counted(containers: Containers) -> None:
+    """S18: cpuacct has the container's own time, and not the whole host's."""
+    one = containers(command=("sh", "-c", "while :; do :; done"))
+    usage = one.cgroup("cpuacct") / "cpuacct.usage"
+    eventually(lambda: int(usage.read_text()) > 100_000_000, "a tenth of a second is counted")
+    one("pause")
+    before = int(usage.read_text())
+    assert int(usage.read_text()) == before
+
+
+FORKING = """
+trap 'kill $(jobs -p)' EXIT
+i=0
+while [ $i -lt 20 ]; do
+    (while :; do true & wait; done) &
+    i=$((i + 1))
+done
+wait
+"""
+
+
+def test_a_limit_that_comes_later(containers: Containers) -> None:
+    """All processes move, those too that are made meanwhile."""
+    one = containers(command=("sh", "-c", FORKING))
+    eventually(lambda: len(processes(one, "pids")) > 15, "it forks")
+    assert places(one)["cpuset"] == "/"
+    write = CgroupWrite(controller="cpuset", file="cpuset.cpus", value="0")
+    cgroups.apply_writes((write,), one.pid, probe())
+    assert one.limit("cpuset", "cpuset.cpus") == "0"
+    assert list(strays(one, "cpuset")) == []
+
+
+def strays(one: Container, controller: str) -> Iterator[str]:
+    """Processes of its scope that are elsewhere in another hierarchy."""
+    for pid in processes(one, "name=systemd"):
+        try:
+            where = places(one, int(pid))[controller]
+        except KernelError:
+            continue  # it has ended
+        if where != f"/system.slice/{one.scope}":
+            yield f"{pid} is in {where}"
+
+
+def test_what_was_written_stays(containers: Containers) -> None:
+    """Of the values that no property has, a reload and changes of others lose none."""
+    one = containers(*LIMITS)
+    files = (
+        ("memory", "memory.memsw.limit_in_bytes", str(96 << 20)),
+        ("memory", "memory.soft_limit_in_bytes", str(32 << 20)),
+        ("cpuset", "cpuset.cpus", "0"),
+    )
+    before = places(one)
+    for words in (
+        ("daemon-reload",),
+        ("daemon-reexec",),
+        ("set-property", "--runtime", one.scope, "CPUShares=100", "MemoryLimit=48M", "TasksMax=50"),
+        ("set-property", "--runtime", one.scope, "BlockIOWeight=200", "DeviceAllow=/dev/null rw"),
+        ("daemon-reload",),
+    ):
+        systemctl(*words)
+        for controller, file, value in files:
+            assert one.limit(controller, file) == value, (words, file)
+        assert places(one) == before, words
+
+
+def test_gc_finds_what_is_left(sysbox: Sysbox) -> None:
+    """Directories of a container that nobody knows; docker's own, which systemd knows, are not touched."""
+    scope = f"docker-{'ab' * 32}.scope"
+    left = [
+        Path(cgroup.directory(probe(), controller, f"/system.slice/{scope}"))
+        for controller in ALWAYS
+    ]
+    foreign = Path(cgroup.directory(probe(), "freezer", f"/system.slice/docker-{'cd' * 32}.scope"))
+    systemd = Path(cgroup.directory(probe(), "name=systemd", f"/system.slice/{foreign.name}"))
+    for directory in (*left, foreign, systemd):
+        directory.mkdir(parents=True)
+    try:
+        assert sysbox("gc").stdout == f"removed the cgroups of {scope[7:19]}\n"
+        assert not any(directory.exists() for directory in left)
+        assert foreign.exists()
+        assert sysbox("gc").stdout == ""
+    finally:
+        for directory in (foreign, systemd):
+            directory.rmdir()

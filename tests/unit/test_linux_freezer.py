@@ -1,0 +1,107 @@
+"""The freezers' files, on directories that stand for cgroups; tests/host/test_pause.py has the kernel's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from sysbox.errors import Unsupported
+from sysbox.host import HostFacts
+from sysbox.linux import freezer
+
+PATH = "/a.slice/docker-1.scope"
+
+
+def facts(mode: str, **controllers: Path) -> HostFacts:
+    return HostFacts(
+        cgroup_mode=mode, controllers={name.replace("systemd", "name=systemd"): str(path)
+        for name, path in controllers.items()}, systemd=True, effective_uid=0, cpus="0",
+        memory_nodes="0", selinux=False, apparmor=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def v1(tmp_path: Path) -> HostFacts:
+    scope = tmp_path / PATH[1:]
+    scope.mkdir(parents=True)
+    for directory in (scope, scope.parent):
+        (directory / "freezer.state").write_text("THAWED\n")
+        (directory / "freezer.self_freezing").write_text("0\n")
+    return facts("v1", freezer=tmp_path)
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> HostFacts:
+    scope = tmp_path / PATH[1:]
+    scope.mkdir(parents=True)
+    for directory in (scope, scope.parent):
+        (directory / "cgroup.freeze").write_text("0\n")
+        (directory / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    return facts("v2", systemd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "frozen"), [("THAWED", False), ("FREEZING", True), ("FROZEN", True)]
+)
+def test_frozen_on_v1(v1: HostFacts, tmp_path: Path, state: str, frozen: bool) -> None:
+    (tmp_path / PATH[1:] / "freezer.state").write_text(f"{state}\n")
+    assert freezer.frozen(v1, PATH) is frozen
+    assert not freezer.frozen(v1, "/gone")
+
+
+def test_frozen_on_v2(v2: HostFacts, tmp_path: Path) -> None:
+    assert not freezer.frozen(v2, PATH)
+    (tmp_path / PATH[1:] / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    assert freezer.frozen(v2, PATH)
+    assert not freezer.frozen(v2, "/gone")
+
+
+def test_who_wants_it(v1: HostFacts, tmp_path: Path) -> None:
+    assert freezer.asked_above(v1, PATH) == ""
+    (tmp_path / "a.slice/freezer.self_freezing").write_text("1\n")
+    assert not freezer.asked(v1, PATH)
+    assert freezer.asked_above(v1, PATH) == "/a.slice"
+
+
+@pytest.mark.parametrize("mode", ["v1", "v2"])
+def test_request_and_release(request: pytest.FixtureRequest, tmp_path: Path, mode: str) -> None:
+    host: HostFacts = request.getfixturevalue(mode)
+    file, thawed = freezer.thaw_file(host, PATH)
+    inner = Path(file).parent / "inner"
+    inner.mkdir()
+    (inner / Path(file).name).write_text("as it was")
+    freezer.request(host, PATH)
+    assert Path(file).read_text().strip() in ("FROZEN", "1")
+    freezer.release(host, PATH)
+    assert Path(file).read_text().startswith(thawed)
+    assert (inner / Path(file).name).read_text() == "as it was"
+    freezer.release(host, PATH, below=True)
+    assert (inner / Path(file).name).read_text().startswith(thawed)
+    freezer.release(host, "/gone")
+
+
+def test_no_freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A v1 host without that controller has the one of the v2 tree beside it, or none."""
+    monkeypatch.setattr(freezer, "UNIFIED", str(tmp_path))
+    host = facts("v1", memory=tmp_path)
+    with pytest.raises(Unsupported, match="no cgroup freezer"):
+        freezer.request(host, PATH)
+    assert not freezer.frozen(host, PATH)
+    (tmp_path / "cgroup.procs").write_text("")
+    assert freezer.thaw_file(host, PATH) == (f"{tmp_path}{PATH}/cgroup.freeze", "0")
+
+
+def test_doomed() -> None:
+    """A stopped process dies of SIGKILL at once, so nothing here is doomed; a number that is gone is not."""
+    pid = os.fork()
+    if not pid:
+        while True:
+            time.sleep(1)
+    assert not freezer.doomed(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert not freezer.doomed(pid)

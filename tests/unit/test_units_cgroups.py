@@ -1,0 +1,85 @@
+"""Which hierarchies are ours, and what is written by whom, on facts of different hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from sysbox.host import HostFacts
+from sysbox.units import cgroups
+from sysbox.units.properties import CgroupWrite
+
+TOP = "/sys/fs/cgroup"
+PATH = "/system.slice/docker-1.scope"
+CPUSET = CgroupWrite(controller="cpuset", file="cpuset.cpus", value="0")
+SWAP = CgroupWrite(controller="memory", file="memory.memsw.limit_in_bytes", value="1")
+CLASS = CgroupWrite(controller="net_cls", file="net_cls.classid", value="1")
+
+
+def facts(mode: str, mounts: str) -> HostFacts:
+    """`mounts` are directories, named as their controllers: "cpu,cpuacct memory systemd"."""
+    controllers = {
+        "name=systemd" if name == "systemd" else name: f"{TOP}/{directory}"
+        for directory in mounts.split()
+        for name in directory.split(",")
+    }
+    return HostFacts(
+        cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0",
+        memory_nodes="0", selinux=False, apparmor=False,
+    )  # fmt: skip
+
+
+USUAL = facts(
+    "v1", "cpu,cpuacct cpuset memory blkio devices pids freezer net_cls,net_prio perf_event systemd"
+)
+APART = facts("v1", "cpu cpuacct cpuset memory devices freezer net_cls perf_event systemd")
+UNIFIED = facts("v2", "systemd")
+
+
+def test_what_is_ours() -> None:
+    assert set(cgroups.ours(USUAL)) == {"freezer", "perf_event", "cpuset", "net_cls", "net_prio"}
+    assert set(cgroups.ours(APART)) == {"freezer", "cpuacct", "perf_event", "cpuset", "net_cls"}
+    assert cgroups.ours(UNIFIED) == {}
+
+
+def test_always() -> None:
+    placement, rest = cgroups.split(PATH, (SWAP,), APART)
+    assert [mount for mount, _ in placement.mounts] == [
+        f"{TOP}/{name}" for name in ("freezer", "cpuacct", "perf_event")
+    ]
+    assert placement.freezer == f"{TOP}/freezer"
+    assert (placement.writes, rest) == ((), (SWAP,))
+
+
+def test_when_asked() -> None:
+    placement, rest = cgroups.split(PATH, (CPUSET, SWAP, CLASS), USUAL)
+    assert dict(placement.mounts) == {
+        f"{TOP}/freezer": False,
+        f"{TOP}/perf_event": False,
+        f"{TOP}/cpuset": True,  # to be filled
+        f"{TOP}/net_cls,net_prio": False,
+    }
+    assert placement.writes == (
+        (f"{TOP}/cpuset", CPUSET),
+        (f"{TOP}/net_cls,net_prio", CLASS),
+    )
+    assert rest == (SWAP,)
+
+
+def test_nothing_on_v2() -> None:
+    placement, rest = cgroups.split(PATH, (), UNIFIED)
+    assert (placement.mounts, placement.writes, rest) == ((), (), ())
+    cgroups.place(placement)
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        (PATH, PATH),
+        (f"{PATH}/init.scope", PATH),
+        (f"{PATH}/system.slice/x.service", PATH),
+        ("/a.slice/a-b.slice/docker-1.scope/inner", "/a.slice/a-b.slice/docker-1.scope"),
+        ("/", "/"),
+    ],
+)
+def test_the_scope_of_a_path(path: str, scope: str) -> None:
+    assert cgroups.scope_path(path) == scope
