@@ -9,7 +9,6 @@ from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
 from sysbox.units import dropins, resources
-from sysbox.units.allowlist import KEYS
 from sysbox.units.blockdev import resolve_block_device
 from sysbox.units.properties import INFINITY, CgroupWrite, Property, plan_limits
 from sysbox.units.scopeplan import asked_properties, tune
@@ -218,15 +217,11 @@ def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Propert
     """
     pairs = []
     for key, text in found.items():
-        if not text or key not in KEYS:
-            continue
-        _, old, new = KEYS[key]
-        name, other = (new, old) if facts.cgroup_mode == "v2" else (old, new)
-        if not name or other == name or key != other:
+        if not text or not dropins.is_foreign(key, facts):
             continue
         try:
             one = dropins.to_property(key, text, facts)
         except SpecError:
             continue
-        pairs.append((dropins.base_name(one.name), resources.unset(other, one.signature)))
+        pairs.append((dropins.base_name(one.name), resources.unset(key, one.signature)))
     return pairs

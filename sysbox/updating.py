@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Ulimit
     from sysbox.state import Record, Runtime
+    from sysbox.units.properties import Property
 
 _MOST_ROUNDS = 100  # of limiting processes that fork meanwhile
 _INTERFACE = scope.INTERFACES[".scope"]
@@ -73,8 +74,7 @@ def _apply(
     bus = Bus.connect()
     try:
         try:
-            _tell(bus, there, runtime, facts)
-            _verify(bus, there, runtime, facts)
+            _tell(bus, there, runtime, facts, check=True)
         except SysboxError:
             _take_back(bus, changes.delta(will, was, about, {}, facts, defaults), runtime, facts)
             raise
@@ -84,12 +84,13 @@ def _apply(
 
 def _take_back(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
     try:
-        _tell(bus, delta, runtime, facts)
+        _tell(bus, delta, runtime, facts, check=False)
     except SysboxError:
         pass  # ignoring: why the change failed is the better message, and `explain` shows what is left of it
 
 
-def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
+def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: bool) -> None:
+    """Raises SysboxError; with `check` also where what is read back is something else."""
     early = tuple(one for one in delta.writes if one.before)
     late = tuple(one for one in delta.writes if not one.before)
     cgroups.apply_writes(early, runtime.pid, facts)
@@ -98,12 +99,18 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
         # its reply says that the change is queued; the next one comes after it was made
         scope.state(bus, runtime.scope)
         bandwidths.protect(runtime.scope, delta.properties)
+        if check:
+            _verify(bus, delta.properties, runtime, facts)
     cgroups.apply_writes(late, runtime.pid, facts)
+    for one in delta.writes if check else ():
+        drift = readback.written(one, runtime.cgroup, facts)
+        if drift:
+            raise SysboxError(f"{one.file}: the kernel has not taken it: {drift}")
 
 
-def _verify(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
-    """Read everything back. Raises SysboxError where systemd or the kernel has something else."""
-    set_now = {dropins.base_name(one.name): one for one in delta.properties}
+def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostFacts) -> None:
+    """Read the properties back. Raises SysboxError where systemd or the kernel has something else."""
+    set_now = {dropins.base_name(one.name): one for one in told}
     live = scope.properties(bus, runtime.scope, _INTERFACE, tuple(set_now))
     for name, one in set_now.items():
         if name == one.name and name in live and not dropins.same_value(live[name], one.value):
@@ -120,10 +127,6 @@ def _verify(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
                     f"{resource.flag}: the kernel has not taken it: {drift}",
                     hint=readback.reason(way, runtime.cgroup, facts, live[way.bus_name]),
                 )
-    for write in delta.writes:
-        drift = readback.written(write, runtime.cgroup, facts)
-        if drift:
-            raise SysboxError(f"{write.file}: the kernel has not taken it: {drift}")
 
 
 def _limit_processes(runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:

@@ -166,6 +166,8 @@ def sort_out(
         except SpecError:
             ignored.append(key)
             continue
+        if not text and is_foreign(key, facts):
+            continue  # the other version's spelling is not set: it says nothing
         name = base_name(one.name)
         for other in spellings(key):
             tuned.pop(other, None)
@@ -173,6 +175,12 @@ def sort_out(
         if not same_value(want, one.value) and not (name not in wanted and _is_default(one)):
             tuned[key] = text
     return tuned, tuple(ignored)
+
+
+def is_foreign(key: str, facts: HostFacts) -> bool:
+    """Whether it is the spelling of the other cgroup version, for which this one has another."""
+    _, old, new = KEYS.get(key, (None, "", ""))
+    return bool(old and new) and old != new and key == (old if facts.cgroup_mode == "v2" else new)
 
 
 def _is_default(one: Property) -> bool:

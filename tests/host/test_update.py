@@ -416,7 +416,7 @@ def test_explain_drift(containers: Containers, sysbox: Sysbox) -> None:
     one = containers("-c", "512")
     assert explain(sysbox, one)[0] == 0
     (one.cgroup("cpu") / WEIGHT[2]).write_text("99", encoding="ascii")
-    for word in ("--cpu-shares", "cpu-shares", WEIGHT[0], WEIGHT[2]):
+    for word in ("cpu-shares", WEIGHT[0], WEIGHT[2], f"cpu/{WEIGHT[2]}"):
         status, rows = explain(sysbox, one, word)
         assert status == 3
         assert "written by something else" in rows[0]["SetBy"]

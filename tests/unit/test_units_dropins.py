@@ -119,6 +119,12 @@ def test_taken_away_is_not_tuned() -> None:
     assert tuned({"CPUShares": ""}, Limits(cpu_shares=7)) == ({"CPUShares": ""}, ())
 
 
+def test_the_other_spelling_unset_says_nothing() -> None:
+    """update unsets CPUWeight where it sets CPUShares."""
+    assert tuned({"CPUWeight": "", "CPUShares": "256"}, Limits(cpu_shares=256)) == ({}, ())
+    assert tuned({"CPUShares": "", "CPUWeight": "20"}, Limits(), host=V2)[0] == {"CPUWeight": "20"}
+
+
 def test_an_earlier_run_s_stays_until_it_is_changed() -> None:
     before = {"CPUShares": "128", "TasksMax": "7"}
     assert tuned({}, Limits(), before) == (before, ())
