@@ -97,6 +97,16 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
             found.close()
 
 
+def mount_id(fd: int) -> int:
+    """Which mount an open file was reached through (proc_pid_fdinfo(5)). Raises OSError."""
+    info = posix.open(f"/proc/self/fdinfo/{fd}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        lines = posix.read(info, 4096).split(b"\n")
+    finally:
+        posix.close(info)
+    return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
+
+
 def check_depth(depth: int, where: str) -> None:
     """Raises FormatError for a tree that is deeper than anybody needs."""
     if depth > DEPTH:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import layering, state
+from sysbox import events, layering, state
 from sysbox.cli.output import line
 
 TYPE_CHECKING = False
@@ -21,5 +21,6 @@ def main(values: Values) -> int:
         message=values.message or "",
         pause=values.pause and not values.no_pause,
     )
+    events.container("commit", record, imageID=image.id, comment=values.message or "")
     line(image.id)
     return 0

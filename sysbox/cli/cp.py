@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import copying, state
+from sysbox import copying, events, state
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.copying import Side
 from sysbox.errors import KernelError, UsageError
@@ -16,6 +16,8 @@ from sysbox.inside import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from sysbox.cli.options import Values
 
 STREAM = "-"
@@ -29,16 +31,12 @@ def main(values: Values) -> int:
             "cp: neither is in a container",
             hint="write CONTAINER:PATH; cp(1) copies on this machine",
         )
-    with _Sides(source, destination) as (here, there):
-        if here.path == STREAM and here.root < 0:
-            _unpack(there)
-            return 0
-        if there.path == STREAM and there.root < 0:
-            _pack(here, follow=values.follow_link)
-            return 0
-        rules = _rules(there, archive=values.archive)
-        size = copying.copy(here, there, rules, follow=values.follow_link, left_out=_left_out)
-    if not values.quiet:
+    with _Sides(source[0], destination[0]) as roots:
+        here, there = roots.side(*source), roots.side(*destination)
+        size = _copy(here, there, values)
+        for record in roots.records:
+            events.container("copy", record, source=values.source, destination=values.destination)
+    if size >= 0 and not values.quiet:
         emit(f"Successfully copied {human_size(size)} to {values.destination}\n", 2)
     return 0
 
@@ -51,35 +49,47 @@ def split(text: str) -> tuple[str, str]:
     return container, path or "/"
 
 
+def _copy(here: Side, there: Side, values: Values) -> int:
+    """Do it; the number of bytes, -1 for a stream."""
+    if here.path == STREAM and here.root < 0:
+        _unpack(there)
+        return -1
+    if there.path == STREAM and there.root < 0:
+        _pack(here, follow=values.follow_link)
+        return -1
+    rules = _rules(there, archive=values.archive)
+    return copying.copy(here, there, rules, follow=values.follow_link, left_out=_left_out)
+
+
 class _Sides:
-    """Both ends, with the roots of the containers open; a context manager."""
+    """The roots of the containers that take part, open; a context manager."""
 
-    def __init__(self, *ends: tuple[str, str]) -> None:
-        self._ends = ends
-        self._roots: list[Root] = []
+    def __init__(self, *names: str) -> None:
+        found = {record.id: record for record in map(state.find, filter(None, names))}
+        # always in the same order: that of a stopped one is locked
+        self.records = [found[one] for one in sorted(found)]
+        self._names = {name: state.resolve(name) for name in names if name}
+        self._roots: dict[str, Root] = {}
 
-    def __enter__(self) -> tuple[Side, Side]:
+    def __enter__(self) -> Self:
         try:
-            one, other = [self._side(*end) for end in self._ends]
+            for record in self.records:
+                self._roots[record.id] = Root(record).__enter__()
         except BaseException:
             self.__exit__()
             raise
-        return one, other
+        return self
 
     def __exit__(self, *_: object) -> None:
-        for root in self._roots:
+        for root in self._roots.values():
             root.__exit__()
 
-    def _side(self, container: str, path: str) -> Side:
+    def side(self, container: str, path: str) -> Side:
+        """One end of the copy."""
         if not container:
             return Side(path=path)
-        record = state.find(container)
-        for root in self._roots:
-            if root.record.id == record.id:
-                return Side(path=f"/{path}", root=root.fd, container=record.name)
-        root = Root(record).__enter__()
-        self._roots.append(root)
-        return Side(path=f"/{path.lstrip('/')}", root=root.fd, container=record.name)
+        root = self._roots[self._names[container]]
+        return Side(path=f"/{path.lstrip('/')}", root=root.fd, container=root.record.name)
 
 
 def _rules(destination: Side, *, archive: bool) -> Rules:

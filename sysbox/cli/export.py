@@ -5,7 +5,7 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox import state
+from sysbox import events, state
 from sysbox.cli.output import emit, write_all
 from sysbox.errors import KernelError, UsageError
 from sysbox.image.tarwriter import Archive
@@ -25,21 +25,27 @@ def main(values: Values) -> int:
             "export: standard output is a terminal", hint="give a file with -o, or pipe it"
         )
     with Root(record, bare=True) as root:
-        if not values.output:
-            _write(root, 1)
-            return 0
-        fd, temporary = _create(values.output)
+        _export(root, values.output or "")
+    events.container("export", record)
+    return 0
+
+
+def _export(root: Root, output: str) -> None:
+    """To a file, which appears when it is complete; "" is standard output."""
+    if not output:
+        _write(root, 1)
+    else:
+        fd, temporary = _create(output)
         try:
             _write(root, fd)
             if temporary:
-                posix.rename(temporary, values.output)
+                posix.rename(temporary, output)
         except BaseException:
             if temporary:
                 posix.unlink(temporary)
             raise
         finally:
             posix.close(fd)
-    return 0
 
 
 def _write(root: Root, fd: int) -> None:

@@ -152,7 +152,21 @@ def _replace(parent: int, name: str, shown: str, make: Callable[[], object]) -> 
 
 
 def _clear(parent: int, name: str, shown: str) -> bool:
-    """Remove what is in the way; False if something is mounted there. Raises Conflict for a directory."""
+    """Remove what is in the way; False if something is mounted there. Raises Conflict for a directory.
+
+    A mount is looked for first: unlink(2) refuses only what is mounted in its caller's namespace, and would
+    take the container's own mounts away with the name.
+    """
+    found = trees.look(parent, name)
+    if found is None:
+        return True
+    try:
+        if found.is_directory:
+            raise Conflict(f"{shown}: cannot overwrite a directory with what is none")
+        if trees.mount_id(found.fd) != trees.mount_id(parent):
+            return False
+    finally:
+        found.close()
     try:
         posix.unlink(name, dir_fd=parent)
     except FileNotFoundError:
