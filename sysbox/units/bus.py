@@ -39,8 +39,9 @@ _CLOSED = "io.github.sysbox.Disconnected"
 class Bus:
     """One connection. Calls may be pipelined: `send` several, then take each `reply`."""
 
-    def __init__(self, sock: _socket.socket, *, private: bool) -> None:
+    def __init__(self, sock: _socket.socket, *, private: bool, manager: bool = True) -> None:
         self.private = private
+        self._manager = manager  # what it is for, and whose signals it gets
         self._watched = {"JobRemoved"}
         self._use(sock)
 
@@ -93,9 +94,20 @@ class Bus:
         none.hint = "PID 1 must be systemd; where it is not, `sysbox host start` boots one as root"
         raise none
 
+    @classmethod
+    def broker(cls) -> Bus:
+        """Connect to the system bus, to call others than the manager. Raises SystemdError."""
+        try:
+            return cls(_open(SYSTEM_SOCKET), private=False, manager=False)
+        except OSError as error:
+            why = posix.strerror(error.errno or errno.EIO)
+            raise SystemdError(f"{SYSTEM_SOCKET}: {why}", dbus_name=_CLOSED) from None
+
     def _join_system_bus(self) -> None:
         rule = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}'"
         self._forget(self._queue(_DBUS, "/org/freedesktop/DBus", _DBUS, "Hello"))
+        if not self._manager:
+            return
         self._forget(self._queue(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", (rule,)))
         self._forget(self._queue(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe"))
 
@@ -115,10 +127,16 @@ class Bus:
         return self._serial
 
     def send(
-        self, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        args: Any = (),
+        to: str = SYSTEMD,
     ) -> int:
         """Send a call to systemd without waiting; `reply` takes the answer by this serial."""
-        serial = self._queue(SYSTEMD, path, interface, member, signature, args)
+        serial = self._queue(to, path, interface, member, signature, args)
         self._flush()
         return serial
 
@@ -137,9 +155,10 @@ class Bus:
         signature: str = "",
         args: Any = (),
         timeout: float = TIMEOUT,
+        to: str = SYSTEMD,
     ) -> tuple[Any, ...]:
         """Call and wait; the reply's values. Raises SystemdError with the error's `dbus_name`."""
-        return self.reply(self.send(path, interface, member, signature, args), timeout)
+        return self.reply(self.send(path, interface, member, signature, args, to), timeout)
 
     def reply(self, serial: int, timeout: float = TIMEOUT) -> tuple[Any, ...]:
         """The values of the reply to `serial`; raises SystemdError for an error or after `timeout`."""
