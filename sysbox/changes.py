@@ -166,12 +166,12 @@ def delta(
     """
     old, old_writes = wanted(*before, facts)
     new, new_writes = wanted(*after, facts)
-    told = [_unset(one, defaults) for name, one in old.items() if name not in new]
+    told = [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
     again = about | {name for name, _ in _foreign(found, facts)}
     for name, one in new.items():
         if one != old.get(name) or name in again:
             # what is set of a list is added to it
-            told += [resources.unset(name, one.signature)] * (one.signature == "a(st)")
+            told += [resources.unset(name, one.signature, facts)] * (one.signature == "a(st)")
             told.append(one)
     told += [alias for _, alias in _foreign(found, facts)]
     memory = old["MemoryLimit"].value if "MemoryLimit" in old else INFINITY
@@ -197,7 +197,7 @@ def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _unset(one: Property, defaults: dict[str, Any]) -> Property:
+def _unset(one: Property, defaults: dict[str, Any], facts: HostFacts) -> Property:
     if dropins.base_name(one.name) in defaults:
         return Property(
             name=dropins.base_name(one.name),
@@ -205,7 +205,7 @@ def _unset(one: Property, defaults: dict[str, Any]) -> Property:
             value=defaults[dropins.base_name(one.name)],
         )
     return resources.unset(
-        dropins.base_name(one.name), "t" if one.signature == "u" else one.signature
+        dropins.base_name(one.name), "t" if one.signature == "u" else one.signature, facts
     )
 
 
@@ -223,5 +223,5 @@ def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Propert
             one = dropins.to_property(key, text, facts)
         except SpecError:
             continue
-        pairs.append((dropins.base_name(one.name), resources.unset(key, one.signature)))
+        pairs.append((dropins.base_name(one.name), resources.unset(key, one.signature, facts)))
     return pairs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sysbox.errors import SpecError
 from sysbox.units.allowlist import KEYS, convert, parse
-from sysbox.units.properties import INFINITY, Property
+from sysbox.units.properties import INFINITY, Property, everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a property are the same; the order of a list does not count."""
     if isinstance(one, list) and isinstance(other, list):
         return sorted(one) == sorted(other)
+    if isinstance(one, bytes) and isinstance(other, bytes):
+        # a mask, which systemd fills up to whole words
+        return one.rstrip(b"\0") == other.rstrip(b"\0")
     return bool(one == other)
 
 
@@ -172,7 +175,7 @@ def sort_out(
         for other in spellings(key):
             tuned.pop(other, None)
         want = wanted.get(name, defaults.get(name))
-        if not same_value(want, one.value) and not (name not in wanted and _is_default(one)):
+        if not same_value(want, one.value) and not (name not in wanted and _is_default(one, facts)):
             tuned[key] = text
     return tuned, tuple(ignored)
 
@@ -183,13 +186,14 @@ def is_foreign(key: str, facts: HostFacts) -> bool:
     return bool(old and new) and old != new and key == (old if facts.cgroup_mode == "v2" else new)
 
 
-def _is_default(one: Property) -> bool:
+def _is_default(one: Property, facts: HostFacts) -> bool:
     """Whether a value means "as if nobody had set it": `update` writes that where it takes a limit away."""
     unlimited = one.value == INFINITY and one.name not in HOST_DEFAULTS
     return (
         one.value is None
         or unlimited
         or (one.value == 0 and one.name in ("MemoryLow", "MemoryMin"))
+        or (one.signature == "ay" and one.value == everything(one.name, facts))
     )
 
 

@@ -155,6 +155,15 @@ def bitmask(numbers: list[int]) -> bytes:
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 
 
+def everything(name: str, facts: HostFacts) -> bytes | None:
+    """All CPUs or memory nodes, for the property that chooses among them; None for another property."""
+    if name == "AllowedCPUs":
+        return bitmask(parse_list("the host's CPUs", facts.cpus))
+    if name == "AllowedMemoryNodes":
+        return bitmask(parse_list("the host's memory nodes", facts.memory_nodes))
+    return None
+
+
 def in_range(flag: str, value: int, low: int, high: int, unit: str = "") -> None:
     """Raise SpecError where the value of a flag is out of range."""
     if not low <= value <= high:

@@ -87,10 +87,13 @@ def raw(way: Way, path: str, facts: HostFacts) -> str | None:
         return None
     if "{size}" in way.file:
         return _sizes(directory, way.file)
-    for file in (way.file, _ALSO.get(way.file, way.file)):
-        if exists(f"{directory}/{file}"):
-            return read_text(f"{directory}/{file}").strip()
-    return None
+    texts = [
+        read_text(f"{directory}/{file}").strip()
+        for file in dict.fromkeys((way.file, _ALSO.get(way.file, way.file)))
+        if exists(f"{directory}/{file}")
+    ]
+    # of two files for the weights of disks the one counts that has any: it goes by the disk's scheduler
+    return next((text for text in texts if "\n" in text), texts[0]) if texts else None
 
 
 def _sizes(directory: str, file: str) -> str | None:

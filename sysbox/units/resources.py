@@ -8,7 +8,7 @@ for a running scope.
 from __future__ import annotations
 
 from sysbox.frozen import Frozen
-from sysbox.units.properties import INFINITY, CgroupWrite, Property
+from sysbox.units.properties import INFINITY, CgroupWrite, Property, everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,9 +192,10 @@ TABLE: tuple[Resource, ...] = (
 
 _BY_FIELD = {one.field: one for one in TABLE}
 
-# what a property has when nobody set it; of the others a list is emptied and a number is INFINITY,
-# which systemd takes for "not set" as for "no limit"
-_UNSET = {"MemoryLow": 0, "MemoryMin": 0, "AllowedCPUs": b"", "AllowedMemoryNodes": b""}
+# what a property has when nobody set it; of the others a list is emptied and a number is INFINITY, which
+# systemd takes for "not set" as for "no limit". A choice of CPUs or nodes becomes that of all: systemd does
+# not tell the kernel of an empty one, which would refuse it while there are processes
+_UNSET = {"MemoryLow": 0, "MemoryMin": 0}
 # what a written file has when nobody wrote it; "" is its parent's
 _UNWRITTEN = {
     "cpu.idle": "0",
@@ -224,9 +225,11 @@ def writes_to(way: Way, write: CgroupWrite) -> bool:
     return (write.controller, write.file) == (way.controller, way.file)
 
 
-def unset(name: str, signature: str) -> Property:
+def unset(name: str, signature: str, facts: HostFacts) -> Property:
     """The property (its name on the bus) as if nobody had set it."""
-    value: Any = _UNSET.get(name, [] if signature.startswith("a") else INFINITY)
+    value: Any = everything(name, facts)
+    if value is None:
+        value = _UNSET.get(name, [] if signature.startswith("a") else INFINITY)
     return Property(name=name, signature=signature, value=value)
 
 
