@@ -28,7 +28,8 @@ BATCH = 20  # detached containers, started one after another
 LEAVE = (
     "import posix; posix._exit(0)"  # as sysbox does: tearing an interpreter down takes time, too
 )
-LISTED, LISTED_QUICK = 100, 30  # containers that `ps` lists
+LISTED, LISTED_QUICK = 100, 30  # containers that `ps` lists, and `stats` looks at
+SHARES = 512  # the least that `update` sets; another with each run, or there would be nothing to do
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -125,7 +126,7 @@ class Bench:
             self.drop(peer, ["bench-exec"])
 
     def detached(self) -> None:
-        """Start BATCH containers, weigh their supervisors, fill up, and list all of them."""
+        """Start BATCH containers, weigh their supervisors, fill up, list all, look at all, change one."""
         managers = {peer.name: peer for peer in self.peers if peer.manages}
         started: dict[str, list[str]] = {name: [] for name in managers}
 
@@ -149,8 +150,24 @@ class Bench:
             self.fill(managers[name], started[name])
         full = [peer for name, peer in managers.items() if len(started[name]) == self.listed]
         self.take(report.ps(self.listed), full, "ps")
+        self.take(report.stats(self.listed), full, "stats")
+        self.update({peer: started[peer.name][0] for peer in full})
         for name, names in started.items():
             self.drop(managers[name], names)
+
+    def update(self, containers: dict[Peer, str]) -> None:
+        """Change the CPU weight of one running container, to another value each time."""
+        say(report.UPDATE)
+        self.results.times[report.UPDATE] = interleaved(
+            {
+                peer.name: lambda number, peer=peer, one=one: peer.time(  # type: ignore[misc]
+                    peer.update(one, SHARES + number)
+                )
+                for peer, one in containers.items()
+            },
+            self.runs,
+            lambda name, error: self.fail(report.UPDATE, name, error),
+        )
 
     def weigh(self, started: dict[str, list[str]]) -> None:
         """The PSS of what watches each container, not of the payload."""

@@ -64,6 +64,14 @@ class Peer:
         """The command line that lists the running containers."""
         raise NotImplementedError
 
+    def stats(self) -> list[str]:
+        """The command line that shows once what each running container uses."""
+        raise NotImplementedError
+
+    def update(self, name: str, shares: int) -> list[str]:
+        """The command line that gives a running container another CPU weight."""
+        raise NotImplementedError
+
     def remove(self, names: Sequence[str]) -> None:
         """Kill and remove containers."""
         raise NotImplementedError
@@ -120,6 +128,12 @@ class Engine(Peer):
 
     def ps(self) -> list[str]:
         return [*self.command(), "ps"]
+
+    def stats(self) -> list[str]:
+        return [*self.command(), "stats", "--no-stream"]
+
+    def update(self, name: str, shares: int) -> list[str]:
+        return [*self.command(), "update", "--cpu-shares", str(shares), name]
 
     def remove(self, names: Sequence[str]) -> None:
         if names:

@@ -13,6 +13,7 @@ STARTUP = "an interpreter"
 RUN = {"bridge": "`run --rm IMAGE true`", "none": "`run --rm --network none IMAGE true`"}
 EXEC = "`exec CONTAINER true`"
 START = "`run -d IMAGE sleep 1000`, 20 one after another"
+UPDATE = "`update --cpu-shares N CONTAINER`"
 MEMORY = "idle memory per detached container"
 MINE = "sysbox"
 BARE = "bare python"
@@ -24,6 +25,11 @@ QUIET = 1.0  # load average
 def ps(count: int) -> str:
     """The title of the measure of a list of so many containers."""
     return f"`ps` of {count} containers"
+
+
+def stats(count: int) -> str:
+    """The title of the measure of one look at so many containers."""
+    return f"`stats --no-stream` of {count} containers"
 
 
 @dataclass(slots=True)
@@ -44,6 +50,9 @@ WANTED = (
     (RUN["bridge"], "podman", 0.25),
     (RUN["none"], "systemd-nspawn", 0.8),
     (EXEC, "docker", 0.5),
+    (stats(100), "docker", 0.2),
+    (stats(100), "podman", 0.2),
+    (UPDATE, "docker", 0.3),
     (MEMORY, "podman", 0.25),
 )
 
@@ -68,7 +77,7 @@ def markdown(results: Results, peers: Sequence[Peer], runs: int, listed: int) ->
 
 
 def _titles(results: Results, listed: int) -> list[str]:
-    order = (RUN["bridge"], RUN["none"], EXEC, START, ps(listed), STARTUP)
+    order = (RUN["bridge"], RUN["none"], EXEC, START, ps(listed), stats(listed), UPDATE, STARTUP)
     return [title for title in order if results.times.get(title)]
 
 
