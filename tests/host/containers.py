@@ -104,7 +104,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not in {PATIENCE:.0f} s: {what}"
-        time.sleep(0.01)
+        time.sleep(0.01 * SLOWNESS)
 
 
 def systemctl(*words: str, check: bool = True) -> str:

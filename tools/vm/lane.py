@@ -35,7 +35,7 @@ class Job:
         self._output = tempfile.TemporaryFile()
         self._started = time.monotonic()
         marker = "enforcing" if flavour == "enforcing" else "not enforcing and not not_emulated"
-        pytest = f"python -m pytest -p no:cacheprovider --durations 5 -m '{marker}'"
+        pytest = f"python -m pytest -p no:cacheprovider --durations 15 -m '{marker}'"
         script = f"tools/test-network.sh && exec {pytest} {names}"
         command = [*TIED, sys.executable, str(RUN), "--flavour", flavour, script]
         self.process = subprocess.Popen(

@@ -1,8 +1,8 @@
-"""Usage: tools/vm/run.py [--flavour permissive|enforcing] [--timeout SECONDS] [--shell | SCRIPT]
+"""Usage: tools/vm/run.py [--flavour permissive|enforcing] [--silence SECONDS] [--shell | SCRIPT]
 
 Runs a shell script in a guest with the project installed, from a snapshot; its output comes as it is
-written and its exit status is this program's. --shell: an interactive shell. Exit status 124: the time was
-over; 125: there is no guest, and standard error says why.
+written and its exit status is this program's. --shell: an interactive shell. Exit status 124: nothing was
+written for that long; 125: there is no guest, and standard error says why.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--flavour", choices=FLAVOURS, default="permissive")
-    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument("--silence", type=float, default=600)
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("script", nargs="?")
     options = parser.parse_args()
@@ -46,9 +46,9 @@ def main() -> int:
         if options.shell:
             return interact(machine)
         machine.request(INSTALL + (options.script or sys.stdin.read()), ENVIRONMENT)
-        return machine.follow(options.timeout)
+        return machine.follow(options.silence)
     except TimeoutError:
-        print(f"vm: not over after {options.timeout:g} s", file=sys.stderr)
+        print(f"vm: not a word in {options.silence:g} s: given up", file=sys.stderr)
         return 124
     finally:
         machine.end()
