@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sysbox.state import Record
 
 _WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
-_TICKS = 2  # of the kernel's clock, so that a whole one lies between: what ran meanwhile shows
+_TICKS = 1.25  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
 _COARSE = 6  # CLOCK_MONOTONIC_COARSE, whose resolution is a tick (clock_getres(2))
 _SHORTEST_US = 100_000  # of --interval
 _HOME, _CLEAR, _END_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"  # console_codes(4)
@@ -219,12 +219,12 @@ class _Sampler:
         return found
 
     def _second(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
-        """Look again, a tick later; where somebody has run, once more after the whole window.
+        """Look again, over a tick later; where somebody has run, once more after the whole window.
 
         What has not run for longer than a tick has used nothing: there is nothing to measure better.
         """
         tick_ns = int(time.clock_getres(_COARSE) * 1e9)
-        for window in (_TICKS * tick_ns, _WINDOW_NS):
+        for window in (int(_TICKS * tick_ns), _WINDOW_NS):
             last = max((at for at, _ in self._before.values()), default=0)
             left = last + window - time.monotonic_ns()
             if self._before and left > 0:

@@ -158,18 +158,18 @@ class Reader:
         }
 
     def _memory(self, path: str) -> dict[str, Any]:
-        stat = keyed(self._file("memory", path, "memory.stat"))
+        stat = self._file("memory", path, "memory.stat") or ""
         if self._v2:
             return {
                 "memory": _number(self._file("memory", path, "memory.current")),
-                "cache": stat.get("inactive_file", UNKNOWN),
+                "cache": _field(stat, "inactive_file"),
                 "swap": _number(self._file("memory", path, "memory.swap.current")),
             }
         return {
             "memory": _number(self._file("memory", path, "memory.usage_in_bytes")),
-            "cache": stat.get("total_inactive_file", UNKNOWN),
-            "swap": stat.get("total_swap", UNKNOWN),
-            "limit": stat.get("hierarchical_memory_limit", UNKNOWN),
+            "cache": _field(stat, "total_inactive_file"),
+            "swap": _field(stat, "total_swap"),
+            "limit": _field(stat, "hierarchical_memory_limit"),
         }
 
     def _memory_limit(self, path: str) -> tuple[int, str]:
@@ -242,6 +242,12 @@ def _read(path: str) -> str | None:
 def _number(text: str | None) -> int:
     text = text.strip() if text else ""
     return int(text) if text.isdigit() else UNKNOWN
+
+
+def _field(text: str, name: str) -> int:
+    """One number of a "flat keyed" file of many: most lines are not looked at."""
+    start = text.find(f"\n{name} ")
+    return _number(text[start + len(name) + 2 :].partition("\n")[0]) if start >= 0 else UNKNOWN
 
 
 def keyed(text: str | None) -> dict[str, int]:
