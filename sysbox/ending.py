@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import events, monitor, restarting, scope, state, systemd_mode, tuning
+from sysbox import events, restarting, scope, state, static_monitor, systemd_mode, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
@@ -19,7 +19,7 @@ from sysbox.linux import process
 from sysbox.linux.freezer import frozen
 from sysbox.netns import firewall, leases
 from sysbox.paths import NAMES
-from sysbox.units import cgroups, freezer, journal, names
+from sysbox.units import cgroups, freezer, journal, machine, names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def settle(
             return None
         if runtime is None:
             return None
-        ended = ended or monitor.recorded(record.run_directory)
+        ended = ended or static_monitor.recorded(record.run_directory)
         if ended is None and runtime.supervised() and not force:
             return None
         if not record.spec.remove:
@@ -113,6 +113,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
         # without a pid namespace of its own, its other processes are held together by the scope alone
         stop_scope(runtime.scope, runtime.cgroup)
     cgroups.remove_cgroups(runtime.cgroup, probe())
+    machine.withdraw(runtime.scope)
     if record.spec.namespaces.network == "bridge":
         firewall.unpublish(record.id)
         leases.release(record.id)

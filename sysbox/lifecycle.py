@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import creating, ending, events, restarting, state, supervising
-from sysbox.errors import Conflict, SpecError, SysboxError
+from sysbox import attaching, creating, ending, events, restarting, state, supervising
+from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
 from sysbox.image.store import Store
@@ -24,15 +24,14 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     if dry_run:
         print(creating.describe(spec))
         return 0
-    if spec.restart.name != "no" and not spec.detach:
-        raise SpecError(
-            f"--restart {spec.restart.name}: systemd looks after it then, not this command",
-            hint="add -d; `sysbox logs -f` shows its output",
-        )
     record, image = creating.create(spec)
     attended = None
+    by_service = needs_service(spec)
     try:
         if spec.detach:
+            supervising.start_detached(record)
+        elif by_service:
+            attaching.expect(record)
             supervising.start_detached(record)
         else:
             attended = supervising.attend(record, image)
@@ -41,8 +40,27 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
         raise
     if attended:
         return attended.wait()
+    if by_service and not spec.detach:
+        return _attached(record)
     print(record.id, flush=True)
     return 0
+
+
+def needs_service(spec: ContainerSpec) -> bool:
+    """Whether it takes more to look after it than the command that starts it can do."""
+    return spec.restart.name != "no" or spec.logging.driver == "json-file" or spec.detach_keys != ""
+
+
+def _attached(record: Record) -> int:
+    """Be attached to one that was just started for that; its exit status, or 0 when its user left it."""
+    spec = record.spec
+    wishes = attaching.Wishes(
+        interactive=spec.interactive,
+        closes_input=spec.interactive and not spec.tty,
+        keys=attaching.parse_keys(spec.detach_keys or attaching.KEYS, "--detach-keys"),
+    )
+    code = attaching.attach(record, wishes)
+    return 0 if code == attaching.DETACHED else code
 
 
 def create(spec: ContainerSpec) -> str:
@@ -75,6 +93,11 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
     if not attach:
         supervising.start_detached(record)
         return 0
+    if needs_service(record.spec):
+        attaching.expect(record)
+        supervising.start_detached(record)
+        spec = record.spec.replace(interactive=interactive and record.spec.interactive)
+        return _attached(record.replace(spec=spec))
     image = Store().resolve(record.image_id)
     spec = record.spec.replace(interactive=interactive and record.spec.interactive)
     return supervising.attend(record.replace(spec=spec), image).wait()

@@ -1,4 +1,4 @@
-"""Waiting for a container: in this process with the caller's streams, or as the small static monitor."""
+"""Waiting for a container in this process, with the caller's streams."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import _signal
 import _socket
 import _struct
 import errno
-import fcntl
 import posix
 import select
-import termios
 
-from sysbox import codec
-from sysbox.errors import KernelError, signal_status
-from sysbox.files import read_file
+from sysbox import terminal
+from sysbox.errors import signal_status
 from sysbox.frozen import Frozen
 from sysbox.linux import process
-from sysbox.paths import LIBEXEC
 from sysbox.records import Usage
-from sysbox.units.usage import reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from sysbox.streams import Streams
     from sysbox.witness import OutOfMemory, Reports
@@ -50,60 +45,6 @@ def ended_of(status: int) -> Ended:
         signal = posix.WTERMSIG(status)
         return Ended(code=signal_status(signal), signal=signal)
     return Ended(code=posix.WEXITSTATUS(status))
-
-
-def become(
-    pid: int,
-    streams: Streams,
-    terminal: int,
-    *,
-    directory: str,
-    oom: tuple[str, str],
-    stop: tuple[int, int],
-    reports: tuple[str, tuple[str, ...]],
-    thaw: tuple[str, str],
-) -> NoReturn:
-    """Turn this process into the static monitor of `pid`, its child. Raises KernelError.
-
-    `oom` is the memory cgroup's directory and its version, `stop` the stop signal and its timeout in seconds,
-    `reports` what `witness.Reports` takes, `thaw` a file and what thaws the container when written there.
-    """
-    arguments = [
-        "sysbox-monitor", "--pid", str(pid), "--dir", directory,
-        "--stop-signal", str(stop[0]), "--stop-timeout", str(stop[1]), "--oom", *oom,
-        "--events", reports[0], "--thaw", *thaw,
-    ]  # fmt: skip
-    for path in reports[1]:
-        arguments += ["--report", path]
-    for source, *sinks in streams.pumps:
-        pair = [terminal if fd < 0 else fd for fd in (source, sinks[0])]
-        for fd in pair:
-            posix.set_inheritable(fd, True)
-        arguments += ["--pump", str(pair[0]), str(pair[1])]
-    for option, fd in (("--terminal", terminal), ("--hold", streams.input)):
-        if fd >= 0:
-            posix.set_inheritable(fd, True)
-            arguments += [option, str(fd)]
-    path = f"{LIBEXEC}/sysbox-monitor"
-    try:
-        posix.execve(path, arguments, {})
-    except OSError as error:
-        raise KernelError.of("execute", path, error) from None
-
-
-def recorded(directory: str) -> Ended | None:
-    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    data = read_file(f"{directory}/exit")
-    if data is None:
-        return None
-    values = codec.loads(data, f"{directory}/exit")
-    return Ended(
-        usage=reported(values.get("usage", {})),
-        code=int(values["code"]),
-        signal=int(values["signal"]),
-        oom=bool(values["oom"]),
-        finished_ns=int(values["finished"]),
-    )
 
 
 def hold_signals() -> None:
@@ -140,7 +81,9 @@ class Foreground:
     def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
         """Until it has ended and its output is copied; the terminal is then as it was before."""
         self._forward_signals()
-        self._raw_terminal()
+        if self._terminal >= 0:
+            terminal.copy_size(self._terminal)
+            self._saved = terminal.raw()
         try:
             self._loop(oom, reports)
             if reports:
@@ -150,7 +93,7 @@ class Foreground:
             # reaped last: until then its number is its own, and its lines are sent in its name
             status = posix.waitpid(self._pid, 0)[1]
         finally:
-            self._restore_terminal()
+            terminal.restore(self._saved)
         ended = ended_of(status)
         if reports:
             ended = ended.replace(usage=reports.usage())
@@ -190,38 +133,7 @@ class Foreground:
             _signal.signal(number, forward)
         release_signals()
         if self._terminal >= 0:
-            _signal.signal(_signal.SIGWINCH, lambda *_: self._resize())
-
-    def _resize(self) -> None:
-        try:
-            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
-        except OSError:
-            pass  # the caller's input is not a terminal: there is no size to pass on
-
-    def _raw_terminal(self) -> None:
-        if self._terminal < 0:
-            return
-        self._resize()
-        if not posix.isatty(0):
-            return
-        saved = termios.tcgetattr(0)
-        raw = [*saved[:6], list(saved[6])]
-        # cfmakeraw(3)
-        raw[0] &= ~(
-            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
-        )  # fmt: skip
-        raw[1] &= ~termios.OPOST
-        raw[2] = (raw[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
-        raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        termios.tcsetattr(0, termios.TCSADRAIN, raw)
-        self._saved = saved
-
-    def _restore_terminal(self) -> None:
-        if self._saved is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-            self._saved = None
+            _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
 
 
 def _journal(fd: int, pid: int) -> Callable[[memoryview], int]:

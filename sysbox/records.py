@@ -34,6 +34,11 @@ class Record(Frozen):
         return f"{CONTAINERS}/{self.id}"
 
     @property
+    def log_path(self) -> str:
+        """Of the json-file driver."""
+        return f"{self.directory}/{self.id}-json.log"
+
+    @property
     def run_directory(self) -> str:
         return f"{RUN_CONTAINERS}/{self.id}"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import _signal
 import posix
+import time
 
-from sysbox import program, scope, systemd_mode
+from sysbox import program, scope, state, systemd_mode
 from sysbox.errors import KernelError, SystemdError
 from sysbox.files import is_directory, read_file, unlink, write_file
 from sysbox.host import exists
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
 _LONGEST = 60.0  # seconds
+_STEP = 0.02
 
 
 def has_policy(record: Record) -> bool:
@@ -108,6 +110,24 @@ def end(record: Record) -> bool:
             return False
         scope.request_stop(bus, unit)
         return True
+    finally:
+        bus.close()
+
+
+def goes_on(record: Record) -> bool:
+    """Whether it runs again, or will: asked when a run has ended, and answered when systemd has decided."""
+    if not has_policy(record):
+        return False
+    bus = Bus.connect()
+    try:
+        while True:
+            active = scope.state(bus, names.service_unit(record.id))[0]
+            if active in ("inactive", "failed"):
+                return False
+            runtime = state.runtime(record.id)
+            if runtime is not None and (runtime.started_ns or runtime.restarting):
+                return True
+            time.sleep(_STEP)
     finally:
         bus.close()
 

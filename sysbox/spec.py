@@ -94,6 +94,14 @@ class Security(Frozen):
     ] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
 
 
+class Logging(Frozen):
+    """`--log-driver` and `--log-opt`: where the output is kept."""
+
+    driver: str = "journald"  # journald, json-file, none
+    max_size: int = 20 << 20  # bytes of one file of json-file; 0 is no bound
+    max_files: int = 5
+
+
 class RestartPolicy(Frozen):
     """`--restart`: whether systemd starts it again when it has ended, and at boot."""
 
@@ -142,6 +150,8 @@ class ContainerSpec(Frozen):
     stop_signal: str = ""  # "" takes the image's, else SIGTERM
     stop_timeout: int = 10  # seconds
     restart: RestartPolicy = RestartPolicy()
+    logging: Logging = Logging()
+    detach_keys: str = ""  # as written; "" is the default, which `attach` knows
     pull: str = "missing"
     devices: tuple[Device, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()

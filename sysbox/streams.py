@@ -18,13 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
+TERMINAL, NOWHERE = -1, -2  # ends of a pump: the container's terminal, which is known only later; none
 INFO, ERROR = 6, 3  # syslog priorities of standard output and standard error, as docker has them
 
 
 class Streams:
     """The ends for the child, and the copying left for the supervisor.
 
-    `pumps` are (from, to, to...) with -1 for the terminal, which is known only later.
+    `pumps` are (from, to, to...); an end may be TERMINAL or NOWHERE.
     """
 
     def __init__(self) -> None:
@@ -64,15 +65,20 @@ class Streams:
 
 
 def for_service(spec: ContainerSpec, unit: str) -> Streams:
-    """Nobody at the other end: output to the journal, input from nowhere, held open with -i."""
+    """Nobody at the other end yet: output to the log, input from nowhere, held open with -i."""
     streams = Streams()
+
+    def log(priority: int) -> int:
+        journald = spec.logging.driver == "journald"
+        return streams.log(priority, spec.name, unit) if journald else NOWHERE
+
     if spec.tty:
-        streams.pumps.append((-1, streams.log(INFO, spec.name, unit)))
+        streams.pumps.append((TERMINAL, log(INFO)))
         return streams
     if spec.interactive:
         streams.input = streams.pipe(0)
     for target, priority in ((1, INFO), (2, ERROR)):
-        streams.pumps.append((streams.pipe(target), streams.log(priority, spec.name, unit)))
+        streams.pumps.append((streams.pipe(target), log(priority)))
     return streams
 
 
@@ -81,9 +87,9 @@ def for_caller(*, tty: bool, interactive: bool, log: tuple[str, str] | None) -> 
     streams = Streams()
     if tty:
         kept = (streams.log(INFO, *log),) if log else ()
-        streams.pumps.append((-1, 1, *kept))
+        streams.pumps.append((TERMINAL, 1, *kept))
         if interactive:
-            streams.pumps.append((0, -1))
+            streams.pumps.append((0, TERMINAL))
         return streams
     if interactive:
         given = _as_it_is(0)

@@ -13,6 +13,7 @@ import posix
 import time
 
 from sysbox import (
+    attaching,
     codec,
     ending,
     monitor,
@@ -20,6 +21,7 @@ from sysbox import (
     scope,
     starting,
     state,
+    static_monitor,
     streams,
     systemd_mode,
     tuning,
@@ -29,8 +31,9 @@ from sysbox.errors import NotFound, SysboxError, SystemdError
 from sysbox.files import make_private, read_file, unlink, write_file
 from sysbox.image.store import Store
 from sysbox.linux import process
+from sysbox.netns import topology
 from sysbox.paths import RUN
-from sysbox.units import names, serviceplan
+from sysbox.units import machine, names, serviceplan
 from sysbox.units.bus import Bus
 from sysbox.values_time import parse_signal
 
@@ -54,6 +57,7 @@ class Attended:
     def _begin(self) -> None:
         record = self._record
         started, wired = _bring_up(record, self._image)
+        self._entry = _machine(record, started)
         self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
         # nobody can ask what one has used that is removed at its end
         self._reports = None if record.spec.remove else witness.Reports(*started.reports)
@@ -67,7 +71,9 @@ class Attended:
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
+            machine.announce_later(self._entry)
             ended = self._foreground.wait(self._oom, self._reports)
+            machine.cancel()
             final = ending.settle(self._record.id, ended)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
@@ -94,6 +100,17 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
         monitor.release_signals()
         raise
     return started, wired
+
+
+def _machine(record: Record, started: starting.Started) -> machine.Machine:
+    bridged = record.spec.namespaces.network == "bridge"
+    return machine.Machine(
+        name=record.name,
+        id=record.id,
+        leader=started.pid,
+        start_time=process.start_time(started.pid),
+        link=topology.host_link(record.id) if bridged else "",
+    )
 
 
 def start_detached(record: Record) -> None:
@@ -154,6 +171,7 @@ def supervise(container_id: str) -> int:
             return 0
         with state.Lock(container_id):
             image = Store().resolve(record.image_id)
+            attach = attaching.listen(record)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
             unit = names.service_unit(container_id)
             started = starting.bring_up(record, image, wired, service=unit)
@@ -169,16 +187,24 @@ def supervise(container_id: str) -> int:
         return error.status
     else:
         _notify("READY=1")
-        monitor.become(
-            started.pid,
-            wired,
-            started.terminal,
+        machine.announce(_machine(record, started))
+        logging = record.spec.logging
+        json = (record.log_path, logging.max_size, logging.max_files)
+        duties = static_monitor.Duties(
+            pid=started.pid,
             directory=record.run_directory,
-            oom=(started.memory_cgroup or "/", started.cgroup_version),
-            stop=(stop_signal(record, image), record.spec.stop_timeout),
-            reports=started.reports,
+            stop_signal=stop_signal(record, image),
+            stop_timeout=record.spec.stop_timeout,
+            memory_cgroup=started.memory_cgroup,
+            cgroup_version=started.cgroup_version,
+            events=started.reports[0],
+            reports=started.reports[1],
             thaw=started.thaw,
+            attach=attach,
+            wait_for_first=attaching.is_expected(record),
+            json=json if logging.driver == "json-file" else None,
         )
+        static_monitor.become(duties, wired, started.terminal)
 
 
 def _may_restart(record: Record) -> bool:

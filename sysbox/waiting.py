@@ -12,7 +12,7 @@ import posix
 import select
 import time
 
-from sysbox import codec, ending, events, lifecycle, monitor, state
+from sysbox import codec, ending, events, lifecycle, state, static_monitor
 from sysbox.errors import FormatError, KernelError, NotFound
 from sysbox.files import is_directory
 from sysbox.linux import process
@@ -78,7 +78,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     while time.monotonic() < deadline:
         try:
             # with --rm there may be no record of the end a moment later
-            ended = monitor.recorded(record.run_directory)
+            ended = static_monitor.recorded(record.run_directory)
         except FormatError:
             pass  # being written
         current = state.runtime(record.id)

@@ -67,9 +67,15 @@ def _process() -> tuple[Option, ...]:
 def _identity() -> tuple[Option, ...]:
     return (
         value("--cidfile", "FILE", "Write the container's id to a file"),
+        value("--detach-keys", "KEYS", "The keys that leave the container; ctrl-p,ctrl-q by default"),
         value("-h --hostname", "NAME", "Host name of the container"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
         many("--label-file", "FILE", "Read labels from a file"),
+        value(
+            "--log-driver", "DRIVER", "Where output is kept: journald, json-file, none",
+            choices="journald json-file none",
+        ),
+        many("--log-opt", "KEY=VALUE", "max-size= and max-file= of json-file"),
         value("--name", "NAME", "Name of the container"),
         value("--pidfile", "FILE", "Write the pid of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),

@@ -62,3 +62,12 @@ def logs_options() -> tuple[Option, ...]:
         switch("-t --timestamps", "Put the time before each line"),
         switch("--details", "Put the container's labels before each line"),
     )
+
+
+def attach_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox attach`."""
+    return (
+        value("--detach-keys", "KEYS", "The keys that leave it again; ctrl-p,ctrl-q by default"),
+        switch("--no-stdin", "Do not pass standard input on"),
+        value("--sig-proxy", "BOOL", "Pass signals on: true by default", choices="true false"),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox import systemd_mode
 from sysbox import values as parse
 from sysbox.errors import SpecError
-from sysbox.spec import ContainerSpec, Limits, Namespaces, RestartPolicy, Security
+from sysbox.spec import ContainerSpec, Limits, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -61,6 +61,8 @@ def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> Container
         stop_signal=_stop_signal(given.stop_signal),
         stop_timeout=_stop_timeout(given.stop_timeout),
         restart=_restart(given),
+        logging=_logging(given),
+        detach_keys=_detach_keys(given.detach_keys),
         pull=_pull(given.pull),
     )
 
@@ -166,6 +168,22 @@ def _pull(text: str | None) -> str:
     if text not in (None, "missing", "always", "never"):
         parse.bad("--pull", text, "unknown policy", "missing, always or never")
     return text or "missing"
+
+
+def _logging(given: Values) -> Logging:
+    if not (given.log_driver or given.log_opt):
+        return Logging()
+    from sysbox.values_service import parse_logging
+
+    return parse_logging(given.log_driver or "journald", given.log_opt)
+
+
+def _detach_keys(text: str | None) -> str:
+    if text:
+        from sysbox.attaching import parse_keys
+
+        parse_keys(text, "--detach-keys")
+    return text or ""
 
 
 def _restart(given: Values) -> RestartPolicy:

@@ -82,6 +82,10 @@ def _looking_verbs() -> tuple[Verb, ...]:
             interspersed=False, summary="Run a command in a running container",
         ),
         Verb(
+            name="attach", module="attach", args="CONTAINER", options="attach", hot=True,
+            summary="Connect this terminal to a container that runs in the background",
+        ),
+        Verb(
             name="logs", module="logs", args="CONTAINER", options="logs", hot=True,
             summary="Show what a container wrote",
         ),
@@ -324,6 +328,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "kill": lambda: (value("-s --signal", "SIGNAL", "Which signal; SIGKILL by default"),),
     "rm": _rm,
     "ps": _lazily("looking", "ps"),
+    "attach": _lazily("looking", "attach"),
     "events": _lazily("looking", "events"),
     "stats": _lazily("looking", "stats"),
     "inspect": _lazily("looking", "inspect"),

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the parts of the monitor share. No heap, no buffered I/O: each of its pages is paid for once for
+ * every container.
+ */
+#pragma once
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { SECOND = 1000 }; /* milliseconds */
+
+/* monitor.c */
+_Noreturn void fail(const char *what);
+int64_t milliseconds(void); /* CLOCK_MONOTONIC */
+char *put_text(char *end, const char *text);
+char *put_number(char *end, uint64_t number);
+
+/* usage.c: what the container's cgroup has used, and whether it ran out of memory */
+enum { USAGE_FDS = 2 };
+void usage_watch_oom(const char *cgroup, int v1);
+void usage_watch_events(const char *path);
+void usage_add_report(const char *path);
+void usage_poll(struct pollfd fds[USAGE_FDS]);
+void usage_ready(const struct pollfd fds[USAGE_FDS]);
+void usage_read(void);           /* one last time */
+int usage_oom(int killed);       /* whether somebody was killed for lack of memory */
+char *usage_put(char *end);      /* "name":"text",... */
+enum { USAGE_SPACE = 4 * (264 + 2 * 4096) }; /* that it may take */
+
+/* output.c: from the container to the journal, to a file, and to those who are attached */
+enum { PUMPS = 2, CLIENTS = 8, OUTPUT_FDS = PUMPS + 1 + CLIENTS };
+void output_add(pid_t pid, int in, int out);
+void output_listen(int fd, int wait_for_first);
+void output_give(int input); /* what the container reads from, for those who are attached to write to */
+void output_poll(struct pollfd fds[OUTPUT_FDS]);
+void output_ready(const struct pollfd fds[OUTPUT_FDS]);
+int64_t output_deadline(void); /* when to look again though nothing is ready; 0 is never */
+void output_end(int code);     /* take what it wrote last, and tell how it ended */
+
+/* jsonlog.c: docker's json-file */
+void jsonlog_open(const char *path, uint64_t max_size, int max_files);
+int jsonlog_is_open(void);
+void jsonlog_write(int stream, const char *data, size_t length); /* stream: 0 output, 1 errors */
+void jsonlog_close(void);

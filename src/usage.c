@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the container's cgroup has used, and whether it ran out of memory.
+ */
+#define _GNU_SOURCE
+#include "monitor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { REPORTS = 4, REPORT = 4096, NAME = 256 + 8 }; /* a name with its quotes */
+_Static_assert(USAGE_SPACE >= REPORTS * (NAME + 2 * REPORT), "room for every report");
+
+static int oom_file = -1;  /* v1: memory.oom_control, v2: memory.events */
+static int oom_event = -1; /* v1: an eventfd; v2: the file itself wakes poll */
+static int oom_seen, oom;  /* the cgroup ran out of memory; somebody was killed for it */
+static int events = -1;    /* cgroup.events: wakes poll when the cgroup becomes empty */
+
+static struct report {
+    const char *name;
+    int fd;
+    ssize_t length; /* -1: not known */
+} reports[REPORTS];
+static int report_count;
+static char texts[REPORTS][REPORT]; /* apart, and so not in memory before the end */
+
+/* Both files carry a line "oom_kill N"; they are unreadable (0 is returned) once the cgroup is gone. */
+static int check_oom(void)
+{
+    char text[512];
+    ssize_t length = pread(oom_file, text, sizeof text - 1, 0);
+    if (length <= 0)
+        return 0;
+    text[length] = '\0';
+    const char *line = strstr(text, "oom_kill ");
+    if (line && line[strlen("oom_kill ")] != '0')
+        oom = 1;
+    return 1;
+}
+
+void usage_watch_oom(const char *cgroup, int v1)
+{
+    int dir = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return; /* the controller is not there: no limit, so no kill to notice */
+    oom_file = openat(dir, v1 ? "memory.oom_control" : "memory.events", O_RDONLY | O_CLOEXEC);
+    int control = v1 ? openat(dir, "cgroup.event_control", O_WRONLY | O_CLOEXEC) : -1;
+    if (oom_file >= 0 && control >= 0) {
+        char line[64], *end = line;
+        int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        end = put_number(end, (uint64_t)event);
+        *end++ = ' ';
+        end = put_number(end, (uint64_t)oom_file);
+        if (event >= 0 && write(control, line, (size_t)(end - line)) > 0)
+            oom_event = event;
+    }
+    if (control >= 0)
+        close(control);
+    close(dir);
+}
+
+void usage_watch_events(const char *path)
+{
+    events = open(path, O_RDONLY | O_CLOEXEC);
+}
+
+void usage_add_report(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || report_count == REPORTS)
+        return; /* not with this kernel, or gone already: it stays unknown */
+    const char *slash = strrchr(path, '/');
+    reports[report_count++] = (struct report){.name = slash ? slash + 1 : path, .fd = fd, .length = -1};
+}
+
+/* The service manager removes a cgroup as soon as it is empty, and its files, open or not, cannot be read
+ * any more. The kernel wakes poll on cgroup.events before it tells inotify, which the manager waits for. */
+void usage_read(void)
+{
+    for (int i = 0; i < report_count; i++) {
+        ssize_t length = pread(reports[i].fd, texts[i], REPORT, 0);
+        if (length >= 0)
+            reports[i].length = length < REPORT ? length : -1;
+    }
+    check_oom();
+}
+
+void usage_poll(struct pollfd fds[USAGE_FDS])
+{
+    int v2 = oom_event < 0 && oom_file >= 0;
+    fds[0] = (struct pollfd){.fd = events, .events = POLLPRI};
+    fds[1] = (struct pollfd){.fd = v2 ? oom_file : oom_event, .events = v2 ? POLLPRI : POLLIN};
+}
+
+void usage_ready(const struct pollfd fds[USAGE_FDS])
+{
+    if (fds[0].revents) { /* first: soon there is nothing left to read */
+        char text[64];
+        ssize_t length = pread(events, text, sizeof text - 1, 0);
+        text[length > 0 ? length : 0] = '\0';
+        if (length < 0)
+            events = -1; /* removed: from now on it would wake us without end */
+        else if (strstr(text, "populated 0"))
+            usage_read();
+    }
+    if (fds[1].revents) {
+        int v2 = oom_event < 0;
+        uint64_t count;
+        /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
+         * and without end once it is removed */
+        int there = check_oom();
+        if (there && !v2)
+            oom_seen = 1;
+        if (!there && v2)
+            oom_file = -1;
+        if (!v2 && read(oom_event, &count, sizeof count) < 0)
+            oom_event = oom_file = -1;
+    }
+}
+
+int usage_oom(int killed)
+{
+    check_oom();
+    return oom || (oom_seen && killed); /* the cgroup may be gone, and its counters with it */
+}
+
+static char *put_report(char *end, const struct report *report, const char *text)
+{
+    *end++ = '"';
+    end = put_text(put_text(end, report->name), "\":\"");
+    for (const char *stop = text + report->length; text < stop; text++)
+        if (*text == '\n')
+            end = put_text(end, "\\n");
+        else if (*text >= ' ' && *text != '"' && *text != '\\')
+            *end++ = *text;
+    *end++ = '"';
+    return end;
+}
+
+char *usage_put(char *end)
+{
+    const char *comma = "";
+    for (int i = 0; i < report_count; i++)
+        if (reports[i].length >= 0) {
+            end = put_report(put_text(end, comma), &reports[i], texts[i]);
+            comma = ",";
+        }
+    return end;
+}

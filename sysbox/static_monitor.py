@@ -1,0 +1,95 @@
+"""The small static program that stands by a detached container: what it is told, and what it wrote down.
+
+See src/monitor.c. This process turns into it, so that it stays the container's parent.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import codec
+from sysbox.errors import KernelError
+from sysbox.files import read_file
+from sysbox.frozen import Frozen
+from sysbox.monitor import Ended
+from sysbox.paths import LIBEXEC
+from sysbox.streams import NOWHERE, TERMINAL
+from sysbox.units.usage import reported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysbox.streams import Streams
+
+
+class Duties(Frozen):
+    """What the monitor is to do beside waiting."""
+
+    pid: int  # of its child
+    directory: str  # where it writes how that ended
+    stop_signal: int
+    stop_timeout: int  # seconds; negative is for ever
+    memory_cgroup: str = ""
+    cgroup_version: str = "v1"
+    events: str = ""  # cgroup.events
+    reports: tuple[str, ...] = ()  # files to be read last
+    thaw: tuple[str, str] = ("", "")  # a file, and what thaws the container when written there
+    attach: int = -1  # a listening socket
+    wait_for_first: bool = False  # who attaches, before anything is read
+    json: tuple[str, int, int] | None = (
+        None  # a log file, its size in bytes (0: no bound), how many
+    )
+    health: tuple[int, int, str, str] | None = (
+        None  # intervals in milliseconds, launcher, container
+    )
+
+
+def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
+    """Turn this process into the monitor. Raises KernelError."""
+    words = [
+        *("--pid", str(duties.pid), "--dir", duties.directory),
+        *("--stop-signal", str(duties.stop_signal), "--stop-timeout", str(duties.stop_timeout)),
+        *("--oom", duties.memory_cgroup or "/", duties.cgroup_version),
+        *("--events", duties.events, "--thaw", *duties.thaw),
+    ]
+    for path in duties.reports:
+        words += ["--report", path]
+    for source, *sinks in streams.pumps:
+        ends = [{TERMINAL: terminal, NOWHERE: -1}.get(fd, fd) for fd in (source, sinks[0])]
+        words += ["--pump", *(_inherited(fd) for fd in ends)]
+    if terminal >= 0:
+        words += ["--terminal", _inherited(terminal)]
+    if streams.input >= 0:
+        words += ["--input", _inherited(streams.input)]
+    if duties.attach >= 0:
+        words += ["--attach", _inherited(duties.attach), str(int(duties.wait_for_first))]
+    for option, values in (("--json", duties.json), ("--health", duties.health)):
+        if values:
+            words += [option, *(str(one) for one in values)]
+    path = f"{LIBEXEC}/sysbox-monitor"
+    try:
+        posix.execve(path, ["sysbox-monitor", *words], {})
+    except OSError as error:
+        raise KernelError.of("execute", path, error) from None
+
+
+def _inherited(fd: int) -> str:
+    if fd >= 0:
+        posix.set_inheritable(fd, True)
+    return str(fd)
+
+
+def recorded(directory: str) -> Ended | None:
+    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
+    data = read_file(f"{directory}/exit")
+    if data is None:
+        return None
+    values = codec.loads(data, f"{directory}/exit")
+    return Ended(
+        usage=reported(values.get("usage", {})),
+        code=int(values["code"]),
+        signal=int(values["signal"]),
+        oom=bool(values["oom"]),
+        finished_ns=int(values["finished"]),
+    )

@@ -1,0 +1,43 @@
+"""The caller's terminal: raw while a container's is shown in it, and how large it is."""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def raw(fd: int = 0) -> list[Any] | None:
+    """Pass every key on as it is, as cfmakeraw(3); what to restore, or None where it is no terminal."""
+    if not posix.isatty(fd):
+        return None
+    saved = termios.tcgetattr(fd)
+    changed = [*saved[:6], list(saved[6])]
+    changed[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    changed[1] &= ~termios.OPOST
+    changed[2] = (changed[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+    changed[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    termios.tcsetattr(fd, termios.TCSADRAIN, changed)
+    return saved
+
+
+def restore(saved: list[Any] | None, fd: int = 0) -> None:
+    """Undo `raw`."""
+    if saved is not None:
+        termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+def copy_size(target: int, fd: int = 0) -> None:
+    """Give the terminal `target` the size of ours; where ours is none there is nothing to pass on."""
+    try:
+        size = fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8)
+        fcntl.ioctl(target, termios.TIOCSWINSZ, size)
+    except OSError:
+        pass
