@@ -188,23 +188,29 @@ def supervise(container_id: str) -> int:
     else:
         _notify("READY=1")
         machine.announce(_machine(record, started))
-        logging = record.spec.logging
-        json = (record.log_path, logging.max_size, logging.max_files)
-        duties = static_monitor.Duties(
-            pid=started.pid,
-            directory=record.run_directory,
-            stop_signal=stop_signal(record, image),
-            stop_timeout=record.spec.stop_timeout,
-            memory_cgroup=started.memory_cgroup,
-            cgroup_version=started.cgroup_version,
-            events=started.reports[0],
-            reports=started.reports[1],
-            thaw=started.thaw,
-            attach=attach,
-            wait_for_first=attaching.is_expected(record),
-            json=json if logging.driver == "json-file" else None,
-        )
+        duties = _duties(record, image, started, attach)
         static_monitor.become(duties, wired, started.terminal)
+
+
+def _duties(
+    record: Record, image: Image, started: starting.Started, attach: int
+) -> static_monitor.Duties:
+    logging = record.spec.logging
+    json = (record.log_path, logging.max_size, logging.max_files)
+    return static_monitor.Duties(
+        pid=started.pid,
+        directory=record.run_directory,
+        stop_signal=stop_signal(record, image),
+        stop_timeout=record.spec.stop_timeout,
+        memory_cgroup=started.memory_cgroup,
+        cgroup_version=started.cgroup_version,
+        events=started.reports[0],
+        reports=started.reports[1],
+        thaw=started.thaw,
+        attach=attach,
+        wait_for_first=attaching.is_expected(record),
+        json=json if logging.driver == "json-file" else None,
+    )
 
 
 def _may_restart(record: Record) -> bool:
