@@ -19,9 +19,10 @@ from sysbox.fs.rootfs import (
     plan_cgroups,
     plan_operations,
 )
+from sysbox.host import read_text
 from sysbox.linux import capability, namespace
 from sysbox.linux.process import RLIMITS
-from sysbox.netns.topology import NetPlan, plan_network
+from sysbox.netns.topology import NetPlan, default_network, plan_network
 from sysbox.security import capabilities, devices, paths, sysctls
 from sysbox.units import scopeplan
 from sysbox.units.properties import plan_limits
@@ -172,7 +173,7 @@ def make_plan(
         scope=scope,
         namespaces=_namespaces(spec, joins),
         root=_root(spec, image, facts, directory, volumes, _ipc_owner(spec, joins), mode),
-        network=plan_network(container_id, spec),
+        network=plan_network(container_id, spec, default_network(read_text("/proc/net/route"))),
         process=_process(container_id, spec, image, mode),
     )
 

@@ -19,6 +19,7 @@ from sysbox.netns.topology import (
     NetPlan,
     address_text,
     bridge_mac,
+    overlapping_route,
     split_subnet,
 )
 
@@ -231,29 +232,12 @@ def bridge(plan: NetPlan) -> rt.Message:
     return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the bridge {plan.bridge}")
 
 
-def overlapping_route(routes: str, plan: NetPlan) -> str:
-    """The first route of another link that overlaps the plan's subnet, or ""; `routes` is the text
-    of /proc/net/route.
-    """
-    base, bits = split_subnet(plan.subnet)
-    for line in routes.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) < 8 or fields[0] == plan.bridge:
-            continue
-        mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
-        start = int.from_bytes(bytes.fromhex(fields[1]), "little")
-        length = mask.bit_count()
-        if length and (start ^ base) >> (32 - min(length, bits)) == 0:
-            return f"{address_text(start)}/{length} on {fields[0]}"
-    return ""
-
-
 def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
     taken = overlapping_route(read_text("/proc/net/route"), plan)
     if taken:
         raise Conflict(
             f"network {plan.bridge}: its subnet {plan.subnet} overlaps the route {taken}",
-            hint="give the network another subnet",
+            hint="remove the route, or use --network host or none",
         )
     with rt.Socket() as link:
         # made by somebody else meanwhile, or left without its address: it is completed

@@ -29,6 +29,9 @@ class Network(Frozen):
 
 
 DEFAULT_NETWORK = Network()
+_IN_ITS_PLACE = tuple(
+    Network(subnet=f"10.{number}.0.0/16", gateway=f"10.{number}.0.1") for number in range(91, 100)
+)
 
 
 class NetPlan(Frozen):
@@ -55,6 +58,23 @@ class NetPlan(Frozen):
         ports = ", ".join(port_text(port) for port in self.ports)
         line = f"network {self.bridge} {self.subnet} via {self.gateway}, link {self.host_link}"
         return f"{line}, ports {ports}" if ports else line
+
+
+def default_network(routes: str) -> Network:
+    """The network of containers that ask for no other; `routes` is the text of /proc/net/route.
+
+    The one that the bridge has already, else the first whose subnet is free: in a container of ours, where
+    the outer one is in use, the next.
+    """
+    choices = (DEFAULT_NETWORK, *_IN_ITS_PLACE)
+    fields = [line.split() for line in routes.splitlines()[1:]]
+    there = {one[1] for one in fields if len(one) > 1 and one[0] == DEFAULT_NETWORK.bridge}
+    for network in choices:
+        base = split_subnet(network.subnet)[0].to_bytes(4, "little").hex().upper()
+        if base in there:
+            return network
+    free = (one for one in choices if not overlapping_route(routes, one))
+    return next(free, DEFAULT_NETWORK)
 
 
 def plan_network(
@@ -129,6 +149,23 @@ def address_number(address: str) -> int:
 def address_text(number: int) -> str:
     """The dotted form of a number."""
     return _socket.inet_ntop(_socket.AF_INET, number.to_bytes(4, "big"))
+
+
+def overlapping_route(routes: str, plan: Network | NetPlan) -> str:
+    """The first route of another link that overlaps the plan's subnet, or ""; `routes` is the text
+    of /proc/net/route.
+    """
+    base, bits = split_subnet(plan.subnet)
+    for line in routes.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or fields[0] == plan.bridge:
+            continue
+        mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
+        start = int.from_bytes(bytes.fromhex(fields[1]), "little")
+        length = mask.bit_count()
+        if length and (start ^ base) >> (32 - min(length, bits)) == 0:
+            return f"{address_text(start)}/{length} on {fields[0]}"
+    return ""
 
 
 def split_subnet(subnet: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Kernel document: Documentation/filesystems/overlayfs.rst.
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox.errors import KernelError, Unsupported
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.fs.rootfs import RootPlan
 
+_OVERLAYFS_SUPER_MAGIC = 0x794C7630  # linux/magic.h
 _PAGE = 4096  # mount(2) takes one page of options
 
 
@@ -39,6 +41,9 @@ def options(plan: RootPlan) -> str:
     """The options of mount(2); the lower directories are relative to the store's layers."""
     lower = ":".join(reversed(plan.layers))
     text = f"lowerdir={lower},upperdir={plan.directory}/upper,workdir={plan.directory}/work"
+    # whatever the kernel's defaults are, the writable layer is to be read as a layer of an image is:
+    # complete files where they are, and nothing that says "look elsewhere" (diff, commit)
+    text += ",redirect_dir=off,metacopy=off"
     return f"{text},volatile" if plan.volatile else text
 
 
@@ -59,4 +64,17 @@ def mount_root(plan: RootPlan) -> int:
         _sys.mount("overlay", target, "overlay", 0, text)
         return posix.open(target, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.EINVAL and _is_overlay(plan.directory):
+            raise Unsupported(
+                f"{plan.directory} is on an overlay itself, and the kernel stacks no second one on it",
+                hint="it needs a file system of its own: run the container around it with -v /var/lib/sysbox",
+            ) from None
         raise KernelError.of("mount the overlay of", plan.directory, error) from None
+
+
+def _is_overlay(path: str) -> bool:
+    fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        return _sys.fstatfs_type(fd) == _OVERLAYFS_SUPER_MAGIC
+    finally:
+        posix.close(fd)
