@@ -17,7 +17,9 @@ from sysbox.units.dropins import other_spelling
 from sysbox.units.limits_io import bfq_weight
 from sysbox.units.properties import (
     INFINITY,
+    block_of_io,
     format_list,
+    io_of_block,
     plan_limits,
     shares_of_weight,
     weight_of_shares,
@@ -115,9 +117,8 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
         if resource.field in ("cpuset_cpus", "cpuset_mems"):
             return format_list(list(value))
         if resource.field == "blkio_weight_device":
-            asked_for = {bfq_weight(one): one for _, one in asked.blkio_weight_device}
             return [
-                {"Path": path, "Weight": asked_for.get(weight, weight)}
+                {"Path": path, "Weight": _block_weight(way, weight, asked)}
                 for path, weight in _with_paths(way, value, live)
             ]
         return [{"Path": path, "Rate": rate} for path, rate in _with_paths(way, value, live)]
@@ -138,6 +139,15 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
     if way.bus_name == "IOWeight":
         return value * _BLOCK_IO_WEIGHT // _IO_WEIGHT
     return value
+
+
+def _block_weight(way: Way, weight: int, asked: Limits) -> int:
+    """The weight that was asked for a disk, if it comes to this one; BFQ's own may be what the file has."""
+    for _, one in asked.blkio_weight_device:
+        own = io_of_block(one) if way.bus_name == "IODeviceWeight" else one
+        if weight in (own, bfq_weight(own)):
+            return one
+    return block_of_io(weight) if way.bus_name == "IODeviceWeight" else weight
 
 
 def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:

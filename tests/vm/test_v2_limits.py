@@ -48,6 +48,18 @@ FILES = {
         },
     ),
     "unlimited swap": ("-m 64m --memory-swap -1".split(), {"memory.swap.max": "max"}),
+    "what v1 has not": (
+        f"--cpu-idle -m 64m --memory-high 50m --memory-min 8m --device-read-iops {DISK}:100"
+        f" --device-write-iops {DISK}:200 --hugetlb 2MB=64m".split(),
+        {
+            "cpu.idle": "1",
+            "memory.high": str(50 * MIB),
+            "memory.min": str(8 * MIB),
+            "hugetlb.2MB.max": str(64 * MIB),
+            "io.max": f"{NUMBER} rbps=max wbps=max riops=100 wiops=200",
+            "memory.oom.group": "1",
+        },
+    ),
     # systemd translates these up to 257; sysbox does so itself, always
     "old properties": (
         [
@@ -85,6 +97,63 @@ def test_each_flag_on_its_file(containers: Containers, name: str) -> None:
     flags, wanted = FILES[name]
     one = containers(*flags)
     assert {file: limit(one, file) for file in wanted} == wanted
+
+
+def test_each_is_taken_away(containers: Containers) -> None:
+    """`update` leads from one to the other and back to what nobody asked for, and a reload stays with it."""
+    asked = (
+        f"--cpu-idle --memory-high 50m --memory-min 8m --hugetlb 2MB=64m --pids-limit 20 --cpuset-cpus 1"
+        f" --device-read-iops {DISK}:100 --device-write-bps {DISK}:1m --memory-reservation 9m".split()
+    )
+    files = (
+        "cpu.idle",
+        "memory.high",
+        "memory.min",
+        "memory.low",
+        "hugetlb.2MB.max",
+        "cpuset.cpus",
+        "io.max",
+    )
+    one = containers(*asked)
+    flags = [
+        word.partition("=")[0] for word in asked if word.startswith("--") and word != "--cpu-idle"
+    ]
+    one("update", "--cpu-idle=false", *(word for flag in flags for word in (flag, "unset")))
+    systemctl("daemon-reload")
+    assert [limit(one, file) for file in files] == ["0", "max", "0", "0", "max", "0-1", ""]
+    one("update", *asked)
+    systemctl("daemon-reload")
+    assert [limit(one, file) for file in files] == [
+        "1", str(50 * MIB), str(8 * MIB), str(9 * MIB), str(64 * MIB), "1",
+        f"{NUMBER} rbps=max wbps={MIB} riops=100 wiops=max",
+    ]  # fmt: skip
+
+
+def test_weights_of_a_disk(containers: Containers) -> None:
+    """By whatever shares the disk: BFQ, or a cost model."""
+    costs, scheduler = Path("/sys/fs/cgroup/io.cost.qos"), Path("/sys/block/vdb/queue/scheduler")
+    costs.write_text(f"{NUMBER} enable=1", encoding="ascii")
+    try:
+        one = containers("--blkio-weight-device", f"{DISK}:300")
+        assert limit(one, "io.weight") == f"default 100\n{NUMBER} 60"
+        assert one.inspect("HostConfig.BlkioWeightDevice") == [{"Path": DISK, "Weight": 300}]
+    finally:
+        costs.write_text(f"{NUMBER} enable=0", encoding="ascii")
+    subprocess.run(["modprobe", "bfq"], check=True)
+    scheduler.write_text("bfq", encoding="ascii")
+    try:
+        one = containers("--blkio-weight-device", f"{DISK}:300")
+        assert limit(one, "io.bfq.weight") == f"default 100\n{NUMBER} 60"
+    finally:
+        scheduler.write_text("none", encoding="ascii")
+
+
+def test_rules_for_devices(containers: Containers) -> None:
+    """docker's rules end in systemd's program in the kernel."""
+    major = NUMBER.partition(":")[0]
+    one = containers("--cap-add", "mknod", "--device-cgroup-rule", f"b {major}:* r")
+    one.sh(f"mknod /tmp/disk b {NUMBER.replace(':', ' ')}; head -c 512 /tmp/disk | wc -c")
+    assert "Operation not permitted" in one.sh("(: >/tmp/disk) 2>&1 || true")
 
 
 def test_defaults(containers: Containers) -> None:
