@@ -46,7 +46,7 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
     missing = _missing(way, facts, sample)
     if missing:
         return check(NO, *missing)
-    where = _file(way, sample)
+    where = _file(way, facts, sample)
     if where and facts.cgroup_mode == "v1":
         where = f"{way.controller}/{where}"
     if "weight" in way.file and way.controller in ("blkio", "io") and not _weighing_disks():
@@ -68,7 +68,7 @@ def _missing(way: Way, facts: HostFacts, sample: Sample) -> tuple[str, str] | No
         return (f"no BPF programs for devices: {reason}", "") if reason else None
     if way.controller not in facts.controllers:
         return no_controller(way.controller, facts)
-    if not way.file or _file(way, sample):
+    if not way.file or _file(way, facts, sample):
         return None
     file = way.file.replace("{size}", "SIZE")
     return f"this kernel has no {file}", _advice(way.file)
@@ -80,12 +80,16 @@ def _advice(file: str) -> str:
     return ""
 
 
-def _file(way: Way, sample: Sample) -> str:
-    """The file as it is called here; "" where there is none."""
+def _file(way: Way, facts: HostFacts, sample: Sample) -> str:
+    """The file as it is called here; "" where there is none.
+
+    A controller of v2 that systemd does not know is handed down to containers once one asks.
+    """
+    unasked = way.written and "{size}" in way.file and facts.cgroup_mode == "v2"
     for size in page_sizes() or ["none"]:
         for template in (way.file, _OTHERWISE.get(way.file, "")):
             name = template.replace("{size}", size)
-            if name and sample.has(way.controller, name):
+            if name and (sample.has(way.controller, name) or (unasked and size != "none")):
                 return name
     return ""
 

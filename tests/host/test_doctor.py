@@ -42,7 +42,7 @@ SAMPLES = {
     "--oom-policy": "continue",
     "--device-cgroup-rule": "c 1:3 rwm",
     "--net-cls": "0x10001",
-    "--hugetlb": "2MB:4m",
+    "--hugetlb": "2MB=4m",
 }
 WITH = {"--memory-swap": ("-m", "64m")}  # flags that mean something only beside others
 
