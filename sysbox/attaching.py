@@ -28,6 +28,7 @@ DETACHED = -1  # in place of an exit status
 _CHUNK = 1 << 16
 _BACKLOG = 8
 _STEP = 0.02  # seconds
+_STALE = 90.0  # seconds; a back-off is shorter
 _PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
 _CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 _PASSED_ON = (
@@ -69,12 +70,14 @@ def expect(record: Record) -> None:
 
 
 def is_expected(record: Record) -> bool:
-    """Whether somebody is about to attach; asked once."""
+    """Whether somebody is about to attach; asked once. One that asked long ago did not live to come."""
+    path = _marker(record)
     try:
-        posix.unlink(_marker(record))
+        asked = posix.stat(path).st_mtime
+        posix.unlink(path)
     except FileNotFoundError:
         return False
-    return True
+    return time.time() - asked < _STALE
 
 
 def _marker(record: Record) -> str:
@@ -103,8 +106,12 @@ def attach(record: Record, wishes: Wishes) -> int:
         code = _Attachment(record, _connect(record), wishes).run()
         if code == DETACHED:
             return code
+        if restarting.has_policy(record):
+            # before it is started again, which takes longer than this
+            expect(record)
         ending.await_end(record)
         if not restarting.goes_on(record):
+            is_expected(record)
             return code
 
 

@@ -42,7 +42,7 @@ def container(record: state.Record) -> dict[str, Any]:
         "ResolvConfPath": f"{record.directory}/resolv.conf",
         "HostnamePath": f"{record.directory}/hostname",
         "HostsPath": f"{record.directory}/hosts",
-        "LogPath": "",
+        "LogPath": record.log_path if spec.logging.driver == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": restarting.restarts(record) if restarting.has_policy(record) else 0,
         "Driver": "overlay",
@@ -115,7 +115,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     """What was asked; of a running container the limits are then replaced by what is in force."""
     return {
         "Binds": [_bind(mount) for mount in spec.mounts if mount.kind != "tmpfs"] or None,
-        "LogConfig": {"Type": "journald", "Config": {}},
+        "LogConfig": {"Type": spec.logging.driver, "Config": _log_options(spec)},
         "NetworkMode": spec.namespaces.network,
         "PortBindings": _bindings(spec.ports),
         "RestartPolicy": {
@@ -126,6 +126,13 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         **_isolation(spec),
         **_limits(spec),
     }
+
+
+def _log_options(spec: ContainerSpec) -> dict[str, str]:
+    logging = spec.logging
+    if logging.driver != "json-file":
+        return {}
+    return {"max-size": str(logging.max_size or -1), "max-file": str(logging.max_files)}
 
 
 def _isolation(spec: ContainerSpec) -> dict[str, Any]:
@@ -290,21 +297,23 @@ def _bindings(ports: tuple[Port, ...]) -> dict[str, Any]:
 
 
 def _network(record: state.Record) -> dict[str, Any]:
-    from sysbox.netns.topology import DEFAULT_NETWORK, split_subnet
+    from sysbox.host import read_text
+    from sysbox.netns.topology import default_network, split_subnet
 
+    network = default_network(read_text("/proc/net/route"))
     mode = record.spec.namespaces.network
     address, mac, ports = state.network(record)
     bridged = mode == "bridge" and bool(address)
-    prefix = split_subnet(DEFAULT_NETWORK.subnet)[1] if bridged else 0
+    prefix = split_subnet(network.subnet)[1] if bridged else 0
     ends = {
-        "Gateway": DEFAULT_NETWORK.gateway if bridged else "",
+        "Gateway": network.gateway if bridged else "",
         "IPAddress": address,
         "IPPrefixLen": prefix,
         "MacAddress": mac,
     }
     named = mode == "bridge" or mode in _NO_NETWORK
     return {
-        "Bridge": DEFAULT_NETWORK.bridge if bridged else "",
+        "Bridge": network.bridge if bridged else "",
         "SandboxKey": "",
         "Ports": {
             key: [{**one, "HostIp": one["HostIp"] or "0.0.0.0"} for one in bindings]

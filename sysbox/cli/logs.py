@@ -9,7 +9,7 @@ import time
 
 from sysbox import state
 from sysbox.cli.output import write_all
-from sysbox.errors import KernelError
+from sysbox.errors import Conflict, KernelError
 from sysbox.linux import process
 from sysbox.units import journal, names
 
@@ -33,6 +33,8 @@ def main(values: Values) -> int:
     unit = names.scope_unit(record.id)
     since, until = _moment(values.since, "--since"), _moment(values.until, "--until")
     printer = _Printer(record, timestamps=values.timestamps, details=values.details)
+    if record.spec.logging.driver != "journald":
+        return _from_file(record, values, printer, since, until)
     follow = values.follow and until is None and _watch(record)
     try:
         for line in journal.read_logs(
@@ -47,6 +49,29 @@ def main(values: Values) -> int:
         lines = _lines(values.tail) if printer.last is None else None
         for line in journal.read_logs(unit, since=begin, lines=lines):
             printer.show(line)
+    return 0
+
+
+def _from_file(
+    record: state.Record, values: Values, printer: _Printer, since: int | None, until: int | None
+) -> int:
+    if record.spec.logging.driver == "none":
+        raise Conflict(f"container {record.name} keeps no log (--log-driver none)", status=1)
+    from sysbox import jsonlog
+
+    def goes_on() -> bool:
+        runtime = state.runtime(record.id)
+        return runtime is not None and (runtime.alive() or runtime.supervised())
+
+    for line in jsonlog.read_logs(
+        record.log_path,
+        files=record.spec.logging.max_files,
+        goes_on=goes_on if values.follow and until is None else None,
+        since=since,
+        until=until,
+        lines=_lines(values.tail),
+    ):
+        printer.show(line)
     return 0
 
 

@@ -28,6 +28,7 @@ STDOUT_PRIORITY = 6  # info
 STDERR_PRIORITY = 3  # err
 
 _UNITS = "/run/systemd/units"
+_RATE_LIMITS = ("log-rate-limit-interval", "log-rate-limit-burst")
 _VARLINK = "/run/systemd/journal/io.systemd.journal"
 _JOURNALCTL = "/usr/bin/journalctl"
 _FIELD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
@@ -107,7 +108,11 @@ def container_fields(container: str, name: str, image: str) -> dict[str, str]:
 
 
 def write_fields(unit: str, fields: dict[str, str]) -> None:
-    """Lend the fields to every line of the unit from now on; done before its first line."""
+    """Lend the fields to every line of the unit from now on, and have none of its lines dropped.
+
+    Done before its first line. The links are what LogRateLimitIntervalSec= and LogRateLimitBurst= of a
+    service would leave there for journald (systemd.exec(5)); a scope has no such settings, and 0 is no limit.
+    """
     path = _fields_path(unit)
     part = f"{path}.sysbox-{posix.getpid()}"
     try:
@@ -119,18 +124,28 @@ def write_fields(unit: str, fields: dict[str, str]) -> None:
         finally:
             posix.close(fd)
         posix.rename(part, path)
+        for limit in _RATE_LIMITS:
+            _link("0", f"{_UNITS}/{limit}:{unit}")
     except OSError as error:
         raise KernelError.of("write", path, error) from None
 
 
+def _link(target: str, path: str) -> None:
+    try:
+        posix.symlink(target, path)
+    except FileExistsError:
+        pass
+
+
 def remove_fields(unit: str) -> None:
     """Undo `write_fields`; already gone is success."""
-    try:
-        posix.unlink(_fields_path(unit))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise KernelError.of("remove", _fields_path(unit), error) from None
+    for path in (_fields_path(unit), *(f"{_UNITS}/{limit}:{unit}" for limit in _RATE_LIMITS)):
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise KernelError.of("remove", path, error) from None
 
 
 def _fields_path(unit: str) -> str:

@@ -1,0 +1,154 @@
+"""Reading what the json-file driver keeps (see src/jsonlog.c): from the oldest file on, and what comes."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox import codec
+from sysbox.errors import FormatError
+from sysbox.units.journal import STDERR_PRIORITY, STDOUT_PRIORITY, LogLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CHUNK = 1 << 16
+_LINE_MAX = 1 << 20  # bytes; the writer's longest is a tenth of that
+_POLL = 0.1  # seconds
+_FROM_START, _FROM_HERE = 0, 1  # SEEK_SET, SEEK_CUR of lseek(2)
+
+
+def read_logs(
+    path: str,
+    *,
+    files: int,
+    goes_on: Callable[[], bool] | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    lines: int | None = None,
+) -> Iterator[LogLine]:
+    """The lines of a log of up to `files` files; times in microseconds since 1970, `lines` the last so many.
+
+    With `goes_on` it waits for more as long as that says so. Raises FormatError.
+    """
+    fds = _open_all(path, files)
+    try:
+        skip = 0 if lines is None else _count(fds, since, until) - lines
+        for line in _wanted((one for fd in fds for one in _entries(fd)), since, until):
+            if skip > 0:
+                skip -= 1
+                continue
+            yield line
+        if goes_on:
+            yield from _wanted(_following(path, fds, goes_on), since, until)
+    finally:
+        for fd in fds:
+            posix.close(fd)
+
+
+def _open_all(path: str, files: int) -> list[int]:
+    """Oldest first. Those that are rotated meanwhile stay what they are."""
+    fds = []
+    for number in range(files - 1, -1, -1):
+        try:
+            fds.append(_open(f"{path}.{number}" if number else path))
+        except FileNotFoundError:
+            continue
+    return fds
+
+
+def _open(path: str) -> int:
+    return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+
+
+def _count(fds: list[int], since: int | None, until: int | None) -> int:
+    count = sum(1 for fd in fds for _ in _wanted(_entries(fd), since, until))
+    for fd in fds:
+        posix.lseek(fd, 0, _FROM_START)
+    return count
+
+
+def _wanted(found: Iterator[LogLine], since: int | None, until: int | None) -> Iterator[LogLine]:
+    for line in found:
+        if since is not None and line.timestamp < since:
+            continue
+        if until is not None and line.timestamp > until:
+            continue
+        yield line
+
+
+def _entries(fd: int) -> Iterator[LogLine]:
+    """What can be read now; half a line at the end is left for the next time."""
+    pending = b""
+    while chunk := posix.read(fd, _CHUNK):
+        pending += chunk
+        *whole, pending = pending.split(b"\n")
+        for line in whole:
+            yield _parse(line)
+        if len(pending) > _LINE_MAX:
+            raise FormatError("the log has a line that is too long to be one of ours")
+    if pending:
+        posix.lseek(fd, -len(pending), _FROM_HERE)
+
+
+def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterator[LogLine]:
+    while True:
+        ended = not goes_on()
+        if fds:
+            yield from _entries(fds[-1])
+        if _rotated(path, fds):
+            continue
+        if ended:
+            return
+        time.sleep(_POLL)
+
+
+def _rotated(path: str, fds: list[int]) -> bool:
+    """Go on with the next file, where ours is not the newest; True if there was one."""
+    number = _position(path, fds[-1]) if fds else 1
+    if number == 0:
+        return False
+    try:
+        fds.append(_open(f"{path}.{number - 1}" if number > 1 else path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _position(path: str, fd: int) -> int:
+    """How often our file was rotated since it was opened; one that is gone counts as the oldest there is."""
+    ours = posix.fstat(fd)
+    number = 0
+    while True:
+        try:
+            status = posix.stat(f"{path}.{number}" if number else path)
+        except FileNotFoundError:
+            return number
+        if status.st_ino == ours.st_ino:
+            return number
+        number += 1
+
+
+def _parse(line: bytes) -> LogLine:
+    entry = codec.loads(line, "the log")
+    try:
+        return LogLine(
+            timestamp=_microseconds(entry["time"]),
+            priority=STDERR_PRIORITY if entry["stream"] == "stderr" else STDOUT_PRIORITY,
+            message=entry["log"].encode("utf-8", "surrogatepass"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"the log has a line that is none: {error}") from None
+
+
+def _microseconds(text: str) -> int:
+    """Of "2026-11-22T10:20:30.123456789Z": days since 1970 by the proleptic Gregorian calendar."""
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:19])
+    # March is the first month: the leap day then ends the year
+    shifted = year - (month <= 2)
+    of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    days = 365 * shifted + shifted // 4 - shifted // 100 + shifted // 400 + of_year - 719468
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
+    return seconds * 1_000_000 + int(text[20:26])

@@ -1,0 +1,273 @@
+"""Being attached: output, input, keys that leave, several at once; and the log drivers behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SYSBOX, Sysbox
+from containers import Container, Containers, eventually, popen
+
+COUNT = """while [ ! -e /go ]; do sleep 0.02; done
+for i in 1 2 3; do echo out $i; echo err $i >&2; done; exit 4"""
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, *words: str) -> None:
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            os.execv(SYSBOX, [SYSBOX, *words])
+        self.seen = b""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+    def expect(self, text: bytes) -> None:
+        deadline = time.monotonic() + 20
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"{text!r} not in {self.seen!r}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    assert text in self.seen, f"{text!r} not in {self.seen!r}"
+
+    def status(self) -> int:
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return status
+
+
+def attached(one: Container, *words: str, **options: Any) -> subprocess.Popen[str]:
+    """`sysbox attach`, once it is connected."""
+    process = popen("attach", *words, one.id, **options)
+    eventually(lambda: connections(one) or process.poll() is not None, "it is connected")
+    return process
+
+
+def connections(one: Container) -> int:
+    path = f"/run/sysbox/containers/{one.id}/attach"
+    lines = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()
+    # the listening socket has the flag 00010000
+    return sum(line.endswith(path) and line.split()[3] != "00010000" for line in lines)
+
+
+def test_several_at_once(containers: Containers) -> None:
+    one = containers(command=("sh", "-c", COUNT))
+    first = attached(one)
+    second = popen("attach", "--no-stdin", one.id)
+    eventually(lambda: connections(one) == 2, "both are connected")
+    one.sh("touch /go")
+    for process in (first, second):
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 4
+        assert out == "".join(f"out {i}\n" for i in (1, 2, 3))
+        assert err == "".join(f"err {i}\n" for i in (1, 2, 3))
+    assert one("logs") == out
+
+
+def test_input_without_a_terminal(containers: Containers) -> None:
+    """It stays open when one who wrote to it leaves."""
+    one = containers("-i", command=("cat",))
+    for text in ("hello\n", "again\n"):
+        process = attached(one, "--sig-proxy=false", stdin=subprocess.PIPE)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(text)
+        process.stdin.flush()
+        assert process.stdout.readline() == text
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=20)
+        eventually(lambda: not connections(one), "it has left")
+    assert one.inspect("State.Running")
+
+
+def test_signals_are_passed_on(containers: Containers) -> None:
+    one = containers(
+        command=("sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.02; done")
+    )
+    eventually(lambda: "ready" in one("logs"), "its trap is set")
+    process = attached(one)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 5
+
+
+def test_keys_leave_and_come_back(containers: Containers) -> None:
+    one = containers("-it", command=("sh", "-c", "while read -r line; do echo got-$line; done"))
+    here = Terminal("attach", one.id)
+    eventually(lambda: connections(one) == 1, "it is connected")
+    here.type(b"first\n")
+    here.expect(b"got-first")
+    here.type(b"\x10\x11")
+    here.expect(b"read escape sequence")
+    assert here.status() == 0
+    assert one.inspect("State.Running")
+    again = Terminal("attach", "--detach-keys", "ctrl-x,q", one.id)
+    eventually(lambda: connections(one) == 1, "it is connected")
+    # the beginning of the keys, then something else: it is all passed on
+    again.type(b"\x10\x11second\n")
+    again.expect(b"got-")
+    again.type(b"\x18q")
+    again.expect(b"read escape sequence")
+    assert again.status() == 0
+    assert one.inspect("State.Running")
+
+
+def test_its_size_follows(containers: Containers) -> None:
+    one = containers(
+        "-dt", command=("sh", "-c", "while :; do stty size; sleep 0.05; done"), verb=("run",)
+    )
+    here = Terminal("attach", one.id)
+    termios.tcsetwinsize(here.fd, (33, 101))
+    here.expect(b"33 101")
+    here.type(b"\x10\x11")
+    assert here.status() == 0
+
+
+def test_run_with_keys(sysbox: Sysbox, containers: Containers) -> None:
+    """A foreground run that may be left is a service's from the beginning."""
+    here = Terminal(
+        "run",
+        "-it",
+        "--name",
+        "left",
+        "--detach-keys",
+        "ctrl-a",
+        "host",
+        "sh",
+        "-c",
+        "echo up; read x; exit 6",
+    )
+    try:
+        here.expect(b"up")
+        here.type(b"\x01")
+        assert here.status() == 0
+        assert sysbox("inspect", "-f", "{{.State.Running}}", "left", check=True).stdout == "true\n"
+        back = Terminal("attach", "left")
+        time.sleep(0.3)
+        back.type(b"x\n")
+        assert back.status() == 6
+    finally:
+        sysbox("rm", "-f", "left")
+
+
+def test_run_under_a_service(sysbox: Sysbox, image: str) -> None:
+    done = subprocess.run(
+        [SYSBOX, "run", "-i", "--rm", "--log-driver", "none", image, "sh", "-c", "cat; echo end >&2; exit 9"],
+        input="a\nb\n", capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (9, "a\nb\n", "end\n")
+
+
+def test_run_with_restarts_in_the_foreground(sysbox: Sysbox, image: str) -> None:
+    done = sysbox(
+        "run",
+        "--name",
+        "thrice",
+        "--restart",
+        "on-failure:2",
+        image,
+        "sh",
+        "-c",
+        "echo again; exit 3",
+    )
+    try:
+        assert (done.returncode, done.stdout.count("again")) == (3, 3)
+    finally:
+        sysbox("rm", "-f", "thrice")
+
+
+def test_attach_to_what_cannot_be(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers(command=("true",))
+    one.await_state("exited")
+    done = sysbox("attach", one.id)
+    assert done.returncode == 125
+    assert "does not run" in done.stderr
+    assert sysbox("attach", "--detach-keys", "ctrl-!", one.id).returncode == 125
+
+
+# log drivers
+
+
+def json_log(one: Container, number: int = 0) -> Path:
+    path = f"{one.inspect('LogPath')}" + (f".{number}" if number else "")
+    return Path(path)
+
+
+def test_json_file(containers: Containers) -> None:
+    script = r"""printf 'plain\n'; printf 'quote" tab\t \001 \377 ü\n' >&2
+    head -c 40000 /dev/zero | tr '\0' x; printf end"""
+    one = containers("--log-driver", "json-file", command=("sh", "-c", script))
+    one.await_state("exited")
+    entries = [json.loads(line) for line in json_log(one).read_text(encoding="utf-8").splitlines()]
+    errors = [entry["log"] for entry in entries if entry["stream"] == "stderr"]
+    output = [entry["log"] for entry in entries if entry["stream"] == "stdout"]
+    assert errors == ['quote" tab\t \x01 � ü\n']
+    assert output[0] == "plain\n"
+    assert [len(part) for part in output[1:]] == [16384, 16384, 40003 - 2 * 16384]
+    assert all(entry["time"].endswith("Z") for entry in entries)
+    assert one("logs") == "plain\n" + "x" * 40000 + "end"
+    assert one.inspect("HostConfig.LogConfig.Type") == "json-file"
+
+
+def test_json_file_is_rotated(containers: Containers) -> None:
+    one = containers(
+        "--log-driver", "json-file", "--log-opt", "max-size=1k", "--log-opt", "max-file=3",
+        command=("sh", "-c", "for i in $(seq 100); do echo line $i; done"),
+    )  # fmt: skip
+    one.await_state("exited")
+    sizes = [json_log(one, number).stat().st_size for number in range(3)]
+    assert all(0 < size <= 1024 for size in sizes)
+    assert not json_log(one, 3).exists()
+    shown = one("logs").splitlines()
+    assert shown[-1] == "line 100"
+    assert shown == [f"line {i}" for i in range(101 - len(shown), 101)]
+    assert one("logs", "--tail", "2").splitlines() == ["line 99", "line 100"]
+
+
+def test_json_file_is_followed(containers: Containers) -> None:
+    one = containers(
+        "--log-driver", "json-file", "--log-opt", "max-size=1k", "--log-opt", "max-file=2",
+        command=("sh", "-c", "for i in $(seq 60); do echo line $i; sleep 0.01; done"),
+    )  # fmt: skip
+    following = popen("logs", "-f", "-t", one.id)
+    out, _ = following.communicate(timeout=30)
+    assert following.returncode == 0
+    assert [line.split(" ", 1)[1] for line in out.splitlines()] == [
+        f"line {i}" for i in range(1, 61)
+    ]
+
+
+def test_no_log(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers("--log-driver", "none", command=("echo", "lost"))
+    one.await_state("exited")
+    done = sysbox("logs", one.id)
+    assert done.returncode == 1
+    assert "keeps no log" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--log-driver", "syslog"), "not a log driver"),
+        (("--log-opt", "max-size=1m"), "journald has no such option"),
+        (("--log-driver", "json-file", "--log-opt", "max-file=0"), "max-file"),
+        (("--log-driver", "json-file", "--log-opt", "colour=red"), "unknown option"),
+    ],
+)  # fmt: skip
+def test_bad_logging(sysbox: Sysbox, image: str, words: tuple[str, ...], reason: str) -> None:
+    done = sysbox("run", "-d", *words, image, "true")
+    assert done.returncode == 125
+    assert reason in done.stderr
