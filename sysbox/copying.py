@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import _stat
 import errno
-import os
 import posix
 
-from sysbox import trees
+from sysbox import outside, trees
 from sysbox.errors import Conflict, KernelError, NotFound, SpecError
 from sysbox.frozen import Frozen
 from sysbox.fs.treecopy import Copier, Rules
@@ -48,10 +47,7 @@ class Side(Frozen):
         """Open a path of this side's. Raises KernelError."""
         if self.root >= 0:
             return mount.open_in_root(self.root, path, flags)
-        try:
-            return posix.open(path or ".", flags | posix.O_CLOEXEC)
-        except OSError as error:
-            raise KernelError.of("open", path, error) from None
+        return outside.open_path(path, flags)
 
     @property
     def content_only(self) -> bool:
@@ -62,7 +58,9 @@ class Side(Frozen):
     def name(self) -> str:
         """The last component, as the copy will be called."""
         parts: list[str] = []
-        path = self.path if self.root >= 0 else os.path.abspath(self.path)
+        path = self.path
+        if not path.startswith("/"):
+            path = f"{outside.working_directory()}/{path}"
         for part in path.split("/"):
             if part == "..":
                 del parts[-1:]

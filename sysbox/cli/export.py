@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import _stat
+import errno
 import posix
 
-from sysbox import events, state
+from sysbox import events, outside, state
 from sysbox.cli.output import emit, write_all
 from sysbox.errors import KernelError, UsageError
 from sysbox.image.tarwriter import Archive
@@ -34,18 +35,13 @@ def _export(root: Root, output: str) -> None:
     """To a file, which appears when it is complete; "" is standard output."""
     if not output:
         _write(root, 1)
-    else:
-        fd, temporary = _create(output)
-        try:
-            _write(root, fd)
-            if temporary:
-                posix.rename(temporary, output)
-        except BaseException:
-            if temporary:
-                posix.unlink(temporary)
-            raise
-        finally:
-            posix.close(fd)
+        return
+    file = _File(output)
+    try:
+        _write(root, file.fd)
+        file.done()
+    finally:
+        file.close()
 
 
 def _write(root: Root, fd: int) -> None:
@@ -71,17 +67,57 @@ def _changed(name: str) -> None:
     emit(f"sysbox: export: {name} became shorter while it was read: filled up with zeros\n", 2)
 
 
-def _create(path: str) -> tuple[int, str]:
-    """A descriptor to write to, and the file to be renamed in the end: "" where `path` is no plain file."""
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
-    try:
+class _File:
+    """A file that has its name only when it is complete; a device or a pipe is written to as it is."""
+
+    def __init__(self, path: str) -> None:
+        above, _, self._name = path.rpartition("/")
+        self._path = path
+        self._temporary = ""
+        self._directory = self.fd = -1
+        flags = posix.O_WRONLY | posix.O_CLOEXEC
         try:
-            plain = _stat.S_ISREG(posix.stat(path).st_mode)
-        except FileNotFoundError:
-            plain = True
-        if not plain:
-            return posix.open(path, flags), ""
-        temporary = f"{path}.{posix.getpid()}"
-        return posix.open(temporary, flags | posix.O_EXCL, 0o600), temporary
-    except OSError as error:
-        raise KernelError.of("write", path, error) from None
+            self.fd = outside.open_path(path, flags | posix.O_NONBLOCK)
+        except KernelError as error:
+            if error.errno != errno.ENOENT or not self._name:
+                raise
+        if self.fd >= 0 and not _stat.S_ISREG(posix.fstat(self.fd).st_mode):
+            posix.set_blocking(self.fd, True)
+            return
+        self.close()
+        self._directory = outside.open_path(
+            above or ("/" if path.startswith("/") else "."), posix.O_RDONLY | posix.O_DIRECTORY
+        )
+        self._temporary = f"{self._name}.{posix.getpid()}"
+        try:
+            self.fd = posix.open(
+                self._temporary, flags | posix.O_CREAT | posix.O_EXCL, 0o600, dir_fd=self._directory
+            )
+        except OSError as error:
+            self._temporary = ""
+            raise KernelError.of("write", path, error) from None
+
+    def done(self) -> None:
+        """It is complete."""
+        if not self._temporary:
+            return
+        try:
+            posix.rename(
+                self._temporary,
+                self._name,
+                src_dir_fd=self._directory,
+                dst_dir_fd=self._directory,
+            )
+        except OSError as error:
+            raise KernelError.of("write", self._path, error) from None
+        self._temporary = ""
+
+    def close(self) -> None:
+        """Close it; what is not complete goes."""
+        if self._temporary:
+            posix.unlink(self._temporary, dir_fd=self._directory)
+            self._temporary = ""
+        for fd in (self.fd, self._directory):
+            if fd >= 0:
+                posix.close(fd)
+        self.fd = self._directory = -1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posix
 
+from sysbox import outside
 from sysbox.cli.output import line
-from sysbox.errors import KernelError, SpecError, UsageError
+from sysbox.errors import SpecError, UsageError
 from sysbox.image import archive
 from sysbox.image.store import Store
 
@@ -41,10 +42,7 @@ def _open(name: str) -> tuple[int, str]:
                 "import -: standard input is a terminal", hint="pipe a tar archive into it"
             )
         return 0, "standard input"
-    try:
-        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError.of("open", name, error) from None
+    fd = outside.open_path(name, posix.O_RDONLY)
     try:
         posix.read(fd, 0)  # a directory fails here, with its own words
     except OSError as error:

@@ -11,7 +11,7 @@ import _signal
 import posix
 import sys
 
-from sysbox import errors
+from sysbox import errors, outside
 from sysbox.embedded import state
 from sysbox.embedded.state import Host
 from sysbox.host import booted, exists
@@ -129,6 +129,7 @@ def join(host: Host) -> None:
     The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
     """
     directory = _working_directory()
+    outside.keep(directory)
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
     if host.private_network:
         kinds |= CLONE_NEWNET
