@@ -198,9 +198,11 @@ KEYS: dict[str, tuple[Parser, str, str]] = {
     **_pair("MemoryLimit", "MemoryMax", _size, _size),
     **_pair("BlockIOWeight", "IOWeight", _BLOCK_WEIGHT, _WEIGHT),
     **_pair("StartupBlockIOWeight", "StartupIOWeight", _BLOCK_WEIGHT, _WEIGHT),
-    **_pair("BlockIODeviceWeight", "IODeviceWeight",
-            _per_device(lambda text, key: parse_int(text, key, 10, 1000)),
-            _per_device(lambda text, key: parse_int(text, key, 1, 10000))),
+    # no property of v1: systemd knows the file of CFQ alone, which Linux 5.0 has dropped
+    "BlockIODeviceWeight": (_per_device(lambda text, key: parse_int(text, key, 10, 1000)),
+                            "", "IODeviceWeight"),
+    "IODeviceWeight": (_per_device(lambda text, key: parse_int(text, key, 1, 10000)),
+                       "", "IODeviceWeight"),
     **_pair("BlockIOReadBandwidth", "IOReadBandwidthMax", _RATES, _RATES),
     **_pair("BlockIOWriteBandwidth", "IOWriteBandwidthMax", _RATES, _RATES),
     **_pair("BlockIOAccounting", "IOAccounting", _boolean, _boolean),
@@ -226,16 +228,30 @@ KEYS: dict[str, tuple[Parser, str, str]] = {
 _FLAGS = {  # what to use instead
     "Delegate": "a container's scope is always delegated",
     "Description": "it is made from --name",
-    "DeviceAllow": "use --device",
+    "DeviceAllow": "use --device, or --device-cgroup-rule",
     "DevicePolicy": "use --device, or --privileged",
     "KillSignal": "use --stop-signal",
     "Slice": "use --slice",
 }
+_BOTH = "which works on both"
 _V1_INSTEAD = {
-    "AllowedCPUs": "use --cpuset-cpus, which works on both",
-    "AllowedMemoryNodes": "use --cpuset-mems, which works on both",
-    "MemoryLow": "use --memory-reservation, which works on both",
-    "MemorySwapMax": "use --memory-swap, which works on both",
+    "AllowedCPUs": f"use --cpuset-cpus, {_BOTH}",
+    "AllowedMemoryNodes": f"use --cpuset-mems, {_BOTH}",
+    "StartupAllowedCPUs": f"use --cpuset-cpus, {_BOTH}",
+    "StartupAllowedMemoryNodes": f"use --cpuset-mems, {_BOTH}",
+    "MemoryHigh": "use --memory, or --memory-reservation to be reclaimed first",
+    "MemoryLow": f"use --memory-reservation, {_BOTH}",
+    "MemoryMin": "use --memory-reservation",
+    "MemorySwapMax": f"use --memory-swap, {_BOTH}",
+    "BlockIODeviceWeight": f"use --blkio-weight-device, {_BOTH}",
+    "IODeviceWeight": f"use --blkio-weight-device, {_BOTH}",
+    "IOReadIOPSMax": f"use --device-read-iops, {_BOTH}",
+    "IOWriteIOPSMax": f"use --device-write-iops, {_BOTH}",
+    "IODeviceLatencyTargetSec": "limit what disturbs it: --device-read-bps, --device-write-bps",
+    "ManagedOOMSwap": "use --memory-swap; systemd-oomd needs cgroup v2",
+    "ManagedOOMMemoryPressure": "use --memory; systemd-oomd needs cgroup v2",
+    "ManagedOOMMemoryPressureLimit": "use --memory; systemd-oomd needs cgroup v2",
+    "ManagedOOMPreference": "use --memory; systemd-oomd needs cgroup v2",
 }
 
 
@@ -266,7 +282,7 @@ def parse(text: str, facts: HostFacts) -> Property:
             hint=_V1_INSTEAD.get(key, ""),
         )
     suffix, signature, typed = parser(value, f"--property {key}")
-    if name != key and key in (old, new):
+    if name != key:
         typed = convert(key, name, signature, typed)
     return Property(name=name + suffix, signature=signature, value=typed)
 
@@ -274,7 +290,9 @@ def parse(text: str, facts: HostFacts) -> Property:
 def convert(key: str, name: str, signature: str, value: Any) -> Any:
     """A value of the property `key` in the terms of `name`, its other spelling. Raises SpecError."""
     if key == "CPUWeight" and value == 0:
-        raise SpecError("--property CPUWeight=idle: needs cgroup v2")
+        raise SpecError(
+            "--property CPUWeight=idle: needs cgroup v2", hint=f"use --cpu-idle, {_BOTH}"
+        )
     family = (key.removeprefix("Startup"), name.removeprefix("Startup"))
     per_device = signature == "a(st)"
     if per_device:

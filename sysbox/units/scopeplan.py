@@ -28,6 +28,9 @@ _FLAGS = {  # of the properties that limit a device
     "BlockIOWriteBandwidth": "--device-write-bps",
     "IOReadBandwidthMax": "--device-read-bps",
     "IOWriteBandwidthMax": "--device-write-bps",
+    "IOReadIOPSMax": "--device-read-iops",
+    "IOWriteIOPSMax": "--device-write-iops",
+    "IODeviceWeight": "--blkio-weight-device",
 }
 
 

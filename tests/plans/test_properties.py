@@ -1,4 +1,4 @@
-"""Limits → properties and writes, and `--property`: docker's meaning, systemd's names. Pure."""
+"""Limits → properties and writes, and the scope they are for: docker's meaning, systemd's names. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sysbox.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import properties, scopeplan
-from sysbox.units.properties import INFINITY, CgroupWrite, parse_property, plan_limits
+from sysbox.units.properties import INFINITY, CgroupWrite, plan_limits
 
 ID = "0123456789abcdef" * 4
 MIB = 1 << 20
@@ -192,135 +192,6 @@ def test_devices() -> None:
             properties.plan_devices((rule,))
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "signature", "value"),
-    [
-        ("CPUShares=512", "CPUShares", "t", 512),
-        ("CPUWeight=50", "CPUShares", "t", 512),
-        ("CPUQuota=150%", "CPUQuotaPerSecUSec", "t", 1_500_000),
-        ("CPUQuotaPeriodSec=10ms", "CPUQuotaPeriodUSec", "t", 10_000),
-        ("MemoryMax=64M", "MemoryLimit", "t", 64 * MIB),
-        ("MemoryLimit=infinity", "MemoryLimit", "t", INFINITY),
-        ("MemoryMax=50%", "MemoryLimitScale", "u", 2147483648),
-        ("TasksMax=7", "TasksMax", "t", 7),
-        ("IOWeight=100", "BlockIOWeight", "t", 500),
-        ("IODeviceWeight=/dev/sda 100", "BlockIODeviceWeight", "a(st)", [("/dev/sda", 500)]),
-        ("IOReadBandwidthMax=/dev/sda 1M", "BlockIOReadBandwidth", "a(st)", [("/dev/sda", 10**6)]),
-        ("IOAccounting=yes", "BlockIOAccounting", "b", True),
-        ("TimeoutStopSec=1min 30s", "TimeoutStopUSec", "t", 90_000_000),
-        ("CollectMode=inactive-or-failed", "CollectMode", "s", "inactive-or-failed"),
-        (
-            "IPAddressDeny=192.0.2.0/24 localhost",
-            "IPAddressDeny",
-            "a(iayu)",
-            [
-                (2, b"\xc0\x00\x02\x00", 24),
-                (2, b"\x7f\0\0\0", 8),
-                (10, b"\0" * 15 + b"\x01", 128),
-            ],
-        ),
-    ],
-)
-def test_property_on_v1(text: str, name: str, signature: str, value: object) -> None:
-    found = parse_property(text, V1)
-    assert (found.name, found.signature, found.value) == (name, signature, value)
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "value"),
-    [
-        ("CPUShares=128", "CPUWeight", 12),
-        ("CPUWeight=idle", "CPUWeight", 0),
-        ("MemoryLimit=64M", "MemoryMax", 64 * MIB),
-        ("BlockIOWeight=1000", "IOWeight", 200),
-        ("BlockIOWriteBandwidth=/dev/sda 1M", "IOWriteBandwidthMax", [("/dev/sda", 10**6)]),
-        ("AllowedCPUs=0-1", "AllowedCPUs", b"\x03"),
-        ("MemoryHigh=1G", "MemoryHigh", 1 << 30),
-        ("IOReadIOPSMax=/dev/sda 100", "IOReadIOPSMax", [("/dev/sda", 100)]),
-        ("ManagedOOMMemoryPressureLimit=50%", "ManagedOOMMemoryPressureLimit", 2147483648),
-        (
-            "IODeviceLatencyTargetSec=/dev/sda 5ms",
-            "IODeviceLatencyTargetUSec",
-            [("/dev/sda", 5000)],
-        ),
-    ],
-)
-def test_property_on_v2(text: str, name: str, value: object) -> None:
-    """The seeds' v1 names work on v2 by our own translation; systemd 258 has none."""
-    found = parse_property(text, V2)
-    assert (found.name, found.value) == (name, value)
-
-
-# CVE-2024-3154: what would start a program, leave the slice, or lift the device rules
-HOSTILE_KEYS = (
-    "ExecStart ExecStop ExecStopPost OnFailure OnSuccess PropagatesStopTo PIDs Slice Delegate"
-    " DelegateControllers DevicePolicy DeviceAllow User Group Controller SourcePath Documentation"
-    " Requires Wants BindsTo PartOf Upholds Conflicts Before After RequiresMountsFor Conditions"
-    " JobTimeoutAction FailureAction SuccessAction DefaultDependencies RefuseManualStop"
-    " IPIngressFilterPath IPEgressFilterPath BPFProgram Description KillSignal KillMode SendSIGKILL"
-    " DisableControllers Markers cpushares CPUSHARES"
-).split()
-
-
-@pytest.mark.parametrize("key", HOSTILE_KEYS)
-def test_property_is_an_allowlist(key: str) -> None:
-    for host in (V1, V2):
-        for value in ("1", "/bin/sh", "yes"):
-            with pytest.raises(SpecError) as caught:
-                parse_property(f"{key}={value}", host)
-            assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "CPUShares",
-        "CPUShares=",
-        "CPUShares=1",
-        "CPUShares=512\nExecStart=/bin/sh",
-        "CPUShares=0x200",
-        "CPUShares=-1",
-        "CPUShares=5e2",
-        "CPUWeight=10001",
-        "MemoryMax=lots",
-        "MemoryMax=101%",
-        "MemoryMax=-1",
-        "CPUQuota=50",
-        "CPUQuota=0%",
-        "TasksMax=0",
-        "OOMPolicy=reboot",
-        "CollectMode=never",
-        "IOWeight=/dev/sda 5",
-        "IOReadBandwidthMax=sda 1M",
-        "IOReadBandwidthMax=/dev/sda",
-        "IOReadBandwidthMax=/dev/sda 0",
-        "IOReadBandwidthMax=/dev/s\nda 1",
-        "CPUAccounting=maybe",
-        "IPAddressAllow=here",
-        "IPAddressAllow=192.0.2.0/33",
-        "CPUQuotaPeriodSec=10s",
-        "TimeoutStopSec=0",
-    ],
-)
-def test_bad_property_values(text: str) -> None:
-    for host in (V1, V2):
-        with pytest.raises(SpecError):
-            parse_property(text, host)
-
-
-def test_unknown_property_suggests_the_nearest() -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_property("MemoryMaxx=1G", V2)
-    assert "MemoryMax" in caught.value.hint
-
-
-def test_v2_only_property_on_v1_names_the_flag_to_use() -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_property("AllowedCPUs=0", V1)
-    assert "--cpuset-cpus" in caught.value.hint
-
-
 def scope(host: HostFacts = V1, service: str = "", **spec: object) -> scopeplan.ScopePlan:
     return scopeplan.plan_scope(
         ID,
@@ -357,7 +228,9 @@ def test_scope() -> None:
 def test_scope_of_a_service_is_stopped_after_it() -> None:
     found = values(scope(service=f"sysbox-{ID}.service"))
     assert found["Before"] == [f"sysbox-{ID}.service"]
-    assert "PropagatesStopTo" not in found  # the service's own: it outlives a scope that is replaced
+    assert (
+        "PropagatesStopTo" not in found
+    )  # the service's own: it outlives a scope that is replaced
 
 
 def test_scope_of_a_container_that_leaves_nothing() -> None:
