@@ -9,10 +9,13 @@ import subprocess
 import time
 from typing import Any
 
+import pytest
 from conftest import Sysbox
 from containers import Containers, eventually, popen
 
 from sysbox.events import MESSAGE_IDS
+
+pytestmark = pytest.mark.not_emulated("the journal is the same there")
 
 
 def since(sysbox: Sysbox, start: float, *words: str) -> list[dict[str, Any]]:

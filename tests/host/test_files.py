@@ -15,6 +15,8 @@ from conftest import SYSBOX, Sysbox
 from containers import Container, Containers, eventually
 from sampletree import described, everything
 
+pytestmark = pytest.mark.not_emulated("files are copied the same there")
+
 STATES = ("running", "stopped", "created")
 SCRIPT = (
     "mkdir /made /data/sub; echo one >/made/file; echo two >/data/sub/file; echo three >/tf/file;"

@@ -32,6 +32,7 @@ def ready(one: Container) -> Container:
 # run
 
 
+@pytest.mark.not_emulated("what cannot be executed is the same there")
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize(
     ("command", "status"),
@@ -64,6 +65,7 @@ def test_128_plus_the_signal(sysbox: Sysbox, image: str) -> None:
     assert done.returncode == 139
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_streams_are_the_callers(sysbox: Sysbox, image: str) -> None:
     """Standard input only with -i; output and errors apart; all of it, however much."""
     done = sysbox("run", "--rm", "-i", image, "sh", "-c", "wc -c; echo no >&2", input="x" * 300_000)
@@ -76,6 +78,7 @@ def test_streams_are_the_callers(sysbox: Sysbox, image: str) -> None:
     sysbox("rm", "much", check=True)
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_signals_are_passed_on(sysbox: Sysbox, image: str) -> None:
     process = popen("run", "--rm", image, *POLITE)
     assert process.stdout is not None
@@ -90,6 +93,7 @@ def test_signals_are_passed_on(sysbox: Sysbox, image: str) -> None:
     assert process.stdout.read() == "bye\n"
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_ids_and_files(containers: Containers, sysbox: Sysbox, tmp_path: Path) -> None:
     cidfile, pidfile = tmp_path / "cid", tmp_path / "pid"
     one = containers("--cidfile", str(cidfile), "--pidfile", str(pidfile))
@@ -146,6 +150,7 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("inspect", "way").returncode == 1
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_what_was_written_survives_a_restart(containers: Containers) -> None:
     one = containers(command=("sh", "-c", "echo x >> /count; sleep 1000"))
     eventually(lambda: one.sh("cat /count") == "x", "first")
@@ -153,6 +158,7 @@ def test_what_was_written_survives_a_restart(containers: Containers) -> None:
     eventually(lambda: one.sh("cat /count") == "x\nx", "second")
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_start_attached(containers: Containers, sysbox: Sysbox) -> None:
     containers("--name", "attached", "-i", verb=("create",), command=("sh", "-c", "cat; exit 5"))
     done = sysbox("start", "-ai", "attached", input="hello\n")
@@ -271,6 +277,7 @@ def test_names_and_prefixes(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("create", "--name", "newname", "busybox:test", "true").returncode == 125
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_rename_while_it_runs(containers: Containers, sysbox: Sysbox, image: str) -> None:
     containers("--name", "before")
     sysbox("rename", "before", "after", check=True)
@@ -337,6 +344,7 @@ def test_without_a_pid_namespace_nothing_is_left_either(containers: Containers) 
     assert "sleep 47" not in running()
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_logs_of_both_kinds(containers: Containers, sysbox: Sysbox, image: str) -> None:
     one = containers(command=("sh", "-c", "echo out; echo err >&2"))
     one("wait")

@@ -79,6 +79,7 @@ def holder() -> Iterator[int]:
     process.wait()
 
 
+@pytest.mark.not_emulated("the others show it there")
 def test_s13_by_path(containers: Containers, holder: int) -> None:
     """S13: --KIND ns:PATH."""
     one = containers(
@@ -91,6 +92,7 @@ def test_s13_by_path(containers: Containers, holder: int) -> None:
     assert one.sh("hostname") == "elsewhere"
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("flags", "word"),
     [

@@ -176,6 +176,7 @@ def test_a_port_published_on_the_loopback_address_stays_there() -> None:
     assert outside.fetch("127.0.0.1", 8080) == "TimeoutError"
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_taken_port_is_refused_and_a_free_one_is_found() -> None:
     _serve_on_the_host(8000)
@@ -192,6 +193,7 @@ def test_a_taken_port_is_refused_and_a_free_one_is_found() -> None:
         Container(3, DEFAULT_NETWORK, (again,))
 
 
+@pytest.mark.not_emulated("rules are repaired the same there")
 @in_private_network
 def test_rules_exist_once_however_often_they_are_applied() -> None:
     wanted = (Port(container_port=80, host_port=8080),)
@@ -205,6 +207,7 @@ def test_rules_exist_once_however_often_they_are_applied() -> None:
     assert [rules_in(table) for table in ("raw", "nat", "filter")] == before
 
 
+@pytest.mark.not_emulated("rules are repaired the same there")
 @in_private_network
 @pytest.mark.parametrize(
     "damage", ["-F", "-t nat -F", "-F FORWARD", "-t nat -F; iptables-legacy -t nat -X"]
@@ -237,6 +240,7 @@ def test_publishing_and_unpublishing_survive_a_flush() -> None:
     assert ports.load() == ()
 
 
+@pytest.mark.not_emulated("rules are repaired the same there")
 @in_private_network
 def test_rules_of_others_stay() -> None:
     run("iptables-legacy", "-A", "FORWARD", "-s", "198.51.100.0/24", "-j", "ACCEPT")
@@ -259,6 +263,7 @@ def test_rules_of_others_stay() -> None:
     assert [rules_in(table) for table in ("raw", "nat", "filter")] == before
 
 
+@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_two_bridges_keep_apart() -> None:
     other = Network(bridge="sysbox1", subnet="10.91.0.0/24", gateway="10.91.0.1")
@@ -272,6 +277,7 @@ def test_two_bridges_keep_apart() -> None:
     assert len(jumps()) == 6
 
 
+@pytest.mark.not_emulated("leases are the same there")
 @in_private_network
 def test_a_hundred_leases_at_once_are_all_different() -> None:
     children = []
@@ -307,6 +313,7 @@ def test_the_pair_dies_with_the_container() -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_a_bridge_that_lost_its_address_gets_it_back() -> None:
     one = Container(1, DEFAULT_NETWORK)
@@ -318,6 +325,7 @@ def test_a_bridge_that_lost_its_address_gets_it_back() -> None:
     assert fetch(one.address, 80) == GATEWAY
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_subnet_in_use_elsewhere_is_refused() -> None:
     run("ip", "link", "add", "lan", "type", "bridge")
@@ -327,6 +335,7 @@ def test_a_subnet_in_use_elsewhere_is_refused() -> None:
         Container(1, DEFAULT_NETWORK)
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
     run("ip", "link", "add", "sysbox0", "type", "veth", "peer", "name", "other")
@@ -334,6 +343,7 @@ def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
         Container(1, DEFAULT_NETWORK)
 
 
+@pytest.mark.not_emulated("leases are the same there")
 @in_private_network
 def test_a_full_bridge_is_a_clear_error() -> None:
     """The kernel allows 1023 ports; the next container must say so and leave nothing."""
@@ -370,6 +380,7 @@ def _serve_on_the_host(port: int) -> None:
     network_lab._do_serve(port, "tcp")
 
 
+@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
     one = Container(1, DEFAULT_NETWORK)

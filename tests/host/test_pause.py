@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
+from test_gc import killed_at
 
 from sysbox.host import probe
 from sysbox.linux import cgroup, freezer
@@ -79,6 +80,7 @@ def test_everybody_says_so(sysbox: Sysbox, paused: Container) -> None:
     assert sysbox("ps", "-q", "-f", "status=paused").stdout == ""
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_pause_what_cannot_be(sysbox: Sysbox, paused: Container, containers: Containers) -> None:
     one, other = paused, containers()
     created = containers(verb=("create",))
@@ -110,6 +112,7 @@ def test_what_a_paused_container_refuses(sysbox: Sysbox, paused: Container) -> N
     runs(paused)
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_wait_and_logs(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(
         command=("sh", "-c", "echo before; trap 'exit 7' TERM; while :; do sleep 0.1; done")
@@ -146,6 +149,31 @@ def test_it_ends_as_any_other(paused: Container, way: str) -> None:
     eventually(lambda: paused.inspect("State.Status") == "exited", "its end is recorded")
     assert paused.inspect("State.ExitCode") in statuses
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its process is gone")
+
+
+def test_with_a_restart_policy(containers: Containers) -> None:
+    """Its unit is not systemd's transient one, and it is not to come back."""
+    one = containers(*PATIENT, "--restart", "always", command=COUNTING)
+    eventually(lambda: os.path.exists(f"/proc/{one.pid}/root/tmp/n"), "it counts")
+    one("pause")
+    one("stop")
+    assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("exited", 7)
+
+
+@pytest.mark.not_emulated("a command for each system call")
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+@pytest.mark.parametrize("call", ["write", "sendto", "flock"])
+def test_killed_meanwhile(sysbox: Sysbox, one: Container, verb: str, call: str) -> None:
+    """Whatever came of it, it can be paused and let go on."""
+    for number in range(1, 20):
+        if verb == "unpause":
+            one("pause", check=False)
+        if not killed_at(call, number, verb, one.id):
+            break
+        one("unpause", check=False)
+        assert one.inspect("State.Status") == "running"
+    one("unpause", check=False)
+    runs(one)
 
 
 def test_rm_and_restart(sysbox: Sysbox, paused: Container) -> None:

@@ -76,6 +76,7 @@ def test_a_stop_is_a_stop(sysbox: Sysbox, containers: Containers, how: str) -> N
     assert one.inspect("RestartCount") == 0
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_on_failure_gives_up(containers: Containers) -> None:
     one = containers("--restart", "on-failure:2", command=("sh", "-c", "echo again; exit 3"))
     eventually(lambda: systemctl("is-failed", service(one), check=False) == "failed", "gave up")
@@ -88,6 +89,7 @@ def test_on_failure_gives_up(containers: Containers) -> None:
     eventually(lambda: one("logs").count("again") == 6, "three more runs")
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_on_failure_is_content_with_success(containers: Containers) -> None:
     one = containers("--restart", "on-failure", command=("true",))
     one.await_state("exited")
@@ -95,6 +97,7 @@ def test_on_failure_is_content_with_success(containers: Containers) -> None:
     assert one.inspect("RestartCount") == 0
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_the_back_off_grows(containers: Containers) -> None:
     """Seen as a state, and ended by a stop."""
     one = containers("--restart", "always", command=("false",))
@@ -111,6 +114,7 @@ def test_the_back_off_grows(containers: Containers) -> None:
     assert waits[-1] < restarting.back_off(None) + 60
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) -> None:
     assert (
         sysbox("run", "-d", "--restart", "always", "--name", "broken", image, "nosuch").returncode
@@ -119,6 +123,7 @@ def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) ->
     assert not [name for name in os.listdir(UNITS) if name.startswith("sysbox-")]
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_wanted_at_boot(sysbox: Sysbox, containers: Containers) -> None:
     """always: ever; unless-stopped: until it is stopped; on-failure: not."""
     always, unless, failure = (
@@ -148,6 +153,7 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
     assert (link(up).is_symlink(), link(down).is_symlink()) == (True, False)
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     assert sysbox("rm", one.id).returncode == 1
@@ -158,6 +164,7 @@ def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> N
     assert left == ""
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -69,6 +69,7 @@ def test_its_devices(containers: Containers) -> None:
     assert "1777" in one.sh("stat -c %a /dev/shm")
 
 
+@pytest.mark.not_emulated("descriptors are the same there")
 @pytest.mark.parametrize("flags", [("--rm",), ()])
 @pytest.mark.parametrize("user", ["0", "1000"])
 def test_standard_streams_can_be_opened_anew(
@@ -189,6 +190,7 @@ def test_read_only_root(containers: Containers) -> None:
     assert "overlay / overlay ro" in one.sh("cat /proc/mounts")
 
 
+@pytest.mark.not_emulated("names are resolved the same there")
 def test_a_symbolic_link_of_the_images_leads_nowhere(
     containers: Containers, tmp_path: Path
 ) -> None:
@@ -210,6 +212,7 @@ def test_a_symbolic_link_of_the_images_leads_nowhere(
 # names
 
 
+@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_hosts_hostname_and_resolver(containers: Containers) -> None:
     one = containers(
         "-h", "box.example", "--add-host", "db:10.0.0.7", "--add-host", "gate:host-gateway"
@@ -232,11 +235,13 @@ def test_hosts_hostname_and_resolver(containers: Containers) -> None:
     assert "mine" not in Path("/etc/hosts").read_text(encoding="utf-8")
 
 
+@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_the_hosts_names_with_the_hosts_network(containers: Containers) -> None:
     one = containers("--network", "host", "--uts", "host")
     assert one.sh("hostname") == os.uname().nodename
 
 
+@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_the_working_directory(sysbox: Sysbox, image: str) -> None:
     done = sysbox(
         "run", "--rm", "-w", "/made/for/it", image, "sh", "-c", "pwd; cd ..; pwd", check=True

@@ -550,6 +550,7 @@ def logged(bus: Bus, script: str, *, identity: str) -> Iterator[str]:
         journal.remove_fields(planned.unit)
 
 
+@pytest.mark.not_emulated("the journal is the same there")
 def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
     for _ in range(5):
         identity = os.urandom(32).hex()
@@ -575,6 +576,7 @@ def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
             ]
 
 
+@pytest.mark.not_emulated("the journal is the same there")
 def test_log_is_what_was_written(bus: Bus) -> None:
     script = r"printf 'a\000b\377c\nno end'; head -c 100000 /dev/zero | tr '\0' x"
     with logged(bus, script, identity=os.urandom(32).hex()) as unit:
@@ -586,6 +588,7 @@ def test_log_is_what_was_written(bus: Bus) -> None:
         assert list(journal.read_logs(unit, until=latest - 60_000_000)) == []
 
 
+@pytest.mark.not_emulated("the journal is the same there")
 def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
     with logged(bus, "echo one; echo two", identity=os.urandom(32).hex()) as unit:
         lines = journal.read_logs(unit, follow=True)
@@ -593,6 +596,7 @@ def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
         lines.close()
 
 
+@pytest.mark.not_emulated("the journal is the same there")
 def test_copied_output_counts_as_the_payloads(bus: Bus) -> None:
     """A monitor outside the scope copies; the credentials it sends along decide where lines go."""
     import socket

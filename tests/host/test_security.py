@@ -124,6 +124,7 @@ def test_the_filter_is_in_force(sysbox: Sysbox, image: str) -> None:
     assert "Operation not permitted" in done.stderr
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize("name", ["sys-admn", "", "0"])
 def test_an_unknown_capability(sysbox: Sysbox, image: str, name: str) -> None:
     done = sysbox("run", "--rm", "--cap-add", name, image, "true")
@@ -223,6 +224,7 @@ def test_device(
     assert "Operation not permitted" in done.stderr
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("device", "words"),
     [
@@ -253,6 +255,7 @@ def test_a_privileged_container_sees_the_hosts_devices(sysbox: Sysbox, image: st
 # --- who it is -------------------------------------------------------------------------------------
 
 
+@pytest.mark.not_emulated("accounts are files, which are the same there")
 @pytest.mark.parametrize(
     "user",
     [
@@ -276,6 +279,7 @@ def identity(done: subprocess.CompletedProcess[str]) -> tuple[str, ...]:
     return found["Uid"].split()[0], found["Gid"].split()[0], found["Groups"]
 
 
+@pytest.mark.not_emulated("accounts are files, which are the same there")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -301,6 +305,7 @@ def test_groups_are_exact(
         assert identity(done) == expected
 
 
+@pytest.mark.not_emulated("accounts are files, which are the same there")
 def test_group_add(sysbox: Sysbox, image: str) -> None:
     flags = (
         "--rm",
@@ -317,6 +322,7 @@ def test_group_add(sysbox: Sysbox, image: str) -> None:
     assert identity(done) == ("1000", "1000", "7 1000 2000")
 
 
+@pytest.mark.not_emulated("accounts are files, which are the same there")
 def test_a_huge_user_database_is_refused(sysbox: Sysbox, container: str) -> None:
     sysbox("exec", container, "truncate", "-s", "1G", "/etc/group", check=True)
     done = sysbox("exec", "-u", "user", container, "true")
@@ -327,6 +333,7 @@ def test_a_huge_user_database_is_refused(sysbox: Sysbox, container: str) -> None
 # --- what must not leak in -------------------------------------------------------------------------
 
 
+@pytest.mark.not_emulated("files are the same there")
 def test_the_environment_is_built_from_nothing(sysbox: Sysbox, image: str, container: str) -> None:
     for command in (("run", "--rm", "--network", "none", image), ("exec", container)):
         done = sysbox(*command, "env", env={"SECRET": "1", "LD_PRELOAD_X": "1"}, check=True)
@@ -337,6 +344,7 @@ def test_the_environment_is_built_from_nothing(sysbox: Sysbox, image: str, conta
         }
 
 
+@pytest.mark.not_emulated("descriptors are the same there")
 def test_no_descriptor_leaks(image: str, container: str) -> None:
     directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     others = [os.dup(directory) for _ in range(8)]
@@ -429,6 +437,7 @@ def test_each_container_has_a_session_keyring_of_its_own(
     assert all(int(one) > 0 for one in seen)
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("setting", "flags"),
     [
@@ -457,6 +466,7 @@ def test_a_sysctl_of_its_own(sysbox: Sysbox, image: str) -> None:
     assert Path("/proc/sys/kernel/shmmni").read_text() == host
 
 
+@pytest.mark.not_emulated("files are the same there")
 def test_nobody_else_can_look_into_the_state(container: str) -> None:
     for top in (paths.STATE, paths.RUN):
         done = subprocess.run(

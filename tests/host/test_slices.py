@@ -150,6 +150,7 @@ def test_a_stop_of_the_slice_stops_the_group(containers: Containers) -> None:
     assert other.inspect("State.Running") is True
 
 
+@pytest.mark.not_emulated("units are the same there")
 def test_ps_by_slice(containers: Containers, sysbox: Sysbox) -> None:
     """ps shows the slice, and lists what is below one."""
     outer, inner, other = (
@@ -163,6 +164,7 @@ def test_ps_by_slice(containers: Containers, sysbox: Sysbox) -> None:
         assert set(found.stdout.split()) == expected
 
 
+@pytest.mark.not_emulated("names are the same there")
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -180,6 +182,7 @@ def test_what_is_no_slice(sysbox: Sysbox, image: str, name: str, reason: str) ->
     assert reason in done.stderr
 
 
+@pytest.mark.not_emulated("units are the same there")
 def test_a_masked_slice(containers: Containers, sysbox: Sysbox, image: str) -> None:
     """systemd's own refusal, in its words."""
     systemctl("mask", "--runtime", "sysboxmasked.slice")

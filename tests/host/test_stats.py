@@ -58,6 +58,7 @@ def percent(text: str) -> float:
     return float(text[:-1])
 
 
+@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_the_columns_are_docker_s(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--name", "stats-one", "-m", "64m")
     shown = sysbox("stats", "--no-stream", one.id, check=True).stdout.splitlines()
@@ -69,6 +70,7 @@ def test_the_columns_are_docker_s(sysbox: Sysbox, containers: Containers) -> Non
     assert fields[7] == "1"
 
 
+@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_the_formats(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--name", "stats-two")
     found = one_of(sysbox, one)
@@ -172,6 +174,7 @@ def test_block_io(sysbox: Sysbox, containers: Containers) -> None:
     assert re.fullmatch(r"[\d.]+k?M?B / [4-8][\d.]*MB", one_of(sysbox, one)["BlockIO"])
 
 
+@pytest.mark.not_emulated("counters of a link are the same there")
 def test_network(sysbox: Sysbox, containers: Containers) -> None:
     """What its eth0 counts; nothing where it has none of its own."""
     one = containers()
@@ -217,6 +220,7 @@ def test_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     runs("unpause")
 
 
+@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_mistakes(sysbox: Sysbox, containers: Containers) -> None:
     one = containers()
     for words, said in {
@@ -247,6 +251,7 @@ def test_who_ends_drops_out(containers: Containers) -> None:
         assert len(seen) < 100
 
 
+@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_the_screen(containers: Containers) -> None:
     """Written over in place, as wide and as high as the terminal; after ^C that is as it was before."""
     names = [containers("--name", f"stats-screen-{number}").id[:12] for number in range(4)]
@@ -295,6 +300,7 @@ def top(sysbox: Sysbox, one: Container, *options: str) -> list[list[str]]:
     return [line.split(maxsplit=7) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.not_emulated("processes are the same there")
 def test_top_shows_everybody(sysbox: Sysbox, containers: Containers) -> None:
     """The first process, one by exec with a user of its own, one in a cgroup below; nobody else."""
     one = containers("--privileged")
@@ -321,6 +327,7 @@ def name_of(uid: int) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_top_as_ps_has_it(sysbox: Sysbox, containers: Containers) -> None:
     """The same figures as ps(1), and its own options, of the container's processes only."""
     one = containers("-t", command=BUSY)
@@ -340,6 +347,7 @@ def test_top_as_ps_has_it(sysbox: Sysbox, containers: Containers) -> None:
         assert str(one.pid) in done[1].split()
 
 
+@pytest.mark.not_emulated("processes are the same there")
 def test_top_of_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(command=("true",))
     one.await_state("exited")

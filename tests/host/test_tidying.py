@@ -11,6 +11,8 @@ import pytest
 from conftest import SYSBOX, Sysbox
 from containers import Containers, eventually, popen
 
+pytestmark = pytest.mark.not_emulated("records and volumes are the same there")
+
 LABEL = "label=test.tidying"  # nothing else on this host may go
 
 

@@ -264,6 +264,7 @@ def test_memory_and_swap(containers: Containers, sysbox: Sysbox) -> None:
     assert one.inspect("HostConfig.MemorySwap") == 200 * MIB
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_contradictions(containers: Containers, sysbox: Sysbox) -> None:
     """--cpus with --cpu-quota, in one command or in two; a value out of range; nothing at all."""
     one = containers("--cpu-quota", "20000")
@@ -337,6 +338,7 @@ def test_device_lists(containers: Containers, disks: list[str]) -> None:
     assert one.inspect("HostConfig.BlkioDeviceReadBps") == [{"Path": first, "Rate": 3 * MIB}]
 
 
+@pytest.mark.not_emulated("resource limits of processes are the same there")
 def test_ulimits(containers: Containers) -> None:
     """On every process of the scope, and on what exec starts later."""
     one = containers(command=("sh", "-c", "sleep 1001 & exec sleep 1000"))
@@ -351,6 +353,7 @@ def test_ulimits(containers: Containers) -> None:
     assert one.inspect("HostConfig.Ulimits") == []
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_what_does_not_run(containers: Containers) -> None:
     """Written down, checked as a start would, and in force from the start on."""
     one = containers(verb=("create",), command=ENDS)
@@ -369,6 +372,7 @@ def test_at_the_next_start(containers: Containers, sysbox: Sysbox) -> None:
     assert systemctl("show", "-P", "OOMPolicy", one.scope) == "continue"
 
 
+@pytest.mark.not_emulated("it is the same as for one")
 def test_several(containers: Containers, sysbox: Sysbox) -> None:
     """Each by the name it was given; one that is missing is an error of its own."""
     one, two = containers(), containers()
