@@ -90,8 +90,10 @@ def _mounts() -> Iterator[str]:
 
 
 def _rules() -> Iterator[str]:
-    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
-        for line in _output(program).splitlines():
+    programs = {"ip_tables": "iptables-legacy-save", "ip6_tables": "ip6tables-legacy-save"}
+    for name, program in programs.items():
+        # what no table has been made for has no rules: saves a program
+        for line in _output(program).splitlines() if _read(f"/proc/net/{name}_names") else ():
             rule = re.sub(r"\[\d+:\d+\]", "", line).strip()
             if not BASE_RULES.match(rule):
                 yield f"{program}: {rule}"
