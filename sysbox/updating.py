@@ -125,7 +125,8 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
             if drift:
                 raise SysboxError(
                     f"{resource.flag}: the kernel has not taken it: {drift}",
-                    hint=readback.reason(way, runtime.cgroup, facts, live[way.bus_name]),
+                    hint=readback.reason(way, runtime.cgroup, facts, live[way.bus_name])
+                    or "the journal of PID 1 has what the kernel said",
                 )
 
 

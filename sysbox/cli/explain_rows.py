@@ -112,8 +112,12 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
     set_by = case.set_by(keys, resource.field, asked=bool(asked or texts))
     if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
         set_by = "follows --memory"
-    if drift:
-        set_by = f"the file was written by something else ({drift})"
+    if drift and live is not None:
+        why = readback.reason(way, live.path, live.facts, readback.wanted(way, live.properties))
+        if why:
+            set_by += f", and the kernel refused it ({drift}): {why}"
+        else:
+            set_by = f"the file was written by something else ({drift})"
     return Row(
         limit=resource.flag,
         asked=", ".join([*([asked] if asked else []), *texts]),

@@ -248,14 +248,14 @@ def _same_text(write: CgroupWrite, text: str) -> bool:
 
 
 def reason(way: Way, path: str, facts: HostFacts, want: Any) -> str:
-    """Why the kernel may have refused a limit, and what to do."""
+    """Why the kernel has refused a limit, and what to do; "" where there is no telling."""
     if way.file != "memory.limit_in_bytes" or not isinstance(want, int):
-        return "the journal of PID 1 has what the kernel said"
+        return ""
     directory = cgroup.directory(facts, "memory", path)
-    used = _number(read_text(f"{directory}/memory.usage_in_bytes"))
-    if isinstance(used, int) and used > want:
-        return f"{used} bytes are in use, and not so much of it can be reclaimed"
     both = _number(read_text(f"{directory}/memory.memsw.limit_in_bytes"))
     if isinstance(both, int) and both < want:
         return f"memory and swap together are limited to {both}: raise --memory-swap too"
-    return "the journal of PID 1 has what the kernel said"
+    used = _number(read_text(f"{directory}/memory.usage_in_bytes"))
+    if isinstance(used, int) and used > want:
+        return f"{used} bytes are in use, and not so much of it can be reclaimed"
+    return ""

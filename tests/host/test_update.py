@@ -113,6 +113,31 @@ def test_kept_after_a_stop_that_failed(containers: Containers) -> None:
     assert one.limit("pids", "pids.max") == "66"
 
 
+def test_kept_by_a_restart_policy(containers: Containers) -> None:
+    """What systemd starts again by itself has what others have set of the run before."""
+    one = containers("--restart", "always", "-c", "512")
+    tune(one, f"{WEIGHT[0]}=77")
+    first = one.pid
+    os.kill(first, 9)
+    eventually(lambda: one.pid not in (0, first), "it runs again")
+    assert weight(one) == 77
+    one("update", "-c", "256")
+    again = one.pid
+    os.kill(again, 9)
+    eventually(lambda: one.pid not in (0, again), "it runs again")
+    assert (weight(one), tuned(one)) == (256 if V1 else 25, {})
+
+
+def test_kept_across_a_new_systemd(containers: Containers) -> None:
+    """daemon-reexec reads all of it again."""
+    one = containers("-c", "512")
+    tune(one, f"{WEIGHT[0]}=77")
+    systemctl("daemon-reexec")
+    one("kill")
+    one("start")
+    assert (weight(one), tuned(one)) == (77, {WEIGHT[0]: "77"})
+
+
 def test_kept_in_the_foreground(containers: Containers, image: str) -> None:
     """Nothing keeps the unit of a container in the foreground: the command watches."""
     words = ("run", "--name", "watched", "-c", "512", image, *ENDS)
@@ -431,6 +456,21 @@ def test_explain_drift(containers: Containers, sysbox: Sysbox) -> None:
     (one.cgroup("memory") / reserved).write_text(str(8 * MIB), encoding="ascii")
     assert explain(sysbox, one, "memory-reservation")[0] == 3
     assert sysbox("explain", one.id, "cpu-shears").returncode not in (0, 3)
+
+
+@pytest.mark.v1_only("v2 has no limit of memory and swap together")
+def test_explain_what_was_refused(containers: Containers, sysbox: Sysbox) -> None:
+    """systemd takes a MemoryLimit above memory and swap together, and the kernel does not."""
+    one = containers("-m", "64m")
+    tune(one, "MemoryLimit=512M")
+    status, (row,) = explain(sysbox, one, "memory")
+    assert status == 3
+    assert row["SetBy"].startswith("systemctl set-property, ")
+    assert "raise --memory-swap" in row["SetBy"]
+    assert one.inspect("HostConfig.Memory") == 64 * MIB
+    one("restart", "-t", "0")  # where nothing is in the way any more
+    assert one.inspect("HostConfig.Memory") == 512 * MIB
+    assert explain(sysbox, one)[0] == 0
 
 
 def test_the_keys_that_may_be_tuned() -> None:
