@@ -10,13 +10,22 @@ Pure but for a look at the disks and huge pages that limits name.
 
 from __future__ import annotations
 
-from sysbox.units import limits_cpu, limits_io, limits_memory
+from sysbox.units import limits_cpu, limits_memory
 from sysbox.units.properties import CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
+
+_OF_DISKS = (
+    "blkio_weight",
+    "blkio_weight_device",
+    "device_read_bps",
+    "device_write_bps",
+    "device_read_iops",
+    "device_write_iops",
+)
 
 
 def plan(limits: Limits, facts: HostFacts) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
@@ -25,7 +34,10 @@ def plan(limits: Limits, facts: HostFacts) -> tuple[tuple[Property, ...], tuple[
     writes: list[CgroupWrite] = []
     limits_cpu.plan(limits, facts, properties, writes)
     limits_memory.plan(limits, facts, properties, writes)
-    limits_io.plan(limits, facts, properties, writes)
+    if any(getattr(limits, field) for field in _OF_DISKS):
+        from sysbox.units import limits_io
+
+        limits_io.plan(limits, facts, properties, writes)
     if limits.net_cls is not None or limits.hugetlb:
         from sysbox.units import limits_rare
 
