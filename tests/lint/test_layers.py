@@ -10,7 +10,7 @@ ROWS = {
     0: "errors frozen codec paths",
     1: "linux",
     2: """spec host values values_limits values_storage values_service values_time naming files trees
-          program""",
+          outside program""",
     3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
           units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
@@ -18,8 +18,8 @@ ROWS = {
     5: "units fs netns image state events",
     6: "scope channel",
     7: "child jsonlog launch monitor static_monitor terminal streams witness",
-    8: """starting ending creating attaching probing restarting supervising tuning updating lifecycle execute gc
-          inside copying extracting layering pruning waiting units.quadlet""",
+    8: """starting ending creating attaching probing restarting supervising tuning updating lifecycle
+          execute gc inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",
