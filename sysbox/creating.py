@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, naming, starting, state
+from sysbox import events, health, naming, starting, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -67,7 +67,11 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     extra = tuple(
         Mount(kind="volume", target=path) for path in image.config.volumes if path not in chosen
     )
-    return image, spec.replace(namespaces=asked.replace(**changes), mounts=spec.mounts + extra)
+    return image, spec.replace(
+        namespaces=asked.replace(**changes),
+        mounts=spec.mounts + extra,
+        health=health.merge(spec.health, image.config.health),
+    )
 
 
 def find_image(spec: ContainerSpec) -> Image:

@@ -78,7 +78,8 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
     """
     fields = {
         "MESSAGE": f"{kind} {action} {name or actor}",
-        "MESSAGE_ID": MESSAGE_IDS[kind, action],
+        # "health_status: healthy" is of the kind health_status
+        "MESSAGE_ID": MESSAGE_IDS[kind, action.partition(":")[0]],
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "sysbox",
         "SYSBOX_TYPE": kind,
@@ -122,7 +123,7 @@ def _field(key: str, value: str) -> bytes:
 def parse(entry: dict[str, Any]) -> dict[str, Any] | None:
     """An event in docker's JSON form from an entry of `journalctl -o json`; None where it is none of ours."""
     kind, action = str(entry.get("SYSBOX_TYPE")), str(entry.get("SYSBOX_ACTION"))
-    if entry.get("MESSAGE_ID") != MESSAGE_IDS.get((kind, action), ""):
+    if entry.get("MESSAGE_ID") != MESSAGE_IDS.get((kind, action.partition(":")[0]), ""):
         return None
     try:
         attributes = codec.loads(entry["SYSBOX_ATTRIBUTES"].encode(), "an event")

@@ -49,6 +49,7 @@ class ExecSpec(Frozen):
     interactive: bool = False
     detach: bool = False
     privileged: bool = False
+    told: bool = True  # as an event
 
 
 class Entering(Frozen):
@@ -92,11 +93,15 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         parked.destroy()
         wired.close()
         raise
-    events.container("exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv))
+    if spec.told:
+        events.container(
+            "exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv)
+        )
     if spec.detach:
         return 0
     code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
-    events.container("exec_die", record, execPid=str(parked.pid), exitCode=str(code))
+    if spec.told:
+        events.container("exec_die", record, execPid=str(parked.pid), exitCode=str(code))
     return code
 
 

@@ -26,7 +26,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
         return 0
     record, image = creating.create(spec)
     attended = None
-    by_service = needs_service(spec)
+    by_service = needs_service(record.spec)
     try:
         if spec.detach:
             supervising.start_detached(record)
@@ -48,7 +48,12 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
 
 def needs_service(spec: ContainerSpec) -> bool:
     """Whether it takes more to look after it than the command that starts it can do."""
-    return spec.restart.name != "no" or spec.logging.driver == "json-file" or spec.detach_keys != ""
+    return (
+        spec.restart.name != "no"
+        or spec.logging.driver == "json-file"
+        or spec.detach_keys != ""
+        or spec.health.command != ()
+    )
 
 
 def _attached(record: Record) -> int:

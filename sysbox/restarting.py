@@ -151,6 +151,16 @@ def start_again(record: Record) -> None:
         bus.close()
 
 
+def restart_elsewhere(record: Record) -> None:
+    """`sysbox restart` in a unit of its own, not awaited: the caller is part of what will be stopped."""
+    bus = Bus.connect()
+    try:
+        plan = serviceplan.restarter(plan_of(record))
+        scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
+    finally:
+        bus.close()
+
+
 def uninstall(container_id: str) -> None:
     """Remove the file and the link; already gone is success."""
     unit = names.service_unit(container_id)

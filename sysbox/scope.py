@@ -138,6 +138,10 @@ class Pending:
             self._serial, self._job = -1, ""
             raise
 
+    def queued(self) -> None:
+        """Return when the job is queued, whatever becomes of it. Raises SystemdError."""
+        (self._job,) = self._bus.reply(self._serial)
+
     def abandon(self) -> None:
         """Let a start that is not wanted any more come to its end: before that there is nothing to stop.
 

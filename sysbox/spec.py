@@ -94,6 +94,19 @@ class Security(Frozen):
     ] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
 
 
+class Health(Frozen):
+    """`--health-*`, or an image's HEALTHCHECK; times in microseconds, -1 is not said."""
+
+    command: tuple[str, ...] = ()  # () is none
+    disabled: bool = False  # --no-healthcheck, or the image's NONE
+    interval: int = -1
+    timeout: int = -1
+    start_period: int = -1  # in which failures do not count
+    start_interval: int = -1
+    retries: int = -1
+    on_failure: str = "none"  # none, kill, restart, stop
+
+
 class Logging(Frozen):
     """`--log-driver` and `--log-opt`: where the output is kept."""
 
@@ -151,6 +164,7 @@ class ContainerSpec(Frozen):
     stop_timeout: int = 10  # seconds
     restart: RestartPolicy = RestartPolicy()
     logging: Logging = Logging()
+    health: Health = Health()  # complete once the container is made
     detach_keys: str = ""  # as written; "" is the default, which `attach` knows
     pull: str = "missing"
     devices: tuple[Device, ...] = ()

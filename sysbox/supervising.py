@@ -17,6 +17,7 @@ from sysbox import (
     codec,
     ending,
     monitor,
+    program,
     restarting,
     scope,
     starting,
@@ -210,7 +211,17 @@ def _duties(
         attach=attach,
         wait_for_first=attaching.is_expected(record),
         json=json if logging.driver == "json-file" else None,
+        health=_checks(record),
     )
+
+
+def _checks(record: Record) -> tuple[int, int, str, str] | None:
+    """Intervals in milliseconds, and what is to be run then."""
+    asked = record.spec.health
+    if not asked.command:
+        return None
+    starting = asked.start_interval if asked.start_period > 0 else asked.interval
+    return max(asked.interval // 1000, 1), max(starting // 1000, 1), program.launcher, record.id
 
 
 def _may_restart(record: Record) -> bool:

@@ -92,7 +92,7 @@ def _internal(words: list[str]) -> int | None:
         from sysbox import gc
 
         return gc.at_boot()
-    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup", "_stop"):
+    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup", "_stop", "_health"):
         return None
     from sysbox import state, supervising
 
@@ -100,6 +100,10 @@ def _internal(words: list[str]) -> int | None:
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     if words[0] == "_supervise":
         return supervising.supervise(words[1])
+    if words[0] == "_health":
+        from sysbox import probing
+
+        return probing.check(words[1])
     if words[0] == "_cleanup":
         return supervising.cleanup(words[1])
     return supervising.stop_for_scope(words[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import restarting, state
+from sysbox import health, restarting, state
 from sysbox.cli.current import status_of, usage_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
@@ -37,7 +37,7 @@ def container(record: state.Record) -> dict[str, Any]:
         "Created": timestamp(record.created),
         "Path": record.argv[0],
         "Args": list(record.argv[1:]),
-        "State": _state(status),
+        "State": _state(record, status),
         "Image": record.image_id,
         "ResolvConfPath": f"{record.directory}/resolv.conf",
         "HostnamePath": f"{record.directory}/hostname",
@@ -95,7 +95,7 @@ def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(seconds))) + f".{nanoseconds:09}Z"
 
 
-def _state(status: state.Status) -> dict[str, Any]:
+def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
     return {
         "Status": status.state,
         "Running": status.state in ("running", "paused"),
@@ -106,9 +106,26 @@ def _state(status: state.Status) -> dict[str, Any]:
         "Pid": status.pid,
         "ExitCode": status.exit_code,
         "Error": status.error,
+        **_health(record, status),
         "StartedAt": timestamp(status.started_at),
         "FinishedAt": timestamp(status.finished_at),
     }
+
+
+def _health(record: state.Record, status: state.Status) -> dict[str, Any]:
+    known = health.status(record) if status.pid else None
+    if known is None:
+        return {}
+    log = [
+        {
+            "Start": timestamp(one.started_ns / 1e9),
+            "End": timestamp(one.finished_ns / 1e9),
+            "ExitCode": one.exit_code,
+            "Output": one.output,
+        }
+        for one in known.log
+    ]
+    return {"Health": {"Status": known.status, "FailingStreak": known.failing_streak, "Log": log}}
 
 
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def _identity() -> tuple[Option, ...]:
     return (
         value("--cidfile", "FILE", "Write the container's id to a file"),
         value("--detach-keys", "KEYS", "The keys that leave the container; ctrl-p,ctrl-q by default"),
+        *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
         many("--label-file", "FILE", "Read labels from a file"),
@@ -89,6 +90,22 @@ def _identity() -> tuple[Option, ...]:
         ),
         switch("--rm", "Remove the container when it stops"),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
+    )  # fmt: skip
+
+
+def _health() -> tuple[Option, ...]:
+    return (
+        value("--health-cmd", "COMMAND", "A shell command that succeeds while the container is well"),
+        value("--health-interval", "DURATION", "Time between two checks; 30s by default"),
+        value(
+            "--health-on-failure", "ACTION", "When it is not well: none, kill, restart, stop",
+            choices="none kill restart stop",
+        ),
+        value("--health-retries", "NUMBER", "So many failures in a row mean that it is not well; 3"),
+        value("--health-start-interval", "DURATION", "Time between checks in the start period; 5s"),
+        value("--health-start-period", "DURATION", "Failures do not count for so long; 0s"),
+        value("--health-timeout", "DURATION", "A check that takes longer has failed; 30s by default"),
+        switch("--no-healthcheck", "Make no checks, not even the image's"),
     )  # fmt: skip
 
 

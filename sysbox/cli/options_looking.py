@@ -9,7 +9,7 @@ def ps_options() -> tuple[Option, ...]:
     """Every flag of `sysbox ps`."""
     return (
         switch("-a --all", "Show all containers, not only running ones"),
-        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited or slice"),
+        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited, slice, health"),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),

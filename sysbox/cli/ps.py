@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import state
+from sysbox import health, state
 from sysbox.cli.current import all_containers, usage_of
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
@@ -44,9 +44,10 @@ _HEADERS = {
     "BlockRead": "BLOCK READ",
     "BlockWritten": "BLOCK WRITTEN",
 }
-_FILTERS = ("id", "name", "label", "status", "ancestor", "exited", "slice")
+_FILTERS = ("id", "name", "label", "status", "ancestor", "exited", "slice", "health")
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _COMMAND_WIDTH = 20
+_PHRASES = {"starting": "health: starting"}  # docker's
 
 
 def main(values: Values) -> int:
@@ -58,7 +59,7 @@ def main(values: Values) -> int:
     limits = _limits_in(values.format or "")
     now = time.time()
     for record, status in all_containers():
-        if not (everything or last) and status.state not in ("running", "paused"):
+        if not (everything or last) and status.state not in ("running", "paused", "restarting"):
             continue
         if filters and not matches(record, status, filters):
             continue
@@ -125,6 +126,7 @@ def matches(record: state.Record, status: state.Status, filters: dict[str, list[
         "id": lambda want: record.id.startswith(want),
         "name": lambda want: _like(want, record.name),
         "status": lambda want: status.state == want,
+        "health": lambda want: (_health_of(record, status) or "none") == want,
         "slice": lambda want: names.is_below(record.spec.slice, want),
         "ancestor": lambda want: _of_image(want, record),
         "exited": lambda want: status.state == "exited" and status.exit_code == int(want),
@@ -165,10 +167,10 @@ def _of_image(want: str, record: state.Record) -> bool:
     )
 
 
-def status_text(status: state.Status, now: float) -> str:
+def status_text(status: state.Status, now: float, well: str = "") -> str:
     """ "Up 5 minutes", "Exited (0) 3 hours ago"."""
     if status.state == "running":
-        return f"Up {human_duration(now - status.started_at)}"
+        return f"Up {human_duration(now - status.started_at)}{well and f' ({_PHRASES.get(well, well)})'}"
     if status.state == "paused":
         return f"Up {human_duration(now - status.started_at)} (Paused)"
     if status.state == "restarting":
@@ -193,6 +195,12 @@ def _usage(record: state.Record) -> dict[str, str]:
     return report(usage_of(record))
 
 
+def _health_of(record: state.Record, status: state.Status) -> str:
+    """starting, healthy, unhealthy, or "" without checks."""
+    known = health.status(record) if status.pid else None
+    return known.status if known else ""
+
+
 def row(record: state.Record, status: state.Status, now: float, *, full: bool) -> dict[str, Any]:
     """Everything that a column or a template may show."""
     labels = record.spec.labels
@@ -207,7 +215,7 @@ def row(record: state.Record, status: state.Status, now: float, *, full: bool) -
         "RunningFor": f"{human_duration(now - record.created)} ago",
         "Ports": ports_text(ports),
         "State": status.state,
-        "Status": status_text(status, now),
+        "Status": status_text(status, now, _health_of(record, status)),
         "Names": record.name,
         "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
         "Label": lambda key: labels.get(key, ""),

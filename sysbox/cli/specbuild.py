@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox import systemd_mode
 from sysbox import values as parse
 from sysbox.errors import SpecError
-from sysbox.spec import ContainerSpec, Limits, Logging, Namespaces, RestartPolicy, Security
+from sysbox.spec import ContainerSpec, Health, Limits, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -62,6 +62,7 @@ def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> Container
         stop_timeout=_stop_timeout(given.stop_timeout),
         restart=_restart(given),
         logging=_logging(given),
+        health=_health(given),
         detach_keys=_detach_keys(given.detach_keys),
         pull=_pull(given.pull),
     )
@@ -176,6 +177,18 @@ def _logging(given: Values) -> Logging:
     from sysbox.values_service import parse_logging
 
     return parse_logging(given.log_driver or "journald", given.log_opt)
+
+
+_HEALTH = ("cmd", "interval", "timeout", "start_period", "start_interval", "retries", "on_failure")
+
+
+def _health(given: Values) -> Health:
+    texts = {name: getattr(given, f"health_{name}") for name in _HEALTH}
+    if not given.no_healthcheck and all(text is None for text in texts.values()):
+        return Health()
+    from sysbox.values_service import parse_health
+
+    return parse_health(texts, disabled=given.no_healthcheck)
 
 
 def _detach_keys(text: str | None) -> str:

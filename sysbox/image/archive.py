@@ -16,6 +16,7 @@ from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descript
 from sysbox.image.ingest import Ingest, Layer, descriptor_of, digest_of
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse, refuse_host
+from sysbox.spec import Health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,21 @@ def check_name(name: str) -> None:
     refuse_host(name)
 
 
+def _health_document(health: Health | None) -> dict[str, Any]:
+    if health is None:
+        return {}
+    times = {
+        "Interval": health.interval,
+        "Timeout": health.timeout,
+        "StartPeriod": health.start_period,
+        "StartInterval": health.start_interval,
+    }
+    document: dict[str, Any] = {key: value * 1000 for key, value in times.items() if value > 0}
+    if health.retries > 0:
+        document["Retries"] = health.retries
+    return {"Test": ["NONE"] if health.disabled else ["CMD", *health.command], **document}
+
+
 def config_document(
     config: ImageConfig, stack: Sequence[Layer], created: str, comment: str
 ) -> bytes:
@@ -90,6 +106,7 @@ def config_document(
         "Cmd": list(config.cmd),
         "Entrypoint": list(config.entrypoint),
         "Env": list(config.env),
+        "Healthcheck": _health_document(config.health),
         "ExposedPorts": {port: {} for port in config.exposed_ports},
         "Labels": dict(config.labels),
         "StopSignal": config.stop_signal,

@@ -1,7 +1,7 @@
 """`--change`: Dockerfile instructions applied to an image's configuration (docker import, docker commit).
 
-CMD ENTRYPOINT ENV EXPOSE LABEL STOPSIGNAL USER VOLUME WORKDIR; the JSON form of CMD and ENTRYPOINT is taken
-as it is, any other goes to `/bin/sh -c`.
+CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL STOPSIGNAL USER VOLUME WORKDIR; the JSON form of a command is
+taken as it is, any other goes to `/bin/sh -c`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from sysbox import codec
 from sysbox.errors import FormatError, SpecError
 from sysbox.image.model import ImageConfig
+from sysbox.spec import Health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,30 @@ def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
     return config.replace(stop_signal=text)
 
 
+def _health(config: ImageConfig, text: str) -> ImageConfig:
+    """`NONE`, or `[--interval=D --timeout=D --start-period=D --start-interval=D --retries=N] CMD ...`."""
+    from sysbox.values_time import parse_duration
+
+    if text.upper() == "NONE":
+        return config.replace(health=Health(disabled=True))
+    chosen: dict[str, int] = {}
+    while text.startswith("--"):
+        flag, _, text = text.partition(" ")
+        name, _, value = flag[2:].partition("=")
+        field = name.replace("-", "_")
+        if field == "retries" and value.isdecimal():
+            chosen[field] = int(value)
+        elif field in ("interval", "timeout", "start_period", "start_interval"):
+            chosen[field] = parse_duration(value, f"--{name}")
+        else:
+            raise ValueError(f"'{flag}' is not an option of HEALTHCHECK")
+        text = text.strip()
+    keyword, _, command = text.partition(" ")
+    if keyword.upper() != "CMD" or not command.strip():
+        raise ValueError("HEALTHCHECK [OPTIONS] CMD command, or HEALTHCHECK NONE")
+    return config.replace(health=Health(command=_command(command.strip())).replace(**chosen))
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     """`KEY=VALUE KEY="VALUE"…`, or the old `KEY VALUE`."""
     words = _words(text)
@@ -142,6 +167,7 @@ _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _health,
     "LABEL": _label,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,

@@ -12,6 +12,7 @@ from sysbox.errors import FormatError
 from sysbox.frozen import Frozen
 from sysbox.image.model import ImageConfig
 from sysbox.image.reference import is_digest
+from sysbox.spec import Health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,6 +152,30 @@ def _container_config(config: dict[str, Any], what: str) -> ImageConfig:
         volumes=_keys(config, "Volumes", what),
         labels=labels,
         stop_signal=text(config, "StopSignal", what),
+        health=_health(mapping(config, "Healthcheck", what), f"{what}: Healthcheck"),
+    )
+
+
+def _health(check: dict[str, Any], what: str) -> Health | None:
+    """docker's extension of the configuration; times there are in nanoseconds, 0 is not said."""
+    test = strings(check, "Test", what)
+    if not test:
+        return None
+    kind, words = test[0], test[1:]
+    if kind not in ("NONE", "CMD", "CMD-SHELL") or (kind != "NONE" and not words):
+        raise FormatError(f"{what}: Test must begin with NONE, CMD or CMD-SHELL")
+
+    def number(key: str) -> int:
+        return integer(check, key, what) if key in check else 0
+
+    return Health(
+        command=words if kind == "CMD" else ("/bin/sh", "-c", *words) if words else (),
+        disabled=kind == "NONE",
+        interval=number("Interval") // 1000 or -1,
+        timeout=number("Timeout") // 1000 or -1,
+        start_period=number("StartPeriod") // 1000 or -1,
+        start_interval=number("StartInterval") // 1000 or -1,
+        retries=number("Retries") or -1,
     )
 
 

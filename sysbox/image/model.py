@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.frozen import Frozen
+from sysbox.spec import Health
 
 
 class ImageConfig(Frozen):
@@ -17,6 +18,7 @@ class ImageConfig(Frozen):
     volumes: tuple[str, ...] = ()  # absolute paths
     labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
     stop_signal: str = ""
+    health: Health | None = None
     architecture: str = ""  # Go's names: amd64, arm64
     os: str = "linux"
 

@@ -117,6 +117,19 @@ def stopper(plan: ServicePlan) -> tuple[Property, ...]:
     return _properties(settings)
 
 
+def restarter(plan: ServicePlan) -> tuple[Property, ...]:
+    """A unit that stops the container and starts it again, for StartTransientUnit."""
+    command = [(plan.launcher, [plan.launcher, "restart", plan.container], False)]
+    settings: tuple[tuple[str, str, object], ...] = (
+        ("Description", "s", f"Restart of sysbox container {plan.name}"),
+        ("Type", "s", "oneshot"),
+        ("ExecStart", "a(sasb)", command),
+        ("CollectMode", "s", "inactive-or-failed"),
+        ("Slice", "s", "sysbox.slice"),
+    )
+    return _properties(settings)
+
+
 def _properties(settings: tuple[tuple[str, str, object], ...]) -> tuple[Property, ...]:
     return tuple(Property(name=name, signature=kind, value=value) for name, kind, value in settings)
 

@@ -1,0 +1,85 @@
+"""Health: which checks hold for a container, what is known of a run, what the next result makes of that."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import codec
+from sysbox.files import read_file
+from sysbox.frozen import Frozen
+from sysbox.spec import Health
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.records import Record
+
+DEFAULTS = Health(
+    interval=30_000_000, timeout=30_000_000, start_period=0, start_interval=5_000_000, retries=3
+)
+_KEPT = 5  # results, as docker keeps them
+
+
+class Result(Frozen):
+    """One check."""
+
+    started_ns: int
+    finished_ns: int
+    exit_code: int  # 0 is success, -1 that it took too long
+    output: str
+
+
+class State(Frozen):
+    """What is known of a run's health."""
+
+    status: str = "starting"  # starting, healthy, unhealthy
+    failing_streak: int = 0
+    log: tuple[Result, ...] = ()
+
+
+def merge(asked: Health, image: Health | None) -> Health:
+    """What holds: what was asked, else the image's, else docker's default; without a command nothing."""
+    if asked.disabled:
+        return Health(disabled=True)
+    chosen = asked
+    for source in (image, DEFAULTS):
+        if source is None or source.disabled:
+            continue
+        missing = {
+            field: getattr(source, field)
+            for field in ("interval", "timeout", "start_period", "start_interval", "retries")
+            if getattr(chosen, field) < 0
+        }
+        chosen = chosen.replace(**missing, command=chosen.command or source.command)
+    return chosen
+
+
+def status(record: Record) -> State | None:
+    """The health of the run that goes on; None without checks. Raises FormatError."""
+    if not record.spec.health.command:
+        return None
+    data = read_file(path(record))
+    if data is None:
+        return State()
+    where = f"the health of container {record.id[:12]}"
+    return State.from_data(codec.loads(data, where), where)
+
+
+def path(record: Record) -> str:
+    return f"{record.run_directory}/health.json"
+
+
+def judge(before: State, result: Result, health: Health, started_ns: int) -> State:
+    """docker's rule: healthy by one success, unhealthy by `retries` failures after the start period."""
+    log = (*before.log, result)[-_KEPT:]
+    if result.exit_code == 0:
+        return State(status="healthy", log=log)
+    if before.status == "starting" and in_start_period(health, started_ns, result.started_ns):
+        return before.replace(log=log)
+    streak = before.failing_streak + 1
+    status = "unhealthy" if streak >= health.retries else before.status
+    return State(status=status, failing_streak=streak, log=log)
+
+
+def in_start_period(health: Health, started_ns: int, now_ns: int = 0) -> bool:
+    """Whether failures do not count yet, at `now_ns` (0: now)."""
+    return (now_ns or time.time_ns()) - started_ns < health.start_period * 1000

@@ -1,0 +1,163 @@
+"""Health checks: made while the container runs, told, and acted upon; nothing of them is left."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from conftest import Sysbox
+from containers import Container, Containers, eventually, systemctl
+
+from sysbox import health
+from sysbox.health import Result, State
+from sysbox.spec import Health
+
+QUICK = ("--health-interval", "100ms", "--health-timeout", "2s", "--health-retries", "2")
+FILE = ("--health-cmd", "test -e /well && echo fine")
+
+
+def is_now(one: Container, status: str) -> None:
+    eventually(lambda: one.inspect("State.Health.Status") == status, f"it is {status}")
+
+
+def test_it_follows_the_container(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers(*QUICK, *FILE)
+    is_now(one, "unhealthy")
+    assert one.inspect("State.Health.FailingStreak") >= 2
+    one.sh("touch /well")
+    is_now(one, "healthy")
+    last = one.inspect("State.Health.Log")[-1]
+    assert (last["ExitCode"], last["Output"]) == (0, "fine\n")
+    assert len(one.inspect("State.Health.Log")) <= 5
+    shown = sysbox("ps", "--filter", f"id={one.id}", "--format", "{{.Status}}", check=True).stdout
+    assert shown.endswith("(healthy)\n")
+    for want, expected in (("healthy", one.id[:12]), ("unhealthy", "")):
+        found = sysbox("ps", "-q", "--filter", f"health={want}", check=True).stdout.split()
+        assert (one.id[:12] in found) == bool(expected)
+    one.sh("rm /well")
+    is_now(one, "unhealthy")
+
+
+def test_it_is_told(sysbox: Sysbox, containers: Containers) -> None:
+    start = time.time()
+    one = containers(*QUICK, "--health-cmd", "true")
+    is_now(one, "healthy")
+    done = sysbox(
+        "events", "--since", f"{start:.6f}", "--until", "0s", "--filter", f"container={one.id}",
+        "--format", "{{.Action}}", check=True,
+    )  # fmt: skip
+    assert "health_status: healthy" in done.stdout.splitlines()
+    # a check is no exec of its user's
+    assert "exec_start" not in done.stdout
+
+
+def test_one_that_takes_too_long(containers: Containers) -> None:
+    one = containers(
+        "--health-interval", "50ms", "--health-timeout", "200ms", "--health-retries", "1",
+        "--health-cmd", "sleep 77",
+    )  # fmt: skip
+    is_now(one, "unhealthy")
+    log = one.inspect("State.Health.Log")
+    assert log[0]["ExitCode"] == -1
+    assert "exceeded timeout" in log[0]["Output"]
+    one("stop", "-t", "0")
+
+
+def test_not_while_it_is_paused(containers: Containers) -> None:
+    one = containers(*QUICK, "--health-cmd", "true")
+    is_now(one, "healthy")
+    one("pause")
+    time.sleep(0.5)  # a check that was going on may still be recorded
+    before = one.inspect("State.Health.Log")
+    time.sleep(0.5)
+    assert one.inspect("State.Health.Log") == before
+    one("unpause")
+    eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
+
+
+@pytest.mark.parametrize("action", ["kill", "stop", "restart"])
+def test_what_follows(containers: Containers, action: str) -> None:
+    command = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
+    one = containers(
+        *QUICK, "--health-cmd", "test ! -e /ill", "--health-on-failure", action, command=command
+    )
+    is_now(one, "healthy")
+    pid = one.pid
+    one.sh("touch /ill")
+    if action == "restart":
+        eventually(lambda: one.pid not in (0, pid), "it was started again")
+        one("rm", "-f")
+        return
+    one.await_state("exited")
+    assert one.inspect("State.ExitCode") == {"kill": 137, "stop": 7}[action]
+
+
+def test_the_image_has_one(sysbox: Sysbox, containers: Containers) -> None:
+    change = "HEALTHCHECK --interval=100ms --retries=1 CMD exit 1"
+    one = containers("--name", "base")
+    sysbox("commit", "-c", change, "base", "checked:test", check=True)
+    try:
+        checked = containers(image="checked:test")
+        is_now(checked, "unhealthy")
+        other = containers("--health-cmd", "true", image="checked:test")
+        is_now(other, "healthy")
+        none = containers("--no-healthcheck", image="checked:test")
+        assert "Health" not in none.inspect("State")
+        for made in (checked, other, none, one):
+            made("rm", "-f")
+    finally:
+        sysbox("rmi", "checked:test", check=True)
+
+
+def test_nothing_is_left(containers: Containers) -> None:
+    one = containers(*QUICK, "--health-cmd", "sleep 0.3")
+    eventually(lambda: one.inspect("State.Health.Log") or "sleep 0.3" in one("top"), "a check")
+    one("rm", "-f")
+    assert systemctl("list-units", "--all", "--plain", "--no-legend", f"*{one.id}*") == ""
+    assert systemctl("list-timers", "--all", "--plain", "--no-legend", "sysbox*") == ""
+
+
+def test_the_start_period(containers: Containers) -> None:
+    """Failures in it do not count; checks come at their own interval."""
+    one = containers(
+        "--health-interval", "1h", "--health-start-interval", "50ms", "--health-start-period", "1h",
+        "--health-retries", "1", *FILE,
+    )  # fmt: skip
+    eventually(lambda: len(one.inspect("State.Health.Log")) > 2, "some checks")
+    assert one.inspect("State.Health.Status") == "starting"
+    one.sh("touch /well")
+    is_now(one, "healthy")
+
+
+def test_the_rule() -> None:
+    asked = Health(command=("x",), retries=2, start_period=10_000_000)
+    begin = 1_000_000_000
+
+    def result(code: int, after_s: int) -> Result:
+        moment = begin + after_s * 1_000_000_000
+        return Result(started_ns=moment, finished_ns=moment, exit_code=code, output="")
+
+    known = State()
+    for code, after_s, status, streak in (
+        (1, 1, "starting", 0), (1, 11, "starting", 1), (1, 12, "unhealthy", 2),
+        (0, 13, "healthy", 0), (1, 14, "healthy", 1), (0, 15, "healthy", 0),
+    ):  # fmt: skip
+        known = health.judge(known, result(code, after_s), asked, begin)
+        assert (known.status, known.failing_streak) == (status, streak)
+    assert len(known.log) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--health-interval", "0s", "--health-cmd", "true"), "too short"),
+        (("--health-retries", "0", "--health-cmd", "true"), "--health-retries"),
+        (("--health-cmd", "true", "--no-healthcheck"), "give one of them"),
+        (("--health-cmd", "true", "--health-on-failure", "cry"), "not an action"),
+        (("--health-cmd", ""), "empty"),
+    ],
+)
+def test_bad_checks(sysbox: Sysbox, image: str, words: tuple[str, ...], reason: str) -> None:
+    done = sysbox("run", "-d", *words, image, "true")
+    assert done.returncode == 125
+    assert reason in done.stderr
