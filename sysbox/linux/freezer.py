@@ -38,8 +38,11 @@ def directory(facts: HostFacts, path: str) -> str:
 
 
 def thaw_file(facts: HostFacts, path: str) -> tuple[str, str]:
-    """The file that thaws a cgroup, and what to write into it. Raises Unsupported."""
-    where = directory(facts, path)
+    """The file that thaws a cgroup, and what to write into it; both "" where there is no freezer."""
+    try:
+        where = directory(facts, path)
+    except Unsupported:
+        return "", ""
     return (f"{where}/freezer.state", "THAWED") if is_v1(facts) else (f"{where}/cgroup.freeze", "0")
 
 
@@ -87,9 +90,8 @@ def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
 
     One above it that is frozen still holds it. Raises KernelError, Unsupported.
     """
-    file, word = thaw_file(facts, path)
-    where, _, name = file.rpartition("/")
-    _release(where, name, word, below=below)
+    file, word = ("freezer.state", "THAWED") if is_v1(facts) else ("cgroup.freeze", "0")
+    _release(directory(facts, path), file, word, below=below)
 
 
 def _release(directory: str, file: str, word: str, *, below: bool) -> None:

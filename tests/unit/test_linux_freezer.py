@@ -91,6 +91,8 @@ def test_no_freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="no cgroup freezer"):
         freezer.request(host, PATH)
     assert not freezer.frozen(host, PATH)
+    assert freezer.asked_above(host, PATH) == ""
+    assert freezer.thaw_file(host, PATH) == ("", "")
     (tmp_path / "cgroup.procs").write_text("")
     assert freezer.thaw_file(host, PATH) == (f"{tmp_path}{PATH}/cgroup.freeze", "0")
 
