@@ -50,7 +50,6 @@ class Root:
         self._lock: state.Lock | None = None
 
     def __enter__(self) -> Self:
-        image = Store().resolve(self.record.image_id)
         try:
             runtime = state.runtime(self.record.id)
             if runtime is None or not runtime.started_ns or not runtime.alive():
@@ -59,9 +58,9 @@ class Root:
                 runtime = state.runtime(self.record.id)
             if runtime is not None and runtime.alive():
                 self._release()
-                self._open_running(runtime, image)
+                self._open_running(runtime)
             else:
-                self._open_stopped(image)
+                self._open_stopped(Store().resolve(self.record.image_id))
         except BaseException:
             self.__exit__()
             raise
@@ -80,7 +79,7 @@ class Root:
             self._lock.release()
             self._lock = None
 
-    def _open_running(self, runtime: Runtime, image: Image) -> None:
+    def _open_running(self, runtime: Runtime) -> None:
         try:
             init = process.pidfd(runtime.pid)
             self._kept.append(init)
@@ -96,7 +95,9 @@ class Root:
             raise Conflict(f"container {self.record.name} has just ended")
         if self._bare:
             posix.close(self.fd)
-            self.fd, self.usr = _from_child(lambda: _copies(there, usr=image.usr_bind))
+            self.fd = -1
+            usr = Store().resolve(self.record.image_id).usr_bind
+            self.fd, self.usr = _from_child(lambda: _copies(there, usr=usr))
 
     def _open_stopped(self, image: Image) -> None:
         operations = () if self._bare and not image.usr_bind else _binds(self.record, image)

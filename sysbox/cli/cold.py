@@ -288,6 +288,31 @@ def _complete_files(
     return [CompletionItem(incomplete, type="file")]
 
 
+def _complete_copied(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from sysbox import state
+
+    del ctx, param
+    try:
+        names = _items({f"{name}:" for name in state.names()}, incomplete)
+    except OSError:
+        names = []  # not root: no container's
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
+def _complete_volumes(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from sysbox.fs import volumes
+
+    del ctx, param
+    try:
+        return _items(volumes.names(), incomplete)
+    except OSError:
+        return []
+
+
 def _complete_nothing(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -301,4 +326,7 @@ _COMPLETERS = {
     "NAME": _complete_images,
     "SHELL": _complete_shells,
     "FILE": _complete_files,
+    "SOURCE": _complete_copied,
+    "DESTINATION": _complete_copied,
+    "VOLUME": _complete_volumes,
 }

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], object]
 
 # what `archive.config_document` writes
-_OURS = "Cmd Entrypoint Env ExposedPorts Labels StopSignal User Volumes WorkingDir".split()
+_OURS = frozenset(
+    "Cmd Entrypoint Env ExposedPorts Healthcheck Labels StopSignal User Volumes WorkingDir".split()
+)
 _DERIVED = "derived"  # in the index: an image of this machine's own, made on the image `host`
 
 
