@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sysbox
+from conftest import SLOWNESS, Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from test_terminal import Terminal
 
@@ -114,7 +114,7 @@ def test_processor_time(sysbox: Sysbox, containers: Containers) -> None:
     assert percent(one_of(sysbox, held)["CPUPerc"]) > 1
     lines = iter(stream("--interval", "1s", "--format", "{{.CPUPerc}}", held.id))
     next(lines)
-    assert 10 < percent(next(lines)) < 30
+    assert 10 / SLOWNESS < percent(next(lines)) < 30
 
 
 def stream(*words: str) -> Iterator[str]:
