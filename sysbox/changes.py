@@ -63,7 +63,13 @@ def change_spec(spec: ContainerSpec, change: Change, facts: HostFacts) -> Contai
     """The specification as it is to be. Raises SpecError for what contradicts it."""
     limits = spec.limits.replace(**change.limits)
     for field, entries in change.devices.items():
-        limits = limits.replace(**{field: _merged(getattr(limits, field), entries)})
+        had = getattr(limits, field)
+        if field == "device_rules":
+            had = tuple((rule.rpartition(" ")[0], rule) for rule in had)
+            rules = _merged(had, entries)
+            limits = limits.replace(device_rules=tuple(rule for _, rule in rules))
+        else:
+            limits = limits.replace(**{field: _merged(had, entries)})
     _check(spec.limits, limits, change)
     ulimits = {one.name: one for one in spec.ulimits if one.name not in change.no_ulimits}
     ulimits |= {one.name: one for one in change.ulimits}

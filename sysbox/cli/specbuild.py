@@ -44,7 +44,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         ports=_ports(given.publish),
         namespaces=_namespaces(given),
         security=_security(given),
-        limits=limits(given).replace(device_rules=_device_rules(given.device_cgroup_rule)),
+        limits=limits(given).replace(device_rules=device_rules(given.device_cgroup_rule)),
         slice=names.check_slice(given.slice or "system.slice"),
         properties=_properties(given.property),
     )
@@ -336,7 +336,8 @@ def _with_devices(found: Limits, given: Values) -> Limits:
     )
 
 
-def _device_rules(texts: list[str]) -> tuple[str, ...]:
+def device_rules(texts: list[str]) -> tuple[str, ...]:
+    """Rules of the device controller, tidied. Raises SpecError."""
     if not texts:
         return ()
     from sysbox.values_limits import parse_device_rule

@@ -45,34 +45,29 @@ def main(values: Values) -> int:
 def parse(values: Values) -> Change:
     """What a command line asks for. Raises SpecError, and UsageError where it asks for nothing."""
     given = dict(values.__dict__)
-    cleared: dict[str, Any] = {}
+    limits: dict[str, Any] = {}  # cleared ones first
     devices: dict[str, tuple[tuple[str, Any], ...]] = {}
-    named = []
+    single = []
     for one in resources.TABLE:
         dest = one.flag[2:].replace("-", "_")
-        text = given.get(dest)
-        if text is None or text == []:
-            continue
-        named.append((one.field, isinstance(text, list)))
+        text = given[dest]
         if isinstance(text, list):
-            given[dest], gone, everything = _of_list(text)
-            devices[one.field] = gone
+            given[dest], devices[one.field], everything = _of_list(one.field, text)
             if everything:
-                cleared[one.field] = ()
-        elif text is False or _clears(one.field, text):
-            given[dest] = None
-            cleared[one.field] = None
+                limits[one.field] = ()
+        elif text is False or (text is not None and _clears(one.field, text)):
+            given[dest] = limits[one.field] = None
+        elif text is not None:
+            single.append(one.field)
+    found = specbuild.limits(Values(values.verb, given))
+    limits |= {field: getattr(found, field) for field in single}
+    for field in devices:
+        devices[field] += getattr(found, field)
+    rules = specbuild.device_rules(given["device_cgroup_rule"])
+    devices["device_rules"] += tuple((rule.rpartition(" ")[0], rule) for rule in rules)
     ulimits, no_ulimits = _ulimits(given["ulimit"])
-    limits = specbuild.limits(Values(values.verb, given))
-    changed = dict(cleared)
-    for field, is_list in named:
-        value = getattr(limits, field)
-        if is_list:
-            devices[field] += value
-        elif field not in cleared:
-            changed[field] = value
     change = Change(
-        limits=changed,
+        limits=limits,
         devices={field: entries for field, entries in devices.items() if entries},
         properties=tuple(_property(text) for text in given["property"]),
         ulimits=ulimits,
@@ -88,18 +83,20 @@ def _clears(field: str, text: str) -> bool:
     return text in ("", UNSET) or (text in ("0", "-1") and text not in _VALUES.get(field, ()))
 
 
-def _of_list(texts: list[str]) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
+def _of_list(
+    field: str, texts: list[str]
+) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
     """(entries to set, devices whose entry goes, whether all that were there go)."""
     entries: list[str] = []
     gone: list[tuple[str, None]] = []
     everything = False
+    none = (UNSET,) if field == "device_rules" else (UNSET, "-1", "0")
     for text in texts:
-        device, colon, value = text.rpartition(
-            ":" if ":" in text else "="
-        )  # =: a size of huge pages
+        # a size of huge pages has = instead
+        device, separator, value = text.rpartition(":" if ":" in text else "=")
         if text == UNSET:
             entries, gone, everything = [], [], True
-        elif colon and value in (UNSET, "-1", "0"):
+        elif separator and value in none:
             gone.append((device, None))
         else:
             entries.append(text)
