@@ -14,10 +14,10 @@ ROWS = {
     3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
           units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
-    4: "plan changes records systemd_mode",
+    4: "health plan changes records systemd_mode",
     5: "units fs netns image state events",
     6: "scope channel",
-    7: "child jsonlog launch monitor static_monitor terminal streams witness",
+    7: "child jsonlog launch monitor static_monitor terminal streams weights witness",
     8: """starting ending creating attaching probing restarting supervising tuning updating lifecycle
           execute gc inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",
