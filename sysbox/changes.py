@@ -172,20 +172,34 @@ def delta(
     """
     old, old_writes = wanted(*before, facts)
     new, new_writes = wanted(*after, facts)
-    told = [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
-    again = about | {name for name, _ in _foreign(found, facts)}
-    for name, one in new.items():
-        if one != old.get(name) or name in again:
-            # what is set of a list is added to it
-            told += [resources.unset(name, one.signature, facts)] * (one.signature == "a(st)")
-            told.append(one)
-    told += [alias for _, alias in _foreign(found, facts)]
-    memory = old["MemoryLimit"].value if "MemoryLimit" in old else INFINITY
+    limit = old.get("MemoryLimit")
+    memory = limit.value if limit is not None and limit.signature == "t" else INFINITY
     writes = resources.change_writes(old_writes, new_writes, memory)
     there = {one.file for one in writes}
     writes += tuple(one for one in new_writes if one.file in about and one.file not in there)
-    live = tuple(one for one in told if one.name not in _AT_START)
+    properties = told(old, new, about, found, facts, defaults)
+    live = tuple(one for one in properties if one.name not in _AT_START)
     return Delta(properties=live, writes=writes)
+
+
+def told(
+    old: dict[str, Property],
+    new: dict[str, Property],
+    about: frozenset[str],
+    found: dict[str, str],
+    facts: HostFacts,
+    defaults: dict[str, Any],
+) -> list[Property]:
+    """From one set of properties to another, the rest as in `delta`."""
+    properties = [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
+    foreign = _foreign(found, facts)
+    again = about | {name for name, _ in foreign}
+    for name, one in new.items():
+        if one != old.get(name) or name in again:
+            # what is set of a list is added to it
+            properties += [resources.unset(name, one.signature, facts)] * (one.signature == "a(st)")
+            properties.append(one)
+    return properties + [alias for _, alias in foreign]
 
 
 def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
