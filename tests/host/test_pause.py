@@ -81,6 +81,7 @@ def test_everybody_says_so(sysbox: Sysbox, paused: Container) -> None:
 
 
 @pytest.mark.not_emulated("what is refused, and in which words, is the same there")
+@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_pause_what_cannot_be(sysbox: Sysbox, paused: Container, containers: Containers) -> None:
     one, other = paused, containers()
     created = containers(verb=("create",))
@@ -113,6 +114,7 @@ def test_what_a_paused_container_refuses(sysbox: Sysbox, paused: Container) -> N
 
 
 @pytest.mark.not_emulated("what is refused, and in which words, is the same there")
+@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_wait_and_logs(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(
         command=("sh", "-c", "echo before; trap 'exit 7' TERM; while :; do sleep 0.1; done")
@@ -151,6 +153,7 @@ def test_it_ends_as_any_other(paused: Container, way: str) -> None:
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its process is gone")
 
 
+@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_with_a_restart_policy(containers: Containers) -> None:
     """Its unit is not systemd's transient one, and it is not to come back."""
     one = containers(*PATIENT, "--restart", "always", command=COUNTING)
@@ -176,6 +179,7 @@ def test_killed_meanwhile(sysbox: Sysbox, one: Container, verb: str, call: str) 
     runs(one)
 
 
+@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_rm_and_restart(sysbox: Sysbox, paused: Container) -> None:
     pid = paused.pid
     assert "is running" in sysbox("rm", paused.id).stderr
