@@ -242,7 +242,7 @@ def _same_text(write: CgroupWrite, text: str) -> bool:
     if write.file.startswith("cpuset."):
         return parse_list(write.file, write.value) == parse_list(write.file, text)
     if isinstance(want, int) and isinstance(have, int):
-        same_page = write.controller == "memory" and want // _PAGE == have // _PAGE
+        same_page = write.file.endswith("_in_bytes") and want // _PAGE == have // _PAGE
         return want == have or same_page or (want == INFINITY and have > _HUGE)
     return False
 
