@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, events, launch, monitor, naming, scope, state
+from sysbox import ending, events, finals, launch, monitor, naming, scope, state
 from sysbox.child import Inherited
 from sysbox.errors import FAILED, Conflict, SysboxError
 from sysbox.files import write_file
@@ -116,6 +116,17 @@ def _claim(record: Record, plan: Plan) -> Runtime:
     return runtime
 
 
+def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
+    """What no property reaches, in the directories that systemd has made."""
+    writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
+    scope.apply_writes(writes, pid, facts)
+    bandwidths.protect(plan.scope.unit, plan.scope.properties)
+    if any(one.file.endswith("weight_device") for one in writes):
+        from sysbox import weights  # which few containers need
+
+        weights.keep(bus, plan.scope.unit, runtime.cgroup, writes, facts)
+
+
 def _handshake(
     record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
 ) -> tuple[Runtime, int]:
@@ -134,9 +145,7 @@ def _handshake(
             # a scope that came to be after the unwinding would be nobody's
             pending.abandon()
             raise
-        writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
-        scope.apply_writes(writes, parked.pid, facts)
-        bandwidths.protect(plan.scope.unit, plan.scope.properties)
+        _write_limits(bus, plan, runtime, parked.pid, facts)
     finally:
         bus.close()
     runtime = runtime.replace(
@@ -172,16 +181,11 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
-    status = error.status if isinstance(error, SysboxError) else FAILED
-    message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
     try:
         ending.unwind(record, runtime, failed=True)
     except SysboxError:
         return  # ignoring: why the start failed is the better message, and `gc` finds the run
-    final = state.Final(
-        exit_code=status, started_ns=0, finished_ns=state.now_ns(), error=message or "failed"
-    )
-    state.write_final(record, final)
+    state.write_final(record, finals.of_start(error))
     state.remove_run(record)
 
 

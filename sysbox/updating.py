@@ -7,7 +7,7 @@ limit, and to nothing else.
 
 from __future__ import annotations
 
-from sysbox import changes, scope, state, tuning
+from sysbox import changes, scope, state, tuning, weights
 from sysbox.errors import SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
@@ -102,6 +102,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
         if check:
             _verify(bus, delta.properties, runtime, facts)
     cgroups.apply_writes(late, runtime.pid, facts)
+    weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
     for one in delta.writes if check else ():
         drift = readback.written(one, runtime.cgroup, facts)
         if drift:

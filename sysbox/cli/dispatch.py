@@ -86,13 +86,16 @@ def _global_flags(words: list[str]) -> list[str]:
     return words[at:]
 
 
+_INTERNAL = ("_supervise", "_cleanup", "_stop", "_health", "_weights")
+
+
 def _internal(words: list[str]) -> int | None:
     """`_supervise ID` and its like, which systemd starts, already in place."""
     if words == ["_boot"]:
         from sysbox import gc
 
         return gc.at_boot()
-    if len(words) != 2 or words[0] not in ("_supervise", "_cleanup", "_stop", "_health"):
+    if len(words) != 2 or words[0] not in _INTERNAL:
         return None
     from sysbox import state, supervising
 
@@ -104,6 +107,10 @@ def _internal(words: list[str]) -> int | None:
         from sysbox import probing
 
         return probing.check(words[1])
+    if words[0] == "_weights":
+        from sysbox import weights
+
+        return weights.again(words[1])
     if words[0] == "_cleanup":
         return supervising.cleanup(words[1])
     return supervising.stop_for_scope(words[1])

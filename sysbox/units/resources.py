@@ -150,7 +150,7 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="blkio_weight_device", flag="--blkio-weight-device", inspect="BlkioWeightDevice",
-        v1=_written("blkio", "blkio.bfq.weight_device", _NEEDS_BFQ + "; as --blkio-weight"),
+        v1=_written("blkio", "blkio.bfq.weight_device", _NEEDS_BFQ + "; narrowed alike"),
         v2=_prop("IODeviceWeight", "io", "io.bfq.weight", _NEEDS_BFQ + ", or a cost model (io.weight)"),
     ),
     Resource(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Sysbox
-from containers import V1, Container, Containers, systemctl
+from containers import V1, Container, Containers, eventually, systemctl
 
 from sysbox.host import probe
 from sysbox.units.limits_rare import page_sizes
@@ -100,15 +100,30 @@ def weighed(disk: str) -> Iterator[str]:
 
 @on_v1
 def test_of_weight_on_a_disk(containers: Containers, weighed: str) -> None:
-    """By systemd's own scale for BFQ; a weight of the whole does not take it away."""
+    """By systemd's own scale for BFQ; it stays whoever sets the weight of the whole."""
     one = containers("--blkio-weight-device", f"{weighed}:300", "--blkio-weight", "1000")
-    file = "blkio.bfq.weight_device"
-    assert one.limit("blkio", file) == f"default 181\n{number(weighed)} 118"
-    one("update", "--blkio-weight", "200")
-    assert one.limit("blkio", file) == f"default 109\n{number(weighed)} 118"
-    assert one.inspect("HostConfig.BlkioWeightDevice") == [{"Path": weighed, "Weight": 300}]
+
+    def weights() -> str:
+        return one.limit("blkio", "blkio.bfq.weight_device")
+
+    device = number(weighed)
+    assert weights() == f"default 181\n{device} 118"
+    for _ in range(2):  # systemd sets the whole again, which takes it away for a moment
+        systemctl("daemon-reload")
+        eventually(lambda: weights() == f"default 181\n{device} 118", "the weight of the disk")
+    one("update", "--blkio-weight", "200", "--blkio-weight-device", f"{weighed}:400")
+    assert weights() == f"default 109\n{device} 127"
+    systemctl("set-property", one.scope, "BlockIOWeight=1000")
+    eventually(lambda: weights() == f"default 181\n{device} 127", "the weight of the disk")
+    assert one.inspect("HostConfig.BlkioWeightDevice") == [{"Path": weighed, "Weight": 400}]
     one("update", "--blkio-weight-device", "unset")
-    assert one.limit("blkio", file) == "default 109"
+    assert weights() == "default 181"
+    systemctl("daemon-reload")
+    assert weights() == "default 181"
+    one("restart", "-t", "0")
+    one("rm", "-f")
+    units = ("list-units", "--all", "--plain", "--no-legend", f"sysbox-weights-{one.id}.*")
+    eventually(lambda: systemctl(*units) == "", "what kept it is gone")
 
 
 def test_of_weight_on_a_disk_without_weights(sysbox: Sysbox, image: str, disk: str) -> None:

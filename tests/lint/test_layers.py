@@ -18,7 +18,7 @@ ROWS = {
     5: "units fs netns image state events",
     6: "scope channel",
     7: "child jsonlog launch monitor static_monitor terminal streams weights witness",
-    8: """starting ending creating attaching probing restarting supervising tuning updating lifecycle
+    8: """starting ending finals creating attaching probing restarting supervising tuning updating lifecycle
           execute gc inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",
