@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sysbox.child import Inherited
     from sysbox.errors import StartError
 
+_NO_ROOM = "no process more may be in it: raise --pids-limit, or TasksMax of its slice"
+
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
@@ -176,7 +178,8 @@ def _help(
     except SysboxError as error:
         told.fail("namespaces", error.message, error.hint, error.status)
     except OSError as error:
-        told.fail("namespaces", f"enter the container: {error.strerror}", "", FAILED)
+        hint = _NO_ROOM if error.errno == errno.EAGAIN else ""
+        told.fail("namespaces", f"enter the container: {error.strerror}", hint, FAILED)
     finally:
         posix._exit(0)
 

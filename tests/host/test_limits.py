@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SLOWNESS
+from conftest import SLOWNESS, Sysbox
 from containers import V1, Container, Containers, eventually, systemctl
 
 from sysbox.errors import SpecError
@@ -183,6 +183,14 @@ def test_pids_limit_bounds_a_fork_bomb(containers: Containers) -> None:
     eventually(lambda: one.limit("pids", "pids.events") != "max 0", "the limit is reached")
     assert int(one.limit("pids", "pids.current")) <= 20
     one("rm", "-f")
+
+
+def test_an_exec_that_finds_no_room(containers: Containers, sysbox: Sysbox) -> None:
+    """At --pids-limit the kernel says "temporarily unavailable": the advice says what to raise."""
+    one = containers("--pids-limit", "1")
+    done = sysbox("exec", one.id, "true")
+    assert done.returncode == 125
+    assert "--pids-limit" in done.stderr
 
 
 def test_out_of_memory(containers: Containers) -> None:
