@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sysbox.state import Record
     from sysbox.units.resources import Resource, Way
 
+# of these infinity is not "no limit"; systemctl shows it so too
+_NOT_SET = ("CPUShares", "CPUWeight", "CPUQuotaPeriodSec", "BlockIOWeight", "IOWeight")
 _LOWEST_COUNTS = ("memory", "pids", "cpu")  # controllers where an ancestor's limit holds too
 
 
@@ -134,6 +136,8 @@ def _asked(field: str, value: Any) -> str:
     """As the flag has it."""
     if value is None or value == ():
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if field == "nano_cpus":
         return f"{value / 1e9:g}"
     if isinstance(value, tuple):
@@ -150,6 +154,8 @@ def _as_set(way: Way, live: Live) -> str:
         return f"{want / 10000:g}%"
     if isinstance(want, int) and want != INFINITY and way.property == "CPUQuotaPeriodSec":
         return f"{want / 1000:g}ms"
+    if want == INFINITY and way.property in _NOT_SET:
+        return "[not set]"
     if way.property == "DeviceAllow":
         return f"({len(want or ())} rules)"
     return readback.shown(want)
