@@ -15,7 +15,7 @@
  * health checked (intervals in milliseconds), passes SIGTERM on as the container's stop signal (SIGKILL
  * after the timeout; a negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
- *     {"code":N,"signal":N,"oom":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
+ *     {"code":N,"signal":N,"oom":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
  * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
  * --report, a file of its cgroup, said last. It then exits with that code, with 0 where it was asked to stop.
@@ -50,6 +50,7 @@ static struct {
     int freezer;      /* freezer.state or cgroup.freeze */
     const char *thaw; /* what is written there */
     int asked;        /* to stop: the service that does so has succeeded, whatever the payload's status */
+    int timeout;      /* it was killed, since it did not stop in time */
     int64_t deadline; /* milliseconds(); 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .terminal = -1, .freezer = -1};
 
@@ -113,6 +114,7 @@ static _Noreturn void finish(const siginfo_t *how)
     end = put_number(end, (uint64_t)code);
     end = put_number(put_text(end, ",\"signal\":"), (uint64_t)number);
     end = put_text(put_text(end, ",\"oom\":"), oom ? "true" : "false");
+    end = put_text(put_text(end, ",\"timeout\":"), monitor.timeout ? "true" : "false");
     end = put_text(end, ",\"finished\":");
     end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
     end = usage_put(put_text(end, ",\"usage\":{"));
@@ -198,6 +200,7 @@ static int patience(void)
     if (monitor.deadline && now >= monitor.deadline) {
         send_signal(SIGKILL);
         monitor.deadline = 0;
+        monitor.timeout = 1;
     }
     if (health.due && now >= health.due)
         check_health();

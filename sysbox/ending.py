@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import events, restarting, scope, state, static_monitor, systemd_mode, tuning
+from sysbox import events, finals, restarting, scope, state, static_monitor, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sysbox.monitor import Ended
     from sysbox.state import Record, Runtime
 
-_LOST = 137  # as if killed: nobody saw how it ended
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _BRIEFLY = 0.5
 _STEP = 0.004
@@ -62,7 +61,7 @@ def settle(
             record = tuning.harvest(record)
             tuning.unwatch(record.id)
         unwind(record, runtime)
-        final = _final(record, runtime, ended)
+        final = finals.of_run(record, runtime, ended)
         state.write_final(record, final)
         state.remove_run(record)
         _tell(record, final)
@@ -81,30 +80,6 @@ def _tell(record: Record, final: state.Final) -> None:
         events.container("oom", record)
     seconds = (final.finished_ns - final.started_ns) // 1_000_000_000
     events.container("die", record, exitCode=str(final.exit_code), execDuration=str(seconds))
-
-
-def _final(record: Record, runtime: Runtime, ended: Ended | None) -> state.Final:
-    quick = 0
-    if restarting.has_policy(record):
-        quick = restarting.quick_ends(state.final(record.id), state.now_ns() - runtime.started_ns)
-    if ended is None:
-        return state.Final(
-            exit_code=_LOST,
-            started_ns=runtime.started_ns,
-            finished_ns=state.now_ns(),
-            error="nobody saw how it ended: its supervisor was killed",
-            quick_ends=quick,
-        )
-    booted = systemd_mode.applies(record.spec, record.argv)
-    return state.Final(
-        exit_code=systemd_mode.exit_status(ended.code, ended.signal) if booted else ended.code,
-        rebooted=booted and ended.signal == systemd_mode.RESTART,
-        started_ns=runtime.started_ns,
-        finished_ns=ended.finished_ns or state.now_ns(),
-        oom_killed=ended.oom,
-        quick_ends=quick,
-        usage=ended.usage,
-    )
 
 
 def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import attaching, creating, ending, events, restarting, state, supervising
+from sysbox import attaching, creating, ending, events, finals, restarting, state, supervising
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
@@ -136,6 +136,7 @@ def stop(record: Record, timeout: int | None) -> None:
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
+        finals.will_time_out(record)
         ending.kill_now(record, runtime)
     if by_systemd:
         restarting.await_service(record)

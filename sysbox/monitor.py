@@ -35,6 +35,7 @@ class Ended(Frozen):
     code: int
     signal: int = 0
     oom: bool = False
+    timeout: bool = False  # it was killed, since it did not stop in time
     finished_ns: int = 0
     usage: Usage = Usage()
 

@@ -82,7 +82,11 @@ class Final(Frozen):
     exit_code: int
     started_ns: int  # 0: it never ran
     finished_ns: int
+    how: str = "exited"  # exited, signalled, oom, timeout (of its stop), failed (to start), lost
+    signal: int = 0
     oom_killed: bool = False
+    victims: tuple[str, ...] = ()  # names of those that were killed for lack of memory
+    phase: str = ""  # of a start that failed: how far the first process came
     error: str = ""
     rebooted: bool = False  # systemd inside has asked for a restart, and it is to get one
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds

@@ -10,7 +10,7 @@ import posix
 
 from sysbox import ending, events, finals, launch, monitor, naming, scope, state
 from sysbox.child import Inherited
-from sysbox.errors import FAILED, Conflict, SysboxError
+from sysbox.errors import Conflict, SysboxError
 from sysbox.files import write_file
 from sysbox.frozen import Frozen
 from sysbox.fs import volumes

@@ -91,5 +91,6 @@ def recorded(directory: str) -> Ended | None:
         code=int(values["code"]),
         signal=int(values["signal"]),
         oom=bool(values["oom"]),
+        timeout=bool(values["timeout"]),
         finished_ns=int(values["finished"]),
     )

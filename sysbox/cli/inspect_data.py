@@ -56,7 +56,7 @@ def container(record: state.Record) -> dict[str, Any]:
         "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
         "Config": _config(record),
         "NetworkSettings": _network(record),
-        "Sysbox": {**(own or _at_rest(record)), "Usage": _usage(record)},
+        "Sysbox": {**(own or _at_rest(record)), "Usage": _usage(record), "End": _end(record)},
     }
 
 
@@ -109,6 +109,22 @@ def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
         **_health(record, status),
         "StartedAt": timestamp(status.started_at),
         "FinishedAt": timestamp(status.finished_at),
+    }
+
+
+def _end(record: state.Record) -> dict[str, Any] | None:
+    """How the last run ended, or the start that failed; None before the first one."""
+    final = state.final(record.id)
+    if final is None:
+        return None
+    return {
+        "How": final.how,
+        "Signal": final.signal,
+        "Victims": list(final.victims),
+        "Phase": final.phase,
+        "Error": final.error,
+        "StartedAt": timestamp(final.started_ns / 1e9),
+        "FinishedAt": timestamp(final.finished_ns / 1e9),
     }
 
 

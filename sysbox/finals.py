@@ -1,0 +1,84 @@
+"""How a run ended, as it is recorded: by itself, by a signal, for lack of memory, too slowly, or unseen."""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import restarting, state, systemd_mode
+from sysbox.errors import FAILED, StartError, SysboxError
+from sysbox.files import write_file
+from sysbox.host import exists
+from sysbox.linux import kmsg
+from sysbox.records import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.monitor import Ended
+    from sysbox.records import Record, Runtime
+
+_LOST = 137  # as if killed: nobody saw how it ended
+
+
+def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
+    """The end of a run that has begun; `ended` is what its supervisor saw, None where there is none left."""
+    quick = 0
+    if restarting.has_policy(record):
+        quick = restarting.quick_ends(state.final(record.id), state.now_ns() - runtime.started_ns)
+    if ended is None:
+        return Final(
+            exit_code=_LOST,
+            started_ns=runtime.started_ns,
+            finished_ns=state.now_ns(),
+            how="lost",
+            error="nobody saw how it ended: its supervisor was killed",
+            quick_ends=quick,
+        )
+    booted = systemd_mode.applies(record.spec, record.argv)
+    how = _how(record, ended)
+    return Final(
+        exit_code=systemd_mode.exit_status(ended.code, ended.signal) if booted else ended.code,
+        rebooted=booted and ended.signal == systemd_mode.RESTART,
+        started_ns=runtime.started_ns,
+        finished_ns=ended.finished_ns or state.now_ns(),
+        how=how,
+        signal=ended.signal,
+        oom_killed=ended.oom,
+        victims=_victims(runtime) if ended.oom else (),
+        quick_ends=quick,
+        usage=ended.usage,
+    )
+
+
+def _how(record: Record, ended: Ended) -> str:
+    if ended.oom and ended.signal == 9:
+        return "oom"
+    if ended.timeout or (ended.signal == 9 and exists(_marker(record))):
+        return "timeout"
+    return "signalled" if ended.signal else "exited"
+
+
+def _victims(runtime: Runtime) -> tuple[str, ...]:
+    ran_us = (time.time_ns() - runtime.started_ns) // 1000
+    return kmsg.oom_victims(runtime.scope, time.monotonic_ns() // 1000 - ran_us)
+
+
+def of_start(error: BaseException) -> Final:
+    """The end of a start that came to nothing."""
+    return Final(
+        exit_code=error.status if isinstance(error, SysboxError) else FAILED,
+        started_ns=0,
+        finished_ns=state.now_ns(),
+        how="failed",
+        phase=error.phase if isinstance(error, StartError) else "",
+        error=error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}",
+    )
+
+
+def will_time_out(record: Record) -> None:
+    """It is about to be killed, since it did not stop in time."""
+    if exists(record.run_directory):
+        write_file(_marker(record), b"")
+
+
+def _marker(record: Record) -> str:
+    return f"{record.run_directory}/timeout"

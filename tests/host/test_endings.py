@@ -1,0 +1,99 @@
+"""The truth after the fact: how a run ended, as inspect tells it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from conftest import Sysbox
+from containers import Container, Containers, eventually, popen, systemctl
+
+from sysbox.linux import kmsg
+
+STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
+
+
+def end(one: Container, state: str = "exited") -> dict[str, object]:
+    one.await_state(state)
+    found = one.inspect("Sysbox.End")
+    assert isinstance(found, dict)
+    return found
+
+
+def test_exited(containers: Containers) -> None:
+    told = end(containers(command=("sh", "-c", "exit 3")))
+    assert (told["How"], told["Signal"]) == ("exited", 0)
+    assert str(told["StartedAt"]) < str(told["FinishedAt"])
+
+
+def test_signalled(containers: Containers) -> None:
+    one = containers()
+    os.kill(one.pid, signal.SIGUSR1)  # of no effect on a first process without a handler
+    os.kill(one.pid, signal.SIGKILL)
+    told = end(one)
+    assert (told["How"], told["Signal"]) == ("signalled", 9)
+
+
+@pytest.mark.parametrize("by", ["command", "systemd", "systemd in the foreground"])
+def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -> None:
+    if by == "systemd in the foreground":
+        attended = popen("run", "--name", "slow", "--stop-timeout", "1", image, *STUBBORN)
+        assert attended.stdout
+        assert attended.stdout.readline() == "ready\n"
+        one = Container(
+            sysbox, sysbox("inspect", "-f", "{{.Id}}", "slow", check=True).stdout.strip()
+        )
+        systemctl("stop", one.scope)
+        attended.communicate(timeout=30)
+        assert end(one)["Signal"] == 9
+        one("rm")
+        return
+    one = containers("--stop-timeout", "1", command=STUBBORN)
+    eventually(lambda: "ready" in one("logs"), "its trap is set")
+    if by == "command":
+        one("stop", "-t", "0")
+    else:
+        systemctl("stop", one.scope)
+    told = end(one)
+    assert (told["How"], told["Signal"]) == ("timeout", 9)
+
+
+def test_out_of_memory(containers: Containers) -> None:
+    """Which process it was is in the kernel's log alone."""
+    one = containers(
+        "-m", "16m", "--memory-swap", "16m",
+        command=("sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=64M count=1"),
+    )  # fmt: skip
+    told = end(one)
+    assert one.inspect("State.OOMKilled")
+    assert told["How"] == "oom"
+    assert told["Victims"] == ["dd"]
+
+
+def test_it_could_not_start(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers(verb=("create",), command=("nosuch",))
+    assert sysbox("start", one.id).returncode != 0
+    told = end(one, "created")
+    assert (told["How"], told["Phase"]) == ("failed", "exec")
+    assert "nosuch" in str(told["Error"])
+
+
+def test_nobody_saw_it(containers: Containers) -> None:
+    one = containers()
+    os.kill(int(systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")), signal.SIGKILL)
+    told = end(one)
+    assert told["How"] == "lost"
+    assert "nobody saw" in str(told["Error"])
+
+
+def test_what_the_kernel_says() -> None:
+    """A name may hold a comma; a cgroup is not the one that begins alike."""
+    line = (
+        "<6>[   12.000500] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=x,mems_allowed=0,"
+        "oom_memcg=/up/a.scope,task_memcg=/up/a.scope/inner,task=odd,pid=1,pid=77,uid=0"
+    )
+    assert kmsg.victim(line, "a.scope", 12_000_400) == "odd,pid=1"
+    assert kmsg.victim(line, "a.scope", 12_000_600) == ""
+    assert kmsg.victim(line, "a.sco", 0) == ""
+    assert kmsg.victim("<6>[   12.000500] usb 1-1: new", "a.scope", 0) == ""
