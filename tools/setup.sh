@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc libc6-dev musl-tools pkg-config libsystemd-dev)
 run_packages=(iptables iproute2 systemd dbus util-linux)
-test_packages=(procps e2fsprogs strace busybox-static mmdebstrap zstd pigz bzip2 openssl nftables curl)
+test_packages=(systemd-container procps e2fsprogs strace busybox-static mmdebstrap zstd pigz bzip2 openssl nftables curl)
 vm_packages=(qemu-system-x86 qemu-utils seabios mmdebstrap debian-archive-keyring)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -50,6 +50,24 @@ distribution() {
     fi
 }
 
+# Services for a container with systemd of its own, and what asks machined: unpacked where the tests look for
+# them, not installed.
+services=(haproxy keepalived rsyslog libnss-mymachines)
+unpack_services() {
+    local target=.venv/test-services archives package
+    [[ ! -d $target ]] && command -v dpkg-deb >/dev/null || return 0
+    say "fetching what containers run in the tests: ${services[*]}"
+    archives=$(mktemp -d)
+    mkdir "$archives/partial"
+    apt-get install -qq --yes --download-only --reinstall --no-install-recommends -o Debug::NoLocking=true \
+        -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root "${services[@]}" >/dev/null
+    for package in "$archives"/*.deb; do
+        dpkg-deb --extract "$package" "$archives/root"
+    done
+    cp -a "$archives/root" "$target"
+    rm -r "$archives"
+}
+
 make_environment() {
     local python headers
     python=$(find_python)
@@ -71,6 +89,7 @@ case ${1:-build} in
     build) .venv/bin/python -I tools/install.py ;;
     test)
         distribution "${test_packages[@]}"
+        unpack_services
         .venv/bin/python -I tools/install.py --test
         ;;
     vm)
