@@ -220,10 +220,12 @@ def move_all(path: str, controller: str, facts: HostFacts) -> None:
 
 def _is_below(pid: int, path: str, controller: str) -> bool:
     try:
-        there = cgroup.paths_of(pid)[controller]
+        paths = cgroup.paths_of(pid)
     except KernelError:
         return True  # it has ended
-    return there == path or there.startswith(path + "/")
+    scope, there = f"{path}/", f"{paths[controller]}/"
+    # one that is just ending is shown at the root of every hierarchy, and need not move
+    return there.startswith(scope) or not f"{paths['name=systemd']}/".startswith(scope)
 
 
 def _write(directory: str, write: CgroupWrite) -> None:
