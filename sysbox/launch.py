@@ -143,7 +143,9 @@ def fork_inside(
             _help(enter, run, theirs, told, keep)
     except OSError as error:
         ours.close()
-        raise KernelError.of("fork the process that enters the container", "", error) from None
+        hint = _NO_ROOM if error.errno == errno.EAGAIN and cgroup >= 0 else ""
+        what = "fork the process that enters the container"
+        raise KernelError(what, "", error.errno or errno.EIO, hint=hint) from None
     finally:
         theirs.close()
         told.close()
