@@ -6,7 +6,7 @@ import time
 
 from sysbox import changes, tuning
 from sysbox.cli.inspect_live import look
-from sysbox.errors import SpecError
+from sysbox.errors import SysboxError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.linux import process
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sysbox.cli.inspect_live import Live
     from sysbox.state import Record
+    from sysbox.units.properties import CgroupWrite, Property
     from sysbox.units.resources import Resource, Way
 
 # of these infinity is not "no limit"; systemctl shows it so too
@@ -53,10 +54,18 @@ class _Case:
         for one in self.drop_ins:
             for key, _ in dropins.assignments(one.text):
                 self.path_of[key] = one
+        planned: dict[str, Property] = {}
+        self.writes: tuple[CgroupWrite, ...] = ()
         try:
-            _, self.writes = changes.wanted(record.spec, self.tuned, self.facts)
-        except SpecError:
-            self.writes = ()
+            planned, self.writes = changes.wanted(record.spec, self.tuned, self.facts)
+        except SysboxError:
+            pass  # ignoring: a start will say what is wrong with it
+        # what systemd has, or will be told at the next start
+        self.properties: dict[str, Any] = (
+            {one.name: one.value for one in planned.values()}
+            if self.live is None
+            else self.live.properties
+        )
 
     def set_by(self, keys: tuple[str, ...], field: str, *, asked: bool) -> str:
         """Who has set it: `keys` are its spellings in a drop-in."""
@@ -100,13 +109,12 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
     keys = dropins.spellings(way.property) if way.property else ()
     texts = [text for text in case.record.spec.properties if text.partition("=")[0].strip() in keys]
     live = case.live
-    value, now, drift, further = "", "", "", ""
+    now, drift, further = "", "", ""
     if live is not None:
         have = readback.kernel(way, live.path, live.facts)
         text = readback.raw(way, live.path, live.facts)
         now = "" if text is None else "infinity" if have == INFINITY else text.replace("\n", ", ")
         if way.property:
-            value = f"{way.property}={_as_set(way, live)}"
             drift = readback.drift(way, live.properties, live.path, live.facts)
         else:
             drift = _written_drift(case, way, live)
@@ -123,7 +131,7 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
     return Row(
         limit=resource.flag,
         asked=", ".join([*([asked] if asked else []), *texts]),
-        property=value or (way.property if way.property else "(written)"),
+        property=_as_set(way, case.properties) if way.property else "(written)",
         file=f"{way.controller}/{way.file}" if way.file else "",
         now=now,
         set_by="; ".join(filter(None, (set_by, further))),
@@ -147,18 +155,21 @@ def _asked(field: str, value: Any) -> str:
     return str(value)
 
 
-def _as_set(way: Way, live: Live) -> str:
-    """The property's value as set-property takes it."""
-    want = readback.wanted(way, live.properties)
-    if isinstance(want, int) and want != INFINITY and way.property == "CPUQuota":
-        return f"{want / 10000:g}%"
-    if isinstance(want, int) and want != INFINITY and way.property == "CPUQuotaPeriodSec":
-        return f"{want / 1000:g}ms"
-    if want == INFINITY and way.property in _NOT_SET:
-        return "[not set]"
-    if way.property == "DeviceAllow":
-        return f"({len(want or ())} rules)"
-    return readback.shown(want)
+def _as_set(way: Way, properties: dict[str, Any]) -> str:
+    """The property as set-property takes it; its name alone where nothing is set."""
+    want = readback.wanted(way, properties)
+    if want is None:
+        return way.property
+    text = readback.shown(want)
+    if want == INFINITY:
+        text = "[not set]" if way.property in _NOT_SET else text
+    elif way.property == "CPUQuota":
+        text = f"{want / 10000:g}%"
+    elif way.property == "CPUQuotaPeriodSec":
+        text = f"{want / 1000:g}ms"
+    elif way.property == "DeviceAllow":
+        text = f"({len(want)} rules)"
+    return f"{way.property}={text}"
 
 
 def _written_drift(case: _Case, way: Way, live: Live) -> str:
