@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sysbox.child import Inherited
     from sysbox.errors import StartError
 
-_NO_ROOM = "no process more may be in it: raise --pids-limit, or TasksMax of its slice"
-
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
@@ -143,9 +141,8 @@ def fork_inside(
             _help(enter, run, theirs, told, keep)
     except OSError as error:
         ours.close()
-        hint = _NO_ROOM if error.errno == errno.EAGAIN and cgroup >= 0 else ""
         what = "fork the process that enters the container"
-        raise KernelError(what, "", error.errno or errno.EIO, hint=hint) from None
+        raise KernelError(what, "", error.errno or 0, hint=_no_room(error)) from None
     finally:
         theirs.close()
         told.close()
@@ -180,10 +177,15 @@ def _help(
     except SysboxError as error:
         told.fail("namespaces", error.message, error.hint, error.status)
     except OSError as error:
-        hint = _NO_ROOM if error.errno == errno.EAGAIN else ""
-        told.fail("namespaces", f"enter the container: {error.strerror}", hint, FAILED)
+        told.fail("namespaces", f"enter the container: {error.strerror}", _no_room(error), FAILED)
     finally:
         posix._exit(0)
+
+
+def _no_room(error: OSError) -> str:
+    if error.errno != errno.EAGAIN:
+        return ""
+    return "no process more may be in it: raise --pids-limit, or TasksMax of its slice"
 
 
 def _open_namespace(kind: str, path: str) -> int:
