@@ -12,6 +12,7 @@ from sysbox.netns.topology import (
     NetPlan,
     Network,
     bridge_mac,
+    default_network,
     plan_network,
     ports_overlap,
     split_subnet,
@@ -217,3 +218,31 @@ def test_hosts_file() -> None:
 def test_bad_extra_hosts(entry: str) -> None:
     with pytest.raises(SpecError, match="NAME:ADDRESS"):
         hosts_file("a", "", (entry,))
+
+
+_ROUTES = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+
+
+def _route(link: str, second: int, mask: str = "0000FFFF") -> str:
+    return f"{link}\t00{0:02X}{second:02X}0A\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "subnet"),
+    [
+        ("", "10.90.0.0/16"),
+        (_route("eth0", 12), "10.90.0.0/16"),
+        # in a container of ours, and in one of those
+        (_route("eth0", 90), "10.91.0.0/16"),
+        (_route("eth0", 90) + _route("lan", 91), "10.92.0.0/16"),
+        # what the bridge has it keeps, whatever came later
+        (_route("sysbox0", 90) + _route("eth0", 90), "10.90.0.0/16"),
+        (_route("sysbox0", 91), "10.91.0.0/16"),
+        # nothing is free: the first, and the refusal says what is in its way
+        (_route("lan", 0, "000000FF"), "10.90.0.0/16"),
+    ],
+)
+def test_the_first_free_subnet(routes: str, subnet: str) -> None:
+    network = default_network(_ROUTES + routes)
+    assert network.subnet == subnet
+    assert network.gateway == subnet.replace(".0/16", ".1")

@@ -1,0 +1,118 @@
+"""What a container gets whose first process is systemd, and which containers that are."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sysbox import systemd_mode
+from sysbox.errors import SpecError
+from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
+from sysbox.host import HostFacts
+from sysbox.spec import ContainerSpec, Mount, Namespaces, Security
+from sysbox.systemd_mode import Mode
+
+ID = "0123456789abcdef" * 4
+INIT = ("/sbin/init",)
+
+
+def decide(argv: tuple[str, ...] = INIT, **fields: object) -> Mode:
+    return systemd_mode.decide(ID, ContainerSpec(image="x", **fields), argv, "/kept")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("/sbin/init", True),
+        ("/usr/sbin/init", True),
+        ("/usr/local/sbin/init", True),
+        ("/lib/systemd/systemd", True),
+        ("/usr/lib/systemd/systemd", True),
+        ("systemd", True),
+        ("/etc/init", False),
+        ("init", False),
+        ("/usr/bin/systemd-run", False),
+        ("sh", False),
+    ],
+)
+def test_by_its_command(command: str, expected: bool) -> None:
+    assert decide((command, "--log-level=debug")).active is expected
+
+
+def test_always_and_never() -> None:
+    assert decide(("sh",), systemd="always").active
+    assert not decide(systemd="false").active
+    assert decide(systemd="false") == Mode(active=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [({"init": True}, "--init"), ({"namespaces": Namespaces(pid="host")}, "--pid host")],
+)
+def test_where_it_is_not_pid_1(fields: dict[str, object], flag: str) -> None:
+    assert not decide(**fields).active
+    with pytest.raises(SpecError, match=f"with {flag} it is not"):
+        decide(systemd="always", **fields)
+
+
+def test_what_it_mounts() -> None:
+    mode = decide()
+    assert [one.target for one in mode.before if isinstance(one, Filesystem)] == [
+        "/run",
+        "/run/lock",
+        "/tmp",
+    ]
+    sources = {one.target: one.source for one in mode.after if isinstance(one, Bind)}
+    assert sources[systemd_mode.JOURNAL] == "/kept/journal"
+    assert mode.environment == ("container=sysbox", f"container_uuid={ID[:32]}")
+
+
+def test_a_mount_of_the_users_own_wins() -> None:
+    mounts = tuple(
+        Mount(kind="bind", source="/x", target=target) for target in ("/tmp", systemd_mode.JOURNAL)
+    )
+    mode = decide(mounts=mounts)
+    assert [one.target for one in mode.before if isinstance(one, Filesystem)] == [
+        "/run",
+        "/run/lock",
+    ]
+    assert systemd_mode.JOURNAL not in {one.target for one in mode.after if isinstance(one, Bind)}
+
+
+def test_the_capability_to_restart_only_under_our_own_filter() -> None:
+    assert decide().capabilities == ("SETPCAP", "SYS_BOOT")
+    for seccomp in ("unconfined", "/some/profile.json"):
+        assert decide(security=Security(seccomp=seccomp)).capabilities == ("SETPCAP",)
+
+
+def facts(mode: str, unified: str = "") -> HostFacts:
+    mounted = {"v1": "/sys/fs/cgroup/{}", "v2": "/sys/fs/cgroup"}[mode]
+    controllers = {"memory": mounted.format("memory"), "name=systemd": mounted.format("systemd")}
+    return HostFacts(
+        cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0", memory_nodes="0",
+        selinux=False, apparmor=False, unified=unified,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("systemd", [False, True])
+@pytest.mark.parametrize("unified", ["", "/sys/fs/cgroup/unified"])
+def test_its_cgroups_on_v1(systemd: bool, unified: str) -> None:
+    (plan,) = plan_cgroups(ContainerSpec(image="x"), facts("v1", unified), systemd=systemd)
+    assert isinstance(plan, Cgroups)
+    assert not plan.writable
+    assert plan.delegated == (("systemd", "unified")[: 2 if unified else 1] if systemd else ())
+    assert ("unified" in plan.controllers) == bool(systemd and unified)
+
+
+@pytest.mark.parametrize("systemd", [False, True])
+def test_its_cgroups_on_v2(systemd: bool) -> None:
+    (plan,) = plan_cgroups(ContainerSpec(image="x"), facts("v2"), systemd=systemd)
+    assert plan == Cgroups(target="/sys/fs/cgroup", controllers={}, writable=systemd)
+
+
+def test_how_it_ends() -> None:
+    assert systemd_mode.exit_status(128 + signal.SIGINT, signal.SIGINT) == 0
+    assert systemd_mode.exit_status(137, signal.SIGKILL) == 137
+    assert systemd_mode.exit_status(3, 0) == 3
+    assert systemd_mode.STATUSES == (129, 130)
