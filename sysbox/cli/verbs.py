@@ -41,7 +41,7 @@ def _container_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="update", module="update", args="CONTAINER...", options="update", hot=True,
-            summary="Change the limits of containers, running or not",
+            summary="Change limits of containers, running or not; `unset` takes one away",
         ),
         Verb(
             name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
