@@ -115,7 +115,7 @@ def parse_filters(texts: list[str]) -> dict[str, list[str]]:
         if key == "exited":
             parse_int(value, "--filter exited=", 0, 255)
         if key == "slice":
-            value = names.check_slice(value, "--filter slice=")
+            value = names.check_slice(value, "--filter slice")
         found.setdefault(key, []).append(value)
     return found
 
