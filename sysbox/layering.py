@@ -206,6 +206,7 @@ def config_of(record: Record, image: Image) -> ImageConfig:
     given = {entry.partition("=")[0] for entry in spec.env}
     kept = tuple(one for one in config.env if one.partition("=")[0] not in given)
     own_entrypoint = spec.entrypoint is not None
+    checked = spec.health.command or spec.health.disabled
     anonymous = (one.target for one in spec.mounts if one.kind == "volume" and not one.source)
     ports = (f"{one.container_port}/{one.protocol}" for one in spec.ports)
     return config.replace(
@@ -218,4 +219,6 @@ def config_of(record: Record, image: Image) -> ImageConfig:
         stop_signal=spec.stop_signal or config.stop_signal,
         volumes=tuple(sorted({*config.volumes, *anonymous})),
         exposed_ports=tuple(sorted({*config.exposed_ports, *ports})),
+        # what is to be done about it is no image's to say
+        health=spec.health.replace(on_failure="none") if checked else config.health,
     )

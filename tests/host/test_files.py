@@ -251,16 +251,17 @@ def test_commit(box: Container, sysbox: Sysbox, images: list[str]) -> None:
     image_id = done.stdout.strip()
     assert sysbox("run", "--rm", "committed:1", check=True).stdout == "one\n"
     script = "echo $A; ls /data /tf; test -e /etc/os-release && echo there; tail -n1 /etc/passwd"
-    seen = sysbox("run", "--rm", "committed:1", "sh", "-c", script, check=True).stdout.splitlines()
-    assert seen[0] == "b"
+    words = sysbox("run", "--rm", "committed:1", "sh", "-c", script, check=True).stdout.splitlines()
+    assert words[0] == "b"
     # neither the volume's content nor the tmpfs's is part of it
-    assert "sub" not in seen
-    assert "file" not in seen
+    assert "sub" not in words
+    assert "file" not in words
     if box.inspect("State.Status") != "created":
-        assert seen[-1] == "x"
-        assert "there" not in seen
-    config = sysbox("image", "inspect", "-f", "{{.Id}} {{.Author}} {{.Comment}}", "committed:1")
-    assert config.stdout.split()[0] == image_id
+        assert words[-1] == "x"
+        assert "there" not in words
+    template = "{{.Id}} {{.Author}} {{.Comment}}"
+    seen = sysbox("image", "inspect", "-f", template, "committed:1", check=True).stdout
+    assert seen == f"{image_id} Me <me@example.org> why\n"
     if box.inspect("State.Status") == "running":
         assert box.sh("echo alive") == "alive"
 

@@ -10,7 +10,7 @@ from sysbox.cli.verbs import VERBS
 from sysbox.errors import SpecError, UsageError
 from sysbox.image.model import Image, ImageConfig
 from sysbox.records import Record
-from sysbox.spec import ContainerSpec, Mount, Port
+from sysbox.spec import ContainerSpec, Health, Mount, Port
 
 KEYS = ("until", "label", "label!")
 
@@ -131,7 +131,9 @@ def test_what_a_commit_takes_over() -> None:
         user="me",
         workdir="/w",
         stop_signal="HUP",
+        health=Health(command=("true",), retries=2, on_failure="kill"),
     )
+    assert asked.health == Health(command=("true",), retries=2)
     assert asked.env == ("KEPT=1", "PATH=/x", "NEW=2")
     assert asked.labels == {"x": "1", "y": "2"}
     assert asked.volumes == ("/new", "/old")
