@@ -120,10 +120,19 @@ class Foreground:
                 if oom and fd == oom.event:
                     oom.woken()
                 if fd in self.watches:
-                    self.watches[fd]()
+                    self._watched(fd, poll)
                 for pump in self._pumps:
                     if fd in (pump.source, pump.blocked_on):
                         pump.turn(poll)
+
+    def _watched(self, fd: int, poll: select.poll) -> None:
+        before = set(self.watches)
+        self.watches[fd]()
+        # it may have gone away, or become another
+        for gone in before - set(self.watches):
+            poll.unregister(gone)
+        for new in set(self.watches) - before:
+            poll.register(new, select.POLLIN)
 
     def _forward_signals(self) -> None:
         def forward(number: int, _: object) -> None:

@@ -16,6 +16,7 @@ from sysbox import (
     attaching,
     codec,
     ending,
+    finals,
     monitor,
     program,
     restarting,
@@ -23,6 +24,7 @@ from sysbox import (
     starting,
     state,
     static_monitor,
+    stoprequests,
     streams,
     systemd_mode,
     tuning,
@@ -66,8 +68,29 @@ class Attended:
         if systemd_mode.applies(record.spec, record.argv):
             # of SIGTERM systemd makes something else
             self._foreground.instead = {_signal.SIGTERM: stop_signal(record, self._image)}
+        self._hear_of_stops(started)
         if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
+
+    def _hear_of_stops(self, started: starting.Started) -> None:
+        """systemd leaves it to us to stop it, and kills it when its time is over."""
+        requests = stoprequests.StopRequests(names.scope_unit(self._record.id))
+        watches = self._foreground.watches
+
+        def heard() -> None:
+            fd = next(fd for fd, act in watches.items() if act is heard)
+            del watches[fd]
+            try:
+                if not requests.asked():
+                    watches[requests.fileno()] = heard
+                    return
+            except SystemdError:
+                return  # without systemd nobody will ask
+            requests.close()
+            finals.will_time_out(self._record)
+            process.send(started.pidfd, stop_signal(self._record, self._image))
+
+        watches[requests.fileno()] = heard
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""

@@ -199,6 +199,14 @@ class Bus:
             seen = len(self._signals) if len(self._signals) < _KEPT_SIGNALS else 0
             self._receive(deadline)
 
+    def pending(self, member: str) -> list[tuple[Any, ...]]:
+        """The values of the kept signals of this name that have come by now. Raises SystemdError."""
+        if self._poll.poll(0):
+            self._receive(time.monotonic() + 1)
+        found = [signal.args for signal in self._signals if signal.member == member]
+        self._signals = [signal for signal in self._signals if signal.member != member]
+        return found
+
     def fileno(self) -> int:
         """For poll(2) beside other descriptors."""
         return self._sock.fileno()

@@ -169,7 +169,10 @@ def _ordering(service: str) -> tuple[Property, ...]:
         Property(name="DefaultDependencies", signature="b", value=True),
         Property(name="After", signature="as", value=["network.target", "dbus.socket"]),
     ]
-    if service:
+    if not service:
+        # SIGCONT is of no effect: the supervisor hears of the stop and does what is to be done
+        ordering.append(Property(name="KillSignal", signature="i", value=18))
+    else:
         ordering.append(Property(name="Before", signature="as", value=[service]))
     return tuple(ordering)
 

@@ -59,6 +59,25 @@ def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -
     assert (told["How"], told["Signal"]) == ("timeout", 9)
 
 
+@pytest.mark.parametrize("reexecuted", [False, True])
+def test_systemd_stops_a_foreground_run(sysbox: Sysbox, image: str, reexecuted: bool) -> None:
+    """Its stop signal, to its first process alone, whoever asks for the stop."""
+    script = """(trap 'echo child' TERM; while :; do sleep 0.05; done) &
+    trap 'echo mine; exit 7' TERM; echo ready; while :; do sleep 0.05; done"""
+    attended = popen("run", "--name", "front", image, "sh", "-c", script)
+    try:
+        assert attended.stdout
+        assert attended.stdout.readline() == "ready\n"
+        scope = sysbox("inspect", "-f", "{{.Sysbox.Scope}}", "front", check=True).stdout.strip()
+        if reexecuted:
+            systemctl("daemon-reexec")
+        systemctl("stop", scope)
+        out, _ = attended.communicate(timeout=30)
+        assert (attended.returncode, out) == (7, "mine\n")
+    finally:
+        sysbox("rm", "-f", "front")
+
+
 def test_out_of_memory(containers: Containers) -> None:
     """Which process it was is in the kernel's log alone."""
     one = containers(

@@ -17,7 +17,7 @@ ROWS = {
     4: "health plan changes records systemd_mode",
     5: "units fs netns image state events",
     6: "scope channel",
-    7: "child jsonlog launch monitor static_monitor terminal streams weights witness",
+    7: "child stoprequests jsonlog launch monitor static_monitor terminal streams weights witness",
     8: """starting ending finals creating attaching probing restarting supervising tuning updating lifecycle
           execute gc inside copying extracting layering pruning waiting units.quadlet""",
     9: "oci embedded",
