@@ -1,7 +1,7 @@
 """Hearing that systemd is asked to stop a scope whose supervisor is no service of systemd's.
 
-A scope in the foreground has a KillSignal= that does nothing (see scopeplan.py), since systemd sends it to every
-process. What the container's first process is to get, its supervisor sends when it hears of the job.
+A scope in the foreground has a KillSignal= that does nothing (see scopeplan.py), since systemd sends it to
+every process. What the container's first process is to get, its supervisor sends when it hears of the job.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class Attended:
             requests.close()
             finals.will_time_out(self._record)
             process.send(started.pidfd, stop_signal(self._record, self._image))
+            _thaw(started)
 
         watches[requests.fileno()] = heard
 
@@ -102,6 +103,21 @@ class Attended:
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()
+
+
+def _thaw(started: starting.Started) -> None:
+    """What is paused gets its signal first, and then goes on."""
+    path, text = started.thaw
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return  # ignoring: without that freezer it is not paused
+    try:
+        posix.write(fd, text.encode())
+    except OSError:
+        pass  # ignoring: the cgroup has just been removed
+    finally:
+        posix.close(fd)
 
 
 def attend(record: Record, image: Image) -> Attended:

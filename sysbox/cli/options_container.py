@@ -37,7 +37,7 @@ def update_options() -> tuple[Option, ...]:
     """Every flag of `sysbox update`: the limits of `run`, each of which `unset` takes away."""
     return (
         *_limits(),
-        many("--device-cgroup-rule", "RULE", "Let it use devices of these numbers, from its next start on"),
+        many("--device-cgroup-rule", "RULE", "Devices that it may use, from its next start on"),
         many("--property", "KEY=VALUE", "Set a property of the scope; KEY=unset takes it away"),
         switch("--forget", "Drop what others have set with `systemctl set-property`"),
     )
