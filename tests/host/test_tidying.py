@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from conftest import SYSBOX, Sysbox
@@ -26,9 +29,21 @@ def volume(sysbox: Sysbox) -> Iterator[str]:
 
 
 def waits(process: subprocess.Popen[str]) -> None:
-    """It has begun to wait, and goes on."""
-    time.sleep(0.3)
+    """It has begun to wait, for a process or for what happens in a directory of records, and goes on."""
+    eventually(
+        lambda: any("pidfd" in one or "/containers" in one for one in held(process)), "waits"
+    )
+    time.sleep(0.1)
     assert process.poll() is None
+
+
+def held(process: subprocess.Popen[str]) -> list[str]:
+    """What it has open."""
+    found = []
+    for one in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            found.append(os.readlink(one))
+    return found
 
 
 def ends_with(process: subprocess.Popen[str], text: str) -> None:
