@@ -11,6 +11,8 @@ import pytest
 from conftest import SLOWNESS, SYSBOX, Sysbox
 from containers import Container, Containers, eventually, systemctl
 
+from sysbox.units.resources import TABLE
+
 pytestmark = pytest.mark.v2_only("the files are those of the unified hierarchy")
 
 MIB = 1 << 20
@@ -154,6 +156,17 @@ def test_rules_for_devices(containers: Containers) -> None:
     one = containers("--cap-add", "mknod", "--device-cgroup-rule", f"b {major}:* r")
     one.sh(f"mknod /tmp/disk b {NUMBER.replace(':', ' ')}; head -c 512 /tmp/disk | wc -c")
     assert "Operation not permitted" in one.sh("(: >/tmp/disk) 2>&1 || true")
+
+
+def test_the_files_of_the_table(containers: Containers) -> None:
+    """What sysbox's own table names, and so reads, explains and documents, is a file of the kernel's."""
+    subprocess.run(["modprobe", "bfq"], check=True)
+    flags = "-c 9 --cpuset 0 -m 64m --pids-limit 9 --blkio-weight 10"
+    one = containers(*flags.split())
+    there = {path.name for path in Path(f"/sys/fs/cgroup/system.slice/{one.scope}").iterdir()}
+    # hugetlb is not systemd's: test_limits_matrix.py has it
+    named = {each.v2.file for each in TABLE if each.v2.controller != "hugetlb"}
+    assert named - there == {""}
 
 
 def test_defaults(containers: Containers) -> None:

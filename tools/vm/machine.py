@@ -210,6 +210,9 @@ def resume(image: Path, flavour: str, bundle: IO[bytes]) -> Machine:
         source = f"exec:cat {shlex.quote(str(directory))}/devices"
         machine.qmp.migrate("migrate-incoming", source, until=("query-status", "paused"))
         machine.qmp("cont")
+    except Failed as error:
+        machine.end()
+        raise Failed(f"{error}; if it does so again, remove {directory}: it is made anew") from None
     except BaseException:
         machine.end()
         raise
