@@ -107,10 +107,20 @@ def mount_id(fd: int) -> int:
     return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
 
 
+def printable(name: str) -> str:
+    """A name for a terminal: who chose it may have put control sequences into it."""
+    if name.isprintable():
+        return name
+    shown = [
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
+    ]
+    return "".join(shown)
+
+
 def check_depth(depth: int, where: str) -> None:
     """Raises FormatError for a tree that is deeper than anybody needs."""
     if depth > DEPTH:
-        raise FormatError(f"{where[:200]}...: more than {DEPTH} directories deep")
+        raise FormatError(f"{printable(where[:200])}...: more than {DEPTH} directories deep")
 
 
 def attributes(path: str | int) -> list[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from sysbox.fs.treecopy import Rules
 from sysbox.image.source import stream_source
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
+from sysbox.trees import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _pack(source: Side, *, follow: bool) -> None:
     found = copying.open_source(source, follow=follow)
     try:
         archive = Archive(
-            lambda data: write_all(1, data), lambda name: _left_out(name, "it became shorter")
+            lambda data: write_all(1, data),
+            lambda name: _left_out(printable(name), "its end: it became shorter"),
         )
         archive.tree(found, "." if source.content_only else source.name)
         archive.finish()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox import layering, state
 from sysbox.cli.output import emit
+from sysbox.trees import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0; a line for each change, as docker has them."""
-    record = state.find(values.container)
-    emit("".join(f"{one.kind} {one.path}\n" for one in layering.changes_of(record)))
+    changes = layering.changes_of(state.find(values.container))
+    # names are the container's choice: a terminal gets them without control sequences
+    shown = printable if posix.isatty(1) else str
+    emit("".join(f"{one.kind} {shown(one.path)}\n" for one in changes))
     return 0

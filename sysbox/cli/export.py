@@ -11,7 +11,7 @@ from sysbox.cli.output import emit, write_all
 from sysbox.errors import KernelError, UsageError
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
-from sysbox.trees import Found
+from sysbox.trees import Found, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _write(root: Root, fd: int) -> None:
 
 
 def _changed(name: str) -> None:
+    name = printable(name)
     emit(f"sysbox: export: {name} became shorter while it was read: filled up with zeros\n", 2)
 
 

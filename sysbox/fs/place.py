@@ -47,7 +47,9 @@ def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        raise Conflict(f"{shown}: cannot overwrite what is no directory with a directory") from None
+        raise Conflict(
+            f"{trees.printable(shown)}: cannot overwrite what is no directory with a directory"
+        ) from None
 
 
 def regular(parent: int, name: str, shown: str) -> int:
@@ -162,7 +164,9 @@ def _clear(parent: int, name: str, shown: str) -> bool:
         return True
     try:
         if found.is_directory:
-            raise Conflict(f"{shown}: cannot overwrite a directory with what is none")
+            raise Conflict(
+                f"{trees.printable(shown)}: cannot overwrite a directory with what is none"
+            )
         if trees.mount_id(found.fd) != trees.mount_id(parent):
             return False
     finally:
@@ -172,7 +176,9 @@ def _clear(parent: int, name: str, shown: str) -> bool:
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        raise Conflict(f"{shown}: cannot overwrite a directory with what is none") from None
+        raise Conflict(
+            f"{trees.printable(shown)}: cannot overwrite a directory with what is none"
+        ) from None
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False

@@ -69,11 +69,11 @@ class Copier:
             elif not self._linked(source, parent, name, path):
                 self._other(source, parent, name, path)
         except OSError as error:
-            raise KernelError.of("copy", path, error) from None
+            raise KernelError.of("copy", trees.printable(path), error) from None
 
     def _directory(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
         if source.identity == self._own:
-            self._left_out(path, "it is where the copy goes")
+            self._left_out(trees.printable(path), "it is where the copy goes")
             return
         fd, made = place.directory(parent, name, path)
         try:
@@ -123,7 +123,7 @@ class Copier:
             given = self._attributes(source, None)
             place.node(parent, name, kind, source.status.st_rdev, given, path)
         else:
-            self._left_out(path, f"it is {_NAMES.get(kind, 'of an unknown kind')}")
+            self._left_out(trees.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
             return
         if source.status.st_nlink > 1:
             made = posix.stat(name, dir_fd=parent, follow_symlinks=False)

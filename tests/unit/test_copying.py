@@ -229,6 +229,16 @@ def test_sockets_are_left_out(tmp_path: Path) -> None:
     assert out == [("to/socket", "it is a socket")]
 
 
+def test_names_are_shown_without_control_sequences(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    os.mknod(tmp_path / "from" / "\x1b[2Jx\n", stat.S_IFSOCK | 0o600)
+    os.mknod(os.fsencode(tmp_path / "from") + b"/\xff", stat.S_IFSOCK | 0o600)
+    out: list[str] = []
+    source, target = Side(path=str(tmp_path / "from")), Side(path=str(tmp_path / "to"))
+    copying.copy(source, target, Rules(), left_out=lambda name, _: out.append(name))
+    assert out == ["to/\\x1b[2Jx\\n", "to/\\udcff"]
+
+
 def test_a_copy_into_itself_ends(tmp_path: Path) -> None:
     (tmp_path / "top" / "into").mkdir(parents=True)
     (tmp_path / "top" / "file").write_text("x")
