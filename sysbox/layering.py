@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import _signal
 import posix
 
-from sysbox import state, trees
-from sysbox.errors import signal_status
+from sysbox import trees
 from sysbox.fs import changes
 from sysbox.fs.changes import Change, Layers
-from sysbox.host import probe
 from sysbox.image.store import Store
-from sysbox.linux import freezer
+from sysbox.standstill import Standstill
 from sysbox.trees import Found
-from sysbox.units import freezer as stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn, Self
+    from typing import Self
 
     from sysbox.image.model import Image, ImageConfig
     from sysbox.image.tarwriter import Archive
     from sysbox.state import Record
 
-_ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 _OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 # what is mounted on in every container
 _USUAL = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -132,36 +127,6 @@ def _sum(directory: int, seen: set[tuple[int, int]], depth: int) -> int:
     return total
 
 
-class _Still:
-    """While it lasts, nothing in the container runs; a context manager. One that is paused stays so."""
-
-    def __init__(self, record: Record, *, wanted: bool) -> None:
-        runtime = state.runtime(record.id) if wanted else None
-        self._runtime = runtime if runtime is not None and runtime.alive() else None
-
-    def __enter__(self) -> None:
-        if self._runtime is None:
-            return
-        facts = probe()
-        if freezer.frozen(facts, self._runtime.cgroup):
-            self._runtime = None
-            return
-        # a signal that ends this process must not leave the container frozen
-        for number in _ENDING:
-            _signal.signal(number, _interrupted)
-        stopping.freeze(self._runtime.scope, self._runtime.cgroup, facts)
-
-    def __exit__(self, *_: object) -> None:
-        if self._runtime is not None:
-            stopping.thaw(self._runtime.scope, self._runtime.cgroup, probe())
-            for number in _ENDING:
-                _signal.signal(number, _signal.SIG_DFL)
-
-
-def _interrupted(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(signal_status(number))
-
-
 def commit(
     record: Record,
     name: str,
@@ -185,7 +150,7 @@ def commit(
     with Writable(record, image) as layer:
 
         def fill(write: Callable[[bytes], object]) -> None:
-            with _Still(record, wanted=pause):
+            with Standstill(record, wanted=pause):
                 layer.write(write)
 
         return committing.commit(

@@ -6,14 +6,16 @@ import io
 import os
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import SYSBOX, Sysbox
-from containers import Container, Containers, eventually
+from containers import Container, Containers, eventually, popen
 from sampletree import described, everything
+
+from sysbox.host import probe
+from sysbox.linux import freezer
 
 pytestmark = pytest.mark.not_emulated("files are copied the same there")
 
@@ -307,21 +309,21 @@ def test_nothing_runs_while_it_is_committed(
     made = containers(command=("sh", "-c", script))
     eventually(lambda: sysbox("exec", made.id, "test", "-e", "/ready").returncode == 0, "is ready")
     images.append("still")
-    states = set()
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.is_set():
-            states.add(made.inspect("State.Status"))
+    def is_frozen() -> bool:
+        return freezer.frozen(probe(), f"/system.slice/{made.scope}")
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        sysbox("commit", made.id, "still", check=True)
-    finally:
-        done.set()
-        watcher.join()
-    assert states == {"running", "paused"}
+    with popen("commit", made.id, "still") as process:
+        while not is_frozen():  # not for long: there is no time to sleep
+            assert process.poll() is None, "it has not stood still"
+        assert process.wait() == 0
+    assert not is_frozen()
+    # whatever becomes of the commit, the container goes on
+    with popen("commit", made.id, "still") as process:
+        while not is_frozen():
+            assert process.poll() is None, "it has not stood still"
+        process.kill()
+    eventually(lambda: not is_frozen(), "it goes on")
     assert made.inspect("State.Status") == "running"
     # one that is paused already stays so
     made("pause")

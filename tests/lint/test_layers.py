@@ -19,7 +19,7 @@ ROWS = {
     6: "scope channel",
     7: "child stoprequests jsonlog launch monitor static_monitor terminal streams weights witness",
     8: """starting ending finals creating attaching probing restarting supervising tuning updating lifecycle
-          execute gc inside copying extracting layering pruning waiting units.quadlet""",
+          execute gc inside copying extracting layering pruning standstill waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",
