@@ -17,6 +17,8 @@ import pytest
 from conftest import SYSBOX, Sysbox
 from containers import Container, Containers, eventually, popen
 
+pytestmark = pytest.mark.not_emulated("terminals and logs are the same there")
+
 COUNT = """while [ ! -e /go ]; do sleep 0.02; done
 for i in 1 2 3; do echo out $i; echo err $i >&2; done; exit 4"""
 

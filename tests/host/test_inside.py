@@ -80,6 +80,7 @@ def test_unprivileged(containers: Containers) -> None:
     assert systemctl("is-failed", container.scope, check=False) == "inactive"
 
 
+@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_restart_and_power_off_from_inside(containers: Containers) -> None:
     container = boot(containers)
     before = container.pid
@@ -102,6 +103,7 @@ def reboot(container: Container) -> None:
     await_boot(container)
 
 
+@pytest.mark.not_emulated("a boot more would show nothing new")
 @pytest.mark.parametrize("flags", [("--rm",), ("--restart", "on-failure")], ids=" ".join)
 def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None:
     """A restart is no end for --rm; a power-off is none that a policy would take for a failure."""
@@ -117,6 +119,7 @@ def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None
         assert container.inspect("State.Status") == "exited"
 
 
+@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_in_the_foreground(sysbox: Sysbox) -> None:
     """The command goes on over a restart; a SIGTERM to it shuts down, as with systemd-nspawn(1)."""
     with popen("run", "--rm", "--name", "foreground", "host", SYSTEMD) as process:
@@ -153,6 +156,7 @@ def test_privileged(containers: Containers) -> None:
     assert "/mnt/x" in container.sh("cat /proc/$(pgrep -x sleep)/mountinfo")
 
 
+@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_switched_off_and_on(sysbox: Sysbox, containers: Containers) -> None:
     def plan(*words: str) -> str:
         return sysbox("run", "--dry-run", *words, check=True).stdout
