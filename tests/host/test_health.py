@@ -38,6 +38,7 @@ def test_it_follows_the_container(sysbox: Sysbox, containers: Containers) -> Non
     is_now(one, "unhealthy")
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_it_is_told(sysbox: Sysbox, containers: Containers) -> None:
     start = time.time()
     one = containers(*QUICK, "--health-cmd", "true")
@@ -51,6 +52,7 @@ def test_it_is_told(sysbox: Sysbox, containers: Containers) -> None:
     assert "exec_start" not in done.stdout
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_one_that_takes_too_long(containers: Containers) -> None:
     one = containers(
         "--health-interval", "50ms", "--health-timeout", "200ms", "--health-retries", "1",
@@ -75,6 +77,7 @@ def test_not_while_it_is_paused(containers: Containers) -> None:
     eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
 
 
+@pytest.mark.not_emulated("timers are the same there")
 @pytest.mark.parametrize("action", ["kill", "stop", "restart"])
 def test_what_follows(containers: Containers, action: str) -> None:
     command = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
@@ -92,6 +95,7 @@ def test_what_follows(containers: Containers, action: str) -> None:
     assert one.inspect("State.ExitCode") == {"kill": 137, "stop": 7}[action]
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_the_image_has_one(sysbox: Sysbox, containers: Containers) -> None:
     change = "HEALTHCHECK --interval=100ms --retries=1 CMD exit 1"
     one = containers("--name", "base")
@@ -117,6 +121,7 @@ def test_nothing_is_left(containers: Containers) -> None:
     assert systemctl("list-timers", "--all", "--plain", "--no-legend", "sysbox*") == ""
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_the_start_period(containers: Containers) -> None:
     """Failures in it do not count; checks come at their own interval."""
     one = containers(
@@ -129,6 +134,7 @@ def test_the_start_period(containers: Containers) -> None:
     is_now(one, "healthy")
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_the_rule() -> None:
     asked = Health(command=("x",), retries=2, start_period=10_000_000)
     begin = 1_000_000_000
@@ -147,6 +153,7 @@ def test_the_rule() -> None:
     assert len(known.log) == 5
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
