@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { REPORTS = 4, REPORT = 4096, NAME = 256 + 8 }; /* a name with its quotes */
@@ -62,9 +63,25 @@ void usage_watch_oom(const char *cgroup, int v1)
     close(dir);
 }
 
+/* Ask for short turns on the CPU: then those of others are cut short when this process wakes, with Linux
+ * 6.12 (sched_setattr(2)). On a busy host it reads in time twice as often. */
+static void hurry(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = sizeof attributes, .flags = 1 /* not for children */, .runtime = 100000 /* ns */};
+    syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 void usage_watch_events(const char *path)
 {
     events = open(path, O_RDONLY | O_CLOEXEC);
+    if (events >= 0)
+        hurry();
 }
 
 void usage_add_report(const char *path)

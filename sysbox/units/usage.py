@@ -340,10 +340,10 @@ def report_files(path: str, facts: HostFacts) -> tuple[str, ...]:
     if facts.cgroup_mode == "v2":
         directory = facts.controllers["name=systemd"] + path
         return tuple(f"{directory}/{file}" for file in ("memory.peak", "cpu.stat", "io.stat"))
-    files = {
+    files = {  # in the order in which they are read: first those that systemd removes
         "memory": ("memory.max_usage_in_bytes",),
-        "cpuacct": ("cpuacct.usage",),
         "blkio": (_THROTTLE_BYTES, _BFQ_BYTES),
+        "cpuacct": ("cpuacct.usage",),
     }
     return tuple(
         f"{facts.controllers[controller]}{path}/{file}"
