@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SYSBOX, Sysbox
-from containers import Container, Containers, eventually, popen
+from containers import Container, Containers, eventually
 from sampletree import described, everything
 
 from sysbox.host import probe
@@ -313,15 +313,16 @@ def test_nothing_runs_while_it_is_committed(
     def is_frozen() -> bool:
         return freezer.frozen(probe(), f"/system.slice/{made.scope}")
 
-    with popen("commit", made.id, "still") as process:
-        while not is_frozen():  # not for long: there is no time to sleep
-            assert process.poll() is None, "it has not stood still"
+    # slowed down, so that there is something to be seen
+    slowly = ("systemd-run", "--quiet", "--scope", "--property=CPUQuota=10%")
+    command = [*slowly, SYSBOX, "commit", made.id, "still"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        eventually(is_frozen, "it stands still")
         assert process.wait() == 0
     assert not is_frozen()
     # whatever becomes of the commit, the container goes on
-    with popen("commit", made.id, "still") as process:
-        while not is_frozen():
-            assert process.poll() is None, "it has not stood still"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        eventually(is_frozen, "it stands still")
         process.kill()
     eventually(lambda: not is_frozen(), "it goes on")
     assert made.inspect("State.Status") == "running"
