@@ -192,6 +192,7 @@ def _monitor_wrote(record: Record) -> bool:
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
     _end(record, force=force)
+    by_file = restarting.has_policy(record)
     try:
         lock = state.Lock(record.id)
     except NotFound:
@@ -206,7 +207,7 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         discard(record)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
-        if restarting.has_policy(record):
+        if by_file:
             forget_failure(names.service_unit(record.id))
 
 

@@ -15,7 +15,7 @@ from sysbox.units import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.spec import ContainerSpec
+    from sysbox.spec import ContainerSpec, RestartPolicy
     from sysbox.state import Record
 
 
@@ -213,6 +213,18 @@ def remove(record: Record, *, force: bool, volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
     settle_if_dead(record)
     ending.remove(record, force=force, with_volumes=volumes)
+
+
+def set_policy(record: Record, policy: RestartPolicy) -> None:
+    """`sysbox update --restart`. Raises Conflict for a container with --rm."""
+    with state.Lock(record.id):
+        current = state.load(record.id)
+        if current.spec.remove and policy.name != "no":
+            raise Conflict(f"container {record.name} is removed when it stops (--rm)")
+        changed = current.replace(spec=current.spec.replace(restart=policy))
+        state.save(changed)
+        restarting.change(changed)
+    events.container("update", changed)
 
 
 def rename(record: Record, name: str) -> None:

@@ -28,8 +28,8 @@ _STEP = 0.02
 
 
 def has_policy(record: Record) -> bool:
-    """Whether systemd is to start it again."""
-    return record.spec.restart.name != "no"
+    """Whether it has, or has had, a policy: its service then has a file, and outlives its scope."""
+    return record.spec.restart.name != "no" or exists(_file(names.service_unit(record.id)))
 
 
 def plan_of(record: Record) -> serviceplan.ServicePlan:
@@ -86,7 +86,7 @@ def restore(record: Record) -> bool:
 
     So a container comes back on a host that kept its state and not its /etc.
     """
-    if not has_policy(record) or exists(_file(names.service_unit(record.id))):
+    if record.spec.restart.name == "no" or exists(_file(names.service_unit(record.id))):
         return False
     install(record, wanted=not exists(_marker(record)))
     return exists(f"{serviceplan.WANTS}/{names.service_unit(record.id)}")
@@ -183,10 +183,9 @@ def change(record: Record) -> None:
     One that was started without a policy stays without until it is started anew: Restart= of a transient
     unit cannot be changed. Raises KernelError, SystemdError.
     """
-    unit = names.service_unit(record.id)
-    there = read_file(_file(unit)) is not None
-    if not there and not has_policy(record):
+    if not has_policy(record):
         return
+    there = exists(_file(names.service_unit(record.id)))
     install(record)
     if there:
         bus = Bus.connect()

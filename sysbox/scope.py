@@ -202,7 +202,14 @@ def request_start(bus: Bus, unit: str) -> None:
 
 def start_unit(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
     """Start a unit that has a file, and wait for it (seconds). Raises SystemdError."""
-    (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+    try:
+        (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+    except SystemdError as error:
+        if error.dbus_name not in _GONE:
+            raise
+        # remembered as missing from when something else named it, and the file had not been written
+        bus.call(MANAGER_PATH, MANAGER, "Reload", timeout=timeout)
+        (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
     wait_job(bus, unit, job, "start", timeout)
 
 

@@ -39,8 +39,16 @@ def update_options() -> tuple[Option, ...]:
         *_limits(),
         many("--device-cgroup-rule", "RULE", "Devices that it may use, from its next start on"),
         many("--property", "KEY=VALUE", "Set a property of the scope; KEY=unset takes it away"),
+        _restart_option(),
         switch("--forget", "Drop what others have set with `systemctl set-property`"),
     )
+
+
+def _restart_option() -> Option:
+    return value(
+        "--restart", "POLICY", "Start it again: no, on-failure[:RETRIES], always, unless-stopped",
+        choices="no on-failure always unless-stopped",
+    )  # fmt: skip
 
 
 def _process() -> tuple[Option, ...]:
@@ -85,10 +93,7 @@ def _identity() -> tuple[Option, ...]:
             "--pull", "POLICY", "Fetch the image: missing, always, never",
             choices="missing always never",
         ),
-        value(
-            "--restart", "POLICY", "Start it again: no, on-failure[:RETRIES], always, unless-stopped",
-            choices="no on-failure always unless-stopped",
-        ),
+        _restart_option(),
         switch("--rm", "Remove the container when it stops"),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
     )  # fmt: skip

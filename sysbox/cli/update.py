@@ -1,8 +1,8 @@
-"""`sysbox update`: change the limits of containers, running or not."""
+"""`sysbox update`: change the limits, or the restart policy, of containers, running or not."""
 
 from __future__ import annotations
 
-from sysbox import updating
+from sysbox import lifecycle, updating
 from sysbox.changes import Change
 from sysbox.cli import specbuild
 from sysbox.cli.each import for_each
@@ -11,6 +11,7 @@ from sysbox.cli.output import emit
 from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import bad, parse_ulimit
+from sysbox.values_service import parse_restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,17 +34,24 @@ _VALUES = {
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be changed."""
-    change = parse(values)
+    policy = parse_restart(values.restart, "--restart") if values.restart else None
+    change = parse(values, anything=policy is not None)
 
     def update(record: Record) -> None:
+        if policy is not None:
+            lifecycle.set_policy(record, policy)
+        if change == Change():
+            return
         for flag in updating.update(record, change):
             emit(f"sysbox: {record.name}: {flag} acts from the next start on\n", 2)
 
     return for_each(values.container, update)
 
 
-def parse(values: Values) -> Change:
-    """What a command line asks for. Raises SpecError, and UsageError where it asks for nothing."""
+def parse(values: Values, *, anything: bool = False) -> Change:
+    """What a command line asks for. Raises SpecError, and UsageError where it asks for nothing, unless
+    `anything` else is.
+    """
     given = dict(values.__dict__)
     limits: dict[str, Any] = {}  # cleared ones first
     devices: dict[str, tuple[tuple[str, Any], ...]] = {}
@@ -74,8 +82,10 @@ def parse(values: Values) -> Change:
         no_ulimits=no_ulimits,
         forget=given["forget"],
     )
-    if change == Change():
-        raise UsageError("update: nothing to change", hint="give one or more limits, or --forget")
+    if change == Change() and not anything:
+        raise UsageError(
+            "update: nothing to change", hint="give one or more limits, --restart or --forget"
+        )
     return change
 
 
@@ -83,9 +93,7 @@ def _clears(field: str, text: str) -> bool:
     return text in ("", UNSET) or (text in ("0", "-1") and text not in _VALUES.get(field, ()))
 
 
-def _of_list(
-    field: str, texts: list[str]
-) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
+def _of_list(field: str, texts: list[str]) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
     """(entries to set, devices whose entry goes, whether all that were there go)."""
     entries: list[str] = []
     gone: list[tuple[str, None]] = []

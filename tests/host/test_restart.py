@@ -154,6 +154,23 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
 
 
 @pytest.mark.not_emulated("systemd's services are the same there")
+def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
+    """Of a container with one at once; of one without from its next start on."""
+    one, other = ready(containers("--restart", "always", command=POLITE)), containers()
+    sysbox("update", "--restart", "no", one.id, check=True)
+    os.kill(one.pid, signal.SIGKILL)
+    one.await_state("exited")
+    eventually(lambda: systemctl("is-active", service(one), check=False) == "failed", "not again")
+    assert not link(one).is_symlink()
+    sysbox("update", "--restart", "unless-stopped", other.id, check=True)
+    assert other.inspect("HostConfig.RestartPolicy.Name") == "unless-stopped"
+    other("restart", "-t", "0")
+    pid = other.pid
+    os.kill(pid, signal.SIGKILL)
+    started_again(other, pid)
+    assert sysbox("update", "--restart", "often", one.id).returncode == 125
+
+
 def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     assert sysbox("rm", one.id).returncode == 1
