@@ -295,6 +295,10 @@ def stop_for_scope(container_id: str) -> int:
         if runtime is not None and runtime.alive():
             restarting.end(record)
             ending.await_end(record)
+        # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
+        # that has ended by itself too: machined asks for that
+        with state.Lock(container_id):
+            tuning.harvest(state.load(container_id))
     except NotFound:
         pass
     return 0
