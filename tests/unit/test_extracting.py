@@ -6,13 +6,16 @@ import bz2
 import gzip
 import lzma
 import os
+import shutil
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from forked import needs_root
+from layers import corpus, fixtures
 from layers.builder import archive, directory, entry, hard_link, pax, symlink
 
 from sysbox.errors import Conflict, FormatError, SysboxError, Unsupported
@@ -35,14 +38,14 @@ def box(tmp_path: Path) -> Path:
     return top
 
 
-def extract(data: bytes, box: Path, path: str = "/into") -> None:
+def extract(data: bytes, box: Path, path: str = "/into", limit: int = 1 << 40) -> None:
     """Unpack an archive that comes through a pipe."""
     reader, writer = os.pipe()
     root = os.open(box, os.O_PATH | os.O_DIRECTORY)
     sender = threading.Thread(target=_send, args=(writer, data))
     sender.start()
     try:
-        source = stream_source(reader, "the archive", 1 << 40)
+        source = stream_source(reader, "the archive", limit)
         Extractor(root, path).run(source)
     finally:
         os.close(reader)
@@ -147,3 +150,31 @@ def test_a_truncated_archive_is_told(box: Path) -> None:
 def test_not_an_archive(box: Path) -> None:
     with pytest.raises(FormatError):
         extract(b"just some text" * 100, box)
+
+
+# one short path for all, since a ustar link has a hundred bytes
+BASE = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp", f"sbe{os.getpid()}")
+HOSTILE = dict(corpus.refused(str(BASE / "decoy"))) | dict(corpus.confined(str(BASE / "decoy")))
+
+
+@pytest.fixture
+def hostile() -> Iterator[Path]:
+    """A directory with a decoy outside of a box."""
+    (BASE / "box" / "into").mkdir(mode=0o700, parents=True)
+    fixtures.make_decoy(BASE / "decoy")
+    yield BASE
+    shutil.rmtree(BASE)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_stay_inside(hostile: Path, name: str) -> None:
+    """Those that are refused as layers, and those that are confined in one."""
+    before, root = fixtures.tree(hostile / "decoy"), os.listdir("/")
+    with suppress(SysboxError):
+        extract(HOSTILE[name], hostile / "box", limit=1 << 24)
+    assert fixtures.tree(hostile / "decoy") == before
+    assert sorted(os.listdir(hostile)) == ["box", "decoy"]
+    assert os.listdir("/") == root
+    for path in (hostile / "box").rglob("*"):
+        if not path.is_symlink():
+            assert not [one for one in os.listxattr(path) if one.startswith("trusted.")]
