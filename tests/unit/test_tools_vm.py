@@ -1,0 +1,130 @@
+"""What `make test-vm` keeps between runs, and what it runs where. The guest itself: tests/vm."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent.parent / "tools" / "vm"))
+
+import cache
+import lane
+
+
+def cached(parent: Path, made: list[Path], key: str = "1", space: int = 0) -> Path:
+    """An entry with one file of five bytes; each time that it is made is in `made`."""
+
+    def make(directory: Path) -> None:
+        (directory / "below").mkdir()
+        (directory / "below" / "file").write_text("12345", encoding="ascii")
+        made.append(directory)
+
+    return cache.cached(parent, "thing", key, space, make)
+
+
+def test_made_once(tmp_path: Path) -> None:
+    made: list[Path] = []
+    assert cached(tmp_path, made) == cached(tmp_path, made)
+    assert len(made) == 1
+
+
+def test_a_damaged_entry_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[Path] = []
+    file = cached(tmp_path, made) / "below" / "file"
+    os.truncate(file, 3)
+    cached(tmp_path, made)
+    file.unlink()
+    cached(tmp_path, made)
+    (tmp_path / "thing-1" / cache.SIZES).write_text("{", encoding="ascii")
+    cached(tmp_path, made)
+    assert len(made) == 4
+    assert file.read_text(encoding="ascii") == "12345"
+    assert capsys.readouterr().err.count("is damaged: making it again") == 3
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(directory: Path) -> None:
+        (directory / "file").write_text("half of it", encoding="ascii")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(cache.Failed, match=r"thing-1.*No space left"):
+        cache.cached(tmp_path, "thing", "1", 0, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["thing.lock"]
+
+
+def test_what_was_killed_is_no_entry(tmp_path: Path) -> None:
+    (tmp_path / "new-thing").mkdir()
+    (tmp_path / "new-thing" / "half").touch()
+    entry = cached(tmp_path, [])
+    assert sorted(path.name for path in entry.iterdir()) == ["below", cache.SIZES]
+
+
+def test_too_little_space_is_told_beforehand(tmp_path: Path) -> None:
+    made: list[Path] = []
+    with pytest.raises(cache.Failed, match=r"GiB are free, and 1048576\.0 GiB are needed"):
+        cached(tmp_path, made, space=1 << 50)
+    assert not made
+
+
+def test_what_nobody_uses_is_removed(tmp_path: Path) -> None:
+    old, used = cached(tmp_path, [], "old"), cached(tmp_path, [], "used")
+    for entry in (old, used):
+        os.utime(entry, (0, 0))
+    cached(tmp_path, [], "used")
+    cached(tmp_path, [], "new")
+    assert not old.exists()
+    assert used.exists()
+
+
+def _slow(parent: Path) -> None:
+    def make(directory: Path) -> None:
+        time.sleep(0.2)
+        (directory / str(os.getpid())).touch()
+
+    cache.cached(parent, "thing", "1", 0, make)
+
+
+def test_one_process_makes_it(tmp_path: Path) -> None:
+    """Those that come meanwhile wait, and take what it has made."""
+    makers = [multiprocessing.Process(target=_slow, args=(tmp_path,)) for _ in range(3)]
+    for each in makers:
+        each.start()
+    for each in makers:
+        each.join()
+        assert each.exitcode == 0
+    files = {path.name for path in (tmp_path / "thing-1").iterdir()}
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "flavour"),
+    [
+        ("", "permissive"),
+        ('pytestmark = pytest.mark.v2_only("why")', "permissive"),
+        ('pytestmark = pytest.mark.enforcing("why")', "enforcing"),
+        ('pytestmark = pytest.mark.not_emulated("why")', ""),
+        ("pytestmark = pytest.mark.v1_only", ""),
+        ('@pytest.mark.not_emulated("one test alone")', "permissive"),
+    ],
+)
+def test_where_a_file_runs(tmp_path: Path, line: str, flavour: str) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(f"import pytest\n\n{line}\n\ndef test_it(): ...\n", encoding="ascii")
+    assert lane.flavour(file) == flavour
+
+
+def test_each_file_runs_once() -> None:
+    groups = lane.jobs(6)
+    files = [file for _, group in groups for file in group]
+    assert len(files) == len(set(files))
+    assert {file.name for file in files} >= {
+        "test_v2_limits.py",
+        "test_selinux_smoke.py",
+        "test_limits.py",
+    }
+    assert [flavour for flavour, _ in groups].count("enforcing") == 1
