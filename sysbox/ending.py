@@ -208,7 +208,7 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
         if by_file:
-            forget_failure(names.service_unit(record.id))
+            restarting.forget(record.id)
 
 
 def _end(record: Record, *, force: bool) -> None:
@@ -223,6 +223,9 @@ def _end(record: Record, *, force: bool) -> None:
         kill_now(record, runtime)
         if by_systemd:
             restarting.await_service(record)
+    elif restarting.end(record):
+        # it has just ended, and systemd was about to start it again
+        restarting.await_service(record)
     await_end(record)
 
 

@@ -25,6 +25,7 @@ QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as doc
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
 _LONGEST = 60.0  # seconds
 _STEP = 0.02
+_BRIEFLY = 0.5
 
 
 def has_policy(record: Record) -> bool:
@@ -114,6 +115,16 @@ def end(record: Record) -> bool:
         bus.close()
 
 
+def abandon(container_id: str) -> None:
+    """Have systemd start a container no more that was removed meanwhile. Raises SystemdError."""
+    uninstall(container_id)
+    bus = Bus.connect()
+    try:
+        scope.request_stop(bus, names.service_unit(container_id))
+    finally:
+        bus.close()
+
+
 def goes_on(record: Record) -> bool:
     """Whether it runs again, or will: asked when a run has ended, and answered when systemd has decided."""
     if not has_policy(record):
@@ -166,6 +177,25 @@ def uninstall(container_id: str) -> None:
     unit = names.service_unit(container_id)
     unlink(f"{serviceplan.WANTS}/{unit}")
     unlink(_file(unit))
+
+
+def forget(container_id: str) -> None:
+    """Have systemd forget the service whose file was removed.
+
+    One that was wanted at boot when systemd last read its units stays loaded until it reads them anew.
+    """
+    unit = names.service_unit(container_id)
+    bus = Bus.connect()
+    try:
+        if not scope.await_inactive(bus, unit, _BRIEFLY):
+            return
+        scope.reset_failed(bus, unit)
+        if scope.properties(bus, unit, scope.UNIT, ("FragmentPath",)).get("FragmentPath"):
+            bus.call(MANAGER_PATH, MANAGER, "Reload")
+    except SystemdError:
+        pass  # ignoring: what remains is a line in a list
+    finally:
+        bus.close()
 
 
 def installed() -> list[str]:

@@ -117,7 +117,8 @@ def test_nothing_is_left(containers: Containers) -> None:
     one = containers(*QUICK, "--health-cmd", "sleep 0.3")
     eventually(lambda: one.inspect("State.Health.Log") or "sleep 0.3" in one("top"), "a check")
     one("rm", "-f")
-    assert systemctl("list-units", "--all", "--plain", "--no-legend", f"*{one.id}*") == ""
+    listing = ("list-units", "--all", "--plain", "--no-legend", f"*{one.id}*")
+    eventually(lambda: not systemctl(*listing), "no unit of its own")
     assert systemctl("list-timers", "--all", "--plain", "--no-legend", "sysbox*") == ""
 
 
