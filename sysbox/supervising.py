@@ -206,6 +206,10 @@ def supervise(container_id: str) -> int:
     again = 0
     try:
         record = state.load(container_id)
+    except NotFound as error:
+        restarting.abandon(container_id)
+        return error.status
+    try:
         again = restarting.restarts(record) if restarting.has_policy(record) else 0
         if again and not _may_restart(record):
             return 0
