@@ -59,6 +59,8 @@ def main(values: Values) -> int:
         emit(_CLEAR)
     while True:
         rows = sampler.rows(full=values.no_trunc)
+        if values.container and not rows:
+            return 0  # all of them were removed
         if screen:
             _refresh(rows)
         else:
@@ -86,7 +88,9 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
         slice_ = names.check_slice(values.slice)
         return lambda: _in_slice(slice_)
     if given:
-        return lambda: [_target(state.find(one), one) for one in given]
+        # a name that nobody has is a mistake now, and later a container that was removed
+        found = [(state.find(one).id, one) for one in given]
+        return lambda: [one for pair in found for one in _still_there(*pair)]
     return lambda: _everything() if values.all else _running()
 
 
@@ -113,12 +117,16 @@ def _running() -> list[_Target]:
                 )
             )
         else:
-            try:
-                found.append(_target(state.load(container_id), container_id))
-            except NotFound:
-                continue  # removed meanwhile
+            found += _still_there(container_id, container_id)
     found.sort(key=lambda one: one.started_ns, reverse=True)
     return found
+
+
+def _still_there(container_id: str, given: str) -> list[_Target]:
+    try:
+        return [_target(state.load(container_id), given)]
+    except NotFound:
+        return []
 
 
 def _everything() -> list[_Target]:

@@ -252,6 +252,20 @@ def test_who_ends_drops_out(containers: Containers) -> None:
 
 
 @pytest.mark.not_emulated("the table and its formats are the same there")
+def test_it_ends_when_those_it_was_asked_for_are_gone(containers: Containers) -> None:
+    both = [containers(), containers()]
+    process = popen(
+        "stats", "--interval", "0.1", "--format", "{{.ID}}", both[0].id, both[1].id[:12]
+    )
+    assert process.stdout
+    assert {process.stdout.readline().strip() for _ in both} == {one.id[:12] for one in both}
+    for one in both:
+        one("rm", "-f")
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert set(rest.split()) <= {one.id[:12] for one in both}
+
+
 def test_the_screen(containers: Containers) -> None:
     """Written over in place, as wide and as high as the terminal; after ^C that is as it was before."""
     names = [containers("--name", f"stats-screen-{number}").id[:12] for number in range(4)]
