@@ -9,7 +9,7 @@ import time
 
 from sysbox import state
 from sysbox.cli.output import write_all
-from sysbox.errors import Conflict, KernelError
+from sysbox.errors import Conflict, KernelError, NotFound
 from sysbox.linux import process
 from sysbox.units import journal, names
 
@@ -29,10 +29,19 @@ class _Ended(Exception):
 
 def main(values: Values) -> int:
     """0 once all is printed; with -f, once the container has stopped."""
-    record = state.find(values.container)
-    unit = names.scope_unit(record.id)
     since, until = _moment(values.since, "--since"), _moment(values.until, "--until")
-    printer = _Printer(record, timestamps=values.timestamps, details=values.details)
+    try:
+        record = state.find(values.container)
+    except NotFound:
+        removed = journal.unit_of(values.container)
+        if not removed:
+            raise
+        printer = _Printer({}, timestamps=values.timestamps, details=False)
+        for line in journal.read_logs(removed, since=since, until=until, lines=_lines(values.tail)):
+            printer.show(line)
+        return 0
+    unit = names.scope_unit(record.id)
+    printer = _Printer(record.spec.labels, timestamps=values.timestamps, details=values.details)
     if record.spec.logging.driver != "journald":
         return _from_file(record, values, printer, since, until)
     follow = values.follow and until is None and _watch(record)
@@ -127,9 +136,8 @@ def _await(fds: list[int]) -> None:
 class _Printer:
     """Prints lines once each, and knows which one was the last."""
 
-    def __init__(self, record: state.Record, *, timestamps: bool, details: bool) -> None:
+    def __init__(self, labels: dict[str, str], *, timestamps: bool, details: bool) -> None:
         self.timestamps = timestamps
-        labels = record.spec.labels
         pairs = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
         self.details = f"{pairs} ".encode("utf-8", "surrogateescape") if details and pairs else b""
         self.last: int | None = None  # microseconds since 1970

@@ -212,6 +212,26 @@ def event_arguments(
     return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids)]
 
 
+def unit_of(container: str) -> str:
+    """The scope of the latest container with this name or id, removed or not, that has written anything;
+    "" where the journal knows of none.
+    """
+    for field in ("CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_ID_FULL"):
+        argv = ["journalctl", "--output=json", "--no-pager", "--quiet", "--lines=1"]
+        argv += ["--output-fields=CONTAINER_ID_FULL", f"{field}={container}"]
+        pid, fd = _spawn(argv)
+        try:
+            lines = list(_lines(fd))
+        finally:
+            posix.close(fd)
+            posix.waitpid(pid, 0)
+        for line in lines:
+            found = codec.loads(line, "journalctl").get("CONTAINER_ID_FULL")
+            if type(found) is str:
+                return f"docker-{found}.scope"
+    return ""
+
+
 def parse_entry(line: bytes) -> LogLine:
     """One line of journalctl's JSON; raises FormatError."""
     entry = codec.loads(line, "journalctl")

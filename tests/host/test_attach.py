@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import SYSBOX, Sysbox
-from containers import Container, Containers, eventually, popen
+from containers import Container, Containers, eventually, popen, systemctl
 
 pytestmark = pytest.mark.not_emulated("terminals and logs are the same there")
 
@@ -250,6 +250,40 @@ def test_json_file_is_followed(containers: Containers) -> None:
     assert [line.split(" ", 1)[1] for line in out.splitlines()] == [
         f"line {i}" for i in range(1, 61)
     ]
+
+
+def test_the_journal_outlives_the_container(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers("--name", "gone", command=("echo", "still here"))
+    one.await_state("exited")
+    eventually(lambda: one("logs"), "it is written")
+    one("rm")
+    for text in ("gone", one.id, one.id[:12]):
+        assert sysbox("logs", text, check=True).stdout == "still here\n"
+    assert sysbox("logs", "nobody").returncode == 125
+
+
+def test_much_output_and_a_reader_that_stands_still(containers: Containers) -> None:
+    """It waits, as on a pipe; the monitor keeps no more of it than before, and nothing is lost."""
+    script = r"""while [ ! -e /go ]; do sleep 0.02; done
+    head -c 64000000 /dev/zero | tr '\0' x; while [ -e /go ]; do sleep 0.02; done; echo end"""
+    one = containers("--log-driver", "none", command=("sh", "-c", script))
+    reader = attached(one, "--no-stdin")
+    monitor = systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")
+    one.sh("touch /go")
+    time.sleep(0.3)
+    before = resident(monitor)
+    assert reader.stdout
+    for _ in range(64):
+        assert reader.stdout.read(1_000_000) == "x" * 1_000_000
+    assert resident(monitor) <= before + 16
+    one.sh("rm /go")
+    assert reader.communicate(timeout=20)[0] == "end\n"
+
+
+def resident(pid: str) -> int:
+    """KiB."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(text.partition("VmHWM:")[2].split()[0])
 
 
 def test_no_log(sysbox: Sysbox, containers: Containers) -> None:
