@@ -166,7 +166,6 @@ def make_plan(
         service=service,
         tuned=tuned,
         oom_policy=spec.limits.oom_policy or mode.oom_policy,
-        kill_signal=mode.kill_signal,
     )
     return Plan(
         id=container_id,

@@ -343,8 +343,7 @@ def _notify(message: str) -> None:
 def stop_signal(record: Record, image: Image | None = None) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
     asked = record.spec.stop_signal
-    systemd = systemd_mode.is_systemd(record.argv) or record.spec.systemd == "always"
-    default = systemd_mode.STOP_SIGNAL if systemd else "TERM"
+    default = systemd_mode.stop_signal(record.spec, record.argv)
     if not asked:
         try:
             asked = (image or Store().resolve(record.image_id)).config.stop_signal

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 MODES = ("auto", "always", "false")
-STOP_SIGNAL = "RTMIN+3"  # systemd(1), SIGNALS: SIGTERM would have it execute itself anew
 JOURNAL = "/var/log/journal"
 
 _INITS = ("/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init")
@@ -52,7 +51,6 @@ class Mode(Frozen):
     capabilities: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()  # paths, beyond those that are anyway
     oom_policy: str = "kill"
-    kill_signal: int = 0  # of its scope, where no service ends it first
 
 
 def is_systemd(argv: tuple[str, ...]) -> bool:
@@ -80,6 +78,12 @@ def applies(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
     return not wrong
 
 
+def stop_signal(spec: ContainerSpec, argv: tuple[str, ...]) -> str:
+    """The one that asks the container to end, where neither its user nor its image has chosen one."""
+    # systemd(1), SIGNALS: of SIGTERM it makes that it executes itself anew
+    return "SIGRTMIN+3" if is_systemd(argv) or spec.systemd == "always" else "SIGTERM"
+
+
 def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory: str) -> Mode:
     """What `container` (64 hex) gets, whose own directory is `directory`. Raises SpecError."""
     if not applies(spec, argv):
@@ -97,13 +101,15 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
             for target, options, attributes in _TMPFS
             if target not in chosen
         ),
-        after=(_boot_id(directory), *(() if JOURNAL in chosen else (_journal(directory),))),
+        after=(
+            _boot_id(directory),
+            *([_journal(directory)] if keeps_journal(spec, argv) else []),
+        ),
         # the id of a machine whose image has none yet
         environment=("container=sysbox", f"container_uuid={container[:32]}"),
         capabilities=capabilities,
         # its services have an OOMPolicy= each
         oom_policy="continue",
-        kill_signal=_signal.SIGRTMIN + 3,
         # of a privileged one too: udev runs where it can write to it, and acts on the host's devices
         read_only=() if spec.security.unmask else ("/sys",),
     )
@@ -119,9 +125,21 @@ def _boot_id(directory: str) -> Operation:
     )
 
 
+def keeps_journal(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
+    """Whether its journal is beside the record: readable from outside, running or not, and gone with the
+    container. A mount of the user's own goes before that.
+    """
+    return applies(spec, argv) and all(mount.target != JOURNAL for mount in spec.mounts)
+
+
+def journal_directory(directory: str) -> str:
+    """Where that is, in a container's own directory."""
+    return f"{directory}/journal"
+
+
 def _journal(directory: str) -> Operation:
-    """Kept beside the record: readable from outside, running or not, and gone with the container."""
-    return Bind(source=f"{directory}/journal", target=JOURNAL, attributes=_PRIVATE, create=True)
+    source = journal_directory(directory)
+    return Bind(source=source, target=JOURNAL, attributes=_PRIVATE, create=True)
 
 
 # Of reboot(2) the kernel makes an end of the pid namespace's PID 1 by a signal that can reach it in no other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import health, restarting, state
+from sysbox import health, restarting, state, systemd_mode
 from sysbox.cli.current import status_of, usage_of
 from sysbox.errors import SysboxError
 from sysbox.image.model import ImageConfig
@@ -56,8 +56,12 @@ def container(record: state.Record) -> dict[str, Any]:
         "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
         "Config": _config(record),
         "NetworkSettings": _network(record),
-        "Sysbox": {**(own or _at_rest(record)), "Usage": _usage(record), "End": _end(record)},
+        "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record)},
     }
+
+
+def _beyond_docker(record: state.Record) -> dict[str, Any]:
+    return {"Journal": _journal(record), "Usage": _usage(record), "End": _end(record)}
 
 
 def _at_rest(record: state.Record) -> dict[str, Any]:
@@ -69,6 +73,12 @@ def _at_rest(record: state.Record) -> dict[str, Any]:
         "TunedUntilStop": [],
         "WrittenDirectly": [],
     }
+
+
+def _journal(record: state.Record) -> str:
+    """The directory of the journal of systemd inside; "" where there is none."""
+    own = systemd_mode.keeps_journal(record.spec, record.argv)
+    return systemd_mode.journal_directory(record.directory) if own else ""
 
 
 def _usage(record: state.Record) -> dict[str, int | None]:
@@ -301,7 +311,9 @@ def _config(record: state.Record) -> dict[str, Any]:
         "Entrypoint": list(image.entrypoint if spec.entrypoint is None else spec.entrypoint)
         or None,
         "Labels": {**image.labels, **spec.labels},
-        "StopSignal": spec.stop_signal or image.stop_signal or "SIGTERM",
+        "StopSignal": spec.stop_signal
+        or image.stop_signal
+        or systemd_mode.stop_signal(spec, record.argv),
         "StopTimeout": spec.stop_timeout,
     }
 

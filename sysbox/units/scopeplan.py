@@ -67,7 +67,6 @@ def plan_scope(
     facts: HostFacts,
     service: str = "",
     oom_policy: str = "kill",
-    kill_signal: int = 0,
     tuned: dict[str, str] | None = None,
     resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> ScopePlan:
@@ -78,7 +77,7 @@ def plan_scope(
     (see dropins.py). Raises SpecError for a bad slice or property.
     """
     own = (
-        *_lifetime(spec, oom_policy, kill_signal),
+        *_lifetime(spec, oom_policy),
         *_ordering(service),
         *_accounting(facts),
         *plan_devices(devices),
@@ -144,7 +143,7 @@ def describe(name: str, image: str) -> str:
     return line
 
 
-def _lifetime(spec: ContainerSpec, oom_policy: str, kill_signal: int) -> tuple[Property, ...]:
+def _lifetime(spec: ContainerSpec, oom_policy: str) -> tuple[Property, ...]:
     timeout = INFINITY if spec.stop_timeout < 0 else spec.stop_timeout * _SECOND or _STOP_NOW
     if oom_policy not in ("continue", "stop", "kill"):
         raise SpecError(f"OOM policy {oom_policy!r}: must be continue, stop or kill")
@@ -156,7 +155,6 @@ def _lifetime(spec: ContainerSpec, oom_policy: str, kill_signal: int) -> tuple[P
         Property(name="TimeoutStopUSec", signature="t", value=timeout),
         # a delegated unit's default is "continue"; half an application is worse than none
         Property(name="OOMPolicy", signature="s", value=oom_policy),
-        *([Property(name="KillSignal", signature="i", value=kill_signal)] if kill_signal else ()),
     )
 
 

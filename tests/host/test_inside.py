@@ -57,7 +57,7 @@ def boots(directory: Path) -> int:
 
 
 def journal(container: Container) -> Path:
-    return Path(f"/var/lib/sysbox/containers/{container.id}/journal")
+    return Path(container.inspect("Sysbox.Journal"))
 
 
 def test_unprivileged(containers: Containers) -> None:
@@ -104,6 +104,7 @@ def reboot(container: Container) -> None:
 
 
 @pytest.mark.not_emulated("a boot more would show nothing new")
+@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 @pytest.mark.parametrize("flags", [("--rm",), ("--restart", "on-failure")], ids=" ".join)
 def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None:
     """A restart is no end for --rm; a power-off is none that a policy would take for a failure."""
@@ -120,6 +121,7 @@ def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None
 
 
 @pytest.mark.not_emulated("a boot more would show nothing new")
+@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 def test_in_the_foreground(sysbox: Sysbox) -> None:
     """The command goes on over a restart; a SIGTERM to it shuts down, as with systemd-nspawn(1)."""
     with popen("run", "--rm", "--name", "foreground", "host", SYSTEMD) as process:
@@ -136,6 +138,7 @@ def test_in_the_foreground(sysbox: Sysbox) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 def test_stopped_by_the_host(containers: Containers) -> None:
     container = boot(containers, "--stop-timeout", "300")
     systemctl("stop", container.scope)
@@ -252,7 +255,7 @@ def prepare_services(directory: Path) -> Path:
     return etc
 
 
-@pytest.mark.not_emulated("the environment of the machine is not in the guest")
+@pytest.mark.not_emulated("a minute each, and nothing in it goes by the hierarchy")
 def test_a_container_in_a_container(sysbox: Sysbox, containers: Containers) -> None:
     place = ("-v", f"{sys.prefix}:{sys.prefix}:ro")
     outer = boot(containers, "--privileged", *place, "-v", "/var/lib/sysbox")
@@ -266,7 +269,7 @@ def test_a_container_in_a_container(sysbox: Sysbox, containers: Containers) -> N
     assert outer.exec(inner, "rm", "-f", made) == made
 
 
-@pytest.mark.not_emulated("the environment of the machine is not in the guest")
+@pytest.mark.not_emulated("a minute each, and nothing in it goes by the hierarchy")
 def test_a_container_in_a_container_on_an_overlay(sysbox: Sysbox, containers: Containers) -> None:
     outer = boot(containers, "--privileged", "-v", f"{sys.prefix}:{sys.prefix}:ro")
     done = sysbox("exec", outer.id, SYSBOX, "run", "--rm", "host", "true")

@@ -14,6 +14,9 @@ from containers import Containers, eventually, popen, systemctl
 from test_inside import SERVICES, boot
 
 UNIT = "systemd-machined.service"
+pytestmark = pytest.mark.not_emulated(
+    "starting machined takes long there, and it goes by the leader alone"
+)
 
 
 @pytest.fixture(autouse=True)
