@@ -171,6 +171,17 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
     assert sysbox("update", "--restart", "often", one.id).returncode == 125
 
 
+@pytest.mark.not_emulated("its units are the same there")
+def test_removed_as_it_ends(sysbox: Sysbox, containers: Containers) -> None:
+    """Between two runs, when nothing of it is there: its service goes too, and is not started without end."""
+    listing = ("list-units", "--all", "--plain", "--no-legend", "sysbox-*.service")
+    for _ in range(4):
+        one = containers("--restart", "always")
+        os.kill(one.pid, signal.SIGKILL)
+        sysbox("rm", "-f", one.id, check=True)
+    eventually(lambda: not systemctl(*listing), "no unit of theirs")
+
+
 def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     assert sysbox("rm", one.id).returncode == 1
