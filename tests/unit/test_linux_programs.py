@@ -29,11 +29,12 @@ def start(directory: Path, payload: Callable[[], None], *arguments: object) -> i
     monitor = os.fork()
     if monitor:
         return monitor
-    # a request to stop that comes before the monitor listens waits for it
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    # what comes before the monitor listens waits for it
+    early = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+    signal.pthread_sigmask(signal.SIG_BLOCK, early)
     child = os.fork()
     if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, early)
         try:
             payload()
         finally:
