@@ -18,7 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
-TERMINAL, NOWHERE = -1, -2  # ends of a pump: the container's terminal, which is known only later; none
+TERMINAL, NOWHERE = (
+    -1,
+    -2,
+)  # ends of a pump: the container's terminal, which is known only later; none
 INFO, ERROR = 6, 3  # syslog priorities of standard output and standard error, as docker has them
 
 
