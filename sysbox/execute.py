@@ -94,9 +94,7 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         wired.close()
         raise
     if spec.told:
-        events.container(
-            "exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv)
-        )
+        events.container("exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv))
     if spec.detach:
         return 0
     code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
