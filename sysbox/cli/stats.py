@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sysbox.state import Record
 
 _WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
-_TICKS = 1.25  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
+_TICKS = 1.1  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
 _COARSE = 6  # CLOCK_MONOTONIC_COARSE, whose resolution is a tick (clock_getres(2))
 _SHORTEST_US = 100_000  # of --interval
 _HOME, _CLEAR, _END_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"  # console_codes(4)
