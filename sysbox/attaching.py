@@ -12,11 +12,12 @@ import posix
 import select
 import time
 
-from sysbox import ending, restarting, state, terminal
+from sysbox import ending, restarting, state, systemd_mode, terminal
 from sysbox.errors import Conflict, KernelError, SpecError, SysboxError
 from sysbox.files import make_private, unlink, write_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
+from sysbox.values_time import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,10 +218,16 @@ class _Attachment:
         if runtime is None or not runtime.alive():
             return
         pidfd = process.pidfd(runtime.pid)
+        spec, argv = self._record.spec, self._record.argv
+        instead: dict[int, int] = {}
+        if systemd_mode.applies(spec, argv):
+            # of SIGTERM systemd makes something else
+            asked = spec.stop_signal or systemd_mode.stop_signal(spec, argv)
+            instead[_signal.SIGTERM] = parse_signal(asked, "stop signal")
 
         def forward(number: int, _: object) -> None:
             try:
-                process.send(pidfd, number)
+                process.send(pidfd, instead.get(number, number))
             except SysboxError:
                 pass  # it has just ended: the socket tells
 

@@ -104,7 +104,6 @@ def reboot(container: Container) -> None:
 
 
 @pytest.mark.not_emulated("a boot more would show nothing new")
-@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 @pytest.mark.parametrize("flags", [("--rm",), ("--restart", "on-failure")], ids=" ".join)
 def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None:
     """A restart is no end for --rm; a power-off is none that a policy would take for a failure."""
@@ -121,7 +120,6 @@ def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None
 
 
 @pytest.mark.not_emulated("a boot more would show nothing new")
-@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 def test_in_the_foreground(sysbox: Sysbox) -> None:
     """The command goes on over a restart; a SIGTERM to it shuts down, as with systemd-nspawn(1)."""
     with popen("run", "--rm", "--name", "foreground", "host", SYSTEMD) as process:
@@ -136,6 +134,17 @@ def test_in_the_foreground(sysbox: Sysbox) -> None:
         assert process.wait(60) == 0
         assert process.stderr
         assert process.stderr.read() == ""
+
+
+@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
+def test_attached_to(sysbox: Sysbox) -> None:
+    """The same where the command has a service that it is attached to."""
+    words = ("run", "--rm", "--name", "attached", "--detach-keys", "ctrl-a", "host", SYSTEMD)
+    with popen(*words) as process:
+        running = Container(sysbox, "attached")
+        eventually(lambda: state_of(running) == "running", "it is up")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
