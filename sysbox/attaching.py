@@ -113,7 +113,7 @@ def attach(record: Record, wishes: Wishes) -> int:
         ending.await_end(record)
         if not restarting.goes_on(record):
             is_expected(record)
-            return code
+            return systemd_mode.exit_status(record.spec, record.argv, code)
 
 
 def _connect(record: Record) -> _socket.socket:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 from sysbox import restarting, state, systemd_mode
-from sysbox.errors import FAILED, StartError, SysboxError
+from sysbox.errors import FAILED, FormatError, StartError, SysboxError
 from sysbox.files import write_file
 from sysbox.host import exists
-from sysbox.linux import kmsg
 from sysbox.records import Final
 
 TYPE_CHECKING = False
@@ -23,7 +22,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None where there is none left."""
     quick = 0
     if restarting.has_policy(record):
-        quick = restarting.quick_ends(state.final(record.id), state.now_ns() - runtime.started_ns)
+        quick = restarting.quick_ends(_previous(record), state.now_ns() - runtime.started_ns)
     if ended is None:
         return Final(
             exit_code=_LOST,
@@ -33,11 +32,15 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
             error="nobody saw how it ended: its supervisor was killed",
             quick_ends=quick,
         )
-    booted = systemd_mode.applies(record.spec, record.argv)
+    code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
+    rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
+    if code != ended.code:
+        # by itself, though it looks like a signal
+        ended = ended.replace(code=code, signal=0)
     how = _how(record, ended)
     return Final(
-        exit_code=systemd_mode.exit_status(ended.code, ended.signal) if booted else ended.code,
-        rebooted=booted and ended.signal == systemd_mode.RESTART,
+        exit_code=code,
+        rebooted=rebooted,
         started_ns=runtime.started_ns,
         finished_ns=ended.finished_ns or state.now_ns(),
         how=how,
@@ -49,6 +52,13 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     )
 
 
+def _previous(record: Record) -> Final | None:
+    try:
+        return state.final(record.id)
+    except FormatError:
+        return None  # ignoring: it is about to be replaced
+
+
 def _how(record: Record, ended: Ended) -> str:
     if ended.oom and ended.signal == 9:
         return "oom"
@@ -58,6 +68,8 @@ def _how(record: Record, ended: Ended) -> str:
 
 
 def _victims(runtime: Runtime) -> tuple[str, ...]:
+    from sysbox.linux import kmsg
+
     ran_us = (time.time_ns() - runtime.started_ns) // 1000
     return kmsg.oom_victims(runtime.scope, time.monotonic_ns() // 1000 - ran_us)
 

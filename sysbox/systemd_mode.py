@@ -148,6 +148,6 @@ RESTART, HALT = _signal.SIGHUP, _signal.SIGINT
 STATUSES = (128 + RESTART, 128 + HALT)
 
 
-def exit_status(code: int, signal: int) -> int:
-    """Of a container in systemd mode whose PID 1 ended with `code`, by `signal` or 0; 0 if shut down."""
-    return 0 if signal in (RESTART, HALT) else code
+def exit_status(spec: ContainerSpec, argv: tuple[str, ...], code: int) -> int:
+    """Of a container whose supervisor saw `code`: a systemd that was shut down has not failed."""
+    return 0 if code in STATUSES and applies(spec, argv) else code

@@ -12,7 +12,7 @@ import posix
 import select
 import time
 
-from sysbox import codec, ending, events, lifecycle, state, static_monitor
+from sysbox import codec, ending, events, lifecycle, state, static_monitor, systemd_mode
 from sysbox.errors import FormatError, KernelError, NotFound
 from sysbox.files import is_directory
 from sysbox.linux import process
@@ -90,7 +90,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     if ended is not None:
         # so that whoever has waited finds it recorded
         ending.settle(record.id)
-        return ended.code
+        return systemd_mode.exit_status(record.spec, record.argv, ended.code)
     lifecycle.settle_if_dead(record)
     final = state.final(record.id)
     if final is not None:

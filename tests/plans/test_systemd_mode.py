@@ -112,7 +112,8 @@ def test_its_cgroups_on_v2(systemd: bool) -> None:
 
 
 def test_how_it_ends() -> None:
-    assert systemd_mode.exit_status(128 + signal.SIGINT, signal.SIGINT) == 0
-    assert systemd_mode.exit_status(137, signal.SIGKILL) == 137
-    assert systemd_mode.exit_status(3, 0) == 3
+    spec = ContainerSpec(image="x")
+    for code, expected in ((128 + signal.SIGINT, 0), (128 + signal.SIGHUP, 0), (137, 137), (3, 3)):
+        assert systemd_mode.exit_status(spec, INIT, code) == expected
+        assert systemd_mode.exit_status(spec, ("sh",), code) == code
     assert systemd_mode.STATUSES == (129, 130)
