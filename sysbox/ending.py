@@ -9,12 +9,13 @@ from __future__ import annotations
 import select
 import time
 
-from sysbox import events, finals, restarting, scope, state, static_monitor, tuning
+from sysbox import events, finals, restarting, scope, state, systemd_mode, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
+from sysbox.image.store import Store
 from sysbox.linux import process
 from sysbox.linux.freezer import frozen
 from sysbox.netns import firewall, leases
@@ -24,6 +25,7 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.image.model import Image
     from sysbox.monitor import Ended
     from sysbox.state import Record, Runtime
 
@@ -53,7 +55,7 @@ def settle(
             return None
         if runtime is None:
             return None
-        ended = ended or static_monitor.recorded(record.run_directory)
+        ended = ended or _recorded(record)
         if ended is None and runtime.supervised() and not force:
             return None
         if not record.spec.remove:
@@ -71,6 +73,15 @@ def settle(
         elif record.spec.remove:
             discard(record)
         return final
+
+
+def _recorded(record: Record) -> Ended | None:
+    from sysbox import static_monitor  # a foreground run has none
+
+    try:
+        return static_monitor.recorded(record.run_directory)
+    except FormatError:
+        return None  # ignoring: with nothing that can be read, nobody saw how it ended
 
 
 def _tell(record: Record, final: state.Final) -> None:
@@ -279,3 +290,17 @@ def remove_damaged(container_id: str) -> None:
     restarting.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     state.discard(container_id)
+
+
+def stop_signal(record: Record, image: Image | None = None) -> int:
+    """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
+    asked = record.spec.stop_signal
+    default = systemd_mode.stop_signal(record.spec, record.argv)
+    from sysbox.values_time import parse_signal
+
+    if not asked:
+        try:
+            asked = (image or Store().resolve(record.image_id)).config.stop_signal
+        except NotFound:
+            asked = ""
+    return parse_signal(asked or default, "stop signal")

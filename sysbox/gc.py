@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, restarting, scope, state, supervising
+from sysbox import detaching, ending, restarting, scope, state
 from sysbox.errors import Conflict, FormatError, NotFound
 from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
@@ -34,14 +34,17 @@ def collect() -> list[str]:
     for name in state.drafts():
         done += _draft(name)
     for container_id in state.ids():
-        done += _container(container_id)
+        try:
+            done += _container(container_id)
+        except FormatError as error:
+            done.append(f"left alone: {error.message}")
     done += _names()
     done += _runs()
     done += _scopes()
     done += _cgroups()
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
-    supervising.forget_reports()
+    detaching.forget_reports()
     for container_id in restarting.installed():
         if not _known(container_id):
             restarting.uninstall(container_id)
@@ -92,8 +95,6 @@ def _container(container_id: str) -> list[str]:
             record = state.load(container_id)
         except NotFound:
             record = None
-        except FormatError as error:
-            return [f"left alone: {error.message}"]
         if record is None or not state.named(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
@@ -141,7 +142,7 @@ def _names() -> list[str]:
         if owner:
             state.release_name(name, owner)
         else:
-            unlink(f"{NAMES}/{name}")
+            remove_tree(f"{NAMES}/{name}")
         done.append(f"freed the name {name}")
     return done
 

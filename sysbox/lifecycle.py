@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import attaching, creating, ending, events, finals, restarting, state, supervising
+from sysbox import creating, detaching, ending, events, finals, restarting, state
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
@@ -15,6 +15,8 @@ from sysbox.units import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.attending import Attended
+    from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec, RestartPolicy
     from sysbox.state import Record
 
@@ -29,12 +31,12 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     by_service = needs_service(record.spec)
     try:
         if spec.detach:
-            supervising.start_detached(record)
+            detaching.start_detached(record)
         elif by_service:
-            attaching.expect(record)
-            supervising.start_detached(record)
+            _expect(record)
+            detaching.start_detached(record)
         else:
-            attended = supervising.attend(record, image)
+            attended = _attend(record, image)
     except BaseException:
         _abandon(record)
         raise
@@ -56,8 +58,22 @@ def needs_service(spec: ContainerSpec) -> bool:
     )
 
 
+def _attend(record: Record, image: Image) -> Attended:
+    from sysbox import attending  # what runs in the background needs none of it
+
+    return attending.Attended(record, image)
+
+
+def _expect(record: Record) -> None:
+    from sysbox import attaching
+
+    attaching.expect(record)
+
+
 def _attached(record: Record) -> int:
     """Be attached to one that was just started for that; its exit status, or 0 when its user left it."""
+    from sysbox import attaching
+
     spec = record.spec
     wishes = attaching.Wishes(
         interactive=spec.interactive,
@@ -96,16 +112,16 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
             )
         return 0
     if not attach:
-        supervising.start_detached(record)
+        detaching.start_detached(record)
         return 0
     if needs_service(record.spec):
-        attaching.expect(record)
-        supervising.start_detached(record)
+        _expect(record)
+        detaching.start_detached(record)
         spec = record.spec.replace(interactive=interactive and record.spec.interactive)
         return _attached(record.replace(spec=spec))
     image = Store().resolve(record.image_id)
     spec = record.spec.replace(interactive=interactive and record.spec.interactive)
-    return supervising.attend(record.replace(spec=spec), image).wait()
+    return _attend(record.replace(spec=spec), image).wait()
 
 
 def settle_if_dead(record: Record) -> None:
@@ -132,7 +148,7 @@ def stop(record: Record, timeout: int | None) -> None:
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
         # its service has the monitor do it
-        _signal_first(runtime, supervising.stop_signal(record))
+        _signal_first(runtime, ending.stop_signal(record))
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
@@ -153,7 +169,7 @@ def kill(record: Record, signal: int) -> None:
             f"container {record.name} is paused: it takes no signal but SIGKILL",
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
-    if restarting.has_policy(record) and signal in (9, supervising.stop_signal(record)):
+    if restarting.has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
         restarting.stopped(record)
         restarting.end(record)
@@ -205,7 +221,7 @@ def _signal_first(runtime: state.Runtime, signal: int) -> None:
 def restart(record: Record, timeout: int | None) -> None:
     """`sysbox restart`: stop it, if it runs, and start it detached."""
     stop(record, timeout)
-    supervising.start_detached(record)
+    detaching.start_detached(record)
     events.container("restart", record)
 
 

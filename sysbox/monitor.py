@@ -9,7 +9,6 @@ import errno
 import posix
 import select
 
-from sysbox import terminal
 from sysbox.errors import signal_status
 from sysbox.frozen import Frozen
 from sysbox.linux import process
@@ -83,7 +82,10 @@ class Foreground:
         """Until it has ended and its output is copied; the terminal is then as it was before."""
         self._forward_signals()
         if self._terminal >= 0:
+            from sysbox import terminal
+
             terminal.copy_size(self._terminal)
+            _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
             self._saved = terminal.raw()
         try:
             self._loop(oom, reports)
@@ -94,7 +96,7 @@ class Foreground:
             # reaped last: until then its number is its own, and its lines are sent in its name
             status = posix.waitpid(self._pid, 0)[1]
         finally:
-            terminal.restore(self._saved)
+            self._restore_terminal()
         ended = ended_of(status)
         if reports:
             ended = ended.replace(usage=reports.usage())
@@ -142,8 +144,12 @@ class Foreground:
             # a terminal of its own takes the keys; what else arrives here is for the container
             _signal.signal(number, forward)
         release_signals()
-        if self._terminal >= 0:
-            _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
+
+    def _restore_terminal(self) -> None:
+        if self._saved is not None:
+            from sysbox import terminal
+
+            terminal.restore(self._saved)
 
 
 def _journal(fd: int, pid: int) -> Callable[[memoryview], int]:

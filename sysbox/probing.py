@@ -10,8 +10,8 @@ import _signal
 import posix
 import time
 
-from sysbox import codec, events, execute, health, restarting, state, supervising
-from sysbox.errors import FormatError, NotFound, SysboxError
+from sysbox import codec, ending, events, execute, health, restarting, state
+from sysbox.errors import FormatError, KernelError, NotFound, SysboxError
 from sysbox.execute import ExecSpec
 from sysbox.files import write_file
 from sysbox.linux import process
@@ -45,7 +45,7 @@ def check(container_id: str) -> int:
             return 0  # it ended meanwhile: that is no matter of its health
         after = health.judge(before, result, record.spec.health, runtime.started_ns)
         write_file(health.path(record), codec.dumps(after.to_data()))
-    except (NotFound, FormatError):
+    except (NotFound, FormatError, KernelError):
         return 0
     if after.status != before.status:
         events.container(f"health_status: {after.status}", record)
@@ -102,7 +102,7 @@ def _act(record: Record, runtime: Runtime) -> None:
         restarting.stopped(record)
         if restarting.end(record):
             return
-    number = 9 if wish == "kill" else supervising.stop_signal(record)
+    number = 9 if wish == "kill" else ending.stop_signal(record)
     pidfd = process.pidfd(runtime.pid)
     try:
         if runtime.alive():

@@ -17,11 +17,11 @@ from sysbox.fs import volumes
 from sysbox.host import probe, read_text
 from sysbox.linux import process
 from sysbox.linux.freezer import thaw_file
-from sysbox.netns import dns, firewall, leases, links
+from sysbox.netns import dns, firewall, leases, links, topology
 from sysbox.plan import make_plan
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import bandwidths, cgroups, freezer, journal, names, usage
+from sysbox.units import bandwidths, cgroups, freezer, journal, machine, names, usage
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -94,6 +94,18 @@ def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> St
         cgroup_version=facts.cgroup_mode,
         reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
         thaw=thaw_file(facts, cgroup),
+    )
+
+
+def machine_of(record: Record, started: Started) -> machine.Machine:
+    """What machined is told of it."""
+    bridged = record.spec.namespaces.network == "bridge"
+    return machine.Machine(
+        name=record.name,
+        id=record.id,
+        leader=started.pid,
+        start_time=process.start_time(started.pid),
+        link=topology.host_link(record.id) if bridged else "",
     )
 
 

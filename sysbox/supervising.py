@@ -1,8 +1,8 @@
-"""Who stands by a container that runs: the command itself, or a service of its own.
+"""What systemd runs for a container in the background: its service's start and clean-up, and what is between.
 
-In the foreground the command is the container's parent. Detached, a transient service
-`sysbox-<id>.service` is: systemd starts it with a clean environment, it brings the container up and
-turns into the static monitor; `sysbox _cleanup`, its ExecStopPost=, records the end whatever happened.
+The service is transient, or a unit file where there is a restart policy (see serviceplan.py): systemd starts
+it with a clean environment, it brings the container up and turns into the static monitor; `sysbox _cleanup`,
+its ExecStopPost=, records the end whatever happened.
 """
 
 from __future__ import annotations
@@ -10,193 +10,28 @@ from __future__ import annotations
 import _signal
 import _socket
 import posix
-import time
 
 from sysbox import (
     attaching,
-    codec,
+    detaching,
     ending,
-    finals,
-    monitor,
     program,
     restarting,
-    scope,
     starting,
     state,
     static_monitor,
-    stoprequests,
     streams,
-    systemd_mode,
     tuning,
-    witness,
 )
-from sysbox.errors import NotFound, SysboxError, SystemdError
-from sysbox.files import make_private, read_file, unlink, write_file
+from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
 from sysbox.linux import process
-from sysbox.netns import topology
-from sysbox.paths import RUN
-from sysbox.units import machine, names, serviceplan
-from sysbox.units.bus import Bus
-from sysbox.values_time import parse_signal
+from sysbox.units import machine, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.state import Record
-
-_STALE = 60  # seconds after which nobody comes to read a report
-_REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
-
-
-class Attended:
-    """A container that this process supervises, with the caller's streams."""
-
-    def __init__(self, record: Record, image: Image) -> None:
-        self._record = record
-        self._image = image
-        self._begin()
-
-    def _begin(self) -> None:
-        record = self._record
-        started, wired = _bring_up(record, self._image)
-        self._entry = _machine(record, started)
-        self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
-        # nobody can ask what one has used that is removed at its end
-        self._reports = None if record.spec.remove else witness.Reports(*started.reports)
-        self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
-        if systemd_mode.applies(record.spec, record.argv):
-            # of SIGTERM systemd makes something else
-            self._foreground.instead = {_signal.SIGTERM: stop_signal(record, self._image)}
-        self._hear_of_stops(started)
-        if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
-            self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
-
-    def _hear_of_stops(self, started: starting.Started) -> None:
-        """systemd leaves it to us to stop it, and kills it when its time is over."""
-        requests = stoprequests.StopRequests(names.scope_unit(self._record.id))
-        watches = self._foreground.watches
-
-        def heard() -> None:
-            fd = next(fd for fd, act in watches.items() if act is heard)
-            del watches[fd]
-            try:
-                if not requests.asked():
-                    watches[requests.fileno()] = heard
-                    return
-            except SystemdError:
-                return  # without systemd nobody will ask
-            requests.close()
-            finals.will_time_out(self._record)
-            process.send(started.pidfd, stop_signal(self._record, self._image))
-            _thaw(started)
-
-        watches[requests.fileno()] = heard
-
-    def wait(self) -> int:
-        """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
-        while True:
-            machine.announce_later(self._entry)
-            ended = self._foreground.wait(self._oom, self._reports)
-            machine.cancel()
-            final = ending.settle(self._record.id, ended)
-            if final is None or not final.rebooted:
-                return final.exit_code if final else ended.code
-            self._begin()
-
-
-def _thaw(started: starting.Started) -> None:
-    """What is paused gets its signal first, and then goes on."""
-    path, text = started.thaw
-    try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    except OSError:
-        return  # ignoring: without that freezer it is not paused
-    try:
-        posix.write(fd, text.encode())
-    except OSError:
-        pass  # ignoring: the cgroup has just been removed
-    finally:
-        posix.close(fd)
-
-
-def attend(record: Record, image: Image) -> Attended:
-    """Start it as a child of this process. Raises SysboxError."""
-    return Attended(record, image)
-
-
-def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:
-    spec = record.spec
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        # until it runs, and these are passed on to it, they end the start as ^C does
-        _signal.signal(number, _signal.default_int_handler)
-    # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
-    log = None if spec.remove else (record.name, names.scope_unit(record.id))
-    wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
-    try:
-        with state.Lock(record.id):
-            started = starting.bring_up(record, image, wired, service="")
-    except BaseException:
-        monitor.release_signals()
-        raise
-    return started, wired
-
-
-def _machine(record: Record, started: starting.Started) -> machine.Machine:
-    bridged = record.spec.namespaces.network == "bridge"
-    return machine.Machine(
-        name=record.name,
-        id=record.id,
-        leader=started.pid,
-        start_time=process.start_time(started.pid),
-        link=topology.host_link(record.id) if bridged else "",
-    )
-
-
-def start_detached(record: Record) -> None:
-    """Start it under a service of its own. Raises SysboxError with what the service reported."""
-    unit = names.service_unit(record.id)
-    report = f"{_REPORTS}/{record.id}"
-    unlink(report)
-    bus = Bus.connect()
-    try:
-        # that of an earlier run may still be recording its end
-        scope.await_inactive(bus, unit)
-        # a scope that failed stays loaded, and would for as long as the new service names it
-        scope.reset_failed(bus, names.scope_unit(record.id))
-        scope.reset_failed(bus, unit)
-        if restarting.has_policy(record):
-            restarting.started(record)
-            scope.start_unit(bus, unit)
-        else:
-            scope.start_service(bus, unit, serviceplan.transient(restarting.plan_of(record))).wait()
-    except SystemdError as error:
-        scope.await_inactive(bus, unit)
-        data = read_file(report)
-        unlink(report)
-        if data is None:
-            raise SysboxError(
-                f"{error.message}", hint=f"`journalctl -u {unit}` may tell why"
-            ) from None
-        values = codec.loads(data, report)
-        raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
-    finally:
-        bus.close()
-
-
-def forget_reports() -> None:
-    """Remove the reports of services whose callers did not live to read them."""
-    try:
-        left = [f"{_REPORTS}/{name}" for name in posix.listdir(_REPORTS)]
-    except FileNotFoundError:
-        return
-    for path in left:
-        try:
-            stale = time.time() - posix.stat(path).st_mtime > _STALE
-        except FileNotFoundError:
-            continue
-        if stale:
-            unlink(path)
 
 
 def supervise(container_id: str) -> int:
@@ -204,6 +39,7 @@ def supervise(container_id: str) -> int:
     # a request to stop is for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     again = 0
+    record = None
     try:
         record = state.load(container_id)
     except NotFound as error:
@@ -222,16 +58,14 @@ def supervise(container_id: str) -> int:
             if restarting.has_policy(record):
                 restarting.guard(record)
     except SysboxError as error:
-        make_private(_REPORTS)
-        report = {"message": error.message, "hint": error.hint, "status": error.status}
-        write_file(f"{_REPORTS}/{container_id}", codec.dumps(report))
-        if not again:
+        detaching.report(container_id, error)
+        if record is not None and not again:
             # what its user has started and has never run is not tried again
             restarting.end(record)
         return error.status
     else:
         _notify("READY=1")
-        machine.announce(_machine(record, started))
+        machine.announce(starting.machine_of(record, started))
         duties = _duties(record, image, started, attach)
         static_monitor.become(duties, wired, started.terminal)
 
@@ -244,7 +78,7 @@ def _duties(
     return static_monitor.Duties(
         pid=started.pid,
         directory=record.run_directory,
-        stop_signal=stop_signal(record, image),
+        stop_signal=ending.stop_signal(record, image),
         stop_timeout=record.spec.stop_timeout,
         memory_cgroup=started.memory_cgroup,
         cgroup_version=started.cgroup_version,
@@ -338,15 +172,3 @@ def _notify(message: str) -> None:
         socket.sendto(message.encode(), "\0" + address[1:] if address[0] == "@" else address)
     finally:
         socket.close()
-
-
-def stop_signal(record: Record, image: Image | None = None) -> int:
-    """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
-    asked = record.spec.stop_signal
-    default = systemd_mode.stop_signal(record.spec, record.argv)
-    if not asked:
-        try:
-            asked = (image or Store().resolve(record.image_id)).config.stop_signal
-        except NotFound:
-            asked = ""
-    return parse_signal(asked or default, "stop signal")

@@ -174,11 +174,13 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
 @pytest.mark.not_emulated("its units are the same there")
 def test_removed_as_it_ends(sysbox: Sysbox, containers: Containers) -> None:
     """Between two runs, when nothing of it is there: its service goes too, and is not started without end."""
-    listing = ("list-units", "--all", "--plain", "--no-legend", "sysbox-*.service")
+    patterns = []
     for _ in range(4):
         one = containers("--restart", "always")
         os.kill(one.pid, signal.SIGKILL)
         sysbox("rm", "-f", one.id, check=True)
+        patterns.append(f"*{one.id}*")
+    listing = ("list-units", "--all", "--plain", "--no-legend", *patterns)
     eventually(lambda: not systemctl(*listing), "no unit of theirs")
 
 

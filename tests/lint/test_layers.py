@@ -18,8 +18,9 @@ ROWS = {
     5: "units fs netns image state events",
     6: "scope channel",
     7: "child stoprequests jsonlog launch monitor static_monitor terminal streams weights witness",
-    8: """starting ending finals creating attaching probing restarting supervising tuning updating lifecycle
-          execute gc inside copying extracting layering pruning standstill waiting units.quadlet""",
+    8: """starting ending finals creating attaching attending detaching
+          probing restarting supervising tuning updating lifecycle
+          execute gc damaged inside copying extracting layering pruning standstill waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",

@@ -1,0 +1,115 @@
+"""In the foreground: the command is the container's parent, and its supervisor."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from sysbox import (
+    ending,
+    finals,
+    monitor,
+    starting,
+    state,
+    stoprequests,
+    streams,
+    systemd_mode,
+    tuning,
+    witness,
+)
+from sysbox.errors import SystemdError
+from sysbox.linux import process
+from sysbox.units import machine, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.image.model import Image
+    from sysbox.records import Record
+
+
+class Attended:
+    """A container that this process starts and supervises, with the caller's streams. Raises SysboxError."""
+
+    def __init__(self, record: Record, image: Image) -> None:
+        self._record = record
+        self._image = image
+        self._begin()
+
+    def _begin(self) -> None:
+        record = self._record
+        started, wired = _bring_up(record, self._image)
+        self._entry = starting.machine_of(record, started)
+        self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
+        # nobody can ask what one has used that is removed at its end
+        self._reports = None if record.spec.remove else witness.Reports(*started.reports)
+        self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+        if systemd_mode.applies(record.spec, record.argv):
+            # of SIGTERM systemd makes something else
+            self._foreground.instead = {_signal.SIGTERM: ending.stop_signal(record, self._image)}
+        self._hear_of_stops(started)
+        if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
+            self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
+
+    def _hear_of_stops(self, started: starting.Started) -> None:
+        """systemd leaves it to us to stop it, and kills it when its time is over."""
+        requests = stoprequests.StopRequests(names.scope_unit(self._record.id))
+        watches = self._foreground.watches
+
+        def heard() -> None:
+            fd = next(fd for fd, act in watches.items() if act is heard)
+            del watches[fd]
+            try:
+                if not requests.asked():
+                    watches[requests.fileno()] = heard
+                    return
+            except SystemdError:
+                return  # without systemd nobody will ask
+            requests.close()
+            finals.will_time_out(self._record)
+            process.send(started.pidfd, ending.stop_signal(self._record, self._image))
+            _thaw(started)
+
+        watches[requests.fileno()] = heard
+
+    def wait(self) -> int:
+        """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
+        while True:
+            machine.announce_later(self._entry)
+            ended = self._foreground.wait(self._oom, self._reports)
+            machine.cancel()
+            final = ending.settle(self._record.id, ended)
+            if final is None or not final.rebooted:
+                return final.exit_code if final else ended.code
+            self._begin()
+
+
+def _thaw(started: starting.Started) -> None:
+    """What is paused gets its signal first, and then goes on."""
+    path, text = started.thaw
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return  # ignoring: without that freezer it is not paused
+    try:
+        posix.write(fd, text.encode())
+    except OSError:
+        pass  # ignoring: the cgroup has just been removed
+    finally:
+        posix.close(fd)
+
+
+def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:
+    spec = record.spec
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        # until it runs, and these are passed on to it, they end the start as ^C does
+        _signal.signal(number, _signal.default_int_handler)
+    # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
+    log = None if spec.remove else (record.name, names.scope_unit(record.id))
+    wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
+    try:
+        with state.Lock(record.id):
+            started = starting.bring_up(record, image, wired, service="")
+    except BaseException:
+        monitor.release_signals()
+        raise
+    return started, wired
