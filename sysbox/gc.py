@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.state import Record
 
+_ABOUT_NOW = 60_000_000_000  # nanoseconds
 _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 
 
@@ -106,7 +107,8 @@ def _container(container_id: str) -> list[str]:
 def _run(record: Record) -> list[str]:
     runtime = state.runtime(record.id)
     if runtime is None:
-        if record.spec.remove and state.final(record.id) is not None:
+        final = state.final(record.id) if record.spec.remove else None
+        if final is not None and not _comes_back(final):
             ending.remove(record, force=True, with_volumes=True)
             return [f"removed {record.name} (--rm)"]
         return []
@@ -122,6 +124,11 @@ def _run(record: Record) -> list[str]:
         done = f"recorded the end of {record.name}"
     ending.settle(record.id)
     return [done]
+
+
+def _comes_back(final: state.Final) -> bool:
+    """Whether it has asked for a restart just now, and somebody is about to see to that."""
+    return final.rebooted and state.now_ns() - final.finished_ns < _ABOUT_NOW
 
 
 def _known(container_id: str) -> bool:
