@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import creating, detaching, ending, events, finals, restarting, state
+from sysbox import ending, events, finals, restarting, state
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
+    # imported here: to stop and to remove a container takes none of it
+    from sysbox import creating
+
     if dry_run:
         print(creating.describe(spec))
         return 0
@@ -31,10 +34,10 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     by_service = needs_service(record.spec)
     try:
         if spec.detach:
-            detaching.start_detached(record)
+            _detach(record)
         elif by_service:
             _expect(record)
-            detaching.start_detached(record)
+            _detach(record)
         else:
             attended = _attend(record, image)
     except BaseException:
@@ -56,6 +59,12 @@ def needs_service(spec: ContainerSpec) -> bool:
         or spec.detach_keys != ""
         or spec.health.command != ()
     )
+
+
+def _detach(record: Record) -> None:
+    from sysbox import detaching
+
+    detaching.start_detached(record)
 
 
 def _attend(record: Record, image: Image) -> Attended:
@@ -86,6 +95,8 @@ def _attached(record: Record) -> int:
 
 def create(spec: ContainerSpec) -> str:
     """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
+    from sysbox import creating
+
     return creating.create(spec)[0].id
 
 
@@ -112,11 +123,11 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
             )
         return 0
     if not attach:
-        detaching.start_detached(record)
+        _detach(record)
         return 0
     if needs_service(record.spec):
         _expect(record)
-        detaching.start_detached(record)
+        _detach(record)
         spec = record.spec.replace(interactive=interactive and record.spec.interactive)
         return _attached(record.replace(spec=spec))
     image = Store().resolve(record.image_id)
@@ -221,7 +232,7 @@ def _signal_first(runtime: state.Runtime, signal: int) -> None:
 def restart(record: Record, timeout: int | None) -> None:
     """`sysbox restart`: stop it, if it runs, and start it detached."""
     stop(record, timeout)
-    detaching.start_detached(record)
+    _detach(record)
     events.container("restart", record)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sysbox import systemd_mode
 from sysbox import values as parse
 from sysbox.errors import SpecError
 from sysbox.spec import ContainerSpec, Health, Limits, Logging, Namespaces, RestartPolicy, Security
@@ -159,7 +158,11 @@ def _stop_timeout(text: str | None) -> int:
 
 def _systemd(text: str | None) -> str:
     # podman's word for auto is true
-    mode = "auto" if text in (None, "", "true") else text
+    if text in (None, "", "true", "auto"):
+        return "auto"
+    from sysbox import systemd_mode
+
+    mode = text or ""
     if mode not in systemd_mode.MODES:
         parse.bad("--systemd", mode, "unknown mode", "auto, always or false")
     return mode

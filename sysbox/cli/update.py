@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle, updating
+from sysbox import updating
 from sysbox.changes import Change
 from sysbox.cli import specbuild
 from sysbox.cli.each import for_each
@@ -11,12 +11,12 @@ from sysbox.cli.output import emit
 from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import bad, parse_ulimit
-from sysbox.values_service import parse_restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sysbox.spec import RestartPolicy
     from sysbox.state import Record
 
 UNSET = "unset"
@@ -34,11 +34,13 @@ _VALUES = {
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be changed."""
-    policy = parse_restart(values.restart, "--restart") if values.restart else None
+    policy = _policy(values.restart)
     change = parse(values, anything=policy is not None)
 
     def update(record: Record) -> None:
         if policy is not None:
+            from sysbox import lifecycle  # a limit needs none of it
+
             lifecycle.set_policy(record, policy)
         if change == Change():
             return
@@ -46,6 +48,14 @@ def main(values: Values) -> int:
             emit(f"sysbox: {record.name}: {flag} acts from the next start on\n", 2)
 
     return for_each(values.container, update)
+
+
+def _policy(text: str | None) -> RestartPolicy | None:
+    if text is None:
+        return None
+    from sysbox.values_service import parse_restart
+
+    return parse_restart(text, "--restart")
 
 
 def parse(values: Values, *, anything: bool = False) -> Change:
