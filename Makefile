@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint docs bench clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint docs bench bench-crowd clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,9 @@ docs: build ## the tables that are made from the code
 
 bench: build ## what it costs, beside docker, podman, nspawn, crun and runc
 	@bench/run.sh
+
+bench-crowd: build ## the same of 300 containers at once, beside docker and podman; takes a quarter of an hour
+	@bench/run.sh --crowd
 
 clean: ## remove what `make` made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache

@@ -9,21 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 import memory
 import report
-import rootfs
+from contest import add_only, chosen, contest, say
 from machine import load
-from peers import IMAGE, LAUNCHER, PEERS, Peer, Sysbox
-from timing import Command, MeasureError, alarms, interleaved, timed
+from peers import IMAGE, LAUNCHER, Peer
+from timing import Command, MeasureError, interleaved, timed
 
-WORK = Path("/var/lib/sysbox/bench")  # the real disk, gone with the embedded host's state
 BATCH = 20  # detached containers, started one after another
 LEAVE = (
     "import posix; posix._exit(0)"  # as sysbox does: tearing an interpreter down takes time, too
@@ -36,19 +32,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="of each measure (15)")
     parser.add_argument("--quick", action="store_true", help=f"`ps` of {LISTED_QUICK} containers")
-    parser.add_argument("--only", default="", metavar="PEER,...", help="these beside sysbox")
+    add_only(parser)
     arguments = parser.parse_args(words)
-    known = {peer.name for peer in PEERS}
-    arguments.only = set(filter(None, arguments.only.split(",")))
-    if unknown := arguments.only - known:
-        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     if arguments.runs < 1:
         parser.error("--runs: must be 1 or more")
     return arguments
-
-
-def say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -229,51 +217,11 @@ def hot_imports(python: str) -> str:
     )
 
 
-def prepare(peer: Peer, tree: Path, archive: Path, stack: ExitStack) -> str:
-    """Set a peer up, to be cleaned up when the stack unwinds; the reason if it cannot take part."""
-    if missing := peer.missing():
-        return f"not installed: {', '.join(missing)}"
-    stack.callback(clean, peer)
-    try:
-        peer.setup(tree, archive)
-        for network in sorted(peer.networks):
-            peer.time(peer.run(network))
-    except (MeasureError, OSError) as error:
-        return str(error)
-    return ""
-
-
-def clean(peer: Peer) -> None:
-    try:
-        peer.cleanup()
-    except MeasureError as error:
-        say(f"ignoring: {error}")
-
-
 def main() -> int:
     arguments = parse(sys.argv[1:])
-    if os.geteuid() or not Path("/run/systemd/system").exists():
-        say("needs root on a booted systemd: use bench/run.sh")
-        return 2
-    with ExitStack() as stack:
-        WORK.mkdir(mode=0o700)
-        stack.callback(shutil.rmtree, WORK, ignore_errors=True)
-        tree, archive = WORK / "rootfs", WORK / "rootfs.tar"
-        rootfs.make(tree, archive)
-        stack.enter_context(alarms())
-        ready, left_out = [], {}
-        for kind in PEERS:
-            if arguments.only and kind is not Sysbox and kind.name not in arguments.only:
-                continue
-            peer = kind(WORK)
-            say(f"{peer.name}: setting up")
-            if reason := prepare(peer, tree, archive, stack):
-                left_out[peer.name] = reason
-                say(f"{peer.name} is left out: {reason}")
-            else:
-                ready.append(peer)
+    with contest(chosen(arguments.only)) as (ready, failures):
         bench = Bench(ready, arguments.runs, LISTED_QUICK if arguments.quick else LISTED)
-        bench.results.failures += [f"{name}: {reason}" for name, reason in left_out.items()]
+        bench.results.failures += failures
         bench.all()
         print(report.markdown(bench.results, ready, arguments.runs, bench.listed))
     return 1 if bench.results.failures else 0

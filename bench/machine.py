@@ -16,6 +16,16 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
+def cpu_seconds() -> float:
+    """What everything in the cgroups that are seen from here has used of the CPUs; 0 where nobody counts."""
+    for path, unit in (("cpuacct/cpuacct.usage", 1e9), ("cpu,cpuacct/cpuacct.usage", 1e9)):
+        if (CGROUPS / path).exists():
+            return int((CGROUPS / path).read_text()) / unit
+    stat = CGROUPS / "cpu.stat"
+    fields = dict(line.split() for line in stat.read_text().splitlines()) if stat.exists() else {}
+    return int(fields.get("usage_usec", 0)) / 1e6
+
+
 def describe() -> dict[str, str]:
     """A table of facts: title -> value."""
     return {

@@ -64,7 +64,7 @@ def markdown(results: Results, peers: Sequence[Peer], runs: int, listed: int) ->
         "of each after one that does not count, interleaved (A B C A B C). Every contestant has the same "
         "root file system, a static busybox. Made by `make bench`."
     )
-    blocks = ["# What it costs", how, _machine(results, peers)]
+    blocks = ["# What it costs", how, machine_table(results.load_before, peers)]
     if results.load_before > QUIET:
         blocks.append(
             "The machine was not idle: others' work is in these times, and less in their ratios."
@@ -81,11 +81,12 @@ def _titles(results: Results, listed: int) -> list[str]:
     return [title for title in order if results.times.get(title)]
 
 
-def _machine(results: Results, peers: Sequence[Peer]) -> str:
+def machine_table(load_before: float, peers: Sequence[Peer]) -> str:
+    """What it was measured on, and what was measured."""
     facts = machine.describe()
-    facts["load"] = f"{results.load_before:.1f} before, {machine.load():.1f} after"
+    facts["load"] = f"{load_before:.1f} before, {machine.load():.1f} after"
     facts |= {peer.name: found for peer in peers if (found := machine.version(peer.packages))}
-    return _table(("", ""), facts.items())
+    return table(("", ""), facts.items())
 
 
 def _times(title: str, samples: dict[str, Sample]) -> str:
@@ -95,7 +96,7 @@ def _times(title: str, samples: dict[str, Sample]) -> str:
         ratio = f"{mine.median / sample.median:.2f}" if mine and name != MINE else ""
         figures = (sample.median, sample.lowest, sample.high)
         rows.append((name, *(f"{figure:.1f}" for figure in figures), ratio))
-    return f"## {title}\n\n" + _table(
+    return f"## {title}\n\n" + table(
         ("", "median ms", "min", "p90", f"{MINE} is" if mine else ""), rows
     )
 
@@ -121,7 +122,7 @@ def _memory(results: Results) -> str:
         f"## {MEMORY[0].upper()}{MEMORY[1:]}\n\nPSS in KiB of what supervises it (sysbox-monitor, "
         "containerd-shim, conmon), not of its payload; beside it what the daemons take once, and what "
         "systemd (PID 1) grows by for each container.\n\n"
-        + _table(("", "KiB each", f"{MINE} is", "daemons", "PID 1 grows by"), rows)
+        + table(("", "KiB each", f"{MINE} is", "daemons", "PID 1 grows by"), rows)
     )
 
 
@@ -152,7 +153,8 @@ def _imports(samples: dict[str, Sample]) -> str:
     return f"* {title}: {cost:.1f} {'ok' if cost <= IMPORTS else 'MISSED'}"
 
 
-def _table(head: Sequence[str], rows: object) -> str:
+def table(head: Sequence[str], rows: object) -> str:
+    """A table in Markdown; all columns but the first are figures."""
     cells = [list(head), *(list(row) for row in rows)]  # type: ignore[attr-defined]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
 

@@ -1,9 +1,10 @@
 #!/bin/bash
 # Usage: bench/run.sh [--quick] [--runs N] [--only PEER,PEER...]
+#        bench/run.sh --crowd [--count N] [--idle SECONDS] [--only PEER,PEER...]
 #
 # Times sysbox beside docker, podman, systemd-nspawn, crun and runc: installs what is missing of them from
-# the distribution, boots an embedded host with a network of its own, runs bench.py on it, and keeps what
-# that prints in bench/RESULTS.md. The host, its daemons, images and containers are gone afterwards.
+# the distribution, boots an embedded host with a network of its own, runs bench.py (or crowd.py)
+# on it, and keeps what that prints in its part of bench/RESULTS.md. The host, its daemons, images and containers are gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +16,7 @@ name=bench-$$
 sysbox=$PWD/.venv/bin/sysbox
 results=$PWD/bench/RESULTS.md
 guard=/usr/sbin/policy-rc.d
+script=bench.py
 
 say() { printf 'bench: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -50,7 +52,7 @@ install_peers() {
 stop() {
     status=$?
     trap - EXIT
-    rm -f "$results.new"
+    rm -f "$printed"
     "$sysbox" host stop --name "$name" --timeout 60 --purge >&2 || status=1
     exit "$status"
 }
@@ -60,21 +62,26 @@ if ((EUID)); then
     command -v sudo >/dev/null || die "must be root"
     exec sudo "$0" "$@"
 fi
+if [[ ${1:-} == --crowd ]]; then
+    script=crowd.py
+    shift
+fi
 if command -v dpkg-query >/dev/null; then
     install_peers
 else
     say "not a Debian-like system: what is missing of ${packages[*]} is left out"
 fi
 
+printed=$(mktemp)
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 "$sysbox" host start --name "$name" --private-network >/dev/null
 status=0
-"$sysbox" host exec --name "$name" -- "$PWD/.venv/bin/python" -B "$PWD/bench/bench.py" "$@" |
-    tee "$results.new" || status=$?
+"$sysbox" host exec --name "$name" -- "$PWD/.venv/bin/python" -B "$PWD/bench/$script" "$@" |
+    tee "$printed" || status=$?
 if ((status < 2)); then
-    mv "$results.new" "$results"
+    "$PWD/.venv/bin/python" -B "$PWD/bench/keep.py" "$results" <"$printed"
     [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID:$SUDO_GID" "$results"
     say "kept in bench/RESULTS.md"
 fi

@@ -30,8 +30,18 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def timed(command: Command) -> float:
-    """Milliseconds that a command took; raises MeasureError with its words unless its status is 0.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A command that runs."""
+
+    command: Command
+    pid: int
+    begin: int  # nanoseconds on the monotonic clock
+    said: int  # a file that its standard error goes to
+
+
+def spawn(command: Command) -> Begun:
+    """Start a command; raises MeasureError.
 
     Standard input and output are /dev/null, as in a script that only looks at the status.
     """
@@ -42,22 +52,38 @@ def timed(command: Command) -> float:
         (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
         (os.POSIX_SPAWN_DUP2, said, 2),
     ]
+    begin = time.monotonic_ns()
     try:
-        begin = time.monotonic_ns()
         pid = os.posix_spawn(command.argv[0], command.argv, environment, file_actions=actions)
-        signal.alarm(LIMIT)
-        _, wait_status, _ = os.wait4(pid, 0)
-        end = time.monotonic_ns()
-        signal.alarm(0)
+    except OSError as error:
+        os.close(said)
+        raise MeasureError(f"{command.argv[0]}: {error.strerror}") from None
+    return Begun(command, pid, begin, said)
+
+
+def finish(begun: Begun, wait_status: int) -> float:
+    """Milliseconds until now, when it has been waited for; raises MeasureError with its words unless its
+    status is 0.
+    """
+    end = time.monotonic_ns()
+    try:
         status = os.waitstatus_to_exitcode(wait_status)
         if status:
-            words = os.pread(said, 1 << 16, 0)[-_SHOWN:].decode(errors="replace").strip()
-            raise MeasureError(f"`{' '.join(command.argv)[:200]}` ended with {status}: {words}")
-        return (end - begin) / 1e6
-    except OSError as error:
-        raise MeasureError(f"{command.argv[0]}: {error.strerror}") from None
+            words = os.pread(begun.said, 1 << 16, 0)[-_SHOWN:].decode(errors="replace").strip()
+            argv = " ".join(begun.command.argv)[:200]
+            raise MeasureError(f"`{argv}` ended with {status}: {words}")
     finally:
-        os.close(said)
+        os.close(begun.said)
+    return (end - begun.begin) / 1e6
+
+
+def timed(command: Command) -> float:
+    """Milliseconds that a command took; raises MeasureError with its words unless its status is 0."""
+    begun = spawn(command)
+    signal.alarm(LIMIT)
+    _, wait_status, _ = os.wait4(begun.pid, 0)
+    signal.alarm(0)
+    return finish(begun, wait_status)
 
 
 @contextmanager

@@ -1,0 +1,165 @@
+"""Hundreds of containers at once, beside docker and podman; `bench/run.sh --crowd` runs it.
+
+Of each in turn: so many started one after the other, weighed, watched for a minute, listed, removed; then
+the same number started four at a time, and removed. Prints Markdown, tells its progress on standard
+error. Exit status 0, 1 if a measure could not be taken, 2 if nothing could.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import baseline
+import crowd_report
+import memory
+from contest import add_only, chosen, contest, say
+from crowd_report import ABREAST, Crowd
+from machine import cpu_seconds, load
+from peers import Engine
+from timing import Begun, Command, MeasureError, Sample, finish, spawn
+
+CROWD = 300
+IDLE = 60  # seconds
+PS_RUNS = 15
+SETTLING = 30  # seconds within which everything should be as before
+PATIENCE = 1800  # seconds for the removal of all
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench/run.sh --crowd", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--count", type=int, default=CROWD, metavar="N", help=f"({CROWD})")
+    parser.add_argument("--idle", type=int, default=IDLE, metavar="SECONDS", help=f"({IDLE})")
+    add_only(parser)
+    arguments = parser.parse_args(words)
+    if arguments.count < 2 or arguments.idle < 1:
+        parser.error("--count: 2 or more; --idle: 1 or more")
+    return arguments
+
+
+def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, float]:
+    """Start them, `abreast` at a time: what each took, in their order, and all, in seconds."""
+    waiting = list(reversed(names))
+    running: dict[int, tuple[str, Begun]] = {}
+    took: dict[str, float] = {}
+    begin = time.monotonic()
+    with peer.view():
+        while waiting or running:
+            while waiting and len(running) < abreast:
+                name = waiting.pop()
+                begun = spawn(Command(peer.start(name), peer.environment))
+                running[begun.pid] = name, begun
+            signal.alarm(PATIENCE)
+            pid, wait_status = os.wait()
+            signal.alarm(0)
+            if pid in running:
+                name, begun = running.pop(pid)
+                try:
+                    took[name] = finish(begun, wait_status)
+                except MeasureError:
+                    for pid in running:
+                        os.waitpid(pid, 0)
+                    raise
+    return Sample(tuple(took[name] for name in names)), time.monotonic() - begin
+
+
+def cpu_times(names: frozenset[str]) -> dict[int, int]:
+    """Nanoseconds on a CPU so far of all threads of each process of these names (`comm`)."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            if Path(f"/proc/{entry}/comm").read_text().rstrip("\n") in names:
+                found[int(entry)] = cpu_time(int(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def cpu_time(pid: int) -> int:
+    """Nanoseconds: the first field of each thread's /proc/PID/schedstat (sched-stats.rst)."""
+    threads = os.listdir(f"/proc/{pid}/task")
+    paths = (Path(f"/proc/{pid}/task/{thread}/schedstat") for thread in threads)
+    return sum(int(path.read_text().split()[0]) for path in paths)
+
+
+def watch(peer: Engine, crowd: Crowd) -> None:
+    """What supervising costs while nothing happens."""
+    before = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
+    time.sleep(crowd.seconds)
+    after = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
+    crowd.idle = _grown(before[0], after[0])
+    crowd.daemons = _grown(before[1], after[1])
+    crowd.manager = (after[2] - before[2]) / 1e6
+
+
+def _grown(before: dict[int, int], after: dict[int, int]) -> float:
+    return (
+        sum(after[pid] - nanoseconds for pid, nanoseconds in before.items() if pid in after) / 1e6
+    )
+
+
+def measure(peer: Engine, count: int, idle: int) -> Crowd:
+    """Everything about one contestant; raises MeasureError."""
+    crowd = Crowd(count=count, seconds=idle)
+    # what comes to be with the first container is no part of what a crowd leaves
+    start(peer, ["crowd-0"], 1)
+    peer.remove(["crowd-0"])
+    time.sleep(2)
+    before = baseline.take()
+    names = [f"crowd-{number}" for number in range(1, count + 1)]
+    for abreast in (1, ABREAST):
+        say(f"{peer.name}: starting {count}, {abreast} at a time")
+        used = cpu_seconds()
+        sample, seconds = start(peer, names, abreast)
+        crowd.rates[abreast] = count / seconds
+        if abreast == 1:
+            crowd.sequential = sample
+            time.sleep(5)  # what a start leaves to be done afterwards is over
+            crowd.work = (cpu_seconds() - used) * 1000 / count
+            look(peer, crowd)
+        say(f"{peer.name}: removing {count}")
+        begin = time.monotonic()
+        peer.remove(names)
+        crowd.removals.append(time.monotonic() - begin)
+        left, seconds = baseline.left(before, SETTLING)
+        crowd.settled.append(seconds)
+        crowd.left |= {kind: crowd.left.get(kind, frozenset()) | left[kind] for kind in left}
+    return crowd
+
+
+def look(peer: Engine, crowd: Crowd) -> None:
+    """While they are up: the memory of what supervises them, its idle cost, a list of them."""
+    say(f"{peer.name}: idle for {crowd.seconds} s")
+    crowd.supervisors = memory.pss(peer.supervisors)
+    watch(peer, crowd)
+    listed = [peer.time(peer.ps()) for _ in range(PS_RUNS + 1)]
+    crowd.ps = Sample(tuple(listed[1:]))
+
+
+def main() -> int:
+    arguments = parse(sys.argv[1:])
+    kinds = [kind for kind in chosen(arguments.only) if issubclass(kind, Engine)]
+    with contest(kinds) as (ready, failures):
+        before, crowds = load(), {}
+        for peer in ready:
+            assert isinstance(peer, Engine)
+            try:
+                crowds[peer.name] = measure(peer, arguments.count, arguments.idle)
+            except MeasureError as error:
+                failures.append(f"{peer.name}: {error}")
+                say(failures[-1])
+        print(crowd_report.markdown(crowds, ready, before, failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
