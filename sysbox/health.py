@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox import codec
+from sysbox.errors import FormatError
 from sysbox.files import read_file
 from sysbox.frozen import Frozen
 from sysbox.spec import Health
@@ -54,14 +55,18 @@ def merge(asked: Health, image: Health | None) -> Health:
 
 
 def status(record: Record) -> State | None:
-    """The health of the run that goes on; None without checks. Raises FormatError."""
+    """The health of the run that goes on; None without checks.
+
+    What cannot be read is as if there was nothing yet: the next check writes it anew.
+    """
     if not record.spec.health.command:
         return None
-    data = read_file(path(record))
-    if data is None:
-        return State()
     where = f"the health of container {record.id[:12]}"
-    return State.from_data(codec.loads(data, where), where)
+    try:
+        data = read_file(path(record))
+        return State() if data is None else State.from_data(codec.loads(data, where), where)
+    except (FormatError, ValueError):
+        return State()
 
 
 def path(record: Record) -> str:

@@ -10,12 +10,13 @@ that was interrupted, and `sysbox gc` removes the rest.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 import time
 
 from sysbox import codec, naming
-from sysbox.errors import Conflict, FormatError, NotFound, Unsupported
+from sysbox.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
 from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from sysbox.spec import Port
 
 DRAFT = ".new-"  # the directory of a container before it is one
+_NO_FILE = (
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+)  # a directory, a link, a socket in a file's place
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -52,6 +58,13 @@ class Lock:
             self._fd = posix.open(path, flags, 0o600)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"no such container: {container_id[:12]}") from None
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise KernelError.of("open", path, error) from None
+            raise FormatError(
+                f"the lock of container {container_id[:12]}: {error.strerror}",
+                hint=_advice(container_id),
+            ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -123,8 +136,8 @@ def _take_name(name: str, container_id: str) -> bool:
             owner = _name_owner(name)
             if owner and is_directory(f"{CONTAINERS}/{owner}"):
                 return False
-            # what a removal that was interrupted left behind
-            unlink(path)
+            # what a removal that was interrupted left behind, or nothing of ours
+            remove_tree(path)
     return False
 
 
@@ -150,9 +163,7 @@ def load(container_id: str) -> Record:
     try:
         record = Record.from_data(codec.loads(data, where), where)
     except (ValueError, FormatError) as error:
-        raise FormatError(
-            f"{error}", hint=f"`sysbox rm -f {container_id[:12]}` removes it"
-        ) from None
+        raise FormatError(f"{error}", hint=_advice(container_id)) from None
     if record.id != container_id:
         raise FormatError(f"{where} names another container: {record.id[:12]}")
     return record
@@ -259,7 +270,7 @@ def discard(container_id: str) -> None:
 
 def write_runtime(record: Record, runtime: Runtime) -> None:
     make_private(record.run_directory)
-    write_file(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()))
+    _put(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()))
 
 
 def remove_run(record: Record) -> None:
@@ -270,30 +281,47 @@ def remove_run(record: Record) -> None:
 def runtime(container_id: str) -> Runtime | None:
     """The run that is going on, or whose end was not recorded. Raises FormatError."""
     data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json")
-    return (
-        None
-        if data is None
-        else _parse(Runtime, data, f"the state of container {container_id[:12]}")
-    )
+    if data is None:
+        return None
+    where = f"the state of container {container_id[:12]}"
+    found: Runtime = _parse(Runtime, data, where, container_id)
+    unit = f"docker-{container_id}.scope"
+    # what it names is killed and removed
+    if found.scope != unit or found.cgroup.rpartition("/")[2] not in ("", unit):
+        raise FormatError(f"{where} names another unit: {found.scope}", hint=_advice(container_id))
+    return found
 
 
 def write_final(record: Record, final: Final) -> None:
-    write_file(f"{record.directory}/exit.json", codec.dumps(final.to_data()))
+    _put(f"{record.directory}/exit.json", codec.dumps(final.to_data()))
 
 
 def final(container_id: str) -> Final | None:
     """How the last run ended. Raises FormatError."""
     data = read_file(f"{CONTAINERS}/{container_id}/exit.json")
     return (
-        None if data is None else _parse(Final, data, f"the end of container {container_id[:12]}")
+        None
+        if data is None
+        else _parse(Final, data, f"the end of container {container_id[:12]}", container_id)
     )
 
 
-def _parse(kind: Any, data: bytes, where: str) -> Any:
+def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
     try:
         return kind.from_data(codec.loads(data, where), where)
-    except ValueError as error:
-        raise FormatError(f"{error}") from None
+    except (ValueError, FormatError) as error:
+        raise FormatError(f"{error}", hint=_advice(container_id)) from None
+
+
+def _advice(container_id: str) -> str:
+    return f"`sysbox rm -f {container_id[:12]}` removes it"
+
+
+def _put(path: str, data: bytes) -> None:
+    """Replace a file, or whatever is in its place below a directory of ours."""
+    if is_directory(path):
+        remove_tree(path)
+    write_file(path, data)
 
 
 def status(record: Record) -> Status:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import codec
-from sysbox.errors import KernelError
+from sysbox.errors import FormatError, KernelError
 from sysbox.files import read_file
 from sysbox.frozen import Frozen
 from sysbox.monitor import Ended
@@ -85,12 +85,16 @@ def recorded(directory: str) -> Ended | None:
     data = read_file(f"{directory}/exit")
     if data is None:
         return None
-    values = codec.loads(data, f"{directory}/exit")
-    return Ended(
-        usage=reported(values.get("usage", {})),
-        code=int(values["code"]),
-        signal=int(values["signal"]),
-        oom=bool(values["oom"]),
-        timeout=bool(values["timeout"]),
-        finished_ns=int(values["finished"]),
-    )
+    where = f"{directory}/exit"
+    values = codec.loads(data, where)
+    try:
+        return Ended(
+            usage=reported(values.get("usage", {})),
+            code=int(values["code"]),
+            signal=int(values["signal"]),
+            oom=bool(values["oom"]),
+            timeout=bool(values["timeout"]),
+            finished_ns=int(values["finished"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{where}: not the end of a run: {error!r}") from None

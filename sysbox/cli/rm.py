@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import ending, lifecycle, state
+from sysbox import lifecycle, state
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
 from sysbox.errors import FormatError, NotFound
@@ -16,10 +16,17 @@ def main(values: Values) -> int:
     """0, 1 if one of them could not be removed; with -f a missing one counts as removed."""
     names = values.container
     if values.force:
-        names = [name for name in names if _there(name) and not _was_damaged(name)]
-    return for_each(
-        names, lambda record: lifecycle.remove(record, force=values.force, volumes=values.volumes)
-    )
+        names = [name for name in names if _there(name) and not _was_damaged(name, values)]
+    return for_each(names, lambda record: _remove(record, values))
+
+
+def _remove(record: state.Record, values: Values) -> None:
+    try:
+        lifecycle.remove(record, force=values.force, volumes=values.volumes)
+    except FormatError:
+        if not values.force:
+            raise
+        _remove_damaged(record.id, values)
 
 
 def _there(name: str) -> bool:
@@ -30,16 +37,21 @@ def _there(name: str) -> bool:
     return True
 
 
-def _was_damaged(name: str) -> bool:
+def _was_damaged(name: str, values: Values) -> bool:
     """Remove a container whose record cannot be read."""
     container_id = state.resolve(name)
     try:
         state.load(container_id)
     except FormatError:
-        with state.Lock(container_id, create=True):
-            ending.remove_damaged(container_id)
+        _remove_damaged(container_id, values)
         line(name)
         return True
     except NotFound:
         pass  # ignoring: it is being removed; or it never was, which is said later
     return False
+
+
+def _remove_damaged(container_id: str, values: Values) -> None:
+    from sysbox import damaged  # which nobody hopes to need
+
+    damaged.remove(container_id, with_volumes=values.volumes)

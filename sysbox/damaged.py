@@ -1,0 +1,51 @@
+"""Removing a container of which some file cannot be read: by its id, and by what can be read."""
+
+from __future__ import annotations
+
+from sysbox import ending, restarting, scope, state
+from sysbox.errors import FormatError, NotFound
+from sysbox.files import remove_tree
+from sysbox.fs import volumes
+from sysbox.paths import CONTAINERS
+from sysbox.units import names
+from sysbox.units.bus import Bus
+
+_PATIENCE = 15.0  # seconds for its service to end, after everything in the scope was killed
+
+
+def remove(container_id: str, *, with_volumes: bool) -> None:
+    """`sysbox rm -f` of it, whether it runs or not. Raises SysboxError."""
+    _end(container_id)
+    try:
+        lock = state.Lock(container_id, create=True)
+    except FormatError:
+        # what is in its place was never locked by anybody
+        remove_tree(f"{CONTAINERS}/{container_id}/lock")
+        lock = state.Lock(container_id, create=True)
+    with lock:
+        if with_volumes:
+            for name in _anonymous_volumes(container_id):
+                volumes.remove(name)
+        ending.remove_damaged(container_id)
+
+
+def _end(container_id: str) -> None:
+    """Without the lock, which its service wants at its end."""
+    bus = Bus.connect()
+    try:
+        service = names.service_unit(container_id)
+        # first, or it would be started again
+        scope.request_stop(bus, service)
+        ending.stop_scope(names.scope_unit(container_id))
+        scope.await_inactive(bus, service, _PATIENCE)
+        restarting.unguard(container_id)
+        scope.reset_failed(bus, service)
+    finally:
+        bus.close()
+
+
+def _anonymous_volumes(container_id: str) -> list[str]:
+    try:
+        return list(state.load(container_id).anonymous_volumes.values())
+    except (FormatError, NotFound):
+        return []  # ignoring: `sysbox volume prune` finds them
