@@ -251,10 +251,13 @@ def forget_failure(unit: str) -> None:
     try:
         if scope.await_inactive(bus, unit, _BRIEFLY):
             scope.reset_failed(bus, unit)
+            return
     except SystemdError:
-        pass  # ignoring: what remains is a line in a list
+        return  # ignoring: what remains is a line in a list
     finally:
         bus.close()
+    # what was written down about a run was lost, and it goes on
+    stop_scope(unit)
 
 
 def kill_now(record: Record, runtime: Runtime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import detaching, ending, restarting, scope, state
-from sysbox.errors import Conflict, FormatError, NotFound
+from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
 from sysbox.host import exists, probe
@@ -172,7 +172,8 @@ def _scopes() -> list[str]:
         done = []
         for unit in units:
             ours = unit.description.startswith("sysbox container ")
-            if not ours or _known(names.container_of(unit.name)):
+            container_id = names.container_of(unit.name)
+            if not ours or (_known(container_id) and not _forgotten(container_id, unit)):
                 continue
             # that of a container which was just removed is on its way out
             if not scope.await_inactive(bus, unit.name, _ON_ITS_WAY):
@@ -183,6 +184,17 @@ def _scopes() -> list[str]:
     finally:
         bus.close()
     return done
+
+
+def _forgotten(container_id: str, unit: scope.UnitStatus) -> bool:
+    """Whether nothing is written down of a run that goes on: a file was lost."""
+    if unit.active_state != "active":
+        return False
+    try:
+        with state.Lock(container_id, wait=False):
+            return not _has_run(container_id)
+    except SysboxError:
+        return False
 
 
 def _cgroups() -> list[str]:

@@ -9,7 +9,7 @@ import time
 from sysbox import state
 from sysbox.cli.output import emit, print_list, table
 from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
-from sysbox.errors import NotFound, SpecError, UsageError
+from sysbox.errors import FormatError, NotFound, SpecError, UsageError
 from sysbox.frozen import Frozen
 from sysbox.host import exists, probe
 from sysbox.netns import counters
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.options import Values
-    from sysbox.state import Record
+    from sysbox.state import Record, Runtime
 
 _WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
 _TICKS = 1.1  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
@@ -101,7 +101,7 @@ def _running() -> list[_Target]:
     """The running containers, the one started last first; their records are read only where needed."""
     found = []
     for name, container_id in state.names().items():
-        run = state.runtime(container_id) if container_id else None
+        run = _run(container_id) if container_id else None
         if run is None or not run.started_ns:
             continue
         if run.address:
@@ -122,10 +122,17 @@ def _running() -> list[_Target]:
     return found
 
 
+def _run(container_id: str) -> Runtime | None:
+    try:
+        return state.runtime(container_id)
+    except FormatError:
+        return None  # ignoring: one that is damaged hides no other
+
+
 def _still_there(container_id: str, given: str) -> list[_Target]:
     try:
         return [_target(state.load(container_id), given)]
-    except NotFound:
+    except (FormatError, NotFound):
         return []
 
 
@@ -134,7 +141,7 @@ def _everything() -> list[_Target]:
 
 
 def _target(record: Record, given: str) -> _Target:
-    run = state.runtime(record.id)
+    run = _run(record.id)
     running = run is not None and run.started_ns and run.alive()
     mode = record.spec.namespaces.network
     kind, _, other = mode.partition(":")
