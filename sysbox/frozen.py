@@ -21,7 +21,7 @@ else:
 
 
 class _FrozenMeta(type):
-    """Turns annotations into slots and class-level values into defaults."""
+    """Turns annotations into fields and class-level values into their defaults."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         own = namespace.get("__annotations__", {})
@@ -34,10 +34,10 @@ class _FrozenMeta(type):
             fields[field] = annotation
             if field in namespace:
                 defaults[field] = namespace.pop(field)
-        namespace["__slots__"] = tuple(own)
         cls = super().__new__(mcs, name, bases, namespace)
         cls._fields = fields  # type: ignore[attr-defined]
         cls._defaults = defaults  # type: ignore[attr-defined]
+        cls._required = tuple(field for field in fields if field not in defaults)  # type: ignore[attr-defined]
         return cls
 
 
@@ -48,27 +48,28 @@ class Frozen(metaclass=_FrozenMeta):
     if TYPE_CHECKING:
         _fields: dict[str, str]
         _defaults: dict[str, Any]
+        _required: tuple[str, ...]
     else:
 
         def __init__(self, **values):
-            put = object.__setattr__
-            for field in self._fields:
-                if field in values:
-                    put(self, field, values.pop(field))
-                elif field in self._defaults:
-                    put(self, field, self._defaults[field])
-                else:
+            # a list of containers makes thousands of them: all fields at once, not one by one
+            whole = {**self._defaults, **values}
+            if whole.keys() != self._fields.keys():
+                self._complain(values)
+            object.__setattr__(self, "__dict__", whole)
+
+        def _complain(self, values):
+            for field in self._required:
+                if field not in values:
                     raise TypeError(f"{type(self).__name__}: missing field '{field}'")
-            if values:
-                raise TypeError(f"{type(self).__name__}: unknown field '{next(iter(values))}'")
+            unknown = next(field for field in values if field not in self._fields)
+            raise TypeError(f"{type(self).__name__}: unknown field '{unknown}'")
 
         def __setattr__(self, name, value):
             raise AttributeError(f"{type(self).__name__} is frozen: cannot set '{name}'")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and all(
-            getattr(self, field) == getattr(other, field) for field in self._fields
-        )
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, field) for field in self._fields)))
@@ -79,9 +80,7 @@ class Frozen(metaclass=_FrozenMeta):
 
     def replace(self, **changes: object) -> Self:
         """A copy with some fields changed."""
-        values: dict[str, Any] = {field: getattr(self, field) for field in self._fields}
-        values.update(changes)
-        return type(self)(**values)
+        return type(self)(**{**self.__dict__, **changes})
 
     def to_data(self) -> dict[str, Any]:
         """Plain JSON values; fields that hold their default are left out."""
@@ -106,8 +105,8 @@ class Frozen(metaclass=_FrozenMeta):
             if key not in cls._fields:
                 raise ValueError(f"{here}: unknown key '{key}'")
             values[key] = _reader(cls, cls._fields[key])(value, f"{here}.{key}")
-        for field in cls._fields:
-            if field not in values and field not in cls._defaults:
+        for field in cls._required:
+            if field not in values:
                 raise ValueError(f"{here}: missing key '{field}'")
         return cls(**values)
 

@@ -246,9 +246,10 @@ class Bus:
             return
         try:
             while (size := wire.message_size(self._in)) and size <= len(self._in):
-                message = wire.parse(bytes(self._in[:size]))
+                data = bytes(self._in[:size])
                 del self._in[:size]
-                self._sort(message)
+                if self._may_matter(data):
+                    self._sort(wire.parse(data))
         except wire.WireError as error:
             raise SystemdError(f"systemd: {error}", dbus_name=_CLOSED) from None
 
@@ -273,6 +274,10 @@ class Bus:
         )
         self._flush()
         return True
+
+    def _may_matter(self, data: bytes) -> bool:
+        """Not if it is a signal that nobody watches: a private peer gets those of all units that change."""
+        return data[1] != wire.SIGNAL or any(name.encode() in data for name in self._watched)
 
     def _sort(self, message: wire.Message) -> None:
         if message.kind in (wire.RETURN, wire.ERROR):

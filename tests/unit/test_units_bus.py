@@ -122,6 +122,15 @@ def test_signals_wait_to_be_asked_for(pair: tuple[Bus, socket.socket]) -> None:
         bus.wait_signal("Other", lambda args: True, 0.05)  # not kept: nobody had asked for it
 
 
+def test_a_signal_that_nobody_watches_is_not_even_read(pair: tuple[Bus, socket.socket]) -> None:
+    """PID 1 sends its private peers whatever changes in any unit."""
+    bus, peer = pair
+    damaged = bytearray(signal("Other", "x"))
+    damaged[-2] = 0xFF  # no UTF-8
+    peer.sendall(OK + bytes(damaged) + answer(1))
+    assert ask(bus) == "fine"
+
+
 def test_noise_does_not_pile_up(pair: tuple[Bus, socket.socket]) -> None:
     bus, peer = pair
 
