@@ -107,14 +107,21 @@ def images(which: Wanted, *, everything: bool) -> Removed:
     return Removed(names=tuple(lines), size=max(before - _layers(store), 0))
 
 
-def users_of_volumes() -> dict[str, list[str]]:
-    """Volume -> names of the containers that have it; also of those that are being made or removed."""
+def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
+    """Volume -> names of the containers that have it; also of those that are being made or removed.
+
+    Raises FormatError for a record that cannot be read, but with `damaged`: it may have any of them.
+    """
     users: dict[str, list[str]] = {}
     for container_id in state.ids():
         try:
             record = state.load(container_id)
         except NotFound:
             continue
+        except FormatError:
+            if damaged:
+                continue
+            raise
         for name in volumes_of(record):
             users.setdefault(name, []).append(record.name)
     return users

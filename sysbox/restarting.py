@@ -15,7 +15,7 @@ from sysbox.errors import KernelError, SystemdError
 from sysbox.files import is_directory, read_file, unlink, write_file
 from sysbox.host import exists
 from sysbox.units import names, serviceplan
-from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def forget(container_id: str) -> None:
             return
         scope.reset_failed(bus, unit)
         if scope.properties(bus, unit, scope.UNIT, ("FragmentPath",)).get("FragmentPath"):
-            bus.call(MANAGER_PATH, MANAGER, "Reload")
+            scope.reload(bus)
     except SystemdError:
         pass  # ignoring: what remains is a line in a list
     finally:
@@ -220,7 +220,7 @@ def change(record: Record) -> None:
     if there:
         bus = Bus.connect()
         try:
-            bus.call(MANAGER_PATH, MANAGER, "Reload")
+            scope.reload(bus)
         finally:
             bus.close()
 

@@ -157,10 +157,16 @@ class Pending:
         while True:
             try:
                 self._bus.reconnect()
-                if state(self._bus, self.unit)[0] in ("active", "failed"):
+                active = state(self._bus, self.unit)[0]
+                if active in ("active", "failed"):
                     return
+                if active == "inactive" and self._is_scope:
+                    # it has not heard of it: the process that waits for its scope would keep it active
+                    self._serial = self._send()
+                    self._await_job(deadline)
             except SystemdError as error:
-                if not is_lost(error) or time.monotonic() >= deadline:
+                come = is_lost(error) or error.dbus_name == _EXISTS
+                if not come or time.monotonic() >= deadline:
                     raise
             if time.monotonic() >= deadline:
                 raise SystemdError(f"{self.unit}: not started in time", unit=self.unit)
@@ -197,20 +203,29 @@ def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pend
 
 def request_start(bus: Bus, unit: str) -> None:
     """Ask for a start and do not wait for it. Raises SystemdError."""
-    bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace")))
 
 
 def start_unit(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
     """Start a unit that has a file, and wait for it (seconds). Raises SystemdError."""
+
+    def ask() -> tuple[Any, ...]:
+        return bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+
     try:
-        (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+        (job,) = bus.steady(ask)
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
         # remembered as missing from when something else named it, and the file had not been written
-        bus.call(MANAGER_PATH, MANAGER, "Reload", timeout=timeout)
-        (job,) = bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+        reload(bus, timeout)
+        (job,) = bus.steady(ask)
     wait_job(bus, unit, job, "start", timeout)
+
+
+def reload(bus: Bus, timeout: float = TIMEOUT) -> None:
+    """Have systemd read all unit files anew. Raises SystemdError."""
+    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload", timeout=timeout))
 
 
 def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:
@@ -219,9 +234,28 @@ def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, An
 
 def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
     """Wait for a job to be done; raises SystemdError with its `result` where it was not."""
-    _, _, _, result = bus.wait_signal("JobRemoved", lambda args: args[1] == job, timeout)
+    try:
+        _, _, _, result = bus.wait_signal("JobRemoved", lambda args: args[1] == job, timeout)
+    except SystemdError as error:
+        if not is_lost(error):
+            raise
+        result = _await_unheard(bus, unit, verb, timeout)
     if result not in ("done", "skipped"):
         raise SystemdError(f"{unit}: the {verb} job ended as '{result}'", unit=unit, result=result)
+
+
+def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
+    """What became of a job whose end PID 1 could not tell, since it re-executed itself meanwhile."""
+    deadline = time.monotonic() + timeout
+    path = names.object_path(unit)
+    while True:
+        (job,) = bus.steady(lambda: bus.call(path, PROPERTIES, "Get", "ss", (UNIT, "Job")))
+        if not job[0]:
+            active = state(bus, unit)[0]
+            return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
+        if time.monotonic() > deadline:
+            return "timeout"
+        time.sleep(_POLL)
 
 
 def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
@@ -230,7 +264,9 @@ def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
     `timeout` in seconds must exceed the unit's own TimeoutStopUSec.
     """
     try:
-        (job,) = bus.call(MANAGER_PATH, MANAGER, "StopUnit", "ss", (unit, "replace"))
+        (job,) = bus.steady(
+            lambda: bus.call(MANAGER_PATH, MANAGER, "StopUnit", "ss", (unit, "replace"))
+        )
     except SystemdError as error:
         if error.dbus_name in _GONE:
             return
@@ -255,7 +291,7 @@ def reset_failed(bus: Bus, unit: str) -> None:
 
 def _unless_gone(bus: Bus, member: str, signature: str, args: tuple[Any, ...]) -> None:
     try:
-        bus.call(MANAGER_PATH, MANAGER, member, signature, args)
+        bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, signature, args))
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
@@ -266,6 +302,10 @@ def properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> 
 
     One that this systemd does not know is left out.
     """
+    return bus.steady(lambda: _properties(bus, unit, interface, names_))
+
+
+def _properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> dict[str, Any]:
     path = names.object_path(unit)
     serials = [bus.send(path, PROPERTIES, "Get", "ss", (interface, name)) for name in names_]
     found: dict[str, Any] = {}
@@ -283,7 +323,8 @@ def properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> 
 
 def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
     """Every property of one interface of a unit."""
-    (found,) = bus.call(names.object_path(unit), PROPERTIES, "GetAll", "s", (interface,))
+    path = names.object_path(unit)
+    (found,) = bus.steady(lambda: bus.call(path, PROPERTIES, "GetAll", "s", (interface,)))
     return dict(found)
 
 
@@ -291,9 +332,8 @@ def set_properties(
     bus: Bus, unit: str, props: tuple[Property, ...], *, runtime: bool = True
 ) -> None:
     """Change a live unit as `systemctl set-property` does; the cgroup files follow at once."""
-    bus.call(
-        MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", (unit, runtime, _variants(props))
-    )
+    args = (unit, runtime, _variants(props))
+    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
 
 def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
@@ -303,6 +343,10 @@ def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
 
 def state(bus: Bus, unit: str) -> tuple[str, str, str]:
     """(ActiveState, SubState, Result); a unit that does not exist is inactive, dead, "success"."""
+    return bus.steady(lambda: _state(bus, unit))
+
+
+def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
     suffix = unit[unit.rfind(".") :]
     path = names.object_path(unit)
     asked = [(UNIT, "ActiveState"), (UNIT, "SubState")]
@@ -325,7 +369,10 @@ def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
 
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
     """The loaded units whose name matches a shell pattern, such as `docker-*.scope`."""
-    (units,) = bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", ((), (pattern,)))
+    asked = ((), (pattern,))
+    (units,) = bus.steady(
+        lambda: bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", asked)
+    )
     return [
         UnitStatus(
             name=one[0],

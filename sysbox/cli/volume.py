@@ -55,7 +55,7 @@ def _create(values: Values) -> int:
 
 def _list(values: Values) -> int:
     wanted = _filters(values.filter)
-    users = pruning.users_of_volumes()
+    users = pruning.users_of_volumes(damaged=True)
     rows = [row(name, users) for name in volumes.names() if _matches(name, users, wanted)]
     quiet = "Name" if values.quiet else ""
     print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)

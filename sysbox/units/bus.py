@@ -19,7 +19,9 @@ from sysbox.units import wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _Answer = TypeVar("_Answer")
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
@@ -34,6 +36,9 @@ _DBUS = "org.freedesktop.DBus"
 _KEPT_SIGNALS = 4096  # of a member that is waited for; the oldest go first
 _LINE_MAX = 1 << 14
 _CLOSED = "io.github.sysbox.Disconnected"
+# the latter by a broker that has lost PID 1, which may have had the question or not
+_LOST = (_CLOSED, f"{_DBUS}.Error.NoReply", f"{_DBUS}.Error.Disconnected")
+_POLL = 0.02  # seconds, only while PID 1 re-executes
 
 
 class Bus:
@@ -62,13 +67,35 @@ class Bus:
             self._join_system_bus()
 
     def reconnect(self) -> None:
-        """Start over on a new connection, as is needed after PID 1 re-executed itself."""
+        """Start over on a new connection, as is needed after PID 1 re-executed itself.
+
+        Raises SystemdError, for which `is_lost` holds, as long as there is none to be had.
+        """
         self._sock.close()
         path = PRIVATE_SOCKET if self.private else SYSTEM_SOCKET
         try:
             self._use(_open(path))
         except OSError as error:
             raise self._lost(error) from None
+
+    def steady(self, ask: Callable[[], _Answer], timeout: float = TIMEOUT) -> _Answer:
+        """Ask what may be asked twice, on new connections until it is answered.
+
+        PID 1 drops all of them when it re-executes itself, and a broker's when that is restarted.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return ask()
+            except SystemdError as error:
+                if not is_lost(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL)
+            try:
+                self.reconnect()
+            except SystemdError as error:
+                if not is_lost(error):
+                    raise
 
     @classmethod
     def connect(cls) -> Bus:
@@ -301,4 +328,4 @@ def _open(path: str) -> _socket.socket:
 
 def is_lost(error: SystemdError) -> bool:
     """Whether the connection itself broke, as it does when PID 1 re-executes (daemon-reexec)."""
-    return error.dbus_name == _CLOSED
+    return error.dbus_name in _LOST

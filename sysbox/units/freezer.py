@@ -123,7 +123,7 @@ def _systemd(member: str, unit: str) -> None:
     """Does nothing where this systemd cannot do it. Raises TimeoutError, SystemdError."""
     bus = Bus.connect()
     try:
-        bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), timeout=_PATIENCE)
+        bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
     except SystemdError as error:
         if error.dbus_name == _TIMEOUT:
             raise TimeoutError from None

@@ -1,0 +1,305 @@
+"""What goes wrong: things are killed at random, system calls fail, many want the same, records are damaged.
+
+A short version of each; `make soak` runs the long ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import Sysbox
+from containers import Container, Containers, eventually, systemctl
+from faults import SEED, SOAK, calls_of, injection, settled, spread, traced, unclean
+from storm import Storm
+
+from sysbox import paths
+
+pytestmark = pytest.mark.not_emulated("hundreds of commands take half an hour there")
+
+
+def nothing_more(sysbox: Sysbox) -> None:
+    """gc has nothing to do after gc, there is no container, and no unit of one."""
+    settled(sysbox)
+    assert settled(sysbox) == []
+    assert sysbox("ps", "-aq").stdout == ""
+    eventually(lambda: not units_left(), "no unit is left")
+
+
+def units_left() -> list[str]:
+    listing = ("list-units", "--all", "--plain", "--no-legend", "docker-*", "sysbox-*")
+    # but sysbox-boot.service
+    return re.findall(r"^\S+-[0-9a-f]{64}\.\w+", systemctl(*listing), re.MULTILINE)
+
+
+# whatever is killed
+
+
+def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
+    """Every container can be removed, nothing is left of it, and no command shows a traceback."""
+    rounds = int(os.environ.get("SYSBOX_SOAK_ROUNDS", "1000")) if SOAK else 25
+    print(f"SYSBOX_SEED={SEED}")
+    storm = Storm(image, SEED)
+    storm.run(rounds, at_once=4)
+    print(f"{rounds} rounds: {storm.counts}")
+    settled(sysbox)
+    left = sysbox("ps", "-aq").stdout.split()
+    undeletable = [one for one in left if sysbox("rm", "-f", "-v", one).returncode]
+    assert not storm.complaints, "\n".join(storm.complaints)
+    assert (left, undeletable) == ([], [])
+    nothing_more(sysbox)
+
+
+# whatever fails
+
+ERRORS = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EPERM")
+NAME = "unlucky"
+# that a process ends cannot fail, and that it forgets something is not asked for twice
+NEVER_FAIL = {"exit", "exit_group", "rt_sigreturn", "execve", "munmap", "vfork"}
+RUN = ("run", "--rm", "--name", NAME, "--cpuset-cpus", "0", "-p", "80", "-v", "/data")
+
+
+def cases(verb: str, file: Path, *words: str) -> list[tuple[str, str, int]]:
+    """(call, error, which one): in the soak each error at several calls of each kind, else one of them."""
+    found = []
+    for kind, (before, total) in sorted(calls_of(file, *words).items()):
+        if kind in NEVER_FAIL or before == total:
+            continue
+        if SOAK:
+            numbers = spread(before + 1, total, 6)
+            found += [(kind, error, number) for number in numbers for error in ERRORS]
+            continue
+        choice = hashlib.sha256(f"{verb} {kind}".encode()).digest()
+        number = before + 1 + choice[0] % (total - before)
+        found.append((kind, ERRORS[choice[1] % len(ERRORS)], number))
+    return found if SOAK else found[choice[2] % 3 :: 3]
+
+
+def attempt(sysbox: Sysbox, case: tuple[str, str, int], *words: str) -> list[str]:
+    """Have one call fail; what was wrong with how that ended."""
+    where = f"{words[0]}: {case[1]} from {case[0]} number {case[2]}"
+    try:
+        done = traced(injection(*case), *words)
+    except subprocess.TimeoutExpired:
+        return [f"{where}: does not end"]
+    wrong = [f"{where}: {found}"] if (found := unclean(done)) else []
+    done = sysbox("gc")
+    if done.returncode or done.stderr:
+        wrong.append(f"{where}: gc: {done.stderr}")
+    return wrong
+
+
+def removed(sysbox: Sysbox, where: object) -> list[str]:
+    done = sysbox("rm", "-f", "-v", NAME)
+    return [f"{where}: cannot be removed: {done.stderr}"] if done.returncode else []
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "start", "stop", "rm", "exec"])
+def test_a_call_fails(sysbox: Sysbox, image: str, tmp_path: Path, verb: str) -> None:
+    """One line says so, and nothing is left that `gc` and `rm -f` do not know."""
+    sleeper = ("--name", NAME, "-v", "/data", image, "sleep", "1000")
+    prepare: dict[str, tuple[str, ...]] = {
+        "create": (), "run": (), "start": ("create", *sleeper), "rm": ("create", *sleeper),
+        "stop": ("run", "-d", *sleeper), "exec": ("run", "-d", *sleeper),
+    }  # fmt: skip
+    asked: dict[str, tuple[str, ...]] = {
+        "create": ("create", *sleeper), "run": (*RUN, image, "true"), "start": ("start", NAME),
+        "stop": ("stop", "-t", "0", NAME), "rm": ("rm", "-v", NAME), "exec": ("exec", NAME, "true"),
+    }  # fmt: skip
+
+    def ready() -> None:
+        if prepare[verb] and sysbox("inspect", "-f", "{{.State.Running}}", NAME).stdout != (
+            "true\n" if verb in ("stop", "exec") else "false\n"
+        ):
+            sysbox("rm", "-f", "-v", NAME, check=True)
+            sysbox(*prepare[verb], check=True)
+
+    ready()
+    planned = cases(verb, tmp_path / "calls", *asked[verb])
+    wrong = removed(sysbox, verb)
+    assert planned
+    for case in planned:
+        ready()
+        wrong += attempt(sysbox, case, *asked[verb])
+        if verb != "exec":
+            wrong += removed(sysbox, case)
+    wrong += removed(sysbox, verb)
+    nothing_more(sysbox)
+    assert not wrong, "\n".join(wrong)
+
+
+# many at once
+
+
+def test_many_start_at_once(sysbox: Sysbox, image: str) -> None:
+    """All of them run, each with an address of its own."""
+    names = [f"many-{number}" for number in range(64 if SOAK else 16)]
+    try:
+        with ThreadPoolExecutor(len(names)) as pool:
+            started = list(
+                pool.map(
+                    lambda name: sysbox("run", "-d", "--name", name, image, "sleep", "1000"), names
+                )
+            )
+        assert [done.stderr for done in started if done.returncode] == []
+        listed = sysbox("ps", "--format", "{{.Names}} {{.State}}").stdout.splitlines()
+        assert sorted(listed) == sorted(f"{name} running" for name in names)
+        form = "{{.NetworkSettings.IPAddress}}"
+        addresses = sysbox("inspect", "-f", form, *names).stdout.splitlines()
+        assert len(set(addresses)) == len(names)
+        assert all(addresses)
+    finally:
+        sysbox("rm", "-f", *names)
+    nothing_more(sysbox)
+
+
+def test_eight_want_the_same_name(sysbox: Sysbox, image: str) -> None:
+    """One has it, the others are told whose it is."""
+    words = ("run", "-d", "--name", NAME, image, "sleep", "1000")
+    for _ in range(20 if SOAK else 2):
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(lambda _: sysbox(*words), range(8)))
+        won = [one for one in done if one.returncode == 0]
+        assert len(won) == 1
+        for one in done:
+            if one is not won[0]:
+                assert one.returncode == 125
+                assert f"the name '{NAME}' is in use" in one.stderr
+                assert unclean(one) == ""
+        assert sysbox("ps", "-aq", "--no-trunc").stdout == won[0].stdout
+        assert settled(sysbox) == []
+        sysbox("rm", "-f", NAME, check=True)
+    nothing_more(sysbox)
+
+
+# damaged records
+
+
+def _replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def damage(path: Path) -> object:
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        return make(path)
+
+    return damage
+
+
+def _socket(path: Path) -> None:
+    here = os.open(path.parent, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/proc/self/fd/{here}/{path.name}")
+    finally:
+        os.close(here)
+
+
+def _truncated(path: Path) -> None:
+    data = path.read_bytes() if path.exists() else b'{"pid":'
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _written(data: bytes) -> Callable[[Path], object]:
+    return _replaced(lambda path: path.write_bytes(data))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": _written(b""),
+    "truncated": _truncated,
+    "binary": _written(bytes(range(256)) * 8),
+    "list": _written(b"[]"),
+    "null": _written(b"null"),
+    "no keys": _written(b"{}"),
+    "wrong types": _written(
+        b'{"id":7,"name":[],"pid":"x","code":{},"signal":null,"oom":[],"timeout":"","finished":"",'
+        b'"exit_code":[],"status":1,"log":3}'
+    ),
+    "deep": _written(b"[" * 100_000),
+    "negative": _written(b'{"pid":-1,"start_time":-1,"supervisor":-1,"supervisor_start":-1,"scope":"x"}'),
+    "another's": _written(b'{"pid":1,"start_time":0,"supervisor":1,"supervisor_start":0,"scope":"../x"}'),
+    "huge": _replaced(lambda path: path.open("wb").truncate(1 << 40)),
+    "large": _written(b" " * (3 << 20)),
+    "link": _replaced(lambda path: path.symlink_to("/etc/passwd")),
+    "loop": _replaced(lambda path: path.symlink_to(path.name)),
+    "dangling": _replaced(lambda path: path.symlink_to("/nowhere/at/all")),
+    "directory": _replaced(lambda path: (path / "below").mkdir(parents=True)),
+    "pipe": _replaced(os.mkfifo),
+    "socket": _replaced(_socket),
+    "missing": _replaced(lambda path: None),
+}  # fmt: skip
+FILES = {
+    "record.json": paths.CONTAINERS,
+    "exit.json": paths.CONTAINERS,
+    "lock": paths.CONTAINERS,
+    "state.json": paths.RUN_CONTAINERS,
+    "health.json": paths.RUN_CONTAINERS,
+    "exit": paths.RUN_CONTAINERS,
+}
+
+
+def damages(file: str) -> list[str]:
+    """All of them in the soak, else some, others for each file."""
+    names = list(DAMAGES)
+    return names if SOAK else names[list(FILES).index(file) % 5 :: 5]
+
+
+def others_work(sysbox: Sysbox, image: str, bystander: Container) -> None:
+    for words in (
+        ("ps", "-a"), ("ps",), ("inspect", bystander.id), ("exec", bystander.id, "true"),
+        ("run", "--rm", image, "true"), ("gc",), ("stats", "--no-stream"), ("volume", "ls"),
+    ):  # fmt: skip
+        done = sysbox(*words)
+        assert (done.returncode, done.stderr) == (0, ""), f"{words}: {done.stderr}"
+        if words[0] == "ps":
+            assert bystander.id[:12] in done.stdout
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("file", FILES)
+def test_a_record_is_damaged(
+    containers: Containers, sysbox: Sysbox, image: str, file: str, *, runs: bool
+) -> None:
+    """Every other container works, and `rm -f` removes the one that is damaged."""
+    bystander = containers()
+    damaged = []
+    for damage in damages(file):
+        one = containers("--health-cmd", "true", "--network", "none")
+        if not runs:
+            one("stop", "-t", "0")
+        DAMAGES[damage](Path(FILES[file], one.id, file))
+        damaged.append((damage, one))
+    others_work(sysbox, image, bystander)
+    wrong = []
+    for damage, one in damaged:
+        for verb in ("inspect", "exec", "stop", "start", "rm -f"):
+            words = (*verb.split(), one.id, *(("true",) if verb == "exec" else ()))
+            done = sysbox(*(("stop", "-t", "0", one.id) if verb == "stop" else words))
+            if found := unclean(done):
+                wrong.append(f"{file}, {damage}: {verb}: {found}")
+        if done.returncode:
+            wrong.append(f"{file}, {damage}: cannot be removed: {done.stderr}")
+    others_work(sysbox, image, bystander)
+    containers.remove()
+    nothing_more(sysbox)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_damaged_name_is_freed(containers: Containers, sysbox: Sysbox, image: str) -> None:
+    """Whatever is where a name should be, others are found, and gc frees it."""
+    bystander = containers()
+    directory = Path(paths.NAMES)
+    (directory / "file").write_text("x", encoding="ascii")
+    (directory / "dangling").symlink_to("0" * 64)
+    (directory / "outside").symlink_to("/etc/passwd")
+    (directory / "directory").mkdir()
+    others_work(sysbox, image, bystander)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        bystander.inspect("Name").removeprefix("/")
+    ]
+    assert settled(sysbox) == []
