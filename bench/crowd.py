@@ -107,6 +107,19 @@ def _grown(before: dict[int, int], after: dict[int, int]) -> float:
     )
 
 
+def names_of(count: int) -> list[str]:
+    return [f"crowd-{number}" for number in range(1, count + 1)]
+
+
+def give_up(peer: Engine, count: int) -> None:
+    """Remove whatever was started, so that it is not in the others' way."""
+    for name in names_of(count):
+        try:
+            peer.remove([name])
+        except MeasureError:
+            pass  # ignoring: this one was not started
+
+
 def measure(peer: Engine, count: int, idle: int) -> Crowd:
     """Everything about one contestant; raises MeasureError."""
     crowd = Crowd(count=count, seconds=idle)
@@ -115,7 +128,7 @@ def measure(peer: Engine, count: int, idle: int) -> Crowd:
     peer.remove(["crowd-0"])
     time.sleep(2)
     before = baseline.take()
-    names = [f"crowd-{number}" for number in range(1, count + 1)]
+    names = names_of(count)
     for abreast in (1, ABREAST):
         say(f"{peer.name}: starting {count}, {abreast} at a time")
         used = cpu_seconds()
@@ -157,6 +170,7 @@ def main() -> int:
             except MeasureError as error:
                 failures.append(f"{peer.name}: {error}")
                 say(failures[-1])
+                give_up(peer, arguments.count)
         print(crowd_report.markdown(crowds, ready, before, failures))
     return 1 if failures else 0
 
