@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = Path(sys.prefix)
 PACKAGE = Path(sysconfig.get_path("platlib")) / "sysbox"
 NATIVE = ["pyproject.toml", "meson.build", "meson.options", *ROOT.glob("src/*.c")]
+PAGES = [ROOT / "CHANGELOG.md", ROOT / "tools/man.py", *sorted(ROOT.glob("docs/man/*.md"))]
 
 
 def main() -> None:
@@ -48,13 +49,18 @@ def install_sysbox() -> None:
     native = digest_of([ROOT / name for name in NATIVE])
     files = python_files(ROOT / "sysbox")
     python = digest_of(files)
+    manual = digest_of([*ROOT.glob("sysbox/cli/options*.py"), ROOT / "sysbox/cli/verbs.py", *PAGES])
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
         pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
-    elif read_stamp("python") != python:
-        synchronise(files)
+    else:
+        if read_stamp("python") != python:
+            synchronise(files)
+        if read_stamp("man") != manual:
+            make_pages()
     write_stamp("native", native)
     write_stamp("python", python)
+    write_stamp("man", manual)
 
 
 def synchronise(files: list[Path]) -> None:
@@ -70,6 +76,14 @@ def synchronise(files: list[Path]) -> None:
             shutil.copyfile(path, target)
     compileall.compile_dir(PACKAGE, quiet=1)
     say(f"{len(wanted)} files are up to date in {PACKAGE}")
+
+
+def make_pages() -> None:
+    """Make the man pages anew, where meson-python has put them: it takes the prefix for the datadir."""
+    target = ENVIRONMENT / "man/man1"
+    for page in target.glob("sysbox*.1"):
+        page.unlink()
+    subprocess.run([sys.executable, "-B", ROOT / "tools/man.py", target], check=True)
 
 
 def python_files(directory: Path) -> list[Path]:

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""The man pages: one for each verb, and sysbox(1).
+
+What the option table knows (name, usage, options) comes from there, the rest from docs/man/PAGE.md.
+
+tools/man.py --list         the names of the files that are made
+tools/man.py DIRECTORY      make them
+
+Of Markdown it understands `## SECTION`, paragraphs, `* ` lists, definitions (`: ` begins the second line),
+fenced code, `code` and *emphasis*. Version and date are those of CHANGELOG.md, so that the same source makes
+the same pages.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "docs" / "man"
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from sysbox.cli.options import Option, Verb  # noqa: E402 (the path comes first)
+from sysbox.cli.verbs import GROUPS, VERBS, options_of  # noqa: E402
+
+# after these come the sections that are made from the table; every other one follows, as it stands
+FIRST = "DESCRIPTION"
+_TYPED = {"…": "...", "–": "-", "“": '"', "”": '"', "→": "->", "×": "x"}
+_INLINE = re.compile(r"`([^`]+)`|\*([^*\s][^*]*)\*|\b([a-z][\w.-]*)(\([1-8]\))")
+
+
+def verbs() -> list[Verb]:
+    """Every verb once, by its first name, in the table's order."""
+    return list({verb.name: verb for verb in VERBS.values()}.values())
+
+
+def page_name(verb: Verb) -> str:
+    """`sysbox-volume-ls`."""
+    return "sysbox-" + verb.name.replace(" ", "-")
+
+
+def pages() -> dict[str, str]:
+    """File name -> roff, of every page."""
+    made = {f"{page_name(verb)}.1": verb_page(verb) for verb in verbs()}
+    return {"sysbox.1": overview(), **made}
+
+
+def release() -> tuple[str, str]:
+    """Version and date of the newest entry of the changelog: `## 0.1.0 (2026-12-01)`."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    found = re.search(r"^## (\S+) \(([^)]+)\)$", text, re.MULTILINE)
+    if found is None:
+        raise SystemExit("CHANGELOG.md: no `## VERSION (DATE)`")
+    return found[1], found[2]
+
+
+def verb_page(verb: Verb) -> str:
+    """The page of one verb."""
+    sections = read_sections(page_name(verb))
+    usage = [f"\\fBsysbox {code(verb.name)}\\fR", *synopsis(verb)]
+    name = f"{code(page_name(verb))} \\- {text(verb.summary)}"
+    made = [heading(page_name(verb)), ".SH NAME", name, ".SH SYNOPSIS", *usage]
+    also = spellings(verb)
+    if also:
+        made += [".PP", "Also: " + ", ".join(f"\\fBsysbox {code(one)}\\fR" for one in also) + "."]
+    made += [".SH DESCRIPTION", *blocks(sections.pop(FIRST))]
+    options = options_of(verb)
+    if options:
+        made += [".SH OPTIONS", *(line for one in options for line in option(one))]
+    see = sections.pop("SEE ALSO", "")
+    made += rest(sections)
+    return finish([*made, ".SH SEE ALSO", *blocks(", ".join(filter(None, ["sysbox(1)", see])))])
+
+
+def overview() -> str:
+    """sysbox(1)."""
+    sections = read_sections("sysbox")
+    made = [heading("sysbox"), ".SH NAME", "sysbox \\- " + text(sections.pop("NAME"))]
+    made += [
+        ".SH SYNOPSIS",
+        "\\fBsysbox\\fR [\\fB\\-\\-debug\\fR] \\fIVERB\\fR [\\fIARGUMENT\\fR...]",
+    ]
+    made += [".SH DESCRIPTION", *blocks(sections.pop(FIRST)), ".SH VERBS"]
+    for verb in verbs():
+        made += [".TP", f"\\fB{code(page_name(verb))}\\fR(1)", text(verb.summary)]
+    groups = ", ".join(f"*{group}*" for group in GROUPS)
+    made += [".PP", inline(f"The verbs of a group ({groups}) are two words: `sysbox volume ls`.")]
+    return finish(made + rest(sections))
+
+
+def heading(name: str) -> str:
+    version, date = release()
+    return f'.TH "{code(name.upper())}" 1 "{code(date)}" "sysbox {version}" "sysbox"'
+
+
+def finish(lines: list[str]) -> str:
+    made = "\n".join(lines) + "\n"
+    strange = sorted({one for one in made if ord(one) > 126})
+    if strange:
+        raise SystemExit(f"{lines[0]}: only ASCII, not {strange}")
+    return made
+
+
+def read_sections(name: str) -> dict[str, str]:
+    """Title -> Markdown, of one source."""
+    path = SOURCES / f"{name}.md"
+    parts = re.split(r"^## (.+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = dict(zip(parts[1::2], (part.strip("\n") for part in parts[2::2]), strict=True))
+    if parts[0].strip() or FIRST not in found:
+        raise SystemExit(f"{path}: begins with `## {FIRST}`")
+    return found
+
+
+def rest(sections: dict[str, str]) -> list[str]:
+    return [line for title, body in sections.items() for line in (f".SH {title}", *blocks(body))]
+
+
+def synopsis(verb: Verb) -> list[str]:
+    """Options and arguments of the usage line, one per line, arguments in italics."""
+    shown = ["[\\fIOPTION\\fR...]"] if options_of(verb) else []
+    return shown + [re.sub(r"[A-Z_]+", r"\\fI\g<0>\\fR", word) for word in verb.args.split()]
+
+
+def spellings(verb: Verb) -> list[str]:
+    """The further names that a verb has."""
+    return [name for name, one in VERBS.items() if one is verb and name != verb.name]
+
+
+def option(one: Option) -> list[str]:
+    """One flag, its values and its help."""
+    names = ", ".join(f"\\fB{code(name)}\\fR" for name in one.names)
+    metavar = f" \\fI{code(one.metavar)}\\fR" if one.metavar else ""
+    again = " May be given more than once." if one.repeat else ""
+    return [".TP", names + metavar, f"{inline(one.help.rstrip('.'))}.{again}"]
+
+
+def blocks(body: str) -> list[str]:
+    """The roff of some Markdown without headings."""
+    made: list[str] = []
+    fenced = False
+    for part in re.split(r"^(```)$\n?", body, flags=re.MULTILINE):
+        if part == "```":
+            made += [".EE", ".RE"] if fenced else [".PP", ".RS 4", ".EX"]
+            fenced = not fenced
+        elif fenced:
+            made += [guard(code(line)) for line in part.rstrip("\n").split("\n")]
+        else:
+            for paragraph in filter(None, re.split(r"\n\s*\n", part.strip("\n"))):
+                made += prose(paragraph)
+    return made
+
+
+def prose(paragraph: str) -> list[str]:
+    """A paragraph, a list, or definitions."""
+    if paragraph.startswith("* "):
+        items = re.split(r"\n\* ", paragraph.removeprefix("* "))
+        return [line for one in items for line in (".IP \\(bu 2", inline(" ".join(one.split())))]
+    if "\n: " not in paragraph:
+        return [".PP", inline(" ".join(paragraph.split()))]
+    made: list[str] = []
+    for term, meaning in re.findall(
+        r"^(\S.*)\n: ((?:.+\n?(?!\S.*\n: ))+)", paragraph, re.MULTILINE
+    ):
+        made += [".TP", inline(term), inline(" ".join(meaning.split()))]
+    return made
+
+
+def inline(words: str) -> str:
+    """Text with `code`, *emphasis* and references to pages."""
+    made, at = "", 0
+    for found in _INLINE.finditer(words):
+        made += text(words[at : found.start()])
+        literal, emphasis, page, section = found.groups()
+        if literal:
+            made += f"\\fB{code(literal)}\\fR"
+        elif emphasis:
+            made += f"\\fI{text(emphasis)}\\fR"
+        else:
+            made += f"\\fB{code(page)}\\fR{section}"
+        at = found.end()
+    return guard(made + text(words[at:]))
+
+
+def text(words: str) -> str:
+    """Running text: what roff would take for its own is escaped."""
+    return re.sub(r"(?<![\w])-(?=\w)", r"\\-", code(words, hyphen="-"))
+
+
+def code(words: str, hyphen: str = "\\-") -> str:
+    """Literal text, whose hyphens and quotes can be pasted into a shell."""
+    for shape, typed in _TYPED.items():
+        words = words.replace(shape, typed)
+    words = words.replace("\\", "\\e").replace("-", hyphen)
+    for character, glyph in {"'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}.items():
+        words = words.replace(character, glyph)
+    return words
+
+
+def guard(line: str) -> str:
+    """A line that begins with a dot would be a request."""
+    return "\\&" + line if line.startswith((".", "'")) else line
+
+
+def main(words: list[str]) -> int:
+    if words == ["--list"]:
+        print("\n".join(["sysbox.1", *(f"{page_name(verb)}.1" for verb in verbs())]))
+        return 0
+    if len(words) != 1 or words[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    directory = Path(words[0])
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, roff in pages().items():
+        (directory / name).write_text(roff, encoding="ascii")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
