@@ -20,18 +20,18 @@ _STALE = 60  # seconds after which nobody comes to read a report
 _REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
 
 
-def start_detached(record: Record) -> None:
-    """Start it under a service of its own. Raises SysboxError with what the service reported."""
+def start_detached(record: Record, *, new: bool = False) -> None:
+    """Start it under a service of its own; a `new` one has never had a unit.
+
+    Raises SysboxError with what the service reported.
+    """
     unit = names.service_unit(record.id)
     path = f"{_REPORTS}/{record.id}"
     unlink(path)
     bus = Bus.connect()
     try:
-        # that of an earlier run may still be recording its end
-        scope.await_inactive(bus, unit)
-        # a scope that failed stays loaded, and would for as long as the new service names it
-        scope.reset_failed(bus, names.scope_unit(record.id))
-        scope.reset_failed(bus, unit)
+        if not new:
+            _make_way(bus, record)
         if restarting.has_policy(record):
             restarting.started(record)
             scope.start_unit(bus, unit)
@@ -49,6 +49,15 @@ def start_detached(record: Record) -> None:
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
     finally:
         bus.close()
+
+
+def _make_way(bus: Bus, record: Record) -> None:
+    unit = names.service_unit(record.id)
+    # that of an earlier run may still be recording its end
+    scope.await_inactive(bus, unit)
+    # a scope that failed stays loaded, and would for as long as the new service names it
+    scope.reset_failed(bus, names.scope_unit(record.id))
+    scope.reset_failed(bus, unit)
 
 
 def forget_reports() -> None:

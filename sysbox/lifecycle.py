@@ -34,10 +34,10 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
     by_service = needs_service(record.spec)
     try:
         if spec.detach:
-            _detach(record)
+            _detach(record, new=True)
         elif by_service:
             _expect(record)
-            _detach(record)
+            _detach(record, new=True)
         else:
             attended = _attend(record, image)
     except BaseException:
@@ -61,10 +61,10 @@ def needs_service(spec: ContainerSpec) -> bool:
     )
 
 
-def _detach(record: Record) -> None:
+def _detach(record: Record, *, new: bool = False) -> None:
     from sysbox import detaching
 
-    detaching.start_detached(record)
+    detaching.start_detached(record, new=new)
 
 
 def _attend(record: Record, image: Image) -> Attended:
