@@ -27,7 +27,7 @@ from timing import Begun, Command, MeasureError, Sample, finish, spawn
 CROWD = 300
 IDLE = 60  # seconds
 PS_RUNS = 15
-SETTLING = 30  # seconds within which everything should be as before
+SETTLING = 10  # seconds within which everything should be as before
 PATIENCE = 1800  # seconds for the removal of all
 
 

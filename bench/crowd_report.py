@@ -12,7 +12,7 @@ from timing import Sample
 
 ABREAST = 4  # starts at a time
 ENDS = 10  # the first and the last so many starts are compared
-CPU = 1.0  # milliseconds per container and minute that still are none: the kernel's own ticks
+CPU = 0.0  # milliseconds of a supervisor, per container, while nothing happens
 _HOW = f"""\
 Detached containers on the default bridge, each contestant by itself: all started one after the
 other, left alone, listed, removed by one `rm -f`, started again {ABREAST} at a time, removed again.
