@@ -9,9 +9,8 @@ from __future__ import annotations
 import difflib
 
 import click
-from click.shell_completion import CompletionItem
 
-from sysbox.cli import hotparse, invoke
+from sysbox.cli import completers, hotparse, invoke
 from sysbox.cli.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.errors import UsageError
@@ -87,7 +86,7 @@ class Command(click.Command):
         short_help = not any("-h" in option.names for option in options)
         super().__init__(
             name,
-            params=[*map(_Option, options), *map(_argument, arguments(verb))],
+            params=[*map(_Option, options), *(_argument(verb, one) for one in arguments(verb))],
             help=verb.summary + ".",
             short_help=verb.summary,
             callback=self._call,
@@ -153,7 +152,7 @@ class _Option(click.Option):
             help=option.help,
             metavar=option.metavar or None,
             multiple=option.repeat,
-            shell_complete=_complete_choice(option),
+            shell_complete=completers.of_option(option),
             **extra,
         )
 
@@ -165,14 +164,14 @@ class _Option(click.Option):
             self.opts = accepted
 
 
-def _argument(argument: Argument) -> click.Argument:
+def _argument(verb: Verb, argument: Argument) -> click.Argument:
     return click.Argument(
         [argument.dest],
         metavar=argument.name,
         nargs=-1 if argument.repeat else 1,
         required=argument.required,
         type=click.UNPROCESSED,
-        shell_complete=_COMPLETERS.get(argument.name, _complete_nothing),
+        shell_complete=completers.of_argument(verb, argument),
     )
 
 
@@ -233,100 +232,3 @@ class _Table(click.Group):
 def root() -> click.Group:
     """The whole command line as click sees it."""
     return _Table()
-
-
-def _complete_choice(option: Option) -> Any:
-    def complete(
-        ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        del ctx, param
-        return _items(option.choices, incomplete)
-
-    return complete if option.choices else None
-
-
-def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
-
-
-def _complete_containers(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from sysbox import state
-
-    del param
-    chosen = ctx.params.get("container") or ()
-    try:
-        return _items(state.names().keys() - set(chosen), incomplete)
-    except OSError:
-        return []  # not root: nothing to offer
-
-
-def _complete_images(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from sysbox.image.store import Store
-
-    del ctx, param
-    try:
-        return _items({name for image in Store().list() for name in image.names}, incomplete)
-    except (OSError, ValueError):
-        return []
-
-
-def _complete_shells(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    del ctx, param
-    return _items(("bash", "fish", "zsh"), incomplete)
-
-
-def _complete_files(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    del ctx, param
-    return [CompletionItem(incomplete, type="file")]
-
-
-def _complete_copied(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from sysbox import state
-
-    del ctx, param
-    try:
-        names = _items({f"{name}:" for name in state.names()}, incomplete)
-    except OSError:
-        names = []  # not root: no container's
-    return [*names, CompletionItem(incomplete, type="file")]
-
-
-def _complete_volumes(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from sysbox.fs import volumes
-
-    del ctx, param
-    try:
-        return _items(volumes.names(), incomplete)
-    except OSError:
-        return []
-
-
-def _complete_nothing(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    del ctx, param, incomplete
-    return []
-
-
-_COMPLETERS = {
-    "CONTAINER": _complete_containers,
-    "IMAGE": _complete_images,
-    "NAME": _complete_images,
-    "SHELL": _complete_shells,
-    "FILE": _complete_files,
-    "SOURCE": _complete_copied,
-    "DESTINATION": _complete_copied,
-    "VOLUME": _complete_volumes,
-}

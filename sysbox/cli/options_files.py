@@ -123,7 +123,9 @@ def bootstrap_options() -> tuple[Option, ...]:
     return (
         value("--mirror", "URL", "Where to fetch packages from"),
         many("--include", "PACKAGE[,PACKAGE...]", "Install these too"),
-        value("--variant", "NAME", "mmdebstrap's variant: minbase, apt, essential, important, ..."),
+        value(
+            "--variant", "VARIANT", "mmdebstrap's variant: minbase, apt, essential, important, ..."
+        ),
         value(
             "-t --tag", "NAME", "Name of the image; by default the one asked for", hidden="--name"
         ),

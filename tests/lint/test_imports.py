@@ -23,7 +23,7 @@ INTERPRETER = set(
 )
 # Verbs that may take their time, and the modules that only they reach.
 COLD = (
-    "sysbox.cli.bootstrap", "sysbox.cli.cold", "sysbox.cli.explain",
+    "sysbox.cli.bootstrap", "sysbox.cli.cold", "sysbox.cli.completers", "sysbox.cli.explain",
     "sysbox.cli.explain_rows", "sysbox.cli.events", "sysbox.cli.host", "sysbox.cli.import_",
     "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export", "sysbox.cli.prune",
     "sysbox.cli.volume", "sysbox.copying", "sysbox.extracting", "sysbox.layering", "sysbox.pruning",

@@ -1,0 +1,146 @@
+"""What the shells are offered for arguments and the values of flags, by their names in the option table."""
+
+from __future__ import annotations
+
+from click.shell_completion import CompletionItem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import click
+
+    from sysbox.cli.options import Argument, Option, Verb
+
+    Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def of_argument(verb: Verb, argument: Argument) -> Completer:
+    """What completes one word of a verb's usage line."""
+    special = _OF_VERBS.get(f"{verb.name} {argument.name}")
+    return special or _ARGUMENTS.get(argument.name, _nothing)
+
+
+def of_option(option: Option) -> Completer | None:
+    """What completes the value of a flag; None leaves it to click, which offers nothing."""
+    if option.choices:
+        return _listed(lambda: option.choices)
+    return _VALUES.get(option.metavar)
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _listed(names: Callable[[], Iterable[str]]) -> Completer:
+    """Names that are still free to be given; none where this user may not look."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        given = ctx.params.get(param.name or "") if param.nargs == -1 else ()
+        try:
+            return _items(set(names()) - set(given or ()), incomplete)
+        except (OSError, ValueError):
+            return []
+
+    return complete
+
+
+def _containers() -> Iterable[str]:
+    from sysbox import state
+
+    return state.names()
+
+
+def _images() -> Iterable[str]:
+    """As they are typed: without docker.io, and without `latest`."""
+    from sysbox.image.reference import parse
+    from sysbox.image.store import Store
+
+    names = {name for image in Store().list() for name in image.names}
+    return {parse(name).familiar().removesuffix(":latest") for name in names} | {"host"}
+
+
+def _objects() -> Iterable[str]:
+    return {*_containers(), *_images()}
+
+
+def _volumes() -> Iterable[str]:
+    from sysbox.fs import volumes
+
+    return volumes.names()
+
+
+def _limits() -> Iterable[str]:
+    from sysbox.units.resources import TABLE
+
+    return {one.flag.removeprefix("--") for one in TABLE}
+
+
+def _signals() -> Iterable[str]:
+    import signal
+
+    return {one.name.removeprefix("SIG") for one in signal.Signals}
+
+
+def _capabilities() -> Iterable[str]:
+    from sysbox.linux.capability import NAMES
+
+    return {*NAMES, "ALL"}
+
+
+def _variants() -> Iterable[str]:
+    from sysbox.image.bootstrap import VARIANTS
+
+    return VARIANTS
+
+
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del ctx, param
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _copied(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    of_containers = _listed(lambda: {f"{name}:" for name in _containers()})
+    return [*of_containers(ctx, param, incomplete), *_files(ctx, param, incomplete)]
+
+
+def _attached(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [*_listed(_volumes)(ctx, param, incomplete), *_files(ctx, param, incomplete)]
+
+
+def _nothing(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del ctx, param, incomplete
+    return []
+
+
+_ARGUMENTS: dict[str, Completer] = {
+    "CONTAINER": _listed(_containers),
+    "IMAGE": _listed(_images),
+    "NAME": _listed(_images),
+    "SHELL": _listed(lambda: ("bash", "fish", "zsh")),
+    "FILE": _files,
+    "SOURCE": _copied,
+    "DESTINATION": _copied,
+    "VOLUME": _listed(_volumes),
+    "LIMIT": _listed(_limits),
+}
+
+# where a name means something else than elsewhere
+_OF_VERBS: dict[str, Completer] = {
+    "inspect NAME": _listed(_objects),
+    "rename NAME": _nothing,
+    "bootstrap NAME": _listed(lambda: ("debian:bookworm", "debian:trixie", "ubuntu:noble")),
+    "volume create VOLUME": _nothing,
+}
+
+# by the metavar of the flag
+_VALUES: dict[str, Completer] = {
+    "FILE": _files,
+    "SIGNAL": _listed(_signals),
+    "CAPABILITY": _listed(_capabilities),
+    "VARIANT": _listed(_variants),
+    "HOST[:CONTAINER[:rwm]]": _files,
+    "[SOURCE:]TARGET[:OPTIONS]": _attached,
+}

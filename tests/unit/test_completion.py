@@ -1,0 +1,107 @@
+"""What the shells are offered: every verb, every flag, and the names that there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete, get_completion_class
+
+from sysbox import state
+from sysbox.cli import cold
+from sysbox.cli.options import arguments
+from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.fs import volumes
+from sysbox.image.store import Store
+
+
+def offered(line: str) -> list[str]:
+    """What completes the last word of a line: values, `file` for whatever file there is."""
+    *words, incomplete = line.split(" ")
+    shell = ShellComplete(cold.root(), {}, "sysbox", cold.COMPLETE_VARIABLE)
+    found = shell.get_completions(words, incomplete)
+    return sorted("(files)" if item.type == "file" else item.value for item in found)
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two containers, and a volume."""
+    for name, identity in {"web": "a", "worker": "b"}.items():
+        (tmp_path / "names").mkdir(exist_ok=True)
+        (tmp_path / "names" / name).symlink_to(identity * 64)
+    (tmp_path / "volumes/data/_data").mkdir(parents=True)
+    monkeypatch.setattr(state, "NAMES", str(tmp_path / "names"))
+    monkeypatch.setattr(volumes, "VOLUMES", str(tmp_path / "volumes"))
+    empty = Store(str(tmp_path / "images"))
+    monkeypatch.setattr("sysbox.image.store.Store", lambda: empty)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_is_offered(name: str) -> None:
+    group, _, verb = name.rpartition(" ")
+    assert verb in offered(f"{group} ".lstrip() + verb[:1])
+
+
+def test_the_groups_are_offered() -> None:
+    assert set(GROUPS) <= set(offered(""))
+
+
+@pytest.mark.parametrize("name", sorted({verb.name for verb in VERBS.values()}))
+def test_every_flag_is_offered(name: str) -> None:
+    flags = {flag for option in options_of(VERBS[name]) for flag in option.names}
+    assert {flag for flag in flags if flag.startswith("--")} <= set(offered(f"{name} --"))
+
+
+@pytest.mark.parametrize("name", sorted({verb.name for verb in VERBS.values()}))
+def test_every_choice_is_offered(name: str) -> None:
+    for option in options_of(VERBS[name]):
+        if option.choices:
+            assert offered(f"{name} {option.names[-1]} ") == sorted(option.choices)
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    "name",
+    sorted({verb.name for verb in VERBS.values() if verb.args.startswith("CONTAINER")}),
+)
+def test_containers_are_offered(name: str) -> None:
+    assert arguments(VERBS[name])[0].name == "CONTAINER"
+    assert offered(f"{name} w") == ["web", "worker"]
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("rm web ", ["worker"]),  # one of them is enough
+        ("cp w", ["(files)", "web:", "worker:"]),
+        ("inspect ", ["host", "web", "worker"]),
+        ("run -d ", ["host"]),
+        ("rename web ", []),
+        ("volume rm ", ["data"]),
+        ("run -v da", ["(files)", "data"]),
+        ("run --cidfile ", ["(files)"]),
+        ("import ", ["(files)"]),
+        ("explain web memory-m", ["memory-min"]),
+        ("kill -s KI", ["KILL"]),
+        ("run --cap-drop A", ["ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE"]),
+        ("completion ", ["bash", "fish", "zsh"]),
+        ("run host w", []),  # the command's words are nobody's
+    ],
+)
+def test_values(line: str, wanted: list[str]) -> None:
+    assert offered(line) == wanted
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [("bash", "plain,web"), ("zsh", "plain\nweb\n_"), ("fish", "plain,web")],
+)
+def test_each_shell_gets_its_format(shell: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # fish gives the word itself, the others its number
+    monkeypatch.setenv("COMP_WORDS", "sysbox stop we")
+    monkeypatch.setenv("COMP_CWORD", "we" if shell == "fish" else "2")
+    kind = get_completion_class(shell)
+    assert kind
+    assert kind(cold.root(), {}, "sysbox", cold.COMPLETE_VARIABLE).complete().strip() == line
