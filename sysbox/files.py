@@ -9,16 +9,23 @@ import posix
 from sysbox.errors import FormatError, KernelError
 
 LIMIT = 1 << 20  # bytes; nothing of ours is larger
+# what says that there is nothing, and not that it cannot be told just now: who takes the one for the other
+# removes what is in use
+NOT_THERE = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES)
+)
 _USUAL = 4096  # a larger buffer would be mapped and unmapped for each file
 _ATTEMPTS = 10  # to remove a directory that somebody puts something into
 
 
 def is_directory(path: str) -> bool:
-    """Whether a directory (or a link to one) is there."""
+    """Whether a directory (or a link to one) is there. Raises KernelError where that cannot be told."""
     try:
         return _stat.S_ISDIR(posix.stat(path).st_mode)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return False
+        raise KernelError.of("look at", path, error) from None
 
 
 def make_private(path: str) -> None:

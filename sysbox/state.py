@@ -17,7 +17,15 @@ import time
 
 from sysbox import codec, naming
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
-from sysbox.files import is_directory, make_private, read_file, remove_tree, unlink, write_file
+from sysbox.files import (
+    NOT_THERE,
+    is_directory,
+    make_private,
+    read_file,
+    remove_tree,
+    unlink,
+    write_file,
+)
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
@@ -144,8 +152,10 @@ def _take_name(name: str, container_id: str) -> bool:
 def _name_owner(name: str) -> str | None:
     try:
         owner = posix.readlink(f"{NAMES}/{name}")
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise KernelError.of("read the name", name, error) from None
     return owner if is_id(owner) else None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox import program
 from sysbox.cli.options import Values
 from sysbox.cli.output import report
-from sysbox.errors import ERRNO_ADVICE, SysboxError, signal_status
+from sysbox.errors import ERRNO_ADVICE, KernelError, SysboxError, signal_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ def guarded(main: Callable[[], int]) -> int:
         target = f"{error.filename}: " if isinstance(error.filename, str) else ""
         hint = ERRNO_ADVICE.get(error.errno or 0, "")
         return report(SysboxError(f"{target}{error.strerror or error}", hint=hint))
+    except MemoryError:
+        return report(KernelError("allocate memory", "", errno.ENOMEM))
+    except ImportError as error:
+        if program.debug:
+            _traceback()
+        # it is read when it is needed, and then there may be no memory or descriptor for it
+        hint = "a part of sysbox or of Python cannot be read: if that stays so, install it again"
+        return report(SysboxError(f"{error}", hint=hint))
     except Exception as error:  # noqa: BLE001 (the one boundary)
         if program.debug:
             _traceback()

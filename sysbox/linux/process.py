@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import _signal
+import errno
 import fcntl
 import posix
 
 from sysbox.errors import KernelError
 from sysbox.linux import _sys
+
+# with hidepid= (proc(5)) others' processes are as if they were not there
+_GONE = (errno.ENOENT, errno.ESRCH, errno.EACCES)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -33,15 +37,23 @@ _STATE, _START_TIME = 0, 19
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat behind the name, which may hold spaces and parentheses; [] if gone."""
+    """The fields of /proc/PID/stat behind the name, which may hold spaces and parentheses; [] if gone.
+
+    Raises KernelError where that cannot be told: what was taken for gone would be removed.
+    """
+    path = f"/proc/{pid}/stat"
     try:
-        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return []
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _GONE:
+            return []
+        raise KernelError.of("open", path, error) from None
     try:
         return posix.read(fd, 4096).rpartition(b") ")[2].split()
-    except OSError:  # ESRCH: it went between open and read
-        return []
+    except OSError as error:
+        if error.errno in _GONE:  # it went between open and read
+            return []
+        raise KernelError.of("read", path, error) from None
     finally:
         posix.close(fd)
 

@@ -20,15 +20,15 @@ STATUSES = {0, 1, 125, 126, 127, *range(128 + 1, 128 + 65)}
 UNCLEAN = re.compile(r"Traceback|this is a bug|Fatal Python|Exception ignored|  File \"")
 
 
-def unclean(done: subprocess.CompletedProcess[str], lines: int = MOST_LINES) -> str:
-    """What is wrong with how a command has failed; "" for nothing."""
+def unclean(done: subprocess.CompletedProcess[str], *, payload: bool = False) -> str:
+    """What is wrong with how a command has failed; "" for nothing. A `payload`'s status is its own."""
     if UNCLEAN.search(done.stderr):
         return f"not a message for a user: {done.stderr.strip()}"
-    if done.returncode not in STATUSES:
+    if done.returncode not in STATUSES and not payload:
         return f"status {done.returncode} is not documented: {done.stderr.strip()}"
-    if len(done.stderr.splitlines()) > lines:
-        return f"more than {lines} lines: {done.stderr.strip()}"
-    if done.returncode in (1, 125) and not done.stderr:
+    if len(done.stderr.splitlines()) > MOST_LINES:
+        return f"more than {MOST_LINES} lines: {done.stderr.strip()}"
+    if done.returncode in (1, 125) and not done.stderr and not payload:
         return f"status {done.returncode} and no word"
     return ""
 

@@ -164,18 +164,18 @@ class Storm:
             try:
                 _, errors = watcher.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
-                self.complaints.append(f"{name}: who watches it does not end: {watcher.args!r}")
+                self.complaints.append(f"{name}: who watches it does not end: {watcher.args}")
                 watcher.kill()
                 watcher.communicate()
                 continue
             done = subprocess.CompletedProcess(watcher.args, watcher.returncode, "", errors)
-            if watcher.returncode >= 0 and (wrong := unclean(done)):
-                self.complaints.append(f"{name}: {watcher.args!r}: {wrong}")
+            if watcher.returncode >= 0 and (wrong := unclean(done, payload=True)):
+                self.complaints.append(f"{name}: {watcher.args}: {wrong}")
 
 
 def _spawn(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [SYSBOX, *words],
+        [str(SYSBOX), *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, errors="replace",
     )  # fmt: skip
