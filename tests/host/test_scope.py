@@ -83,9 +83,12 @@ class Parked:
 def plan(identity: str = "", writes: tuple[Any, ...] = (), **spec: Any) -> scopeplan.ScopePlan:
     wanted = ContainerSpec(image="debian:12", name="parked", **{"remove": True, **spec})
     properties, limit_writes = plan_limits(wanted.limits, FACTS)
+    identity = identity or os.urandom(32).hex()
     return scopeplan.plan_scope(
-        identity or os.urandom(32).hex(),
+        identity,
         wanted,
+        # a scope without a service has a supervisor in the foreground, which hears of a stop instead
+        service=names.service_unit(identity),
         properties=properties,
         writes=limit_writes + writes,
         devices=DEVICES,
