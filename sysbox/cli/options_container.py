@@ -46,7 +46,7 @@ def update_options() -> tuple[Option, ...]:
 
 def _restart_option() -> Option:
     return value(
-        "--restart", "POLICY", "Start it again: no, on-failure[:RETRIES], always, unless-stopped",
+        "--restart", "POLICY", "When to start it again: no, on-failure[:RETRIES], always, unless-stopped",
         choices="no on-failure always unless-stopped",
     )  # fmt: skip
 
@@ -82,15 +82,15 @@ def _identity() -> tuple[Option, ...]:
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
         many("--label-file", "FILE", "Read labels from a file"),
         value(
-            "--log-driver", "DRIVER", "Where output is kept: journald, json-file, none",
+            "--log-driver", "DRIVER", "Where output is kept: journald (the default), json-file, none",
             choices="journald json-file none",
         ),
-        many("--log-opt", "KEY=VALUE", "max-size= and max-file= of json-file"),
+        many("--log-opt", "KEY=VALUE", "Option of the log driver: max-size= and max-file= of json-file"),
         value("--name", "NAME", "Name of the container"),
         value("--pidfile", "FILE", "Write the pid of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),
         value(
-            "--pull", "POLICY", "Fetch the image: missing, always, never",
+            "--pull", "POLICY", "missing or never; nothing can be pulled yet, so that always is refused",
             choices="missing always never",
         ),
         _restart_option(),
@@ -101,17 +101,17 @@ def _identity() -> tuple[Option, ...]:
 
 def _health() -> tuple[Option, ...]:
     return (
-        value("--health-cmd", "COMMAND", "A shell command that succeeds while the container is well"),
+        value("--health-cmd", "COMMAND", "A shell command that succeeds while the container is healthy"),
         value("--health-interval", "DURATION", "Time between two checks; 30s by default"),
         value(
-            "--health-on-failure", "ACTION", "When it is not well: none, kill, restart, stop",
+            "--health-on-failure", "ACTION", "What to do once it is unhealthy: none, kill, restart, stop",
             choices="none kill restart stop",
         ),
-        value("--health-retries", "NUMBER", "So many failures in a row mean that it is not well; 3"),
-        value("--health-start-interval", "DURATION", "Time between checks in the start period; 5s"),
-        value("--health-start-period", "DURATION", "Failures do not count for so long; 0s"),
+        value("--health-retries", "NUMBER", "Failures in a row that make it unhealthy; 3 by default"),
+        value("--health-start-interval", "DURATION", "The same in the start period; 5s by default"),
+        value("--health-start-period", "DURATION", "For so long failures do not count; 0s by default"),
         value("--health-timeout", "DURATION", "A check that takes longer has failed; 30s by default"),
-        switch("--no-healthcheck", "Make no checks, not even the image's"),
+        switch("--no-healthcheck", "Make no health checks, not even the image's"),
     )  # fmt: skip
 
 
@@ -143,13 +143,13 @@ def _isolation() -> tuple[Option, ...]:
         value("--cgroupns", "MODE", "Cgroup namespace: private, host, container:NAME, ns:PATH"),
         value("--ipc", "MODE", "IPC namespace: private, host, container:NAME, ns:PATH"),
         value(
-            "--network", "MODE", "Network: bridge, none, host, container:NAME, ns:PATH",
+            "--network", "MODE", "Network: bridge (the default), none, host, container:NAME, ns:PATH",
             hidden="--net", choices="bridge none host",
         ),
         value("--pid", "MODE", "PID namespace: private, host, container:NAME, ns:PATH"),
         switch("--privileged", "Give the container all capabilities and all devices"),
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
-        many("--security-opt", "OPTION", "no-new-privileges, seccomp=, label=, unmask=, systempaths="),
+        many("--security-opt", "OPTION", "no-new-privileges, seccomp=, unmask=, systempaths=, label="),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
     )  # fmt: skip
@@ -163,9 +163,9 @@ def _limits_of_cpu() -> tuple[Option, ...]:
     return (
         switch("--cpu-idle", "Run only when nobody else wants a CPU", on=None),
         value("--cpu-period", "MICROSECONDS", "Period of the CPU quota, 1000 to 1000000"),
-        value("--cpu-quota", "MICROSECONDS", "CPU time per period; -1 is unlimited"),
-        value("-c --cpu-shares", "SHARES", "Share of CPU time, 2 to 262144; 1024 is the default"),
-        value("--cpus", "NUMBER", "CPU time in CPUs: 1.5"),
+        value("--cpu-quota", "MICROSECONDS", "Limit CPU time per period; -1 is unlimited"),
+        value("-c --cpu-shares", "SHARES", "Share of CPU time, 2 to 262144; 1024 by default"),
+        value("--cpus", "NUMBER", "Limit CPU time, in CPUs: 1.5"),
         value("--cpuset-cpus", "LIST", "Run only on these CPUs: 0-2,5", hidden="--cpuset"),
         value("--cpuset-mems", "LIST", "Use only these memory nodes"),
         value("--pids-limit", "NUMBER", "Limit the number of processes; -1 is unlimited"),
@@ -182,9 +182,9 @@ def _limits_of_memory() -> tuple[Option, ...]:
         value("--memory-reservation", "SIZE", "Memory that is reclaimed last"),
         value("--memory-swap", "SIZE", "Limit memory plus swap (-1: unlimited; default: twice --memory)"),
         value("--memory-swappiness", "PERCENT", "How readily it is swapped out, 0 to 100 (v1)"),
-        switch("--oom-kill-disable", "Let it wait for memory instead of killing (v1)", on=None),
+        switch("--oom-kill-disable", "Let it wait for memory instead of killing it (v1)", on=None),
         value(
-            "--oom-policy", "POLICY", "What becomes of the rest: continue, stop, kill",
+            "--oom-policy", "POLICY", "What an OOM kill means for the rest of it: continue, stop, kill",
             choices="continue stop kill",
         ),
     )  # fmt: skip

@@ -76,8 +76,8 @@ def _filter() -> Option:
 
 def volume_create_options() -> tuple[Option, ...]:
     return (
-        value("-d --driver", "NAME", "Which driver: there is `local`", choices="local"),
-        many("--label", "KEY=VALUE", "Label it"),
+        value("-d --driver", "NAME", "Which driver: there is only `local`", choices="local"),
+        many("--label", "KEY=VALUE", "Attach a label"),
     )
 
 

@@ -9,7 +9,10 @@ def ps_options() -> tuple[Option, ...]:
     """Every flag of `sysbox ps`."""
     return (
         switch("-a --all", "Show all containers, not only running ones"),
-        many("-f --filter", "KEY=VALUE", "Only by id, name, label, status, ancestor, exited, slice, health"),
+        many(
+            "-f --filter", "KEY=VALUE",
+            "Only matching ones: id, name, label, status, ancestor, exited, slice, health",
+        ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),
@@ -21,10 +24,16 @@ def ps_options() -> tuple[Option, ...]:
 def events_options() -> tuple[Option, ...]:
     """Every flag of `sysbox events`."""
     return (
-        many("-f --filter", "KEY=VALUE", "Only by container, event, image, label, type or volume"),
+        many(
+            "-f --filter",
+            "KEY=VALUE",
+            "Only matching ones: container, event, image, label, type, volume",
+        ),
         value("--format", "TEMPLATE", "`json`, or a Go template"),
-        value("--since", "TIME", "What happened since then, too: a time, or 10m"),
-        value("--until", "TIME", "Stop at that time"),
+        value(
+            "--since", "TIME", "Show what has happened since that time, too (RFC 3339, or 10m ago)"
+        ),
+        value("--until", "TIME", "Leave at that time"),
     )
 
 
@@ -33,7 +42,7 @@ def stats_options() -> tuple[Option, ...]:
     return (
         switch("-a --all", "Show all containers, not only running ones"),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
-        value("--interval", "SECONDS", "Read anew after so long; 1 by default"),
+        value("--interval", "SECONDS", "Time between two readings; 1 by default"),
         switch("--no-stream", "Read once, and leave"),
         switch("--no-trunc", "Do not shorten anything"),
         value("--slice", "SLICE", "Show this slice, and the slices and scopes below it"),

@@ -285,7 +285,14 @@ def _start() -> tuple[Option, ...]:
 
 
 def _stop() -> tuple[Option, ...]:
-    return (value("-t --time", "SECONDS", "Wait this long before SIGKILL", hidden="--timeout"),)
+    return (
+        value(
+            "-t --time",
+            "SECONDS",
+            "Wait this long before SIGKILL; by default the container's --stop-timeout",
+            hidden="--timeout",
+        ),
+    )
 
 
 def _rm() -> tuple[Option, ...]:
@@ -295,13 +302,19 @@ def _rm() -> tuple[Option, ...]:
     )
 
 
+def _rmi() -> tuple[Option, ...]:
+    return (
+        switch("-f --force", "Even if it is used or has other names; a missing one is no error"),
+    )
+
+
 def _host(*more: Option) -> tuple[Option, ...]:
-    return (value("--name", "NAME", "Which embedded host; `default` by default"), *more)
+    return (value("--name", "NAME", "Which embedded host; `default` if not given"), *more)
 
 
 def _host_stop() -> tuple[Option, ...]:
     return _host(
-        value("--timeout", "SECONDS", "How long its units may take; 60 by default"),
+        value("--timeout", "SECONDS", "How long its units may take to stop; 60 by default"),
         switch("--purge", "Remove its state too"),
     )
 
@@ -334,10 +347,12 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "inspect": _lazily("looking", "inspect"),
     "logs": _lazily("looking", "logs"),
     "images": _lazily("files", "images"),
-    "rmi": lambda: (switch("-f --force", "Remove it even if it has other names"),),
+    "rmi": _rmi,
     "import": _lazily("files", "import"),
     "bootstrap": _lazily("files", "bootstrap"),
-    "host start": lambda: _host(switch("--private-network", "Give it a network of its own")),
+    "host start": lambda: _host(
+        switch("--private-network", "Give it a network of its own, not the machine's")
+    ),
     "host status": _host,
     "host exec": _host,
     "host shell": _host,
