@@ -21,7 +21,7 @@ import socket
 import time
 
 from sysbox import errors, files
-from sysbox.embedded import cgroups, root, state, stop
+from sysbox.embedded import cgroups, quiet, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
@@ -106,6 +106,8 @@ def _boot(name: str, *, private_network: bool) -> Host:
         host = _launch(plan, roots, private_network=private_network)
         _await_ready(host, notify)
         _attach(host, temporary)
+        # as late as this, since the program may lie below /tmp
+        inside(host, "systemctl", "start", "--no-block", quiet.BOOT)
         host = host.replace(phase=state.RUNNING)
         state.save(host)
     except BaseException as error:

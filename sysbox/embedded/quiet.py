@@ -11,6 +11,7 @@ import os
 
 from sysbox import program
 
+BOOT = "sysbox-boot.service"  # to be started once the host is up
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -100,9 +101,6 @@ def write(run: str, root: str) -> None:
         for generator in _list(f"{root}{directory}"):
             if not generator.startswith("sysbox"):
                 _mask(f"{run}/systemd/system-generators/{generator}")
-    boot = f"{run}/systemd/system/multi-user.target.wants"
-    os.makedirs(boot, exist_ok=True)
-    os.symlink("../sysbox-boot.service", f"{boot}/sysbox-boot.service")
     for path, text in {**DROP_INS, **_boot_unit()}.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
@@ -112,7 +110,7 @@ def write(run: str, root: str) -> None:
 def _boot_unit() -> dict[str, str]:
     """As systemd/system/sysbox-boot.service, for the program that runs here."""
     return {
-        "systemd/system/sysbox-boot.service": (
+        f"systemd/system/{BOOT}": (
             "[Unit]\nDescription=Put sysbox containers right after a boot\n"
             "[Service]\nType=oneshot\nRemainAfterExit=yes\nSlice=sysbox.slice\n"
             f"ExecStart={program.launcher} _boot\n"
