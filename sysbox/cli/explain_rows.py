@@ -132,7 +132,7 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
         limit=resource.flag,
         asked=", ".join([*([asked] if asked else []), *texts]),
         property=_as_set(way, case.properties) if way.property else "(written)",
-        file=f"{way.controller}/{way.file}" if way.file else "",
+        file=f"{way.controller}/{way.file}".replace("{size}", "SIZE") if way.file else "",
         now=now,
         set_by="; ".join(filter(None, (set_by, further))),
         drift=drift,
