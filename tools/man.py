@@ -93,7 +93,8 @@ def overview() -> str:
 
 def heading(name: str) -> str:
     version, date = release()
-    return f'.TH "{code(name.upper())}" 1 "{code(date)}" "sysbox {version}" "sysbox"'
+    head = f'.TH "{code(name.upper())}" 1 "{code(date)}" "sysbox {version}" "sysbox"'
+    return f"{head}\n.nh\n.ad l"  # a flag that is broken in two cannot be pasted
 
 
 def finish(lines: list[str]) -> str:
