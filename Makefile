@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell lint docs bench bench-crowd clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ test-vm: ## the tests that need cgroup v2 and SELinux, in an emulated machine
 vm-shell: ## a shell in that machine, with sysbox installed
 	@tools/setup.sh vm
 	@.venv/bin/python tools/vm/run.py --shell
+
+soak: test-extras ## the tests of faults for hours: kills, failing system calls, damage
+	@tools/soak.sh
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint

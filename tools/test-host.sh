@@ -12,7 +12,7 @@ sysbox=$PWD/.venv/bin/sysbox
 [[ -x $sysbox ]] || { echo "test-host: run \`make build\` first" >&2; exit 1; }
 if ((EUID)); then
     command -v sudo >/dev/null || { echo "test-host: must be root" >&2; exit 1; }
-    exec sudo --preserve-env=CI "$0" "$@"
+    exec sudo --preserve-env=CI,SYSBOX_SOAK,SYSBOX_SOAK_ROUNDS,SYSBOX_SEED "$0" "$@"
 fi
 
 stop() {

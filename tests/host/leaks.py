@@ -25,6 +25,10 @@ BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
 BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock)$")
+UNIT_FILES = (
+    "/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/units",
+    "/run/systemd/system.control", "/etc/systemd/system.control",
+)  # fmt: skip
 BASE_DIRECTORIES = {paths.CONTAINERS, paths.NAMES, paths.VOLUMES}  # and those right below paths.RUN
 # a slice stays when its last unit has gone: systemd's way
 BASE_UNITS = re.compile(r"\.slice$|^init\.scope$|\.mount$|systemd-|dbus|sysbox-clients$")
@@ -141,6 +145,15 @@ def _files() -> Iterator[str]:
                     yield path
 
 
+def _unit_files() -> Iterator[str]:
+    """Files, links and drop-ins of containers' units, and what journald is to add to their lines."""
+    for top in UNIT_FILES:
+        for directory, names, files in os.walk(top):
+            for name in (*names, *files):
+                if re.search(r"(docker|sysbox)-([a-z]+-)?[0-9a-f]{64}\.", name):
+                    yield f"{directory}/{name}"
+
+
 def _devices() -> Iterator[str]:
     for name in _list("/dev"):
         status = os.lstat(f"/dev/{name}")
@@ -157,5 +170,6 @@ SOURCES: dict[str, Callable[[], Iterator[str]]] = {
     "cgroups": _cgroups,
     "leases and ports": _leases,
     "files": _files,
+    "unit files": _unit_files,
     "device nodes": _devices,
 }
