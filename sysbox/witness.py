@@ -92,11 +92,13 @@ class Reports:
 
     def woken(self) -> bool:
         """cgroup.events has changed; False once it is gone, and would wake us without end."""
-        self.read()
         try:
-            posix.pread(self.event, _CHUNK, 0)
+            text = posix.pread(self.event, _CHUNK, 0)
         except OSError:
             return False
+        # else somebody has come or was frozen: what is read then would pass for the end's, if that is missed
+        if b"populated 0" in text:
+            self.read()
         return True
 
     def usage(self) -> Usage:

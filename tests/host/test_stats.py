@@ -388,10 +388,11 @@ def known(make: Any) -> tuple[Container, dict[str, Any]]:
     raise AssertionError(f"{ATTEMPTS} times nothing is known: {usage}")
 
 
+TOO_LATE = pytest.mark.not_emulated("systemd removes the cgroup there before Python has woken up")
 WORK = f"{EATER}; rm /dev/shm/file; {WRITER}; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
 
 
-@pytest.mark.parametrize("detached", [True, False])
+@pytest.mark.parametrize("detached", [True, pytest.param(False, marks=TOO_LATE)])
 def test_what_a_run_has_used(sysbox: Sysbox, containers: Containers, *, detached: bool) -> None:
     """CPU time, the most memory, bytes written: kept at the end, by either kind of supervisor."""
 
