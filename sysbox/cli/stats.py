@@ -236,7 +236,8 @@ class _Sampler:
     def _second(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
         """Look again, over a tick later; where somebody has run, once more after the whole window.
 
-        What has not run for longer than a tick has used nothing: there is nothing to measure better.
+        What has not run for longer than a tick has used nothing: there is nothing to measure better. Unless
+        it has used up its quota, and waits for the next period.
         """
         tick_ns = int(time.clock_getres(_COARSE) * 1e9)
         for window in (int(_TICKS * tick_ns), _WINDOW_NS):
@@ -245,9 +246,12 @@ class _Sampler:
             if self._before and left > 0:
                 time.sleep(left / 1e9)
             now = self._look(targets)
-            if all(self._before.get(path, after)[1] == after[1] for path, after in now.items()):
+            if not any(self._may_have_run(path, used) for path, (_, used) in now.items()):
                 break
         return now
+
+    def _may_have_run(self, path: str, used: int) -> bool:
+        return self._before.get(path, (0, used))[1] != used or self._reader.has_quota(path)
 
 
 def _share(before: tuple[int, int] | None, after: tuple[int, int]) -> float | None:

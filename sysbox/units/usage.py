@@ -111,6 +111,11 @@ class Reader:
                 return micro * 1000
         return _number(self._v1("cpuacct", path, "cpuacct.usage"))
 
+    def has_quota(self, path: str) -> bool:
+        """Whether a CPU quota, its own or an ancestor's, may make it stand still for most of a period."""
+        file = "cpu.max" if self._v2 else "cpu.cfs_quota_us"
+        return self._smallest("cpu", path, file)[0] >= 0
+
     def brief(self, path: str) -> CgroupUsage:
         """What docker shows, CPU time aside; all unknown when the cgroup is gone."""
         values = self._memory(path)
@@ -183,8 +188,8 @@ class Reader:
         known = self._limits.get(key)
         if known is not None:
             return known
-        text = self._file(controller, path, file)
-        own = int(text) if text and text.strip().isdigit() else UNKNOWN
+        words = (self._file(controller, path, file) or "").split()
+        own = int(words[0]) if words and words[0].isdigit() else UNKNOWN
         found = (own, path or "/") if 0 <= own < _NO_LIMIT else (UNKNOWN, "")
         if path:
             above = self._smallest(controller, path.rpartition("/")[0], file)
