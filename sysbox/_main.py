@@ -11,6 +11,11 @@ gc.disable()
 
 sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
 
-from sysbox.cli.dispatch import start  # noqa: E402 (the path comes first)
+try:
+    from sysbox.cli.dispatch import start  # the path comes first
+except (ImportError, MemoryError, OSError) as error:
+    # nothing of ours is there to say it
+    print(f"sysbox: cannot be loaded: {error}", file=sys.stderr)
+    raise SystemExit(125) from None
 
 start(sys.argv[1], sys.argv[2:])

@@ -98,6 +98,8 @@ def attempt(sysbox: Sysbox, case: tuple[str, str, int], *words: str) -> list[str
     done = sysbox("gc")
     if done.returncode or done.stderr:
         wrong.append(f"{where}: gc: {done.stderr}")
+    if wrong:
+        print(*wrong, sep="\n", flush=True)  # it may be hours until the end
     return wrong
 
 
