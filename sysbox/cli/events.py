@@ -96,12 +96,18 @@ async def _settle_what_ends() -> None:
     import asyncio
 
     try:
-        async for change in watch.changes():
+        async for change in watch.changes(begun=_settle_all):
             if change.active_state in ("gone", "inactive", "failed"):
                 await asyncio.sleep(_GRACE)
                 await asyncio.to_thread(_settle, names.container_of(change.unit))
     except SysboxError:
         return  # without the system bus, the journal alone tells
+
+
+def _settle_all() -> None:
+    """What has ended before."""
+    for container_id in state.ids():
+        _settle(container_id)
 
 
 def _settle(container_id: str) -> None:

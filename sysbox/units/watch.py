@@ -14,7 +14,7 @@ from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import Any
 
 _UNIT = f"{SYSTEMD}.Unit"
@@ -54,9 +54,15 @@ def wait_unit_stopped(unit: str, timeout: float | None = None) -> str:
         raise SystemdError(f"{unit}: still running after {timeout:g} s", unit=unit) from None
 
 
-async def changes(prefix: str = "docker-", suffix: str = ".scope") -> AsyncIterator[UnitEvent]:
-    """Changes of the units of such names from now on, until the caller stops asking. Raises SystemdError."""
+async def changes(
+    prefix: str = "docker-", suffix: str = ".scope", *, begun: Callable[[], None] = lambda: None
+) -> AsyncIterator[UnitEvent]:
+    """Changes of the units of such names, until the caller stops asking; none is missed after `begun`.
+
+    Raises SystemdError.
+    """
     watcher = await _Watcher.connect()
+    begun()
     try:
         while True:
             event: UnitEvent = await watcher.queue.get()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Sysbox
-from containers import Containers, eventually, popen
+from containers import Container, Containers, eventually, popen
 
 from sysbox.events import MESSAGE_IDS
 
@@ -80,14 +81,26 @@ def test_filters_and_formats(sysbox: Sysbox, containers: Containers) -> None:
     assert sysbox("events", "--filter", "colour=red").returncode == 125
 
 
+def stir(watching: subprocess.Popen[str], one: Container) -> None:
+    """Make things happen until it is seen to watch: it says nothing before."""
+    assert watching.stdout
+    deadline = time.monotonic() + 30
+    while not select.select([watching.stdout], [], [], 0.3)[0]:
+        assert time.monotonic() < deadline
+        one("kill", "-s", "WINCH")
+
+
 def test_as_it_happens(sysbox: Sysbox, containers: Containers) -> None:
     watching = popen("events", "--format", "{{.Action}} {{.Actor.ID}}")
     try:
-        time.sleep(1.0)  # it says nothing before the first event
+        stir(watching, containers())
         one = containers()
         one("kill")
         assert watching.stdout
-        seen = [watching.stdout.readline().split() for _ in range(4)]
+        seen: list[list[str]] = []
+        while len(seen) < 4:
+            words = watching.stdout.readline().split()
+            seen += [words] if words[1] == one.id else []
         assert seen == [[action, one.id] for action in ("create", "start", "die", "kill")]
     finally:
         watching.send_signal(signal.SIGINT)
@@ -105,7 +118,6 @@ def test_an_end_that_nobody_told_of(sysbox: Sysbox, image: str) -> None:
             "it runs",
         )
         actor = sysbox("inspect", "-f", "{{.Id}}", "orphan", check=True).stdout.strip()
-        time.sleep(1.0)
         pid = int(sysbox("inspect", "-f", "{{.State.Pid}}", "orphan", check=True).stdout)
         attended.kill()
         attended.communicate(timeout=20)
