@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import memory
 import report
 from contest import add_only, chosen, contest, say
-from machine import load
+from hardware import load
 from peers import IMAGE, LAUNCHER, Peer
 from timing import Command, MeasureError, interleaved, timed
 

@@ -20,7 +20,7 @@ import crowd_report
 import memory
 from contest import add_only, chosen, contest, say
 from crowd_report import ABREAST, Crowd
-from machine import cpu_seconds, load
+from hardware import cpu_seconds, load
 from peers import Engine
 from timing import Begun, Command, MeasureError, Sample, finish, spawn
 

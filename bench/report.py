@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import machine
+import hardware
 from peers import Peer
 from timing import Sample
 
@@ -83,9 +83,9 @@ def _titles(results: Results, listed: int) -> list[str]:
 
 def machine_table(load_before: float, peers: Sequence[Peer]) -> str:
     """What it was measured on, and what was measured."""
-    facts = machine.describe()
-    facts["load"] = f"{load_before:.1f} before, {machine.load():.1f} after"
-    facts |= {peer.name: found for peer in peers if (found := machine.version(peer.packages))}
+    facts = hardware.describe()
+    facts["load"] = f"{load_before:.1f} before, {hardware.load():.1f} after"
+    facts |= {peer.name: found for peer in peers if (found := hardware.version(peer.packages))}
     return table(("", ""), facts.items())
 
 
