@@ -14,6 +14,8 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.records import Record
 
 _STALE = 60  # seconds after which nobody comes to read a report
@@ -60,15 +62,16 @@ def _make_way(bus: Bus, record: Record) -> None:
     scope.reset_failed(bus, unit)
 
 
-def forget_reports() -> None:
-    """Remove the reports of services whose callers did not live to read them."""
+def forget_reports(known: Callable[[str], bool]) -> None:
+    """Remove the reports of services whose callers did not live to read them, or to remove the container."""
     try:
-        left = [f"{_REPORTS}/{name}" for name in posix.listdir(_REPORTS)]
+        left = posix.listdir(_REPORTS)
     except FileNotFoundError:
         return
-    for path in left:
+    for name in left:
+        path = f"{_REPORTS}/{name}"
         try:
-            stale = time.time() - posix.stat(path).st_mtime > _STALE
+            stale = not known(name) or time.time() - posix.stat(path).st_mtime > _STALE
         except FileNotFoundError:
             continue
         if stale:

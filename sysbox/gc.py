@@ -45,7 +45,7 @@ def collect() -> list[str]:
     done += _cgroups()
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
-    detaching.forget_reports()
+    detaching.forget_reports(_known)
     for container_id in restarting.installed():
         if not _known(container_id):
             restarting.uninstall(container_id)
@@ -181,6 +181,12 @@ def _scopes() -> list[str]:
                 done.append(f"stopped {unit.name}")
             else:
                 scope.reset_failed(bus, unit.name)
+        for unit in scope.list_units(bus, "sysbox-*.service"):
+            container_id = names.container_of(unit.name)
+            if unit.active_state == "failed" and container_id and not _known(container_id):
+                # of one with a restart policy it stays loaded, though its file is gone
+                scope.reset_failed(bus, unit.name)
+                done.append(f"forgot the failure of {unit.name}")
     finally:
         bus.close()
     return done
