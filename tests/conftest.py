@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 # `python -m pytest` puts the checkout on the path, where the C extension is not: test what is installed
 _CHECKOUT = str(Path(__file__).parent.parent)
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _CHECKOUT]
+
+# a shell that starts a job in the background has it ignore ^C, and so would everything that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
