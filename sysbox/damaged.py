@@ -17,16 +17,23 @@ def remove(container_id: str, *, with_volumes: bool) -> None:
     """`sysbox rm -f` of it, whether it runs or not. Raises SysboxError."""
     _end(container_id)
     try:
-        lock = state.Lock(container_id, create=True)
-    except FormatError:
-        # what is in its place was never locked by anybody
-        remove_tree(f"{CONTAINERS}/{container_id}/lock")
-        lock = state.Lock(container_id, create=True)
+        lock = _lock(container_id)
+    except NotFound:
+        return  # somebody was faster
     with lock:
         if with_volumes:
             for name in _anonymous_volumes(container_id):
                 volumes.remove(name)
         ending.remove_damaged(container_id)
+
+
+def _lock(container_id: str) -> state.Lock:
+    try:
+        return state.Lock(container_id, create=True)
+    except FormatError:
+        # what is in its place was never locked by anybody
+        remove_tree(f"{CONTAINERS}/{container_id}/lock")
+        return state.Lock(container_id, create=True)
 
 
 def _end(container_id: str) -> None:

@@ -6,6 +6,8 @@ from sysbox import lifecycle, state
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
 from sysbox.errors import FormatError, NotFound
+from sysbox.files import is_directory
+from sysbox.paths import CONTAINERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +33,9 @@ def _remove(record: state.Record, values: Values) -> None:
 
 def _there(name: str) -> bool:
     try:
-        state.resolve(name)
+        return is_directory(f"{CONTAINERS}/{state.resolve(name)}")
     except NotFound:
         return False
-    return True
 
 
 def _was_damaged(name: str, values: Values) -> bool:
@@ -42,12 +43,11 @@ def _was_damaged(name: str, values: Values) -> bool:
     container_id = state.resolve(name)
     try:
         state.load(container_id)
-    except FormatError:
+    except (FormatError, NotFound):
+        # a directory without a record is no container either
         _remove_damaged(container_id, values)
         line(name)
         return True
-    except NotFound:
-        pass  # ignoring: it is being removed; or it never was, which is said later
     return False
 
 
