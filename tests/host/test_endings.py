@@ -21,6 +21,7 @@ def end(one: Container, state: str = "exited") -> dict[str, object]:
     return found
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_exited(containers: Containers) -> None:
     told = end(containers(command=("sh", "-c", "exit 3")))
     assert (told["How"], told["Signal"]) == ("exited", 0)
@@ -90,6 +91,7 @@ def test_out_of_memory(containers: Containers) -> None:
     assert told["Victims"] == ["dd"]
 
 
+@pytest.mark.not_emulated("what cannot be executed is the same there")
 def test_it_could_not_start(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(verb=("create",), command=("nosuch",))
     assert sysbox("start", one.id).returncode != 0

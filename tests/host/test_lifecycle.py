@@ -60,6 +60,7 @@ def test_a_command_that_cannot_run_leaves_nothing(sysbox: Sysbox, image: str) ->
     sysbox("rm", "broken", check=True)
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_128_plus_the_signal(sysbox: Sysbox, image: str) -> None:
     done = sysbox("run", "--rm", "--init", image, "sh", "-c", "kill -SEGV $$")
     assert done.returncode == 139
@@ -213,6 +214,7 @@ def test_systemctl_kill_and_stop_in_the_foreground(
     assert process.wait(20) == 0
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_rm(containers: Containers, sysbox: Sysbox) -> None:
     one = containers("--name", "kept", "-v", "/data")
     refused = sysbox("rm", "kept")
@@ -227,6 +229,7 @@ def test_rm(containers: Containers, sysbox: Sysbox) -> None:
     assert "nosuch" in done.stderr
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 @pytest.mark.parametrize("flags", [(), ("-d",)])
 def test_rm_by_itself(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> None:
     """--rm: nothing is left once it has ended, the anonymous volume neither (the leak check looks)."""

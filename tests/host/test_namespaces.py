@@ -25,6 +25,7 @@ def test_s13_all_are_private_by_default(containers: Containers) -> None:
         assert one.namespace(kind) == os.readlink(f"/proc/1/ns/{kind}")
 
 
+@pytest.mark.not_emulated("nothing is made for it, there as here")
 @pytest.mark.parametrize("kind", FLAGS)
 def test_s13_the_hosts(containers: Containers, kind: str) -> None:
     """S13: --KIND host, for that kind alone."""
@@ -114,6 +115,7 @@ def test_what_cannot_be_joined(
     assert word in done.stderr or "publish" in done.stderr, done.stderr
 
 
+@pytest.mark.not_emulated("the others show it there")
 def test_system_v_objects_are_private(containers: Containers) -> None:
     one = containers()
     assert one.sh("tail -n +2 /proc/sysvipc/shm; ls /dev/mqueue") == ""

@@ -212,6 +212,7 @@ def inspected(name: str) -> dict[str, object]:
     return state if state.get("Running") else {}
 
 
+@pytest.mark.not_emulated("the freezer is shown by the others there")
 def test_in_the_foreground(sysbox: Sysbox, image: str) -> None:
     with foreground(image) as (process, _):
         sysbox("pause", "foreground", check=True)
@@ -222,6 +223,7 @@ def test_in_the_foreground(sysbox: Sysbox, image: str) -> None:
         assert process.wait(60) == 7
 
 
+@pytest.mark.not_emulated("the freezer is shown by the others there")
 def test_the_foreground_is_killed(sysbox: Sysbox, image: str) -> None:
     """On v1 a frozen container does not die with its supervisor; gc, and any verb that looks, ends it."""
     with foreground(image) as (process, state):

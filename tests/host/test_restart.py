@@ -61,6 +61,7 @@ def test_what_was_tuned_outlives_a_crash(containers: Containers) -> None:
     assert systemctl("show", "-P", "TasksMax", one.scope) == "77"
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
 @pytest.mark.parametrize("how", ["stop", "scope", "service", "kill"])
 def test_a_stop_is_a_stop(sysbox: Sysbox, containers: Containers, how: str) -> None:
     one = ready(containers("--restart", "always", command=POLITE))

@@ -129,6 +129,7 @@ def test_bind_mounts(containers: Containers, tmp_path: Path) -> None:
         assert READ_ONLY in one.sh(f"(echo x > {path}) 2>&1 || true")
 
 
+@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_read_only_holds_below(containers: Containers, tmp_path: Path) -> None:
     """A mount below a read-only bind is read-only as well (CVE-free only if it is recursive)."""
     below = tmp_path / "below"
@@ -142,6 +143,7 @@ def test_read_only_holds_below(containers: Containers, tmp_path: Path) -> None:
         subprocess.run(["umount", below], check=True)
 
 
+@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_volumes(containers: Containers, sysbox: Sysbox) -> None:
     """A named volume outlives its containers and is shared; the image's content fills it once."""
     flags = ("-v", "testvolume:/home")
@@ -171,6 +173,7 @@ def test_copy_up_keeps_owners_and_links(sysbox: Sysbox, containers: Containers) 
     assert two.sh("stat -c %a /root /tmp").split() == ["700", "1777"]
 
 
+@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_tmpfs(containers: Containers) -> None:
     one = containers("--tmpfs", "/small:size=64k,mode=700", "--tmpfs", "/run", "--shm-size", "1m")
     assert one.sh("stat -c %a /small /run").split() == ["700", "1777"]
