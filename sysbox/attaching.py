@@ -104,7 +104,12 @@ def parse_keys(text: str, flag: str) -> bytes:
 def attach(record: Record, wishes: Wishes) -> int:
     """Until it ends, or the caller leaves: its exit status, or DETACHED. Raises Conflict."""
     while True:
-        code = _Attachment(record, _connect(record), wishes).run()
+        # before there is a connection, so that none is lost; after it, where it was only being started
+        passing = wishes.pass_signals and _pass_signals_on(record)
+        socket = _connect(record)
+        if wishes.pass_signals and not passing:
+            _pass_signals_on(record)
+        code = _Attachment(record, socket, wishes).run()
         if code == DETACHED:
             return code
         if restarting.has_policy(record):
@@ -114,6 +119,29 @@ def attach(record: Record, wishes: Wishes) -> int:
         if not restarting.goes_on(record):
             is_expected(record)
             return systemd_mode.exit_status(record.spec, record.argv, code)
+
+
+def _pass_signals_on(record: Record) -> bool:
+    runtime = state.runtime(record.id)
+    if runtime is None or not runtime.alive():
+        return False
+    pidfd = process.pidfd(runtime.pid)
+    spec, argv = record.spec, record.argv
+    instead: dict[int, int] = {}
+    if systemd_mode.applies(spec, argv):
+        # of SIGTERM systemd makes something else
+        asked = spec.stop_signal or systemd_mode.stop_signal(spec, argv)
+        instead[_signal.SIGTERM] = parse_signal(asked, "stop signal")
+
+    def forward(number: int, _: object) -> None:
+        try:
+            process.send(pidfd, instead.get(number, number))
+        except SysboxError:
+            pass  # it has just ended: the socket tells
+
+    for number in _PASSED_ON:
+        _signal.signal(number, forward)
+    return True
 
 
 def _connect(record: Record) -> _socket.socket:
@@ -163,8 +191,6 @@ class _Attachment:
             terminal.copy_size(self._input)
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._input))
             saved = terminal.raw() if self._wishes.interactive else None
-        if self._wishes.pass_signals:
-            self._pass_signals_on()
         try:
             return self._copy()
         finally:
@@ -212,27 +238,6 @@ class _Attachment:
         except OSError:
             self._poll.unregister(0)  # it does not read any more
         return not left
-
-    def _pass_signals_on(self) -> None:
-        runtime = state.runtime(self._record.id)
-        if runtime is None or not runtime.alive():
-            return
-        pidfd = process.pidfd(runtime.pid)
-        spec, argv = self._record.spec, self._record.argv
-        instead: dict[int, int] = {}
-        if systemd_mode.applies(spec, argv):
-            # of SIGTERM systemd makes something else
-            asked = spec.stop_signal or systemd_mode.stop_signal(spec, argv)
-            instead[_signal.SIGTERM] = parse_signal(asked, "stop signal")
-
-        def forward(number: int, _: object) -> None:
-            try:
-                process.send(pidfd, instead.get(number, number))
-            except SysboxError:
-                pass  # it has just ended: the socket tells
-
-        for number in _PASSED_ON:
-            _signal.signal(number, forward)
 
 
 class _Keys:
