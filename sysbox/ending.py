@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _BRIEFLY = 0.5
 _STEP = 0.004
+_STARTS = 5  # that `rm -f` ends, one after the other
 
 
 def settle(
@@ -202,15 +203,12 @@ def _monitor_wrote(record: Record) -> bool:
 
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
-    _end(record, force=force)
     by_file = restarting.has_policy(record)
     try:
-        lock = state.Lock(record.id)
+        lock = _ended(record, force=force)
     except NotFound:
         return  # --rm: its supervisor was faster
     with lock:
-        if state.runtime(record.id) is not None:
-            raise Conflict(f"container {record.name} was started meanwhile")
         if record.anonymous_volumes and not (with_volumes or record.spec.remove):
             # they stay, even if the rest of this is left to gc
             record = record.replace(anonymous_volumes={})
@@ -220,6 +218,22 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         forget_failure(names.scope_unit(record.id))
         if by_file:
             restarting.forget(record.id)
+
+
+def _ended(record: Record, *, force: bool) -> state.Lock:
+    """Its lock, once it does not run. Raises Conflict, NotFound."""
+    for _ in range(_STARTS if force else 1):
+        _end(record, force=force)
+        lock = state.Lock(record.id)
+        try:
+            if state.runtime(record.id) is None:
+                return lock
+        except BaseException:
+            lock.release()
+            raise
+        # a start was on its way, which goes on without the command that asked for it
+        lock.release()
+    raise Conflict(f"container {record.name} was started meanwhile")
 
 
 def _end(record: Record, *, force: bool) -> None:
