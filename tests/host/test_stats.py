@@ -92,7 +92,8 @@ def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containe
     eventually(lambda: numbers(sysbox, one)["CPUThrottledPeriods"] > 0, "its quota is used up")
     before = cpu_ns(one)
     found = numbers(sysbox, one)
-    assert before <= found["CPUUsageNSec"] <= cpu_ns(one)
+    # on hybrid it is the unified tree's, which the kernel sums up a little later
+    assert before - 10_000_000 <= found["CPUUsageNSec"] <= cpu_ns(one)
     usage = one.limit("memory", "memory.usage_in_bytes" if V1 else "memory.current")
     assert abs(found["MemoryCurrent"] - int(usage)) < MIB
     assert (found["TasksCurrent"], found["TasksLimit"]) == (1, 50)
@@ -111,7 +112,8 @@ def test_processor_time(sysbox: Sysbox, containers: Containers) -> None:
     """Of one CPU: what is held at 20 percent shows that, over a second; what sleeps shows none."""
     idle, held = containers(), containers("--cpus", "0.2", command=BUSY)
     assert percent(one_of(sysbox, idle)["CPUPerc"]) == 0
-    assert percent(one_of(sysbox, held)["CPUPerc"]) > 1
+    # a tenth of a second may fall between two turns of one that overdrew its quota, as slow machines let it
+    eventually(lambda: percent(one_of(sysbox, held)["CPUPerc"]) > 1, "it is seen to run")
     lines = iter(stream("--interval", "1s", "--format", "{{.CPUPerc}}", held.id))
     next(lines)
     assert 10 / SLOWNESS < percent(next(lines)) < 30
