@@ -18,7 +18,7 @@ from sysbox.linux import cgroup
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.netns import firewall, leases
 from sysbox.paths import CONTAINERS, NAMES, NETWORK, RUN, RUN_CONTAINERS
-from sysbox.units import cgroups, names
+from sysbox.units import cgroups, journal, names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -51,10 +51,10 @@ def collect() -> list[str]:
             restarting.uninstall(container_id)
             done.append(f"removed the unit file of {container_id[:12]}")
     done += Store().gc(images_in_use)
-    for directory in (NETWORK, RUN):
-        for path in stale_files(directory):
-            unlink(path)
-            done.append(f"removed {path}")
+    stale = [path for directory in (NETWORK, RUN) for path in stale_files(directory)]
+    for path in (*stale, *journal.drafts()):
+        unlink(path)
+        done.append(f"removed {path}")
     return done
 
 

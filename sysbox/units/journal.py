@@ -15,6 +15,7 @@ import posix
 from sysbox import codec
 from sysbox.errors import FormatError, KernelError, SpecError, SysboxError, Unsupported
 from sysbox.frozen import Frozen
+from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ STDOUT_PRIORITY = 6  # info
 STDERR_PRIORITY = 3  # err
 
 _UNITS = "/run/systemd/units"
+_DRAFTS = "log-extra-fields:docker-"
 _RATE_LIMITS = ("log-rate-limit-interval", "log-rate-limit-burst")
 _VARLINK = "/run/systemd/journal/io.systemd.journal"
 _JOURNALCTL = "/usr/bin/journalctl"
@@ -146,6 +148,20 @@ def remove_fields(unit: str) -> None:
             continue
         except OSError as error:
             raise KernelError.of("remove", path, error) from None
+
+
+def drafts() -> list[str]:
+    """The paths of files of `write_fields` whose writer did not live to give them their name."""
+    try:
+        found = [name for name in posix.listdir(_UNITS) if name.startswith(_DRAFTS)]
+    except FileNotFoundError:
+        return []
+    left = []
+    for name in found:
+        _, mark, pid = name.rpartition(".sysbox-")
+        if mark and pid.isdigit() and not process.start_time(int(pid)):
+            left.append(f"{_UNITS}/{name}")
+    return left
 
 
 def _fields_path(unit: str) -> str:
