@@ -38,8 +38,7 @@ def _lock(container_id: str) -> state.Lock:
 
 def _end(container_id: str) -> None:
     """Without the lock, which its service wants at its end."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         service = names.service_unit(container_id)
         # first, or it would be started again
         scope.request_stop(bus, service)
@@ -47,8 +46,6 @@ def _end(container_id: str) -> None:
         scope.await_inactive(bus, service, _PATIENCE)
         restarting.unguard(container_id)
         scope.reset_failed(bus, service)
-    finally:
-        bus.close()
 
 
 def _anonymous_volumes(container_id: str) -> list[str]:

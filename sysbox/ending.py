@@ -115,23 +115,18 @@ def stop_scope(unit: str, cgroup: str = "") -> None:
     """
     kill_frozen(cgroup)
     try:
-        bus = Bus.connect()
+        with Bus.connect() as bus:
+            scope.kill(bus, unit, 9)
+            if not cgroup:
+                known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
+                kill_frozen(known.get("ControlGroup", ""))
+            if not scope.await_inactive(bus, unit, _BRIEFLY):
+                # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
+                scope.request_stop(bus, unit)
+                scope.await_inactive(bus, unit, _BRIEFLY)
+            scope.reset_failed(bus, unit)
     except SystemdError:
-        return  # without systemd there is no scope
-    try:
-        scope.kill(bus, unit, 9)
-        if not cgroup:
-            known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
-            kill_frozen(known.get("ControlGroup", ""))
-        if not scope.await_inactive(bus, unit, _BRIEFLY):
-            # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
-            scope.request_stop(bus, unit)
-            scope.await_inactive(bus, unit, _BRIEFLY)
-        scope.reset_failed(bus, unit)
-    except SystemdError:
-        pass  # ignoring: it went away between the calls
-    finally:
-        bus.close()
+        pass  # ignoring: without systemd there is no scope, or it went away between the calls
 
 
 def kill_frozen(cgroup: str) -> None:
@@ -259,17 +254,12 @@ def forget_failure(unit: str) -> None:
     on cgroup v2, and a stop that took too long on both.
     """
     try:
-        bus = Bus.connect()
-    except SystemdError:
-        return
-    try:
-        if scope.await_inactive(bus, unit, _BRIEFLY):
-            scope.reset_failed(bus, unit)
-            return
+        with Bus.connect() as bus:
+            if scope.await_inactive(bus, unit, _BRIEFLY):
+                scope.reset_failed(bus, unit)
+                return
     except SystemdError:
         return  # ignoring: what remains is a line in a list
-    finally:
-        bus.close()
     # what was written down about a run was lost, and it goes on
     stop_scope(unit)
 

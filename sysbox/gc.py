@@ -61,13 +61,10 @@ def collect() -> list[str]:
 def at_boot() -> int:
     """`sysbox-boot.service`: finish what the last boot left, and start what should be up and is not."""
     collect()
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         for record in state.all_records():
             if restarting.restore(record):
                 scope.request_start(bus, names.service_unit(record.id))
-    finally:
-        bus.close()
     return 0
 
 
@@ -166,8 +163,7 @@ def _runs() -> list[str]:
 
 def _scopes() -> list[str]:
     """Scopes of ours that nobody knows any more; docker's have the same names, but not our description."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         units = scope.list_units(bus, names.scope_unit("*"))
         done = []
         for unit in units:
@@ -187,8 +183,6 @@ def _scopes() -> list[str]:
                 # of one with a restart policy it stays loaded, though its file is gone
                 scope.reset_failed(bus, unit.name)
                 done.append(f"forgot the failure of {unit.name}")
-    finally:
-        bus.close()
     return done
 
 

@@ -104,33 +104,26 @@ def end(record: Record) -> bool:
     """
     if not has_policy(record):
         return False
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         unit = names.service_unit(record.id)
         if scope.state(bus, unit)[0] in ("inactive", "failed"):
             return False
         scope.request_stop(bus, unit)
         return True
-    finally:
-        bus.close()
 
 
 def abandon(container_id: str) -> None:
     """Have systemd start a container no more that was removed meanwhile. Raises SystemdError."""
     uninstall(container_id)
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         scope.request_stop(bus, names.service_unit(container_id))
-    finally:
-        bus.close()
 
 
 def goes_on(record: Record) -> bool:
     """Whether it runs again, or will: asked when a run has ended, and answered when systemd has decided."""
     if not has_policy(record):
         return False
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         while True:
             active = scope.state(bus, names.service_unit(record.id))[0]
             if active in ("inactive", "failed"):
@@ -139,37 +132,26 @@ def goes_on(record: Record) -> bool:
             if runtime is not None and (runtime.started_ns or runtime.restarting):
                 return True
             time.sleep(_STEP)
-    finally:
-        bus.close()
 
 
 def await_service(record: Record) -> None:
     """Wait until its service has stopped."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         scope.await_inactive(bus, names.service_unit(record.id))
-    finally:
-        bus.close()
 
 
 def start_again(record: Record) -> None:
     """Have it started once more as soon as its service, whose part this is, has ended."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         unit = f"sysbox-start-{record.id}.service"
         scope.start_service(bus, unit, serviceplan.starter(plan_of(record))).wait()
-    finally:
-        bus.close()
 
 
 def restart_elsewhere(record: Record) -> None:
     """`sysbox restart` in a unit of its own, not awaited: the caller is part of what will be stopped."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         plan = serviceplan.restarter(plan_of(record))
         scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
-    finally:
-        bus.close()
 
 
 def uninstall(container_id: str) -> None:
@@ -185,17 +167,15 @@ def forget(container_id: str) -> None:
     One that was wanted at boot when systemd last read its units stays loaded until it reads them anew.
     """
     unit = names.service_unit(container_id)
-    bus = Bus.connect()
-    try:
-        if not scope.await_inactive(bus, unit, _BRIEFLY):
-            return
-        scope.reset_failed(bus, unit)
-        if scope.properties(bus, unit, scope.UNIT, ("FragmentPath",)).get("FragmentPath"):
-            scope.reload(bus)
-    except SystemdError:
-        pass  # ignoring: what remains is a line in a list
-    finally:
-        bus.close()
+    with Bus.connect() as bus:
+        try:
+            if not scope.await_inactive(bus, unit, _BRIEFLY):
+                return
+            scope.reset_failed(bus, unit)
+            if scope.properties(bus, unit, scope.UNIT, ("FragmentPath",)).get("FragmentPath"):
+                scope.reload(bus)
+        except SystemdError:
+            pass  # ignoring: what remains is a line in a list
 
 
 def installed() -> list[str]:
@@ -218,22 +198,16 @@ def change(record: Record) -> None:
     there = exists(_file(names.service_unit(record.id)))
     install(record)
     if there:
-        bus = Bus.connect()
-        try:
+        with Bus.connect() as bus:
             scope.reload(bus)
-        finally:
-            bus.close()
 
 
 def restarts(record: Record) -> int:
     """How often systemd has started it again since its user did; 0 where nobody can tell."""
     unit = names.service_unit(record.id)
     try:
-        bus = Bus.connect()
-        try:
+        with Bus.connect() as bus:
             found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("NRestarts",))
-        finally:
-            bus.close()
     except SystemdError:
         return 0
     # systemd also counts the one that the start limit forbade
@@ -267,23 +241,17 @@ def stopper_unit(container_id: str) -> str:
 
 def guard(record: Record) -> None:
     """Start that unit. Raises SystemdError."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         properties = serviceplan.stopper(plan_of(record))
         scope.start_service(bus, stopper_unit(record.id), properties).wait()
-    finally:
-        bus.close()
 
 
 def unguard(container_id: str) -> None:
     """Stop that unit, which lets go of the scope's name. No such unit is success."""
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         unit = stopper_unit(container_id)
         scope.request_stop(bus, unit)
         scope.await_inactive(bus, unit)
-    finally:
-        bus.close()
 
 
 def _file(unit: str) -> str:

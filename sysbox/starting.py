@@ -142,8 +142,7 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 def _handshake(
     record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
 ) -> tuple[Runtime, int]:
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         # PID 1 needs a while: it is asked at once, and waited for last
         pending = scope.begin(bus, plan.scope, (parked.pid,))
         try:
@@ -158,8 +157,6 @@ def _handshake(
             pending.abandon()
             raise
         _write_limits(bus, plan, runtime, parked.pid, facts)
-    finally:
-        bus.close()
     runtime = runtime.replace(
         pid=parked.pid,
         start_time=process.start_time(parked.pid),

@@ -83,13 +83,10 @@ def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
     if not wanted:
         return found
     try:
-        bus = Bus.connect()
-        try:
+        with Bus.connect() as bus:
             for name in wanted:
                 args = (MANAGER, HOST_DEFAULTS[name])
                 (found[name],) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", args)
-        finally:
-            bus.close()
     except SysboxError:
         pass  # ignoring: systemd is on its way down, and so is everything that it limits
     return found

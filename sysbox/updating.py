@@ -71,15 +71,12 @@ def _apply(
         tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
     )
     there = changes.delta(was, will, about, found, facts, defaults)
-    bus = Bus.connect()
-    try:
+    with Bus.connect() as bus:
         try:
             _tell(bus, there, runtime, facts, check=True)
         except SysboxError:
             _take_back(bus, changes.delta(will, was, about, {}, facts, defaults), runtime, facts)
             raise
-    finally:
-        bus.close()
 
 
 def _take_back(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:

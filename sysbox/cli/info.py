@@ -66,11 +66,8 @@ def systemd_version() -> str:
     from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
 
     try:
-        bus = Bus.connect()
-        try:
+        with Bus.connect() as bus:
             (version,) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", (MANAGER, "Version"))
-        finally:
-            bus.close()
     except SysboxError:
         return "not running"
     return str(version)

@@ -56,16 +56,13 @@ def look(record: Record, pid: int) -> Live | None:
         asked += [each for each in (name, other_spelling(name)) if each]
     try:
         path = scope_path(cgroup_path(pid, facts))
-        bus = Bus.connect()
-        try:
+        with Bus.connect() as bus:
             found = scope.properties(
                 bus,
                 names.scope_unit(record.id),
                 scope.INTERFACES[".scope"],
                 tuple(dict.fromkeys(asked)),
             )
-        finally:
-            bus.close()
     except (SysboxError, KeyError):
         return None
     return Live(facts=facts, path=path, properties=found)

@@ -19,7 +19,7 @@ from sysbox.units import wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, Self, TypeVar
 
     _Answer = TypeVar("_Answer")
 
@@ -241,6 +241,12 @@ class Bus:
     def close(self) -> None:
         """Close the connection; calls that were sent are still carried out."""
         self._sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _flush(self) -> None:
         try:

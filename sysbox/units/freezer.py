@@ -121,16 +121,14 @@ def _is_frozen(facts: HostFacts, path: str) -> bool:
 
 def _systemd(member: str, unit: str) -> None:
     """Does nothing where this systemd cannot do it. Raises TimeoutError, SystemdError."""
-    bus = Bus.connect()
-    try:
-        bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
-    except SystemdError as error:
-        if error.dbus_name == _TIMEOUT:
-            raise TimeoutError from None
-        if error.dbus_name not in _REFUSED:
-            raise
-    finally:
-        bus.close()
+    with Bus.connect() as bus:
+        try:
+            bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
+        except SystemdError as error:
+            if error.dbus_name == _TIMEOUT:
+                raise TimeoutError from None
+            if error.dbus_name not in _REFUSED:
+                raise
 
 
 def _await(condition: Callable[[], bool]) -> None:
