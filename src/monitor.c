@@ -106,8 +106,8 @@ static _Noreturn void finish(const siginfo_t *how)
     int code = number ? SIGNALLED + number : how->si_status;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    int oom = usage_oom(number == SIGKILL);
     output_end(code);
+    int oom = usage_oom(number == SIGKILL);
 
     static char line[160 + USAGE_SPACE];
     char *end = put_text(line, "{\"code\":");

@@ -13,11 +13,13 @@
 #include <unistd.h>
 
 enum { REPORTS = 4, REPORT = 4096, NAME = 256 + 8 }; /* a name with its quotes */
+enum { REMOVAL_TOLD = 100 };                         /* milliseconds */
 _Static_assert(USAGE_SPACE >= REPORTS * (NAME + 2 * REPORT), "room for every report");
 
 static int oom_file = -1;  /* v1: memory.oom_control, v2: memory.events */
 static int oom_event = -1; /* v1: an eventfd; v2: the file itself wakes poll */
 static int oom_seen, oom;  /* the cgroup ran out of memory; somebody was killed for it */
+static uint64_t oom_wakes; /* of the eventfd: one when the cgroup is removed, the others for lack of memory */
 static int events = -1;    /* cgroup.events: wakes poll when the cgroup becomes empty */
 
 static struct report {
@@ -105,6 +107,13 @@ void usage_read(void)
     check_oom();
 }
 
+static void count_wakes(void)
+{
+    uint64_t count;
+    if (read(oom_event, &count, sizeof count) == sizeof count)
+        oom_wakes += count;
+}
+
 void usage_poll(struct pollfd fds[USAGE_FDS])
 {
     int v2 = oom_event < 0 && oom_file >= 0;
@@ -125,7 +134,6 @@ void usage_ready(const struct pollfd fds[USAGE_FDS])
     }
     if (fds[1].revents) {
         int v2 = oom_event < 0;
-        uint64_t count;
         /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
          * and without end once it is removed */
         int there = check_oom();
@@ -133,15 +141,23 @@ void usage_ready(const struct pollfd fds[USAGE_FDS])
             oom_seen = 1;
         if (!there && v2)
             oom_file = -1;
-        if (!v2 && read(oom_event, &count, sizeof count) < 0)
-            oom_event = oom_file = -1;
+        if (!v2)
+            count_wakes();
     }
 }
 
 int usage_oom(int killed)
 {
-    check_oom();
-    return oom || (oom_seen && killed); /* the cgroup may be gone, and its counters with it */
+    int there = check_oom();
+    if (oom || !killed)
+        return oom;
+    /* the cgroup is gone, and its counters with it; that it was removed is told a moment later */
+    int64_t until = milliseconds() + REMOVAL_TOLD;
+    while (!there && oom_event >= 0 && oom_wakes < 2 && milliseconds() < until) {
+        poll(&(struct pollfd){.fd = oom_event, .events = POLLIN}, 1, REMOVAL_TOLD / 4);
+        count_wakes();
+    }
+    return oom_seen || oom_wakes > 1;
 }
 
 static char *put_report(char *end, const struct report *report, const char *text)

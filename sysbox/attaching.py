@@ -17,7 +17,7 @@ from sysbox.errors import Conflict, KernelError, SpecError, SysboxError
 from sysbox.files import make_private, unlink, write_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
-from sysbox.values_time import parse_signal
+from sysbox.monitor import FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ _STEP = 0.02  # seconds
 _STALE = 90.0  # seconds; a back-off is shorter
 _PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
 _CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
-_PASSED_ON = (
-    _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
-)  # fmt: skip
 
 
 class Wishes(Frozen):
@@ -126,12 +123,10 @@ def _pass_signals_on(record: Record) -> bool:
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    spec, argv = record.spec, record.argv
     instead: dict[int, int] = {}
-    if systemd_mode.applies(spec, argv):
+    if systemd_mode.applies(record.spec, record.argv):
         # of SIGTERM systemd makes something else
-        asked = spec.stop_signal or systemd_mode.stop_signal(spec, argv)
-        instead[_signal.SIGTERM] = parse_signal(asked, "stop signal")
+        instead[_signal.SIGTERM] = ending.stop_signal(record)
 
     def forward(number: int, _: object) -> None:
         try:
@@ -139,7 +134,7 @@ def _pass_signals_on(record: Record) -> bool:
         except SysboxError:
             pass  # it has just ended: the socket tells
 
-    for number in _PASSED_ON:
+    for number in FORWARDED:
         _signal.signal(number, forward)
     return True
 

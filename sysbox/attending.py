@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import posix
 
 from sysbox import (
     ending,
@@ -17,8 +16,8 @@ from sysbox import (
     tuning,
     witness,
 )
-from sysbox.errors import SystemdError
-from sysbox.linux import process
+from sysbox.errors import KernelError, SystemdError
+from sysbox.linux import cgroup, process
 from sysbox.units import machine, names
 
 TYPE_CHECKING = False
@@ -52,24 +51,27 @@ class Attended:
 
     def _hear_of_stops(self, started: starting.Started) -> None:
         """systemd leaves it to us to stop it, and kills it when its time is over."""
-        requests = stoprequests.StopRequests(names.scope_unit(self._record.id))
+        requests = stoprequests.StopRequests(started.bus, names.scope_unit(self._record.id))
         watches = self._foreground.watches
 
         def heard() -> None:
-            fd = next(fd for fd, act in watches.items() if act is heard)
-            del watches[fd]
+            del watches[requests.fileno()]
             try:
-                if not requests.asked():
-                    watches[requests.fileno()] = heard
-                    return
+                requests.read()
             except SystemdError:
                 return  # without systemd nobody will ask
+            act_or_wait()
+
+        def act_or_wait() -> None:
+            if not requests.asked:
+                watches[requests.fileno()] = heard
+                return
             requests.close()
             finals.will_time_out(self._record)
             process.send(started.pidfd, ending.stop_signal(self._record, self._image))
             _thaw(started)
 
-        watches[requests.fileno()] = heard
+        act_or_wait()
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
@@ -86,16 +88,11 @@ class Attended:
 def _thaw(started: starting.Started) -> None:
     """What is paused gets its signal first, and then goes on."""
     path, text = started.thaw
+    directory, _, file = path.rpartition("/")
     try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    except OSError:
-        return  # ignoring: without that freezer it is not paused
-    try:
-        posix.write(fd, text.encode())
-    except OSError:
-        pass  # ignoring: the cgroup has just been removed
-    finally:
-        posix.close(fd)
+        cgroup.write(directory, file, text)
+    except KernelError:
+        pass  # ignoring: there is no such freezer, or the cgroup has just been removed
 
 
 def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:

@@ -267,9 +267,7 @@ def forget_failure(unit: str) -> None:
 def kill_now(record: Record, runtime: Runtime) -> None:
     """SIGKILL to its first process, and to everything in its scope, and wait for the end."""
     try:
-        pidfd = process.pidfd(runtime.pid)
-        if runtime.alive():
-            process.send(pidfd, 9)
+        runtime.send(9)
     except KernelError:
         pass  # ignoring: it is gone
     kill_frozen(runtime.cgroup)
@@ -301,10 +299,10 @@ def remove_damaged(container_id: str) -> None:
 
 def stop_signal(record: Record, image: Image | None = None) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
+    from sysbox.values_time import parse_signal  # to remove one takes none of it
+
     asked = record.spec.stop_signal
     default = systemd_mode.stop_signal(record.spec, record.argv)
-    from sysbox.values_time import parse_signal
-
     if not asked:
         try:
             asked = (image or Store().resolve(record.image_id)).config.stop_signal

@@ -143,12 +143,6 @@ def _parse(line: bytes) -> LogLine:
 
 
 def _microseconds(text: str) -> int:
-    """Of "2026-11-22T10:20:30.123456789Z": days since 1970 by the proleptic Gregorian calendar."""
-    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
-    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:19])
-    # March is the first month: the leap day then ends the year
-    shifted = year - (month <= 2)
-    of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    days = 365 * shifted + shifted // 4 - shifted // 100 + shifted // 400 + of_year - 719468
-    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
-    return seconds * 1_000_000 + int(text[20:26])
+    from datetime import datetime
+
+    return round(datetime.fromisoformat(text).timestamp() * 1_000_000)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysbox import ending, events, finals, restarting, state
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
 from sysbox.host import probe
 from sysbox.image.store import Store
-from sysbox.linux import process
 from sysbox.linux.freezer import frozen
 from sysbox.units import freezer
 
@@ -159,7 +156,7 @@ def stop(record: Record, timeout: int | None) -> None:
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
         # its service has the monitor do it
-        _signal_first(runtime, ending.stop_signal(record))
+        runtime.send(ending.stop_signal(record))
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
@@ -187,7 +184,7 @@ def kill(record: Record, signal: int) -> None:
     if signal == 9:
         ending.kill_now(record, runtime)
     else:
-        _signal_first(runtime, signal)
+        runtime.send(signal)
     events.container("kill", record, signal=str(signal))
 
 
@@ -217,16 +214,6 @@ def _of_running(record: Record) -> state.Runtime:
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
     return runtime
-
-
-def _signal_first(runtime: state.Runtime, signal: int) -> None:
-    pidfd = process.pidfd(runtime.pid)
-    try:
-        # asked again with the handle in hand: the number may have become another's
-        if runtime.alive():
-            process.send(pidfd, signal)
-    finally:
-        posix.close(pidfd)
 
 
 def restart(record: Record, timeout: int | None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sysbox.witness import OutOfMemory, Reports
 
 _CHUNK = 1 << 16
-_FORWARDED = (
+FORWARDED = (
     _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
 )  # fmt: skip
 
@@ -49,12 +49,12 @@ def ended_of(status: int) -> Ended:
 
 def hold_signals() -> None:
     """From here on the signals that are passed on are the container's: they wait until they can be."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
 
 
 def release_signals() -> None:
     """They arrive again, those first that were held."""
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _FORWARDED)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED)
 
 
 class Foreground:
@@ -140,7 +140,7 @@ class Foreground:
         def forward(number: int, _: object) -> None:
             process.send(self._pidfd, self.instead.get(number, number))
 
-        for number in _FORWARDED:
+        for number in FORWARDED:
             # a terminal of its own takes the keys; what else arrives here is for the container
             _signal.signal(number, forward)
         release_signals()

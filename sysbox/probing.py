@@ -14,7 +14,6 @@ from sysbox import codec, ending, events, execute, health, restarting, state
 from sysbox.errors import FormatError, KernelError, NotFound, SysboxError
 from sysbox.execute import ExecSpec
 from sysbox.files import write_file
-from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,10 +101,4 @@ def _act(record: Record, runtime: Runtime) -> None:
         restarting.stopped(record)
         if restarting.end(record):
             return
-    number = 9 if wish == "kill" else ending.stop_signal(record)
-    pidfd = process.pidfd(runtime.pid)
-    try:
-        if runtime.alive():
-            process.send(pidfd, number)
-    finally:
-        posix.close(pidfd)
+    runtime.send(9 if wish == "kill" else ending.stop_signal(record))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
@@ -61,6 +63,16 @@ class Runtime(Frozen):
     def alive(self) -> bool:
         """Whether the container's first process is there."""
         return self.pid > 0 and process.alive(self.pid, self.start_time)
+
+    def send(self, signal: int) -> None:
+        """Send a signal to its first process. Raises KernelError when it is gone."""
+        pidfd = process.pidfd(self.pid)
+        try:
+            # asked with the handle in hand: the number may have become another's
+            if self.alive():
+                process.send(pidfd, signal)
+        finally:
+            posix.close(pidfd)
 
     def supervised(self) -> bool:
         """Whether the process that waits for it is there."""

@@ -106,7 +106,7 @@ def end(record: Record) -> bool:
         return False
     with Bus.connect() as bus:
         unit = names.service_unit(record.id)
-        if scope.state(bus, unit)[0] in ("inactive", "failed"):
+        if scope.active_state(bus, unit) in ("inactive", "failed"):
             return False
         scope.request_stop(bus, unit)
         return True
@@ -125,7 +125,7 @@ def goes_on(record: Record) -> bool:
         return False
     with Bus.connect() as bus:
         while True:
-            active = scope.state(bus, names.service_unit(record.id))[0]
+            active = scope.active_state(bus, names.service_unit(record.id))
             if active in ("inactive", "failed"):
                 return False
             runtime = state.runtime(record.id)

@@ -30,6 +30,7 @@ __all__ = [
     "Pending",
     "ScopePlan",
     "UnitStatus",
+    "active_state",
     "apply_writes",
     "attach",
     "begin",
@@ -157,7 +158,7 @@ class Pending:
         while True:
             try:
                 self._bus.reconnect()
-                active = state(self._bus, self.unit)[0]
+                active = active_state(self._bus, self.unit)
                 if active in ("active", "failed"):
                     return
                 if active == "inactive" and self._is_scope:
@@ -251,7 +252,7 @@ def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
     while True:
         (job,) = bus.steady(lambda: bus.call(path, PROPERTIES, "Get", "ss", (UNIT, "Job")))
         if not job[0]:
-            active = state(bus, unit)[0]
+            active = active_state(bus, unit)
             return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
         if time.monotonic() > deadline:
             return "timeout"
@@ -341,6 +342,11 @@ def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
     bus.call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", (unit, "", list(pids)))
 
 
+def active_state(bus: Bus, unit: str) -> str:
+    """ActiveState; a unit that does not exist is inactive."""
+    return str(properties(bus, unit, UNIT, ("ActiveState",))["ActiveState"])
+
+
 def state(bus: Bus, unit: str) -> tuple[str, str, str]:
     """(ActiveState, SubState, Result); a unit that does not exist is inactive, dead, "success"."""
     return bus.steady(lambda: _state(bus, unit))
@@ -360,7 +366,7 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     """Wait until a unit is neither active nor on its way there or back; False when the time is over."""
     deadline = time.monotonic() + timeout
-    while state(bus, unit)[0] not in ("inactive", "failed"):
+    while active_state(bus, unit) not in ("inactive", "failed"):
         if time.monotonic() > deadline:
             return False
         time.sleep(_STEP)

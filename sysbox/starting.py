@@ -45,6 +45,7 @@ class Started(Frozen):
     cgroup_version: str  # v1 or v2
     reports: tuple[str, tuple[str, ...]]  # what witness.Reports takes
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
+    bus: Bus  # to systemd, which whoever has started it may go on with
 
 
 def bring_up(record: Record, image: Image, streams: Streams, *, service: str) -> Started:
@@ -56,7 +57,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
     plan = plan_of(record, image, facts, service)
     program = seccomp.program_for(record.spec.security, plan.process.capabilities)
     runtime = _claim(record, plan)
-    parked = None
+    parked = bus = None
     try:
         freezer.check_slice(runtime.cgroup, facts)
         inherited = Inherited(
@@ -69,22 +70,26 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         parked = launch.park(inherited)
         streams.close_child_ends()
         logged = bool(streams.journals)
-        runtime, terminal = _handshake(record, plan, facts, parked, runtime, logged=logged)
+        # not before the child is there, which would have it too
+        bus = Bus.connect()
+        runtime, terminal = _handshake(bus, record, plan, facts, parked, runtime, logged=logged)
     except BaseException as error:
         # what failed here may only follow from what failed over there: a link into no namespace
         reported = parked.reported() if parked and isinstance(error, SysboxError) else None
         if parked:
             parked.destroy()
+        if bus:
+            bus.close()
         streams.close()
         _record_failure(record, runtime, reported or error)
         if reported:
             raise reported from None
         raise
     events.container("start", record)
-    return _started(parked, terminal, runtime.cgroup, facts)
+    return _started(parked, terminal, runtime.cgroup, facts, bus)
 
 
-def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> Started:
+def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts, bus: Bus) -> Started:
     memory = facts.controllers.get("memory", "")
     return Started(
         pid=parked.pid,
@@ -94,6 +99,7 @@ def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts) -> St
         cgroup_version=facts.cgroup_mode,
         reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
         thaw=thaw_file(facts, cgroup),
+        bus=bus,
     )
 
 
@@ -140,23 +146,29 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 
 
 def _handshake(
-    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
+    bus: Bus,
+    record: Record,
+    plan: Plan,
+    facts: HostFacts,
+    parked: Parked,
+    runtime: Runtime,
+    *,
+    logged: bool,
 ) -> tuple[Runtime, int]:
-    with Bus.connect() as bus:
-        # PID 1 needs a while: it is asked at once, and waited for last
-        pending = scope.begin(bus, plan.scope, (parked.pid,))
-        try:
-            if logged:
-                fields = journal.container_fields(record.id, record.name, record.image_name)
-                journal.write_fields(plan.scope.unit, fields)
-            address, ports = _connect(plan, parked)
-            write_identity(record, plan, address)
-            pending.wait()
-        except BaseException:
-            # a scope that came to be after the unwinding would be nobody's
-            pending.abandon()
-            raise
-        _write_limits(bus, plan, runtime, parked.pid, facts)
+    # PID 1 needs a while: it is asked at once, and waited for last
+    pending = scope.begin(bus, plan.scope, (parked.pid,))
+    try:
+        if logged:
+            fields = journal.container_fields(record.id, record.name, record.image_name)
+            journal.write_fields(plan.scope.unit, fields)
+        address, ports = _connect(plan, parked)
+        write_identity(record, plan, address)
+        pending.wait()
+    except BaseException:
+        # a scope that came to be after the unwinding would be nobody's
+        pending.abandon()
+        raise
+    _write_limits(bus, plan, runtime, parked.pid, facts)
     runtime = runtime.replace(
         pid=parked.pid,
         start_time=process.start_time(parked.pid),

@@ -6,60 +6,54 @@ every process. What the container's first process is to get, its supervisor send
 
 from __future__ import annotations
 
-import time
-
 from sysbox import scope
 from sysbox.errors import SystemdError
-from sysbox.units.bus import Bus, is_lost
+from sysbox.units.bus import is_lost
 
-_PATIENCE = 2.0  # seconds
-_STEP = 0.02
-_STOPPING = ("deactivating", "inactive", "failed")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.units.bus import Bus
+
+_PATIENCE = 10.0  # seconds
 
 
 class StopRequests:
-    """A connection to systemd that can be polled. Raises SystemdError where there is none."""
+    """A connection to systemd that can be polled, which is closed with this. Raises SystemdError."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, bus: Bus, unit: str) -> None:
         self._unit = unit
-        self._bus = Bus.connect()
+        self._bus = bus
         self._bus.watch("JobNew")
-        self._asked = self._state() in _STOPPING
+        self.asked = False
+        self._look()
 
-    def _state(self) -> str:
-        return scope.state(self._bus, self._unit)[0]
+    def _look(self) -> None:
+        """Once on each connection: it may have been asked for before."""
+        self.asked = self.asked or scope.active_state(self._bus, self._unit) == "deactivating"
+        # what came together with the answer wakes nobody any more
+        self._take(self._bus.pending("JobNew"))
+
+    def _take(self, jobs: list[tuple[Any, ...]]) -> None:
+        self.asked = self.asked or any(job[2] == self._unit for job in jobs)
 
     def fileno(self) -> int:
-        """For poll(2); another one after each `asked`, maybe."""
+        """For poll(2); another one after each `read`, maybe."""
         return self._bus.fileno()
 
-    def asked(self) -> bool:
-        """Whether a stop has been asked for; to be called when there is something to read.
+    def read(self) -> None:
+        """There is something to read: learn whether a stop was `asked` for.
 
         Raises SystemdError when systemd is gone.
         """
         try:
-            jobs = self._bus.pending("JobNew")
+            self._take(self._bus.pending("JobNew"))
         except SystemdError as error:
             if not is_lost(error):
                 raise
             # PID 1 executes itself anew
-            self._reconnect()
-            jobs = []
-        self._asked = self._asked or any(job[2] == self._unit for job in jobs)
-        return self._asked
-
-    def _reconnect(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._bus.reconnect()
-                self._asked = self._asked or self._state() in _STOPPING
-                return
-            except SystemdError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(_STEP)
+            self._bus.steady(self._look, _PATIENCE)
 
     def close(self) -> None:
         self._bus.close()

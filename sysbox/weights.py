@@ -65,7 +65,7 @@ def _watch(bus: Bus, stem: str, path: _Properties, service: _Properties) -> None
         except SystemdError as error:
             if error.dbus_name != _EXISTS or time.monotonic() > deadline:
                 raise
-        if scope.state(bus, watcher)[0] == "active":
+        if scope.active_state(bus, watcher) == "active":
             return None
         # one of an earlier run's, or before the weights were taken away
         for unit in (watcher, helper):

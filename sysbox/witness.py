@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _signal
 import posix
+import time
 
 from sysbox.units.usage import reported
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sysbox.records import Usage
 
 _CHUNK = 1 << 16
+_REMOVAL_TOLD = 0.1  # seconds
 
 
 class OutOfMemory:
@@ -28,6 +30,7 @@ class OutOfMemory:
         self.event = -1
         self._file = -1
         self._seen = False
+        self._wakes = 0  # one when the cgroup is removed, the others for lack of memory
         try:
             name = "memory.oom_control" if version == "v1" else "memory.events"
             self._file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -53,16 +56,27 @@ class OutOfMemory:
 
     def woken(self) -> None:
         """The eventfd has fired: for lack of memory, or because the cgroup was removed."""
-        try:
-            posix.read(self.event, 8)
-        except OSError:
-            pass
+        self._count_wakes()
         if self._counted() is not None:
             self._seen = True
 
+    def _count_wakes(self) -> None:
+        try:
+            self._wakes += posix.eventfd_read(self.event)
+        except OSError:
+            pass  # ignoring: it has not fired
+
     def killed(self, signal: int) -> bool:
         """Asked once the process has ended, by `signal`."""
-        return bool(self._counted()) or (self._seen and signal == _signal.SIGKILL)
+        counted = self._counted()
+        if counted or signal != _signal.SIGKILL:
+            return bool(counted)
+        until = time.monotonic() + _REMOVAL_TOLD
+        # the cgroup is gone, and its counters with it; that it was removed is told a moment later
+        while counted is None and self.event >= 0 and self._wakes < 2 and time.monotonic() < until:
+            time.sleep(_REMOVAL_TOLD / 20)
+            self._count_wakes()
+        return self._seen or self._wakes > 1
 
     def close(self) -> None:
         for fd in (self.event, self._file):

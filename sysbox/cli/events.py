@@ -7,11 +7,11 @@ import time
 
 from sysbox import events, lifecycle, state
 from sysbox.cli import template
+from sysbox.cli.filters import labelled, split
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import line
-from sysbox.errors import FormatError, NotFound, SysboxError, UsageError
+from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.units import journal, names, watch
-from sysbox.values import suggest
 from sysbox.values_time import parse_moment
 
 TYPE_CHECKING = False
@@ -155,11 +155,7 @@ def _text(event: Event) -> str:
 def _filters(texts: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(_FILTERS)}")
-        if key not in _FILTERS:
-            raise UsageError(f"--filter {text}: unknown key {key}", hint=suggest(key, _FILTERS))
+        key, value = split(text, _FILTERS)
         found.setdefault(key, []).append(value)
     return found
 
@@ -182,13 +178,8 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
     }
     for key, values in wanted.items():
         if key == "label":
-            if not all(_labelled(attributes, value) for value in values):
+            if not all(labelled(attributes, value) for value in values):
                 return False
         elif not any(tests[key](value) for value in values):
             return False
     return True
-
-
-def _labelled(attributes: dict[str, str], text: str) -> bool:
-    key, equals, value = text.partition("=")
-    return key in attributes and (not equals or bool(attributes[key] == value))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from sysbox.cli.filters import labelled, split
 from sysbox.cli.output import human_duration, human_size, print_list
 from sysbox.errors import SpecError, UsageError
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
-from sysbox.values import suggest
 from sysbox.values_time import parse_moment
 
 TYPE_CHECKING = False
@@ -92,11 +92,7 @@ def _filters(store: Store, texts: list[str]) -> dict[str, list[str]]:
     """KEY=VALUE pairs by key; raises UsageError for a key that there is not, NotFound for an image."""
     found: dict[str, list[str]] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(_FILTERS)}")
-        if key not in _FILTERS:
-            raise UsageError(f"--filter {text}: unknown key {key}", hint=suggest(key, _FILTERS))
+        key, value = split(text, _FILTERS)
         if key == "dangling" and value not in ("true", "false", "1", "0"):
             raise UsageError(f"--filter {text}: not true or false")
         if key in ("before", "since"):
@@ -107,10 +103,8 @@ def _filters(store: Store, texts: list[str]) -> dict[str, list[str]]:
 
 def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
     """docker's rule: all labels, and each other key."""
-    for want in wanted.get("label", []):
-        key, equals, value = want.partition("=")
-        if key not in image.config.labels or (equals and image.config.labels[key] != value):
-            return False
+    if not all(labelled(image.config.labels, want) for want in wanted.get("label", [])):
+        return False
     for want in wanted.get("dangling", []):
         if (want in ("true", "1")) == bool(image.names):
             return False

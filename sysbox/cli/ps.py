@@ -6,6 +6,7 @@ import time
 
 from sysbox import health, state
 from sysbox.cli.current import all_containers, usage_of
+from sysbox.cli.filters import labelled, split
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.errors import UsageError
@@ -105,11 +106,7 @@ def parse_filters(texts: list[str]) -> dict[str, list[str]]:
     """KEY=VALUE pairs by key; raises UsageError for a key that ps does not know."""
     found: dict[str, list[str]] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(_FILTERS)}")
-        if key not in _FILTERS:
-            raise UsageError(f"--filter {text}: unknown key {key}", hint=suggest(key, _FILTERS))
+        key, value = split(text, _FILTERS)
         if key == "status" and value not in _STATES:
             raise UsageError(f"--filter {text}: unknown status", hint=suggest(value, _STATES))
         if key == "exited":
@@ -133,7 +130,7 @@ def matches(record: state.Record, status: state.Status, filters: dict[str, list[
     }
     for key, wanted in filters.items():
         if key == "label":
-            if not all(_labelled(record.spec.labels, want) for want in wanted):
+            if not all(labelled(record.spec.labels, want) for want in wanted):
                 return False
         elif not any(tests[key](want) for want in wanted):
             return False
@@ -150,11 +147,6 @@ def _like(pattern: str, name: str) -> bool:
         return re.search(pattern, name) is not None
     except re.error as error:
         raise UsageError(f"--filter name={pattern}: {error}") from None
-
-
-def _labelled(labels: dict[str, str], want: str) -> bool:
-    key, equals, value = want.partition("=")
-    return key in labels and (not equals or labels[key] == value)
 
 
 def _of_image(want: str, record: state.Record) -> bool:

@@ -196,14 +196,8 @@ def journal_arguments(
     """journalctl's argv for the payload's own lines (not systemd's about the unit); times in
     microseconds since 1970, `lines` the last so many.
     """
-    argv = ["journalctl", "--output=json", "--all", "--no-pager", "--quiet"]
+    argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
     argv.append("--output-fields=MESSAGE,PRIORITY,_LINE_BREAK")
-    argv.append(f"--lines={'all' if lines is None else lines}")
-    if follow:
-        argv.append("--follow")
-    for option, moment in (("since", since), ("until", until)):
-        if moment is not None:
-            argv.append(f"--{option}=@{moment // 1_000_000}.{moment % 1_000_000:06d}")
     return [*argv, f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
 
 
@@ -218,14 +212,26 @@ def event_arguments(
 
     Without `since`, those alone that come from now on.
     """
+    lines = 0 if since is None and follow else None
+    argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
+    return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids)]
+
+
+def _journalctl(
+    *,
+    lines: int | None,
+    follow: bool = False,
+    since: int | None = None,
+    until: int | None = None,
+) -> list[str]:
     argv = ["journalctl", "--output=json", "--all", "--no-pager", "--quiet"]
-    argv.append(f"--lines={'0' if since is None and follow else 'all'}")
+    argv.append(f"--lines={'all' if lines is None else lines}")
     if follow:
         argv.append("--follow")
     for option, moment in (("since", since), ("until", until)):
         if moment is not None:
             argv.append(f"--{option}=@{moment // 1_000_000}.{moment % 1_000_000:06d}")
-    return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids)]
+    return argv
 
 
 def unit_of(container: str) -> str:
@@ -233,15 +239,8 @@ def unit_of(container: str) -> str:
     "" where the journal knows of none.
     """
     for field in ("CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_ID_FULL"):
-        argv = ["journalctl", "--output=json", "--no-pager", "--quiet", "--lines=1"]
-        argv += ["--output-fields=CONTAINER_ID_FULL", f"{field}={container}"]
-        pid, fd = _spawn(argv)
-        try:
-            lines = list(_lines(fd))
-        finally:
-            posix.close(fd)
-            posix.waitpid(pid, 0)
-        for line in lines:
+        argv = _journalctl(lines=1)
+        for line in _entries([*argv, "--output-fields=CONTAINER_ID_FULL", f"{field}={container}"]):
             found = codec.loads(line, "journalctl").get("CONTAINER_ID_FULL")
             if type(found) is str:
                 return f"docker-{found}.scope"
@@ -279,11 +278,16 @@ def read_logs(
     """
     synchronize()
     argv = journal_arguments(unit, follow=follow, since=since, until=until, lines=lines)
+    for line in _entries(argv):
+        yield parse_entry(line)
+
+
+def _entries(argv: list[str]) -> Iterator[bytes]:
+    """The lines that journalctl prints; raises SysboxError where it fails."""
     pid, fd = _spawn(argv)
     status = None
     try:
-        for line in _lines(fd):
-            yield parse_entry(line)
+        yield from _lines(fd)
         status = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
     finally:
         posix.close(fd)

@@ -119,11 +119,10 @@ def stopper(plan: ServicePlan) -> tuple[Property, ...]:
 
 def restarter(plan: ServicePlan) -> tuple[Property, ...]:
     """A unit that stops the container and starts it again, for StartTransientUnit."""
-    command = [(plan.launcher, [plan.launcher, "restart", plan.container], False)]
     settings: tuple[tuple[str, str, object], ...] = (
         ("Description", "s", f"Restart of sysbox container {plan.name}"),
         ("Type", "s", "oneshot"),
-        ("ExecStart", "a(sasb)", command),
+        ("ExecStart", "a(sasb)", _command(plan, "restart")),
         ("CollectMode", "s", "inactive-or-failed"),
         ("Slice", "s", "sysbox.slice"),
     )
