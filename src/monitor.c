@@ -3,17 +3,18 @@
  * sysbox-monitor: what a detached container costs while it runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
- *                    [--oom MEMORY_CGROUP v1|v2] [--events CGROUP_EVENTS] [--report FILE]...
+ *                    [--oom FILE EVENT] [--events FD] [--report NAME FD]...
  *                    [--thaw FILE TEXT] [--pump IN OUT]... [--json FILE MAX_SIZE MAX_FILES]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID]
  *
- * The process that forked the container executes this program, so PID is its child: nobody else can reap
- * it, and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: from a
- * pipe or a terminal's master to a stream of the journal's, -1 for none; --json: to a file) and serves those who
- * attach (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill, has the
- * health checked (intervals in milliseconds), passes SIGTERM on as the container's stop signal (SIGKILL
- * after the timeout; a negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
+ * The process that forked the container executes this program, so PID is its child: nobody else can reap it,
+ * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: from a pipe or
+ * a terminal's master to a stream of the journal's, -1 for none; --json: to a file) and serves those who attach
+ * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
+ * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), has the health checked
+ * (intervals in milliseconds), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
+ * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
@@ -252,11 +253,11 @@ static void parse(char **argument)
         else if (!strcmp(option, "--input"))
             output_give(atoi(value[0]));
         else if (!strcmp(option, "--events"))
-            usage_watch_events(value[0]);
-        else if (!strcmp(option, "--report"))
-            usage_add_report(value[0]);
+            usage_watch_events(atoi(value[0]));
+        else if (!strcmp(option, "--report") && given == 2)
+            usage_add_report(value[0], atoi(value[1]));
         else if (!strcmp(option, "--oom") && given == 2)
-            usage_watch_oom(value[0], !strcmp(value[1], "v1"));
+            usage_watch_oom(atoi(value[0]), atoi(value[1]));
         else if (!strcmp(option, "--pump") && given == 2)
             output_add(monitor.pid, atoi(value[0]), atoi(value[1]));
         else if (!strcmp(option, "--attach") && given == 2)

@@ -18,11 +18,11 @@ int64_t milliseconds(void); /* CLOCK_MONOTONIC */
 char *put_text(char *end, const char *text);
 char *put_number(char *end, uint64_t number);
 
-/* usage.c: what the container's cgroup has used, and whether it ran out of memory */
+/* usage.c: what the container's cgroup has used, and whether it ran out of memory; descriptors may be -1 */
 enum { USAGE_FDS = 2 };
-void usage_watch_oom(const char *cgroup, int v1);
-void usage_watch_events(const char *path);
-void usage_add_report(const char *path);
+void usage_watch_oom(int file, int event);
+void usage_watch_events(int file);
+void usage_add_report(const char *name, int file);
 void usage_poll(struct pollfd fds[USAGE_FDS]);
 void usage_ready(const struct pollfd fds[USAGE_FDS]);
 void usage_read(void);           /* one last time */

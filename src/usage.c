@@ -6,9 +6,7 @@
 #include "monitor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,25 +42,10 @@ static int check_oom(void)
     return 1;
 }
 
-void usage_watch_oom(const char *cgroup, int v1)
+void usage_watch_oom(int file, int event)
 {
-    int dir = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return; /* the controller is not there: no limit, so no kill to notice */
-    oom_file = openat(dir, v1 ? "memory.oom_control" : "memory.events", O_RDONLY | O_CLOEXEC);
-    int control = v1 ? openat(dir, "cgroup.event_control", O_WRONLY | O_CLOEXEC) : -1;
-    if (oom_file >= 0 && control >= 0) {
-        char line[64], *end = line;
-        int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        end = put_number(end, (uint64_t)event);
-        *end++ = ' ';
-        end = put_number(end, (uint64_t)oom_file);
-        if (event >= 0 && write(control, line, (size_t)(end - line)) > 0)
-            oom_event = event;
-    }
-    if (control >= 0)
-        close(control);
-    close(dir);
+    oom_file = file;
+    oom_event = event;
 }
 
 /* Ask for short turns on the CPU: then those of others are cut short when this process wakes, with Linux
@@ -79,20 +62,17 @@ static void hurry(void)
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
-void usage_watch_events(const char *path)
+void usage_watch_events(int file)
 {
-    events = open(path, O_RDONLY | O_CLOEXEC);
+    events = file;
     if (events >= 0)
         hurry();
 }
 
-void usage_add_report(const char *path)
+void usage_add_report(const char *name, int file)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || report_count == REPORTS)
-        return; /* not with this kernel, or gone already: it stays unknown */
-    const char *slash = strrchr(path, '/');
-    reports[report_count++] = (struct report){.name = slash ? slash + 1 : path, .fd = fd, .length = -1};
+    if (report_count < REPORTS)
+        reports[report_count++] = (struct report){.name = name, .fd = file, .length = -1};
 }
 
 /* The service manager removes a cgroup as soon as it is empty, and its files, open or not, cannot be read

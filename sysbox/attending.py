@@ -14,7 +14,6 @@ from sysbox import (
     streams,
     systemd_mode,
     tuning,
-    witness,
 )
 from sysbox.errors import KernelError, SystemdError
 from sysbox.linux import cgroup, process
@@ -38,9 +37,7 @@ class Attended:
         record = self._record
         started, wired = _bring_up(record, self._image)
         self._entry = starting.machine_of(record, started)
-        self._oom = witness.OutOfMemory(started.memory_cgroup, started.cgroup_version)
-        # nobody can ask what one has used that is removed at its end
-        self._reports = None if record.spec.remove else witness.Reports(*started.reports)
+        self._started = started
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
         if systemd_mode.applies(record.spec, record.argv):
             # of SIGTERM systemd makes something else
@@ -77,7 +74,7 @@ class Attended:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
             machine.announce_later(self._entry)
-            ended = self._foreground.wait(self._oom, self._reports)
+            ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel()
             final = ending.settle(self._record.id, ended)
             if final is None or not final.rebooted:

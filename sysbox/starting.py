@@ -23,6 +23,7 @@ from sysbox.security import seccomp
 from sysbox.state import Runtime
 from sysbox.units import bandwidths, cgroups, freezer, journal, machine, names, usage
 from sysbox.units.bus import Bus
+from sysbox.witness import OutOfMemory, Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ class Started(Frozen):
     pid: int
     pidfd: int
     terminal: int  # the master of its terminal, or -1
-    memory_cgroup: str  # directory, "" without the controller
-    cgroup_version: str  # v1 or v2
-    reports: tuple[str, tuple[str, ...]]  # what witness.Reports takes
+    oom: OutOfMemory
+    reports: Reports | None
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
     bus: Bus  # to systemd, which whoever has started it may go on with
 
@@ -57,7 +57,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
     plan = plan_of(record, image, facts, service)
     program = seccomp.program_for(record.spec.security, plan.process.capabilities)
     runtime = _claim(record, plan)
-    parked = bus = None
+    parked = None
     try:
         freezer.check_slice(runtime.cgroup, facts)
         inherited = Inherited(
@@ -69,36 +69,52 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
-        logged = bool(streams.journals)
-        # not before the child is there, which would have it too
-        bus = Bus.connect()
-        runtime, terminal = _handshake(bus, record, plan, facts, parked, runtime, logged=logged)
+        started = _set_going(record, plan, facts, parked, runtime, logged=bool(streams.journals))
     except BaseException as error:
         # what failed here may only follow from what failed over there: a link into no namespace
         reported = parked.reported() if parked and isinstance(error, SysboxError) else None
         if parked:
             parked.destroy()
-        if bus:
-            bus.close()
         streams.close()
         _record_failure(record, runtime, reported or error)
         if reported:
             raise reported from None
         raise
     events.container("start", record)
-    return _started(parked, terminal, runtime.cgroup, facts, bus)
+    return started
 
 
-def _started(parked: Parked, terminal: int, cgroup: str, facts: HostFacts, bus: Bus) -> Started:
-    memory = facts.controllers.get("memory", "")
+def _set_going(
+    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
+) -> Started:
+    bus = Bus.connect()
+    try:
+        address, ports = _surround(bus, record, plan, parked, logged=logged)
+        _write_limits(bus, plan, runtime, parked.pid, facts)
+        # while it is parked: its command may be over before anybody looks
+        oom = _out_of_memory(runtime.cgroup, facts)
+        # nobody can ask what one has used that is removed at its end
+        reports = None if record.spec.remove else _reports(runtime.cgroup, facts)
+        runtime = runtime.replace(
+            pid=parked.pid,
+            start_time=process.start_time(parked.pid),
+            started_ns=state.now_ns(),
+            address=address,
+            mac=plan.network.mac,
+            ports=ports,
+        )
+        state.write_runtime(record, runtime)
+        terminal = _release(record, plan, parked, address)
+    except BaseException:
+        bus.close()
+        raise
     return Started(
         pid=parked.pid,
         pidfd=parked.pidfd,
         terminal=terminal,
-        memory_cgroup=memory and memory + cgroup,
-        cgroup_version=facts.cgroup_mode,
-        reports=(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts)),
-        thaw=thaw_file(facts, cgroup),
+        oom=oom,
+        reports=reports,
+        thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
     )
 
@@ -145,16 +161,10 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
         weights.keep(bus, plan.scope.unit, runtime.cgroup, writes, facts)
 
 
-def _handshake(
-    bus: Bus,
-    record: Record,
-    plan: Plan,
-    facts: HostFacts,
-    parked: Parked,
-    runtime: Runtime,
-    *,
-    logged: bool,
-) -> tuple[Runtime, int]:
+def _surround(
+    bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
+) -> tuple[str, tuple[Port, ...]]:
+    """Its scope, and its link; the address, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
     pending = scope.begin(bus, plan.scope, (parked.pid,))
     try:
@@ -168,23 +178,27 @@ def _handshake(
         # a scope that came to be after the unwinding would be nobody's
         pending.abandon()
         raise
-    _write_limits(bus, plan, runtime, parked.pid, facts)
-    runtime = runtime.replace(
-        pid=parked.pid,
-        start_time=process.start_time(parked.pid),
-        started_ns=state.now_ns(),
-        address=address,
-        mac=plan.network.mac,
-        ports=ports,
-    )
-    state.write_runtime(record, runtime)
+    return address, ports
+
+
+def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
+    memory = facts.controllers.get("memory", "")
+    return OutOfMemory(memory and memory + cgroup, facts.cgroup_mode)
+
+
+def _reports(cgroup: str, facts: HostFacts) -> Reports:
+    return Reports(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts))
+
+
+def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
+    """Let it run its command; the master of its terminal, or -1."""
     monitor.hold_signals()
     parked.proceed(address)  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     parked.await_exec()  # 4
     if record.spec.pidfile:
         write_file(record.spec.pidfile, f"{parked.pid}\n".encode(), 0o644)
-    return runtime, terminal
+    return terminal
 
 
 def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.streams import Streams
+    from sysbox.witness import OutOfMemory, Reports
 
 
 class Duties(Frozen):
@@ -30,10 +31,8 @@ class Duties(Frozen):
     directory: str  # where it writes how that ended
     stop_signal: int
     stop_timeout: int  # seconds; negative is for ever
-    memory_cgroup: str = ""
-    cgroup_version: str = "v1"
-    events: str = ""  # cgroup.events
-    reports: tuple[str, ...] = ()  # files to be read last
+    oom: OutOfMemory | None = None
+    reports: Reports | None = None
     thaw: tuple[str, str] = ("", "")  # a file, and what thaws the container when written there
     attach: int = -1  # a listening socket
     wait_for_first: bool = False  # who attaches, before anything is read
@@ -50,11 +49,14 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
     words = [
         *("--pid", str(duties.pid), "--dir", duties.directory),
         *("--stop-signal", str(duties.stop_signal), "--stop-timeout", str(duties.stop_timeout)),
-        *("--oom", duties.memory_cgroup or "/", duties.cgroup_version),
-        *("--events", duties.events, "--thaw", *duties.thaw),
+        *("--thaw", *duties.thaw),
     ]
-    for path in duties.reports:
-        words += ["--report", path]
+    if duties.oom:
+        words += ["--oom", _inherited(duties.oom.file), _inherited(duties.oom.event)]
+    if duties.reports:
+        words += ["--events", _inherited(duties.reports.event)]
+        for name, fd in duties.reports.files.items():
+            words += ["--report", name, _inherited(fd)]
     for source, *sinks in streams.pumps:
         ends = [{TERMINAL: terminal, NOWHERE: -1}.get(fd, fd) for fd in (source, sinks[0])]
         words += ["--pump", *(_inherited(fd) for fd in ends)]

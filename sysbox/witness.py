@@ -1,6 +1,7 @@
 """What a supervisor in Python notes of its container's cgroup, which is gone soon after the end.
 
-src/monitor.c does the same for a detached one.
+src/usage.c does the same for a detached one, with the same descriptors: all are opened before the command
+runs.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ class OutOfMemory:
 
     def __init__(self, directory: str, version: str) -> None:
         self.event = -1
-        self._file = -1
+        self.file = -1
         self._seen = False
         self._wakes = 0  # one when the cgroup is removed, the others for lack of memory
         try:
             name = "memory.oom_control" if version == "v1" else "memory.events"
-            self._file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+            self.file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
             if version == "v1":
                 self.event = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
                 control = posix.open(
                     f"{directory}/cgroup.event_control", posix.O_WRONLY | posix.O_CLOEXEC
                 )
-                posix.write(control, f"{self.event} {self._file}".encode())
+                posix.write(control, f"{self.event} {self.file}".encode())
                 posix.close(control)
         except OSError:
             return  # no memory controller here: nothing will be killed for its limit
@@ -47,7 +48,7 @@ class OutOfMemory:
     def _counted(self) -> bool | None:
         """Whether the counter is above zero; None once the cgroup is gone."""
         try:
-            text = posix.pread(self._file, 4096, 0).decode()
+            text = posix.pread(self.file, 4096, 0).decode()
         except OSError:
             return None
         return any(
@@ -79,7 +80,7 @@ class OutOfMemory:
         return self._seen or self._wakes > 1
 
     def close(self) -> None:
-        for fd in (self.event, self._file):
+        for fd in (self.event, self.file):
             if fd >= 0:
                 posix.close(fd)
 
@@ -93,12 +94,13 @@ class Reports:
 
     def __init__(self, events: str, files: tuple[str, ...]) -> None:
         self.event = _open(events)
-        self._files = {path.rpartition("/")[2]: _open(path) for path in files}
+        opened = {path.rpartition("/")[2]: _open(path) for path in files}
+        self.files = {name: fd for name, fd in opened.items() if fd >= 0}
         self._texts: dict[str, str] = {}
 
     def read(self) -> None:
         """Take what can be read now; what cannot any more stays as it was."""
-        for name, fd in self._files.items():
+        for name, fd in self.files.items():
             try:
                 self._texts[name] = posix.pread(fd, _CHUNK, 0).decode("ascii", "replace")
             except OSError:

@@ -69,12 +69,15 @@ def test_monitor_records_code_and_signal(tmp_path: Path) -> None:
 
 
 def test_monitor_reports_what_the_files_of_a_cgroup_said_last(tmp_path: Path) -> None:
-    """As they are at the end, fit for JSON; without those that this kernel has not, and too long ones."""
+    """As they are at the end, fit for JSON; without those that cannot be read, and too long ones."""
     begin, end = os.pipe()
     (tmp_path / "cpu.stat").write_text("usage_usec 1\n")
     (tmp_path / "io.stat").write_text("8:0 rbytes=1\n" * 1000)
-    files = [str(tmp_path / name) for name in ("cpu.stat", "memory.peak", "io.stat")]
-    flags = [word for path in files for word in ("--report", path)]
+    flags = ["--report", "memory.peak", str(end)]
+    for name in ("cpu.stat", "io.stat"):
+        file = os.open(tmp_path / name, os.O_RDONLY)
+        os.set_inheritable(file, True)
+        flags += ["--report", name, str(file)]
     monitor = start(tmp_path, lambda: os._exit(len(os.read(begin, 1))), *flags)
     (tmp_path / "cpu.stat").write_text('usage_usec 3\nodd "x\\y\t"\n')
     os.write(end, b"x")
