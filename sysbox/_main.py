@@ -9,10 +9,14 @@ import sys
 # a command ends before its garbage would matter, and looking for it costs a tenth of the imports
 gc.disable()
 
-sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
+parent = __file__.rpartition("/")[0].rpartition("/")[0]
+sys.path.append(parent)
 
 try:
-    from sysbox.cli.dispatch import start  # the path comes first
+    from sysbox import precompiled  # the path comes first
+
+    precompiled.use(parent)
+    from sysbox.cli.dispatch import start
 except (ImportError, MemoryError, OSError) as error:
     # nothing of ours is there to say it
     print(f"sysbox: cannot be loaded: {error}", file=sys.stderr)

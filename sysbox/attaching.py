@@ -12,9 +12,8 @@ import posix
 import select
 import time
 
-from sysbox import ending, restarting, state, systemd_mode, terminal
-from sysbox.errors import Conflict, KernelError, SpecError, SysboxError
-from sysbox.files import make_private, unlink, write_file
+from sysbox import attachpoint, ending, restarting, state, systemd_mode, terminal
+from sysbox.errors import Conflict, SpecError, SysboxError
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.monitor import FORWARDED
@@ -27,9 +26,7 @@ KEYS = "ctrl-p,ctrl-q"
 DETACHED = -1  # in place of an exit status
 
 _CHUNK = 1 << 16
-_BACKLOG = 8
 _STEP = 0.02  # seconds
-_STALE = 90.0  # seconds; a back-off is shorter
 _PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
 _CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 
@@ -41,45 +38,6 @@ class Wishes(Frozen):
     closes_input: bool = False  # whose end is that of the container's input
     pass_signals: bool = True
     keys: bytes = b"\x10\x11"  # that leave the container; b"" for none
-
-
-def listen(record: Record) -> int:
-    """The socket that the monitor is to serve. Raises KernelError."""
-    make_private(record.run_directory)
-    path = _path(record)
-    unlink(path)
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    try:
-        socket.bind(path)
-        socket.listen(_BACKLOG)
-    except OSError as error:
-        socket.close()
-        raise KernelError.of("listen on", path, error) from None
-    return socket.detach()
-
-
-def _path(record: Record) -> str:
-    return f"{record.run_directory}/attach"
-
-
-def expect(record: Record) -> None:
-    """Whoever starts it next is to let it wait for us before it reads its output."""
-    write_file(_marker(record), b"")
-
-
-def is_expected(record: Record) -> bool:
-    """Whether somebody is about to attach; asked once. One that asked long ago did not live to come."""
-    path = _marker(record)
-    try:
-        asked = posix.stat(path).st_mtime
-        posix.unlink(path)
-    except FileNotFoundError:
-        return False
-    return time.time() - asked < _STALE
-
-
-def _marker(record: Record) -> str:
-    return f"{record.directory}/attach-first"
 
 
 def parse_keys(text: str, flag: str) -> bytes:
@@ -111,10 +69,10 @@ def attach(record: Record, wishes: Wishes) -> int:
             return code
         if restarting.has_policy(record):
             # before it is started again, which takes longer than this
-            expect(record)
+            attachpoint.expect(record)
         ending.await_end(record)
         if not restarting.goes_on(record):
-            is_expected(record)
+            attachpoint.is_expected(record)
             return systemd_mode.exit_status(record.spec, record.argv, code)
 
 
@@ -144,7 +102,7 @@ def _connect(record: Record) -> _socket.socket:
     while True:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:
-            socket.connect(_path(record))
+            socket.connect(attachpoint.path_of(record))
             return socket
         except (FileNotFoundError, ConnectionRefusedError):
             socket.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, health, naming, starting, state
+from sysbox import events, health, naming, planning, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -46,7 +46,7 @@ def describe(spec: ContainerSpec) -> str:
 
 def plan_of(record: Record, image: Image) -> Plan:
     """The plan of a start that nobody but this process supervises."""
-    return starting.plan_of(record, image, probe(), "")
+    return planning.plan_of(record, image, probe(), "")
 
 
 def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:

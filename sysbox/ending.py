@@ -15,7 +15,6 @@ from sysbox.files import read_file, unlink
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
-from sysbox.image.store import Store
 from sysbox.linux import process
 from sysbox.linux.freezer import frozen
 from sysbox.netns import firewall, leases
@@ -26,7 +25,7 @@ from sysbox.units.bus import Bus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.image.model import Image
-    from sysbox.monitor import Ended
+    from sysbox.records import Ended
     from sysbox.state import Record, Runtime
 
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
@@ -77,10 +76,8 @@ def settle(
 
 
 def _recorded(record: Record) -> Ended | None:
-    from sysbox import static_monitor  # a foreground run has none
-
     try:
-        return static_monitor.recorded(record.run_directory)
+        return finals.of_monitor(record.run_directory)
     except FormatError:
         return None  # ignoring: with nothing that can be read, nobody saw how it ended
 
@@ -299,7 +296,8 @@ def remove_damaged(container_id: str) -> None:
 
 def stop_signal(record: Record, image: Image | None = None) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
-    from sysbox.values_time import parse_signal  # to remove one takes none of it
+    from sysbox.image.store import Store  # to remove one takes none of it
+    from sysbox.values_time import parse_signal
 
     asked = record.spec.stop_signal
     default = systemd_mode.stop_signal(record.spec, record.argv)

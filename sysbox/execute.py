@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import child, events, launch, monitor, state, streams, systemd_mode
+from sysbox import child, events, launch, monitor, state, streams, systemd_plan
 from sysbox.channel import UNSHARED, Channel
 from sysbox.child import drop_privileges, execute, inside_root, open_terminal, resolve_user
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
@@ -144,7 +144,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
     asked = record.spec
     image = Store().resolve(record.image_id)
     privileged = spec.privileged or asked.security.privileged
-    mode = systemd_mode.decide(record.id, asked, record.argv, record.directory)
+    mode = systemd_plan.decide(record.id, asked, record.argv, record.directory)
     held = capability.held()
     mask = (
         held if privileged else capabilities.resolve(asked.security, held, more=mode.capabilities)

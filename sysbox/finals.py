@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import time
 
-from sysbox import restarting, state, systemd_mode
+from sysbox import codec, restarting, state, systemd_mode
 from sysbox.errors import FAILED, FormatError, StartError, SysboxError
-from sysbox.files import write_file
+from sysbox.files import read_file, write_file
 from sysbox.host import exists
-from sysbox.records import Final
+from sysbox.records import Ended, Final
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.monitor import Ended
     from sysbox.records import Record, Runtime
 
 _LOST = 137  # as if killed: nobody saw how it ended
+
+
+def of_monitor(directory: str) -> Ended | None:
+    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
+    from sysbox.units.usage import reported  # a foreground run has it already
+
+    data = read_file(f"{directory}/exit")
+    if data is None:
+        return None
+    where = f"{directory}/exit"
+    values = codec.loads(data, where)
+    try:
+        return Ended(
+            usage=reported(values.get("usage", {})),
+            code=int(values["code"]),
+            signal=int(values["signal"]),
+            oom=bool(values["oom"]),
+            timeout=bool(values["timeout"]),
+            finished_ns=int(values["finished"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{where}: not the end of a run: {error!r}") from None
 
 
 def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import starting, state
+from sysbox import planning, state
 from sysbox.channel import Channel
 from sysbox.errors import Conflict, KernelError
 from sysbox.files import is_directory
@@ -115,7 +115,7 @@ def _binds(record: Record, image: Image) -> tuple[rootfs.Bind, ...]:
         record.spec,
         usr_bind=image.usr_bind,
         directory=record.directory,
-        volumes=starting.volume_directories(record),
+        volumes=planning.volume_directories(record),
         protect=empty,
     )
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]

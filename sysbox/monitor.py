@@ -10,9 +10,8 @@ import posix
 import select
 
 from sysbox.errors import signal_status
-from sysbox.frozen import Frozen
 from sysbox.linux import process
-from sysbox.records import Usage
+from sysbox.records import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +25,6 @@ _CHUNK = 1 << 16
 FORWARDED = (
     _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
 )  # fmt: skip
-
-
-class Ended(Frozen):
-    """How a process ended: the exit status of a shell, and the signal that ended it, or 0."""
-
-    code: int
-    signal: int = 0
-    oom: bool = False
-    timeout: bool = False  # it was killed, since it did not stop in time
-    finished_ns: int = 0
-    usage: Usage = Usage()
 
 
 def ended_of(status: int) -> Ended:

@@ -6,7 +6,7 @@ below it looks at the specification again; `run --dry-run` prints it.
 
 from __future__ import annotations
 
-from sysbox import systemd_mode
+from sysbox import systemd_plan
 from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
 from sysbox.fs.rootfs import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
-    from sysbox.systemd_mode import Mode
+    from sysbox.systemd_plan import Mode
     from sysbox.units.scopeplan import ScopePlan
 
 # In the order in which they are entered: the user namespace owns the others, so it is first.
@@ -154,7 +154,7 @@ def make_plan(
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
-    mode = systemd_mode.decide(container_id, spec, resolve_argv(spec, image), directory)
+    mode = systemd_plan.decide(container_id, spec, resolve_argv(spec, image), directory)
     properties, writes = plan_limits(spec.limits, facts)
     scope = scopeplan.plan_scope(
         container_id,

@@ -88,6 +88,17 @@ class Usage(Frozen):
     written_bytes: int = -1
 
 
+class Ended(Frozen):
+    """How a process ended: the exit status of a shell, and the signal that ended it, or 0."""
+
+    code: int
+    signal: int = 0
+    oom: bool = False
+    timeout: bool = False  # it was killed, since it did not stop in time
+    finished_ns: int = 0
+    usage: Usage = Usage()
+
+
 class Final(Frozen):
     """How the last run ended."""
 

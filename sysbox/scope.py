@@ -13,12 +13,6 @@ from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost
-from sysbox.units.cgroups import (
-    apply_writes,
-    cgroup_dirs,
-    cgroup_path,
-    remove_cgroups,
-)
 from sysbox.units.properties import Property
 from sysbox.units.scopeplan import ScopePlan
 
@@ -31,15 +25,11 @@ __all__ = [
     "ScopePlan",
     "UnitStatus",
     "active_state",
-    "apply_writes",
     "attach",
     "begin",
-    "cgroup_dirs",
-    "cgroup_path",
     "kill",
     "list_units",
     "properties",
-    "remove_cgroups",
     "request_start",
     "reset_failed",
     "set_properties",

@@ -10,18 +10,17 @@ import posix
 
 from sysbox import ending, events, finals, launch, monitor, naming, scope, state
 from sysbox.child import Inherited
-from sysbox.errors import Conflict, SysboxError
+from sysbox.errors import SysboxError
 from sysbox.files import write_file
 from sysbox.frozen import Frozen
-from sysbox.fs import volumes
 from sysbox.host import probe, read_text
 from sysbox.linux import process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, firewall, leases, links, topology
-from sysbox.plan import make_plan
+from sysbox.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import bandwidths, cgroups, freezer, journal, machine, names, usage
+from sysbox.units import bandwidths, cgroups, freezer, journal, machine, names, reports
 from sysbox.units.bus import Bus
 from sysbox.witness import OutOfMemory, Reports
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.launch import Parked
     from sysbox.plan import Plan
-    from sysbox.spec import Namespaces, Port
+    from sysbox.spec import Port
     from sysbox.state import Record
     from sysbox.streams import Streams
 
@@ -94,7 +93,7 @@ def _set_going(
         # while it is parked: its command may be over before anybody looks
         oom = _out_of_memory(runtime.cgroup, facts)
         # nobody can ask what one has used that is removed at its end
-        reports = None if record.spec.remove else _reports(runtime.cgroup, facts)
+        used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(
             pid=parked.pid,
             start_time=process.start_time(parked.pid),
@@ -113,7 +112,7 @@ def _set_going(
         pidfd=parked.pidfd,
         terminal=terminal,
         oom=oom,
-        reports=reports,
+        reports=used,
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
     )
@@ -153,7 +152,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
 def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
     """What no property reaches, in the directories that systemd has made."""
     writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
-    scope.apply_writes(writes, pid, facts)
+    cgroups.apply_writes(writes, pid, facts)
     bandwidths.protect(plan.scope.unit, plan.scope.properties)
     if any(one.file.endswith("weight_device") for one in writes):
         from sysbox import weights  # which few containers need
@@ -187,7 +186,7 @@ def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
 
 
 def _reports(cgroup: str, facts: HostFacts) -> Reports:
-    return Reports(usage.events_file(cgroup, facts), usage.report_files(cgroup, facts))
+    return Reports(reports.events_file(cgroup, facts), reports.report_files(cgroup, facts))
 
 
 def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
@@ -222,57 +221,6 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
         return  # ignoring: why the start failed is the better message, and `gc` finds the run
     state.write_final(record, finals.of_start(error))
     state.remove_run(record)
-
-
-def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
-    """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
-    spec = record.spec
-    return make_plan(
-        record.id,
-        spec,
-        image,
-        facts,
-        directory=record.directory,
-        volumes=volume_directories(record),
-        joins=joins_of(spec.namespaces),
-        service=service,
-        tuned=record.tuned,
-    )
-
-
-def volume_directories(record: Record) -> dict[str, str]:
-    """Where each volume mount's content is, by its target."""
-    return {
-        mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
-        for mount in record.spec.mounts
-        if mount.kind == "volume"
-    }
-
-
-def joins_of(asked: Namespaces) -> dict[str, str]:
-    """The paths of the namespaces that are another's. Raises Conflict when that container does not run."""
-    joins: dict[str, str] = {}
-    for kind in ("network", "pid", "ipc", "uts", "cgroup"):
-        mode: str = getattr(asked, kind)
-        if mode.startswith("ns:"):
-            joins[kind] = mode[3:]
-        elif mode.startswith("container:"):
-            joins[kind] = f"/proc/{_running_pid(mode[10:])}/ns/{_FILES.get(kind, kind)}"
-    return joins
-
-
-_FILES = {"network": "net"}
-
-
-def _running_pid(container_id: str) -> int:
-    other = state.find(container_id)
-    status = state.status(other)
-    if status.state not in ("running", "paused"):
-        raise Conflict(
-            f"container {other.name}, whose namespace is to be shared, does not run",
-            hint=f"`sysbox start {other.name}`",
-        )
-    return status.pid
 
 
 def write_identity(record: Record, plan: Plan, address: str) -> None:

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import codec
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import read_file
+from sysbox.errors import KernelError
 from sysbox.frozen import Frozen
-from sysbox.monitor import Ended
 from sysbox.paths import LIBEXEC
 from sysbox.streams import NOWHERE, TERMINAL
-from sysbox.units.usage import reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,23 +76,3 @@ def _inherited(fd: int) -> str:
     if fd >= 0:
         posix.set_inheritable(fd, True)
     return str(fd)
-
-
-def recorded(directory: str) -> Ended | None:
-    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    data = read_file(f"{directory}/exit")
-    if data is None:
-        return None
-    where = f"{directory}/exit"
-    values = codec.loads(data, where)
-    try:
-        return Ended(
-            usage=reported(values.get("usage", {})),
-            code=int(values["code"]),
-            signal=int(values["signal"]),
-            oom=bool(values["oom"]),
-            timeout=bool(values["timeout"]),
-            finished_ns=int(values["finished"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{where}: not the end of a run: {error!r}") from None

@@ -1,8 +1,7 @@
-"""What systemd runs for a container in the background: its service's start and clean-up, and what is between.
+"""What systemd starts for a container in the background: it brings the container up and becomes the monitor.
 
-The service is transient, or a unit file where there is a restart policy (see serviceplan.py): systemd starts
-it with a clean environment, it brings the container up and turns into the static monitor; `sysbox _cleanup`,
-its ExecStopPost=, records the end whatever happened.
+The service is transient, or a unit file where there is a restart policy (see serviceplan.py). systemd starts
+it with a clean environment; settling.py is what it runs at the end.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import _socket
 import posix
 
 from sysbox import (
-    attaching,
+    attachpoint,
     detaching,
     ending,
     program,
@@ -21,7 +20,6 @@ from sysbox import (
     state,
     static_monitor,
     streams,
-    tuning,
 )
 from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
@@ -51,7 +49,7 @@ def supervise(container_id: str) -> int:
             return 0
         with state.Lock(container_id):
             image = Store().resolve(record.image_id)
-            attach = attaching.listen(record)
+            attach = attachpoint.listen(record)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
             unit = names.service_unit(container_id)
             started = starting.bring_up(record, image, wired, service=unit)
@@ -84,7 +82,7 @@ def _duties(
         reports=started.reports,
         thaw=started.thaw,
         attach=attach,
-        wait_for_first=attaching.is_expected(record),
+        wait_for_first=attachpoint.is_expected(record),
         json=json if logging.driver == "json-file" else None,
         health=_checks(record),
     )
@@ -118,46 +116,6 @@ def _may_restart(record: Record) -> bool:
     with state.Lock(record.id):
         state.remove_run(record)
     return False
-
-
-def stop_for_scope(container_id: str) -> int:
-    """ExecStop= of the unit that is stopped with the scope: have the service stopped, and wait for the end.
-
-    Not for the service: its own end waits for that of this unit.
-    """
-    try:
-        record = state.load(container_id)
-        runtime = state.runtime(container_id)
-        if runtime is not None and runtime.alive():
-            restarting.end(record)
-            ending.await_end(record)
-        # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
-        # that has ended by itself too: machined asks for that
-        with state.Lock(container_id):
-            tuning.harvest(state.load(container_id))
-    except NotFound:
-        pass
-    return 0
-
-
-def cleanup(container_id: str) -> int:
-    """ExecStopPost= of the supervising service: it has ended, whatever became of it."""
-    try:
-        record = state.load(container_id)
-        runtime = state.runtime(container_id)
-        if runtime is not None and runtime.alive():
-            # the monitor was killed, and the container did not go with it
-            ending.stop_scope(runtime.scope)
-    except NotFound:
-        restarting.unguard(container_id)
-        return 0
-    ending.settle(record.id)
-    if restarting.has_policy(record):
-        restarting.unguard(record.id)
-    elif (final := state.final(record.id)) is not None and final.rebooted:
-        # whoever has recorded it
-        restarting.start_again(record)
-    return 0
 
 
 def _notify(message: str) -> None:

@@ -12,7 +12,7 @@ import posix
 import select
 import time
 
-from sysbox import codec, ending, events, lifecycle, state, static_monitor, systemd_mode
+from sysbox import codec, ending, events, finals, lifecycle, state, systemd_mode
 from sysbox.errors import FormatError, KernelError, NotFound
 from sysbox.files import is_directory
 from sysbox.linux import process
@@ -78,7 +78,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     while time.monotonic() < deadline:
         try:
             # with --rm there may be no record of the end a moment later
-            ended = static_monitor.recorded(record.run_directory)
+            ended = finals.of_monitor(record.run_directory)
         except FormatError:
             pass  # being written
         current = state.runtime(record.id)

@@ -10,8 +10,6 @@ import _signal
 import posix
 import time
 
-from sysbox.units.usage import reported
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.records import Usage
@@ -118,6 +116,9 @@ class Reports:
         return True
 
     def usage(self) -> Usage:
+        """From what was read last."""
+        from sysbox.units.usage import reported  # most have a monitor, and need none of it
+
         return reported(self._texts)
 
 

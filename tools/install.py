@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = Path(sys.prefix)
 PACKAGE = Path(sysconfig.get_path("platlib")) / "sysbox"
-NATIVE = ["pyproject.toml", "meson.build", "meson.options", *ROOT.glob("src/*.c")]
+NATIVE = [
+    "pyproject.toml",
+    "meson.build",
+    "meson.options",
+    *ROOT.glob("src/*.c"),
+    *ROOT.glob("src/*.h"),
+]
 PAGES = [ROOT / "CHANGELOG.md", ROOT / "tools/man.py", *sorted(ROOT.glob("docs/man/*.md"))]
 
 
@@ -75,6 +81,8 @@ def synchronise(files: list[Path]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     compileall.compile_dir(PACKAGE, quiet=1)
+    precompile = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py"]
+    subprocess.run([*precompile, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
     say(f"{len(wanted)} files are up to date in {PACKAGE}")
 
 
@@ -88,7 +96,7 @@ def make_pages() -> None:
 
 def python_files(directory: Path) -> list[Path]:
     """What meson.build installs from sysbox/: everything but bytecode and what C was made into."""
-    skipped = {".pyc", ".pyo", ".so"}
+    skipped = {".pyc", ".pyo", ".so", ".bin"}
     return sorted(
         path
         for path in directory.rglob("*")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
+from sysbox import running
 from sysbox.cli import specbuild
 from sysbox.cli.output import line
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 once the container is there."""
-    line(lifecycle.create(specbuild.build(values)))
+    line(running.create(specbuild.build(values)))
     return 0

@@ -10,10 +10,8 @@ import posix
 import sys
 
 from sysbox import program
-from sysbox.cli import hotparse, invoke
-from sysbox.cli.options import Values, Verb
-from sysbox.cli.verbs import GROUPS, VERBS
-from sysbox.errors import FAILED, UsageError
+from sysbox.cli import invoke
+from sysbox.errors import FAILED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,19 +55,15 @@ def _flush() -> None:
 def run(words: list[str]) -> int:
     """Find the verb, parse, and call it where its containers are."""
     words = _global_flags(words)
-    internal = _internal(words)
-    if internal is not None:
-        return internal
-    verb, rest = find_verb(words)
-    if verb is not None and verb.raw and not {"--help", "-h"} & set(rest[:1]):
-        return invoke.invoke(Values(verb, {"words": words[1:]}))
-    if verb is not None and verb.hot:
-        try:
-            values = hotparse.parse(verb, rest)
-        except hotparse.Fallback:
-            pass
-        else:
-            return invoke.invoke(values)
+    if words[:1] and words[0].startswith("_"):
+        from sysbox.cli import internal
+
+        return internal.run(words)
+    from sysbox.cli import hotparse  # with the table of verbs, which systemd's commands do without
+
+    values = hotparse.read(words)
+    if values is not None:
+        return invoke.invoke(values)
     program.load_site()  # click may lie where only `site` looks
     from sysbox.cli import cold
 
@@ -84,43 +78,3 @@ def _global_flags(words: list[str]) -> list[str]:
     if words[at : at + 1] in (["--version"], ["-v"]):
         return ["version", "--format", "sysbox version {{.Version}}"]
     return words[at:]
-
-
-_INTERNAL = ("_supervise", "_cleanup", "_stop", "_health", "_weights")
-
-
-def _internal(words: list[str]) -> int | None:
-    """`_supervise ID` and its like, which systemd starts, already in place."""
-    if words == ["_boot"]:
-        from sysbox import gc
-
-        return gc.at_boot()
-    if len(words) != 2 or words[0] not in _INTERNAL:
-        return None
-    from sysbox import state, supervising
-
-    if not state.is_id(words[1]):  # it becomes part of a path
-        raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
-    if words[0] == "_supervise":
-        return supervising.supervise(words[1])
-    if words[0] == "_health":
-        from sysbox import probing
-
-        return probing.check(words[1])
-    if words[0] == "_weights":
-        from sysbox import weights
-
-        return weights.again(words[1])
-    if words[0] == "_cleanup":
-        return supervising.cleanup(words[1])
-    return supervising.stop_for_scope(words[1])
-
-
-def find_verb(words: list[str]) -> tuple[Verb | None, list[str]]:
-    """The verb that a command line begins with, and the words after it."""
-    if len(words) > 1 and words[0] in GROUPS:
-        verb = VERBS.get(f"{words[0]} {words[1]}")
-        if verb is not None:
-            return verb, words[2:]
-    verb = VERBS.get(words[0]) if words and " " not in words[0] else None
-    return verb, words[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import execute, state
-from sysbox.cli.specbuild import environment
+from sysbox.cli import envbuild
 from sysbox.errors import UsageError
 from sysbox.values import bad, clean_path, parse_user
 
@@ -27,7 +27,7 @@ def main(values: Values) -> int:
         record,
         execute.ExecSpec(
             argv=tuple(values.command),
-            env=environment(values.env_file, values.env),
+            env=envbuild.build(values.env_file, values.env),
             user=parse_user(values.user, "--user") if values.user else "",
             workdir=clean_path(values.workdir) if values.workdir else "",
             tty=values.tty,

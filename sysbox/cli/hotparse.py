@@ -8,7 +8,7 @@ the same words and explains.
 from __future__ import annotations
 
 from sysbox.cli.options import Option, Values, Verb, arguments
-from sysbox.cli.verbs import options_of
+from sysbox.cli.verbs import GROUPS, VERBS, options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,29 @@ class _Parser:
                 self.long(f"{option.names[-1]}{word[at:]}")
                 return
             self.given[option.dest] = True
+
+
+def read(words: list[str]) -> Values | None:
+    """The values of a whole command line; None where that is for click to read."""
+    verb, rest = find_verb(words)
+    if verb is not None and verb.raw and not {"--help", "-h"} & set(rest[:1]):
+        return Values(verb, {"words": words[1:]})
+    if verb is None or not verb.hot:
+        return None
+    try:
+        return parse(verb, rest)
+    except Fallback:
+        return None
+
+
+def find_verb(words: list[str]) -> tuple[Verb | None, list[str]]:
+    """The verb that a command line begins with, and the words after it."""
+    if len(words) > 1 and words[0] in GROUPS:
+        verb = VERBS.get(f"{words[0]} {words[1]}")
+        if verb is not None:
+            return verb, words[2:]
+    verb = VERBS.get(words[0]) if words and " " not in words[0] else None
+    return verb, words[1:]
 
 
 def parse(verb: Verb, words: list[str]) -> Values:

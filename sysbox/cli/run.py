@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import lifecycle
+from sysbox import running
 from sysbox.cli import specbuild
 from sysbox.errors import UsageError
 
@@ -22,4 +22,4 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    return lifecycle.run(spec, dry_run=values.dry_run)
+    return running.run(spec, dry_run=values.dry_run)

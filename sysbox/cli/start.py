@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle, state
+from sysbox import running, state
 from sysbox.cli.each import for_each
 from sysbox.errors import UsageError
 
@@ -16,10 +16,10 @@ def main(values: Values) -> int:
     names = values.container
     if not (values.attach or values.interactive):
         return for_each(
-            names, lambda record: lifecycle.start(record, attach=False, interactive=False)
+            names, lambda record: running.start(record, attach=False, interactive=False)
         )
     if len(names) > 1:
         raise UsageError(
             "only one container can be attached to", hint="start the others without -a and -i"
         )
-    return lifecycle.start(state.find(names[0]), attach=True, interactive=values.interactive)
+    return running.start(state.find(names[0]), attach=True, interactive=values.interactive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox import updating
 from sysbox.changes import Change
-from sysbox.cli import specbuild
+from sysbox.cli import limitbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit
@@ -77,11 +77,11 @@ def parse(values: Values, *, anything: bool = False) -> Change:
             given[dest] = limits[one.field] = None
         elif text is not None:
             single.append(one.field)
-    found = specbuild.limits(Values(values.verb, given))
+    found = limitbuild.limits(Values(values.verb, given))
     limits |= {field: getattr(found, field) for field in single}
     for field in devices:
         devices[field] += getattr(found, field)
-    rules = specbuild.device_rules(given["device_cgroup_rule"])
+    rules = limitbuild.device_rules(given["device_cgroup_rule"])
     devices["device_rules"] += tuple((rule.rpartition(" ")[0], rule) for rule in rules)
     ulimits, no_ulimits = _ulimits(given["ulimit"])
     change = Change(

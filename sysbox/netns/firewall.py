@@ -14,7 +14,6 @@ from sysbox.errors import KernelError, SysboxError, Unsupported
 from sysbox.files import read_file, write_file
 from sysbox.host import exists
 from sysbox.netns import ports, rules
-from sysbox.netns.links import enable_forwarding
 from sysbox.netns.lock import Lock
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.topology import NetPlan
@@ -154,6 +153,10 @@ def _namespace() -> str:
 
 
 def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list[str]:
+    from sysbox.netns.links import (
+        enable_forwarding,  # most have no ports, and their rules are there
+    )
+
     enable_forwarding()
     iptc = _import()
     wanted = rules.chains(policies, entries)

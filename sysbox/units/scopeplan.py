@@ -47,7 +47,7 @@ class KeeperPlan(Frozen):
 
 
 class ScopePlan(Frozen):
-    """What `scope.begin` sends and `scope.apply_writes` writes."""
+    """What `scope.begin` sends and `cgroups.apply_writes` writes."""
 
     unit: str
     slice: str

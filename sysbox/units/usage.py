@@ -10,8 +10,9 @@ from __future__ import annotations
 import posix
 
 from sysbox.frozen import Frozen
-from sysbox.host import exists, read_text
+from sysbox.host import read_text
 from sysbox.records import Usage
+from sysbox.units.reports import BFQ_BYTES, THROTTLE_BYTES, report_files, unified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1
 _CHUNK = 1 << 16
-_HYBRID = "/sys/fs/cgroup/unified"
 _RESOURCES = ("cpu", "memory", "io")
 _NO_LIMIT = 1 << 62  # more than this is how v1 spells none (a multiple of the page size below 2^63)
-_THROTTLE_BYTES = "blkio.throttle.io_service_bytes_recursive"
 _THROTTLE_COUNT = "blkio.throttle.io_serviced_recursive"
-_BFQ_BYTES = "blkio.bfq.io_service_bytes_recursive"
 _BFQ_COUNT = "blkio.bfq.io_serviced_recursive"
 
 
@@ -98,10 +96,10 @@ class Reader:
     def __init__(self, facts: HostFacts) -> None:
         self._v2 = facts.cgroup_mode == "v2"
         self._mounts = facts.controllers
-        self._unified = _unified(facts)
+        self._unified = unified(facts)
         self._limits: dict[str, tuple[int, str]] = {}  # file and cgroup -> smallest limit, whose
         self._total = host_memory()
-        self._bfq = bool(parse_blkio(self._v1("blkio", "", _BFQ_BYTES) or ""))
+        self._bfq = bool(parse_blkio(self._v1("blkio", "", BFQ_BYTES) or ""))
 
     def cpu_ns(self, path: str) -> int:
         """CPU time since the cgroup exists, in ns; -1 when it is gone."""
@@ -202,13 +200,13 @@ class Reader:
         if self._v2:
             text = self._file("io", path, "io.stat")
             return None if text is None else parse_io_stat(text)
-        files = (_THROTTLE_BYTES, _THROTTLE_COUNT)
+        files = (THROTTLE_BYTES, _THROTTLE_COUNT)
         in_bytes = self._v1("blkio", path, files[0])
         if in_bytes is None:
             return None
         if self._bfq and not _by_device(in_bytes):
             # some kernels count what has no limit in the scheduler alone
-            files = (_BFQ_BYTES, _BFQ_COUNT)
+            files = (BFQ_BYTES, _BFQ_COUNT)
             in_bytes = self._v1("blkio", path, files[0]) or ""
         operations = self._v1("blkio", path, files[1]) if counts else None
         return parse_blkio(in_bytes, operations or "")
@@ -218,13 +216,6 @@ class Reader:
             return ()
         texts = ((one, _read(f"{self._unified}{path}/{one}.pressure")) for one in _RESOURCES)
         return tuple(parse_pressure(one, text) for one, text in texts if text)
-
-
-def _unified(facts: HostFacts) -> str:
-    """Where the unified tree is mounted, which has every unit; "" without one."""
-    if facts.cgroup_mode == "v2":
-        return facts.controllers["name=systemd"]
-    return _HYBRID if exists(f"{_HYBRID}/cgroup.procs") else ""
 
 
 def _read(path: str) -> str | None:
@@ -331,31 +322,7 @@ def parse_pressure(resource: str, text: str) -> Pressure:
     )
 
 
-# What a run has used: read when its cgroup becomes empty, by whoever supervises it
-
-
-def events_file(path: str, facts: HostFacts) -> str:
-    """The file that wakes poll(2) when the cgroup becomes empty; "" where the kernel has none (v1 alone)."""
-    unified = _unified(facts)
-    return unified and f"{unified}{path}/cgroup.events"
-
-
-def report_files(path: str, facts: HostFacts) -> tuple[str, ...]:
-    """The files that tell what a cgroup has used; those that this kernel lacks are among them."""
-    if facts.cgroup_mode == "v2":
-        directory = facts.controllers["name=systemd"] + path
-        return tuple(f"{directory}/{file}" for file in ("memory.peak", "cpu.stat", "io.stat"))
-    files = {  # in the order in which they are read: first those that systemd removes
-        "memory": ("memory.max_usage_in_bytes",),
-        "blkio": (_THROTTLE_BYTES, _BFQ_BYTES),
-        "cpuacct": ("cpuacct.usage",),
-    }
-    return tuple(
-        f"{facts.controllers[controller]}{path}/{file}"
-        for controller, names in files.items()
-        if controller in facts.controllers
-        for file in names
-    )
+# What a run has used (reports.py says which files tell)
 
 
 def used(path: str, facts: HostFacts) -> Usage:
@@ -370,8 +337,8 @@ def reported(texts: dict[str, str]) -> Usage:
     micro = keyed(texts.get("cpu.stat")).get("usage_usec")
     if "io.stat" in texts:
         devices: tuple[DeviceUsage, ...] | None = parse_io_stat(texts["io.stat"])
-    elif _THROTTLE_BYTES in texts:
-        devices = parse_blkio(texts[_THROTTLE_BYTES]) or parse_blkio(texts.get(_BFQ_BYTES, ""))
+    elif THROTTLE_BYTES in texts:
+        devices = parse_blkio(texts[THROTTLE_BYTES]) or parse_blkio(texts.get(BFQ_BYTES, ""))
     else:
         devices = None
     io = CgroupUsage(devices=devices).io

@@ -108,7 +108,7 @@ class Running:
         try:
             scope.begin(bus, planned, (self.process.pid,)).wait()
             self.path = cgroups.cgroup_path(self.process.pid, FACTS)
-            scope.apply_writes(planned.writes, self.process.pid, FACTS)
+            cgroups.apply_writes(planned.writes, self.process.pid, FACTS)
         except BaseException:
             self.end()
             raise
@@ -526,7 +526,7 @@ def test_write_that_this_kernel_cannot_do(bus: Bus) -> None:
         try:
             scope.begin(bus, planned, (parked.pid,)).wait()
             with pytest.raises(SysboxError):
-                scope.apply_writes((write,), parked.pid, FACTS)
+                cgroups.apply_writes((write,), parked.pid, FACTS)
         finally:
             parked.end()
             scope.stop(bus, planned.unit)

@@ -6,19 +6,19 @@ import signal
 
 import pytest
 
-from sysbox import systemd_mode
+from sysbox import systemd_mode, systemd_plan
 from sysbox.errors import SpecError
 from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security
-from sysbox.systemd_mode import Mode
+from sysbox.systemd_plan import Mode
 
 ID = "0123456789abcdef" * 4
 INIT = ("/sbin/init",)
 
 
 def decide(argv: tuple[str, ...] = INIT, **fields: object) -> Mode:
-    return systemd_mode.decide(ID, ContainerSpec(image="x", **fields), argv, "/kept")  # type: ignore[arg-type]
+    return systemd_plan.decide(ID, ContainerSpec(image="x", **fields), argv, "/kept")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

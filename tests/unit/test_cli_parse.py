@@ -115,9 +115,9 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     verb = VERBS[name]
     files = [verb.module]
     files += {
-        "run": ["specbuild"],
-        "create": ["specbuild"],
-        "update": ["specbuild"],
+        "run": ["specbuild", "limitbuild"],
+        "create": ["specbuild", "limitbuild"],
+        "update": ["limitbuild"],
         "restart": ["stop"],
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)

@@ -9,7 +9,7 @@ import pytest
 from sysbox.host import HostFacts
 from sysbox.netns import counters
 from sysbox.records import Usage
-from sysbox.units import usage
+from sysbox.units import reports, usage
 from sysbox.units.usage import DeviceUsage, Pressure, Reader
 
 BLKIO = """\
@@ -183,9 +183,9 @@ def test_reports(texts: dict[str, str], expected: Usage) -> None:
 
 def test_the_files_of_a_report(tmp_path: Path) -> None:
     host = unified(tmp_path, {f"{SCOPE}/memory.peak": "5\n", f"{SCOPE}/io.stat": ""})
-    files = usage.report_files(SCOPE, host)
+    files = reports.report_files(SCOPE, host)
     assert f"{tmp_path}{SCOPE}/memory.peak" in files
-    assert usage.events_file(SCOPE, host) == f"{tmp_path}{SCOPE}/cgroup.events"
+    assert reports.events_file(SCOPE, host) == f"{tmp_path}{SCOPE}/cgroup.events"
     assert usage.used(SCOPE, host) == Usage(memory_peak=5, read_bytes=0, written_bytes=0)
 
 

@@ -1,0 +1,61 @@
+"""`sysbox _supervise ID` and its like, which systemd starts: already in place, and without options."""
+
+from __future__ import annotations
+
+from sysbox.errors import UsageError
+
+
+def run(words: list[str]) -> int:
+    """The exit status. Raises UsageError for what is none of them."""
+    if words == ["_boot"]:
+        from sysbox import gc
+
+        return gc.at_boot()
+    if len(words) != 2 or words[0] not in _COMMANDS:
+        raise UsageError(
+            f"unknown command '{words[0]}'", hint="`sysbox --help` shows how it is used"
+        )
+    from sysbox import state
+
+    if not state.is_id(words[1]):  # it becomes part of a path
+        raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
+    return _COMMANDS[words[0]](words[1])
+
+
+def _supervise(container_id: str) -> int:
+    from sysbox import supervising
+
+    return supervising.supervise(container_id)
+
+
+def _cleanup(container_id: str) -> int:
+    from sysbox import settling
+
+    return settling.cleanup(container_id)
+
+
+def _stop(container_id: str) -> int:
+    from sysbox import settling
+
+    return settling.stop_for_scope(container_id)
+
+
+def _health(container_id: str) -> int:
+    from sysbox import probing
+
+    return probing.check(container_id)
+
+
+def _weights(container_id: str) -> int:
+    from sysbox import weights
+
+    return weights.again(container_id)
+
+
+_COMMANDS = {
+    "_supervise": _supervise,
+    "_cleanup": _cleanup,
+    "_stop": _stop,
+    "_health": _health,
+    "_weights": _weights,
+}

@@ -1,0 +1,112 @@
+"""From the values of `run`, `create` and `update` to Limits: the numbers as asked, parsed.
+
+Ranges, and what fits together, are units/limits*.py's to judge.
+"""
+
+from __future__ import annotations
+
+from sysbox import values as parse
+from sysbox.spec import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def build(given: Values) -> Limits:
+    """All of them. Raises SpecError."""
+    return limits(given).replace(device_rules=device_rules(given.device_cgroup_rule))
+
+
+def limits(given: Values) -> Limits:
+    """All but the rules of the device controller. Raises SpecError."""
+
+    def integer(text: str | None, flag: str, low: int = 0) -> int | None:
+        """The number; 0 is docker's "not asked"."""
+        if text in (None, "0"):
+            return None
+        return parse.parse_int(text or "", flag, low, 1 << 53)
+
+    def cpuset(text: str | None, flag: str) -> str | None:
+        return parse.parse_cpuset(text, flag) if text else None
+
+    found = Limits(
+        cpu_shares=integer(given.cpu_shares, "--cpu-shares"),
+        cpu_idle=given.cpu_idle or None,
+        nano_cpus=parse.parse_cpus(given.cpus, "--cpus") if given.cpus not in (None, "0") else None,
+        cpu_quota=integer(given.cpu_quota, "--cpu-quota", -1),
+        cpu_period=integer(given.cpu_period, "--cpu-period"),
+        cpuset_cpus=cpuset(given.cpuset_cpus, "--cpuset-cpus"),
+        cpuset_mems=cpuset(given.cpuset_mems, "--cpuset-mems"),
+        memory=_memory(given.memory, "--memory"),
+        memory_swap=_memory(given.memory_swap, "--memory-swap", unlimited=True),
+        memory_reservation=_memory(given.memory_reservation, "--memory-reservation"),
+        memory_high=_memory(given.memory_high, "--memory-high"),
+        memory_min=_memory(given.memory_min, "--memory-min"),
+        memory_swappiness=_swappiness(given.memory_swappiness),
+        oom_kill_disable=given.oom_kill_disable or None,
+        oom_policy=_oom_policy(given.oom_policy),
+        pids=_pids(given.pids_limit),
+        blkio_weight=integer(given.blkio_weight, "--blkio-weight"),
+    )
+    return _with_devices(found, given)
+
+
+def _with_devices(found: Limits, given: Values) -> Limits:
+    """And the limits that name a disk, a size of pages, a class."""
+    if not (
+        given.device_read_bps or given.device_write_bps or given.device_read_iops
+        or given.device_write_iops or given.blkio_weight_device or given.net_cls or given.hugetlb
+    ):  # fmt: skip
+        return found
+    from sysbox import values_limits
+
+    rates, number = parse.parse_bytes_rate, values_limits.parse_device_number
+    reads, writes = "--device-read-iops", "--device-write-iops"
+    weight, high = "--blkio-weight-device", (1 << 32) - 1
+    return found.replace(
+        blkio_weight_device=tuple(
+            number(one, weight, 10, 1000) for one in given.blkio_weight_device
+        ),
+        device_read_bps=tuple(rates(one, "--device-read-bps") for one in given.device_read_bps),
+        device_write_bps=tuple(rates(one, "--device-write-bps") for one in given.device_write_bps),
+        device_read_iops=tuple(number(one, reads, 1, high) for one in given.device_read_iops),
+        device_write_iops=tuple(number(one, writes, 1, high) for one in given.device_write_iops),
+        net_cls=values_limits.parse_class_id(given.net_cls, "--net-cls") if given.net_cls else None,
+        hugetlb=tuple(
+            dict(values_limits.parse_huge_pages(one, "--hugetlb") for one in given.hugetlb).items()
+        ),
+    )
+
+
+def device_rules(texts: list[str]) -> tuple[str, ...]:
+    """Rules of the device controller, tidied. Raises SpecError."""
+    if not texts:
+        return ()
+    from sysbox.values_limits import parse_device_rule
+
+    return tuple(parse_device_rule(text, "--device-cgroup-rule") for text in texts)
+
+
+def _swappiness(text: str | None) -> int | None:
+    if text in (None, "-1"):  # docker: the host's
+        return None
+    return parse.parse_int(text or "", "--memory-swappiness", 0, 100)
+
+
+def _oom_policy(text: str | None) -> str | None:
+    if text not in (None, "continue", "stop", "kill"):
+        parse.bad("--oom-policy", text or "", "unknown policy", "continue, stop or kill")
+    return text
+
+
+def _pids(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return parse.parse_int(text, "--pids-limit", -1, 1 << 22) or -1
+
+
+def _memory(text: str | None, flag: str, *, unlimited: bool = False) -> int | None:
+    if text is None or text == "0":
+        return None
+    return -1 if unlimited and text == "-1" else parse.parse_size(text, flag)

@@ -1,0 +1,67 @@
+"""The plan of one start, from a container's record: with what volumes and other containers add to it."""
+
+from __future__ import annotations
+
+from sysbox import state
+from sysbox.errors import Conflict
+from sysbox.fs import volumes
+from sysbox.plan import make_plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.host import HostFacts
+    from sysbox.image.model import Image
+    from sysbox.plan import Plan
+    from sysbox.spec import Namespaces
+    from sysbox.state import Record
+
+
+def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
+    """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
+    spec = record.spec
+    return make_plan(
+        record.id,
+        spec,
+        image,
+        facts,
+        directory=record.directory,
+        volumes=volume_directories(record),
+        joins=joins_of(spec.namespaces),
+        service=service,
+        tuned=record.tuned,
+    )
+
+
+def volume_directories(record: Record) -> dict[str, str]:
+    """Where each volume mount's content is, by its target."""
+    return {
+        mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
+        for mount in record.spec.mounts
+        if mount.kind == "volume"
+    }
+
+
+def joins_of(asked: Namespaces) -> dict[str, str]:
+    """The paths of the namespaces that are another's. Raises Conflict when that container does not run."""
+    joins: dict[str, str] = {}
+    for kind in ("network", "pid", "ipc", "uts", "cgroup"):
+        mode: str = getattr(asked, kind)
+        if mode.startswith("ns:"):
+            joins[kind] = mode[3:]
+        elif mode.startswith("container:"):
+            joins[kind] = f"/proc/{_running_pid(mode[10:])}/ns/{_FILES.get(kind, kind)}"
+    return joins
+
+
+_FILES = {"network": "net"}
+
+
+def _running_pid(container_id: str) -> int:
+    other = state.find(container_id)
+    status = state.status(other)
+    if status.state not in ("running", "paused"):
+        raise Conflict(
+            f"container {other.name}, whose namespace is to be shared, does not run",
+            hint=f"`sysbox start {other.name}`",
+        )
+    return status.pid

@@ -1,0 +1,133 @@
+"""What the verbs do that begin: run, create, start."""
+
+from __future__ import annotations
+
+from sysbox import state
+from sysbox.errors import Conflict, SysboxError
+from sysbox.files import unlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.attending import Attended
+    from sysbox.image.model import Image
+    from sysbox.spec import ContainerSpec
+    from sysbox.state import Record
+
+
+def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
+    """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
+    from sysbox import creating  # here and below: each way takes what it needs, and no more
+
+    if dry_run:
+        print(creating.describe(spec))
+        return 0
+    record, image = creating.create(spec)
+    attended = None
+    by_service = needs_service(record.spec)
+    try:
+        if spec.detach:
+            _detach(record, new=True)
+        elif by_service:
+            _expect(record)
+            _detach(record, new=True)
+        else:
+            attended = _attend(record, image)
+    except BaseException:
+        _abandon(record)
+        raise
+    if attended:
+        return attended.wait()
+    if by_service and not spec.detach:
+        return _attached(record)
+    print(record.id, flush=True)
+    return 0
+
+
+def needs_service(spec: ContainerSpec) -> bool:
+    """Whether it takes more to look after it than the command that starts it can do."""
+    return (
+        spec.restart.name != "no"
+        or spec.logging.driver == "json-file"
+        or spec.detach_keys != ""
+        or spec.health.command != ()
+    )
+
+
+def _detach(record: Record, *, new: bool = False) -> None:
+    from sysbox import detaching
+
+    detaching.start_detached(record, new=new)
+
+
+def _attend(record: Record, image: Image) -> Attended:
+    from sysbox import attending
+
+    return attending.Attended(record, image)
+
+
+def _expect(record: Record) -> None:
+    from sysbox import attachpoint
+
+    attachpoint.expect(record)
+
+
+def _attached(record: Record) -> int:
+    """Be attached to one that was just started for that; its exit status, or 0 when its user left it."""
+    from sysbox import attaching
+
+    spec = record.spec
+    wishes = attaching.Wishes(
+        interactive=spec.interactive,
+        closes_input=spec.interactive and not spec.tty,
+        keys=attaching.parse_keys(spec.detach_keys or attaching.KEYS, "--detach-keys"),
+    )
+    code = attaching.attach(record, wishes)
+    return 0 if code == attaching.DETACHED else code
+
+
+def create(spec: ContainerSpec) -> str:
+    """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
+    from sysbox import creating
+
+    return creating.create(spec)[0].id
+
+
+def _abandon(record: Record) -> None:
+    """A container that `run` made and that never ran is removed, --rm or not: nothing half-made is left."""
+    from sysbox import ending
+
+    try:
+        ending.remove(record, force=True, with_volumes=True)
+        if record.spec.cidfile:
+            unlink(record.spec.cidfile)
+    except SysboxError:
+        pass  # ignoring: why it did not start is the better message
+
+
+def start(record: Record, *, attach: bool, interactive: bool) -> int:
+    """`sysbox start`. One that runs already is success, as docker has it."""
+    from sysbox import lifecycle
+
+    lifecycle.settle_if_dead(record)
+    current = state.status(record).state
+    if current == "paused":
+        raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
+    if current == "running":
+        if attach:
+            raise Conflict(
+                f"container {record.name} runs already", hint="`sysbox logs -f` shows its output"
+            )
+        return 0
+    if not attach:
+        _detach(record)
+        return 0
+    if needs_service(record.spec):
+        _expect(record)
+        _detach(record)
+        spec = record.spec.replace(interactive=interactive and record.spec.interactive)
+        return _attached(record.replace(spec=spec))
+    from sysbox.image.store import Store
+
+    image = Store().resolve(record.image_id)
+    spec = record.spec.replace(interactive=interactive and record.spec.interactive)
+    return _attend(record.replace(spec=spec), image).wait()

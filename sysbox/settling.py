@@ -1,0 +1,49 @@
+"""What systemd runs when a container in the background is to end, or has: `_stop` and `_cleanup`.
+
+The latter is the ExecStopPost= of its service: the end is recorded whatever happened.
+"""
+
+from __future__ import annotations
+
+from sysbox import ending, restarting, state, tuning
+from sysbox.errors import NotFound
+
+
+def stop_for_scope(container_id: str) -> int:
+    """ExecStop= of the unit that is stopped with the scope: have the service stopped, and wait for the end.
+
+    Not for the service: its own end waits for that of this unit.
+    """
+    try:
+        record = state.load(container_id)
+        runtime = state.runtime(container_id)
+        if runtime is not None and runtime.alive():
+            restarting.end(record)
+            ending.await_end(record)
+        # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
+        # that has ended by itself too: machined asks for that
+        with state.Lock(container_id):
+            tuning.harvest(state.load(container_id))
+    except NotFound:
+        pass
+    return 0
+
+
+def cleanup(container_id: str) -> int:
+    """ExecStopPost= of the supervising service: it has ended, whatever became of it."""
+    try:
+        record = state.load(container_id)
+        runtime = state.runtime(container_id)
+        if runtime is not None and runtime.alive():
+            # the monitor was killed, and the container did not go with it
+            ending.stop_scope(runtime.scope)
+    except NotFound:
+        restarting.unguard(container_id)
+        return 0
+    ending.settle(record.id)
+    if restarting.has_policy(record):
+        restarting.unguard(record.id)
+    elif (final := state.final(record.id)) is not None and final.rebooted:
+        # whoever has recorded it
+        restarting.start_again(record)
+    return 0

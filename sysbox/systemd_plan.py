@@ -1,0 +1,93 @@
+"""What a container gets beyond others when its first process is systemd, decided. Pure.
+
+systemd asks its container manager for little (https://systemd.io/CONTAINER_INTERFACE): a tmpfs on /run, its
+own cgroup subtree to write in, a name in $container, SIGRTMIN+3 as the signal that stops it. It needs no
+CAP_SYS_ADMIN: what systemd cannot do without that, it leaves out.
+"""
+
+from __future__ import annotations
+
+from sysbox import systemd_mode
+from sysbox.frozen import Frozen
+from sysbox.fs.rootfs import Bind, Filesystem
+from sysbox.linux.mount import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.fs.rootfs import Operation
+    from sysbox.spec import ContainerSpec
+
+_PRIVATE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+# as systemd mounts them itself where it may (src/shared/mount-setup.c)
+_TMPFS = (
+    ("/run", (("mode", "755"), ("nr_inodes", "800k")), _PRIVATE | MOUNT_ATTR_STRICTATIME),
+    ("/run/lock", (("mode", "1777"), ("size", "5m")), _PRIVATE | MOUNT_ATTR_NOEXEC),
+    ("/tmp", (("mode", "1777"), ("nr_inodes", "1m")), _PRIVATE | MOUNT_ATTR_STRICTATIME),
+)
+_CAPABILITIES: tuple[str, ...] = (
+    "SETPCAP",  # units have a CapabilityBoundingSet=, which is to be dropped to
+)
+
+
+class Mode(Frozen):
+    """Whether the container is in systemd mode, and what that means for its plan."""
+
+    active: bool
+    before: tuple[Operation, ...] = ()  # mounts, before the user's own
+    after: tuple[Operation, ...] = ()
+    environment: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()  # paths, beyond those that are anyway
+    oom_policy: str = "kill"
+
+
+def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory: str) -> Mode:
+    """What `container` (64 hex) gets, whose own directory is `directory`. Raises SpecError."""
+    if not systemd_mode.applies(spec, argv):
+        return Mode(active=False)
+    chosen = {mount.target for mount in spec.mounts}
+    capabilities = _CAPABILITIES
+    if spec.security.seccomp == "default":
+        # reboot(2) ends the pid namespace alone; but the same capability is asked for by kexec_load(2),
+        # which only our own filter is known to refuse
+        capabilities += ("SYS_BOOT",)
+    return Mode(
+        active=True,
+        before=tuple(
+            Filesystem(fstype="tmpfs", target=target, options=options, attributes=attributes)
+            for target, options, attributes in _TMPFS
+            if target not in chosen
+        ),
+        after=(
+            _boot_id(directory),
+            *([_journal(directory)] if systemd_mode.keeps_journal(spec, argv) else []),
+        ),
+        # the id of a machine whose image has none yet
+        environment=("container=sysbox", f"container_uuid={container[:32]}"),
+        capabilities=capabilities,
+        # its services have an OOMPolicy= each
+        oom_policy="continue",
+        # of a privileged one too: udev runs where it can write to it, and acts on the host's devices
+        read_only=() if spec.security.unmask else ("/sys",),
+    )
+
+
+def _boot_id(directory: str) -> Operation:
+    """One that is new with each start: the kernel's is the host's, and `journalctl -b` goes by it."""
+    return Bind(
+        source=f"{directory}/boot_id",
+        target="/proc/sys/kernel/random/boot_id",
+        attributes=_PRIVATE | MOUNT_ATTR_RDONLY,
+        recursive=False,
+    )
+
+
+def _journal(directory: str) -> Operation:
+    source = systemd_mode.journal_directory(directory)
+    return Bind(source=source, target=systemd_mode.JOURNAL, attributes=_PRIVATE, create=True)
