@@ -1,0 +1,121 @@
+"""Modules from one file: the same as from their sources, and never instead of a newer one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sysbox
+
+ROOT = Path(__file__).parents[2]
+LOOK = """
+import sys
+sys.path.append({parent!r})
+from sysbox import precompiled
+precompiled.use({parent!r})
+import sysbox.inner.word as word
+print(word.SAID, type(word.__loader__).__name__, word.__file__, word.__spec__.parent)
+try:
+    word.fail()
+except ValueError as error:
+    import traceback
+    print(traceback.format_exc())
+"""
+
+
+def precompile(parent: Path) -> Path:
+    target = parent / "sysbox/modules.bin"
+    command = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py", target, parent]
+    subprocess.run(command, check=True)
+    return target
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A small package of the same name, with the finder in it; the directory that it is in."""
+    inner = tmp_path / "sysbox/inner"
+    inner.mkdir(parents=True)
+    for directory in (inner.parent, inner):
+        (directory / "__init__.py").write_text('"""A package."""\n')
+    (inner.parent / "precompiled.py").write_bytes((ROOT / "sysbox/precompiled.py").read_bytes())
+    (inner / "word.py").write_text(
+        'SAID = "hello"\n\n\ndef fail():\n    raise ValueError("on purpose")\n'
+    )
+    return tmp_path
+
+
+def look(package: Path) -> str:
+    command = [sys.executable, "-I", "-S", "-B", "-c", LOOK.format(parent=str(package))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_from_the_file(package: Path) -> None:
+    precompile(package)
+    told = look(package)
+    assert told.startswith(f"hello Finder {package}/sysbox/inner/word.py sysbox.inner\n")
+    # a traceback shows the line
+    assert 'raise ValueError("on purpose")' in told
+
+
+def test_a_newer_source_goes_before_it(package: Path) -> None:
+    made = precompile(package)
+    source = package / "sysbox/inner/word.py"
+    source.write_text('SAID = "news"\nfail = str\n')
+    later = made.stat().st_mtime + 60
+    os.utime(source, (later, later))
+    assert look(package).startswith("news SourceFileLoader")
+
+
+def test_a_source_that_is_gone_is_not_imported(package: Path) -> None:
+    precompile(package)
+    (package / "sysbox/inner/word.py").unlink()
+    with pytest.raises(AssertionError, match="No module named"):
+        look(package)
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "empty", "other", "noise"])
+def test_without_a_file_that_fits(package: Path, damage: str) -> None:
+    made = precompile(package)
+    data = made.read_bytes()
+    match damage:
+        case "none":
+            made.unlink()
+        case "cut":
+            made.write_bytes(data[:20])
+        case "empty":
+            made.write_bytes(b"")
+        case "other":  # another interpreter's magic number
+            at = data.index(b"\r\n", 8)
+            made.write_bytes(data[: at - 1] + bytes([data[at - 1] ^ 1]) + data[at:])
+        case "noise":
+            made.write_bytes(b"\x10" + bytes(7) + b"\xf3noise" * 20)
+    assert look(package).startswith("hello SourceFileLoader")
+
+
+def test_the_installed_package_is_in_its_file() -> None:
+    """Else a command would be slower, and nobody would know."""
+    assert sysbox.__file__
+    parent = str(Path(sysbox.__file__).parents[1])
+    script = f"""
+import sys
+sys.path.append({parent!r})
+from sysbox import precompiled
+precompiled.use({parent!r})
+import sysbox.cli.verbs, sysbox.units.bus, sysbox.linux._sys
+for module in list(sys.modules.values()):
+    if module.__name__.startswith("sysbox."):
+        print(module.__name__, type(module.__loader__).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True
+    )
+    loaders = dict(line.split() for line in done.stdout.splitlines())
+    assert loaders.pop("sysbox.linux._sys") == "ExtensionFileLoader"
+    assert loaders.pop("sysbox.precompiled") == "SourceFileLoader"
+    assert set(loaders.values()) == {"Finder"}
