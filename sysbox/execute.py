@@ -76,6 +76,9 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     entering = _enter(record, spec, runtime, wired, others)
     if not runtime.alive():
         raise Conflict(f"container {record.name} has just ended")
+    command = " ".join(spec.argv)
+    if spec.told:
+        events.container("exec_create", record, command=command)
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = launch.fork_inside(
@@ -94,7 +97,7 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
         wired.close()
         raise
     if spec.told:
-        events.container("exec_start", record, execPid=str(parked.pid), command=" ".join(spec.argv))
+        events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
     code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code

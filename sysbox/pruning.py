@@ -101,9 +101,10 @@ def images(which: Wanted, *, everything: bool) -> Removed:
         if not which.matches(_created(image), image.config.labels):
             continue
         try:
-            lines += _remove_image(store, image)
+            done = remove_image(store, image.id, force=True)
         except (Conflict, NotFound):
             continue  # somebody was faster
+        lines += [f"{line[:1].lower()}{line[1:]}" for line in done]
     return Removed(names=tuple(lines), size=max(before - _layers(store), 0))
 
 
@@ -174,9 +175,12 @@ def _size(measure: Callable[[], int]) -> int:
         return 0
 
 
-def _remove_image(store: Store, image: Image) -> list[str]:
-    done = store.remove(image.id, gc.images_in_use, force=True)
-    return [f"{line[:1].lower()}{line[1:]}" for line in done]
+def remove_image(store: Store, name: str, *, force: bool) -> list[str]:
+    """Untag or delete an image; lines as `docker rmi` prints them. Raises NotFound, Conflict."""
+    done = store.remove(name, gc.images_in_use, force=force)
+    for one in done:
+        events.emit("image", one.action, one.image_id, {"name": one.name or one.image_id}, one.name)
+    return [str(one) for one in done]
 
 
 def _is_host(entry: Entry) -> bool:

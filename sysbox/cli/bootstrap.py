@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from sysbox import events
 from sysbox.cli.output import emit, line
 from sysbox.image import bootstrap
 from sysbox.image.store import Store
@@ -28,6 +29,7 @@ def main(values: Values) -> int:
         emit(f"sysbox: {request.name}: {step} ({time.monotonic() - begin:.0f} s)\n", 2)
 
     image = bootstrap.bootstrap(Store(), request, say)
+    events.emit("image", "import", image.id, {"name": request.name}, request.name)
     say("done")
     line(image.id)
     return 0

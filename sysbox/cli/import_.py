@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import outside
+from sysbox import events, outside
 from sysbox.cli.output import line
 from sysbox.errors import SpecError, UsageError
 from sysbox.image import archive
@@ -30,6 +30,7 @@ def main(values: Values) -> int:
     finally:
         if fd:
             posix.close(fd)
+    events.emit("image", "import", image.id, {"name": values.name or image.id}, values.name or "")
     line(image.id)
     return 0
 

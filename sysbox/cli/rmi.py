@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import gc, program
+from sysbox import program, pruning
 from sysbox.cli.output import line, report
 from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
@@ -20,7 +20,7 @@ def main(values: Values) -> int:
     status = 0
     for name in values.image:
         try:
-            for text in store.remove(name, gc.images_in_use, force=values.force):
+            for text in pruning.remove_image(store, name, force=values.force):
                 line(text)
         except SysboxError as error:
             if program.debug:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox import codec
 from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     InUse = Callable[[str], list[str]]
+
+
+class Gone(Frozen):
+    """One thing that a removal did."""
+
+    action: str  # untag or delete, as docker's events have it
+    image_id: str
+    name: str  # familiar; "" of an image that is deleted
+
+    def __str__(self) -> str:
+        """As `docker rmi` prints it."""
+        return f"Untagged: {self.name}" if self.name else f"Deleted: {self.image_id}"
 
 
 def tag(store: Catalog, name: str, new: str) -> None:
@@ -37,13 +50,13 @@ def tag(store: Catalog, name: str, new: str) -> None:
         store.edit(change)
 
 
-def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[str]:
+def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Gone]:
     """As `Store.remove`."""
     matched, image = store.find(name)
     users = in_use(image.id)
     gone = _names_to_go(image, matched, users, name, force=force)
     keep_data = bool(users) or len(gone) < len(image.names)
-    lines = [f"Untagged: {parse(one).familiar()}" for one in gone]
+    done = [Gone(action="untag", image_id=image.id, name=parse(one).familiar()) for one in gone]
 
     def change(entries: list[Entry]) -> list[Entry]:
         rest = [e for e in entries if e.image_id != image.id or (e.name and e.name not in gone)]
@@ -54,9 +67,9 @@ def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[str
 
     store.edit(change)
     if not keep_data:
-        lines.append(f"Deleted: {image.id}")
+        done.append(Gone(action="delete", image_id=image.id, name=""))
         sweep(store, in_use)
-    return lines
+    return done
 
 
 def _names_to_go(

@@ -13,8 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.image.removal import Gone
+
     Entries = list[Entry]
     Lines = list[str]  # `list` is a method of the class
+    Done = list[Gone]
     InUse = Callable[[str], Lines]
 
 __all__ = ["Image", "ImageConfig", "Store"]
@@ -40,8 +43,8 @@ class Store(Catalog):
         in_use: InUse,
         *,
         force: bool = False,
-    ) -> Lines:
-        """Untag or delete as `docker rmi` does; returns its lines ("Untagged: …", "Deleted: …").
+    ) -> Done:
+        """Untag or delete as `docker rmi` does; returns what it did.
 
         `in_use` maps an image id to the names of the containers that need it. Raises NotFound, Conflict.
         """

@@ -7,7 +7,9 @@ import os
 import select
 import signal
 import subprocess
+import tarfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +43,8 @@ def test_a_life(sysbox: Sysbox, containers: Containers) -> None:
     one("start")
     one("rm", "-f")
     expected = (
-        "create start pause unpause exec_start exec_die rename kill die stop start die destroy"
+        "create start pause unpause exec_create exec_start exec_die "
+        "rename kill die stop start die destroy"
     )
     eventually(lambda: "destroy" in actions(since(sysbox, start), one.id), "the last event")
     found = since(sysbox, start)
@@ -53,10 +56,30 @@ def test_a_life(sysbox: Sysbox, containers: Containers) -> None:
         "blue",
         "container",
     )
-    assert ours[6]["Actor"]["Attributes"]["oldName"] == "first"
-    assert ours[8]["Actor"]["Attributes"]["exitCode"] == "137"
+    assert ours[7]["Actor"]["Attributes"]["oldName"] == "first"
+    assert ours[9]["Actor"]["Attributes"]["exitCode"] == "137"
     times = [event["timeNano"] for event in ours]
     assert times == sorted(times)
+
+
+def test_images_and_volumes(sysbox: Sysbox, tmp_path: Path) -> None:
+    start = time.time()
+    archive = tmp_path / "root.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo("file"))
+    image = sysbox("import", archive, "told:1", check=True).stdout.strip()
+    sysbox("rmi", "told:1", check=True)
+    sysbox("volume", "create", "told", check=True)
+    sysbox("volume", "rm", "told", check=True)
+    eventually(lambda: "destroy" in actions(since(sysbox, start), "told"), "the last event")
+    found = since(sysbox, start)
+    assert actions(found, image) == ["import", "untag", "delete"]
+    assert actions(found, "told") == ["create", "destroy"]
+    told = [event for event in found if event["Actor"]["ID"] == image]
+    assert {event["Type"] for event in told} == {"image"}
+    assert [one["Actor"]["Attributes"]["name"] for one in told] == ["told:1", "told:1", image]
+    names = since(sysbox, start, "--filter", "image=told:1")
+    assert [event["Action"] for event in names] == ["import", "untag"]
 
 
 def test_filters_and_formats(sysbox: Sysbox, containers: Containers) -> None:

@@ -42,6 +42,11 @@ def store(base: Path) -> Store:
     return Store(f"{base}/images")
 
 
+def removed(store: Store, name: str, in_use: Callable[[str], list[str]], **how: bool) -> list[str]:
+    """What a removal did, as it is printed."""
+    return [str(one) for one in store.remove(name, in_use, **how)]
+
+
 def test_an_empty_store(store: Store) -> None:
     assert store.list() == []
     assert store.gc() == []
@@ -112,7 +117,7 @@ def test_a_name_moves(store: Store) -> None:
     two = fixtures.import_bytes(store, TWO, "app")
     assert store.resolve("app").id == two.id
     assert store.resolve(one.id).names == ()  # <none>, as docker leaves it
-    assert store.remove(one.id, NOBODY) == [f"Deleted: {one.id}"]
+    assert removed(store, one.id, NOBODY) == [f"Deleted: {one.id}"]
 
 
 def test_without_a_name(store: Store) -> None:
@@ -139,11 +144,11 @@ def test_tags_and_untagging(store: Store) -> None:
     store.tag("a:1", "a:2")
     store.tag("a:1", "b/c")
     assert len(store.resolve("a:2").names) == 3
-    assert store.remove("a:2", NOBODY) == ["Untagged: a:2"]
+    assert removed(store, "a:2", NOBODY) == ["Untagged: a:2"]
     with pytest.raises(Conflict, match="multiple repositories"):
         store.remove(image.id, NOBODY)
-    assert store.remove("b/c", NOBODY) == ["Untagged: b/c:latest"]
-    assert store.remove(image.id[7:19], NOBODY) == ["Untagged: a:1", f"Deleted: {image.id}"]
+    assert removed(store, "b/c", NOBODY) == ["Untagged: b/c:latest"]
+    assert removed(store, image.id[7:19], NOBODY) == ["Untagged: a:1", f"Deleted: {image.id}"]
     assert store.list() == []
     assert not os.listdir(f"{store.root}/layers")
     assert not os.listdir(f"{store.root}/blobs/sha256")
@@ -153,7 +158,7 @@ def test_tags_and_untagging(store: Store) -> None:
 def test_force_removes_all_names(store: Store) -> None:
     image = fixtures.import_bytes(store, ONE, "a")
     store.tag("a", "b")
-    lines = store.remove(image.id, NOBODY, force=True)
+    lines = removed(store, image.id, NOBODY, force=True)
     assert lines == ["Untagged: a:latest", "Untagged: b:latest", f"Deleted: {image.id}"]
 
 
@@ -167,11 +172,11 @@ def test_what_a_container_uses_stays(store: Store) -> None:
         store.remove("a", used)
     with pytest.raises(Conflict, match="being used by container web"):
         store.remove(image.id, used)
-    assert store.remove("a", used, force=True) == ["Untagged: a:latest"]
+    assert removed(store, "a", used, force=True) == ["Untagged: a:latest"]
     assert store.gc(used) == []
     assert store.resolve(image.id).layers == image.layers  # `start` still works
     assert os.path.isdir(store.layer(image.layers[0]))
-    assert store.remove(image.id, NOBODY) == [f"Deleted: {image.id}"]
+    assert removed(store, image.id, NOBODY) == [f"Deleted: {image.id}"]
 
 
 def test_an_untagged_image_of_a_container_outlives_its_entry(store: Store) -> None:
