@@ -41,7 +41,8 @@ def host(sysbox: Sysbox) -> str:
 def client(*command: str) -> Iterator[subprocess.Popen[str]]:
     """A command that runs on the host while the test goes on; killed at the end."""
     words = [SYSBOX, "host", "exec", "--name", NAME, "--", *command]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    # a group of its own, as a shell's jobs have: in an orphaned one SIGTSTP stops nobody (setpgid(2))
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0)
     try:
         yield process
     finally:
