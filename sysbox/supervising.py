@@ -28,7 +28,6 @@ from sysbox.units import machine, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.image.model import Image
     from sysbox.state import Record
 
 
@@ -52,6 +51,8 @@ def supervise(container_id: str) -> int:
             attach = attachpoint.listen(record)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
             unit = names.service_unit(container_id)
+            # before it runs: it may be over at once, and its cgroup gone before the monitor looks
+            stop_signal = ending.stop_signal(record, image)
             started = starting.bring_up(record, image, wired, service=unit)
             if restarting.has_policy(record):
                 restarting.guard(record)
@@ -64,19 +65,19 @@ def supervise(container_id: str) -> int:
     else:
         _notify("READY=1")
         machine.announce(starting.machine_of(record, started))
-        duties = _duties(record, image, started, attach)
+        duties = _duties(record, stop_signal, started, attach)
         static_monitor.become(duties, wired, started.terminal)
 
 
 def _duties(
-    record: Record, image: Image, started: starting.Started, attach: int
+    record: Record, stop_signal: int, started: starting.Started, attach: int
 ) -> static_monitor.Duties:
     logging = record.spec.logging
     json = (record.log_path, logging.max_size, logging.max_files)
     return static_monitor.Duties(
         pid=started.pid,
         directory=record.run_directory,
-        stop_signal=ending.stop_signal(record, image),
+        stop_signal=stop_signal,
         stop_timeout=record.spec.stop_timeout,
         oom=started.oom,
         reports=started.reports,
