@@ -6,15 +6,16 @@
  *                    [--oom FILE EVENT] [--events FD] [--report NAME FD]...
  *                    [--thaw FILE TEXT] [--pump IN OUT]... [--json FILE MAX_SIZE MAX_FILES]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
- *                    [--health INTERVAL START_INTERVAL LAUNCHER ID]
+ *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap it,
  * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: from a pipe or
  * a terminal's master to a stream of the journal's, -1 for none; --json: to a file) and serves those who attach
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
  * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), has the health checked
- * (intervals in milliseconds), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
- * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
+ * (intervals in milliseconds), keeps a connection open for a while (--hold), passes SIGTERM on as the container's
+ * stop signal (SIGKILL after the timeout; a negative one waits for ever), and when PID ends writes DIRECTORY/exit,
+ * one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
@@ -61,6 +62,11 @@ static struct {
     pid_t pid;   /* of the check that goes on */
     int64_t due; /* 0: none is to be made */
 } health;
+
+static struct {
+    int fd;
+    int64_t due; /* 0: it is closed */
+} held;
 
 _Noreturn void fail(const char *what)
 {
@@ -205,7 +211,11 @@ static int patience(void)
     }
     if (health.due && now >= health.due)
         check_health();
-    const int64_t moments[] = {monitor.deadline, health.due};
+    if (held.due && now >= held.due) {
+        close(held.fd);
+        held.due = 0;
+    }
+    const int64_t moments[] = {monitor.deadline, health.due, held.due};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++)
         if (moments[i] && (!next || moments[i] < next))
             next = moments[i];
@@ -267,6 +277,9 @@ static void parse(char **argument)
         else if (!strcmp(option, "--thaw") && given == 2) {
             monitor.freezer = open(value[0], O_WRONLY | O_CLOEXEC);
             monitor.thaw = value[1];
+        } else if (!strcmp(option, "--hold") && given == 2) {
+            held.fd = atoi(value[0]);
+            held.due = milliseconds() + atoi(value[1]);
         } else if (!strcmp(option, "--health") && given == 4) {
             health.interval = atoi(value[0]);
             health.start_interval = atoi(value[1]);

@@ -20,6 +20,9 @@ else:
         return lambda cls: cls
 
 
+_SCALARS: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float}
+
+
 class _FrozenMeta(type):
     """Turns annotations into fields and class-level values into their defaults."""
 
@@ -38,6 +41,7 @@ class _FrozenMeta(type):
         cls._fields = fields  # type: ignore[attr-defined]
         cls._defaults = defaults  # type: ignore[attr-defined]
         cls._required = tuple(field for field in fields if field not in defaults)  # type: ignore[attr-defined]
+        cls._scalars = {field: _SCALARS.get(kind) for field, kind in fields.items()}  # type: ignore[attr-defined]
         return cls
 
 
@@ -49,6 +53,7 @@ class Frozen(metaclass=_FrozenMeta):
         _fields: dict[str, str]
         _defaults: dict[str, Any]
         _required: tuple[str, ...]
+        _scalars: dict[str, type | None]
     else:
 
         def __init__(self, **values):
@@ -102,6 +107,9 @@ class Frozen(metaclass=_FrozenMeta):
             raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
         values: dict[str, Any] = {}
         for key, value in data.items():
+            if cls._scalars.get(key) is type(value):  # as most are: without a word for an error
+                values[key] = value
+                continue
             if key not in cls._fields:
                 raise ValueError(f"{here}: unknown key '{key}'")
             values[key] = _reader(cls, cls._fields[key])(value, f"{here}.{key}")
@@ -121,7 +129,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_SCALARS: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float}
 _readers: dict[tuple[str, str], Any] = {}
 
 

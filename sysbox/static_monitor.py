@@ -11,6 +11,7 @@ from sysbox.errors import KernelError
 from sysbox.frozen import Frozen
 from sysbox.paths import LIBEXEC
 from sysbox.streams import NOWHERE, TERMINAL
+from sysbox.units.machine import HELD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Duties(Frozen):
     json: tuple[str, int, int] | None = (
         None  # a log file, its size in bytes (0: no bound), how many
     )
+    hold: int = -1  # a connection that is to stay open for a while
     health: tuple[int, int, str, str] | None = (
         None  # intervals in milliseconds, launcher, container
     )
@@ -62,6 +64,8 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         words += ["--input", _inherited(streams.input)]
     if duties.attach >= 0:
         words += ["--attach", _inherited(duties.attach), str(int(duties.wait_for_first))]
+    if duties.hold >= 0:
+        words += ["--hold", _inherited(duties.hold), str(int(HELD * 1000))]
     for option, values in (("--json", duties.json), ("--health", duties.health)):
         if values:
             words += [option, *(str(one) for one in values)]

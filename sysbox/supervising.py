@@ -64,7 +64,6 @@ def supervise(container_id: str) -> int:
         return error.status
     else:
         _notify("READY=1")
-        machine.announce(starting.machine_of(record, started))
         duties = _duties(record, stop_signal, started, attach)
         static_monitor.become(duties, wired, started.terminal)
 
@@ -86,6 +85,7 @@ def _duties(
         wait_for_first=attachpoint.is_expected(record),
         json=json if logging.driver == "json-file" else None,
         health=_checks(record),
+        hold=machine.announce(starting.machine_of(record, started)),
     )
 
 

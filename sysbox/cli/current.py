@@ -20,7 +20,8 @@ def all_containers() -> Iterator[tuple[Record, Status]]:
             status = status_of(record)
         except FormatError as error:
             status = state.Status(state="dead", error=error.message)
-        if state.named(record):
+        # one that runs is there; another may have been removed meanwhile
+        if status.pid or state.named(record):
             yield record, status
 
 

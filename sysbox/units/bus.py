@@ -19,9 +19,12 @@ from sysbox.units import wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from struct import Struct
     from typing import Any, Self, TypeVar
 
     _Answer = TypeVar("_Answer")
+else:
+    from _struct import Struct
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
@@ -39,6 +42,7 @@ _CLOSED = "io.github.sysbox.Disconnected"
 # the latter by a broker that has lost PID 1, which may have had the question or not
 _LOST = (_CLOSED, f"{_DBUS}.Error.NoReply", f"{_DBUS}.Error.Disconnected")
 _POLL = 0.02  # seconds, only while PID 1 re-executes
+_TIMEVAL = Struct("ll").pack
 
 
 class Bus:
@@ -122,10 +126,13 @@ class Bus:
         raise none
 
     @classmethod
-    def broker(cls) -> Bus:
-        """Connect to the system bus, to call others than the manager. Raises SystemdError."""
+    def broker(cls, patience: float = TIMEOUT) -> Bus:
+        """Connect to the system bus, to call others than the manager. Raises SystemdError.
+
+        `patience` is how long, in seconds, a broker that stands still may hold up what is sent.
+        """
         try:
-            return cls(_open(SYSTEM_SOCKET), private=False, manager=False)
+            return cls(_open(SYSTEM_SOCKET, patience), private=False, manager=False)
         except OSError as error:
             why = posix.strerror(error.errno or errno.EIO)
             raise SystemdError(f"{SYSTEM_SOCKET}: {why}", dbus_name=_CLOSED) from None
@@ -168,10 +175,16 @@ class Bus:
         return serial
 
     def post(
-        self, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        args: Any = (),
+        to: str = SYSTEMD,
     ) -> None:
         """Send a call whose answer, even an error, does not matter."""
-        self._forget(self._queue(SYSTEMD, path, interface, member, signature, args))
+        self._forget(self._queue(to, path, interface, member, signature, args))
         self._flush()
 
     def call(
@@ -237,6 +250,10 @@ class Bus:
     def fileno(self) -> int:
         """For poll(2) beside other descriptors."""
         return self._sock.fileno()
+
+    def detach(self) -> int:
+        """The descriptor of the connection, which is the caller's from now on."""
+        return self._sock.detach()
 
     def close(self) -> None:
         """Close the connection; calls that were sent are still carried out."""
@@ -322,9 +339,15 @@ class Bus:
                 del self._signals[0]
 
 
-def _open(path: str) -> _socket.socket:
+def _open(path: str, patience: float = TIMEOUT) -> _socket.socket:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
+        # for connect(2) too, which waits while too many others do
+        sock.setsockopt(
+            _socket.SOL_SOCKET,
+            _socket.SO_SNDTIMEO,
+            _TIMEVAL(*divmod(int(patience * 1e6), 1_000_000)),
+        )
         sock.connect(path)
     except OSError:
         sock.close()
