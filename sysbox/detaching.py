@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _socket
 import posix
+import select
 import time
 
 from sysbox import codec, restarting, scope
-from sysbox.errors import SysboxError, SystemdError
-from sysbox.files import make_private, read_file, unlink, write_file
+from sysbox.errors import KernelError, SysboxError
+from sysbox.files import make_private, unlink
 from sysbox.paths import RUN
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
@@ -15,11 +17,17 @@ from sysbox.units.bus import Bus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from sysbox.records import Record
 
-_STALE = 60  # seconds after which nobody comes to read a report
-_REPORTS = f"{RUN}/reports"  # <id>: why a supervising service could not start its container
+_STALE = 60  # seconds after which nobody waits for a report
+_REPORTS = f"{RUN}/reports"  # <id>: a socket, to which its supervisor says that it runs, or why it does not
+_LOOK = (
+    0.2,
+    0.5,
+    1.0,
+)  # seconds until systemd is asked whether there is a supervisor; the last again and again
 
 
 def start_detached(record: Record, *, new: bool = False) -> None:
@@ -28,29 +36,65 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     Raises SysboxError with what the service reported.
     """
     unit = names.service_unit(record.id)
-    path = f"{_REPORTS}/{record.id}"
-    unlink(path)
-    bus = Bus.connect()
-    try:
-        if not new:
-            _make_way(bus, record)
-        if restarting.has_policy(record):
-            restarting.started(record)
-            scope.start_unit(bus, unit)
-        else:
-            scope.start_service(bus, unit, serviceplan.transient(restarting.plan_of(record))).wait()
-    except SystemdError as error:
-        scope.await_inactive(bus, unit)
-        data = read_file(path)
-        unlink(path)
-        if data is None:
-            raise SysboxError(
-                f"{error.message}", hint=f"`journalctl -u {unit}` may tell why"
-            ) from None
-        values = codec.loads(data, path)
-        raise SysboxError(values["message"], hint=values["hint"], status=values["status"]) from None
-    finally:
-        bus.close()
+    with _Report(record.id) as report:
+        with Bus.connect() as bus:
+            if not new:
+                _make_way(bus, record)
+            if restarting.has_policy(record):
+                restarting.started(record)
+                scope.request_start(bus, unit)
+            else:
+                plan = serviceplan.transient(restarting.plan_of(record))
+                scope.start_service(bus, unit, plan).queued()
+        # not on that connection: systemd sends to each whatever changes in any unit
+        report.wait(unit)
+
+
+class _Report:
+    """Where the supervisor of a container answers to who has asked for its start."""
+
+    def __init__(self, container_id: str) -> None:
+        make_private(_REPORTS)
+        self._path = f"{_REPORTS}/{container_id}"
+        unlink(self._path)
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        try:
+            self._socket.bind(self._path)
+        except OSError as error:
+            self._socket.close()
+            raise KernelError.of("listen on", self._path, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unlink(self._path)
+        self._socket.close()
+
+    def wait(self, unit: str) -> None:
+        """Return when it runs. Raises SysboxError when it could not be started; its service is over then."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        looks = iter(_LOOK)
+        seconds = next(looks)
+        while not poll.poll(seconds * 1000):
+            with Bus.connect() as bus:
+                active, job = scope.progress(bus, unit)
+                if active == "active":
+                    return  # its answer got lost
+                if active in ("inactive", "failed") and not job and not poll.poll(0):
+                    result = scope.state(bus, unit)[2]
+                    raise SysboxError(
+                        f"{unit}: {active} ({result})", hint=f"`journalctl -u {unit}` may tell why"
+                    )
+            seconds = next(looks, seconds)
+        data = self._socket.recv(1 << 17)
+        if not data:
+            return
+        values = codec.loads(data, self._path)
+        with Bus.connect() as bus:
+            scope.await_inactive(bus, unit)
+        raise SysboxError(values["message"], hint=values["hint"], status=values["status"])
 
 
 def _make_way(bus: Bus, record: Record) -> None:
@@ -63,7 +107,7 @@ def _make_way(bus: Bus, record: Record) -> None:
 
 
 def forget_reports(known: Callable[[str], bool]) -> None:
-    """Remove the reports of services whose callers did not live to read them, or to remove the container."""
+    """Remove the sockets of those who did not live to hear what they waited for."""
     try:
         left = posix.listdir(_REPORTS)
     except FileNotFoundError:
@@ -78,8 +122,16 @@ def forget_reports(known: Callable[[str], bool]) -> None:
             unlink(path)
 
 
-def report(container_id: str, error: SysboxError) -> None:
-    """Leave word for whoever waits for the service: a job's result is only a word."""
-    make_private(_REPORTS)
-    values = {"message": error.message, "hint": error.hint, "status": error.status}
-    write_file(f"{_REPORTS}/{container_id}", codec.dumps(values))
+def report(container_id: str, error: SysboxError | None) -> None:
+    """Tell who waits that it runs, or why not: a job's result is only a word. Often nobody waits."""
+    data = b""
+    if error is not None:
+        data = codec.dumps({"message": error.message, "hint": error.hint, "status": error.status})
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.setblocking(False)
+        socket.sendto(data, f"{_REPORTS}/{container_id}")
+    except OSError:
+        pass  # ignoring: systemd knows too how it stands
+    finally:
+        socket.close()

@@ -34,7 +34,6 @@ __all__ = [
     "reset_failed",
     "set_properties",
     "start_service",
-    "start_unit",
     "state",
     "stop",
 ]
@@ -89,15 +88,19 @@ class Pending:
             try:
                 return self._wait_once(deadline)
             except SystemdError as error:
-                if error.dbus_name == _EXISTS and time.monotonic() < until:
-                    # an earlier run's: its name is free once it is reset, or a moment after its end
-                    reset_failed(self._bus, self.unit)
-                    time.sleep(_STEP)
-                elif error.result == "vanished" and not retried:
+                if error.result == "vanished" and not retried:
                     retried = True
-                else:
+                elif not self._may_be_freed(error, until):
                     raise
             self._serial = self._send()
+
+    def _may_be_freed(self, error: SystemdError, until: float) -> bool:
+        """Whether an earlier run has the name: it is free once that is reset, or a moment after its end."""
+        if error.dbus_name != _EXISTS or time.monotonic() > until:
+            return False
+        reset_failed(self._bus, self.unit)
+        time.sleep(_STEP)
+        return True
 
     def _wait_once(self, deadline: float) -> None:
         try:
@@ -131,7 +134,19 @@ class Pending:
 
     def queued(self) -> None:
         """Return when the job is queued, whatever becomes of it. Raises SystemdError."""
-        (self._job,) = self._bus.reply(self._serial)
+        until = time.monotonic() + _NAME_IS_FREED
+        while True:
+            try:
+                (self._job,) = self._bus.reply(self._serial)
+            except SystemdError as error:
+                if is_lost(error):
+                    if active_state(self._bus, self.unit) != "inactive":
+                        return  # PID 1 has heard of it before it executed itself anew
+                elif not self._may_be_freed(error, until):
+                    raise
+            else:
+                return
+            self._serial = self._send()
 
     def abandon(self) -> None:
         """Let a start that is not wanted any more come to its end: before that there is nothing to stop.
@@ -192,13 +207,8 @@ def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pend
     return Pending(bus, unit, _variants(properties))
 
 
-def request_start(bus: Bus, unit: str) -> None:
-    """Ask for a start and do not wait for it. Raises SystemdError."""
-    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace")))
-
-
-def start_unit(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
-    """Start a unit that has a file, and wait for it (seconds). Raises SystemdError."""
+def request_start(bus: Bus, unit: str, timeout: float = TIMEOUT) -> str:
+    """Ask for a start of a unit that has a file, and do not wait for it; the job. Raises SystemdError."""
 
     def ask() -> tuple[Any, ...]:
         return bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
@@ -211,7 +221,7 @@ def start_unit(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
         # remembered as missing from when something else named it, and the file had not been written
         reload(bus, timeout)
         (job,) = bus.steady(ask)
-    wait_job(bus, unit, job, "start", timeout)
+    return str(job)
 
 
 def reload(bus: Bus, timeout: float = TIMEOUT) -> None:
@@ -238,11 +248,9 @@ def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
 def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
     """What became of a job whose end PID 1 could not tell, since it re-executed itself meanwhile."""
     deadline = time.monotonic() + timeout
-    path = names.object_path(unit)
     while True:
-        (job,) = bus.steady(lambda: bus.call(path, PROPERTIES, "Get", "ss", (UNIT, "Job")))
-        if not job[0]:
-            active = active_state(bus, unit)
+        active, job = progress(bus, unit)
+        if not job:
             return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
         if time.monotonic() > deadline:
             return "timeout"
@@ -335,6 +343,12 @@ def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
 def active_state(bus: Bus, unit: str) -> str:
     """ActiveState; a unit that does not exist is inactive."""
     return str(properties(bus, unit, UNIT, ("ActiveState",))["ActiveState"])
+
+
+def progress(bus: Bus, unit: str) -> tuple[str, int]:
+    """(ActiveState, the number of a job that is queued for it, or 0)."""
+    found = properties(bus, unit, UNIT, ("ActiveState", "Job"))
+    return found["ActiveState"], found["Job"][0]
 
 
 def state(bus: Bus, unit: str) -> tuple[str, str, str]:

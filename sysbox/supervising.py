@@ -64,6 +64,7 @@ def supervise(container_id: str) -> int:
         return error.status
     else:
         _notify("READY=1")
+        detaching.report(container_id, None)
         duties = _duties(record, stop_signal, started, attach)
         static_monitor.become(duties, wired, started.terminal)
 

@@ -23,6 +23,7 @@ NATIVE = [
     "pyproject.toml",
     "meson.build",
     "meson.options",
+    "tools/precompile.py",
     *ROOT.glob("src/*.c"),
     *ROOT.glob("src/*.h"),
 ]

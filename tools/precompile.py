@@ -18,11 +18,12 @@ def main(target: Path, parent: Path) -> None:
     for path in sorted(parent.glob("sysbox/**/*.py")):
         source = path.relative_to(parent)
         name = ".".join(source.with_suffix("").parts).removesuffix(".__init__")
-        # a traceback finds the source by sys.path
-        code = marshal.dumps(compile(path.read_bytes(), str(source), "exec", dont_inherit=True))
-        index[name] = (begin, len(code), str(source))
-        codes.append(code)
-        begin += len(code)
+        # a traceback finds the source by sys.path; nobody reads a docstring at run time
+        code = compile(path.read_bytes(), str(source), "exec", dont_inherit=True, optimize=2)
+        data = marshal.dumps(code)
+        index[name] = (begin, len(data), str(source))
+        codes.append(data)
+        begin += len(data)
     head = marshal.dumps((MAGIC_NUMBER, index))
     made = target.with_suffix(f".{os.getpid()}")
     made.write_bytes(len(head).to_bytes(8, "little") + head + b"".join(codes))
