@@ -14,6 +14,7 @@ RUN = {"bridge": "`run --rm IMAGE true`", "none": "`run --rm --network none IMAG
 EXEC = "`exec CONTAINER true`"
 START = "`run -d IMAGE sleep 1000`, 20 one after another"
 UPDATE = "`update --cpu-shares N CONTAINER`"
+SET_PROPERTY = "systemctl set-property"
 MEMORY = "idle memory per detached container"
 MINE = "sysbox"
 BARE = "bare python"
