@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 _STALE = 60  # seconds after which nobody waits for a report
 _REPORTS = f"{RUN}/reports"  # <id>: a socket, to which its supervisor says that it runs, or why it does not
-_LOOK = (
-    0.2,
-    0.5,
-    1.0,
-)  # seconds until systemd is asked whether there is a supervisor; the last again and again
+# seconds until systemd is asked whether there is a supervisor, the last again and again
+_LOOK = (0.2, 0.5, 1.0)
 
 
 def start_detached(record: Record, *, new: bool = False) -> None:
