@@ -59,13 +59,16 @@ def kill(record: Record, signal: int) -> None:
             f"container {record.name} is paused: it takes no signal but SIGKILL",
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
+    by_systemd = False
     if restarting.has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
         restarting.stopped(record)
-        restarting.end(record)
+        by_systemd = restarting.end(record)
     if signal == 9:
         ending.kill_now(record, runtime)
-    else:
+        if by_systemd:
+            restarting.await_service(record)
+    elif not by_systemd:  # else its service has the monitor do it
         runtime.send(signal)
     events.container("kill", record, signal=str(signal))
 

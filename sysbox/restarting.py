@@ -135,9 +135,14 @@ def goes_on(record: Record) -> bool:
 
 
 def await_service(record: Record) -> None:
-    """Wait until its service has stopped."""
+    """Wait until its service has stopped, as its user wanted: how is no failure.
+
+    A kill may be faster than systemd's request to the monitor, which would have said so.
+    """
     with Bus.connect() as bus:
-        scope.await_inactive(bus, names.service_unit(record.id))
+        unit = names.service_unit(record.id)
+        if scope.await_inactive(bus, unit) and scope.active_state(bus, unit) == "failed":
+            scope.reset_failed(bus, unit)
 
 
 def start_again(record: Record) -> None:
