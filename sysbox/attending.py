@@ -9,7 +9,6 @@ from sysbox import (
     finals,
     monitor,
     starting,
-    state,
     stoprequests,
     streams,
     systemd_mode,
@@ -17,6 +16,7 @@ from sysbox import (
 )
 from sysbox.errors import KernelError, SystemdError
 from sysbox.linux import cgroup, process
+from sysbox.locking import Lock
 from sysbox.units import machine, names
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
     log = None if spec.remove else (record.name, names.scope_unit(record.id))
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     try:
-        with state.Lock(record.id):
+        with Lock(record.id):
             started = starting.bring_up(record, image, wired, service="")
     except BaseException:
         monitor.release_signals()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import ending, restarting, scope, state
+from sysbox import ending, locking, restarting, scope, state
 from sysbox.errors import FormatError, NotFound
-from sysbox.files import remove_tree
 from sysbox.fs import volumes
-from sysbox.paths import CONTAINERS
+from sysbox.locking import Lock
 from sysbox.units import names
 from sysbox.units.bus import Bus
 
@@ -27,13 +26,12 @@ def remove(container_id: str, *, with_volumes: bool) -> None:
         ending.remove_damaged(container_id)
 
 
-def _lock(container_id: str) -> state.Lock:
+def _lock(container_id: str) -> Lock:
     try:
-        return state.Lock(container_id, create=True)
-    except FormatError:
-        # what is in its place was never locked by anybody
-        remove_tree(f"{CONTAINERS}/{container_id}/lock")
-        return state.Lock(container_id, create=True)
+        return Lock(container_id)
+    except (FormatError, NotFound):
+        locking.replace(container_id)
+        return Lock(container_id)
 
 
 def _end(container_id: str) -> None:

@@ -11,14 +11,14 @@ import time
 
 from sysbox import events, finals, restarting, scope, state, systemd_mode, tuning
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
-from sysbox.files import read_file, unlink
+from sysbox.files import read_file
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux import process
 from sysbox.linux.freezer import frozen
+from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.paths import NAMES
 from sysbox.units import cgroups, freezer, journal, machine, names
 from sysbox.units.bus import Bus
 
@@ -44,7 +44,7 @@ def settle(
     else has done it already. What was recorded, if it was now. Raises FormatError for damaged records.
     """
     try:
-        lock = state.Lock(container_id)
+        lock = Lock(container_id)
     except NotFound:
         return None
     with lock:
@@ -212,11 +212,11 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
             restarting.forget(record.id)
 
 
-def _ended(record: Record, *, force: bool) -> state.Lock:
+def _ended(record: Record, *, force: bool) -> Lock:
     """Its lock, once it does not run. Raises Conflict, NotFound."""
     for _ in range(_STARTS if force else 1):
         _end(record, force=force)
-        lock = state.Lock(record.id)
+        lock = Lock(record.id)
         try:
             if state.runtime(record.id) is None:
                 return lock
@@ -286,7 +286,7 @@ def remove_damaged(container_id: str) -> None:
         cgroups.remove_cgroups(path, probe())
     for name, owner in state.names().items():
         if owner == container_id:
-            unlink(f"{NAMES}/{name}")
+            state.release_name(name, owner)
     firewall.unpublish(container_id)
     leases.release(container_id)
     restarting.uninstall(container_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import detaching, ending, restarting, scope, state
+from sysbox import detaching, ending, locking, restarting, scope, state
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.files import is_directory, remove_tree, stale_files, unlink
 from sysbox.fs import volumes
@@ -16,14 +16,15 @@ from sysbox.host import exists, probe
 from sysbox.image.store import Store
 from sysbox.linux import cgroup
 from sysbox.linux.freezer import doomed, frozen
+from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.paths import CONTAINERS, NAMES, NETWORK, RUN, RUN_CONTAINERS
-from sysbox.units import cgroups, journal, names
+from sysbox.paths import CONTAINERS, NETWORK, RUN, RUN_CONTAINERS
+from sysbox.units import cgroups, journal, names, serviceplan
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.state import Record
+    from sysbox.state import Record, Runtime
 
 _ABOUT_NOW = 60_000_000_000  # nanoseconds
 _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
@@ -32,8 +33,7 @@ _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 def collect() -> list[str]:
     """Put everything right; a line for each thing that was."""
     done: list[str] = []
-    for name in state.drafts():
-        done += _draft(name)
+    done += [_rest(container_id) for container_id in state.discard_drafts()]
     for container_id in state.ids():
         try:
             done += _container(container_id)
@@ -73,21 +73,15 @@ def images_in_use(image_id: str) -> list[str]:
     return [record.name for record in state.all_records() if record.image_id == image_id]
 
 
-def _draft(name: str) -> list[str]:
-    try:
-        with state.Lock(name, wait=False, create=True):
-            state.discard(name)
-    except (Conflict, NotFound):
-        return []
-    return [f"removed what was left of {name.removeprefix(state.DRAFT)[:12]}"]
+def _rest(container_id: str) -> str:
+    return f"removed what was left of {container_id[:12]}"
 
 
 def _container(container_id: str) -> list[str]:
     try:
-        # what is locked is being worked on
-        lock = state.Lock(container_id, wait=False, create=True)
+        lock = _lock(container_id)
     except (Conflict, NotFound):
-        return []
+        return []  # what is locked is being worked on
     with lock:
         try:
             record = state.load(container_id)
@@ -97,18 +91,31 @@ def _container(container_id: str) -> list[str]:
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
             ending.remove_damaged(container_id)
-            return [f"removed what was left of {container_id[:12]}"]
-    return _run(record)
+            return [_rest(container_id)]
+        runtime = state.runtime(record.id)
+        if runtime is None:
+            return _ended(record)
+    return _run(record, runtime)
 
 
-def _run(record: Record) -> list[str]:
-    runtime = state.runtime(record.id)
-    if runtime is None:
-        final = state.final(record.id) if record.spec.remove else None
-        if final is not None and not _comes_back(final):
-            ending.remove(record, force=True, with_volumes=True)
-            return [f"removed {record.name} (--rm)"]
+def _lock(container_id: str) -> Lock:
+    try:
+        return Lock(container_id, wait=False)
+    except NotFound:
+        locking.replace(container_id, wait=False)
+        return Lock(container_id, wait=False)
+
+
+def _ended(record: Record) -> list[str]:
+    """One that does not run. The caller holds its lock."""
+    final = state.final(record.id) if record.spec.remove else None
+    if final is None or _comes_back(final):
         return []
+    ending.discard(record)
+    return [f"removed {record.name} (--rm)"]
+
+
+def _run(record: Record, runtime: Runtime) -> list[str]:
     if runtime.supervised():
         if not (frozen(probe(), runtime.cgroup) and doomed(runtime.pid)):
             return []
@@ -117,10 +124,16 @@ def _run(record: Record) -> list[str]:
     if runtime.alive():
         ending.kill_now(record, runtime)
         done = f"ended {record.name}, whose supervisor was killed"
+    elif _service_is_ending(record.id):
+        return []  # its last command records it
     else:
         done = f"recorded the end of {record.name}"
-    ending.settle(record.id)
-    return [done]
+    return [done] if ending.settle(record.id) else []
+
+
+def _service_is_ending(container_id: str) -> bool:
+    with Bus.connect() as bus:
+        return scope.active_state(bus, names.service_unit(container_id)) == "deactivating"
 
 
 def _comes_back(final: state.Final) -> bool:
@@ -134,21 +147,20 @@ def _known(container_id: str) -> bool:
 
 
 def _names() -> list[str]:
-    done = []
-    for name, owner in state.names().items():
-        try:
-            if owner and state.load(owner).name == name:
-                continue
-        except FormatError:
-            continue
-        except NotFound:
-            pass
-        if owner:
-            state.release_name(name, owner)
-        else:
-            remove_tree(f"{NAMES}/{name}")
-        done.append(f"freed the name {name}")
-    return done
+    freed = state.free_stale_names()
+    freed += [name for name, owner in state.names().items() if _half_renamed(name, owner)]
+    return [f"freed the name {name}" for name in freed]
+
+
+def _half_renamed(name: str, owner: str) -> bool:
+    """Whether its container had another name and nobody is renaming it: it is freed then."""
+    try:
+        if state.load(owner).name == name:
+            return False
+        with Lock(owner, wait=False):
+            return state.load(owner).name != name and state.release_name(name, owner)
+    except (Conflict, FormatError, NotFound):
+        return False
 
 
 def _runs() -> list[str]:
@@ -179,11 +191,18 @@ def _scopes() -> list[str]:
                 scope.reset_failed(bus, unit.name)
         for unit in scope.list_units(bus, "sysbox-*.service"):
             container_id = names.container_of(unit.name)
-            if unit.active_state == "failed" and container_id and not _known(container_id):
-                # of one with a restart policy it stays loaded, though its file is gone
+            if container_id and _stays(bus, unit, container_id):
                 scope.reset_failed(bus, unit.name)
                 done.append(f"forgot the failure of {unit.name}")
     return done
+
+
+def _stays(bus: Bus, service: scope.UnitStatus, container_id: str) -> bool:
+    """Whether it failed, its container is gone, and it had a unit file: others unload themselves."""
+    if service.active_state != "failed" or _known(container_id):
+        return False
+    found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath",))
+    return str(found.get("FragmentPath", "")).startswith(f"{serviceplan.DIRECTORY}/")
 
 
 def _forgotten(container_id: str, unit: scope.UnitStatus) -> bool:
@@ -191,7 +210,7 @@ def _forgotten(container_id: str, unit: scope.UnitStatus) -> bool:
     if unit.active_state != "active":
         return False
     try:
-        with state.Lock(container_id, wait=False):
+        with Lock(container_id, wait=False):
             return not _has_run(container_id)
     except SysboxError:
         return False

@@ -20,6 +20,7 @@ from sysbox.fs.drivers import overlay
 from sysbox.host import exists
 from sysbox.image.store import Store
 from sysbox.linux import _sys, mount, namespace, process
+from sysbox.locking import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ class Root:
         self.usr = -1
         self._bare = bare
         self._kept: list[int] = []
-        self._lock: state.Lock | None = None
+        self._lock: Lock | None = None
 
     def __enter__(self) -> Self:
         try:
             runtime = state.runtime(self.record.id)
             if runtime is None or not runtime.started_ns or not runtime.alive():
-                self._lock = state.Lock(self.record.id)
+                self._lock = Lock(self.record.id)
                 # asked again: it may have been started meanwhile
                 runtime = state.runtime(self.record.id)
             if runtime is not None and runtime.alive():

@@ -6,6 +6,7 @@ from sysbox import detaching, ending, events, finals, restarting, state
 from sysbox.errors import Conflict
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.locking import Lock
 from sysbox.units import freezer
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def kill(record: Record, signal: int) -> None:
 def pause(record: Record) -> None:
     """`sysbox pause`. Raises Conflict when it does not run, or is paused."""
     settle_if_dead(record)
-    with state.Lock(record.id):  # a start that goes on comes to its end first
+    with Lock(record.id):  # a start that goes on comes to its end first
         runtime = _of_running(record)
         if frozen(probe(), runtime.cgroup):
             raise Conflict(f"container {record.name} is already paused")
@@ -116,7 +117,7 @@ def remove(record: Record, *, force: bool, volumes: bool) -> None:
 
 def set_policy(record: Record, policy: RestartPolicy) -> None:
     """`sysbox update --restart`. Raises Conflict for a container with --rm."""
-    with state.Lock(record.id):
+    with Lock(record.id):
         current = state.load(record.id)
         if current.spec.remove and policy.name != "no":
             raise Conflict(f"container {record.name} is removed when it stops (--rm)")
@@ -128,6 +129,6 @@ def set_policy(record: Record, policy: RestartPolicy) -> None:
 
 def rename(record: Record, name: str) -> None:
     """`sysbox rename`. Raises Conflict when the name is taken."""
-    with state.Lock(record.id):
+    with Lock(record.id):
         renamed = state.rename(state.load(record.id), name)
     events.container("rename", renamed, oldName=record.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sysbox import ending, restarting, state, tuning
 from sysbox.errors import NotFound
+from sysbox.locking import Lock
 
 
 def stop_for_scope(container_id: str) -> int:
@@ -22,7 +23,7 @@ def stop_for_scope(container_id: str) -> int:
             ending.await_end(record)
         # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
         # that has ended by itself too: machined asks for that
-        with state.Lock(container_id):
+        with Lock(container_id):
             tuning.harvest(state.load(container_id))
     except NotFound:
         pass

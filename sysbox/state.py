@@ -10,8 +10,6 @@ that was interrupted, and `sysbox gc` removes the rest.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import posix
 import time
 
@@ -28,6 +26,7 @@ from sysbox.files import (
 )
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.locking import Doorway, Lock, advice
 from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.records import Final as Final
 from sysbox.records import Record as Record
@@ -38,57 +37,12 @@ from sysbox.records import Usage as Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self
+    from typing import Any
 
     from sysbox.spec import Port
 
-DRAFT = ".new-"  # the directory of a container before it is one
-_NO_FILE = (
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENXIO,
-)  # a directory, a link, a socket in a file's place
+_DRAFT = ".new-"  # the directory of a container before it is one
 _HEX = frozenset("0123456789abcdef")
-
-
-class Lock:
-    """An exclusive flock on a container; held while anything about it is being changed.
-
-    Its file is made with the container and by `gc` alone: in a directory that is just being removed it
-    would be in the way. Raises NotFound, and Conflict without `wait`.
-    """
-
-    def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
-        path = f"{CONTAINERS}/{container_id}/lock"
-        flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        flags |= posix.O_CREAT if create else 0
-        try:
-            self._fd = posix.open(path, flags, 0o600)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"no such container: {container_id[:12]}") from None
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise KernelError.of("open", path, error) from None
-            raise FormatError(
-                f"the lock of container {container_id[:12]}: {error.strerror}",
-                hint=_advice(container_id),
-            ) from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            posix.close(self._fd)
-            raise Conflict(f"container {container_id[:12]} is in use by another command") from None
-
-    def release(self) -> None:
-        # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        posix.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def prepare() -> None:
@@ -106,10 +60,15 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
     """
     prepare()
     # it appears with its lock held, so that `gc` cannot take it for something left behind
-    draft = f"{CONTAINERS}/{DRAFT}{record.id}"
-    posix.mkdir(draft, 0o700)
-    lock = Lock(f"{DRAFT}{record.id}", create=True)
-    posix.rename(draft, record.directory)
+    draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
+    with Doorway():
+        posix.mkdir(draft, 0o700)
+        try:
+            lock = Lock(f"{_DRAFT}{record.id}", create=True)
+            posix.rename(draft, record.directory)
+        except BaseException:
+            remove_tree(draft)
+            raise
     try:
         for attempt in range(100):
             name = record.name or naming.random_name() + (f"_{attempt}" if attempt > 3 else "")
@@ -135,18 +94,43 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
 
 
 def _take_name(name: str, container_id: str) -> bool:
-    path = f"{NAMES}/{name}"
-    for _ in range(3):
-        try:
-            posix.symlink(container_id, path)
-            return True
-        except FileExistsError:
-            owner = _name_owner(name)
-            if owner and is_directory(f"{CONTAINERS}/{owner}"):
-                return False
-            # what a removal that was interrupted left behind, or nothing of ours
-            remove_tree(path)
-    return False
+    while True:
+        with Doorway():
+            try:
+                posix.symlink(container_id, f"{NAMES}/{name}")
+                return True
+            except FileExistsError:
+                pass
+        if not _free_stale_name(name):
+            return False
+
+
+def _free_stale_name(name: str) -> bool:
+    with Doorway(alone=True):  # nobody takes one meanwhile
+        stale = _is_stale(name)
+        if stale:
+            remove_tree(f"{NAMES}/{name}")
+        return stale
+
+
+def _is_stale(name: str) -> bool:
+    """Whether it leads to no container: an interrupted removal left it, or it is nothing of ours."""
+    owner = _name_owner(name)
+    return owner is None or not is_directory(f"{CONTAINERS}/{owner}")
+
+
+def free_stale_names() -> list[str]:
+    """Free all names that lead to no container; these."""
+    try:
+        with Doorway(alone=True, wait=False):
+            stale = [name for name in posix.listdir(NAMES) if _is_stale(name)]
+            for name in stale:
+                remove_tree(f"{NAMES}/{name}")
+    except FileNotFoundError:
+        return []
+    except (Conflict, NotFound):
+        return []  # somebody who lives is at it: the next time
+    return stale
 
 
 def _name_owner(name: str) -> str | None:
@@ -173,7 +157,7 @@ def load(container_id: str) -> Record:
     try:
         record = Record.from_data(codec.loads(data, where), where)
     except (ValueError, FormatError) as error:
-        raise FormatError(f"{error}", hint=_advice(container_id)) from None
+        raise FormatError(f"{error}", hint=advice(container_id)) from None
     if record.id != container_id:
         raise FormatError(f"{where} names another container: {record.id[:12]}")
     return record
@@ -187,12 +171,16 @@ def ids() -> list[str]:
         return []
 
 
-def drafts() -> list[str]:
-    """Directories that were to become containers."""
+def discard_drafts() -> list[str]:
+    """Remove what was to become a container when its maker was killed; the ids."""
     try:
-        return [name for name in posix.listdir(CONTAINERS) if name.startswith(DRAFT)]
-    except FileNotFoundError:
-        return []
+        with Doorway(alone=True, wait=False):
+            left = [name for name in posix.listdir(CONTAINERS) if name.startswith(_DRAFT)]
+            for name in left:
+                remove_tree(f"{CONTAINERS}/{name}")
+    except (Conflict, NotFound):
+        return []  # somebody who lives is at it: the next time
+    return [name.removeprefix(_DRAFT) for name in left]
 
 
 def resolve(text: str) -> str:
@@ -253,10 +241,13 @@ def rename(record: Record, name: str) -> Record:
     return renamed
 
 
-def release_name(name: str, container_id: str) -> None:
-    """Free a name if it leads to this container."""
-    if _name_owner(name) == container_id:
-        unlink(f"{NAMES}/{name}")
+def release_name(name: str, container_id: str) -> bool:
+    """Free a name if it leads to this container; whether it did."""
+    with Doorway():
+        mine = _name_owner(name) == container_id
+        if mine:
+            unlink(f"{NAMES}/{name}")
+        return mine
 
 
 def named(record: Record) -> bool:
@@ -265,17 +256,18 @@ def named(record: Record) -> bool:
 
 
 def names() -> dict[str, str]:
-    """Every name that is taken, and the id it leads to ("" where that is not one)."""
+    """Every name that is taken, and the id it leads to."""
     try:
-        return {name: _name_owner(name) or "" for name in posix.listdir(NAMES)}
+        return {name: owner for name in posix.listdir(NAMES) if (owner := _name_owner(name))}
     except FileNotFoundError:
         return {}
 
 
 def discard(container_id: str) -> None:
-    """Remove the container's directories from disk."""
-    for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
-        remove_tree(path)
+    """Remove the container's directories from disk, its lock among them. The caller holds that."""
+    with Doorway():
+        for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
+            remove_tree(path)
 
 
 def write_runtime(record: Record, runtime: Runtime) -> None:
@@ -298,7 +290,7 @@ def runtime(container_id: str) -> Runtime | None:
     unit = f"docker-{container_id}.scope"
     # what it names is killed and removed
     if found.scope != unit or found.cgroup.rpartition("/")[2] not in ("", unit):
-        raise FormatError(f"{where} names another unit: {found.scope}", hint=_advice(container_id))
+        raise FormatError(f"{where} names another unit: {found.scope}", hint=advice(container_id))
     return found
 
 
@@ -320,11 +312,7 @@ def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
     try:
         return kind.from_data(codec.loads(data, where), where)
     except (ValueError, FormatError) as error:
-        raise FormatError(f"{error}", hint=_advice(container_id)) from None
-
-
-def _advice(container_id: str) -> str:
-    return f"`sysbox rm -f {container_id[:12]}` removes it"
+        raise FormatError(f"{error}", hint=advice(container_id)) from None
 
 
 def _put(path: str, data: bytes) -> None:

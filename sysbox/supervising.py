@@ -24,6 +24,7 @@ from sysbox import (
 from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
 from sysbox.linux import process
+from sysbox.locking import Lock
 from sysbox.units import machine, names
 
 TYPE_CHECKING = False
@@ -46,7 +47,7 @@ def supervise(container_id: str) -> int:
         again = restarting.restarts(record) if restarting.has_policy(record) else 0
         if again and not _may_restart(record):
             return 0
-        with state.Lock(container_id):
+        with Lock(container_id):
             image = Store().resolve(record.image_id)
             attach = attachpoint.listen(record)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
@@ -111,11 +112,11 @@ def _may_restart(record: Record) -> bool:
         scope=names.scope_unit(record.id),
         restarting=True,
     )
-    with state.Lock(record.id):
+    with Lock(record.id):
         state.write_runtime(record, waiting)
     if not restarting.wait_or_stopped(seconds):
         return True
-    with state.Lock(record.id):
+    with Lock(record.id):
         state.remove_run(record)
     return False
 

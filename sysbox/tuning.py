@@ -15,6 +15,7 @@ from sysbox.files import read_file
 from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.linux import inotify
+from sysbox.locking import Lock
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -133,7 +134,7 @@ def changed(container_id: str, fd: int) -> None:
     """What `watch` is for has happened."""
     inotify.drain(fd)
     try:
-        with state.Lock(container_id):
+        with Lock(container_id):
             harvest(state.load(container_id))
     except SysboxError:
         pass  # ignoring: the container is being removed, or its record is damaged

@@ -11,6 +11,7 @@ from sysbox import changes, scope, state, tuning, weights
 from sysbox.errors import SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
+from sysbox.locking import Lock
 from sysbox.units import bandwidths, cgroups, dropins, readback, resources
 from sysbox.units.bus import Bus
 
@@ -31,7 +32,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
 
     Raises SysboxError; it is as before then.
     """
-    with state.Lock(record.id):
+    with Lock(record.id):
         record = state.load(record.id)
         runtime = state.runtime(record.id)
         running = runtime is not None and bool(runtime.started_ns) and runtime.alive()

@@ -13,6 +13,7 @@ from sysbox import program, scope, state
 from sysbox.errors import NotFound, SystemdError
 from sysbox.host import exists, probe
 from sysbox.linux import cgroup
+from sysbox.locking import Lock
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, TIMEOUT
 from sysbox.units.properties import CgroupWrite, plan_limits
@@ -101,7 +102,7 @@ def again(container: str) -> int:
         if turn:
             time.sleep(_PAUSE)
         try:
-            with state.Lock(container):  # an update may be about to change them
+            with Lock(container):  # an update may be about to change them
                 _write(container)
         except NotFound:
             return 0

@@ -77,31 +77,38 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
 
 def unpublish(container_id: str) -> None:
     """Remove the container's published ports; rules that are gone already are success."""
-    if not any(entry.id == container_id for entry in ports.load()):
-        return
+    if any(entry.id == container_id for entry in ports.load()):
+        _withdraw(lambda one: one == container_id)
+
+
+def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
+    """Unpublish the ports of all containers that are not alive; their ids.
+
+    `is_alive` is asked while no port can be published: it must be true of a container that is starting.
+    """
+    return _withdraw(lambda one: not is_alive(one)) if ports.load() else []
+
+
+def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
     with Lock(_LOCK):
         entries = ports.load()
-        mine = tuple(entry for entry in entries if entry.id == container_id)
+        meant = [one for one in sorted({entry.id for entry in entries}) if is_meant(one)]
+        mine = tuple(entry for entry in entries if entry.id in meant)
+        others = tuple(entry for entry in entries if entry.id not in meant)
         if mine and _restore(rules.restore_text("-D", mine)):
             # one that is missing fails the whole transaction: each by itself, then
             results = [_restore(rules.restore_text("-D", (entry,))) for entry in mine]
             if _RESOURCE_PROBLEM in results:
-                _apply(_marked(), tuple(entry for entry in entries if entry.id != container_id))
-        ports.store(tuple(entry for entry in entries if entry.id != container_id))
+                _apply(_marked(), others)
+        if mine:
+            ports.store(others)
     _forget_flows(tuple(entry.port for entry in mine))
+    return meant
 
 
 def published(container_id: str) -> tuple[Port, ...]:
     """The container's published ports, with the host ports they have; takes no lock."""
     return tuple(entry.port for entry in ports.load() if entry.id == container_id)
-
-
-def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
-    """Unpublish the ports of all containers that are not alive; their ids."""
-    dead = [each for each in sorted({entry.id for entry in ports.load()}) if not is_alive(each)]
-    for container_id in dead:
-        unpublish(container_id)
-    return dead
 
 
 def reconcile() -> list[str]:

@@ -304,12 +304,16 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
 
 
 def remove_if_empty(path: str, facts: HostFacts) -> bool:
-    """The same at once and without waiting: False where a process is in one of them. Raises KernelError."""
-    for mount in dict.fromkeys(ours(facts).values()):
-        _remove_tree(mount + path, 0.0)
-        if exists(mount + path):
+    """The same at once and without waiting: False where a process is in one of them, or there is none.
+
+    Raises KernelError.
+    """
+    there = [mount + path for mount in dict.fromkeys(ours(facts).values()) if exists(mount + path)]
+    for directory in there:
+        _remove_tree(directory, 0.0)
+        if exists(directory):
             return False
-    return True
+    return there != []
 
 
 def _remove_tree(directory: str, deadline: float) -> None:

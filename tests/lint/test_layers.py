@@ -14,7 +14,7 @@ ROWS = {
     3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
           units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
-    4: "health plan changes records systemd_mode systemd_plan",
+    4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state events",
     6: "scope channel",
     7: """attachpoint child stoprequests jsonlog launch monitor static_monitor terminal streams weights

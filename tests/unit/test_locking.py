@@ -1,0 +1,87 @@
+"""The lock of a container, and the doorway: real files, real flocks."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from sysbox import locking, state
+from sysbox.errors import Conflict, FormatError, NotFound
+from sysbox.files import remove_tree
+from sysbox.locking import Doorway, Lock
+
+ID = "ab" * 32
+
+
+@pytest.fixture
+def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where containers are: one, with its lock."""
+    for module in (locking, state):
+        monkeypatch.setattr(module, "CONTAINERS", f"{tmp_path}")
+    monkeypatch.setattr(state, "RUN_CONTAINERS", f"{tmp_path}/run")
+    (tmp_path / ID).mkdir()
+    Lock(ID, create=True).release()
+    return tmp_path
+
+
+def test_one_at_a_time(containers: Path) -> None:
+    with Lock(ID), pytest.raises(Conflict, match="abababababab is in use by another command"):
+        Lock(ID, wait=False)
+    with Lock(ID, wait=False):
+        pass
+
+
+def test_a_lock_goes_with_its_container(containers: Path) -> None:
+    """Whoever has opened it before is not given it after."""
+    flock = fcntl.flock
+
+    def removed_meanwhile(fd: int, operation: int) -> None:
+        remove_tree(f"{containers}/{ID}")
+        flock(fd, operation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", removed_meanwhile)
+        with pytest.raises(NotFound):
+            Lock(ID)
+    with pytest.raises(NotFound):
+        Lock(ID, create=True)
+
+
+def test_a_lock_is_replaced(containers: Path) -> None:
+    lock = containers / ID / "lock"
+    lock.unlink()
+    with pytest.raises(NotFound):
+        Lock(ID)
+    locking.replace(ID)
+    Lock(ID).release()
+    lock.unlink()
+    (lock / "in").mkdir(parents=True)
+    with pytest.raises(FormatError, match="the lock of container abababababab: Is a directory"):
+        Lock(ID)
+    locking.replace(ID)
+    Lock(ID).release()
+    with pytest.raises(NotFound):
+        locking.replace("cd" * 32)
+
+
+def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
+    draft = containers / f".new-{'cd' * 32}"
+    draft.mkdir()
+    with Doorway(), Doorway():
+        with pytest.raises(Conflict):
+            locking.replace(ID, wait=False)
+        assert state.discard_drafts() == []
+    assert draft.exists()
+    assert state.discard_drafts() == ["cd" * 32]
+    assert not draft.exists()
+
+
+def test_where_there_is_no_directory_nobody_goes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "CONTAINERS", f"{tmp_path}/none")
+    with pytest.raises(NotFound):
+        Doorway()
+    assert state.discard_drafts() == []
