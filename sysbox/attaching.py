@@ -81,10 +81,7 @@ def _pass_signals_on(record: Record) -> bool:
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    instead: dict[int, int] = {}
-    if systemd_mode.applies(record.spec, record.argv):
-        # of SIGTERM systemd makes something else
-        instead[_signal.SIGTERM] = ending.stop_signal(record)
+    instead = ending.passed_on(record)
 
     def forward(number: int, _: object) -> None:
         try:

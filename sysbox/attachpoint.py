@@ -9,8 +9,8 @@ import _socket
 import posix
 import time
 
-from sysbox.errors import KernelError
 from sysbox.files import make_private, unlink, write_file
+from sysbox.linux import unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +25,8 @@ def listen(record: Record) -> int:
     make_private(record.run_directory)
     path = path_of(record)
     unlink(path)
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    try:
-        socket.bind(path)
-        socket.listen(_BACKLOG)
-    except OSError as error:
-        socket.close()
-        raise KernelError.of("listen on", path, error) from None
+    socket = unix.bound(path, _socket.SOCK_SEQPACKET)
+    socket.listen(_BACKLOG)
     return socket.detach()
 
 

@@ -11,7 +11,6 @@ from sysbox import (
     starting,
     stoprequests,
     streams,
-    systemd_mode,
     tuning,
 )
 from sysbox.errors import KernelError, SystemdError
@@ -39,9 +38,7 @@ class Attended:
         self._entry = starting.machine_of(record, started)
         self._started = started
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
-        if systemd_mode.applies(record.spec, record.argv):
-            # of SIGTERM systemd makes something else
-            self._foreground.instead = {_signal.SIGTERM: ending.stop_signal(record, self._image)}
+        self._foreground.instead = ending.passed_on(record, self._image)
         self._hear_of_stops(started)
         if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)

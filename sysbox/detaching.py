@@ -8,8 +8,9 @@ import select
 import time
 
 from sysbox import codec, restarting, scope
-from sysbox.errors import KernelError, SysboxError
+from sysbox.errors import SysboxError
 from sysbox.files import make_private, unlink
+from sysbox.linux import unix
 from sysbox.paths import RUN
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
@@ -54,12 +55,7 @@ class _Report:
         make_private(_REPORTS)
         self._path = f"{_REPORTS}/{container_id}"
         unlink(self._path)
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-        try:
-            self._socket.bind(self._path)
-        except OSError as error:
-            self._socket.close()
-            raise KernelError.of("listen on", self._path, error) from None
+        self._socket = unix.bound(self._path, _socket.SOCK_DGRAM)
 
     def __enter__(self) -> Self:
         return self
@@ -124,11 +120,7 @@ def report(container_id: str, error: SysboxError | None) -> None:
     data = b""
     if error is not None:
         data = codec.dumps({"message": error.message, "hint": error.hint, "status": error.status})
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        socket.setblocking(False)
-        socket.sendto(data, f"{_REPORTS}/{container_id}")
+        unix.send(f"{_REPORTS}/{container_id}", data, wait=False)
     except OSError:
         pass  # ignoring: systemd knows too how it stands
-    finally:
-        socket.close()

@@ -6,6 +6,7 @@ What must be undone is one short list, the same after a failed start, after a no
 
 from __future__ import annotations
 
+import _signal
 import select
 import time
 
@@ -307,3 +308,10 @@ def stop_signal(record: Record, image: Image | None = None) -> int:
         except NotFound:
             asked = ""
     return parse_signal(asked or default, "stop signal")
+
+
+def passed_on(record: Record, image: Image | None = None) -> dict[int, int]:
+    """The signals that reach the container as others: of SIGTERM systemd makes something else."""
+    if not systemd_mode.applies(record.spec, record.argv):
+        return {}
+    return {_signal.SIGTERM: stop_signal(record, image)}

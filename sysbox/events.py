@@ -7,10 +7,10 @@ whoever did it, as one datagram of the journal's native protocol; nobody waits f
 
 from __future__ import annotations
 
-import _socket
 import time
 
 from sysbox import codec
+from sysbox.linux import unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,14 +90,10 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
         "SYSBOX_ATTRIBUTES": codec.dumps(_shortened(attributes)).decode().rstrip("\n"),
     }
     datagram = b"".join(_field(key, value) for key, value in fields.items())
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        socket.setblocking(False)
-        socket.sendto(datagram, SOCKET)
+        unix.send(SOCKET, datagram, wait=False)
     except OSError:
         pass  # ignoring: no journald, or one that is too busy
-    finally:
-        socket.close()
 
 
 def _shortened(attributes: dict[str, str]) -> dict[str, str]:

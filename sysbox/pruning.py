@@ -7,6 +7,7 @@ import time
 
 from sysbox import events, gc, layering, lifecycle, state
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
+from sysbox.filters import labelled
 from sysbox.frozen import Frozen
 from sysbox.fs import volumes
 from sysbox.image import rebuild
@@ -35,8 +36,8 @@ class Wanted(Frozen):
     def matches(self, created: float, labels: dict[str, str]) -> bool:
         if self.until and created >= self.until:
             return False
-        return all(_has(labels, one) for one in self.labels) and not any(
-            _has(labels, one) for one in self.unlabelled
+        return all(labelled(labels, one) for one in self.labels) and not any(
+            labelled(labels, one) for one in self.unlabelled
         )
 
 
@@ -198,8 +199,3 @@ def _created(image: Image) -> float:
         return max(parse_moment(image.created, "created", 0.0), 0.0)
     except SysboxError:
         return 0.0
-
-
-def _has(labels: dict[str, str], want: str) -> bool:
-    key, equals, value = want.partition("=")
-    return key in labels and (not equals or labels[key] == value)

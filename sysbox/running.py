@@ -121,13 +121,12 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
     if not attach:
         _detach(record)
         return 0
+    spec = record.spec.replace(interactive=interactive and record.spec.interactive)
+    heard = record.replace(spec=spec)
     if needs_service(record.spec):
         _expect(record)
         _detach(record)
-        spec = record.spec.replace(interactive=interactive and record.spec.interactive)
-        return _attached(record.replace(spec=spec))
+        return _attached(heard)
     from sysbox.image.store import Store
 
-    image = Store().resolve(record.image_id)
-    spec = record.spec.replace(interactive=interactive and record.spec.interactive)
-    return _attend(record.replace(spec=spec), image).wait()
+    return _attend(heard, Store().resolve(record.image_id)).wait()

@@ -137,7 +137,7 @@ class Pending:
         until = time.monotonic() + _NAME_IS_FREED
         while True:
             try:
-                (self._job,) = self._bus.reply(self._serial)
+                self._bus.reply(self._serial)
             except SystemdError as error:
                 if is_lost(error):
                     if active_state(self._bus, self.unit) != "inactive":
@@ -198,7 +198,7 @@ def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
     keeper = plan.keeper
     if keeper is not None and not exists(keeper.directory):
         # after the scope, which must not wait for it; not awaited, since it only saves time later
-        bus.post(*_start(keeper.unit, _variants(keeper.properties)))
+        bus.send(*_start(keeper.unit, _variants(keeper.properties)))
     return pending
 
 
@@ -207,26 +207,25 @@ def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pend
     return Pending(bus, unit, _variants(properties))
 
 
-def request_start(bus: Bus, unit: str, timeout: float = TIMEOUT) -> str:
-    """Ask for a start of a unit that has a file, and do not wait for it; the job. Raises SystemdError."""
+def request_start(bus: Bus, unit: str) -> None:
+    """Ask for a start of a unit that has a file, and do not wait for it. Raises SystemdError."""
 
-    def ask() -> tuple[Any, ...]:
-        return bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
+    def ask() -> None:
+        bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
 
     try:
-        (job,) = bus.steady(ask)
+        bus.steady(ask)
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
         # remembered as missing from when something else named it, and the file had not been written
-        reload(bus, timeout)
-        (job,) = bus.steady(ask)
-    return str(job)
+        reload(bus)
+        bus.steady(ask)
 
 
-def reload(bus: Bus, timeout: float = TIMEOUT) -> None:
+def reload(bus: Bus) -> None:
     """Have systemd read all unit files anew. Raises SystemdError."""
-    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload", timeout=timeout))
+    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload"))
 
 
 def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:

@@ -7,7 +7,6 @@ it with a clean environment; settling.py is what it runs at the end.
 from __future__ import annotations
 
 import _signal
-import _socket
 import posix
 
 from sysbox import (
@@ -23,7 +22,7 @@ from sysbox import (
 )
 from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
-from sysbox.linux import process
+from sysbox.linux import process, unix
 from sysbox.locking import Lock
 from sysbox.units import machine, names
 
@@ -124,10 +123,6 @@ def _may_restart(record: Record) -> bool:
 def _notify(message: str) -> None:
     """sd_notify(3), where the caller is a service that wants to know."""
     address = posix.environ.get(b"NOTIFY_SOCKET", b"").decode()
-    if not address:
-        return
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        socket.sendto(message.encode(), "\0" + address[1:] if address[0] == "@" else address)
-    finally:
-        socket.close()
+    if address:
+        place = "\0" + address[1:] if address[0] == "@" else address
+        unix.send(place, message.encode(), wait=True)

@@ -95,7 +95,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
     if delta.properties:
         scope.set_properties(bus, runtime.scope, delta.properties)
         # its reply says that the change is queued; the next one comes after it was made
-        scope.state(bus, runtime.scope)
+        scope.active_state(bus, runtime.scope)
         bandwidths.protect(runtime.scope, delta.properties)
         if check:
             _verify(bus, delta.properties, runtime, facts)

@@ -77,11 +77,6 @@ class OutOfMemory:
             self._count_wakes()
         return self._seen or self._wakes > 1
 
-    def close(self) -> None:
-        for fd in (self.event, self.file):
-            if fd >= 0:
-                posix.close(fd)
-
 
 class Reports:
     """What the container's cgroup has used, read the moment it becomes empty: soon after, it is gone.

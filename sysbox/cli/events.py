@@ -7,10 +7,10 @@ import time
 
 from sysbox import events, lifecycle, state
 from sysbox.cli import template
-from sysbox.cli.filters import labelled, split
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import line
 from sysbox.errors import FormatError, NotFound, SysboxError
+from sysbox.filters import labelled, split
 from sysbox.units import journal, names, watch
 from sysbox.values_time import parse_moment
 

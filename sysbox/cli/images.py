@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from sysbox.cli.filters import labelled, split
 from sysbox.cli.output import human_duration, human_size, print_list
 from sysbox.errors import SpecError, UsageError
+from sysbox.filters import labelled, split
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
 from sysbox.values_time import parse_moment

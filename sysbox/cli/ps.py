@@ -6,10 +6,10 @@ import time
 
 from sysbox import health, state
 from sysbox.cli.current import all_containers, usage_of
-from sysbox.cli.filters import labelled, split
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.errors import UsageError
+from sysbox.filters import labelled, split
 from sysbox.units import names
 from sysbox.values import parse_int, suggest
 

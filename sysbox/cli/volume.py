@@ -7,8 +7,9 @@ import time
 from sysbox import events, program, pruning
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
+from sysbox.filters import labelled, split
 from sysbox.fs import volumes
-from sysbox.values import check_name, suggest
+from sysbox.values import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def row(name: str, users: dict[str, list[str]]) -> dict[str, Any]:
 def _filters(texts: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if key not in _FILTERS or not equals:
-            raise UsageError(f"--filter {text}: unknown, or without =", hint=suggest(key, _FILTERS))
+        key, value = split(text, _FILTERS)
         if key == "dangling" and value not in ("true", "false", "1", "0"):
             raise UsageError(f"--filter {text}: not true or false")
         found.setdefault(key, []).append(value)
@@ -91,10 +90,8 @@ def _filters(texts: list[str]) -> dict[str, list[str]]:
 
 def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]]) -> bool:
     labels = volumes.labels(name) if "label" in wanted else {}
-    for want in wanted.get("label", []):
-        key, equals, value = want.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
+    if not all(labelled(labels, want) for want in wanted.get("label", [])):
+        return False
     if any((one in ("true", "1")) == (name in users) for one in wanted.get("dangling", [])):
         return False
     names = wanted.get("name", [name])

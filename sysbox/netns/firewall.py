@@ -160,11 +160,9 @@ def _namespace() -> str:
 
 
 def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list[str]:
-    from sysbox.netns.links import (
-        enable_forwarding,  # most have no ports, and their rules are there
-    )
+    from sysbox.netns import links  # most have no ports, and their rules are there
 
-    enable_forwarding()
+    links.enable_forwarding()
     iptc = _import()
     wanted = rules.chains(policies, entries)
     changes = []

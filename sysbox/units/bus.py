@@ -169,23 +169,10 @@ class Bus:
         args: Any = (),
         to: str = SYSTEMD,
     ) -> int:
-        """Send a call to systemd without waiting; `reply` takes the answer by this serial."""
+        """Send a call without waiting; `reply` takes the answer, if it matters, by this serial."""
         serial = self._queue(to, path, interface, member, signature, args)
         self._flush()
         return serial
-
-    def post(
-        self,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str = "",
-        args: Any = (),
-        to: str = SYSTEMD,
-    ) -> None:
-        """Send a call whose answer, even an error, does not matter."""
-        self._forget(self._queue(to, path, interface, member, signature, args))
-        self._flush()
 
     def call(
         self,

@@ -78,7 +78,7 @@ def announce(machine: Machine) -> int:
     try:
         links = [_socket.if_nametoindex(machine.link)] if machine.link else []
         with Bus.broker(_AT_MOST) as bus:
-            bus.post(
+            bus.send(
                 _PATH, _MANAGER, "RegisterMachineWithNetwork", "sayssusai",
                 (name, bytes.fromhex(machine.id[:32]), "sysbox", "container", machine.leader, "", links),
                 to=_SERVICE,

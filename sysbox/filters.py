@@ -1,4 +1,4 @@
-"""`--filter KEY=VALUE`, as `ps`, `images` and `events` take it."""
+"""`--filter KEY=VALUE`, as the verbs that list or prune take it."""
 
 from __future__ import annotations
 
