@@ -7,7 +7,6 @@ What must be undone is one short list, the same after a failed start, after a no
 from __future__ import annotations
 
 import _signal
-import select
 import time
 
 from sysbox import events, finals, restarting, scope, state, systemd_mode, tuning
@@ -16,7 +15,6 @@ from sysbox.files import read_file
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
-from sysbox.linux import process
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
@@ -153,11 +151,10 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
 
     `timeout` is in seconds; None waits for ever.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
     runtime = state.runtime(record.id)
     if runtime is None:
         return True
-    if not _await_process(runtime, deadline):
+    if not runtime.await_end(timeout):
         return False
     patience = time.monotonic() + _PATIENCE
     while time.monotonic() < patience:
@@ -170,21 +167,6 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
     # its supervisor has had the time to say how it ended
     settle(record.id, force=True)
     return True
-
-
-def _await_process(runtime: Runtime, deadline: float | None) -> bool:
-    if not runtime.alive():
-        return True
-    try:
-        pidfd = process.pidfd(runtime.pid)
-    except KernelError:
-        return True
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not runtime.alive():
-        return True  # the pid was another's by the time it was opened
-    left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-    return bool(poll.poll(left))
 
 
 def _monitor_wrote(record: Record) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import posix
+import select
 
+from sysbox.errors import KernelError
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
@@ -71,6 +74,24 @@ class Runtime(Frozen):
             # asked with the handle in hand: the number may have become another's
             if self.alive():
                 process.send(pidfd, signal)
+        finally:
+            posix.close(pidfd)
+
+    def await_end(self, timeout: float | None = None) -> bool:
+        """Wait until its first process is gone; False when `timeout` seconds are over. Raises KernelError."""
+        if not self.alive():
+            return True
+        try:
+            pidfd = process.pidfd(self.pid)
+        except KernelError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            return True
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            # asked again: the number may have become another's
+            return not self.alive() or bool(poll.poll(None if timeout is None else timeout * 1000))
         finally:
             posix.close(pidfd)
 

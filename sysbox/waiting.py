@@ -9,11 +9,10 @@ from __future__ import annotations
 import _signal
 import fcntl
 import posix
-import select
 import time
 
 from sysbox import codec, ending, events, finals, lifecycle, state, systemd_mode
-from sysbox.errors import FormatError, KernelError, NotFound
+from sysbox.errors import FormatError, NotFound
 from sysbox.files import is_directory
 from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
@@ -72,7 +71,7 @@ def _next_exit(record: Record) -> int:
 
 def _end_of(record: Record, runtime: Runtime) -> int:
     """Wait for the end of a run, and say its status: from whoever was first to know it."""
-    _await_process(runtime)
+    runtime.await_end()
     ended = None
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
@@ -96,20 +95,6 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     if final is not None:
         return final.exit_code
     return _told(record) or 0
-
-
-def _await_process(runtime: Runtime) -> None:
-    try:
-        pidfd = process.pidfd(runtime.pid)
-    except KernelError:
-        return
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if runtime.alive():  # else the number was another's by the time it was opened
-            poll.poll()
-    finally:
-        posix.close(pidfd)
 
 
 def _told(record: Record) -> int | None:
