@@ -221,7 +221,9 @@ def move_all(path: str, controller: str, facts: HostFacts) -> None:
 def _is_below(pid: int, path: str, controller: str) -> bool:
     try:
         paths = cgroup.paths_of(pid)
-    except KernelError:
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ESRCH):
+            raise
         return True  # it has ended
     scope, there = f"{path}/", f"{paths[controller]}/"
     # one that is just ending is shown at the root of every hierarchy, and need not move
@@ -282,7 +284,9 @@ def left_in_ours(facts: HostFacts, unit: str = "") -> list[str]:
 def _search(mount: str, path: str, unit: str, found: dict[str, None]) -> None:
     try:
         names = [child.rpartition("/")[2] for child in cgroup.children(mount + path)]
-    except KernelError:
+    except KernelError as error:
+        if error.errno not in cgroup.GONE:
+            raise
         return  # it went meanwhile
     for name in names:
         if name.endswith(".slice"):
