@@ -38,7 +38,7 @@ vm-shell: ## a shell in that machine, with sysbox installed
 	@tools/setup.sh vm
 	@.venv/bin/python tools/vm/run.py --shell
 
-soak: test-extras ## the tests of faults for hours: kills, failing system calls, damage
+soak: test-extras ## the tests of faults for half an hour: kills, failing system calls, damage
 	@tools/soak.sh
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes

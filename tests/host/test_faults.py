@@ -99,7 +99,7 @@ def attempt(sysbox: Sysbox, case: tuple[str, str, int], *words: str) -> list[str
     if done.returncode or done.stderr:
         wrong.append(f"{where}: gc: {done.stderr}")
     if wrong:
-        print(*wrong, sep="\n", flush=True)  # it may be hours until the end
+        print(*wrong, sep="\n", flush=True)  # it is a while until the end
     return wrong
 
 
@@ -213,6 +213,7 @@ def _socket(path: Path) -> None:
 
 def _truncated(path: Path) -> None:
     data = path.read_bytes() if path.exists() else b'{"pid":'
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data[: len(data) // 2])
 
 
