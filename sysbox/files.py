@@ -96,12 +96,13 @@ def read_file(path: str, limit: int = LIMIT) -> bytes | None:
     return data
 
 
-def unlink(path: str) -> None:
-    """Remove a file; already gone is success."""
+def unlink(path: str) -> bool:
+    """Remove a file; whether it was there."""
     try:
         posix.unlink(path)
     except FileNotFoundError:
-        pass
+        return False
+    return True
 
 
 def remove_tree(path: str) -> None:

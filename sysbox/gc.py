@@ -6,11 +6,9 @@ locked, and left to him.
 
 from __future__ import annotations
 
-import posix
-
 from sysbox import detaching, ending, locking, restarting, scope, state
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
-from sysbox.files import is_directory, remove_tree, stale_files, unlink
+from sysbox.files import is_directory, stale_files, unlink
 from sysbox.fs import volumes
 from sysbox.host import exists, probe
 from sysbox.image.store import Store
@@ -18,7 +16,7 @@ from sysbox.linux import cgroup
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.paths import CONTAINERS, NETWORK, RUN, RUN_CONTAINERS
+from sysbox.paths import CONTAINERS, NETWORK, RUN
 from sysbox.units import cgroups, journal, names, serviceplan
 from sysbox.units.bus import Bus
 
@@ -40,22 +38,18 @@ def collect() -> list[str]:
         except FormatError as error:
             done.append(f"left alone: {error.message}")
     done += _names()
-    done += _runs()
+    done += [f"forgot the run of {one[:12]}" for one in state.forget_stale_runs()]
     done += _scopes()
     done += _cgroups()
     done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
     done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
     detaching.forget_reports(_known)
     for container_id in restarting.installed():
-        if not _known(container_id):
-            restarting.uninstall(container_id)
+        if not _known(container_id) and restarting.uninstall(container_id):
             done.append(f"removed the unit file of {container_id[:12]}")
     done += Store().gc(images_in_use)
     stale = [path for directory in (NETWORK, RUN) for path in stale_files(directory)]
-    for path in (*stale, *journal.drafts()):
-        unlink(path)
-        done.append(f"removed {path}")
-    return done
+    return done + [f"removed {path}" for path in (*stale, *journal.drafts()) if unlink(path)]
 
 
 def at_boot() -> int:
@@ -161,16 +155,6 @@ def _half_renamed(name: str, owner: str) -> bool:
             return state.load(owner).name != name and state.release_name(name, owner)
     except (Conflict, FormatError, NotFound):
         return False
-
-
-def _runs() -> list[str]:
-    try:
-        left = [name for name in posix.listdir(RUN_CONTAINERS) if not _known(name)]
-    except FileNotFoundError:
-        return []
-    for name in left:
-        remove_tree(f"{RUN_CONTAINERS}/{name}")
-    return [f"forgot the run of {name[:12]}" for name in left]
 
 
 def _scopes() -> list[str]:

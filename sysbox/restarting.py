@@ -159,11 +159,11 @@ def restart_elsewhere(record: Record) -> None:
         scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
 
 
-def uninstall(container_id: str) -> None:
-    """Remove the file and the link; already gone is success."""
+def uninstall(container_id: str) -> bool:
+    """Remove the file and the link; whether there was a file."""
     unit = names.service_unit(container_id)
     unlink(f"{serviceplan.WANTS}/{unit}")
-    unlink(_file(unit))
+    return unlink(_file(unit))
 
 
 def forget(container_id: str) -> None:

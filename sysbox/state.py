@@ -119,20 +119,6 @@ def _is_stale(name: str) -> bool:
     return owner is None or not is_directory(f"{CONTAINERS}/{owner}")
 
 
-def free_stale_names() -> list[str]:
-    """Free all names that lead to no container; these."""
-    try:
-        with Doorway(alone=True, wait=False):
-            stale = [name for name in posix.listdir(NAMES) if _is_stale(name)]
-            for name in stale:
-                remove_tree(f"{NAMES}/{name}")
-    except FileNotFoundError:
-        return []
-    except (Conflict, NotFound):
-        return []  # somebody who lives is at it: the next time
-    return stale
-
-
 def _name_owner(name: str) -> str | None:
     try:
         owner = posix.readlink(f"{NAMES}/{name}")
@@ -173,14 +159,30 @@ def ids() -> list[str]:
 
 def discard_drafts() -> list[str]:
     """Remove what was to become a container when its maker was killed; the ids."""
+    left = _sweep(CONTAINERS, lambda name: name.startswith(_DRAFT))
+    return [name.removeprefix(_DRAFT) for name in left]
+
+
+def free_stale_names() -> list[str]:
+    """Free all names that lead to no container; these."""
+    return _sweep(NAMES, _is_stale)
+
+
+def forget_stale_runs() -> list[str]:
+    """Forget the runs of containers that there are no more; their ids."""
+    return _sweep(RUN_CONTAINERS, lambda name: not is_directory(f"{CONTAINERS}/{name}"))
+
+
+def _sweep(directory: str, is_left: Callable[[str], bool]) -> list[str]:
+    """Remove what nobody comes back for; nothing while somebody adds or removes a container."""
     try:
         with Doorway(alone=True, wait=False):
-            left = [name for name in posix.listdir(CONTAINERS) if name.startswith(_DRAFT)]
+            left = [name for name in posix.listdir(directory) if is_left(name)]
             for name in left:
-                remove_tree(f"{CONTAINERS}/{name}")
-    except (Conflict, NotFound):
-        return []  # somebody who lives is at it: the next time
-    return [name.removeprefix(_DRAFT) for name in left]
+                remove_tree(f"{directory}/{name}")
+    except (Conflict, FileNotFoundError, NotFound):
+        return []
+    return left
 
 
 def resolve(text: str) -> str:
