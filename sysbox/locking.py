@@ -35,7 +35,7 @@ class Lock:
         try:
             self._fd = posix.open(path, _FLAGS | (posix.O_CREAT if create else 0), 0o600)
         except (FileNotFoundError, NotADirectoryError):
-            raise _no(container_id) from None
+            raise _not_there(container_id) from None
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise KernelError.of("open", path, error) from None
@@ -50,7 +50,7 @@ class Lock:
             raise Conflict(f"container {container_id[:12]} is in use by another command") from None
         if not posix.fstat(self._fd).st_nlink:
             posix.close(self._fd)
-            raise _no(container_id)
+            raise _not_there(container_id)
 
     def release(self) -> None:
         # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
@@ -103,7 +103,7 @@ def replace(container_id: str, *, wait: bool = True) -> None:
         try:
             posix.close(posix.open(path, _FLAGS | posix.O_CREAT, 0o600))
         except (FileNotFoundError, NotADirectoryError):
-            raise _no(container_id) from None
+            raise _not_there(container_id) from None
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise KernelError.of("open", path, error) from None
@@ -116,5 +116,5 @@ def advice(container_id: str) -> str:
     return f"`sysbox rm -f {container_id[:12]}` removes it"
 
 
-def _no(container_id: str) -> NotFound:
+def _not_there(container_id: str) -> NotFound:
     return NotFound(f"no such container: {container_id[:12]}")
