@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, health, naming, planning, state
+from sysbox import events, naming, planning, state
 from sysbox.errors import Conflict, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -67,10 +67,13 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     extra = tuple(
         Mount(kind="volume", target=path) for path in image.config.volumes if path not in chosen
     )
+    checks = spec.health
+    if checks.command or image.config.health:
+        from sysbox import health  # most have none
+
+        checks = health.merge(checks, image.config.health)
     return image, spec.replace(
-        namespaces=asked.replace(**changes),
-        mounts=spec.mounts + extra,
-        health=health.merge(spec.health, image.config.health),
+        namespaces=asked.replace(**changes), mounts=spec.mounts + extra, health=checks
     )
 
 

@@ -12,7 +12,7 @@ import errno
 import posix
 
 from sysbox.errors import KernelError, SpecError
-from sysbox.fs import copyup, rootfs
+from sysbox.fs import rootfs
 from sysbox.linux import _sys, mount, namespace
 
 TYPE_CHECKING = False
@@ -54,6 +54,8 @@ class Tree:
         is_directory = _stat.S_ISDIR(posix.fstat(made).st_mode)
         target = self.directory(op.target) if is_directory else self.file(op.target)
         if op.copy_up and is_directory:
+            from sysbox.fs import copyup  # for volumes alone
+
             copyup.fill_if_empty(target, made)
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
