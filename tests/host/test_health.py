@@ -20,6 +20,7 @@ def is_now(one: Container, status: str) -> None:
     eventually(lambda: one.inspect("State.Health.Status") == status, f"it is {status}")
 
 
+@pytest.mark.not_emulated("timers are the same there")
 def test_it_follows_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(*QUICK, *FILE)
     is_now(one, "unhealthy")

@@ -47,6 +47,7 @@ def test_a_command_that_cannot_run(
     assert done.stdout == ""
 
 
+@pytest.mark.not_emulated("what cannot be executed is the same there")
 def test_a_command_that_cannot_run_leaves_nothing(sysbox: Sysbox, image: str) -> None:
     """Of `run`; what was made by `create` stays, with the reason."""
     for flags in ((), ("-d",)):
@@ -168,6 +169,7 @@ def test_start_attached(containers: Containers, sysbox: Sysbox) -> None:
     assert (done.returncode, done.stdout) == (5, "")
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_stop_signal_and_timeout(containers: Containers) -> None:
     one = ready(containers("--stop-signal", "USR1", command=POLITE))
     one("stop")

@@ -42,6 +42,7 @@ def _tree(scope: str = "") -> str:
     ).stdout  # fmt: skip
 
 
+@pytest.mark.not_emulated("test_inside.py boots it there")
 def test_s1_a_systemd_inside(containers: Containers) -> None:
     """S1: a container whose PID 1 is systemd shows a system.slice of its own below the scope."""
     one = containers(

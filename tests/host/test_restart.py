@@ -45,6 +45,7 @@ def test_killed_and_started_again(containers: Containers) -> None:
     assert one.inspect("HostConfig.RestartPolicy.Name") == "always"
 
 
+@pytest.mark.not_emulated("what systemd restarts is the same there")
 def test_its_monitor_killed_and_started_again(containers: Containers) -> None:
     one = ready(containers("--restart", "on-failure", command=POLITE))
     pid = one.pid
@@ -140,6 +141,7 @@ def test_wanted_at_boot(sysbox: Sysbox, containers: Containers) -> None:
     assert systemctl("is-enabled", service(unless)) == "enabled"
 
 
+@pytest.mark.not_emulated("unit files are the same there")
 def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
     """On a host that kept its state and not its /etc, as an embedded one does."""
     up, down = (ready(containers("--restart", "unless-stopped", command=POLITE)) for _ in range(2))

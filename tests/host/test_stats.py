@@ -208,6 +208,7 @@ def test_pressure(sysbox: Sysbox, containers: Containers, requires: Any) -> None
     assert re.match(r"cpu [\d.]+%, memory ", one_of(sysbox, one)["Pressure"])
 
 
+@pytest.mark.not_emulated("records and their files are the same there")
 def test_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     """Nothing but zeroes, by name or with -a, as docker has it; else it is left out."""
     runs, ended = containers("--name", "stats-runs"), containers(command=("true",))
@@ -268,6 +269,7 @@ def test_it_ends_when_those_it_was_asked_for_are_gone(containers: Containers) ->
     assert set(rest.split()) <= {one.id[:12] for one in both}
 
 
+@pytest.mark.not_emulated("what a terminal shows is the same there")
 def test_the_screen(containers: Containers) -> None:
     """Written over in place, as wide and as high as the terminal; after ^C that is as it was before."""
     names = [containers("--name", f"stats-screen-{number}").id[:12] for number in range(4)]
