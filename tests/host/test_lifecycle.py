@@ -111,6 +111,7 @@ def test_ids_and_files(containers: Containers, sysbox: Sysbox, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_init_reaps(containers: Containers) -> None:
     """--init: PID 1 is ours, takes in orphans, and passes signals on."""
     one = containers("--init", command=("sleep", "1000"))

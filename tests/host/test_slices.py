@@ -30,9 +30,8 @@ def slices(containers: Containers) -> Iterator[None]:
     yield
     containers.remove()
     systemctl("stop", GROUP)
-    systemctl("revert", GROUP)
     UNIT_FILE.unlink(missing_ok=True)
-    systemctl("daemon-reload")
+    systemctl("revert", GROUP)  # and a reload with it
 
 
 def read(slice_: str, controller: str, file: str) -> str:
