@@ -11,6 +11,8 @@ _KIND = "] oom-kill:"
 def oom_victims(scope: str, since_us: int) -> tuple[str, ...]:
     """The names of the processes of a scope that were killed since then, a moment of CLOCK_MONOTONIC in
     microseconds; the latest last. () where dmesg(1) is missing, or the log has lost them.
+
+    The log's own clock starts with that one, and is some milliseconds beside it after hours (dmesg(1), -T).
     """
     try:
         # by syslog(2): /dev/kmsg is not everywhere

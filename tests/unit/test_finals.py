@@ -1,0 +1,33 @@
+"""The end of a run, as it is recorded: what needs no container."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sysbox import finals
+from sysbox.linux import kmsg
+from sysbox.records import Final, Runtime
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize("pause", [1, 60])
+def test_the_log_is_read_from_the_pause_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, pause: int
+) -> None:
+    """The kernel's log has a clock of its own: either side of the cut has half of the pause."""
+    asked: list[int] = []
+    monkeypatch.setattr(kmsg, "oom_victims", lambda _, since: asked.append(since) or ("dd",))
+    now = time.time_ns()
+    run = Runtime(
+        pid=1, start_time=1, supervisor=1, supervisor_start=1, scope="docker-a.scope",
+        started_ns=now - 10 * SECOND,
+    )  # fmt: skip
+    assert finals._victims(run, None) == ("dd",)
+    earlier = Final(exit_code=0, started_ns=0, finished_ns=run.started_ns - pause * SECOND)
+    finals._victims(run, earlier)
+    began = time.monotonic_ns() // 1000 - 10_000_000
+    assert asked[0] == 0
+    assert began - asked[1] == pytest.approx(pause * 500_000, abs=100_000)
