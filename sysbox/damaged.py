@@ -30,8 +30,7 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id)
     except (FormatError, NotFound):
-        locking.replace(container_id)
-        return Lock(container_id)
+        return locking.replaced(container_id)
 
 
 def _end(container_id: str) -> None:

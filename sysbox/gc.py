@@ -30,8 +30,7 @@ _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 
 def collect() -> list[str]:
     """Put everything right; a line for each thing that was."""
-    done: list[str] = []
-    done += [_rest(container_id) for container_id in state.discard_drafts()]
+    done = [_rest(container_id) for container_id in state.discard_drafts()]
     for container_id in state.ids():
         try:
             done += _container(container_id)
@@ -96,8 +95,7 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id, wait=False)
     except NotFound:
-        locking.replace(container_id, wait=False)
-        return Lock(container_id, wait=False)
+        return locking.replaced(container_id, wait=False)
 
 
 def _ended(record: Record) -> list[str]:

@@ -19,38 +19,18 @@ _NO_FILE = (
     errno.ELOOP,
     errno.ENXIO,
 )  # a directory, a link, a socket in a file's place
-_FLAGS = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
-class Lock:
-    """An exclusive flock on a container; held while anything about it is being changed.
+class _Held:
+    """A flock(2) on an open file. Raises Conflict, with `busy`, where it is held and is not waited for."""
 
-    Its file is made with the container, and goes with it: whoever waited for it is told then that there is
-    no such container. Raises NotFound, FormatError for something else in its place, and Conflict without
-    `wait`.
-    """
-
-    def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
-        path = f"{CONTAINERS}/{container_id}/lock"
+    def __init__(self, fd: int, kind: int, busy: str, *, wait: bool) -> None:
         try:
-            self._fd = posix.open(path, _FLAGS | (posix.O_CREAT if create else 0), 0o600)
-        except (FileNotFoundError, NotADirectoryError):
-            raise _not_there(container_id) from None
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise KernelError.of("open", path, error) from None
-            raise FormatError(
-                f"the lock of container {container_id[:12]}: {error.strerror}",
-                hint=advice(container_id),
-            ) from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(fd, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            posix.close(self._fd)
-            raise Conflict(f"container {container_id[:12]} is in use by another command") from None
-        if not posix.fstat(self._fd).st_nlink:
-            posix.close(self._fd)
-            raise _not_there(container_id)
+            posix.close(fd)
+            raise Conflict(busy) from None
+        self._fd = fd
 
     def release(self) -> None:
         # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
@@ -64,7 +44,24 @@ class Lock:
         self.release()
 
 
-class Doorway:
+class Lock(_Held):
+    """An exclusive flock on a container; held while anything about it is being changed.
+
+    Its file is made with the container, and goes with it: whoever waited for it is told then that there is
+    no such container. Raises NotFound, FormatError for something else in its place, and Conflict without
+    `wait`.
+    """
+
+    def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
+        fd = _open(container_id, create=create)
+        busy = f"container {container_id[:12]} is in use by another command"
+        super().__init__(fd, fcntl.LOCK_EX, busy, wait=wait)
+        if not posix.fstat(fd).st_nlink:
+            posix.close(fd)
+            raise _not_there(container_id)
+
+
+class Doorway(_Held):
     """A flock on the directory of all containers: shared by those who add to it or remove from it.
 
     `alone` in it one sees no directory that is about to be locked, or half removed, by somebody who is
@@ -74,41 +71,45 @@ class Doorway:
 
     def __init__(self, *, alone: bool = False, wait: bool = True) -> None:
         try:
-            self._fd = posix.open(CONTAINERS, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            fd = posix.open(CONTAINERS, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("no containers yet") from None
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        try:
-            fcntl.flock(self._fd, kind | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            posix.close(self._fd)
-            raise Conflict("a container is being made or removed") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        posix.close(self._fd)
+        super().__init__(fd, kind, "a container is being made or removed", wait=wait)
 
 
-def replace(container_id: str, *, wait: bool = True) -> None:
-    """Make the file of a lock anew that was lost, or that something else is in the place of.
+def replaced(container_id: str, *, wait: bool = True) -> Lock:
+    """The lock whose file was lost, or is something else: that was never locked by anybody.
 
-    What is in its place was never locked by anybody. Raises NotFound where the container is gone, and
-    Conflict without `wait`.
+    Raises NotFound where the container is gone, and Conflict without `wait`.
     """
     with Doorway(alone=True, wait=wait):
-        path = f"{CONTAINERS}/{container_id}/lock"
         try:
-            posix.close(posix.open(path, _FLAGS | posix.O_CREAT, 0o600))
-        except (FileNotFoundError, NotADirectoryError):
-            raise _not_there(container_id) from None
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise KernelError.of("open", path, error) from None
-            remove_tree(path)
-            posix.close(posix.open(path, _FLAGS | posix.O_CREAT, 0o600))
+            fd = _open(container_id, create=True)
+        except FormatError:
+            remove_tree(_path(container_id))
+            fd = _open(container_id, create=True)
+        posix.close(fd)
+    return Lock(container_id, wait=wait)
+
+
+def _open(container_id: str, *, create: bool) -> int:
+    flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW | (posix.O_CREAT if create else 0)
+    try:
+        return posix.open(_path(container_id), flags, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_there(container_id) from None
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise KernelError.of("open", _path(container_id), error) from None
+        raise FormatError(
+            f"the lock of container {container_id[:12]}: {error.strerror}",
+            hint=advice(container_id),
+        ) from None
+
+
+def _path(container_id: str) -> str:
+    return f"{CONTAINERS}/{container_id}/lock"
 
 
 def advice(container_id: str) -> str:

@@ -3,7 +3,8 @@
 #
 # The long versions of tests/host/test_faults.py, on an embedded host of their own: SYSBOX_SOAK_ROUNDS (1000)
 # rounds with kill -9 at random instants, every error from every kind of system call, 64 starts at once, every
-# damage to every record. It takes half an hour. What is left to chance is repeated with SYSBOX_SEED=, which is in the output.
+# damage to every record. It takes half an hour. What is left to chance is repeated with SYSBOX_SEED=, which is in
+# the output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -101,7 +101,7 @@ def _running() -> list[_Target]:
     """The running containers, the one started last first; their records are read only where needed."""
     found = []
     for name, container_id in state.names().items():
-        run = _run(container_id) if container_id else None
+        run = _run(container_id)
         if run is None or not run.started_ns:
             continue
         if run.address:

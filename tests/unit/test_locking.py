@@ -54,16 +54,16 @@ def test_a_lock_is_replaced(containers: Path) -> None:
     lock.unlink()
     with pytest.raises(NotFound):
         Lock(ID)
-    locking.replace(ID)
+    locking.replaced(ID).release()
     Lock(ID).release()
     lock.unlink()
     (lock / "in").mkdir(parents=True)
     with pytest.raises(FormatError, match="the lock of container abababababab: Is a directory"):
         Lock(ID)
-    locking.replace(ID)
+    locking.replaced(ID).release()
     Lock(ID).release()
     with pytest.raises(NotFound):
-        locking.replace("cd" * 32)
+        locking.replaced("cd" * 32)
 
 
 def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
@@ -71,7 +71,7 @@ def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
     draft.mkdir()
     with Doorway(), Doorway():
         with pytest.raises(Conflict):
-            locking.replace(ID, wait=False)
+            locking.replaced(ID, wait=False)
         assert state.discard_drafts() == []
     assert draft.exists()
     assert state.discard_drafts() == ["cd" * 32]
