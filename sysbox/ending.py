@@ -264,7 +264,7 @@ def remove_damaged(container_id: str) -> None:
     """`rm -f` of a container whose record cannot be read: by its id alone."""
     unit = names.scope_unit(container_id)
     stop_scope(unit)
-    for path in cgroups.left_in_ours(probe(), unit):
+    for path in cgroups.left(probe(), unit):
         kill_frozen(path)
         cgroups.remove_cgroups(path, probe())
     for name, owner in state.names().items():

@@ -10,9 +10,8 @@ from sysbox import detaching, ending, locking, restarting, scope, state
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.files import is_directory, stale_files, unlink
 from sysbox.fs import volumes
-from sysbox.host import exists, probe
+from sysbox.host import probe
 from sysbox.image.store import Store
-from sysbox.linux import cgroup
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
@@ -199,17 +198,23 @@ def _forgotten(container_id: str, unit: scope.UnitStatus) -> bool:
 
 
 def _cgroups() -> list[str]:
-    """Empty directories of scopes in the hierarchies that systemd leaves to us, where it has no such scope.
+    """Empty directories of scopes that systemd does not know: those that are ours to remove, and those that
+    systemd forgot, as when it is reloaded at the moment when a process joins a scope that ends.
 
-    docker's have the same names, but they are empty only when docker has forgotten them.
+    docker's have the same names, but systemd knows them. Listed before the units: a scope is loaded first.
     """
     facts, done = probe(), []
-    for path in cgroups.left_in_ours(facts):
-        container_id = names.container_of(path.rpartition("/")[2])
-        known_to_systemd = exists(cgroup.directory(facts, "name=systemd", path))
-        if known_to_systemd or _has_run(container_id) or not cgroups.remove_if_empty(path, facts):
+    if not (found := cgroups.left(facts)):
+        return []
+    with Bus.connect() as bus:
+        loaded = {unit.name for unit in scope.list_units(bus, names.scope_unit("*"))}
+    for path in found:
+        unit = path.rpartition("/")[2]
+        container_id = names.container_of(unit)
+        if not container_id or unit in loaded or _has_run(container_id):
             continue
-        done.append(f"removed the cgroups of {container_id[:12]}")
+        if cgroups.remove_if_empty(path, facts):
+            done.append(f"removed the cgroups of {container_id[:12]}")
     return done
 
 

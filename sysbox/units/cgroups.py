@@ -133,7 +133,10 @@ def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
     others, fd = [], -1
     for directory in cgroup_dirs(pid, facts):
         if directory.startswith(unified + "/"):
-            fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            try:
+                fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            except OSError as error:
+                raise KernelError.of("enter the cgroup", directory, error) from None
         else:
             others.append(directory)
     return fd, tuple(others)
@@ -270,15 +273,22 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
     return made
 
 
-def left_in_ours(facts: HostFacts, unit: str = "") -> list[str]:
-    """The paths of containers' scopes with a directory in a hierarchy of ours; docker's have the same names.
+def left(facts: HostFacts, unit: str = "") -> list[str]:
+    """The paths of containers' scopes with a directory in any hierarchy; docker's have the same names.
 
     `unit` is its name, "" for all.
     """
     found: dict[str, None] = {}
-    for mount in dict.fromkeys(ours(facts).values()):
+    for mount in _everywhere(facts):
         _search(mount, "", unit, found)
     return list(found)
+
+
+def _everywhere(facts: HostFacts) -> list[str]:
+    """The mount points of all hierarchies, that first by which systemd knows whether a scope is empty."""
+    hybrid = facts.cgroup_mode == "v1" and exists(f"{freezer.UNIFIED}/cgroup.procs")
+    first = freezer.UNIFIED if hybrid else facts.controllers["name=systemd"]
+    return list(dict.fromkeys((first, *facts.controllers.values())))
 
 
 def _search(mount: str, path: str, unit: str, found: dict[str, None]) -> None:
@@ -308,11 +318,12 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
 
 
 def remove_if_empty(path: str, facts: HostFacts) -> bool:
-    """The same at once and without waiting: False where a process is in one of them, or there is none.
+    """Remove the scope's directories in all hierarchies, at once and without waiting: False where a process
+    is in one of them, or there is none.
 
-    Raises KernelError.
+    Only of a scope that systemd does not know. Raises KernelError.
     """
-    there = [mount + path for mount in dict.fromkeys(ours(facts).values()) if exists(mount + path)]
+    there = [mount + path for mount in _everywhere(facts) if exists(mount + path)]
     for directory in there:
         _remove_tree(directory, 0.0)
         if exists(directory):

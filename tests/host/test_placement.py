@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 from conftest import Sysbox
@@ -120,24 +119,3 @@ def test_what_was_written_stays(containers: Containers) -> None:
         for controller, file, value in files:
             assert one.limit(controller, file) == value, (words, file)
         assert places(one) == before, words
-
-
-def test_gc_finds_what_is_left(sysbox: Sysbox) -> None:
-    """Directories of a container that nobody knows; docker's own, which systemd knows, are not touched."""
-    scope = f"docker-{'ab' * 32}.scope"
-    left = [
-        Path(cgroup.directory(probe(), controller, f"/system.slice/{scope}"))
-        for controller in ALWAYS
-    ]
-    foreign = Path(cgroup.directory(probe(), "freezer", f"/system.slice/docker-{'cd' * 32}.scope"))
-    systemd = Path(cgroup.directory(probe(), "name=systemd", f"/system.slice/{foreign.name}"))
-    for directory in (*left, foreign, systemd):
-        directory.mkdir(parents=True)
-    try:
-        assert sysbox("gc").stdout == f"removed the cgroups of {scope[7:19]}\n"
-        assert not any(directory.exists() for directory in left)
-        assert foreign.exists()
-        assert sysbox("gc").stdout == ""
-    finally:
-        for directory in (foreign, systemd):
-            directory.rmdir()
