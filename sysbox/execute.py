@@ -67,6 +67,20 @@ class Entering(Frozen):
 def exec_in(record: Record, spec: ExecSpec) -> int:
     """Run it; its exit status, or 0 once it runs detached. Raises Conflict when nothing runs there."""
     runtime = _running(record)
+    try:
+        return _run(record, spec, runtime)
+    except (KernelError, StartError):
+        # cgroups and namespaces go with the container, whichever is met first
+        if runtime.alive():
+            raise
+        raise Conflict(_ended(record)) from None
+
+
+def _ended(record: Record) -> str:
+    return f"container {record.name} has just ended"
+
+
+def _run(record: Record, spec: ExecSpec, runtime: state.Runtime) -> int:
     wired = (
         streams.Streams()
         if spec.detach
@@ -74,8 +88,8 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     )
     unified, others = cgroups.to_enter(runtime.pid, probe())
     entering = _enter(record, spec, runtime, wired, others)
-    if not runtime.alive():
-        raise Conflict(f"container {record.name} has just ended")
+    if not runtime.alive():  # what was entered may be another's, by a number that was given anew
+        raise Conflict(_ended(record))
     command = " ".join(spec.argv)
     if spec.told:
         events.container("exec_create", record, command=command)

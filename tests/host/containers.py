@@ -116,12 +116,12 @@ def systemctl(*words: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
-def popen(*words: str, **options: Any) -> subprocess.Popen[str]:
-    """`sysbox WORDS...` as a process to be waited for."""
+def popen(*words: str, under: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+    """`sysbox WORDS...` as a process to be waited for, `under` another command if there is one."""
     options = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         **options,
     }
-    return subprocess.Popen([SYSBOX, *words], text=True, **options)
+    return subprocess.Popen([*under, SYSBOX, *words], text=True, **options)

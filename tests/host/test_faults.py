@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Sysbox
-from containers import Container, Containers, eventually, systemctl
+from containers import Container, Containers, eventually, popen, systemctl
 from faults import SEED, SOAK, calls_of, injection, settled, spread, traced, unclean
 from storm import Storm
 
@@ -144,6 +144,30 @@ def test_a_call_fails(sysbox: Sysbox, image: str, tmp_path: Path, verb: str) -> 
     print(f"{verb}: {len(planned)} failures")
     assert not wrong, "\n".join(wrong)
     nothing_more(sysbox)
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "prctl", "clone3"])
+def test_exec_meets_the_end(containers: Containers, call: str) -> None:
+    """A container that ends while somebody enters it has ended: not one of its cgroups, or a namespace."""
+    one = containers()
+    trace = ["-e", f"trace={call}", "-e", f"inject={call}:signal=STOP:when=1", "-o", "/dev/null"]
+    with popen("exec", one.id, "true", under=("strace", "-qq", *trace)) as entering:
+        children = Path(f"/proc/{entering.pid}/task/{entering.pid}/children")
+        eventually(lambda: stopped(children.read_text()), f"it stops at {call}")
+        one("kill")
+        one.await_state("exited")
+        subprocess.run(["pkill", "-CONT", "-P", str(entering.pid)], check=True)
+        _, errors = entering.communicate()
+    known = f"container {one.inspect('Name').removeprefix('/')}"
+    assert errors.splitlines()[0] in (
+        f"sysbox: {known} has just ended",
+        f"sysbox: {known} does not run",
+    )
+    assert entering.returncode == 125
+
+
+def stopped(pid: str) -> bool:
+    return bool(pid) and Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2][1] in "tT"
 
 
 # many at once
