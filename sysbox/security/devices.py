@@ -8,6 +8,7 @@ allowed for any number, as archives need it; opening one is not.
 from __future__ import annotations
 
 import _stat
+import errno
 import posix
 
 from sysbox.errors import KernelError, SpecError
@@ -199,6 +200,8 @@ def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Itera
         try:
             names = sorted(posix.listdir(directory))
         except OSError as error:
+            if directory != source and error.errno == errno.ENOENT:
+                continue  # so were all the devices in it
             raise KernelError.of("list devices in", directory, error) from None
         for name in names:
             if directory == source and name in skip:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import posix
 from pathlib import Path
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.errors import KernelError, SpecError
 from sysbox.security import devices
 from sysbox.spec import Device
 
@@ -45,16 +47,32 @@ def test_a_link_to_a_device_is_followed(tmp_path: Path) -> None:
     assert (node.path, node.minor) == (str(link), 5)
 
 
-def test_a_directory_stands_for_its_devices() -> None:
-    asked = Device(source="/dev/pts", target="/dev/terminals/", access="rw")
-    try:
-        found = devices.resolve_devices((asked,))
-    except SpecError:
-        assert all(name == "ptmx" for name in posix.listdir("/dev/pts"))
-    else:
-        assert {node.path for node in found} == {
-            f"/dev/terminals/{name}" for name in posix.listdir("/dev/pts")
-        }
+def test_a_directory_stands_for_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are there now: a device, or a directory of them, may be unplugged at any time."""
+    asked = Device(source="/dev", target="/dev/some/", access="rw")
+    names = {"/dev": ["bus", "gone", "null"], "/dev/bus": ["disk", "gone"]}
+
+    def listdir(path: str) -> list[str]:
+        if path not in names:
+            raise FileNotFoundError(errno.ENOENT, "unplugged")
+        return names[path]
+
+    def lstat(path: str) -> os.stat_result:
+        if path.endswith("gone"):
+            raise FileNotFoundError(errno.ENOENT, "unplugged")
+        return os.stat("/" if path == "/dev/bus" else "/dev/null")
+
+    # not the machine's own: others open and close terminals meanwhile
+    monkeypatch.setattr(posix, "listdir", listdir)
+    monkeypatch.setattr(posix, "lstat", lstat)
+    found = {node.path for node in devices.resolve_devices((asked,))}
+    assert found == {"/dev/some/null", "/dev/some/bus/disk"}
+    del names["/dev/bus"]
+    found = {node.path for node in devices.resolve_devices((asked,))}
+    assert found == {"/dev/some/null"}
+    del names["/dev"]
+    with pytest.raises(KernelError, match="list devices in /dev"):
+        devices.resolve_devices((asked,))
 
 
 @pytest.mark.parametrize(
