@@ -199,7 +199,7 @@ def test_a_peer_that_is_silent(pair: tuple[Bus, socket.socket]) -> None:
     started = time.monotonic()
     with pytest.raises(SystemdError) as caught:
         ask(bus, 0.1)
-    assert 0.05 < time.monotonic() - started < 2
+    assert 0.05 < time.monotonic() - started < 10  # without a time of its own it is 25
     assert caught.value.dbus_name == "org.freedesktop.DBus.Error.Timeout"
 
 
