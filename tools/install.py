@@ -60,6 +60,8 @@ def install_sysbox() -> None:
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
         pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
+        # pip writes it first: were the rest seconds later, each module would pass for newer
+        precompile()
     else:
         if read_stamp("python") != python:
             synchronise(files)
@@ -82,9 +84,14 @@ def synchronise(files: list[Path]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     compileall.compile_dir(PACKAGE, quiet=1)
-    precompile = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py"]
-    subprocess.run([*precompile, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
+    precompile()
     say(f"{len(wanted)} files are up to date in {PACKAGE}")
+
+
+def precompile() -> None:
+    """Make the one file of all modules anew, from those that are installed."""
+    command = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py"]
+    subprocess.run([*command, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
 
 
 def make_pages() -> None:
