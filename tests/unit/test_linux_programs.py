@@ -136,7 +136,9 @@ def test_monitor_copies_a_terminal_to_the_journal(tmp_path: Path) -> None:
         os.set_inheritable(fd, True)
 
     def payload() -> None:
+        signal.alarm(60)  # nobody reads what it writes, if the terminal has hung up
         os.close(master)
+        os.close(slave)
         os.setsid()
         for _ in range(2):
             terminal = os.open(name, os.O_WRONLY | os.O_NOCTTY)
