@@ -31,7 +31,9 @@ class StopRequests:
 
     def _look(self) -> None:
         """Once on each connection: it may have been asked for before."""
-        self.asked = self.asked or scope.active_state(self._bus, self._unit) == "deactivating"
+        active, job = scope.progress(self._bus, self._unit)
+        # a job that is still queued was told of before, and will not be again
+        self.asked = self.asked or active == "deactivating" or job != 0
         # what came together with the answer wakes nobody any more
         self._take(self._bus.pending("JobNew"))
 

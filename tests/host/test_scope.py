@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from conftest import SLOWNESS
 
-from sysbox import host, paths, scope, witness
+from sysbox import host, paths, scope, stoprequests, witness
 from sysbox.errors import SpecError, SysboxError, SystemdError
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import blockdev, cgroups, journal, names, scopeplan, watch
-from sysbox.units.bus import Bus
+from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.manager import Manager
 from sysbox.units.properties import Property, plan_limits
 
@@ -339,6 +339,26 @@ def test_stop_and_kill(bus: Bus) -> None:
     scope.stop(bus, one.unit)
     scope.kill(bus, one.unit, signal.SIGTERM)
     scope.reset_failed(bus, one.unit)
+
+
+def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
+    """It is told of at once, and begun a moment later: who connects in between hears of neither."""
+    for _ in range(5):
+        planned = plan()
+        # as in the foreground, where it is not systemd that ends it
+        harmless = Property(name="KillSignal", signature="i", value=signal.SIGCONT)
+        planned = planned.replace(properties=(*planned.properties, harmless))
+        one = Running(bus, planned, ["sleep", "60"])
+        try:
+            job = bus.send(MANAGER_PATH, MANAGER, "StopUnit", "ss", (one.unit, "replace"))
+            requests = stoprequests.StopRequests(Bus.connect(), one.unit)
+            while not requests.asked and select.select([requests], [], [], 5)[0]:
+                requests.read()
+            assert requests.asked
+            requests.close()
+            bus.reply(job)
+        finally:
+            one.end()
 
 
 def test_stop_timeout_then_kill(bus: Bus) -> None:
