@@ -49,13 +49,22 @@ def read_logs(
 
 def _open_all(path: str, files: int) -> list[int]:
     """Oldest first. Those that are rotated meanwhile stay what they are."""
-    fds = []
-    for number in range(files - 1, -1, -1):
+    fds: list[int] = []
+    # the newest is opened first: what is rotated now comes once more, and none is passed over
+    for number in range(files):
         try:
-            fds.append(_open(f"{path}.{number}" if number else path))
+            fd = _open(f"{path}.{number}" if number else path)
         except FileNotFoundError:
             continue
+        if any(_inode(fd) == _inode(other) for other in fds):
+            posix.close(fd)
+        else:
+            fds.insert(0, fd)
     return fds
+
+
+def _inode(fd: int) -> int:
+    return posix.fstat(fd).st_ino
 
 
 def _open(path: str) -> int:
@@ -98,6 +107,9 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
         if fds:
             yield from _entries(fds[-1])
         if _rotated(path, fds):
+            # what came between the two looks
+            for fd in fds[-2:-1]:
+                yield from _entries(fd)
             continue
         if ended:
             return
@@ -110,22 +122,27 @@ def _rotated(path: str, fds: list[int]) -> bool:
     if number == 0:
         return False
     try:
-        fds.append(_open(f"{path}.{number - 1}" if number > 1 else path))
+        fd = _open(f"{path}.{number - 1}" if number > 1 else path)
     except FileNotFoundError:
         return False
+    if fds and _position(path, fds[-1]) != number:
+        # rotated between the two: it is not the next one
+        posix.close(fd)
+        return _rotated(path, fds)
+    fds.append(fd)
     return True
 
 
 def _position(path: str, fd: int) -> int:
     """How often our file was rotated since it was opened; one that is gone counts as the oldest there is."""
-    ours = posix.fstat(fd)
+    ours = _inode(fd)
     number = 0
     while True:
         try:
             status = posix.stat(f"{path}.{number}" if number else path)
         except FileNotFoundError:
             return number
-        if status.st_ino == ours.st_ino:
+        if status.st_ino == ours:
             return number
         number += 1
 

@@ -240,14 +240,20 @@ def test_json_file_is_rotated(containers: Containers) -> None:
 
 
 def test_json_file_is_followed(containers: Containers) -> None:
+    """From before the first is rotated: what nobody has read by the time that it goes is lost."""
+    script = """echo line 1; while [ ! -e /go ]; do sleep 0.02; done
+    for i in $(seq 2 60); do echo line $i; sleep 0.02; done"""
     one = containers(
-        "--log-driver", "json-file", "--log-opt", "max-size=1k", "--log-opt", "max-file=2",
-        command=("sh", "-c", "for i in $(seq 60); do echo line $i; sleep 0.01; done"),
+        "--log-driver", "json-file", "--log-opt", "max-size=1k", "--log-opt", "max-file=3",
+        command=("sh", "-c", script),
     )  # fmt: skip
     following = popen("logs", "-f", "-t", one.id)
-    out, _ = following.communicate(timeout=30)
+    assert following.stdout
+    first = following.stdout.readline()
+    one.sh("touch /go")
+    rest, _ = following.communicate(timeout=30)
     assert following.returncode == 0
-    assert [line.split(" ", 1)[1] for line in out.splitlines()] == [
+    assert [line.split(" ", 1)[1] for line in (first + rest).splitlines()] == [
         f"line {i}" for i in range(1, 61)
     ]
 

@@ -1,0 +1,87 @@
+"""Reading a log that is rotated just then: no line is lost, or comes twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysbox import jsonlog
+
+FILES = 4
+
+
+class Log:
+    """Writes and rotates as src/jsonlog.c does."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "log"
+        self.path.touch()
+        self.written = 0
+
+    def write(self) -> None:
+        self.written += 1
+        with self.path.open("a", encoding="ascii") as file:
+            file.write(
+                f'{{"log":"{self.written}\\n","stream":"stdout","time":"2020-01-01T00:00:00Z"}}\n'
+            )
+
+    def rotate(self) -> None:
+        for number in range(FILES - 1, 0, -1):
+            source = f"{self.path}.{number - 1}" if number > 1 else self.path
+            if os.path.exists(source):
+                os.rename(source, f"{self.path}.{number}")
+        self.path.touch()
+
+    def turn(self) -> None:
+        self.write()
+        self.rotate()
+        self.write()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    made = Log(tmp_path)
+    made.turn()
+    return made
+
+
+def first_after(
+    monkeypatch: pytest.MonkeyPatch, name: str, calls: int, happens: Callable[[], None]
+) -> None:
+    """Something happens just before a function of the module is called for the so-manieth time."""
+    original = getattr(jsonlog, name)
+    left = [calls]
+
+    def patched(*args: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            happens()
+        return original(*args)
+
+    monkeypatch.setattr(jsonlog, name, patched)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("_open", 1), ("_open", 2), ("_open", 3), ("_open", 5), ("_rotated", 1), ("_position", 2)],
+)
+def test_rotated_meanwhile(
+    log: Log, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
+) -> None:
+    looks = iter((log.write, log.turn, log.turn, log.write))
+    first_after(monkeypatch, name, calls, log.turn)
+    monkeypatch.setattr(jsonlog, "_POLL", 0)
+
+    def goes_on() -> bool:
+        happens = next(looks, None)
+        if happens:
+            happens()
+        return happens is not None
+
+    found = jsonlog.read_logs(str(log.path), files=FILES, goes_on=goes_on)
+    lines = [int(line.message) for line in found]
+    assert lines == list(range(1, log.written + 1))
