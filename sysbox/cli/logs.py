@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sysbox.units.journal import LogLine
 
 _MICRO = 1_000_000
+_END = {_signal.SIGUSR1}  # says that the container that is being followed has stopped
 
 
 class _Ended(Exception):
@@ -49,7 +50,10 @@ def main(values: Values) -> int:
         for line in journal.read_logs(
             unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
         ):
+            # not between noting what was the last line and printing it
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, _END)
             printer.show(line)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _END)
     except _Ended:
         _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)
         # what was written last may not have come through journalctl -f
@@ -124,7 +128,7 @@ def _ended(*_: object) -> NoReturn:
 
 def _await(fds: list[int]) -> None:
     # so that the signal interrupts the other thread, which reads
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGUSR1})
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _END)
     # the payload first, then what pumps its terminal into the log
     for fd in fds:
         poll = select.poll()
