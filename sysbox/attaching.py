@@ -138,8 +138,9 @@ class _Attachment:
     def run(self) -> int:
         saved = None
         if self._input >= 0 and self._record.spec.tty:
-            terminal.copy_size(self._input)
+            # before the first look at its size: none that it gets later is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._input))
+            terminal.copy_size(self._input)
             saved = terminal.raw() if self._wishes.interactive else None
         try:
             return self._copy()

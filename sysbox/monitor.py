@@ -72,8 +72,9 @@ class Foreground:
         if self._terminal >= 0:
             from sysbox import terminal
 
-            terminal.copy_size(self._terminal)
+            # before the first look at its size: none that it gets later is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
+            terminal.copy_size(self._terminal)
             self._saved = terminal.raw()
         try:
             self._loop(oom, reports)
