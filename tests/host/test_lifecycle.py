@@ -23,9 +23,9 @@ POLITE = (
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
 
 
-def ready(one: Container) -> Container:
-    """Once its traps are set."""
-    eventually(lambda: "ready" in one("logs"), "the payload is ready")
+def ready(one: Container, run: int = 1) -> Container:
+    """Once its traps are set, in its first run or a later one: the log has them all."""
+    eventually(lambda: one("logs").count("ready") == run, "the payload is ready")
     return one
 
 
@@ -86,12 +86,12 @@ def test_signals_are_passed_on(sysbox: Sysbox, image: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(20) == 3
+    assert process.wait(20 * SLOWNESS) == 3
     process = popen("run", "--rm", image, *POLITE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(20 * SLOWNESS) == 0
     assert process.stdout.read() == "bye\n"
 
 
@@ -119,7 +119,7 @@ def test_init_reaps(containers: Containers) -> None:
     one.sh("(sleep 0.01 &) ; sleep 0.1; ! grep -l '^State:.Z' /proc/[0-9]*/status")
     started = time.monotonic()
     one("stop")
-    assert time.monotonic() - started < 5 * SLOWNESS
+    assert time.monotonic() - started < 8 * SLOWNESS
     assert one.inspect("State.ExitCode") == 143
 
 
@@ -136,7 +136,7 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("start", "way").stdout == "way\n"  # runs already: success, and the same process
     assert one.pid == first
     one("restart")
-    assert one.pid != first
+    assert ready(one, run=2).pid != first
     waiting = popen("wait", "way")
     one("stop")
     assert waiting.communicate(timeout=20 * SLOWNESS)[0] == "0\n"
@@ -146,7 +146,7 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("kill", "way").returncode == 1
     assert sysbox("exec", "way", "true").returncode != 0
     one("start")
-    ready(one)
+    ready(one, run=3)
     one("kill", "-s", "USR1")
     assert one("wait") == "3\n"
     one("rm")
@@ -156,7 +156,7 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
 @pytest.mark.not_emulated("records and their files are the same there")
 def test_what_was_written_survives_a_restart(containers: Containers) -> None:
     one = containers(command=("sh", "-c", "echo x >> /count; sleep 1000"))
-    eventually(lambda: one.sh("cat /count") == "x", "first")
+    eventually(lambda: one.sh("cat /count || true") == "x", "first")
     one("restart", "-t", "0")
     eventually(lambda: one.sh("cat /count") == "x\nx", "second")
 
@@ -178,12 +178,12 @@ def test_stop_signal_and_timeout(containers: Containers) -> None:
     two = ready(containers("--stop-timeout", "1", command=STUBBORN))
     started = time.monotonic()
     two("stop")
-    assert 0.9 < time.monotonic() - started < 5 * SLOWNESS
+    assert 0.9 < time.monotonic() - started < 8 * SLOWNESS
     assert two.inspect("State.ExitCode") == 137
     three = ready(containers(command=STUBBORN))
     started = time.monotonic()
     three("stop", "-t", "0")
-    assert time.monotonic() - started < 3 * SLOWNESS
+    assert time.monotonic() - started < 8 * SLOWNESS
 
 
 @pytest.mark.parametrize("unit", ["scope", "service"])
@@ -214,7 +214,7 @@ def test_systemctl_kill_and_stop_in_the_foreground(
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     systemctl("stop", f"docker-{cidfile.read_text()}.scope")
-    assert process.wait(20) == 0
+    assert process.wait(20 * SLOWNESS) == 0
 
 
 @pytest.mark.not_emulated("records and their files are the same there")
@@ -306,48 +306,48 @@ def test_s17_nothing_outlives_pid_1(containers: Containers) -> None:
     """S17: when PID 1 dies everything in the container is gone, whatever it was doing."""
     script = "setsid sleep 4712 & trap '' TERM; (trap '' HUP TERM; sleep 4713) & sleep 4714"
     one = containers(command=("sh", "-c", script))
-    eventually(lambda: "4714" in running(), "all of them sleep")
+    eventually(lambda: len(sleeping()) == 3, "all of them sleep")
     one.sh("setsid sleep 4715 >/dev/null 2>&1 &")
     assert processes(one) >= 4
     os.kill(one.pid, signal.SIGKILL)
     one.await_state("exited")
     assert one.inspect("State.ExitCode") == 137
-    assert "sleep 47" not in running()
+    assert not sleeping()
     eventually(lambda: not one.cgroup("pids").exists(), "its scope is gone")
 
 
-def running() -> str:
-    """The command lines of the host's processes."""
-    return subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
+def sleeping() -> set[str]:
+    """The host's processes that are `sleep 47..`; not the commands that have such words among theirs."""
+    ps = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+    return {line for line in ps.stdout.splitlines() if line.startswith("sleep 47")}
 
 
 def test_s17_an_exec_ends_with_its_container(containers: Containers) -> None:
     """S17: an `exec` in the foreground returns when the container is killed."""
     one = containers()
-    inside = popen("exec", one.id, "sleep", "1000")
-    eventually(lambda: processes(one) == 2, "it runs")
+    inside = popen("exec", one.id, "sleep", "4719")
+    eventually(lambda: sleeping() == {"sleep 4719"}, "it runs")
     one("kill")
-    assert inside.wait(20) == 137
+    assert inside.wait(20 * SLOWNESS) == 137
 
 
 def test_exec_ends_with_its_command(containers: Containers) -> None:
     """kill -9 of `exec` takes what it started along: nobody would wait for it."""
     one = containers()
     inside = popen("exec", one.id, "sleep", "4716")
-    eventually(lambda: processes(one) == 2, "it runs")
-    eventually(lambda: "4716" in running(), "its command is executed")
+    eventually(lambda: sleeping() == {"sleep 4716"}, "its command is executed")
     inside.kill()
-    inside.wait(20)
+    inside.wait(20 * SLOWNESS)
     eventually(lambda: processes(one) == 1, "it is gone")
 
 
 def test_without_a_pid_namespace_nothing_is_left_either(containers: Containers) -> None:
     """S17 with --pid host: the scope holds its processes together."""
     one = containers("--pid", "host", command=("sh", "-c", "sleep 4717 & sleep 4718"))
-    eventually(lambda: {"4717", "4718"} <= set(running().split()), "both run")
+    eventually(lambda: sleeping() == {"sleep 4717", "sleep 4718"}, "both run")
     os.kill(one.pid, signal.SIGKILL)
     one.await_state("exited")
-    assert "sleep 47" not in running()
+    assert not sleeping()
 
 
 @pytest.mark.not_emulated("records and their files are the same there")
