@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from conftest import Sysbox
+from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, eventually, popen, systemctl
 
 from sysbox.linux import kmsg
@@ -46,7 +46,7 @@ def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -
             sysbox, sysbox("inspect", "-f", "{{.Id}}", "slow", check=True).stdout.strip()
         )
         systemctl("stop", one.scope)
-        attended.communicate(timeout=30)
+        attended.communicate(timeout=30 * SLOWNESS)
         assert end(one)["Signal"] == 9
         one("rm")
         return
@@ -73,7 +73,7 @@ def test_systemd_stops_a_foreground_run(sysbox: Sysbox, image: str, reexecuted: 
         if reexecuted:
             systemctl("daemon-reexec")
         systemctl("stop", scope)
-        out, _ = attended.communicate(timeout=30)
+        out, _ = attended.communicate(timeout=30 * SLOWNESS)
         assert (attended.returncode, out) == (7, "mine\n")
     finally:
         sysbox("rm", "-f", "front")

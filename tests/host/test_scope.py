@@ -278,7 +278,8 @@ def test_s5_block_io_bandwidth(bus: Bus, requires: Any, direction: str) -> None:
         started = time.monotonic()
         assert one.process.wait() == 0
         rate = (32 << 16) / (time.monotonic() - started)
-        assert 500_000 / SLOWNESS < rate < 1_500_000
+        # a disk that others use as well may take some seconds more; 100K or 10M it is not
+        assert 200_000 / SLOWNESS < rate < 1_500_000
     finally:
         one.end()
         file.unlink()
@@ -314,13 +315,13 @@ def test_oom(bus: Bus) -> None:
         oom = witness.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
         if V1:
-            assert select.select([oom.event], [], [], 20)[0], "the kernel wakes us before it kills"
+            assert select.select([oom.event], [], [], 20 * SLOWNESS)[0], "the kernel wakes us before it kills"
             oom.woken()
         assert one.process.wait() == -signal.SIGKILL
         if V1:
             assert oom.killed(signal.SIGKILL)
         else:
-            assert watch.wait_unit_stopped(one.unit, 10) == "failed"
+            assert watch.wait_unit_stopped(one.unit, 10 * SLOWNESS) == "failed"
             assert scope.state(bus, one.unit)[2] == "oom-kill"
     finally:
         keeper.kill()
@@ -371,7 +372,7 @@ def test_stop_timeout_then_kill(bus: Bus) -> None:
         assert os.read(reader, 16) == b"ready\n"
         started = time.monotonic()
         scope.stop(bus, one.unit)
-        assert 0.9 < time.monotonic() - started < 5 * SLOWNESS
+        assert 0.9 < time.monotonic() - started < 8 * SLOWNESS
         assert one.process.wait() == -signal.SIGKILL
     finally:
         os.close(reader)
@@ -380,12 +381,14 @@ def test_stop_timeout_then_kill(bus: Bus) -> None:
 
 def test_a_failed_scope_tells_why_and_frees_its_name(bus: Bus) -> None:
     identity = os.urandom(32).hex()
-    planned = plan(identity, remove=False, properties=("RuntimeMaxSec=100ms",))
+    # longer than it takes until it is known to run
+    lasting = f"RuntimeMaxSec={round(500 * SLOWNESS)}ms"
+    planned = plan(identity, remove=False, properties=(lasting,))
     first = Running(bus, planned, ["sleep", "60"])
     try:
         first.process.release()
         assert first.process.wait() == -signal.SIGTERM
-        assert watch.wait_unit_stopped(first.unit, 10) == "failed"
+        assert watch.wait_unit_stopped(first.unit, 10 * SLOWNESS) == "failed"
         assert scope.state(bus, first.unit) == ("failed", "failed", "timeout")
         again = Running(bus, plan(identity, remove=False), ["sleep", "60"])
         assert scope.state(bus, again.unit)[0] == "active"
@@ -516,7 +519,7 @@ def test_manager_knows_the_host() -> None:
 
 def test_wait_until_stopped(bus: Bus) -> None:
     with running(bus, ["sleep", "0.2"]) as one:
-        assert watch.wait_unit_stopped(one.unit, 10) in ("inactive", "gone")
+        assert watch.wait_unit_stopped(one.unit, 10 * SLOWNESS) in ("inactive", "gone")
     with running(bus) as one, pytest.raises(SystemdError):
         watch.wait_unit_stopped(one.unit, 0.2)
     assert watch.wait_unit_stopped(names.scope_unit("f" * 64), 5) == "inactive"
