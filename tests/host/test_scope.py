@@ -315,7 +315,9 @@ def test_oom(bus: Bus) -> None:
         oom = witness.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
         if V1:
-            assert select.select([oom.event], [], [], 20 * SLOWNESS)[0], "the kernel wakes us before it kills"
+            assert select.select([oom.event], [], [], 20 * SLOWNESS)[0], (
+                "the kernel wakes us before it kills"
+            )
             oom.woken()
         assert one.process.wait() == -signal.SIGKILL
         if V1:

@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Iterator
@@ -98,6 +99,18 @@ def open_terminal() -> Iterator[type[Terminal]]:
         one.close()
 
 
+def await_command(line: str) -> None:
+    """Until it is what has the terminal: a shell sees to that before it executes it."""
+
+    def runs() -> bool:
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True
+        )
+        return line in listed.stdout.splitlines()
+
+    eventually(runs, f"{line} runs")
+
+
 def test_a_shell(open_terminal: type[Terminal], image: str) -> None:
     """A terminal of its own, with job control, of the caller's size, and its status."""
     one = open_terminal("run", "--rm", "-it", image, "sh", rows=31, columns=97)
@@ -122,14 +135,14 @@ def test_keys_go_to_the_container(open_terminal: type[Terminal], image: str) -> 
     before_echo = termios.ECHO | termios.ICANON
     one.expect("# ")
     assert not one.modes() & before_echo
-    one.type("sleep 1000\n")
-    time.sleep(0.2)
+    one.type("sleep 1003\n")
+    await_command("sleep 1003")
     one.type("\x03")
     one.expect("# ")
     one.type("echo $?\n")
     one.expect("130")
-    one.type("sleep 1001\n")
-    time.sleep(0.2)
+    one.type("sleep 1004\n")
+    await_command("sleep 1004")
     one.type("\x1a")
     one.expect("Stopped")
     one.type("kill -KILL %1; true\n")
@@ -137,7 +150,7 @@ def test_keys_go_to_the_container(open_terminal: type[Terminal], image: str) -> 
     one.expect("# ")
     one.type("echo sta''rt; cat; exit 4\n")
     one.expect("start\r\n")
-    time.sleep(0.2)  # until cat reads: what is typed for the shell's editor is not for cat
+    await_command("cat")  # what is typed for the shell's editor is not for cat
     one.type("through\n")
     one.expect("through\r\nthrough\r\n")
     one.type("\x04")
@@ -197,8 +210,8 @@ def test_exec(open_terminal: type[Terminal], containers: Containers) -> None:
     shown = shell.expect("yes\r\n")
     assert "33 99" in shown
     assert "/dev/pts/" in shown
-    shell.type("sleep 1000\n")
-    time.sleep(0.2)
+    shell.type("sleep 1005\n")
+    await_command("sleep 1005")
     shell.type("\x03")
     shell.expect("# ")
     shell.type("exit 9\n")
