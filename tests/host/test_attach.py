@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -276,14 +278,24 @@ def test_much_output_and_a_reader_that_stands_still(containers: Containers) -> N
     reader = attached(one, "--no-stdin")
     monitor = systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")
     one.sh("touch /go")
-    time.sleep(0.3)
-    before = resident(monitor)
     assert reader.stdout
+    pipe = reader.stdout.fileno()
+    eventually(lambda: stands_still(pipe), "as much is on its way as there is room for")
+    before = resident(monitor)
     for _ in range(64):
         assert reader.stdout.read(1_000_000) == "x" * 1_000_000
     assert resident(monitor) <= before + 16
     one.sh("rm /go")
     assert reader.communicate(timeout=20)[0] == "end\n"
+
+
+def stands_still(pipe: int) -> bool:
+    """Whether there is something in it, and no more of it than a moment ago."""
+    found = []
+    for _ in range(2):
+        found.append(int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder))
+        time.sleep(0.15)
+    return found[0] == found[1] > 0
 
 
 def resident(pid: str) -> int:
