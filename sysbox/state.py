@@ -332,6 +332,8 @@ def status(record: Record) -> Status:
         state = "paused" if frozen(probe(), running.cgroup) else "running"
         return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
     ended = final(record.id)
+    if running is not None and ended is not None and ended.finished_ns < running.started_ns:
+        ended = None  # it is that of an earlier run
     if running is not None and running.restarting and running.supervised() and ended:
         return Status(
             state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import posix
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from sysbox import naming, state
+from sysbox import codec, naming, state
 
 
 def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +19,28 @@ def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert naming.new_id() == "ab" * 32
     assert state.is_id("ab" * 32)
     assert not state.is_id("AB" * 32)
+
+
+def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = "ab" * 32
+    record = cast("state.Record", SimpleNamespace(id=container))
+    for name in ("CONTAINERS", "RUN_CONTAINERS"):
+        monkeypatch.setattr(state, name, f"{tmp_path}/{name}")
+        (tmp_path / name / container).mkdir(parents=True)
+    run = state.Runtime(
+        pid=1 << 30, start_time=1, supervisor=1 << 30, supervisor_start=1,
+        scope=f"docker-{container}.scope", started_ns=30,
+    )  # fmt: skip
+    (tmp_path / "RUN_CONTAINERS" / container / "state.json").write_bytes(codec.dumps(run.to_data()))
+    ends = tmp_path / "CONTAINERS" / container / "exit.json"
+    for end, expected in (
+        (None, ("dead", 0)),
+        (state.Final(exit_code=5, started_ns=10, finished_ns=20), ("dead", 0)),
+        (state.Final(exit_code=6, started_ns=30, finished_ns=40), ("exited", 6)),
+    ):
+        if end:
+            ends.write_bytes(codec.dumps(end.to_data()))
+        found = state.status(record)
+        assert (found.state, found.exit_code) == expected
