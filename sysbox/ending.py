@@ -64,8 +64,9 @@ def settle(
         unwind(record, runtime)
         final = finals.of_run(record, runtime, ended)
         state.write_final(record, final)
-        state.remove_run(record)
+        # before the run is forgotten: whoever has waited for that tells next what came of it
         _tell(record, final)
+        state.remove_run(record)
         if final.rebooted:
             if record.spec.remove:
                 overlay.renew(record.directory)
