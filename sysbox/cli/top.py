@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sysbox.cli.options import Values
 
 _TITLES = ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")  # of `ps -f`, docker's default
-_DAY = 86400
 _PTS = range(136, 144)  # major numbers of /dev/pts (the kernel's admin-guide/devices.txt)
 _NO_TERMINAL = "?"
 
@@ -89,9 +88,11 @@ def _row(pid: int, users: dict[int, str]) -> tuple[str, ...] | None:
 
 
 def _started(moment: float) -> str:
-    """As ps(1): the time of day, or the day."""
-    age = time.time() - moment
-    return time.strftime("%H:%M" if age < _DAY else "%b%d", time.localtime(moment))
+    """As ps(1): the time of day, on another day the day, in another year the year."""
+    then, now = time.localtime(moment), time.localtime()
+    if then.tm_year != now.tm_year:
+        return time.strftime("%Y", then)
+    return time.strftime("%H:%M" if then.tm_yday == now.tm_yday else "%b%d", then)
 
 
 def _terminal(number: int) -> str:
