@@ -146,7 +146,7 @@ def test_an_end_that_nobody_told_of(sysbox: Sysbox, image: str) -> None:
         attended.communicate(timeout=20)
         if os.path.exists(f"/proc/{pid}"):
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: actions(since(sysbox, start), actor)[-1] == "die", "it is told")
+        eventually(lambda: actions(since(sysbox, start), actor)[-1:] == ["die"], "it is told")
     finally:
         watching.send_signal(signal.SIGINT)
         watching.communicate(timeout=20)
