@@ -7,14 +7,18 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import SLOWNESS, Sysbox
-from containers import V1, Container, Containers, eventually, popen, systemctl
+from containers import PATIENCE, V1, Container, Containers, eventually, popen, systemctl
 from test_terminal import Terminal
+
+from sysbox.host import probe
+from sysbox.units import reports
 
 MIB = 1 << 20
 GROUP, NESTED = "sysboxstats.slice", "sysboxstats-inner.slice"
@@ -25,7 +29,7 @@ TITLES = "CONTAINER ID,NAME,CPU %,MEM USAGE / LIMIT,MEM %,NET I/O,BLOCK I/O,PIDS
 BUSY = ("sh", "-c", "while :; do :; done")
 EATER = "dd if=/dev/zero of=/dev/shm/file bs=1M count=20 2>/dev/null"
 WRITER = "dd if=/dev/zero of=/file bs=64k count=64 oflag=direct 2>/dev/null"  # 4 MiB
-ATTEMPTS = 5
+ATTEMPTS = 20  # one in two fails where the machine is busy
 
 
 @pytest.fixture
@@ -92,8 +96,7 @@ def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containe
     eventually(lambda: numbers(sysbox, one)["CPUThrottledPeriods"] > 0, "its quota is used up")
     before = cpu_ns(one)
     found = numbers(sysbox, one)
-    # on hybrid it is the unified tree's, which the kernel sums up a little later
-    assert before - 10_000_000 <= found["CPUUsageNSec"] <= cpu_ns(one)
+    assert before <= found["CPUUsageNSec"] <= cpu_ns(one)
     usage = one.limit("memory", "memory.usage_in_bytes" if V1 else "memory.current")
     assert abs(found["MemoryCurrent"] - int(usage)) < MIB
     assert (found["TasksCurrent"], found["TasksLimit"]) == (1, 50)
@@ -103,9 +106,12 @@ def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containe
 
 
 def cpu_ns(one: Container) -> int:
-    if V1:
-        return int(one.limit("cpuacct", "cpuacct.usage"))
-    return int(one.limit("cpu", "cpu.stat").split()[1]) * 1000
+    unified = Path(reports.unified(probe()))
+    if unified.name:
+        # on hybrid too: what the first process has used before it joins cpuacct is in this one alone
+        stat = unified / "system.slice" / one.scope / "cpu.stat"
+        return int(stat.read_text(encoding="ascii").split()[1]) * 1000
+    return int(one.limit("cpuacct", "cpuacct.usage"))
 
 
 def test_processor_time(sysbox: Sysbox, containers: Containers) -> None:
@@ -248,10 +254,12 @@ def test_who_ends_drops_out(containers: Containers) -> None:
     lines = stream("--interval", "0.1s", "--format", "{{.Name}}")
     assert {next(lines), next(lines)} == {"stats-stays", "stats-leaves"}
     leaves("rm", "-f")
+    # not by their number: until then there is one every tenth of a second, however long that took
+    deadline = time.monotonic() + PATIENCE
     seen: list[str] = []
     while seen[-5:] != ["stats-stays"] * 5:
         seen.append(next(lines))
-        assert len(seen) < 100
+        assert time.monotonic() < deadline, seen
 
 
 @pytest.mark.not_emulated("the table and its formats are the same there")
@@ -324,14 +332,16 @@ def test_top_shows_everybody(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--privileged")
     sysbox("exec", "-d", "--user", "1000", one.id, "sleep", "2001", check=True)
     sysbox("exec", "-d", one.id, "sh", "-c", "sleep 2002", check=True)
-    eventually(lambda: len(top(sysbox, one)) == 4, "all are there")
+    wanted = {"sleep 1000", "sleep 2001", "sleep 2002"}
+    # the shell is there before what it becomes
+    eventually(lambda: {row[7] for row in top(sysbox, one)[1:]} == wanted, "all are there")
     below = one.cgroup("name=systemd" if V1 else "memory") / "below"
     below.mkdir()
     pid = next(row[1] for row in top(sysbox, one) if row[7] == "sleep 2002")
     (below / "cgroup.procs").write_text(pid)
     titles, *rows = top(sysbox, one)
     assert titles == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-    assert {row[7] for row in rows} == {"sleep 1000", "sleep 2001", "sleep 2002"}
+    assert {row[7] for row in rows} == wanted
     first = next(row for row in rows if row[7] == "sleep 1000")
     assert first[1] == str(one.pid)
     assert first[0] == "root"
@@ -356,7 +366,12 @@ def test_top_as_ps_has_it(sysbox: Sysbox, containers: Containers) -> None:
     theirs, ours = shown.split(maxsplit=7), top(sysbox, one)[1]
     assert ours[:3] == theirs[:3]
     assert abs(int(ours[3]) - int(theirs[3])) < 20
-    assert ours[4] == theirs[4]
+    # ps(1) counts from a boot that it knows to a second or two: at the turn of a minute both are right
+    words = ["ps", "-o", "lstart=", "-p", str(one.pid)]
+    began = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    moment = time.mktime(time.strptime(began))
+    about = {time.strftime("%H:%M", time.localtime(moment + off)) for off in (-3, 0, 3)}
+    assert {ours[4], theirs[4]} <= about
     assert ours[7] == theirs[7]
     assert ours[5].startswith("pts/")  # its name in the container: on the host it has none
     for options in (("-eo", "pid,args"), ("aux",), ("-o", "pid,args")):
@@ -464,7 +479,8 @@ def test_stats_leaves_no_descriptor(containers: Containers) -> None:
         before = len(os.listdir(f"/proc/{process.pid}/fd"))
         for _ in range(5):
             process.stdout.readline()
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) == before
+        # on a busy machine this looks while the next reading has files open
+        eventually(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) <= before, "all are closed")
     finally:
         process.kill()
         process.communicate()
