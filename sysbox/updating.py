@@ -12,6 +12,7 @@ from sysbox.errors import SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock
+from sysbox.standstill import Standstill
 from sysbox.units import bandwidths, cgroups, dropins, readback, resources
 from sysbox.units.bus import Bus
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sysbox.state import Record, Runtime
     from sysbox.units.properties import Property
 
-_MOST_ROUNDS = 100  # of limiting processes that fork meanwhile
 _INTERFACE = scope.INTERFACES[".scope"]
 
 
@@ -46,8 +46,10 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             updated=_updated(record, change),
         )
         if running and runtime is not None:
-            _apply(record, after, about, runtime, facts)
-            _limit_processes(runtime, change.ulimits, facts)
+            # a process that is just being made has what its parent had, and is not to be seen yet
+            with Standstill(record, wanted=bool(change.ulimits)):
+                _apply(record, after, about, runtime, facts)
+                _limit_processes(runtime, change.ulimits, facts)
         else:
             changes.wanted(after.spec, {}, facts)  # what cannot be started is not written down
         state.save(after)
@@ -130,16 +132,12 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
 
 
 def _limit_processes(runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:
-    """setrlimit(2) for every process of the scope; what it starts later inherits that. Raises SysboxError."""
+    """setrlimit(2) for every process of the scope, which stands still; what it starts later inherits that.
+
+    Raises SysboxError.
+    """
     if not ulimits:
         return
-    directory = cgroup.directory(facts, "name=systemd", runtime.cgroup)
-    done: set[int] = set()
-    for _ in range(_MOST_ROUNDS):
-        left = [pid for pid in cgroup.processes(directory) if pid not in done]
-        if not left:
-            return
-        for pid in left:
-            for one in ulimits:
-                process.set_rlimit_of(pid, one.name, one.soft, one.hard)
-        done.update(left)
+    for pid in cgroup.processes(cgroup.directory(facts, "name=systemd", runtime.cgroup)):
+        for one in ulimits:
+            process.set_rlimit_of(pid, one.name, one.soft, one.hard)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
 
 from sysbox import paths
+from sysbox.linux import process
 from sysbox.units import dropins
 
 MIB = 1 << 20
@@ -392,6 +394,22 @@ def test_ulimits(containers: Containers) -> None:
     assert one.sh("ulimit -n; ulimit -Hn").split() == ["300", "400"]
     one("update", "--ulimit", "nofile=unset")
     assert one.inspect("HostConfig.Ulimits") == []
+
+
+@pytest.mark.not_emulated("resource limits of processes are the same there")
+@ONLY_HERE
+def test_ulimits_of_what_forks(containers: Containers) -> None:
+    """A process that is made at this very moment is limited as well."""
+    forking = "i=0; while [ $i -lt 500 ]; do sleep 1000 & i=$((i+1)); done; wait"
+    one = containers(command=("sh", "-c", forking))
+    names = ("nofile", "core", "memlock", "sigpending")
+    for name in names:
+        one("update", "--ulimit", f"{name}=300:400")
+    eventually(lambda: one.limit("pids", "pids.current") == "501", "all are there")
+    pids = [int(pid) for pid in one.limit("pids", "cgroup.procs").split()]
+    found = Counter(process.rlimit_of(pid, name) for pid in pids for name in names)
+    assert found == {(300, 400): len(names) * 501}
+    assert one.inspect("State.Status") == "running"
 
 
 @pytest.mark.not_emulated("what is refused, and in which words, is the same there")
