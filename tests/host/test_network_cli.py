@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Sysbox
+from containers import eventually
 
 pytestmark = pytest.mark.not_emulated("test_network.py has all in which kernels differ")
 
@@ -36,7 +37,7 @@ def get(url: str) -> str:
 def get_from_outside(url: str) -> str:
     """What a server says to a client beyond the uplink, or the error."""
     script = (
-        "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=1).read().decode())"
+        "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
     )
     words = ("ip", "netns", "exec", "outside", sys.executable, "-I", "-c", script, url)
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
@@ -45,10 +46,14 @@ def get_from_outside(url: str) -> str:
 
 @pytest.fixture
 def server(sysbox: Sysbox, image: str) -> Iterator[str]:
-    """A running container with a small web server on port 80; its name."""
-    sysbox("run", "-d", "--name", "net-server", "-p", "8080:80", image, *HTTPD, check=True)
-    yield "net-server"
-    sysbox("rm", "-f", "net-server", check=True)
+    """A container with a small web server that listens on port 80; its name."""
+    name = "net-server"
+    sysbox("run", "-d", "--name", name, "-p", "8080:80", image, *HTTPD, check=True)
+    # whoever asks it once, as other containers do, must not be there before it
+    asked = ("exec", name, "wget", "-qO-", "http://127.0.0.1/")
+    eventually(lambda: sysbox(*asked).returncode == 0, "the server listens")
+    yield name
+    sysbox("rm", "-f", name, check=True)
 
 
 def address_of(sysbox: Sysbox, name: str) -> str:
