@@ -99,8 +99,11 @@ def files_below(path: Path) -> list[Path]:
     """A file, or all the files of a directory that are not made by running it."""
     if path.is_file():
         return [path]
-    skipped = {".pyc", ".so"}
-    return sorted(one for one in path.rglob("*") if one.is_file() and one.suffix not in skipped)
+    # the whole of __pycache__: what is compiled just now has a name there that goes in a moment
+    found = (
+        one for one in path.rglob("*") if one.suffix != ".so" and "__pycache__" not in one.parts
+    )
+    return sorted(one for one in found if one.is_file())
 
 
 def pip(*words: str) -> None:
