@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox
+from conftest import SYSBOX, TIMEOUT, Sysbox
 from containers import V1
 
 from sysbox.units.resources import TABLE
@@ -56,7 +56,7 @@ def in_a_mount_namespace(script: str, **environment: str) -> subprocess.Complete
     """A shell script where what is mounted and unmounted is nobody else's business."""
     return subprocess.run(
         ["unshare", "-m", "sh", "-ec", script],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=TIMEOUT,
         env={**os.environ, "SYSBOX": str(SYSBOX), **environment},
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_not_root(requires: Any) -> None:
     requires.program("setpriv")
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", SYSBOX, "doctor"],
-        capture_output=True, text=True, check=False, timeout=60, cwd="/",
+        capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd="/",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     line = next(line for line in done.stdout.splitlines() if " root " in line)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
-from containers import Containers
+from conftest import SLOWNESS, Sysbox
+from containers import PATIENCE, Containers
 
 SERVE = "echo hello >/data/index.html; exec httpd -f -p 80 -h /data"
 pytestmark = pytest.mark.enforcing("a denial that only is a line in the log breaks nothing")
@@ -97,15 +97,15 @@ def test_detached(containers: Containers) -> None:
 
 def fetch() -> str:
     """What the published port answers, once it does."""
-    for attempt in range(20):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         try:
-            with urllib.request.urlopen("http://192.0.2.2:8080/", timeout=5) as answer:
+            with urllib.request.urlopen("http://192.0.2.2:8080/", timeout=5 * SLOWNESS) as answer:
                 return str(answer.read().decode())
         except OSError:
-            if attempt == 19:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
-    return ""
 
 
 def test_the_image_of_the_host(sysbox: Sysbox) -> None:
