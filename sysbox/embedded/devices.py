@@ -60,17 +60,23 @@ def mount_all(target: str) -> None:
 def _copy_nodes(source: str, target: str) -> None:
     with os.scandir(source) as entries:
         for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            path = f"{target}/{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), path)
-            elif entry.is_dir(follow_symlinks=False):
-                if entry.name not in OWN:
-                    os.mkdir(path, 0o755)
-                    _copy_nodes(entry.path, path)
-            elif stat.S_ISBLK(status.st_mode) or _wanted(status):
-                _make_node(path, status.st_mode, status.st_rdev)
-                os.chown(path, status.st_uid, status.st_gid)
+            try:
+                _copy_node(entry, f"{target}/{entry.name}")
+            except FileNotFoundError:
+                pass  # a disk that has just gone, or a name that udev replaces: ignoring
+
+
+def _copy_node(entry: os.DirEntry[str], path: str) -> None:
+    status = entry.stat(follow_symlinks=False)
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry.path), path)
+    elif entry.is_dir(follow_symlinks=False):
+        if entry.name not in OWN:
+            os.mkdir(path, 0o755)
+            _copy_nodes(entry.path, path)
+    elif stat.S_ISBLK(status.st_mode) or _wanted(status):
+        _make_node(path, status.st_mode, status.st_rdev)
+        os.chown(path, status.st_uid, status.st_gid)
 
 
 def _wanted(status: os.stat_result) -> bool:
