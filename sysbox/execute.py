@@ -121,7 +121,7 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime) -> int:
 
 
 def _running(record: Record) -> state.Runtime:
-    runtime = state.runtime(record.id)
+    runtime = state.started(record)
     if runtime is None or not runtime.started_ns or not runtime.alive():
         raise Conflict(
             f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"

@@ -52,11 +52,9 @@ class Root:
 
     def __enter__(self) -> Self:
         try:
+            # a start that goes on comes to its end first: until then its process has the host's root
+            self._lock = Lock(self.record.id)
             runtime = state.runtime(self.record.id)
-            if runtime is None or not runtime.started_ns or not runtime.alive():
-                self._lock = Lock(self.record.id)
-                # asked again: it may have been started meanwhile
-                runtime = state.runtime(self.record.id)
             if runtime is not None and runtime.alive():
                 self._release()
                 self._open_running(runtime)

@@ -30,7 +30,7 @@ def stop(record: Record, timeout: int | None) -> None:
     settle_if_dead(record)
     restarting.stopped(record)
     by_systemd = restarting.end(record)
-    runtime = state.runtime(record.id)
+    runtime = state.started(record)
     if runtime is None or not runtime.alive():
         ending.await_end(record)
         if by_systemd:
@@ -52,7 +52,7 @@ def stop(record: Record, timeout: int | None) -> None:
 
 def kill(record: Record, signal: int) -> None:
     """`sysbox kill`. Raises Conflict when it does not run."""
-    runtime = state.runtime(record.id)
+    runtime = state.runtime(record.id) if signal == 9 else state.started(record)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} does not run")
     if signal != 9 and frozen(probe(), runtime.cgroup):

@@ -296,6 +296,19 @@ def runtime(container_id: str) -> Runtime | None:
     return found
 
 
+def started(record: Record) -> Runtime | None:
+    """Its run, once a start that goes on has come to its end; None where the container is gone.
+
+    Until then its first process may have the host's root, and what is to end it would be lost on it. The
+    caller does not hold the lock. Raises FormatError.
+    """
+    try:
+        with Lock(record.id):
+            return runtime(record.id)
+    except NotFound:
+        return None
+
+
 def write_final(record: Record, final: Final) -> None:
     _put(f"{record.directory}/exit.json", codec.dumps(final.to_data()))
 

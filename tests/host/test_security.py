@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SYSBOX, Sysbox
+from containers import eventually, popen
 
 from sysbox import paths
 from sysbox.linux import capability
@@ -464,6 +466,28 @@ def test_a_sysctl_of_its_own(sysbox: Sysbox, image: str) -> None:
     done = sysbox("run", "--rm", "--network", "none", *flags, image, "sh", "-c", script, check=True)
     assert done.stdout.split() == ["77", "33"]
     assert Path("/proc/sys/kernel/shmmni").read_text() == host
+
+
+@pytest.mark.not_emulated("what waits for the lock is the same there")
+def test_nobody_enters_it_before_it_has_its_root(
+    sysbox: Sysbox, image: str, requires: Any, tmp_path: Path
+) -> None:
+    """Until pivot_root(2) its first process has the host's: what is executed or copied there waits for it."""
+    requires.program("strace")
+    late = ("-e", "trace=pivot_root", "-e", "inject=pivot_root:delay_enter=3000000")
+    run = (SYSBOX, "run", "--rm", "--name", "late", "--network", "none", image, "sleep", "1000")
+    strace = ("strace", "-f", "-qq", "-o", "/dev/null", *late, *run)
+    with subprocess.Popen(strace, stdin=subprocess.DEVNULL) as process:
+        try:
+            shown = ("inspect", "-f", "{{.State.Running}}", "late")
+            eventually(lambda: sysbox(*shown).stdout == "true\n", "its process is there")
+            inside = popen("exec", "late", "ls", "-d", str(SYSBOX), "/bin/busybox")
+            copied = popen("cp", f"late:{SYSBOX}", str(tmp_path / "copy"))
+            assert inside.communicate()[0] == "/bin/busybox\n"
+            assert "no such file or directory" in copied.communicate()[1]
+        finally:
+            sysbox("rm", "-f", "late", check=True)
+            process.wait(60)
 
 
 @pytest.mark.not_emulated("files are the same there")
