@@ -44,6 +44,11 @@ def state_of(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in machinectl("show", name).splitlines())
 
 
+def leads(name: str, pid: int) -> bool:
+    """Whether its leader is this process; between two runs there is no such machine."""
+    return name in machines() and state_of(name)["Leader"] == str(pid)
+
+
 def await_machine(name: str) -> None:
     eventually(lambda: machines().get(name) == "sysbox", f"machined knows {name}")
 
@@ -79,8 +84,10 @@ def test_its_tools(containers: Containers, requires: Any) -> None:
 
 
 def test_terminate_is_a_graceful_stop(containers: Containers) -> None:
-    one = containers("--name", "graceful", "--stop-timeout", "300",
-                     command=("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"))  # fmt: skip
+    script = "trap 'exit 7' TERM; >/ready; while :; do sleep 0.1; done"
+    flags = ("--name", "graceful", "--stop-timeout", "300")
+    one = containers(*flags, command=("sh", "-c", script))
+    eventually(lambda: os.path.exists(f"/proc/{one.pid}/root/ready"), "it has set its trap")
     await_machine("graceful")
     machinectl("terminate", "graceful")
     one.await_state("exited")
@@ -93,7 +100,8 @@ def test_a_restart_and_another_of_the_name(containers: Containers) -> None:
     await_machine("same.name")
     leader = state_of("same.name")["Leader"]
     first("restart", "-t", "0")
-    eventually(lambda: state_of("same.name")["Leader"] == str(first.pid) != leader, "the new run")
+    assert first.pid != int(leader)
+    eventually(lambda: leads("same.name", first.pid), "the new run")
     second = containers("--name", "same.name-")
     await_machine(second.id[:12])
     assert state_of("same.name")["Unit"] == first.scope
@@ -108,6 +116,8 @@ def test_in_the_foreground_once_it_lasts(sysbox: Sysbox) -> None:
         run.communicate("bye")
         assert run.returncode == 0
     assert machines() == {}
+    # machined's lines may still be on their way
+    subprocess.run(["journalctl", "--sync"], check=True)
     command = ["journalctl", "-q", "-u", UNIT, "-o", "cat", "--since", began]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "New machine lasting." in told
