@@ -199,7 +199,9 @@ def foreground(image: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, ob
     process = popen("run", "--name", "foreground", "--stop-timeout", "1", image, *COUNTING)
     try:
         eventually(lambda: inspected("foreground"), "it runs")
-        yield process, inspected("foreground")
+        state = inspected("foreground")
+        eventually(lambda: os.path.exists(f"/proc/{state['Pid']}/root/tmp/n"), "it counts")
+        yield process, state
     finally:
         popen("rm", "-f", "foreground").wait(60)
         process.communicate(timeout=60)
@@ -318,7 +320,7 @@ def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> N
 def test_what_an_earlier_run_left_frozen(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(verb=("create",))
     left = Path(cgroup.directory(probe(), "freezer", f"/system.slice/{one.scope}"))
-    left.mkdir()
+    left.mkdir(parents=True)
     (left / "freezer.state").write_text("FROZEN")
     one("start")
     assert one.inspect("State.Status") == "running"
