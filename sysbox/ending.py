@@ -247,10 +247,7 @@ def forget_failure(unit: str) -> None:
 
 def kill_now(record: Record, runtime: Runtime) -> None:
     """SIGKILL to its first process, and to everything in its scope, and wait for the end."""
-    try:
-        runtime.send(9)
-    except KernelError:
-        pass  # ignoring: it is gone
+    send_kill(runtime)
     kill_frozen(runtime.cgroup)
     if not await_end(record, _PATIENCE):
         stop_scope(runtime.scope, runtime.cgroup)
@@ -259,6 +256,14 @@ def kill_now(record: Record, runtime: Runtime) -> None:
                 f"container {record.name} does not end, though it was killed",
                 hint=f"`systemctl status {runtime.scope}` and /proc/{runtime.pid}/stack may tell why",
             )
+
+
+def send_kill(runtime: Runtime) -> None:
+    """SIGKILL to its first process; one that is gone is fine."""
+    try:
+        runtime.send(9)
+    except KernelError:
+        pass  # ignoring: it is gone
 
 
 def remove_damaged(container_id: str) -> None:

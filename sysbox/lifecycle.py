@@ -64,6 +64,9 @@ def kill(record: Record, signal: int) -> None:
     if restarting.has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
         restarting.stopped(record)
+        if signal == 9:
+            # first: systemd begins with the stop signal, which the container may be quick to end by
+            ending.send_kill(runtime)
         by_systemd = restarting.end(record)
     if signal == 9:
         ending.kill_now(record, runtime)
