@@ -11,14 +11,15 @@ import posix
 import time
 
 from sysbox import codec, ending, events, execute, health, restarting, state
-from sysbox.errors import FormatError, KernelError, NotFound, SysboxError
+from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.execute import ExecSpec
 from sysbox.files import write_file
+from sysbox.host import probe
+from sysbox.linux.freezer import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import ITIMER_REAL, setitimer
-    from typing import NoReturn
 
     from sysbox.records import Record, Runtime
 else:
@@ -29,6 +30,7 @@ STARTING = 1  # exit status of `_health`: the next check comes after the start i
 _OUTPUT = 4096  # bytes of it that are kept
 _TIMED_OUT = -1  # docker's exit code for it
 _FAILED = 1
+_LOOK = 1.0  # seconds after which it is looked whether a container is still paused
 
 
 def check(container_id: str) -> int:
@@ -39,9 +41,9 @@ def check(container_id: str) -> int:
         if runtime is None or not runtime.alive() or state.status(record).state == "paused":
             return 0
         before = health.status(record) or health.State()
-        result = _run(record)
-        if not runtime.alive():
-            return 0  # it ended meanwhile: that is no matter of its health
+        result = _run(record, runtime)
+        if result is None or not runtime.alive():
+            return 0  # it ended or was paused meanwhile: that is no matter of its health
         after = health.judge(before, result, record.spec.health, runtime.started_ns)
         write_file(health.path(record), codec.dumps(after.to_data()))
     except (NotFound, FormatError, KernelError):
@@ -60,14 +62,28 @@ class _TimedOut(Exception):
     pass
 
 
-def _run(record: Record) -> health.Result:
-    """The command, in the container; it dies with us."""
+def _run(record: Record, runtime: Runtime) -> health.Result | None:
+    """The command, in the container; it dies with us. None where nothing runs there any more.
+
+    What is paused in the midst of it goes on later, and has all its time from then on.
+    """
+
+    paused = False
+
+    def time_over(*_: object) -> None:
+        nonlocal paused
+        was_paused, paused = paused, frozen(probe(), runtime.cgroup)
+        if not (was_paused or paused):
+            raise _TimedOut
+        setitimer(ITIMER_REAL, _LOOK if paused else seconds)
+
+    seconds = max(record.spec.health.timeout, 1) / 1e6
     started = time.time_ns()
     output = posix.memfd_create("health", posix.MFD_CLOEXEC)
     for fd in (1, 2):
         posix.dup2(output, fd)
-    _signal.signal(_signal.SIGALRM, _time_over)
-    setitimer(ITIMER_REAL, max(record.spec.health.timeout, 1) / 1e6)
+    _signal.signal(_signal.SIGALRM, time_over)
+    setitimer(ITIMER_REAL, seconds)
     spec = ExecSpec(argv=record.spec.health.command, told=False)
     try:
         code = execute.exec_in(record, spec)
@@ -75,6 +91,8 @@ def _run(record: Record) -> health.Result:
     except _TimedOut:
         code = _TIMED_OUT
         text = f"Health check exceeded timeout ({record.spec.health.timeout / 1e6:g}s)\n"
+    except Conflict:
+        return None
     except SysboxError as error:
         code, text = _FAILED, f"{error.message}\n"
     finally:
@@ -83,10 +101,6 @@ def _run(record: Record) -> health.Result:
     return health.Result(
         started_ns=started, finished_ns=time.time_ns(), exit_code=code, output=shown + text
     )
-
-
-def _time_over(*_: object) -> NoReturn:
-    raise _TimedOut
 
 
 def _act(record: Record, runtime: Runtime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Sysbox
+from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, eventually, systemctl
 
 from sysbox import health
@@ -70,12 +70,29 @@ def test_not_while_it_is_paused(containers: Containers) -> None:
     one = containers(*QUICK, "--health-cmd", "true")
     is_now(one, "healthy")
     one("pause")
-    time.sleep(0.5)  # a check that was going on may still be recorded
+    time.sleep(0.5 * SLOWNESS)  # a check whose command had ended may still be recorded
     before = one.inspect("State.Health.Log")
     time.sleep(0.5)
     assert one.inspect("State.Health.Log") == before
     one("unpause")
     eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
+
+
+@pytest.mark.not_emulated("timers are the same there")
+def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
+    """The check goes on with the container, and was not too slow."""
+    one = containers(
+        "--health-interval", "10ms", "--health-timeout", "3s", "--health-retries", "1",
+        "--health-cmd", "sleep 1",
+    )  # fmt: skip
+    is_now(one, "healthy")
+    eventually(lambda: "sleep 1\n" in one("top"), "another check")
+    one("pause")
+    time.sleep(4)
+    before = one.inspect("State.Health.Log")
+    one("unpause")
+    eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
+    assert {check["ExitCode"] for check in one.inspect("State.Health.Log")} == {0}
 
 
 @pytest.mark.not_emulated("timers are the same there")
