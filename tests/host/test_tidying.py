@@ -31,7 +31,9 @@ def volume(sysbox: Sysbox) -> Iterator[str]:
 def waits(process: subprocess.Popen[str]) -> None:
     """It has begun to wait, for a process or for what happens in a directory of records, and goes on."""
     eventually(
-        lambda: any("pidfd" in one or "/containers" in one for one in held(process)), "waits"
+        # a file below that directory is one that it just reads
+        lambda: any("pidfd" in one or one.endswith("/containers") for one in held(process)),
+        "waits",
     )
     time.sleep(0.1)
     assert process.poll() is None
@@ -81,19 +83,27 @@ def test_the_removal(containers: Containers) -> None:
     ends_with(waiting, "0\n")
 
 
+UNTIL_TOLD = "until test -e /tmp/go; do sleep 0.02; done; exit 7"
+
+
 @pytest.mark.parametrize("condition", ["not-running", "next-exit", "removed", "stopped"])
 def test_the_status_of_one_that_is_gone_at_once(sysbox: Sysbox, condition: str) -> None:
-    script = "sleep 1; exit 7"
-    done = sysbox("run", "-d", "--rm", "host", "sh", "-c", script, check=True)
-    seen = sysbox("wait", "--condition", condition, done.stdout.strip(), check=True)
-    assert seen.stdout == "7\n"
+    done = sysbox("run", "-d", "--rm", "host", "sh", "-c", UNTIL_TOLD, check=True)
+    made = done.stdout.strip()
+    waiting = popen("wait", "--condition", condition, made)
+    waits(waiting)
+    sysbox("exec", made, "touch", "/tmp/go")  # which may be killed by the end that it brings
+    ends_with(waiting, "7\n")
 
 
 def test_one_in_the_foreground_that_is_gone_at_once(sysbox: Sysbox) -> None:
-    running = popen("run", "--rm", "--name", "tidying-fg", "host", "sh", "-c", "sleep 2; exit 6")
+    running = popen("run", "--rm", "--name", "tidying-fg", "host", "sh", "-c", UNTIL_TOLD)
     eventually(lambda: "tidying-fg" in sysbox("ps", "--format", "{{.Names}}").stdout, "it runs")
-    assert sysbox("wait", "tidying-fg", check=True).stdout == "6\n"
-    assert running.wait(timeout=30) == 6
+    waiting = popen("wait", "tidying-fg")
+    waits(waiting)
+    sysbox("exec", "tidying-fg", "touch", "/tmp/go")
+    ends_with(waiting, "7\n")
+    assert running.wait(timeout=30) == 7
 
 
 def test_an_unknown_condition(sysbox: Sysbox) -> None:
