@@ -247,7 +247,7 @@ def forget_failure(unit: str) -> None:
 
 def kill_now(record: Record, runtime: Runtime) -> None:
     """SIGKILL to its first process, and to everything in its scope, and wait for the end."""
-    send_kill(runtime)
+    send(runtime, 9)
     kill_frozen(runtime.cgroup)
     if not await_end(record, _PATIENCE):
         stop_scope(runtime.scope, runtime.cgroup)
@@ -258,10 +258,10 @@ def kill_now(record: Record, runtime: Runtime) -> None:
             )
 
 
-def send_kill(runtime: Runtime) -> None:
-    """SIGKILL to its first process; one that is gone is fine."""
+def send(runtime: Runtime, signal: int) -> None:
+    """A signal to its first process; one that is gone meanwhile is fine."""
     try:
-        runtime.send(9)
+        runtime.send(signal)
     except KernelError:
         pass  # ignoring: it is gone
 

@@ -39,7 +39,7 @@ def stop(record: Record, timeout: int | None) -> None:
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
         # its service has the monitor do it
-        runtime.send(ending.stop_signal(record))
+        ending.send(runtime, ending.stop_signal(record))
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
@@ -66,14 +66,14 @@ def kill(record: Record, signal: int) -> None:
         restarting.stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
-            ending.send_kill(runtime)
+            ending.send(runtime, 9)
         by_systemd = restarting.end(record)
     if signal == 9:
         ending.kill_now(record, runtime)
         if by_systemd:
             restarting.await_service(record)
     elif not by_systemd:  # else its service has the monitor do it
-        runtime.send(signal)
+        ending.send(runtime, signal)
     events.container("kill", record, signal=str(signal))
 
 

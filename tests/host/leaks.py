@@ -156,7 +156,10 @@ def _unit_files() -> Iterator[str]:
 
 def _devices() -> Iterator[str]:
     for name in _list("/dev"):
-        status = os.lstat(f"/dev/{name}")
+        try:
+            status = os.lstat(f"/dev/{name}")
+        except FileNotFoundError:
+            continue  # it went meanwhile
         yield f"/dev/{name} {status.st_mode:o} {status.st_uid}:{status.st_gid} {status.st_rdev:x}"
 
 
