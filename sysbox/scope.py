@@ -20,24 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = [
-    "Pending",
-    "ScopePlan",
-    "UnitStatus",
-    "active_state",
-    "attach",
-    "begin",
-    "kill",
-    "list_units",
-    "properties",
-    "request_start",
-    "reset_failed",
-    "set_properties",
-    "start_service",
-    "state",
-    "stop",
-]
-
 UNIT = f"{SYSTEMD}.Unit"
 INTERFACES = {
     ".scope": f"{SYSTEMD}.Scope",
@@ -374,6 +356,16 @@ def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
             return False
         time.sleep(_STEP)
     return True
+
+
+def await_freed(bus: Bus, unit: str) -> None:
+    """Wait, a moment at most, until systemd has let go of a transient unit that has ended.
+
+    It takes some milliseconds; a start meanwhile would be one of that unit, not of its file.
+    """
+    until = time.monotonic() + _NAME_IS_FREED
+    while properties(bus, unit, UNIT, ("Transient",))["Transient"] and time.monotonic() < until:
+        time.sleep(_STEP)
 
 
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:

@@ -174,6 +174,16 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
     assert sysbox("update", "--restart", "often", one.id).returncode == 125
 
 
+@pytest.mark.not_emulated("systemd's services are the same there")
+def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers) -> None:
+    """systemd may not yet have let go of the transient service of the run before, and would start that."""
+    for _ in range(10):
+        one = containers()
+        sysbox("update", "--restart", "always", one.id, check=True)
+        one("restart", "-t", "0")
+        assert systemctl("show", "-P", "Restart", service(one)) == "always"
+
+
 @pytest.mark.not_emulated("its units are the same there")
 def test_removed_as_it_ends(sysbox: Sysbox, containers: Containers) -> None:
     """Between two runs, when nothing of it is there: its service goes too, and is not started without end."""
