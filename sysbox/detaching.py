@@ -95,8 +95,7 @@ def _make_way(bus: Bus, record: Record) -> None:
     # that of an earlier run may still be recording its end
     scope.await_inactive(bus, unit)
     if restarting.has_policy(record):
-        # it may have had none then
-        scope.await_freed(bus, unit)
+        restarting.make_way(bus, record)
     # a scope that failed stays loaded, and would for as long as the new service names it
     scope.reset_failed(bus, names.scope_unit(record.id))
     scope.reset_failed(bus, unit)

@@ -7,6 +7,7 @@ container's pid namespace from its first moment, so it must not be open to inspe
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox import child, events, launch, monitor, state, streams, systemd_plan
@@ -36,6 +37,7 @@ _ENTERED = (
     | namespace.CLONE_NEWNET
     | namespace.CLONE_NEWCGROUP
 )
+_GOING = 0.5  # seconds
 
 
 class ExecSpec(Frozen):
@@ -69,11 +71,18 @@ def exec_in(record: Record, spec: ExecSpec) -> int:
     runtime = _running(record)
     try:
         return _run(record, spec, runtime)
-    except (KernelError, StartError):
+    except (KernelError, StartError) as error:
         # cgroups and namespaces go with the container, whichever is met first
-        if runtime.alive():
+        if not runtime.await_end(_GOING if _may_be_its_end(error) else 0):
             raise
         raise Conflict(_ended(record)) from None
+
+
+def _may_be_its_end(error: KernelError | StartError) -> bool:
+    """Its namespaces are left, or who entered it is killed, while its first process is still to be seen."""
+    if isinstance(error, KernelError):
+        return error.errno == errno.ESRCH
+    return error.phase == "handshake"
 
 
 def _ended(record: Record) -> str:

@@ -69,6 +69,19 @@ def want(record: Record, *, wanted: bool) -> None:
         raise KernelError.of("make the link", link, error) from None
 
 
+def make_way(bus: Bus, record: Record) -> None:
+    """Have systemd let go of the service of a run that had no policy: a start would be one of that.
+
+    Where systemd has read its units since the policy came, the target of the boot wants that service, and
+    keeps it.
+    """
+    unit = names.service_unit(record.id)
+    if not scope.await_freed(bus, unit, _BRIEFLY):
+        want(record, wanted=False)
+        scope.reload(bus)
+        scope.await_freed(bus, unit, _BRIEFLY)
+
+
 def stopped(record: Record) -> None:
     """Its user has stopped it: unless-stopped is not started at boot any more."""
     if record.spec.restart.name == "unless-stopped":

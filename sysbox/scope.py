@@ -358,14 +358,17 @@ def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     return True
 
 
-def await_freed(bus: Bus, unit: str) -> None:
-    """Wait, a moment at most, until systemd has let go of a transient unit that has ended.
+def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
+    """Wait until systemd has let go of a transient unit that has ended; False when the time is over.
 
-    It takes some milliseconds; a start meanwhile would be one of that unit, not of its file.
+    It takes some milliseconds, and does not happen while another unit that is loaded wants it.
     """
-    until = time.monotonic() + _NAME_IS_FREED
-    while properties(bus, unit, UNIT, ("Transient",))["Transient"] and time.monotonic() < until:
+    deadline = time.monotonic() + timeout
+    while properties(bus, unit, UNIT, ("Transient",))["Transient"]:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_STEP)
+    return True
 
 
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:

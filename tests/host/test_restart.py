@@ -176,12 +176,16 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
 
 @pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers) -> None:
-    """systemd may not yet have let go of the transient service of the run before, and would start that."""
-    for _ in range(10):
+    """systemd may still have the transient service of the run before, and would start that."""
+    for number in range(10):
         one = containers()
         sysbox("update", "--restart", "always", one.id, check=True)
+        if number == 0:
+            # wanted at boot from here on
+            systemctl("daemon-reload")
         one("restart", "-t", "0")
         assert systemctl("show", "-P", "Restart", service(one)) == "always"
+        assert link(one).is_symlink()
 
 
 @pytest.mark.not_emulated("its units are the same there")
