@@ -56,7 +56,8 @@ class Pending:
         self._serial = self._send()
 
     def _send(self) -> int:
-        return self._bus.send(*_start(self.unit, self._properties))
+        # a connection that was lost before has told nobody
+        return self._bus.steady(lambda: self._bus.send(*_start(self.unit, self._properties)))
 
     def wait(self, timeout: float = TIMEOUT) -> None:
         """Return when the unit is started, and a scope's processes are in it.
@@ -148,8 +149,9 @@ class Pending:
                 active = active_state(self._bus, self.unit)
                 if active in ("active", "failed"):
                     return
-                if active == "inactive" and self._is_scope:
-                    # it has not heard of it: the process that waits for its scope would keep it active
+                if active == "inactive":
+                    # it has not heard of it: the process that waits for its scope, or RemainAfterExit=, would
+                    # keep it active, and to start a container twice is no harm
                     self._serial = self._send()
                     self._await_job(deadline)
             except SystemdError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import secrets
 import select
 import signal
 import subprocess
@@ -213,7 +214,7 @@ def test_real_directories_and_private_ones(sysbox: Sysbox, host: str, tmp_path: 
 
 
 def test_mounts_of_the_machine_outlive_the_host(sysbox: Sysbox, tmp_path: Path) -> None:
-    points = [tmp_path / "below", Path(f"/srv/below-{os.getpid()}")]
+    points = [tmp_path / "below", Path(f"/srv/below-{secrets.token_hex(4)}")]
     for point in points:
         point.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "below", point], check=True)
