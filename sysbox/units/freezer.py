@@ -41,7 +41,7 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
             _systemd("FreezeUnit", unit)
         if not freezer.asked(facts, path):
             freezer.request(facts, path)
-        _await(lambda: _is_frozen(facts, path))
+        _await(lambda: _has_frozen(facts, path))
     except TimeoutError:
         _let_go(unit, path, facts)
         raise KernelError(
@@ -113,10 +113,15 @@ def _kill(pid: int) -> None:
         pass
 
 
-def _is_frozen(facts: HostFacts, path: str) -> bool:
-    if freezer.is_v1(facts):
-        return cgroup.read(freezer.directory(facts, path), "freezer.state") == "FROZEN"
-    return freezer.frozen(facts, path)
+def _has_frozen(facts: HostFacts, path: str) -> bool:
+    if not freezer.is_v1(facts):
+        return freezer.frozen(facts, path)
+    state = cgroup.read(freezer.directory(facts, path), "freezer.state")
+    if state == "FREEZING":
+        # the kernel's freeze_cgroup() looks at each process once, and passes over one that is about to wait
+        # for its child of vfork(2); a shell has such children all the time
+        freezer.request(facts, path)
+    return state == "FROZEN"
 
 
 def _systemd(member: str, unit: str) -> None:

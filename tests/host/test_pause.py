@@ -316,6 +316,15 @@ def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> N
     eventually(lambda: one.inspect("State.Status") == "running", "it goes on with its slice")
 
 
+@pytest.mark.not_emulated("the freezer of v2 counts who waits like that as frozen")
+def test_a_shell_that_is_about_to_wait(containers: Containers) -> None:
+    """Debian's makes children with vfork(2), and the kernel may pass over who is about to wait for one."""
+    one = containers(command=("sh", "-c", "while :; do sleep 0.001; done"), image="host")
+    for _ in range(60):
+        one("pause")
+        one("unpause")
+
+
 @pytest.mark.v1_only
 def test_what_an_earlier_run_left_frozen(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(verb=("create",))
