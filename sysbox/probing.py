@@ -115,4 +115,4 @@ def _act(record: Record, runtime: Runtime) -> None:
         restarting.stopped(record)
         if restarting.end(record):
             return
-    runtime.send(9 if wish == "kill" else ending.stop_signal(record))
+    ending.send(runtime, 9 if wish == "kill" else ending.stop_signal(record))
