@@ -18,6 +18,7 @@ from sysbox.units.scopeplan import ScopePlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 UNIT = f"{SYSTEMD}.Unit"
@@ -352,12 +353,7 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     """Wait until a unit is neither active nor on its way there or back; False when the time is over."""
-    deadline = time.monotonic() + timeout
-    while active_state(bus, unit) not in ("inactive", "failed"):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_STEP)
-    return True
+    return _within(timeout, lambda: active_state(bus, unit) in ("inactive", "failed"))
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
@@ -365,8 +361,12 @@ def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
 
     It takes some milliseconds, and does not happen while another unit that is loaded wants it.
     """
+    return _within(timeout, lambda: not properties(bus, unit, UNIT, ("Transient",))["Transient"])
+
+
+def _within(timeout: float, condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + timeout
-    while properties(bus, unit, UNIT, ("Transient",))["Transient"]:
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(_STEP)
