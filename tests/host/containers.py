@@ -107,6 +107,25 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01 * SLOWNESS)
 
 
+def within(measure: Callable[[], float], low: float, high: float) -> None:
+    """Fails unless what is measured is below `high`, and above `low` in one of three: a rate that is limited.
+
+    While the machine stands still nothing is written, nor is it made up for.
+    """
+    for _ in range(3):
+        found = measure()
+        assert found < high
+        if found > low:
+            return
+    raise AssertionError(f"{found} <= {low}")
+
+
+def commands() -> list[str]:
+    """The command lines of the host's processes."""
+    ps = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+    return ps.stdout.splitlines()
+
+
 def systemctl(*words: str, check: bool = True) -> str:
     """systemctl(1): its output."""
     done = subprocess.run(

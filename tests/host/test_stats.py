@@ -122,8 +122,9 @@ def test_processor_time(sysbox: Sysbox, containers: Containers) -> None:
     eventually(lambda: percent(one_of(sysbox, held)["CPUPerc"]) > 1, "it is seen to run")
     lines = iter(stream("--interval", "1s", "--format", "{{.CPUPerc}}", held.id))
     next(lines)
-    # what it overdraws while the machine stands still it gives back in the next second
-    assert 10 / SLOWNESS < percent(next(lines)) < (30 if SLOWNESS == 1 else 50)
+    # what it overdraws while a slow machine stands still it gives back in the next seconds
+    shown = [percent(next(lines)) for _ in range(1 if SLOWNESS == 1 else 4)]
+    assert 10 / SLOWNESS < sum(shown) / len(shown) < 30
 
 
 def stream(*words: str) -> Iterator[str]:
