@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 from conftest import SYSBOX, Sysbox
+from containers import PATIENCE, eventually
 
 from sysbox.embedded import cgroups, state
 
 pytestmark = pytest.mark.not_emulated("a systemd that boots in an emulated one takes a minute")
 
 NAME = "inner"
-PATIENCE = 15.0  # seconds for anything that comes by itself
 
 
 @pytest.fixture(autouse=True)
@@ -64,15 +64,15 @@ def inside(sysbox: Sysbox, *command: str) -> str:
 
 def await_inside(sysbox: Sysbox, command: str, *, at_terminal: bool = False) -> None:
     """Until it runs on the host, and has the terminal if it is to."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+
+    def runs() -> bool:
         listed = inside(sysbox, "ps", "-A", "-o", "stat=,args=").splitlines()
         states = [
             state for state, args in (line.split(None, 1) for line in listed) if args == command
         ]
-        if any(state[0] == "S" and (not at_terminal or "+" in state) for state in states):
-            return
-        assert time.monotonic() < deadline, command
+        return any(state[0] == "S" and (not at_terminal or "+" in state) for state in states)
+
+    eventually(runs, command)
 
 
 def test_boots_a_healthy_systemd(sysbox: Sysbox, host: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from conftest import SLOWNESS, Sysbox
-from containers import Container, Containers, eventually, popen, systemctl
+from containers import Container, Containers, commands, eventually, popen, systemctl
 
 from sysbox import paths
 
@@ -318,8 +317,7 @@ def test_s17_nothing_outlives_pid_1(containers: Containers) -> None:
 
 def sleeping() -> set[str]:
     """The host's processes that are `sleep 47..`; not the commands that have such words among theirs."""
-    ps = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
-    return {line for line in ps.stdout.splitlines() if line.startswith("sleep 47")}
+    return {line for line in commands() if line.startswith("sleep 47")}
 
 
 def test_s17_an_exec_ends_with_its_container(containers: Containers) -> None:

@@ -8,14 +8,13 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Iterator
 
 import pytest
 from conftest import SYSBOX, Sysbox
-from containers import Containers, eventually
+from containers import Containers, commands, eventually
 
 pytestmark = pytest.mark.not_emulated("terminals are the same there")
 
@@ -101,14 +100,7 @@ def open_terminal() -> Iterator[type[Terminal]]:
 
 def await_command(line: str) -> None:
     """Until it is what has the terminal: a shell sees to that before it executes it."""
-
-    def runs() -> bool:
-        listed = subprocess.run(
-            ["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True
-        )
-        return line in listed.stdout.splitlines()
-
-    eventually(runs, f"{line} runs")
+    eventually(lambda: line in commands(), f"{line} runs")
 
 
 def test_a_shell(open_terminal: type[Terminal], image: str) -> None:
