@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: tools/test-host.sh [PYTEST-ARGUMENT...]
 #
-# Runs tests/host (or the files given) as root on an embedded host of its own: a real systemd, a network
+# Runs tests/host and tests/attack (or the files given) as root on an embedded host of its own: a real systemd, a network
 # namespace with an uplink, and a network namespace "outside" at the other end of it. Stops it always.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,5 +32,5 @@ paths=()
 for word in "$@"; do
     [[ -e ${word%%::*} ]] && paths+=("$word")
 done
-((${#paths[@]})) || set -- tests/host "$@"
+((${#paths[@]})) || set -- tests/host tests/attack "$@"
 "$sysbox" host exec --name "$name" -- .venv/bin/pytest -p no:cacheprovider "$@"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import SLOWNESS, SYSBOX, Sysbox
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup

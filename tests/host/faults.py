@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from conftest import SYSBOX, TIMEOUT, Sysbox
+from lane import SYSBOX, TIMEOUT, Sysbox
 
 SOAK = bool(os.environ.get("SYSBOX_SOAK"))  # `make soak`: everything, and for long
 # what is left to chance can be had again: the seed of a run is in its output

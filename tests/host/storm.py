@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
-from conftest import SLOWNESS, SYSBOX, run_sysbox
 from faults import kill, unclean
+from lane import SLOWNESS, SYSBOX, run_sysbox
 
 from sysbox import paths
 

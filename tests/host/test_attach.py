@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Container, Containers, eventually, popen, systemctl
+from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("terminals and logs are the same there")
 

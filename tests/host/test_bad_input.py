@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Containers
+from lane import SYSBOX, Sysbox
 
 from sysbox import paths
 

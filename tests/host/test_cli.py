@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
+from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("what a user types and reads is the same there")
 

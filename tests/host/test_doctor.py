@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, TIMEOUT, Sysbox
 from containers import V1
+from lane import SYSBOX, TIMEOUT, Sysbox
 
 from sysbox.units.resources import TABLE
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import PATIENCE, eventually
+from lane import SYSBOX, Sysbox
 
 from sysbox.embedded import cgroups, state
 

@@ -6,8 +6,8 @@ import os
 import signal
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, eventually, popen, systemctl
+from lane import SLOWNESS, Sysbox
 
 from sysbox.linux import kmsg
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sysbox
 from containers import Container, Containers, eventually, popen
+from lane import Sysbox
 
 from sysbox.events import MESSAGE_IDS
 

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import Container, Containers, eventually, popen, systemctl
 from faults import SEED, SOAK, calls_of, injection, settled, spread, traced, unclean
+from lane import Sysbox
 from storm import Storm
 
 from sysbox import paths

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Container, Containers, eventually
+from lane import SYSBOX, Sysbox
 from sampletree import described, everything
 
 from sysbox.host import probe

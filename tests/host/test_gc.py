@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Containers, eventually, popen, systemctl
+from lane import SYSBOX, Sysbox
 
 from sysbox import paths
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, eventually, systemctl
+from lane import SLOWNESS, Sysbox
 
 from sysbox import health
 from sysbox.health import Result, State

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox, rootfs
+from lane import SYSBOX, Sysbox, rootfs
 
 pytestmark = pytest.mark.not_emulated("archives and digests are the same there")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
+from lane import SYSBOX, Sysbox
 
 from sysbox.linux import capability
 from sysbox.security import capabilities

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import eventually, systemctl
+from lane import Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import freezer

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import Container, Containers, commands, eventually, popen, systemctl
+from lane import SLOWNESS, Sysbox
 
 from sysbox import paths
 

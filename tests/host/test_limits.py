@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import V1, Container, Containers, eventually, systemctl, within
+from lane import SLOWNESS, Sysbox
 
 from sysbox.errors import SpecError
 from sysbox.host import probe

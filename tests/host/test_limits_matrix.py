@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, systemctl
+from lane import Sysbox
 
 from sysbox.host import probe
 from sysbox.units.limits_rare import page_sizes

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Sysbox
 from containers import Containers, eventually, popen, systemctl
+from lane import Sysbox
 from test_inside import SERVICES, boot
 
 UNIT = "systemd-machined.service"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import Containers, eventually
+from lane import Sysbox
 
 KINDS = ("pid", "net", "ipc", "mnt", "uts", "cgroup")
 OTHERS_ALIKE = pytest.mark.not_emulated("one that is joined is entered like the others")

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import SLOWNESS
+from lane import SLOWNESS
 from network_lab import (
     OUTSIDE,
     UPLINK,

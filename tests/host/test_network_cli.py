@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import eventually
+from lane import Sysbox
 
 pytestmark = pytest.mark.not_emulated("test_network.py has all in which kernels differ")
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
+from lane import Sysbox
 from test_gc import killed_at
 
 from sysbox.host import probe

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import Sysbox
 from containers import Container, Containers, eventually, systemctl
+from lane import Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup

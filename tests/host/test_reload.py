@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, systemctl
+from lane import Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup

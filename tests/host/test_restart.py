@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import Container, Containers, eventually, systemctl
+from lane import Sysbox
 
 from sysbox import restarting
 from sysbox.records import Final

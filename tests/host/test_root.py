@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, SYSBOX, Sysbox
 from containers import Containers, eventually
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox import paths
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SLOWNESS
 from containers import within
+from lane import SLOWNESS
 
 from sysbox import host, paths, scope, stoprequests, witness
 from sysbox.errors import SpecError, SysboxError, SystemdError

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import V1, Container, Containers, systemctl
+from lane import SLOWNESS, Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import PATIENCE, V1, Container, Containers, eventually, popen, systemctl
+from lane import SLOWNESS, Sysbox
 from test_terminal import Terminal
 
 from sysbox.host import probe

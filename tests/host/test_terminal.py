@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Containers, commands, eventually
+from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("terminals are the same there")
 

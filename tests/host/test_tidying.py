@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import Containers, eventually, popen
+from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("records and volumes are the same there")
 

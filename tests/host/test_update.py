@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Sysbox
 from containers import V1, Container, Containers, eventually, popen, systemctl
+from lane import Sysbox
 
 from sysbox import paths
 from sysbox.linux import process

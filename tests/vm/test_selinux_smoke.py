@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, Sysbox
 from containers import PATIENCE, Containers
+from lane import SLOWNESS, Sysbox
 
 SERVE = "echo hello >/data/index.html; exec httpd -f -p 80 -h /data"
 pytestmark = pytest.mark.enforcing("a denial that only is a line in the log breaks nothing")

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, SYSBOX, Sysbox
 from containers import Container, Containers, eventually, systemctl
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.units.resources import TABLE
 

@@ -1,8 +1,8 @@
 """Usage: tools/vm/lane.py
 
-Runs tests/vm, and of tests/host all that does not say `not_emulated`, in groups of files of about the same
-size: each group in a guest of its own, a few guests at a time. Exit status: 1 if any failed, 125 if there was
-no guest for one.
+Runs tests/vm, and of tests/host and tests/attack all that does not say `not_emulated`, in groups of files
+of about the same size: each group in a guest of its own, a few guests at a time. Exit status: 1 if any failed,
+125 if there was no guest for one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from cache import GIB, ROOT, say
 from machine import exit_on_signals
 
+LANES = ("vm", "host", "attack")
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # what one may take
@@ -84,7 +85,7 @@ def main() -> int:
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
     """What runs in one guest each, the smoke test first, whose guest may have to be booted."""
     found: dict[str, list[Path]] = {"enforcing": [], "permissive": [], "": []}
-    for file in (*ROOT.glob("tests/vm/test_*.py"), *ROOT.glob("tests/host/test_*.py")):
+    for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
     sizes = dict.fromkeys(range(groups), 0)
     grouped: dict[int, list[Path]] = {group: [] for group in sizes}

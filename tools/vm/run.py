@@ -28,7 +28,7 @@ restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox ||
 export PATH=/opt/sysbox/bin:$PATH
 cd /root/sysbox
 """
-# the guest is ours: nothing that a test needs may be missing. And it is slow: see tests/host/conftest.py
+# the guest is ours: nothing that a test needs may be missing. And it is slow: see tests/host/lane.py
 ENVIRONMENT = {"CI": "true", "SYSBOX_TEST_SLOWNESS": "5"}
 
 

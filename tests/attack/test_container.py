@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SYSBOX, Sysbox
 from containers import eventually, popen
+from lane import SYSBOX, Sysbox
 
 from sysbox import paths
 from sysbox.linux import capability

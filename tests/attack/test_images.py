@@ -16,9 +16,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import conftest
+import lane
 import pytest
-from conftest import SYSBOX, Sysbox
+from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("files that attack are the same there")
 
@@ -57,7 +57,7 @@ def decoy(tmp_path: Path) -> Iterator[Path]:
 def archive(entries: Entries) -> bytes:
     """The small image with some entries replaced."""
     busybox = Path("/bin/busybox")
-    source = tarfile.open(fileobj=io.BytesIO(conftest.rootfs(busybox)))
+    source = tarfile.open(fileobj=io.BytesIO(lane.rootfs(busybox)))
     buffer = io.BytesIO()
     with source, tarfile.open(fileobj=buffer, mode="w") as result:
         for member in source:
