@@ -18,9 +18,7 @@ run: build ## a tour: containers as scopes, tuned live
 	@tools/demo.sh
 
 test: test-extras ## lint, unit, plans, the host lane under a real systemd, and the lane in a guest
-	@$(PYTEST) tests/lint tests/unit tests/plans
-	@tools/test-host.sh
-	@tools/test-vm.sh --optional
+	@.venv/bin/python tools/test.py
 
 test-extras: build
 	@tools/setup.sh test

@@ -31,6 +31,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name each failed test on a line of its own, for tools/test.py: pytest's own lines go on after the name."""
+    reports = (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error"))
+    for name in dict.fromkeys(report.nodeid for report in reports):
+        terminalreporter.write_line(f"failed: {name}")
+
+
 class Requires:
     """A test says what it needs; lacking it is a skip for a developer and a failure in CI."""
 

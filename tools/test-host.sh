@@ -3,6 +3,7 @@
 #
 # Runs tests/host and tests/attack (or the files given) as root on an embedded host of its own: a real systemd, a network
 # namespace with an uplink, and a network namespace "outside" at the other end of it. Stops it always.
+# Exit status: pytest's (1: tests failed), 2 if the host could not be stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +19,7 @@ fi
 stop() {
     status=$?
     trap - EXIT
-    "$sysbox" host stop --name "$name" --timeout 30 --purge || status=1
+    "$sysbox" host stop --name "$name" --timeout 30 --purge || status=2
     exit "$status"
 }
 trap stop EXIT

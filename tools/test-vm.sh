@@ -2,7 +2,7 @@
 # Usage: tools/test-vm.sh [--optional | PYTEST-ARGUMENT...]
 #
 # Runs tests/vm, and the tests of hosts that are worth emulating, in guests with cgroup v2 and SELinux. With
-# arguments: these alone, in one guest. Exit status: 125 where no guest can be had, which with --optional is
+# arguments: these alone, in one guest of the kind that the files are for. Exit status: 125 where no guest can be had, which with --optional is
 # only said, but not in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,5 +20,9 @@ fi
 
 [[ ${1-} == --optional ]] && shift
 (($#)) || exec .venv/bin/python tools/vm/lane.py
+flavour=permissive
+for word in "$@"; do
+    grep -qs '^pytestmark.*enforcing' "${word%%::*}" && flavour=enforcing
+done
 printf -v words ' %q' "$@"
-run "tools/test-network.sh && exec python -m pytest -p no:cacheprovider$words"
+run --flavour "$flavour" "tools/test-network.sh && exec python -m pytest -p no:cacheprovider$words"

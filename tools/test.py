@@ -1,0 +1,109 @@
+"""Usage: tools/test.py
+
+Runs all lanes of tests, one after the other. A test that fails is run once more, by itself and on a fresh host: where it passes
+then, it is UNSTEADY, and so it is called, with the end of what both runs had to say of it. Exit status: 0 if
+nothing failed and at most three tests were unsteady, else 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST = 3  # unsteady tests in one run
+END = 60  # lines of a log
+TESTS_FAILED = (
+    1  # pytest's status, and that of the lanes; any other tells of something worse than a test
+)
+NAMED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
+HEADING = re.compile(
+    r"^(?:_{3,} .+ _{3,}|={3,} .+ ={3,})$"
+)  # pytest's, above each failure and each part
+
+PYTEST = (".venv/bin/pytest", "-p", "no:cacheprovider")
+LANES = {  # what runs a lane, and what runs one of its tests
+    "lint, unit and plans": ((*PYTEST, "tests/lint", "tests/unit", "tests/plans"), PYTEST),
+    "host": (("tools/test-host.sh",), ("tools/test-host.sh",)),
+    "guest": (("tools/test-vm.sh", "--optional"), ("tools/test-vm.sh",)),
+}
+
+
+def main() -> int:
+    """The exit status."""
+    unsteady: list[str] = []
+    for name, (lane, one) in LANES.items():
+        status, output = run(lane)
+        if status == 0:
+            continue
+        failed = named(output) if status == TESTS_FAILED else []
+        if not failed or len(failed) + len(unsteady) > MOST:
+            say(f"the lane {name} failed: status {status}, {len(failed)} tests")
+            return 1
+        for test in failed:
+            say(f"{test} failed; once more, by itself")
+            again, second = run((*one, test))
+            if again:
+                say(f"{test} failed twice")
+                return 1
+            unsteady.append(test)
+            report(test, output, second)
+    for test in unsteady:
+        say(f"UNSTEADY: {test}")
+    return 0
+
+
+def run(command: tuple[str, ...]) -> tuple[int, str]:
+    """The exit status of a command, and what it said, which is shown meanwhile."""
+    said = []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout
+        while data := os.read(process.stdout.fileno(), 1 << 16):
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+            said.append(data)
+    return process.returncode, b"".join(said).decode(errors="replace").replace("\r\n", "\n")
+
+
+def named(output: str) -> list[str]:
+    """The tests that a lane names as failed, each once, in their order."""
+    return list(dict.fromkeys(NAMED.findall(output)))
+
+
+def report(test: str, first: str, second: str) -> None:
+    """Print the end of what each run said of it."""
+    say(f"UNSTEADY: {test}")
+    for what, lines in (
+        ("failed", failure(test, first)),
+        ("passed", second.splitlines()),
+    ):
+        say(f"the end of the run that {what}:")
+        for line in list(lines)[-END:]:
+            print("  |", line)
+    sys.stdout.flush()
+
+
+def failure(test: str, output: str) -> Iterator[str]:
+    """The lines that pytest prints of one failed test."""
+    title = test.partition("::")[2].replace("::", ".")
+    within = False
+    for line in output.splitlines():
+        if HEADING.match(line):
+            within = line.strip("_ ").endswith(title)
+        if within:
+            yield line
+
+
+def say(text: str) -> None:
+    """One line of our own."""
+    print(f"test: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
