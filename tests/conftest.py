@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name each failed test on a line of its own, for tools/test.py: pytest's own lines go on after the name."""
+    """Name each failed test on a line of its own, for tools/test.py."""
     reports = (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error"))
     for name in dict.fromkeys(report.nodeid for report in reports):
         terminalreporter.write_line(f"failed: {name}")

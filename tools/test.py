@@ -1,8 +1,8 @@
 """Usage: tools/test.py
 
-Runs all lanes of tests, one after the other. A test that fails is run once more, by itself and on a fresh host: where it passes
-then, it is UNSTEADY, and so it is called, with the end of what both runs had to say of it. Exit status: 0 if
-nothing failed and at most three tests were unsteady, else 1.
+Runs all lanes of tests, one after the other. A test that fails is run once more, by itself and on a fresh
+host. If it passes then, it is called UNSTEADY, and the end of both logs is shown. Exit status: 0 if nothing
+failed and at most three tests were unsteady, else 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What tests of real containers share: they run on a booted systemd, as root, and leave nothing behind.
 
-The conftest.py of each lane that runs on a host (tests/host, tests/attack, tests/vm) takes everything from here.
+The conftest.py of each lane that runs on a host (tests/host, tests/attack, tests/vm) takes all from here.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def run(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: object) -> Run:
-    """`run(TEXT...)`: what tools/test.py makes of test files with these texts, a lane each: status and output."""
+    """`run(TEXT...)`: the status and output of tools/test.py, with a lane for each text of a test file."""
 
     def lanes(*texts: str) -> tuple[int, str]:
         pytest_ = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null")
