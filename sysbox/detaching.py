@@ -10,9 +10,10 @@ import time
 from sysbox import codec, restarting, scope
 from sysbox.errors import SysboxError
 from sysbox.files import make_private, unlink
+from sysbox.host import probe
 from sysbox.linux import unix
 from sysbox.paths import RUN
-from sysbox.units import names, serviceplan
+from sysbox.units import names, ownslice, serviceplan
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     Raises SysboxError with what the service reported.
     """
     unit = names.service_unit(record.id)
+    ownslice.ensure(probe())
     with _Report(record.id) as report:
         with Bus.connect() as bus:
             if not new:

@@ -25,6 +25,7 @@ from sysbox.units import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from sysbox.state import Record
@@ -54,6 +55,15 @@ class ExecSpec(Frozen):
     told: bool = True  # as an event
 
 
+class Around:
+    """What a caller of `exec_in` that is no user's command has for the process."""
+
+    def __init__(self) -> None:
+        self.streams: streams.Streams | None = None  # None: those of this process
+        self.watches: dict[int, Callable[[], None]] = {}  # of monitor.Foreground
+        self.group = ""  # the directory of a cgroup below the container's, for the process
+
+
 class Entering(Frozen):
     """The one object that crosses the fork."""
 
@@ -66,11 +76,11 @@ class Entering(Frozen):
     detach: bool
 
 
-def exec_in(record: Record, spec: ExecSpec) -> int:
+def exec_in(record: Record, spec: ExecSpec, around: Around | None = None) -> int:
     """Run it; its exit status, or 0 once it runs detached. Raises Conflict when nothing runs there."""
     runtime = _running(record)
     try:
-        return _run(record, spec, runtime)
+        return _run(record, spec, runtime, around or Around())
     except (KernelError, StartError) as error:
         # cgroups and namespaces go with the container, whichever is met first
         if not runtime.await_end(_GOING if _may_be_its_end(error) else 0):
@@ -89,13 +99,13 @@ def _ended(record: Record) -> str:
     return f"container {record.name} has just ended"
 
 
-def _run(record: Record, spec: ExecSpec, runtime: state.Runtime) -> int:
-    wired = (
+def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around) -> int:
+    wired = around.streams or (
         streams.Streams()
         if spec.detach
         else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    unified, others = cgroups.to_enter(runtime.pid, probe())
+    unified, others = cgroups.to_enter(runtime.pid, probe(), around.group)
     entering = _enter(record, spec, runtime, wired, others)
     if not runtime.alive():  # what was entered may be another's, by a number that was given anew
         raise Conflict(_ended(record))
@@ -123,7 +133,9 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime) -> int:
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
-    code = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal).wait(None).code
+    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal)
+    foreground.watches = around.watches
+    code = foreground.wait(None).code
     if spec.told:
         events.container("exec_die", record, execPid=str(parked.pid), exitCode=str(code))
     return code

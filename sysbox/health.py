@@ -18,6 +18,9 @@ DEFAULTS = Health(
     interval=30_000_000, timeout=30_000_000, start_period=0, start_interval=5_000_000, retries=3
 )
 _KEPT = 5  # results, as docker keeps them
+# microseconds between two checks that an image may ask for: each costs the host some 40 ms of CPU time, which
+# no limit of the container's bounds. Its user may ask for less.
+FLOOR = 1_000_000
 
 
 class Result(Frozen):
@@ -42,7 +45,7 @@ def merge(asked: Health, image: Health | None) -> Health:
     if asked.disabled:
         return Health(disabled=True)
     chosen = asked
-    for source in (image, DEFAULTS):
+    for source in (_bounded(image), DEFAULTS):
         if source is None or source.disabled:
             continue
         missing = {
@@ -52,6 +55,18 @@ def merge(asked: Health, image: Health | None) -> Health:
         }
         chosen = chosen.replace(**missing, command=chosen.command or source.command)
     return chosen
+
+
+def _bounded(image: Health | None) -> Health | None:
+    """An image's wish, with intervals that are not below the floor."""
+    if image is None:
+        return None
+    slower = {
+        field: max(getattr(image, field), FLOOR)
+        for field in ("interval", "start_interval")
+        if getattr(image, field) >= 0
+    }
+    return image.replace(**slower)
 
 
 def status(record: Record) -> State | None:

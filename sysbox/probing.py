@@ -10,15 +10,17 @@ import _signal
 import posix
 import time
 
-from sysbox import codec, ending, events, execute, health, restarting, state
+from sysbox import codec, ending, events, execute, health, restarting, state, streams
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.execute import ExecSpec
 from sysbox.files import write_file
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.units.checkgroup import CheckGroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from signal import ITIMER_REAL, setitimer
 
     from sysbox.records import Record, Runtime
@@ -28,6 +30,7 @@ else:
 STARTING = 1  # exit status of `_health`: the next check comes after the start interval
 
 _OUTPUT = 4096  # bytes of it that are kept
+_CHUNK = 1 << 16
 _TIMED_OUT = -1  # docker's exit code for it
 _FAILED = 1
 _LOOK = 1.0  # seconds after which it is looked whether a container is still paused
@@ -62,45 +65,93 @@ class _TimedOut(Exception):
     pass
 
 
+class _Output:
+    """What a check writes: its beginning is kept, and the rest is read and dropped, so that it can go on.
+
+    It is outside of the container's limits that this is kept.
+    """
+
+    def __init__(self) -> None:
+        self.streams = streams.Streams()
+        self.fd = self.streams.pipe(1)
+        self.streams.child[2] = self.streams.child[1]
+        posix.set_blocking(self.fd, False)
+        self.watches: dict[int, Callable[[], None]] = {self.fd: self._turn}
+        self._kept = b""
+
+    def _turn(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        try:
+            data = posix.read(self.fd, _CHUNK)
+        except OSError:
+            return False  # there is nothing yet, or the check was never begun
+        if not data:
+            self.watches.pop(self.fd, None)  # all have closed it
+        self._kept += data[: _OUTPUT - len(self._kept)]
+        return bool(data)
+
+    def text(self) -> str:
+        """The beginning, with what is in the pipe yet; what was left running may go on to write to it."""
+        while len(self._kept) < _OUTPUT and self._read():
+            pass
+        return self._kept.decode("utf-8", "replace")
+
+
 def _run(record: Record, runtime: Runtime) -> health.Result | None:
-    """The command, in the container; it dies with us. None where nothing runs there any more.
+    """The command, in the container; None where nothing runs there any more.
+
+    One that takes too long is killed, with all that it has started.
+    """
+    started = time.time_ns()
+    output = _Output()
+    group = CheckGroup(runtime.pid, probe())
+    around = execute.Around()
+    around.streams, around.watches, around.group = output.streams, output.watches, group.directory
+    spec = ExecSpec(argv=record.spec.health.command, told=False)
+    try:
+        with _Patience(record.spec.health.timeout, runtime):
+            code = execute.exec_in(record, spec, around)
+        text = ""
+        group.dissolve()
+    except _TimedOut:
+        group.kill()
+        code = _TIMED_OUT
+        text = f"Health check exceeded timeout ({record.spec.health.timeout / 1e6:g}s)\n"
+    except Conflict:
+        return None  # the group goes with the container, or with the next check
+    except SysboxError as error:
+        group.kill()
+        code, text = _FAILED, f"{error.message}\n"
+    return health.Result(
+        started_ns=started, finished_ns=time.time_ns(), exit_code=code, output=output.text() + text
+    )
+
+
+class _Patience:
+    """Raises _TimedOut in what is done meanwhile, when `timeout` microseconds are over.
 
     What is paused in the midst of it goes on later, and has all its time from then on.
     """
 
-    paused = False
+    def __init__(self, timeout: int, runtime: Runtime) -> None:
+        self._seconds = max(timeout, 1) / 1e6
+        self._runtime = runtime
+        self._paused = False
 
-    def time_over(*_: object) -> None:
-        nonlocal paused
-        was_paused, paused = paused, frozen(probe(), runtime.cgroup)
-        if not (was_paused or paused):
-            raise _TimedOut
-        setitimer(ITIMER_REAL, _LOOK if paused else seconds)
+    def __enter__(self) -> None:
+        _signal.signal(_signal.SIGALRM, self._over)
+        setitimer(ITIMER_REAL, self._seconds)
 
-    seconds = max(record.spec.health.timeout, 1) / 1e6
-    started = time.time_ns()
-    output = posix.memfd_create("health", posix.MFD_CLOEXEC)
-    for fd in (1, 2):
-        posix.dup2(output, fd)
-    _signal.signal(_signal.SIGALRM, time_over)
-    setitimer(ITIMER_REAL, seconds)
-    spec = ExecSpec(argv=record.spec.health.command, told=False)
-    try:
-        code = execute.exec_in(record, spec)
-        text = ""
-    except _TimedOut:
-        code = _TIMED_OUT
-        text = f"Health check exceeded timeout ({record.spec.health.timeout / 1e6:g}s)\n"
-    except Conflict:
-        return None
-    except SysboxError as error:
-        code, text = _FAILED, f"{error.message}\n"
-    finally:
+    def __exit__(self, *_: object) -> None:
         setitimer(ITIMER_REAL, 0)
-    shown = posix.pread(output, _OUTPUT, 0).decode("utf-8", "replace")
-    return health.Result(
-        started_ns=started, finished_ns=time.time_ns(), exit_code=code, output=shown + text
-    )
+
+    def _over(self, *_: object) -> None:
+        was_paused, self._paused = self._paused, frozen(probe(), self._runtime.cgroup)
+        if not (was_paused or self._paused):
+            raise _TimedOut
+        setitimer(ITIMER_REAL, _LOOK if self._paused else self._seconds)
 
 
 def _act(record: Record, runtime: Runtime) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from sysbox import program
+from sysbox.units import ownslice
 
 BOOT = "sysbox-boot.service"  # to be started once the host is up
 UNIT_DIRECTORIES = (
@@ -101,7 +102,8 @@ def write(run: str, root: str) -> None:
         for generator in _list(f"{root}{directory}"):
             if not generator.startswith("sysbox"):
                 _mask(f"{run}/systemd/system-generators/{generator}")
-    for path, text in {**DROP_INS, **_boot_unit()}.items():
+    own = {f"systemd/system/{ownslice.NAME}": ownslice.TEXT}
+    for path, text in {**DROP_INS, **own, **_boot_unit()}.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
             file.write(text)

@@ -122,9 +122,9 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
+def to_enter(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[str, ...]]:
     """How a new process gets to where `pid` is: an fd of the unified cgroup for clone3(2), or -1, and the
-    directories of the other hierarchies.
+    directories of the other hierarchies. `group` is a directory right below one of them, to go there instead.
 
     A process that is cloned into a cgroup is not moved there, which would take a lock that every fork and
     exit on the host shares. Raises KernelError when `pid` is gone.
@@ -132,6 +132,8 @@ def to_enter(pid: int, facts: HostFacts) -> tuple[int, tuple[str, ...]]:
     unified = freezer.UNIFIED if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     others, fd = [], -1
     for directory in cgroup_dirs(pid, facts):
+        if group.rpartition("/")[0] == directory:
+            directory = group
         if directory.startswith(unified + "/"):
             try:
                 fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)

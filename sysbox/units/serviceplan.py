@@ -19,6 +19,11 @@ WANTS = f"{DIRECTORY}/multi-user.target.wants"
 
 _SECOND = 1_000_000  # microseconds
 _MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
+# What one of these units may use. The command that starts the container, the one that records its end and
+# each health check take some 30 MB for a moment; the rest is for what the kernel caches of image and log
+# files, which it takes back before anything fails. Nothing here grows with what a container does.
+MEMORY_MAX = 512 << 20  # bytes
+TASKS_MAX = 64
 _AFTER = ("network.target", "dbus.socket")
 _RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
 
@@ -130,7 +135,11 @@ def restarter(plan: ServicePlan) -> tuple[Property, ...]:
 
 
 def _properties(settings: tuple[tuple[str, str, object], ...]) -> tuple[Property, ...]:
-    return tuple(Property(name=name, signature=kind, value=value) for name, kind, value in settings)
+    bounds = (("MemoryMax", "t", MEMORY_MAX), ("TasksMax", "t", TASKS_MAX))
+    return tuple(
+        Property(name=name, signature=kind, value=value)
+        for name, kind, value in (*settings, *bounds)
+    )
 
 
 def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
@@ -166,6 +175,8 @@ KillMode=mixed
 TimeoutStopSec={stop}
 Slice=sysbox.slice
 OOMPolicy=continue
+MemoryMax={MEMORY_MAX}
+TasksMax={TASKS_MAX}
 {clean}{again}
 [Install]
 WantedBy=multi-user.target
