@@ -7,6 +7,12 @@ import errno
 import posix
 
 from sysbox.errors import FormatError, KernelError
+from sysbox.linux import _sys
+from sysbox.linux.mount import RESOLVE_NO_XDEV
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT = 1 << 20  # bytes; nothing of ours is larger
 # what says that there is nothing, and not that it cannot be told just now: who takes the one for the other
@@ -15,6 +21,8 @@ NOT_THERE = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES)
 )
 _USUAL = 4096  # a larger buffer would be mapped and unmapped for each file
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ATTEMPTS = 10  # to remove a directory that somebody puts something into
 
 
@@ -106,48 +114,98 @@ def unlink(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """rm -rf by fd, following no symbolic link; already gone is success. Raises KernelError."""
+    """rm -rf by descriptor, following no link and entering no mount; already gone is success.
+
+    A container makes trees as deep as it likes: this neither recurses, nor keeps a descriptor per level, nor
+    spells out a path. Raises KernelError.
+    """
     above, _, name = path.rpartition("/")
     try:
         parent = posix.open(above, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        _remove_at(parent, name)
+        remove_at(parent, name)
     except OSError as error:
         raise KernelError.of("remove", path, error) from None
     finally:
         posix.close(parent)
 
 
-def _remove_at(parent: int, name: str) -> None:
-    try:
-        posix.unlink(name, dir_fd=parent)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
+def remove_at(parent: int, name: str | bytes) -> None:
+    """The same of a name in an open directory. Raises OSError."""
     for left in reversed(range(_ATTEMPTS)):
-        try:
-            _empty_at(parent, name)
-            posix.rmdir(name, dir_fd=parent)
-        except FileNotFoundError:
-            return  # somebody else removes it as well
-        except OSError as error:
-            # somebody who does not know yet has made something in it
-            if error.errno != errno.ENOTEMPTY or not left:
-                raise
-        else:
+        if _remove_one(parent, name):
             return
+        try:
+            empty_at(parent, name, _remove_one)
+        except OSError as error:
+            # somebody who does not know yet has moved something in it
+            if error.errno not in (errno.ESTALE, *_REPLACED) or not left:
+                raise
+    if not _remove_one(parent, name):
+        raise OSError(errno.ENOTEMPTY, posix.strerror(errno.ENOTEMPTY))
 
 
-def _empty_at(parent: int, name: str) -> None:
-    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-    fd = posix.open(name, flags, dir_fd=parent)
+def _remove_one(parent: int, name: str | bytes) -> bool:
+    """Remove what is no directory, or an empty one; False for one that has something in it."""
     try:
-        for entry in posix.listdir(fd):
-            _remove_at(fd, entry)
+        try:
+            posix.unlink(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EPERM):
+                raise
+            posix.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        if error.errno == errno.ENOTDIR:
+            raise PermissionError(errno.EPERM, posix.strerror(errno.EPERM)) from None
+        raise
+    return True
+
+
+def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
+    """Call `remove` for what is in a directory; where that says False, for what is in there first.
+
+    One descriptor goes down and, by "..", up again. ".." is where it was, or else somebody has moved the
+    directory: ESTALE then, and no more is removed. Raises OSError.
+    """
+    fd = posix.open(name, _DIRECTORY, dir_fd=parent)
+    above: list[tuple[tuple[int, int], list[str], str]] = []  # identity, names to do, name below
+    try:
+        waiting = posix.listdir(fd)
+        while waiting or above:
+            if waiting:
+                entry = waiting.pop()
+                if remove(fd, entry):
+                    continue
+                try:
+                    inner = _sys.openat2(fd, entry, _DIRECTORY, 0, RESOLVE_NO_XDEV)
+                except OSError as error:
+                    if error.errno == errno.EXDEV:
+                        # what is mounted there is somebody else's
+                        raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY)) from None
+                    if error.errno not in _REPLACED:
+                        raise
+                    continue  # it is gone, or something else by now
+                above.append((_identity(fd), waiting, entry))
+                waiting = posix.listdir(inner)
+            else:
+                inner = posix.open("..", _DIRECTORY, dir_fd=fd)
+                identity, waiting, entry = above.pop()
+                if _identity(inner) != identity:
+                    posix.close(inner)
+                    raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
+                remove(inner, entry)
+            posix.close(fd)
+            fd = inner
     finally:
         posix.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = posix.fstat(fd)
+    return status.st_dev, status.st_ino

@@ -21,43 +21,48 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from sysbox.state import Record, Runtime
 
 _ABOUT_NOW = 60_000_000_000  # nanoseconds
 _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 
 
-def collect() -> list[str]:
-    """Put everything right; a line for each thing that was."""
-    done = [_rest(container_id) for container_id in state.discard_drafts()]
-    for container_id in state.ids():
+def collect() -> tuple[list[str], list[str]]:
+    """Put everything right: a line for each thing that was, and one for each that could not be.
+
+    A step that fails stops none of the others: what one container left must not keep all others down.
+    """
+    done: list[str] = []
+    failed: list[str] = []
+    for what, step in _STEPS:
         try:
-            done += _container(container_id)
-        except FormatError as error:
-            done.append(f"left alone: {error.message}")
-    done += _names()
-    done += [f"forgot the run of {one[:12]}" for one in state.forget_stale_runs()]
-    done += _scopes()
-    done += _cgroups()
-    done += [f"gave back the address of {one[:12]}" for one in leases.reclaim(_has_run)]
-    done += [f"removed the port rules of {one[:12]}" for one in firewall.reclaim(_has_run)]
-    detaching.forget_reports(_known)
-    for container_id in restarting.installed():
-        if not _known(container_id) and restarting.uninstall(container_id):
-            done.append(f"removed the unit file of {container_id[:12]}")
-    done += Store().gc(images_in_use)
-    stale = [path for directory in (NETWORK, RUN) for path in stale_files(directory)]
-    return done + [f"removed {path}" for path in (*stale, *journal.drafts()) if unlink(path)]
+            for line in step():
+                done.append(line)  # noqa: PERF402 (what was done before a step failed is told too)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next step is due)
+            failed.append(f"{what}: {_reason(error)}")
+    return done, failed
 
 
-def at_boot() -> int:
-    """`sysbox-boot.service`: finish what the last boot left, and start what should be up and is not."""
-    collect()
+def at_boot() -> list[str]:
+    """`sysbox-boot.service`: finish what the last boot left, and start what should be up and is not.
+
+    A line for each thing that failed.
+    """
+    failed = collect()[1]
     with Bus.connect() as bus:
         for record in state.all_records():
-            if restarting.restore(record):
-                scope.request_start(bus, names.service_unit(record.id))
-    return 0
+            try:
+                if restarting.restore(record):
+                    scope.request_start(bus, names.service_unit(record.id))
+            except Exception as error:  # noqa: BLE001 (the others are to come up all the same)
+                failed.append(f"{record.name} is not started: {_reason(error)}")
+    return failed
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, SysboxError) else f"{type(error).__name__}: {error}"
 
 
 def images_in_use(image_id: str) -> list[str]:
@@ -67,6 +72,24 @@ def images_in_use(image_id: str) -> list[str]:
 
 def _rest(container_id: str) -> str:
     return f"removed what was left of {container_id[:12]}"
+
+
+def _drafts() -> Iterator[str]:
+    for container_id in state.discard_drafts():
+        yield _rest(container_id)
+
+
+def _containers() -> Iterator[str]:
+    failed: list[Exception] = []
+    for container_id in state.ids():
+        try:
+            yield from _container(container_id)
+        except FormatError as error:
+            yield f"left alone: {error.message}"
+        except Exception as error:  # noqa: BLE001 (told below; the other containers come first)
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def _container(container_id: str) -> list[str]:
@@ -135,6 +158,39 @@ def _comes_back(final: state.Final) -> bool:
 def _known(container_id: str) -> bool:
     """Asked of each thing after it was found: a container made meanwhile has its record first."""
     return is_directory(f"{CONTAINERS}/{container_id}")
+
+
+def _runs() -> Iterator[str]:
+    for container_id in state.forget_stale_runs():
+        yield f"forgot the run of {container_id[:12]}"
+
+
+def _network() -> Iterator[str]:
+    for container_id in leases.reclaim(_has_run):
+        yield f"gave back the address of {container_id[:12]}"
+
+
+def _port_rules() -> Iterator[str]:
+    for container_id in firewall.reclaim(_has_run):
+        yield f"removed the port rules of {container_id[:12]}"
+
+
+def _services() -> Iterator[str]:
+    detaching.forget_reports(_known)
+    for container_id in restarting.installed():
+        if not _known(container_id) and restarting.uninstall(container_id):
+            yield f"removed the unit file of {container_id[:12]}"
+
+
+def _images() -> list[str]:
+    return Store().gc(images_in_use)
+
+
+def _files() -> Iterator[str]:
+    stale = [path for directory in (NETWORK, RUN) for path in stale_files(directory)]
+    for path in (*stale, *journal.drafts()):
+        if unlink(path):
+            yield f"removed {path}"
 
 
 def _names() -> list[str]:
@@ -223,3 +279,18 @@ def _has_run(container_id: str) -> bool:
         return state.runtime(container_id) is not None
     except FormatError:
         return True
+
+
+_STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
+    ("what was to become a container", _drafts),
+    ("containers", _containers),
+    ("names", _names),
+    ("runs", _runs),
+    ("scopes", _scopes),
+    ("cgroups", _cgroups),
+    ("addresses", _network),
+    ("port rules", _port_rules),
+    ("unit files", _services),
+    ("images", _images),
+    ("files", _files),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox import trees
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sysbox.state import Record
 
 _OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_ATTEMPTS = 10  # to measure what somebody moves about
 # what is mounted on in every container
 _USUAL = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
@@ -108,22 +110,24 @@ def size_of(record: Record) -> int:
 
 def tree_size(directory: int) -> int:
     """The bytes of all regular files below an open directory, each inode once. Raises OSError."""
-    return _sum(directory, set(), 0)
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return _sum(directory)
+        except OSError as error:
+            if error.errno != errno.ESTALE or not left:
+                raise  # else somebody has moved a directory meanwhile
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _sum(directory: int, seen: set[tuple[int, int]], depth: int) -> int:
-    trees.check_depth(depth, "")
+def _sum(directory: int) -> int:
+    seen: set[tuple[int, int]] = set()
     total = 0
-    for found in trees.entries(directory):
-        if found.is_directory:
-            inner = found.open()
-            try:
-                total += _sum(inner, seen, depth + 1)
-            finally:
-                posix.close(inner)
-        elif found.status.st_nlink == 1 or found.identity not in seen:
+    for found in trees.below(directory):
+        if found.is_directory or (found.status.st_nlink > 1 and found.identity in seen):
+            continue
+        if found.status.st_nlink > 1:
             seen.add(found.identity)
-            total += found.status.st_size
+        total += found.status.st_size
     return total
 
 

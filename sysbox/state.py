@@ -36,7 +36,7 @@ from sysbox.records import Usage as Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from sysbox.spec import Port
@@ -178,11 +178,22 @@ def _sweep(directory: str, is_left: Callable[[str], bool]) -> list[str]:
     try:
         with Doorway(alone=True, wait=False):
             left = [name for name in posix.listdir(directory) if is_left(name)]
-            for name in left:
-                remove_tree(f"{directory}/{name}")
+            _remove_all(f"{directory}/{name}" for name in left)
     except (Conflict, FileNotFoundError, NotFound):
         return []
     return left
+
+
+def _remove_all(paths: Iterable[str]) -> None:
+    """Raises the first error, after all the others have been removed."""
+    failed: list[KernelError] = []
+    for path in paths:
+        try:
+            remove_tree(path)
+        except KernelError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def resolve(text: str) -> str:

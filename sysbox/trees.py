@@ -97,6 +97,48 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
             found.close()
 
 
+def below(directory: int) -> Iterator[Found]:
+    """Every entry below an open directory, however deep; each is closed when the next is asked for.
+
+    One descriptor goes down and, by "..", up again. Raises OSError: ESTALE when somebody has moved a
+    directory meanwhile.
+    """
+    fd = posix.open(".", DIRECTORY, dir_fd=directory)
+    above: list[tuple[tuple[int, int], list[str]]] = []  # identity, names to do
+    try:
+        waiting = posix.listdir(fd)
+        while waiting or above:
+            if waiting:
+                found = look(fd, waiting.pop())
+                if found is None:
+                    continue  # removed since
+                try:
+                    yield found
+                    if not found.is_directory:
+                        continue
+                    inner = found.open()
+                finally:
+                    found.close()
+                above.append((identity(fd), waiting))
+                waiting = posix.listdir(inner)
+            else:
+                inner = posix.open("..", DIRECTORY, dir_fd=fd)
+                known, waiting = above.pop()
+                if identity(inner) != known:
+                    posix.close(inner)
+                    raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
+            posix.close(fd)
+            fd = inner
+    finally:
+        posix.close(fd)
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """(device, inode) of an open file."""
+    status = posix.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
 def mount_id(fd: int) -> int:
     """Which mount an open file was reached through (proc_pid_fdinfo(5)). Raises OSError."""
     info = posix.open(f"/proc/self/fdinfo/{fd}", posix.O_RDONLY | posix.O_CLOEXEC)

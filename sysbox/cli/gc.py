@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import gc
-from sysbox.cli.output import line
+from sysbox.cli.output import emit, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def main(_: Values) -> int:
-    """0; a line for each thing that was put right."""
-    for done in gc.collect():
-        line(done)
-    return 0
+    """0, or 1 when something could not be put right; a line for each thing that was."""
+    done, failed = gc.collect()
+    for one in done:
+        line(one)
+    for one in failed:
+        emit(f"sysbox: not put right: {one}\n", 2)
+    return 1 if failed else 0

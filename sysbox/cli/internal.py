@@ -9,8 +9,11 @@ def run(words: list[str]) -> int:
     """The exit status. Raises UsageError for what is none of them."""
     if words == ["_boot"]:
         from sysbox import gc
+        from sysbox.cli.output import emit
 
-        return gc.at_boot()
+        for failed in gc.at_boot():
+            emit(f"sysbox: {failed}\n", 2)
+        return 0
     if len(words) != 2 or words[0] not in _COMMANDS:
         raise UsageError(
             f"unknown command '{words[0]}'", hint="`sysbox --help` shows how it is used"

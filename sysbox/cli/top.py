@@ -48,8 +48,8 @@ def _pids(directory: str) -> set[int]:
         try:
             with posix.scandir(one) as entries:
                 waiting += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
-            continue  # it has just ended
+        except OSError:
+            continue  # it has just ended, or its path is longer than any may be
     return found - {0}  # 0 is a process of another pid namespace than ours
 
 

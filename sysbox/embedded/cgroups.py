@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from sysbox import errors
+from sysbox import errors, files
 from sysbox.embedded import state
 from sysbox.frozen import Frozen
 from sysbox.host import read_text
@@ -196,7 +196,10 @@ def remove(name: str, timeout: float = 5.0) -> None:
         if root is None:
             continue
         try:
-            while not _remove_tree(root, root, path):
+            while not _remove(root, root, path):
+                _empty(root, path)
+                if _remove(root, root, path):
+                    break
                 if time.monotonic() > deadline:
                     raise errors.SysboxError(
                         f"the cgroup {hierarchy.directory}/{path} is still in use",
@@ -207,30 +210,37 @@ def remove(name: str, timeout: float = 5.0) -> None:
             os.close(root)
 
 
-def _remove_tree(root: int, above: int, path: str) -> bool:
-    """Children first; False if one of them is busy still."""
+def _remove(root: int, above: int, name: str | bytes) -> bool:
+    """Remove a cgroup, its processes put back to the root; False if it is busy still, or has others in it."""
+    for emptied in (False, True):
+        try:
+            if emptied:
+                _expel_from(root, above, name)
+            os.rmdir(name, dir_fd=above)
+        except (FileNotFoundError, NotADirectoryError):
+            return True  # gone; or one of the kernel's files
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENODEV):
+                raise errors.KernelError.of("rmdir", f"cgroup {name!r}", error) from None
+        else:
+            return True
+    return False
+
+
+def _empty(root: int, path: str) -> None:
+    """Remove what is below a cgroup, however deep, as far as it goes."""
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+        files.empty_at(root, path, lambda above, name: _remove(root, above, name))
     except FileNotFoundError:
-        return True
-    done = True
+        pass  # it has just gone
+
+
+def _expel_from(root: int, above: int, name: str | bytes) -> None:
+    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
     try:
         _expel(root, directory)
-        with os.scandir(directory) as entries:
-            children = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for child in children:
-            done &= _remove_tree(root, directory, child)
-        if done:
-            os.rmdir(path, dir_fd=above)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENODEV):
-            raise errors.KernelError.of("rmdir", f"cgroup {path}", error) from None
-        return False
     finally:
         os.close(directory)
-    return done
 
 
 def _expel(root: int, directory: int) -> None:

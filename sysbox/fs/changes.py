@@ -245,12 +245,14 @@ def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
 def _at(layers: Layers, path: str) -> Found | None:
     """The entry at a path in which no symbolic link is followed, for the caller to close."""
     *above, name = [part for part in path.split("/") if part]
-    opened: list[Layers] = []
+    opened: Layers | None = None
     try:
         for part in above:
-            layers = layers.below(part)
-            opened.append(layers)
-        return layers.look(name)
+            inner = (opened or layers).below(part)
+            if opened is not None:
+                opened.close()
+            opened = inner
+        return (opened or layers).look(name)
     finally:
-        for one in opened:
-            one.close()
+        if opened is not None:
+            opened.close()

@@ -16,6 +16,7 @@ import posix
 
 from sysbox import codec
 from sysbox.errors import FormatError, KernelError
+from sysbox.files import remove_tree
 from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
@@ -77,9 +78,10 @@ class Ingest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import shutil
-
-        shutil.rmtree(self._work, ignore_errors=True)
+        try:
+            remove_tree(self._work)
+        except KernelError:
+            pass  # ignoring: it is gc's then
         self._lock.release()
 
     def spool(self, fd: int, what: str, limit: int = 64 << 30) -> Blob:

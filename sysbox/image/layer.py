@@ -17,6 +17,7 @@ import errno
 import posix
 
 from sysbox.errors import FormatError, KernelError
+from sysbox.files import remove_at
 from sysbox.image import tar
 from sysbox.image.tar import Header, LayerLimits, shown
 
@@ -303,9 +304,7 @@ class _Tree:
     def replace(self, directory: int, name: bytes) -> None:
         """Remove what is in the way of an entry; descriptors from `open` are void afterwards."""
         if _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            import shutil
-
-            shutil.rmtree(name, dir_fd=directory)
+            remove_at(directory, name)
         else:
             posix.unlink(name, dir_fd=directory)
         self._forget()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox import codec
 from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.files import remove_tree
 from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
@@ -206,15 +209,11 @@ def _manifest_of(store: Catalog, image_id: str) -> str:
 
 
 def _remove_tree(store: Catalog, name: str) -> str:
-    import shutil
-
     # made unreachable first, so that a crash in the middle cannot leave half a layer under its name
     trash = f"{store.root}/temporary/gone-{name.rpartition('/')[2]}"
     path = f"{store.root}/{name}"
     if not name.startswith("temporary/"):
-        import posix
-
         posix.rename(path, trash)
         path = trash
-    shutil.rmtree(path, ignore_errors=True)
+    remove_tree(path)
     return f"removed {name}"

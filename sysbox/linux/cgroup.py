@@ -104,9 +104,12 @@ def children(directory: str) -> list[str]:
 def processes(directory: str) -> list[int]:
     """The processes of a cgroup and of all below it, in no order. Raises KernelError."""
     found = [int(pid) for pid in read(directory, "cgroup.procs").split()]
-    for child in children(directory):
+    waiting = children(directory)
+    while waiting:
+        child = waiting.pop()
         try:
-            found += processes(child)
+            found += [int(pid) for pid in read(child, "cgroup.procs").split()]
+            waiting += children(child)
         except KernelError as error:
             if error.errno not in GONE:
                 raise

@@ -91,17 +91,15 @@ def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
     One above it that is frozen still holds it. Raises KernelError, Unsupported.
     """
     file, word = ("freezer.state", "THAWED") if is_v1(facts) else ("cgroup.freeze", "0")
-    _release(directory(facts, path), file, word, below=below)
-
-
-def _release(directory: str, file: str, word: str, *, below: bool) -> None:
-    try:
-        cgroup.write(directory, file, word)
-        for child in cgroup.children(directory) if below else ():
-            _release(child, file, word, below=True)
-    except KernelError as error:
-        if error.errno not in cgroup.GONE:
-            raise
+    waiting = [directory(facts, path)]
+    while waiting:
+        one = waiting.pop()
+        try:
+            cgroup.write(one, file, word)
+            waiting += cgroup.children(one) if below else ()
+        except KernelError as error:
+            if error.errno not in cgroup.GONE:
+                raise
 
 
 def doomed(pid: int) -> bool:

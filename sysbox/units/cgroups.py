@@ -13,6 +13,7 @@ import posix
 import time
 
 from sysbox.errors import KernelError, Unsupported
+from sysbox.files import empty_at
 from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.linux import cgroup, freezer
@@ -334,26 +335,32 @@ def remove_if_empty(path: str, facts: HostFacts) -> bool:
 
 
 def _remove_tree(directory: str, deadline: float) -> None:
-    while not _rmdir(directory):
-        try:
-            for child in cgroup.children(directory):
-                _remove_tree(child, deadline)
-        except KernelError as error:
-            if error.errno not in cgroup.GONE:
-                raise
-        if _rmdir(directory) or time.monotonic() > deadline:
-            return
-        time.sleep(_STEP)
+    above, _, name = directory.rpartition("/")
+    parent = -1
+    try:
+        parent = posix.open(above, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        while not _rmdir(parent, name):
+            # a container may have made them as deep as it likes
+            empty_at(parent, name, _rmdir)
+            if _rmdir(parent, name) or time.monotonic() > deadline:
+                return
+            time.sleep(_STEP)
+    except OSError as error:
+        if error.errno not in cgroup.GONE:
+            raise KernelError.of("remove the cgroup", directory, error) from None
+    finally:
+        if parent >= 0:
+            posix.close(parent)
 
 
-def _rmdir(directory: str) -> bool:
+def _rmdir(parent: int, name: str | bytes) -> bool:
     """False while it holds a process, or another cgroup."""
     try:
-        posix.rmdir(directory)
-    except FileNotFoundError:
-        pass
+        posix.rmdir(name, dir_fd=parent)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # gone; or one of the kernel's files
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False
-        raise KernelError.of("remove the cgroup", directory, error) from None
+        raise
     return True
