@@ -3,6 +3,9 @@
 Every path of the container is reached from a root fd with openat2(2) and RESOLVE_IN_ROOT, so a symbolic
 link in an image cannot lead outside, and every mount is made detached and then attached to a target that
 was opened once (CVE-2021-30465: nothing is looked up twice).
+
+What is missing is made with the mode that it shall have, under an umask of 0. A mode set afterwards, by name,
+could be another file's: whoever shares a volume may exchange the name for a link to the host's /etc/shadow.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import _stat
 import errno
 import posix
 
+from sysbox import trees
 from sysbox.errors import KernelError, SpecError
 from sysbox.fs import rootfs
+from sysbox.host import exists
 from sysbox.linux import _sys, mount, namespace
 
 TYPE_CHECKING = False
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _ANY = posix.O_PATH | posix.O_CLOEXEC
+_MADE = _DIRECTORY | posix.O_NOFOLLOW
 _NULL_DEVICE = posix.makedev(1, 3)
 _TMPFS_MAGIC = 0x01021994  # linux/magic.h
 
@@ -68,21 +74,22 @@ class Tree:
         above, _, name = op.target.rpartition("/")
         parent = self.directory(above)
         kind = _stat.S_IFCHR if op.kind == "c" else _stat.S_IFBLK
+        device = posix.makedev(op.major, op.minor)
+        is_new = True
         try:
-            posix.mknod(name, kind | op.mode, posix.makedev(op.major, op.minor), dir_fd=parent)
-            # mknod(2) applies the umask, and the caller's may be anything
-            posix.chmod(name, op.mode, dir_fd=parent)
-            if op.uid or op.gid:
-                posix.chown(name, op.uid, op.gid, dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            found = posix.stat(name, dir_fd=parent, follow_symlinks=False)
-            if (
-                found.st_rdev != posix.makedev(op.major, op.minor)
-                or _stat.S_IFMT(found.st_mode) != kind
-            ):
-                raise SpecError(
-                    f"device {op.target}: something else is there in the image"
-                ) from None
+            umask = posix.umask(0)
+            try:
+                posix.mknod(name, kind | op.mode, device, dir_fd=parent)
+            except FileExistsError:
+                is_new = False
+            finally:
+                posix.umask(umask)
+            found = trees.look(parent, name)
+            if found is None or found.kind != kind or found.status.st_rdev != device:
+                raise SpecError(f"device {op.target}: something else is there in the image")
+            if is_new and (op.uid or op.gid):
+                posix.chown(found.path, op.uid, op.gid)
+            found.close()
         except OSError as error:
             raise KernelError.of("mknod", op.target, error) from None
         finally:
@@ -167,19 +174,28 @@ class Tree:
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
-        above, _, name = path.rstrip("/").rpartition("/")
-        parent = self.directory(above or "/", what=what)
-        try:
-            posix.mkdir(name, mode, dir_fd=parent)
-            posix.chmod(name, mode, dir_fd=parent)
-        except FileExistsError:
-            # a dangling symbolic link: made into nothing that leads anywhere
-            raise SpecError(f"{what} {path}: a dangling symbolic link is in the way") from None
-        except OSError as error:
-            raise KernelError.of("mkdir", path, error) from None
-        finally:
-            posix.close(parent)
-        return mount.open_in_root(self.root, path, _DIRECTORY)
+        parent, missing = self._nearest(path, what)
+        for left, name in zip(range(len(missing) - 1, -1, -1), missing, strict=True):
+            try:
+                parent = _made_in(parent, name, 0o755 if left else mode)
+            except (FileExistsError, NotADirectoryError):
+                # a dangling symbolic link: made into nothing that leads anywhere
+                raise SpecError(f"{what} {path}: a dangling symbolic link is in the way") from None
+            except OSError as error:
+                raise KernelError.of("mkdir", path, error) from None
+        return parent
+
+    def _nearest(self, path: str, what: str) -> tuple[int, list[str]]:
+        """The deepest directory on the way to a path that is there, and the names that are missing below."""
+        above, missing = path.rstrip("/"), []
+        while True:
+            above, _, name = above.rpartition("/")
+            missing.append(name)
+            try:
+                return mount.open_in_root(self.root, above or "/", _DIRECTORY), missing[::-1]
+            except KernelError as error:
+                if error.errno != errno.ENOENT or not above:
+                    raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
 
     def file(self, path: str) -> int:
         """An O_PATH fd of a file of the container's to mount over, made empty if it is missing."""
@@ -191,6 +207,7 @@ class Tree:
         above, _, name = path.rpartition("/")
         parent = self.directory(above or "/")
         flags = posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_WRONLY | posix.O_NOFOLLOW
+        umask = posix.umask(0)
         try:
             posix.close(posix.open(name, flags, 0o644, dir_fd=parent))
         except FileExistsError:
@@ -200,6 +217,7 @@ class Tree:
         except OSError as error:
             raise KernelError.of("create", path, error) from None
         finally:
+            posix.umask(umask)
             posix.close(parent)
         return mount.open_in_root(self.root, path, _ANY)
 
@@ -238,6 +256,17 @@ _APPLY: dict[type, Any] = {
     rootfs.ReadOnly: Tree.read_only,
     rootfs.Cgroups: Tree.cgroups,
 }
+
+
+def _made_in(parent: int, name: str, mode: int) -> int:
+    """An O_PATH fd of a new directory; `parent` is closed. Raises OSError."""
+    umask = posix.umask(0)
+    try:
+        posix.mkdir(name, mode, dir_fd=parent)
+        return posix.open(name, _MADE, dir_fd=parent)
+    finally:
+        posix.umask(umask)
+        posix.close(parent)
 
 
 def _is_directory(fd: int) -> bool:
@@ -326,16 +355,16 @@ def _clone_elsewhere(bind: rootfs.Bind) -> int:
 
 
 def make_directories(path: str, mode: int = 0o755) -> None:
-    """mkdir -p on the host, for a path that the user himself gave."""
-    try:
-        posix.mkdir(path, mode)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        above = path.rstrip("/").rpartition("/")[0]
-        if not above:
-            raise
-        make_directories(above, mode)
-        make_directories(path, mode)
-    except OSError as error:
-        raise KernelError.of("mkdir", path, error) from None
+    """mkdir -p on the host, for a path that the user himself gave. Raises KernelError."""
+    missing = []
+    above = path.rstrip("/")
+    while above and not exists(above):
+        missing.append(above)
+        above = above.rpartition("/")[0]
+    for one in reversed(missing):
+        try:
+            posix.mkdir(one, mode)
+        except FileExistsError:
+            pass  # made meanwhile
+        except OSError as error:
+            raise KernelError.of("mkdir", path, error) from None

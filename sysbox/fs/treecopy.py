@@ -56,11 +56,17 @@ class Copier:
         self._base = parent
         self._entry(source, parent, name, name, 0)
 
-    def merge(self, source: Found, destination: int) -> None:
-        """Copy what is in a directory into an open directory, whose own attributes stay. Raises the same."""
+    def merge(self, source: Found, destination: int, *, whole: bool = False) -> None:
+        """Copy what is in a directory into an open directory; raises the same.
+
+        Its own attributes stay, unless it takes those of the `whole` directory.
+        """
         self._base = destination
-        self._own = _identity(destination)
+        self._own = trees.identity(destination)
+        given = self._attributes(source, source.path)
         self._content(source, destination, "", 0)
+        if whole:
+            place.give(destination, given)
 
     def _entry(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
         try:
@@ -78,7 +84,7 @@ class Copier:
         fd, made = place.directory(parent, name, path)
         try:
             if depth == 0:
-                self._own = _identity(fd)
+                self._own = trees.identity(fd)
             given = self._attributes(source, source.path)
             self._content(source, fd, f"{path}/", depth)
             if made or self._rules.owner is None:
@@ -165,11 +171,6 @@ class Copier:
         return self._rules.privileged and name.startswith(
             ("security.capability", "system.posix_acl_")
         )
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = posix.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 def _send(writer: int, reader: int, position: int, length: int) -> None:
