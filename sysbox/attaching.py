@@ -12,59 +12,55 @@ import posix
 import select
 import time
 
-from sysbox import attachpoint, ending, restarting, state, systemd_mode, terminal
-from sysbox.errors import Conflict, SpecError, SysboxError
+from sysbox import attachpoint, ending, monitor, restarting, state, systemd_mode, terminal
+from sysbox.detachkeys import Finder
+from sysbox.errors import Conflict, SysboxError
 from sysbox.frozen import Frozen
 from sysbox.linux import process
-from sysbox.monitor import FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.records import Record
 
-KEYS = "ctrl-p,ctrl-q"
 DETACHED = -1  # in place of an exit status
 
 _CHUNK = 1 << 16
+_HELD = 1 << 16  # bytes of input that the container has yet to take, beyond which no more is read
 _STEP = 0.02  # seconds
 _PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
-_CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 
 
 class Wishes(Frozen):
     """How to be attached."""
 
     interactive: bool = True  # pass input on
-    closes_input: bool = False  # whose end is that of the container's input
+    closes_input: bool = False  # its end closes the container's input
+    outputs: tuple[int, ...] = (1, 2)  # the streams that are shown
     pass_signals: bool = True
-    keys: bytes = b"\x10\x11"  # that leave the container; b"" for none
+    keys: bytes = b"\x10\x11"  # that detach; b"" for none
+    # called at the third ctrl-c, says whether to kill it, else to detach; None: it is passed on
+    insisted: Callable[[], bool] | None = None
 
 
-def parse_keys(text: str, flag: str) -> bytes:
-    """`ctrl-p,ctrl-q`: single characters, or ctrl- and a letter or one of @[\\]^_. Raises SpecError."""
-    keys = bytearray()
-    for key in text.split(",") if text else ():
-        name = key.removeprefix("ctrl-") if len(key) > 1 else ""
-        if len(key) == 1 and key.isascii():
-            keys += key.encode()
-        elif len(name) == 1 and name in _CONTROL:
-            keys.append(_CONTROL.index(name))
-        else:
-            raise SpecError(
-                f"{flag} {text!r}: {key!r} is no key", hint="as in ctrl-p,ctrl-q or a,b"
-            )
-    return bytes(keys)
+class _Insisted(Exception):
+    """Ctrl-c was pressed for the third time: leave."""
 
 
 def attach(record: Record, wishes: Wishes) -> int:
     """Until it ends, or the caller leaves: its exit status, or DETACHED. Raises Conflict."""
     while True:
         # before there is a connection, so that none is lost; after it, where it was only being started
-        passing = wishes.pass_signals and _pass_signals_on(record)
+        passing = wishes.pass_signals and _pass_signals_on(record, wishes)
         socket = _connect(record)
         if wishes.pass_signals and not passing:
-            _pass_signals_on(record)
-        code = _Attachment(record, socket, wishes).run()
+            _pass_signals_on(record, wishes)
+        monitor.release_signals()
+        try:
+            code = _Attachment(record, socket, wishes).run()
+        except _Insisted:
+            code = DETACHED
         if code == DETACHED:
             return code
         if restarting.has_policy(record):
@@ -76,20 +72,25 @@ def attach(record: Record, wishes: Wishes) -> int:
             return systemd_mode.exit_status(record.spec, record.argv, code)
 
 
-def _pass_signals_on(record: Record) -> bool:
+def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
     instead = ending.passed_on(record)
+    insistence = monitor.Insistence()
 
     def forward(number: int, _: object) -> None:
+        if wishes.insisted and insistence.third(number):
+            if not wishes.insisted():
+                raise _Insisted
+            number = _signal.SIGKILL
         try:
             process.send(pidfd, instead.get(number, number))
         except SysboxError:
             pass  # it has just ended: the socket tells
 
-    for number in FORWARDED:
+    for number in monitor.FORWARDED:
         _signal.signal(number, forward)
     return True
 
@@ -123,9 +124,14 @@ class _Attachment:
         self._record = record
         self._socket = socket
         self._wishes = wishes
-        self._keys = _Keys(wishes.keys if record.spec.tty else b"")
+        self._keys = Finder(wishes.keys if record.spec.tty else b"")
         self._input = self._greeting()
-        self._poll = select.poll()
+        self._reading = self._input >= 0 and wishes.interactive
+        self._ended = False  # our input
+        self._held = b""  # of it, what the container has yet to take
+        if self._reading:
+            # it may be slow to read while it writes to us: to wait for it here would hang both
+            posix.set_blocking(self._input, False)
 
     def _greeting(self) -> int:
         """The descriptor of the container's input, or -1."""
@@ -151,19 +157,23 @@ class _Attachment:
                 posix.close(self._input)
 
     def _copy(self) -> int:
-        self._poll.register(self._socket.fileno(), select.POLLIN)
-        if self._input >= 0 and self._wishes.interactive:
-            self._poll.register(0, select.POLLIN)
         while True:
-            for fd, _ in self._poll.poll():
-                if fd == 0:
-                    if not self._take_input():
-                        return DETACHED
-                    continue
-                packet = self._socket.recv(_CHUNK)
-                if not packet or packet[:1] == b"E":
-                    return int(packet[1:] or b"137")
-                self._write(int(packet[:1]), packet[1:])
+            poll = select.poll()
+            poll.register(self._socket.fileno(), select.POLLIN)
+            if self._reading and len(self._held) < _HELD:
+                poll.register(0, select.POLLIN)
+            if self._held:
+                poll.register(self._input, select.POLLOUT)
+            for fd, _ in poll.poll():
+                if fd == 0 and not self._take_input():
+                    return DETACHED
+                if fd == self._socket.fileno():
+                    packet = self._socket.recv(_CHUNK)
+                    if not packet or packet[:1] == b"E":
+                        return int(packet[1:] or b"137")
+                    if int(packet[:1]) in self._wishes.outputs:
+                        self._write(int(packet[:1]), packet[1:])
+            self._give_input()
 
     def _write(self, fd: int, data: bytes) -> None:
         view = memoryview(data)
@@ -174,45 +184,30 @@ class _Attachment:
                 select.select([], [fd], [])
 
     def _take_input(self) -> bool:
-        """False when the keys to leave were pressed."""
-        data = posix.read(0, _CHUNK)
-        if not data:
-            self._poll.unregister(0)
-            if self._wishes.closes_input:
-                posix.close(self._input)
-                self._input = -1
-                self._socket.send(b"C")
-            return True
-        passed, left = self._keys.feed(data)
+        """False when the keys that detach were pressed."""
         try:
-            self._write(self._input, passed)
+            data = posix.read(0, _CHUNK)
         except OSError:
-            self._poll.unregister(0)  # it does not read any more
-        return not left
+            data = b""  # its terminal has hung up
+        if not data:
+            self._reading = False
+            self._ended = True
+        passed, pressed = self._keys.feed(data)
+        self._held += passed
+        return not pressed
 
-
-class _Keys:
-    """Finds the keys that leave in what is typed; what may be their beginning is held back."""
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._held = 0
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """(what is to be passed on, whether the keys were pressed)."""
-        if not self._keys:
-            return data, False
-        passed = bytearray()
-        for byte in data:
-            if byte == self._keys[self._held]:
-                self._held += 1
-                if self._held == len(self._keys):
-                    return bytes(passed), True
-                continue
-            passed += self._keys[: self._held]
-            self._held = int(byte == self._keys[0])
-            if not self._held:
-                passed.append(byte)
-            elif len(self._keys) == 1:
-                return bytes(passed), True
-        return bytes(passed), False
+    def _give_input(self) -> None:
+        """As much of it as the container takes now."""
+        try:
+            while self._held:
+                self._held = self._held[posix.write(self._input, self._held) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            # it reads no more
+            self._held = b""
+            self._reading = False
+        if self._ended and self._wishes.closes_input and self._input >= 0:
+            posix.close(self._input)
+            self._input = -1
+            self._socket.send(b"C")

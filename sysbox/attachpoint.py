@@ -9,7 +9,7 @@ import _socket
 import posix
 import time
 
-from sysbox.files import make_private, unlink, write_file
+from sysbox.files import make_private, read_file, unlink, write_file
 from sysbox.linux import unix
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sysbox.records import Record
 
 _BACKLOG = 8
+_WINSIZE = 8  # bytes of a struct winsize
 _STALE = 90.0  # seconds; a back-off is shorter
 
 
@@ -35,20 +36,29 @@ def path_of(record: Record) -> str:
     return f"{record.run_directory}/attach"
 
 
-def expect(record: Record) -> None:
-    """Whoever starts it next is to let it wait for us before it reads its output."""
-    write_file(_marker(record), b"")
+def expect(record: Record, size: bytes = b"") -> None:
+    """The next supervisor lets it wait for us before it reads its output.
+
+    `size` is that of our terminal, a struct winsize (TIOCSWINSZ(2const)).
+    """
+    write_file(_marker(record), size)
 
 
-def is_expected(record: Record) -> bool:
-    """Whether somebody is about to attach; asked once. One that asked long ago did not live to come."""
+def is_expected(record: Record) -> bytes | None:
+    """The size of the terminal that is about to be attached, b"" for none; None where nobody attaches.
+
+    Asked once. One that asked long ago did not live to attach.
+    """
     path = _marker(record)
     try:
         asked = posix.stat(path).st_mtime
+        size = read_file(path, _WINSIZE)
         posix.unlink(path)
     except FileNotFoundError:
-        return False
-    return time.time() - asked < _STALE
+        return None
+    if size is None or time.time() - asked >= _STALE:
+        return None
+    return size if len(size) == _WINSIZE else b""
 
 
 def _marker(record: Record) -> str:

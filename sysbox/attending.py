@@ -20,16 +20,24 @@ from sysbox.units import machine, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.image.model import Image
     from sysbox.records import Record
 
 
 class Attended:
-    """A container that this process starts and supervises, with the caller's streams. Raises SysboxError."""
+    """A container that this process starts and supervises, with the caller's streams. Raises SysboxError.
 
-    def __init__(self, record: Record, image: Image) -> None:
+    `insisted` is called when the third ctrl-c is about to kill it.
+    """
+
+    def __init__(
+        self, record: Record, image: Image, insisted: Callable[[], None] | None = None
+    ) -> None:
         self._record = record
         self._image = image
+        self._insisted = insisted
         self._begin()
 
     def _begin(self) -> None:
@@ -38,6 +46,7 @@ class Attended:
         self._entry = starting.machine_of(record, started)
         self._started = started
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+        self._foreground.insisted = None if record.spec.tty else self._insisted
         self._foreground.instead = ending.passed_on(record, self._image)
         self._hear_of_stops(started)
         if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:

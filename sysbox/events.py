@@ -41,6 +41,7 @@ MESSAGE_IDS = {
     ("container", "detach"): "b0da6753b69d4aa895ecd1f7018b120c",
     ("container", "exec_create"): "c8a173b104264cf0aadab1289356ec23",
     ("container", "exec_start"): "ed749cbb02cb432e80d214de73c1d4a9",
+    ("container", "exec_detach"): "a50ae3bf52e8494dbfe6cc46846d727b",
     ("container", "exec_die"): "33af0342b7624bfc87033aa519ed420d",
     ("container", "health_status"): "51352a851cd74c14becd107031d12e2e",
     ("container", "resize"): "3c6aaf3be81447a4b1c1048a8a5e593c",

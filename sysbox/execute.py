@@ -38,7 +38,9 @@ _ENTERED = (
     | namespace.CLONE_NEWNET
     | namespace.CLONE_NEWCGROUP
 )
+DETACHED = -1  # in place of an exit status
 _GOING = 0.5  # seconds
+_CHUNK = 1 << 16
 
 
 class ExecSpec(Frozen):
@@ -51,6 +53,7 @@ class ExecSpec(Frozen):
     tty: bool = False
     interactive: bool = False
     detach: bool = False
+    keys: bytes = b""  # that detach from its terminal; b"" for none
     privileged: bool = False
     told: bool = True  # as an event
 
@@ -73,11 +76,11 @@ class Entering(Frozen):
     stdio: tuple[int, int, int]
     owned: tuple[int, ...]
     seccomp: bytes | None
-    detach: bool
+    outlives: bool  # this command, which may leave it
 
 
 def exec_in(record: Record, spec: ExecSpec, around: Around | None = None) -> int:
-    """Run it; its exit status, or 0 once it runs detached. Raises Conflict when nothing runs there."""
+    """Run it; its exit status, 0 once it runs detached, DETACHED when its user left it. Raises Conflict."""
     runtime = _running(record)
     try:
         return _run(record, spec, runtime, around or Around())
@@ -133,12 +136,55 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around)
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
-    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal)
+    return _attend(record, spec, parked, wired, terminal, around)
+
+
+def _attend(
+    record: Record,
+    spec: ExecSpec,
+    parked: launch.Parked,
+    wired: streams.Streams,
+    terminal: int,
+    around: Around,
+) -> int:
+    """Until it ends, or its user detaches."""
+    keys = spec.keys if spec.interactive else b""
+    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal, keys=keys)
     foreground.watches = around.watches
     code = foreground.wait(None).code
+    action, attributes = "exec_die", {"execPid": str(parked.pid), "exitCode": str(code)}
+    if foreground.detached:
+        _hold(terminal)
+        code = DETACHED
+        action = "exec_detach"
+        attributes = {"execPid": str(parked.pid), "command": " ".join(spec.argv)}
     if spec.told:
-        events.container("exec_die", record, execPid=str(parked.pid), exitCode=str(code))
+        events.container(action, record, **attributes)
     return code
+
+
+def _hold(terminal: int) -> None:
+    """Leave a process with the master of a terminal: without it the command would get SIGHUP (pty(7)).
+
+    It reads what is written, so that no one who writes has to wait, until the terminal is closed.
+    """
+    if posix.fork():
+        return
+    try:
+        posix.setsid()
+        process.reset_signals()
+        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        for target in (0, 1, 2):
+            posix.dup2(null, target)
+        process.close_fds_except({terminal})
+        posix.chdir("/")
+        posix.set_blocking(terminal, True)
+        while posix.read(terminal, _CHUNK):
+            pass
+    except OSError:
+        pass  # EIO: the last process has closed it
+    finally:
+        posix._exit(0)
 
 
 def _running(record: Record) -> state.Runtime:
@@ -174,7 +220,7 @@ def _enter(
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
         seccomp=seccomp.program_for(security, plan.capabilities),
-        detach=spec.detach,
+        outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
     )
 
 
@@ -236,7 +282,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         child.give_streams(entering.owned, stdio, who.uid, tty=plan.tty)
         process.close_fds_from(3, cloexec=True)
         drop_privileges(plan, who, entering.seccomp)
-        if not entering.detach:
+        if not entering.outlives:
             _sys.prctl(process.PR_SET_PDEATHSIG, 9)
         channel.check_peer()
         phase = "exec"

@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from sysbox.state import Record
 
 
-def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
+class Told:
+    """What the user is told meanwhile; the command line has one that prints."""
+
+    def killing(self) -> None:
+        """Ctrl-c was pressed for the third time, which kills a container without a terminal."""
+
+    def detached(self, record: Record) -> None:
+        """The keys to detach were pressed."""
+
+
+SILENT = Told()
+
+
+def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
     from sysbox import creating  # here and below: each way takes what it needs, and no more
 
@@ -28,25 +41,28 @@ def run(spec: ContainerSpec, *, dry_run: bool = False) -> int:
         if spec.detach:
             _detach(record, new=True)
         elif by_service:
-            _expect(record)
-            _detach(record, new=True)
+            _detach_expected(record, new=True)
         else:
-            attended = _attend(record, image)
+            attended = _attend(record, image, told)
     except BaseException:
         _abandon(record)
         raise
     if attended:
         return attended.wait()
     if by_service and not spec.detach:
-        return _attached(record)
+        return _attached(record, told)
     print(record.id, flush=True)
     return 0
 
 
 def needs_service(spec: ContainerSpec) -> bool:
-    """Whether it takes more to look after it than the command that starts it can do."""
+    """Whether it takes more to look after it than the command that starts it can do.
+
+    The user of a terminal may detach from it, and the container goes on.
+    """
     return (
-        spec.restart.name != "no"
+        (spec.tty and spec.interactive)
+        or spec.restart.name != "no"
         or spec.logging.driver == "json-file"
         or spec.detach_keys != ""
         or spec.health.command != ()
@@ -59,30 +75,44 @@ def _detach(record: Record, *, new: bool = False) -> None:
     detaching.start_detached(record, new=new)
 
 
-def _attend(record: Record, image: Image) -> Attended:
+def _detach_expected(record: Record, *, new: bool = False) -> None:
+    """Start its service, which lets it wait for us to be attached."""
+    from sysbox import attachpoint, monitor, terminal
+
+    attachpoint.expect(record, terminal.size() if record.spec.tty else b"")
+    _detach(record, new=new)
+    # from now on they are the container's, and `attach` passes them on
+    monitor.hold_signals()
+
+
+def _attend(record: Record, image: Image, told: Told) -> Attended:
     from sysbox import attending
 
-    return attending.Attended(record, image)
+    return attending.Attended(record, image, told.killing)
 
 
-def _expect(record: Record) -> None:
-    from sysbox import attachpoint
-
-    attachpoint.expect(record)
-
-
-def _attached(record: Record) -> int:
-    """Be attached to one that was just started for that; its exit status, or 0 when its user left it."""
-    from sysbox import attaching
+def _attached(record: Record, told: Told) -> int:
+    """Be attached to one that was just started for that; its exit status, or 0 when its user detached."""
+    from sysbox import attaching, detachkeys, events
 
     spec = record.spec
+
+    def kill() -> bool:
+        told.killing()
+        return True
+
     wishes = attaching.Wishes(
         interactive=spec.interactive,
         closes_input=spec.interactive and not spec.tty,
-        keys=attaching.parse_keys(spec.detach_keys or attaching.KEYS, "--detach-keys"),
+        keys=detachkeys.parse(spec.detach_keys or detachkeys.DEFAULT, "--detach-keys"),
+        insisted=None if spec.tty else kill,
     )
     code = attaching.attach(record, wishes)
-    return 0 if code == attaching.DETACHED else code
+    if code != attaching.DETACHED:
+        return code
+    events.container("detach", record)
+    told.detached(record)
+    return 0
 
 
 def create(spec: ContainerSpec) -> str:
@@ -104,7 +134,7 @@ def _abandon(record: Record) -> None:
         pass  # ignoring: why it did not start is the better message
 
 
-def start(record: Record, *, attach: bool, interactive: bool) -> int:
+def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILENT) -> int:
     """`sysbox start`. One that runs already is success, as docker has it."""
     from sysbox import lifecycle
 
@@ -124,9 +154,8 @@ def start(record: Record, *, attach: bool, interactive: bool) -> int:
     spec = record.spec.replace(interactive=interactive and record.spec.interactive)
     heard = record.replace(spec=spec)
     if needs_service(record.spec):
-        _expect(record)
-        _detach(record)
-        return _attached(heard)
+        _detach_expected(record)
+        return _attached(heard, told)
     from sysbox.image.store import Store
 
-    return _attend(heard, Store().resolve(record.image_id)).wait()
+    return _attend(heard, Store().resolve(record.image_id), told).wait()

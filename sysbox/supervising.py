@@ -49,6 +49,7 @@ def supervise(container_id: str) -> int:
         with Lock(container_id):
             image = Store().resolve(record.image_id)
             attach = attachpoint.listen(record)
+            size = attachpoint.is_expected(record)
             wired = streams.for_service(record.spec, names.scope_unit(container_id))
             unit = names.service_unit(container_id)
             # before it runs: it may be over at once, and its cgroup gone before the monitor looks
@@ -65,12 +66,12 @@ def supervise(container_id: str) -> int:
     else:
         _notify("READY=1")
         detaching.report(container_id, None)
-        duties = _duties(record, stop_signal, started, attach)
+        duties = _duties(record, stop_signal, started, attach, wait=size is not None)
         static_monitor.become(duties, wired, started.terminal)
 
 
 def _duties(
-    record: Record, stop_signal: int, started: starting.Started, attach: int
+    record: Record, stop_signal: int, started: starting.Started, attach: int, *, wait: bool
 ) -> static_monitor.Duties:
     logging = record.spec.logging
     json = (record.log_path, logging.max_size, logging.max_files)
@@ -83,7 +84,7 @@ def _duties(
         reports=started.reports,
         thaw=started.thaw,
         attach=attach,
-        wait_for_first=attachpoint.is_expected(record),
+        wait_for_first=wait,
         json=json if logging.driver == "json-file" else None,
         health=_checks(record),
         hold=machine.announce(starting.machine_of(record, started)),

@@ -34,6 +34,14 @@ def restore(saved: list[Any] | None, fd: int = 0) -> None:
         termios.tcsetattr(fd, termios.TCSADRAIN, saved)
 
 
+def size(fd: int = 0) -> bytes:
+    """A struct winsize (TIOCGWINSZ(2const)), b"" where it is no terminal."""
+    try:
+        return bytes(fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return b""
+
+
 def copy_size(target: int, fd: int = 0) -> None:
     """Give the terminal `target` the size of ours; where ours is none there is nothing to pass on."""
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import attaching, events, state
-from sysbox.cli.output import emit
+from sysbox import attaching, detachkeys, events, state
+from sysbox.cli import telling
+from sysbox.cli.output import note
 from sysbox.errors import Conflict, UsageError
 
 TYPE_CHECKING = False
@@ -23,16 +24,23 @@ def main(values: Values) -> int:
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     keys = values.detach_keys
     if keys is None:
-        keys = record.spec.detach_keys or attaching.KEYS
+        keys = record.spec.detach_keys or detachkeys.DEFAULT
     wishes = attaching.Wishes(
         interactive=not values.no_stdin,
         pass_signals=_BOOLEANS[proxy] and not record.spec.tty,
-        keys=attaching.parse_keys(keys, "--detach-keys"),
+        keys=detachkeys.parse(keys, "--detach-keys"),
+        insisted=None if record.spec.tty else _leaving,
     )
     events.container("attach", record)
     code = attaching.attach(record, wishes)
     if code != attaching.DETACHED:
         return code
     events.container("detach", record)
-    emit("\nread escape sequence\n", 2)
+    telling.Told().detached(record)
     return 0
+
+
+def _leaving() -> bool:
+    """At the third ctrl-c; False: the container is not killed."""
+    note("ctrl-c three times: leaving the container running")
+    return False

@@ -6,6 +6,7 @@ import posix
 
 from sysbox import execute, state
 from sysbox.cli import envbuild
+from sysbox.cli.output import note
 from sysbox.errors import UsageError
 from sysbox.values import bad, clean_path, parse_user
 
@@ -23,7 +24,7 @@ def main(values: Values) -> int:
         )
     if values.workdir and not values.workdir.startswith("/"):
         bad("--workdir", values.workdir, "must be an absolute path in the container")
-    return execute.exec_in(
+    code = execute.exec_in(
         record,
         execute.ExecSpec(
             argv=tuple(values.command),
@@ -33,6 +34,20 @@ def main(values: Values) -> int:
             tty=values.tty,
             interactive=values.interactive,
             detach=values.detach,
+            keys=_keys(values, record) if values.tty and values.interactive else b"",
             privileged=values.privileged,
         ),
     )
+    if code != execute.DETACHED:
+        return code
+    note(f"detached; the command is still running in {record.name}", "\n")
+    return 0
+
+
+def _keys(values: Values, record: state.Record) -> bytes:
+    from sysbox import detachkeys  # only for a terminal
+
+    text = values.detach_keys
+    if text is None:
+        text = record.spec.detach_keys or detachkeys.DEFAULT
+    return detachkeys.parse(text, "--detach-keys")

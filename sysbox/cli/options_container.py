@@ -23,6 +23,7 @@ def exec_options() -> tuple[Option, ...]:
     """Every flag of `sysbox exec`."""
     return (
         switch("-d --detach", "Run in the background"),
+        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
         many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),
         many("--env-file", "FILE", "Read environment variables from a file"),
         switch("-i --interactive", "Keep standard input open"),
@@ -76,7 +77,7 @@ def _process() -> tuple[Option, ...]:
 def _identity() -> tuple[Option, ...]:
     return (
         value("--cidfile", "FILE", "Write the container's id to a file"),
-        value("--detach-keys", "KEYS", "The keys that leave the container; ctrl-p,ctrl-q by default"),
+        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
         *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),

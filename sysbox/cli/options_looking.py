@@ -76,7 +76,7 @@ def logs_options() -> tuple[Option, ...]:
 def attach_options() -> tuple[Option, ...]:
     """Every flag of `sysbox attach`."""
     return (
-        value("--detach-keys", "KEYS", "The keys that leave it again; ctrl-p,ctrl-q by default"),
+        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
         switch("--no-stdin", "Do not pass standard input on"),
         value("--sig-proxy", "BOOL", "Pass signals on: true by default", choices="true false"),
     )

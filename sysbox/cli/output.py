@@ -59,6 +59,14 @@ def report(error: SysboxError) -> int:
     return error.status
 
 
+def note(text: str, start: str = "") -> None:
+    """A line to the user on standard error, beside what the verb prints; `start` comes before it."""
+    try:
+        emit(f"{start}sysbox: {text}\n", 2)
+    except (OSError, KernelError):
+        pass  # ignoring: nobody reads it
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as docker's tabwriter aligns them; the last one is not padded."""
     widths = [0] * max((len(row) for row in rows), default=0)

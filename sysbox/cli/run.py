@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import running
-from sysbox.cli import specbuild
+from sysbox.cli import specbuild, telling
 from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
@@ -22,4 +22,4 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    return running.run(spec, dry_run=values.dry_run)
+    return running.run(spec, dry_run=values.dry_run, told=telling.Told())

@@ -184,9 +184,9 @@ def _health(given: Values) -> Health:
 
 def _detach_keys(text: str | None) -> str:
     if text:
-        from sysbox.attaching import parse_keys
+        from sysbox import detachkeys
 
-        parse_keys(text, "--detach-keys")
+        detachkeys.parse(text, "--detach-keys")
     return text or ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox import running, state
+from sysbox.cli import telling
 from sysbox.cli.each import for_each
 from sysbox.errors import UsageError
 
@@ -22,4 +23,6 @@ def main(values: Values) -> int:
         raise UsageError(
             "only one container can be attached to", hint="start the others without -a and -i"
         )
-    return running.start(state.find(names[0]), attach=True, interactive=values.interactive)
+    return running.start(
+        state.find(names[0]), attach=True, interactive=values.interactive, told=telling.Told()
+    )

@@ -9,11 +9,12 @@ import select
 import signal
 import struct
 import termios
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-from containers import Containers, commands, eventually
+from containers import Containers, commands, eventually, popen
 from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.not_emulated("terminals are the same there")
@@ -32,7 +33,9 @@ class Terminal:
             os.execv(SYSBOX, [str(SYSBOX), *words])
 
     def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
+        rest = text.encode()
+        while rest:
+            rest = rest[os.write(self._master, rest) :]
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -252,3 +255,118 @@ def test_output_is_whole(open_terminal: type[Terminal], image: str) -> None:
         assert one.end() == 0
         assert one.seen.count("y\r\n") == 2000
         assert one.seen.endswith("the end\r\n")
+
+
+# it reads nothing before /tmp/go is there, and says how much it got
+SLOW = """stty raw -echo; echo rea''dy
+while [ ! -e /tmp/go ]; do sleep 0.01; done
+head -c 30000 | wc -c; cat >/dev/null"""
+
+
+def test_input_that_waits(open_terminal: type[Terminal], containers: Containers) -> None:
+    """A container that is slow to read: all of it arrives, by attach and by exec, and the keys detach."""
+    for verb in ("attach", "exec"):
+        one = containers("-it", command=("sh", "-c", SLOW if verb == "attach" else "sleep 1000"))
+        if verb == "attach":
+            eventually(lambda one=one: "ready" in one("logs"), "its terminal is raw")
+        words = ("-it", one.id, "sh", "-c", SLOW) if verb == "exec" else (one.id,)
+        here = open_terminal(verb, *words)
+        if verb == "exec":
+            here.expect("ready")
+        eventually(lambda here=here: not here.modes() & termios.ECHO, "it is connected")
+        here.type("x" * 60000)
+        one.exec("touch", "/tmp/go")
+        here.expect("30000")
+        here.type("\x10\x11")
+        assert here.end() == 0
+
+
+ECHO = "stty raw -echo; echo rea''dy; head -c 300000 | tr x y; echo; echo the end"
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_both_ways_at_once(
+    open_terminal: type[Terminal], containers: Containers, image: str, verb: str
+) -> None:
+    """As much comes out as goes in, while it goes in."""
+    if verb == "run":
+        here = open_terminal("run", "--rm", "-it", image, "sh", "-c", ECHO)
+    else:
+        here = open_terminal("exec", "-it", containers().id, "sh", "-c", ECHO)
+    here.expect("ready")
+    typing = threading.Thread(target=here.type, args=("x" * 300000,))
+    typing.start()
+    assert here.expect("the end").count("y") == 300000
+    typing.join()
+    assert here.end() == 0
+
+
+def test_detach_from_run(
+    open_terminal: type[Terminal], containers: Containers, sysbox: Sysbox, image: str
+) -> None:
+    """ctrl-p ctrl-q by default: it goes on, is attached to again, and --rm holds."""
+    script = "while read -r line; do test $line = end && exit 3; echo got-$line; done"
+    here = open_terminal("run", "-it", "--rm", "--name", "left", image, "sh", "-c", script)
+    here.type("first\n")
+    here.expect("got-first")
+    here.type("\x10\x11")
+    here.expect("`sysbox attach left` attaches again")
+    assert here.end() == 0
+    left = containers.known("left")
+    assert "got-first" in left("logs")
+    again = open_terminal("attach", "left")
+    again.type("second\n")
+    again.expect("got-second")
+    again.type("end\n")
+    assert again.end() == 3
+    assert sysbox("inspect", left.id).returncode == 1
+
+
+def test_detach_from_exec(open_terminal: type[Terminal], containers: Containers) -> None:
+    """The command goes on, with a terminal that takes what it writes; other keys are the command's."""
+    one = containers()
+    script = """echo up; while [ ! -e /go ]; do sleep 0.02; done
+    head -c 100000 /dev/zero | tr '\\0' x; echo >/done; sleep 1006"""
+    here = open_terminal("exec", "-it", "--detach-keys", "ctrl-x,q", one.id, "sh", "-c", script)
+    here.expect("up")
+    eventually(lambda: not here.modes() & termios.ECHO, "it is connected")
+    here.type("\x10\x11\x18q")
+    here.expect("the command is still running")
+    assert here.end() == 0
+    one.exec("touch", "/go")
+    eventually(lambda: "done" in one.exec("ls", "/"), "it has written it all")
+    await_command("sleep 1006")
+
+
+def test_the_third_interrupt(image: str) -> None:
+    """A container without a terminal that does not end by ctrl-c is killed by the third, and that is said."""
+    script = "trap 'echo caught' INT; echo up; while :; do sleep 0.02; done"
+    for flags in ((), ("--log-driver", "json-file")):
+        process = popen("run", "--rm", *flags, image, "sh", "-c", script)
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "up\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "caught\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 137
+        assert "ctrl-c three times: killing the container" in process.stderr.read()
+
+
+def test_the_third_interrupt_of_attach(containers: Containers) -> None:
+    """It leaves; the container goes on."""
+    script = "trap 'echo caught' INT; while :; do echo up; sleep 0.02; done"
+    one = containers(command=("sh", "-c", script))
+    process = popen("attach", one.id)
+    assert process.stdout
+    assert process.stderr
+    for _ in range(2):
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        while process.stdout.readline() != "caught\n":
+            pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert one.inspect("State.Running") is True

@@ -10,7 +10,7 @@ ROWS = {
     0: "errors frozen codec paths precompiled",
     1: "linux",
     2: """spec host values values_limits values_storage values_service values_time naming files trees
-          outside program filters""",
+          outside program filters detachkeys""",
     3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
           units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",

@@ -1,0 +1,22 @@
+"""What `run`, `start` and `attach` say on standard error while a container runs."""
+
+from __future__ import annotations
+
+from sysbox import running
+from sysbox.cli.output import note
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.records import Record
+
+
+class Told(running.Told):
+    """To the user."""
+
+    def killing(self) -> None:
+        note("ctrl-c three times: killing the container")
+
+    def detached(self, record: Record) -> None:
+        # a terminal may be in the middle of a line
+        start = "\n" if record.spec.tty else ""
+        note(f"detached; `sysbox attach {record.name}` attaches again", start)
