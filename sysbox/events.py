@@ -128,10 +128,11 @@ def parse(entry: dict[str, Any]) -> dict[str, Any] | None:
         actor = str(entry["SYSBOX_ID"])
     except (KeyError, ValueError, AttributeError):
         return None
-    event: dict[str, Any] = {}
-    if kind == "container":
-        event = {"status": action, "id": actor, "from": attributes.get("image", "")}
-    event |= {
+    image = attributes.get("image", "") if kind == "container" else ""
+    return {
+        "status": "" if kind in ("volume", "network") else action,
+        "id": "" if kind in ("volume", "network") else actor,
+        "from": image,
         "Type": kind,
         "Action": action,
         "Actor": {"ID": actor, "Attributes": attributes},
@@ -139,4 +140,3 @@ def parse(entry: dict[str, Any]) -> dict[str, Any] | None:
         "time": nanoseconds // 1_000_000_000,
         "timeNano": nanoseconds,
     }
-    return event

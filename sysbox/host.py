@@ -86,6 +86,23 @@ def booted() -> bool:
     return exists("/run/systemd/system")
 
 
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "i686": "386",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+}
+
+
+def architecture() -> str:
+    """This machine's, by Go's name."""
+    machine = posix.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
+
+
 def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
     """The mode and the controllers' mount points, from the text of /proc/self/mountinfo.
 

@@ -50,12 +50,12 @@ distribution() {
     fi
 }
 
-# Services for a container with systemd of its own, and what asks machined: unpacked where the tests look for
-# them, not installed.
-services=(haproxy keepalived rsyslog libnss-mymachines)
+# Services for a container with systemd of its own, what asks machined, and the docker that sysbox is compared
+# with: unpacked where the tests look for them, not installed, so that none of them is enabled on this machine.
+services=(haproxy keepalived rsyslog libnss-mymachines docker.io containerd runc)
 unpack_services() {
     local target=.venv/test-services archives package
-    [[ ! -d $target ]] && command -v dpkg-deb >/dev/null || return 0
+    [[ $(cat "$target/unpacked" 2>/dev/null) != "${services[*]}" ]] && command -v dpkg-deb >/dev/null || return 0
     say "fetching what containers run in the tests: ${services[*]}"
     archives=$(mktemp -d)
     mkdir "$archives/partial"
@@ -64,6 +64,8 @@ unpack_services() {
     for package in "$archives"/*.deb; do
         dpkg-deb --extract "$package" "$archives/root"
     done
+    printf '%s\n' "${services[*]}" >"$archives/root/unpacked"
+    rm -rf "$target"
     cp -a "$archives/root" "$target"
     rm -r "$archives"
 }

@@ -76,5 +76,5 @@ def _global_flags(words: list[str]) -> list[str]:
         program.debug = True
         at += 1
     if words[at : at + 1] in (["--version"], ["-v"]):
-        return ["version", "--format", "sysbox version {{.Version}}"]
+        return ["version", "--format", "sysbox version {{.Client.Version}}"]
     return words[at:]

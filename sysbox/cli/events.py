@@ -9,6 +9,7 @@ from sysbox import events, lifecycle, state
 from sysbox.cli import template
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import line
+from sysbox.cli.shapes import Strings, Struct
 from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.filters import labelled, split
 from sysbox.units import journal, names, watch
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     Event = dict[str, Any]
 
-_FILTERS = ("container", "event", "image", "label", "type", "volume")
+_FILTERS = (
+    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
+    "scope", "secret", "service", "type", "volume",
+)  # fmt: skip
 _MICRO = 1_000_000
 _ENTRY_MAX = 1 << 20  # bytes of one line of journalctl's
 _GRACE = 1.0  # seconds for a supervisor to tell of the end itself
@@ -125,20 +129,11 @@ def _printer(format: str | None) -> Callable[[Event], None]:
     render = template.compiled(format)
 
     def show(event: Event) -> None:
-        event["Actor"]["Attributes"] = _Attributes(event["Actor"]["Attributes"])
-        line(render(event))
+        actor = event["Actor"]
+        typed = {**actor, "Attributes": Strings(actor["Attributes"])}
+        line(render(Struct({**event, "Actor": typed})))
 
     return show
-
-
-class _Attributes(dict[str, str]):
-    """To a template, as Go's map[string]string: what is not there is empty."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> str:
-        return ""
 
 
 def _text(event: Event) -> str:
@@ -171,15 +166,26 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
 
     tests: dict[str, Callable[[str], bool]] = {
         "container": lambda value: is_it("container", value),
-        "volume": lambda value: is_it("volume", value),
-        "image": lambda value: is_it("image", value) or attributes.get("image") == value,
-        "event": lambda value: event["Action"] == value,
+        "image": lambda value: is_it("image", value) or _is_image(attributes, value),
+        # "health_status: healthy" is one of health_status
+        "event": lambda value: value in (event["Action"], event["Action"].partition(":")[0]),
         "type": lambda value: kind == value,
+        "scope": lambda value: event["scope"] == value,
     }
     for key, values in wanted.items():
         if key == "label":
             if not all(labelled(attributes, value) for value in values):
                 return False
-        elif not any(tests[key](value) for value in values):
+        elif key in tests:
+            if not any(tests[key](value) for value in values):
+                return False
+        elif not any(is_it(key, value) for value in values):  # volume, and kinds that there are not
             return False
     return True
+
+
+def _is_image(attributes: dict[str, str], value: str) -> bool:
+    """Whether it is the image of a container, with its tag or without."""
+    image = attributes.get("image", "")
+    repository, colon, tag = image.rpartition(":")
+    return value == image or bool(colon and "/" not in tag and value == repository)

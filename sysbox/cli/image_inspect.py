@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sysbox import program
+from sysbox.cli.inspect_config import health_check, no_config
 from sysbox.cli.output import print_inspect, report
+from sysbox.cli.shapes import NullMap, Strings, Struct, listed, mapped
 from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.image import files
 from sysbox.image.documents import MAX_CONFIG, load, parse_config
@@ -48,61 +50,62 @@ def describe(name: str) -> dict[str, Any]:
     document = load(data, "image config", MAX_CONFIG)
     references = [parse(name) for name in image.names]
     repositories = sorted({one.familiar_repository() for one in references})
-    return {
-        "Id": image.id,
-        "RepoTags": [one.familiar() for one in references],
-        "RepoDigests": [f"{repository}@{image.manifest}" for repository in repositories],
-        "Parent": "",
-        "Comment": _comment(document),
-        "Created": image.created,
-        "DockerVersion": "",
-        "Author": document.get("author") or "",
-        "Config": _config(image),
-        "Architecture": image.config.architecture,
-        "Variant": document.get("variant") or "",
-        "Os": image.config.os,
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "GraphDriver": {
-            "Name": "overlay2",
-            "Data": _directories([store.layer(name) for name in image.layers]),
-        },
-        "RootFS": {"Type": "layers", "Layers": list(parse_config(data).diff_ids)},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
-    }
+    return Struct(
+        {
+            "Id": image.id,
+            "RepoTags": [one.familiar() for one in references],
+            "RepoDigests": [f"{repository}@{image.manifest}" for repository in repositories],
+            "Parent": "",
+            "Comment": _comment(document),
+            "Created": image.created,
+            "Container": "",
+            "ContainerConfig": no_config(),
+            "DockerVersion": "",
+            "Author": document.get("author") or "",
+            "Config": _config(image),
+            "Architecture": image.config.architecture,
+            "Variant": document.get("variant") or "",
+            "Os": image.config.os,
+            "OsVersion": "",
+            "Size": image.size,
+            "VirtualSize": image.size,
+            "GraphDriver": {
+                "Data": _directories([store.layer(name) for name in image.layers]),
+                "Name": "overlay",
+            },
+            "RootFS": {"Type": "layers", "Layers": list(parse_config(data).diff_ids)},
+            "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+        }
+    )
 
 
 def _config(image: Image) -> dict[str, Any]:
     config = image.config
     return {
-        "Hostname": "",
-        "Domainname": "",
+        **no_config(),
         "User": config.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "ExposedPorts": {port: {} for port in config.exposed_ports} or None,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
-        "Env": list(config.env) or None,
-        "Cmd": list(config.cmd) or None,
-        "Image": "",
-        "Volumes": {volume: {} for volume in config.volumes} or None,
+        "ExposedPorts": mapped({port: {} for port in config.exposed_ports}),
+        "Env": listed(config.env),
+        "Cmd": listed(config.cmd),
+        "Healthcheck": health_check(config.health),
+        "Volumes": mapped({volume: {} for volume in config.volumes}),
         "WorkingDir": config.workdir,
-        "Entrypoint": list(config.entrypoint) or None,
-        "OnBuild": None,
-        "Labels": dict(config.labels) or None,
+        "Entrypoint": listed(config.entrypoint),
+        "Labels": Strings(config.labels) if config.labels else NullMap(),
         "StopSignal": config.stop_signal,
     }
 
 
 def _directories(layers: list[str]) -> dict[str, str]:
-    """docker's overlay2 names: the topmost layer is the upper directory, the others lie below it."""
-    data = {"UpperDir": layers[-1]}
-    if len(layers) > 1:
-        data["LowerDir"] = ":".join(reversed(layers[:-1]))
-    return data
+    """docker's names: the topmost layer is the upper directory, the others lie below it; none is mounted."""
+    return Strings(
+        {
+            "LowerDir": ":".join(reversed(layers[:-1])),
+            "MergedDir": "",
+            "UpperDir": layers[-1],
+            "WorkDir": "",
+        }
+    )
 
 
 def _comment(document: dict[str, Any]) -> str:

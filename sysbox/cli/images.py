@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from sysbox.cli.output import human_duration, human_size, print_list
-from sysbox.errors import SpecError, UsageError
-from sysbox.filters import labelled, split
+from sysbox.errors import NotFound, SpecError
+from sysbox.filters import labelled, split, truth
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
 from sysbox.values_time import parse_moment
@@ -93,12 +93,19 @@ def _filters(store: Store, texts: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text in texts:
         key, value = split(text, _FILTERS)
-        if key == "dangling" and value not in ("true", "false", "1", "0"):
-            raise UsageError(f"--filter {text}: not true or false")
+        if key == "dangling":
+            truth(key, value)
         if key in ("before", "since"):
-            value = store.resolve(value).created
+            value = _created(store, value)
         found.setdefault(key, []).append(value)
     return found
+
+
+def _created(store: Store, name: str) -> str:
+    try:
+        return store.resolve(name).created
+    except NotFound as error:
+        raise NotFound(error.message, hint=error.hint, status=1) from None
 
 
 def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
@@ -106,7 +113,7 @@ def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
     if not all(labelled(image.config.labels, want) for want in wanted.get("label", [])):
         return False
     for want in wanted.get("dangling", []):
-        if (want in ("true", "1")) == bool(image.names):
+        if truth("dangling", want) == bool(image.names):
             return False
     return all(image.created < moment for moment in wanted.get("before", [])) and all(
         image.created > moment for moment in wanted.get("since", [])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import posix
-
-from sysbox import paths, program
-from sysbox.cli.current import all_containers
-from sysbox.cli.output import line, print_inspect
-from sysbox.errors import SysboxError
-from sysbox.host import probe, read_text
+from sysbox.cli.info_data import collect
+from sysbox.cli.output import line, print_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from sysbox.cli.options import Values
@@ -21,74 +17,67 @@ def main(values: Values) -> int:
     """0."""
     found = collect()
     if values.format:
-        print_inspect([found], values.format)
+        print_object(found, values.format)
         return 0
-    for key, value in found.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        line(f"{key}: {'yes' if shown is True else 'no' if shown is False else shown}")
+    for depth, name, value in _lines(found):
+        line(" " * depth + f"{name}: {_text(value)}".rstrip())
     return 0
 
 
-def collect() -> dict[str, Any]:
-    """Containers, images, and what this host can do; docker's names where docker has them."""
-    from sysbox.image.store import Store
-    from sysbox.linux import namespace
-
-    facts = probe()
-    states = [status.state for _, status in all_containers()]
-    spaces = namespace.probe()
-    return {
-        "Containers": len(states),
-        "ContainersRunning": states.count("running"),
-        "ContainersPaused": states.count("paused"),
-        "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
-        "Images": len(Store().list()),
-        "Driver": "overlay",
-        "RootDir": paths.STATE,
-        "CgroupVersion": facts.cgroup_mode.removeprefix("v"),
-        "CgroupDriver": "systemd",
-        "Controllers": sorted(facts.controllers),
-        "SystemdVersion": systemd_version(),
-        "Namespaces": sorted(kind for kind, there in spaces.items() if there),
-        "SecurityOptions": _security(facts.selinux, facts.apparmor),
-        "KernelVersion": posix.uname().release,
-        "Architecture": posix.uname().machine,
-        "OperatingSystem": _system_name(),
-        "NCPU": posix.cpu_count() or 1,
-        "MemTotal": _memory_total(),
-        "Name": posix.uname().nodename,
-        "ServerVersion": program.VERSION,
-    }
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def systemd_version() -> str:
-    """As systemd itself says it; "not running" where there is none."""
-    from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
+def _lines(found: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
+    """(depth, name, value), with docker's names and in its order."""
+    yield 0, "Client", ""
+    yield 1, "Context", found["ClientInfo"]["Context"]
+    yield 1, "Debug Mode", found["ClientInfo"]["Debug"]
+    yield 0, "Server", ""
+    yield 1, "Containers", found["Containers"]
+    for state in ("Running", "Paused", "Stopped"):
+        yield 2, state, found[f"Containers{state}"]
+    yield 1, "Images", found["Images"]
+    yield 1, "Server Version", found["ServerVersion"]
+    yield 1, "Storage Driver", found["Driver"]
+    for name, value in found["DriverStatus"]:
+        yield 2, name, value
+    yield 1, "Logging Driver", found["LoggingDriver"]
+    yield 1, "Cgroup Driver", found["CgroupDriver"]
+    yield 1, "Cgroup Version", found["CgroupVersion"]
+    yield 2, "Controllers", found["Sysbox"]["Controllers"]
+    yield 1, "Plugins", ""
+    for name in ("Volume", "Network", "Log"):
+        yield 2, name, found["Plugins"][name]
+    yield 1, "Swarm", found["Swarm"]["LocalNodeState"]
+    yield 1, "Runtimes", list(found["Runtimes"])
+    yield 1, "Default Runtime", found["DefaultRuntime"]
+    yield 1, "Init Binary", found["InitBinary"]
+    yield 1, "systemd Version", found["Sysbox"]["SystemdVersion"]
+    yield 1, "Namespaces", found["Sysbox"]["Namespaces"]
+    yield from _machine(found)
+    for warning in found["Warnings"]:
+        yield 0, "WARNING", warning.removeprefix("WARNING: ")
 
-    try:
-        with Bus.connect() as bus:
-            (version,) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", (MANAGER, "Version"))
-    except SysboxError:
-        return "not running"
-    return str(version)
 
-
-def _security(selinux: bool, apparmor: bool) -> list[str]:  # noqa: FBT001 (two facts, in a row)
-    found = ["seccomp"] if "Seccomp:" in read_text("/proc/self/status") else []
-    return found + ["selinux"] * selinux + ["apparmor"] * apparmor
-
-
-def _system_name() -> str:
-    for entry in read_text("/etc/os-release").splitlines():
-        key, _, value = entry.partition("=")
-        if key == "PRETTY_NAME":
-            return value.strip("\"'")
-    return "Linux"
-
-
-def _memory_total() -> int:
-    for entry in read_text("/proc/meminfo").splitlines():
-        key, _, value = entry.partition(":")
-        if key == "MemTotal":
-            return int(value.split()[0]) * 1024
-    return 0
+def _machine(found: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
+    yield 1, "Security Options", ""
+    for option in found["SecurityOptions"]:
+        first, *others = (part.partition("=") for part in option.split(","))
+        yield 2, first[2], ""
+        for name, _, value in others:
+            yield 3, name.capitalize(), value
+    yield 1, "Kernel Version", found["KernelVersion"]
+    yield 1, "Operating System", found["OperatingSystem"]
+    yield 1, "OSType", found["OSType"]
+    yield 1, "Architecture", found["Architecture"]
+    yield 1, "CPUs", found["NCPU"]
+    yield 1, "Total Memory", f"{found['MemTotal'] / (1 << 30):.4g}GiB"
+    yield 1, "Name", found["Name"]
+    yield 1, "ID", found["ID"]
+    yield 1, "Docker Root Dir", found["DockerRootDir"]
+    yield 1, "Debug Mode", found["Debug"]
+    yield 1, "Experimental", found["ExperimentalBuild"]
+    yield 1, "Live Restore Enabled", found["LiveRestoreEnabled"]

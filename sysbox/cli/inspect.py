@@ -1,47 +1,83 @@
-"""`sysbox inspect`: everything about containers or images, in docker's shape."""
+"""`sysbox inspect`: everything about containers, images or volumes, in docker's shape."""
 
 from __future__ import annotations
 
 from sysbox import state
 from sysbox.cli.output import emit, print_inspect
-from sysbox.errors import NotFound, UsageError
+from sysbox.errors import NotFound, SpecError, UsageError
+from sysbox.values import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sysbox.cli.options import Values
 
+    Description = dict[str, Any]
+
+_FAILED = 1  # docker's status
+
 
 def main(values: Values) -> int:
     """0; 1 when something is missing: what was found is printed all the same, `[]` for nothing."""
-    if values.type not in (None, "container", "image"):
-        raise UsageError(f"--type {values.type}: unknown type", hint="container or image")
-    found: list[dict[str, Any]] = []
+    if values.type not in (None, *_KINDS):
+        hint = suggest(values.type, _KINDS)
+        raise UsageError(f"--type {values.type}: unknown type", hint=hint, status=_FAILED)
+    found: list[Description] = []
     missing = []
     for name in values.name:
         try:
-            found.append(_object(name, values.type))
+            found.append(_object(name, values.type, size=values.size))
         except NotFound:
             missing.append(name)
     if found or not values.format:
         print_inspect(found, values.format)
     for name in missing:
         emit(f"Error: no such {values.type or 'object'}: {name}\n", 2)
-    return 1 if missing else 0
+    return _FAILED if missing else 0
 
 
-def _object(name: str, kind: str | None) -> dict[str, Any]:
-    if kind != "image":
+def _object(name: str, kind: str | None, *, size: bool) -> Description:
+    """The first of that name: a container, an image, a volume, in docker's order. Raises NotFound."""
+    for each in (kind,) if kind else _KINDS:
         try:
-            record = state.find(name)
+            return _KINDS[each](name, size)
         except NotFound:
+            continue
+        except SpecError:  # no name that one of these could have
             if kind:
                 raise
-        else:
-            from sysbox.cli import inspect_data
+    raise NotFound(f"no such {kind or 'object'}: {name}")
 
-            return inspect_data.container(record)
+
+def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signature for all kinds)
+    record = state.find(name)
+    from sysbox.cli import inspect_data
+
+    return inspect_data.container(record, size=size)
+
+
+def _image(name: str, size: bool) -> Description:  # noqa: FBT001
     from sysbox.cli.image_inspect import describe
 
-    return describe(name)
+    return _sizeless("image", describe(name), size)
+
+
+def _volume(name: str, size: bool) -> Description:  # noqa: FBT001
+    from sysbox.cli.volume import describe
+
+    return _sizeless("volume", describe(name), size)
+
+
+def _sizeless(kind: str, found: Description, size: bool) -> Description:  # noqa: FBT001
+    if size:
+        emit(f"WARNING: --size ignored for {kind}\n", 2)
+    return found
+
+
+_KINDS: dict[str, Callable[[str, bool], Description]] = {
+    "container": _container,
+    "image": _image,
+    "volume": _volume,
+}

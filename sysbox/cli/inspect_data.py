@@ -6,24 +6,22 @@ import time
 
 from sysbox import health, restarting, state, systemd_mode
 from sysbox.cli.current import status_of, usage_of
-from sysbox.errors import SysboxError
-from sysbox.image.model import ImageConfig
-from sysbox.image.store import Store
-from sysbox.units.resources import TABLE
+from sysbox.cli.inspect_config import config, mounts
+from sysbox.cli.inspect_host import host_config
+from sysbox.cli.inspect_network import network_settings
+from sysbox.cli.known_images import KnownImages, exposed_ports
+from sysbox.cli.shapes import NULL, NullList, Strings, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.spec import ContainerSpec, Mount, Port
-
-_PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
+    from sysbox.image.model import Image
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
-_NO_NETWORK = ("none", "host")
 
 
-def container(record: state.Record) -> dict[str, Any]:
-    """Everything about one container, live limits included."""
+def container(record: state.Record, *, size: bool = False) -> dict[str, Any]:
+    """Everything about one container, live limits included; `size`: what its layer holds, too."""
     status = status_of(record)
     live: dict[str, Any] = {}
     own: dict[str, Any] = {}
@@ -31,33 +29,57 @@ def container(record: state.Record) -> dict[str, Any]:
         from sysbox.cli.inspect_live import live_limits
 
         live, own = live_limits(record, status.pid)
-    spec = record.spec
+    images = KnownImages()
+    image = images.get(record.image_id)
+    return Struct(
+        {
+            "Id": record.id,
+            "Created": timestamp(record.created),
+            "Path": record.argv[0],
+            "Args": list(record.argv[1:]),
+            "State": _state(record, status),
+            "Image": record.image_id,
+            **_files(record),
+            "Name": f"/{record.name}",
+            "RestartCount": restarting.restarts(record) if restarting.has_policy(record) else 0,
+            "Driver": "overlay",
+            "Platform": "linux",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "ExecIDs": NullList(),
+            "HostConfig": host_config(record, live),
+            "GraphDriver": {
+                "Data": _graph(record, images.layers(record.image_id)),
+                "Name": "overlay",
+            },
+            **_sizes(record, image, wanted=size),
+            "Mounts": mounts(record),
+            "Config": config(record, image),
+            "NetworkSettings": network_settings(record, status, exposed_ports(record.spec, image)),
+            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record)},
+        }
+    )
+
+
+def _files(record: state.Record) -> dict[str, str]:
+    """Of what is mounted into it, and its log."""
     return {
-        "Id": record.id,
-        "Created": timestamp(record.created),
-        "Path": record.argv[0],
-        "Args": list(record.argv[1:]),
-        "State": _state(record, status),
-        "Image": record.image_id,
         "ResolvConfPath": f"{record.directory}/resolv.conf",
         "HostnamePath": f"{record.directory}/hostname",
         "HostsPath": f"{record.directory}/hosts",
-        "LogPath": record.log_path if spec.logging.driver == "json-file" else "",
-        "Name": f"/{record.name}",
-        "RestartCount": restarting.restarts(record) if restarting.has_policy(record) else 0,
-        "Driver": "overlay",
-        "Platform": "linux",
-        "MountLabel": "",
-        "ProcessLabel": "",
-        "AppArmorProfile": "",
-        "ExecIDs": None,
-        "HostConfig": {**_host_config(spec), **live},
-        "GraphDriver": {"Name": "overlay", "Data": _graph(record)},
-        "Mounts": [_mount(record, mount) for mount in spec.mounts if mount.kind != "tmpfs"],
-        "Config": _config(record),
-        "NetworkSettings": _network(record),
-        "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record)},
+        "LogPath": record.log_path if record.spec.logging.driver == "json-file" else "",
     }
+
+
+def _sizes(record: state.Record, image: Image | None, *, wanted: bool) -> dict[str, Any]:
+    """Bytes of what it has written, and of its whole root file system; null where nobody asked."""
+    if not wanted:
+        return {"SizeRw": NULL, "SizeRootFs": NULL}
+    from sysbox.cli.sizes import sizes
+
+    written, whole = sizes(record, image)
+    return {"SizeRw": written, "SizeRootFs": whole}
 
 
 def _beyond_docker(record: state.Record) -> dict[str, Any]:
@@ -93,8 +115,16 @@ def _usage(record: state.Record) -> dict[str, int | None]:
     return {name: None if number < 0 else number for name, number in numbers.items()}
 
 
-def _graph(record: state.Record) -> dict[str, str]:
-    return {"UpperDir": f"{record.directory}/upper", "WorkDir": f"{record.directory}/work"}
+def _graph(record: state.Record, layers: tuple[str, ...]) -> dict[str, str]:
+    """docker's names: the image's layers from the topmost to the lowest, and the container's own above."""
+    return Strings(
+        {
+            "LowerDir": ":".join(reversed(layers)),
+            "MergedDir": f"{record.directory}/merged",
+            "UpperDir": f"{record.directory}/upper",
+            "WorkDir": f"{record.directory}/work",
+        }
+    )
 
 
 def timestamp(seconds: float) -> str:
@@ -116,9 +146,9 @@ def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
         "Pid": status.pid,
         "ExitCode": status.exit_code,
         "Error": status.error,
-        **_health(record, status),
         "StartedAt": timestamp(status.started_at),
         "FinishedAt": timestamp(status.finished_at),
+        "Health": _health(record, status),
     }
 
 
@@ -138,10 +168,13 @@ def _end(record: state.Record) -> dict[str, Any] | None:
     }
 
 
-def _health(record: state.Record, status: state.Status) -> dict[str, Any]:
+def _health(record: state.Record, status: state.Status) -> Any:
+    """Of the run that goes on; null without checks, and before the first run."""
+    if not record.spec.health.command or not status.started_at:
+        return NULL
     known = health.status(record) if status.pid else None
-    if known is None:
-        return {}
+    if known is None:  # docker's word for one that has ended
+        return {"Status": "unhealthy", "FailingStreak": 0, "Log": []}
     log = [
         {
             "Start": timestamp(one.started_ns / 1e9),
@@ -151,219 +184,4 @@ def _health(record: state.Record, status: state.Status) -> dict[str, Any]:
         }
         for one in known.log
     ]
-    return {"Health": {"Status": known.status, "FailingStreak": known.failing_streak, "Log": log}}
-
-
-def _host_config(spec: ContainerSpec) -> dict[str, Any]:
-    """What was asked; of a running container the limits are then replaced by what is in force."""
-    return {
-        "Binds": [_bind(mount) for mount in spec.mounts if mount.kind != "tmpfs"] or None,
-        "LogConfig": {"Type": spec.logging.driver, "Config": _log_options(spec)},
-        "NetworkMode": spec.namespaces.network,
-        "PortBindings": _bindings(spec.ports),
-        "RestartPolicy": {
-            "Name": spec.restart.name,
-            "MaximumRetryCount": spec.restart.retries,
-        },
-        "AutoRemove": spec.remove,
-        **_isolation(spec),
-        **_limits(spec),
-    }
-
-
-def _log_options(spec: ContainerSpec) -> dict[str, str]:
-    logging = spec.logging
-    if logging.driver != "json-file":
-        return {}
-    return {"max-size": str(logging.max_size or -1), "max-file": str(logging.max_files)}
-
-
-def _isolation(spec: ContainerSpec) -> dict[str, Any]:
-    security = spec.security
-    options = [f"label={one}" for one in security.label]
-    options += ["no-new-privileges"] if security.no_new_privileges else []
-    options += [f"seccomp={security.seccomp}"] if security.seccomp != "default" else []
-    return {
-        "CapAdd": [_cap(name) for name in security.cap_add] or None,
-        "CapDrop": [_cap(name) for name in security.cap_drop] or None,
-        "CgroupnsMode": spec.namespaces.cgroup,
-        "ExtraHosts": list(spec.add_hosts) or None,
-        "GroupAdd": list(spec.group_add) or None,
-        "Init": spec.init,
-        "IpcMode": spec.namespaces.ipc,
-        "PidMode": _own(spec.namespaces.pid),
-        "Privileged": security.privileged,
-        "ReadonlyRootfs": spec.read_only,
-        "SecurityOpt": options or None,
-        "ShmSize": spec.shm_size,
-        "Sysctls": dict(spec.sysctls),
-        "Tmpfs": {one.target: ",".join(one.options) for one in spec.mounts if one.kind == "tmpfs"},
-        "UTSMode": _own(spec.namespaces.uts),
-        "UsernsMode": "",
-        "Runtime": "sysbox",
-        "CgroupParent": spec.slice,
-    }
-
-
-def _cap(name: str) -> str:
-    return name if name == "ALL" else f"CAP_{name}"
-
-
-def _own(mode: str) -> str:
-    """docker's word for a namespace of the container's own is the empty one."""
-    return "" if mode == "private" else mode
-
-
-def limits_now(record: state.Record, pid: int) -> dict[str, Any]:
-    """HostConfig's limits: those in force if it runs (`pid` is not 0), else those that were asked for."""
-    asked = _limits(record.spec)
-    if not pid:
-        return asked
-    from sysbox.cli.inspect_live import live_limits
-
-    return asked | live_limits(record, pid)[0]
-
-
-def _limits(spec: ContainerSpec) -> dict[str, Any]:
-    """As asked, in docker's words."""
-    limits = spec.limits
-    found = {one.inspect: _limit(getattr(limits, one.field)) for one in TABLE if one.inspect}
-    return found | {
-        "CpusetCpus": limits.cpuset_cpus or "",
-        "CpusetMems": limits.cpuset_mems or "",
-        "MemorySwap": limits.memory_swap or 2 * (limits.memory or 0),
-        "MemorySwappiness": limits.memory_swappiness,
-        "OomKillDisable": bool(limits.oom_kill_disable),
-        "BlkioWeightDevice": [
-            {"Path": path, "Weight": weight} for path, weight in limits.blkio_weight_device
-        ],
-        "DeviceCgroupRules": list(limits.device_rules) or None,
-        "Devices": [
-            {
-                "PathOnHost": one.source,
-                "PathInContainer": one.target,
-                "CgroupPermissions": one.access,
-            }
-            for one in spec.devices
-        ],
-        "PidsLimit": limits.pids,
-        "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
-    }
-
-
-def _limit(value: Any) -> Any:
-    """0 for what was not asked; the rates of disks as a list."""
-    if isinstance(value, tuple):
-        return [{"Path": one[0], "Rate": one[1]} for one in value if not isinstance(one, str)]
-    return value or 0
-
-
-def _bind(mount: Mount) -> str:
-    options = ["ro"] if mount.read_only else []
-    return ":".join([mount.source, mount.target, *([",".join(options)] if options else [])])
-
-
-def _mount(record: state.Record, mount: Mount) -> dict[str, Any]:
-    source = mount.source
-    entry: dict[str, Any] = {"Type": mount.kind}
-    if mount.kind == "volume":
-        from sysbox.fs.volumes import directory
-
-        name = mount.source or record.anonymous_volumes.get(mount.target, "")
-        entry |= {"Name": name, "Driver": "local"}
-        source = directory(name) if name else ""
-    propagation = [option for option in mount.options if option in _PROPAGATION]
-    return entry | {
-        "Source": source,
-        "Destination": mount.target,
-        "Mode": ",".join(mount.options),
-        "RW": not mount.read_only,
-        "Propagation": propagation[0]
-        if propagation
-        else "rprivate"
-        if mount.kind == "bind"
-        else "",
-    }
-
-
-def _config(record: state.Record) -> dict[str, Any]:
-    spec = record.spec
-    image = _image_config(record)
-    own = spec.namespaces.uts == "private"
-    published = [f"{port.container_port}/{port.protocol}" for port in spec.ports]
-    command = list(spec.command or (image.cmd if spec.entrypoint is None else ())) or None
-    return {
-        "Hostname": spec.hostname or (record.id[:12] if own else ""),
-        "Domainname": "",
-        "User": spec.user or image.user,
-        "AttachStdin": spec.interactive and not spec.detach,
-        "AttachStdout": not spec.detach,
-        "AttachStderr": not spec.detach,
-        "ExposedPorts": {name: {} for name in (*image.exposed_ports, *published)},
-        "Tty": spec.tty,
-        "OpenStdin": spec.interactive,
-        "StdinOnce": False,
-        "Env": _environment(image.env, spec.env),
-        "Cmd": command,
-        "Image": spec.image,
-        "Volumes": {one.target: {} for one in spec.mounts if one.kind == "volume"} or None,
-        "WorkingDir": spec.workdir or image.workdir,
-        "Entrypoint": list(image.entrypoint if spec.entrypoint is None else spec.entrypoint)
-        or None,
-        "Labels": {**image.labels, **spec.labels},
-        "StopSignal": spec.stop_signal
-        or image.stop_signal
-        or systemd_mode.stop_signal(spec, record.argv),
-        "StopTimeout": spec.stop_timeout,
-    }
-
-
-def _image_config(record: state.Record) -> ImageConfig:
-    """The image's own settings; empty once the image is gone."""
-    try:
-        return Store().resolve(record.image_id).config
-    except SysboxError:
-        return ImageConfig()
-
-
-def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
-    found = {one.partition("=")[0]: one for one in (*image, *asked)}
-    return list(found.values())
-
-
-def _bindings(ports: tuple[Port, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for port in ports:
-        host = str(port.host_port) if port.host_port else ""
-        found.setdefault(f"{port.container_port}/{port.protocol}", []).append(
-            {"HostIp": port.host_ip, "HostPort": host}
-        )
-    return found
-
-
-def _network(record: state.Record) -> dict[str, Any]:
-    from sysbox.host import read_text
-    from sysbox.netns.topology import default_network, split_subnet
-
-    network = default_network(read_text("/proc/net/route"))
-    mode = record.spec.namespaces.network
-    address, mac, ports = state.network(record)
-    bridged = mode == "bridge" and bool(address)
-    prefix = split_subnet(network.subnet)[1] if bridged else 0
-    ends = {
-        "Gateway": network.gateway if bridged else "",
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "MacAddress": mac,
-    }
-    named = mode == "bridge" or mode in _NO_NETWORK
-    return {
-        "Bridge": network.bridge if bridged else "",
-        "SandboxKey": "",
-        "Ports": {
-            key: [{**one, "HostIp": one["HostIp"] or "0.0.0.0"} for one in bindings]
-            for key, bindings in _bindings(ports).items()
-        },
-        **ends,
-        "Networks": {mode: {"Aliases": None, "NetworkID": "", **ends}} if named else {},
-    }
+    return {"Status": known.status, "FailingStreak": known.failing_streak, "Log": log}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _json
 
+from sysbox.cli.shapes import Null
 from sysbox.errors import SpecError
 
 TYPE_CHECKING = False
@@ -31,9 +32,20 @@ def _encode_string(text: str) -> str:
 def to_json(value: Any) -> str:
     """Compact JSON, keys in their own order."""
     try:
-        return "".join(_json_encoder()(value, 0))
+        return "".join(_json_encoder()(_plain(value), 0))
     except (TypeError, ValueError) as error:
         raise SpecError(f"cannot be written as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """The same without what is null and still a list, a map or a pointer to a template."""
+    if isinstance(value, Null):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
 
 
 def pretty(value: Any, indent: str = "") -> str:

@@ -11,13 +11,15 @@ def ps_options() -> tuple[Option, ...]:
         switch("-a --all", "Show all containers, not only running ones"),
         many(
             "-f --filter", "KEY=VALUE",
-            "Only matching ones: id, name, label, status, ancestor, exited, slice, health",
+            "Only matching ones: ancestor, before, exited, expose, health, id, is-task, label, name,"
+            " network, publish, since, slice, status, volume",
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),
         switch("--no-trunc", "Do not shorten anything"),
         switch("-q --quiet", "Print ids only"),
+        switch("-s --size", "Show how large they are"),
     )  # fmt: skip
 
 
@@ -27,7 +29,7 @@ def events_options() -> tuple[Option, ...]:
         many(
             "-f --filter",
             "KEY=VALUE",
-            "Only matching ones: container, event, image, label, type, volume",
+            "Only matching ones: container, event, image, label, network, scope, type, volume",
         ),
         value("--format", "TEMPLATE", "`json`, or a Go template"),
         value(
@@ -53,8 +55,12 @@ def inspect_options() -> tuple[Option, ...]:
     """Every flag of `sysbox inspect`."""
     return (
         value("-f --format", "TEMPLATE", "How to print: `json`, or a Go template"),
+        switch("-s --size", "Add how large a container is: SizeRw and SizeRootFs"),
         value(
-            "--type", "TYPE", "Look only for this: container or image", choices="container image"
+            "--type",
+            "TYPE",
+            "Look only for this: container, image or volume",
+            choices="container image volume",
         ),
     )
 

@@ -142,6 +142,16 @@ def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None
         emit(render(one) + "\n")
 
 
+def print_object(found: dict[str, Any], format: str) -> None:
+    """Print one object, as `info` and `version` do: as JSON, or as a template says."""
+    if format == "json":
+        from sysbox.cli.jsontext import to_json
+
+        emit(to_json(found) + "\n")
+    else:
+        print_inspect([found], format)
+
+
 _STEPS = (  # below this many seconds: unit, seconds of it (docker's units.HumanDuration)
     (60, "second", 1),
     (3600, "minute", 60),

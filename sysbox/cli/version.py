@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
+import posix
 import sys
 
 from sysbox import program
-from sysbox.cli.output import line, print_inspect
+from sysbox.cli.output import line, print_object
+from sysbox.cli.shapes import Struct
+from sysbox.host import architecture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sysbox.cli.options import Values
+
+API = "1.41"  # whose keys `inspect`, `info` and the others have: that of docker 20.10
 
 
 def main(values: Values) -> int:
     """0."""
-    python = ".".join(map(str, sys.version_info[:3]))
     if values.format:
-        print_inspect([{"Version": program.VERSION, "Python": python}], values.format)
+        print_object(collect(), values.format)
     else:
-        line(f"sysbox {program.VERSION} (Python {python})")
+        line(f"sysbox {program.VERSION} (Python {_python()})")
     return 0
+
+
+def collect() -> dict[str, Any]:
+    """docker's keys: there is no server, so that the command itself is both."""
+    system = posix.uname()
+    common = {"Version": program.VERSION, "ApiVersion": API}
+    built = {"GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": architecture()}
+    platform = {"Name": "sysbox"}
+    client = {
+        "Platform": platform,
+        **common,
+        "DefaultAPIVersion": API,
+        **built,
+        "BuildTime": "",
+        "Context": "default",
+        "Experimental": False,
+    }
+    details = {
+        "ApiVersion": API,
+        "Arch": architecture(),
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": system.release,
+        "MinAPIVersion": API,
+        "Os": "linux",
+    }
+    server = {
+        "Platform": platform,
+        "Components": [
+            {"Name": "Engine", "Version": program.VERSION, "Details": details},
+            {"Name": "Python", "Version": _python(), "Details": {"GitCommit": ""}},
+        ],
+        **common,
+        "MinAPIVersion": API,
+        **built,
+        "KernelVersion": system.release,
+        "Experimental": False,
+        "BuildTime": "",
+    }
+    return {"Client": Struct(client), "Server": Struct(server), "Sysbox": {"Python": _python()}}
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:3]))

@@ -6,8 +6,9 @@ import time
 
 from sysbox import events, program, pruning
 from sysbox.cli.output import line, print_inspect, print_list, report
+from sysbox.cli.shapes import NULL, NullMap, Strings
 from sysbox.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
-from sysbox.filters import labelled, split
+from sysbox.filters import labelled, like, split, truth
 from sysbox.fs import volumes
 from sysbox.values import check_name
 
@@ -82,8 +83,8 @@ def _filters(texts: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for text in texts:
         key, value = split(text, _FILTERS)
-        if key == "dangling" and value not in ("true", "false", "1", "0"):
-            raise UsageError(f"--filter {text}: not true or false")
+        if key == "dangling":
+            truth(key, value)
         found.setdefault(key, []).append(value)
     return found
 
@@ -92,31 +93,37 @@ def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]
     labels = volumes.labels(name) if "label" in wanted else {}
     if not all(labelled(labels, want) for want in wanted.get("label", [])):
         return False
-    if any((one in ("true", "1")) == (name in users) for one in wanted.get("dangling", [])):
+    if any(truth("dangling", one) == (name in users) for one in wanted.get("dangling", [])):
         return False
-    names = wanted.get("name", [name])
-    return any(one in name for one in names) and "local" in wanted.get("driver", ["local"])
+    if "name" in wanted and not any(like("name", one, name) for one in wanted["name"]):
+        return False
+    return "local" in wanted.get("driver", ["local"])
 
 
 def _inspect(values: Values) -> int:
     found: list[dict[str, Any]] = []
-    status = _each(values.volume, lambda name: found.append(_described(name)))
+    status = _each(values.volume, lambda name: found.append(describe(name)))
     if found or not values.format:
         print_inspect(found, values.format)
     return status
 
 
-def _described(name: str) -> dict[str, Any]:
+def describe(name: str) -> dict[str, Any]:
+    """What docker shows of a volume, every key of API 1.41. Raises NotFound, SpecError, FormatError."""
     _check(name)
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(volumes.created(name)))
+    labels = volumes.labels(name)
+    nameless = volumes.is_anonymous(name)
     return {
         "CreatedAt": moment,
         "Driver": "local",
-        "Labels": volumes.labels(name) or None,
+        "Labels": NullMap() if nameless and not labels else Strings(labels),
         "Mountpoint": volumes.directory(name),
         "Name": name,
-        "Options": None,
+        "Options": NullMap() if nameless else Strings(),
         "Scope": "local",
+        "Status": NullMap(),
+        "UsageData": NULL,
     }
 
 

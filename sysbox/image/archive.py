@@ -6,10 +6,9 @@ with xz or bzip2, which no image layer may be, is kept uncompressed.
 
 from __future__ import annotations
 
-import posix
-
 from sysbox import codec
 from sysbox.errors import FormatError, SpecError
+from sysbox.host import architecture
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH, apply
 from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
@@ -24,15 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
-_ARCHITECTURES = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm",
-    "i686": "386",
-    "ppc64le": "ppc64le",
-    "s390x": "s390x",
-    "riscv64": "riscv64",
-}
 
 
 def import_tar(
@@ -137,12 +127,6 @@ def manifest_document(config: bytes, layers: Sequence[Descriptor]) -> bytes:
             "layers": [layer.to_json() for layer in layers],
         }
     )
-
-
-def architecture() -> str:
-    """This machine's, as Go calls it."""
-    machine = posix.uname().machine
-    return _ARCHITECTURES.get(machine, machine)
 
 
 def now() -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sysbox import program, state
-from sysbox.cli import inspect_data, jsontext, output, ps
+from sysbox.cli import inspect_data, jsontext, output, ps, ps_filters
+from sysbox.cli.known_images import KnownImages
 from sysbox.errors import UsageError
 from sysbox.spec import ContainerSpec, Port
 
@@ -98,13 +99,13 @@ def test_a_byte_that_is_no_text_does_not_break_json() -> None:
 
 def test_ps_row() -> None:
     status = state.Status(state="exited", exit_code=3, started_at=1.0, finished_at=100.0)
-    row = ps.row(record(), status, 100.0 + 7200, full=False)
+    row = ps.row(record(), status, 100.0 + 7200, KnownImages(), full=False)
     assert row["ID"] == "abababababab"
     assert row["Command"] == '"sleep infinity-and-…"'
     assert row["Status"] == "Exited (3) 2 hours ago"
     assert row["Labels"] == "a=1,b=2"
     assert row["Label"]("a") == "1"
-    full = ps.row(record(), status, 200.0, full=True)
+    full = ps.row(record(), status, 200.0, KnownImages(), full=True)
     assert full["ID"] == "ab" * 32
     assert full["Command"] == '"sleep infinity-and-more-than-that"'
 
@@ -115,6 +116,8 @@ def test_ports() -> None:
         Port(container_port=53, host_port=53, host_ip="127.0.0.1", protocol="udp"),
     )
     assert ps.ports_text(ports) == "0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp"
+    shown = "99/tcp, 0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp"
+    assert ps.ports_text(ports, ("80/tcp", "99/tcp")) == shown
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,14 @@ def test_ports() -> None:
         (["name=we"], True),
         (["name=^web$"], True),
         (["name=^eb"], False),
+        (["name=^/web$"], True),
+        (["name=/web"], True),
+        (["id=^abab"], True),
+        (["network=bridge"], True),
+        (["network=none"], False),
+        (["is-task=false"], True),
+        (["is-task=true"], False),
+        (["health=none"], True),
         (["label=a"], True),
         (["label=a=1", "label=b=2"], True),
         (["label=a=1", "label=b=3"], False),
@@ -139,13 +150,27 @@ def test_ports() -> None:
 )
 def test_filters(filters: list[str], matches: bool) -> None:
     status = state.Status(state="exited", exit_code=3)
-    assert ps.matches(record(), status, ps.parse_filters(filters)) is matches
+    parsed = ps_filters.parse(filters)
+    assert ps_filters.matches(record(), status, parsed, KnownImages()) is matches
 
 
-@pytest.mark.parametrize("text", ["id", "bogus=1", "status=runing", "name=("])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id",
+        "bogus=1",
+        "status=runing",
+        "name=(",
+        "is-task=x",
+        "health=x",
+        "publish=80-",
+        "expose=80/x",
+    ],
+)
 def test_filters_refused(text: str) -> None:
+    status = state.Status(state="created")
     with pytest.raises(UsageError):
-        ps.matches(record(), state.Status(state="created"), ps.parse_filters([text]))
+        ps_filters.matches(record(), status, ps_filters.parse([text]), KnownImages())
 
 
 def test_timestamp() -> None:

@@ -1,0 +1,149 @@
+"""docker's Config and Mounts of a container: what it was made of."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import systemd_mode
+from sysbox.cli.inspect_host import mount_options, propagation
+from sysbox.cli.known_images import exposed_ports
+from sysbox.cli.shapes import NULL, NullList, Strings, Struct, listed, mapped
+from sysbox.image.model import ImageConfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.image.model import Image
+    from sysbox.spec import Health, Mount
+    from sysbox.state import Record
+
+_SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean
+_MICRO = 1000  # nanoseconds
+
+
+def config(record: Record, found: Image | None) -> dict[str, Any]:
+    """docker's Config, every key of API 1.41; without what the image adds once that is gone."""
+    spec = record.spec
+    image = found.config if found else ImageConfig()
+    attached = not spec.detach
+    command = spec.command or (image.cmd if spec.entrypoint is None else ())
+    return Struct(
+        {
+            "Hostname": _hostname(record),
+            "Domainname": "",
+            "User": spec.user or image.user,
+            "AttachStdin": spec.interactive and attached,
+            "AttachStdout": attached,
+            "AttachStderr": attached,
+            "ExposedPorts": mapped({name: {} for name in exposed_ports(spec, found)}),
+            "Tty": spec.tty,
+            "OpenStdin": spec.interactive,
+            "StdinOnce": spec.interactive and attached,
+            "Env": listed(_environment(image.env, spec.env)),
+            "Cmd": listed(command),
+            "Healthcheck": health_check(spec.health),
+            "ArgsEscaped": False,
+            "Image": spec.image,
+            "Volumes": mapped({name: {} for name in _own_volumes(record, image)}),
+            "WorkingDir": spec.workdir or image.workdir,
+            "Entrypoint": listed(image.entrypoint if spec.entrypoint is None else spec.entrypoint),
+            "NetworkDisabled": False,
+            "MacAddress": "",
+            "OnBuild": NullList(),
+            "Labels": Strings({**image.labels, **spec.labels}),
+            "StopSignal": spec.stop_signal
+            or image.stop_signal
+            or systemd_mode.stop_signal(spec, record.argv),
+            "StopTimeout": spec.stop_timeout,
+            "Shell": NullList(),
+        }
+    )
+
+
+def health_check(health: Health | None) -> Any:
+    """docker's form of a check: times in nanoseconds, 0 for what was not said; null without one."""
+    if health is None or not (health.command or health.disabled):
+        return NULL
+    test = ["CMD", *health.command]
+    if health.command[:2] == _SHELL and len(health.command) == 3:
+        test = ["CMD-SHELL", health.command[2]]
+    return {
+        "Test": ["NONE"] if health.disabled else test,
+        "Interval": max(health.interval, 0) * _MICRO,
+        "Timeout": max(health.timeout, 0) * _MICRO,
+        "StartPeriod": max(health.start_period, 0) * _MICRO,
+        "Retries": max(health.retries, 0),
+    }
+
+
+def _hostname(record: Record) -> str:
+    spec = record.spec
+    if spec.namespaces.uts == "host":
+        return posix.uname().nodename
+    return spec.hostname or (record.id[:12] if spec.namespaces.uts == "private" else "")
+
+
+def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
+    found = {one.partition("=")[0]: one for one in (*image, *asked)}
+    return list(found.values())
+
+
+def _own_volumes(record: Record, image: ImageConfig) -> list[str]:
+    """Where a volume was asked for without a name."""
+    return list(dict.fromkeys((*image.volumes, *record.anonymous_volumes)))
+
+
+def mounts(record: Record) -> list[dict[str, Any]]:
+    """docker's Mounts: bind mounts and volumes."""
+    return [_mount(record, mount) for mount in record.spec.mounts if mount.kind != "tmpfs"]
+
+
+def _mount(record: Record, mount: Mount) -> dict[str, Any]:
+    name, driver, source = "", "", mount.source
+    if mount.kind == "volume":
+        from sysbox.fs.volumes import directory
+
+        name = mount.source or record.anonymous_volumes.get(mount.target, "")
+        driver, source = "local", directory(name) if name else ""
+    return {
+        "Type": mount.kind,
+        "Name": name,
+        "Source": source,
+        "Destination": mount.target,
+        "Driver": driver,
+        "Mode": ",".join(mount_options(mount)),
+        "RW": not mount.read_only,
+        "Propagation": propagation(mount),
+    }
+
+
+def no_config() -> dict[str, Any]:
+    """docker's Config where there is none."""
+    return {
+        "Hostname": "",
+        "Domainname": "",
+        "User": "",
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "ExposedPorts": mapped(None),
+        "Tty": False,
+        "OpenStdin": False,
+        "StdinOnce": False,
+        "Env": NullList(),
+        "Cmd": NullList(),
+        "Healthcheck": NULL,
+        "ArgsEscaped": False,
+        "Image": "",
+        "Volumes": mapped(None),
+        "WorkingDir": "",
+        "Entrypoint": NullList(),
+        "NetworkDisabled": False,
+        "MacAddress": "",
+        "OnBuild": NullList(),
+        "Labels": mapped(None),
+        "StopSignal": "",
+        "StopTimeout": NULL,
+        "Shell": NullList(),
+    }

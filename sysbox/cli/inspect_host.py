@@ -1,0 +1,236 @@
+"""docker's HostConfig of a container: what was asked of the host. Every key of API 1.41 is there."""
+
+from __future__ import annotations
+
+from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Strings, Struct, listed, mapped, pointer
+from sysbox.errors import SpecError
+from sysbox.host import probe
+from sysbox.security import paths
+from sysbox.units.resources import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from sysbox.spec import ContainerSpec, Mount, Port
+    from sysbox.state import Record
+
+PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
+# null in docker's JSON where nothing was asked; the other lists are empty then
+_NULL_LISTS = (
+    "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+    "DeviceCgroupRules", "Ulimits",
+)  # fmt: skip
+_POINTERS = ("MemorySwappiness", "OomKillDisable", "PidsLimit")
+
+
+def host_config(record: Record, live: dict[str, Any]) -> dict[str, Any]:
+    """What was asked; `live` are the limits of a running container that are in force, in their place."""
+    spec = record.spec
+    return Struct(
+        {
+            "Binds": listed(_binds(spec.mounts)),
+            "ContainerIDFile": spec.cidfile,
+            "LogConfig": {"Type": spec.logging.driver, "Config": _log_options(spec)},
+            "NetworkMode": spec.namespaces.network,
+            "PortBindings": Map(bindings(spec.ports)),
+            "RestartPolicy": {
+                "Name": spec.restart.name,
+                "MaximumRetryCount": spec.restart.retries,
+            },
+            "AutoRemove": spec.remove,
+            "VolumeDriver": "",
+            "VolumesFrom": NullList(),
+            **_isolation(spec),
+            **_typed(_limits(spec) | live),
+            **_protection(spec),
+        }
+    )
+
+
+def _isolation(spec: ContainerSpec) -> dict[str, Any]:
+    security = spec.security
+    return {
+        "CapAdd": listed(_cap(name) for name in security.cap_add),
+        "CapDrop": listed(_cap(name) for name in security.cap_drop),
+        "CgroupnsMode": spec.namespaces.cgroup,
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": listed(spec.add_hosts),
+        "GroupAdd": listed(spec.group_add),
+        "IpcMode": spec.namespaces.ipc,
+        "Cgroup": "",
+        "Links": NullList(),
+        "OomScoreAdj": 0,
+        "PidMode": _own(spec.namespaces.pid),
+        "Privileged": security.privileged,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": spec.read_only,
+        "SecurityOpt": listed(_security_options(spec)),
+        "StorageOpt": NullMap(),
+        "Tmpfs": mapped(
+            {one.target: ",".join(one.options) for one in spec.mounts if one.kind == "tmpfs"}
+        ),
+        "UTSMode": _own(spec.namespaces.uts),
+        "UsernsMode": "",
+        "ShmSize": spec.shm_size,
+        "Sysctls": mapped(dict(spec.sysctls)),
+        "Runtime": "sysbox",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        "CgroupParent": spec.slice,
+    }
+
+
+def _security_options(spec: ContainerSpec) -> Iterable[str]:
+    security = spec.security
+    yield from (f"label={one}" for one in security.label)
+    if security.no_new_privileges:
+        yield "no-new-privileges"
+    if security.seccomp != "default":
+        yield f"seccomp={security.seccomp}"
+
+
+def _protection(spec: ContainerSpec) -> dict[str, Any]:
+    try:
+        masked, read_only = paths.plan(spec.security, probe().cpus)
+    except SpecError:  # a record that nothing can be started from is shown all the same
+        masked, read_only = (), ()
+    return {
+        "Mounts": listed(_asked_mount(one) for one in spec.mounts if _by_mount_flag(one)),
+        "MaskedPaths": listed(masked),
+        "ReadonlyPaths": listed(read_only),
+        "Init": spec.init or NULL,
+    }
+
+
+def _log_options(spec: ContainerSpec) -> dict[str, str]:
+    logging = spec.logging
+    if logging.driver != "json-file":
+        return Strings()
+    return Strings({"max-size": str(logging.max_size or -1), "max-file": str(logging.max_files)})
+
+
+def _cap(name: str) -> str:
+    return name if name == "ALL" else f"CAP_{name}"
+
+
+def _own(mode: str) -> str:
+    """docker's word for a namespace of the container's own is the empty one."""
+    return "" if mode == "private" else mode
+
+
+def limits_now(record: Record, pid: int) -> dict[str, Any]:
+    """HostConfig's limits: those in force if it runs (`pid` is not 0), else those that were asked for."""
+    asked = _limits(record.spec)
+    if not pid:
+        return _typed(asked)
+    from sysbox.cli.inspect_live import live_limits
+
+    return _typed(asked | live_limits(record, pid)[0])
+
+
+def _limits(spec: ContainerSpec) -> dict[str, Any]:
+    """As asked, in docker's words."""
+    limits = spec.limits
+    found = {one.inspect: _limit(getattr(limits, one.field)) for one in TABLE if one.inspect}
+    return found | {
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": limits.cpuset_cpus or "",
+        "CpusetMems": limits.cpuset_mems or "",
+        "MemorySwap": limits.memory_swap or 2 * (limits.memory or 0),
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": bool(limits.oom_kill_disable),
+        "BlkioWeightDevice": [
+            {"Path": path, "Weight": weight} for path, weight in limits.blkio_weight_device
+        ],
+        "DeviceCgroupRules": list(limits.device_rules),
+        "DeviceRequests": NullList(),
+        "Devices": [
+            {
+                "PathOnHost": one.source,
+                "PathInContainer": one.target,
+                "CgroupPermissions": one.access,
+            }
+            for one in spec.devices
+        ],
+        "KernelMemory": 0,
+        "KernelMemoryTCP": 0,
+        "PidsLimit": limits.pids,
+        "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    }
+
+
+def _typed(limits: dict[str, Any]) -> dict[str, Any]:
+    """With docker's kinds of null."""
+    return (
+        limits
+        | {name: listed(limits[name] or ()) for name in _NULL_LISTS}
+        | {name: pointer(limits[name]) for name in _POINTERS}
+    )
+
+
+def _limit(value: Any) -> Any:
+    """0 for what was not asked; the rates of disks as a list."""
+    if isinstance(value, tuple):
+        return [{"Path": one[0], "Rate": one[1]} for one in value if not isinstance(one, str)]
+    return value or 0
+
+
+def _by_mount_flag(mount: Mount) -> bool:
+    """Whether a bind mount was asked for with --mount: -v makes what is missing."""
+    return mount.kind == "bind" and not mount.create
+
+
+def _binds(mounts: Iterable[Mount]) -> Iterable[str]:
+    """What was asked for with -v, as it is written there; an anonymous volume has no source to be bound."""
+    for mount in mounts:
+        if mount.kind != "tmpfs" and mount.source and not _by_mount_flag(mount):
+            options = ",".join(mount_options(mount))
+            yield f"{mount.source}:{mount.target}" + (f":{options}" if options else "")
+
+
+def mount_options(mount: Mount) -> list[str]:
+    """The options of -v, as docker shows them."""
+    options = ["ro"] if mount.read_only else []
+    return options + list(mount.options) + (["nocopy"] if not mount.copy_up else [])
+
+
+def propagation(mount: Mount) -> str:
+    """Of a bind mount, rprivate by default; "" of a volume that asked for none."""
+    found = [option for option in mount.options if option in PROPAGATION]
+    return found[0] if found else "rprivate" if mount.kind == "bind" else ""
+
+
+def _asked_mount(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": mount.kind,
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        "Consistency": "",
+        "BindOptions": {
+            "Propagation": propagation(mount),
+            "NonRecursive": not mount.recursive,
+        },
+        "VolumeOptions": NULL,
+        "TmpfsOptions": NULL,
+    }
+
+
+def bindings(ports: Iterable[Port]) -> dict[str, Any]:
+    """docker's map from 80/tcp to where it is published."""
+    found: dict[str, Any] = {}
+    for port in ports:
+        host = str(port.host_port) if port.host_port else ""
+        found.setdefault(f"{port.container_port}/{port.protocol}", []).append(
+            Struct({"HostIp": port.host_ip, "HostPort": host})
+        )
+    return found

@@ -1,0 +1,179 @@
+"""The filters of `sysbox ps`: docker's, and `slice`."""
+
+from __future__ import annotations
+
+from sysbox import health, state
+from sysbox.cli.known_images import KnownImages, exposed_ports
+from sysbox.errors import NotFound
+from sysbox.filters import chosen, labelled, like, refused, split, truth
+from sysbox.units import names
+from sysbox.values import is_digits, parse_int
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sysbox.records import Record, Status
+    from sysbox.spec import Mount
+
+KEYS = (
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name",
+    "network", "publish", "since", "slice", "status", "volume",
+)  # fmt: skip
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_PORT_MAX = 65535
+_DIGEST_PREFIX = 4  # digits of an image's id that are enough
+
+Filters = dict[str, list[str]]
+
+
+def parse(texts: list[str]) -> Filters:
+    """KEY=VALUE pairs by key.
+
+    Raises UsageError for a key or a value that ps does not know, NotFound for a container in before or since.
+    """
+    found: Filters = {}
+    for text in texts:
+        key, value = split(text, KEYS)
+        found.setdefault(key, []).append(_CHECKS[key](value) if key in _CHECKS else value)
+    return found
+
+
+def _created_ns(name: str) -> str:
+    try:
+        return str(state.find(name).created_ns)
+    except NotFound as error:
+        raise NotFound(error.message, hint=error.hint, status=1) from None
+
+
+def _exit_status(value: str) -> str:
+    parse_int(value, "--filter exited=", 0, 255)
+    return value
+
+
+def _ports(key: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        _port_range(key, value)
+        return value
+
+    return check
+
+
+def _task(value: str) -> str:
+    truth("is-task", value)
+    return value
+
+
+_CHECKS: dict[str, Callable[[str], str]] = {
+    "before": _created_ns,
+    "since": _created_ns,
+    "exited": _exit_status,
+    "expose": _ports("expose"),
+    "publish": _ports("publish"),
+    "health": lambda value: chosen("health", value, _HEALTH),
+    "is-task": _task,
+    "slice": lambda value: names.check_slice(value, "--filter slice"),
+    "status": lambda value: chosen("status", value, _STATES),
+}
+
+
+def _port_range(key: str, text: str) -> tuple[int, int, str]:
+    """(first, last, protocol) of PORT[-PORT][/PROTOCOL]; tcp by default. Raises UsageError."""
+    numbers, _, protocol = text.partition("/")
+    first, dash, last = numbers.partition("-")
+    ends = (first, last if dash else first)
+    if (
+        not all(is_digits(one) and len(one) <= 5 and int(one) <= _PORT_MAX for one in ends)
+        or (protocol or "tcp") not in _PROTOCOLS
+    ):
+        raise refused(f"{key}={text}", "not PORT[-PORT][/PROTOCOL]")
+    return int(ends[0]), int(ends[1]), protocol or "tcp"
+
+
+def _any_port(key: str, text: str, ports: Iterable[tuple[int, str]]) -> bool:
+    first, last, wanted = _port_range(key, text)
+    return any(first <= number <= last and protocol == wanted for number, protocol in ports)
+
+
+def matches(record: Record, status: Status, filters: Filters, images: KnownImages) -> bool:
+    """docker's rule: any of the values of a key, for labels all of them; all keys."""
+    tests = _tests(record, status, images)
+    for key, wanted in filters.items():
+        if key == "label":
+            if not all(labelled(record.spec.labels, want) for want in wanted):
+                return False
+        elif not any(tests[key](want) for want in wanted):
+            return False
+    return True
+
+
+def _tests(record: Record, status: Status, images: KnownImages) -> dict[str, Callable[[str], bool]]:
+    return {
+        "ancestor": lambda want: _of_image(want, record),
+        "before": lambda want: record.created_ns < int(want),
+        "since": lambda want: record.created_ns > int(want),
+        "exited": lambda want: status.state == "exited" and status.exit_code == int(want),
+        "expose": lambda want: _any_port("expose", want, _exposed(record, images)),
+        "publish": lambda want: _any_port("publish", want, _published(record)),
+        "health": lambda want: (health_of(record, status) or "none") == want,
+        "id": lambda want: like("id", want, record.id),
+        "is-task": lambda want: not truth("is-task", want),
+        # docker's names have a slash before them, which scripts write or leave out
+        "name": lambda want: (
+            like("name", want, record.name) or like("name", want, f"/{record.name}")
+        ),
+        "network": lambda want: _on_network(want, record),
+        "slice": lambda want: names.is_below(record.spec.slice, want),
+        "status": lambda want: status.state == want,
+        "volume": lambda want: want in _mounted(record),
+    }
+
+
+def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
+    for text in exposed_ports(record.spec, images.get(record.image_id)):
+        number, _, protocol = text.partition("/")
+        if is_digits(number):
+            yield int(number), protocol or "tcp"
+
+
+def _published(record: Record) -> Iterable[tuple[int, str]]:
+    """The host's ports: those of the run that goes on, else those that were asked for."""
+    for port in state.network(record)[2] or record.spec.ports:
+        if port.host_port:
+            yield port.host_port, port.protocol
+
+
+def _on_network(want: str, record: Record) -> bool:
+    from sysbox.cli.inspect_network import NETWORKS
+
+    mode = record.spec.namespaces.network
+    return mode in NETWORKS and want in (mode, NETWORKS[mode])
+
+
+def _mounted(record: Record) -> set[str]:
+    """The names of its volumes, the sources of its bind mounts, and where either is mounted."""
+    mounts = [one for one in record.spec.mounts if one.kind != "tmpfs"]
+    return {one.target for one in mounts} | {mount_name(record, one) for one in mounts}
+
+
+def mount_name(record: Record, mount: Mount) -> str:
+    """The host's path, or the name of the volume."""
+    return mount.source or record.anonymous_volumes.get(mount.target, "")
+
+
+def _of_image(want: str, record: Record) -> bool:
+    digest = record.image_id.removeprefix("sha256:")
+    known = (record.image_name, record.spec.image)
+    return (
+        want in known
+        or f"{want}:latest" in known
+        or (len(want) >= _DIGEST_PREFIX and digest.startswith(want.removeprefix("sha256:")))
+    )
+
+
+def health_of(record: Record, status: Status) -> str:
+    """starting, healthy, unhealthy, or "" without checks."""
+    known = health.status(record) if status.pid else None
+    return known.status if known else ""
