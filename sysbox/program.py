@@ -12,6 +12,8 @@ VERSION = "0.1.0"  # as in meson.build; a test compares them
 
 launcher: str = "/usr/bin/sysbox"  # absolute path of the command that was called
 debug: bool = False  # `sysbox --debug`: show tracebacks
+# the exit status of a failure: 1, as docker has it; 125 where other statuses are those of a command
+failed: int = 1
 _site_loaded = False
 
 

@@ -56,11 +56,15 @@ def run(words: list[str]) -> int:
     """Find the verb, parse, and call it where its containers are."""
     words = _global_flags(words)
     if words[:1] and words[0].startswith("_"):
+        program.failed = FAILED
         from sysbox.cli import internal
 
         return internal.run(words)
     from sysbox.cli import hotparse  # with the table of verbs, which systemd's commands do without
 
+    verb = hotparse.find_verb(words)[0]
+    if verb is not None and verb.passes_status:
+        program.failed = FAILED
     values = hotparse.read(words)
     if values is not None:
         return invoke.invoke(values)

@@ -1,9 +1,12 @@
-"""`sysbox gc`: put right what a crash left behind."""
+"""`sysbox gc`: clean up after a crash."""
 
 from __future__ import annotations
 
+import posix
+
 from sysbox import gc
 from sysbox.cli.output import emit, line
+from sysbox.errors import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def main(_: Values) -> int:
-    """0, or 1 when something could not be put right; a line for each thing that was."""
+    """0, or 1 when something could not be cleaned up; a line for each thing that was."""
+    if posix.geteuid() != 0:
+        raise Unsupported("gc cleans up as root", hint="run it with sudo")
     done, failed = gc.collect()
     for one in done:
         line(one)
     for one in failed:
-        emit(f"sysbox: not put right: {one}\n", 2)
+        emit(f"sysbox: not cleaned up: {one}\n", 2)
     return 1 if failed else 0

@@ -8,7 +8,7 @@ import posix
 from sysbox import program
 from sysbox.cli.options import Values
 from sysbox.cli.output import report
-from sysbox.errors import ERRNO_ADVICE, KernelError, SysboxError, signal_status
+from sysbox.errors import ERRNO_ADVICE, FAILED, KernelError, SysboxError, signal_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def guarded(main: Callable[[], int]) -> int:
     except SysboxError as error:
         if program.debug:
             _traceback()
-        return report(error)
+        return _reported(error)
     except SystemExit as leave:  # click's completion
         return leave.code if isinstance(leave.code, int) else 0
     except KeyboardInterrupt:
@@ -37,24 +37,30 @@ def guarded(main: Callable[[], int]) -> int:
             _traceback()
         target = f"{error.filename}: " if isinstance(error.filename, str) else ""
         hint = ERRNO_ADVICE.get(error.errno or 0, "")
-        return report(SysboxError(f"{target}{error.strerror or error}", hint=hint))
+        return _reported(SysboxError(f"{target}{error.strerror or error}", hint=hint))
     except MemoryError:
-        return report(KernelError("allocate memory", "", errno.ENOMEM))
+        return _reported(KernelError("allocate memory", "", errno.ENOMEM))
     except ImportError as error:
         if program.debug:
             _traceback()
         # it is read when it is needed, and then there may be no memory or descriptor for it
         hint = "a part of sysbox or of Python cannot be read: if that stays so, install it again"
-        return report(SysboxError(f"{error}", hint=hint))
+        return _reported(SysboxError(f"{error}", hint=hint))
     except Exception as error:  # noqa: BLE001 (the one boundary)
         if program.debug:
             _traceback()
-        return report(
+        return _reported(
             SysboxError(
                 f"{type(error).__name__}: {error}",
                 hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
             )
         )
+
+
+def _reported(error: SysboxError) -> int:
+    """Print it; the exit status. One of a command in a container is for those verbs that pass it on."""
+    status = report(error)
+    return program.failed if status >= FAILED > program.failed else status
 
 
 def _traceback() -> None:

@@ -38,6 +38,9 @@ class Verb(Frozen):
     hot: bool = False  # may not import a third-party package on its way
     interspersed: bool = True  # False: options end at the first argument, as in docker run
     local: bool = False  # needs no system manager: never moved into the embedded host
+    passes_status: bool = (
+        False  # of a command in the container: a failure of ours is 125 to tell it apart
+    )
     raw: bool = False  # main takes the words, group's name left out, and parses them itself
 
 

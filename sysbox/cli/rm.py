@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox import lifecycle, state
 from sysbox.cli.each import for_each
-from sysbox.cli.output import line
+from sysbox.cli.output import line, note
 from sysbox.errors import FormatError, NotFound
 from sysbox.files import is_directory
 from sysbox.paths import CONTAINERS
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0, 1 if one of them could not be removed; with -f a missing one counts as removed."""
+    """0, 1 if one of them could not be removed; with -f a missing one is told and no failure."""
     names = values.container
     if values.force:
         names = [name for name in names if _there(name) and not _was_damaged(name, values)]
@@ -34,7 +34,8 @@ def _remove(record: state.Record, values: Values) -> None:
 def _there(name: str) -> bool:
     try:
         return is_directory(f"{CONTAINERS}/{state.resolve(name)}")
-    except NotFound:
+    except NotFound as error:
+        note(error.message)
         return False
 
 

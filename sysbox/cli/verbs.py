@@ -17,11 +17,11 @@ def _container_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="run", module="run", args="IMAGE [COMMAND...]", options="run", hot=True,
-            interspersed=False, summary="Create a container and run a command in it",
+            interspersed=False, passes_status=True, summary="Create a container and run a command in it",
         ),
         Verb(
             name="create", module="create", args="IMAGE [COMMAND...]", options="create", hot=True,
-            interspersed=False, summary="Create a container without starting it",
+            interspersed=False, passes_status=True, summary="Create a container without starting it",
         ),
         Verb(
             name="start", module="start", args="CONTAINER...", options="start", hot=True,
@@ -79,7 +79,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="exec", module="exec", args="CONTAINER COMMAND...", options="exec", hot=True,
-            interspersed=False, summary="Run a command in a running container",
+            interspersed=False, passes_status=True, summary="Run a command in a running container",
         ),
         Verb(
             name="attach", module="attach", args="CONTAINER", options="attach", hot=True,
@@ -227,7 +227,7 @@ def _host_verbs() -> tuple[Verb, ...]:
     def verb(name: str, summary: str, args: str = "") -> Verb:
         return Verb(
             name=f"host {name}", module="host", args=args, options=f"host {name}", raw=True,
-            interspersed=False, local=True, summary=summary,
+            interspersed=False, local=True, passes_status=name in ("exec", "shell"), summary=summary,
         )  # fmt: skip
 
     return (

@@ -12,6 +12,8 @@ from containers import Containers
 from lane import SYSBOX, Sysbox
 
 from sysbox import paths
+from sysbox.cli.options import arguments as arguments_of
+from sysbox.cli.verbs import VERBS
 
 pytestmark = pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 
@@ -113,14 +115,14 @@ IN_THE_CONTAINER = ("-u", "--group-add", "-w", "--pidfile", "--mount", "--sysctl
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        ("frobnicate", 125, "frobnicate"),
-        ("strat x", 125, "start"),
+        ("frobnicate", 1, "frobnicate"),
+        ("strat x", 1, "start"),
         ("run", 125, "IMAGE"),
         ("run nosuch:image true", 125, "nosuch:image"),
         ("run ../../etc true", 125, "../../etc"),
         ("exec", 125, "CONTAINER"),
         ("exec nope true", 125, "nope"),
-        ("logs nope", 125, "nope"),
+        ("logs nope", 1, "nope"),
         ("rm nope", 1, "nope"),
         ("stop nope", 1, "nope"),
         ("start nope", 1, "nope"),
@@ -128,9 +130,9 @@ IN_THE_CONTAINER = ("-u", "--group-add", "-w", "--pidfile", "--mount", "--sysctl
         ("wait nope", 1, "nope"),
         ("rm ../../../etc", 1, "../../../etc"),
         ("rmi nope", 1, "nope"),
-        ("import /nope name", 125, "/nope"),
-        ("import /etc/passwd name", 125, "/etc/passwd"),
-        ("import - Bad_Name!", 125, "Bad_Name!"),
+        ("import /nope name", 1, "/nope"),
+        ("import /etc/passwd name", 1, "/etc/passwd"),
+        ("import - Bad_Name!", 1, "Bad_Name!"),
     ],
 )
 def test_verbs(sysbox: Sysbox, words: str, status: int, says: str) -> None:
@@ -141,14 +143,14 @@ def test_of_a_running_container(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--name", "here")
     for words, status, says in (
         (("rm", "here"), 1, "running"),
-        (("kill", "-s", "NOPE", "here"), 125, "NOPE"),
-        (("stop", "-t", "x", "here"), 125, "x"),
+        (("kill", "-s", "NOPE", "here"), 1, "NOPE"),
+        (("stop", "-t", "x", "here"), 1, "x"),
         (("exec", "here", "nosuch"), 127, "nosuch"),
         (("exec", "here", "/etc"), 126, "/etc"),
         (("exec", "-w", "/nope", "here", "true"), 125, "/nope"),
         (("exec", "-u", "nobodyhere", "here", "true"), 125, "nobodyhere"),
-        (("rename", "here", "a/b"), 125, "a/b"),
-        (("rename", "here", ""), 125, ""),
+        (("rename", "here", "a/b"), 1, "a/b"),
+        (("rename", "here", ""), 1, ""),
     ):
         assert says in refused(sysbox, *words, status=status)
     assert one.inspect("State.Running") is True
@@ -194,7 +196,7 @@ def test_a_full_disk(sysbox: Sysbox, full_disk: Path) -> None:
         [SYSBOX, "import", "-", "big"], input=done.stdout[: 4 << 20], capture_output=True,
         check=False, timeout=60, env={**os.environ, **env},
     )  # fmt: skip
-    assert failed.returncode == 125
+    assert failed.returncode == 1
     text = failed.stderr.decode()
     assert "No space left" in text or "full" in text
     assert len(text.splitlines()) <= 2
@@ -217,3 +219,36 @@ def test_a_record_that_is_damaged(sysbox: Sysbox, containers: Containers) -> Non
     assert sysbox("gc").returncode == 0
     sysbox("rm", "-f", "bad", check=True)
     assert one.inspect("State.Running") is True
+
+
+PASS_STATUSES = ("run", "create", "exec")
+TESTED = sorted(
+    {verb.name for verb in VERBS.values() if not verb.raw}
+)  # the others: test_embedded.py
+
+
+def failing(name: str) -> list[str]:
+    """A command line of a verb that fails: by what it names, or by a flag that is none."""
+    words = {"CONTAINER": "nosuch", "IMAGE": "nosuch", "VOLUME": "nosuch", "FILE": "/nosuch"}
+    arguments = [words.get(one.name, "nosuch:x") for one in arguments_of(VERBS[name])]
+    lists = ("volume create", "stats", "images")  # which succeed with any name, or with none
+    if not arguments or name in lists:
+        return [*name.split(), "--nosuch"]
+    return [*name.split(), *arguments]
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_the_status_of_a_failure(sysbox: Sysbox, name: str) -> None:
+    """1, as docker; 125 where any other status may be that of a command in the container."""
+    for words in (failing(name), [*name.split(), "--nosuch"]):
+        done = sysbox(*words)
+        assert done.returncode == (125 if name in PASS_STATUSES else 1), done.stderr
+        assert done.stderr.startswith(("sysbox: ", "Error: no such object"))
+
+
+def test_rm_of_one_that_is_missing(sysbox: Sysbox) -> None:
+    """As docker since 20.10: with -f a word about it, and success."""
+    refused(sysbox, "rm", "nosuch", status=1)
+    done = sysbox("rm", "-f", "nosuch")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "sysbox: no such container: nosuch\n"

@@ -308,7 +308,7 @@ def test_a_boot_that_fails_says_why_and_leaves_nothing(sysbox: Sysbox) -> None:
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 125
+    assert done.returncode == 1
     assert "systemd ended at once" in done.stderr
     assert not Path(state.run_directory(NAME)).exists()
     assert list(Path("/sys/fs/cgroup").glob(f"**/{state.cgroup_name(NAME)}")) == []
@@ -326,7 +326,7 @@ def test_without_the_permission_to_mount_one_line_says_so(requires: Any) -> None
             text=True,
             check=False,
         )
-        assert done.returncode == 125
+        assert done.returncode == 1
         message, advice = done.stderr.splitlines()
         assert reason in message
         assert advice
@@ -360,7 +360,7 @@ def test_a_pid_that_was_used_again_is_not_the_host(sysbox: Sysbox) -> None:
 def test_bad_arguments_get_one_line(sysbox: Sysbox) -> None:
     for words in (("jump",), ("start", "--name", "../x"), ("exec", "--name", NAME), ("stop", "-9")):
         done = sysbox("host", *words)
-        assert done.returncode == 125, words
+        assert done.returncode == (125 if words[0] == "exec" else 1), words
         assert done.stderr.startswith("sysbox: ")
         assert "Traceback" not in done.stderr
 
