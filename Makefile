@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,9 @@ bench: build ## what it costs, beside docker, podman, nspawn, crun and runc
 
 bench-crowd: build ## the same of 300 containers at once, beside docker and podman; takes a quarter of an hour
 	@bench/run.sh --crowd
+
+bench-attacks: build ## the attacks of docs/security.md on docker, podman and sysbox
+	@bench/run.sh --attacks
 
 clean: ## remove what `make` made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache

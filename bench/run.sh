@@ -1,6 +1,7 @@
 #!/bin/bash
 # Usage: bench/run.sh [--quick] [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --crowd [--count N] [--idle SECONDS] [--only PEER,PEER...]
+#        bench/run.sh --attacks [--only PEER,PEER...]
 #
 # Times sysbox beside docker, podman, systemd-nspawn, crun and runc: installs what is missing of them from
 # the distribution, boots an embedded host with a network of its own, runs bench.py (or crowd.py)
@@ -65,6 +66,9 @@ fi
 if [[ ${1:-} == --crowd ]]; then
     script=crowd.py
     shift
+elif [[ ${1:-} == --attacks ]]; then
+    script=attacks.py
+    shift
 fi
 if command -v dpkg-query >/dev/null; then
     install_peers
@@ -80,7 +84,7 @@ trap 'exit 143' TERM
 status=0
 "$sysbox" host exec --name "$name" -- "$PWD/.venv/bin/python" -B "$PWD/bench/$script" "$@" |
     tee "$printed" || status=$?
-if ((status < 2)); then
+if ((status < 2)) && [[ $script != attacks.py ]]; then
     "$PWD/.venv/bin/python" -B "$PWD/bench/keep.py" "$results" <"$printed"
     [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID:$SUDO_GID" "$results"
     say "kept in bench/RESULTS.md"

