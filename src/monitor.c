@@ -7,15 +7,16 @@
  *                    [--thaw FILE TEXT] [--pump IN OUT]... [--json FILE MAX_SIZE MAX_FILES]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
+ *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap it,
  * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: from a pipe or
  * a terminal's master to a stream of the journal's, -1 for none; --json: to a file) and serves those who attach
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
  * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), has the health checked
- * (intervals in milliseconds), keeps a connection open for a while (--hold), passes SIGTERM on as the container's
- * stop signal (SIGKILL after the timeout; a negative one waits for ever), and when PID ends writes DIRECTORY/exit,
- * one line of JSON:
+ * (intervals in milliseconds), has the command run when others change its limits (helper.c), keeps a connection
+ * open for a while (--hold), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
+ * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
@@ -187,6 +188,8 @@ static void take_signals(int fd)
 {
     struct signalfd_siginfo info;
     while (read(fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGIO)
+            helper_changed();
         if (info.ssi_signo != SIGTERM)
             continue;
         monitor.asked = 1;
@@ -198,6 +201,7 @@ static void take_signals(int fd)
     }
     look();
     reap_health();
+    helper_reap();
 }
 
 /* How long poll may sleep; what is due by now is done. */
@@ -215,7 +219,7 @@ static int patience(void)
         close(held.fd);
         held.due = 0;
     }
-    const int64_t moments[] = {monitor.deadline, health.due, held.due};
+    const int64_t moments[] = {monitor.deadline, health.due, held.due, helper_turn()};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++)
         if (moments[i] && (!next || moments[i] < next))
             next = moments[i];
@@ -272,6 +276,10 @@ static void parse(char **argument)
             output_add(monitor.pid, atoi(value[0]), atoi(value[1]));
         else if (!strcmp(option, "--attach") && given == 2)
             output_listen(atoi(value[0]), atoi(value[1]));
+        else if (!strcmp(option, "--helper") && given == 2)
+            helper_command(value[0], value[1]);
+        else if (!strcmp(option, "--drop-ins"))
+            helper_watch(value[0]);
         else if (!strcmp(option, "--json") && given == 3)
             jsonlog_open(value[0], strtoull(value[1], NULL, 10), atoi(value[2]));
         else if (!strcmp(option, "--thaw") && given == 2) {
@@ -309,6 +317,7 @@ int main(int argc, char **argv)
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SIGTERM);
+    sigaddset(&awaited, SIGIO);
     sigprocmask(SIG_SETMASK, &awaited, NULL);
     parse(argv + 1);
     int signals = signalfd(-1, &awaited, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -45,3 +45,10 @@ void jsonlog_open(const char *path, uint64_t max_size, int max_files);
 int jsonlog_is_open(void);
 void jsonlog_write(int stream, const char *data, size_t length); /* stream: 0 output, 1 errors */
 void jsonlog_close(void);
+
+/* helper.c: the command, run when something has happened */
+void helper_command(char *launcher, char *id);
+void helper_watch(const char *directory); /* where systemd leaves what others change; SIGIO says so */
+void helper_changed(void);
+void helper_reap(void);
+int64_t helper_turn(void); /* starts what is due; when the next one is, 0 is never */

@@ -49,7 +49,7 @@ class Attended:
         self._foreground.insisted = None if record.spec.tty else self._insisted
         self._foreground.instead = ending.passed_on(record, self._image)
         self._hear_of_stops(started)
-        if not record.spec.remove and (fd := tuning.watch(record.id)) >= 0:
+        if (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
 
     def _hear_of_stops(self, started: starting.Started) -> None:

@@ -191,15 +191,17 @@ def told(
     defaults: dict[str, Any],
 ) -> list[Property]:
     """From one set of properties to another, the rest as in `delta`."""
-    properties = [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
     foreign = _foreign(found, facts)
+    # ahead of what takes its place: the name whose drop-in is the newer one is taken for the last word
+    properties = [alias for _, alias in foreign]
+    properties += [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
     again = about | {name for name, _ in foreign}
     for name, one in new.items():
         if one != old.get(name) or name in again:
             # what is set of a list is added to it
             properties += [resources.unset(name, one.signature, facts)] * (one.signature == "a(st)")
             properties.append(one)
-    return properties + [alias for _, alias in foreign]
+    return properties
 
 
 def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
@@ -237,7 +239,7 @@ def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Propert
     """
     pairs = []
     for key, text in found.items():
-        if not text or not dropins.is_foreign(key, facts):
+        if dropins.is_neutral(key, text) or not dropins.is_foreign(key, facts):
             continue
         try:
             one = dropins.to_property(key, text, facts)

@@ -60,7 +60,7 @@ def settle(
         if not record.spec.remove:
             # of a service's container systemd has it still; in the foreground it was watched
             record = tuning.harvest(record)
-            tuning.unwatch(record.id)
+        tuning.unwatch(record.id)
         unwind(record, runtime)
         final = finals.of_run(record, runtime, ended)
         state.write_final(record, final)

@@ -36,6 +36,11 @@ class Duties(Frozen):
     json: tuple[str, int, int] | None = (
         None  # a log file, its size in bytes (0: no bound), how many
     )
+    helper: tuple[str, str] = (
+        "",
+        "",
+    )  # launcher, container: what is run when others change its limits
+    drop_ins: str = ""  # the directory where they do
     hold: int = -1  # a connection that is to stay open for a while
     health: tuple[int, int, str, str] | None = (
         None  # intervals in milliseconds, launcher, container
@@ -48,6 +53,7 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         *("--pid", str(duties.pid), "--dir", duties.directory),
         *("--stop-signal", str(duties.stop_signal), "--stop-timeout", str(duties.stop_timeout)),
         *("--thaw", *duties.thaw),
+        *("--helper", *duties.helper, "--drop-ins", duties.drop_ins),
     ]
     if duties.oom:
         words += ["--oom", _inherited(duties.oom.file), _inherited(duties.oom.event)]

@@ -19,6 +19,7 @@ from sysbox import (
     state,
     static_monitor,
     streams,
+    tuning,
 )
 from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
@@ -86,6 +87,8 @@ def _duties(
         attach=attach,
         wait_for_first=wait,
         json=json if logging.driver == "json-file" else None,
+        helper=(program.launcher, record.id),
+        drop_ins=tuning.prepare(record.id),
         health=_checks(record),
         hold=machine.announce(starting.machine_of(record, started)),
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sysbox.units.properties import Property
 
 TRANSIENT = "/run/systemd/transient"
+_TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
 
 
 class DropIn(Frozen):
@@ -43,7 +44,7 @@ def directory(container_id: str) -> str:
 
 
 def drop_ins(container_id: str) -> tuple[DropIn, ...]:
-    """What others, and `update`, have changed of its scope since it was started; in systemd's order."""
+    """What others, and `update`, have changed of its scope since it was started, the oldest first."""
     where = directory(container_id)
     try:
         files = sorted(name for name in posix.listdir(where) if name.endswith(".conf"))
@@ -59,7 +60,8 @@ def drop_ins(container_id: str) -> tuple[DropIn, ...]:
             continue  # systemd is removing them
         text = (data or b"").decode("utf-8", "surrogateescape")
         found.append(DropIn(path=path, changed=changed, text=text))
-    return tuple(found)
+    # of two in one call in the order of their names: an old name counts less than the new one
+    return tuple(sorted(found, key=lambda one: one.changed))
 
 
 def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -114,34 +116,60 @@ def harvest(record: Record) -> Record:
     return record
 
 
-def watch(container_id: str) -> int:
-    """A descriptor that can be read when something was set on its scope; -1 if that cannot be told.
+def heed(record: Record, facts: HostFacts | None = None) -> bool:
+    """See to it that the name of a limit that was used last acts; whether there was anything to do.
 
-    The directory is made for it, and removed by `unwatch` or by systemd.
+    For a container that runs. Raises SysboxError.
+    """
+    if not any(_has_two_names(one.path) for one in drop_ins(record.id)):
+        return False
+    from sysbox import translating  # which only a container that was tuned needs
+
+    return translating.translate(record, facts)
+
+
+def _has_two_names(path: str) -> bool:
+    """Whether a drop-in is of a kind of which there are two names."""
+    return path.rpartition("/50-")[2].removeprefix("Startup").startswith(_TWO_NAMES)
+
+
+def prepare(container_id: str) -> str:
+    """The directory where others leave what they set, made so that it can be watched.
+
+    It is removed by `unwatch` or by systemd.
     """
     where = directory(container_id)
     try:
         posix.mkdir(where, 0o755)
     except OSError:
         pass  # ignoring: it is there, or the watch will say why not
+    return where
+
+
+def watch(container_id: str) -> int:
+    """A descriptor that can be read when something was set on its scope; -1 if that cannot be told."""
     try:
-        return inotify.watch(where, inotify.IN_MOVED_TO)
+        return inotify.watch(prepare(container_id), inotify.IN_MOVED_TO)
     except SysboxError:
         return -1
 
 
-def changed(container_id: str, fd: int) -> None:
-    """What `watch` is for has happened."""
-    inotify.drain(fd)
+def changed(container_id: str, fd: int = -1) -> None:
+    """Something was set on its scope: `watch`'s descriptor says so, or the monitor."""
+    if fd >= 0:
+        inotify.drain(fd)
     try:
         with Lock(container_id):
-            harvest(state.load(container_id))
+            record = state.load(container_id)
+            if not record.spec.remove:
+                record = harvest(record)
+            heed(record)
     except SysboxError:
         pass  # ignoring: the container is being removed, or its record is damaged
 
 
 def unwatch(container_id: str) -> None:
-    """Remove the directory that `watch` made, if systemd has not put anything into it."""
+    """Remove the directory that `prepare` made, if systemd has not put anything into it."""
     try:
         posix.rmdir(directory(container_id))
     except OSError:

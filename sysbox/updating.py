@@ -39,6 +39,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         facts = probe()
         if running:
             record = tuning.harvest(record)
+            tuning.heed(record, facts)  # who watches may not have come to it yet
         about = changes.touched(change, facts)
         after = record.replace(
             spec=changes.change_spec(record.spec, change, facts),

@@ -67,11 +67,17 @@ class _Case:
             else self.live.properties
         )
 
+    def text(self, key: str) -> str:
+        """What the drop-in of a key says."""
+        return dropins.merge([self.path_of[key].text]).get(key, "") if key in self.path_of else ""
+
     def set_by(self, keys: tuple[str, ...], field: str, *, asked: bool) -> str:
         """Who has set it: `keys` are its spellings in a drop-in."""
-        for key in keys:
-            one = self.path_of.get(key)
-            if one is not None and key in (*self.tuned, *self.not_kept):
+        if any(key in (*self.tuned, *self.not_kept) for key in keys):
+            # of a name that was said again by the other one the file says nothing any more
+            there = [key for key in keys if key in self.path_of]
+            for key in sorted(there, key=lambda key: dropins.is_neutral(key, self.text(key))):
+                one = self.path_of[key]
                 ends = "; not kept: it ends with this run" if key in self.not_kept else ""
                 return f"systemctl set-property, {_time(one.changed)}, {one.path}{ends}"
         if any(key in self.tuned for key in keys):
@@ -215,9 +221,8 @@ def _is_ceiling(way: Way) -> bool:
 def _other(case: _Case, key: str) -> Row:
     """A property that no flag has."""
     texts = [one for one in case.record.spec.properties if one.partition("=")[0].strip() == key]
-    set_by = case.set_by((key,), "", asked=bool(texts))
-    drop_in = case.path_of.get(key)
-    found = dropins.merge([drop_in.text]).get(key, "") if drop_in else case.tuned.get(key, "")
+    set_by = case.set_by(dropins.spellings(key), "", asked=bool(texts))
+    found = case.tuned.get(key) or case.text(key)
     value = found or (texts[-1].partition("=")[2] if texts else "")
     return Row(
         limit=key,

@@ -50,6 +50,11 @@ class Live(Frozen):
 def look(record: Record, pid: int) -> Live | None:
     """None when systemd cannot be asked, or the container has just gone."""
     facts = probe()
+    try:
+        # a container that was started by an older version has nobody who does it at once
+        tuning.heed(record, facts)
+    except SysboxError:
+        pass  # ignoring: it has just gone, and what is seen is what there is
     asked = ["ControlGroup", "Slice"]
     for one in resources.TABLE:
         name = one.way(facts).bus_name
@@ -84,11 +89,14 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
         # these have no systemd property: sysbox itself wrote them
         "WrittenDirectly": [f"{one.controller}/{one.file}={one.value}" for one in writes],
     }
-    return host_config(live, record.spec.limits), own
+    return host_config(live, record.spec.limits, tuned), own
 
 
-def host_config(live: Live, asked: Limits) -> dict[str, Any]:
+def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, Any]:
     """docker's HostConfig entries for all limits that docker knows."""
+    shares = tuned.get("CPUShares", "")
+    if shares.isdigit():  # as exact as they were set
+        asked = asked.replace(cpu_shares=int(shares))
     found: dict[str, Any] = {}
     for resource in resources.TABLE:
         way = resource.way(live.facts)

@@ -55,10 +55,18 @@ def _weights(container_id: str) -> int:
     return weights.again(container_id)
 
 
+def _tuned(container_id: str) -> int:
+    from sysbox import tuning
+
+    tuning.changed(container_id)
+    return 0
+
+
 _COMMANDS = {
     "_supervise": _supervise,
     "_cleanup": _cleanup,
     "_stop": _stop,
     "_health": _health,
     "_weights": _weights,
+    "_tuned": _tuned,
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HOST_DEFAULTS = {"TasksMax": "DefaultTasksMax"}
 _SECTIONS = ("Scope", "Slice")
 _COMMENT = ("#", ";")
+_OFF = ("no", "false", "off", "0")
 # D-Bus name -> the other cgroup version's
 _OTHER = {
     name: other
@@ -30,6 +31,12 @@ _OTHER = {
     if old and new and old != new
 }
 _MEMORY = ("MemoryLimit", "MemoryMax")
+# (key of cgroup v1, the same in v2)
+PAIRS = (
+    *((key, new) for key, (_, old, new) in KEYS.items() if key == old != new and new),
+    ("BlockIODeviceWeight", "IODeviceWeight"),
+)
+_OLD, _NEW = frozenset(old for old, _ in PAIRS), frozenset(new for _, new in PAIRS)
 
 
 def assignments(text: str) -> list[tuple[str, str]]:
@@ -164,26 +171,41 @@ def sort_out(
     tuned = dict(before)
     ignored = []
     for key, text in found.items():
+        if is_neutral(key, text) and is_foreign(key, facts):
+            continue  # the other version's spelling is not set: it says nothing
         try:
             one = to_property(key, text, facts)
         except SpecError:
-            ignored.append(key)
+            ignored += [] if is_neutral(key, text) else [key]
             continue
-        if not text and is_foreign(key, facts):
-            continue  # the other version's spelling is not set: it says nothing
         name = base_name(one.name)
-        for other in spellings(key):
-            tuned.pop(other, None)
+        had = {other: tuned.pop(other) for other in spellings(key) if other in tuned}
         want = wanted.get(name, defaults.get(name))
         if not same_value(want, one.value) and not (name not in wanted and _is_default(one, facts)):
-            tuned[key] = text
+            # said again by its other name (spellings.py) it stays in the words of who has set it
+            first = next(
+                (other for other in had if _same(to_property(other, had[other], facts), one)), key
+            )
+            tuned[first] = had.get(first, text) if first != key else text
     return tuned, tuple(ignored)
 
 
+def _same(one: Property, other: Property) -> bool:
+    return one.name == other.name and same_value(one.value, other.value)
+
+
+def is_neutral(key: str, text: str) -> bool:
+    """Whether an assignment means "as if nobody had set it"; `text` as in `tuned`."""
+    if key.endswith("Accounting"):
+        return text.lower() in ("", *_OFF)
+    if key in ("MemoryLow", "MemoryMin"):
+        return text in ("", "0")
+    return text in ("", "infinity")
+
+
 def is_foreign(key: str, facts: HostFacts) -> bool:
-    """Whether it is the spelling of the other cgroup version, for which this one has another."""
-    _, old, new = KEYS.get(key, (None, "", ""))
-    return bool(old and new) and old != new and key == (old if facts.cgroup_mode == "v2" else new)
+    """Whether it is the spelling of the other cgroup version."""
+    return key in (_OLD if facts.cgroup_mode == "v2" else _NEW)
 
 
 def _is_default(one: Property, facts: HostFacts) -> bool:
@@ -213,16 +235,17 @@ def other_spelling(name: str) -> str:
 
 
 def converted(name: str, live: dict[str, Any]) -> Any:
-    """The value of a property (D-Bus name) that is in force: its other spelling is heeded where it is set.
+    """The value in force of a property (D-Bus name): where both its spellings are set, that of the new one.
 
     `live` are a scope's properties by name.
     """
     other = _OTHER.get(name, "")
-    value = live.get(other)
-    if value in (None, INFINITY, []):
+    first, second = (name, other) if name in _NEW else (other, name)
+    chosen = second if live.get(first) in (None, INFINITY, []) else first
+    value = live.get(chosen)
+    if chosen == name or value in (None, INFINITY, []):
         return live.get(name)
-    signature = "a(st)" if isinstance(value, list) else "t"
-    return convert(other, name, signature, value)
+    return convert(other, name, "a(st)" if isinstance(value, list) else "t", value)
 
 
 def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> dict[str, str]:

@@ -227,7 +227,7 @@ def writes_to(way: Way, write: CgroupWrite) -> bool:
 
 def unset(name: str, signature: str, facts: HostFacts) -> Property:
     """The property (its name on the bus) as if nobody had set it."""
-    value: Any = everything(name, facts)
+    value: Any = False if signature == "b" else everything(name, facts)
     if value is None:
         value = _UNSET.get(name, [] if signature.startswith("a") else INFINITY)
     return Property(name=name, signature=signature, value=value)

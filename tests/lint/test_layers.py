@@ -11,8 +11,9 @@ ROWS = {
     1: "linux",
     2: """spec host values values_limits values_storage values_service values_time naming files trees
           outside program filters detachkeys""",
-    3: """units.properties units.names units.allowlist units.dropins units.resources units.limits
-          units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire units.blockdev
+    3: """units.properties units.names units.allowlist units.dropins units.spellings units.resources
+          units.limits units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire
+          units.blockdev
           units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state events",
@@ -20,7 +21,7 @@ ROWS = {
     7: """attachpoint child stoprequests jsonlog launch monitor static_monitor terminal streams weights
           witness""",
     8: """starting ending finals creating attaching attending detaching
-          planning probing restarting running settling supervising tuning updating lifecycle
+          planning probing restarting running settling supervising translating tuning updating lifecycle
           execute gc damaged inside copying extracting layering pruning standstill waiting units.quadlet""",
     9: "oci embedded",
     10: "cli",

@@ -188,11 +188,11 @@ def test_the_other_spelling_is_put_into_this_one() -> None:
     """While CPUWeight is set systemd heeds no CPUShares."""
     found = {"CPUWeight": "50", "MemoryMax": "", "TasksMax": "5"}
     one = delta(spec(), Change(limits={"cpu_shares": 256}), tuned={"CPUWeight": "50"}, found=found)
-    assert told(one) == [("CPUShares", 256), ("CPUWeight", INFINITY)]
+    assert told(one) == [("CPUWeight", INFINITY), ("CPUShares", 256)]
     one = delta(
         spec(), Change(limits={"pids": 7}), tuned={"CPUWeight": "50"}, kept={"CPUWeight": "50"}, found=found
     )  # fmt: skip
-    assert told(one) == [("TasksMax", 7), ("CPUShares", 512), ("CPUWeight", INFINITY)]
+    assert told(one) == [("CPUWeight", INFINITY), ("TasksMax", 7), ("CPUShares", 512)]
 
 
 def test_at_the_next_start() -> None:

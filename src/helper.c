@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What this program is too small to do itself: the command, run when something has happened.
+ *
+ *     --helper LAUNCHER ID     LAUNCHER VERB ID is what is run
+ *     --drop-ins DIRECTORY     where systemd leaves what `systemctl set-property` changes; VERB is _tuned
+ *
+ * The directory is watched by F_NOTIFY of fcntl(2), and not by inotify(7), of which a user can have 128 only.
+ */
+#define _GNU_SOURCE
+#include "monitor.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SETTLED = 5 }; /* milliseconds: systemd makes a file, and then renames it */
+
+static struct {
+    char *launcher, *id;
+} command;
+
+static struct helper {
+    char *verb;
+    pid_t pid;   /* of the one that runs */
+    int64_t due; /* 0: none is wanted */
+} tuned = {.verb = "_tuned"};
+
+void helper_command(char *launcher, char *id)
+{
+    command.launcher = launcher;
+    command.id = id;
+}
+
+static int is_empty(int directory)
+{
+    char entries[256];
+    long length = syscall(SYS_getdents64, directory, entries, sizeof entries);
+    return length >= 0 && length <= 48; /* "." and ".." have 24 bytes each */
+}
+
+void helper_watch(const char *directory)
+{
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_MULTISHOT) < 0)
+        return; /* a kernel without it: the next command that looks at the container makes up for it */
+    if (!is_empty(fd))
+        helper_changed(); /* before we came */
+}
+
+void helper_changed(void)
+{
+    tuned.due = milliseconds() + SETTLED;
+}
+
+static void start(struct helper *helper)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    helper->due = 0;
+    pid_t pid = fork();
+    if (pid) {
+        helper->pid = pid > 0 ? pid : 0; /* no room for it: at the next change */
+        return;
+    }
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    char *arguments[] = {command.launcher, helper->verb, command.id, NULL}, *environment[] = {NULL};
+    execve(command.launcher, arguments, environment);
+    _exit(125);
+}
+
+void helper_reap(void)
+{
+    if (tuned.pid > 0 && waitpid(tuned.pid, NULL, WNOHANG) == tuned.pid)
+        tuned.pid = 0;
+}
+
+/* Never two at a time: what changes meanwhile is looked at afterwards. */
+int64_t helper_turn(void)
+{
+    if (tuned.pid || !command.launcher)
+        return 0;
+    if (tuned.due && milliseconds() >= tuned.due)
+        start(&tuned);
+    return tuned.due;
+}

@@ -1,0 +1,176 @@
+"""A limit of a running container that was changed by its other name: systemd is told so that it acts.
+
+What is to be told is decided in units/spellings.py. On cgroup v1 systemd needs help besides: a memory limit
+above that of memory and swap together would be refused by the kernel, and a limit of a disk by its new name
+masks the old ones until systemd has read the unit again, even when it is taken back.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import changes, scope, state, tuning
+from sysbox.errors import KernelError, SpecError, SysboxError
+from sysbox.host import probe, read_text
+from sysbox.linux import cgroup
+from sysbox.units import bandwidths, dropins, names, spellings
+from sysbox.units.bus import PROPERTIES, Bus
+from sysbox.units.properties import INFINITY, Property
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sysbox.host import HostFacts
+    from sysbox.state import Record, Runtime
+
+_MEMSW = "memory.memsw.limit_in_bytes"
+_NONE = 0x7FFFFFFFFFFFF000  # what that file reads without a limit
+_INTERFACE = scope.INTERFACES[".scope"]
+_NAMES = tuple(key for pair in dropins.PAIRS for key in pair)
+_TRIES = 5
+_QUIET, _MOST = 0.05, 20  # seconds, and how many of them at most
+_STUCK = (
+    "IOReadBandwidthMax",
+    "IOWriteBandwidthMax",
+    "IOReadIOPSMax",
+    "IOWriteIOPSMax",
+)
+
+
+def translate(record: Record, facts: HostFacts | None = None) -> bool:
+    """See to it that the name of a limit that was used last acts; whether there was anything to do.
+
+    The scope is there, or has just gone. Raises SysboxError.
+    """
+    facts = facts or probe()
+    on_v1 = facts.cgroup_mode == "v1"
+    unit = names.scope_unit(record.id)
+    if spellings.translation(_said(record), facts):
+        _await_quiet(record)
+    elif not on_v1:
+        return False
+    with Bus.connect() as bus:
+        for _ in range(_TRIES):
+            runtime = state.runtime(record.id)
+            before = _live(bus, unit)
+            found = _said(record)
+            if runtime is None or not runtime.alive():
+                return False  # systemd is removing what was read, one by one
+            told = spellings.translation(found, facts)
+            swap = _Swap(record, runtime, found, facts) if on_v1 else None
+            if swap and swap.adjust(up=True):
+                told += _memory(found, told, facts)
+            lost = _tell(bus, unit, told, before) if told else ()
+            if swap:
+                swap.adjust(up=False)
+                bandwidths.protect(unit, (*told, *_bandwidths(found)))
+            if not lost:
+                break
+            # somebody was quicker: it is said once more, and is then the last word
+            scope.set_properties(bus, unit, lost)
+        if on_v1 and any(one.name in _STUCK for one in told):
+            scope.reload(bus)
+    return bool(told)
+
+
+def _live(bus: Bus, unit: str) -> dict[str, Any]:
+    return scope.properties(bus, unit, _INTERFACE, _NAMES)
+
+
+def _tell(
+    bus: Bus, unit: str, told: tuple[Property, ...], before: dict[str, Any]
+) -> tuple[Property, ...]:
+    """Change the unit; what others have changed since `before`, and this has overwritten.
+
+    systemd takes what one connection sends in that order, and nothing of others while it handles one message.
+    """
+    path = names.object_path(unit)
+    names_ = tuple(before)
+    serials = [bus.send(path, PROPERTIES, "Get", "ss", (_INTERFACE, name)) for name in names_]
+    scope.set_properties(bus, unit, told)
+    now = {name: bus.reply(serial)[0] for name, serial in zip(names_, serials, strict=True)}
+    touched = {dropins.base_name(one.name) for one in told}
+    touched |= {dropins.other_spelling(name) for name in touched}
+    scope.active_state(bus, unit)  # its answer comes after the change was made
+    lost = []
+    for name in names_:
+        if name in touched and not dropins.same_value(before[name], now[name]):
+            signature = "a(st)" if isinstance(now[name], list) else "t"
+            kind = "b" if isinstance(now[name], bool) else signature
+            empty = [Property(name=name, signature=kind, value=[])] if kind == "a(st)" else []
+            lost += [*empty, Property(name=name, signature=kind, value=now[name])]
+    return tuple(lost)
+
+
+def _await_quiet(record: Record) -> None:
+    """Until nobody has set anything for a moment, as between the calls of a script."""
+    for _ in range(_MOST):
+        newest = max((one.changed for one in tuning.drop_ins(record.id)), default=0.0)
+        left = newest + _QUIET - time.time()
+        if not 0 < left <= _QUIET:
+            return
+        time.sleep(left)
+
+
+def _said(record: Record) -> dict[str, spellings.Said]:
+    return spellings.said((one.changed, one.text) for one in tuning.drop_ins(record.id))
+
+
+def _bandwidths(found: dict[str, spellings.Said]) -> tuple[Property, ...]:
+    """Those that were set, by name: a reload would lose one of two (see bandwidths.py)."""
+    keys = (bandwidths.READ, bandwidths.WRITE)
+    return tuple(Property(name=key, signature="a(st)", value=[]) for key in keys if key in found)
+
+
+class _Swap:
+    """The limit of memory and swap together on v1, which follows that of memory as at a start."""
+
+    def __init__(
+        self,
+        record: Record,
+        runtime: Runtime,
+        found: dict[str, spellings.Said],
+        facts: HostFacts,
+    ) -> None:
+        self._directory = ""
+        if not {"MemoryLimit", "MemoryMax"} & set(found):
+            return
+        try:
+            self._directory = cgroup.directory(facts, "memory", runtime.cgroup)
+            _, writes = changes.wanted(record.spec, tuning.tuned(record, facts)[0], facts)
+        except SysboxError:
+            self._directory = ""
+            return  # ignoring: a start will say what is wrong with it
+        values = [int(one.value) for one in writes if one.file == _MEMSW]
+        self._wanted = values[0] if values else -1
+
+    def adjust(self, *, up: bool) -> bool:
+        """Write it where it is to be raised, or lowered; whether that was so. There may be none."""
+        text = read_text(f"{self._directory}/{_MEMSW}").strip() if self._directory else ""
+        if not text.isdigit():
+            return False
+        want = _NONE if self._wanted < 0 else self._wanted
+        have = min(int(text), _NONE)
+        if want == have or (want > have) is not up:
+            return False
+        try:
+            cgroup.write(self._directory, _MEMSW, str(self._wanted))
+        except KernelError:
+            return False  # ignoring: the container has just ended, or has more in use
+        return True
+
+
+def _memory(
+    found: dict[str, spellings.Said], told: tuple[Property, ...], facts: HostFacts
+) -> tuple[Property, ...]:
+    """MemoryLimit to be told once more, since the kernel has refused it; () if it is told anyhow."""
+    if "MemoryLimit" not in found or any(
+        dropins.base_name(one.name) == "MemoryLimit" for one in told
+    ):
+        return ()
+    try:
+        one = dropins.to_property("MemoryLimit", found["MemoryLimit"].text, facts)
+    except SpecError:
+        return ()
+    return (one.replace(signature="t", value=INFINITY) if one.value is None else one,)
