@@ -89,6 +89,33 @@ static PyObject *sys_clone3(PyObject *module, PyObject *arguments)
     return Py_BuildValue("(li)", pid, pidfd);
 }
 
+/* clone(2) with the same of its flags; the stack stays the parent's, as after fork(2). */
+static PyObject *sys_clone(PyObject *module, PyObject *arguments)
+{
+    unsigned long flags;
+    if (!PyArg_ParseTuple(arguments, "k", &flags))
+        return NULL;
+    if (flags & (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VFORK | CSIGNAL)) {
+        errno = EINVAL;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    unsigned long how = flags & CLONE_PARENT ? flags : flags | SIGCHLD;
+    PyOS_BeforeFork();
+#ifdef __s390x__
+    long pid = syscall(SYS_clone, NULL, how, NULL, NULL, NULL);
+#else
+    long pid = syscall(SYS_clone, how, NULL, NULL, NULL, NULL);
+#endif
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        return PyLong_FromLong(0);
+    }
+    int error = errno;
+    PyOS_AfterFork_Parent();
+    errno = error;
+    return int_or_error(pid);
+}
+
 static PyObject *sys_unshare(PyObject *module, PyObject *arguments)
 {
     unsigned long flags;
@@ -432,6 +459,7 @@ static PyObject *sys_keyctl_join_session(PyObject *module, PyObject *arguments)
 
 static PyMethodDef methods[] = {
     {"clone3", sys_clone3, METH_VARARGS, "clone3(flags, cgroup_fd=-1) -> (pid, pidfd); the child gets (0, -1)"},
+    {"clone", sys_clone, METH_VARARGS, "clone(flags) -> pid; the child gets 0"},
     {"unshare", sys_unshare, METH_VARARGS, "unshare(flags)"},
     {"setns", sys_setns, METH_VARARGS, "setns(fd, nstype)"},
     {"sethostname", sys_sethostname, METH_VARARGS, "sethostname(name)"},

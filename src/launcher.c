@@ -116,9 +116,10 @@ static void execute_read_only(const char *python, char **argv)
 
 int main(int argc, char **argv)
 {
-    /* A closed standard stream would become the first file we open. */
-    while (fcntl(STDERR_FILENO, F_GETFD) < 0)
-        if (open("/dev/null", O_RDWR) < 0)
+    /* Before anything else: a closed standard stream would be the number of the first file that is opened, and
+     * a container's input. open(2) gives the lowest free number, so they are filled in their order. */
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
+        if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", O_RDWR) != stream)
             _exit(FAILED);
 
     static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX];

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sysbox.image.model import Image
     from sysbox.records import Record
+    from sysbox.spec import ContainerSpec
 
 
 class Attended:
@@ -108,8 +109,17 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     try:
         with Lock(record.id):
-            started = starting.bring_up(record, image, wired, service="")
+            started = starting.bring_up(record, image, wired, service="", size=_size(spec))
     except BaseException:
         monitor.release_signals()
         raise
     return started, wired
+
+
+def _size(spec: ContainerSpec) -> bytes:
+    """Of the caller's terminal, where the container has one."""
+    if not spec.tty:
+        return b""
+    from sysbox import terminal  # for terminals alone
+
+    return terminal.size()

@@ -5,6 +5,8 @@ The rendezvous points, in their only order; the numbers stand in comments on bot
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
   #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which address)
   #3 CONSOLE    child -> parent   the master of its terminal, where it has one
+     BORN       child -> parent   where a pid namespace is joined: the pid of what was born there in its
+                                  place, and goes on
   #4 (end)      the socket closes on a successful execve(2), being close-on-exec
      FAILED     child -> parent   instead of any of these: phase, message, hint, exit status
 
@@ -28,7 +30,7 @@ UNSHARED = b"U"
 PROCEED = b"P"
 CONSOLE = b"C"
 FAILURE = b"F"
-BORN = b"B"  # of the helper that enters a container: the pid and pidfd of what it forked there
+BORN = b"B"
 
 _LIMIT = 1 << 16
 _FD = _socket.CMSG_SPACE(4)

@@ -1,8 +1,8 @@
 """`sysbox exec`: another process in a container that runs, inside its scope and limits.
 
-The same rules as for a start hold after the fork (see child.py), and one more: the process is in the
-container's pid namespace from its first moment, so it must not be open to inspection before its execve
-(CVE-2016-9962).
+The same rules as for a start hold after the fork (see child.py). The process is in the container's pid
+namespace from its first moment, so a helper outside of that namespace does everything that takes privileges,
+and what is born inside has none beyond the container's (see payload.py, CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import child, events, launch, monitor, state, streams, systemd_plan
-from sysbox.channel import UNSHARED, Channel
-from sysbox.child import drop_privileges, execute, inside_root, open_terminal, resolve_user
+from sysbox import events, launch, monitor, payload, state, streams, systemd_plan, terminal
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from sysbox.channel import Channel
     from sysbox.state import Record
 
 _ENTERED = (
@@ -40,7 +39,6 @@ _ENTERED = (
 )
 DETACHED = -1  # in place of an exit status
 _GOING = 0.5  # seconds
-_CHUNK = 1 << 16
 
 
 class ExecSpec(Frozen):
@@ -75,6 +73,7 @@ class Entering(Frozen):
     process: ProcessPlan
     stdio: tuple[int, int, int]
     owned: tuple[int, ...]
+    size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None
     outlives: bool  # this command, which may leave it
 
@@ -109,7 +108,7 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around)
         else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
     unified, others = cgroups.to_enter(runtime.pid, probe(), around.group)
-    entering = _enter(record, spec, runtime, wired, others)
+    entering = _entering(record, spec, runtime, wired, others)
     if not runtime.alive():  # what was entered may be another's, by a number that was given anew
         raise Conflict(_ended(record))
     command = " ".join(spec.argv)
@@ -117,16 +116,11 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around)
         events.container("exec_create", record, command=command)
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    parked = launch.fork_inside(
-        lambda: _enter_container(entering),
-        lambda channel: main(entering, channel),
-        keep=(entering.init, *entering.stdio),
-        cgroup=unified,
-    )
+    parked = launch.fork_helper(lambda channel: main(entering, channel), unified)
     try:
         wired.close_child_ends()
-        parked.await_namespaces()  # 1
-        terminal = parked.await_console() if entering.process.tty else -1  # 3
+        master = parked.await_console() if entering.process.tty else -1  # 3
+        parked.await_birth()
         parked.await_exec()  # 4
     except BaseException:
         parked.destroy()
@@ -136,7 +130,7 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around)
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
-    return _attend(record, spec, parked, wired, terminal, around)
+    return _attend(record, spec, parked, wired, master, around)
 
 
 def _attend(
@@ -144,47 +138,23 @@ def _attend(
     spec: ExecSpec,
     parked: launch.Parked,
     wired: streams.Streams,
-    terminal: int,
+    master: int,
     around: Around,
 ) -> int:
     """Until it ends, or its user detaches."""
     keys = spec.keys if spec.interactive else b""
-    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, terminal, keys=keys)
+    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
     foreground.watches = around.watches
     code = foreground.wait(None).code
     action, attributes = "exec_die", {"execPid": str(parked.pid), "exitCode": str(code)}
     if foreground.detached:
-        _hold(terminal)
+        terminal.hold(master)
         code = DETACHED
         action = "exec_detach"
         attributes = {"execPid": str(parked.pid), "command": " ".join(spec.argv)}
     if spec.told:
         events.container(action, record, **attributes)
     return code
-
-
-def _hold(terminal: int) -> None:
-    """Leave a process with the master of a terminal: without it the command would get SIGHUP (pty(7)).
-
-    It reads what is written, so that no one who writes has to wait, until the terminal is closed.
-    """
-    if posix.fork():
-        return
-    try:
-        posix.setsid()
-        process.reset_signals()
-        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-        for target in (0, 1, 2):
-            posix.dup2(null, target)
-        process.close_fds_except({terminal})
-        posix.chdir("/")
-        posix.set_blocking(terminal, True)
-        while posix.read(terminal, _CHUNK):
-            pass
-    except OSError:
-        pass  # EIO: the last process has closed it
-    finally:
-        posix._exit(0)
 
 
 def _running(record: Record) -> state.Runtime:
@@ -202,7 +172,7 @@ def _running(record: Record) -> state.Runtime:
     return runtime
 
 
-def _enter(
+def _entering(
     record: Record,
     spec: ExecSpec,
     runtime: state.Runtime,
@@ -219,6 +189,7 @@ def _enter(
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
+        size=terminal.size() if plan.tty else b"",
         seccomp=seccomp.program_for(security, plan.capabilities),
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
     )
@@ -250,46 +221,44 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
     )
 
 
-def _enter_container(entering: Entering) -> None:
-    """The helper: go where the container is, and forget the descriptor that led there."""
-    cgroup.enter(entering.cgroups)
-    try:
-        _sys.setns(entering.init, _ENTERED)
-    except OSError as error:
-        raise KernelError.of("enter the container's namespaces", "", error) from None
-    posix.close(entering.init)
-
-
 def main(entering: Entering, channel: Channel) -> NoReturn:
-    """The child. Never returns."""
-    phase = "process"
+    """The helper. Never returns."""
+    phase = "namespaces"
     try:
         plan = entering.process
+        # first of all: what else is open here is the host's
+        process.close_fds_except({channel.fileno(), entering.init, *entering.stdio})
         process.reset_signals()
         posix.umask(0o022)
-        posix.setsid()
-        channel.send(UNSHARED)  # 1
+        cgroup.enter(entering.cgroups)
+        procfs = mount.open_procfs()  # the host's: what is there inside is the container's
+        _enter(entering.init)
 
-        root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        who = resolve_user(root, plan)
+        phase = "process"
+        root = mount.open_root()
+        who = payload.resolve_user(root, procfs, plan)
         env = environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
         stdio = entering.stdio
         if plan.tty:
-            slave = open_terminal(root, channel)
+            slave = payload.open_terminal(root, channel, entering.size)
             stdio = (slave, slave, slave)
+        null = payload.null_of(root, procfs) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
-        child.standard_streams(stdio)
-        child.give_streams(entering.owned, stdio, who.uid, tty=plan.tty)
-        process.close_fds_from(3, cloexec=True)
-        drop_privileges(plan, who, entering.seccomp)
-        if not entering.outlives:
-            _sys.prctl(process.PR_SET_PDEATHSIG, 9)
-        channel.check_peer()
-        phase = "exec"
-        execute(plan.argv, env)
+        payload.take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
+        process.close_fds_except({channel.fileno()})
+        payload.drop_privileges(plan, who, entering.seccomp, bears=True)
+        payload.bear(plan, env, channel, attended=not entering.outlives)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
     posix._exit(FAILED)
+
+
+def _enter(init: int) -> None:
+    """Go where the container is; its pid namespace is that of the children."""
+    try:
+        _sys.setns(init, _ENTERED)
+    except OSError as error:
+        raise KernelError.of("enter the container's namespaces", "", error) from None
 
 
 def _change_directory(root: int, path: str) -> None:
@@ -303,4 +272,4 @@ def _change_directory(root: int, path: str) -> None:
         raise StartError(
             f"working directory {path}: {error.message}", phase="process", hint=""
         ) from None
-    inside_root()
+    payload.inside_root()

@@ -15,7 +15,7 @@ from sysbox import planning, state
 from sysbox.channel import Channel
 from sysbox.errors import Conflict, KernelError
 from sysbox.files import is_directory
-from sysbox.fs import ops, rootfs
+from sysbox.fs import ops, rootfs, sources
 from sysbox.fs.drivers import overlay
 from sysbox.host import exists
 from sysbox.image.store import Store
@@ -135,7 +135,7 @@ def _mounted(
 ) -> tuple[int, int]:
     """In the child: the root with `operations` done in it, and the source of `beside`."""
     _sys.unshare(namespace.CLONE_NEWNS)
-    sources = ops.clone_sources((*operations, *beside))
+    copies = sources.clone((*operations, *beside))
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
     plan = rootfs.RootPlan(
         layers=image.layers,
@@ -145,8 +145,8 @@ def _mounted(
         late=(),
     )
     root = overlay.mount_root(plan)
-    usr = sources.pop("/usr") if beside else -1
-    ops.Tree(root, sources).apply(operations)
+    usr = copies.pop(id(beside[0])) if beside else -1
+    ops.Tree(root, copies, mount.open_procfs()).apply(operations)
     made = mount.clone_tree("", recursive=True, dirfd=root)
     if record.spec.read_only:
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY)

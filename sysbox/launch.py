@@ -9,19 +9,19 @@ import posix
 
 from sysbox import child
 from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import FAILED, KernelError, SpecError, StartError, SysboxError
-from sysbox.linux import _sys, namespace, process
+from sysbox.errors import KernelError, SpecError, StartError
+from sysbox.linux import _sys, namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from sysbox.child import Inherited
-    from sysbox.errors import StartError
 
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_P_PIDFD = 3  # waitid(2)
 
 
 class Parked:
@@ -44,6 +44,24 @@ class Parked:
         """Wait for #3: the master of the container's terminal."""
         return self._channel.receive(CONSOLE)[1]  # 3
 
+    def await_birth(self) -> None:
+        """Wait until what was forked has had another child of ours born in its place, and has left.
+
+        What was born may be in the hands of others in its pid namespace already: of what it says it is
+        believed only that it is a child of ours. Raises StartError.
+        """
+        born: Any = self._channel.receive(BORN)[0].get("pid")
+        posix.waitpid(self.pid, 0)
+        posix.close(self.pidfd)
+        self.pidfd = -1
+        try:
+            # ours to wait for, so that its number stays its own
+            self.pidfd = posix.pidfd_open(born)
+            posix.waitid(_P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+        except (OSError, TypeError, OverflowError):
+            raise StartError("the process that was born is not ours", phase="handshake") from None
+        self.pid = born
+
     def await_exec(self) -> None:
         """Wait for #4: its command runs. Raises StartError."""
         try:
@@ -60,7 +78,7 @@ class Parked:
         self._channel.close()
         try:
             _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, OSError):
             pass
         try:
             posix.waitpid(self.pid, 0)
@@ -75,117 +93,45 @@ def park(inherited: Inherited) -> Parked:
     """
     plan = inherited.plan.namespaces
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
-    inside = [fd for kind, fd in fds if kind == "pid"]
     others = [pair for pair in fds if pair[0] != "pid"]
+    inside = next((fd for kind, fd in fds if kind == "pid"), -1)
     try:
-        return fork(
-            lambda channel: child.main(inherited, channel, others),
+        return _fork(
+            lambda channel: child.main(inherited, channel, others, inside),
             namespace.CLONE_NEWPID if plan.new_pid else 0,
-            inside[0] if inside else -1,
         )
     finally:
         for _, fd in fds:
             posix.close(fd)
 
 
-def fork(run: Callable[[Channel], NoReturn], flags: int = 0, pid_namespace: int = -1) -> Parked:
-    """Fork a child that runs `run` with its end of a channel, in another pid namespace if its fd is
-    given.
-
-    Raises KernelError.
+def fork_helper(run: Callable[[Channel], NoReturn], cgroup: int = -1) -> Parked:
+    """Fork a helper that runs `run`, which ends with another child of ours being born; the cgroup (v2) is
+    given by its fd. `await_birth` comes next. Raises KernelError.
     """
+    return _fork(run, 0, cgroup)
+
+
+def _fork(run: Callable[[Channel], NoReturn], flags: int, cgroup: int = -1) -> Parked:
     ours, theirs = Channel.pair()
-    own = -1
     try:
-        if pid_namespace >= 0:
-            # a pid namespace is entered by the children of whoever joins it, never by itself
-            own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
-            _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
-        pid, pidfd = _sys.clone3(flags)
+        pid, pidfd = _sys.clone3(flags, cgroup)
         if pid == 0:
             ours.close()
             run(theirs)
     except OSError as error:
         ours.close()
-        raise KernelError.of("fork the container's process", "", error) from None
-    finally:
-        if own >= 0:
-            _sys.setns(own, namespace.CLONE_NEWPID)
-            posix.close(own)
-        theirs.close()
-    return Parked(pid, pidfd, ours)
-
-
-def fork_inside(
-    enter: Callable[[], None],
-    run: Callable[[Channel], NoReturn],
-    *,
-    keep: tuple[int, ...],
-    cgroup: int = -1,
-) -> Parked:
-    """Fork a child that runs `run` where `enter` leads; the cgroup (v2) is given by its fd.
-
-    Of the descriptors it has 0, 1, 2 and those in `keep`; those that lead elsewhere are for `enter` to close.
-
-    A process is visible in a pid namespace from its birth, with its root, its directory and its files:
-    with CAP_SYS_PTRACE a container could walk out through them (CVE-2016-9962). So a helper outside
-    enters everything else first, and only its child, made our own by CLONE_PARENT, is born inside.
-
-    Raises KernelError, StartError.
-    """
-    ours, theirs = Channel.pair()
-    heard, told = Channel.pair()
-    try:
-        helper, helper_fd = _sys.clone3(0, cgroup)
-        if helper == 0:
-            _help(enter, run, theirs, told, keep)
-    except OSError as error:
-        ours.close()
-        what = "fork the process that enters the container"
+        what = "fork the container's process"
         raise KernelError(what, "", error.errno or 0, hint=_no_room(error)) from None
     finally:
         theirs.close()
-        told.close()
-    posix.close(helper_fd)
-    try:
-        born, pidfd = heard.receive(BORN)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        heard.close()
-        posix.waitpid(helper, 0)
-    return Parked(born["pid"], pidfd, ours)
-
-
-def _help(
-    enter: Callable[[], None],
-    run: Callable[[Channel], NoReturn],
-    theirs: Channel,
-    told: Channel,
-    keep: tuple[int, ...],
-) -> NoReturn:
-    try:
-        # what leaked from whoever called us would be seen as well
-        process.close_fds_except({theirs.fileno(), told.fileno(), *keep})
-        enter()
-        pid, pidfd = _sys.clone3(namespace.CLONE_PARENT)
-        if pid == 0:
-            told.close()
-            run(theirs)
-        told.send(BORN, {"pid": pid}, fd=pidfd)
-    except SysboxError as error:
-        told.fail("namespaces", error.message, error.hint, error.status)
-    except OSError as error:
-        told.fail("namespaces", f"enter the container: {error.strerror}", _no_room(error), FAILED)
-    finally:
-        posix._exit(0)
+    return Parked(pid, pidfd, ours)
 
 
 def _no_room(error: OSError) -> str:
     if error.errno != errno.EAGAIN:
         return ""
-    return "no process more may be in it: raise --pids-limit, or TasksMax of its slice"
+    return "it has reached its process limit: raise --pids-limit, or TasksMax of its slice"
 
 
 def _open_namespace(kind: str, path: str) -> int:

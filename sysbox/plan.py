@@ -47,6 +47,11 @@ class NamespacePlan(Frozen):
     new_cgroup: bool
     joined: tuple[tuple[str, str], ...] = ()  # (kind, path of the namespace), in order
 
+    @property
+    def joins_pid(self) -> bool:
+        """Whether its first process is born into a pid namespace that there is already."""
+        return any(kind == "pid" for kind, _ in self.joined)
+
 
 class ProcessPlan(Frozen):
     """The container's first process, up to its execve."""
@@ -149,8 +154,8 @@ def make_plan(
     tuned: dict[str, str] | None = None,
 ) -> Plan:
     """Decide everything. `volumes` maps volume mounts' targets to host directories, `joins` the kinds of
-    namespaces that are shared to their paths, `service` is the unit that supervises the container, `tuned`
-    the record's.
+    namespaces that are shared to their paths (and "proc" to the mount namespace with the procfs of a pid
+    namespace), `service` is the unit that supervises the container, `tuned` the record's.
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
@@ -171,7 +176,7 @@ def make_plan(
         id=container_id,
         scope=scope,
         namespaces=_namespaces(spec, joins),
-        root=_root(spec, image, facts, directory, volumes, _ipc_owner(spec, joins), mode),
+        root=_root(spec, image, facts, directory, volumes, joins, mode),
         network=plan_network(container_id, spec, default_network(read_text("/proc/net/route"))),
         process=_process(container_id, spec, image, mode),
     )
@@ -223,7 +228,7 @@ def _root(
     facts: HostFacts,
     directory: str,
     volumes: dict[str, str],
-    ipc_owner: str,
+    joins: dict[str, str],
     mode: Mode,
 ) -> RootPlan:
     return RootPlan(
@@ -236,7 +241,8 @@ def _root(
             directory=directory,
             volumes=volumes,
             protect=_protection(spec, facts, mode),
-            ipc_owner=ipc_owner,
+            ipc_owner=_ipc_owner(spec, joins),
+            proc_owner=joins.get("proc", ""),
             before=mode.before,
             after=mode.after,
         ),

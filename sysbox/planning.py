@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox import state
-from sysbox.errors import Conflict
+from sysbox.errors import Conflict, SpecError
 from sysbox.fs import volumes
 from sysbox.plan import make_plan
 
@@ -50,7 +52,40 @@ def joins_of(asked: Namespaces) -> dict[str, str]:
             joins[kind] = mode[3:]
         elif mode.startswith("container:"):
             joins[kind] = f"/proc/{_running_pid(mode[10:])}/ns/{_FILES.get(kind, kind)}"
+    if "pid" in joins:
+        joins["proc"] = f"/proc/{_process_in(joins['pid'])}/ns/mnt"
     return joins
+
+
+def _process_in(path: str) -> int:
+    """A process in the pid namespace at a path: that of the path, else the first one there is.
+
+    Raises SpecError when nothing runs there.
+    """
+    parts = path.split("/")
+    if (
+        len(parts) == 5
+        and parts[1] == "proc"
+        and parts[2].isdecimal()
+        and parts[3:] == ["ns", "pid"]
+    ):
+        return int(parts[2])
+    try:
+        wanted = posix.stat(path).st_ino
+    except OSError as error:
+        raise SpecError(
+            f"cannot join the pid namespace {path}: {posix.strerror(error.errno or 0)}"
+        ) from None
+    for name in sorted(filter(str.isdecimal, posix.listdir("/proc")), key=int):
+        try:
+            if posix.stat(f"/proc/{name}/ns/pid").st_ino == wanted:
+                return int(name)
+        except OSError:
+            continue  # it has ended, or is a kernel thread
+    raise SpecError(
+        f"cannot join the pid namespace {path}: no process is in it",
+        hint="a pid namespace ends with its first process",
+    )
 
 
 _FILES = {"network": "net"}

@@ -24,15 +24,15 @@ _SLACK = 2.0  # seconds that an installation may take from the first file to the
 class Finder:
     """A finder and loader, as sys.meta_path has them."""
 
-    def __init__(self, file: int, parent: str) -> None:
-        """`file` is a descriptor, which is kept; `parent` is the directory that the package is in."""
-        self._file = file
+    def __init__(self, content: bytes, made: float, parent: str) -> None:
+        """The file's content and when it was made; `parent` is the directory that the package is in."""
+        self._content = memoryview(content)
         self._parent = parent
-        self._made = posix.fstat(file).st_mtime + _SLACK
-        size = int.from_bytes(posix.read(file, _HEADER), "little")
+        self._made = made + _SLACK
+        self._start = _HEADER + int.from_bytes(content[:_HEADER], "little")
         # name -> (where its code begins, its length, its source below `parent`)
-        self.magic, self._index = marshal.loads(posix.read(file, size))  # noqa: S302 (ours, as a .pyc is)
-        self._start = _HEADER + size
+        index = self._content[_HEADER : self._start]
+        self.magic, self._index = marshal.loads(index)  # noqa: S302 (ours, as a .pyc is)
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """importlib.abc.MetaPathFinder.find_spec"""
@@ -56,19 +56,33 @@ class Finder:
     def exec_module(self, module: ModuleType) -> None:
         """importlib.abc.Loader.exec_module"""
         begin, length, _ = self._index[module.__name__]
-        code = marshal.loads(posix.pread(self._file, length, self._start + begin))  # noqa: S302
+        begin += self._start
+        code = marshal.loads(self._content[begin : begin + length])  # noqa: S302
         exec(code, module.__dict__)
 
 
 def use(parent: str) -> None:
     """From now on import the package in a directory from that file, if there is one that fits."""
     try:
-        file = posix.open(f"{parent}/sysbox/modules.bin", posix.O_RDONLY | posix.O_CLOEXEC)
-        finder: Any = Finder(file, parent)
+        finder: Any = Finder(*_read(f"{parent}/sysbox/modules.bin"), parent)
     except (OSError, ValueError, EOFError, TypeError):
         return  # ignoring: it saves time alone
     if finder.magic == magic():
         sys.meta_path.insert(0, finder)
+
+
+def _read(path: str) -> tuple[bytes, float]:
+    """All of the file, and when it was made.
+
+    It is closed at once: a descriptor of code that the host runs must not be near a container, which could
+    open it anew for writing. To read it whole takes no longer than a piece for each module.
+    """
+    file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        status = posix.fstat(file)
+        return posix.read(file, status.st_size), status.st_mtime
+    finally:
+        posix.close(file)
 
 
 def magic() -> bytes:

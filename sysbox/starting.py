@@ -47,8 +47,11 @@ class Started(Frozen):
     bus: Bus  # to systemd, which whoever has started it may go on with
 
 
-def bring_up(record: Record, image: Image, streams: Streams, *, service: str) -> Started:
-    """Start it; the caller holds its lock, and is its supervisor from now on.
+def bring_up(
+    record: Record, image: Image, streams: Streams, *, service: str, size: bytes = b""
+) -> Started:
+    """Start it; the caller holds its lock, and is its supervisor from now on. `size` is that of the terminal
+    that will show its own, a struct winsize.
 
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
@@ -63,6 +66,7 @@ def bring_up(record: Record, image: Image, streams: Streams, *, service: str) ->
             plan=plan,
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
             owned=tuple(streams.owned),
+            size=size,
             seccomp=program,
             placement=cgroups.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
@@ -95,15 +99,14 @@ def _set_going(
         # nobody can ask what one has used that is removed at its end
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(
-            pid=parked.pid,
-            start_time=process.start_time(parked.pid),
-            started_ns=state.now_ns(),
-            address=address,
-            mac=plan.network.mac,
-            ports=ports,
+            started_ns=state.now_ns(), address=address, mac=plan.network.mac, ports=ports
         )
-        state.write_runtime(record, runtime)
+        if not plan.namespaces.joins_pid:
+            _note(record, runtime, parked)
         terminal = _release(record, plan, parked, address)
+        if plan.namespaces.joins_pid:
+            # born only now
+            _note(record, runtime, parked)
     except BaseException:
         bus.close()
         raise
@@ -116,6 +119,12 @@ def _set_going(
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
     )
+
+
+def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
+    """Write down which process it is."""
+    start = process.start_time(parked.pid)
+    state.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
 
 
 def machine_of(record: Record, started: Started) -> machine.Machine:
@@ -194,6 +203,8 @@ def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
     monitor.hold_signals()
     parked.proceed(address)  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
+    if plan.namespaces.joins_pid:
+        parked.await_birth()
     parked.await_exec()  # 4
     if record.spec.pidfile:
         write_file(record.spec.pidfile, f"{parked.pid}\n".encode(), 0o644)

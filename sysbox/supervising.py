@@ -55,7 +55,7 @@ def supervise(container_id: str) -> int:
             unit = names.service_unit(container_id)
             # before it runs: it may be over at once, and its cgroup gone before the monitor looks
             stop_signal = ending.stop_signal(record, image)
-            started = starting.bring_up(record, image, wired, service=unit)
+            started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
             if restarting.has_policy(record):
                 restarting.guard(record)
     except SysboxError as error:

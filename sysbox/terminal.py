@@ -6,9 +6,13 @@ import fcntl
 import posix
 import termios
 
+from sysbox.linux import process
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+_CHUNK = 1 << 16
 
 
 def raw(fd: int = 0) -> list[Any] | None:
@@ -45,7 +49,31 @@ def size(fd: int = 0) -> bytes:
 def copy_size(target: int, fd: int = 0) -> None:
     """Give the terminal `target` the size of ours; where ours is none there is nothing to pass on."""
     try:
-        size = fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8)
-        fcntl.ioctl(target, termios.TIOCSWINSZ, size)
+        if found := size(fd):
+            fcntl.ioctl(target, termios.TIOCSWINSZ, found)
     except OSError:
         pass
+
+
+def hold(master: int) -> None:
+    """Leave a process with the master of a terminal: without it the command would get SIGHUP (pty(7)).
+
+    It reads what is written, so that no one who writes has to wait, until the terminal is closed.
+    """
+    if posix.fork():
+        return
+    try:
+        posix.setsid()
+        process.reset_signals()
+        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        for target in (0, 1, 2):
+            posix.dup2(null, target)
+        process.close_fds_except({master})
+        posix.chdir("/")
+        posix.set_blocking(master, True)
+        while posix.read(master, _CHUNK):
+            pass
+    except OSError:
+        pass  # EIO: the last process has closed it
+    finally:
+        posix._exit(0)

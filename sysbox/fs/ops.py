@@ -17,8 +17,7 @@ import posix
 from sysbox import trees
 from sysbox.errors import KernelError, SpecError
 from sysbox.fs import rootfs
-from sysbox.host import exists
-from sysbox.linux import _sys, mount, namespace
+from sysbox.linux import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +29,21 @@ if TYPE_CHECKING:
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _ANY = posix.O_PATH | posix.O_CLOEXEC
 _MADE = _DIRECTORY | posix.O_NOFOLLOW
-_NULL_DEVICE = posix.makedev(1, 3)
-_TMPFS_MAGIC = 0x01021994  # linux/magic.h
+_NULL = ("/dev/null", _stat.S_IFCHR, 1, 3)
+_KERNELS = ("/dev", "/proc", "/sys")
 
 
 class Tree:
-    """A root being built: `root` is an O_PATH fd of it, `sources` the mounts cloned from the host."""
+    """A root being built: `root` is an O_PATH fd of it, `sources` the mounts cloned from the host, `procfs`
+    the host's /proc. `null` is an open descriptor of the null device that was made in it, or -1.
+    """
 
-    def __init__(self, root: int, sources: dict[str, int]) -> None:
+    def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
         self.root = root
+        self.null = -1
         self._sources = sources
+        self._procfs = procfs
+        self._top = mount.path_of(procfs, root)
         self._empty = -1
 
     def apply(self, operations: Sequence[Operation]) -> None:
@@ -56,9 +60,12 @@ class Tree:
         posix.close(made)
 
     def bind(self, op: rootfs.Bind) -> None:
-        made = self._sources.pop(op.target)
-        is_directory = _stat.S_ISDIR(posix.fstat(made).st_mode)
-        target = self.directory(op.target) if is_directory else self.file(op.target)
+        made = self._sources.pop(id(op))
+        is_directory = _is_directory(made)
+        if op.ordinary:
+            target = self._ordinary(op.target)
+        else:
+            target = self.directory(op.target) if is_directory else self.file(op.target)
         if op.copy_up and is_directory:
             from sysbox.fs import copyup  # for volumes alone
 
@@ -89,6 +96,9 @@ class Tree:
                 raise SpecError(f"device {op.target}: something else is there in the image")
             if is_new and (op.uid or op.gid):
                 posix.chown(found.path, op.uid, op.gid)
+            if (op.target, kind, op.major, op.minor) == _NULL:
+                # in the container's own tmpfs: a chmod(2) of it reaches nothing of the host's
+                self.null = mount.reopen(self._procfs, found.fd, posix.O_RDWR)
             found.close()
         except OSError as error:
             raise KernelError.of("mknod", op.target, error) from None
@@ -116,7 +126,7 @@ class Tree:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return  # nothing there to hide
             raise
-        made = self._empty_tmpfs() if _is_directory(target) else null_device()
+        made = self._empty_tmpfs() if _is_directory(target) else self._null_device()
         _attach(made, target, op.target)
         posix.close(made)
 
@@ -170,7 +180,7 @@ class Tree:
         Raises SpecError, KernelError; `what` names the path in their messages.
         """
         try:
-            return mount.open_in_root(self.root, path, _DIRECTORY)
+            return self._target(path, _DIRECTORY, what)
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
@@ -192,7 +202,7 @@ class Tree:
             above, _, name = above.rpartition("/")
             missing.append(name)
             try:
-                return mount.open_in_root(self.root, above or "/", _DIRECTORY), missing[::-1]
+                return self._target(above or "/", _DIRECTORY, what), missing[::-1]
             except KernelError as error:
                 if error.errno != errno.ENOENT or not above:
                     raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
@@ -200,7 +210,7 @@ class Tree:
     def file(self, path: str) -> int:
         """An O_PATH fd of a file of the container's to mount over, made empty if it is missing."""
         try:
-            return mount.open_in_root(self.root, path, _ANY)
+            return self._target(path, _ANY)
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise SpecError(f"mount target {path}: {posix.strerror(error.errno)}") from None
@@ -219,7 +229,31 @@ class Tree:
         finally:
             posix.umask(umask)
             posix.close(parent)
-        return mount.open_in_root(self.root, path, _ANY)
+        return self._target(path, _ANY)
+
+    def _target(self, path: str, flags: int, what: str = "mount target") -> int:
+        """An fd of a path of the container's. It leads into the kernel's file systems by its own name alone:
+        a link of the image's would choose what of them is covered, or what is taken for a device.
+        """
+        fd = mount.open_in_root(self.root, path, flags)
+        if what == "mount target" and not _in_kernels(path):
+            place = mount.path_of(self._procfs, fd).removeprefix(self._top)
+            if _in_kernels(place):
+                posix.close(fd)
+                raise SpecError(
+                    f"mount target {path}: it leads to {place} in the image",
+                    hint=f"name {place} itself, if that is meant",
+                )
+        return fd
+
+    def _null_device(self) -> int:
+        """A detached mount of the container's own null device that nobody can change (CVE-2025-31133)."""
+        if self.null < 0:
+            raise SpecError("there is no null device to cover files of /proc with",
+                            hint="--device must not take the place of /dev/null")  # fmt: skip
+        made = mount.clone_tree("", recursive=False, dirfd=self.null)
+        mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY)
+        return made
 
     def _ordinary(self, path: str) -> int:
         """As `directory`, for the file systems of the kernel: no symbolic link on the way."""
@@ -273,6 +307,10 @@ def _is_directory(fd: int) -> bool:
     return _stat.S_ISDIR(posix.fstat(fd).st_mode)
 
 
+def _in_kernels(path: str) -> bool:
+    return any(path == one or path.startswith(f"{one}/") for one in _KERNELS)
+
+
 def _attach(made: int, target: int, path: str) -> None:
     """Attach a detached mount to an opened target, and close the target."""
     try:
@@ -281,90 +319,3 @@ def _attach(made: int, target: int, path: str) -> None:
         raise KernelError("mount on", path, error.errno) from None
     finally:
         posix.close(target)
-
-
-def null_device() -> int:
-    """A detached mount of the host's /dev/null, verified to be it (CVE-2025-31133)."""
-    made = mount.clone_tree("/dev/null", recursive=False)
-    found = posix.fstat(made)
-    if not _stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_DEVICE:
-        posix.close(made)
-        raise SpecError("the host's /dev/null is not the null device (character device 1:3)")
-    return made
-
-
-def clone_sources(operations: Sequence[Operation]) -> dict[str, int]:
-    """Detached copies of every bind's source, by target.
-
-    Taken before the mount namespace leaves the host's peer groups, so that shared and slave propagation
-    can still be had.
-    """
-    sources: dict[str, int] = {}
-    for operation in operations:
-        if isinstance(operation, rootfs.Bind):
-            sources[operation.target] = _clone(operation)
-    return sources
-
-
-def _clone(bind: rootfs.Bind) -> int:
-    if bind.create:
-        make_directories(bind.source)
-    try:
-        if bind.owner:
-            made = _clone_elsewhere(bind)
-        else:
-            made = mount.clone_tree(bind.source, recursive=bind.recursive)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            raise SpecError(
-                f"bind mount {bind.target}: the source {bind.source} does not exist",
-                hint="make it first, or use -v, which makes a missing directory",
-            ) from None
-        raise
-    if bind.propagation != mount.MS_SHARED:
-        kind = bind.propagation
-        mount.set_attributes(made, propagation=kind, recursive=bind.recursive)
-    return made
-
-
-def _clone_elsewhere(bind: rootfs.Bind) -> int:
-    """A copy of another container's tmpfs: a mount can be copied only from inside its namespace."""
-    here = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
-    there = -1
-    try:
-        there = posix.open(bind.owner, posix.O_RDONLY | posix.O_CLOEXEC)
-        _sys.setns(there, namespace.CLONE_NEWNS)
-        try:
-            root = posix.open("/", _DIRECTORY)
-            found = mount.open_in_root(root, bind.source, _DIRECTORY)
-            # whatever that container has made of the path, this is all that it can give
-            if _sys.fstatfs_type(found) != _TMPFS_MAGIC:
-                raise SpecError(f"the {bind.source} of {bind.owner} is not a tmpfs")
-            made = mount.clone_tree("", recursive=False, dirfd=found)
-            posix.close(found)
-            posix.close(root)
-        finally:
-            _sys.setns(here, namespace.CLONE_NEWNS)
-    except OSError as error:
-        raise KernelError.of("enter", bind.owner, error) from None
-    finally:
-        for fd in (here, there):
-            if fd >= 0:
-                posix.close(fd)
-    return made
-
-
-def make_directories(path: str, mode: int = 0o755) -> None:
-    """mkdir -p on the host, for a path that the user himself gave. Raises KernelError."""
-    missing = []
-    above = path.rstrip("/")
-    while above and not exists(above):
-        missing.append(above)
-        above = above.rpartition("/")[0]
-    for one in reversed(missing):
-        try:
-            posix.mkdir(one, mode)
-        except FileExistsError:
-            pass  # made meanwhile
-        except OSError as error:
-            raise KernelError.of("mkdir", path, error) from None

@@ -88,7 +88,9 @@ class Bind(Frozen):
     propagation: int = MS_PRIVATE
     create: bool = False  # make the source a directory if it is missing
     copy_up: bool = False  # fill an empty source with what the image has at the target
-    owner: str = ""  # a tmpfs in another mount namespace: its path below /proc
+    owner: str = ""  # of what is in another mount namespace: that namespace's path
+    kind: str = "tmpfs"  # what file system that must be: tmpfs or proc
+    ordinary: bool = False  # as of Filesystem
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
@@ -205,20 +207,22 @@ def plan_operations(
     volumes: dict[str, str],
     protect: Protection,
     ipc_owner: str = "",
+    proc_owner: str = "",
     before: tuple[Operation, ...] = (),
     after: tuple[Operation, ...] = (),
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
-    `volumes` gives the host directory of each volume mount by its target, `ipc_owner` the mount namespace
-    of the container whose IPC namespace is shared; `before` and `after` go around the user's own mounts.
+    `volumes` gives the host directory of each volume mount by its target, `ipc_owner` and `proc_owner` the
+    mount namespaces of those whose IPC and pid namespace is shared; `before` and `after` go around the user's
+    own mounts.
     """
     operations: list[Operation] = []
     if usr_bind:
         operations.append(
             Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
         )
-    operations += _kernel(spec, protect, ipc_owner)
+    operations += _kernel(spec, protect, ipc_owner, proc_owner)
     operations += before
     operations += _mounts(spec, volumes)
     operations += after
@@ -233,11 +237,13 @@ def plan_operations(
     return tuple(operations)
 
 
-def _kernel(spec: ContainerSpec, protect: Protection, ipc_owner: str) -> list[Operation]:
+def _kernel(
+    spec: ContainerSpec, protect: Protection, ipc_owner: str, proc_owner: str
+) -> list[Operation]:
     """proc, /dev and what is below it, sysfs (read-only unless it is left out of the protection)."""
     sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
     return [
-        Filesystem(fstype="proc", target="/proc", attributes=_NOTHING, ordinary=True),
+        _proc(proc_owner),
         Filesystem(
             fstype="tmpfs",
             target="/dev",
@@ -260,6 +266,14 @@ def _kernel(spec: ContainerSpec, protect: Protection, ipc_owner: str) -> list[Op
             fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True
         ),
     ]
+
+
+def _proc(owner: str) -> Operation:
+    """A new procfs, or that of the container whose pid namespace is shared, with nothing covered yet."""
+    if owner:
+        return Bind(source="/proc", target="/proc", attributes=_NOTHING, recursive=False,
+                    owner=owner, kind="proc", ordinary=True)  # fmt: skip
+    return Filesystem(fstype="proc", target="/proc", attributes=_NOTHING, ordinary=True)
 
 
 def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
@@ -285,8 +299,14 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
 def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
     """The three files that name the container and its network; they live beside the record."""
     chosen = {mount.target for mount in spec.mounts}
+    attributes = MOUNT_ATTR_RDONLY if spec.read_only else 0
     return [
-        Bind(source=f"{directory}/{name}", target=f"/etc/{name}", recursive=False)
+        Bind(
+            source=f"{directory}/{name}",
+            target=f"/etc/{name}",
+            attributes=attributes,
+            recursive=False,
+        )
         for name in ("hosts", "hostname", "resolv.conf")
         if f"/etc/{name}" not in chosen
     ]

@@ -6,6 +6,7 @@ nobody, so it is complete (read-only, private, with its options) before anything
 
 from __future__ import annotations
 
+import _stat
 import errno as _errno
 import posix
 
@@ -72,6 +73,11 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PROC_SUPER_MAGIC = 0x9FA0
+# linux/magic.h: file systems whose files are the kernel itself, though fstat(2) calls them regular
+_KERNELS_MAGIC = frozenset((
+    PROC_SUPER_MAGIC, 0x62656572, 0x27E0EB, 0x63677270, 0x64626720, 0x74726163, 0x73636673, 0x62656570,
+    0xCAFE4A11, 0xDE5E81E4, 0xF97CFF8C, 0x19800202,
+))  # fmt: skip
 _RACES = 64  # attempts at openat2 that end in EAGAIN: something was renamed or mounted on the way
 
 
@@ -168,6 +174,42 @@ def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     meanwhile cannot lead out (CVE-2018-15664, CVE-2021-30465). Raises KernelError.
     """
     return _openat2(root_fd, path or "/", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_root() -> int:
+    """An O_PATH fd of this process's root: the one path that is no name. Raises KernelError."""
+    try:
+        return posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", "/", error) from None
+
+
+def reopen(procfs: int, fd: int, flags: int) -> int:
+    """Open what an O_PATH descriptor refers to, once it has been looked at: no name is looked up.
+
+    `procfs` is one that can be trusted: the host's, never a container's. Raises KernelError.
+    """
+    flags |= posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
+    try:
+        return posix.open(f"self/fd/{fd}", flags, dir_fd=procfs)
+    except OSError as error:
+        raise KernelError.of("open", f"descriptor {fd}", error) from None
+
+
+def is_plain_file(fd: int) -> bool:
+    """Whether a descriptor (O_PATH does) is that of a regular file which somebody has written.
+
+    /proc/kmsg calls itself regular, and to read it takes the kernel's log away.
+    """
+    return _stat.S_ISREG(posix.fstat(fd).st_mode) and _sys.fstatfs_type(fd) not in _KERNELS_MAGIC
+
+
+def path_of(procfs: int, fd: int) -> str:
+    """Where an O_PATH descriptor leads, from this process's root. Raises KernelError."""
+    try:
+        return posix.readlink(f"self/fd/{fd}", dir_fd=procfs)
+    except OSError as error:
+        raise KernelError.of("read the path of", f"descriptor {fd}", error) from None
 
 
 def open_beneath(dirfd: int, path: str, flags: int, mode: int = 0) -> int:

@@ -31,7 +31,10 @@ EXCEPTIONS = {
     ("files", "make_private"): "our own directories, which root alone can enter",
     ("files", "write_file"): "our own files, in directories that root alone can enter",
     ("files", "unlink"): "our own files, in directories that root alone can enter",
-    ("fs.ops", "make_directories"): "a path of the host's that the user gave, and it is only made",
+    (
+        "fs.sources",
+        "make_directories",
+    ): "a path of the host's that the user gave, and it is only made",
     (
         "fs.volumes",
         "ensure",

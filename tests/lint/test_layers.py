@@ -18,8 +18,8 @@ ROWS = {
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state events",
     6: "scope channel",
-    7: """attachpoint child stoprequests jsonlog launch monitor static_monitor terminal streams weights
-          witness""",
+    7: """attachpoint payload child stoprequests jsonlog launch monitor static_monitor terminal streams
+          weights witness""",
     8: """starting ending finals creating attaching attending detaching
           planning probing restarting running settling supervising translating tuning updating lifecycle
           execute gc damaged inside copying extracting layering pruning standstill waiting units.quadlet""",

@@ -1,0 +1,104 @@
+"""The sources of binds: copies of the host's mounts, and of other containers', before the root is made."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox.errors import KernelError, SpecError
+from sysbox.fs import rootfs
+from sysbox.host import exists
+from sysbox.linux import _sys, mount, namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sysbox.fs.rootfs import Operation
+
+_DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+# linux/magic.h
+_MAGIC = {"tmpfs": 0x01021994, "proc": mount.PROC_SUPER_MAGIC}
+_PROC_ROOT = 1  # the inode number of a procfs's root
+
+
+def clone(operations: Sequence[Operation]) -> dict[int, int]:
+    """Detached copies of every bind's source, by the operation's id().
+
+    Taken before the mount namespace leaves the host's peer groups, so that shared and slave propagation
+    can still be had.
+    """
+    sources: dict[int, int] = {}
+    for operation in operations:
+        if isinstance(operation, rootfs.Bind):
+            sources[id(operation)] = _copy(operation)
+    return sources
+
+
+def _copy(bind: rootfs.Bind) -> int:
+    if bind.create:
+        make_directories(bind.source)
+    try:
+        if bind.owner:
+            made = _copy_elsewhere(bind)
+        else:
+            made = mount.clone_tree(bind.source, recursive=bind.recursive)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            raise SpecError(
+                f"bind mount {bind.target}: the source {bind.source} does not exist",
+                hint="make it first, or use -v, which makes a missing directory",
+            ) from None
+        raise
+    if bind.propagation != mount.MS_SHARED:
+        kind = bind.propagation
+        mount.set_attributes(made, propagation=kind, recursive=bind.recursive)
+    return made
+
+
+def _copy_elsewhere(bind: rootfs.Bind) -> int:
+    """A copy of another container's file system: a mount can be copied only from inside its namespace.
+
+    Its procfs shows its pid namespace: a new one would show that of the process that mounts it, which must
+    not be seen in there. What another has made of its /proc is at most a pid namespace below its own.
+    """
+    here = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
+    there = -1
+    try:
+        there = posix.open(bind.owner, posix.O_RDONLY | posix.O_CLOEXEC)
+        _sys.setns(there, namespace.CLONE_NEWNS)
+        try:
+            root = posix.open("/", _DIRECTORY)
+            found = mount.open_in_root(root, bind.source, _DIRECTORY)
+            # whatever that container has made of the path, this is all that it can give
+            part = bind.kind == "proc" and posix.fstat(found).st_ino != _PROC_ROOT
+            if part or _sys.fstatfs_type(found) != _MAGIC[bind.kind]:
+                raise SpecError(f"the {bind.source} of {bind.owner} is not a {bind.kind}")
+            made = mount.clone_tree("", recursive=False, dirfd=found)
+            posix.close(found)
+            posix.close(root)
+        finally:
+            _sys.setns(here, namespace.CLONE_NEWNS)
+    except OSError as error:
+        raise KernelError.of("enter", bind.owner, error) from None
+    finally:
+        for fd in (here, there):
+            if fd >= 0:
+                posix.close(fd)
+    return made
+
+
+def make_directories(path: str, mode: int = 0o755) -> None:
+    """mkdir -p on the host, for a path that the user himself gave. Raises KernelError."""
+    missing = []
+    above = path.rstrip("/")
+    while above and not exists(above):
+        missing.append(above)
+        above = above.rpartition("/")[0]
+    for one in reversed(missing):
+        try:
+            posix.mkdir(one, mode)
+        except FileExistsError:
+            pass  # made meanwhile
+        except OSError as error:
+            raise KernelError.of("mkdir", path, error) from None

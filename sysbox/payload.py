@@ -1,0 +1,294 @@
+"""The last steps of a process that becomes a container's, the same for `run` and `exec`.
+
+What is seen inside a pid namespace has from its first instruction no more rights than the container: its
+root, mounts, capabilities, filter and descriptors. A pid namespace of its own shows the process to nobody.
+One that exists already (`exec`, `--pid container:X`) shows it to all that is in there, so everything is done
+outside first, and only a child without privileges is born inside (`bear`).
+
+Nothing here opens a path by name: what is around this process by now is the container's.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _stat
+import errno
+import fcntl
+import posix
+import termios
+
+from sysbox.channel import BORN, CONSOLE, Channel
+from sysbox.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
+from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
+from sysbox.security import environment, identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sysbox.plan import ProcessPlan
+    from sysbox.security.identity import Identity
+
+_DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)
+# asm-generic/ioctls.h
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+# linux/magic.h
+_DEVPTS_SUPER_MAGIC = 0x1CD1
+_PIPEFS_MAGIC = 0x50495045
+_NULL = posix.makedev(1, 3)
+_HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_NPROC = "nproc"
+
+
+def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
+    """Who the process is to be. Raises SpecError, StartError."""
+    passwd, group = (read_database(root, procfs, path) for path in ("/etc/passwd", "/etc/group"))
+    return identity.resolve_user(plan.user, plan.group_add, passwd, group)
+
+
+def read_database(root: int, procfs: int, path: str) -> bytes:
+    """A regular file of the image's, through the root fd, of limited size; empty where there is none.
+
+    It is looked at before it is opened: to read a link to /proc/kmsg would drain the kernel's log. `procfs`
+    is the host's. Raises StartError when it is larger than 4 MiB.
+    """
+    try:
+        found = mount.open_in_root(root, path, posix.O_PATH | posix.O_CLOEXEC)
+    except KernelError:
+        return b""
+    try:
+        if not mount.is_plain_file(found):
+            return b""
+        fd = mount.reopen(procfs, found, posix.O_RDONLY)
+    finally:
+        posix.close(found)
+    chunks, size = [], 0
+    while chunk := posix.read(fd, 1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _DATABASE_LIMIT:
+            raise StartError(
+                f"the image's {path} is larger than {_DATABASE_LIMIT >> 20} MiB", phase="process"
+            )
+    posix.close(fd)
+    return b"".join(chunks)
+
+
+def open_terminal(root: int, channel: Channel, size: bytes) -> int:
+    """The slave of a terminal of the container's own devpts, which has the caller's `size` (struct winsize)
+    before anything can ask for it; the master goes to the parent (3).
+
+    Raises StartError when /dev/pts is not a devpts.
+    """
+    master = mount.open_in_root(
+        root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
+    )
+    if _sys.fstatfs_type(master) != _DEVPTS_SUPER_MAGIC:
+        raise StartError(
+            "the container's /dev/pts is not a devpts: it can have no terminal", phase="process"
+        )
+    if size:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+    slave = open_peer(master)
+    channel.send(CONSOLE, fd=master)  # 3
+    posix.close(master)
+    return slave
+
+
+def open_peer(master: int) -> int:
+    """The slave of a pty by ioctl_tty(2) TIOCGPTPEER: no path is looked up."""
+    fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
+    slave: int = fcntl.ioctl(master, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+    return slave
+
+
+def is_null(fd: int) -> bool:
+    """Whether it is the null device (CVE-2025-31133)."""
+    found = posix.fstat(fd)
+    return _stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
+
+
+def null_of(root: int, procfs: int) -> int:
+    """The container's null device if its /dev/null is that, verified before it is opened; else a new one.
+
+    Never the host's: a chmod(2) of a descriptor reaches the inode.
+    """
+    found = -1
+    try:
+        found = mount.open_in_root(root, "/dev/null", _HANDLE)
+        if is_null(found):
+            return mount.reopen(procfs, found, posix.O_RDWR)
+    except KernelError:
+        pass  # it is not there, or on a mount with nodev
+    finally:
+        if found >= 0:
+            posix.close(found)
+    return new_null()
+
+
+def new_null() -> int:
+    """A null device that nobody else has: a node on a tmpfs of its own, which is mounted nowhere."""
+    made = mount.new_filesystem("tmpfs", (("size", "4k"), ("nr_inodes", "2")), 0)
+    try:
+        posix.mknod("null", _stat.S_IFCHR | 0o666, _NULL, dir_fd=made)
+        return posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=made)
+    except OSError as error:
+        raise KernelError.of("make", "a null device", error) from None
+    finally:
+        posix.close(made)
+
+
+def inside_root() -> None:
+    """Raises StartError when the working directory is not below the root (CVE-2024-21626)."""
+    try:
+        outside = posix.getcwd().startswith("(")
+    except OSError:
+        outside = True
+    if outside:
+        raise StartError("the working directory is outside of the container", phase="process")
+
+
+def take_streams(
+    stdio: tuple[int, int, int], null: int, owned: tuple[int, ...], uid: int, *, tty: bool
+) -> None:
+    """Move three fds to 0, 1 and 2, -1 being `null`, and let the container's user open /dev/stdout and its
+    terminal anew.
+
+    None of them is in the way of another: each is above 2 or in its place.
+    """
+    for target, fd in enumerate(stdio):
+        posix.dup2(null if fd < 0 else fd, target, inheritable=True)
+    for target, fd in enumerate(stdio):
+        if tty or fd in owned or _sys.fstatfs_type(target) == _PIPEFS_MAGIC:
+            posix.fchown(target, uid, -1)
+
+
+def drop_privileges(
+    plan: ProcessPlan, who: Identity, program: bytes | None, *, bears: bool = False
+) -> None:
+    """Become the container's user with its capabilities and filter, and nothing more.
+
+    A process that `bears` another counts as one of its user's: that limit comes when it is over.
+    """
+    for name, soft, hard in plan.rlimits:
+        if bears and name == _NPROC:
+            soft, hard = -1, -1
+        process.set_rlimit(name, soft, hard)
+    keyring.join_session(None)
+    if program is not None and not plan.no_new_privileges:
+        # without no_new_privs a filter takes CAP_SYS_ADMIN, which goes next (seccomp(2))
+        seccomp.load(program)
+    capability.drop_bounding(plan.capabilities)
+    posix.setgroups(list(who.groups))
+    posix.setresgid(who.gid, who.gid, who.gid)
+    posix.setresuid(who.uid, who.uid, who.uid)
+    capability.apply(plan.capabilities if who.uid == 0 else 0)
+    # to take a capability away may have made it open to inspection again (prctl(2))
+    _sys.prctl(process.PR_SET_DUMPABLE, 0)
+    if plan.no_new_privileges:
+        _sys.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+        if program is not None:
+            seccomp.load(program)
+
+
+def bear(plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended: bool) -> NoReturn:
+    """Have a child born into the pid namespace that was joined, with what this process has left, and leave.
+
+    It is a child of our parent's, which learns of it through the channel. By clone(2), since a filter cannot
+    look into the arguments of clone3(2) and mostly refuses that.
+
+    Raises StartError: the filter of a container may allow no new process, or its limit may be reached.
+    """
+    try:
+        pid = _sys.clone(namespace.CLONE_PARENT)
+    except OSError as error:
+        raise StartError(
+            f"make a process in the container: {error.strerror}",
+            phase="process",
+            hint=_birth_hint(error.errno or 0),
+        ) from None
+    if pid:
+        channel.send(BORN, {"pid": pid})
+        posix._exit(0)
+    go(plan, env, channel, attended=attended, born=True)
+
+
+def _birth_hint(number: int) -> str:
+    if number == errno.EAGAIN:
+        return "it has reached its process limit: raise --pids-limit, or TasksMax of its slice"
+    if number in (errno.EPERM, errno.ENOSYS):
+        return "its seccomp profile must allow clone(2)"
+    return ""
+
+
+def go(
+    plan: ProcessPlan,
+    env: tuple[str, ...],
+    channel: Channel,
+    *,
+    attended: bool = True,
+    born: bool = False,
+) -> NoReturn:
+    """Run the command; what is `attended` dies with its supervisor. Never returns."""
+    phase = "process"
+    try:
+        if born:
+            posix.setsid()
+            for name, soft, hard in plan.rlimits:
+                if name == _NPROC:
+                    process.set_rlimit(name, soft, hard)
+        if plan.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if attended:
+            # last, since a change of credentials clears it (prctl(2))
+            _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        # the parent may have died before this process asked to die with it
+        channel.check_peer()
+        phase = "exec"
+        execute(plan.argv, env)
+    except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
+        channel.report(phase, "run the command", error)
+    posix._exit(FAILED)
+
+
+def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:
+    """execve(2), with PATH looked up inside. Raises StartError with docker's exit statuses."""
+    variables = dict(entry.split("=", 1) for entry in env)
+    command = argv[0]
+    if "/" in command:
+        candidates = [command]
+    else:
+        path = variables.get("PATH", environment.PATH)
+        candidates = [f"{part or '.'}/{command}" for part in path.split(":")]
+    refused = 0
+    for candidate in candidates:
+        try:
+            posix.execve(candidate, argv, variables)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refused = error.errno or errno.EACCES
+    if refused:
+        raise StartError(
+            f"cannot execute {command}: {posix.strerror(refused)}",
+            phase="exec",
+            status=NOT_EXECUTABLE,
+            hint=_exec_hint(refused),
+        )
+    where = "" if "/" in command else f" in PATH {variables.get('PATH', '')}"
+    raise StartError(
+        f"cannot find {command}{where}",
+        phase="exec",
+        status=NOT_FOUND,
+        hint=""
+        if "/" not in command
+        else "it, or the interpreter that it names, does not exist in the image",
+    )
+
+
+def _exec_hint(number: int) -> str:
+    return {
+        errno.EACCES: "it is a directory, or not marked executable",
+        errno.ENOEXEC: "it is a script without #!, or made for another architecture",
+        errno.E2BIG: "the arguments and the environment are too large",
+    }.get(number, "")
