@@ -21,11 +21,13 @@ from sysbox.errors import SysboxError
 from sysbox.files import remove_at
 from sysbox.fs import rootfs
 from sysbox.fs.ops import Tree
+from sysbox.linux import mount
 from sysbox.units import serviceplan
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NODE = rootfs.Node(target="/volume/made", kind="c", major=1, minor=3, mode=0o666, uid=9, gid=9)
 OURS = ("posix", "sysbox.linux._sys")
+PROCFS = mount.open_procfs()
 
 
 class Attacked:
@@ -102,7 +104,7 @@ def test_a_mount_target_that_becomes_a_link_while_it_is_made(tmp_path: Path, kin
         made.unlink(missing_ok=True)
 
     def act() -> None:
-        tree = Tree(root, {})
+        tree = Tree(root, {}, PROCFS)
         if kind == "node":
             tree.node(NODE)
         else:
