@@ -4,14 +4,15 @@
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
  *                    [--oom FILE EVENT] [--events FD] [--report NAME FD]...
- *                    [--thaw FILE TEXT] [--pump IN OUT]... [--json FILE MAX_SIZE MAX_FILES]
+ *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST]
+ *                    [--json FILE MAX_SIZE MAX_FILES]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
  *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
  *
  * The process that forked the container executes this program, so PID is its child: nobody else can reap it,
- * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: from a pipe or
- * a terminal's master to a stream of the journal's, -1 for none; --json: to a file) and serves those who attach
+ * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: a pipe or a
+ * terminal's master; --journal: to the journal; --json: to a file) and serves those who attach
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
  * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), has the health checked
  * (intervals in milliseconds), has the command run when others change its limits (helper.c), keeps a connection
@@ -76,33 +77,6 @@ _Noreturn void fail(const char *what)
         if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
             break;
     _exit(FAILED);
-}
-
-int64_t milliseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec / 1000000;
-}
-
-char *put_text(char *end, const char *text)
-{
-    size_t length = strlen(text);
-    memcpy(end, text, length);
-    end[length] = '\0';
-    return end + length;
-}
-
-char *put_number(char *end, uint64_t number)
-{
-    char digits[20];
-    size_t count = 0;
-    do
-        digits[count++] = (char)('0' + number % 10);
-    while (number /= 10);
-    while (count)
-        *end++ = digits[--count];
-    return end;
 }
 
 /* The end */
@@ -272,8 +246,10 @@ static void parse(char **argument)
             usage_add_report(value[0], atoi(value[1]));
         else if (!strcmp(option, "--oom") && given == 2)
             usage_watch_oom(atoi(value[0]), atoi(value[1]));
-        else if (!strcmp(option, "--pump") && given == 2)
-            output_add(monitor.pid, atoi(value[0]), atoi(value[1]));
+        else if (!strcmp(option, "--pump"))
+            output_add(atoi(value[0]));
+        else if (!strcmp(option, "--journal") && given == 4)
+            output_log(atoi(value[0]), monitor.pid, value[1], atoi(value[2]), atoi(value[3]));
         else if (!strcmp(option, "--attach") && given == 2)
             output_listen(atoi(value[0]), atoi(value[1]));
         else if (!strcmp(option, "--helper") && given == 2)

@@ -5,18 +5,16 @@
  */
 #pragma once
 
+#include "journal.h"
+#include "text.h"
+
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { SECOND = 1000 }; /* milliseconds */
-
 /* monitor.c */
 _Noreturn void fail(const char *what);
-int64_t milliseconds(void); /* CLOCK_MONOTONIC */
-char *put_text(char *end, const char *text);
-char *put_number(char *end, uint64_t number);
 
 /* usage.c: what the container's cgroup has used, and whether it ran out of memory; descriptors may be -1 */
 enum { USAGE_FDS = 2 };
@@ -31,8 +29,9 @@ char *usage_put(char *end);      /* "name":"text",... */
 enum { USAGE_SPACE = 4 * (264 + 2 * 4096) }; /* that it may take */
 
 /* output.c: from the container to the journal, to a file, and to those who are attached */
-enum { PUMPS = 2, CLIENTS = 8, OUTPUT_FDS = PUMPS + 1 + CLIENTS };
-void output_add(pid_t pid, int in, int out);
+enum { PUMPS = 2, CLIENTS = 8, OUTPUT_FDS = PUMPS + 2 + CLIENTS };
+void output_add(int in); /* its standard output, and then its standard error; or its terminal */
+void output_log(int fd, pid_t pid, const char *identifier, unsigned rate, unsigned burst); /* see journal.h */
 void output_listen(int fd, int wait_for_first);
 void output_give(int input); /* what the container reads from, for those who are attached to write to */
 void output_poll(struct pollfd fds[OUTPUT_FDS]);

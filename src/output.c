@@ -12,19 +12,22 @@
 #include "monitor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BUFFER = 4096, FIRST = 5 * SECOND };
+enum { BUFFER = 4096, FIRST = 5 * SECOND, JOURNAL_PATIENCE = 4 * SECOND };
+enum { LISTENER = PUMPS, JOURNAL, CLIENT }; /* where they stand among those that are polled */
 
 static struct pump {
-    pid_t pid;
-    int in, out;
+    int in;
     size_t length, written; /* of what was read, and how much of it the journal has */
     char buffer[1 + BUFFER];
 } pumps[PUMPS];
 static int pump_count;
+static int logged;     /* to the journal */
+static uint64_t moved; /* bytes, or packets, that went on */
 
 static struct client {
     int fd;
@@ -34,10 +37,18 @@ static int client_count; /* of those that are or have been in use */
 static int listener = -1, input = -1;
 static int64_t first; /* until when to wait for the first client; nothing is read before */
 
-void output_add(pid_t pid, int in, int out)
+/* Our end never blocks: the container can open the other one, and take away what poll has told of. */
+void output_add(int in)
 {
+    fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
     if (pump_count < PUMPS)
-        pumps[pump_count++] = (struct pump){.pid = pid, .in = in, .out = out};
+        pumps[pump_count++] = (struct pump){.in = in};
+}
+
+void output_log(int fd, pid_t pid, const char *identifier, unsigned rate, unsigned burst)
+{
+    journal_open(fd, pid, identifier, rate, burst);
+    logged = 1;
 }
 
 void output_listen(int fd, int wait_for_first)
@@ -49,24 +60,8 @@ void output_listen(int fd, int wait_for_first)
 
 void output_give(int fd)
 {
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* those who are attached write to it */
     input = fd;
-}
-
-/* As the container: journald files a line under the unit of the process that the message names, which root
- * may choose (unix(7), SCM_CREDENTIALS). It is our child and not reaped yet, so the number is its own. */
-static ssize_t send_as(pid_t pid, int fd, char *data, size_t length)
-{
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(struct ucred))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(struct ucred)), .cmsg_level = SOL_SOCKET,
-                            .cmsg_type = SCM_CREDENTIALS}};
-    struct ucred who = {.pid = pid, .uid = getuid(), .gid = getgid()};
-    memcpy(CMSG_DATA(&control.header), &who, sizeof who);
-    struct iovec part = {.iov_base = data, .iov_len = length};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
-                             .msg_controllen = sizeof control.space};
-    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void leave(struct client *client)
@@ -80,10 +75,12 @@ static void serve(struct client *client)
     for (int i = 0; i < pump_count && client->fd >= 0; i++) {
         if (!(client->owed & 1u << i))
             continue;
-        if (send(client->fd, pumps[i].buffer, 1 + pumps[i].length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        if (send(client->fd, pumps[i].buffer, 1 + pumps[i].length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
             client->owed &= ~(1u << i);
-        else if (errno != EAGAIN && errno != EINTR)
+            moved++;
+        } else if (errno != EAGAIN && errno != EINTR) {
             leave(client);
+        }
     }
 }
 
@@ -97,19 +94,16 @@ static int owed(int pump)
 
 static void flush(struct pump *pump)
 {
-    while (pump->out >= 0 && pump->written < pump->length) {
-        ssize_t count = send_as(pump->pid, pump->out, pump->buffer + 1 + pump->written,
-                                pump->length - pump->written);
-        if (count < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (count < 0) { /* the journal is gone: keep draining, or the container would block */
-            pump->out = -1;
-            break;
-        }
-        pump->written += (size_t)count;
+    int index = (int)(pump - pumps);
+    if (logged && pump->written < pump->length) {
+        size_t taken = journal_write(index, pump->buffer + 1 + pump->written, pump->length - pump->written);
+        pump->written += taken;
+        moved += taken;
+        if (pump->written < pump->length)
+            return; /* no room there */
     }
     pump->written = pump->length;
-    if (!owed((int)(pump - pumps)))
+    if (!owed(index))
         pump->length = pump->written = 0;
 }
 
@@ -117,12 +111,16 @@ static void fill(struct pump *pump)
 {
     int index = (int)(pump - pumps);
     ssize_t count = read(pump->in, pump->buffer + 1, BUFFER);
-    if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
+    if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) {
         pump->in = -1;
+        if (logged)
+            journal_end(index);
+    }
     if (count <= 0)
         return;
     pump->buffer[0] = (char)('1' + index);
     pump->length = (size_t)count;
+    moved += pump->length;
     if (jsonlog_is_open())
         jsonlog_write(index, pump->buffer + 1, pump->length);
     for (int i = 0; i < client_count; i++)
@@ -177,30 +175,29 @@ static void greet(void)
 
 void output_poll(struct pollfd fds[OUTPUT_FDS])
 {
+    int idle = 1;
     if (first && milliseconds() >= first)
         first = 0;
     for (int i = 0; i < PUMPS; i++) {
-        struct pump *pump = &pumps[i];
-        fds[i] = (struct pollfd){.fd = -1};
-        if (i >= pump_count || first)
-            continue;
-        if (!pump->length)
-            fds[i] = (struct pollfd){.fd = pump->in, .events = POLLIN};
-        else if (pump->out >= 0 && pump->written < pump->length)
-            fds[i] = (struct pollfd){.fd = pump->out, .events = POLLOUT};
+        int open = i < pump_count && !first && !pumps[i].length;
+        fds[i] = (struct pollfd){.fd = open ? pumps[i].in : -1, .events = POLLIN};
+        idle &= !pumps[i].length;
     }
-    fds[PUMPS] = (struct pollfd){.fd = listener, .events = POLLIN};
+    if (logged && idle)
+        journal_rest();
+    fds[LISTENER] = (struct pollfd){.fd = listener, .events = POLLIN};
+    fds[JOURNAL] = (struct pollfd){.fd = logged ? journal_blocked() : -1, .events = POLLOUT};
     for (int i = 0; i < CLIENTS; i++) {
         struct client *client = &clients[i];
-        fds[PUMPS + 1 + i] = (struct pollfd){.fd = i < client_count ? client->fd : -1,
-                                             .events = POLLIN | (client->owed ? POLLOUT : 0)};
+        fds[CLIENT + i] = (struct pollfd){.fd = i < client_count ? client->fd : -1,
+                                          .events = POLLIN | (client->owed ? POLLOUT : 0)};
     }
 }
 
 void output_ready(const struct pollfd fds[OUTPUT_FDS])
 {
     for (int i = 0; i < client_count; i++) {
-        const struct pollfd *ready = &fds[PUMPS + 1 + i];
+        const struct pollfd *ready = &fds[CLIENT + i];
         struct client *client = &clients[i];
         if (client->fd < 0 || client->fd != ready->fd)
             continue;
@@ -213,20 +210,27 @@ void output_ready(const struct pollfd fds[OUTPUT_FDS])
         if (pumps[i].length)
             flush(&pumps[i]);
         else if (fds[i].revents)
-            fill(&pumps[i]);
-    if (fds[PUMPS].revents)
+            do
+                fill(&pumps[i]);
+            while (fds[i].revents & POLLHUP && pumps[i].in >= 0 && !pumps[i].length);
+    if (logged)
+        journal_flush();
+    if (fds[LISTENER].revents)
         greet();
 }
 
 int64_t output_deadline(void)
 {
-    return first;
+    int64_t told = logged ? journal_deadline() : 0;
+    return first && (!told || first < told) ? first : told;
 }
 
+/* As long as it goes on: a reader that stands still holds nothing up, and a journal that does not for long. */
 void output_end(int code)
 {
-    int64_t deadline = milliseconds() + SECOND; /* for the journal to take it */
-    while (milliseconds() < (first > deadline ? first : deadline)) {
+    uint64_t before = moved;
+    int64_t since = milliseconds();
+    for (;;) {
         struct pollfd fds[OUTPUT_FDS];
         int waiting = first != 0;
         output_poll(fds);
@@ -235,7 +239,14 @@ void output_end(int code)
         if (poll(fds, OUTPUT_FDS, waiting ? SECOND / 10 : 0) <= 0 && !waiting)
             break;
         output_ready(fds);
+        if (moved != before || first)
+            since = milliseconds();
+        else if (milliseconds() - since > (logged && journal_blocked() >= 0 ? JOURNAL_PATIENCE : SECOND))
+            break;
+        before = moved;
     }
+    if (logged)
+        journal_close();
     jsonlog_close();
     char last[8] = "E";
     char *end = put_number(last + 1, (uint64_t)code);

@@ -7,7 +7,7 @@ import time
 
 from sysbox import codec
 from sysbox.errors import FormatError
-from sysbox.units.journal import STDERR_PRIORITY, STDOUT_PRIORITY, LogLine
+from sysbox.units.journalread import STDERR_PRIORITY, STDOUT_PRIORITY, LogLine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _socket
-import _struct
 import errno
 import posix
 import select
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 
     from sysbox.detachkeys import Finder
     from sysbox.streams import Streams
+    from sysbox.units.journal import Sink
     from sysbox.witness import OutOfMemory, Reports
 
 _CHUNK = 1 << 16
@@ -72,11 +71,12 @@ class Foreground:
         self._pid = pid
         self._pidfd = pidfd
         self._terminal = terminal
+        self._log = _Log(streams.log, pid) if streams.log else None
         self._pumps = [
             _Pump(
                 *(terminal if fd < 0 else fd for fd in pump),
                 closes=streams.input,
-                journals=dict.fromkeys(streams.journals, pid),
+                log=self._log,
                 keys=keys if pump[-1] < 0 else b"",
             )
             for pump in streams.pumps
@@ -112,6 +112,8 @@ class Foreground:
                 reports.read()
             for pump in self._pumps:
                 pump.drain()
+            if self._log:
+                self._log.close()
             # reaped last: until then its number is its own, and its lines are sent in its name
             status = posix.waitpid(self._pid, 0)[1]
         finally:
@@ -175,43 +177,61 @@ class Foreground:
             terminal.restore(self._saved)
 
 
-def _journal(fd: int, pid: int) -> Callable[[memoryview], int]:
-    """Write to a stream of the journal's as another process, which root may (unix(7), SCM_CREDENTIALS)."""
-    socket = _socket.socket(fileno=fd)
-    who = _struct.pack("iII", pid, posix.getuid(), posix.getgid())
-    rights = [(_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS, who)]
-    return lambda data: socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+class _Log:
+    """The container's output in the journal (src/journal.c)."""
+
+    def __init__(self, sink: Sink, pid: int) -> None:
+        from sysbox.linux import _journal
+
+        self._journal = _journal
+        self._fd = sink.fd
+        _journal.begin(sink.fd, pid, sink.identifier, sink.rate, sink.burst)
+
+    def write(self, stream: int, data: bytes) -> None:
+        """All of it, however long journald takes; b"" is the end. `stream` is 0 for output, 1 for errors."""
+        if not data:
+            self._journal.end(stream)
+        view = memoryview(data)
+        while view := view[self._journal.write(stream, view) :]:
+            select.select([], [self._fd], [])
+        while not self._journal.flush():
+            select.select([], [self._fd], [])
+
+    def close(self) -> None:
+        """Send what is left, and wait until journald has read it."""
+        self._journal.close()
 
 
 class _Pump:
-    """Copies one stream to one or more, without ever blocking on the container's side."""
+    """Copies one stream to another, and to the log, without ever blocking on the container's side."""
 
     def __init__(
-        self, source: int, *sinks: int, closes: int, journals: dict[int, int], keys: bytes
+        self, source: int, sink: int, *, closes: int, log: _Log | None, keys: bytes
     ) -> None:
         self._source = source
-        self._sinks = list(sinks)
-        self._into_container = sinks[0] > 2
-        self._closes = closes if closes in sinks else -1
-        # fd -> the pid that its lines are sent for
-        self._journals = {fd: _journal(fd, pid) for fd, pid in journals.items() if fd in sinks}
-        self._pending = b""
-        self._waiting: list[int] = []  # sinks that have yet to get it, the first one in part
-        self._written = 0  # how much of it the first one has
+        self._sink = sink
+        self._into_container = sink > 2
+        self._closes = closes if closes == sink else -1
+        self._log = None if self._into_container else log
+        self._stream = int(sink == 2)  # of the log
+        self._pending = b""  # what the sink has yet to get
         self.left = False  # the keys that detach were pressed
         self._keys: Finder | None = None
         if self._into_container:
             # its reader may be slow while it writes to us: waiting for it here would hang both
-            posix.set_blocking(sinks[0], False)
+            posix.set_blocking(sink, False)
             if keys:
                 from sysbox.detachkeys import Finder
 
                 self._keys = Finder(keys)
+        else:
+            # the container can open the other end, and take away what poll has told of
+            posix.set_blocking(source, False)
 
     def awaits(self) -> Iterable[tuple[int, int]]:
         """What to poll for: descriptors, and events."""
-        if self._waiting:
-            yield self._waiting[0], select.POLLOUT
+        if self._pending:
+            yield self._sink, select.POLLOUT
         # the keys are found even while the container reads nothing
         if self._source >= 0 and len(self._pending) < (_HELD if self._keys else 1):
             yield self._source, select.POLLIN
@@ -240,7 +260,6 @@ class _Pump:
         """After the end: what is still in the pipe."""
         if self._into_container or self._source < 0:
             return
-        posix.set_blocking(self._source, False)
         self._write_all()
         while data := self._read():
             self._take(data)
@@ -257,37 +276,32 @@ class _Pump:
             return b""
 
     def _take(self, data: bytes) -> None:
-        if data and not self._waiting:
-            self._waiting = list(self._sinks)
-        self._pending += data
+        if self._log:
+            self._log.write(self._stream, data)
+        if self._sink >= 0:
+            self._pending += data
 
     def _write_all(self) -> None:
-        while self._waiting:
+        while self._pending:
+            select.select([], [self._sink], [])
             self._write()
-            if self._waiting:
-                select.select([], self._waiting[:1], [])
 
     def _write(self) -> None:
-        """To each sink in its turn; the next one gets it whole, however many turns this one takes."""
-        while self._waiting:
-            sink = self._waiting[0]
-            view = memoryview(self._pending)[self._written :]
-            try:
-                send = self._journals.get(sink)
-                while view:
-                    count = send(view) if send else posix.write(sink, view)
-                    self._written += count
-                    view = view[count:]
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN):
-                    raise
-                # its reader has left; the container's other streams go on
-                self._sinks.remove(sink)
-            del self._waiting[0]
-            self._written = 0
-        self._pending = b""
+        view = memoryview(self._pending)
+        try:
+            while view:
+                view = view[posix.write(self._sink, view) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN):
+                raise
+            # its reader has left; the container's other streams go on, and its log
+            self._sink = -1
+            view = view[:0]
+        self._pending = bytes(view)
+        if self._pending:
+            return
         if self._source < 0 and self._closes >= 0:
             posix.close(self._closes)
             self._closes = -1

@@ -113,6 +113,9 @@ class Logging(Frozen):
     driver: str = "journald"  # journald, json-file, none
     max_size: int = 20 << 20  # bytes of one file of json-file; 0 is no bound
     max_files: int = 5
+    # of journald; -1 is what the version that starts it has as its default
+    rate_limit: int = -1  # lines a second; 0 is no limit
+    rate_burst: int = -1  # lines at once
 
 
 class RestartPolicy(Frozen):

@@ -72,7 +72,7 @@ def bring_up(
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
-        started = _set_going(record, plan, facts, parked, runtime, logged=bool(streams.journals))
+        started = _set_going(record, plan, facts, parked, runtime, logged=streams.log is not None)
     except BaseException as error:
         # what failed here may only follow from what failed over there: a link into no namespace
         reported = parked.reported() if parked and isinstance(error, SysboxError) else None
@@ -178,7 +178,7 @@ def _surround(
     try:
         if logged:
             fields = journal.container_fields(record.id, record.name, record.image_name)
-            journal.write_fields(plan.scope.unit, fields)
+            journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         address, ports = _connect(plan, parked)
         write_identity(record, plan, address)
         pending.wait()

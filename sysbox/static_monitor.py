@@ -10,7 +10,6 @@ import posix
 from sysbox.errors import KernelError
 from sysbox.frozen import Frozen
 from sysbox.paths import LIBEXEC
-from sysbox.streams import NOWHERE, TERMINAL
 from sysbox.units.machine import HELD
 
 TYPE_CHECKING = False
@@ -61,9 +60,11 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         words += ["--events", _inherited(duties.reports.event)]
         for name, fd in duties.reports.files.items():
             words += ["--report", name, _inherited(fd)]
-    for source, *sinks in streams.pumps:
-        ends = [{TERMINAL: terminal, NOWHERE: -1}.get(fd, fd) for fd in (source, sinks[0])]
-        words += ["--pump", *(_inherited(fd) for fd in ends)]
+    for source, *_ in streams.pumps:
+        words += ["--pump", _inherited(terminal if source < 0 else source)]
+    if streams.log:
+        log = streams.log
+        words += ["--journal", _inherited(log.fd), log.identifier, str(log.rate), str(log.burst)]
     if terminal >= 0:
         words += ["--terminal", _inherited(terminal)]
     if streams.input >= 0:

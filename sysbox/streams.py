@@ -2,9 +2,12 @@
 
 The container never holds the caller's terminal (CVE-2016-10124: it could push input into it): it gets a
 pipe or a terminal of its own. A caller's pipe is handed over as it is. Output that is kept goes
-through a pipe and its supervisor to the journal, not into the journal's socket itself: a socket cannot be
-opened anew, and many images write their logs to /dev/stdout. The supervisor sends as the container, so
-that the journal files every line under the container's scope.
+through two pipes and its supervisor to the journal, not into a socket: that cannot be opened anew, and many
+images write their logs to /dev/stdout. The supervisor sends as the container, so that the journal files
+every line under the container's scope (src/journal.c).
+
+Our end of a pipe never blocks. It is an open file description of its own (pipe(2)), so the container's end is
+as it was; but whoever is in the container can open that one anew and read what poll(2) has told us of.
 """
 
 from __future__ import annotations
@@ -18,23 +21,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
-TERMINAL, NOWHERE = (
-    -1,
-    -2,
-)  # ends of a pump: the container's terminal, which is known only later; none
-INFO, ERROR = 6, 3  # syslog priorities of standard output and standard error, as docker has them
+# an end of a pump: the container's terminal, which is known only later
+TERMINAL = -1
 
 
 class Streams:
     """The ends for the child, and the copying left for the supervisor.
 
-    `pumps` are (from, to, to...); an end may be TERMINAL or NOWHERE.
+    `pumps` are (from, to...); an end may be TERMINAL. Those from the container are its standard output and
+    its standard error, in this order, or its terminal alone.
     """
 
     def __init__(self) -> None:
         self.child = [-1, -1, -1]
         self.owned: list[int] = []
-        self.journals: list[int] = []  # those sinks that are streams of the journal's
+        self.log: journal.Sink | None = None  # where its output is kept in the journal
         self.pumps: list[tuple[int, ...]] = []
         self.input = -1  # the pipe to the container's standard input, where we hold it
         self._ours: list[int] = []
@@ -48,49 +49,43 @@ class Streams:
     def close(self) -> None:
         """When nothing came of it."""
         self.close_child_ends()
-        for fd in (*self._ours, *self.journals):
+        for fd in self._ours:
             posix.close(fd)
+        if self.log:
+            posix.close(self.log.fd)
 
     def pipe(self, target: int) -> int:
         """Give the child a pipe as its stream `target`; our end of it."""
         reader, writer = posix.pipe2(posix.O_CLOEXEC)
         theirs, ours = (reader, writer) if target == 0 else (writer, reader)
+        posix.set_blocking(ours, False)
         self.child[target] = theirs
         self.owned.append(theirs)
         self._ours.append(ours)
         return ours
 
-    def log(self, priority: int, identifier: str, unit: str) -> int:
-        """A stream to the journal, for the supervisor to write to."""
-        fd = journal.connect_stream(identifier, unit, priority)
-        self.journals.append(fd)
-        return fd
 
-
-def for_service(spec: ContainerSpec, unit: str) -> Streams:
+def for_service(spec: ContainerSpec) -> Streams:
     """Nobody at the other end yet: output to the log, input from nowhere, held open with -i."""
     streams = Streams()
-
-    def log(priority: int) -> int:
-        journald = spec.logging.driver == "journald"
-        return streams.log(priority, spec.name, unit) if journald else NOWHERE
-
+    if spec.logging.driver == "journald":
+        streams.log = journal.sink(spec.name, spec.logging)
     if spec.tty:
-        streams.pumps.append((TERMINAL, log(INFO)))
+        streams.pumps.append((TERMINAL,))
         return streams
     if spec.interactive:
         streams.input = streams.pipe(0)
-    for target, priority in ((1, INFO), (2, ERROR)):
-        streams.pumps.append((streams.pipe(target), log(priority)))
+    for target in (1, 2):
+        streams.pumps.append((streams.pipe(target),))
     return streams
 
 
-def for_caller(*, tty: bool, interactive: bool, log: tuple[str, str] | None) -> Streams:
-    """The caller's own streams. `log` is (identifier, unit) where the output is kept as well."""
+def for_caller(*, tty: bool, interactive: bool, log: journal.Sink | None) -> Streams:
+    """The caller's own streams; `log` where the output is kept as well."""
     streams = Streams()
+    streams.log = log
     if tty:
-        kept = (streams.log(INFO, *log),) if log else ()
-        streams.pumps.append((TERMINAL, 1, *kept))
+        streams.pumps.append((TERMINAL, 1))
         if interactive:
             streams.pumps.append((0, TERMINAL))
         return streams
@@ -101,13 +96,12 @@ def for_caller(*, tty: bool, interactive: bool, log: tuple[str, str] | None) -> 
             streams.pumps.append((0, streams.input))
         else:
             streams.child[0] = given
-    for target, priority in ((1, INFO), (2, ERROR)):
+    for target in (1, 2):
         given = _as_it_is(target) if log is None else None
         if given is not None:
             streams.child[target] = given
             continue
-        kept = (streams.log(priority, *log),) if log else ()
-        streams.pumps.append((streams.pipe(target), target, *kept))
+        streams.pumps.append((streams.pipe(target), target))
     return streams
 
 

@@ -51,7 +51,7 @@ def supervise(container_id: str) -> int:
             image = Store().resolve(record.image_id)
             attach = attachpoint.listen(record)
             size = attachpoint.is_expected(record)
-            wired = streams.for_service(record.spec, names.scope_unit(container_id))
+            wired = streams.for_service(record.spec)
             unit = names.service_unit(container_id)
             # before it runs: it may be over at once, and its cgroup gone before the monitor looks
             stop_signal = ending.stop_signal(record, image)

@@ -22,7 +22,14 @@ def parse_restart(text: str, flag: str) -> RestartPolicy:
 
 
 DRIVERS = ("journald", "json-file", "none")
+# the options of each driver, with docker's names but for the first two of journald
+_LOG_OPTIONS = {
+    "journald": ("rate-limit", "rate-burst"),
+    "json-file": ("max-size", "max-file"),
+    "none": (),
+}
 _MOST_FILES = 1000
+_MOST_LINES = 1_000_000_000
 
 
 def parse_logging(driver: str, options: list[str]) -> Logging:
@@ -32,16 +39,28 @@ def parse_logging(driver: str, options: list[str]) -> Logging:
     logging = Logging(driver=driver)
     for text in options:
         key, _, value = text.partition("=")
-        flag = f"--log-opt {key}"
-        if key not in ("max-size", "max-file"):
-            bad("--log-opt", text, "unknown option", "max-size=SIZE or max-file=NUMBER")
-        if driver != "json-file":
-            bad("--log-opt", text, f"{driver} has no such option", "--log-driver json-file")
-        if key == "max-size":
-            logging = logging.replace(max_size=0 if value == "-1" else parse_size(value, flag))
-        else:
-            logging = logging.replace(max_files=parse_int(value, flag, 1, _MOST_FILES))
+        _check_log_option(driver, key, text)
+        logging = logging.replace(**_log_option(key, value, f"--log-opt {key}"))
     return logging
+
+
+def _check_log_option(driver: str, key: str, text: str) -> None:
+    having = [name for name in DRIVERS if key in _LOG_OPTIONS[name]]
+    if not having:
+        known = dict.fromkeys(one for name in DRIVERS for one in _LOG_OPTIONS[name])
+        bad("--log-opt", text, "unknown option", f"one of {', '.join(known)}")
+    if driver not in having:
+        bad("--log-opt", text, f"{driver} has no such option", f"--log-driver {having[0]}")
+
+
+def _log_option(key: str, value: str, flag: str) -> dict[str, int]:
+    if key == "max-size":
+        return {"max_size": 0 if value == "-1" else parse_size(value, flag)}
+    if key == "max-file":
+        return {"max_files": parse_int(value, flag, 1, _MOST_FILES)}
+    if key == "rate-limit":
+        return {"rate_limit": parse_int(value, flag, 0, _MOST_LINES)}
+    return {"rate_burst": parse_int(value, flag, 1, _MOST_LINES)}
 
 
 ACTIONS = ("none", "kill", "restart", "stop")

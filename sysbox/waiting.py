@@ -11,12 +11,11 @@ import fcntl
 import posix
 import time
 
-from sysbox import codec, ending, events, finals, lifecycle, state, systemd_mode
+from sysbox import ending, events, finals, lifecycle, state, systemd_mode
 from sysbox.errors import FormatError, NotFound
 from sysbox.files import is_directory
-from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
-from sysbox.units import journal
+from sysbox.units import journal, journalread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,10 +100,12 @@ def _told(record: Record) -> int | None:
     """The status that the last event of a container that is gone tells; None where there is none."""
     journal.synchronize()
     mark = events.MESSAGE_IDS["container", "die"]
-    matches = [f"MESSAGE_ID={mark}", f"SYSBOX_ID={record.id}"]
-    output = process.spawn(["journalctl", "-q", "-o", "json", "-n", "1", *matches])[1]
-    event = events.parse(codec.loads(output, "journalctl")) if output.strip() else None
-    return int(event["Actor"]["Attributes"]["exitCode"]) if event else None
+    argv = [*journalread.event_arguments([mark], f"SYSBOX_ID={record.id}"), "--reverse"]
+    for entry in journalread.entries(argv):
+        event = events.parse(entry)
+        if event:
+            return int(event["Actor"]["Attributes"].get("exitCode", "0"))
+    return None
 
 
 class _Watch:

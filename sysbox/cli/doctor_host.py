@@ -11,7 +11,7 @@ from sysbox.errors import KernelError, SysboxError
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt
-from sysbox.units.journal import STDOUT_SOCKET
+from sysbox.units.journal import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def essentials(facts: HostFacts, sample: Sample, version: str, reason: str) -> l
                version, advice),
         needed("host", "hierarchy", _no_hierarchy(facts), _hierarchy(facts)),
         needed("host", "scope", sample.failure, "started, looked at and stopped"),
-        needed("host", "journal", "" if exists(STDOUT_SOCKET) else f"no {STDOUT_SOCKET}",
-               STDOUT_SOCKET, "systemctl start systemd-journald"),
+        needed("host", "journal", "" if exists(SOCKET) else f"no {SOCKET}",
+               SOCKET, "systemctl start systemd-journald"),
         needed("host", "system calls", _system_calls(), posix.uname().release, _KERNEL),
         _overlay(),
         *_own_programs(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 
 from sysbox import events, lifecycle, state
@@ -12,7 +12,7 @@ from sysbox.cli.output import line
 from sysbox.cli.shapes import Strings, Struct
 from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.filters import labelled, split
-from sysbox.units import journal, names, watch
+from sysbox.units import journalread, names, watch
 from sysbox.values_time import parse_moment
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ _FILTERS = (
     "scope", "secret", "service", "type", "volume",
 )  # fmt: skip
 _MICRO = 1_000_000
-_ENTRY_MAX = 1 << 20  # bytes of one line of journalctl's
+_CHUNK = 1 << 16
 _GRACE = 1.0  # seconds for a supervisor to tell of the end itself
 
 
@@ -74,25 +74,28 @@ async def _events(
     """Events from the journal, oldest first."""
     import asyncio
 
-    argv = journal.event_arguments(
+    argv = journalread.event_arguments(
         list(events.MESSAGE_IDS.values()),
         follow=follow,
         since=None if since is None else int(since * _MICRO),
         until=None if until is None or follow else int(until * _MICRO),
     )
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, limit=_ENTRY_MAX
-    )
-    assert process.stdout
+    pid, fd = journalread.spawn(argv)
+    # reaped here: a watcher of asyncio's own would do it in a thread that outlives the loop
     try:
-        while data := await process.stdout.readline():
-            event = events.parse(json.loads(data))
-            if event is not None:
-                yield event
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(fd), "rb", 0)
+        )
+        parser = journalread.Parser()
+        while chunk := await reader.read(_CHUNK):
+            for entry in parser.feed(chunk):
+                event = events.parse(entry)
+                if event is not None:
+                    yield event
     finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        os.close(fd)
+        journalread.end(pid)
 
 
 async def _settle_what_ends() -> None:

@@ -7,21 +7,25 @@ import posix
 import select
 import time
 
-from sysbox import state
+from sysbox import events, state
 from sysbox.cli.output import write_all
 from sysbox.errors import Conflict, KernelError, NotFound
 from sysbox.linux import process
-from sysbox.units import journal, names
+from sysbox.units import journalread, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.cli.options import Values
-    from sysbox.units.journal import LogLine
+    from sysbox.units.journalread import LogLine
 
 _MICRO = 1_000_000
 _END = {_signal.SIGUSR1}  # says that the container that is being followed has stopped
+
+
+# the events that tell of a container
+_KINDS = [one for (kind, _), one in events.MESSAGE_IDS.items() if kind == "container"]
 
 
 class _Ended(Exception):
@@ -34,11 +38,13 @@ def main(values: Values) -> int:
     try:
         record = state.find(values.container)
     except NotFound:
-        removed = journal.unit_of(values.container)
+        removed = journalread.unit_of(values.container, _KINDS)
         if not removed:
             raise
         printer = _Printer({}, timestamps=values.timestamps, details=False)
-        for line in journal.read_logs(removed, since=since, until=until, lines=_lines(values.tail)):
+        for line in journalread.read_logs(
+            removed, since=since, until=until, lines=_lines(values.tail)
+        ):
             printer.show(line)
         return 0
     unit = names.scope_unit(record.id)
@@ -47,7 +53,7 @@ def main(values: Values) -> int:
         return _from_file(record, values, printer, since, until)
     follow = values.follow and until is None and _watch(record)
     try:
-        for line in journal.read_logs(
+        for line in journalread.read_logs(
             unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
         ):
             # not between noting what was the last line and printing it
@@ -60,7 +66,7 @@ def main(values: Values) -> int:
         printer.skip_shown()
         begin = since if printer.last is None else printer.last
         lines = _lines(values.tail) if printer.last is None else None
-        for line in journal.read_logs(unit, since=begin, lines=lines):
+        for line in journalread.read_logs(unit, since=begin, lines=lines):
             printer.show(line)
     return 0
 
@@ -160,7 +166,7 @@ class _Printer:
         self._skip = 0
         self._shown = self._shown + 1 if line.timestamp == self.last else 1
         self.last = line.timestamp
-        fd = 2 if line.priority == journal.STDERR_PRIORITY else 1
+        fd = 2 if line.priority < journalread.STDOUT_PRIORITY else 1
         prefix = self._prefix(line) if self._at_start[fd] else b""
         self._at_start[fd] = line.message.endswith(b"\n")
         write_all(fd, prefix + line.message)

@@ -86,7 +86,7 @@ def _identity() -> tuple[Option, ...]:
             "--log-driver", "DRIVER", "Where output is kept: journald (the default), json-file, none",
             choices="journald json-file none",
         ),
-        many("--log-opt", "KEY=VALUE", "Option of the log driver: max-size= and max-file= of json-file"),
+        many("--log-opt", "KEY=VALUE", "Option of the log driver: rate-limit=, or max-size= of json-file"),
         value("--name", "NAME", "Name of the container"),
         value("--pidfile", "FILE", "Write the pid of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),

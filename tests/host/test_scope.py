@@ -6,6 +6,8 @@ import contextlib
 import os
 import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,9 +21,10 @@ from lane import SLOWNESS
 
 from sysbox import host, paths, scope, stoprequests, witness
 from sysbox.errors import SpecError, SysboxError, SystemdError
-from sysbox.spec import ContainerSpec, Limits
+from sysbox.spec import ContainerSpec, Limits, Logging
 from sysbox.units import blockdev, cgroups, journal, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.journalread import read_logs
 from sysbox.units.manager import Manager
 from sysbox.units.properties import Property, plan_limits
 
@@ -563,14 +566,22 @@ def test_write_that_this_kernel_cannot_do(bus: Bus) -> None:
             scope.stop(bus, planned.unit)
 
 
+def connect_stream(identifier: str, unit: str, priority: int) -> int:
+    """A stream to journald, by which version 0.1 once sent what a container wrote: its log stays readable."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect("/run/systemd/journal/stdout")
+    sock.sendall(f"{identifier}\n{unit}\n{priority}\n0\n0\n0\n0\n".encode())
+    return sock.detach()
+
+
 @contextlib.contextmanager
 def logged(bus: Bus, script: str, *, identity: str) -> Iterator[str]:
     """The unit of a container that ran `script` to its end with the journal as its output."""
     planned = plan(identity)
     fields = journal.container_fields(identity, "parked", "debian:12")
-    journal.write_fields(planned.unit, fields)
+    journal.write_fields(planned.unit, fields, Logging())
     streams = {
-        target: journal.connect_stream("parked", planned.unit, priority)
+        target: connect_stream("parked", planned.unit, priority)
         for target, priority in (("stdout", 6), ("stderr", 3))
     }
     one = Running(bus, planned, ["sh", "-c", script], **streams)
@@ -589,7 +600,7 @@ def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
     for _ in range(5):
         identity = os.urandom(32).hex()
         with logged(bus, "echo first; echo second >&2", identity=identity) as unit:
-            lines = list(journal.read_logs(unit))
+            lines = list(read_logs(unit))
             assert sorted((one.priority, one.message) for one in lines) == [
                 (3, b"second\n"),
                 (6, b"first\n"),
@@ -614,18 +625,18 @@ def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
 def test_log_is_what_was_written(bus: Bus) -> None:
     script = r"printf 'a\000b\377c\nno end'; head -c 100000 /dev/zero | tr '\0' x"
     with logged(bus, script, identity=os.urandom(32).hex()) as unit:
-        whole = b"".join(one.message for one in journal.read_logs(unit))
+        whole = b"".join(one.message for one in read_logs(unit))
         assert whole == b"a\0b\xffc\nno end" + b"x" * 100_000
-        assert len(list(journal.read_logs(unit, lines=1))) == 1
-        latest = list(journal.read_logs(unit))[-1].timestamp
-        assert list(journal.read_logs(unit, since=latest + 1_000_000)) == []
-        assert list(journal.read_logs(unit, until=latest - 60_000_000)) == []
+        assert len(list(read_logs(unit, lines=1))) == 1
+        latest = list(read_logs(unit))[-1].timestamp
+        assert list(read_logs(unit, since=latest + 1_000_000)) == []
+        assert list(read_logs(unit, until=latest - 60_000_000)) == []
 
 
 @pytest.mark.not_emulated("the journal is the same there")
 def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
     with logged(bus, "echo one; echo two", identity=os.urandom(32).hex()) as unit:
-        lines = journal.read_logs(unit, follow=True)
+        lines = read_logs(unit, follow=True)
         assert [next(lines).message, next(lines).message] == [b"one\n", b"two\n"]
         lines.close()
 
@@ -633,13 +644,13 @@ def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
 @pytest.mark.not_emulated("the journal is the same there")
 def test_copied_output_counts_as_the_payloads(bus: Bus) -> None:
     """A monitor outside the scope copies; the credentials it sends along decide where lines go."""
-    import socket
-
     with running(bus) as one:
         identity = names.container_of(one.unit)
-        journal.write_fields(one.unit, journal.container_fields(identity, "parked", "debian:12"))
-        stream = socket.socket(fileno=journal.connect_stream("parked", one.unit, 6))
-        send = [journal.writer_credentials(one.process.pid)]
+        fields = journal.container_fields(identity, "parked", "debian:12")
+        journal.write_fields(one.unit, fields, Logging())
+        stream = socket.socket(fileno=connect_stream("parked", one.unit, 6))
+        who = struct.pack("iII", one.process.pid, 0, 0)
+        send = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)]
         try:
             stream.sendmsg([b"alive\n"], send)
             os.kill(one.process.pid, signal.SIGKILL)
@@ -647,7 +658,7 @@ def test_copied_output_counts_as_the_payloads(bus: Bus) -> None:
             stream.sendmsg([b"a zombie\n"], send)
         finally:
             stream.close()
-        found = [line.message for line in journal.read_logs(one.unit)]
+        found = [line.message for line in read_logs(one.unit)]
         journal.remove_fields(one.unit)
         assert found == [b"alive\n", b"a zombie\n"]
 

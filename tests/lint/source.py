@@ -19,6 +19,10 @@ def modules() -> dict[str, Path]:
     return found
 
 
+# in C, by src/_sys.c and src/_journal.c
+EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal"}
+
+
 def tree(path: Path) -> ast.Module:
     """The syntax tree of one file."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -35,7 +39,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             origin = node.module or ""
             for alias in node.names:
                 inner = f"{origin}.{alias.name}"
-                found.add(inner if inner in known or inner == "sysbox.linux._sys" else origin)
+                found.add(inner if inner in known or inner in EXTENSIONS else origin)
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sysbox.cli import logs
 from sysbox.cli.options import Values
-from sysbox.units.journal import LogLine
+from sysbox.units.journalread import LogLine
 
 LINES = [
     LogLine(timestamp=1, priority=6, message=b"first\n"),
@@ -43,7 +43,7 @@ def test_it_ends_while_its_last_line_is_printed(
     record = SimpleNamespace(id="a" * 64, spec=SimpleNamespace(labels={}, logging=logging))
     monkeypatch.setattr(logs.state, "find", lambda _: record)
     monkeypatch.setattr(logs, "_watch", lambda _: True)
-    monkeypatch.setattr(logs.journal, "read_logs", read_logs)
+    monkeypatch.setattr(logs.journalread, "read_logs", read_logs)
     monkeypatch.setattr(logs, "write_all", write_all)
     asked = SimpleNamespace(
         container="x",

@@ -1,0 +1,212 @@
+"""What a container writes, as it was written: in the journal, and from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+from containers import Containers, eventually, popen
+from lane import SYSBOX, TIMEOUT, Sysbox
+
+pytestmark = pytest.mark.not_emulated("the journal is the same there")
+
+# trailing blanks, empty lines, tabs, a carriage return, bytes that are no text, a line without its end
+ODD = rb"a  \n\n\tb\t\n c\r\n\377x\0y\n\n\nend"
+WRITTEN = b"a  \n\n\tb\t\n c\r\n\xffx\0y\n\n\nend"
+# docker cuts at 16 KiB: just below, there, just above, and several times that
+LENGTHS = (16383, 16384, 16385, 50000)
+
+
+def logs(name: str, *flags: str) -> tuple[bytes, bytes]:
+    """Both streams of `sysbox logs`, as bytes."""
+    done = subprocess.run(
+        [SYSBOX, "logs", *flags, name], capture_output=True, check=True, timeout=TIMEOUT
+    )
+    return done.stdout, done.stderr
+
+
+def journal(*matches: str) -> list[dict[str, Any]]:
+    """The entries that journalctl has."""
+    done = subprocess.run(
+        ["journalctl", "-q", "-a", "-o", "json", *matches], capture_output=True, check=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    # not what systemd says of the scope
+    return [entry for entry in found if "SYSBOX_STREAM" in entry]
+
+
+def test_bytes_are_as_they_were_written(sysbox: Sysbox, containers: Containers) -> None:
+    one = containers(
+        "--name",
+        "odd",
+        command=("sh", "-c", f"printf '{ODD.decode()}'; exec 1>&-; printf '{ODD.decode()}' >&2"),
+    )
+    one.await_state("exited")
+    assert logs(one.id) == (WRITTEN, WRITTEN)
+    assert logs(one.id, "--tail", "2") == (b"", b"\nend")
+    # as an administrator, and a log collector, look for them
+    for matches in (("-u", one.scope), ("CONTAINER_NAME=odd",)):
+        found = journal(*matches)
+        assert [entry["PRIORITY"] for entry in found] == ["6"] * 8 + ["3"] * 8
+        assert {entry["CONTAINER_ID_FULL"] for entry in found} == {one.id}
+        assert {entry["_SYSTEMD_UNIT"] for entry in found} == {one.scope}
+        assert {entry["SYSLOG_IDENTIFIER"] for entry in found} == {"odd"}
+    one("rm")
+    assert logs("odd") == (WRITTEN, WRITTEN)
+    assert logs(one.id[:12]) == (WRITTEN, WRITTEN)
+
+
+def test_long_lines_have_dockers_marks(containers: Containers) -> None:
+    script = (
+        "".join(f"head -c {length} /dev/zero | tr '\\0' x; echo; " for length in LENGTHS)
+        + "head -c 16384 /dev/zero | tr '\\0' x"
+    )
+    one = containers(command=("sh", "-c", script))
+    one.await_state("exited")
+    expected = b"".join(b"x" * length + b"\n" for length in LENGTHS) + b"x" * 16384
+    assert logs(one.id) == (expected, b"")
+    marks = ("MESSAGE", "ORDINAL", "LAST")
+    found = [
+        tuple(entry.get(f"CONTAINER_PARTIAL_{mark}") for mark in marks)
+        for entry in journal("-u", one.scope)
+    ]
+    assert found == [
+        (None, None, None),
+        ("true", "1", "false"), (None, "2", "true"),
+        ("true", "1", "false"), (None, "2", "true"),
+        ("true", "1", "false"), ("true", "2", "false"), ("true", "3", "false"), (None, "4", "true"),
+        ("true", "1", "false"), ("true", "2", "true"),
+    ]  # fmt: skip
+    ids = [
+        entry["CONTAINER_PARTIAL_ID"]
+        for entry in journal("-u", one.scope, "CONTAINER_PARTIAL_ORDINAL=1")
+    ]
+    assert len(set(ids)) == len(ids) == 4
+
+
+@pytest.mark.parametrize("flags", [(), ("-t",)])
+def test_in_the_foreground(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> None:
+    script = f"printf '{ODD.decode()}'; exec 1>&-; printf '{ODD.decode()}' >&2; head -c 100000 /dev/zero >&2"
+    command = [SYSBOX, "run", "--name", "shown", *flags, image, "sh", "-c", script]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT)
+        errors = WRITTEN + bytes(100_000)
+        if flags:
+            # a terminal has one stream, and makes a carriage return of its own
+            whole = (WRITTEN + errors).replace(b"\n", b"\r\n")
+            assert done.stdout == whole
+            assert logs("shown") == (whole, b"")
+        else:
+            assert (done.stdout, done.stderr) == (WRITTEN, errors)
+            assert logs("shown") == (WRITTEN, errors)
+    finally:
+        sysbox("rm", "-f", "shown", check=True)
+
+
+def test_no_line_is_lost_when_it_ends_at_once(containers: Containers) -> None:
+    """Its last lines are sent for a process that has ended; nobody reaps it before journald has looked."""
+    made = [containers("--network", "none", command=("echo", str(number))) for number in range(10)]
+    for number, one in enumerate(made):
+        one.await_state("exited")
+        assert logs(one.id) == (f"{number}\n".encode(), b"")
+
+
+def test_a_journal_that_is_started_anew(containers: Containers) -> None:
+    """Also where its socket is made anew: what is written meanwhile waits, or is counted."""
+    one = containers(
+        "--init",
+        command=("sh", "-c", "trap 'echo again' USR1; echo first; while :; do sleep 0.1; done"),
+    )
+    eventually(lambda: logs(one.id)[0] == b"first\n", "its first line")
+    subprocess.run(["systemctl", "restart", "systemd-journald.service"], check=True)
+    one("kill", "-s", "USR1")
+    eventually(
+        lambda: logs(one.id)[0] == b"first\nagain\n", "a line after journald was started anew"
+    )
+    units = [
+        "systemd-journald.socket",
+        "systemd-journald-dev-log.socket",
+        "systemd-journald-audit.socket",
+    ]
+    subprocess.run(["systemctl", "stop", "systemd-journald.service", *units], check=False)
+    subprocess.run(
+        [
+            "systemctl",
+            "start",
+            "systemd-journald.socket",
+            "systemd-journald-dev-log.socket",
+            "systemd-journald.service",
+        ],
+        check=True,
+    )
+    one("kill", "-s", "USR1")
+    eventually(
+        lambda: logs(one.id)[0] == b"first\nagain\nagain\n", "a line after its socket was made anew"
+    )
+
+
+def test_too_many_lines(containers: Containers) -> None:
+    one = containers(
+        "--log-opt", "rate-limit=10", "--log-opt", "rate-burst=100", command=("seq", "20000")
+    )
+    one.await_state("exited")
+    output, errors = logs(one.id)
+    assert output == b"".join(b"%d\n" % number for number in range(1, 101))
+    assert errors == b"sysbox: 19900 lines dropped: more than 10 a second (--log-opt rate-limit)\n"
+    other = containers("--log-opt", "rate-limit=0", command=("seq", "20000"))
+    other.await_state("exited")
+    output, errors = logs(other.id)
+    assert (output.count(b"\n"), errors) == (20_000, b"")
+
+
+def test_lines_are_told_of_once_they_may_come_again(containers: Containers) -> None:
+    script = "seq 1000; while [ ! -e /go ]; do sleep 0.05; done; echo later; sleep 1000"
+    one = containers(
+        "--log-opt", "rate-limit=10", "--log-opt", "rate-burst=100", command=("sh", "-c", script)
+    )
+    eventually(
+        lambda: b"900 lines dropped" in logs(one.id)[1], "the mark, though nothing more comes"
+    )
+    one.sh("touch /go")
+    eventually(lambda: logs(one.id)[0].endswith(b"\nlater\n"), "what comes after it")
+
+
+def test_a_reader_of_its_own_output(containers: Containers) -> None:
+    """F9: it takes away what its monitor has been told of, which must not wait for it."""
+    script = "cat </dev/stdout >/dev/null & while :; do echo line; done"
+    one = containers("--log-opt", "rate-limit=100", command=("sh", "-c", script))
+    monitor = subprocess.run(
+        ["systemctl", "show", "-P", "MainPID", f"sysbox-{one.id}.service"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+    def flags(fd: str) -> int:
+        with open(f"/proc/{monitor}/fdinfo/{fd}", encoding="ascii") as file:
+            return int(dict(line.split(":", 1) for line in file)["flags"].strip(), 8)
+
+    pipes = [
+        fd for fd in os.listdir(f"/proc/{monitor}/fd")
+        if os.readlink(f"/proc/{monitor}/fd/{fd}").startswith("pipe:")
+    ]  # fmt: skip
+    assert len(pipes) == 2
+    assert all(flags(fd) & os.O_NONBLOCK for fd in pipes)
+    # the container's own ends are as they were
+    inside = one.sh("cat /proc/1/fdinfo/1 /proc/1/fdinfo/2")
+    assert all(
+        not int(line.split()[1], 8) & os.O_NONBLOCK
+        for line in inside.splitlines()
+        if "flags" in line
+    )
+    attached = popen("attach", "--no-stdin", "--sig-proxy=false", one.id)
+    try:
+        assert attached.stdout
+        assert attached.stdout.readline().endswith("\n")
+    finally:
+        attached.kill()
+        attached.communicate()
+    one("stop", "-t", "0")
+    assert one.inspect("State.ExitCode") == 137
+    assert one.inspect("Sysbox.End.How") != "lost"
