@@ -102,6 +102,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
         image_name=spec.image,
         argv=resolve_argv(spec, image),
         anonymous_volumes=anonymous,
+        exposed=image.config.exposed_ports,
     )
 
 

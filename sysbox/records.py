@@ -28,6 +28,8 @@ class Record(Frozen):
     # set-property`, kept for the next start; laid over what was asked
     tuned: dict[str, str] = {}  # noqa: RUF012
     updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
+    # what its image exposes, as in 80/tcp, so that `ps` need not look at images; None: an older record
+    exposed: tuple[str, ...] | None = None
 
     @property
     def created(self) -> float:

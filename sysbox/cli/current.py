@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import state
+from sysbox import health, state
 from sysbox.errors import FormatError, SysboxError
 from sysbox.host import probe
 
@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sysbox.spec import Mount
     from sysbox.state import Record, Status, Usage
 
 
@@ -48,3 +49,14 @@ def status_of(record: Record) -> Status:
     except SysboxError:
         return status  # ignoring: `sysbox gc` says what is in the way
     return state.status(record)
+
+
+def health_of(record: Record, status: Status) -> str:
+    """starting, healthy, unhealthy, or "" without checks."""
+    known = health.status(record) if status.pid else None
+    return known.status if known else ""
+
+
+def mount_name(record: Record, mount: Mount) -> str:
+    """The host's path, or the name of the volume."""
+    return mount.source or record.anonymous_volumes.get(mount.target, "")

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.image.model import Image
+    from sysbox.cli.known_images import KnownImages
     from sysbox.spec import Health, Mount
     from sysbox.state import Record
 
@@ -22,8 +22,9 @@ _SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean
 _MICRO = 1000  # nanoseconds
 
 
-def config(record: Record, found: Image | None) -> dict[str, Any]:
+def config(record: Record, images: KnownImages) -> dict[str, Any]:
     """docker's Config, every key of API 1.41; without what the image adds once that is gone."""
+    found = images.get(record.image_id)
     spec = record.spec
     image = found.config if found else ImageConfig()
     attached = not spec.detach
@@ -36,7 +37,7 @@ def config(record: Record, found: Image | None) -> dict[str, Any]:
             "AttachStdin": spec.interactive and attached,
             "AttachStdout": attached,
             "AttachStderr": attached,
-            "ExposedPorts": mapped({name: {} for name in exposed_ports(spec, found)}),
+            "ExposedPorts": mapped({name: {} for name in exposed_ports(record, images)}),
             "Tty": spec.tty,
             "OpenStdin": spec.interactive,
             "StdinOnce": spec.interactive and attached,

@@ -55,8 +55,8 @@ def container(record: state.Record, *, size: bool = False) -> dict[str, Any]:
             },
             **_sizes(record, image, wanted=size),
             "Mounts": mounts(record),
-            "Config": config(record, image),
-            "NetworkSettings": network_settings(record, status, exposed_ports(record.spec, image)),
+            "Config": config(record, images),
+            "NetworkSettings": network_settings(record, status, exposed_ports(record, images)),
             "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record)},
         }
     )

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from sysbox.errors import SysboxError
-from sysbox.image.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.image.model import Image
-    from sysbox.spec import ContainerSpec
+    from sysbox.image.store import Store
+    from sysbox.state import Record
 
 
 class KnownImages:
     """Images by their ids, read from the store when they are asked for."""
 
     def __init__(self) -> None:
-        self._store = Store()
+        self._opened: Store | None = None
         self._found: dict[str, Image | None] = {}
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            from sysbox.image.store import Store  # `ps` of what does not run goes without
+
+            self._opened = Store()
+        return self._opened
 
     def get(self, image_id: str) -> Image | None:
         """None where it is gone, or damaged."""
@@ -33,7 +41,11 @@ class KnownImages:
         return tuple(self._store.layer(name) for name in image.layers) if image else ()
 
 
-def exposed_ports(spec: ContainerSpec, image: Image | None) -> list[str]:
+def exposed_ports(record: Record, images: KnownImages) -> list[str]:
     """As in 80/tcp: those of the image, and those that are published."""
-    published = (f"{port.container_port}/{port.protocol}" for port in spec.ports)
-    return list(dict.fromkeys((*(image.config.exposed_ports if image else ()), *published)))
+    declared = record.exposed
+    if declared is None:
+        image = images.get(record.image_id)
+        declared = image.config.exposed_ports if image else ()
+    published = (f"{port.container_port}/{port.protocol}" for port in record.spec.ports)
+    return list(dict.fromkeys((*declared, *published)))

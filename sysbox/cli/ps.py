@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 
 from sysbox import state
-from sysbox.cli import ps_filters
-from sysbox.cli.current import all_containers, usage_of
+from sysbox.cli.current import all_containers, health_of, mount_name, usage_of
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
-from sysbox.cli.ps_filters import health_of, mount_name
 from sysbox.units import names
 from sysbox.values import parse_int
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from sysbox.cli.options import Values
@@ -54,18 +52,21 @@ _PHRASES = {"starting": "health: starting"}  # docker's
 
 def main(values: Values) -> int:
     """0, always, whatever was found."""
-    filters = ps_filters.parse(values.filter)
-    everything = values.all or bool({"status", "exited"} & filters.keys())
+    images = KnownImages()
+    wanted, everything = _wanted(values.filter, images)
     last = 1 if values.latest else parse_int(values.last or "0", "--last", 0, 1 << 31)
     rows: list[dict[str, Any]] = []
-    images = KnownImages()
     with_size = values.size or _shows_size(values.format or "")
     limits = _limits_in(values.format or "")
     now = time.time()
     for record, status in all_containers():
-        if not (everything or last) and status.state not in ("running", "paused", "restarting"):
+        if not (values.all or everything or last) and status.state not in (
+            "running",
+            "paused",
+            "restarting",
+        ):
             continue
-        if filters and not ps_filters.matches(record, status, filters, images):
+        if not wanted(record, status):
             continue
         rows.append(row(record, status, now, images, full=values.no_trunc))
         if with_size:
@@ -84,6 +85,19 @@ def main(values: Values) -> int:
         quiet="ID" if values.quiet else "",
     )
     return 0
+
+
+def _wanted(
+    texts: list[str], images: KnownImages
+) -> tuple[Callable[[state.Record, state.Status], bool], bool]:
+    """Whether a container is one that was asked for; and whether that may be one that does not run."""
+    if not texts:
+        return lambda *_: True, False
+    from sysbox.cli import ps_filters
+
+    filters = ps_filters.parse(texts)
+    everything = bool({"status", "exited"} & filters.keys())
+    return lambda record, status: ps_filters.matches(record, status, filters, images), everything
 
 
 def _shows_size(format: str) -> bool:
@@ -162,7 +176,7 @@ def _ports(record: state.Record, status: state.Status, images: KnownImages) -> s
     if not status.pid or record.spec.namespaces.network != "bridge":
         return ""
     ports = state.network(record)[2] if record.spec.ports else ()
-    return ports_text(ports, exposed_ports(record.spec, images.get(record.image_id)))
+    return ports_text(ports, exposed_ports(record, images))
 
 
 def _network(record: state.Record) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import health, state
+from sysbox import state
+from sysbox.cli.current import health_of, mount_name
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.errors import NotFound
 from sysbox.filters import chosen, labelled, like, refused, split, truth
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sysbox.records import Record, Status
-    from sysbox.spec import Mount
 
 KEYS = (
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name",
@@ -132,7 +132,7 @@ def _tests(record: Record, status: Status, images: KnownImages) -> dict[str, Cal
 
 
 def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
-    for text in exposed_ports(record.spec, images.get(record.image_id)):
+    for text in exposed_ports(record, images):
         number, _, protocol = text.partition("/")
         if is_digits(number):
             yield int(number), protocol or "tcp"
@@ -158,11 +158,6 @@ def _mounted(record: Record) -> set[str]:
     return {one.target for one in mounts} | {mount_name(record, one) for one in mounts}
 
 
-def mount_name(record: Record, mount: Mount) -> str:
-    """The host's path, or the name of the volume."""
-    return mount.source or record.anonymous_volumes.get(mount.target, "")
-
-
 def _of_image(want: str, record: Record) -> bool:
     digest = record.image_id.removeprefix("sha256:")
     known = (record.image_name, record.spec.image)
@@ -171,9 +166,3 @@ def _of_image(want: str, record: Record) -> bool:
         or f"{want}:latest" in known
         or (len(want) >= _DIGEST_PREFIX and digest.startswith(want.removeprefix("sha256:")))
     )
-
-
-def health_of(record: Record, status: Status) -> str:
-    """starting, healthy, unhealthy, or "" without checks."""
-    known = health.status(record) if status.pid else None
-    return known.status if known else ""

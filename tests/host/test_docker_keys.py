@@ -13,7 +13,8 @@ from typing import Any
 
 import docker_peer
 import pytest
-from lane import rootfs, run_sysbox
+from containers import Containers
+from lane import Sysbox, rootfs, run_sysbox
 from lookalike import KINDS, Lookalike, Tree, Trees, load, load_trees, tree
 
 pytestmark = pytest.mark.not_emulated("keys and words are the same there")
@@ -145,6 +146,45 @@ def test_filters_of_ps(ours: Lookalike) -> None:
 
 def test_exit_statuses(ours: Lookalike) -> None:
     assert ours.statuses() == load("statuses")
+
+
+def test_sizes(sysbox: Sysbox, containers: Containers) -> None:
+    """What a container has written, by each way of asking: hard links count once, links are not followed."""
+    one = containers("--name", "sized")
+    image = int(
+        sysbox("image", "inspect", "-f", "{{.Size}}", one.inspect("Image"), check=True).stdout
+    )
+    one.sh(
+        "mkdir -p /a/b; head -c 3000000 /dev/zero >/a/b/data; ln /a/b/data /a/other; ln -s / /a/out"
+    )
+    written = 3_000_000 + len("/")
+    assert (
+        one("inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}")
+        == f"{written} {image + written}\n"
+    )
+    row = sysbox("ps", "-s", "-f", "name=^/sized$", check=True).stdout.splitlines()
+    assert row[0].endswith("SIZE")
+    assert re.search(r" sized +3MB \(virtual .*MB\)$", row[1])
+    shown = sysbox("ps", "--format", "{{.Size}}", "-f", "name=sized", check=True).stdout
+    assert shown.startswith("3MB (virtual ")
+    assert one.inspect("SizeRw") is None
+
+
+def test_ports_that_are_only_exposed(sysbox: Sysbox, containers: Containers) -> None:
+    base = containers()
+    sysbox("commit", "-c", "EXPOSE 99", base.id, "exposing:test", check=True)
+    try:
+        one = containers("-p", "18081:80", image="exposing:test")
+        shown = sysbox("ps", "--format", "{{.Ports}}", "-f", f"id={one.id}", check=True).stdout
+        assert shown == "99/tcp, 0.0.0.0:18081->80/tcp\n"
+        ports = one.inspect("NetworkSettings.Ports")
+        assert ports["99/tcp"] is None
+        assert ports["80/tcp"] == [{"HostIp": "0.0.0.0", "HostPort": "18081"}]
+        found = sysbox("ps", "-q", "--no-trunc", "-f", "expose=99", check=True).stdout
+        assert found == f"{one.id}\n"
+        one("rm", "-f")
+    finally:
+        sysbox("rmi", "exposing:test", check=True)
 
 
 def test_the_docker_that_debian_has(

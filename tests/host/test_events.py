@@ -97,6 +97,11 @@ def test_filters_and_formats(sysbox: Sysbox, containers: Containers) -> None:
     assert ids("event=create", "type=container") == {one.id, other.id}
     assert ids("label=tier=web") == {one.id}
     assert ids("event=die") == {one.id}
+    image = one.inspect("Config.Image")
+    assert ids(f"image={image}", "event=create") == {one.id, other.id}
+    assert ids(f"image={image.rpartition(':')[0]}", "event=create") == {one.id, other.id}
+    assert ids("scope=local", "event=die") == {one.id}
+    assert ids("network=bridge") == ids("scope=swarm") == ids("service=web") == set()
     done = sysbox(
         "events", "--since", f"{start:.6f}", "--until", "0s", "--filter", "event=die",
         "--format", "{{.Action}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.nothing}}", check=True,
