@@ -1,20 +1,23 @@
-"""Go's text/template: from text to nodes. Without `re`, so that `inspect -f` stays a hot verb."""
+"""Go's text/template: from the words of its actions to nodes."""
 
 from __future__ import annotations
 
-from sysbox.errors import UsageError
+from sysbox.cli.template_lex import fail, quote, split, string_end, tokens
 from sysbox.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from sysbox.cli.template_lex import Token
 
-    Token = tuple[str, str]  # kind: string, number, field, variable, word, symbol
-    Operand = tuple[str, object]  # kind: literal, path, function, group
+    Nodes = tuple[object, ...]
 
-_SPACE = " \t\r\n"
-_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "'": "'"}
+DEPTH = 50  # blocks in blocks, and parentheses in parentheses: a template's author needs three
+
+FUNCTIONS = frozenset(
+    """and call eq ge gt html index join js json le len lower lt ne not or pad print printf println slice
+    split title truncate upper urlquery""".split()
+)
+_CONSTANTS = {"true": True, "false": False, "nil": None}
 
 
 class Text(Frozen):
@@ -62,122 +65,33 @@ class Block(Frozen):
     otherwise: tuple[object, ...] = ()
 
 
-def fail(reason: str) -> NoReturn:
-    """Raise docker's error for a template that cannot be understood."""
-    raise UsageError(f"template parsing error: template: {reason}", status=64)
+class Jump(Frozen):
+    """`break` or `continue`."""
+
+    kind: str
 
 
-def split(text: str) -> list[tuple[bool, str]]:
-    """(is an action, content) in order; trim markers applied, comments dropped."""
-    pieces: list[tuple[bool, str]] = []
-    trim = False
-    while text:
-        before, opened, text = text.partition("{{")
-        if trim:
-            before = before.lstrip(_SPACE)
-        if not opened:
-            pieces.append((False, before))
-            break
-        if text[:1] == "-" and text[1:2] in _SPACE:
-            before = before.rstrip(_SPACE)
-            text = text[1:]
-        pieces.append((False, before))
-        action, text = _until_end(text)
-        trim = action.endswith("-") and action[-2:-1] in _SPACE
-        action = (action[:-1] if trim else action).strip(_SPACE)
-        if not action.startswith("/*"):
-            pieces.append((True, action))
-    return [piece for piece in pieces if piece[0] or piece[1]]
+class Use(Frozen):
+    """`{{template "name" pipeline}}`, and what `block` leaves in its place."""
+
+    name: str
+    pipeline: object = None  # a Pipeline; None: nil is the dot
 
 
-def _until_end(text: str) -> tuple[str, str]:
-    """What stands before the closing braces, strings skipped, and what is after them."""
-    at = 0
-    while at < len(text):
-        if text.startswith("}}", at):
-            return text[:at], text[at + 2 :]
-        if text[at] in "\"'`":
-            at = _string_end(text, at)
-        at += 1
-    fail("unclosed action")
+class Template(Frozen):
+    """A parsed template: its nodes, and those of the templates that it defines."""
 
-
-def _string_end(text: str, at: int) -> int:
-    quote = text[at]
-    end = at + 1
-    while end < len(text) and text[end] != quote:
-        end += 2 if text[end] == "\\" and quote != "`" else 1
-    if end >= len(text):
-        fail("unterminated quoted string")
-    return end
-
-
-def tokens(action: str) -> list[Token]:
-    """The words of an action; a field that follows without a space is part of its operand."""
-    found: list[Token] = []
-    at = 0
-    while at < len(action):
-        start = at
-        character = action[at]
-        if character in _SPACE:
-            found.append(("space", " "))
-            while at < len(action) and action[at] in _SPACE:
-                at += 1
-            continue
-        if character in "\"'`":
-            at = _string_end(action, at) + 1
-            found.append(_string(action[start:at]))
-            continue
-        if character in "()|,=":
-            at += 1
-            found.append(("symbol", character))
-            continue
-        if action.startswith(":=", at):
-            at += 2
-            found.append(("symbol", ":="))
-            continue
-        at += 1
-        while at < len(action) and (
-            action[at] in _WORD or (_number_start(action[start:at]) and action[at] == ".")
-        ):
-            at += 1
-        found.append(_word(action[start:at]))
-    return found
-
-
-def _number_start(text: str) -> bool:
-    return text.lstrip("-+")[:1].isdigit()
-
-
-def _string(text: str) -> Token:
-    body = text[1:-1]
-    if text[0] != "`" and "\\" in body:
-        letters = iter(body)
-        body = "".join(
-            _ESCAPES.get(after := next(letters, ""), after) if letter == "\\" else letter
-            for letter in letters
-        )
-    return ("number", str(ord(body))) if text[0] == "'" and len(body) == 1 else ("string", body)
-
-
-def _word(text: str) -> Token:
-    if text[0] == ".":
-        return ("field", text[1:])
-    if text[0] == "$":
-        return ("variable", text)
-    if _number_start(text):
-        return ("number", text)
-    if text[0] not in _WORD:
-        fail(f"unexpected {text!r} in command")
-    return ("word", text)
+    nodes: tuple[object, ...]
+    defined: dict[str, tuple[object, ...]]
 
 
 class _Reader:
     """Recursive descent over the tokens of one action."""
 
-    def __init__(self, found: list[Token], source: str) -> None:
-        self.tokens = found
+    def __init__(self, source: str) -> None:
+        self.tokens = tokens(source)
         self.at = 0
+        self.depth = 0
         self.source = source
 
     def skip_space(self) -> None:
@@ -197,20 +111,23 @@ class _Reader:
         commands = [self.command()]
         while self.peek() == ("symbol", "|"):
             self.take()
-            commands.append(self.command())
+            command = self.command()
+            if isinstance(command.head, Literal):
+                fail(f"non executable command in pipeline stage {len(commands) + 1}")
+            commands.append(command)
         return Pipeline(
             commands=tuple(commands), source=self.source, variables=variables, declares=declares
         )
 
     def assignment(self) -> tuple[tuple[str, ...], bool]:
         start = self.at
-        names = []
+        names: list[str] = []
         while True:
             self.skip_space()
             kind, name = self.take()
             if kind != "variable":
                 break
-            names.append(name)
+            names.append(str(name))
             self.skip_space()
             symbol = self.take()
             if symbol in (("symbol", ":="), ("symbol", "=")):
@@ -225,110 +142,195 @@ class _Reader:
         self.skip_space()
         while self.peek()[0] != "end" and self.peek() not in (("symbol", "|"), ("symbol", ")")):
             operands.append(self.operand(first=not operands))
+            if self.peek()[0] not in ("space", "end", "symbol"):
+                fail(f"unexpected {quote(str(self.peek()[1]))} in operand")
             self.skip_space()
         if not operands:
             fail("missing value for command")
-        return Call(head=operands[0], arguments=tuple(operands[1:]))
+        head = operands[0]
+        if isinstance(head, Literal) and (head.value is None or operands[1:]):
+            fail("nil is not a command" if head.value is None else "can't give argument to a value")
+        return Call(head=head, arguments=tuple(operands[1:]))
 
     def operand(self, *, first: bool) -> object:
-        kind, text = self.take()
-        if kind == "string":
-            return Literal(value=text)
-        if kind == "number":
-            return Literal(value=_number(text))
+        kind, value = self.take()
+        text = str(value)
+        if kind in ("string", "number"):
+            return Literal(value=value)
+        if kind == "word" and text in _CONSTANTS:
+            return Literal(value=_CONSTANTS[text])
         if kind == "word":
-            if text in ("true", "false", "nil"):
-                return Literal(value={"true": True, "false": False, "nil": None}[text])
-            return text if first else Call(head=text)
+            if text not in FUNCTIONS:
+                fail(f"function {quote(text)} not defined")
+            return text if first and self.peek()[0] != "field" else self.called(text)
         if kind == "field":
             return Path(root=".", fields=((text,) if text else ()) + self.fields())
         if kind == "variable":
             return Path(root=text, fields=self.fields())
-        if (kind, text) == ("symbol", "("):
-            inner = self.pipeline()
-            if self.take() != ("symbol", ")"):
-                fail("unclosed left paren")
-            return Path(root="", fields=self.fields(), inner=inner)
-        fail(f"unexpected {text!r} in operand")
+        if (kind, text) != ("symbol", "("):
+            fail(f"unexpected {quote(text)} in operand")
+        return self.group()
+
+    def called(self, name: str) -> object:
+        """A function without arguments, as an operand; perhaps a field of what it gives."""
+        call = Call(head=name)
+        fields = self.fields()
+        if not fields:
+            return call
+        return Path(root="", fields=fields, inner=Pipeline(commands=(call,), source=self.source))
+
+    def group(self) -> Path:
+        self.depth += 1
+        if self.depth > DEPTH:
+            fail(f"parentheses nested too deeply: more than {DEPTH}")
+        inner = self.pipeline()
+        if self.take() != ("symbol", ")"):
+            fail("unclosed left paren")
+        self.depth -= 1
+        return Path(root="", fields=self.fields(), inner=inner)
 
     def fields(self) -> tuple[str, ...]:
-        found = []
+        found: list[str] = []
         while self.peek()[0] == "field" and self.peek()[1]:
-            found.append(self.take()[1])
+            found.append(str(self.take()[1]))
         return tuple(found)
 
     def finish(self) -> None:
         self.skip_space()
         if self.peek()[0] != "end":
-            fail(f"unexpected {self.peek()[1]!r} in command")
+            fail(f"unexpected {quote(str(self.peek()[1]))} in command")
 
 
-def _number(text: str) -> int | float:
-    try:
-        return float(text) if "." in text else int(text, 0)
-    except ValueError:
-        fail(f"bad number syntax: {text!r}")
-
-
-def parse(text: str) -> tuple[object, ...]:
-    """The nodes of a template. Raises UsageError."""
-    pieces = split(text)
-    nodes, at, closer = _nodes(pieces, 0, 0)
-    if closer:
-        fail(f"unexpected {{{{{closer}}}}}")
-    if at != len(pieces):
-        fail("unexpected action")
-    return nodes
-
-
-def _nodes(
-    pieces: list[tuple[bool, str]], at: int, depth: int
-) -> tuple[tuple[object, ...], int, str]:
-    """Nodes up to an `end` or `else` (returned as `closer`) or the end of the template."""
-    found: list[object] = []
-    if depth > 50:
-        fail("nested too deeply")
-    while at < len(pieces):
-        is_action, content = pieces[at]
-        at += 1
-        if not is_action:
-            found.append(Text(text=content))
-            continue
-        keyword = content.split(None, 1)[0] if content else ""
-        if keyword in ("end", "else"):
-            return tuple(found), at, content
-        if keyword in ("if", "range", "with"):
-            node, at = _block(pieces, at, keyword, content[len(keyword) :], depth)
-            found.append(node)
-        else:
-            found.append(_pipeline(content))
-    return tuple(found), at, ""
-
-
-def _pipeline(source: str) -> Pipeline:
+def _pipeline(source: str, kind: str = "command") -> Pipeline:
     if not source:
-        fail("missing value for command")
-    reader = _Reader(tokens(source), source)
+        fail(f"missing value for {kind}")
+    reader = _Reader(source)
     pipeline = reader.pipeline()
     reader.finish()
+    most = 2 if kind == "range" else 1
+    if len(pipeline.variables) > most:
+        fail(f"too many declarations in {kind}: at most {most}")
     return pipeline
 
 
-def _block(
-    pieces: list[tuple[bool, str]], at: int, kind: str, source: str, depth: int
-) -> tuple[Block, int]:
-    pipeline = _pipeline(source.strip())
-    body, at, closer = _nodes(pieces, at, depth + 1)
-    otherwise: tuple[object, ...] = ()
-    chained = closer.split(None, 1)
-    if chained[:1] == ["else"] and len(chained) == 2:
-        keyword, _, rest = chained[1].partition(" ")
-        if keyword not in ("if", "with"):
-            fail(f"unexpected {closer!r}")
-        node, at = _block(pieces, at, keyword, rest, depth + 1)
-        return Block(kind=kind, pipeline=pipeline, body=body, otherwise=(node,)), at
-    if closer == "else":
-        otherwise, at, closer = _nodes(pieces, at, depth + 1)
-    if closer != "end":
-        fail("unexpected EOF")
-    return Block(kind=kind, pipeline=pipeline, body=body, otherwise=otherwise), at
+def parse(text: str) -> Template:
+    """The nodes of a template. Raises UsageError."""
+    parser = _Parser(split(text))
+    nodes, closer = parser.nodes()
+    if closer:
+        fail(f"unexpected {{{{{closer[:40]}}}}}")
+    return Template(nodes=nodes, defined=parser.defined)
+
+
+class _Parser:
+    """Recursive descent over texts and actions."""
+
+    def __init__(self, pieces: list[tuple[bool, str]]) -> None:
+        self.pieces = pieces
+        self.at = 0
+        self.depth = 0
+        self.ranges = 0  # around where we are
+        self.defined: dict[str, Nodes] = {}
+
+    def nodes(self) -> tuple[Nodes, str]:
+        """Nodes up to an `end` or `else`, which comes back too, or to the end of the template."""
+        found: list[object] = []
+        while self.at < len(self.pieces):
+            is_action, content = self.pieces[self.at]
+            self.at += 1
+            if not is_action:
+                found.append(Text(text=content))
+                continue
+            keyword = _keyword(content)
+            rest = content[len(keyword) :].strip()
+            if keyword in ("end", "else"):
+                return tuple(found), content
+            found.append(self.action(keyword, rest, content))
+        return tuple(found), ""
+
+    def action(self, keyword: str, rest: str, content: str) -> object:
+        if keyword in ("if", "range", "with"):
+            return self.block(keyword, rest)
+        if keyword in ("break", "continue"):
+            if rest:
+                fail(f"unexpected {quote(rest)} in {keyword}")
+            if not self.ranges:
+                fail(f"{{{{{keyword}}}}} outside {{{{range}}}}")
+            return Jump(kind=keyword)
+        if keyword == "define":
+            if self.depth:
+                fail("unexpected {{define}}: not at the top")
+            self.define(*_name(rest, keyword))
+            return Text(text="")
+        if keyword in ("template", "block"):
+            name, argument = _name(rest, keyword)
+            if keyword == "block":
+                self.define(name, "")
+                if not argument:
+                    fail("missing value for block clause")
+            return Use(name=name, pipeline=_pipeline(argument) if argument else None)
+        return _pipeline(content)
+
+    def define(self, name: str, rest: str) -> None:
+        if rest:
+            fail(f"unexpected {quote(rest)} in define clause")
+        outside, self.ranges = self.ranges, 0
+        body, closer = self.inner()
+        self.ranges = outside
+        if closer != "end":
+            fail("unexpected EOF" if not closer else f"unexpected {{{{{closer[:40]}}}}}")
+        if self.defined.get(name) and body:
+            fail(f"multiple definition of template {quote(name)}")
+        self.defined[name] = body or self.defined.get(name, ())
+
+    def inner(self) -> tuple[Nodes, str]:
+        """Nodes one level further in."""
+        self.deeper()
+        found = self.nodes()
+        self.depth -= 1
+        return found
+
+    def deeper(self) -> None:
+        self.depth += 1
+        if self.depth > DEPTH:
+            fail(f"nested too deeply: more than {DEPTH} blocks")
+
+    def block(self, kind: str, source: str) -> Block:
+        pipeline = _pipeline(source, kind)
+        self.ranges += kind == "range"
+        body, closer = self.inner()
+        self.ranges -= kind == "range"
+        otherwise: Nodes = ()
+        if closer != "end" and _keyword(closer) == "else":
+            chained = closer[len("else") :].strip()
+            keyword = _keyword(chained)
+            if keyword in ("if", "with") and kind != "range":
+                self.deeper()  # as if it were `else` and a block in it
+                otherwise = (self.block(keyword, chained[len(keyword) :].strip()),)
+                self.depth -= 1
+                return Block(kind=kind, pipeline=pipeline, body=body, otherwise=otherwise)
+            if chained:
+                fail(f"unexpected {quote(closer)}")
+            otherwise, closer = self.inner()
+        if closer != "end":
+            fail("unexpected EOF" if not closer else f"unexpected {{{{{closer[:40]}}}}}")
+        return Block(kind=kind, pipeline=pipeline, body=body, otherwise=otherwise)
+
+
+def _keyword(content: str) -> str:
+    """The word that an action begins with."""
+    at = 0
+    while at < len(content) and content[at].isascii() and content[at].isalpha():
+        at += 1
+    follows = content[at : at + 1]
+    return content[:at] if not follows or follows.isspace() or follows in '"`($.' else ""
+
+
+def _name(rest: str, keyword: str) -> tuple[str, str]:
+    """The quoted name that `template`, `define` and `block` have, and what follows it."""
+    words = tokens(rest)
+    if not words or words[0][0] != "string":
+        fail(f"unexpected {quote(rest)} in {keyword} clause: a quoted name is missing")
+    if len(words) > 1 and words[1][0] != "space":
+        fail(f"unexpected {quote(str(words[1][1]))} in {keyword} clause")
+    return str(words[0][1]), rest[string_end(rest, 0) + 1 :].strip()

@@ -8,6 +8,33 @@ if TYPE_CHECKING:
 
 NO_VALUE = object()  # what a pipeline without a result gives
 
+# of docker's objects, what is a map in Go and not a structure: a key that it lacks is no error
+_MAPS = frozenset(
+    """Annotations Data ExposedPorts Labels Networks Options PortBindings Ports StorageOpt Sysctls Tmpfs
+    Volumes""".split()
+)
+_OF_TEXT = frozenset("Annotations Data Labels Options StorageOpt Sysctls Tmpfs".split())
+
+
+class Map(dict[str, object]):
+    """One of Go's maps: `.Labels.missing` is <no value>, and `index .Labels "missing"` is `zero`."""
+
+    zero: object = None
+
+
+def with_maps(value: Any, key: str = "") -> Any:
+    """The object with what is a map in docker's Go types, by their names, as `Map`."""
+    if isinstance(value, dict):
+        made = {name: with_maps(one, name) for name, one in value.items()}
+        if key not in _MAPS:
+            return made
+        found = Map(made)
+        found.zero = "" if key in _OF_TEXT else None
+        return found
+    if isinstance(value, list | tuple):
+        return [with_maps(one) for one in value]
+    return value
+
 
 def go_string(value: Any) -> str:
     """A value as Go's %v prints it."""
@@ -16,9 +43,12 @@ def go_string(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:g}" if value != int(value) or abs(value) >= 1e21 else str(int(value))
+        return go_float(value)
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{_nested(value[key])}" for key in sorted(value)) + "]"
+        shown = (
+            f"{key}:{_nested(value[key])}" for key in sorted(value) if not callable(value[key])
+        )
+        return "map[" + " ".join(shown) + "]"
     if isinstance(value, list | tuple):
         return "[" + " ".join(_nested(one) for one in value) + "]"
     return str(value)
@@ -28,11 +58,29 @@ def _nested(value: Any) -> str:
     return "<nil>" if value is None else go_string(value)
 
 
+def go_float(value: float) -> str:
+    """The fewest digits that mean this number; with an exponent below 0.0001 and from a million on (%g)."""
+    if value - value != 0:
+        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
+    size = abs(value)
+    if size == 0 or 1e-4 <= size < 1e6:
+        return repr(value).removesuffix(".0")
+    sign, text = ("-" if value < 0 else ""), repr(size)
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    power = int(exponent or "0") + len(whole) - 1
+    digits = (whole + fraction).rstrip("0")
+    rest = f".{digits[1:]}" if digits[1:] else ""
+    return f"{sign}{digits[0]}{rest}e{'-' if power < 0 else '+'}{abs(power):02}"
+
+
 def type_name(value: Any) -> str:
     """What Go would call the type."""
     for kind, name in ((bool, "bool"), (int, "int"), (float, "float64"), (str, "string")):
         if isinstance(value, kind):
             return name
+    if isinstance(value, dict):
+        return "map[string]interface {}"
     return "[]interface {}" if isinstance(value, list | tuple) else "interface {}"
 
 
