@@ -75,8 +75,15 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
     rules = _rules(library, profile, _held(cap_mask), name, tokens)
     guards = _guards(library, profile.guards, _held(cap_mask), tokens)
     if len(guards + rules) > MAX_INSTRUCTIONS * INSTRUCTION:
-        raise SpecError(f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled")
+        raise _too_long()
     return guards + rules
+
+
+def _too_long() -> SpecError:
+    return SpecError(
+        f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled",
+        hint="the kernel takes no more (seccomp(2)): compare fewer arguments",
+    )
 
 
 def _library() -> Any:
@@ -132,19 +139,27 @@ def _rules(
         action = _action(library, rule.action, rule.errno)
         if action == default or not _applies(rule, held, machine):
             continue  # libseccomp refuses a rule that says what the default says
-        for name in rule.names:
-            for args in _alternatives(rule.args):
-                key = (name, action, args)
+        numbers = _numbers(library, rule.names)
+        for args in _alternatives(rule.args):
+            for name, number in numbers.items():
+                key = (number, action, args)
                 if key not in done:
                     done.add(key)
-                    _add(library, built, name, action, args)
+                    _add(library, built, name, number, action, args)
+            if len(done) > MAX_INSTRUCTIONS:  # each takes one at least
+                raise _too_long()
     return _export(built)
 
 
-def _add(library: Any, built: Any, name: str, action: int, args: tuple[Condition, ...]) -> None:
-    number = library.resolve_syscall(library.Arch.NATIVE, name)
-    if number == _UNKNOWN:
-        return
+def _numbers(library: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """Those of the names that libseccomp knows, each once, and their numbers."""
+    found = {name: library.resolve_syscall(library.Arch.NATIVE, name) for name in names}
+    return {name: number for name, number in found.items() if number != _UNKNOWN}
+
+
+def _add(
+    library: Any, built: Any, name: str, number: int, action: int, args: tuple[Condition, ...]
+) -> None:
     compared = [
         library.Arg(arg.index, _operator(library, arg.op), arg.value, arg.value_two) for arg in args
     ]
@@ -164,7 +179,7 @@ def _alternatives(args: tuple[Condition, ...]) -> list[tuple[Condition, ...]]:
     """Conditions on different arguments are all to hold; on the same one, any (as runc has it)."""
     if len({arg.index for arg in args}) == len(args):
         return [args]
-    return [(arg,) for arg in args]
+    return [(arg,) for arg in dict.fromkeys(args)]
 
 
 def _action(library: Any, action: str, errno: int | None) -> int:

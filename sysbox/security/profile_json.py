@@ -151,7 +151,9 @@ def _kernel(data: dict[str, Any], where: str) -> tuple[int, int] | None:
     if not text:
         return None
     parts = text.split(".") if isinstance(text, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+    if len(parts) != 2 or not all(
+        part.isascii() and part.isdecimal() and len(part) < 6 for part in parts
+    ):
         raise SpecError(f"{where}.minKernel: must be VERSION.REVISION, not {text!r}")
     return int(parts[0]), int(parts[1])
 

@@ -82,10 +82,10 @@ def _custom(path: str, cap_mask: int, machine: str) -> bytes:
     name = f"{sha256(made_from.encode() + content).hexdigest()}.bpf"
     program = _load(name)
     if program is None:
-        from sysbox.security import bpf, profile_json
+        from sysbox.security import bounded, profile_json
 
         parsed = profile_json.parse(content, path)
-        program = bpf.compile_profile(parsed, cap_mask, machine)
+        program = bounded.compile_profile(parsed, cap_mask, machine)
         _store(name, program)
     return program
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import posix
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from sysbox.errors import FormatError, SpecError, Unsupported
 from sysbox.linux import capability
-from sysbox.security import bpf, capabilities, profile, profile_json, seccomp
+from sysbox.security import bounded, bpf, capabilities, profile, profile_json, seccomp
 from sysbox.spec import Security
 
 HELD = (1 << 41) - 1
@@ -348,6 +349,13 @@ def rule(text: str) -> bytes:
         (rule('{"names":["read"],"action":"SCMP_ACT_ALLOW","includes":[]}'), "includes: must be"),
         (rule('{"names":["read"],"action":"SCMP_ACT_ALLOW","include":{}}'), "did|unknown key"),
         (b'{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":' + b"9" * 40 + b"}", "64 bits"),
+        (
+            rule(
+                '{"names":["read"],"action":"SCMP_ACT_ALLOW","includes":{"minKernel":"5.%s"}}'
+                % ("9" * 5000)
+            ),
+            "minKernel",
+        ),
     ],
 )
 def test_a_malformed_profile_is_refused_by_the_key(content: bytes, message: str) -> None:
@@ -370,3 +378,60 @@ def test_where_a_users_profile_is_read_from(cache: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(SpecError, match=message):
             seccomp.program_for(Security(seccomp=path), 0, "x86_64")
+
+
+def comparisons(count: int, *, spread: int) -> bytes:
+    """A profile with rules for one call, each with two comparisons or three, by one operator or all."""
+    operators = ("LT", "LE", "GE", "GT", "NE", "MASKED_EQ")
+    rules = [
+        {
+            "names": ["ioctl"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [
+                {
+                    "index": index,
+                    "value": number * 7 + 1,
+                    "valueTwo": 3,
+                    "op": f"SCMP_CMP_{operators[number // 6**index % 6] if spread == 3 else 'EQ'}",
+                }
+                for index in range(spread)
+            ],
+        }
+        for number in range(count)
+    ]
+    return json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}).encode()
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1500, 2), (60, 3), (4096, 2)])
+def test_what_a_profile_may_cost(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, spread: int
+) -> None:
+    """libseccomp takes minutes for these, and for more of them all of the memory."""
+    monkeypatch.setattr(bounded, "SECONDS", 1)
+    path = tmp_path / "profile.json"
+    path.write_bytes(comparisons(count, spread=spread))
+    with pytest.raises(SpecError, match=r"takes more than 1 s|over 4096 instructions"):
+        seccomp.program_for(Security(seccomp=str(path)), 0, "x86_64")
+    assert not cache.exists()
+
+
+def test_a_rule_said_again_and_again_costs_nothing() -> None:
+    args = [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}] * 50_000
+    names = ["ioctl", "nosuchcall", *(f"nosuch{number}" for number in range(10_000))] * 2
+    one = {"names": names, "action": "SCMP_ACT_ALLOW", "args": args}
+    content = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [one]}).encode()
+    parsed = profile_json.parse(content, "/p.json")
+    program = bounded.compile_profile(parsed, 0, "x86_64")
+    assert run(program, 16, (1,)) == ALLOW
+    assert run(program, 16, (2,)) == refused(errno.EPERM)
+
+
+def test_the_error_of_a_profile_comes_out_of_the_process_that_compiles_it() -> None:
+    with pytest.raises(Unsupported, match="no seccomp profile for the CPU 'vax'") as caught:
+        bounded.compile_profile(profile.default(), 0, "vax")
+    assert caught.value.hint == ""
+    contradicts = profile_json.parse(
+        rule('{"names":["read"],"action":"SCMP_ACT_TRACE","errnoRet":4000}'), "/p.json"
+    ).replace(sub_architectures={"X86_64": ("S390X",)})
+    with pytest.raises(SpecError, match="do not go together"):
+        bounded.compile_profile(contradicts, 0, "x86_64")

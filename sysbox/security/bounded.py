@@ -1,0 +1,76 @@
+"""Compiles a seccomp profile that somebody gave us, with an end to the time and memory that it may take.
+
+libseccomp makes a tree of the rules for one call that compare arguments; sixty of them, with the right
+operators, take it minutes and a few more all of the memory. So it works in a process of its own that the
+kernel limits (setrlimit(2)): how long a profile takes cannot be told from its looks.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import errors
+from sysbox.errors import KernelError, SpecError, SysboxError
+from sysbox.security import bpf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.security.profile import Profile
+
+SECONDS = 10  # of CPU time; docker's own profile takes a tenth of one
+_MEMORY = 2 << 30  # bytes of addresses
+_PROGRAM = b"P"
+_KINDS = ("SpecError", "Unsupported")
+
+
+def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
+    """As `bpf.compile_profile`, and raises SpecError for a profile that takes too much."""
+    reader, writer = posix.pipe()
+    try:
+        child = posix.fork()
+    except OSError as error:
+        posix.close(reader)
+        posix.close(writer)
+        raise KernelError.of("fork", "to compile a seccomp profile", error) from None
+    if not child:
+        try:
+            posix.close(reader)
+            _work(profile, cap_mask, machine, writer)
+        finally:
+            posix._exit(0)
+    posix.close(writer)
+    answer = b""
+    while chunk := posix.read(reader, 1 << 16):
+        answer += chunk
+    posix.close(reader)
+    posix.waitpid(child, 0)
+    return _answered(answer)
+
+
+def _answered(answer: bytes) -> bytes:
+    if answer[:1] == _PROGRAM:
+        return answer[1:]
+    kind, _, rest = answer.decode().partition("\n")
+    message, _, hint = rest.partition("\n")
+    if kind in _KINDS:
+        raise getattr(errors, kind)(message, hint=hint)
+    # it said nothing: the kernel ended it
+    raise SpecError(
+        f"seccomp profile: compiling it takes more than {SECONDS} s or {_MEMORY >> 30} GiB",
+        hint="many rules that compare several arguments of one call do that: give fewer",
+    )
+
+
+def _work(profile: Profile, cap_mask: int, machine: str, writer: int) -> None:
+    """In the child: the program, or the words of the error."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    try:
+        answer = _PROGRAM + bpf.compile_profile(profile, cap_mask, machine)
+    except SysboxError as error:
+        answer = f"{type(error).__name__}\n{error.message}\n{error.hint}".encode()
+    while answer:
+        answer = answer[posix.write(writer, answer) :]
