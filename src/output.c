@@ -6,7 +6,7 @@
  * descriptor that leads to the container's input where there is one (unix(7), SCM_RIGHTS): it writes there by
  * itself, and sets the size of a terminal. Each packet after that is one byte, '1' or '2', and what the container
  * wrote there, and at the end "E" and the exit status. "C" from a client closes the container's input. A slow
- * client slows the container down, as a pipe would.
+ * client slows the container down, as a pipe would. One too many gets "F" instead of "H".
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -163,7 +163,12 @@ static void greet(void)
         hello.msg_control = control.space;
         hello.msg_controllen = sizeof control.space;
     }
-    if (slot == CLIENTS || sendmsg(fd, &hello, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    if (slot == CLIENTS) {
+        send(fd, "F", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        close(fd);
+        return;
+    }
+    if (sendmsg(fd, &hello, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         close(fd);
         return;
     }

@@ -53,12 +53,12 @@ def attach(record: Record, wishes: Wishes) -> int:
     while True:
         # before there is a connection, so that none is lost; after it, where it was only being started
         passing = wishes.pass_signals and _pass_signals_on(record, wishes)
-        socket = _connect(record)
+        socket, given = _connect(record)
         if wishes.pass_signals and not passing:
             _pass_signals_on(record, wishes)
         monitor.release_signals()
         try:
-            code = _Attachment(record, socket, wishes).run()
+            code = _Attachment(record, socket, given, wishes).run()
         except _Insisted:
             code = DETACHED
         if code == DETACHED:
@@ -95,21 +95,33 @@ def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
     return True
 
 
-def _connect(record: Record) -> _socket.socket:
+def _connect(record: Record) -> tuple[_socket.socket, int]:
+    """The connection, and the descriptor of the container's input, or -1. Raises Conflict."""
     deadline = time.monotonic() + _PATIENCE
+    accepted = False
     while True:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:
             socket.connect(attachpoint.path_of(record))
-            return socket
-        except (FileNotFoundError, ConnectionRefusedError):
-            socket.close()
+            accepted = True
+            word, given = _greeting(socket)
+            if word == b"H":
+                return socket, given
+            if word == b"F":
+                raise _full(record)
+        except (FileNotFoundError, ConnectionError):
+            pass
+        # refused; or closed without a word, by a monitor that ends just now, or by one of the first
+        # version that serves as many as it can
+        socket.close()
         status = state.status(record).state
         if status not in ("running", "paused", "restarting"):
             raise Conflict(
                 f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
             )
         if status == "running" and time.monotonic() > deadline:
+            if accepted:
+                raise _full(record)
             raise Conflict(
                 f"container {record.name} belongs to the command that runs it in the foreground",
                 hint="`sysbox logs -f` shows its output; `run -d` makes one to attach to",
@@ -117,29 +129,37 @@ def _connect(record: Record) -> _socket.socket:
         time.sleep(_STEP)
 
 
+def _greeting(socket: _socket.socket) -> tuple[bytes, int]:
+    """The first packet, and the descriptor that came with it, or -1."""
+    word, control, _, _ = socket.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in control:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            return word, int.from_bytes(data[:4], "little")
+    return word, -1
+
+
+def _full(record: Record) -> Conflict:
+    return Conflict(
+        f"container {record.name} takes no more: as many as it serves are attached to it",
+        hint="`sysbox logs -f` shows its output; end one of those that are attached",
+    )
+
+
 class _Attachment:
     """One connection, from the first packet to the last."""
 
-    def __init__(self, record: Record, socket: _socket.socket, wishes: Wishes) -> None:
+    def __init__(self, record: Record, socket: _socket.socket, given: int, wishes: Wishes) -> None:
         self._record = record
         self._socket = socket
         self._wishes = wishes
         self._keys = Finder(wishes.keys if record.spec.tty else b"")
-        self._input = self._greeting()
+        self._input = given
         self._reading = self._input >= 0 and wishes.interactive
         self._ended = False  # our input
         self._held = b""  # of it, what the container has yet to take
         if self._reading:
             # it may be slow to read while it writes to us: to wait for it here would hang both
             posix.set_blocking(self._input, False)
-
-    def _greeting(self) -> int:
-        """The descriptor of the container's input, or -1."""
-        _, control, _, _ = self._socket.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-        for level, kind, data in control:
-            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                return int.from_bytes(data[:4], "little")
-        return -1
 
     def run(self) -> int:
         saved = None

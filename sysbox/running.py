@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox import state
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
+from sysbox.visible import for_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
     from sysbox import creating  # here and below: each way takes what it needs, and no more
 
     if dry_run:
-        print(creating.describe(spec))
+        print(for_terminal(creating.describe(spec), 1))
         return 0
     record, image = creating.create(spec)
     attended = None

@@ -13,6 +13,7 @@ import errno
 import posix
 
 from sysbox.errors import FormatError, KernelError
+from sysbox.visible import printable as printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,16 +148,6 @@ def mount_id(fd: int) -> int:
     finally:
         posix.close(info)
     return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
-
-
-def printable(name: str) -> str:
-    """A name for a terminal: who chose it may have put control sequences into it."""
-    if name.isprintable():
-        return name
-    shown = [
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    ]
-    return "".join(shown)
 
 
 def check_depth(depth: int, where: str) -> None:

@@ -13,7 +13,7 @@ from sysbox.fs.treecopy import Rules
 from sysbox.image.source import stream_source
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
-from sysbox.trees import printable
+from sysbox.visible import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import posix
 
 from sysbox import layering, state
 from sysbox.cli.output import emit
-from sysbox.trees import printable
+from sysbox.visible import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0; a line for each change, as docker has them."""
     changes = layering.changes_of(state.find(values.container))
-    # names are the container's choice: a terminal gets them without control sequences
+    # a newline in a name must not make a line of its own
     shown = printable if posix.isatty(1) else str
     emit("".join(f"{one.kind} {shown(one.path)}\n" for one in changes))
     return 0

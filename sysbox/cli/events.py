@@ -8,12 +8,13 @@ import time
 from sysbox import events, lifecycle, state
 from sysbox.cli import template
 from sysbox.cli.jsontext import to_json
-from sysbox.cli.output import line
+from sysbox.cli.output import as_is, line
 from sysbox.cli.shapes import Strings, Struct
 from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.filters import labelled, split
 from sysbox.units import journalread, names, watch
 from sysbox.values_time import parse_moment
+from sysbox.visible import for_terminal, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _settle(container_id: str) -> None:
 
 def _printer(format: str | None) -> Callable[[Event], None]:
     if not format:
-        return lambda event: line(_text(event))
+        # one line each, whatever is in a label
+        return lambda event: line(printable(_text(event)))
     if format == "json":
         return lambda event: line(to_json(event))
     render = template.compiled(format)
@@ -134,7 +136,8 @@ def _printer(format: str | None) -> Callable[[Event], None]:
     def show(event: Event) -> None:
         actor = event["Actor"]
         typed = {**actor, "Attributes": Strings(actor["Attributes"])}
-        line(render(Struct({**event, "Actor": typed})))
+        text = render(Struct({**event, "Actor": typed}), lambda text: for_terminal(text, 1))
+        as_is(text + "\n")
 
     return show
 

@@ -7,7 +7,7 @@ import posix
 
 from sysbox import program
 from sysbox.cli.options import Values
-from sysbox.cli.output import report
+from sysbox.cli.output import emit, report
 from sysbox.errors import ERRNO_ADVICE, FAILED, KernelError, SysboxError, signal_status
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ def _reported(error: SysboxError) -> int:
 def _traceback() -> None:
     import traceback
 
-    traceback.print_exc()
+    emit(traceback.format_exc(), 2)
 
 
 def invoke(values: Values) -> int:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import posix
 
 from sysbox.errors import KernelError
+from sysbox.visible import for_terminal, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from sysbox.errors import SysboxError
 
 _PADDING = 3  # docker's tabwriter: at least three spaces between columns, none under ten wide
 _MIN_WIDTH = 10
+_LONGEST = 4096  # characters of an error; a path has no more
 
 
 def emit(text: str, fd: int = 1) -> None:
-    """Write text as it is; an undecodable byte that came in goes out again."""
+    """Write text; to a terminal without control sequences, since names in it are not ours."""
+    as_is(for_terminal(text, fd), fd)
+
+
+def as_is(text: str, fd: int = 1) -> None:
+    """Write text whose control sequences are our own; an undecodable byte that came in goes out again."""
     write_all(fd, text.encode("utf-8", "surrogateescape"))
 
 
@@ -48,12 +55,12 @@ def line(text: str = "") -> None:
 
 
 def report(error: SysboxError) -> int:
-    """Print an error and its hint on standard error; returns the exit status."""
-    text = f"sysbox: {error.message}\n"
+    """Print an error and its hint on standard error, a line each; returns the exit status."""
+    text = f"sysbox: {_one_line(error.message)}\n"
     if error.hint:
-        text += f"sysbox: {error.hint}\n"
+        text += f"sysbox: {_one_line(error.hint)}\n"
     try:
-        emit(text, 2)
+        as_is(text, 2)
     except (OSError, KernelError):
         pass  # standard error is gone: the status still tells
     return error.status
@@ -67,8 +74,17 @@ def note(text: str, start: str = "") -> None:
         pass  # ignoring: nobody reads it
 
 
+def _one_line(text: str) -> str:
+    """What was given may be quoted in it, whatever it was."""
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as docker's tabwriter aligns them; the last one is not padded."""
+    """Columns as docker's tabwriter aligns them, without control sequences; the last one is not padded."""
+    return _columns([[printable(cell) for cell in row] for row in rows])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [0] * max((len(row) for row in rows), default=0)
     for row in rows:
         for index, cell in enumerate(row[:-1]):
@@ -97,7 +113,7 @@ def print_list(
         emit("".join(f"{row[quiet]}\n" for row in rows))
     elif not format or format == "table":
         titles = [header for header, _ in columns]
-        emit(table([titles, *([row[key] for _, key in columns] for row in rows)]))
+        as_is(table([titles, *([row[key] for _, key in columns] for row in rows)]))
     elif format == "json":
         from sysbox.cli.jsontext import to_json
 
@@ -114,18 +130,27 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[str, str]) -> None:
     from sysbox.cli import template
 
-    text, _, rest = format.partition(" ")
-    tabular = text == "table"
-    render = template.compiled(
-        (rest if tabular else format).replace("\\t", "\t").replace("\\n", "\n")
-    )
+    tabular = format.startswith("table")  # with a space or without, as docker has it
+    text = _unescaped(format.removeprefix("table").strip(" ") if tabular else format)
+    render = template.compiled(text)
     if not tabular:
-        emit("".join(render(row) + "\n" for row in rows))
+        as_is("".join(render(row, _shown()) + "\n" for row in rows))
         return
     titles: dict[str, Any] = dict(headers)
     titles["Label"] = lambda name: name
-    lines = [render(titles), *(render(row) for row in rows)]
-    emit(table([one.split("\t") for one in lines]))
+    lines = [template.compiled(text, titles=True)(titles)]
+    lines += (render(row, printable) for row in rows)
+    as_is(_columns([one.split("\t") for one in lines]))
+
+
+def _unescaped(format: str) -> str:
+    """docker takes `\\t` and `\\n` outside of a template's strings, too."""
+    return format.replace("\\t", "\t").replace("\\n", "\n")
+
+
+def _shown() -> Callable[[str], str]:
+    """How a value that a template prints is shown: as it is, but for a terminal."""
+    return lambda text: for_terminal(text, 1)
 
 
 def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None:
@@ -137,9 +162,9 @@ def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None
         return
     from sysbox.cli import template
 
-    render = template.compiled(format.replace("\\t", "\t").replace("\\n", "\n"))
+    render = template.compiled(_unescaped(format))
     for one in objects:
-        emit(render(one) + "\n")
+        as_is(render(one, _shown()) + "\n")
 
 
 def print_object(found: dict[str, Any], format: str) -> None:

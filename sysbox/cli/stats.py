@@ -7,7 +7,7 @@ import posix
 import time
 
 from sysbox import state
-from sysbox.cli.output import emit, print_list, table
+from sysbox.cli.output import as_is, print_list, table
 from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
 from sysbox.errors import FormatError, NotFound, SpecError, UsageError
 from sysbox.frozen import Frozen
@@ -56,7 +56,7 @@ def main(values: Values) -> int:
     gc.enable()  # this may go on for weeks
     screen = posix.isatty(1) and values.format in (None, "", "table")
     if screen:
-        emit(_CLEAR)
+        as_is(_CLEAR)
     while True:
         rows = sampler.rows(full=values.no_trunc)
         if values.container and not rows:
@@ -303,4 +303,4 @@ def _refresh(rows: list[dict[str, Any]]) -> None:
         hidden = len(lines) - space + 1
         lines[space - 1 :] = [f"... and {hidden} more"]
     shown = "".join(f"{line[: size.columns]}{_END_OF_LINE}\n" for line in lines)
-    emit(f"{_HOME}{shown}{_REST}")
+    as_is(f"{_HOME}{shown}{_REST}")

@@ -8,7 +8,7 @@ else wrote.
 from __future__ import annotations
 
 from sysbox.cli.template_parse import Block, Call, Jump, Literal, Path, Pipeline, Text, Use, parse
-from sysbox.cli.template_values import NO_VALUE, Map, go_string, truth, type_name
+from sysbox.cli.template_values import NO_VALUE, go_string, truth, type_name
 from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
@@ -238,8 +238,6 @@ def field(value: Any, name: str, source: str, arguments: tuple[Any, ...]) -> Any
     if not isinstance(value, dict):
         _fail(source, f"can't evaluate field {name} in type {type_name(value)}")
     if name not in value:
-        if isinstance(value, Map) and not arguments:
-            return None
         _fail(source, f'map has no entry for key "{name}"')
     found = value[name]
     if callable(found):

@@ -5,7 +5,7 @@ Source: Go's documentation of package fmt, "Printing", "Explicit argument indexe
 
 from __future__ import annotations
 
-from sysbox.cli.template_values import go_float, go_string, type_name
+from sysbox.cli.template_values import go_float, go_string, plain, type_name
 from sysbox.frozen import Frozen
 
 TYPE_CHECKING = False
@@ -134,6 +134,7 @@ def _one(state: _Form, spend: Callable[[int], None]) -> str:
 
 def _value(verb: _Verb, value: Any, spend: Callable[[int], None]) -> str:
     """One value by one verb; what is in a list or a map each by itself, as in Go."""
+    value = plain(value)
     spend(max(verb.width, verb.precision, 0))
     if verb.letter == "T":
         return _padded(verb, "<nil>" if value is None else type_name(value))

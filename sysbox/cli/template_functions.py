@@ -7,7 +7,7 @@ Text is counted in bytes of UTF-8, as in Go.
 from __future__ import annotations
 
 from sysbox.cli.jsontext import to_json
-from sysbox.cli.template_values import Map, go_string, truth, type_name
+from sysbox.cli.template_values import go_string, plain, truth, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         if isinstance(value, dict):
             # Go gives the zero value for a missing key; for docker's untyped maps that is nil
-            zero = value.zero if isinstance(value, Map) else None
-            value = value.get(_text(key), zero)
+            value = value.get(_text(key))
             if callable(value):
                 raise KeyError(key)
         elif isinstance(value, list | tuple | str):
@@ -106,14 +105,15 @@ def _kind(value: Any) -> str:
 def _equal(first: Any, *others: Any) -> bool:
     if not others:
         raise ValueError("missing argument for comparison")
+    first, *others_ = map(plain, (first, *others))
     if isinstance(first, dict | list | tuple):
         raise ValueError(f"non-comparable type {type_name(first)}")
-    for other in others:
+    for other in others_:
         if isinstance(other, dict | list | tuple):
             raise ValueError(f"non-comparable type {type_name(other)}")
         if None not in (first, other) and _kind(first) != _kind(other):
             raise ValueError("incompatible types for comparison")
-    return any(first == other for other in others)
+    return any(first == other for other in others_)
 
 
 def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:

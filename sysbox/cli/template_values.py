@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
+from sysbox.cli.shapes import NullPointer
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 NO_VALUE = object()  # what a pipeline without a result gives
-
-# of docker's objects, what is a map in Go and not a structure: a key that it lacks is no error
-_MAPS = frozenset(
-    """Annotations Data ExposedPorts Labels Networks Options PortBindings Ports StorageOpt Sysctls Tmpfs
-    Volumes""".split()
-)
-_OF_TEXT = frozenset("Annotations Data Labels Options StorageOpt Sysctls Tmpfs".split())
-
-
-class Map(dict[str, object]):
-    """One of Go's maps: `.Labels.missing` is <no value>, and `index .Labels "missing"` is `zero`."""
-
-    zero: object = None
-
-
-def with_maps(value: Any, key: str = "") -> Any:
-    """The object with what is a map in docker's Go types, by their names, as `Map`."""
-    if isinstance(value, dict):
-        made = {name: with_maps(one, name) for name, one in value.items()}
-        if key not in _MAPS:
-            return made
-        found = Map(made)
-        found.zero = "" if key in _OF_TEXT else None
-        return found
-    if isinstance(value, list | tuple):
-        return [with_maps(one) for one in value]
-    return value
 
 
 def go_string(value: Any) -> str:
@@ -52,6 +27,11 @@ def go_string(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + " ".join(_nested(one) for one in value) + "]"
     return str(value)
+
+
+def plain(value: Any) -> Any:
+    """The value, and nil for a pointer that leads nowhere."""
+    return None if isinstance(value, NullPointer) else value
 
 
 def _nested(value: Any) -> str:

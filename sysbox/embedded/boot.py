@@ -114,7 +114,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         report = _last_lines(name) if isinstance(error, errors.SystemdError) else ""
         stop.clear(name)
         if report:
-            raise errors.SystemdError(f"{error}; its log ends with\n{report}") from None
+            raise errors.SystemdError(f"{error}; its log ends with: {report}") from None
         raise
     finally:
         cgroups.close(roots)
@@ -291,4 +291,4 @@ def _last_lines(name: str) -> str:
         lines += output.decode("utf-8", "replace").splitlines()
     except errors.KernelError:
         pass  # there is no journalctl: ignoring
-    return "\n".join(f"  {line}" for line in lines)
+    return "; ".join(line.strip() for line in lines)

@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -79,6 +80,32 @@ def test_several_at_once(containers: Containers) -> None:
         assert out == "".join(f"out {i}\n" for i in (1, 2, 3))
         assert err == "".join(f"err {i}\n" for i in (1, 2, 3))
     assert one("logs") == out
+
+
+def test_one_too_many(sysbox: Sysbox, containers: Containers) -> None:
+    """It says so at once, and the others go on; who comes when one has left is served."""
+    one = containers("-i", command=("cat",))
+    path = f"/run/sysbox/containers/{one.id}/attach"
+    others = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(64)]
+    for each in others:
+        each.connect(path)
+        assert each.recv(1) == b"H"
+    done = sysbox("attach", one.id)
+    assert done.returncode == 125
+    assert "takes no more" in done.stderr
+    others.pop().close()
+    last = attached(one, stdin=subprocess.PIPE)
+    assert last.stdin
+    assert last.stdout
+    last.stdin.write("here\n")
+    last.stdin.flush()
+    assert last.stdout.readline() == "here\n"
+    assert others[0].recv(64) == b"1here\n"
+    for each in others:
+        each.close()
+    one("rm", "-f")
+    assert last.wait(timeout=20) == 137
+    last.communicate()
 
 
 def test_input_without_a_terminal(containers: Containers) -> None:

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 
 from sysbox.cli import output, template_functions, template_parse
+from sysbox.cli.shapes import NULL, Map, Strings
 from sysbox.cli.template import compiled
-from sysbox.cli.template_values import go_float, with_maps
+from sysbox.cli.template_values import go_float
 from sysbox.errors import UsageError
 
 DATA: dict[str, Any] = {
     "Name": "/wéb",
     "Args": ["a", "b", "c"],
-    "Config": {"Labels": {"a": "x"}, "ExposedPorts": {"80/tcp": {}}},
+    "Config": {"Labels": Strings({"a": "x"}), "ExposedPorts": Map({"80/tcp": {}})},
     "Big": 1500000.0,
     "Html": "<a href='x'>&\"",
     "N": None,
+    "Nil": NULL,
 }
 
 
@@ -69,6 +71,7 @@ DATA: dict[str, Any] = {
         ("{{lt 1.5 2.5}}{{gt \"b\" \"a\"}}{{le 2 2}}", "truetruetrue"),
         ("{{not .N}}{{not 1}}{{or .N \"x\"}}{{and .N 1}}", "truefalsex<no value>"),
         ("{{json .Html}}", '"<a href=\'x\'>&\\""'),
+        ('{{.Nil}} {{eq .Nil nil}} {{printf "%v" .Nil}} {{if .Nil}}x{{end}}', "<nil> true <nil> "),
         # <no value>
         ("{{.N}} {{.Config.Labels.missing}}", "<no value> <no value>"),
         ('[{{index .Config.Labels "missing"}}]{{index .Config.Labels "a"}}', "[]x"),
@@ -99,7 +102,7 @@ DATA: dict[str, Any] = {
     ],
 )  # fmt: skip
 def test_as_go(template: str, text: str) -> None:
-    assert compiled(template)(with_maps(DATA)) == text
+    assert compiled(template)(DATA) == text
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_as_go(template: str, text: str) -> None:
 )  # fmt: skip
 def test_errors_as_go(template: str, reason: str) -> None:
     with pytest.raises(UsageError) as caught:
-        compiled(template)(with_maps(DATA))
+        compiled(template)(DATA)
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
 

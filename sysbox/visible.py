@@ -1,0 +1,36 @@
+"""Text for people to read: what a container, an image or a user called something is not ours.
+
+A name may hold control sequences, which a terminal obeys, and characters that reorder the line or that
+nobody sees (CVE-2021-42574). They are shown by their numbers; a program that reads our output through a
+pipe gets what there is, but for tables and errors, where a newline in a name would forge a line.
+"""
+
+from __future__ import annotations
+
+import posix
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with `\\x1b` and the like for what Unicode counts as not printable, but for `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    """Where JSON does not escape a character itself, what it understands."""
+    code = ord(character)
+    if code < 0x20:
+        return _SHORT.get(character, f"\\x{code:02x}")
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8 (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    if code > 0xFFFF:  # as two halves
+        return f"\\u{0xD7C0 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
+
+
+def for_terminal(text: str, fd: int) -> str:
+    """Lines of text that go to a descriptor: `printable` where that is a terminal."""
+    return printable(text, "\n\t") if posix.isatty(fd) else text
