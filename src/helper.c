@@ -5,6 +5,8 @@
  *     --helper LAUNCHER ID     LAUNCHER VERB ID is what is run
  *     --drop-ins DIRECTORY     where systemd leaves what `systemctl set-property` changes; VERB is _tuned
  *
+ * VERB is _oom when the kernel has killed something for lack of memory.
+ *
  * The directory is watched by F_NOTIFY of fcntl(2), and not by inotify(7), of which a user can have 128 only.
  */
 #define _GNU_SOURCE
@@ -26,7 +28,9 @@ static struct helper {
     char *verb;
     pid_t pid;   /* of the one that runs */
     int64_t due; /* 0: none is wanted */
-} tuned = {.verb = "_tuned"};
+    int failed;
+} helpers[] = {{.verb = "_tuned"}, {.verb = "_oom"}};
+enum { TUNED, OOM, HELPERS };
 
 void helper_command(char *launcher, char *id)
 {
@@ -52,7 +56,12 @@ void helper_watch(const char *directory)
 
 void helper_changed(void)
 {
-    tuned.due = milliseconds() + SETTLED;
+    helpers[TUNED].due = milliseconds() + SETTLED;
+}
+
+void helper_tell_oom(void)
+{
+    helpers[OOM].due = milliseconds();
 }
 
 static void start(struct helper *helper)
@@ -63,6 +72,7 @@ static void start(struct helper *helper)
     pid_t pid = fork();
     if (pid) {
         helper->pid = pid > 0 ? pid : 0; /* no room for it: at the next change */
+        helper->failed |= pid < 0;
         return;
     }
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -71,18 +81,36 @@ static void start(struct helper *helper)
     _exit(125);
 }
 
-void helper_reap(void)
+static void reap(struct helper *helper, int flags)
 {
-    if (tuned.pid > 0 && waitpid(tuned.pid, NULL, WNOHANG) == tuned.pid)
-        tuned.pid = 0;
+    int status;
+    if (helper->pid <= 0 || waitpid(helper->pid, &status, flags) != helper->pid)
+        return;
+    helper->pid = 0;
+    helper->failed |= status;
 }
 
-/* Never two at a time: what changes meanwhile is looked at afterwards. */
+void helper_reap(void)
+{
+    for (int i = 0; i < HELPERS; i++)
+        reap(&helpers[i], WNOHANG);
+}
+
+int helper_told_oom(void)
+{
+    reap(&helpers[OOM], 0);
+    return !helpers[OOM].due && !helpers[OOM].failed;
+}
+
+/* Never two of a kind at a time: what changes meanwhile is looked at afterwards. */
 int64_t helper_turn(void)
 {
-    if (tuned.pid || !command.launcher)
-        return 0;
-    if (tuned.due && milliseconds() >= tuned.due)
-        start(&tuned);
-    return tuned.due;
+    int64_t next = 0;
+    for (struct helper *helper = helpers; command.launcher && helper < helpers + HELPERS; helper++) {
+        if (!helper->pid && helper->due && milliseconds() >= helper->due)
+            start(helper);
+        if (!helper->pid && helper->due && (!next || helper->due < next))
+            next = helper->due;
+    }
+    return next;
 }

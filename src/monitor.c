@@ -3,7 +3,7 @@
  * sysbox-monitor: what a detached container costs while it runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
- *                    [--oom FILE EVENT] [--events FD] [--report NAME FD]...
+ *                    [--oom FILE EVENT] [--oom-policy NAME] [--events FD] [--report NAME FD]...
  *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST]
  *                    [--json FILE MAX_SIZE MAX_FILES]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
@@ -19,7 +19,7 @@
  * open for a while (--hold), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
  * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
- *     {"code":N,"signal":N,"oom":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
+ *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
  * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
  * --report, a file of its cgroup, said last. It then exits with that code, with 0 where it was asked to stop.
@@ -54,6 +54,7 @@ static struct {
     int freezer;      /* freezer.state or cgroup.freeze */
     const char *thaw; /* what is written there */
     int asked;        /* to stop: the service that does so has succeeded, whatever the payload's status */
+    int oom_policy;   /* the first letter of continue, stop, kill */
     int timeout;      /* it was killed, since it did not stop in time */
     int64_t deadline; /* milliseconds(); 0 while nobody asked to stop */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .terminal = -1, .freezer = -1};
@@ -89,13 +90,15 @@ static _Noreturn void finish(const siginfo_t *how)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     output_end(code);
-    int oom = usage_oom(number == SIGKILL);
+    int oom = usage_oom();
+    int told = oom && helper_told_oom();
 
     static char line[160 + USAGE_SPACE];
     char *end = put_text(line, "{\"code\":");
     end = put_number(end, (uint64_t)code);
     end = put_number(put_text(end, ",\"signal\":"), (uint64_t)number);
     end = put_text(put_text(end, ",\"oom\":"), oom ? "true" : "false");
+    end = put_text(put_text(end, ",\"oom_told\":"), told ? "true" : "false");
     end = put_text(put_text(end, ",\"timeout\":"), monitor.timeout ? "true" : "false");
     end = put_text(end, ",\"finished\":");
     end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
@@ -158,6 +161,23 @@ static void send_signal(int number)
         monitor.freezer = -1; /* removed */
 }
 
+static void stop(void)
+{
+    send_signal(monitor.stop_signal);
+    if (!monitor.deadline && monitor.stop_timeout >= 0)
+        monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
+}
+
+/* What becomes of the rest: with cgroup v2 systemd and the kernel see to that too, with v1 nobody else. */
+void out_of_memory(void)
+{
+    helper_tell_oom();
+    if (monitor.oom_policy == 'k')
+        send_signal(SIGKILL);
+    else if (monitor.oom_policy == 's')
+        stop();
+}
+
 static void take_signals(int fd)
 {
     struct signalfd_siginfo info;
@@ -169,9 +189,7 @@ static void take_signals(int fd)
         monitor.asked = 1;
         health.due = 0;
         health.id = NULL;
-        send_signal(monitor.stop_signal);
-        if (!monitor.deadline && monitor.stop_timeout >= 0)
-            monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
+        stop();
     }
     look();
     reap_health();
@@ -193,7 +211,7 @@ static int patience(void)
         close(held.fd);
         held.due = 0;
     }
-    const int64_t moments[] = {monitor.deadline, health.due, held.due, helper_turn()};
+    const int64_t looked = usage_turn(), moments[] = {monitor.deadline, health.due, held.due, looked, helper_turn()};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++)
         if (moments[i] && (!next || moments[i] < next))
             next = moments[i];
@@ -246,6 +264,8 @@ static void parse(char **argument)
             usage_add_report(value[0], atoi(value[1]));
         else if (!strcmp(option, "--oom") && given == 2)
             usage_watch_oom(atoi(value[0]), atoi(value[1]));
+        else if (!strcmp(option, "--oom-policy"))
+            monitor.oom_policy = value[0][0];
         else if (!strcmp(option, "--pump"))
             output_add(atoi(value[0]));
         else if (!strcmp(option, "--journal") && given == 4)

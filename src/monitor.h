@@ -15,6 +15,7 @@
 
 /* monitor.c */
 _Noreturn void fail(const char *what);
+void out_of_memory(void); /* somebody in the container was killed for lack of memory */
 
 /* usage.c: what the container's cgroup has used, and whether it ran out of memory; descriptors may be -1 */
 enum { USAGE_FDS = 2 };
@@ -24,7 +25,8 @@ void usage_add_report(const char *name, int file);
 void usage_poll(struct pollfd fds[USAGE_FDS]);
 void usage_ready(const struct pollfd fds[USAGE_FDS]);
 void usage_read(void);           /* one last time */
-int usage_oom(int killed);       /* whether somebody was killed for lack of memory */
+int usage_oom(void);             /* whether somebody was killed for lack of memory */
+int64_t usage_turn(void);        /* looks whether somebody was; when to look again, 0 is never */
 char *usage_put(char *end);      /* "name":"text",... */
 enum { USAGE_SPACE = 4 * (264 + 2 * 4096) }; /* that it may take */
 
@@ -49,5 +51,7 @@ void jsonlog_close(void);
 void helper_command(char *launcher, char *id);
 void helper_watch(const char *directory); /* where systemd leaves what others change; SIGIO says so */
 void helper_changed(void);
+void helper_tell_oom(void); /* that somebody was killed for lack of memory */
+int helper_told_oom(void);  /* whether all of that was told; waits for one that is doing so */
 void helper_reap(void);
 int64_t helper_turn(void); /* starts what is due; when the next one is, 0 is never */

@@ -6,17 +6,23 @@
 #include "monitor.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { REPORTS = 4, REPORT = 4096, NAME = 256 + 8 }; /* a name with its quotes */
-enum { REMOVAL_TOLD = 100 };                         /* milliseconds */
+enum { REMOVAL_TOLD = 100, IN_DOUBT = 1000 };        /* milliseconds */
 _Static_assert(USAGE_SPACE >= REPORTS * (NAME + 2 * REPORT), "room for every report");
 
 static int oom_file = -1;  /* v1: memory.oom_control, v2: memory.events */
 static int oom_event = -1; /* v1: an eventfd; v2: the file itself wakes poll */
-static int oom_seen, oom;  /* the cgroup ran out of memory; somebody was killed for it */
+static uint64_t kills;     /* of processes in it for lack of memory */
+static uint64_t shortages; /* v2: how often it ran out of memory */
+static struct {
+    int64_t until, next; /* milliseconds(); 0: none */
+    int step;
+} doubt; /* it has just run out of memory, and the kernel has yet to say that somebody was killed */
 static uint64_t oom_wakes; /* of the eventfd: one when the cgroup is removed, the others for lack of memory */
 static int events = -1;    /* cgroup.events: wakes poll when the cgroup becomes empty */
 
@@ -28,6 +34,14 @@ static struct report {
 static int report_count;
 static char texts[REPORTS][REPORT]; /* apart, and so not in memory before the end */
 
+static void usage_doubt(void);
+
+static uint64_t number_after(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+    return line ? strtoull(line + strlen(name), NULL, 10) : 0;
+}
+
 /* Both files carry a line "oom_kill N"; they are unreadable (0 is returned) once the cgroup is gone. */
 static int check_oom(void)
 {
@@ -36,10 +50,36 @@ static int check_oom(void)
     if (length <= 0)
         return 0;
     text[length] = '\0';
-    const char *line = strstr(text, "oom_kill ");
-    if (line && line[strlen("oom_kill ")] != '0')
-        oom = 1;
+    uint64_t killed = number_after(text, "oom_kill "), short_of = number_after(text, "\noom ");
+    if (short_of > shortages)
+        usage_doubt();
+    shortages = short_of;
+    if (killed > kills) {
+        kills = killed;
+        doubt.until = 0;
+        out_of_memory();
+    }
     return 1;
+}
+
+static void usage_doubt(void)
+{
+    int64_t now = milliseconds();
+    doubt.until = now + IN_DOUBT;
+    doubt.step = 1;
+    doubt.next = now + doubt.step;
+}
+
+/* The kernel tells of a lack of memory before it kills, and on v1 of the kill not at all. */
+int64_t usage_turn(void)
+{
+    int64_t now = milliseconds();
+    if (!doubt.until || now < doubt.next)
+        return doubt.until ? doubt.next : 0;
+    doubt.next = now + (doubt.step *= 2);
+    if (check_oom() && now >= doubt.until)
+        doubt.until = 0; /* nobody was killed */
+    return doubt.until ? doubt.next : 0;
 }
 
 void usage_watch_oom(int file, int event)
@@ -116,28 +156,32 @@ void usage_ready(const struct pollfd fds[USAGE_FDS])
         int v2 = oom_event < 0;
         /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
          * and without end once it is removed */
-        int there = check_oom();
-        if (there && !v2)
-            oom_seen = 1;
-        if (!there && v2)
-            oom_file = -1;
         if (!v2)
             count_wakes();
+        uint64_t before = kills;
+        int there = check_oom();
+        if (there && !v2 && kills == before)
+            usage_doubt();
+        if (!there && v2)
+            oom_file = -1;
     }
 }
 
-int usage_oom(int killed)
+int usage_oom(void)
 {
     int there = check_oom();
-    if (oom || !killed)
-        return oom;
-    /* the cgroup is gone, and its counters with it; that it was removed is told a moment later */
+    if (kills || there)
+        return kills > 0;
+    if (doubt.until)
+        return 1; /* gone, and with it what it would have said */
+    if (oom_event < 0)
+        return 0;
+    /* the cgroup is gone, and its counters with it; that it was removed is told a moment later. Of a lack of
+     * memory we would have been told before */
     int64_t until = milliseconds() + REMOVAL_TOLD;
-    while (!there && oom_event >= 0 && oom_wakes < 2 && milliseconds() < until) {
+    for (count_wakes(); oom_wakes == 1 && milliseconds() < until; count_wakes())
         poll(&(struct pollfd){.fd = oom_event, .events = POLLIN}, 1, REMOVAL_TOLD / 4);
-        count_wakes();
-    }
-    return oom_seen || oom_wakes > 1;
+    return oom_wakes > 1;
 }
 
 static char *put_report(char *end, const struct report *report, const char *text)

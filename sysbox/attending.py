@@ -6,8 +6,10 @@ import _signal
 
 from sysbox import (
     ending,
+    events,
     finals,
     monitor,
+    scope,
     starting,
     stoprequests,
     streams,
@@ -17,6 +19,7 @@ from sysbox.errors import KernelError, SystemdError
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock
 from sysbox.units import journal, machine, names
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +53,22 @@ class Attended:
         self._foreground.insisted = None if record.spec.tty else self._insisted
         self._foreground.instead = ending.passed_on(record, self._image)
         self._hear_of_stops(started)
+        started.oom.heard = self._out_of_memory
         if (fd := tuning.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
+
+    def _out_of_memory(self) -> None:
+        """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""
+        events.container("oom", self._record)
+        if self._started.oom_policy == "kill":
+            process.send(self._started.pidfd, _signal.SIGKILL)
+            _thaw(self._started)
+        elif self._started.oom_policy == "stop":
+            try:
+                with Bus.connect() as bus:  # we hear of it, and act
+                    scope.request_stop(bus, names.scope_unit(self._record.id))
+            except SystemdError:
+                process.send(self._started.pidfd, ending.stop_signal(self._record, self._image))
 
     def _hear_of_stops(self, started: starting.Started) -> None:
         """systemd leaves it to us to stop it, and kills it when its time is over."""

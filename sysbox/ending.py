@@ -65,7 +65,7 @@ def settle(
         final = finals.of_run(record, runtime, ended)
         state.write_final(record, final)
         # before the run is forgotten: whoever has waited for that tells next what came of it
-        _tell(record, final)
+        _tell(record, final, told=ended is not None and ended.oom_told)
         state.remove_run(record)
         if final.rebooted:
             if record.spec.remove:
@@ -82,10 +82,10 @@ def _recorded(record: Record) -> Ended | None:
         return None  # ignoring: with nothing that can be read, nobody saw how it ended
 
 
-def _tell(record: Record, final: state.Final) -> None:
+def _tell(record: Record, final: state.Final, *, told: bool) -> None:
     if not final.started_ns:
         return
-    if final.oom_killed:
+    if final.oom_killed and not told:
         events.container("oom", record)
     seconds = (final.finished_ns - final.started_ns) // 1_000_000_000
     events.container("die", record, exitCode=str(final.exit_code), execDuration=str(seconds))

@@ -32,6 +32,7 @@ def of_monitor(directory: str) -> Ended | None:
             code=int(values["code"]),
             signal=int(values["signal"]),
             oom=bool(values["oom"]),
+            oom_told=bool(values.get("oom_told", False)),
             timeout=bool(values["timeout"]),
             finished_ns=int(values["finished"]),
         )

@@ -121,20 +121,22 @@ class Foreground:
         ended = ended_of(status)
         if reports:
             ended = ended.replace(usage=reports.usage())
-        return ended.replace(oom=oom.killed(ended.signal)) if oom else ended
+        return ended.replace(oom=oom.killed(), oom_told=oom.told) if oom else ended
 
     def _loop(self, oom: OutOfMemory | None, reports: Reports | None) -> None:
         while True:
             poll = select.poll()
             for fd, events in self._awaited(oom, reports).items():
                 poll.register(fd, events)
-            ready = poll.poll()
+            ready = poll.poll(oom.patience() if oom else None)
+            if oom and not ready:
+                oom.look()
             if any(fd == self._pidfd for fd, _ in ready):
                 return
             for fd, events in ready:
                 if reports and fd == reports.event and not reports.woken():
                     self._reported = True
-                if oom and fd == oom.event:
+                if oom and fd == oom.awaited()[0]:
                     oom.woken()
                 if fd in self.watches:
                     self.watches[fd]()
@@ -147,8 +149,8 @@ class Foreground:
     def _awaited(self, oom: OutOfMemory | None, reports: Reports | None) -> dict[int, int]:
         """Each descriptor with all that is awaited of it: one pump reads a terminal, another writes to it."""
         awaited = {self._pidfd: select.POLLIN, **dict.fromkeys(self.watches, select.POLLIN)}
-        if oom and oom.event >= 0:
-            awaited[oom.event] = select.POLLIN
+        if oom and oom.awaited()[1]:
+            awaited[oom.awaited()[0]] = oom.awaited()[1]
         if reports and reports.event >= 0 and not self._reported:
             awaited[reports.event] = select.POLLPRI
         for pump in self._pumps:

@@ -117,6 +117,7 @@ class Ended(Frozen):
     code: int
     signal: int = 0
     oom: bool = False
+    oom_told: bool = False  # as an event, when it happened
     timeout: bool = False  # it was killed, since it did not stop in time
     finished_ns: int = 0
     usage: Usage = Usage()

@@ -42,6 +42,7 @@ class Started(Frozen):
     pidfd: int
     terminal: int  # the master of its terminal, or -1
     oom: OutOfMemory
+    oom_policy: str  # continue, stop, kill: what becomes of the rest
     reports: Reports | None
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
     bus: Bus  # to systemd, which whoever has started it may go on with
@@ -115,6 +116,7 @@ def _set_going(
         pidfd=parked.pidfd,
         terminal=terminal,
         oom=oom,
+        oom_policy=[one.value for one in plan.scope.properties if one.name == "OOMPolicy"][-1],
         reports=used,
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,

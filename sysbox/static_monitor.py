@@ -28,6 +28,7 @@ class Duties(Frozen):
     stop_signal: int
     stop_timeout: int  # seconds; negative is for ever
     oom: OutOfMemory | None = None
+    oom_policy: str = "continue"  # kill, stop: what becomes of the rest
     reports: Reports | None = None
     thaw: tuple[str, str] = ("", "")  # a file, and what thaws the container when written there
     attach: int = -1  # a listening socket
@@ -56,6 +57,7 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
     ]
     if duties.oom:
         words += ["--oom", _inherited(duties.oom.file), _inherited(duties.oom.event)]
+        words += ["--oom-policy", duties.oom_policy]
     if duties.reports:
         words += ["--events", _inherited(duties.reports.event)]
         for name, fd in duties.reports.files.items():

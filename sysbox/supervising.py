@@ -82,6 +82,7 @@ def _duties(
         stop_signal=stop_signal,
         stop_timeout=record.spec.stop_timeout,
         oom=started.oom,
+        oom_policy=started.oom_policy,
         reports=started.reports,
         thaw=started.thaw,
         attach=attach,

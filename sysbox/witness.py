@@ -6,29 +6,43 @@ runs.
 
 from __future__ import annotations
 
-import _signal
 import posix
+import select
 import time
+
+from sysbox.host import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.records import Usage
 
 _CHUNK = 1 << 16
 _REMOVAL_TOLD = 0.1  # seconds
+_IN_DOUBT_MS = 1000
 
 
 class OutOfMemory:
     """Learns whether somebody in a memory cgroup was killed for lack of memory.
 
-    On v1 the kernel wakes an eventfd before the kill (memory.rst, "OOM Control"); the counters may be gone
-    with the cgroup by the time we look. On v2 memory.events is read at the end.
+    The kernel tells of a lack of memory before it kills: by an eventfd on v1 (memory.rst, "OOM Control"), by
+    memory.events on v2. The counter of kills, which comes after, is looked at for a while then; it may be
+    gone with the cgroup.
     """
 
     def __init__(self, directory: str, version: str) -> None:
         self.event = -1
         self.file = -1
-        self._seen = False
+        # called when the kernel has killed somebody
+        self.heard: Callable[[], None] = lambda: None
+        self.told = False  # all that was counted was heard of
+        self._kills = 0
+        self._shortages = 0
+        self._doubt = (
+            0.0,
+            0.0,
+        )  # from when, and until when, nobody knows whether somebody was killed
         self._wakes = 0  # one when the cgroup is removed, the others for lack of memory
         try:
             name = "memory.oom_control" if version == "v1" else "memory.events"
@@ -43,21 +57,53 @@ class OutOfMemory:
         except OSError:
             return  # no memory controller here: nothing will be killed for its limit
 
-    def _counted(self) -> bool | None:
-        """Whether the counter is above zero; None once the cgroup is gone."""
+    def awaited(self) -> tuple[int, int]:
+        """A descriptor and what poll(2) is to await of it; (-1, 0) for nothing."""
+        if self.event >= 0:
+            return self.event, select.POLLIN
+        return (self.file, select.POLLPRI) if self.file >= 0 else (-1, 0)
+
+    def patience(self) -> int | None:
+        """Milliseconds after which to `look` again; None: not before something is told."""
+        start, until = self._doubt
+        if not until:
+            return None
+        # twice as long each time
+        return min(max(int((time.monotonic() - start) * 1000), 1), _IN_DOUBT_MS)
+
+    def look(self) -> bool:
+        """Read the counter; whether it could be. What it says of a kill is `heard`."""
         try:
             text = posix.pread(self.file, 4096, 0).decode()
         except OSError:
-            return None
-        return any(
-            line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines()
-        )
+            return False
+        counts = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+        kills, shortages = int(counts.get("oom_kill", 0)), int(counts.get("oom", 0))
+        if shortages > self._shortages:
+            self._begin_doubt()
+        self._shortages = shortages
+        if kills > self._kills:
+            self._kills = kills
+            self._doubt = (0.0, 0.0)
+            self.told = True
+            self.heard()
+        elif self._doubt[1] and time.monotonic() > self._doubt[1]:
+            self._doubt = (0.0, 0.0)  # nobody was killed
+        return True
+
+    def _begin_doubt(self) -> None:
+        now = time.monotonic()
+        self._doubt = (now, now + _IN_DOUBT_MS / 1000)
 
     def woken(self) -> None:
-        """The eventfd has fired: for lack of memory, or because the cgroup was removed."""
+        """Something was told: a lack of memory, or that the cgroup was removed."""
         self._count_wakes()
-        if self._counted() is not None:
-            self._seen = True
+        before = self._kills
+        there = self.look()
+        if there and self.event >= 0 and self._kills == before:
+            self._begin_doubt()
+        if not there and self.event < 0:
+            self.file = -1  # it would wake us without end
 
     def _count_wakes(self) -> None:
         try:
@@ -65,17 +111,32 @@ class OutOfMemory:
         except OSError:
             pass  # ignoring: it has not fired
 
-    def killed(self, signal: int) -> bool:
-        """Asked once the process has ended, by `signal`."""
-        counted = self._counted()
-        if counted or signal != _signal.SIGKILL:
-            return bool(counted)
+    def killed(self) -> bool:
+        """Asked once the process has ended."""
+        heard, self.heard = self._kills, lambda: None  # there is nothing left to be done about it
+        there = self.look()
+        self.told = self.told and heard == self._kills
+        if self._kills or there:
+            return self._kills > 0
+        if self._doubt[1]:
+            self.told = False
+            return True  # gone, and with it what it would have said
         until = time.monotonic() + _REMOVAL_TOLD
-        # the cgroup is gone, and its counters with it; that it was removed is told a moment later
-        while counted is None and self.event >= 0 and self._wakes < 2 and time.monotonic() < until:
+        # that the cgroup was removed is told a moment later; of a lack of memory we would know by now
+        self._count_wakes()
+        while self._wakes == 1 and time.monotonic() < until:
             time.sleep(_REMOVAL_TOLD / 20)
             self._count_wakes()
-        return self._seen or self._wakes > 1
+        return self._wakes > 1
+
+
+def kills(directory: str, version: str) -> int:
+    """How many of a memory cgroup were killed for lack of memory so far; 0 where that cannot be told."""
+    name = "memory.oom_control" if version == "v1" else "memory.events"
+    for line in read_text(f"{directory}/{name}").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
 
 
 class Reports:

@@ -141,7 +141,7 @@ def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
         "Running": status.state in ("running", "paused"),
         "Paused": status.state == "paused",
         "Restarting": status.state == "restarting",
-        "OOMKilled": status.oom_killed,
+        "OOMKilled": status.oom_killed or _was_short_of_memory(status.pid),
         "Dead": status.state == "dead",
         "Pid": status.pid,
         "ExitCode": status.exit_code,
@@ -150,6 +150,15 @@ def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
         "FinishedAt": timestamp(status.finished_at),
         "Health": _health(record, status),
     }
+
+
+def _was_short_of_memory(pid: int) -> bool:
+    """Whether the run that goes on has lost a process for lack of memory; 0: none goes on."""
+    if not pid:
+        return False
+    from sysbox.cli.inspect_live import was_short_of_memory
+
+    return was_short_of_memory(pid)
 
 
 def _end(record: state.Record) -> dict[str, Any] | None:

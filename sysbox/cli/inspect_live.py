@@ -6,7 +6,7 @@ at once.
 
 from __future__ import annotations
 
-from sysbox import scope, tuning
+from sysbox import scope, tuning, witness
 from sysbox.errors import SysboxError
 from sysbox.frozen import Frozen
 from sysbox.host import probe, read_text
@@ -71,6 +71,17 @@ def look(record: Record, pid: int) -> Live | None:
     except (SysboxError, KeyError):
         return None
     return Live(facts=facts, path=path, properties=found)
+
+
+def was_short_of_memory(pid: int) -> bool:
+    """Whether the kernel has killed somebody in its container for lack of memory."""
+    facts = probe()
+    mounted = facts.controllers.get("memory")
+    try:
+        path = scope_path(cgroup_path(pid, facts))
+    except (SysboxError, KeyError):
+        return False
+    return mounted is not None and witness.kills(mounted + path, facts.cgroup_mode) > 0
 
 
 def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any]]:

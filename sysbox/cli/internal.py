@@ -62,6 +62,13 @@ def _tuned(container_id: str) -> int:
     return 0
 
 
+def _oom(container_id: str) -> int:
+    from sysbox import events, state
+
+    events.container("oom", state.load(container_id))
+    return 0
+
+
 _COMMANDS = {
     "_supervise": _supervise,
     "_cleanup": _cleanup,
@@ -69,4 +76,5 @@ _COMMANDS = {
     "_health": _health,
     "_weights": _weights,
     "_tuned": _tuned,
+    "_oom": _oom,
 }

@@ -135,7 +135,7 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="oom_policy", flag="--oom-policy", inspect="", live=False,
-        v1=_prop("OOMPolicy", "memory", "", _AT_CREATION),
+        v1=_prop("OOMPolicy", "memory", "", _AT_CREATION + "; sysbox acts on it, systemd hears of no kill"),
         v2=_prop("OOMPolicy", "memory", "memory.oom.group", _AT_CREATION),
     ),
     Resource(

@@ -94,6 +94,12 @@ class Containers:
         found.await_state("running")
         return found
 
+    def known_ended(self, name: str) -> Container:
+        """One that something else has run in the foreground; it is removed like the others."""
+        container_id = self._sysbox("inspect", "-f", "{{.Id}}", name, check=True).stdout.strip()
+        self._made.append(container_id)
+        return Container(self._sysbox, container_id)
+
     def remove(self) -> None:
         if self._made:
             self._sysbox("rm", "-f", "-v", *self._made)
