@@ -165,6 +165,7 @@ def await_another(one: Container, first: int) -> None:
     eventually(lambda: one.pid not in (0, first), "it runs again")
 
 
+@pytest.mark.not_emulated("it is the same monitor, started once more")
 def test_with_a_restart_policy(containers: Containers) -> None:
     """What systemd starts again is watched like the run before."""
     one = containers("--restart", "always", *FLAGS)
