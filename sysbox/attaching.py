@@ -114,7 +114,7 @@ def _connect(record: Record) -> tuple[_socket.socket, int]:
         # refused; or closed without a word, by a monitor that ends just now, or by one of the first
         # version that serves as many as it can
         socket.close()
-        status = state.status(record).state
+        status = restarting.status(record).state
         if status not in ("running", "paused", "restarting"):
             raise Conflict(
                 f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"

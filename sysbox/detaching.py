@@ -7,7 +7,7 @@ import posix
 import select
 import time
 
-from sysbox import codec, restarting, scope
+from sysbox import codec, namehold, restarting, scope, unitfile
 from sysbox.errors import SysboxError
 from sysbox.files import make_private, unlink
 from sysbox.host import probe
@@ -44,8 +44,8 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 restarting.started(record)
                 scope.request_start(bus, unit)
             else:
-                plan = serviceplan.transient(restarting.plan_of(record))
-                scope.start_service(bus, unit, plan).queued()
+                plan = serviceplan.transient(unitfile.plan_of(record))
+                scope.start_service(bus, unit, plan, lambda: namehold.renew(bus, unit)).queued()
         # not on that connection: systemd sends to each whatever changes in any unit
         report.wait(unit)
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 import _signal
 import time
 
-from sysbox import events, finals, restarting, scope, state, systemd_mode, tuning
+from sysbox import (
+    events,
+    finals,
+    namehold,
+    restarting,
+    scope,
+    state,
+    systemd_mode,
+    tuning,
+    unitfile,
+)
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
 from sysbox.files import read_file
 from sysbox.fs import volumes
@@ -141,7 +151,7 @@ def discard(record: Record) -> None:
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
     if restarting.has_policy(record):
-        restarting.uninstall(record.id)
+        unitfile.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
     state.discard(record.id)
@@ -190,6 +200,8 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
             record = record.replace(anonymous_volumes={})
             state.save(record)
         discard(record)
+    if namehold.guarded(record.id):
+        restarting.unguard(record.id)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
         if by_file:
@@ -278,7 +290,7 @@ def remove_damaged(container_id: str) -> None:
             state.release_name(name, owner)
     firewall.unpublish(container_id)
     leases.release(container_id)
-    restarting.uninstall(container_id)
+    unitfile.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     state.discard(container_id)
 

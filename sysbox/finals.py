@@ -100,15 +100,24 @@ def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:
     return kmsg.oom_victims(runtime.scope, time.monotonic_ns() // 1000 - ago_us)
 
 
-def of_start(error: BaseException) -> Final:
-    """The end of a start that came to nothing."""
+def of_start(record: Record, error: BaseException) -> Final:
+    """The end of a start that came to nothing: that of the run before, with the error beside it."""
+    phase = error.phase if isinstance(error, StartError) else ""
+    message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
+    previous = _previous(record)
+    # one that systemd tries again is to be tried ever more slowly
+    quick = restarting.quick_ends(previous, 0) if restarting.has_policy(record) else 0
+    if previous is not None and previous.started_ns:
+        # that run's wish for a restart has been granted
+        return previous.replace(phase=phase, error=message, quick_ends=quick, rebooted=False)
     return Final(
         exit_code=error.status if isinstance(error, SysboxError) else FAILED,
         started_ns=0,
         finished_ns=state.now_ns(),
         how="failed",
-        phase=error.phase if isinstance(error, StartError) else "",
-        error=error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}",
+        phase=phase,
+        error=message,
+        quick_ends=quick,
     )
 
 

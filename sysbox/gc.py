@@ -6,7 +6,7 @@ locked, and left to him.
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, locking, restarting, scope, state
+from sysbox import detaching, ending, locking, scope, state, unitfile
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.files import is_directory, stale_files, unlink
 from sysbox.fs import volumes
@@ -16,7 +16,7 @@ from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
 from sysbox.paths import CONTAINERS, NETWORK, RUN
-from sysbox.units import cgroups, journal, names, serviceplan
+from sysbox.units import cgroups, journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def at_boot() -> list[str]:
     with Bus.connect() as bus:
         for record in state.all_records():
             try:
-                if restarting.restore(record):
+                if unitfile.restore(record):
                     scope.request_start(bus, names.service_unit(record.id))
             except Exception as error:  # noqa: BLE001 (the others are to come up all the same)
                 failed.append(f"{record.name} is not started: {_reason(error)}")
@@ -63,6 +63,20 @@ def at_boot() -> list[str]:
 
 def _reason(error: Exception) -> str:
     return error.message if isinstance(error, SysboxError) else f"{type(error).__name__}: {error}"
+
+
+def at_halt() -> list[str]:
+    """When `sysbox-boot.service` is stopped: keep what an administrator has said of the next boot.
+
+    A line for each thing that failed.
+    """
+    failed = []
+    for record in state.all_records():
+        try:
+            unitfile.remember(record)
+        except SysboxError as error:
+            failed.append(f"{record.name}: {error.message}")
+    return failed
 
 
 def images_in_use(image_id: str) -> list[str]:
@@ -177,8 +191,8 @@ def _port_rules() -> Iterator[str]:
 
 def _services() -> Iterator[str]:
     detaching.forget_reports(_known)
-    for container_id in restarting.installed():
-        if not _known(container_id) and restarting.uninstall(container_id):
+    for container_id in unitfile.installed():
+        if not _known(container_id) and unitfile.uninstall(container_id):
             yield f"removed the unit file of {container_id[:12]}"
 
 
@@ -213,7 +227,7 @@ def _half_renamed(name: str, owner: str) -> bool:
 def _scopes() -> list[str]:
     """Scopes of ours that nobody knows any more; docker's have the same names, but not our description."""
     with Bus.connect() as bus:
-        units = scope.list_units(bus, names.scope_unit("*"))
+        units = listing.list_units(bus, names.scope_unit("*"))
         done = []
         for unit in units:
             ours = unit.description.startswith("sysbox container ")
@@ -226,7 +240,7 @@ def _scopes() -> list[str]:
                 done.append(f"stopped {unit.name}")
             else:
                 scope.reset_failed(bus, unit.name)
-        for unit in scope.list_units(bus, "sysbox-*.service"):
+        for unit in listing.list_units(bus, "sysbox-*.service"):
             container_id = names.container_of(unit.name)
             if container_id and _stays(bus, unit, container_id):
                 scope.reset_failed(bus, unit.name)
@@ -234,15 +248,15 @@ def _scopes() -> list[str]:
     return done
 
 
-def _stays(bus: Bus, service: scope.UnitStatus, container_id: str) -> bool:
+def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
     """Whether it failed, its container is gone, and it had a unit file: others unload themselves."""
     if service.active_state != "failed" or _known(container_id):
         return False
     found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath",))
-    return str(found.get("FragmentPath", "")).startswith(f"{serviceplan.DIRECTORY}/")
+    return str(found.get("FragmentPath", "")).startswith(serviceplan.ADMINISTRATORS)
 
 
-def _forgotten(container_id: str, unit: scope.UnitStatus) -> bool:
+def _forgotten(container_id: str, unit: listing.UnitStatus) -> bool:
     """Whether nothing is written down of a run that goes on: a file was lost."""
     if unit.active_state != "active":
         return False
@@ -263,7 +277,7 @@ def _cgroups() -> list[str]:
     if not (found := cgroups.left(facts)):
         return []
     with Bus.connect() as bus:
-        loaded = {unit.name for unit in scope.list_units(bus, names.scope_unit("*"))}
+        loaded = {unit.name for unit in listing.list_units(bus, names.scope_unit("*"))}
     for path in found:
         unit = path.rpartition("/")[2]
         container_id = names.container_of(unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, events, finals, restarting, state
+from sysbox import detaching, ending, events, finals, restarting, state, unitfile
 from sysbox.errors import Conflict
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
@@ -28,7 +28,7 @@ def settle_if_dead(record: Record) -> None:
 def stop(record: Record, timeout: int | None) -> None:
     """`sysbox stop`: its stop signal, and SIGKILL when the timeout (seconds, -1 never) is over."""
     settle_if_dead(record)
-    restarting.stopped(record)
+    unitfile.stopped(record)
     by_systemd = restarting.end(record)
     runtime = state.started(record)
     if runtime is None or not runtime.alive():
@@ -63,7 +63,7 @@ def kill(record: Record, signal: int) -> None:
     by_systemd = False
     if restarting.has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
-        restarting.stopped(record)
+        unitfile.stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
             ending.send(runtime, 9)
@@ -118,16 +118,20 @@ def remove(record: Record, *, force: bool, volumes: bool) -> None:
     ending.remove(record, force=force, with_volumes=volumes)
 
 
-def set_policy(record: Record, policy: RestartPolicy) -> None:
-    """`sysbox update --restart`. Raises Conflict for a container with --rm."""
+def set_policy(record: Record, policy: RestartPolicy) -> bool:
+    """`sysbox update --restart`; False where that acts from the next start on.
+
+    Raises Conflict for a container with --rm.
+    """
     with Lock(record.id):
         current = state.load(record.id)
         if current.spec.remove and policy.name != "no":
             raise Conflict(f"container {record.name} is removed when it stops (--rm)")
         changed = current.replace(spec=current.spec.replace(restart=policy))
         state.save(changed)
-        restarting.change(changed)
+        at_once = restarting.change(changed)
     events.container("update", changed)
+    return at_once
 
 
 def rename(record: Record, name: str) -> None:

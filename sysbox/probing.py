@@ -10,7 +10,7 @@ import _signal
 import posix
 import time
 
-from sysbox import codec, ending, events, execute, health, restarting, state, streams
+from sysbox import codec, ending, events, execute, health, restarting, state, streams, unitfile
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.execute import ExecSpec
 from sysbox.files import write_file
@@ -163,7 +163,7 @@ def _act(record: Record, runtime: Runtime) -> None:
         restarting.restart_elsewhere(record)
         return
     if wish == "stop":
-        restarting.stopped(record)
+        unitfile.stopped(record)
         if restarting.end(record):
             return
     ending.send(runtime, 9 if wish == "kill" else ending.stop_signal(record))

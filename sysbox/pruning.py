@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import events, gc, layering, lifecycle, state
+from sysbox import events, gc, layering, lifecycle, restarting, state
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.filters import labelled
 from sysbox.frozen import Frozen
@@ -74,7 +74,7 @@ def containers(which: Wanted) -> Removed:
     for record in state.all_records():
         try:
             lifecycle.settle_if_dead(record)
-            if state.status(record).state not in _ENDED or not which.matches(
+            if restarting.status(record).state not in _ENDED or not which.matches(
                 record.created, record.spec.labels
             ):
                 continue

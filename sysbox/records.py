@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import posix
 import select
+import time
 
-from sysbox.errors import KernelError
+from sysbox import codec
+from sysbox.errors import FormatError, KernelError
+from sysbox.files import read_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.spec import ContainerSpec, Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ABOUT_TO_SAY = 0.2  # seconds
+_STEP = 0.002
 
 
 class Record(Frozen):
@@ -133,8 +143,8 @@ class Final(Frozen):
     signal: int = 0
     oom_killed: bool = False
     victims: tuple[str, ...] = ()  # names of those that were killed for lack of memory
-    phase: str = ""  # of a start that failed: how far the first process came
-    error: str = ""
+    phase: str = ""  # of a start that failed, then or since: how far the first process came
+    error: str = ""  # why it did, or that nobody saw how the run ended
     rebooted: bool = False  # systemd inside has asked for a restart, and it is to get one
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
@@ -150,3 +160,25 @@ class Status(Frozen):
     error: str = ""
     started_at: float = 0.0  # seconds since the epoch; 0 is never
     finished_at: float = 0.0
+
+
+def just_ended(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) -> Status | None:
+    """How a run stands whose first process is gone, and whose supervisor is about to say how it ended.
+
+    `ask` tells which run there is; None where it is another by now, or none.
+    """
+    started_at = run.started_ns / 1e9
+    deadline = time.monotonic() + _ABOUT_TO_SAY
+    while time.monotonic() < deadline:
+        if ask() != run:
+            return None
+        try:
+            told = codec.loads(read_file(f"{record.run_directory}/exit") or b"null", "exit")
+            code, finished_at = int(told["code"]), int(told["finished"]) / 1e9
+        except (FormatError, KeyError, TypeError, ValueError):
+            time.sleep(_STEP)
+            continue
+        return Status(
+            state="exited", exit_code=code, started_at=started_at, finished_at=finished_at
+        )
+    return Status(state="dead", started_at=started_at)

@@ -1,4 +1,4 @@
-"""Restart policies: the unit file that systemd acts on, whether it is wanted at boot, and the back-off.
+"""Restart policies: systemd acts on them, by a unit file (unitfile.py); and the back-off.
 
 `always` and `unless-stopped` differ at boot alone: a container that its user has stopped is not wanted then
 until it is started again.
@@ -7,66 +7,33 @@ until it is started again.
 from __future__ import annotations
 
 import _signal
-import posix
 import time
 
-from sysbox import program, scope, state, systemd_mode
-from sysbox.errors import KernelError, SystemdError
-from sysbox.files import is_directory, read_file, unlink, write_file
-from sysbox.host import exists
+from sysbox import namehold, scope, state, unitfile
+from sysbox.errors import Conflict, SystemdError
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Final, Record
+    from sysbox.records import Final, Record, Status
 
 QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
 _LONGEST = 60.0  # seconds
 _STEP = 0.02
 _BRIEFLY = 0.5
+_RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alone that is to be started again
 
 
 def has_policy(record: Record) -> bool:
     """Whether it has, or has had, a policy: its service then has a file, and outlives its scope."""
-    return record.spec.restart.name != "no" or exists(_file(names.service_unit(record.id)))
+    return record.spec.restart.name != "no" or unitfile.there(record.id)
 
 
-def plan_of(record: Record) -> serviceplan.ServicePlan:
-    """The service that supervises it."""
-    booted = systemd_mode.applies(record.spec, record.argv)
-    statuses = systemd_mode.STATUSES if booted else ()
-    return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher, statuses)
-
-
-def install(record: Record, *, wanted: bool = True) -> None:
-    """Write the unit file, and have it `wanted` at boot where its policy says so. Raises KernelError.
-
-    A file that is new to systemd is read when the unit is started.
-    """
-    plan = plan_of(record)
-    path, text = _file(plan.unit), serviceplan.unit_file(plan).encode()
-    if read_file(path) != text:
-        write_file(path, text, 0o644)
-    want(record, wanted=wanted and plan.restart in ("always", "unless-stopped"))
-
-
-def want(record: Record, *, wanted: bool) -> None:
-    """What `systemctl enable` and `disable` do: a link that is followed at boot. Raises KernelError."""
-    unit = names.service_unit(record.id)
-    link = f"{serviceplan.WANTS}/{unit}"
-    if not wanted:
-        unlink(link)
-        return
-    try:
-        if not is_directory(serviceplan.WANTS):
-            posix.mkdir(serviceplan.WANTS, 0o755)
-        posix.symlink(_file(unit), link)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise KernelError.of("make the link", link, error) from None
+def stands_alone(record: Record) -> bool:
+    """Whether its service does not name its scope, so that a third unit has to stop the two in order."""
+    return has_policy(record) or namehold.guarded(record.id)
 
 
 def make_way(bus: Bus, record: Record) -> None:
@@ -77,45 +44,28 @@ def make_way(bus: Bus, record: Record) -> None:
     """
     unit = names.service_unit(record.id)
     if not scope.await_freed(bus, unit, _BRIEFLY):
-        want(record, wanted=False)
+        wanted = unitfile.at_boot(record) == "enabled"
+        unitfile.want(record, wanted=False)
         scope.reload(bus)
         scope.await_freed(bus, unit, _BRIEFLY)
-
-
-def stopped(record: Record) -> None:
-    """Its user has stopped it: unless-stopped is not started at boot any more."""
-    if record.spec.restart.name == "unless-stopped":
-        want(record, wanted=False)
-        write_file(_marker(record), b"")
+        unitfile.want(record, wanted=wanted)
 
 
 def started(record: Record) -> None:
-    """Its user has started it."""
-    unlink(_marker(record))
-    install(record)
-
-
-def restore(record: Record) -> bool:
-    """Write the unit file anew where it is not there; whether it is, and is wanted at boot.
-
-    So a container comes back on a host that kept its state and not its /etc.
-    """
-    if record.spec.restart.name == "no" or exists(_file(names.service_unit(record.id))):
-        return False
-    install(record, wanted=not exists(_marker(record)))
-    return exists(f"{serviceplan.WANTS}/{names.service_unit(record.id)}")
-
-
-def _marker(record: Record) -> str:
-    return f"{record.directory}/stopped"
+    """Its user starts it. Raises Conflict where an administrator has masked its service."""
+    if unitfile.masked(record.id):
+        unit = names.service_unit(record.id)
+        raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
+    unitfile.started(record)
 
 
 def end(record: Record) -> bool:
     """Have systemd stop it, and not start it again, without waiting for that.
 
-    False where its service does not run: it has no policy, or a command attends to it.
+    False where its service does not run, or is stopped with the scope: it has no policy, or a command attends
+    to it.
     """
-    if not has_policy(record):
+    if not stands_alone(record):
         return False
     with Bus.connect() as bus:
         unit = names.service_unit(record.id)
@@ -127,7 +77,7 @@ def end(record: Record) -> bool:
 
 def abandon(container_id: str) -> None:
     """Have systemd start a container no more that was removed meanwhile. Raises SystemdError."""
-    uninstall(container_id)
+    unitfile.uninstall(container_id)
     with Bus.connect() as bus:
         scope.request_stop(bus, names.service_unit(container_id))
 
@@ -162,21 +112,14 @@ def start_again(record: Record) -> None:
     """Have it started once more as soon as its service, whose part this is, has ended."""
     with Bus.connect() as bus:
         unit = f"sysbox-start-{record.id}.service"
-        scope.start_service(bus, unit, serviceplan.starter(plan_of(record))).wait()
+        scope.start_service(bus, unit, serviceplan.starter(unitfile.plan_of(record))).wait()
 
 
 def restart_elsewhere(record: Record) -> None:
     """`sysbox restart` in a unit of its own, not awaited: the caller is part of what will be stopped."""
     with Bus.connect() as bus:
-        plan = serviceplan.restarter(plan_of(record))
+        plan = serviceplan.restarter(unitfile.plan_of(record))
         scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
-
-
-def uninstall(container_id: str) -> bool:
-    """Remove the file and the link; whether there was a file."""
-    unit = names.service_unit(container_id)
-    unlink(f"{serviceplan.WANTS}/{unit}")
-    return unlink(_file(unit))
 
 
 def forget(container_id: str) -> None:
@@ -196,28 +139,59 @@ def forget(container_id: str) -> None:
             pass  # ignoring: what remains is a line in a list
 
 
-def installed() -> list[str]:
-    """The ids of all containers that have a unit file."""
-    try:
-        found = [names.container_of(name) for name in posix.listdir(serviceplan.DIRECTORY)]
-    except FileNotFoundError:
-        return []
-    return [one for one in found if one]
-
-
-def change(record: Record) -> None:
+def change(record: Record) -> bool:
     """A policy was changed: the file follows, and a running service with it.
 
-    One that was started without a policy stays without until it is started anew: Restart= of a transient
-    unit cannot be changed. Raises KernelError, SystemdError.
+    False where that holds from the next start on: a command attends to it in the foreground.
+    Raises KernelError, SystemdError.
     """
     if not has_policy(record):
-        return
-    there = exists(_file(names.service_unit(record.id)))
-    install(record)
-    if there:
-        with Bus.connect() as bus:
+        return True
+    was_there = unitfile.there(record.id)
+    unitfile.install(record)
+    runtime = state.runtime(record.id)
+    runs = runtime is not None and runtime.alive()
+    with Bus.connect() as bus:
+        if namehold.has_service(record.id):
+            if runs and not namehold.guarded(record.id):
+                guard(record)
+            settings = serviceplan.policy_settings(unitfile.plan_of(record))
+            namehold.amend(bus, record.id, settings)
+            return True
+        if was_there:
             scope.reload(bus)
+        if not runs:
+            return True
+        return scope.active_state(bus, names.service_unit(record.id)) not in ("inactive", "failed")
+
+
+def status(record: Record) -> Status:
+    """How it stands; of one that has just ended systemd is asked whether it starts it again.
+
+    Raises FormatError.
+    """
+    found = state.status(record)
+    policy = record.spec.restart.name
+    if policy == "no" or found.state not in ("exited", "dead"):
+        return found
+    if time.time() - (found.finished_at or found.started_at) > _RECENTLY:
+        return found
+    try:
+        with Bus.connect() as bus:
+            active, job = scope.progress(bus, names.service_unit(record.id))
+    except SystemdError:
+        return found
+    on_its_way = active == "activating"
+    if active in ("active", "deactivating") and not job:
+        # its end is being recorded, and nobody has asked for a stop
+        on_its_way = policy != "on-failure" or found.exit_code != 0
+    if not on_its_way:
+        return found
+    # it may run by now
+    again = state.status(record)
+    if again.state not in ("exited", "dead"):
+        return again
+    return again.replace(state="restarting")
 
 
 def restarts(record: Record) -> int:
@@ -252,25 +226,16 @@ def quick_ends(previous: Final | None, ran_ns: int) -> int:
     return 1 + (previous.quick_ends if previous else 0)
 
 
-def stopper_unit(container_id: str) -> str:
-    """The unit that has the service stopped when the scope is."""
-    return f"sysbox-stop-{container_id}.service"
-
-
 def guard(record: Record) -> None:
     """Start that unit. Raises SystemdError."""
     with Bus.connect() as bus:
-        properties = serviceplan.stopper(plan_of(record))
-        scope.start_service(bus, stopper_unit(record.id), properties).wait()
+        properties = serviceplan.stopper(unitfile.plan_of(record))
+        scope.start_service(bus, names.stopper_unit(record.id), properties).wait()
 
 
 def unguard(container_id: str) -> None:
     """Stop that unit, which lets go of the scope's name. No such unit is success."""
     with Bus.connect() as bus:
-        unit = stopper_unit(container_id)
+        unit = names.stopper_unit(container_id)
         scope.request_stop(bus, unit)
         scope.await_inactive(bus, unit)
-
-
-def _file(unit: str) -> str:
-    return f"{serviceplan.DIRECTORY}/{unit}"

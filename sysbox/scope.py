@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 
 from sysbox.errors import SystemdError
-from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost
@@ -32,24 +31,24 @@ _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
 _STEP = 0.004  # seconds
 _NAME_IS_FREED = 2.0  # seconds
+_NAME_IS_HELD = 0.2  # seconds: what is not freed by then will not be by itself
 _POLL = 0.02  # seconds, only while PID 1 re-executes
-
-
-class UnitStatus(Frozen):
-    """One line of `list_units`."""
-
-    name: str
-    description: str
-    load_state: str
-    active_state: str
-    sub_state: str
 
 
 class Pending:
     """A unit that was asked for and not yet awaited."""
 
-    def __init__(self, bus: Bus, unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        unit: str,
+        properties: list[tuple[str, tuple[str, Any]]],
+        stuck: Callable[[], None] | None = None,
+    ) -> None:
+        """`stuck` is called from time to time while the unit of an earlier run has the name (namehold.py)."""
         self.unit = unit
+        self._stuck = stuck
+        self._next_call = 0.0
         self._bus = bus
         self._properties = properties
         self._is_scope = unit.endswith(".scope")
@@ -80,8 +79,13 @@ class Pending:
 
     def _may_be_freed(self, error: SystemdError, until: float) -> bool:
         """Whether an earlier run has the name: it is free once that is reset, or a moment after its end."""
-        if error.dbus_name != _EXISTS or time.monotonic() > until:
+        now = time.monotonic()
+        if error.dbus_name != _EXISTS or now > until:
             return False
+        self._next_call = self._next_call or now + _NAME_IS_HELD
+        if self._stuck and now > self._next_call:
+            self._stuck()
+            self._next_call = time.monotonic() + _NAME_IS_HELD
         reset_failed(self._bus, self.unit)
         time.sleep(_STEP)
         return True
@@ -171,7 +175,9 @@ def _start(
     return MANAGER_PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", args
 
 
-def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
+def begin(
+    bus: Bus, plan: ScopePlan, pids: tuple[int, ...], stuck: Callable[[], None] | None = None
+) -> Pending:
     """Ask for the scope around `pids`, to be awaited later: the child works on meanwhile."""
     properties = [
         ("Description", ("s", plan.description)),
@@ -179,7 +185,7 @@ def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
         ("PIDs", ("au", list(pids))),
         *_variants(plan.properties),
     ]
-    pending = Pending(bus, plan.unit, properties)
+    pending = Pending(bus, plan.unit, properties, stuck)
     keeper = plan.keeper
     if keeper is not None and not exists(keeper.directory):
         # after the scope, which must not wait for it; not awaited, since it only saves time later
@@ -187,9 +193,11 @@ def begin(bus: Bus, plan: ScopePlan, pids: tuple[int, ...]) -> Pending:
     return pending
 
 
-def start_service(bus: Bus, unit: str, properties: tuple[Property, ...]) -> Pending:
+def start_service(
+    bus: Bus, unit: str, properties: tuple[Property, ...], stuck: Callable[[], None] | None = None
+) -> Pending:
     """Ask for a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
-    return Pending(bus, unit, _variants(properties))
+    return Pending(bus, unit, _variants(properties), stuck)
 
 
 def request_start(bus: Bus, unit: str) -> None:
@@ -371,21 +379,3 @@ def _within(timeout: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(_STEP)
     return True
-
-
-def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
-    """The loaded units whose name matches a shell pattern, such as `docker-*.scope`."""
-    asked = ((), (pattern,))
-    (units,) = bus.steady(
-        lambda: bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", asked)
-    )
-    return [
-        UnitStatus(
-            name=one[0],
-            description=one[1],
-            load_state=one[2],
-            active_state=one[3],
-            sub_state=one[4],
-        )
-        for one in units
-    ]

@@ -5,7 +5,7 @@ The latter is the ExecStopPost= of its service: the end is recorded whatever hap
 
 from __future__ import annotations
 
-from sysbox import ending, restarting, state, tuning
+from sysbox import ending, restarting, state, tuning, unitfile
 from sysbox.errors import NotFound
 from sysbox.locking import Lock
 
@@ -42,9 +42,12 @@ def cleanup(container_id: str) -> int:
         restarting.unguard(container_id)
         return 0
     ending.settle(record.id)
-    if restarting.has_policy(record):
+    if restarting.stands_alone(record):
         restarting.unguard(record.id)
-    elif (final := state.final(record.id)) is not None and final.rebooted:
+    if restarting.has_policy(record):
+        unitfile.remember(record)
+        return 0
+    if (final := state.final(record.id)) is not None and final.rebooted:
         # whoever has recorded it
         restarting.start_again(record)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, events, finals, launch, monitor, naming, scope, state
+from sysbox import ending, events, finals, launch, monitor, namehold, naming, scope, state
 from sysbox.child import Inherited
 from sysbox.errors import SysboxError
 from sysbox.files import write_file
@@ -176,7 +176,7 @@ def _surround(
 ) -> tuple[str, tuple[Port, ...]]:
     """Its scope, and its link; the address, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
-    pending = scope.begin(bus, plan.scope, (parked.pid,))
+    pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: namehold.let_go(bus, record.id))
     try:
         if logged:
             fields = journal.container_fields(record.id, record.name, record.image_name)
@@ -232,7 +232,7 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
         ending.unwind(record, runtime, failed=True)
     except SysboxError:
         return  # ignoring: why the start failed is the better message, and `gc` finds the run
-    state.write_final(record, finals.of_start(error))
+    state.write_final(record, finals.of_start(record, error))
     state.remove_run(record)
 
 

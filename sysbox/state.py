@@ -33,6 +33,7 @@ from sysbox.records import Record as Record
 from sysbox.records import Runtime as Runtime
 from sysbox.records import Status as Status
 from sysbox.records import Usage as Usage
+from sysbox.records import just_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -355,6 +356,8 @@ def status(record: Record) -> Status:
         # asked of the kernel: whoever has frozen it, it is
         state = "paused" if frozen(probe(), running.cgroup) else "running"
         return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
+    if running is not None and running.started_ns and running.supervised():
+        return just_ended(record, running, lambda: runtime(record.id)) or status(record)
     ended = final(record.id)
     if running is not None and ended is not None and ended.finished_ns < running.started_ns:
         ended = None  # it is that of an earlier run

@@ -13,6 +13,7 @@ from sysbox import (
     attachpoint,
     detaching,
     ending,
+    namehold,
     program,
     restarting,
     starting,
@@ -56,7 +57,7 @@ def supervise(container_id: str) -> int:
             # before it runs: it may be over at once, and its cgroup gone before the monitor looks
             stop_signal = ending.stop_signal(record, image)
             started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
-            if restarting.has_policy(record):
+            if restarting.has_policy(record) or namehold.stands_alone(container_id):
                 restarting.guard(record)
     except SysboxError as error:
         detaching.report(container_id, error)

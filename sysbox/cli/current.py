@@ -39,7 +39,7 @@ def usage_of(record: Record) -> Usage:
 
 def status_of(record: Record) -> Status:
     """How it stands; the end of one whose supervisor was killed is recorded first."""
-    status = state.status(record)
+    status = _status(record)
     if status.state != "dead":
         return status
     from sysbox import lifecycle
@@ -48,7 +48,7 @@ def status_of(record: Record) -> Status:
         lifecycle.settle_if_dead(record)
     except SysboxError:
         return status  # ignoring: `sysbox gc` says what is in the way
-    return state.status(record)
+    return _status(record)
 
 
 def health_of(record: Record, status: Status) -> str:
@@ -60,3 +60,11 @@ def health_of(record: Record, status: Status) -> str:
 def mount_name(record: Record, mount: Mount) -> str:
     """The host's path, or the name of the volume."""
     return mount.source or record.anonymous_volumes.get(mount.target, "")
+
+
+def _status(record: Record) -> Status:
+    if record.spec.restart.name == "no":
+        return state.status(record)
+    from sysbox import restarting  # which few have need of
+
+    return restarting.status(record)

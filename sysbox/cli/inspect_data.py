@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import health, restarting, state, systemd_mode
+from sysbox import health, restarting, state, systemd_mode, unitfile
 from sysbox.cli.current import status_of, usage_of
 from sysbox.cli.inspect_config import config, mounts
 from sysbox.cli.inspect_host import host_config
@@ -83,7 +83,12 @@ def _sizes(record: state.Record, image: Image | None, *, wanted: bool) -> dict[s
 
 
 def _beyond_docker(record: state.Record) -> dict[str, Any]:
-    return {"Journal": _journal(record), "Usage": _usage(record), "End": _end(record)}
+    return {
+        "Journal": _journal(record),
+        "Usage": _usage(record),
+        "End": _end(record),
+        "AtBoot": unitfile.at_boot(record),
+    }
 
 
 def _at_rest(record: state.Record) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from sysbox.errors import UsageError
 
 def run(words: list[str]) -> int:
     """The exit status. Raises UsageError for what is none of them."""
-    if words == ["_boot"]:
+    if words in (["_boot"], ["_halt"]):
         from sysbox import gc
         from sysbox.cli.output import emit
 
-        for failed in gc.at_boot():
+        for failed in gc.at_boot() if words == ["_boot"] else gc.at_halt():
             emit(f"sysbox: {failed}\n", 2)
         return 0
     if len(words) != 2 or words[0] not in _COMMANDS:

@@ -41,7 +41,8 @@ def main(values: Values) -> int:
         if policy is not None:
             from sysbox import lifecycle  # a limit needs none of it
 
-            lifecycle.set_policy(record, policy)
+            if not lifecycle.set_policy(record, policy):
+                emit(f"sysbox: {record.name}: --restart acts from the next start on\n", 2)
         if change == Change():
             return
         for flag in updating.update(record, change):

@@ -115,7 +115,7 @@ def _boot_unit() -> dict[str, str]:
         f"systemd/system/{BOOT}": (
             "[Unit]\nDescription=Put sysbox containers right after a boot\n"
             "[Service]\nType=oneshot\nRemainAfterExit=yes\nSlice=sysbox.slice\n"
-            f"ExecStart={program.launcher} _boot\n"
+            f"ExecStart={program.launcher} _boot\nExecStop={program.launcher} _halt\n"
         )
     }
 

@@ -33,6 +33,11 @@ def service_unit(container: str) -> str:
     return f"sysbox-{_check_id(container)}.service"
 
 
+def stopper_unit(container: str) -> str:
+    """The unit that has the service stopped when the scope is: `sysbox-stop-<64 hex>.service`."""
+    return f"sysbox-stop-{_check_id(container)}.service"
+
+
 def container_of(unit: str) -> str:
     """The container's id from either of its units; "" for any other unit."""
     for prefix, suffix in (("docker-", ".scope"), ("sysbox-", ".service")):

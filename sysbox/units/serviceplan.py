@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
-DIRECTORY = "/etc/systemd/system"  # where an administrator's units are (systemd.unit(5))
-WANTS = f"{DIRECTORY}/multi-user.target.wants"
+ADMINISTRATORS = "/etc/systemd/system"  # where an administrator's units are (systemd.unit(5))
+DIRECTORY = "/etc/systemd/system.attached"  # what is here gives way to them
+WANTS = f"{ADMINISTRATORS}/multi-user.target.wants"
 
 _SECOND = 1_000_000  # microseconds
 _MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
@@ -147,40 +148,51 @@ def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
 
 
 def unit_file(plan: ServicePlan) -> str:
-    """Its unit file. The start limit is that of `on-failure:N`; the back-off is `_supervise`'s.
-
-    systemd has one of its own since 254 (RestartSteps=), and no other way to end one that grows.
-    """
-    limited = plan.restart == "on-failure" and plan.retries > 0
+    """Its unit file."""
     stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
     launcher = _quoted(plan.launcher)
     clean = f"SuccessExitStatus={' '.join(map(str, plan.clean))}\n" if plan.clean else ""
-    again = f"RestartForceExitStatus={plan.again}\n" if plan.again else ""
     return f"""\
 # sysbox made this for the restart policy of container {plan.name}, and removes it with the container.
 [Unit]
 Description=sysbox container {plan.name}
 After={" ".join(_AFTER)}
-StartLimitIntervalSec={"infinity" if limited else 0}
-StartLimitBurst={plan.retries + 1 if limited else 1}
 
 [Service]
 Type=notify
 NotifyAccess=main
 ExecStart={launcher} _supervise {plan.container}
 ExecStopPost={launcher} _cleanup {plan.container}
-Restart={_RESTART[plan.restart]}
-RestartSec=100ms
 KillMode=mixed
 TimeoutStopSec={stop}
 Slice=sysbox.slice
 OOMPolicy=continue
 MemoryMax={MEMORY_MAX}
 TasksMax={TASKS_MAX}
-{clean}{again}
+{clean}
+{policy_settings(plan)}
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def policy_settings(plan: ServicePlan) -> str:
+    """The part of a unit file that is the restart policy.
+
+    The start limit is that of `on-failure:N`; the back-off is `_supervise`'s. systemd has one of its own
+    since 254 (RestartSteps=), and no other way to end one that grows.
+    """
+    limited = plan.restart == "on-failure" and plan.retries > 0
+    again = f"RestartForceExitStatus={plan.again}\n" if plan.again else ""
+    return f"""\
+[Unit]
+StartLimitIntervalSec={"infinity" if limited else 0}
+StartLimitBurst={plan.retries + 1 if limited else 1}
+
+[Service]
+Restart={_RESTART[plan.restart]}
+RestartSec=100ms
+{again}"""
 
 
 def _quoted(path: str) -> str:

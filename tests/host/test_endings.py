@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from containers import Container, Containers, eventually, popen, systemctl
@@ -118,3 +119,38 @@ def test_what_the_kernel_says() -> None:
     assert kmsg.victim(line, "a.scope", 12_000_600) == ""
     assert kmsg.victim(line, "a.sco", 0) == ""
     assert kmsg.victim("<6>[   12.000500] usb 1-1: new", "a.scope", 0) == ""
+
+
+@pytest.mark.not_emulated("what is written down is the same there")
+@pytest.mark.parametrize("how", ["detached", "attached"])
+def test_a_start_that_fails_keeps_the_last_run(
+    sysbox: Sysbox, containers: Containers, tmp_path: Path, how: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    one = containers("--mount", f"type=bind,src={source},dst=/s", command=("sh", "-c", "exit 5"))
+    one.await_state("exited")
+    before = one.inspect("State")
+    source.rmdir()
+    refused = sysbox("start", *(("-a",) if how == "attached" else ()), one.id)
+    assert refused.returncode != 0
+    after = one.inspect("State")
+    assert str(source) in after["Error"]
+    assert after | {"Error": ""} == before
+    assert (one.inspect("Sysbox.End.How"), one.inspect("Sysbox.End.Phase")) != ("failed", "")
+    # the next run is one like any other
+    source.mkdir()
+    one("start")
+    one.await_state("exited")
+    assert one.inspect("State.Error") == ""
+
+
+@pytest.mark.not_emulated("what is written down is the same there")
+def test_created_and_its_command_is_not_there(sysbox: Sysbox, containers: Containers) -> None:
+    """`run` removes what it could not start; `create` is another command, and what that made stays."""
+    one = containers(command=("nosuch",), verb=("create",))
+    assert sysbox("start", one.id).returncode != 0
+    assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("created", 127)
+    assert "nosuch" in one.inspect("State.Error")
+    assert sysbox("run", "-d", "--name", "gone", "busybox:test", "nosuch").returncode == 127
+    assert sysbox("inspect", "gone").returncode == 1

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers, eventually, systemctl
+from containers import Container, Containers, eventually, popen, systemctl
 from lane import Sysbox
 
 from sysbox import restarting
 from sysbox.records import Final
+from sysbox.units import serviceplan
 
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
 UNITS = Path("/etc/systemd/system")
+FILES = Path(serviceplan.DIRECTORY)
 
 
 def service(one: Container) -> str:
@@ -122,7 +125,7 @@ def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) ->
         sysbox("run", "-d", "--restart", "always", "--name", "broken", image, "nosuch").returncode
         == 127
     )
-    assert not [name for name in os.listdir(UNITS) if name.startswith("sysbox-")]
+    assert not [name for name in os.listdir(FILES) if name.startswith("sysbox-")]
 
 
 @pytest.mark.not_emulated("systemd's services are the same there")
@@ -149,7 +152,7 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
     systemctl("stop", service(up))  # as at shutdown
     for one in (up, down):
         link(one).unlink(missing_ok=True)
-        (UNITS / service(one)).unlink()
+        (FILES / service(one)).unlink()
     sysbox("_boot", check=True)
     up.await_state("running")
     assert down.inspect("State.Status") == "exited"
@@ -158,7 +161,7 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
 
 @pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
-    """Of a container with one at once; of one without from its next start on."""
+    """At once, of a container with one and of one without."""
     one, other = ready(containers("--restart", "always", command=POLITE)), containers()
     sysbox("update", "--restart", "no", one.id, check=True)
     os.kill(one.pid, signal.SIGKILL)
@@ -167,17 +170,94 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
     assert not link(one).is_symlink()
     sysbox("update", "--restart", "unless-stopped", other.id, check=True)
     assert other.inspect("HostConfig.RestartPolicy.Name") == "unless-stopped"
-    other("restart", "-t", "0")
     pid = other.pid
     os.kill(pid, signal.SIGKILL)
     started_again(other, pid)
+    other("restart", "-t", "0")
+    assert systemctl("is-enabled", service(other)) == "enabled"
     assert sysbox("update", "--restart", "often", one.id).returncode == 1
+
+
+@pytest.mark.not_emulated("systemd's services are the same there")
+def test_a_first_policy_acts_at_once_and_a_stop_is_still_graceful(
+    sysbox: Sysbox, containers: Containers
+) -> None:
+    one = ready(containers(command=POLITE))
+    told = sysbox("update", "--restart", "on-failure:2", one.id, check=True)
+    assert told.stderr == ""
+    shown = systemctl("show", "-P", "Restart", "-P", "StartLimitBurst", service(one)).split()
+    assert sorted(shown) == ["3", "on-failure"]
+    systemctl("stop", one.scope)
+    one.await_state("exited")
+    assert one.inspect("State.ExitCode") == 7
+    one("start")
+    assert systemctl("show", "-P", "FragmentPath", service(one)) == str(FILES / service(one))
+
+
+@pytest.mark.not_emulated("systemd's services are the same there")
+def test_a_policy_for_one_in_the_foreground_waits_and_says_so(sysbox: Sysbox, image: str) -> None:
+    held = popen("run", "--rm=false", "-i", "--name", "held", image, "cat", stdin=subprocess.PIPE)
+    eventually(
+        lambda: sysbox("inspect", "-f", "{{.State.Running}}", "held").stdout == "true\n", "up"
+    )
+    told = sysbox("update", "--restart", "always", "held", check=True)
+    assert told.stderr == "sysbox: held: --restart acts from the next start on\n"
+    held.communicate()
+    sysbox("rm", "-f", "held", check=True)
+
+
+@pytest.mark.not_emulated("systemd's services are the same there")
+def test_between_an_end_and_the_next_start(containers: Containers) -> None:
+    """It is restarting all the time: while its end is recorded, while systemd waits, while it is started."""
+    one = containers("--restart", "always", command=("sh", "-c", "sleep 0.1; exit 3"))
+    seen = set()
+
+    def look() -> bool:
+        seen.add(one.inspect("State.Status"))
+        return bool(one.inspect("RestartCount") > 2)
+
+    eventually(look, "three restarts")
+    assert seen <= {"running", "restarting"}
+    one("stop")
+    assert one.inspect("State.Status") == "exited"
+
+
+@pytest.mark.not_emulated("unit files are the same there")
+@pytest.mark.parametrize("said", ["disable", "mask"])
+def test_what_an_administrator_says_of_the_boot_holds(
+    containers: Containers, sysbox: Sysbox, said: str
+) -> None:
+    one = ready(containers("--restart", "always", command=POLITE))
+    assert one.inspect("Sysbox.AtBoot") == "enabled"
+    systemctl(said, service(one))
+    word = {"disable": "disabled", "mask": "masked"}[said]
+    assert one.inspect("Sysbox.AtBoot") == word
+    # a stop and a start of its user's change nothing about that
+    one("stop")
+    if said == "mask":
+        refused = sysbox("start", one.id)
+        assert f"{service(one)} is masked" in refused.stderr
+    else:
+        one("start")
+        assert not link(one).is_symlink()
+        one("stop")
+    # the next boot, on a host that keeps its state and not its /etc
+    sysbox("_halt", check=True)
+    for path in (link(one), FILES / service(one), UNITS / service(one)):
+        path.unlink(missing_ok=True)
+    systemctl("daemon-reload")
+    sysbox("_boot", check=True)
+    assert one.inspect("State.Status") == "exited"
+    assert one.inspect("Sysbox.AtBoot") == word
+    systemctl({"disable": "enable", "mask": "unmask"}[said], service(one))
+    one("start")
+    assert one.inspect("Sysbox.AtBoot") == "enabled"
 
 
 @pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers) -> None:
     """systemd may still have the transient service of the run before, and would start that."""
-    for number in range(10):
+    for number in range(3):
         one = containers()
         sysbox("update", "--restart", "always", one.id, check=True)
         if number == 0:
@@ -206,7 +286,7 @@ def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> N
     assert sysbox("rm", one.id).returncode == 1
     one("rm", "-f")
     assert not link(one).is_symlink()
-    assert not (UNITS / service(one)).exists()
+    assert not (FILES / service(one)).exists()
     listing = ("list-units", "--all", "--plain", "--no-legend", f"*{one.id}*")
     eventually(lambda: not systemctl(*listing), "no unit of its own")
 

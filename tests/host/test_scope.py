@@ -22,7 +22,7 @@ from lane import SLOWNESS
 from sysbox import host, paths, scope, stoprequests, witness
 from sysbox.errors import SpecError, SysboxError, SystemdError
 from sysbox.spec import ContainerSpec, Limits, Logging
-from sysbox.units import blockdev, cgroups, journal, names, scopeplan, watch
+from sysbox.units import blockdev, cgroups, journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.journalread import read_logs
 from sysbox.units.manager import Manager
@@ -152,11 +152,11 @@ def test_s1_scope_in_its_slice(bus: Bus) -> None:
         assert one.path == f"/system.slice/{one.unit}"
         assert scope.state(bus, one.unit) == ("active", "running", "success")
         assert one.unit in subprocess.check_output(["systemd-cgls", "--full", "-l"], text=True)
-        (listed,) = scope.list_units(bus, one.unit)
+        (listed,) = listing.list_units(bus, one.unit)
         assert listed.description == "sysbox container parked (debian:12)"
         assert listed.active_state == "active"
     assert scope.state(bus, one.unit)[0] == "inactive"
-    assert scope.list_units(bus, one.unit) == []
+    assert listing.list_units(bus, one.unit) == []
 
 
 def test_slice_of_its_own(bus: Bus) -> None:

@@ -18,11 +18,12 @@ ROWS = {
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state",
     6: "scope channel events",
-    7: """attachpoint payload child stoprequests jsonlog launch monitor static_monitor terminal streams
-          weights witness""",
+    7: """attachpoint payload child namehold stoprequests jsonlog launch monitor static_monitor terminal
+          streams weights witness""",
     8: """starting ending finals creating attaching attending detaching
           planning probing restarting running settling supervising translating tuning updating lifecycle
-          execute gc damaged inside copying extracting layering pruning standstill waiting units.quadlet""",
+          execute gc damaged inside copying extracting layering pruning standstill waiting unitfile
+          units.quadlet""",
     9: "oci embedded",
     10: "cli",
     11: "_main",

@@ -1,0 +1,199 @@
+"""The unit file of a container with a restart policy, and whether it is wanted at boot.
+
+It lies where files of an administrator's win over it, so that `systemctl mask` has a place for its link;
+`systemctl enable` and `disable` make and remove the link that is followed at boot. What an administrator has
+said of the boot is kept with the container, for a host that keeps its containers and not its /etc.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import program, systemd_mode
+from sysbox.errors import FormatError, KernelError
+from sysbox.files import is_directory, read_file, unlink, write_file
+from sysbox.host import exists
+from sysbox.units import names, serviceplan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.records import Record
+
+_AT_BOOT = ("always", "unless-stopped")
+
+
+def plan_of(record: Record) -> serviceplan.ServicePlan:
+    """The service that supervises it."""
+    booted = systemd_mode.applies(record.spec, record.argv)
+    statuses = systemd_mode.STATUSES if booted else ()
+    return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher, statuses)
+
+
+def there(container_id: str) -> bool:
+    """Whether there is a file, or an administrator's link in its place."""
+    return any(exists(path) for path in _paths(container_id))
+
+
+def install(record: Record, *, wanted: bool = True) -> None:
+    """Write the unit file, and have it `wanted` at boot where its policy says so. Raises KernelError.
+
+    A file that is new to systemd is read when the unit is started. One that is masked stays so.
+    """
+    if masked(record.id):
+        return
+    plan = plan_of(record)
+    path, old = _paths(record.id)
+    if not is_directory(serviceplan.DIRECTORY):
+        _make(serviceplan.DIRECTORY)
+    text = serviceplan.unit_file(plan).encode()
+    if read_file(path) != text:
+        write_file(path, text, 0o644)
+    if unlink(old):
+        unlink(_link(record.id))  # which led there
+    want(record, wanted=wanted and plan.restart in _AT_BOOT)
+
+
+def want(record: Record, *, wanted: bool) -> None:
+    """What `systemctl enable` and `disable` do: a link that is followed at boot. Raises KernelError."""
+    link = _link(record.id)
+    if not wanted:
+        unlink(link)
+        return
+    try:
+        if not is_directory(serviceplan.WANTS):
+            _make(serviceplan.WANTS)
+        posix.symlink(_paths(record.id)[0], link)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise KernelError.of("make the link", link, error) from None
+
+
+def _make(directory: str) -> None:
+    try:
+        posix.mkdir(directory, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise KernelError.of("make the directory", directory, error) from None
+
+
+def masked(container_id: str) -> bool:
+    """Whether an administrator has masked it: the link of `systemctl mask`."""
+    unit = names.service_unit(container_id)
+    for directory in (serviceplan.ADMINISTRATORS, "/run/systemd/system"):
+        try:
+            if posix.readlink(f"{directory}/{unit}") == "/dev/null":
+                return True
+        except OSError:
+            continue  # there is none
+    return False
+
+
+def at_boot(record: Record) -> str:
+    """What becomes of it at boot: "" (it has no policy for that, or was never started), "enabled", "masked",
+    or "disabled": by an administrator, or since its user has stopped one that starts unless stopped.
+    """
+    if masked(record.id):
+        return "masked"
+    if record.spec.restart.name not in _AT_BOOT or not there(record.id):
+        return ""
+    return "enabled" if _is_link(_link(record.id)) else "disabled"
+
+
+def disabled(record: Record) -> bool:
+    """Whether an administrator wants it not to be started at boot."""
+    return at_boot(record) in ("disabled", "masked") and not exists(_marker(record))
+
+
+def stopped(record: Record) -> None:
+    """Its user has stopped it: unless-stopped is not started at boot any more, until its user starts it."""
+    if record.spec.restart.name == "unless-stopped" and not disabled(record):
+        want(record, wanted=False)
+        write_file(_marker(record), b"")
+
+
+def started(record: Record) -> None:
+    """Its user has started it: what an administrator has said of the boot holds all the same."""
+    wanted = not disabled(record)
+    unlink(_marker(record))
+    install(record, wanted=wanted)
+
+
+def remember(record: Record) -> None:
+    """Keep with the container what an administrator has said of the boot."""
+    if disabled(record):
+        write_file(_said(record), at_boot(record).encode())
+    elif there(record.id):
+        unlink(_said(record))
+
+
+def restore(record: Record) -> bool:
+    """Write the unit file anew where it is not there; whether it is to be started, as systemd has not.
+
+    So a container comes back on a host that kept its state and not its /etc.
+    """
+    if record.spec.restart.name == "no" or there(record.id):
+        return False
+    said = _read(_said(record))
+    if said == b"masked":
+        link = _paths(record.id)[1]
+        try:
+            posix.symlink("/dev/null", link)
+        except OSError as error:
+            raise KernelError.of("make the link", link, error) from None
+        return False
+    install(record, wanted=not said and not exists(_marker(record)))
+    return at_boot(record) == "enabled"
+
+
+def uninstall(container_id: str) -> bool:
+    """Remove the file and the links; whether there was a file."""
+    unlink(_link(container_id))
+    gone = [unlink(path) for path in _paths(container_id)]
+    return any(gone)
+
+
+def installed() -> list[str]:
+    """The ids of all containers that have a unit file."""
+    found: dict[str, None] = {}
+    for directory in (serviceplan.DIRECTORY, serviceplan.ADMINISTRATORS):
+        try:
+            listed = posix.listdir(directory)
+        except FileNotFoundError:
+            continue
+        found |= dict.fromkeys(one for one in map(names.container_of, listed) if one)
+    return list(found)
+
+
+def _paths(container_id: str) -> tuple[str, str]:
+    """Of the file, and of an administrator's in its place, where the first sysbox had its own."""
+    unit = names.service_unit(container_id)
+    return f"{serviceplan.DIRECTORY}/{unit}", f"{serviceplan.ADMINISTRATORS}/{unit}"
+
+
+def _link(container_id: str) -> str:
+    return f"{serviceplan.WANTS}/{names.service_unit(container_id)}"
+
+
+def _marker(record: Record) -> str:
+    return f"{record.directory}/stopped"
+
+
+def _said(record: Record) -> str:
+    return f"{record.directory}/boot"
+
+
+def _is_link(path: str) -> bool:
+    try:
+        posix.readlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return read_file(path)
+    except FormatError:
+        return None  # ignoring: it is nothing of ours
