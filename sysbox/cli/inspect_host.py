@@ -159,7 +159,7 @@ def _limits(spec: ContainerSpec) -> dict[str, Any]:
         ],
         "KernelMemory": 0,
         "KernelMemoryTCP": 0,
-        "PidsLimit": limits.pids,
+        "PidsLimit": limits.pids if (limits.pids or 0) > 0 else None,
         "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
         "CpuCount": 0,
         "CpuPercent": 0,

@@ -115,7 +115,7 @@ def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, A
             value = _in_force(way, live)
             if value is not None:
                 found[resource.inspect] = _in_docker(resource, way, value, live, asked)
-    return found | _cpu_quota(live, in_cpus=bool(asked.nano_cpus))
+    return found | _cpu_quota(live, asked)
 
 
 def _in_force(way: Way, live: Live) -> Any:
@@ -140,12 +140,17 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
         return [{"Path": path, "Rate": rate} for path, rate in _with_paths(way, value, live)]
     if resource.field == "pids":
         return None if value == INFINITY else value
-    if resource.field == "memory_swap" and not way.written:
+    if resource.field == "memory_swap":
         memory = readback.kernel(
             resources.by_field("memory").way(live.facts), live.path, live.facts
         )
         limited = isinstance(memory, int) and memory != INFINITY
-        return 0 if not limited else -1 if value == INFINITY else memory + value
+        if value == INFINITY:
+            return -1 if limited or asked.memory_swap == -1 else 0
+        return value if way.written else memory + value if limited else 0
+    if resource.field == "memory_swappiness" and asked.memory_swappiness is None:
+        above = readback.kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+        return None if value == above else value
     if resource.field == "oom_kill_disable":
         return value == 1
     if value == INFINITY:
@@ -190,16 +195,21 @@ def _node(number: str) -> str:
     return number
 
 
-def _cpu_quota(live: Live, *, in_cpus: bool) -> dict[str, Any]:
-    """docker shows the one limit under the flag that set it: --cpus, or --cpu-quota and --cpu-period."""
+def _cpu_quota(live: Live, asked: Limits) -> dict[str, Any]:
+    """docker shows the one limit under the flag that set it: --cpus, or --cpu-quota and --cpu-period.
+
+    A period without a quota is the property's: systemd gives it to the kernel when there is one.
+    """
     quota_way = resources.by_field("cpu_quota").way(live.facts)
     period_way = resources.by_field("cpu_period").way(live.facts)
     per_second = readback.kernel(quota_way, live.path, live.facts)
     if not isinstance(per_second, int) or per_second == INFINITY:
-        per_second = 0
+        period = readback.wanted(period_way, live.properties)
+        kept = 0 if period in (None, INFINITY) or asked.nano_cpus else period
+        return {"CpuPeriod": kept, "CpuQuota": -1 if asked.cpu_quota == -1 else 0, "NanoCpus": 0}
     period = readback.kernel(period_way, live.path, live.facts)
     shown = 0 if _in_force(period_way, live) == INFINITY else period
-    if in_cpus:
+    if asked.nano_cpus:
         return {"CpuPeriod": 0, "CpuQuota": 0, "NanoCpus": per_second * 1000}
     quota = per_second * (period or _PERIOD) // 1_000_000
     return {"CpuPeriod": shown, "CpuQuota": quota, "NanoCpus": 0}

@@ -200,9 +200,16 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
 def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
     """How the kernel's file differs from systemd's property; "" where it does not."""
     want, have = wanted(way, live), kernel(way, path, facts)
+    if way.bus_name == "CPUQuotaPeriodUSec" and not _has_quota(way, path, facts):
+        return ""  # systemd keeps it until there is a quota
     if agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
         return ""
     return f"{way.property} is {shown(want)}, {way.controller}/{way.file} has {shown(have)}"
+
+
+def _has_quota(way: Way, path: str, facts: HostFacts) -> bool:
+    text = raw(way.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else way, path, facts)
+    return not (text or "").startswith(("max", "-1"))
 
 
 def shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -256,3 +257,49 @@ def test_slice_and_property(containers: Containers) -> None:
     assert (Path(directory) / "pids.max").read_text(encoding="ascii") == "77\n"
     one("rm", "-f")
     systemctl("stop", "sysboxtest.slice")
+
+
+MIB = 1 << 20
+# flags -> what docker shows then, running or not; a later update -> the same
+UNLIMITED = (
+    (("-m", "64m", "--memory-swap", "-1"), {"Memory": 64 * MIB, "MemorySwap": -1}),
+    (("--memory-swap", "-1"), {"Memory": 0, "MemorySwap": -1}),
+    (("-m", "64m"), {"MemorySwap": 128 * MIB}),
+    (("--cpu-quota", "-1"), {"CpuQuota": -1, "CpuPeriod": 0, "NanoCpus": 0}),
+    (("--cpu-period", "200000"), {"CpuQuota": 0, "CpuPeriod": 200_000}),
+    (("--cpu-period", "200000", "--cpu-quota", "-1"), {"CpuQuota": -1, "CpuPeriod": 200_000}),
+    (("-m", "0", "-c", "0", "--cpus", "0", "--blkio-weight", "0", "--memory-reservation", "0"),
+     {"Memory": 0, "MemorySwap": 0, "CpuShares": 0, "NanoCpus": 0, "BlkioWeight": 0,
+      "MemoryReservation": 0, "CpusetCpus": ""}),
+    (("--pids-limit", "-1"), {"PidsLimit": None, "OomKillDisable": False}),
+)  # fmt: skip
+
+
+def test_no_limit_is_shown_as_docker_has_it(containers: Containers) -> None:
+    """-1 where it was asked for or is what docker makes of it, else 0, and null where docker has null."""
+    for flags, shown in UNLIMITED:
+        one = containers("--network", "none", *flags, verb=("create",))
+        for _ in range(2):
+            config = json.loads(one("inspect"))[0]["HostConfig"]
+            assert {key: config[key] for key in shown} == shown, flags
+            assert config["MemorySwappiness"] is None
+            one("start")
+
+
+def test_the_period_of_a_quota_that_is_lifted(containers: Containers, sysbox: Sysbox) -> None:
+    """It is kept for the next one, though the kernel has its own meanwhile."""
+    one = containers("--cpu-period", "200000", "--cpu-quota", "50000", "-m", "64m")
+    for flags, shown in (
+        (("--cpu-quota", "-1"), {"CpuQuota": -1, "CpuPeriod": 200_000}),
+        (("--cpu-period", "100000"), {"CpuQuota": -1, "CpuPeriod": 100_000}),
+        (("--cpu-quota", "30000"), {"CpuQuota": 30_000, "CpuPeriod": 100_000}),
+        (("--cpu-quota", "0"), {"CpuQuota": 0, "CpuPeriod": 100_000}),
+        (("--cpu-period", "0"), {"CpuQuota": 0, "CpuPeriod": 0}),
+        (("--memory-swap", "-1"), {"MemorySwap": -1, "Memory": 64 * MIB}),
+        (("-m", "80m"), {"MemorySwap": -1, "Memory": 80 * MIB}),
+        (("--pids-limit", "-1"), {"PidsLimit": None}),
+    ):
+        one("update", *flags)
+        config = json.loads(one("inspect"))[0]["HostConfig"]
+        assert {key: config[key] for key in shown} == shown, flags
+        assert sysbox("explain", one.id).returncode == 0
