@@ -218,6 +218,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         seccomp="",
         rlimits=tuple((limit.name, limit.soft, limit.hard) for limit in asked.ulimits),
         sysctls=(),
+        oom_score_adj=asked.oom_score_adj,
     )
 
 
@@ -231,6 +232,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         process.reset_signals()
         posix.umask(0o022)
         cgroup.enter(entering.cgroups)
+        process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's: what is there inside is the container's
         _enter(entering.init)
 

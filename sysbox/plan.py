@@ -69,6 +69,7 @@ class ProcessPlan(Frozen):
     seccomp: str  # default, unconfined, or the path of a profile
     rlimits: tuple[tuple[str, int, int], ...]
     sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
+    oom_score_adj: int
 
 
 class Plan(Frozen):
@@ -104,6 +105,8 @@ class Plan(Frozen):
             f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
         )
         lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
+        if process.oom_score_adj:
+            lines.append(f"  oom_score_adj {process.oom_score_adj}")
         lines += [f"  sysctl {path} = {value}" for path, value in process.sysctls]
         return "\n".join(lines)
 
@@ -297,6 +300,7 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
         seccomp=_seccomp(spec),
         rlimits=_rlimits(spec),
         sysctls=sysctls.check(spec.sysctls, spec.namespaces),
+        oom_score_adj=spec.oom_score_adj,
     )
 
 

@@ -178,5 +178,6 @@ class ContainerSpec(Frozen):
     namespaces: Namespaces = Namespaces()
     security: Security = Security()
     limits: Limits = Limits()
+    oom_score_adj: int = 0  # -1000 to 1000: how readily the kernel chooses it when memory is short
     slice: str = "system.slice"
     properties: tuple[str, ...] = ()  # "KEY=VALUE", checked by units/properties.py

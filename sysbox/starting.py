@@ -104,6 +104,8 @@ def _set_going(
         )
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
+        # what it is born with comes from whoever has started us
+        process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
         terminal = _release(record, plan, parked, address)
         if plan.namespaces.joins_pid:
             # born only now

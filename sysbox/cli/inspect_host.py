@@ -63,7 +63,7 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
         "IpcMode": spec.namespaces.ipc,
         "Cgroup": "",
         "Links": NullList(),
-        "OomScoreAdj": 0,
+        "OomScoreAdj": spec.oom_score_adj,
         "PidMode": _own(spec.namespaces.pid),
         "Privileged": security.privileged,
         "PublishAllPorts": False,

@@ -60,6 +60,11 @@ def _process() -> tuple[Option, ...]:
         many("--group-add", "GROUP", "Add a supplementary group"),
         switch("--init", "Run a small init as PID 1 that reaps processes and forwards signals"),
         switch("-i --interactive", "Keep standard input open"),
+        value(
+            "--oom-score-adj",
+            "NUMBER",
+            "How readily it is killed when memory is short, -1000 to 1000",
+        ),
         value("--stop-signal", "SIGNAL", "The signal that asks the container to stop"),
         value("--stop-timeout", "SECONDS", "How long it may take before SIGKILL; 10 by default"),
         value(
@@ -96,6 +101,7 @@ def _identity() -> tuple[Option, ...]:
         ),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
+        value("--cgroup-parent", "SLICE", "The same as --slice, by docker's name; the full name of a slice"),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
     )  # fmt: skip
 

@@ -45,7 +45,8 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         namespaces=_namespaces(given),
         security=_security(given),
         limits=limitbuild.build(given),
-        slice=names.check_slice(given.slice or "system.slice"),
+        oom_score_adj=parse.parse_int(given.oom_score_adj or "0", "--oom-score-adj", -1000, 1000),
+        slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
     return _with_life(spec, given, detach=detach)
@@ -134,6 +135,17 @@ def _stop_signal(text: str | None) -> str:
 
     parse_signal(text, "--stop-signal")
     return text
+
+
+def _slice(text: str | None, parent: str | None) -> str:
+    """--cgroup-parent is what docker with systemd's cgroups has: a slice by its full name."""
+    if not parent:
+        return names.check_slice(text or "system.slice")
+    if not parent.endswith(".slice"):
+        parse.bad("--cgroup-parent", parent, "not a slice", "a name such as web.slice")
+    if text and names.check_slice(text) != parent:
+        raise SpecError(f"--slice {text} and --cgroup-parent {parent}: give one of them")
+    return names.check_slice(parent, "--cgroup-parent")
 
 
 def _stop_timeout(text: str | None) -> int:

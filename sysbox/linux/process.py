@@ -109,6 +109,29 @@ def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
         raise KernelError.of("set the resource limit", target, error) from None
 
 
+def set_oom_score_adj(pid: int, value: int) -> None:
+    """How readily the kernel chooses a process, and what it forks, when memory is short; 0 is oneself.
+
+    proc(5), oom_score_adj: -1000 (never) to 1000. Raises KernelError; 0 is not insisted on: where it is
+    refused, somebody without CAP_SYS_RESOURCE would be less likely to be chosen than before.
+    """
+    path = f"/proc/{pid or 'self'}/oom_score_adj"
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, b"%d" % value)
+        finally:
+            posix.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has ended
+    except OSError as error:
+        if value:
+            hint = "a number below that of the caller needs CAP_SYS_RESOURCE"
+            raise KernelError(
+                "set --oom-score-adj", str(value), error.errno or 0, hint=hint
+            ) from None
+
+
 def rlimit_of(pid: int, name: str) -> tuple[int, int] | None:
     """(soft, hard) of a process, -1 for unlimited; None when it is gone or not ours to ask."""
     try:

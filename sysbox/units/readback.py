@@ -208,7 +208,9 @@ def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
 
 
 def _has_quota(way: Way, path: str, facts: HostFacts) -> bool:
-    text = raw(way.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else way, path, facts)
+    text = raw(
+        way.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else way, path, facts
+    )
     return not (text or "").startswith(("max", "-1"))
 
 
