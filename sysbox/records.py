@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Of record.json; absent is 1. It is raised, and the older one is given a translation here, when the default
+# of a field of Record or ContainerSpec, or what that means, changes: an old record has left it out.
+FORMAT = 2
 _ABOUT_TO_SAY = 0.2  # seconds
 _STEP = 0.002
 
@@ -160,6 +163,34 @@ class Status(Frozen):
     error: str = ""
     started_at: float = 0.0  # seconds since the epoch; 0 is never
     finished_at: float = 0.0
+
+
+def to_file(record: Record) -> bytes:
+    """What record.json holds: what is a default is left out, and the format says what that was."""
+    return codec.dumps({"format": FORMAT, **record.to_data()})
+
+
+def from_file(data: bytes, where: str) -> Record:
+    """The record in a file of this version's, or of an older one's, where a default means what it meant then.
+
+    Raises ValueError, FormatError.
+    """
+    values = codec.loads(data, where)
+    number = values.pop("format", 1) if type(values) is dict else 1
+    if type(number) is not int or number < 1:
+        raise FormatError(f"{where}.format: must be a number from 1 on, not {number!r}")
+    if number > FORMAT:
+        raise FormatError(
+            f"{where} is of a newer sysbox: its format is {number}, this one knows up to {FORMAT}"
+        )
+    record = Record.from_data(values, where)
+    return _of_format_1(record) if number == 1 else record
+
+
+def _of_format_1(record: Record) -> Record:
+    """NET_RAW was a default capability. What its user has asked for, or dropped, goes before that."""
+    security = record.spec.security.replace(cap_kept=("NET_RAW",))
+    return record.replace(spec=record.spec.replace(security=security))
 
 
 def just_ended(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) -> Status | None:

@@ -83,6 +83,8 @@ class Security(Frozen):
 
     privileged: bool = False
     cap_add: tuple[str, ...] = ()  # upper case without CAP_, or ALL
+    # what the defaults had when it was made, and have no more: kept like they were, not asked
+    cap_kept: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = (
         False  # docker's default; `--security-opt no-new-privileges` switches it on

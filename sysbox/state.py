@@ -33,7 +33,7 @@ from sysbox.records import Record as Record
 from sysbox.records import Runtime as Runtime
 from sysbox.records import Status as Status
 from sysbox.records import Usage as Usage
-from sysbox.records import just_ended
+from sysbox.records import from_file, just_ended, to_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def load(container_id: str) -> Record:
         raise NotFound(f"no such container: {container_id[:12]}")
     where = f"the record of container {container_id[:12]}"
     try:
-        record = Record.from_data(codec.loads(data, where), where)
+        record = from_file(data, where)
     except (ValueError, FormatError) as error:
         raise FormatError(f"{error}", hint=advice(container_id)) from None
     if record.id != container_id:
@@ -242,7 +242,7 @@ def all_records() -> list[Record]:
 
 def save(record: Record) -> None:
     """Write the record down. The caller holds the lock."""
-    write_file(f"{record.directory}/record.json", codec.dumps(record.to_data()))
+    write_file(f"{record.directory}/record.json", to_file(record))
 
 
 def rename(record: Record, name: str) -> Record:

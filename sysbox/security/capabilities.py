@@ -57,7 +57,13 @@ def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...
     if security.privileged:
         return held & ~_mask(drops)
     # docker's rules: "add all, drop X" is everything but X; "drop all, add X" is only X
-    base = held if ALL in adds else 0 if ALL in drops else _mask(DEFAULT + more) & held
+    base = (
+        held
+        if ALL in adds
+        else 0
+        if ALL in drops
+        else _mask((*DEFAULT, *more, *security.cap_kept)) & held
+    )
     named = _mask(adds)
     if named & ~held:
         missing = " ".join(capability.names(named & ~held))

@@ -1,0 +1,127 @@
+"""What older versions wrote is read: real files of theirs, below tests/records/VERSION.
+
+Each container has a directory there, with what lay in /var/lib/sysbox (record.json, exit.json), /run/sysbox
+(state.json, health.json) and with systemd (unit.service, transient.service).
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sysbox import codec, health, records, state
+from sysbox.errors import FormatError
+from sysbox.files import write_file
+from sysbox.image.store import Store
+from sysbox.linux import capability
+from sysbox.netns import leases
+from sysbox.records import Final, Record, Runtime
+from sysbox.security import capabilities
+from sysbox.units import names
+
+OLD = Path(__file__).parents[1] / "records" / "7aea3c2"
+MADE = sorted(path.parent for path in OLD.glob("*/record.json"))
+EVERYTHING = (1 << 41) - 1
+
+
+def read(directory: Path) -> Record:
+    return records.from_file((directory / "record.json").read_bytes(), directory.name)
+
+
+def by_name(name: str) -> Record:
+    return read(OLD / name)
+
+
+def data_of(path: Path) -> object:
+    return codec.loads(path.read_bytes(), str(path))
+
+
+@pytest.mark.parametrize("directory", MADE, ids=lambda path: path.name)
+def test_a_container_of_it(directory: Path) -> None:
+    record = read(directory)
+    assert record.name == directory.name
+    for file, kind in (
+        ("exit.json", Final),
+        ("state.json", Runtime),
+        ("health.json", health.State),
+    ):
+        if (directory / file).exists():
+            kind.from_data(data_of(directory / file), file)
+    # and once more, when it is written as it is today
+    assert records.from_file(records.to_file(record), "") == record
+
+
+def test_there_is_one_of_each_kind() -> None:
+    for file in ("exit.json", "state.json", "health.json", "unit.service", "transient.service"):
+        assert list(OLD.glob(f"*/{file}")), file
+    policies = {read(one).spec.restart.name for one in MADE}
+    assert policies == {"no", "always", "on-failure", "unless-stopped"}
+    assert {read(one).spec.logging.driver for one in MADE} == {"journald", "json-file"}
+    ends = [Final.from_data(data_of(one), "") for one in OLD.glob("*/exit.json")]
+    assert {end.how for end in ends} >= {"exited", "oom", "failed"}
+
+
+def test_a_default_means_what_it_meant() -> None:
+    """NET_RAW was one; what was asked or dropped goes before that."""
+
+    def held(name: str) -> set[str]:
+        return set(capability.names(capabilities.resolve(by_name(name).spec.security, EVERYTHING)))
+
+    assert held("plain") == {*capabilities.DEFAULT, "NET_RAW"}
+    assert held("vol") == ({*capabilities.DEFAULT, "SYS_PTRACE"} - {"NET_RAW"})
+    nothing = by_name("plain").spec.security.replace(cap_drop=("ALL",))
+    assert capabilities.resolve(nothing, EVERYTHING) == 0
+    # nobody has asked for it: `inspect` does not say so
+    assert by_name("plain").spec.security.cap_add == ()
+
+
+def test_what_was_changed_is_kept() -> None:
+    assert by_name("vol").spec.limits.memory == 128 << 20
+    assert "memory" in by_name("vol").updated
+    assert by_name("vol").anonymous_volumes
+
+
+def test_what_systemd_runs_for_it_is_there_still() -> None:
+    """A service that was started, or is wanted at boot, runs the program that is installed by then."""
+    from sysbox.cli import internal
+
+    for file in (*OLD.glob("*/unit.service"), *OLD.glob("*/transient.service")):
+        record = read(file.parent)
+        words = file.read_text(encoding="utf-8").replace('"', "").split()
+        verbs = [words[at - 1] for at, word in enumerate(words) if word == record.id]
+        assert verbs == ["_supervise", "_cleanup"]
+        assert set(verbs) <= set(internal._COMMANDS)
+        assert names.service_unit(record.id)
+
+
+def test_its_leases() -> None:
+    last, held = leases.parse((OLD / "leases").read_text(encoding="ascii"))
+    assert last in held.values()
+    running = {json.loads(one.read_text())["address"] for one in OLD.glob("*/state.json")}
+    assert running == set(held.values())
+
+
+def test_its_images(tmp_path: Path) -> None:
+    with tarfile.open(OLD / "images.tar") as archive:
+        archive.extractall(tmp_path)
+    image = Store(str(tmp_path / "images")).resolve("tiny:1")
+    assert image.config.env is not None
+    (layer,) = image.layers
+    assert layer
+
+
+def test_a_record_of_a_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left alone, by a message that says why."""
+    record = by_name("plain")
+    monkeypatch.setattr(state, "CONTAINERS", str(tmp_path))
+    (tmp_path / record.id).mkdir()
+    newer = {**json.loads(records.to_file(record)), "format": records.FORMAT + 1}
+    write_file(f"{tmp_path}/{record.id}/record.json", json.dumps(newer).encode())
+    with pytest.raises(FormatError, match="newer sysbox"):
+        state.load(record.id)
+    for wrong in (0, True, "2", None):
+        with pytest.raises(FormatError, match="format"):
+            records.from_file(json.dumps({**newer, "format": wrong}).encode(), "it")
