@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import events, naming, planning, state
-from sysbox.errors import Conflict, SysboxError, Unsupported
+from sysbox.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
@@ -13,6 +13,7 @@ from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.plan import resolve_argv
 from sysbox.spec import ContainerSpec, Mount
+from sysbox.values import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     }
     chosen = {mount.target for mount in spec.mounts}
     extra = tuple(
-        Mount(kind="volume", target=path) for path in image.config.volumes if path not in chosen
+        _volume_of(path) for path in image.config.volumes if clean_path(path) not in chosen
     )
     checks = spec.health
     if checks.command or image.config.health:
@@ -75,6 +76,17 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     return image, spec.replace(
         namespaces=asked.replace(**changes), mounts=spec.mounts + extra, health=checks
     )
+
+
+def _volume_of(path: str) -> Mount:
+    """The volume that an image asks for. Raises SpecError where none of an image's may be."""
+    target = clean_path(path)
+    if not path.startswith("/") or not volumes.may_be_of_image(target):
+        raise SpecError(
+            f"the image's VOLUME {path[:200]!r} is not a place for a volume",
+            hint="/, and what is at or below /proc, /sys and /dev, only you may mount over: with -v",
+        )
+    return Mount(kind="volume", target=target, from_image=True)
 
 
 def find_image(spec: ContainerSpec) -> Image:

@@ -115,6 +115,7 @@ def _binds(record: Record, image: Image) -> tuple[rootfs.Bind, ...]:
         usr_bind=image.usr_bind,
         directory=record.directory,
         volumes=planning.volume_directories(record),
+        fresh=planning.fresh_volumes(record),
         protect=empty,
     )
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]

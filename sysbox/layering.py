@@ -6,7 +6,7 @@ import errno
 import posix
 
 from sysbox import trees
-from sysbox.fs import changes
+from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
 from sysbox.image.store import Store
 from sysbox.standstill import Standstill
@@ -176,7 +176,11 @@ def config_of(record: Record, image: Image) -> ImageConfig:
     kept = tuple(one for one in config.env if one.partition("=")[0] not in given)
     own_entrypoint = spec.entrypoint is not None
     checked = spec.health.command or spec.health.disabled
-    anonymous = (one.target for one in spec.mounts if one.kind == "volume" and not one.source)
+    anonymous = (
+        one.target
+        for one in spec.mounts
+        if one.kind == "volume" and not one.source and volumes.may_be_of_image(one.target)
+    )
     ports = (f"{one.container_port}/{one.protocol}" for one in spec.ports)
     return config.replace(
         entrypoint=spec.entrypoint if own_entrypoint else config.entrypoint,

@@ -152,13 +152,15 @@ def make_plan(
     *,
     directory: str,
     volumes: dict[str, str],
+    fresh: dict[str, str],
     joins: dict[str, str],
     service: str = "",
     tuned: dict[str, str] | None = None,
 ) -> Plan:
-    """Decide everything. `volumes` maps volume mounts' targets to host directories, `joins` the kinds of
-    namespaces that are shared to their paths (and "proc" to the mount namespace with the procfs of a pid
-    namespace), `service` is the unit that supervises the container, `tuned` the record's.
+    """Decide everything. `volumes` maps volume mounts' targets to host directories, `fresh` those of new
+    volumes to their marks, `joins` the kinds of namespaces that are shared to their paths (and "proc" to the
+    mount namespace with the procfs of a pid namespace), `service` is the unit that supervises the container,
+    `tuned` the record's.
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
@@ -179,7 +181,7 @@ def make_plan(
         id=container_id,
         scope=scope,
         namespaces=_namespaces(spec, joins),
-        root=_root(spec, image, facts, directory, volumes, joins, mode),
+        root=_root(spec, image, facts, directory, volumes, fresh, joins, mode),
         network=plan_network(container_id, spec, default_network(read_text("/proc/net/route"))),
         process=_process(container_id, spec, image, mode),
     )
@@ -231,6 +233,7 @@ def _root(
     facts: HostFacts,
     directory: str,
     volumes: dict[str, str],
+    fresh: dict[str, str],
     joins: dict[str, str],
     mode: Mode,
 ) -> RootPlan:
@@ -243,6 +246,7 @@ def _root(
             usr_bind=image.usr_bind,
             directory=directory,
             volumes=volumes,
+            fresh=fresh,
             protect=_protection(spec, facts, mode),
             ipc_owner=_ipc_owner(spec, joins),
             proc_owner=joins.get("proc", ""),

@@ -28,6 +28,7 @@ def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Pla
         facts,
         directory=record.directory,
         volumes=volume_directories(record),
+        fresh=fresh_volumes(record),
         joins=joins_of(spec.namespaces),
         service=service,
         tuned=record.tuned,
@@ -41,6 +42,20 @@ def volume_directories(record: Record) -> dict[str, str]:
         for mount in record.spec.mounts
         if mount.kind == "volume"
     }
+
+
+def fresh_volumes(record: Record) -> dict[str, str]:
+    """The marks of those volumes that have never been mounted, by the target."""
+    fresh = {
+        mount.target: volumes.mark(name)
+        for mount in record.spec.mounts
+        if mount.kind == "volume"
+        and volumes.is_new(name := mount.source or record.anonymous_volumes[mount.target])
+    }
+    if fresh:
+        # before the fork: the child, which fills them, imports nothing
+        import sysbox.fs.copyup  # noqa: F401
+    return fresh
 
 
 def joins_of(asked: Namespaces) -> dict[str, str]:

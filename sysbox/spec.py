@@ -20,7 +20,8 @@ class Mount(Frozen):
     ] = ()  # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
     recursive: bool = True  # rbind
     create: bool = False  # `-v` makes a missing source directory, `--mount` does not
-    copy_up: bool = True  # an empty volume takes the image's content at the target
+    copy_up: bool = True  # a new volume takes the image's content at the target
+    from_image: bool = False  # a volume that the image asks for, and not the user
 
 
 class Device(Frozen):

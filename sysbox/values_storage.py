@@ -22,6 +22,10 @@ def _target(text: str, flag: str, whole: str) -> str:
     path = clean_path(text)
     if path == "/":
         bad(flag, whole, "the root itself cannot be mounted over")
+    if path in ("/proc", "/sys"):
+        bad(
+            flag, whole, f"the kernel's own {path} cannot be mounted over", "something below it can"
+        )
     return path
 
 

@@ -1,4 +1,7 @@
-"""Fills a new volume with what the image has at its mount point, as docker does.
+"""Fills a new volume with what the image has at its mount point, as docker does: once, and never again.
+
+Whether a volume is new stands in a file beside its content (`volumes.MARK`), which the first mount locks and
+empties. One that has no such file, as version 0.1 made them at first, counts as used.
 
 Both trees are walked by descriptor, without following a symbolic link, so nothing in the image can make it
 read or write elsewhere (CVE-2018-15664).
@@ -6,6 +9,7 @@ read or write elsewhere (CVE-2018-15664).
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from sysbox import trees
@@ -13,20 +17,41 @@ from sysbox.errors import KernelError
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.trees import Found
 
+_MARK = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC
+NEW, BEGUN = b"new", b"begun"  # what stands in the mark of a volume that is not filled
 
-def fill_if_empty(image: int, volume: int) -> None:
-    """Copy the directory `image` into the directory `volume` (both O_PATH fds) unless that has content.
 
-    Raises KernelError, FormatError for a tree that is too deep.
+def first_mount(mark: str, image: int, volume: int) -> None:
+    """Copy the directory `image` into the directory `volume` (O_PATH fds) if that is new, and empty.
+
+    An `image` of -1 is none. `mark` is the path of its mark. Two containers that start at once wait for each
+    other here. Raises KernelError, FormatError for a tree that is too deep; the next start begins anew then.
     """
-    destination = -1
-    source = Found("", posix.dup(image))
     try:
-        destination = posix.open(".", trees.DIRECTORY, dir_fd=volume)
-        if not posix.listdir(destination):
-            Copier(Rules(), lambda _name, _why: None).merge(source, destination, whole=True)
+        fd = posix.open(mark, _MARK)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        written = posix.pread(fd, 16, 0)
+        if written in (NEW, BEGUN) and image >= 0:
+            posix.pwrite(fd, BEGUN, 0)
+            _fill(image, volume, begun=written == BEGUN)
+        # in place: when its directory was changed is when the volume was made
+        posix.ftruncate(fd, 0)
     except OSError as error:
         raise KernelError.of("copy the image's content into the volume", "", error) from None
+    finally:
+        posix.close(fd)
+
+
+def _fill(image: int, volume: int, *, begun: bool) -> None:
+    source = Found("", posix.dup(image))
+    destination = -1
+    try:
+        destination = posix.open(".", trees.DIRECTORY, dir_fd=volume)
+        if begun or not posix.listdir(destination):
+            Copier(Rules(), lambda _name, _why: None).merge(source, destination, whole=True)
     finally:
         source.close()
         if destination >= 0:

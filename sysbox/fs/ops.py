@@ -45,6 +45,7 @@ class Tree:
         self._procfs = procfs
         self._top = mount.path_of(procfs, root)
         self._empty = -1
+        self._usr = -1  # which mount is the image's own /usr
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Do them in order. Raises KernelError or SpecError, naming the target."""
@@ -62,20 +63,39 @@ class Tree:
     def bind(self, op: rootfs.Bind) -> None:
         made = self._sources.pop(id(op))
         is_directory = _is_directory(made)
+        if op.mark:
+            self._first_mount(op, made)
         if op.ordinary:
             target = self._ordinary(op.target)
         else:
             target = self.directory(op.target) if is_directory else self.file(op.target)
-        if op.copy_up and is_directory:
-            from sysbox.fs import copyup  # for volumes alone
-
-            copyup.fill_if_empty(target, made)
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
         _attach(made, target, op.target)
         if op.propagation != mount.MS_PRIVATE:
             mount.set_attributes(made, propagation=op.propagation, recursive=op.recursive)
+        if op.of_image:
+            self._usr = trees.mount_id(made)
         posix.close(made)
+
+    def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
+        """Copy into a new volume what the image has at its place: the layers, not what is mounted there."""
+        from sysbox.fs import copyup  # few starts have one
+
+        image = -1
+        try:
+            if op.copy_up:
+                image = mount.open_in_root(self.root, op.target, _DIRECTORY)
+        except KernelError:
+            pass  # ignoring: the image has no such directory
+        try:
+            if image >= 0 and trees.mount_id(image) not in (trees.mount_id(self.root), self._usr):
+                posix.close(image)
+                image = -1
+            copyup.first_mount(op.mark, image, volume)
+        finally:
+            if image >= 0:
+                posix.close(image)
 
     def node(self, op: rootfs.Node) -> None:
         above, _, name = op.target.rpartition("/")

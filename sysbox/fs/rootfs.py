@@ -87,7 +87,9 @@ class Bind(Frozen):
     recursive: bool = True
     propagation: int = MS_PRIVATE
     create: bool = False  # make the source a directory if it is missing
-    copy_up: bool = False  # fill an empty source with what the image has at the target
+    mark: str = ""  # the file that says that this volume is new: it is emptied
+    copy_up: bool = False  # a new volume takes what the image has at the target
+    of_image: bool = False  # a part of the image itself
     owner: str = ""  # of what is in another mount namespace: that namespace's path
     kind: str = "tmpfs"  # what file system that must be: tmpfs or proc
     ordinary: bool = False  # as of Filesystem
@@ -205,6 +207,7 @@ def plan_operations(
     usr_bind: bool,
     directory: str,
     volumes: dict[str, str],
+    fresh: dict[str, str],
     protect: Protection,
     ipc_owner: str = "",
     proc_owner: str = "",
@@ -213,23 +216,28 @@ def plan_operations(
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
-    `volumes` gives the host directory of each volume mount by its target, `ipc_owner` and `proc_owner` the
-    mount namespaces of those whose IPC and pid namespace is shared; `before` and `after` go around the user's
-    own mounts.
+    `volumes` gives the host directory of each volume mount by its target, `fresh` the mark of one that is
+    new, `ipc_owner` and `proc_owner` the mount namespaces of those whose IPC and pid namespace is shared;
+    `before` and `after` go around the user's own mounts.
     """
     operations: list[Operation] = []
     if usr_bind:
         operations.append(
-            Bind(source="/usr", target="/usr", attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
+            Bind(
+                source="/usr",
+                target="/usr",
+                attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+                of_image=True,
+            )
         )
     operations += _kernel(spec, protect, ipc_owner, proc_owner)
     operations += before
-    operations += _mounts(spec, volumes)
+    operations += _mounts(spec, volumes, fresh)
     operations += after
     # after a volume that is all of /etc
     operations += _identity(spec, directory)
-    # a mount of the user's own over one of these is what he asked for
-    chosen = {mount.target for mount in spec.mounts} | {"/sys"}
+    # a mount of the user's own over one of these is what he asked for; an image's volume is not
+    chosen = {mount.target for mount in spec.mounts if not mount.from_image} | {"/sys"}
     operations += [Mask(target=path) for path in protect.masked if path not in chosen]
     operations += [ReadOnly(target=path) for path in protect.read_only if path not in chosen]
     if spec.read_only:
@@ -312,7 +320,7 @@ def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
     ]
 
 
-def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
+def _mounts(spec: ContainerSpec, volumes: dict[str, str], fresh: dict[str, str]) -> list[Operation]:
     """The user's own, parents before what is mounted below them."""
     operations: list[Operation] = []
     if spec.init:
@@ -323,10 +331,10 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str]) -> list[Operation]:
                  attributes=MOUNT_ATTR_RDONLY, recursive=False)
         )  # fmt: skip
     ordered = sorted(spec.mounts, key=lambda one: one.target.count("/"))
-    return operations + [_one_mount(mount, volumes) for mount in ordered]
+    return operations + [_one_mount(mount, volumes, fresh) for mount in ordered]
 
 
-def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
+def _one_mount(mount: Mount, volumes: dict[str, str], fresh: dict[str, str]) -> Operation:
     attributes, propagation, options = _mount_options(mount)
     if mount.kind == "tmpfs":
         return Filesystem(
@@ -339,7 +347,8 @@ def _one_mount(mount: Mount, volumes: dict[str, str]) -> Operation:
         recursive=mount.recursive,
         propagation=propagation,
         create=mount.create,
-        copy_up=mount.kind == "volume" and mount.copy_up,
+        mark=fresh.get(mount.target, ""),
+        copy_up=mount.copy_up,
     )
 
 

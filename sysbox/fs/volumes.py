@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+# in it stands whether the volume is to be filled when it is mounted: see `copyup`
+MARK = "copy-up"
 _ANONYMOUS = 64  # hexadecimal digits
 _HEX = frozenset("0123456789abcdef")
 
@@ -53,14 +55,33 @@ def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
         make_private(f"{VOLUMES}/{name}")
         if labels:
             write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels))
+        write_file(mark(name), b"new")
+        umask = posix.umask(0)
         try:
             posix.mkdir(path, 0o755)
-            posix.chmod(path, 0o755)
         except FileExistsError:
             pass
         except OSError as error:
             raise KernelError.of("mkdir", path, error) from None
+        finally:
+            posix.umask(umask)
     return True
+
+
+def may_be_of_image(target: str) -> bool:
+    """Whether an image may ask for a volume there: it must not hide what is the kernel's."""
+    kernels = ("/proc/", "/sys/", "/dev/")
+    return target != "/" and "\0" not in target and not f"{target}/".startswith(kernels)
+
+
+def mark(name: str) -> str:
+    """The path of the file that says whether the volume is new."""
+    return f"{VOLUMES}/{name}/{MARK}"
+
+
+def is_new(name: str) -> bool:
+    """Whether a volume has never been mounted in a container, or does not exist yet."""
+    return bool(read_file(mark(name), 16)) or not exists(name)
 
 
 def exists(name: str) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sysbox.errors import SpecError
+from sysbox.fs.rootfs import Mask, Protection, plan_operations
 from sysbox.security import paths
-from sysbox.spec import Security
+from sysbox.spec import ContainerSpec, Mount, Security
 
 
 def test_the_seeds_read_only_paths() -> None:
@@ -42,3 +43,22 @@ def test_unmask_one() -> None:
 def test_bad_patterns(pattern: str) -> None:
     with pytest.raises(SpecError, match="unmask"):
         paths.plan(Security(unmask=(pattern,)))
+
+
+def test_what_an_image_asks_for_takes_no_mask_away() -> None:
+    def covered(mount: Mount) -> set[str]:
+        operations = plan_operations(
+            ContainerSpec(image="x", mounts=(mount,)),
+            usr_bind=False,
+            directory="/d",
+            volumes={mount.target: "/v"},
+            fresh={},
+            protect=Protection(
+                masked=("/sys/firmware",), read_only=(), directories=(), nodes=(), links=()
+            ),
+        )
+        return {one.target for one in operations if isinstance(one, Mask)}
+
+    mount = Mount(kind="volume", target="/sys/firmware")
+    assert covered(mount) == set()
+    assert covered(mount.replace(from_image=True)) == {"/sys/firmware"}
