@@ -15,7 +15,7 @@ from sysbox import trees
 from sysbox.errors import FormatError, KernelError
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
-from sysbox.image import tar
+from sysbox.image import sparse, tar
 from sysbox.image.tar import Header, LayerLimits, shown
 from sysbox.linux import mount
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HANDLE = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _NODES = {tar.CHARACTER: _stat.S_IFCHR, tar.BLOCK_DEVICE: _stat.S_IFBLK, tar.FIFO: _stat.S_IFIFO}
 _LIMITS = LayerLimits(bytes=1 << 62, entries=1 << 40)
+_MOST_HELD = 128 << 20  # bytes of names and attributes that are kept to the end
 _KEPT = ("user.", "security.capability", "system.posix_acl_")
 
 
@@ -37,6 +38,7 @@ class Extractor:
         self._path = path.rstrip("/")
         self._owner = owner  # (uid, gid) of all that is made; None takes the archive's
         self._late: dict[str, Attributes] = {}
+        self._held = 0  # bytes
         self._open = ("", -1)
 
     def run(self, source: Source) -> None:
@@ -62,11 +64,16 @@ class Extractor:
         if header.kind == tar.DIRECTORY:
             fd, _ = place.directory(parent, base, name)
             posix.close(fd)
+            self._held += len(name) + sum(len(value) for _, value in given.extended)
+            if self._held > _MOST_HELD:
+                raise FormatError(
+                    f"the archive's directories have more than {_MOST_HELD} bytes of names"
+                )
             self._late[name] = given
         elif header.kind == tar.REGULAR:
             fd = place.regular(parent, base, name)
             try:
-                source.copy(fd, header.size)
+                sparse.write(source, fd, header)
                 place.give(fd, given)
             finally:
                 posix.close(fd)
@@ -81,6 +88,8 @@ class Extractor:
             place.node(parent, base, kind, 0 if kind == _stat.S_IFIFO else device, given, name)
 
     def _hard_link(self, target: str, parent: int, base: str, name: str) -> None:
+        if target == name:
+            return  # as tar does of a file that is named twice
         above, _, old = target.rpartition("/")
         origin = mount.open_in_root(self._root, f"{self._path}/{above}", _HANDLE)
         try:
@@ -136,10 +145,10 @@ class Extractor:
             gid=gid,
             mtime=header.mtime,
             extended=tuple(
-                (key.decode(), value)
+                (name, value)
                 for key, value in header.xattrs
-                if key.decode("ascii", "replace").startswith(_KEPT)
-                and not key.startswith(b"user.overlay.")
+                if (name := key.decode("utf-8", "surrogateescape")).startswith(_KEPT)
+                and not name.startswith("user.overlay.")
             ),
         )
 

@@ -16,6 +16,7 @@ from sysbox.fs.rootfs import (
     Node,
     Protection,
     RootPlan,
+    check_depth,
     plan_cgroups,
     plan_operations,
 )
@@ -158,9 +159,8 @@ def make_plan(
     tuned: dict[str, str] | None = None,
 ) -> Plan:
     """Decide everything. `volumes` maps volume mounts' targets to host directories, `fresh` those of new
-    volumes to their marks, `joins` the kinds of namespaces that are shared to their paths (and "proc" to the
-    mount namespace with the procfs of a pid namespace), `service` is the unit that supervises the container,
-    `tuned` the record's.
+    to their marks, `joins` the kinds of namespaces that are shared to their paths (and "proc" to the mount
+    namespace with the procfs of a pid namespace), `service` is the unit around it, `tuned` the record's.
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
@@ -290,11 +290,13 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
             f"--hostname {spec.hostname}: the UTS namespace is not the container's own",
             hint="leave out --uts or --hostname",
         )
+    workdir = spec.workdir or image.config.workdir or "/"
+    check_depth(workdir, "working directory")
     return ProcessPlan(
         argv=argv,
         image_env=image.config.env,
         env=(*mode.environment, *spec.env),
-        workdir=spec.workdir or image.config.workdir or "/",
+        workdir=workdir,
         user=spec.user or image.config.user,
         group_add=spec.group_add,
         hostname=hostname,

@@ -13,6 +13,7 @@ import errno
 import posix
 
 from sysbox.errors import FormatError, KernelError
+from sysbox.linux import _sys
 from sysbox.visible import printable as printable
 
 TYPE_CHECKING = False
@@ -28,6 +29,21 @@ _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 # never blocks on a fifo, never gets a terminal
 _PLAIN = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+
+
+# file systems that are the kernel's own words, or devices: linux/magic.h, and statfs(2)
+_KERNELS = frozenset(
+    (
+        0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163, 0x73636673,
+        0xF97CFF8C, 0xCAFE4A11, 0x6165676C, 0xDE5E81E4, 0x62656570, 0x65735543, 0x42494E4D, 0x6E736673,
+        0x67596969,
+    )
+)  # fmt: skip
+_FUSE = 0x65735546
+
+
+class Gone(FileNotFoundError):
+    """What was found a moment ago is not there any more: a process has ended, a file was removed."""
 
 
 class Found:
@@ -55,9 +71,12 @@ class Found:
         return self.status.st_dev, self.status.st_ino
 
     def open(self) -> int:
-        """A descriptor to read the file or directory from. Raises OSError."""
+        """A descriptor to read the file or directory from. Raises Gone, OSError."""
         flags = _PLAIN | (posix.O_DIRECTORY if self.is_directory else 0)
-        return posix.open(self.path, flags)
+        try:
+            return posix.open(self.path, flags)
+        except OSError as error:
+            raise _gone(error) from None
 
     @property
     def path(self) -> str:
@@ -65,19 +84,49 @@ class Found:
         return f"/proc/self/fd/{self.fd}"
 
     def link_text(self) -> str:
-        """Where a symbolic link leads. Raises OSError."""
-        return posix.readlink("", dir_fd=self.fd)
+        """Where a symbolic link leads. Raises Gone, OSError."""
+        try:
+            return posix.readlink("", dir_fd=self.fd)
+        except OSError as error:
+            raise _gone(error) from None
 
     def close(self) -> None:
         posix.close(self.fd)
 
 
-def look(directory: int, name: str) -> Found | None:
+def _gone(error: OSError) -> OSError:
+    """Of a process that has ended procfs says ESRCH."""
+    if error.errno in (errno.ENOENT, errno.ESRCH):
+        return Gone(error.errno, error.strerror)
+    return error
+
+
+def is_kernels(found: Found, above: int) -> bool:
+    """Whether a file system of the kernel's own is mounted on a directory; `above` is the device it is in."""
+    if not found.is_directory or found.status.st_dev == above:
+        return False
+    return is_of_kernel(found)
+
+
+def is_of_kernel(found: Found) -> bool:
+    """Whether an entry is in a file system of the kernel's own."""
+    return _sys.fstatfs_type(found.fd) in _KERNELS
+
+
+def is_unsized(fd: int) -> bool:
+    """Whether an open file has content that its size does not tell, as those of procfs have."""
+    return posix.fstat(fd).st_size == 0 and _sys.fstatfs_type(fd) in (*_KERNELS, _FUSE)
+
+
+def look(directory: int, name: str | bytes) -> Found | None:
     """An entry of an open directory, itself and not where it leads; None if it is gone. Raises OSError."""
     try:
-        return Found(name, posix.open(name, _HANDLE, dir_fd=directory))
-    except FileNotFoundError:
-        return None
+        shown = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+        return Found(shown, posix.open(name, _HANDLE, dir_fd=directory))
+    except OSError as error:
+        if isinstance(_gone(error), Gone):
+            return None
+        raise
 
 
 def entries(directory: int, where: str = "") -> Iterator[Found]:
@@ -86,7 +135,11 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
     `where` names the directory in messages. Raises OSError, KernelError for a file system with impossible
     names.
     """
-    for name in sorted(posix.listdir(directory)):
+    try:
+        names = sorted(posix.listdir(directory))
+    except OSError as error:
+        raise _gone(error) from None
+    for name in names:
         if "/" in name or name in ("", ".", ".."):
             raise KernelError("read", where, errno.EIO, hint="its file system lies about its names")
         found = look(directory, name)
@@ -118,6 +171,8 @@ def below(directory: int) -> Iterator[Found]:
                     if not found.is_directory:
                         continue
                     inner = found.open()
+                except Gone:
+                    continue  # removed since
                 finally:
                     found.close()
                 above.append((identity(fd), waiting))

@@ -47,7 +47,9 @@ def split(text: str) -> tuple[str, str]:
     container, colon, path = text.partition(":")
     if not colon or not container or text.startswith(("/", ".")) or "/" in container:
         return "", text
-    return container, path or "/"
+    if not path:
+        raise UsageError(f"cp: {text} names no path in the container", hint=f"its root is {text}/")
+    return container, path
 
 
 def _copy(here: Side, there: Side, values: Values) -> int:
@@ -134,6 +136,7 @@ def _pack(source: Side, *, follow: bool) -> None:
         archive = Archive(
             lambda data: write_all(1, data),
             lambda name: _left_out(printable(name), "its end: it became shorter"),
+            lambda name, why: _left_out(printable(name), why),
         )
         archive.tree(found, "." if source.content_only else source.name)
         archive.finish()

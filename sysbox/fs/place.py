@@ -29,6 +29,7 @@ class Attributes(Frozen):
     uid: int
     gid: int
     mtime: int  # nanoseconds
+    atime: int = -1  # nanoseconds; -1 is the same
     extended: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -114,13 +115,21 @@ def give(fd: int, given: Attributes) -> None:
     """
     posix.fchown(fd, given.uid, given.gid)
     posix.fchmod(fd, given.mode)
+    _extend(fd, given)
+    posix.utime(fd, ns=_times(given))
+
+
+def _extend(fd: int | str, given: Attributes) -> None:
     for key, value in given.extended:
         try:
             posix.setxattr(fd, key, value)
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise  # ignoring: a file system without them; a label is another's business
-    posix.utime(fd, ns=(given.mtime, given.mtime))
+
+
+def _times(given: Attributes) -> tuple[int, int]:
+    return given.mtime if given.atime < 0 else given.atime, given.mtime
 
 
 def _give(parent: int, name: str, kind: int, given: Attributes) -> None:
@@ -137,7 +146,8 @@ def _give(parent: int, name: str, kind: int, given: Attributes) -> None:
         posix.chown(found.path, given.uid, given.gid)
         if kind != _stat.S_IFLNK:
             posix.chmod(found.path, given.mode)
-        posix.utime(found.path, ns=(given.mtime, given.mtime))
+            _extend(found.path, given)
+        posix.utime(found.path, ns=_times(given))
     finally:
         found.close()
 

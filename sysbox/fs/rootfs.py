@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sysbox.errors import SpecError
 from sysbox.frozen import Frozen
+from sysbox.fs import mountoptions
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -15,9 +16,8 @@ from sysbox.linux.mount import (
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
     MS_PRIVATE,
-    MS_SHARED,
-    MS_SLAVE,
 )
+from sysbox.trees import DEPTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,32 +32,6 @@ _ATTRIBUTES = {
     MOUNT_ATTR_NOEXEC: "noexec",
     MOUNT_ATTR_STRICTATIME: "strictatime",
 }
-_PROPAGATION = {
-    "private": MS_PRIVATE, "rprivate": MS_PRIVATE,
-    "slave": MS_SLAVE, "rslave": MS_SLAVE,
-    "shared": MS_SHARED, "rshared": MS_SHARED,
-}  # fmt: skip
-_FLAG_OPTIONS = {
-    "nosuid": MOUNT_ATTR_NOSUID,
-    "nodev": MOUNT_ATTR_NODEV,
-    "noexec": MOUNT_ATTR_NOEXEC,
-}
-_TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")  # tmpfs(5)
-_IGNORED_OPTIONS = (
-    "rw",
-    "ro",
-    "suid",
-    "dev",
-    "exec",
-    "z",
-    "Z",
-    "bind",
-    "rbind",
-    "nocopy",
-    "consistent",
-    "cached",
-    "delegated",
-)
 
 
 # where --init puts its program: in our own /dev, so that the image may be anything
@@ -220,16 +194,7 @@ def plan_operations(
     new, `ipc_owner` and `proc_owner` the mount namespaces of those whose IPC and pid namespace is shared;
     `before` and `after` go around the user's own mounts.
     """
-    operations: list[Operation] = []
-    if usr_bind:
-        operations.append(
-            Bind(
-                source="/usr",
-                target="/usr",
-                attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
-                of_image=True,
-            )
-        )
+    operations: list[Operation] = [_usr()] if usr_bind else []
     operations += _kernel(spec, protect, ipc_owner, proc_owner)
     operations += before
     operations += _mounts(spec, volumes, fresh)
@@ -243,6 +208,18 @@ def plan_operations(
     if spec.read_only:
         operations.append(ReadOnly(target="/", recursive=False))
     return tuple(operations)
+
+
+def _usr() -> Bind:
+    """The machine's own /usr, which is a part of the image `host`."""
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV
+    return Bind(source="/usr", target="/usr", attributes=attributes, of_image=True)
+
+
+def check_depth(path: str, what: str) -> None:
+    """Raises SpecError for a path in the container that is deeper than what walks there goes."""
+    if path.count("/") > DEPTH:
+        raise SpecError(f"{what} {path[:60]}...: more than {DEPTH} directories deep")
 
 
 def _kernel(
@@ -335,7 +312,8 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str], fresh: dict[str, str])
 
 
 def _one_mount(mount: Mount, volumes: dict[str, str], fresh: dict[str, str]) -> Operation:
-    attributes, propagation, options = _mount_options(mount)
+    check_depth(mount.target, "mount target")
+    attributes, propagation, options = mountoptions.of(mount)
     if mount.kind == "tmpfs":
         return Filesystem(
             fstype="tmpfs", target=mount.target, options=options, attributes=attributes
@@ -350,33 +328,6 @@ def _one_mount(mount: Mount, volumes: dict[str, str], fresh: dict[str, str]) -> 
         mark=fresh.get(mount.target, ""),
         copy_up=mount.copy_up,
     )
-
-
-def _mount_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
-    """(attributes, propagation, options of the file system). Raises SpecError for an unknown one."""
-    attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
-    propagation = MS_PRIVATE
-    options: dict[str, str] = {}
-    if mount.kind == "tmpfs":
-        # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" take one back
-        attributes |= _NOTHING
-        options["mode"] = "1777"
-    for option in mount.options:
-        key, _, value = option.partition("=")
-        if key in _PROPAGATION:
-            propagation = _PROPAGATION[key]
-        elif key in _FLAG_OPTIONS:
-            attributes |= _FLAG_OPTIONS[key]
-        elif f"no{key}" in _FLAG_OPTIONS:
-            attributes &= ~_FLAG_OPTIONS[f"no{key}"]
-        elif key in _TMPFS_OPTIONS and mount.kind == "tmpfs":
-            options[key] = value
-        elif key not in _IGNORED_OPTIONS:
-            raise SpecError(
-                f"mount {mount.target}: unknown option '{option}'",
-                hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
-            )
-    return attributes, propagation, tuple(options.items())
 
 
 def plan_cgroups(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SET_ID = _stat.S_ISUID | _stat.S_ISGID
 _PIECE = 1 << 30  # bytes of one sendfile(2)
+_ENDLESS = 1 << 62
 _NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: "a device"}
 
 
@@ -68,16 +69,26 @@ class Copier:
         if whole:
             place.give(destination, given)
 
-    def _entry(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
+    def _entry(
+        self, source: Found, parent: int, name: str, path: str, depth: int, above: int = -1
+    ) -> None:
         try:
             if source.is_directory:
-                self._directory(source, parent, name, path, depth)
+                # what is named itself is what is wanted
+                entered = depth == 0 or not trees.is_kernels(source, above)
+                self._directory(source, parent, name, path, depth, entered=entered)
             elif not self._linked(source, parent, name, path):
                 self._other(source, parent, name, path)
+        except trees.Gone as error:
+            if not depth:
+                raise KernelError.of("copy", trees.printable(path), error) from None
+            # what vanishes while its directory is copied is no error
         except OSError as error:
             raise KernelError.of("copy", trees.printable(path), error) from None
 
-    def _directory(self, source: Found, parent: int, name: str, path: str, depth: int) -> None:
+    def _directory(
+        self, source: Found, parent: int, name: str, path: str, depth: int, *, entered: bool
+    ) -> None:
         if source.identity == self._own:
             self._left_out(trees.printable(path), "it is where the copy goes")
             return
@@ -86,7 +97,10 @@ class Copier:
             if depth == 0:
                 self._own = trees.identity(fd)
             given = self._attributes(source, source.path)
-            self._content(source, fd, f"{path}/", depth)
+            if entered:
+                self._content(source, fd, f"{path}/", depth)
+            else:
+                self._left_out(trees.printable(path), "it is a file system of the kernel's")
             if made or self._rules.owner is None:
                 # after what is in it, which changes its time
                 place.give(fd, given)
@@ -98,7 +112,8 @@ class Copier:
         directory = source.open()
         try:
             for inner in trees.entries(directory, prefix):
-                self._entry(inner, destination, inner.name, prefix + inner.name, depth + 1)
+                path, above = prefix + inner.name, source.status.st_dev
+                self._entry(inner, destination, inner.name, path, depth + 1, above)
         finally:
             posix.close(directory)
 
@@ -126,7 +141,7 @@ class Copier:
             text = source.link_text()
             place.symlink(parent, name, text, self._attributes(source, None), path)
         elif kind == _stat.S_IFIFO or (kind != _stat.S_IFSOCK and self._rules.devices):
-            given = self._attributes(source, None)
+            given = self._attributes(source, source.path)
             place.node(parent, name, kind, source.status.st_rdev, given, path)
         else:
             self._left_out(trees.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
@@ -136,15 +151,18 @@ class Copier:
             self._links.setdefault(source.identity, (path, (made.st_dev, made.st_ino)))
 
     def _file(self, source: Found, parent: int, name: str, path: str) -> None:
-        reader = source.open()
+        try:
+            reader = source.open()
+        except PermissionError as error:
+            if not trees.is_of_kernel(source):
+                raise
+            # some of the kernel's files are for writing only
+            self._left_out(trees.printable(path), str(error.strerror).lower())
+            return
         writer = -1
         try:
             writer = place.regular(parent, name, path)
-            size = posix.fstat(reader).st_size
-            for is_data, position, length in trees.segments(reader, size):
-                if is_data:
-                    _send(writer, reader, position, length)
-            posix.ftruncate(writer, size)
+            size = _content(writer, reader)
             self.size += size
             place.give(writer, self._attributes(source, reader))
         finally:
@@ -162,6 +180,7 @@ class Copier:
             uid=uid,
             gid=gid,
             mtime=status.st_mtime_ns,
+            atime=status.st_atime_ns,
             extended=tuple(one for one in extended if self._keeps(one[0])),
         )
 
@@ -173,9 +192,26 @@ class Copier:
         )
 
 
-def _send(writer: int, reader: int, position: int, length: int) -> None:
-    """A stretch of data to its place in another file; less if the source has become shorter."""
+def _content(writer: int, reader: int) -> int:
+    """Copy what can be read of a file, with its holes; how many bytes it has then.
+
+    That is not always its size: the kernel's files have none, or one of which they hold less.
+    """
+    size = posix.fstat(reader).st_size
+    if trees.is_unsized(reader):
+        return _send(writer, reader, 0, _ENDLESS)
+    for is_data, position, length in trees.segments(reader, size):
+        if is_data and (sent := _send(writer, reader, position, length)) < length:
+            size = position + sent
+            break
+    posix.ftruncate(writer, size)
+    return size
+
+
+def _send(writer: int, reader: int, position: int, length: int) -> int:
+    """A stretch of data to its place in another file; how much there was."""
     posix.lseek(writer, position, 0)
+    start = position
     while length:
         try:
             sent = posix.sendfile(writer, reader, position, min(length, _PIECE))
@@ -186,6 +222,7 @@ def _send(writer: int, reader: int, position: int, length: int) -> None:
             piece = posix.pread(reader, min(length, trees.CHUNK), position)
             sent = posix.write(writer, piece) if piece else 0
         if not sent:
-            return
+            break
         position += sent
         length -= sent
+    return position - start

@@ -7,7 +7,7 @@ overlayfs(5) understands: a character device 0:0, or `trusted.overlay.opaque` on
 
 As docker does: set-user-ID bits, device nodes and fifos are kept. Nodes do no harm: the layers lie below a
 directory of mode 0700, and in a container the device policy of its scope decides. Of the extended attributes
-only `security.capability` and `user.*` are taken; an image must never set overlayfs' own.
+`security.capability`, `user.*` and access control lists are taken; an image must never set overlayfs' own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import _stat
 import errno
 import posix
 
+from sysbox import trees
 from sysbox.errors import FormatError, KernelError
-from sysbox.files import remove_at
-from sysbox.image import tar
+from sysbox.image import sparse, tar
+from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
 
 TYPE_CHECKING = False
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
     from sysbox.image.source import Source
 
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _CREATE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _SPECIAL = _stat.S_ISUID | _stat.S_ISGID | _stat.S_ISVTX
-_OPEN_DIRECTORIES = 128
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
@@ -48,7 +47,7 @@ def unpack(
     and the like; the directory then holds a part and is the caller's to remove.
     """
     umask = posix.umask(0)
-    tree = _Tree(root, lower)
+    tree = Tree(root, lower)
     try:
         size = _apply_all(tree, source, limits)
         tree.finish()
@@ -58,7 +57,7 @@ def unpack(
     return source.drain(), size
 
 
-def _apply_all(tree: _Tree, source: Source, limits: LayerLimits) -> int:
+def _apply_all(tree: Tree, source: Source, limits: LayerLimits) -> int:
     size = 0
     for header in tar.headers(source, limits):
         path = clean(header.name, limits)
@@ -67,11 +66,11 @@ def _apply_all(tree: _Tree, source: Source, limits: LayerLimits) -> int:
             _apply(tree, source, header, path, limits)
         except OSError as error:
             _explain(header, error)
-        size += header.size
+        size += header.whole
     return size
 
 
-def _apply(tree: _Tree, source: Source, header: Header, path: bytes, limits: LayerLimits) -> None:
+def _apply(tree: Tree, source: Source, header: Header, path: bytes, limits: LayerLimits) -> None:
     kind = header.kind
     if not path:
         if kind != tar.DIRECTORY:
@@ -116,7 +115,7 @@ def clean(name: bytes, limits: LayerLimits) -> bytes:
     return b"/".join(parts)
 
 
-def _regular(tree: _Tree, source: Source, header: Header, parent: bytes, base: bytes) -> None:
+def _regular(tree: Tree, source: Source, header: Header, parent: bytes, base: bytes) -> None:
     directory = tree.open(parent)
     mode = header.mode
     try:
@@ -125,8 +124,7 @@ def _regular(tree: _Tree, source: Source, header: Header, parent: bytes, base: b
         tree.replace(directory, base)
         fd = posix.open(base, _CREATE, mode & 0o777, dir_fd=tree.open(parent))
     try:
-        if header.size:
-            source.copy(fd, header.size)
+        sparse.write(source, fd, header)
         if header.uid or header.gid:
             posix.fchown(fd, header.uid, header.gid)
         if mode & _SPECIAL:
@@ -135,13 +133,13 @@ def _regular(tree: _Tree, source: Source, header: Header, parent: bytes, base: b
             if key == b"security.capability":
                 posix.setxattr(fd, key, value)
             else:
-                _set_attribute(fd, key, value)
+                set_attribute(fd, key, value)
         posix.utime(fd, ns=(header.mtime, header.mtime))
     finally:
         posix.close(fd)
 
 
-def _symlink(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+def _symlink(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
     target = header.link
     if not target or b"\0" in target or len(target) > 4095:
         raise FormatError(f"{shown(header.name)}: a symbolic link to an impossible name")
@@ -155,7 +153,7 @@ def _symlink(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
     _own(header, directory, base)
 
 
-def _hard_link(tree: _Tree, header: Header, target: bytes, parent: bytes, base: bytes) -> None:
+def _hard_link(tree: Tree, header: Header, target: bytes, parent: bytes, base: bytes) -> None:
     if not target or target == (parent + b"/" + base if parent else base):
         raise FormatError(f"{shown(header.name)}: a hard link to itself or to the root")
     where, _, name = target.rpartition(b"/")
@@ -175,7 +173,7 @@ def _hard_link(tree: _Tree, header: Header, target: bytes, parent: bytes, base: 
         posix.link(name, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
 
 
-def _node(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+def _node(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
     kind = _NODES[header.kind]
     if header.kind == tar.CHARACTER and not header.major and not header.minor:
         raise FormatError(
@@ -190,17 +188,35 @@ def _node(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
         tree.replace(directory, base)
         directory = tree.open(parent)
         posix.mknod(base, mode, device, dir_fd=directory)
-    _own(header, directory, base)
+    _finish_node(header, directory, base)
 
 
 def _own(header: Header, directory: int, base: bytes) -> None:
-    """Owner and time of something that cannot be opened."""
+    """Owner and time of a symbolic link."""
     if header.uid or header.gid:
         posix.chown(base, header.uid, header.gid, dir_fd=directory, follow_symlinks=False)
     posix.utime(base, ns=(header.mtime, header.mtime), dir_fd=directory, follow_symlinks=False)
 
 
-def _whiteout(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
+def _finish_node(header: Header, directory: int, base: bytes) -> None:
+    """Owner, mode, access control list and time of what is not to be opened."""
+    found = trees.look(directory, base)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
+    try:
+        if header.uid or header.gid:
+            posix.chown(found.path, header.uid, header.gid)
+        if header.mode & _SPECIAL:
+            posix.chmod(found.path, header.mode)
+        for key, value in header.xattrs:
+            if key.startswith(ACL):
+                set_attribute(found.path, key, value)
+        posix.utime(found.path, ns=(header.mtime, header.mtime))
+    finally:
+        found.close()
+
+
+def _whiteout(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
     if header.kind != tar.REGULAR:
         raise FormatError(f"{shown(header.name)}: a whiteout must be a regular file")
     if base == _OPAQUE:
@@ -221,17 +237,6 @@ def _whiteout(tree: _Tree, header: Header, parent: bytes, base: bytes) -> None:
             tree.hide(tree.open(path))
 
 
-def _set_attribute(fd: int, key: bytes, value: bytes) -> None:
-    """Set a `user.*` attribute; any other is left out, and so is this one where the file system has none."""
-    if not key.startswith(b"user.") or key.startswith(b"user.overlay."):
-        return
-    try:
-        posix.setxattr(fd, key, value)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-
-
 def _explain(header: Header, error: OSError) -> None:
     name = shown(header.name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
@@ -240,155 +245,3 @@ def _explain(header: Header, error: OSError) -> None:
             f"{name}: its place{what} is not in the layer: {error.strerror}"
         ) from None
     raise KernelError.of("unpack", name, error) from None
-
-
-class _Tree:
-    """The directory being filled: open directories by path, and what is still to be set on them."""
-
-    def __init__(self, root: int, lower: Sequence[int]) -> None:
-        self._root = root
-        self._lower = lower
-        self._open: dict[bytes, int] = {b"": root}
-        self._late: dict[bytes, Header] = {}
-
-    def open(self, path: bytes, *, create: bool = True) -> int:
-        """The descriptor of a directory; what is missing on the way is made. Raises OSError."""
-        fd = self._open.get(path)
-        if fd is not None:
-            return fd
-        parent, _, name = path.rpartition(b"/")
-        above = self.open(parent, create=create)
-        try:
-            fd = posix.open(name, _DIRECTORY, dir_fd=above)
-        except FileNotFoundError:
-            if not create:
-                raise
-            fd = self._imply(above, path, name)
-        except OSError as error:
-            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                raise
-            fd = self._obstructed(above, path, name)
-        self._open[path] = fd
-        return fd
-
-    def trim(self) -> None:
-        """Between two entries: keep the number of open directories below the limit of a process."""
-        if len(self._open) > _OPEN_DIRECTORIES:
-            self._forget()
-
-    def make(self, path: bytes) -> None:
-        """A directory at `path`: a new one, or the one that is there. Raises OSError."""
-        parent, _, name = path.rpartition(b"/")
-        above = self.open(parent)
-        try:
-            posix.mkdir(name, 0o755, dir_fd=above)
-        except FileExistsError:
-            status = posix.stat(name, dir_fd=above, follow_symlinks=False)
-            if _stat.S_ISDIR(status.st_mode):
-                return
-            self.replace(above, name)
-            above = self.open(parent)
-            posix.mkdir(name, 0o755, dir_fd=above)
-            if _is_whiteout(status):
-                self.hide(self.open(path))
-
-    def set_directory(self, path: bytes, header: Header) -> None:
-        """Owner and mode now; times, and the group bit that new entries would inherit, at the end."""
-        fd = self.open(path)
-        posix.fchown(fd, header.uid, header.gid)
-        posix.fchmod(fd, header.mode & ~_stat.S_ISGID)
-        for key, value in header.xattrs:
-            _set_attribute(fd, key, value)
-        self._late[path] = header
-
-    def replace(self, directory: int, name: bytes) -> None:
-        """Remove what is in the way of an entry; descriptors from `open` are void afterwards."""
-        if _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            remove_at(directory, name)
-        else:
-            posix.unlink(name, dir_fd=directory)
-        self._forget()
-
-    def hide(self, fd: int) -> None:
-        """Make a directory opaque: nothing of the layers below shows in it."""
-        posix.setxattr(fd, b"trusted.overlay.opaque", b"y")
-
-    def finish(self) -> None:
-        """Set what had to wait. Raises KernelError."""
-        self._forget()
-        for path in sorted(self._late, reverse=True):
-            header = self._late[path]
-            try:
-                self._settle(path, header)
-            except OSError as error:
-                # replaced since by something else, or reached through a link that is gone
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    raise KernelError.of("unpack", shown(path), error) from None
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._forget()
-
-    def _settle(self, path: bytes, header: Header) -> None:
-        self.trim()
-        fd = self.open(path, create=False)
-        if header.mode & _stat.S_ISGID:
-            posix.fchmod(fd, header.mode)
-        posix.utime(fd, ns=(header.mtime, header.mtime))
-
-    def _forget(self) -> None:
-        for path, fd in self._open.items():
-            if path:
-                posix.close(fd)
-        self._open = {b"": self._root}
-
-    def _imply(self, above: int, path: bytes, name: bytes) -> int:
-        """Make a directory that the archive does not list, like the one below if there is one."""
-        posix.mkdir(name, 0o755, dir_fd=above)
-        fd = posix.open(name, _DIRECTORY, dir_fd=above)
-        for lower in self._lower:
-            status = _look(lower, path)
-            if status is not None:
-                if _stat.S_ISDIR(status.st_mode):
-                    posix.fchown(fd, status.st_uid, status.st_gid)
-                    posix.fchmod(fd, _stat.S_IMODE(status.st_mode))
-                break
-        return fd
-
-    def _obstructed(self, above: int, path: bytes, name: bytes) -> int:
-        """A parent that is no directory: follow a link inside the layer, undo a whiteout, else refuse."""
-        status = posix.stat(name, dir_fd=above, follow_symlinks=False)
-        if _stat.S_ISLNK(status.st_mode):
-            from sysbox.linux import mount
-
-            within = path.decode("utf-8", "surrogateescape")
-            try:
-                return mount.open_in_root(self._root, within, _DIRECTORY & ~posix.O_NOFOLLOW)
-            except KernelError as error:
-                raise OSError(error.errno, posix.strerror(error.errno)) from None
-        if _is_whiteout(status):
-            posix.unlink(name, dir_fd=above)
-            fd = self._imply(above, path, name)
-            self.hide(fd)
-            return fd
-        raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
-
-
-def _is_whiteout(status: posix.stat_result) -> bool:
-    return _stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _look(root: int, path: bytes) -> posix.stat_result | None:
-    """The status of `path` in a lower layer, no link followed; None if it is not there."""
-    fd = posix.open(".", _DIRECTORY, dir_fd=root)
-    try:
-        *parents, name = path.split(b"/")
-        for part in parents:
-            below = posix.open(part, _DIRECTORY, dir_fd=fd)
-            posix.close(fd)
-            fd = below
-        return posix.stat(name, dir_fd=fd, follow_symlinks=False)
-    except OSError:
-        return None
-    finally:
-        posix.close(fd)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHUNK = 1 << 20
+_HOLE = 1 << 16
+_ZEROS = bytes(_HOLE)
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -66,11 +68,17 @@ class Source:
         return data
 
     def copy(self, fd: int, count: int) -> None:
-        """Write the next `count` bytes to a file; raises FormatError if there are fewer, OSError."""
+        """Write the next `count` bytes to a file; raises FormatError if there are fewer, OSError.
+
+        Long runs of zeros become holes.
+        """
+        hole = False
         while count:
             piece = self._next(count)
-            files.write_all(fd, piece)
+            hole = write_sparse(fd, piece)
             count -= len(piece)
+        if hole:
+            posix.ftruncate(fd, posix.lseek(fd, 0, 1))
 
     def skip_to(self, position: int) -> None:
         """Go forward; raises FormatError if the stream ends before."""
@@ -158,8 +166,8 @@ class MappedSource(Source):
         end = self.position + count
         if end > self._size:
             raise FormatError(f"{self._what}: the archive is truncated")
-        if count:
-            files.write_all(fd, self._all[self.position : end])
+        if count and write_sparse(fd, self._all[self.position : end]):
+            posix.ftruncate(fd, posix.lseek(fd, 0, 1))
         self.position = end
 
     def skip_to(self, position: int) -> None:
@@ -180,6 +188,25 @@ class MappedSource(Source):
             self._map.close()
             self._map = None
             self._size = self.position = 0
+
+
+def write_sparse(fd: int, data: memoryview) -> bool:
+    """Write to a new file, leaving out what is zeros in blocks of 64 KiB; whether that is so of its end."""
+    if len(data) < _HOLE:
+        files.write_all(fd, data)
+        return False
+    start = position = 0  # of what is still to be written, and of what is looked at
+    while position + _HOLE <= len(data):
+        block = data[position : position + _HOLE]
+        if not block[0] and not block[-1] and block == _ZEROS:
+            if start < position:
+                files.write_all(fd, data[start:position])
+            posix.lseek(fd, _HOLE, 1)
+            start = position + _HOLE
+        position += _HOLE
+    if start < len(data):
+        files.write_all(fd, data[start:])
+    return start == len(data)
 
 
 def compression(head: bytes) -> str:
@@ -231,19 +258,31 @@ def _through_process(argv: list[str], fd: int, what: str, limit: int) -> Source:
     def read(count: int) -> bytes:
         chunk = posix.read(out, count)
         if not chunk:
-            _reap(process, argv[0], what)
+            _reap(process, argv[0], what, lambda: _is_padded(fd, what))
         return chunk
 
     return Source(read, what, limit, lambda: _end(process))
 
 
-def _reap(process: Popen[bytes], program: str, what: str) -> None:
+def _reap(process: Popen[bytes], program: str, what: str, is_padded: Callable[[], bool]) -> None:
     """At the end of the output: garbage after the stream or a bad checksum show in the status only."""
     assert process.stderr is not None
     reason = process.stderr.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
-    if process.wait() != 0:
+    if process.wait() != 0 and not ("trailing" in reason and is_padded()):
         name = program.rpartition("/")[2]
         raise FormatError(f"{what}: cannot be decompressed: {reason or name}")
+
+
+def _is_padded(fd: int, what: str) -> bool:
+    """Whether what pigz calls junk are zeros: read once more, since it does not tell where they begin."""
+    posix.lseek(fd, 0, 0)
+    try:
+        members = _in_process(fd, "gzip", what)
+        while members.read(CHUNK):
+            pass
+    except FormatError:
+        return False
+    return True
 
 
 def _end(process: Popen[bytes]) -> None:
@@ -286,6 +325,7 @@ class _Members:
         self._error = error
         self._engine: Any = None
         self._input = head  # what was read of it already
+        self._begun = False
 
     def read(self, count: int) -> bytes:
         """Some output, b"" at the end; raises FormatError."""
@@ -296,11 +336,22 @@ class _Members:
                     if self._engine is not None:
                         raise FormatError(f"{self._what}: the compressed stream is truncated")
                     return b""
+            if self._engine is None and self._begun and self._input[0] == 0:
+                self._padding()
+                return b""
             if self._engine is None:
+                self._begun = True
                 self._engine = self._new()
             output = self._step(self._engine, count)
             if output:
                 return output
+
+    def _padding(self) -> None:
+        """Zeros behind the stream fill the last block of a tape, or of a disk; anything else is refused."""
+        while self._input:
+            if self._input.count(0) != len(self._input):
+                raise FormatError(f"{self._what}: there is something behind the compressed stream")
+            self._input = self._load()
 
     def _load(self) -> bytes:
         try:

@@ -12,6 +12,7 @@ from _struct import Struct
 
 from sysbox.errors import FormatError
 from sysbox.frozen import Frozen
+from sysbox.image import sparse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LayerLimits(Frozen):
     entries: int = 1_000_000  # headers of any kind
     path: int = 4095  # bytes: PATH_MAX without its NUL
     depth: int = 200  # components: each costs a descriptor while it is open
-    extended: int = 1 << 20  # bytes of one pax header
+    extended: int = 1 << 20  # bytes of the pax headers before one entry, together
     xattrs: int = 1 << 16  # bytes of one entry's extended attributes
 
 
@@ -54,8 +55,10 @@ class Header:
         "mode",
         "mtime",
         "name",
+        "segments",
         "size",
         "uid",
+        "whole",
         "xattrs",
     )
 
@@ -64,6 +67,10 @@ class Header:
         self.name = name
         self.link = link
         self.size = size  # bytes of content that follow; 0 for all but regular files
+        self.whole = size  # bytes of the file, with its holes
+        self.segments: tuple[tuple[int, int], ...] | None = (
+            None  # of a sparse file: (offset, length)
+        )
         self.mode = 0
         self.uid = 0
         self.gid = 0
@@ -79,7 +86,7 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
     Raises FormatError, for an archive without its end mark too: a pipe from a process that failed ends so.
     """
     extra: dict[bytes, bytes] = {}
-    count = 0
+    count = pending = whole = 0
     while True:
         block = source.take(BLOCK)
         if not block:
@@ -95,13 +102,31 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
         _check_sum(block, fields[6])
         kind = fields[7]
         if kind in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
-            _read_extension(source, kind, _number(fields[4], "size"), extra, limits)
+            size = _number(fields[4], "size")
+            pending = _more(pending, size, limits)
+            _read_extension(source, kind, size, extra, limits)
             continue
+        pending = 0
         header = _header(kind, fields, extra, limits) if extra else _plain_header(kind, fields)
-        extra = {}
         end = source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
+        if kind == _SPARSE or (extra and sparse.is_pax(extra)):
+            end = _expand(source, block, header, extra)
+        extra = {}
+        whole += header.whole
+        if whole > limits.bytes:
+            raise FormatError(f"{shown(header.name)}: unpacks to more than {limits.bytes} bytes")
         yield header
         source.skip_to(end)
+
+
+def _more(pending: int, size: int, limits: LayerLimits) -> int:
+    """What the extended headers before one entry add up to. Raises FormatError."""
+    pending += max(size, 0)
+    if pending > limits.extended + 2 * limits.path:
+        raise FormatError(
+            f"the extended headers of one entry have more than {limits.extended} bytes"
+        )
+    return pending
 
 
 def _plain_header(kind: bytes, fields: tuple[bytes, ...]) -> Header:
@@ -113,7 +138,7 @@ def _plain_header(kind: bytes, fields: tuple[bytes, ...]) -> Header:
         prefix = fields[14].partition(b"\0")[0]
         if prefix:
             name = prefix + b"/" + name
-    if kind in (_V7, _CONTIGUOUS, REGULAR):
+    if kind in (_V7, _CONTIGUOUS, REGULAR, _SPARSE):
         kind = DIRECTORY if name.endswith(b"/") else REGULAR
     if kind not in _KNOWN:
         raise _unknown(kind, name)
@@ -137,8 +162,6 @@ def _header(
     kind: bytes, fields: tuple[bytes, ...], extra: dict[bytes, bytes], limits: LayerLimits
 ) -> Header:
     """A header whose fields are overridden by the extensions before it."""
-    if any(key.startswith(b"GNU.sparse.") for key in extra):
-        raise _unknown(_SPARSE, extra.get(b"path", fields[0]))
     known = list(fields)
     for index, key in ((2, b"uid"), (3, b"gid"), (4, b"size")):
         if key in extra:
@@ -147,7 +170,10 @@ def _header(
     if b"path" in extra:
         known[0], known[14] = extra[b"path"], b""
     header = _plain_header(kind, tuple(known))
+    header.name = sparse.name_of(extra, header.name)
     header.link = extra.get(b"linkpath", header.link)
+    if b"\0" in header.link:
+        raise FormatError(f"{shown(header.name)}: a link to a name with a NUL in it")
     if b"mtime" in extra:
         header.mtime = _clamp(_nanoseconds(extra[b"mtime"]))
     header.xattrs = tuple(
@@ -157,7 +183,25 @@ def _header(
         raise FormatError(
             f"{shown(header.name)}: extended attributes of more than {limits.xattrs} bytes"
         )
+    if any(b"\0" in key for key, _ in header.xattrs):
+        raise FormatError(f"{shown(header.name)}: an extended attribute with a NUL in its name")
     return header
+
+
+def _expand(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
+    """Read the map of a sparse file; where the next header is."""
+    if header.kind != REGULAR:
+        raise FormatError(f"{shown(header.name)}: a sparse file that is no file")
+    if sparse.is_pax(extra):
+        start = source.position
+        header.whole, header.segments = sparse.of_pax(source, extra)
+        end = start + (header.size + BLOCK - 1) // BLOCK * BLOCK
+        header.size -= source.position - start
+    else:
+        header.whole, header.segments = sparse.of_header(source, block, _number)
+        end = source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
+    sparse.check(header.whole, header.segments, header.size)
+    return end
 
 
 def _read_extension(
@@ -182,6 +226,7 @@ def _read_extension(
 
 def _parse_pax(data: bytes, extra: dict[bytes, bytes]) -> None:
     position = 0
+    segments: list[bytes] = []
     while position < len(data):
         space = data.find(b" ", position, position + 12)
         digits = data[position:space] if space > 0 else b""
@@ -193,8 +238,13 @@ def _parse_pax(data: bytes, extra: dict[bytes, bytes]) -> None:
             raise FormatError("a malformed pax header")
         if key in (b"path", b"linkpath") and (b"\0" in value or not value):
             raise FormatError("a pax header with an empty name or a NUL in it")
-        extra[key] = value
+        if key in sparse.REPEATED:
+            segments.append(value)
+        else:
+            extra[key] = value
         position = end
+    if segments:
+        sparse.collect(extra, segments)
 
 
 def _check_sum(block: bytes, field: bytes) -> None:
@@ -269,11 +319,6 @@ def _identity(value: int, name: bytes) -> int:
 
 
 def _unknown(kind: bytes, name: bytes) -> FormatError:
-    if kind == _SPARSE:
-        return FormatError(
-            f"{shown(name)}: a sparse file, which image layers do not have",
-            hint="make the archive without --sparse",
-        )
     return FormatError(f"{shown(name)}: an entry of the unknown type {kind!r}")
 
 

@@ -2,7 +2,8 @@
 
 What `tar.py` reads: names as bytes, owners as numbers, times with nanoseconds, extended attributes as
 SCHILY.xattr records, hard links by name. Holes are written out as zeros, since image layers have no sparse
-files (OCI layer.md). Content is copied in pieces, whatever a file's size.
+files (OCI layer.md); what unpacks them makes holes of zeros again. Content is copied in pieces, whatever a
+file's size.
 """
 
 from __future__ import annotations
@@ -31,17 +32,24 @@ _KINDS = {
     _stat.S_IFBLK: tar.BLOCK_DEVICE,
     _stat.S_IFIFO: tar.FIFO,
 }
-_XATTRS = ("user.", "security.capability")  # what an image layer keeps
+# what an image layer keeps; access control lists too, which GNU tar leaves out
+_XATTRS = ("user.", "security.capability", "system.posix_acl_")
+_SMALL = 1 << 16  # bytes of a file that is read before its header is written
+_UNSIZED = 1 << 26  # bytes of one whose size only reading it tells
 
 
 class Archive:
     """An archive being written; `write` takes everything it is given or raises."""
 
     def __init__(
-        self, write: Callable[[bytes], object], changed: Callable[[str], None] = lambda _: None
+        self,
+        write: Callable[[bytes], object],
+        changed: Callable[[str], None] = lambda _: None,
+        left_out: Callable[[str, str], None] = lambda _name, _why: None,
     ) -> None:
         self._write = write
         self._changed = changed  # told of files that shrank while they were read
+        self._left_out = left_out  # (name, why)
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(
@@ -60,7 +68,19 @@ class Archive:
         directory = found.open()
         try:
             for inner in trees.entries(directory, name):
-                self.tree(inner, prefix + inner.name, grafts, depth + 1)
+                path = prefix + inner.name
+                try:
+                    if path not in (grafts or {}) and trees.is_kernels(inner, found.status.st_dev):
+                        self.entry(inner, path)
+                        self._left_out(path, "it is a file system of the kernel's")
+                    else:
+                        self.tree(inner, path, grafts, depth + 1)
+                except trees.Gone:
+                    continue  # what vanishes meanwhile is no error
+                except PermissionError as error:
+                    if not trees.is_of_kernel(inner):
+                        raise
+                    self._left_out(path, str(error.strerror).lower())
         finally:
             posix.close(directory)
 
@@ -75,13 +95,14 @@ class Archive:
         elif found.status.st_nlink > 1 and found.identity in self._links:
             self._header(found, tar.HARD_LINK, raw, self._links[found.identity])
         else:
-            if found.status.st_nlink > 1:
-                self._links[found.identity] = raw
             if kind == tar.REGULAR:
                 self._file(found, raw)
+            elif kind == tar.SYMLINK:
+                self._header(found, kind, raw, found.link_text().encode("utf-8", "surrogateescape"))
             else:
-                text = found.link_text() if kind == tar.SYMLINK else ""
-                self._header(found, kind, raw, text.encode("utf-8", "surrogateescape"))
+                self._header(found, kind, raw, attributes=_attributes(found.path))
+            if found.status.st_nlink > 1:
+                self._links[found.identity] = raw
 
     def mark(self, name: str) -> None:
         """An empty regular file: a whiteout (OCI layer.md)."""
@@ -114,6 +135,12 @@ class Archive:
         fd = found.open()
         try:
             size = posix.fstat(fd).st_size
+            unsized = trees.is_unsized(fd)
+            if unsized or size <= _SMALL:
+                data = _read(fd, _UNSIZED if unsized else size)
+                self._header(found, tar.REGULAR, name, size=len(data), attributes=_attributes(fd))
+                self._write(data + bytes(-len(data) % tar.BLOCK))
+                return
             self._header(found, tar.REGULAR, name, size=size, attributes=_attributes(fd))
             for is_data, position, length in trees.segments(fd, size):
                 if is_data:
@@ -141,6 +168,17 @@ class Archive:
             piece = min(length, len(_ZEROS))
             self._write(_ZEROS if piece == len(_ZEROS) else _ZEROS[:piece])
             length -= piece
+
+
+def _read(fd: int, most: int) -> bytes:
+    """What can be read of a file, at most so many bytes of it. Raises OSError."""
+    data = b""
+    while len(data) < most:
+        piece = posix.pread(fd, min(most - len(data), trees.CHUNK), len(data))
+        if not piece:
+            break
+        data += piece
+    return data
 
 
 def _attributes(path: str | int) -> list[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ from containers import Container, Containers, eventually
 from lane import SYSBOX, Sysbox
 from sampletree import described, everything
 
+from sysbox.files import remove_tree
 from sysbox.host import probe
 from sysbox.linux import freezer
 
@@ -391,3 +392,74 @@ def test_export_leaves_volumes_out(box: Container, sysbox: Sysbox) -> None:
         names = archive.getnames()
     assert "made/file" in names
     assert not [name for name in names if name.startswith(("data/", "tf/"))]
+
+
+@pytest.mark.parametrize("path", ["/proc/meminfo", "/proc/1/mounts", "/sys/kernel/mm/hugepages"])
+def test_files_of_the_kernels_are_read_to_their_end(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path, path: str
+) -> None:
+    """Their size is 0, or a page, whatever is in them."""
+    made = containers()
+    sysbox("cp", f"{made.id}:{path}", tmp_path / "copy", check=True)
+    file = "" if path.startswith("/proc") else "/hugepages-2048kB/nr_hugepages"
+    copied = (tmp_path / f"copy{file}").read_text()
+    assert copied.endswith("\n")
+    assert "\0" not in copied
+    name = path.rpartition("/")[2] + file
+    done = subprocess.run([SYSBOX, "cp", f"{made.id}:{path}", "-"], capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        member = archive.extractfile(name)
+        assert member
+        assert member.read().decode().splitlines()[0][:8] == copied.splitlines()[0][:8]
+
+
+def test_a_whole_root_while_it_runs(containers: Containers, sysbox: Sysbox, tmp_path: Path) -> None:
+    """What the kernel shows is not a container's to copy, and what vanishes meanwhile is no error."""
+    churn = "while :; do mkdir -p /c/a/b; touch /c/a/b/1 /c/2; rm -r /c; done"
+    made = containers("-v", "/data", "--tmpfs", "/tf", command=("sh", "-c", churn))
+    made.sh("echo here >/data/file; echo there >/tf/file; echo root >/root/file")
+    done = sysbox("cp", f"{made.id}:/", tmp_path / "copy", check=True)
+    for one in ("proc", "sys", "dev/pts", "dev/mqueue"):
+        assert f"left out copy/{one}: it is a file system of the kernel's" in done.stderr
+        assert list((tmp_path / "copy" / one).iterdir()) == []
+    for one, text in (("data", "here"), ("tf", "there"), ("root", "root")):
+        assert (tmp_path / "copy" / one / "file").read_text() == f"{text}\n"
+    done = subprocess.run([SYSBOX, "cp", f"{made.id}:/", "-"], capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        names = archive.getnames()
+    assert {"./proc", "./data/file", "./tf/file"} <= {f"./{name.lstrip('./')}" for name in names}
+    assert not [name for name in names if "proc/" in name]
+
+
+@pytest.mark.parametrize("words", [("{}:", "."), ("/etc/hostname", "{}:")])
+def test_no_path_in_the_container(
+    containers: Containers, sysbox: Sysbox, words: tuple[str, str]
+) -> None:
+    made = containers(verb=("create",))
+    done = sysbox("cp", *(word.format(made.id) for word in words))
+    assert done.returncode == 125
+    assert "names no path in the container" in done.stderr
+
+
+DEEP = "/a" * 2000
+
+
+@pytest.mark.parametrize(
+    "flags", [("-w", DEEP), ("-v", f"/tmp:{DEEP}"), ("-v", f"{DEEP}"), ("--tmpfs", DEEP)]
+)
+def test_paths_without_end(sysbox: Sysbox, image: str, flags: tuple[str, str]) -> None:
+    done = sysbox("run", "--rm", *flags, image, "true")
+    assert done.returncode == 125
+    assert "more than 200 directories deep" in done.stderr
+    assert len(done.stderr) < 200
+
+
+def test_a_source_without_end(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
+    """`-v` makes a missing directory, however deep."""
+    try:
+        done = sysbox(
+            "run", "--rm", "--network", "none", "-v", f"{tmp_path}{'/a' * 1900}:/b", image, "true"
+        )
+        assert done.returncode == 0, done.stderr[-300:]
+    finally:
+        remove_tree(str(tmp_path / "a"))

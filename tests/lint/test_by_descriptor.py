@@ -16,7 +16,8 @@ import source
 
 # Modules that reach into a container's root, its writable layer, its volumes, or what an archive brings.
 IN_TREES = """child copying execute extracting files fs.changes fs.copyup fs.drivers.overlay fs.ops fs.place
-              fs.treecopy fs.volumes gc image.layer image.tarwriter inside layering pruning trees""".split()
+              fs.treecopy fs.volumes gc image.layer image.layertree
+              image.tarwriter inside layering pruning trees""".split()
 # By name even with dir_fd: the last component is followed, or is another's hard link by now.
 ATTRIBUTES = set("chmod lchmod chown lchown utime setxattr removexattr truncate".split())
 # One name in an open directory is what it is: with dir_fd these are right.

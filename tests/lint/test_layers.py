@@ -14,7 +14,7 @@ ROWS = {
     3: """units.properties units.names units.allowlist units.dropins units.spellings units.resources
           units.limits units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire
           units.blockdev
-          units.scopeplan units.serviceplan fs.rootfs netns.topology netns.rules security""",
+          units.scopeplan units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules security""",
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state",
     6: "scope channel events",

@@ -20,7 +20,6 @@ KEYS = ("until", "label", "label!")
     [
         ("web:/etc/hosts", ("web", "/etc/hosts")),
         ("web:etc", ("web", "etc")),
-        ("web:", ("web", "/")),
         ("web:/a:b", ("web", "/a:b")),
         ("/abs/pa:th", ("", "/abs/pa:th")),
         ("./rel:ative", ("", "./rel:ative")),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from forked import needs_root
 from layers import corpus, fixtures
-from layers.builder import archive, directory, entry, hard_link, pax, symlink
+from layers.builder import archive, directory, entry, hard_link, long_name, pax, symlink
 
 from sysbox.errors import Conflict, FormatError, SysboxError, Unsupported
 from sysbox.extracting import Extractor
@@ -71,6 +71,39 @@ def test_plain_and_compressed(box: Path, compress: object) -> None:
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (5, 6, 0o640)
     assert status.st_mtime == 1_500_000_000
     assert stat.S_IMODE((box / "into" / "a").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (pax((b"SCHILY.xattr.user.a\0b", "x")), "a NUL in its name"),
+        (long_name(b"a\0" + b"b" * 200, kind=b"K"), "a NUL in it"),
+        (b"".join(pax((f"comment{one}", "x" * 500_000)) for one in range(5)), "extended headers"),
+    ],
+)
+def test_refused_in_one_line(box: Path, before: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        extract(archive(before, symlink("x", "y")), box)
+
+
+def test_names_that_are_not_utf_8(box: Path) -> None:
+    extract(
+        archive(
+            pax((b"SCHILY.xattr.user.\xff", "kept"), (b"SCHILY.xattr.\xff", "not")),
+            entry(b"\xfe", b"text"),
+            symlink(b"link", b"\xfe\xff"),
+        ),
+        box,
+    )
+    into = bytes(box / "into")
+    assert os.getxattr(into + b"/\xfe", b"user.\xff") == b"kept"
+    assert os.readlink(into + b"/link") == b"\xfe\xff"
+
+
+def test_a_file_that_is_named_twice(box: Path) -> None:
+    """GNU tar makes a hard link to itself of `tar -c a ./a`."""
+    extract(archive(entry("a", b"text"), hard_link("./a", "a")), box)
+    assert (box / "into" / "a").read_bytes() == b"text"
 
 
 def test_zstd_is_refused_with_a_way_out(box: Path) -> None:

@@ -60,6 +60,17 @@ def entry(
     return header[:148] + total + header[156:] + padded(data)
 
 
+def sparse(
+    name: bytes | str, whole: int, segments: list[tuple[int, int]], data: bytes = b""
+) -> bytes:
+    """A sparse file of the old GNU format, with at most four segments."""
+    plain = entry(name, kind=b"S", size=len(data), magic=GNU)[:BLOCK]
+    table = b"".join(octal(one, 12) for pair in segments for one in pair)
+    header = plain[:386] + table.ljust(97, b"\0") + binary(whole, 12) + plain[495:]
+    header = header[:148] + b" " * 8 + header[156:]
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:] + padded(data)
+
+
 def directory(name: bytes | str, mode: int = 0o755, **rest: int) -> bytes:
     """A directory."""
     return entry(name, kind=b"5", mode=mode, **rest)  # type: ignore[arg-type]

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 
 from layers.builder import (
     BLOCK,
-    GNU,
     archive,
     binary,
     directory,
@@ -22,6 +21,7 @@ from layers.builder import (
     long_name,
     pax,
     raw_pax,
+    sparse,
     symlink,
 )
 
@@ -137,7 +137,21 @@ def _headers(decoy: str) -> Iterator[tuple[str, bytes]]:
     yield "checksum-is-text", archive(entry("x", b"evil", checksum=b"checksum"))
     yield "type-unknown", archive(entry("x", kind=b"Z"))
     yield "type-multi-volume", archive(entry("x", kind=b"M"))
-    yield "sparse-gnu-8-eib", archive(entry("x", kind=b"S", size=0, magic=GNU))
+    yield "sparse-gnu-8-eib", archive(sparse("x", EIGHT_EIB, []))
+    yield "sparse-gnu-out-of-order", archive(sparse("x", 4096, [(512, 512), (0, 512)], bytes(1024)))
+    yield "sparse-gnu-beyond-its-size", archive(sparse("x", 512, [(512, 512)], bytes(512)))
+    yield "sparse-gnu-more-than-there-is", archive(sparse("x", 4096, [(0, 1024)], bytes(512)))
+    yield (
+        "sparse-pax-1.0-endless-map",
+        archive(
+            pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "9")),
+            entry("x", b"99999999\n" + b"0\n" * 3000),
+        ),
+    )
+    yield (
+        "sparse-pax-0.1-not-numbers",
+        archive(pax(("GNU.sparse.map", "0,x"), ("GNU.sparse.size", "9")), entry("x", b"a")),
+    )
     yield (
         "sparse-pax-1.0",
         archive(
@@ -177,6 +191,20 @@ def _extensions(decoy: str) -> Iterator[tuple[str, bytes]]:
     yield (
         "gnu-long-link-dotdot",
         archive(long_name(f"{UP}{decoy}/secret".encode(), b"K"), hard_link("x", "harmless")),
+    )
+    yield (
+        "pax-many",
+        archive(
+            *(pax((f"comment{index}", "x" * 500_000)) for index in range(5)), entry("x", b"evil")
+        ),
+    )
+    yield (
+        "nul-in-an-attributes-name",
+        archive(pax((b"SCHILY.xattr.user.a\0b", "x")), entry("x", b"a")),
+    )
+    yield (
+        "nul-in-a-long-link",
+        archive(long_name(b"a\0" + b"b" * 200, kind=b"K"), symlink("x", "short")),
     )
     attributes = [(f"SCHILY.xattr.user.a{index}", "x" * 60_000) for index in range(2)]
     yield "xattrs-too-large", archive(pax(*attributes), entry("x", b"a"))

@@ -1,0 +1,73 @@
+"""The options of one mount, from words to what the kernel takes. Pure."""
+
+from __future__ import annotations
+
+from sysbox.errors import SpecError
+from sysbox.linux.mount import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.spec import Mount
+
+_NOTHING = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+_PROPAGATION = {
+    "private": MS_PRIVATE, "rprivate": MS_PRIVATE,
+    "slave": MS_SLAVE, "rslave": MS_SLAVE,
+    "shared": MS_SHARED, "rshared": MS_SHARED,
+}  # fmt: skip
+_FLAG_OPTIONS = {
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+}
+_TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")  # tmpfs(5)
+_IGNORED_OPTIONS = (
+    "rw",
+    "ro",
+    "suid",
+    "dev",
+    "exec",
+    "z",
+    "Z",
+    "bind",
+    "rbind",
+    "nocopy",
+    "consistent",
+    "cached",
+    "delegated",
+)
+
+
+def of(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+    """(attributes, propagation, options of the file system). Raises SpecError for an unknown one."""
+    attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
+    propagation = MS_PRIVATE
+    options: dict[str, str] = {}
+    if mount.kind == "tmpfs":
+        # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" take one back
+        attributes |= _NOTHING
+        options["mode"] = "1777"
+    for option in mount.options:
+        key, _, value = option.partition("=")
+        if key in _PROPAGATION:
+            propagation = _PROPAGATION[key]
+        elif key in _FLAG_OPTIONS:
+            attributes |= _FLAG_OPTIONS[key]
+        elif f"no{key}" in _FLAG_OPTIONS:
+            attributes &= ~_FLAG_OPTIONS[f"no{key}"]
+        elif key in _TMPFS_OPTIONS and mount.kind == "tmpfs":
+            options[key] = value
+        elif key not in _IGNORED_OPTIONS:
+            raise SpecError(
+                f"mount {mount.target}: unknown option '{option}'",
+                hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
+            )
+    return attributes, propagation, tuple(options.items())

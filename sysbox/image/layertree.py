@@ -1,0 +1,206 @@
+"""The directory that a layer is unpacked into: what of it is open, and what is still to be set on it."""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox.errors import FormatError, KernelError
+from sysbox.files import remove_at
+from sysbox.image.tar import Header, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ACL = b"system.posix_acl_"
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_OPEN_DIRECTORIES = 128
+_DEFAULT = b"system.posix_acl_default"
+_MOST_HELD = 128 << 20  # bytes of names and lists that are kept to the end
+
+
+def set_attribute(fd: int | str, key: bytes, value: bytes) -> None:
+    """Set a `user.*` attribute or an access control list; any other is left out, and so are these where the
+    file system has none.
+    """
+    if not key.startswith((b"user.", ACL)) or key.startswith(b"user.overlay."):
+        return
+    try:
+        posix.setxattr(fd, key, value)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+
+
+class Late:
+    """What of a directory is set when all is in it: new entries would inherit it, or change it."""
+
+    __slots__ = ("acl", "mode", "mtime")
+
+    def __init__(self, header: Header) -> None:
+        self.mode = header.mode
+        self.mtime = header.mtime
+        self.acl = next((value for key, value in header.xattrs if key == _DEFAULT), b"")
+
+
+class Tree:
+    """The directory being filled: open directories by path, and what is still to be set on them."""
+
+    def __init__(self, root: int, lower: Sequence[int]) -> None:
+        self._root = root
+        self._lower = lower
+        self._open: dict[bytes, int] = {b"": root}
+        self._late: dict[bytes, Late] = {}
+        self._held = 0  # bytes
+
+    def open(self, path: bytes, *, create: bool = True) -> int:
+        """The descriptor of a directory; what is missing on the way is made. Raises OSError."""
+        fd = self._open.get(path)
+        if fd is not None:
+            return fd
+        parent, _, name = path.rpartition(b"/")
+        above = self.open(parent, create=create)
+        try:
+            fd = posix.open(name, _DIRECTORY, dir_fd=above)
+        except FileNotFoundError:
+            if not create:
+                raise
+            fd = self._imply(above, path, name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            fd = self._obstructed(above, path, name)
+        self._open[path] = fd
+        return fd
+
+    def trim(self) -> None:
+        """Between two entries: keep the number of open directories below the limit of a process."""
+        if len(self._open) > _OPEN_DIRECTORIES:
+            self._forget()
+
+    def make(self, path: bytes) -> None:
+        """A directory at `path`: a new one, or the one that is there. Raises OSError."""
+        parent, _, name = path.rpartition(b"/")
+        above = self.open(parent)
+        try:
+            posix.mkdir(name, 0o755, dir_fd=above)
+        except FileExistsError:
+            status = posix.stat(name, dir_fd=above, follow_symlinks=False)
+            if _stat.S_ISDIR(status.st_mode):
+                return
+            self.replace(above, name)
+            above = self.open(parent)
+            posix.mkdir(name, 0o755, dir_fd=above)
+            if _is_whiteout(status):
+                self.hide(self.open(path))
+
+    def set_directory(self, path: bytes, header: Header) -> None:
+        """Owner and mode now; times, and the group bit that new entries would inherit, at the end."""
+        fd = self.open(path)
+        posix.fchown(fd, header.uid, header.gid)
+        posix.fchmod(fd, header.mode & ~_stat.S_ISGID)
+        late = Late(header)
+        for key, value in header.xattrs:
+            if key != _DEFAULT:
+                set_attribute(fd, key, value)
+        self._held += len(path) + len(late.acl)
+        if self._held > _MOST_HELD:
+            raise FormatError(
+                f"the layer has directories with more than {_MOST_HELD} bytes of names"
+            )
+        self._late[path] = late
+
+    def replace(self, directory: int, name: bytes) -> None:
+        """Remove what is in the way of an entry; descriptors from `open` are void afterwards."""
+        if _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            remove_at(directory, name)
+        else:
+            posix.unlink(name, dir_fd=directory)
+        self._forget()
+
+    def hide(self, fd: int) -> None:
+        """Make a directory opaque: nothing of the layers below shows in it."""
+        posix.setxattr(fd, b"trusted.overlay.opaque", b"y")
+
+    def finish(self) -> None:
+        """Set what had to wait. Raises KernelError."""
+        self._forget()
+        for path in sorted(self._late, reverse=True):
+            try:
+                self._settle(path, self._late[path])
+            except OSError as error:
+                # replaced since by something else, or reached through a link that is gone
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise KernelError.of("unpack", shown(path), error) from None
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._forget()
+
+    def _settle(self, path: bytes, late: Late) -> None:
+        self.trim()
+        fd = self.open(path, create=False)
+        if late.mode & _stat.S_ISGID:
+            posix.fchmod(fd, late.mode)
+        if late.acl:
+            set_attribute(fd, _DEFAULT, late.acl)
+        posix.utime(fd, ns=(late.mtime, late.mtime))
+
+    def _forget(self) -> None:
+        for path, fd in self._open.items():
+            if path:
+                posix.close(fd)
+        self._open = {b"": self._root}
+
+    def _imply(self, above: int, path: bytes, name: bytes) -> int:
+        """Make a directory that the archive does not list, like the one below if there is one."""
+        posix.mkdir(name, 0o755, dir_fd=above)
+        fd = posix.open(name, _DIRECTORY, dir_fd=above)
+        for lower in self._lower:
+            status = _look(lower, path)
+            if status is not None:
+                if _stat.S_ISDIR(status.st_mode):
+                    posix.fchown(fd, status.st_uid, status.st_gid)
+                    posix.fchmod(fd, _stat.S_IMODE(status.st_mode))
+                break
+        return fd
+
+    def _obstructed(self, above: int, path: bytes, name: bytes) -> int:
+        """A parent that is no directory: follow a link inside the layer, undo a whiteout, else refuse."""
+        status = posix.stat(name, dir_fd=above, follow_symlinks=False)
+        if _stat.S_ISLNK(status.st_mode):
+            from sysbox.linux import mount
+
+            within = path.decode("utf-8", "surrogateescape")
+            try:
+                return mount.open_in_root(self._root, within, _DIRECTORY & ~posix.O_NOFOLLOW)
+            except KernelError as error:
+                raise OSError(error.errno, posix.strerror(error.errno)) from None
+        if _is_whiteout(status):
+            posix.unlink(name, dir_fd=above)
+            fd = self._imply(above, path, name)
+            self.hide(fd)
+            return fd
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+
+
+def _is_whiteout(status: posix.stat_result) -> bool:
+    return _stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _look(root: int, path: bytes) -> posix.stat_result | None:
+    """The status of `path` in a lower layer, no link followed; None if it is not there."""
+    fd = posix.open(".", _DIRECTORY, dir_fd=root)
+    try:
+        *parents, name = path.split(b"/")
+        for part in parents:
+            below = posix.open(part, _DIRECTORY, dir_fd=fd)
+            posix.close(fd)
+            fd = below
+        return posix.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
