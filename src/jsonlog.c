@@ -71,7 +71,9 @@ static void rotate(void)
     close(file.fd);
     for (int i = file.max_files - 1; i > 0; i--)
         rename(rotated(from, i - 1), rotated(to, i));
-    open_file(O_TRUNC); /* what is still there when only one file may be */
+    if (file.max_files == 1)
+        unlink(file.path); /* a new file, and not this one emptied: who follows it notices */
+    open_file(O_TRUNC);
 }
 
 /* The length of the well-formed character that begins here, or 0 (RFC 3629). */

@@ -1,4 +1,4 @@
-"""Reading what the json-file driver keeps (see src/jsonlog.c): from the oldest file on, and what comes."""
+"""Reading what the json-file driver keeps (see src/jsonlog.c): all of it, the last lines, and what comes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ def read_logs(
     """
     fds = _open_all(path, files)
     try:
-        skip = 0 if lines is None else _count(fds, since, until) - lines
-        for line in _wanted((one for fd in fds for one in _entries(fd)), since, until):
-            if skip > 0:
-                skip -= 1
-                continue
-            yield line
+        if lines is None:
+            found = (one for fd in fds for one in _entries(fd))
+            yield from _wanted(found, since, until)
+        else:
+            yield from _last(fds, lines, since, until)
         if goes_on:
             yield from _wanted(_following(path, fds, goes_on), since, until)
     finally:
@@ -71,11 +70,46 @@ def _open(path: str) -> int:
     return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
 
 
-def _count(fds: list[int], since: int | None, until: int | None) -> int:
-    count = sum(1 for fd in fds for _ in _wanted(_entries(fd), since, until))
-    for fd in fds:
-        posix.lseek(fd, 0, _FROM_START)
-    return count
+def _last(fds: list[int], lines: int, since: int | None, until: int | None) -> list[LogLine]:
+    """The last so many lines, read from the end; each file is left behind its last whole line."""
+    ends = {fd: _whole(fd) for fd in fds}
+    for fd, end in ends.items():
+        posix.lseek(fd, end, _FROM_START)
+    newest_first = (_parse(raw) for fd in reversed(fds) for raw in _backwards(fd, ends[fd]))
+    found = [
+        line for _, line in zip(range(lines), _wanted(newest_first, since, until), strict=False)
+    ]
+    return found[::-1]
+
+
+def _whole(fd: int) -> int:
+    """Where the last line ends that is there as a whole."""
+    at = posix.fstat(fd).st_size
+    while at > 0:
+        begin = max(at - _CHUNK, 0)
+        newline = posix.pread(fd, at - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        at = begin
+    return 0
+
+
+def _backwards(fd: int, end: int) -> Iterator[bytes]:
+    """The lines before a place that is behind a newline, the last one first."""
+    at = end - 1
+    rest = b""
+    while at > 0:
+        begin = max(at - _CHUNK, 0)
+        chunk = posix.pread(fd, at - begin, begin)
+        if len(chunk) < at - begin:
+            return  # it has become shorter
+        first, *whole = (chunk + rest).split(b"\n")
+        yield from reversed(whole)
+        rest, at = first, begin
+        if len(rest) > _LINE_MAX:
+            raise FormatError("the log has a line that is too long to be one of ours")
+    if end > 0:
+        yield rest
 
 
 def _wanted(found: Iterator[LogLine], since: int | None, until: int | None) -> Iterator[LogLine]:
@@ -102,10 +136,12 @@ def _entries(fd: int) -> Iterator[LogLine]:
 
 
 def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterator[LogLine]:
+    last = 0
     while True:
         ended = not goes_on()
-        if fds:
-            yield from _entries(fds[-1])
+        for line in _entries_or_anew(fds[-1], last) if fds else ():
+            last = line.timestamp
+            yield line
         if _rotated(path, fds):
             # what came between the two looks
             for fd in fds[-2:-1]:
@@ -114,6 +150,23 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
         if ended:
             return
         time.sleep(_POLL)
+
+
+def _entries_or_anew(fd: int, last: int) -> Iterator[LogLine]:
+    """What has come. A file that was emptied and written anew is read from its start: it is shorter, or what
+    stands where we were is no line. `last` is when the last line was written that is known.
+    """
+    anew = posix.fstat(fd).st_size < posix.lseek(fd, 0, _FROM_HERE)
+    if not anew:
+        try:
+            for line in _entries(fd):
+                last = line.timestamp
+                yield line
+        except FormatError:
+            anew = True
+    if anew:
+        posix.lseek(fd, 0, _FROM_START)
+        yield from (line for line in _entries(fd) if line.timestamp > last)
 
 
 def _rotated(path: str, fds: list[int]) -> bool:

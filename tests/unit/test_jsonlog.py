@@ -85,3 +85,64 @@ def test_rotated_meanwhile(
     found = jsonlog.read_logs(str(log.path), files=FILES, goes_on=goes_on)
     lines = [int(line.message) for line in found]
     assert lines == list(range(1, log.written + 1))
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3, 1000, 5000, 5001, 10_000])
+def test_the_last_lines(log: Log, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """From the end, over the border between files, of a block, and with half a line behind them."""
+    while log.written < 5000:
+        log.write()
+        if log.written == 4998:
+            log.rotate()
+    with log.path.open("a", encoding="ascii") as file:
+        file.write('{"log":')
+    for chunk in (1 << 16, 97):
+        monkeypatch.setattr(jsonlog, "_CHUNK", chunk)
+        found = jsonlog.read_logs(str(log.path), files=FILES, lines=lines)
+        numbers = [int(line.message) for line in found]
+        assert numbers == list(range(max(log.written - lines, 0) + 1, log.written + 1))
+
+
+def test_the_last_line_costs_one_block(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5000):
+        log.write()
+    parsed: list[bytes] = []
+    parse = jsonlog._parse
+    monkeypatch.setattr(jsonlog, "_parse", lambda raw: parsed.append(raw) or parse(raw))
+    assert len(list(jsonlog.read_logs(str(log.path), files=FILES, lines=1))) == 1
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize("more", [1, 500])
+def test_emptied_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    """By an administrator: shorter than it was, or by the next look longer."""
+    monkeypatch.setattr(jsonlog, "_POLL", 0)
+    log.path.write_bytes(b"")
+
+    def write(moment: int) -> None:
+        log.written += 1
+        with log.path.open("a", encoding="ascii") as file:
+            file.write(
+                f'{{"log":"{log.written}\\n","stream":"stdout","time":"{moment}-01-01T00:00:00Z"}}\n'
+            )
+
+    for _ in range(100):
+        write(2020)
+    first = log.written
+
+    def empty() -> None:
+        log.path.write_bytes(b"")
+        for _ in range(more):
+            write(2021)
+
+    steps = iter((empty, lambda: write(2021)))
+
+    def goes_on() -> bool:
+        step = next(steps, None)
+        if step:
+            step()
+        return step is not None
+
+    found = jsonlog.read_logs(str(log.path), files=1, goes_on=goes_on)
+    numbers = [int(line.message) for line in found]
+    assert numbers[-more - 1 :] == list(range(first + 1, log.written + 1))
