@@ -13,6 +13,7 @@
 #include <stdio.h> /* rename */
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ enum { LINE = 16384, WORST = 6, TAIL = 96 }; /* \uXXXX for a byte; what follows 
 static struct {
     int fd, max_files;
     uint64_t size, max_size; /* 0: without end */
+    const char *beside; /* "attrs":{...}, or nothing */
     char path[PATH_MAX];
 } file = {.fd = -1};
 
@@ -35,7 +37,7 @@ static void open_file(int flags)
     file.size = file.fd >= 0 && fstat(file.fd, &status) == 0 ? (uint64_t)status.st_size : 0;
 }
 
-void jsonlog_open(const char *path, uint64_t max_size, int max_files)
+void jsonlog_open(const char *path, uint64_t max_size, int max_files, const char *beside)
 {
     if (strlen(path) + TAIL > sizeof file.path) {
         errno = ENAMETOOLONG;
@@ -44,6 +46,7 @@ void jsonlog_open(const char *path, uint64_t max_size, int max_files)
     put_text(file.path, path);
     file.max_size = max_size;
     file.max_files = max_files;
+    file.beside = beside;
     open_file(0);
     if (file.fd < 0)
         fail(path);
@@ -164,13 +167,19 @@ static void write_line(int stream)
         return;
     char *end = put_text(entry, "{\"log\":\"");
     end = put_string(end, lines[stream], used[stream]);
-    end = put_text(end, stream ? "\",\"stream\":\"stderr\",\"time\":\"" : "\",\"stream\":\"stdout\",\"time\":\"");
-    end = put_text(put_time(end), "\"}\n");
+    end = put_text(end, stream ? "\",\"stream\":\"stderr\"," : "\",\"stream\":\"stdout\",");
+    char *time = end;
+    end = put_text(put_text(put_time(put_text(end, "\"time\":\"")), "\"}"), "\n");
     used[stream] = 0;
-    size_t length = (size_t)(end - entry);
+    struct iovec parts[] = {
+        {.iov_base = entry, .iov_len = (size_t)(time - entry)},
+        {.iov_base = (void *)(uintptr_t)file.beside, .iov_len = strlen(file.beside)},
+        {.iov_base = time, .iov_len = (size_t)(end - time)},
+    };
+    size_t length = (size_t)(end - entry) + parts[1].iov_len;
     if (file.max_size && file.size && file.size + length > file.max_size)
         rotate();
-    ssize_t written = write(file.fd, entry, length);
+    ssize_t written = writev(file.fd, parts, sizeof parts / sizeof *parts);
     if (written >= 0 && (size_t)written < length) /* a full disk: half a line would spoil the next one */
         written = ftruncate(file.fd, (off_t)file.size) ? written : 0;
     if (written > 0)

@@ -5,7 +5,7 @@
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
  *                    [--oom FILE EVENT] [--oom-policy NAME] [--events FD] [--report NAME FD]...
  *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST]
- *                    [--json FILE MAX_SIZE MAX_FILES]
+ *                    [--json FILE MAX_SIZE MAX_FILES BESIDE]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
  *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
@@ -276,8 +276,8 @@ static void parse(char **argument)
             helper_command(value[0], value[1]);
         else if (!strcmp(option, "--drop-ins"))
             helper_watch(value[0]);
-        else if (!strcmp(option, "--json") && given == 3)
-            jsonlog_open(value[0], strtoull(value[1], NULL, 10), atoi(value[2]));
+        else if (!strcmp(option, "--json") && given == 4)
+            jsonlog_open(value[0], strtoull(value[1], NULL, 10), atoi(value[2]), value[3]);
         else if (!strcmp(option, "--thaw") && given == 2) {
             monitor.freezer = open(value[0], O_WRONLY | O_CLOEXEC);
             monitor.thaw = value[1];

@@ -42,7 +42,7 @@ int64_t output_deadline(void); /* when to look again though nothing is ready; 0 
 void output_end(int code);     /* take what it wrote last, and tell how it ended */
 
 /* jsonlog.c: docker's json-file */
-void jsonlog_open(const char *path, uint64_t max_size, int max_files);
+void jsonlog_open(const char *path, uint64_t max_size, int max_files, const char *beside); /* in each line, as JSON */
 int jsonlog_is_open(void);
 void jsonlog_write(int stream, const char *data, size_t length); /* stream: 0 output, 1 errors */
 void jsonlog_close(void);

@@ -8,6 +8,7 @@ from sysbox import (
     ending,
     events,
     finals,
+    logoptions,
     monitor,
     scope,
     starting,
@@ -18,7 +19,7 @@ from sysbox import (
 from sysbox.errors import KernelError, SystemdError
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock
-from sysbox.units import journal, machine, names
+from sysbox.units import machine, names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -122,7 +123,7 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
         # until it runs, and these are passed on to it, they end the start as ^C does
         _signal.signal(number, _signal.default_int_handler)
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
-    log = None if spec.remove else journal.sink(record.name, spec.logging)
+    log = None if spec.remove else logoptions.sink(record)
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     try:
         with Lock(record.id):

@@ -119,6 +119,9 @@ class Logging(Frozen):
     # of journald; -1 is what the version that starts it has as its default
     rate_limit: int = -1  # lines a second; 0 is no limit
     rate_burst: int = -1  # lines at once
+    tag: str = ""  # may have {{.ID}} and the like
+    labels: tuple[str, ...] = ()  # names of those that stand beside each line
+    env: tuple[str, ...] = ()
 
 
 class RestartPolicy(Frozen):

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import ending, events, finals, launch, monitor, namehold, naming, scope, state
+from sysbox import (
+    ending,
+    events,
+    finals,
+    launch,
+    logoptions,
+    monitor,
+    namehold,
+    naming,
+    scope,
+    state,
+)
 from sysbox.child import Inherited
 from sysbox.errors import SysboxError
 from sysbox.files import write_file
@@ -181,7 +192,7 @@ def _surround(
     pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: namehold.let_go(bus, record.id))
     try:
         if logged:
-            fields = journal.container_fields(record.id, record.name, record.image_name)
+            fields = logoptions.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         address, ports = _connect(plan, parked)
         write_identity(record, plan, address)

@@ -33,8 +33,8 @@ class Duties(Frozen):
     thaw: tuple[str, str] = ("", "")  # a file, and what thaws the container when written there
     attach: int = -1  # a listening socket
     wait_for_first: bool = False  # who attaches, before anything is read
-    json: tuple[str, int, int] | None = (
-        None  # a log file, its size in bytes (0: no bound), how many
+    json: tuple[str, int, int, str] | None = (
+        None  # a log file, its size in bytes (0: no bound), how many; JSON beside each line's text
     )
     helper: tuple[str, str] = (
         "",

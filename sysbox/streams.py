@@ -15,11 +15,10 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox.units import journal
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
+    from sysbox.units import journal
 
 # an end of a pump: the container's terminal, which is known only later
 TERMINAL = -1
@@ -65,11 +64,10 @@ class Streams:
         return ours
 
 
-def for_service(spec: ContainerSpec) -> Streams:
+def for_service(spec: ContainerSpec, log: journal.Sink | None) -> Streams:
     """Nobody at the other end yet: output to the log, input from nowhere, held open with -i."""
     streams = Streams()
-    if spec.logging.driver == "journald":
-        streams.log = journal.sink(spec.name, spec.logging)
+    streams.log = log
     if spec.tty:
         streams.pumps.append((TERMINAL,))
         return streams

@@ -13,6 +13,7 @@ from sysbox import (
     attachpoint,
     detaching,
     ending,
+    logoptions,
     namehold,
     program,
     restarting,
@@ -52,7 +53,9 @@ def supervise(container_id: str) -> int:
             image = Store().resolve(record.image_id)
             attach = attachpoint.listen(record)
             size = attachpoint.is_expected(record)
-            wired = streams.for_service(record.spec)
+            journald = record.spec.logging.driver == "journald"
+            log = logoptions.sink(record) if journald else None
+            wired = streams.for_service(record.spec, log)
             unit = names.service_unit(container_id)
             # before it runs: it may be over at once, and its cgroup gone before the monitor looks
             stop_signal = ending.stop_signal(record, image)
@@ -69,14 +72,13 @@ def supervise(container_id: str) -> int:
         _notify("READY=1")
         detaching.report(container_id, None)
         duties = _duties(record, stop_signal, started, attach, wait=size is not None)
+        duties = duties.replace(json=_json(record, image.config.env))
         static_monitor.become(duties, wired, started.terminal)
 
 
 def _duties(
     record: Record, stop_signal: int, started: starting.Started, attach: int, *, wait: bool
 ) -> static_monitor.Duties:
-    logging = record.spec.logging
-    json = (record.log_path, logging.max_size, logging.max_files)
     return static_monitor.Duties(
         pid=started.pid,
         directory=record.run_directory,
@@ -88,12 +90,19 @@ def _duties(
         thaw=started.thaw,
         attach=attach,
         wait_for_first=wait,
-        json=json if logging.driver == "json-file" else None,
         helper=(program.launcher, record.id),
         drop_ins=tuning.prepare(record.id),
         health=_checks(record),
         hold=machine.announce(starting.machine_of(record, started)),
     )
+
+
+def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, str] | None:
+    logging = record.spec.logging
+    if logging.driver != "json-file":
+        return None
+    beside = logoptions.beside(record, image_env)
+    return record.log_path, logging.max_size, logging.max_files, beside
 
 
 def _checks(record: Record) -> tuple[int, int, str, str] | None:

@@ -24,12 +24,13 @@ def parse_restart(text: str, flag: str) -> RestartPolicy:
 DRIVERS = ("journald", "json-file", "none")
 # the options of each driver, with docker's names but for the first two of journald
 _LOG_OPTIONS = {
-    "journald": ("rate-limit", "rate-burst"),
-    "json-file": ("max-size", "max-file"),
+    "journald": ("rate-limit", "rate-burst", "tag", "labels", "env"),
+    "json-file": ("max-size", "max-file", "tag", "labels", "env"),
     "none": (),
 }
 _MOST_FILES = 1000
 _MOST_LINES = 1_000_000_000
+_IN_TAGS = ("ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "DaemonName")
 
 
 def parse_logging(driver: str, options: list[str]) -> Logging:
@@ -53,7 +54,11 @@ def _check_log_option(driver: str, key: str, text: str) -> None:
         bad("--log-opt", text, f"{driver} has no such option", f"--log-driver {having[0]}")
 
 
-def _log_option(key: str, value: str, flag: str) -> dict[str, int]:
+def _log_option(key: str, value: str, flag: str) -> dict[str, int | str | tuple[str, ...]]:
+    if key == "tag":
+        return {"tag": _parse_tag(value, flag)}
+    if key in ("labels", "env"):
+        return {key: tuple(name for name in value.split(",") if name)}
     if key == "max-size":
         return {"max_size": 0 if value == "-1" else parse_size(value, flag)}
     if key == "max-file":
@@ -61,6 +66,16 @@ def _log_option(key: str, value: str, flag: str) -> dict[str, int]:
     if key == "rate-limit":
         return {"rate_limit": parse_int(value, flag, 0, _MOST_LINES)}
     return {"rate_burst": parse_int(value, flag, 1, _MOST_LINES)}
+
+
+def _parse_tag(text: str, flag: str) -> str:
+    left = text = text.replace("{{ ", "{{").replace(" }}", "}}")
+    for name in _IN_TAGS:
+        left = left.replace(f"{{{{.{name}}}}}", "")
+    if "{{" in left or "}}" in left:
+        known = ", ".join(f"{{{{.{name}}}}}" for name in _IN_TAGS)
+        bad(flag, text, "not a tag", f"text with any of {known}")
+    return text
 
 
 ACTIONS = ("none", "kill", "restart", "stop")

@@ -108,9 +108,15 @@ def _protection(spec: ContainerSpec) -> dict[str, Any]:
 
 def _log_options(spec: ContainerSpec) -> dict[str, str]:
     logging = spec.logging
-    if logging.driver != "json-file":
-        return Strings()
-    return Strings({"max-size": str(logging.max_size or -1), "max-file": str(logging.max_files)})
+    found = Strings()
+    if logging.driver == "json-file":
+        found.update({"max-size": str(logging.max_size or -1), "max-file": str(logging.max_files)})
+    for name, number in (("rate-limit", logging.rate_limit), ("rate-burst", logging.rate_burst)):
+        if number >= 0:
+            found[name] = str(number)
+    given = {"tag": logging.tag, "labels": ",".join(logging.labels), "env": ",".join(logging.env)}
+    found.update({name: text for name, text in given.items() if text})
+    return found
 
 
 def _cap(name: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sysbox.units.journalread import LogLine
 
 _MICRO = 1_000_000
+_KEPT = 1 << 16  # bytes that are printed together
 _END = {_signal.SIGUSR1}  # says that the container that is being followed has stopped
 
 
@@ -38,20 +39,17 @@ def main(values: Values) -> int:
     try:
         record = state.find(values.container)
     except NotFound:
-        removed = journalread.unit_of(values.container, _KINDS)
-        if not removed:
+        unit = journalread.unit_of(values.container, _KINDS)
+        if not unit:
             raise
-        printer = _Printer({}, timestamps=values.timestamps, details=False)
-        for line in journalread.read_logs(
-            removed, since=since, until=until, lines=_lines(values.tail)
-        ):
-            printer.show(line)
-        return 0
+        return _from_journal(unit, values, since, until)
     unit = names.scope_unit(record.id)
-    printer = _Printer(record.spec.labels, timestamps=values.timestamps, details=values.details)
+    details = _details(record) if values.details else {}
+    printer = _Printer(details, timestamps=values.timestamps)
     if record.spec.logging.driver != "journald":
         return _from_file(record, values, printer, since, until)
     follow = values.follow and until is None and _watch(record)
+    printer.at_once = follow
     try:
         for line in journalread.read_logs(
             unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
@@ -68,7 +66,27 @@ def main(values: Values) -> int:
         lines = _lines(values.tail) if printer.last is None else None
         for line in journalread.read_logs(unit, since=begin, lines=lines):
             printer.show(line)
+    printer.flush()
     return 0
+
+
+def _from_journal(unit: str, values: Values, since: int | None, until: int | None) -> int:
+    """Of a container that was removed."""
+    printer = _Printer({}, timestamps=values.timestamps)
+    for line in journalread.read_logs(unit, since=since, until=until, lines=_lines(values.tail)):
+        printer.show(line)
+    printer.flush()
+    return 0
+
+
+def _details(record: state.Record) -> dict[str, str]:
+    """The labels and variables that --log-opt has chosen."""
+    from sysbox import logoptions
+    from sysbox.image.store import Store
+
+    if not record.spec.logging.env:
+        return logoptions.attributes(record, ())
+    return logoptions.attributes(record, Store().resolve(record.image_id).config.env)
 
 
 def _from_file(
@@ -82,15 +100,19 @@ def _from_file(
         runtime = state.runtime(record.id)
         return runtime is not None and (runtime.alive() or runtime.supervised())
 
-    for line in jsonlog.read_logs(
-        record.log_path,
-        files=record.spec.logging.max_files,
-        goes_on=goes_on if values.follow and until is None else None,
-        since=since,
-        until=until,
-        lines=_lines(values.tail),
-    ):
-        printer.show(line)
+    printer.at_once = values.follow
+    try:
+        for line in jsonlog.read_logs(
+            record.log_path,
+            files=record.spec.logging.max_files,
+            goes_on=goes_on if values.follow and until is None else None,
+            since=since,
+            until=until,
+            lines=_lines(values.tail),
+        ):
+            printer.show(line)
+    finally:
+        printer.flush()
     return 0
 
 
@@ -146,10 +168,14 @@ def _await(fds: list[int]) -> None:
 class _Printer:
     """Prints lines once each, and knows which one was the last."""
 
-    def __init__(self, labels: dict[str, str], *, timestamps: bool, details: bool) -> None:
+    def __init__(self, details: dict[str, str], *, timestamps: bool) -> None:
         self.timestamps = timestamps
-        pairs = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
-        self.details = f"{pairs} ".encode("utf-8", "surrogateescape") if details and pairs else b""
+        self.at_once = False  # each line, since nobody knows when the next one comes
+        pairs = ",".join(f"{key}={details[key]}" for key in sorted(details))
+        self.details = f"{pairs} ".encode("utf-8", "surrogateescape") if pairs else b""
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._target = 1  # of what is kept
         self.last: int | None = None  # microseconds since 1970
         self._shown = 0  # lines that bear that time
         self._skip = 0
@@ -169,7 +195,20 @@ class _Printer:
         fd = 2 if line.priority < journalread.STDOUT_PRIORITY else 1
         prefix = self._prefix(line) if self._at_start[fd] else b""
         self._at_start[fd] = line.message.endswith(b"\n")
-        write_all(fd, prefix + line.message)
+        if fd != self._target or self._size > _KEPT:
+            self.flush()
+        self._target = fd
+        self._kept.append(prefix + line.message)
+        self._size += len(line.message)
+        if self.at_once:
+            self.flush()
+
+    def flush(self) -> None:
+        """Print what is kept, so that both streams stay in their order."""
+        if self._kept:
+            write_all(self._target, b"".join(self._kept))
+        self._kept = []
+        self._size = 0
 
     def _prefix(self, line: LogLine) -> bytes:
         if not self.timestamps:

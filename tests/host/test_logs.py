@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import Any
 
 import pytest
-from containers import Containers, eventually, popen
+from containers import Containers, eventually
 from lane import SYSBOX, TIMEOUT, Sysbox
 
 pytestmark = pytest.mark.not_emulated("the journal is the same there")
@@ -174,39 +173,31 @@ def test_lines_are_told_of_once_they_may_come_again(containers: Containers) -> N
     eventually(lambda: logs(one.id)[0].endswith(b"\nlater\n"), "what comes after it")
 
 
-def test_a_reader_of_its_own_output(containers: Containers) -> None:
-    """F9: it takes away what its monitor has been told of, which must not wait for it."""
-    script = "cat </dev/stdout >/dev/null & while :; do echo line; done"
-    one = containers("--log-opt", "rate-limit=100", command=("sh", "-c", script))
-    monitor = subprocess.run(
-        ["systemctl", "show", "-P", "MainPID", f"sysbox-{one.id}.service"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+CHOSEN = ("-l", "color=blue", "-l", "other=1", "-e", "my.mode=fast", "--log-opt", "labels=color,none",
+          "--log-opt", "env=my.mode", "--log-opt", "tag={{.Name}}/{{ .ImageName }}")  # fmt: skip
 
-    def flags(fd: str) -> int:
-        with open(f"/proc/{monitor}/fdinfo/{fd}", encoding="ascii") as file:
-            return int(dict(line.split(":", 1) for line in file)["flags"].strip(), 8)
 
-    pipes = [
-        fd for fd in os.listdir(f"/proc/{monitor}/fd")
-        if os.readlink(f"/proc/{monitor}/fd/{fd}").startswith("pipe:")
-    ]  # fmt: skip
-    assert len(pipes) == 2
-    assert all(flags(fd) & os.O_NONBLOCK for fd in pipes)
-    # the container's own ends are as they were
-    inside = one.sh("cat /proc/1/fdinfo/1 /proc/1/fdinfo/2")
-    assert all(
-        not int(line.split()[1], 8) & os.O_NONBLOCK
-        for line in inside.splitlines()
-        if "flags" in line
-    )
-    attached = popen("attach", "--no-stdin", "--sig-proxy=false", one.id)
-    try:
-        assert attached.stdout
-        assert attached.stdout.readline().endswith("\n")
-    finally:
-        attached.kill()
-        attached.communicate()
-    one("stop", "-t", "0")
-    assert one.inspect("State.ExitCode") == 137
-    assert one.inspect("Sysbox.End.How") != "lost"
+def test_what_stands_beside_each_line(sysbox: Sysbox, containers: Containers, image: str) -> None:
+    one = containers(*CHOSEN, "--name", "chosen", command=("echo", "line"))
+    other = containers(*CHOSEN, "--log-driver", "json-file", command=("echo", "line"))
+    for made in (one, other):
+        made.await_state("exited")
+        assert logs(made.id, "--details") == (b"color=blue,my.mode=fast line\n", b"")
+    (entry,) = journal("-u", one.scope)
+    assert (entry["COLOR"], entry["MY_MODE"], entry["SYSLOG_IDENTIFIER"], entry["CONTAINER_TAG"]) == (
+        "blue", "fast", f"chosen/{image}", f"chosen/{image}",
+    )  # fmt: skip
+    assert "OTHER" not in entry
+    with open(other.inspect("LogPath"), encoding="utf-8") as file:
+        attributes = json.load(file)["attrs"]
+    tag = f"{other.inspect('Name')[1:]}/{image}"
+    assert attributes == {"color": "blue", "my.mode": "fast", "tag": tag}
+    assert one.inspect("HostConfig.LogConfig.Config")["labels"] == "color,none"
+    done = sysbox("run", "-d", "--log-opt", "tag={{.Nope}}", image, "true")
+    assert (done.returncode, "{{.FullID}}" in done.stderr) == (125, True)
+
+
+def test_events_are_silent(sysbox: Sysbox) -> None:
+    """B26: whoever waits for journalctl did so in a thread, which came too late now and then."""
+    for _ in range(10):
+        assert sysbox("events", "--since", "0", "--until", "0s", check=True).stderr == ""

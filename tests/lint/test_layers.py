@@ -17,7 +17,7 @@ ROWS = {
           units.scopeplan units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules security""",
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state",
-    6: "scope channel events",
+    6: "scope channel events logoptions",
     7: """attachpoint payload child namehold stoprequests jsonlog launch monitor static_monitor terminal
           streams weights witness""",
     8: """starting ending finals creating attaching attending detaching

@@ -1,0 +1,216 @@
+"""What others write to the journal: local users, containers that reach its socket, and one that floods it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from containers import Container, Containers, eventually, popen
+from lane import TIMEOUT, Sysbox
+
+from sysbox.events import MESSAGE_IDS
+
+pytestmark = pytest.mark.not_emulated("the journal is the same there")
+
+NOBODY = 65534
+SEND = """
+import json, socket, sys
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for fields in json.load(sys.stdin):
+    text = "".join(f"{key}={value}\\n" for key, value in fields.items())
+    sender.sendto(text.encode(), "/run/systemd/journal/socket")
+"""
+FORGED = "0" * 64
+
+
+def forge(*entries: dict[str, str]) -> None:
+    """Write entries as a local user without privileges."""
+    subprocess.run(
+        [sys.executable, "-I", "-c", SEND], input=json.dumps(entries), text=True,
+        user=NOBODY, group=NOBODY, extra_groups=[], check=True, timeout=TIMEOUT,
+    )  # fmt: skip
+
+
+def event(action: str, actor: str, name: str, **more: str) -> dict[str, str]:
+    return {
+        "MESSAGE": "forged",
+        "MESSAGE_ID": MESSAGE_IDS["container", action],
+        "SYSBOX_TYPE": "container",
+        "SYSBOX_ACTION": action,
+        "SYSBOX_ID": actor,
+        "SYSBOX_NAME": name,
+        "SYSBOX_TIME_NSEC": str(time.time_ns()),
+        "SYSBOX_ATTRIBUTES": json.dumps({"name": name, "exitCode": "77"}),
+        **more,
+    }
+
+
+def line(actor: str, name: str) -> dict[str, str]:
+    return {
+        "MESSAGE": "forged",
+        "PRIORITY": "6",
+        "SYSBOX_STREAM": "stdout",
+        "CONTAINER_ID": actor[:12],
+        "CONTAINER_ID_FULL": actor,
+        "CONTAINER_NAME": name,
+        "OBJECT_SYSTEMD_UNIT": f"docker-{actor}.scope",
+        "UNIT": f"docker-{actor}.scope",
+    }
+
+
+def events(sysbox: Sysbox, start: float) -> list[dict[str, Any]]:
+    command = ("events", "--since", f"{start:.6f}", "--until", "0s", "--format", "json")
+    return [json.loads(one) for one in sysbox(*command, check=True).stdout.splitlines()]
+
+
+def written(*matches: str) -> bool:
+    return b"forged" in subprocess.check_output(["journalctl", "-q", "-o", "cat", *matches])
+
+
+def test_events_of_a_local_user(sysbox: Sysbox, containers: Containers) -> None:
+    start = time.time()
+    watching = popen("events", "--format", "{{.Action}} {{.Actor.ID}}")
+    try:
+        forge(
+            event("die", FORGED, "ghost"),
+            event("die", FORGED, "ghost", SYSBOX_ATTRIBUTES=""),
+            event("die", FORGED, "ghost", SYSBOX_ATTRIBUTES="[" * 50_000),
+            event("die", FORGED, "ghost", SYSBOX_TIME_NSEC="soon", _UID="0"),
+        )
+        eventually(lambda: written(f"SYSBOX_ID={FORGED}"), "they are in the journal")
+        one = containers()
+        one("kill")
+        eventually(
+            lambda: "die" in [found["Action"] for found in events(sysbox, start)], "what is real"
+        )
+        assert {found["Actor"]["ID"] for found in events(sysbox, start)} == {one.id}
+        # the one that follows has neither ended nor believed it
+        one("kill", "-s", "WINCH", check=False)
+        assert watching.poll() is None
+    finally:
+        watching.terminate()
+        output, errors = watching.communicate(timeout=TIMEOUT)
+    assert FORGED not in output
+    assert "Error" not in errors
+
+
+def test_the_status_that_wait_tells(sysbox: Sysbox, image: str) -> None:
+    """Of a container that is removed at its end, wait learns it from the event."""
+    sysbox("run", "-d", "--rm", "--name", "brief", image, "sh", "-c", "read x </dev/zero; exit 3")
+    actor = sysbox("inspect", "-f", "{{.Id}}", "brief", check=True).stdout.strip()
+    waiting = popen("wait", "--condition", "removed", "brief")
+    try:
+        forge(event("die", actor, "brief"))
+        eventually(lambda: written(f"SYSBOX_ID={actor}"), "it is in the journal")
+    finally:
+        sysbox("kill", "brief", check=True)
+        output, _ = waiting.communicate(timeout=TIMEOUT)
+    assert output == "137\n"
+
+
+def test_the_log_of_a_container_that_was_removed(sysbox: Sysbox, containers: Containers) -> None:
+    victim = containers("--name", "secret", command=("echo", "a secret"))
+    gone = containers("--name", "gone", command=("echo", "long ago"))
+    for one in (victim, gone):
+        one.await_state("exited")
+    gone("rm")
+    for name in ("gone", "ghost"):
+        # towards another's log
+        forge(event("destroy", victim.id, name), {**line(victim.id, name)}, line(FORGED, name))
+    eventually(lambda: written("CONTAINER_NAME=ghost"), "they are in the journal")
+    assert sysbox("logs", "gone", check=True).stdout == "long ago\n"
+    assert sysbox("logs", gone.id[:12], check=True).stdout == "long ago\n"
+    assert sysbox("logs", "ghost").stdout == ""
+    assert sysbox("logs", FORGED).stdout == ""
+    # and into it
+    assert sysbox("logs", "secret", check=True).stdout == "a secret\n"
+
+
+def test_a_container_that_has_the_journals_socket(sysbox: Sysbox, containers: Containers) -> None:
+    """Its root is the host's by number: what it writes is its own log, and nobody else's."""
+    start = time.time()
+    victim = containers("--name", "victim", command=("echo", "true"))
+    victim.await_state("exited")
+    victim("rm")
+    entries = [
+        event("destroy", FORGED, "victim"),
+        event("die", FORGED, "x"),
+        line(victim.id, "victim"),
+    ]
+    command = ("/usr/bin/python3", "-I", "-c", SEND.replace("sys.stdin", "open('/entries')"))
+    socket = "/run/systemd/journal/socket"
+    one = containers("-v", f"{socket}:{socket}", image="host", command=("sleep", "1000"))
+    sysbox("exec", "-i", one.id, "sh", "-c", "cat >/entries", input=json.dumps(entries), check=True)
+    one.exec(*command)
+    eventually(
+        lambda: written("CONTAINER_NAME=victim", "MESSAGE=forged"), "they are in the journal"
+    )
+    assert sysbox("logs", "victim", check=True).stdout == "true\n"
+    assert FORGED not in {found["Actor"]["ID"] for found in events(sysbox, start)}
+
+
+def monitor_of(one: Container) -> str:
+    command = ["systemctl", "show", "-P", "MainPID", f"sysbox-{one.id}.service"]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def test_a_flood(sysbox: Sysbox, containers: Containers) -> None:
+    """It does not push everything else out of the journal: the rest is read, counted, and not kept."""
+    script = "while :; do echo flood; done"
+    one = containers("--log-opt", "rate-burst=5000", command=("sh", "-c", script))
+    monitor = monitor_of(one)
+
+    def taken() -> int:
+        with open(f"/proc/{monitor}/io", encoding="ascii") as file:
+            return int(file.readline().split()[1]) // len("flood\n")
+
+    def kept() -> int:
+        command = ["journalctl", "-q", "-o", "cat", f"_SYSTEMD_UNIT={one.scope}"]
+        return subprocess.check_output(command).count(b"flood")
+
+    eventually(lambda: kept() >= 5000, "as many as it may write at once")
+    eventually(lambda: taken() > 200_000, "many times that")
+    assert kept() < taken() / 2
+    one("stop", "-t", "0")
+    errors = sysbox("logs", one.id, check=True).stderr
+    assert "lines dropped: more than 2000 a second (--log-opt rate-limit)\n" in errors
+
+
+def test_a_reader_of_its_own_output(containers: Containers) -> None:
+    """F9: it takes away what its monitor has been told of, which must not wait for it."""
+    script = "cat </dev/stdout >/dev/null & while :; do echo line; done"
+    one = containers("--log-opt", "rate-limit=100", command=("sh", "-c", script))
+    monitor = monitor_of(one)
+
+    def flags(fd: str) -> int:
+        with open(f"/proc/{monitor}/fdinfo/{fd}", encoding="ascii") as file:
+            return int(dict(line.split(":", 1) for line in file)["flags"].strip(), 8)
+
+    pipes = [
+        fd for fd in os.listdir(f"/proc/{monitor}/fd")
+        if os.readlink(f"/proc/{monitor}/fd/{fd}").startswith("pipe:")
+    ]  # fmt: skip
+    assert len(pipes) == 2
+    assert all(flags(fd) & os.O_NONBLOCK for fd in pipes)
+    # the container's own ends are as they were
+    inside = one.sh("cat /proc/1/fdinfo/1 /proc/1/fdinfo/2")
+    assert all(
+        not int(line.split()[1], 8) & os.O_NONBLOCK
+        for line in inside.splitlines()
+        if "flags" in line
+    )
+    attached = popen("attach", "--no-stdin", "--sig-proxy=false", one.id)
+    try:
+        assert attached.stdout
+        assert attached.stdout.readline().endswith("\n")
+    finally:
+        attached.kill()
+        attached.communicate()
+    one("stop", "-t", "0")
+    assert one.inspect("State.ExitCode") == 137
+    assert one.inspect("Sysbox.End.How") != "lost"
