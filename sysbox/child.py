@@ -8,6 +8,7 @@ by a name at all (`tests/lint/test_opens.py`).
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox import payload
@@ -18,7 +19,7 @@ from sysbox.fs import ops, sources
 from sysbox.fs.drivers import overlay
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
-from sysbox.security import environment
+from sysbox.security import environment, sysctls
 from sysbox.units import cgroups
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def main(
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:
             _sys.sethostname(plan.process.hostname)
-        _set_sysctls(plan.process.sysctls)
+        _set_sysctls(procfs, plan.process.sysctls)
 
         phase = "scope"
         # where systemd does not take it; the rest of the time until #2 is systemd's
@@ -124,24 +125,32 @@ def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:
     return environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
 
 
-def _set_sysctls(sysctls: tuple[tuple[str, str], ...]) -> None:
-    """Through a procfs of our own: the container's might be anything by now (CVE-2025-52881)."""
-    if not sysctls:
-        return
-    proc = mount.new_filesystem("proc", (), 0)
-    try:
-        for path, value in sysctls:
-            _write_below(proc, f"sys/{path}", value)
-    finally:
-        posix.close(proc)
+def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
+    """Through the host's procfs, which was opened before anything of the container's was there
+    (CVE-2025-52881); where its /proc/sys is covered, as in a container, through one of our own.
+
+    Which namespaces' settings they are goes by the process that opens them.
+    """
+    for path, value in settings:
+        try:
+            _write_below(procfs, f"sys/{path}", value)
+        except KernelError as error:
+            if error.errno in (errno.EXDEV, errno.EROFS):
+                own = mount.new_filesystem("proc", (), 0)
+                _write_below(own, f"sys/{path}", value)
+                posix.close(own)
+            elif error.errno != errno.ENOENT or path not in sysctls.OPTIONAL:
+                raise
 
 
 def _write_below(directory: int, path: str, value: str) -> None:
     resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_XDEV
     try:
         fd = _sys.openat2(directory, path, posix.O_WRONLY | posix.O_CLOEXEC, 0, resolve)
-        posix.write(fd, value.encode())
-        posix.close(fd)
+        try:
+            posix.write(fd, value.encode())
+        finally:
+            posix.close(fd)
     except OSError as error:
         raise KernelError.of("write", f"/proc/{path}", error) from None
 

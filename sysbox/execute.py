@@ -10,7 +10,17 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import events, launch, monitor, payload, state, streams, systemd_plan, terminal
+from sysbox import (
+    events,
+    launch,
+    monitor,
+    payload,
+    planning,
+    state,
+    streams,
+    systemd_plan,
+    terminal,
+)
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
@@ -211,7 +221,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         workdir=spec.workdir or asked.workdir or image.config.workdir or "/",
         user=spec.user or asked.user or image.config.user,
         group_add=asked.group_add,
-        hostname=asked.hostname or record.id[:12],
+        hostname=planning.hostname_of(record) if asked.namespaces.uts == "private" else "",
         tty=spec.tty and not spec.detach,
         capabilities=mask,
         no_new_privileges=asked.security.no_new_privileges,

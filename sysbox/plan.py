@@ -305,7 +305,7 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
         no_new_privileges=spec.security.no_new_privileges,
         seccomp=_seccomp(spec),
         rlimits=_rlimits(spec),
-        sysctls=sysctls.check(spec.sysctls, spec.namespaces),
+        sysctls=sysctls.settings(spec.sysctls, spec.namespaces),
         oom_score_adj=spec.oom_score_adj,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import state
-from sysbox.errors import Conflict, SpecError
+from sysbox.errors import Conflict, NotFound, SpecError
 from sysbox.fs import volumes
 from sysbox.plan import make_plan
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
     """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
     spec = record.spec
+    if spec.namespaces.uts == "private" and not spec.hostname:
+        spec = spec.replace(hostname=hostname_of(record))
     return make_plan(
         record.id,
         spec,
@@ -33,6 +35,28 @@ def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Pla
         service=service,
         tuned=record.tuned,
     )
+
+
+def hostname_of(record: Record) -> str:
+    """Its host name; "" where that is the host's. Who shares a container's network has that one's name, as
+    with docker: it is the name that belongs to the address.
+    """
+    spec = record.spec
+    uts, network = spec.namespaces.uts, spec.namespaces.network
+    other = uts if uts.startswith("container:") else ""
+    if uts == "private":
+        if spec.hostname:
+            return spec.hostname
+        other = network if network.startswith("container:") else ""
+        own = record.id[:12]
+    else:
+        own = ""
+    if not other:
+        return own
+    try:
+        return hostname_of(state.find(other.removeprefix("container:"))) or own
+    except NotFound:
+        return own  # it was removed, and this one still runs
 
 
 def volume_directories(record: Record) -> dict[str, str]:

@@ -28,6 +28,7 @@ from sysbox.host import probe, read_text
 from sysbox.linux import process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, firewall, leases, links, topology
+from sysbox.paths import CONTAINERS
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.state import Runtime
@@ -177,6 +178,8 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
     """What no property reaches, in the directories that systemd has made."""
     writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
     cgroups.apply_writes(writes, pid, facts)
+    if plan.root.booted:
+        cgroups.bound_descendants(runtime.cgroup, facts)
     bandwidths.protect(plan.scope.unit, plan.scope.properties)
     if any(one.file.endswith("weight_device") for one in writes):
         from sysbox import weights  # which few containers need
@@ -254,11 +257,18 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
     hostname = plan.process.hostname or posix.uname().nodename
     gateway = plan.network.gateway or "127.0.0.1"
     extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
-    shared = plan.network.mode in ("host", "join")
-    hosts = dns.hosts_file(hostname, address, extra, read_text("/etc/hosts") if shared else "")
-    resolv = dns.resolv_conf(
-        read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
-    )
+    network = plan.network
+    if network.join.startswith("container:"):
+        # what belongs to the address: that container's own
+        other = f"{CONTAINERS}/{network.join.removeprefix('container:')}"
+        given, resolv = (read_text(f"{other}/{name}") for name in ("hosts", "resolv.conf"))
+    else:
+        shared = network.mode in ("host", "join")
+        given = read_text("/etc/hosts") if shared else ""
+        resolv = dns.resolv_conf(
+            read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
+        )
+    hosts = dns.hosts_file(hostname, address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
         # in place: the mount is of this very file

@@ -44,6 +44,12 @@ def applies(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
     return not wrong
 
 
+def chosen_by_user(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
+    """Whether it was the user who asked for systemd, and not the image by the name of its own command."""
+    typed = spec.entrypoint or (spec.command and argv == spec.command)
+    return spec.systemd == "always" or bool(typed)
+
+
 def stop_signal(spec: ContainerSpec, argv: tuple[str, ...]) -> str:
     """The one that asks the container to end, where neither its user nor its image has chosen one."""
     # systemd(1), SIGNALS: of SIGTERM it makes that it executes itself anew

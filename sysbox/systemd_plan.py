@@ -53,7 +53,10 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
         return Mode(active=False)
     chosen = {mount.target for mount in spec.mounts}
     capabilities = _CAPABILITIES
-    if spec.security.seccomp == "default":
+    if not systemd_mode.chosen_by_user(spec, argv):
+        # a name in an image gives no rights
+        capabilities = ()
+    elif spec.security.seccomp == "default":
         # reboot(2) ends the pid namespace alone; but the same capability is asked for by kexec_load(2),
         # which only our own filter is known to refuse
         capabilities += ("SYS_BOOT",)

@@ -9,6 +9,7 @@ from sysbox.cli.inspect_host import mount_options, propagation
 from sysbox.cli.known_images import exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct, listed, mapped
 from sysbox.image.model import ImageConfig
+from sysbox.planning import hostname_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _hostname(record: Record) -> str:
     spec = record.spec
     if spec.namespaces.uts == "host":
         return posix.uname().nodename
-    return spec.hostname or (record.id[:12] if spec.namespaces.uts == "private" else "")
+    return hostname_of(record)
 
 
 def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox import values as parse
 from sysbox.cli import envbuild, limitbuild
+from sysbox.cli.output import emit
 from sysbox.errors import SpecError
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
@@ -49,6 +50,10 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
+    if spec.ports and spec.namespaces.network in ("host", "none"):
+        emit(
+            f"sysbox: --network {spec.namespaces.network}: nothing is published, -p is ignored\n", 2
+        )
     return _with_life(spec, given, detach=detach)
 
 
@@ -255,7 +260,8 @@ def _namespaces(given: Values) -> Namespaces:
     own = ("private", "host")
     network = mode(given.network, "--network", "bridge", ("bridge", "none", "host", "default"))
     ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable"))
-    if network not in ("bridge", "default") and given.publish:
+    # with the host's and with none they are ignored, and the command says so: docker's meaning
+    if network.startswith(("container:", "ns:")) and given.publish:
         raise SpecError(
             f"--publish needs a network of the container's own, not --network {network}",
             hint="leave out --publish or --network",

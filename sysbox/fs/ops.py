@@ -65,10 +65,7 @@ class Tree:
         is_directory = _is_directory(made)
         if op.mark:
             self._first_mount(op, made)
-        if op.ordinary:
-            target = self._ordinary(op.target)
-        else:
-            target = self.directory(op.target) if is_directory else self.file(op.target)
+        target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
         _attach(made, target, op.target)
@@ -96,6 +93,17 @@ class Tree:
         finally:
             if image >= 0:
                 posix.close(image)
+
+    def _bind_target(self, op: rootfs.Bind, *, is_directory: bool) -> int:
+        if op.ordinary:
+            return self._ordinary(op.target)
+        if is_directory:
+            return self.directory(op.target)
+        target = self.file(op.target)
+        if _is_directory(target):
+            posix.close(target)
+            raise SpecError(f"cannot mount the file {op.source} over the directory {op.target}")
+        return target
 
     def node(self, op: rootfs.Node) -> None:
         above, _, name = op.target.rpartition("/")
@@ -174,6 +182,7 @@ class Tree:
             made = mount.new_filesystem("cgroup2", (), attributes | read_only)
             _attach(made, self.directory(op.target), op.target)
             posix.close(made)
+            self._keep_bound(op, op.target)
             return
         above = mount.new_filesystem("tmpfs", (("mode", "755"), ("size", "64k")), attributes)
         _attach(above, self.directory(op.target), op.target)
@@ -187,12 +196,20 @@ class Tree:
             made = mount.new_filesystem("cgroup" if words else "cgroup2", words, chosen)
             _attach(made, self.directory(target), target)
             posix.close(made)
+            if not words:
+                self._keep_bound(op, target)
             for alias in options.split(","):
                 if "," in name and not alias.startswith("name="):
                     posix.symlink(name, alias, dir_fd=above)
         if read_only:
             mount.set_attributes(above, set=read_only)
         posix.close(above)
+
+    def _keep_bound(self, op: rootfs.Cgroups, target: str) -> None:
+        """Without the mount option nsdelegate a container could lift what bounds its own cgroup."""
+        if op.bounded:
+            file = f"{target}/cgroup.max.descendants"
+            self.read_only(rootfs.ReadOnly(target=file, recursive=False))
 
     def directory(self, path: str, mode: int = 0o755, what: str = "mount target") -> int:
         """An O_PATH fd of a directory of the container's, made with its parents if it is missing.

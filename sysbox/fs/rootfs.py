@@ -135,6 +135,7 @@ class Cgroups(Frozen):
     controllers: dict[str, str]
     writable: bool = False
     delegated: tuple[str, ...] = ()  # of the controllers, those that are writable in any case
+    bounded: bool = False  # how many can be made in it is not for the container to say
 
     def describe(self) -> str:
         what = (
@@ -340,7 +341,9 @@ def plan_cgroups(
     """
     target, writable = "/sys/fs/cgroup", spec.security.privileged
     if facts.cgroup_mode == "v2":
-        return (Cgroups(target=target, controllers={}, writable=writable or systemd),)
+        return (
+            Cgroups(target=target, controllers={}, writable=writable or systemd, bounded=systemd),
+        )
     hierarchies: dict[str, list[str]] = {}
     for name, directory in sorted(facts.controllers.items()):
         hierarchies.setdefault(directory.rpartition("/")[2], []).append(name)
@@ -351,4 +354,12 @@ def plan_cgroups(
         if facts.unified:
             options["unified"] = ""
             delegated += ("unified",)
-    return (Cgroups(target=target, controllers=options, writable=writable, delegated=delegated),)
+    return (
+        Cgroups(
+            target=target,
+            controllers=options,
+            writable=writable,
+            delegated=delegated,
+            bounded=systemd,
+        ),
+    )

@@ -22,8 +22,9 @@ def hosts_file(
     """/etc/hosts of a container.
 
     `address` is its own, "" where it has none of its own; `extra` are `--add-host` values "name:ip",
-    where "host-gateway" must have been replaced by an address; `host_text` is the host's own file, for
-    containers in the host's network. Raises SpecError for an extra entry that is not valid.
+    where "host-gateway" must have been replaced by an address; `host_text` is the file of whose network it
+    is in: the host's or another container's. Its own name is always there. Raises SpecError for an extra
+    entry that is not valid.
     """
     lines = [_HEADER]
     if host_text:
@@ -37,11 +38,16 @@ def hosts_file(
         if not colon or not _is_name(name) or not _is_address(target):
             raise SpecError(f"--add-host {entry}: must be NAME:ADDRESS")
         lines.append(f"{target}\t{name}\n")
-    if hostname and not host_text:
+    if hostname and not _is_known(hostname, host_text):
         short, dot, _ = hostname.partition(".")
         names = f"{hostname} {short}" if dot else hostname
         lines.append(f"{address or '127.0.1.1'}\t{names}\n")
     return "".join(lines)
+
+
+def _is_known(hostname: str, text: str) -> bool:
+    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    return any(hostname in words[1:] for words in lines)
 
 
 def resolv_conf(host_text: str, uplink_text: str = "", *, own_network: bool = True) -> str:

@@ -24,6 +24,15 @@ IPC_PREFIX = "fs.mqueue."
 NET_PREFIX = "net."
 UTS = ("kernel.domainname",)
 
+# of a network namespace of the container's own, unless its user says otherwise; docker's. Every group may
+# ping, and every user may bind a port below 1024: that protects nothing where all is one container's.
+DEFAULTS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+}
+OPTIONAL = tuple(name.replace(".", "/") for name in DEFAULTS)
+
+_OWN = ("private", "bridge", "none")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _MAX_VALUE = 4096  # bytes; the kernel takes at most a page
 
@@ -37,6 +46,13 @@ def check(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, s
     return tuple((_path(name, namespaces), _value(name, sysctls[name])) for name in sorted(sysctls))
 
 
+def settings(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
+    """The same with what every container has whose network namespace is its own. Raises SpecError."""
+    if namespaces.network in _OWN:
+        sysctls = {**DEFAULTS, **sysctls}
+    return check(sysctls, namespaces)
+
+
 def _path(name: str, namespaces: Namespaces) -> str:
     if not name or not set(name) <= _NAME or "" in name.split("."):
         raise SpecError(f"--sysctl {_shown(name)}: not a name, which is words joined by dots")
@@ -47,7 +63,7 @@ def _path(name: str, namespaces: Namespaces) -> str:
             f"--sysctl {name}: not a setting of a namespace, it would change the host",
             hint=hint or "allowed: net.*, fs.mqueue.*, kernel.{msg*,sem,shm*,domainname}",
         )
-    if mode not in ("private", "bridge", "none"):
+    if mode not in _OWN:
         raise SpecError(
             f"--sysctl {name}: needs a {kind} namespace of the container's own, not '{mode}'"
         )

@@ -32,6 +32,8 @@ _SYSTEMDS = ("cpu", "blkio", "memory", "devices", "pids", "name=systemd")
 _SYSTEMD = {"v1": "name=systemd", "v2": cgroup.UNIFIED}
 # cpuset(7): a process may join only where both are set
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
+_DESCENDANTS = "cgroup.max.descendants"
+MAX_DESCENDANTS = 1024  # of a container with systemd: a unit has one, a container in it some ten
 _PATIENCE = 1.0  # seconds for the last process to be out of a cgroup
 _STEP = 0.002
 _MOST_ROUNDS = 100  # of moving processes that fork meanwhile
@@ -176,6 +178,19 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
     # after the values, so that no process runs under a wider set
     for controller in moved:
         move_all(path, controller, facts)
+
+
+def bound_descendants(path: str, facts: HostFacts) -> None:
+    """Bound how many cgroups a container can make below its scope's, where it may make any.
+
+    On v2 and in the unified tree beside v1. The hierarchies of v1 know no such bound: there the kernel
+    charges each cgroup to the container's memory (since Linux 6.0), which -m limits. Inside the file is
+    read-only. Raises KernelError.
+    """
+    unified = facts.unified if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
+    directory = unified + path
+    if unified and exists(f"{directory}/{_DESCENDANTS}"):
+        cgroup.write(directory, _DESCENDANTS, str(MAX_DESCENDANTS))
 
 
 def _hand_down(facts: HostFacts, controller: str, path: str) -> None:

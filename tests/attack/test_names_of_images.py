@@ -11,6 +11,9 @@ import pytest
 from lane import SYSBOX, Sysbox
 from test_images import Entries, hostile, run
 
+from sysbox.linux import capability
+from sysbox.security import capabilities
+
 __all__ = ["hostile"]
 pytestmark = pytest.mark.not_emulated("files that attack are the same there")
 
@@ -55,6 +58,20 @@ def test_a_mount_is_not_led_into_the_kernels_file_systems(
     # by its own name it is what its user wants
     command = ("run", "--rm", "--network", "none", "-v", f"{tmp_path}:/dev/shm/x", image, "true")
     assert sysbox(*command).returncode == 0
+
+
+def test_a_name_in_an_image_gives_no_rights(sysbox: Sysbox, hostile: Image) -> None:
+    """It gets what systemd needs to start, and no capability, because its command is called systemd."""
+    script = "#!/bin/sh\ngrep -h CapPrm /proc/1/status\n"
+    image = hostile({"bin/systemd": ("program", script)}, 'ENTRYPOINT ["/bin/systemd"]')
+    common = capability.mask(capabilities.DEFAULT)
+    for flags, more in (
+        ((), ()),
+        (("--systemd=always",), ("SETPCAP", "SYS_BOOT")),
+        (("--entrypoint", "/bin/systemd"), ("SETPCAP", "SYS_BOOT")),
+    ):
+        done = sysbox("run", "--rm", "--network", "none", *flags, image)
+        assert int(done.stdout.split()[1], 16) == common | capability.mask(more), done.stderr
 
 
 def test_a_closed_stream_is_empty(sysbox: Sysbox, image: str) -> None:

@@ -210,7 +210,8 @@ def test_the_services_of_the_seed(
     etc = prepare_services(tmp_path)
     binds = [f"{path}:/etc/{path.name}:ro" for path in etc.iterdir()]
     container = boot(
-        containers, *flags, "--cap-add", "NET_ADMIN", "-v", f"{SERVICES}:{UNPACKED}:ro",
+        containers, *flags, "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW",
+        "-v", f"{SERVICES}:{UNPACKED}:ro",
         *(word for bind in binds for word in ("-v", bind)),
     )  # fmt: skip
     names = ("haproxy", "keepalived", "rsyslog")

@@ -187,7 +187,7 @@ def test_block_io(sysbox: Sysbox, containers: Containers) -> None:
 @pytest.mark.not_emulated("counters of a link are the same there")
 def test_network(sysbox: Sysbox, containers: Containers) -> None:
     """What its eth0 counts; nothing where it has none of its own."""
-    one = containers()
+    one = containers("--cap-add", "NET_RAW")
     one.sh(
         "ping -q -c 3 -s 1000 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') >/dev/null"
     )

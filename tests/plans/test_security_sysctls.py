@@ -11,6 +11,16 @@ from sysbox.spec import Namespaces
 OWN = Namespaces()
 
 
+def test_a_network_of_its_own_lets_everybody_ping_and_serve() -> None:
+    own = dict(sysctls.settings({"net.ipv4.ping_group_range": "7 8"}, Namespaces()))
+    assert own == {
+        "net/ipv4/ip_unprivileged_port_start": "0",
+        "net/ipv4/ping_group_range": "7 8",  # what its user says goes before
+    }
+    for network in ("host", f"container:{'0' * 64}", "ns:/run/x"):
+        assert sysctls.settings({}, Namespaces(network=network)) == ()
+
+
 def test_those_of_the_containers_own_namespaces() -> None:
     asked = {
         "net.ipv4.ip_forward": "1",

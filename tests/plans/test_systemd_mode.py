@@ -81,9 +81,27 @@ def test_a_mount_of_the_users_own_wins() -> None:
 
 
 def test_the_capability_to_restart_only_under_our_own_filter() -> None:
-    assert decide().capabilities == ("SETPCAP", "SYS_BOOT")
+    assert decide(command=INIT).capabilities == ("SETPCAP", "SYS_BOOT")
     for seccomp in ("unconfined", "/some/profile.json"):
-        assert decide(security=Security(seccomp=seccomp)).capabilities == ("SETPCAP",)
+        mode = decide(command=INIT, security=Security(seccomp=seccomp))
+        assert mode.capabilities == ("SETPCAP",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, False),  # an image's own ENTRYPOINT or CMD
+        ({"systemd": "always"}, True),
+        ({"command": INIT}, True),
+        ({"entrypoint": INIT}, True),
+        ({"entrypoint": (), "command": INIT}, True),
+        ({"command": ("--log-level=debug",)}, False),  # after the image's ENTRYPOINT
+    ],
+)
+def test_a_name_in_an_image_gives_no_capability(fields: dict[str, object], expected: bool) -> None:
+    mode = decide(**fields)
+    assert mode.active
+    assert bool(mode.capabilities) is expected
 
 
 def facts(mode: str, unified: str = "") -> HostFacts:
@@ -108,7 +126,9 @@ def test_its_cgroups_on_v1(systemd: bool, unified: str) -> None:
 @pytest.mark.parametrize("systemd", [False, True])
 def test_its_cgroups_on_v2(systemd: bool) -> None:
     (plan,) = plan_cgroups(ContainerSpec(image="x"), facts("v2"), systemd=systemd)
-    assert plan == Cgroups(target="/sys/fs/cgroup", controllers={}, writable=systemd)
+    assert plan == Cgroups(
+        target="/sys/fs/cgroup", controllers={}, writable=systemd, bounded=systemd
+    )
 
 
 def test_how_it_ends() -> None:

@@ -207,8 +207,11 @@ def test_hosts_file() -> None:
     assert "fd00::1\tsix\n" in text
     assert text.endswith("10.90.0.2\tweb.example web\n")
     assert hosts_file("a", "").endswith("127.0.1.1\ta\n")
+    # of the host's or another container's file, where the own name may be missing
+    assert hosts_file("a", "", host_text="10.0.0.1 b").endswith("10.0.0.1 b\n127.0.1.1\ta\n")
+    assert hosts_file("a", "", host_text="10.0.0.1 b a # c\n").endswith("b a # c\n")
     assert hosts_file("a", "", ("b:192.0.2.1",), "127.0.0.1 h").endswith(
-        "127.0.0.1 h\n192.0.2.1\tb\n"
+        "127.0.0.1 h\n192.0.2.1\tb\n127.0.1.1\ta\n"
     )
 
 

@@ -78,7 +78,7 @@ def test_env_order(tmp_path: Path) -> None:
         (["-m", "12x", "img"], "--memory"),
         (["-c", "many", "img"], "--cpu-shares"),
         (["-p", "x", "img"], "--publish"),
-        (["-p", "80", "--network", "none", "img"], "--network none"),
+        (["-p", "80", "--network", "ns:/x", "img"], "--network ns:/x"),
         (["-u", "a b", "img"], "--user"),
         (["-w", "relative", "img"], "--workdir"),
         (["-v", "/a:/x", "--tmpfs", "/x", "img"], "twice"),
