@@ -363,9 +363,8 @@ def test_device_lists(containers: Containers, disks: list[str]) -> None:
     one = containers("--device-write-bps", f"{first}:1m", "--device-read-bps", f"{first}:3m")
 
     def writes() -> dict[str, int]:
-        return {
-            each["Path"]: each["Rate"] for each in one.inspect("HostConfig.BlkioDeviceWriteBps")
-        }
+        rates = one.inspect("HostConfig.BlkioDeviceWriteBps") or []
+        return {each["Path"]: each["Rate"] for each in rates}
 
     one("update", "--device-write-bps", f"{second}:2m")
     assert writes() == {first: MIB, second: 2 * MIB}
@@ -391,7 +390,7 @@ def test_ulimits(containers: Containers) -> None:
         assert line.split()[3:5] == ["300", "400"]
     assert one.sh("ulimit -n; ulimit -Hn").split() == ["300", "400"]
     one("update", "--ulimit", "nofile=unset")
-    assert one.inspect("HostConfig.Ulimits") == []
+    assert one.inspect("HostConfig.Ulimits") is None
 
 
 @pytest.mark.not_emulated("resource limits of processes are the same there")
