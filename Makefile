@@ -17,14 +17,14 @@ build: ## install what is missing and leave .venv/bin/sysbox
 run: build ## a tour: containers as scopes, tuned live
 	@tools/demo.sh
 
-test: test-extras ## lint, unit, plans, the host lane under a real systemd, and the lane in a guest
+test: test-extras ## lint, unit, plans, fuzz, the host lane under a real systemd, and the lane in a guest
 	@.venv/bin/python tools/test.py
 
 test-extras: build
 	@tools/setup.sh test
 
 test-unit: test-extras ## the tests that do not touch the machine
-	@$(PYTEST) tests/unit tests/plans
+	@$(PYTEST) tests/unit tests/plans tests/fuzz
 
 test-host: test-extras ## the tests that run real containers under a real systemd
 	@tools/test-host.sh
@@ -36,7 +36,7 @@ vm-shell: ## a shell in that machine, with sysbox installed
 	@tools/setup.sh vm
 	@.venv/bin/python tools/vm/run.py --shell
 
-soak: test-extras ## the tests of faults for half an hour: kills, failing system calls, damage
+soak: test-extras ## fuzzing and the tests of faults for half an hour: kills, failing system calls, damage
 	@tools/soak.sh
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes

@@ -1,8 +1,9 @@
 """Strict JSON in about a millisecond: the C scanner and encoder of the standard library, without `json`.
 
 Importing `json` costs ten times as much as reading a record with it (it pulls in `re`). Every document
-is treated as hostile: its size is capped by the caller, duplicate keys, NaN, lone surrogates, integers
-over 64 bits and deep nesting are refused.
+is treated as hostile: its size is capped by the caller, duplicate keys, NaN, infinity, integers over 64 bits
+and deep nesting are refused, and so are lone surrogates, but for those that stand for a byte of a file's name
+or of an argument that is no UTF-8 (PEP 383).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MAX_DEPTH = 128
 _INT_DIGITS = 20  # 2**64 has 20 digits
 
 
@@ -39,13 +41,47 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _float(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError("a number that is too large")
+    return number
+
+
+def _check_depth(document: str, value: Any) -> None:
+    """Whoever walks the value later may take a frame for each level."""
+    if document.count("[") + document.count("{") <= MAX_DEPTH:
+        return
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return
+        level = []
+        for one in inner:
+            level += one.values() if isinstance(one, dict) else one
+    raise RecursionError
+
+
+def _check_surrogates(value: Any) -> None:
+    """Whatever prints or passes on a text encodes it so."""
+    level = [value]
+    for one in level:
+        if isinstance(one, str):
+            one.encode("utf-8", "surrogateescape")
+        elif isinstance(one, dict):
+            level += [*one, *one.values()]
+        elif isinstance(one, list):
+            level += one
+
+
 class _Context:
     """The seven attributes that the C scanner reads (see `json.scanner`)."""
 
     strict = True
     object_hook = None
     object_pairs_hook = staticmethod(_unique)
-    parse_float = float
+    parse_float = staticmethod(_float)
     parse_int = staticmethod(_integer)
     parse_constant = staticmethod(_constant)
     memo: dict[str, str] = {}  # noqa: RUF012 (the C scanner wants the attribute)
@@ -70,6 +106,9 @@ def loads(text: bytes | str, what: str) -> Any:
         value, end = _scan(stripped, 0)
         if end != len(stripped):
             raise ValueError(f"trailing data at character {end}")
+        _check_depth(stripped, value)
+        if "\\u" in stripped or not (isinstance(text, bytes) or text.isascii()):
+            _check_surrogates(value)
     except SystemError:
         # the C scanner looks for JSONDecodeError in `json.decoder`, which we never import
         raise FormatError(f"{what}: not valid JSON") from None
@@ -77,6 +116,8 @@ def loads(text: bytes | str, what: str) -> Any:
         raise FormatError(f"{what}: not valid JSON at character {stop.value}") from None
     except RecursionError:
         raise FormatError(f"{what}: nested too deeply") from None
+    except UnicodeEncodeError:
+        raise FormatError(f"{what}: a lone surrogate") from None
     except ValueError as error:
         raise FormatError(f"{what}: {error}") from None
     return value

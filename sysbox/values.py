@@ -193,7 +193,7 @@ def parse_ulimit(text: str, flag: str) -> Ulimit:
 def _ulimit(number: str, flag: str, text: str) -> int:
     if number in ("-1", "unlimited"):
         return -1
-    if not is_digits(number) or len(number) > 19:
+    if not is_digits(number) or len(number) > 18:  # the kernel's and Python's own are below 2^63
         bad(flag, text, f"{number or 'nothing'} is not a limit", "a whole number, or -1")
     return int(number)
 
@@ -356,7 +356,7 @@ def check_hostname(text: str, flag: str) -> str:
     allowed = _ALNUM | frozenset("-._")
     if len(text) > HOSTNAME_MAX:
         bad(flag, text, f"longer than {HOSTNAME_MAX} characters")
-    if not allowed.issuperset(text) or text[0] in "-." or text[-1] in "-.":
+    if not text or not allowed.issuperset(text) or text[0] in "-." or text[-1] in "-.":
         bad(flag, text, "not a host name", "letters, digits, - and .")
     return text
 
@@ -393,6 +393,6 @@ def parse_add_host(text: str, flag: str) -> str:
 def parse_sysctl(text: str, flag: str) -> tuple[str, str]:
     """(name with dots, value) of "net.ipv4.ip_forward=1"; which may be set is the planner's to say."""
     name, equals, value = text.partition("=")
-    if not equals or not name or not (_NAME | {"/"}).issuperset(name):
+    if not equals or not name or not (_NAME | {"/"}).issuperset(name) or "\0" in value:
         bad(flag, text, "not KEY=VALUE")
     return (name.replace("/", ".") if "." not in name else name), value

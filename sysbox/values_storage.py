@@ -17,7 +17,7 @@ _IGNORED = (
 
 
 def _target(text: str, flag: str, whole: str) -> str:
-    if not text.startswith("/"):
+    if not text.startswith("/") or "\0" in whole:
         bad(flag, whole, f"{text or 'the target'} must be an absolute path in the container")
     path = clean_path(text)
     if path == "/":
@@ -206,7 +206,7 @@ def parse_device(text: str, flag: str) -> Device:
     elif len(parts) in (2, 3):
         target = parts[1]
         access = parts[2] if len(parts) == 3 else access
-    if len(parts) > 3 or not source.startswith("/") or not target.startswith("/"):
+    if len(parts) > 3 or "\0" in text or not source.startswith("/") or not target.startswith("/"):
         bad(flag, text, "not HOST[:CONTAINER[:rwm]] with absolute paths")
     if not access or set(access) - set("rwm") or len(set(access)) != len(access):
         bad(flag, text, f"{access or 'nothing'} is not an access", "some of r, w and m")

@@ -15,6 +15,7 @@ _SPANS = {
     7 * 86400 * 10**6: ("w", "week", "weeks"),
 }
 _UNITS = {name: span for span, names in _SPANS.items() for name in names}
+_SECONDS = 11  # digits of seconds since 1970: the year 5138
 
 
 def parse_duration(text: str, flag: str) -> int:
@@ -32,6 +33,8 @@ def parse_duration(text: str, flag: str) -> int:
         if not is_digits(whole + fraction) or len(number) > 15 or (unit or "s") not in _UNITS:
             bad(flag, text, "not a duration", "as in 90s, 1m30s or 10")
         total += int(whole + fraction) * _UNITS[unit or "s"] // 10 ** len(fraction)
+    if total >> 63:
+        bad(flag, text, "too long", "systemd and the kernel count microseconds in 63 bits")
     return total
 
 
@@ -48,6 +51,8 @@ def parse_moment(text: str, flag: str, now: float) -> float:
     Without a zone the time is local, as docker has it.
     """
     if is_digits(text.replace(".", "", 1)):
+        if len(text.partition(".")[0]) > _SECONDS:
+            bad(flag, text, "not a time", "seconds since 1970, as in 1700000000")
         return float(text)
     if len(text) >= 10 and text[4] == "-" and is_digits(text[:4]):
         from datetime import datetime
@@ -56,7 +61,7 @@ def parse_moment(text: str, flag: str, now: float) -> float:
             return datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError):
             bad(flag, text, "not a time", "as in 2026-11-22T20:00:00Z")
-    return now - parse_duration(text, flag) / 10**6
+    return max(now - parse_duration(text, flag) / 10**6, 0.0)
 
 
 def parse_signal(text: str, flag: str) -> int:
@@ -64,7 +69,7 @@ def parse_signal(text: str, flag: str) -> int:
     import _signal
 
     if is_digits(text):
-        number = int(text[:4])
+        number = int(text) if len(text) < 4 else 0
         if not 1 <= number <= 64:
             bad(flag, text, "not a signal", "from 1 to 64")
         return number
@@ -75,7 +80,7 @@ def parse_signal(text: str, flag: str) -> int:
         bad(flag, text, "not a signal", "a number or a name such as TERM, KILL, RTMIN+3")
     if not sign:
         return int(found)
-    number = int(found) + int(sign + offset) if is_digits(offset) else 0
+    number = int(found) + int(sign + offset) if is_digits(offset) and len(offset) < 4 else 0
     low, high = int(_signal.SIGRTMIN), int(_signal.SIGRTMAX)
     if base not in ("RTMIN", "RTMAX") or not low <= number <= high:
         bad(flag, text, "not a real-time signal")

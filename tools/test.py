@@ -27,7 +27,10 @@ HEADING = re.compile(
 
 PYTEST = (".venv/bin/pytest", "-p", "no:cacheprovider")
 LANES = {  # what runs a lane, and what runs one of its tests
-    "lint, unit and plans": ((*PYTEST, "tests/lint", "tests/unit", "tests/plans"), PYTEST),
+    "lint, unit, plans and fuzz": (
+        (*PYTEST, "tests/lint", "tests/unit", "tests/plans", "tests/fuzz"),
+        PYTEST,
+    ),
     "host": (("tools/test-host.sh",), ("tools/test-host.sh",)),
     "guest": (("tools/test-vm.sh", "--optional"), ("tools/test-vm.sh",)),
 }

@@ -158,7 +158,7 @@ def _networks(text: str, key: str) -> Typed:
             family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
             try:
                 packed = _socket.inet_pton(family, address)
-            except OSError:
+            except (OSError, ValueError):  # or nothing that could be written
                 bad(key, word, "not an address", "as in 192.0.2.0/24, 2001:db8::/32, localhost")
             bits = len(packed) * 8
             length = bits if prefix < 0 else prefix

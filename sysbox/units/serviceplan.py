@@ -197,6 +197,9 @@ RestartSec=100ms
 
 def _quoted(path: str) -> str:
     """One word of a command line, with nothing in it that systemd would expand (systemd.service(5))."""
-    for special, instead in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+    for special, instead in (
+        *(("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")),
+        *(("\n", "\\n"), ("\r", "\\r"), ("\0", "")),
+    ):
         path = path.replace(special, instead)
     return f'"{path}"'

@@ -1,0 +1,89 @@
+"""What tests/fuzz has found, kept as it was: a bug where one line was due, or what nothing could read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sysbox import codec, values, values_limits, values_storage, values_time
+from sysbox.errors import FormatError, SpecError
+from sysbox.host import probe
+from sysbox.image import changes
+from sysbox.image.model import ImageConfig
+from sysbox.units import allowlist, serviceplan
+
+DIGITS = "9" * 5000  # int() takes 4,300
+
+
+def moment(text: str, flag: str) -> float:
+    return values_time.parse_moment(text, flag, 1e9)
+
+
+def change(text: str, _: str) -> ImageConfig:
+    return changes.apply(ImageConfig(), [text])
+
+
+def prop(text: str, _: str) -> Any:
+    return allowlist.parse(text, probe())
+
+
+@pytest.mark.parametrize(
+    ("parser", "text"),
+    [
+        (values_time.parse_signal, f"RTMIN+{DIGITS}"),
+        (values_time.parse_signal, "00150"),  # was 15
+        (values_time.parse_signal, "RTMIN+²"),
+        (moment, "9" * 400),  # was infinite
+        # more than 64 bits: the record that it went into could not be read
+        (values_time.parse_duration, "999999999999999w"),
+        (values_time.parse_seconds, "999999999999999w"),
+        (values.check_hostname, ""),
+        (values.parse_ulimit, "nofile=9999999999999999999"),
+        (values.parse_sysctl, "net.x=\0"),
+        (values_storage.parse_mount, "dst=/a\0"),
+        (values_storage.parse_mount, "type=bind,src=\0,dst=/a"),
+        (values_storage.parse_tmpfs, "/a\0b"),
+        (values_storage.parse_device, "/dev/a\0"),
+        (values_limits.parse_device_number, f"/dev/a:{DIGITS}"),
+        (change, r'CMD ["\ud800"]'),
+        (prop, "IPAddressAllow=\udcff"),
+    ],
+)
+def test_one_line(parser: Callable[..., Any], text: str) -> None:
+    if parser is values_limits.parse_device_number:
+        arguments: tuple[Any, ...] = (text, "--flag", 1, 1000)
+    else:
+        arguments = (text, "--flag")
+    with pytest.raises(SpecError):
+        parser(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("1e999", "too large"),
+        ('{"a":-1e999}', "too large"),
+        (r'"\ud800"', "lone surrogate"),
+        (r'{"\udfff":1}', "lone surrogate"),
+        (r'[["\ud83d"]]', "lone surrogate"),
+        ("[" * 129 + "]" * 129, "nested too deeply"),
+        ('{"a":' * 500 + "1" + "}" * 500, "nested too deeply"),
+    ],
+)
+def test_what_is_no_strict_json(document: str, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        codec.loads(document.encode(), "x")
+
+
+@pytest.mark.parametrize(
+    "value", ["\udcff", {"\udc80": ["a\udcfe"]}, "\U0001f600", [[]] * 500, "[" * 500]
+)
+def test_what_is_json_all_the_same(value: Any) -> None:
+    """A byte that is no UTF-8 in an argument; a pair of surrogates; much that is not deep."""
+    assert codec.loads(codec.dumps(value), "x") == value
+
+
+def test_a_path_in_a_unit_file_is_one_line() -> None:
+    assert serviceplan._quoted('/a\n"b%$\\') == '"/a\\n\\"b%%$$\\\\"'
