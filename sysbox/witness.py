@@ -106,6 +106,8 @@ class OutOfMemory:
             self.file = -1  # it would wake us without end
 
     def _count_wakes(self) -> None:
+        if self.event < 0:
+            return  # v2
         try:
             self._wakes += posix.eventfd_read(self.event)
         except OSError:
