@@ -76,12 +76,16 @@ def copy(
     *,
     follow: bool = False,
     left_out: Callable[[str, str], None] = lambda _name, _why: None,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Copy; the number of bytes. Raises NotFound, SpecError, Conflict, KernelError."""
+    """Copy; the number of bytes, of which `tell` hears as they go.
+
+    Raises NotFound, SpecError, Conflict, KernelError.
+    """
     found = open_source(source, follow=follow)
     target = -1
     try:
-        copier = Copier(rules, left_out)
+        copier = Copier(rules, left_out, tell)
         target, name = _destination(destination, found, source)
         if name:
             copier.put(found, target, name)

@@ -139,11 +139,12 @@ def commit(
     author: str = "",
     message: str = "",
     pause: bool = True,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> Image:
     """Make the image `name` ("" for none) of a container as it is now, standing still unless `pause` is off.
 
-    `instructions` are those of `import --change`. Raises SpecError, NotFound, FormatError, KernelError;
-    nothing is left then.
+    `instructions` are those of `import --change`; `tell` hears of each number of bytes. Raises SpecError,
+    NotFound, FormatError, KernelError; nothing is left then.
     """
     from sysbox.image import commit as committing
     from sysbox.image.changes import apply
@@ -155,7 +156,7 @@ def commit(
 
         def fill(write: Callable[[bytes], object]) -> None:
             with Standstill(record, wanted=pause):
-                layer.write(write)
+                layer.write(lambda data: (write(data), tell(len(data))))
 
         return committing.commit(
             store,

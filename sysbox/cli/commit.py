@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox import events, layering, state
 from sysbox.cli.output import line
+from sysbox.cli.progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0; prints the new image's id."""
     record = state.find(values.container)
-    image = layering.commit(
-        record,
-        values.name or "",
-        values.change,
-        author=values.author or "",
-        message=values.message or "",
-        pause=values.pause and not values.no_pause,
-    )
+    with Progress("commit") as progress:
+        image = layering.commit(
+            record,
+            values.name or "",
+            values.change,
+            author=values.author or "",
+            message=values.message or "",
+            pause=values.pause and not values.no_pause,
+            tell=progress,
+        )
     events.container("commit", record, imageID=image.id, comment=values.message or "")
     line(image.id)
     return 0

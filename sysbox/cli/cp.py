@@ -6,6 +6,7 @@ import posix
 
 from sysbox import copying, events, state
 from sysbox.cli.output import emit, human_size, write_all
+from sysbox.cli.progress import Progress
 from sysbox.copying import Side
 from sysbox.errors import KernelError, UsageError
 from sysbox.extracting import Extractor
@@ -61,7 +62,15 @@ def _copy(here: Side, there: Side, values: Values) -> int:
         _pack(here, follow=values.follow_link)
         return -1
     rules = _rules(there, archive=values.archive)
-    return copying.copy(here, there, rules, follow=values.follow_link, left_out=_left_out)
+    with Progress("cp") as progress:
+
+        def left_out(name: str, why: str) -> None:
+            progress.clear()
+            _left_out(name, why)
+
+        return copying.copy(
+            here, there, rules, follow=values.follow_link, left_out=left_out, tell=progress
+        )
 
 
 class _Sides:

@@ -6,8 +6,9 @@ import _stat
 import errno
 import posix
 
-from sysbox import events, outside, state
-from sysbox.cli.output import emit, write_all
+from sysbox import events, layering, outside, state
+from sysbox.cli.output import emit, human_size, write_all
+from sysbox.cli.progress import Progress
 from sysbox.errors import KernelError, UsageError
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
@@ -50,8 +51,16 @@ def _write(root: Root, fd: int) -> None:
     if root.usr >= 0:
         grafts["usr"] = Found("usr", posix.dup(root.usr))
         held.append(grafts["usr"])
-    archive = Archive(lambda data: write_all(fd, data), _changed)
+    progress = Progress("export")
+
+    def write(data: bytes) -> None:
+        write_all(fd, data)
+        progress(len(data))
+
+    archive = Archive(write, _changed)
     try:
+        if root.usr >= 0:
+            _foretell(root)
         archive.tree(held[0], ".", grafts)
         archive.finish()
     except BrokenPipeError:
@@ -59,8 +68,15 @@ def _write(root: Root, fd: int) -> None:
     except OSError as error:
         raise KernelError.of("export", root.record.name, error) from None
     finally:
+        progress.clear()
         for found in held:
             found.close()
+
+
+def _foretell(root: Root) -> None:
+    """Say how large it will be: few expect the machine's own /usr in it."""
+    size = layering.tree_size(root.fd) + layering.tree_size(root.usr)
+    emit(f"sysbox: export: about {human_size(size)}, the machine's own /usr among it\n", 2)
 
 
 def _changed(name: str) -> None:

@@ -6,6 +6,7 @@ import posix
 
 from sysbox import events, outside
 from sysbox.cli.output import line
+from sysbox.cli.progress import Progress
 from sysbox.errors import SpecError, UsageError
 from sysbox.image import archive
 from sysbox.image.store import Store
@@ -19,14 +20,16 @@ def main(values: Values) -> int:
     """0; prints the new image's id."""
     fd, what = _open(values.file)
     try:
-        image = archive.import_tar(
-            Store(),
-            fd,
-            values.name or "",
-            what=what,
-            changes=values.change,
-            message=values.message or "",
-        )
+        with Progress("import") as progress:
+            image = archive.import_tar(
+                Store(),
+                fd,
+                values.name or "",
+                what=what,
+                changes=values.change,
+                message=values.message or "",
+                tell=progress,
+            )
     finally:
         if fd:
             posix.close(fd)

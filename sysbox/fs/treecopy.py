@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sysbox.trees import Found
 
 _SET_ID = _stat.S_ISUID | _stat.S_ISGID
-_PIECE = 1 << 30  # bytes of one sendfile(2)
+_PIECE = 1 << 26  # bytes of one sendfile(2)
 _ENDLESS = 1 << 62
 _NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: "a device"}
 
@@ -41,9 +41,15 @@ class Rules(Frozen):
 class Copier:
     """One copy; hard links inside of it stay hard links."""
 
-    def __init__(self, rules: Rules, left_out: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        left_out: Callable[[str, str], None],
+        tell: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._rules = rules
         self._left_out = left_out  # (name, why): sockets, and devices where there may be none
+        self._tell = tell  # of each number of bytes that was copied
         self._links: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
         self._base = -1  # the directory that names of `_links` start from
         self._own: tuple[int, int] = (0, 0)  # where the copy goes: not to be copied into itself
@@ -162,7 +168,7 @@ class Copier:
         writer = -1
         try:
             writer = place.regular(parent, name, path)
-            size = _content(writer, reader)
+            size = _content(writer, reader, self._tell)
             self.size += size
             place.give(writer, self._attributes(source, reader))
         finally:
@@ -192,23 +198,25 @@ class Copier:
         )
 
 
-def _content(writer: int, reader: int) -> int:
+def _content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
     """Copy what can be read of a file, with its holes; how many bytes it has then.
 
     That is not always its size: the kernel's files have none, or one of which they hold less.
     """
     size = posix.fstat(reader).st_size
     if trees.is_unsized(reader):
-        return _send(writer, reader, 0, _ENDLESS)
+        return _send(writer, reader, 0, _ENDLESS, tell)
     for is_data, position, length in trees.segments(reader, size):
-        if is_data and (sent := _send(writer, reader, position, length)) < length:
+        if is_data and (sent := _send(writer, reader, position, length, tell)) < length:
             size = position + sent
             break
     posix.ftruncate(writer, size)
     return size
 
 
-def _send(writer: int, reader: int, position: int, length: int) -> int:
+def _send(
+    writer: int, reader: int, position: int, length: int, tell: Callable[[int], object]
+) -> int:
     """A stretch of data to its place in another file; how much there was."""
     posix.lseek(writer, position, 0)
     start = position
@@ -223,6 +231,7 @@ def _send(writer: int, reader: int, position: int, length: int) -> int:
             sent = posix.write(writer, piece) if piece else 0
         if not sent:
             break
+        tell(sent)
         position += sent
         length -= sent
     return position - start

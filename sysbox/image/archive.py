@@ -37,12 +37,13 @@ def import_tar(
     config: ImageConfig | None = None,
     builtin: str = "",
     created: str = "",
+    tell: Callable[[int], object] = lambda _: None,
 ) -> Image:
     """Read a tar archive from `fd` to its end and make the image `name` of it ("" for none).
 
     `config` is what `changes` start from; `spooled` is called once all is read, and may raise if whoever
-    wrote the archive failed. Raises SpecError, FormatError, KernelError; the store is then as
-    it was.
+    wrote the archive failed; `tell` hears of each number of bytes. Raises SpecError, FormatError,
+    KernelError; the store is then as it was.
     """
     if not builtin:
         check_name(name)
@@ -50,7 +51,7 @@ def import_tar(
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
     with Ingest(store) as work:
-        blob = work.spool(fd, what)
+        blob = work.spool(fd, what, tell=tell)
         spooled()
         if not blob.size:
             raise FormatError(

@@ -84,8 +84,14 @@ class Ingest:
             pass  # ignoring: it is gc's then
         self._lock.release()
 
-    def spool(self, fd: int, what: str, limit: int = 64 << 30) -> Blob:
-        """Read a descriptor to its end into a file.
+    def spool(
+        self,
+        fd: int,
+        what: str,
+        limit: int = 64 << 30,
+        tell: Callable[[int], object] = lambda _: None,
+    ) -> Blob:
+        """Read a descriptor to its end into a file; `tell` hears of each number of bytes.
 
         Raises FormatError beyond `limit` bytes, KernelError.
         """
@@ -93,6 +99,7 @@ class Ingest:
         def fill(write: Callable[[bytes], object]) -> None:
             while chunk := posix.read(fd, CHUNK):
                 write(chunk)
+                tell(len(chunk))
 
         return self.pack(fill, what, limit)
 

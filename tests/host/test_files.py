@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers, eventually
+from containers import Container, Containers, eventually, popen
 from lane import SYSBOX, Sysbox
 from sampletree import described, everything
 
@@ -463,3 +464,17 @@ def test_a_source_without_end(sysbox: Sysbox, image: str, tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr[-300:]
     finally:
         remove_tree(str(tmp_path / "a"))
+
+
+def test_the_machines_usr_is_announced(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    """An export of the image `host` is as large as the machine's /usr, which few expect."""
+    made = containers(image="host", verb=("create",))
+    with popen("export", made.id, stdout=subprocess.PIPE) as process:
+        assert process.stderr
+        announced = process.stderr.readline()
+        process.kill()
+    assert re.fullmatch(
+        r"sysbox: export: about [\d.]+[GM]B, the machine's own /usr among it\n", announced
+    )

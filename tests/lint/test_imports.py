@@ -25,7 +25,8 @@ INTERPRETER = set(
 COLD = (
     "sysbox.cli.bootstrap", "sysbox.cli.cold", "sysbox.cli.completers", "sysbox.cli.explain",
     "sysbox.cli.explain_rows", "sysbox.cli.events", "sysbox.cli.host", "sysbox.cli.import_",
-    "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export", "sysbox.cli.prune",
+    "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export",
+    "sysbox.cli.progress", "sysbox.cli.prune",
     "sysbox.cli.rmi", "sysbox.cli.volume", "sysbox.copying", "sysbox.extracting", "sysbox.layering",
     "sysbox.pruning",
     "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",

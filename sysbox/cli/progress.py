@@ -1,0 +1,53 @@
+"""How far something long has come: one line on a terminal, after a second, gone when it is done."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox.cli.output import human_size, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+_PATIENCE = 1.0  # seconds without a word
+_PAUSE = 0.2  # seconds between two
+_CLEAR = "\r\x1b[K"
+
+
+class Progress:
+    """A context manager; call it with each number of bytes that was done.
+
+    `what` is the verb: "cp", "export". Nothing is said where `fd` is no terminal.
+    """
+
+    def __init__(self, what: str, fd: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._fd = fd
+        self._clock = clock
+        self._next = clock() + _PATIENCE if posix.isatty(fd) else float("inf")
+        self._bytes = 0
+        self._shown = False
+
+    def __call__(self, count: int) -> None:
+        self._bytes += count
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + _PAUSE
+        self._shown = True
+        write_all(self._fd, f"{_CLEAR}{self._what}: {human_size(self._bytes)}".encode())
+
+    def clear(self) -> None:
+        """Take the line away, before something else is written there."""
+        if self._shown:
+            write_all(self._fd, _CLEAR.encode())
+            self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
