@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from click.shell_completion import CompletionItem
 
 TYPE_CHECKING = False
@@ -47,7 +49,21 @@ def _listed(names: Callable[[], Iterable[str]]) -> Completer:
     return complete
 
 
+def _elsewhere() -> str:
+    """Where the host that SYSBOX_HOST=embedded:NAME names keeps things; "" for what is kept here."""
+    from sysbox.embedded import state
+    from sysbox.errors import SysboxError
+
+    try:
+        name = state.meant()
+    except SysboxError:
+        return ""
+    return "" if name == state.DEFAULT else state.sysbox_directory(name)
+
+
 def _containers() -> Iterable[str]:
+    if there := _elsewhere():
+        return os.listdir(f"{there}/names")
     from sysbox import state
 
     return state.names()
@@ -58,7 +74,9 @@ def _images() -> Iterable[str]:
     from sysbox.image.reference import parse
     from sysbox.image.store import Store
 
-    names = {name for image in Store().list() for name in image.names}
+    there = _elsewhere()
+    store = Store(f"{there}/images") if there else Store()
+    names = {name for image in store.list() for name in image.names}
     return {parse(name).familiar().removesuffix(":latest") for name in names} | {"host"}
 
 
@@ -67,6 +85,8 @@ def _objects() -> Iterable[str]:
 
 
 def _volumes() -> Iterable[str]:
+    if there := _elsewhere():
+        return os.listdir(f"{there}/volumes")
     from sysbox.fs import volumes
 
     return volumes.names()

@@ -1,4 +1,4 @@
-"""`sysbox host start|status|shell|exec|stop`: the embedded host, where PID 1 is not systemd."""
+"""`sysbox host start|ls|status|shell|exec|stop`: the embedded host, where PID 1 is not systemd."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 USAGE = """\
 Usage: sysbox host start  [--name NAME] [--private-network]
+       sysbox host ls
        sysbox host status [--name NAME]
        sysbox host exec   [--name NAME] [--] COMMAND [ARG...]
        sysbox host shell  [--name NAME]
        sysbox host stop   [--name NAME] [--timeout SECONDS] [--purge]
+
+NAME is that of SYSBOX_HOST=embedded:NAME, or "default".
 """
 
 
@@ -28,7 +31,7 @@ class Arguments:
     """What followed the verb."""
 
     def __init__(self) -> None:
-        self.name = state.DEFAULT
+        self.name = ""  # as SYSBOX_HOST has it
         self.private_network = False
         self.timeout = 60.0
         self.purge = False
@@ -44,7 +47,7 @@ def main(given: Values | list[str]) -> int:
     verb = VERBS.get(args[0])
     if verb is None:
         raise errors.UsageError(
-            f"unknown command 'host {args[0]}'", hint="start, status, exec, shell or stop"
+            f"unknown command 'host {args[0]}'", hint="start, ls, status, exec, shell or stop"
         )
     arguments = _parse(args[0], args[1:])
     if os.geteuid() != 0:
@@ -61,7 +64,7 @@ def _parse(verb: str, words: list[str]) -> Arguments:
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
-        if flag in ("--name", "--timeout") and (verb == "stop" or flag == "--name"):
+        if flag in ("--name", "--timeout") and verb in ("stop", *_NAMED[flag]):
             if not equals and not rest:
                 raise errors.UsageError(f"{flag} needs a value")
             value = value if equals else rest.pop(0)
@@ -80,9 +83,13 @@ def _parse(verb: str, words: list[str]) -> Arguments:
             raise errors.UsageError(
                 f"unknown argument '{word}' for host {verb}", hint="sysbox host --help"
             )
+    parsed.name = parsed.name or state.meant()
     if verb == "exec" and not parsed.command:
         raise errors.UsageError("host exec needs a command")
     return parsed
+
+
+_NAMED = {"--name": ("start", "status", "exec", "shell"), "--timeout": ()}
 
 
 def _seconds(text: str) -> float:
@@ -109,6 +116,19 @@ def _status(arguments: Arguments) -> int:
         sys.stdout.write(f"name:    {arguments.name}\nstate:   stopped\n")
         return 3  # as `systemctl status` has it for a unit that is not active
     return _print(host)
+
+
+def _ls(_: Arguments) -> int:
+    from sysbox.cli.output import table
+
+    rows = []
+    for name in state.kept():
+        host = state.running(name)
+        network = "" if host is None else "private" if host.private_network else "the machine's"
+        pid = str(host.pid) if host else ""
+        rows.append((name, "running" if host else "stopped", pid, network))
+    sys.stdout.write(table([("NAME", "STATE", "PID", "NETWORK"), *rows]))
+    return 0
 
 
 def _print(host: state.Host) -> int:
@@ -162,4 +182,11 @@ def _stop(arguments: Arguments) -> int:
     return 0
 
 
-VERBS = {"start": _start, "status": _status, "exec": _exec, "shell": _shell, "stop": _stop}
+VERBS = {
+    "start": _start,
+    "ls": _ls,
+    "status": _status,
+    "exec": _exec,
+    "shell": _shell,
+    "stop": _stop,
+}

@@ -232,6 +232,7 @@ def _host_verbs() -> tuple[Verb, ...]:
 
     return (
         verb("start", "Boot the embedded systemd host"),
+        verb("ls", "List the embedded hosts"),
         verb("status", "Show whether the embedded host is up"),
         verb("exec", "Run a command on the embedded host", "COMMAND..."),
         verb("shell", "Open a shell on the embedded host"),
@@ -309,7 +310,10 @@ def _rmi() -> tuple[Option, ...]:
 
 
 def _host(*more: Option) -> tuple[Option, ...]:
-    return (value("--name", "NAME", "Which embedded host; `default` if not given"), *more)
+    return (
+        value("--name", "NAME", "Which embedded host; that of SYSBOX_HOST, else `default`"),
+        *more,
+    )
 
 
 def _host_stop() -> tuple[Option, ...]:
@@ -353,6 +357,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "host start": lambda: _host(
         switch("--private-network", "Give it a network of its own, not the machine's")
     ),
+    "host ls": lambda: (),
     "host status": _host,
     "host exec": _host,
     "host shell": _host,

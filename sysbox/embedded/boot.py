@@ -34,6 +34,7 @@ from sysbox.linux.namespace import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
 )
+from sysbox.netns import leases
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _boot(name: str, *, private_network: bool) -> Host:
     run, kept = state.run_directory(name), state.state_directory(name)
     for path in (f"{run}/stage", f"{kept}/journal", state.sysbox_directory(name)):
         files.make_private(path)
+    if not private_network:
+        leases.share(name)
     roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(
@@ -98,6 +101,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         notify=f"{run}/notify",
         hierarchies=tuple(roots),
         machine_id=root.machine_id(name),
+        addresses="" if private_network else leases.SHARED,
     )
     temporary = mount.clone_tree("/tmp", recursive=True)
     try:

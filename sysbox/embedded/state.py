@@ -95,8 +95,23 @@ def save(host: Host) -> None:
 
 def names() -> list[str]:
     """Hosts that have a run directory, alive or not."""
+    return sorted(name for name in _list(RUN) if not name.endswith(".lock"))
+
+
+def kept() -> list[str]:
+    """Hosts that have state, or a run directory: all that there are."""
+    return sorted({*names(), *_list(STATE)})
+
+
+def _list(directory: str) -> list[str]:
     try:
-        found = posix.listdir(RUN)
+        return posix.listdir(directory)
     except FileNotFoundError:
         return []
-    return sorted(name for name in found if not name.endswith(".lock"))
+
+
+def meant() -> str:
+    """The host that SYSBOX_HOST=embedded:NAME names, up or not, else the default one. Raises SpecError."""
+    wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace")
+    kind, _, name = wish.partition(":")
+    return check_name(name) if kind == "embedded" and name else DEFAULT

@@ -12,6 +12,7 @@ from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
 from sysbox.host import read_text
+from sysbox.netns import leases
 
 POWER_OFF = (
     signal.SIGRTMIN + 4
@@ -48,6 +49,7 @@ def clear(name: str) -> None:
     elif host is not None:
         _reap(host.pid)
     cgroups.remove(name)
+    leases.forget_host(name)
     files.remove_tree(state.run_directory(name))
 
 

@@ -4,13 +4,20 @@ Line 1 is the address that was given last; each other line is "ADDRESS ID". An a
 given back is not given again before all others have been, so that neighbours' caches and clients
 that remember it do not meet its next owner. The file lies on a tmpfs: after a boot there are no
 leases, and no containers.
+
+Addresses are those of a network namespace, and several hosts may be in one: embedded hosts on the machine's
+network, and the machine. These have a directory in common, with a copy of each one's file: what another one
+has is not given.
 """
 
 from __future__ import annotations
 
+import posix
+
 from sysbox import paths
 from sysbox.errors import Conflict, FormatError
-from sysbox.files import read_file, unlink, write_file
+from sysbox.files import make_private, read_file, remove_tree, unlink, write_file
+from sysbox.host import exists, read_text
 from sysbox.netns.lock import Lock
 from sysbox.netns.topology import (
     DEFAULT_NETWORK,
@@ -25,6 +32,10 @@ if TYPE_CHECKING:
 
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
+SHARED = f"{paths.RUN}/addresses"  # there where there is an embedded host on the machine's network
+_SHARED_LOCK = ".lock"
+_NAME = "/run/host/sysbox-host"  # on an embedded host: its name
+_MACHINE = "machine."  # which no embedded host is called
 
 
 def acquire(
@@ -38,10 +49,46 @@ def acquire(
         held = leases.get(container_id)
         if held is not None:
             return held
-        address = choose(subnet, gateway, last, set(leases.values()))
-        leases[container_id] = address
-        _store(address, leases)
-        return address
+        if not exists(SHARED):
+            return _give(container_id, choose(subnet, gateway, last, set(leases.values())), leases)
+        with Lock(f"{SHARED}/{_SHARED_LOCK}"):
+            taken = {*leases.values(), *_of_others()}
+            return _give(container_id, choose(subnet, gateway, last, taken), leases)
+
+
+def _give(container_id: str, address: str, leases: dict[str, str]) -> str:
+    leases[container_id] = address
+    _store(address, leases)
+    return address
+
+
+def _of_others() -> set[str]:
+    """The addresses that the other hosts of this network have given."""
+    found: set[str] = set()
+    for name in posix.listdir(SHARED):
+        if name[0] != "." and name != _own_name():
+            data = read_file(f"{SHARED}/{name}") or b""
+            found.update(parse(data.decode("ascii", "replace"))[1].values())
+    return found
+
+
+def _own_name() -> str:
+    return read_text(_NAME).strip() or _MACHINE
+
+
+def share(name: str) -> None:
+    """Called on the machine before an embedded host boots on its network: have the directory, with what the
+    machine itself has given.
+    """
+    make_private(SHARED)
+    write_file(f"{SHARED}/{_own_name()}", read_file(FILE) or b"")
+    write_file(f"{SHARED}/{name}", b"")
+
+
+def forget_host(name: str) -> None:
+    """Called on the machine when an embedded host is gone: give back all that it had."""
+    if unlink(f"{SHARED}/{name}") and set(posix.listdir(SHARED)) <= {_own_name(), _SHARED_LOCK}:
+        remove_tree(SHARED)  # it was the last
 
 
 def release(container_id: str) -> None:
@@ -119,4 +166,7 @@ def _load() -> tuple[str, dict[str, str]]:
 
 def _store(last: str, leases: dict[str, str]) -> None:
     lines = [last, *(f"{address} {container_id}" for container_id, address in leases.items())]
-    write_file(FILE, ("\n".join(lines) + "\n").encode("ascii"))
+    data = ("\n".join(lines) + "\n").encode("ascii")
+    write_file(FILE, data)
+    if exists(SHARED):
+        write_file(f"{SHARED}/{_own_name()}", data)

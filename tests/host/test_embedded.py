@@ -9,6 +9,7 @@ import secrets
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -386,3 +387,40 @@ def test_hierarchies_of_the_common_layouts() -> None:
     ]
     (lone,) = cgroups.hierarchies("0::/\n", "memory 0 1 1\n")
     assert (lone.fstype, lone.directory) == ("cgroup2", "")
+
+
+def test_the_variable_names_the_host(host: str, sysbox: Sysbox) -> None:
+    """Every verb of `host` acts on that one, and none on the default one."""
+    there = {"SYSBOX_HOST": f"embedded:{host}"}
+    shown = sysbox("host", "status", env=there, check=True).stdout
+    assert shown.startswith(f"name:    {host}\n")
+    inside = sysbox("host", "exec", "cat", "/run/host/sysbox-host", env=there, check=True).stdout
+    assert inside == f"{host}\n"
+    lines = [line.split() for line in sysbox("host", "ls", check=True).stdout.splitlines()]
+    assert lines[0] == ["NAME", "STATE", "PID", "NETWORK"]
+    assert [host, "running", "private"] in [[*line[:2], *line[3:]] for line in lines]
+    # what --name says goes before it
+    assert sysbox("host", "status", "--name", "nosuch", env=there).stdout.startswith(
+        "name:    nosuch"
+    )
+    sysbox("host", "stop", env=there, check=True)
+    assert state.running(host) is None
+    lines = [line.split() for line in sysbox("host", "ls", check=True).stdout.splitlines()]
+    assert [host, "stopped"] in lines
+
+
+def test_two_hosts_on_one_network_never_give_the_same_address(sysbox: Sysbox) -> None:
+    """They share the bridge. (A container cannot run there: its root would be the third overlay.)"""
+    second = f"{NAME}-2"
+    ask = "import sys; from sysbox.netns import leases; print(leases.acquire(sys.argv[1]))"
+    addresses = []
+    try:
+        for letter, name in (("a", NAME), ("b", second), ("c", NAME)):
+            sysbox("host", "start", "--name", name, check=True)
+            words = (sys.executable, "-I", "-c", ask, letter * 64)
+            done = sysbox("host", "exec", "--name", name, "--", *words, check=True)
+            addresses.append(done.stdout.strip())
+    finally:
+        sysbox("host", "stop", "--name", second, "--purge", check=True)
+    assert all(addresses)
+    assert len(set(addresses)) == 3

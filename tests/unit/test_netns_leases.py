@@ -107,3 +107,33 @@ def test_a_lock_that_is_held_is_named(files: Path) -> None:
         pass
     with Lock(path):
         pass
+
+
+def test_hosts_in_one_network_give_each_address_once(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two embedded hosts on the machine's network, each with a lease file of its own, and the machine."""
+    shared = files / "addresses"
+    monkeypatch.setattr(leases, "SHARED", str(shared))
+    leases.acquire("machine", *SMALL)
+    for name in ("one", "two"):
+        leases.share(name)  # as it boots
+    given = {"machine": "10.0.0.2"}
+    for number, host in enumerate(("one", "two", "one")):
+        named = files / f"{host}.name"
+        named.write_text(f"{host}\n")
+        monkeypatch.setattr(leases, "_NAME", str(named))
+        monkeypatch.setattr(leases, "FILE", str(files / f"{host}.leases"))
+        given[f"c{number}"] = leases.acquire(f"c{number}", *SMALL)
+    assert sorted(given.values()) == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
+    # one of them is stopped: what it had is free again, and nothing else
+    leases.forget_host("two")
+    assert {leases.acquire(f"d{number}", *SMALL) for number in range(2)} == {
+        "10.0.0.6",
+        given["c1"],
+    }
+    with pytest.raises(Conflict):
+        leases.acquire("e", *SMALL)
+    monkeypatch.setattr(leases, "_NAME", str(files / "none"))
+    leases.forget_host("one")
+    assert not shared.exists()
