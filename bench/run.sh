@@ -2,6 +2,7 @@
 # Usage: bench/run.sh [--quick] [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --crowd [--count N] [--idle SECONDS] [--only PEER,PEER...]
 #        bench/run.sh --attacks [--only PEER,PEER...]
+#        bench/run.sh --lines [--only docker]
 #
 # Times sysbox beside docker, podman, systemd-nspawn, crun and runc: installs what is missing of them from
 # the distribution, boots an embedded host with a network of its own, runs bench.py (or crowd.py)
@@ -65,6 +66,9 @@ if ((EUID)); then
 fi
 if [[ ${1:-} == --crowd ]]; then
     script=crowd.py
+    shift
+elif [[ ${1:-} == --lines ]]; then
+    script=lines.py
     shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py
