@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lane import SYSBOX, Sysbox
-from test_images import Entries, hostile, run
+from test_hostile_images import Entries, hostile, run
 
 from sysbox.linux import capability
 from sysbox.security import capabilities
