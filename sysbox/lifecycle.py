@@ -25,11 +25,12 @@ def settle_if_dead(record: Record) -> None:
     ending.settle(record.id)
 
 
-def stop(record: Record, timeout: int | None) -> None:
-    """`sysbox stop`: its stop signal, and SIGKILL when the timeout (seconds, -1 never) is over."""
+def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
+    """`sysbox stop`: its stop signal, or `signal`; SIGKILL when the timeout (seconds, -1 never) is over."""
     settle_if_dead(record)
     unitfile.stopped(record)
-    by_systemd = restarting.end(record)
+    # its service would have the monitor send the container's own stop signal
+    by_systemd = signal is None and restarting.end(record)
     runtime = state.started(record)
     if runtime is None or not runtime.alive():
         ending.await_end(record)
@@ -39,13 +40,13 @@ def stop(record: Record, timeout: int | None) -> None:
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
         # its service has the monitor do it
-        ending.send(runtime, ending.stop_signal(record))
+        ending.send(runtime, ending.stop_signal(record) if signal is None else signal)
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
         finals.will_time_out(record)
         ending.kill_now(record, runtime)
-    if by_systemd:
+    if by_systemd or (signal is not None and restarting.end(record)):
         restarting.await_service(record)
     events.container("stop", record)
 
@@ -105,9 +106,9 @@ def _of_running(record: Record) -> state.Runtime:
     return runtime
 
 
-def restart(record: Record, timeout: int | None) -> None:
+def restart(record: Record, timeout: int | None, signal: int | None = None) -> None:
     """`sysbox restart`: stop it, if it runs, and start it detached."""
-    stop(record, timeout)
+    stop(record, timeout, signal)
     detaching.start_detached(record)
     events.container("restart", record)
 

@@ -210,7 +210,7 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
     }
     new = 0
     for kind, mode in asked.items():
-        if mode == "private":
+        if mode in ("private", "none"):
             new |= namespace.KINDS[kind][0]
     return NamespacePlan(
         new=new,
@@ -285,13 +285,15 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
     hostname = ""
     if spec.namespaces.uts == "private":
         hostname = spec.hostname or container_id[:12]
-    elif spec.hostname:
+    elif spec.hostname or spec.domainname:
+        flag = "--hostname" if spec.hostname else "--domainname"
         raise SpecError(
-            f"--hostname {spec.hostname}: the UTS namespace is not the container's own",
-            hint="leave out --uts or --hostname",
+            f"{flag} {spec.hostname or spec.domainname}: the UTS namespace is not the container's own",
+            hint=f"leave out --uts or {flag}",
         )
     workdir = spec.workdir or image.config.workdir or "/"
     check_depth(workdir, "working directory")
+    domain = (("kernel/domainname", spec.domainname),) if spec.domainname else ()
     return ProcessPlan(
         argv=argv,
         image_env=image.config.env,
@@ -305,7 +307,7 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
         no_new_privileges=spec.security.no_new_privileges,
         seccomp=_seccomp(spec),
         rlimits=_rlimits(spec),
-        sysctls=sysctls.settings(spec.sysctls, spec.namespaces),
+        sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces), *domain),
         oom_score_adj=spec.oom_score_adj,
     )
 

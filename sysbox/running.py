@@ -66,6 +66,8 @@ def needs_service(spec: ContainerSpec) -> bool:
         or spec.restart.name != "no"
         or spec.logging.driver == "json-file"
         or spec.detach_keys != ""
+        or spec.attach != ()
+        or not spec.sig_proxy
         or spec.health.command != ()
     )
 
@@ -103,17 +105,27 @@ def _attached(record: Record, told: Told) -> int:
         return True
 
     wishes = attaching.Wishes(
-        interactive=spec.interactive,
+        interactive="stdin" in spec.attach if spec.attach else spec.interactive,
+        outputs=_outputs(spec),
+        pass_signals=spec.sig_proxy,
         closes_input=spec.interactive and not spec.tty,
         keys=detachkeys.parse(spec.detach_keys or detachkeys.DEFAULT, "--detach-keys"),
         insisted=None if spec.tty else kill,
     )
+    if not wishes.outputs:
+        print(record.id, flush=True)  # as docker: nothing else is printed
     code = attaching.attach(record, wishes)
     if code != attaching.DETACHED:
         return code
     events.container("detach", record)
     told.detached(record)
     return 0
+
+
+def _outputs(spec: ContainerSpec) -> tuple[int, ...]:
+    """The descriptors of the streams that are shown: all of them where none is chosen."""
+    chosen = spec.attach or ("stdout", "stderr")
+    return tuple(fd for fd, name in ((1, "stdout"), (2, "stderr")) if name in chosen)
 
 
 def create(spec: ContainerSpec) -> str:
@@ -143,17 +155,13 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     current = state.status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
+    spec = record.spec.replace(interactive=interactive and record.spec.interactive, attach=())
+    heard = record.replace(spec=spec)
     if current == "running":
-        if attach:
-            raise Conflict(
-                f"container {record.name} runs already", hint="`sysbox logs -f` shows its output"
-            )
-        return 0
+        return _attached(heard, told) if attach else 0
     if not attach:
         _detach(record)
         return 0
-    spec = record.spec.replace(interactive=interactive and record.spec.interactive)
-    heard = record.replace(spec=spec)
     if needs_service(record.spec):
         _detach_expected(record)
         return _attached(heard, told)

@@ -136,7 +136,7 @@ class Namespaces(Frozen):
 
     network: str = "bridge"  # bridge, none, host, container:ID, ns:PATH
     pid: str = "private"
-    ipc: str = "private"
+    ipc: str = "private"  # also none: private, and no /dev/shm
     uts: str = "private"
     cgroup: str = "private"
     user: str = "host"  # a later issue turns user and time namespaces on
@@ -157,9 +157,14 @@ class ContainerSpec(Frozen):
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()
     hostname: str = ""
+    domainname: str = ""  # of the UTS namespace
     interactive: bool = False
     tty: bool = False
     detach: bool = False
+    attach: tuple[
+        str, ...
+    ] = ()  # stdin, stdout, stderr: what the command is attached to; () is usual
+    sig_proxy: bool = True  # the command passes its signals on
     remove: bool = False  # --rm
     init: bool = False
     systemd: str = "auto"  # auto (if that is its command), always, false: see systemd_mode.py
@@ -167,6 +172,7 @@ class ContainerSpec(Frozen):
     shm_size: int = 64 << 20
     read_only: bool = False
     labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
+    annotations: dict[str, str] = {}  # noqa: RUF012
     cidfile: str = ""
     pidfile: str = ""
     stop_signal: str = ""  # "" takes the image's, else SIGTERM
@@ -181,6 +187,7 @@ class ContainerSpec(Frozen):
     sysctls: dict[str, str] = {}  # noqa: RUF012
     add_hosts: tuple[str, ...] = ()  # "name:ip"
     ports: tuple[Port, ...] = ()
+    exposed: tuple[str, ...] = ()  # "80/tcp": declared, and nothing else
     namespaces: Namespaces = Namespaces()
     security: Security = Security()
     limits: Limits = Limits()

@@ -268,7 +268,9 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
         resolv = dns.resolv_conf(
             read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
         )
-    hosts = dns.hosts_file(hostname, address, extra, given)
+    domain = record.spec.domainname
+    full = f"{hostname}.{domain}" if domain else hostname
+    hosts = dns.hosts_file(full, address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
         # in place: the mount is of this very file

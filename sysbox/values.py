@@ -22,6 +22,7 @@ _NAME = _ALNUM | frozenset("_.-")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _MAX_ID = (1 << 32) - 2  # (uid_t)-1 means "no change" to the kernel
 NAME_MAX = 128
+_NEAR = 0.75  # of difflib's ratio: below, two words mean different things
 HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
 
 
@@ -35,7 +36,7 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     import difflib  # only on the way to an error: it is expensive
 
     known = sorted(choices)
-    near = difflib.get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word, known, 1, cutoff=_NEAR)
     return f"did you mean {near[0]}?" if near else f"valid: {', '.join(known)}"
 
 

@@ -7,6 +7,8 @@ from sysbox.values import absolute, bad, check_name, clean_path, is_digits, pars
 
 PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
 _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
+_ACCESS_TIMES = ("noatime", "relatime", "strictatime", "nodiratime")
+_HUGE = ("never", "always", "within_size", "advise")  # tmpfs(5)
 _RELABEL = ("z", "Z")
 _IGNORED = (
     "cached",
@@ -42,6 +44,8 @@ def parse_mount_v(text: str, flag: str) -> Mount:
     kind = "bind" if is_path else "volume"
     if is_path:
         source = absolute(source)
+    elif "/" in source:
+        bad(flag, text, f"{source} is no name of a volume", f"for a host path write ./{source}")
     elif source:
         check_name(source, flag)
     mount = Mount(kind=kind, target=target, source=source, create=is_path)
@@ -79,20 +83,29 @@ _ONLY_FOR = {
 }  # fmt: skip
 
 
+# what docker has and this version lacks -> what to do instead
+_KEYS_LATER = {
+    "volume-opt": "the driver is `local`, which has no options", "volume-driver": "the driver is `local`",
+    "volume-label": "`sysbox volume create --label` sets it", "volume-subpath": "mount the whole volume",
+    "image-subpath": "", "bind-create-src": "`-v` makes a missing source directory",
+    "bind-recursive": "bind-nonrecursive leaves out what is mounted below",
+}  # fmt: skip
+_TYPES_LATER = ("image", "npipe", "cluster")
+
+
 def _fields(text: str, flag: str) -> dict[str, str]:
-    """The key=value pairs; a field in double quotes may contain commas, as in CSV."""
+    """The key=value pairs; a field in double quotes may contain commas, and quotes doubled (RFC 4180)."""
     fields: dict[str, str] = {}
     rest = text
     while rest:
         if rest.startswith('"'):
-            field, quote, rest = rest[1:].partition('"')
-            if not quote or (rest and not rest.startswith(",")):
-                bad(flag, text, "an unbalanced quote")
-            rest = rest[1:]
+            field, rest = _quoted(rest[1:], flag, text)
         else:
             field, _, rest = rest.partition(",")
         key, equals, value = field.partition("=")
         key = _ALIASES.get(key.lower(), key.lower())
+        if key in _KEYS_LATER:
+            bad(flag, text, f"{key} is not there yet", _KEYS_LATER[key])
         if key not in _KEYS:
             bad(flag, text, f"unknown key {key or '(empty)'}", suggest(key, (*_KEYS, *_ALIASES)))
         if key in fields:
@@ -101,6 +114,20 @@ def _fields(text: str, flag: str) -> dict[str, str]:
             bad(flag, text, f"{key} needs a value")
         fields[key] = value if equals else "true"
     return fields
+
+
+def _quoted(rest: str, flag: str, text: str) -> tuple[str, str]:
+    """The field whose opening quote has been read, and what follows its comma."""
+    field = ""
+    while True:
+        part, quote, rest = rest.partition('"')
+        field += part
+        if not quote or rest[:1] not in ('"', ",", ""):
+            bad(flag, text, "an unbalanced quote", 'inside of quotes write "" for one quote')
+        if rest[:1] != '"':
+            return field, rest[1:]
+        field += '"'
+        rest = rest[1:]
 
 
 def _truth(text: str, key: str, flag: str, whole: str) -> bool:
@@ -115,6 +142,8 @@ def parse_mount(text: str, flag: str) -> Mount:
     """docker's `type=bind|volume|tmpfs,src=,dst=,readonly,...`; the type is volume by default."""
     fields = _fields(text, flag)
     kind = fields.get("type", "volume")
+    if kind in _TYPES_LATER:
+        bad(flag, text, f"type={kind} is not there yet", "bind, volume or tmpfs")
     if kind not in ("bind", "volume", "tmpfs"):
         bad(flag, text, f"unknown type {kind}", "bind, volume or tmpfs")
     for key, only in _ONLY_FOR.items():
@@ -174,6 +203,10 @@ def parse_tmpfs(text: str, flag: str) -> Mount:
         key, equals, value = option.partition("=")
         if option in ("ro", "rw"):
             read_only = option == "ro"
+        elif option in _ACCESS_TIMES:
+            chosen["atime"] = option
+        elif key == "huge" and value in _HUGE:
+            values.append(option)
         elif option in _FLAGS:
             chosen[option.removeprefix("no")] = option
         elif key == "size" and value.endswith("%") and is_digits(value[:-1]):
@@ -185,7 +218,9 @@ def parse_tmpfs(text: str, flag: str) -> Mount:
         elif key in ("uid", "gid", "nr_inodes") and is_digits(value):
             values.append(option)
         elif option not in PROPAGATION:  # a fresh tmpfs has no peers: propagation says nothing here
-            known = ("ro", "rw", "size=", "mode=", "uid=", "gid=", "nr_inodes=", *_FLAGS)
+            if key == "huge" and equals:
+                bad(flag, text, f"{value or 'nothing'} is not a mode of huge=", ", ".join(_HUGE))
+            known = ("ro", "rw", "size=", "mode=", "uid=", "gid=", "nr_inodes=", "huge=", *_FLAGS)
             bad(flag, text, f"unknown option {option or '(empty)'}", suggest(key + equals, known))
     return Mount(
         kind="tmpfs",

@@ -5,21 +5,16 @@ from __future__ import annotations
 from sysbox import attaching, detachkeys, events, state
 from sysbox.cli import telling
 from sysbox.cli.output import note
-from sysbox.errors import Conflict, UsageError
+from sysbox.errors import Conflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.options import Values
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-
 
 def main(values: Values) -> int:
     """The exit status of the container, or 0 when it was left."""
     record = state.find(values.container)
-    proxy = values.sig_proxy or "true"
-    if proxy not in _BOOLEANS:
-        raise UsageError(f"--sig-proxy {proxy}: true or false")
     if state.status(record).state == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     keys = values.detach_keys
@@ -27,7 +22,7 @@ def main(values: Values) -> int:
         keys = record.spec.detach_keys or detachkeys.DEFAULT
     wishes = attaching.Wishes(
         interactive=not values.no_stdin,
-        pass_signals=_BOOLEANS[proxy] and not record.spec.tty,
+        pass_signals=values.sig_proxy and not record.spec.tty,
         keys=detachkeys.parse(keys, "--detach-keys"),
         insisted=None if record.spec.tty else _leaving,
     )

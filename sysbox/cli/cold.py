@@ -10,7 +10,7 @@ import difflib
 
 import click
 
-from sysbox.cli import completers, hotparse, invoke
+from sysbox.cli import completers, hotparse, invoke, later
 from sysbox.cli.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.errors import UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMPLETE_VARIABLE = "_SYSBOX_COMPLETE"
+_NEAR = 0.8  # of difflib's ratio: below, two words mean different things
 
 
 def main(words: list[str]) -> int:
@@ -49,10 +50,17 @@ def _path(context: click.Context | None) -> str:
 
 
 def _help(context: click.Context | None) -> str:
-    return f"`{context.command_path if context else 'sysbox'} --help` shows how it is used"
+    return f"see `{context.command_path if context else 'sysbox'} --help`"
 
 
 def _unknown_flag(error: click.exceptions.NoSuchOption) -> UsageError:
+    verb = error.ctx.command_path.removeprefix("sysbox").strip() if error.ctx else ""
+    flags = later.FLAGS.get(verb.removeprefix("container "), {})
+    if error.option_name in flags:
+        return UsageError(
+            f"{_path(error.ctx)}{error.option_name} {later.NOT_YET}",
+            hint=flags[error.option_name] or _help(error.ctx),
+        )
     known = [name for name in _flags(error.ctx) if name.startswith("--")]
     hint = did_you_mean(error.option_name, known) or _help(error.ctx)
     return UsageError(f"{_path(error.ctx)}unknown flag {error.option_name}", hint=hint)
@@ -67,7 +75,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         if ratio > best:
             best, nearest = ratio, name
     # one slip in a short word has a low ratio: "rum" and "run" have 0.67
-    near = best >= 0.75 or distance(bare, nearest.lstrip("-"), 1) <= 1
+    plain = nearest.lstrip("-")
+    swapped = len(bare) > 3 and sorted(bare) == sorted(plain)
+    near = best >= _NEAR or swapped or distance(bare, plain, 1) <= 1
     return f"did you mean {nearest}?" if nearest and near else ""
 
 
@@ -175,6 +185,15 @@ def _argument(verb: Verb, argument: Argument) -> click.Argument:
     )
 
 
+# name, value, help; dispatch.py reads them
+GLOBAL = (
+    ("--config", "DIRECTORY", "Accepted as docker does: there is nothing in it for sysbox."),
+    ("-c --context", "NAME", "Accepted where it is `default`."),
+    ("-H --host", "SOCKET", "Accepted where it is this machine's docker.sock."),
+    ("-l --log-level", "LEVEL", "debug is --debug; info, warn, error and fatal are accepted."),
+)
+
+
 class _Table(click.Group):
     """A group whose commands are made from the table when they are asked for."""
 
@@ -193,6 +212,8 @@ class _Table(click.Group):
             self.params.append(
                 click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks of errors.")
             )
+            for names, metavar, text in GLOBAL:
+                self.params.append(click.Option(names.split(), metavar=metavar, help=text))
             self.params.append(
                 click.Option(["-v", "--version"], is_flag=True, help="Show the version.")
             )
@@ -222,6 +243,9 @@ class _Table(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing and args and self.get_command(ctx, args[0]) is None:
+            name = self.prefix + args[0]
+            if name in later.VERBS:
+                raise UsageError(f"{name} {later.NOT_YET}", hint=later.VERBS[name] or _help(ctx))
             raise UsageError(
                 f"unknown command '{self.prefix}{args[0]}'",
                 hint=did_you_mean(args[0], self.list_commands(ctx)) or _help(ctx),

@@ -76,9 +76,17 @@ def run(words: list[str]) -> int:
 
 def _global_flags(words: list[str]) -> list[str]:
     at = 0
-    while at < len(words) and words[at] in ("--debug", "-D"):
-        program.debug = True
-        at += 1
+    while at < len(words) and words[at][:1] == "-":
+        if words[at] in ("--debug", "-D"):
+            program.debug = True
+            at += 1
+            continue
+        from sysbox.cli import globalflags  # docker's others, which few scripts give
+
+        taken = globalflags.take(words[at:])
+        if not taken:
+            break
+        at += taken
     if words[at : at + 1] in (["--version"], ["-v"]):
         return ["version", "--format", "sysbox version {{.Client.Version}}"]
     return words[at:]

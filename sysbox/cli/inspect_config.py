@@ -33,11 +33,12 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
     return Struct(
         {
             "Hostname": _hostname(record),
-            "Domainname": "",
+            "Domainname": spec.domainname,
             "User": spec.user or image.user,
-            "AttachStdin": spec.interactive and attached,
-            "AttachStdout": attached,
-            "AttachStderr": attached,
+            "AttachStdin": attached
+            and ("stdin" in spec.attach if spec.attach else spec.interactive),
+            "AttachStdout": attached and "stdout" in (spec.attach or "stdout"),
+            "AttachStderr": attached and "stderr" in (spec.attach or "stderr"),
             "ExposedPorts": mapped({name: {} for name in exposed_ports(record, images)}),
             "Tty": spec.tty,
             "OpenStdin": spec.interactive,

@@ -61,6 +61,7 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
         "ExtraHosts": listed(spec.add_hosts),
         "GroupAdd": listed(spec.group_add),
         "IpcMode": spec.namespaces.ipc,
+        **({"Annotations": spec.annotations} if spec.annotations else {}),
         "Cgroup": "",
         "Links": NullList(),
         "OomScoreAdj": spec.oom_score_adj,

@@ -42,10 +42,10 @@ class KnownImages:
 
 
 def exposed_ports(record: Record, images: KnownImages) -> list[str]:
-    """As in 80/tcp: those of the image, and those that are published."""
+    """As in 80/tcp: those of the image, of --expose, and those that are published."""
     declared = record.exposed
     if declared is None:
         image = images.get(record.image_id)
         declared = image.config.exposed_ports if image else ()
     published = (f"{port.container_port}/{port.protocol}" for port in record.spec.ports)
-    return list(dict.fromkeys((*declared, *published)))
+    return list(dict.fromkeys((*declared, *record.spec.exposed, *published)))

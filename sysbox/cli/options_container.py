@@ -81,8 +81,14 @@ def _process() -> tuple[Option, ...]:
 
 def _identity() -> tuple[Option, ...]:
     return (
+        many("--annotation", "KEY=VALUE", "Attach an annotation"),
+        many(
+            "-a --attach", "STREAM", "Attach to this stream only: stdin, stdout, stderr",
+            choices="stdin stdout stderr",
+        ),
         value("--cidfile", "FILE", "Write the container's id to a file"),
         value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
+        value("--domainname", "NAME", "Domain name of the container"),
         *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
@@ -99,9 +105,11 @@ def _identity() -> tuple[Option, ...]:
             "--pull", "POLICY", "missing or never; nothing can be pulled yet, so that always is refused",
             choices="missing always never",
         ),
+        switch("-q --quiet", "Accepted as docker does: nothing can be pulled yet"),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
         value("--cgroup-parent", "SLICE", "The same as --slice, by docker's name; the full name of a slice"),
+        switch("--sig-proxy", "Pass signals on to the container; the default, `=false` does not", on=True),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
     )  # fmt: skip
 
@@ -148,7 +156,8 @@ def _isolation() -> tuple[Option, ...]:
         many("--cap-add", "CAPABILITY", "Add a capability, or ALL"),
         many("--cap-drop", "CAPABILITY", "Drop a capability, or ALL"),
         value("--cgroupns", "MODE", "Cgroup namespace: private, host, container:NAME, ns:PATH"),
-        value("--ipc", "MODE", "IPC namespace: private, host, container:NAME, ns:PATH"),
+        many("--expose", "PORT[/PROTOCOL]", "Declare a port, or a range of ports, without publishing it"),
+        value("--ipc", "MODE", "IPC namespace: private, host, none (no /dev/shm), container:NAME, ns:PATH"),
         value(
             "--network", "MODE", "Network: bridge (the default), none, host, container:NAME, ns:PATH",
             hidden="--net", choices="bridge none host",

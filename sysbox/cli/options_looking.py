@@ -84,5 +84,5 @@ def attach_options() -> tuple[Option, ...]:
     return (
         value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
         switch("--no-stdin", "Do not pass standard input on"),
-        value("--sig-proxy", "BOOL", "Pass signals on: true by default", choices="true false"),
+        switch("--sig-proxy", "Pass signals on; the default, `=false` does not", on=True),
     )

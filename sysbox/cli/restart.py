@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox import lifecycle
 from sysbox.cli.each import for_each
-from sysbox.cli.stop import seconds
+from sysbox.cli.stop import seconds, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be restarted."""
-    timeout = seconds(values)
-    return for_each(values.container, lambda record: lifecycle.restart(record, timeout))
+    timeout, number = seconds(values), signal(values)
+    return for_each(values.container, lambda record: lifecycle.restart(record, timeout, number))

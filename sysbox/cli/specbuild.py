@@ -37,12 +37,17 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         mounts=_mounts(given),
         shm_size=_shm_size(given.shm_size),
         read_only=given.read_only,
+        domainname=parse.check_hostname(given.domainname, "--domainname")
+        if given.domainname
+        else "",
         labels=_labels(given),
+        annotations=dict(parse.parse_label(text, "--annotation") for text in given.annotation),
         devices=_devices(given.device),
         ulimits=_ulimits(given.ulimit),
         sysctls=dict(parse.parse_sysctl(one, "--sysctl") for one in given.sysctl),
         add_hosts=tuple(parse.parse_add_host(one, "--add-host") for one in given.add_host),
         ports=_ports(given.publish),
+        exposed=_exposed(given.expose),
         namespaces=_namespaces(given),
         security=_security(given),
         limits=limitbuild.build(given),
@@ -61,6 +66,8 @@ def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> Container
     """How it begins and ends, and who looks after it."""
     return spec.replace(
         detach=detach,
+        attach=_attach(given, detach=detach),
+        sig_proxy=given.sig_proxy,
         remove=given.rm,
         cidfile=parse.absolute(given.cidfile) if given.cidfile else "",
         pidfile=parse.absolute(given.pidfile) if given.pidfile else "",
@@ -243,6 +250,31 @@ def _ports(texts: list[str]) -> tuple[Port, ...]:
     )
 
 
+def _exposed(texts: list[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for text in texts:
+        if ":" in text:
+            parse.bad("--expose", text, "not PORT[/PROTOCOL]", "--publish is for ports on the host")
+        ports = parse.parse_port(text, "--expose")
+        found += (f"{port.container_port}/{port.protocol}" for port in ports)
+    return tuple(dict.fromkeys(found))
+
+
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+def _attach(given: Values, *, detach: bool) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.lower() for text in given.attach))
+    for name in names:
+        if name not in _STREAMS:
+            parse.bad("--attach", name, "not a stream", "stdin, stdout or stderr")
+    if names and detach:
+        raise SpecError(
+            "--attach and --detach exclude each other", hint="leave out --attach or --detach"
+        )
+    return names
+
+
 def _properties(texts: list[str]) -> tuple[str, ...]:
     for text in texts:
         name, equals, _ = text.partition("=")
@@ -259,7 +291,7 @@ def _namespaces(given: Values) -> Namespaces:
 
     own = ("private", "host")
     network = mode(given.network, "--network", "bridge", ("bridge", "none", "host", "default"))
-    ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable"))
+    ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable", "none"))
     # with the host's and with none they are ignored, and the command says so: docker's meaning
     if network.startswith(("container:", "ns:")) and given.publish:
         raise SpecError(

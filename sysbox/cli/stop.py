@@ -19,7 +19,16 @@ def seconds(values: Values) -> int | None:
     return parse_seconds(values.time, "--time")
 
 
+def signal(values: Values) -> int | None:
+    """What --signal says; None leaves it to the container's own --stop-signal."""
+    if values.signal is None:
+        return None
+    from sysbox.values_time import parse_signal
+
+    return parse_signal(values.signal, "--signal")
+
+
 def main(values: Values) -> int:
     """0, 1 if one of them could not be stopped."""
-    timeout = seconds(values)
-    return for_each(values.container, lambda record: lifecycle.stop(record, timeout))
+    timeout, number = seconds(values), signal(values)
+    return for_each(values.container, lambda record: lifecycle.stop(record, timeout, number))

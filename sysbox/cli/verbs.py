@@ -217,6 +217,10 @@ def _system_verbs() -> tuple[Verb, ...]:
             summary="Show the version",
         ),
         Verb(
+            name="help", module="help_", args="[WORD...]", local=True, interspersed=False,
+            summary="Show how a verb is used",
+        ),
+        Verb(
             name="completion", module="completion", args="SHELL", local=True,
             summary="Print the completion script for bash, zsh or fish",
         ),
@@ -287,6 +291,7 @@ def _start() -> tuple[Option, ...]:
 
 def _stop() -> tuple[Option, ...]:
     return (
+        value("-s --signal", "SIGNAL", "Which signal; by default the container's --stop-signal"),
         value(
             "-t --time",
             "SECONDS",
@@ -298,15 +303,13 @@ def _stop() -> tuple[Option, ...]:
 
 def _rm() -> tuple[Option, ...]:
     return (
-        switch("-f --force", "Kill the container first if it runs; a missing one is no error"),
+        switch("-f --force", "Kill the container first if it runs; ignore missing ones"),
         switch("-v --volumes", "Remove its anonymous volumes too"),
     )
 
 
 def _rmi() -> tuple[Option, ...]:
-    return (
-        switch("-f --force", "Even if it is used or has other names; a missing one is no error"),
-    )
+    return (switch("-f --force", "Even if it is used or has other names; ignore missing ones"),)
 
 
 def _host(*more: Option) -> tuple[Option, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from sysbox.errors import SpecError
 from sysbox.linux.mount import (
+    MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
@@ -27,14 +30,18 @@ _FLAG_OPTIONS = {
     "nosuid": MOUNT_ATTR_NOSUID,
     "nodev": MOUNT_ATTR_NODEV,
     "noexec": MOUNT_ATTR_NOEXEC,
+    "noatime": MOUNT_ATTR_NOATIME,
+    "nodiratime": MOUNT_ATTR_NODIRATIME,
+    "strictatime": MOUNT_ATTR_STRICTATIME,
 }
-_TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")  # tmpfs(5)
+_TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge")  # tmpfs(5)
 _IGNORED_OPTIONS = (
     "rw",
     "ro",
     "suid",
     "dev",
     "exec",
+    "relatime",
     "z",
     "Z",
     "bind",

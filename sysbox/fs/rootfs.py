@@ -268,6 +268,11 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
     A new mount of mqueue shows the queues of the mounter's IPC namespace; shared memory is a tmpfs like
     any other. Who joins a namespace by path shares no more than the namespace.
     """
+    if spec.namespaces.ipc == "none":
+        return [
+            Directory(target="/dev/mqueue"),
+            Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
+        ]
     shm: Operation
     if owner or spec.namespaces.ipc == "host":
         shm = Bind(source="/dev/shm", target="/dev/shm", recursive=False, owner=owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:
     """A hint such as "did you mean 'SYS_ADMIN'?", or "" where nothing is near enough."""
-    best, nearest = len(word) // 3 + 1, ""
+    best, nearest = len(word) // 4 + 1, ""
     for name in known:
         away = distance(word.lower(), name.lower(), best)
         if away < best or (away == best and not nearest):

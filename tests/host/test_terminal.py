@@ -370,3 +370,14 @@ def test_the_third_interrupt_of_attach(containers: Containers) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert one.inspect("State.Running") is True
+
+
+def test_the_size_is_right_from_the_start(
+    open_terminal: type[Terminal], containers: Containers, image: str
+) -> None:
+    """The first instruction of the command sees it: of a service's container, and of exec."""
+    one = containers()
+    for words in (("run", "--rm", "-it", image), ("exec", "-it", one.id)) * 3:
+        here = open_terminal(*words, "stty", "size", rows=33, columns=101)
+        assert here.end() == 0
+        assert here.seen.split() == ["33", "101"]

@@ -308,6 +308,32 @@ def test_mount_refused(text: str) -> None:
         values_storage.parse_mount(text, FLAG)
 
 
+def test_mount_with_quotes() -> None:
+    """As encoding/csv reads it: a quoted field may have commas, and quotes doubled."""
+    parse = values_storage.parse_mount
+    mount = parse('type=bind,"src=/a, ""b"",c",dst=/d', FLAG)
+    assert mount.source == '/a, "b",c'
+    assert parse('"dst=/d","src=vv"', FLAG).source == "vv"
+    for text in ('"dst=/d', '"dst=/d"x', '"dst=/d""', '"src=a"b",dst=/d'):
+        with pytest.raises(SpecError, match="unbalanced quote"):
+            parse(text, FLAG)
+
+
+def test_a_relative_path_is_no_volume() -> None:
+    with pytest.raises(SpecError) as caught:
+        values_storage.parse_mount_v("relative/dir:/b", FLAG)
+    assert caught.value.hint == "for a host path write ./relative/dir"
+
+
+def test_tmpfs_with_access_times_and_huge_pages() -> None:
+    parse = values_storage.parse_tmpfs
+    assert {"noatime", "huge=within_size"} <= set(
+        parse("/t:noatime,huge=within_size", FLAG).options
+    )
+    with pytest.raises(SpecError, match="not a mode of huge="):
+        parse("/t:huge=yes", FLAG)
+
+
 def test_tmpfs() -> None:
     parse = values_storage.parse_tmpfs
     assert parse("/run", FLAG).options == ("nosuid", "nodev", "noexec")

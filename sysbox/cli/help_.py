@@ -1,0 +1,17 @@
+"""`sysbox help`: what a verb does, and how it is called."""
+
+from __future__ import annotations
+
+from sysbox import program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.options import Values
+
+
+def main(values: Values) -> int:
+    """0; 1 for an unknown verb."""
+    program.load_site()
+    from sysbox.cli import cold
+
+    return cold.main([*values.word, "--help"])

@@ -1,0 +1,49 @@
+"""What docker's command line has and this version lacks: a line of its own, never a wrong suggestion."""
+
+from __future__ import annotations
+
+NOT_YET = "is not there yet"
+
+_REGISTRY = "sysbox has no registry client: `sysbox bootstrap` or `sysbox import` make images"
+_NETWORKS = "there is one network: `sysbox run --network` lists what it can be instead"
+_BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of an archive"
+
+# verb, or group -> what to do instead
+VERBS = {
+    "pull": _REGISTRY, "push": _REGISTRY, "login": _REGISTRY, "logout": _REGISTRY, "search": _REGISTRY,
+    "image pull": _REGISTRY, "image push": _REGISTRY, "manifest": _REGISTRY, "trust": _REGISTRY,
+    "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
+    "compose": "", "history": "`sysbox image inspect` shows the layers", "image history": "",
+    "save": "", "load": "`sysbox import` takes a root file system", "image save": "", "image load": "",
+    "tag": "`sysbox commit` and `sysbox import` give a name", "image tag": "",
+    "network": _NETWORKS, "system df": "`sysbox images` and `sysbox ps -s` show sizes",
+    "context": "", "plugin": "", "checkpoint": "",
+    "swarm": "", "service": "", "stack": "", "node": "", "config": "", "secret": "",
+}  # fmt: skip
+
+_IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
+_OWN_NETWORKS = "there are no networks of one's own"
+_RUN = {
+    "--platform": "images are for this machine", "--gpus": "`--device` gives it a device",
+    "-P": "`-p PORT` publishes one port on a free port of the host",
+    "--publish-all": "`-p PORT` publishes one port on a free port of the host",
+    "--link": "`--network container:NAME` shares a network", "--link-local-ip": _OWN_NETWORKS,
+    "--ip": _OWN_NETWORKS, "--ip6": _OWN_NETWORKS, "--mac-address": _OWN_NETWORKS,
+    "--network-alias": _OWN_NETWORKS, "--net-alias": _OWN_NETWORKS,
+    "--dns": "`-v FILE:/etc/resolv.conf` replaces the file",
+    "--dns-option": "`-v FILE:/etc/resolv.conf` replaces the file",
+    "--dns-opt": "`-v FILE:/etc/resolv.conf` replaces the file",
+    "--dns-search": "`-v FILE:/etc/resolv.conf` replaces the file",
+    "--volumes-from": "`-v NAME:/PATH` attaches the same volume", "--volume-driver": "the driver is `local`",
+    "--storage-opt": "", "--userns": "", "--runtime": "", "--isolation": "", "--use-api-socket": "",
+    "--disable-content-trust": "", "--kernel-memory": _IN_SCOPE, "--cpu-rt-period": _IN_SCOPE,
+    "--cpu-rt-runtime": _IN_SCOPE, "--cpu-count": "`--cpus` limits CPU time",
+    "--cpu-percent": "`--cpus` limits CPU time", "--io-maxbandwidth": "", "--io-maxiops": "",
+}  # fmt: skip
+FLAGS = {
+    "run": _RUN,
+    "create": _RUN,
+    "volume create": {"-o": "", "--opt": "", "--name": "the name is an argument"},
+    "images": {"--tree": ""},
+    "import": {"--platform": "images are for this machine"},
+}
