@@ -117,7 +117,7 @@ def _connect(record: Record) -> tuple[_socket.socket, int]:
         status = restarting.status(record).state
         if status not in ("running", "paused", "restarting"):
             raise Conflict(
-                f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
+                f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"
             )
         if status == "running" and time.monotonic() > deadline:
             if accepted:

@@ -171,7 +171,7 @@ def _running(record: Record) -> state.Runtime:
     runtime = state.started(record)
     if runtime is None or not runtime.started_ns or not runtime.alive():
         raise Conflict(
-            f"container {record.name} does not run", hint=f"`sysbox start {record.name}`"
+            f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"
         )
     if frozen(probe(), runtime.cgroup):
         # what enters it would stop there, and this command with it

@@ -55,7 +55,7 @@ def kill(record: Record, signal: int) -> None:
     """`sysbox kill`. Raises Conflict when it does not run."""
     runtime = state.runtime(record.id) if signal == 9 else state.started(record)
     if runtime is None or not runtime.alive():
-        raise Conflict(f"container {record.name} does not run")
+        raise Conflict(f"container {record.name} is not running")
     if signal != 9 and frozen(probe(), runtime.cgroup):
         raise Conflict(
             f"container {record.name} is paused: it takes no signal but SIGKILL",
@@ -102,7 +102,7 @@ def unpause(record: Record) -> None:
 def _of_running(record: Record) -> state.Runtime:
     runtime = state.runtime(record.id)
     if runtime is None or not runtime.alive():
-        raise Conflict(f"container {record.name} does not run")
+        raise Conflict(f"container {record.name} is not running")
     return runtime
 
 

@@ -280,10 +280,16 @@ def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:
         f"cannot find {command}{where}",
         phase="exec",
         status=NOT_FOUND,
-        hint=""
-        if "/" not in command
-        else "it, or the interpreter that it names, does not exist in the image",
+        hint=_missing_hint(command),
     )
+
+
+def _missing_hint(command: str) -> str:
+    if command.startswith("-"):
+        return "flags go before the image's name, or before that of the container"
+    if "/" in command:
+        return "it, or the interpreter that it names, does not exist in the image"
+    return ""
 
 
 def _exec_hint(number: int) -> str:

@@ -135,7 +135,7 @@ def _running_pid(container_id: str) -> int:
     status = state.status(other)
     if status.state not in ("running", "paused"):
         raise Conflict(
-            f"container {other.name}, whose namespace is to be shared, does not run",
+            f"container {other.name}, whose namespace it shares, is not running",
             hint=f"`sysbox start {other.name}`",
         )
     return status.pid

@@ -384,7 +384,7 @@ def parse_add_host(text: str, flag: str) -> str:
     """ "name:ip" from "name:ip" or "name=ip"; the address may be IPv6 or `host-gateway`."""
     separator = "=" if "=" in text else ":"
     name, _, address = text.partition(separator)
-    check_hostname(name, flag) if name else bad(flag, text, "not NAME:IP")
+    check_hostname(name, flag) if name and address else bad(flag, text, "not NAME:IP")
     address = address.removeprefix("[").removesuffix("]")
     if address != "host-gateway":
         parse_ip(address, flag, text)

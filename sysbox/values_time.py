@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysbox.errors import SpecError
 from sysbox.values import bad, is_digits
 
 # Go's spellings and systemd.time(7)'s, in microseconds
@@ -61,7 +62,10 @@ def parse_moment(text: str, flag: str, now: float) -> float:
             return datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError):
             bad(flag, text, "not a time", "as in 2026-11-22T20:00:00Z")
-    return max(now - parse_duration(text, flag) / 10**6, 0.0)
+    try:
+        return max(now - parse_duration(text, flag) / 10**6, 0.0)
+    except SpecError:
+        bad(flag, text, "not a time", "RFC 3339, seconds since 1970, or a duration such as 10m")
 
 
 def parse_signal(text: str, flag: str) -> int:

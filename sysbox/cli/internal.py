@@ -15,9 +15,7 @@ def run(words: list[str]) -> int:
             emit(f"sysbox: {failed}\n", 2)
         return 0
     if len(words) != 2 or words[0] not in _COMMANDS:
-        raise UsageError(
-            f"unknown command '{words[0]}'", hint="`sysbox --help` shows how it is used"
-        )
+        raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
     from sysbox import state
 
     if not state.is_id(words[1]):  # it becomes part of a path

@@ -8,7 +8,7 @@ import posix
 from sysbox import program
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit, report
-from sysbox.errors import ERRNO_ADVICE, FAILED, KernelError, SysboxError, signal_status
+from sysbox.errors import ERRNO_ADVICE, FAILED, NOT_FOUND, KernelError, SysboxError, signal_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def guarded(main: Callable[[], int]) -> int:
 def _reported(error: SysboxError) -> int:
     """Print it; the exit status. One of a command in a container is for those verbs that pass it on."""
     status = report(error)
-    return program.failed if status >= FAILED > program.failed else status
+    ours = FAILED <= status <= NOT_FOUND
+    return program.failed if ours and program.failed != FAILED else status
 
 
 def _traceback() -> None:

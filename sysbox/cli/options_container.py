@@ -23,12 +23,16 @@ def exec_options() -> tuple[Option, ...]:
     """Every flag of `sysbox exec`."""
     return (
         switch("-d --detach", "Run in the background"),
-        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
-        many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),
+        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
+        many(
+            "-e --env",
+            "NAME[=VALUE]",
+            "Set an environment variable; NAME alone takes the caller's value",
+        ),
         many("--env-file", "FILE", "Read environment variables from a file"),
         switch("-i --interactive", "Keep standard input open"),
         switch("--privileged", "Give the command all capabilities"),
-        switch("-t --tty", "Give the command a terminal"),
+        switch("-t --tty", "Allocate a terminal"),
         value("-u --user", "USER[:GROUP]", "Run as this user"),
         value("-w --workdir", "DIRECTORY", "Run in this directory"),
     )
@@ -38,42 +42,46 @@ def update_options() -> tuple[Option, ...]:
     """Every flag of `sysbox update`: the limits of `run`, each of which `unset` takes away."""
     return (
         *_limits(),
-        many("--device-cgroup-rule", "RULE", "Devices that it may use, from its next start on"),
-        many("--property", "KEY=VALUE", "Set a property of the scope; KEY=unset takes it away"),
+        many(
+            "--device-cgroup-rule", "RULE", "Allow devices of these numbers, from the next start on"
+        ),
+        many("--property", "KEY=VALUE", "Set a property of the scope; KEY=unset removes it"),
         _restart_option(),
-        switch("--forget", "Drop what others have set with `systemctl set-property`"),
+        switch("--forget", "Discard changes made with `systemctl set-property`"),
     )
 
 
 def _restart_option() -> Option:
     return value(
-        "--restart", "POLICY", "When to start it again: no, on-failure[:RETRIES], always, unless-stopped",
+        "--restart", "POLICY", "When to restart it: no, on-failure[:RETRIES], always, unless-stopped",
         choices="no on-failure always unless-stopped",
     )  # fmt: skip
 
 
 def _process() -> tuple[Option, ...]:
     return (
-        many("-e --env", "NAME[=VALUE]", "Set an environment variable; a bare NAME takes yours"),
+        many(
+            "-e --env",
+            "NAME[=VALUE]",
+            "Set an environment variable; NAME alone takes the caller's value",
+        ),
         many("--env-file", "FILE", "Read environment variables from a file"),
-        value("--entrypoint", "COMMAND", "Replace the image's entry point; an empty one clears it"),
+        value("--entrypoint", "COMMAND", 'Replace the image\'s entry point; "" removes it'),
         many("--group-add", "GROUP", "Add a supplementary group"),
         switch("--init", "Run a small init as PID 1 that reaps processes and forwards signals"),
         switch("-i --interactive", "Keep standard input open"),
         value(
-            "--oom-score-adj",
-            "NUMBER",
-            "How readily it is killed when memory is short, -1000 to 1000",
+            "--oom-score-adj", "NUMBER", "Preference to be killed when memory is short, -1000 to 1000"
         ),
-        value("--stop-signal", "SIGNAL", "The signal that asks the container to stop"),
-        value("--stop-timeout", "SECONDS", "How long it may take before SIGKILL; 10 by default"),
+        value("--stop-signal", "SIGNAL", "Signal that asks the container to stop"),
+        value("--stop-timeout", "SECONDS", "Time to stop before SIGKILL; 10 by default"),
         value(
             "--systemd",
             "MODE",
-            "Make room for systemd as PID 1: auto (if it is the command), always, false",
+            "Prepare for systemd as PID 1: auto (if it is the command), always, false",
             choices="auto always false",
         ),
-        switch("-t --tty", "Give the container a terminal"),
+        switch("-t --tty", "Allocate a terminal"),
         value("-u --user", "USER[:GROUP]", "Run as this user"),
         value("-w --workdir", "DIRECTORY", "Run in this directory"),
     )
@@ -87,25 +95,25 @@ def _identity() -> tuple[Option, ...]:
             choices="stdin stdout stderr",
         ),
         value("--cidfile", "FILE", "Write the container's id to a file"),
-        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
+        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
         value("--domainname", "NAME", "Domain name of the container"),
         *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
         many("--label-file", "FILE", "Read labels from a file"),
         value(
-            "--log-driver", "DRIVER", "Where output is kept: journald (the default), json-file, none",
+            "--log-driver", "DRIVER", "Where the output is stored: journald (the default), json-file, none",
             choices="journald json-file none",
         ),
         many("--log-opt", "KEY=VALUE", "Option of the log driver: rate-limit=, or max-size= of json-file"),
         value("--name", "NAME", "Name of the container"),
-        value("--pidfile", "FILE", "Write the pid of the container's first process to a file"),
+        value("--pidfile", "FILE", "Write the PID of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),
         value(
-            "--pull", "POLICY", "missing or never; nothing can be pulled yet, so that always is refused",
+            "--pull", "POLICY", "missing or never; always is refused, since there is no registry client yet",
             choices="missing always never",
         ),
-        switch("-q --quiet", "Accepted as docker does: nothing can be pulled yet"),
+        switch("-q --quiet", "No effect: nothing is pulled yet"),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
         value("--cgroup-parent", "SLICE", "The same as --slice, by docker's name; the full name of a slice"),
@@ -116,37 +124,40 @@ def _identity() -> tuple[Option, ...]:
 
 def _health() -> tuple[Option, ...]:
     return (
-        value("--health-cmd", "COMMAND", "A shell command that succeeds while the container is healthy"),
+        value("--health-cmd", "COMMAND", "Shell command that succeeds while the container is healthy"),
         value("--health-interval", "DURATION", "Time between two checks; 30s by default"),
         value(
-            "--health-on-failure", "ACTION", "What to do once it is unhealthy: none, kill, restart, stop",
+            "--health-on-failure", "ACTION", "Action when it becomes unhealthy: none, kill, restart, stop",
             choices="none kill restart stop",
         ),
-        value("--health-retries", "NUMBER", "Failures in a row that make it unhealthy; 3 by default"),
-        value("--health-start-interval", "DURATION", "The same in the start period; 5s by default"),
-        value("--health-start-period", "DURATION", "For so long failures do not count; 0s by default"),
-        value("--health-timeout", "DURATION", "A check that takes longer has failed; 30s by default"),
-        switch("--no-healthcheck", "Make no health checks, not even the image's"),
+        value("--health-retries", "NUMBER", "Consecutive failures that make it unhealthy; 3 by default"),
+        value("--health-start-interval", "DURATION", "The same during the start period; 5s by default"),
+        value(
+            "--health-start-period", "DURATION",
+            "Grace period in which failures are not counted; 0s by default",
+        ),
+        value("--health-timeout", "DURATION", "Time after which a check has failed; 30s by default"),
+        switch("--no-healthcheck", "Disable health checks, the image's too"),
     )  # fmt: skip
 
 
 def _storage() -> tuple[Option, ...]:
     return (
-        many("--device", "HOST[:CONTAINER[:rwm]]", "Let the container use a device"),
+        many("--device", "HOST[:CONTAINER[:rwm]]", "Give the container access to a device"),
         many(
             "--device-cgroup-rule",
             "RULE",
-            "Let it use devices of these numbers: 'c 1:3 rwm', 'b 8:* r'",
+            "Allow devices by number: 'c 1:3 rwm', 'b 8:* r'",
         ),
         many(
             "--mount",
             "KEY=VALUE[,...]",
-            "Attach a file system: type=bind|volume|tmpfs,src=,dst=,ro",
+            "Mount a file system: type=bind|volume|tmpfs,src=,dst=,ro",
         ),
         switch("--read-only", "Mount the root file system read-only"),
         value("--shm-size", "SIZE", "Size of /dev/shm; 64m by default"),
         many("--tmpfs", "DIRECTORY[:OPTIONS]", "Mount a tmpfs"),
-        many("-v --volume", "[SOURCE:]TARGET[:OPTIONS]", "Bind mount a path, or attach a volume"),
+        many("-v --volume", "[SOURCE:]TARGET[:OPTIONS]", "Bind mount a path, or mount a volume"),
     )
 
 
@@ -177,7 +188,7 @@ def _limits() -> tuple[Option, ...]:
 
 def _limits_of_cpu() -> tuple[Option, ...]:
     return (
-        switch("--cpu-idle", "Run only when nobody else wants a CPU", on=None),
+        switch("--cpu-idle", "Run only when a CPU is otherwise idle", on=None),
         value("--cpu-period", "MICROSECONDS", "Period of the CPU quota, 1000 to 1000000"),
         value("--cpu-quota", "MICROSECONDS", "Limit CPU time per period; -1 is unlimited"),
         value("-c --cpu-shares", "SHARES", "Share of CPU time, 2 to 262144; 1024 by default"),
@@ -193,14 +204,14 @@ def _limits_of_memory() -> tuple[Option, ...]:
     return (
         many("--hugetlb", "SIZE=BYTES", "Limit huge pages of a size: 2MB=64m"),
         value("-m --memory", "SIZE", "Limit memory: 128m, 1.5g"),
-        value("--memory-high", "SIZE", "Slow it down beyond this much memory (v2)"),
+        value("--memory-high", "SIZE", "Throttle and reclaim above this much memory (v2)"),
         value("--memory-min", "SIZE", "Memory that is never reclaimed (v2)"),
-        value("--memory-reservation", "SIZE", "Memory that is reclaimed last"),
+        value("--memory-reservation", "SIZE", "Memory that is reclaimed last under pressure"),
         value("--memory-swap", "SIZE", "Limit memory plus swap (-1: unlimited; default: twice --memory)"),
-        value("--memory-swappiness", "PERCENT", "How readily it is swapped out, 0 to 100 (v1)"),
-        switch("--oom-kill-disable", "Let it wait for memory instead of killing it (v1)", on=None),
+        value("--memory-swappiness", "PERCENT", "Tendency to swap, 0 to 100 (v1)"),
+        switch("--oom-kill-disable", "Let processes wait for memory instead of killing them (v1)", on=None),
         value(
-            "--oom-policy", "POLICY", "What an OOM kill means for the rest of it: continue, stop, kill",
+            "--oom-policy", "POLICY", "What happens to the rest after an OOM kill: continue, stop, kill",
             choices="continue stop kill",
         ),
     )  # fmt: skip
@@ -218,5 +229,5 @@ def _limits_of_devices() -> tuple[Option, ...]:
         many(
             "--device-write-iops", "DEVICE:RATE", "Limit writes to a device, operations per second"
         ),
-        value("--net-cls", "CLASS", "Class of its packets for tc(8): 10:1 or 0x100001 (v1)"),
+        value("--net-cls", "CLASS", "Class of its packets for tc(8), as in 10:1 or 0x100001 (v1)"),
     )

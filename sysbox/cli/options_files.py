@@ -8,18 +8,18 @@ from sysbox.cli.options import Option, many, switch, value
 def cp_options() -> tuple[Option, ...]:
     return (
         switch("-a --archive", "Keep owners, set-user-ID bits and capabilities"),
-        switch("-L --follow-link", "Copy what a symbolic link given as the source leads to"),
-        switch("-q --quiet", "Do not say what was copied"),
+        switch("-L --follow-link", "Follow a symbolic link given as the source"),
+        switch("-q --quiet", "Print nothing on success"),
     )
 
 
 def commit_options() -> tuple[Option, ...]:
     return (
-        value("-a --author", "NAME", "Who made it: \"Name <mail@example.org>\""),
+        value("-a --author", "NAME", "Author: \"Name <mail@example.org>\""),
         many("-c --change", "INSTRUCTION", "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ..."),
         value("-m --message", "TEXT", "A comment for the image's history"),
-        switch("-p --pause", "Let nothing in the container run meanwhile; the default", on=True),
-        switch("--no-pause", "Let the container run meanwhile"),
+        switch("-p --pause", "Pause the container meanwhile; the default", on=True),
+        switch("--no-pause", "Do not pause the container"),
     )  # fmt: skip
 
 
@@ -32,14 +32,14 @@ def wait_options() -> tuple[Option, ...]:
         value(
             "--condition",
             "CONDITION",
-            "What to wait for: not-running (the default), next-exit or removed",
+            "Condition to wait for: not-running (the default), next-exit, removed",
             choices="not-running next-exit removed",
         ),
     )
 
 
 def _force() -> Option:
-    return switch("-f --force", "Do not ask")
+    return switch("-f --force", "Do not ask for confirmation")
 
 
 def prune_options() -> tuple[Option, ...]:
@@ -49,14 +49,14 @@ def prune_options() -> tuple[Option, ...]:
 
 def image_prune_options() -> tuple[Option, ...]:
     return (
-        switch("-a --all", "Every image that no container needs, not only nameless ones"),
+        switch("-a --all", "All images that no container uses, not only untagged ones"),
         *prune_options(),
     )
 
 
 def volume_prune_options() -> tuple[Option, ...]:
     return (
-        switch("-a --all", "Volumes with a name too, not only anonymous ones"),
+        switch("-a --all", "Named volumes too, not only anonymous ones"),
         _force(),
         many("--filter", "KEY=VALUE", "Only matching ones: label, label!"),
     )
@@ -64,8 +64,8 @@ def volume_prune_options() -> tuple[Option, ...]:
 
 def system_prune_options() -> tuple[Option, ...]:
     return (
-        switch("-a --all", "Every image that no container needs, not only nameless ones"),
-        switch("--volumes", "Anonymous volumes that no container has, too"),
+        switch("-a --all", "All images that no container uses, not only untagged ones"),
+        switch("--volumes", "Anonymous volumes that no container uses, too"),
         *prune_options(),
     )
 
@@ -76,7 +76,7 @@ def _filter() -> Option:
 
 def volume_create_options() -> tuple[Option, ...]:
     return (
-        value("-d --driver", "NAME", "Which driver: there is only `local`", choices="local"),
+        value("-d --driver", "NAME", "Driver; `local` is the only one", choices="local"),
         many("--label", "KEY=VALUE", "Attach a label"),
     )
 
@@ -90,12 +90,12 @@ def volume_ls_options() -> tuple[Option, ...]:
 
 
 def volume_rm_options() -> tuple[Option, ...]:
-    return (switch("-f --force", "A missing one is no error"),)
+    return (switch("-f --force", "Ignore missing ones"),)
 
 
 def images_options() -> tuple[Option, ...]:
     return (
-        switch("-a --all", "Accepted as docker does: every image is always shown"),
+        switch("-a --all", "No effect: every image is always shown"),
         switch("--digests", "Show the manifests' digests"),
         many(
             "-f --filter",
@@ -103,7 +103,7 @@ def images_options() -> tuple[Option, ...]:
             "Only matching ones: reference, label, dangling, before, since",
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
-        switch("--no-trunc", "Do not shorten anything"),
+        switch("--no-trunc", "Do not truncate output"),
         switch("-q --quiet", "Print ids only"),
     )
 
@@ -121,12 +121,15 @@ def import_options() -> tuple[Option, ...]:
 
 def bootstrap_options() -> tuple[Option, ...]:
     return (
-        value("--mirror", "URL", "Where to fetch packages from"),
-        many("--include", "PACKAGE[,PACKAGE...]", "Install these too"),
+        value("--mirror", "URL", "Mirror to fetch packages from"),
+        many("--include", "PACKAGE[,PACKAGE...]", "Install further packages"),
         value(
             "--variant", "VARIANT", "mmdebstrap's variant: minbase, apt, essential, important, ..."
         ),
         value(
-            "-t --tag", "NAME", "Name of the image; by default the one asked for", hidden="--name"
+            "-t --tag",
+            "NAME",
+            "Name of the image; by default that of the argument",
+            hidden="--name",
         ),
     )

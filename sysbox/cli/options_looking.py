@@ -17,7 +17,7 @@ def ps_options() -> tuple[Option, ...]:
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),
-        switch("--no-trunc", "Do not shorten anything"),
+        switch("--no-trunc", "Do not truncate output"),
         switch("-q --quiet", "Print ids only"),
         switch("-s --size", "Show how large they are"),
     )  # fmt: skip
@@ -32,10 +32,8 @@ def events_options() -> tuple[Option, ...]:
             "Only matching ones: container, event, image, label, network, scope, type, volume",
         ),
         value("--format", "TEMPLATE", "`json`, or a Go template"),
-        value(
-            "--since", "TIME", "Show what has happened since that time, too (RFC 3339, or 10m ago)"
-        ),
-        value("--until", "TIME", "Leave at that time"),
+        value("--since", "TIME", "Also show events since that time (RFC 3339, or 10m ago)"),
+        value("--until", "TIME", "Exit at that time"),
     )
 
 
@@ -45,16 +43,16 @@ def stats_options() -> tuple[Option, ...]:
         switch("-a --all", "Show all containers, not only running ones"),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("--interval", "SECONDS", "Time between two readings; 1 by default"),
-        switch("--no-stream", "Read once, and leave"),
-        switch("--no-trunc", "Do not shorten anything"),
-        value("--slice", "SLICE", "Show this slice, and the slices and scopes below it"),
+        switch("--no-stream", "Print once and exit"),
+        switch("--no-trunc", "Do not truncate output"),
+        value("--slice", "SLICE", "Show a slice, and the slices and scopes below it"),
     )
 
 
 def inspect_options() -> tuple[Option, ...]:
     """Every flag of `sysbox inspect`."""
     return (
-        value("-f --format", "TEMPLATE", "How to print: `json`, or a Go template"),
+        value("-f --format", "TEMPLATE", "Format of the output: `json`, or a Go template"),
         switch("-s --size", "Add how large a container is: SizeRw and SizeRootFs"),
         value(
             "--type",
@@ -68,21 +66,21 @@ def inspect_options() -> tuple[Option, ...]:
 def logs_options() -> tuple[Option, ...]:
     """Every flag of `sysbox logs`."""
     return (
-        switch("-f --follow", "Go on with new lines until the container stops"),
+        switch("-f --follow", "Follow new output until the container stops"),
         value("-n --tail", "LINES", "Show only the last LINES (or `all`)"),
         value(
             "--since", "TIME", "Only lines since a time (RFC 3339, seconds since 1970, or 10m ago)"
         ),
         value("--until", "TIME", "Only lines before a time"),
-        switch("-t --timestamps", "Put the time before each line"),
-        switch("--details", "Put the container's labels before each line"),
+        switch("-t --timestamps", "Prefix each line with its time"),
+        switch("--details", "Prefix each line with the container's labels"),
     )
 
 
 def attach_options() -> tuple[Option, ...]:
     """Every flag of `sysbox attach`."""
     return (
-        value("--detach-keys", "KEYS", "The keys that detach from it; ctrl-p,ctrl-q by default"),
-        switch("--no-stdin", "Do not pass standard input on"),
+        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
+        switch("--no-stdin", "Do not attach standard input"),
         switch("--sig-proxy", "Pass signals on; the default, `=false` does not", on=True),
     )

@@ -41,7 +41,7 @@ def _container_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="update", module="update", args="CONTAINER...", options="update", hot=True,
-            summary="Change limits of containers, running or not; `unset` takes one away",
+            summary="Change the limits of containers, running or not; `unset` removes one",
         ),
         Verb(
             name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
@@ -54,11 +54,11 @@ def _freezer_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="pause", module="pause", args="CONTAINER...", hot=True,
-            summary="Stop every process of containers where it is",
+            summary="Suspend all processes of containers",
         ),
         Verb(
             name="unpause", module="unpause", args="CONTAINER...", hot=True,
-            summary="Let paused containers go on",
+            summary="Resume paused containers",
         ),
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="explain", module="explain", args="CONTAINER [LIMIT]", options="format",
-            summary="Show each limit from what was asked to what the kernel has",
+            summary="Show, for each limit, what was requested and what the kernel enforces",
         ),
         Verb(
             name="exec", module="exec", args="CONTAINER COMMAND...", options="exec", hot=True,
@@ -83,11 +83,11 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="attach", module="attach", args="CONTAINER", options="attach", hot=True,
-            summary="Connect this terminal to a container that runs in the background",
+            summary="Attach this terminal to a running container",
         ),
         Verb(
             name="logs", module="logs", args="CONTAINER", options="logs", hot=True,
-            summary="Show what a container wrote",
+            summary="Show the output of a container",
         ),
         Verb(
             name="wait", module="wait", args="CONTAINER...", options="wait", hot=True,
@@ -99,7 +99,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="rename", module="rename", args="CONTAINER NAME", hot=True,
-            summary="Give a container another name",
+            summary="Rename a container",
         ),
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def _usage_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="stats", module="stats", args="[CONTAINER...]", options="stats", hot=True,
-            summary="Show what containers use, live",
+            summary="Show the resource usage of containers, live",
         ),
         Verb(
             name="top", module="top", args="CONTAINER [PS_OPTION...]", hot=True,
@@ -125,11 +125,11 @@ def _file_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="diff", module="diff", args="CONTAINER",
-            summary="List what a container has added, changed and deleted",
+            summary="List the files that a container added, changed and deleted",
         ),
         Verb(
             name="commit", module="commit", args="CONTAINER [NAME]", options="commit",
-            summary="Make an image of what a container has become",
+            summary="Make an image from the changes of a container",
         ),
         Verb(
             name="export", module="export", args="CONTAINER", options="export",
@@ -137,7 +137,7 @@ def _file_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="container prune", module="prune", args="", options="prune",
-            summary="Remove all containers that do not run",
+            summary="Remove all containers that are not running",
         ),
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ def _volume_verbs() -> tuple[Verb, ...]:
         verb("rm", "VOLUME...", "volume rm", "Remove volumes", "remove"),
         Verb(
             name="volume prune", module="prune", args="", options="volume prune",
-            summary="Remove volumes that no container has",
+            summary="Remove volumes that no container uses",
         ),
     )  # fmt: skip
 
@@ -181,7 +181,7 @@ def _image_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="image prune", module="prune", args="", options="image prune",
-            summary="Remove images that nothing needs",
+            summary="Remove images that nothing uses",
         ),
         Verb(
             name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
@@ -194,23 +194,23 @@ def _system_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="gc", module="gc", args="", also=("system gc",), hot=True,
-            summary="Put right what a crash left behind",
+            summary="Clean up after a crash",
         ),
         Verb(
             name="system prune", module="prune", args="", options="system prune",
-            summary="Remove containers that do not run, and images that nothing needs",
+            summary="Remove containers that are not running, and images that nothing uses",
         ),
         Verb(
             name="events", module="events", args="", options="events", also=("system events",),
-            summary="Show what happens to containers, as it happens",
+            summary="Show events of containers, images and volumes as they happen",
         ),
         Verb(
             name="info", module="info", args="", options="format", also=("system info",),
-            summary="Show what sysbox found on this host",
+            summary="Show information about this host and sysbox",
         ),
         Verb(
             name="doctor", module="doctor", args="", options="format", also=("system doctor",),
-            local=True, summary="Show what this host can do, what not, and why",
+            local=True, summary="Show what this host supports, what it does not, and why",
         ),
         Verb(
             name="version", module="version", args="", options="format", local=True, hot=True,
@@ -248,8 +248,8 @@ GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
     "volume": "Manage volumes",
-    "host": "The embedded systemd host, where PID 1 is not systemd",
-    "system": "Look after sysbox itself",
+    "host": "Manage the embedded host, for machines whose PID 1 is not systemd",
+    "system": "Manage sysbox itself",
 }
 
 
@@ -285,17 +285,17 @@ def _format(what: str) -> Option:
 def _start() -> tuple[Option, ...]:
     return (
         switch("-a --attach", "Attach to the container's output and forward signals"),
-        switch("-i --interactive", "Attach standard input too"),
+        switch("-i --interactive", "Attach standard input"),
     )
 
 
 def _stop() -> tuple[Option, ...]:
     return (
-        value("-s --signal", "SIGNAL", "Which signal; by default the container's --stop-signal"),
+        value("-s --signal", "SIGNAL", "Signal to send; the container's --stop-signal by default"),
         value(
             "-t --time",
             "SECONDS",
-            "Wait this long before SIGKILL; by default the container's --stop-timeout",
+            "Time to wait before SIGKILL; the container's --stop-timeout by default",
             hidden="--timeout",
         ),
     )
@@ -303,26 +303,30 @@ def _stop() -> tuple[Option, ...]:
 
 def _rm() -> tuple[Option, ...]:
     return (
-        switch("-f --force", "Kill the container first if it runs; ignore missing ones"),
-        switch("-v --volumes", "Remove its anonymous volumes too"),
+        switch("-f --force", "Kill running containers first; ignore missing ones"),
+        switch("-v --volumes", "Also remove its anonymous volumes"),
     )
 
 
 def _rmi() -> tuple[Option, ...]:
-    return (switch("-f --force", "Even if it is used or has other names; ignore missing ones"),)
+    return (
+        switch(
+            "-f --force", "Remove images that are used or have other names; ignore missing ones"
+        ),
+    )
 
 
 def _host(*more: Option) -> tuple[Option, ...]:
     return (
-        value("--name", "NAME", "Which embedded host; that of SYSBOX_HOST, else `default`"),
+        value("--name", "NAME", "Name of the embedded host; that of SYSBOX_HOST, else `default`"),
         *more,
     )
 
 
 def _host_stop() -> tuple[Option, ...]:
     return _host(
-        value("--timeout", "SECONDS", "How long its units may take to stop; 60 by default"),
-        switch("--purge", "Remove its state too"),
+        value("--timeout", "SECONDS", "Time for its units to stop; 60 by default"),
+        switch("--purge", "Also remove its state"),
     )
 
 
@@ -345,7 +349,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "update": _lazily("container", "update"),
     "start": _start,
     "stop": _stop,
-    "kill": lambda: (value("-s --signal", "SIGNAL", "Which signal; SIGKILL by default"),),
+    "kill": lambda: (value("-s --signal", "SIGNAL", "Signal to send; SIGKILL by default"),),
     "rm": _rm,
     "ps": _lazily("looking", "ps"),
     "attach": _lazily("looking", "attach"),
@@ -358,14 +362,14 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "import": _lazily("files", "import"),
     "bootstrap": _lazily("files", "bootstrap"),
     "host start": lambda: _host(
-        switch("--private-network", "Give it a network of its own, not the machine's")
+        switch("--private-network", "Give it its own network instead of the machine's")
     ),
     "host ls": lambda: (),
     "host status": _host,
     "host exec": _host,
     "host shell": _host,
     "host stop": _host_stop,
-    "format": lambda: (_format("How to print"),),
+    "format": lambda: (_format("Format of the output"),),
     "cp": _lazily("files", "cp"),
     "commit": _lazily("files", "commit"),
     "export": _lazily("files", "export"),

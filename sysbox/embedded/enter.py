@@ -58,7 +58,7 @@ def chosen() -> str:
     kind, colon, name = wish.partition(":")
     if kind not in ("auto", "system", "embedded") or (colon and kind != "embedded"):
         raise errors.UsageError(
-            f"SYSBOX_HOST={wish} has no meaning", hint="auto, system, embedded or embedded:NAME"
+            f"SYSBOX_HOST={wish} is not valid", hint="auto, system, embedded or embedded:NAME"
         )
     if kind != "embedded" and booted():
         return ""

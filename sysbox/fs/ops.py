@@ -68,7 +68,10 @@ class Tree:
         target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
-        _attach(made, target, op.target)
+        try:
+            _attach(made, target, op.target)
+        except SpecError as error:
+            raise SpecError(error.message.replace(" a file ", f" the file {op.source} ")) from None
         if op.propagation != mount.MS_PRIVATE:
             mount.set_attributes(made, propagation=op.propagation, recursive=op.recursive)
         if op.of_image:
@@ -353,6 +356,9 @@ def _attach(made: int, target: int, path: str) -> None:
     try:
         mount.attach(made, target)
     except KernelError as error:
+        kinds = [("file", "directory")[_is_directory(fd)] for fd in (made, target)]
+        if kinds[0] != kinds[1]:
+            raise SpecError(f"cannot mount a {kinds[0]} over the {kinds[1]} {path}") from None
         raise KernelError("mount on", path, error.errno) from None
     finally:
         posix.close(target)

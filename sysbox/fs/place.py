@@ -174,9 +174,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
         return True
     try:
         if found.is_directory:
-            raise Conflict(
-                f"{trees.printable(shown)}: cannot overwrite a directory with what is none"
-            )
+            raise Conflict(f"{trees.printable(shown)}: cannot replace a directory with a file")
         if trees.mount_id(found.fd) != trees.mount_id(parent):
             return False
     finally:
@@ -187,7 +185,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
         pass
     except IsADirectoryError:
         raise Conflict(
-            f"{trees.printable(shown)}: cannot overwrite a directory with what is none"
+            f"{trees.printable(shown)}: cannot replace a directory with a file"
         ) from None
     except OSError as error:
         if error.errno == errno.EBUSY:

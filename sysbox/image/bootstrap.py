@@ -7,10 +7,11 @@ stays. mmdebstrap works under /var/tmp: the root of a distribution is too large 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 
-from sysbox.errors import SpecError, SysboxError, Unsupported
+from sysbox.errors import SpecError, SysboxError, Unsupported, signal_status
 from sysbox.image import apt, archive
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH
@@ -100,6 +101,8 @@ def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> I
             config=ImageConfig(cmd=("/bin/bash",), env=(DEFAULT_PATH,)),
             spooled=lambda: report.check(request.suite),
         )
+    except KeyboardInterrupt:
+        raise _cancelled(request.suite) from None
     finally:
         _end(process)
         report.close()
@@ -164,6 +167,8 @@ class _Report:
         if status == 0:
             return
         errors = [line for line in self._last if line.startswith(("E:", "Err:"))] or self._last
+        if any("received signal INT" in line for line in self._last):
+            raise _cancelled(suite)
         reason = "; ".join(line.removeprefix("E: ") for line in errors[-3:])
         raise SysboxError(
             f"bootstrap {suite}: mmdebstrap failed with status {status}: {reason or 'it says nothing'}",
@@ -185,6 +190,10 @@ class _Report:
             self._last = [*self._last[1 - _KEPT :], line]
             if line.startswith("I: ") and not line.startswith(_QUIET):
                 self._say(line[3:].removesuffix("..."))
+
+
+def _cancelled(suite: str) -> SysboxError:
+    return SysboxError(f"bootstrap {suite}: cancelled", status=signal_status(signal.SIGINT))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

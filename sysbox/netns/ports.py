@@ -76,7 +76,7 @@ def _check(port: Port, others: tuple[Published, ...]) -> None:
     for entry in others:
         if ports_overlap(entry.port, port):
             raise Conflict(
-                f"port {port_text(port)}: container {entry.id[:12]} has it already",
+                f"port {port_text(port)}: already used by container {entry.id[:12]}",
                 hint="publish another port, or stop that container",
             )
     try:

@@ -225,7 +225,7 @@ def test_attach_to_what_cannot_be(sysbox: Sysbox, containers: Containers) -> Non
     one.await_state("exited")
     done = sysbox("attach", one.id)
     assert done.returncode == 1
-    assert "does not run" in done.stderr
+    assert "is not running" in done.stderr
     assert sysbox("attach", "--detach-keys", "ctrl-!", one.id).returncode == 1
 
 

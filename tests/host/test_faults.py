@@ -164,7 +164,7 @@ def test_exec_meets_the_end(containers: Containers, tmp_path: Path, call: str) -
     known = f"container {one.inspect('Name').removeprefix('/')}"
     assert errors.splitlines()[0] in (
         f"sysbox: {known} has just ended",
-        f"sysbox: {known} does not run",
+        f"sysbox: {known} is not running",
     )
     assert entering.returncode == 125
 

@@ -118,6 +118,27 @@ LATER = {
 }
 
 
+SAYS = {
+    "run -v /etc/hostname:/etc IMG true": "cannot mount the file /etc/hostname over the directory /etc",
+    "run -v relative/dir:/b IMG true": "for a host path write ./relative/dir",
+    "run --add-host foo IMG true": "not NAME:IP",
+    "run IMG --rm true": "flags go before the image's name",
+    "logs --since yesterday x": "not a time",
+    "events --since yesterday": "RFC 3339, seconds since 1970, or a duration such as 10m",
+    "pull IMG": "`sysbox bootstrap` or `sysbox import`",
+    "ps --filter nowhere=x": "unknown key nowhere",
+    "run --nosuch IMG": "see `sysbox run --help`",
+}
+
+
+@pytest.mark.parametrize("line", SAYS)
+def test_what_a_mistake_is_told(sysbox: Sysbox, image: str, line: str) -> None:
+    done = sysbox(*line.replace("IMG", image).split())
+    assert done.returncode in (1, 125, 127)
+    assert SAYS[line] in done.stderr
+    assert "did you mean" not in done.stderr
+
+
 def test_global_flags(sysbox: Sysbox) -> None:
     for flags in HARMLESS:
         assert sysbox(*flags, "ps", "-q").returncode == 0, flags

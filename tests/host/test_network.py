@@ -189,7 +189,7 @@ def test_a_taken_port_is_refused_and_a_free_one_is_found() -> None:
     two.serve(80)
     assert fetch("127.0.0.1", two.ports[0].host_port) == GATEWAY
     again = Port(container_port=80, host_port=two.ports[0].host_port)
-    with pytest.raises(Conflict, match=f"container {two.id[:12]} has it already"):
+    with pytest.raises(Conflict, match=f"already used by container {two.id[:12]}"):
         Container(3, DEFAULT_NETWORK, (again,))
 
 

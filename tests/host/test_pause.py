@@ -88,8 +88,8 @@ def test_pause_what_cannot_be(sysbox: Sysbox, paused: Container, containers: Con
     for verb, target, said in (
         ("pause", one, "already paused"),
         ("unpause", other, "not paused"),
-        ("pause", created, "does not run"),
-        ("unpause", created, "does not run"),
+        ("pause", created, "is not running"),
+        ("unpause", created, "is not running"),
     ):
         done = sysbox(verb, target.id)
         assert (done.returncode, done.stdout) == (1, "")

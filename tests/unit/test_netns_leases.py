@@ -93,7 +93,7 @@ def test_a_damaged_port_file_is_named(files: Path, line: str) -> None:
 
 def test_a_port_of_another_container_is_refused() -> None:
     held = Published(id="a" * 64, address="10.0.0.2", port=Port(container_port=80, host_port=8080))
-    with pytest.raises(Conflict, match="container aaaaaaaaaaaa has it already"):
+    with pytest.raises(Conflict, match="already used by container aaaaaaaaaaaa"):
         ports.resolve((Port(container_port=1, host_port=8080, host_ip="127.0.0.1"),), (held,))
 
 
