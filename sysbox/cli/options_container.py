@@ -71,7 +71,9 @@ def _process() -> tuple[Option, ...]:
         switch("--init", "Run a small init as PID 1 that reaps processes and forwards signals"),
         switch("-i --interactive", "Keep standard input open"),
         value(
-            "--oom-score-adj", "NUMBER", "Preference to be killed when memory is short, -1000 to 1000"
+            "--oom-score-adj",
+            "NUMBER",
+            "Preference to be killed when memory is short, -1000 to 1000",
         ),
         value("--stop-signal", "SIGNAL", "Signal that asks the container to stop"),
         value("--stop-timeout", "SECONDS", "Time to stop before SIGKILL; 10 by default"),

@@ -37,17 +37,12 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         mounts=_mounts(given),
         shm_size=_shm_size(given.shm_size),
         read_only=given.read_only,
-        domainname=parse.check_hostname(given.domainname, "--domainname")
-        if given.domainname
-        else "",
         labels=_labels(given),
-        annotations=dict(parse.parse_label(text, "--annotation") for text in given.annotation),
         devices=_devices(given.device),
         ulimits=_ulimits(given.ulimit),
         sysctls=dict(parse.parse_sysctl(one, "--sysctl") for one in given.sysctl),
         add_hosts=tuple(parse.parse_add_host(one, "--add-host") for one in given.add_host),
         ports=_ports(given.publish),
-        exposed=_exposed(given.expose),
         namespaces=_namespaces(given),
         security=_security(given),
         limits=limitbuild.build(given),
@@ -55,11 +50,25 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
+    _say_what_is_ignored(spec)
+    return _with_life(_declared(spec, given), given, detach=detach)
+
+
+def _declared(spec: ContainerSpec, given: Values) -> ContainerSpec:
+    """What it says of itself."""
+    domain = given.domainname
+    return spec.replace(
+        domainname=parse.check_hostname(domain, "--domainname") if domain else "",
+        annotations=dict(parse.parse_label(text, "--annotation") for text in given.annotation),
+        exposed=_exposed(given.expose),
+    )
+
+
+def _say_what_is_ignored(spec: ContainerSpec) -> None:
     if spec.ports and spec.namespaces.network in ("host", "none"):
         emit(
             f"sysbox: --network {spec.namespaces.network}: nothing is published, -p is ignored\n", 2
         )
-    return _with_life(spec, given, detach=detach)
 
 
 def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:

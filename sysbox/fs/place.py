@@ -49,7 +49,7 @@ def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         raise Conflict(
-            f"{trees.printable(shown)}: cannot overwrite what is no directory with a directory"
+            f"{trees.printable(shown)}: cannot replace a file with a directory"
         ) from None
 
 

@@ -183,13 +183,13 @@ def test_a_directory_and_what_is_none_do_not_replace_each_other(tmp_path: Path) 
     target.mkdir()
     # a link that an earlier copy may have left: never followed
     (target / "x").symlink_to("/etc")
-    with pytest.raises(Conflict, match="cannot overwrite what is no directory"):
+    with pytest.raises(Conflict, match="cannot replace a file with a directory"):
         copying.copy(Side(path=f"{source}/."), Side(path=str(target)), Rules())
     (source / "x").rmdir()
     (source / "x").write_text("file")
     (target / "x").unlink()
     (target / "x").mkdir()
-    with pytest.raises(Conflict, match="cannot overwrite a directory"):
+    with pytest.raises(Conflict, match="cannot replace a directory with a file"):
         copying.copy(Side(path=f"{source}/."), Side(path=str(target)), Rules())
 
 

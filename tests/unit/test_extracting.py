@@ -153,10 +153,10 @@ def test_what_is_there_is_replaced(box: Path) -> None:
 
 def test_a_directory_is_not(box: Path) -> None:
     (box / "into" / "d").mkdir()
-    with pytest.raises(Conflict, match="cannot overwrite a directory"):
+    with pytest.raises(Conflict, match="cannot replace a directory with a file"):
         extract(archive(entry("d", b"x")), box)
     (box / "into" / "l").symlink_to("/run")
-    with pytest.raises(Conflict, match="what is no directory"):
+    with pytest.raises(Conflict, match="replace a file with a directory"):
         extract(archive(directory("l")), box)
 
 
