@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -127,11 +128,23 @@ def test_monitor_kills_after_the_timeout(tmp_path: Path) -> None:
     assert 0.9 <= time.monotonic() - asked < 10
 
 
+def messages(datagram: bytes) -> list[bytes]:
+    """The texts of the entries of a datagram of journald's native protocol."""
+    found, rest = [], datagram
+    while rest and not rest.startswith(b"#"):
+        field, _, rest = rest.partition(b"\n")
+        if field == b"MESSAGE":
+            size = int.from_bytes(rest[:8], "little")
+            found.append(rest[8 : 8 + size])
+            rest = rest[8 + size + 1 :]
+    return found
+
+
 def test_monitor_copies_a_terminal_to_the_journal(tmp_path: Path) -> None:
     """All of it, through a reader that is slower, and across a moment when nobody has the terminal open."""
     master, slave = pty.openpty()
     name = os.ttyname(slave)
-    ours, journal = socket.socketpair()
+    ours, journal = socket.socketpair(type=socket.SOCK_DGRAM)
     for fd in (master, journal.fileno()):
         os.set_inheritable(fd, True)
 
@@ -148,26 +161,28 @@ def test_monitor_copies_a_terminal_to_the_journal(tmp_path: Path) -> None:
             time.sleep(0.1)
         os._exit(5)
 
-    monitor = start(tmp_path, payload, "--terminal", master, "--pump", master, journal.fileno())
+    log = ("--journal", journal.fileno(), "payload", 0, 0)
+    monitor = start(tmp_path, payload, "--terminal", master, "--pump", master, *log)
     os.close(slave)
     os.close(master)
     journal.close()
-    received = bytearray()
+    received: list[bytes] = []
 
     def read() -> None:
-        while chunk := ours.recv(1000):
-            received.extend(chunk)
+        with contextlib.suppress(ConnectionResetError):  # the other end of a pair has gone
+            while not (datagram := ours.recv(1 << 16)).startswith(b"#"):
+                received.extend(messages(datagram))
 
     reader = threading.Thread(target=read)
     reader.start()
     assert finish(monitor, tmp_path)[0] == 5
     reader.join(10)
-    assert bytes(received) == (b"x" * 99 + b"\r\n") * 1000
+    assert received == [b"x" * 99 + b"\r"] * 1000
     ours.close()
 
 
 def test_monitor_outlives_its_journal(tmp_path: Path) -> None:
-    ours, journal = socket.socketpair()
+    ours, journal = socket.socketpair(type=socket.SOCK_DGRAM)
     read_end, write_end = os.pipe()
     for fd in (read_end, journal.fileno()):
         os.set_inheritable(fd, True)
@@ -178,7 +193,8 @@ def test_monitor_outlives_its_journal(tmp_path: Path) -> None:
             os.write(write_end, b"y" * 4096)  # more than a pipe holds: this blocks if nobody reads
         os._exit(6)
 
-    monitor = start(tmp_path, payload, "--pump", read_end, journal.fileno())
+    log = ("--journal", journal.fileno(), "payload", 0, 0)
+    monitor = start(tmp_path, payload, "--pump", read_end, *log)
     os.close(read_end)
     os.close(write_end)
     journal.close()
