@@ -6,7 +6,9 @@ MAKEFLAGS += --no-print-directory
 # Not `python -m pytest`, which would test the checkout instead of what is installed.
 PYTEST := .venv/bin/pytest
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks clean
+export PREFIX LINKS
+
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -53,6 +55,13 @@ bench-crowd: build ## the same of 300 containers at once, beside docker and podm
 
 bench-attacks: build ## the attacks of docs/security.md on docker, podman and sysbox
 	@bench/run.sh --attacks
+
+# Directories of this installation: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
+install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to it below /usr/local (LINKS)
+	@tools/install-system.sh install
+
+uninstall: ## remove what `make install` made
+	@tools/install-system.sh uninstall
 
 clean: ## remove what `make` made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache

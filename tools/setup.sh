@@ -1,8 +1,9 @@
 #!/bin/bash
-# Usage: tools/setup.sh build|test|vm
+# Usage: tools/setup.sh build|test|vm|python
 #
 # Makes the development environment: the distribution's packages that are missing, .venv from the
-# distribution's own interpreter, and sysbox installed in it. Does nothing the second time.
+# distribution's own interpreter, and sysbox installed in it. Does nothing the second time. `python` prints the
+# interpreter, with what building sysbox with it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,7 +71,7 @@ unpack_services() {
     rm -r "$archives"
 }
 
-make_environment() {
+interpreter() {
     local python headers
     python=$(find_python)
     if [[ -z $python ]]; then
@@ -81,11 +82,21 @@ make_environment() {
     # Debian splits the headers and `venv` from the interpreter, under the interpreter's full name.
     headers=$(basename "$(readlink -f "$python")")
     [[ $python == /usr/bin/* ]] && distribution "$headers-dev" "$headers-venv"
+    printf '%s\n' "$python"
+}
+
+make_environment() {
+    local python
+    python=$(interpreter)
     say "making .venv from $python"
     "$python" -I -m venv --clear .venv
 }
 
 distribution "${build_packages[@]}" "${run_packages[@]}"
+if [[ ${1:-} == python ]]; then
+    interpreter
+    exit
+fi
 .venv/bin/python -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || make_environment
 case ${1:-build} in
     build) .venv/bin/python -I tools/install.py ;;
@@ -98,5 +109,5 @@ case ${1:-build} in
         distribution "${test_packages[@]}" "${vm_packages[@]}"
         .venv/bin/python -I tools/install.py --test
         ;;
-    *) die "usage: tools/setup.sh build|test|vm" ;;
+    *) die "usage: tools/setup.sh build|test|vm|python" ;;
 esac

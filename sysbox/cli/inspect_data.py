@@ -11,6 +11,7 @@ from sysbox.cli.inspect_host import host_config
 from sysbox.cli.inspect_network import network_settings
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct
+from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _beyond_docker(record: state.Record) -> dict[str, Any]:
 
 def _at_rest(record: state.Record) -> dict[str, Any]:
     return {
-        "Scope": "",
+        "Scope": names.scope_unit(record.id),  # the next run's, too
         "ControlGroup": "",
         "Slice": record.spec.slice,
         "Tuned": record.tuned,

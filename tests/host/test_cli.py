@@ -50,6 +50,18 @@ def test_status_is_the_payloads_own(
     assert done.returncode == (143 if status is None else status), done.stderr
 
 
+def test_a_unit_has_its_name_also_at_rest(sysbox: Sysbox, container: str) -> None:
+    scope = f"docker-{container}.scope"
+    listing = ("ps", "-a", "--filter", "name=subject", "--format", "{{.Scope}}")
+    for verb in (("inspect", "-f", "{{.Sysbox.Scope}}", "subject"), listing):
+        assert sysbox(*verb, check=True).stdout == f"{scope}\n"
+    sysbox("kill", "subject", check=True)
+    sysbox("wait", "subject", check=True)
+    assert field(sysbox, "subject", "{{.Sysbox.ControlGroup}}") == ""
+    for verb in (("inspect", "-f", "{{.Sysbox.Scope}}", "subject"), listing):
+        assert sysbox(*verb, check=True).stdout == f"{scope}\n"
+
+
 @pytest.mark.v1_only("CPUShares, set live, loses against the CPUWeight that -c means on v2")
 def test_s2_live_shares_show_in_inspect(sysbox: Sysbox, container: str) -> None:
     scope = field(sysbox, "subject", "{{.Sysbox.Scope}}")

@@ -1,0 +1,98 @@
+#!/bin/bash
+# Usage: tools/install-system.sh install|links|uninstall
+#
+# Installs sysbox for a whole machine, beside its package manager: an environment in PREFIX by pip, and below LINKS
+# the command, the man pages, completion and systemd's units. `links` makes the second part alone.
+# PREFIX/installed lists what was made below LINKS; `uninstall` removes that and PREFIX.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 022
+
+prefix=${PREFIX:-/opt/sysbox}
+links=${LINKS:-/usr/local}
+list=$prefix/installed
+
+say() { printf 'install: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+[[ $prefix == /* && $links == /* ]] || die "PREFIX and LINKS must be absolute paths"
+
+# systemd is told only where it runs and looks below LINKS.
+tell_systemd() {
+    [[ -d /run/systemd/system && $links == /usr/local ]] || return 0
+    systemctl "$@" || say "systemctl $* failed"
+}
+
+place() { # FILE: a new file from standard input, noted in the list
+    mkdir -p "$(dirname "$1")"
+    rm -f "$1"
+    cat >"$1"
+    printf '%s\n' "$1" >>"$list"
+}
+
+point() { # LINK TARGET
+    mkdir -p "$(dirname "$1")"
+    ln -sfn "$2" "$1"
+    printf '%s\n' "$1" >>"$list"
+}
+
+make_links() {
+    local page
+    [[ -x $prefix/bin/sysbox ]] || die "$prefix/bin/sysbox is missing: \`make install\` makes it"
+    # an older version's files, of which this one may have fewer
+    remove_links
+    point "$links/bin/sysbox" "$prefix/bin/sysbox"
+    for page in "$prefix"/man/man1/sysbox*.1; do
+        point "$links/share/man/man1/${page##*/}" "$page"
+    done
+    "$prefix/bin/sysbox" completion bash | place "$links/share/bash-completion/completions/sysbox"
+    "$prefix/bin/sysbox" completion zsh | place "$links/share/zsh/site-functions/_sysbox"
+    "$prefix/bin/sysbox" completion fish | place "$links/share/fish/vendor_completions.d/sysbox.fish"
+    sed "s|=sysbox |=$links/bin/sysbox |" systemd/system/sysbox-boot.service |
+        place "$links/lib/systemd/system/sysbox-boot.service"
+    place "$links/lib/systemd/system/sysbox.slice" <systemd/system/sysbox.slice
+    place "$links/lib/tmpfiles.d/sysbox.conf" <systemd/tmpfiles.d/sysbox.conf
+    tell_systemd daemon-reload
+    tell_systemd enable --now --quiet sysbox-boot.service
+}
+
+remove_links() {
+    [[ -e $list ]] || return 0
+    xargs -r -d '\n' rm -f -- <"$list"
+    rm -f "$list"
+}
+
+ours() {
+    [[ -e $list || -e $prefix/pyvenv.cfg && -e $prefix/bin/sysbox ]]
+}
+
+install() {
+    # `venv` would go on in any directory, and `uninstall` removes the whole of it
+    ours || [[ ! -e $prefix || -z $(ls -A "$prefix") ]] || die "$prefix has other files in it: choose another PREFIX"
+    mkdir -p "$prefix" 2>/dev/null && [[ -w $prefix ]] || die "$prefix cannot be written: run it as root"
+    if ! "$prefix/bin/python" -I -m pip --version &>/dev/null; then # a new one, or the interpreter has changed
+        remove_links
+        "$(tools/setup.sh python)" -I -m venv --clear "$prefix"
+    fi
+    touch "$list"
+    say "building sysbox into $prefix"
+    "$prefix/bin/python" -I -m pip install --quiet --disable-pip-version-check --upgrade "$PWD"
+    make_links
+    say "$links/bin/sysbox is $("$prefix/bin/sysbox" --version)"
+}
+
+uninstall() {
+    [[ -e $prefix/installed ]] || die "nothing that \`make install\` made is in $prefix"
+    tell_systemd disable --now --quiet sysbox-boot.service
+    remove_links
+    rm -rf "$prefix"
+    tell_systemd daemon-reload
+    say "removed $prefix; containers, images and volumes are still in /var/lib/sysbox"
+}
+
+case ${1:-} in
+    install) install ;;
+    links) make_links ;;
+    uninstall) uninstall ;;
+    *) die "usage: tools/install-system.sh install|links|uninstall" ;;
+esac
