@@ -22,7 +22,7 @@ fi
 (($#)) || exec .venv/bin/python tools/vm/lane.py
 flavour=permissive
 for word in "$@"; do
-    grep -qs '^pytestmark.*enforcing' "${word%%::*}" && flavour=enforcing
+    grep -qs -e '^pytestmark.*enforcing' -- "${word%%::*}" && flavour=enforcing
 done
 printf -v words ' %q' "$@"
 run --flavour "$flavour" "tools/test-network.sh && exec python -m pytest -p no:cacheprovider$words"

@@ -24,6 +24,10 @@ from sysbox.fs.ops import Tree
 from sysbox.linux import mount
 from sysbox.units import serviceplan
 
+pytestmark = pytest.mark.not_emulated(
+    "how names are looked up and trees are removed is the same there"
+)
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 NODE = rootfs.Node(target="/volume/made", kind="c", major=1, minor=3, mode=0o666, uid=9, gid=9)
 OURS = ("posix", "sysbox.linux._sys")
@@ -83,7 +87,6 @@ def exchange(one: Path, other: Path) -> None:
     LIBC.renameat2(-100, bytes(one), -100, bytes(other), 2)
 
 
-@pytest.mark.not_emulated("how names are looked up is the same there")
 @pytest.mark.parametrize("kind", ["directory", "file", "node"])
 def test_a_mount_target_that_becomes_a_link_while_it_is_made(tmp_path: Path, kind: str) -> None:
     """Mode and owner of a file of the host's stay: nothing is set by name while its root is there."""

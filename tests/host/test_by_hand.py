@@ -9,8 +9,9 @@ import pytest
 from containers import Container, Containers, eventually, systemctl
 from lane import Sysbox
 
+pytestmark = pytest.mark.not_emulated("systemd's services are the same there")
+
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
-SERVICES = "systemd's services are the same there"
 
 
 def service(one: Container) -> str:
@@ -42,7 +43,6 @@ def other() -> Iterator[str]:
     systemctl("stop", "sysbox-test-other.service", check=False)
 
 
-@pytest.mark.not_emulated(SERVICES)
 def test_its_service_is_restarted(containers: Containers) -> None:
     one = ready(containers(command=POLITE))
     for _ in range(2):
@@ -60,7 +60,6 @@ def test_its_service_is_restarted(containers: Containers) -> None:
     assert one.inspect("State.Status") == "running"
 
 
-@pytest.mark.not_emulated(SERVICES)
 def test_a_restarted_one_is_stopped_and_removed(sysbox: Sysbox, containers: Containers) -> None:
     one = ready(containers(command=POLITE))
     systemctl("restart", service(one))
@@ -73,7 +72,6 @@ def test_a_restarted_one_is_stopped_and_removed(sysbox: Sysbox, containers: Cont
     assert systemctl("list-units", "--all", "-q", f"*{one.id}*") == ""
 
 
-@pytest.mark.not_emulated(SERVICES)
 def test_another_unit_names_its_scope(sysbox: Sysbox, containers: Containers, other: str) -> None:
     """systemd starts a scope only once while it remembers it: who forbids that is said."""
     one = ready(containers(command=POLITE))
@@ -88,7 +86,6 @@ def test_another_unit_names_its_scope(sysbox: Sysbox, containers: Containers, ot
     assert one.inspect("State.Status") == "running"
 
 
-@pytest.mark.not_emulated(SERVICES)
 def test_another_unit_names_its_service(containers: Containers, other: str) -> None:
     one = ready(containers(command=POLITE))
     start(other, after=service(one))

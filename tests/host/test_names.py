@@ -92,6 +92,7 @@ print(ping.recv(64)[0])
 """
 
 
+@pytest.mark.not_emulated("sysctls of a network namespace are the same there")
 def test_who_is_not_root_pings_and_serves(sysbox: Sysbox, requires: Any) -> None:
     python = str(Path(sys.executable).resolve())
     requires(python.startswith("/usr/bin/"), "the distribution's Python")
