@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import posix
 
+RED, GREEN, YELLOW = "31", "32", "33"  # console_codes(4)
+
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -34,3 +36,15 @@ def _escaped(character: str) -> str:
 def for_terminal(text: str, fd: int) -> str:
     """Lines of text that go to a descriptor: `printable` where that is a terminal."""
     return printable(text, "\n\t") if posix.isatty(fd) else text
+
+
+def coloured(text: str, colour: str, fd: int = 1) -> str:
+    """The text in a colour where `fd` is a terminal that has them; `colour` "" leaves it as it is."""
+    return f"\x1b[{colour}m{text}\x1b[m" if text and colour and _has_colours(fd) else text
+
+
+def _has_colours(fd: int) -> bool:
+    """NO_COLOR (https://no-color.org), and a TERM of dumb, say no."""
+    environ = posix.environ
+    no = environ.get(b"NO_COLOR") or environ.get(b"TERM", b"") in (b"", b"dumb")
+    return not no and posix.isatty(fd)

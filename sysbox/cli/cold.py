@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMPLETE_VARIABLE = "_SYSBOX_COMPLETE"
+_WIDEST = 120  # columns of help; longer lines are hard to read
 _NEAR = 0.8  # of difflib's ratio: below, two words mean different things
 
 
@@ -29,7 +30,11 @@ def main(words: list[str]) -> int:
     """Run a command line; returns the exit status. Raises SysboxError."""
     try:
         status = root().main(
-            words, prog_name="sysbox", standalone_mode=False, complete_var=COMPLETE_VARIABLE
+            words,
+            prog_name="sysbox",
+            standalone_mode=False,
+            complete_var=COMPLETE_VARIABLE,
+            max_content_width=_WIDEST,
         )
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
@@ -201,6 +206,7 @@ class _Table(click.Group):
         super().__init__(
             group or "sysbox",
             help=f"{GROUPS[group]}." if group else "Containers as systemd scopes.",
+            short_help=GROUPS.get(group),
             no_args_is_help=False,
             invoke_without_command=True,
             callback=self._call,

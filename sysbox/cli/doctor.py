@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sysbox.cli import doctor_host, doctor_limits
-from sysbox.cli.doctor_check import MISSING, Check
+from sysbox.cli.doctor_check import IDLE, MISSING, NO, YES, Check
 from sysbox.cli.doctor_scope import Laboratory
-from sysbox.cli.output import print_list
+from sysbox.cli.output import print_fitted
 from sysbox.errors import SysboxError
 from sysbox.host import booted, probe
+from sysbox.visible import GREEN, RED, YELLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _COLUMNS = (
     ("WHERE, OR WHY NOT", "Detail"),
     ("WHAT TO DO", "Advice"),
 )
+_COLOURS = {YES: GREEN, NO: YELLOW, IDLE: YELLOW, MISSING: RED}
 
 
 def main(values: Values) -> int:
@@ -51,8 +53,15 @@ def _examine(values: Values, reason: str) -> int:
         }
         for one in checks
     ]
-    headers = {key: header for header, key in _COLUMNS}
-    print_list(rows, _COLUMNS, headers=headers, format=values.format)
+    print_fitted(
+        rows,
+        _COLUMNS,
+        headers={key: header for header, key in _COLUMNS},
+        format=values.format,
+        lead=3,
+        titles=False,
+        colour=lambda row, key: _COLOURS.get(row[key], "") if key == "State" else "",
+    )
     return int(any(one.state == MISSING for one in checks))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sysbox import state
 from sysbox.cli.current import status_of
 from sysbox.cli.explain_rows import rows
-from sysbox.cli.output import print_list
+from sysbox.cli.output import print_fitted
 from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import suggest
+from sysbox.visible import YELLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ def main(values: Values) -> int:
     found = rows(record, status_of(record).pid)
     if values.limit:
         found = _chosen(found, values.limit)
-    print_list(
+    print_fitted(
         [_cells(one) for one in found],
         _COLUMNS,
         headers={key: header for header, key in _COLUMNS},
         format=values.format,
+        lead=1,
+        titles=True,
+        colour=lambda row, key: YELLOW if key == "Now" and row["Drift"] else "",
     )
     return DRIFT if any(one.drift for one in found) else 0
 

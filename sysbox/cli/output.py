@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.errors import KernelError
-from sysbox.visible import for_terminal, printable
+from sysbox.visible import RED, coloured, for_terminal, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def line(text: str = "") -> None:
 
 def report(error: SysboxError) -> int:
     """Print an error and its hint on standard error, a line each; returns the exit status."""
-    text = f"sysbox: {_one_line(error.message)}\n"
+    text = f"{coloured('sysbox:', RED, 2)} {_one_line(error.message)}\n"
     if error.hint:
         text += f"sysbox: {_one_line(error.hint)}\n"
     try:
@@ -151,6 +151,27 @@ def _unescaped(format: str) -> str:
 def _shown() -> Callable[[str], str]:
     """How a value that a template prints is shown: as it is, but for a terminal."""
     return lambda text: for_terminal(text, 1)
+
+
+def print_fitted(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[tuple[str, str]],
+    *,
+    headers: dict[str, str],
+    format: str | None,
+    lead: int,
+    titles: bool,
+    colour: Callable[[dict[str, Any], str], str],
+) -> None:
+    """As print_list; on a terminal in colours, and no wider than that (see screen.fitted)."""
+    if format not in (None, "", "table") or not posix.isatty(1):
+        print_list(rows, columns, headers=headers, format=format)
+        return
+    from sysbox.cli import screen
+
+    shown = [{key: printable(str(text)) for key, text in row.items()} for row in rows]
+    width = screen.size().columns
+    as_is(screen.fitted(shown, columns, width, lead=lead, titles=titles, colour=colour))
 
 
 def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None:

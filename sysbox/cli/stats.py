@@ -7,6 +7,7 @@ import posix
 import time
 
 from sysbox import state
+from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
 from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
 from sysbox.errors import FormatError, NotFound, SpecError, UsageError
@@ -30,6 +31,13 @@ _TICKS = 1.1  # of the kernel's clock: CPU time is counted at each, so what ran 
 _COARSE = 6  # CLOCK_MONOTONIC_COARSE, whose resolution is a tick (clock_getres(2))
 _SHORTEST_US = 100_000  # of --interval
 _HOME, _CLEAR, _END_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"  # console_codes(4)
+_LESS_NEEDED = (
+    "ID",
+    "BlockIO",
+    "NetIO",
+    "PIDs",
+    "MemPerc",
+)  # left out of a narrow screen, in this order
 _NO_BYTES = (0, 0)
 
 
@@ -54,15 +62,14 @@ def main(values: Values) -> int:
         _print(sampler.rows(full=values.no_trunc), values.format)
         return 0
     gc.enable()  # this may go on for weeks
-    screen = posix.isatty(1) and values.format in (None, "", "table")
-    if screen:
-        as_is(_CLEAR)
+    live = posix.isatty(1) and values.format in (None, "", "table")
+    size = posix.terminal_size((0, 0))
     while True:
         rows = sampler.rows(full=values.no_trunc)
         if values.container and not rows:
             return 0  # all of them were removed
-        if screen:
-            _refresh(rows)
+        if live:
+            size = _refresh(rows, size)
         else:
             _print(rows, values.format)
         time.sleep(interval_ns / 1e9)
@@ -293,14 +300,28 @@ def _print(rows: list[dict[str, Any]], format: str | None) -> None:
     print_list(rows, COLUMNS, headers=HEADERS, format=format)
 
 
-def _refresh(rows: list[dict[str, Any]]) -> None:
-    """Write over what is there, as much of it as the terminal shows."""
-    size = posix.get_terminal_size(1)
-    titles = [header for header, _ in COLUMNS]
-    lines = table([titles, *([one[key] for _, key in COLUMNS] for one in rows)]).splitlines()
+def _refresh(rows: list[dict[str, Any]], before: posix.terminal_size) -> posix.terminal_size:
+    """Write over what is there, as much of it as the terminal shows; how large that is."""
+    size = screen.size()
+    if size != before:
+        as_is(_CLEAR)  # what was longer than the lines are now goes on in the next one
+    lines = _narrowed(rows, size.columns)
     space = max(size.lines - 1, 2)
     if len(lines) > space:
         hidden = len(lines) - space + 1
         lines[space - 1 :] = [f"... and {hidden} more"]
     shown = "".join(f"{line[: size.columns]}{_END_OF_LINE}\n" for line in lines)
     as_is(f"{_HOME}{shown}{_REST}")
+    return size
+
+
+def _narrowed(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """The lines of the table, without as many columns as do not fit."""
+    left = list(COLUMNS)
+    for key in ("", *_LESS_NEEDED):
+        left = [one for one in left if one[1] != key]
+        titles = [header for header, _ in left]
+        lines = table([titles, *([one[key] for _, key in left] for one in rows)]).splitlines()
+        if max(map(len, lines)) <= width:
+            break
+    return lines

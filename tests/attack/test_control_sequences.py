@@ -20,9 +20,10 @@ CLEAN = ("\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r\rfake")
 
 
 def on_terminal(*words: str) -> str:
-    """What a command writes to a terminal, both streams."""
+    """What a command writes to a terminal, both streams, without the colours that are sysbox's own."""
     master, end = pty.openpty()
-    process = subprocess.Popen([SYSBOX, *words], stdin=end, stdout=end, stderr=end)
+    environ = os.environ | {"NO_COLOR": "1"}
+    process = subprocess.Popen([SYSBOX, *words], stdin=end, stdout=end, stderr=end, env=environ)
     os.close(end)
     seen = b""
     while select.select([master], [], [], TIMEOUT)[0]:
