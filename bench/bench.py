@@ -17,7 +17,7 @@ import memory
 import report
 from contest import add_only, chosen, contest, say
 from hardware import load
-from peers import IMAGE, LAUNCHER, Peer
+from peers import IMAGE, LAUNCHER, Engine, Peer
 from timing import Command, MeasureError, interleaved, timed
 
 BATCH = 20  # detached containers, started one after another
@@ -56,6 +56,7 @@ class Bench:
         self.startup()
         for network in ("none", "bridge"):
             self.run(network)
+        self.run_on_terminal()
         self.exec()
         self.detached()
 
@@ -99,6 +100,23 @@ class Bench:
     def run(self, network: str) -> None:
         peers = [peer for peer in self.peers if network in peer.networks]
         self.take(report.RUN[network], peers, "run", network)
+
+    def run_on_terminal(self) -> None:
+        """With a terminal sysbox starts the container under a service; beside it, without one."""
+        say(report.RUN_IT)
+        engines = [peer for peer in self.peers if isinstance(peer, Engine)]
+        commands = {
+            peer.name: lambda _, peer=peer: peer.time(peer.run_on_terminal(), terminal=True)  # type: ignore[misc]
+            for peer in engines
+        }
+        for peer in engines:
+            if peer.name == report.MINE:
+                commands[report.WITHOUT_TERMINAL] = lambda _, peer=peer: peer.time(  # type: ignore[misc]
+                    peer.run("bridge")
+                )
+        self.results.times[report.RUN_IT] = interleaved(
+            commands, self.runs, lambda name, error: self.fail(report.RUN_IT, name, error)
+        )
 
     def exec(self) -> None:
         ready = []

@@ -84,10 +84,10 @@ class Peer:
         """Around everything it is made to do."""
         yield
 
-    def time(self, argv: list[str]) -> float:
-        """Milliseconds that one of its command lines takes; raises MeasureError."""
+    def time(self, argv: list[str], *, terminal: bool = False) -> float:
+        """Milliseconds that one of its command lines takes, on a terminal or not; raises MeasureError."""
         with self.view():
-            return timed(Command(argv, self.environment))
+            return timed(Command(argv, self.environment, terminal))
 
     def call(self, *argv: str) -> None:
         """Run something of its own that is not timed; raises MeasureError with its last words."""
@@ -119,6 +119,10 @@ class Engine(Peer):
     def run(self, network: str) -> list[str]:
         flags = [] if network == "bridge" else ["--network", network]
         return [*self.command(), "run", "--rm", *flags, IMAGE, *TRUE]
+
+    def run_on_terminal(self) -> list[str]:
+        """The command line of `run --rm -it IMAGE true`."""
+        return [*self.command(), "run", "--rm", "-it", IMAGE, *TRUE]
 
     def exec(self, name: str) -> list[str]:
         return [*self.command(), "exec", name, *TRUE]

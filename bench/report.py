@@ -11,6 +11,8 @@ from timing import Sample
 
 STARTUP = "an interpreter"
 RUN = {"bridge": "`run --rm IMAGE true`", "none": "`run --rm --network none IMAGE true`"}
+RUN_IT = "`run --rm -it IMAGE true`"
+WITHOUT_TERMINAL = "sysbox without -it"
 EXEC = "`exec CONTAINER true`"
 START = "`run -d IMAGE sleep 1000`, 20 one after another"
 UPDATE = "`update --cpu-shares N CONTAINER`"
@@ -50,6 +52,7 @@ WANTED = (
     (RUN["bridge"], "docker", 0.25),
     (RUN["bridge"], "podman", 0.25),
     (RUN["none"], "systemd-nspawn", 0.8),
+    (RUN_IT, "docker", 0.5),
     (EXEC, "docker", 0.5),
     (stats(100), "docker", 0.2),
     (stats(100), "podman", 0.2),
@@ -78,7 +81,17 @@ def markdown(results: Results, peers: Sequence[Peer], runs: int, listed: int) ->
 
 
 def _titles(results: Results, listed: int) -> list[str]:
-    order = (RUN["bridge"], RUN["none"], EXEC, START, ps(listed), stats(listed), UPDATE, STARTUP)
+    order = (
+        RUN["bridge"],
+        RUN["none"],
+        RUN_IT,
+        EXEC,
+        START,
+        ps(listed),
+        stats(listed),
+        UPDATE,
+        STARTUP,
+    )
     return [title for title in order if results.times.get(title)]
 
 

@@ -28,6 +28,7 @@ class Command:
 
     argv: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    terminal: bool = False  # its standard input and output are one, and not /dev/null
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +39,33 @@ class Begun:
     pid: int
     begin: int  # nanoseconds on the monotonic clock
     said: int  # a file that its standard error goes to
+    terminal: tuple[int, ...] = ()  # both ends of it
 
 
 def spawn(command: Command) -> Begun:
     """Start a command; raises MeasureError.
 
-    Standard input and output are /dev/null, as in a script that only looks at the status.
+    Standard input and output are /dev/null, as in a script that only looks at the status, or a terminal.
     """
     environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **command.environment}
     said = os.memfd_create("stderr")
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, said, 2),
-    ]
+    terminal = os.openpty() if command.terminal else ()
+    if terminal:
+        actions = [(os.POSIX_SPAWN_DUP2, terminal[1], fd) for fd in (0, 1)]
+    else:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+        ]
+    actions.append((os.POSIX_SPAWN_DUP2, said, 2))
     begin = time.monotonic_ns()
     try:
         pid = os.posix_spawn(command.argv[0], command.argv, environment, file_actions=actions)
     except OSError as error:
-        os.close(said)
+        for fd in (said, *terminal):
+            os.close(fd)
         raise MeasureError(f"{command.argv[0]}: {error.strerror}") from None
-    return Begun(command, pid, begin, said)
+    return Begun(command, pid, begin, said, terminal)
 
 
 def finish(begun: Begun, wait_status: int) -> float:
@@ -73,7 +80,8 @@ def finish(begun: Begun, wait_status: int) -> float:
             argv = " ".join(begun.command.argv)[:200]
             raise MeasureError(f"`{argv}` ended with {status}: {words}")
     finally:
-        os.close(begun.said)
+        for fd in (begun.said, *begun.terminal):
+            os.close(fd)
     return (end - begun.begin) / 1e6
 
 
