@@ -54,7 +54,11 @@ class Tree:
             apply(self, operation)
 
     def filesystem(self, op: rootfs.Filesystem) -> None:
-        target = self._ordinary(op.target) if op.ordinary else self.directory(op.target)
+        target = (
+            self._ordinary(op.target)
+            if op.ordinary
+            else self._directory_target(op.target, f"a {op.fstype}")
+        )
         options = tuple((key, value or None) for key, value in op.options)
         made = mount.new_filesystem(op.fstype, options, op.attributes)
         _attach(made, target, op.target)
@@ -101,12 +105,27 @@ class Tree:
         if op.ordinary:
             return self._ordinary(op.target)
         if is_directory:
-            return self.directory(op.target)
+            return self._directory_target(op.target, f"the directory {op.source}")
         target = self.file(op.target)
         if _is_directory(target):
             posix.close(target)
             raise SpecError(f"cannot mount the file {op.source} over the directory {op.target}")
         return target
+
+    def _directory_target(self, path: str, what: str) -> int:
+        """As `directory`; `what` is mounted there."""
+        try:
+            return self.directory(path)
+        except SpecError as refused:
+            try:
+                found = self._target(path, _ANY)
+            except KernelError:  # what is in the way is above it
+                raise refused from None
+            is_directory = _is_directory(found)
+            posix.close(found)
+            if is_directory:
+                raise
+            raise SpecError(f"cannot mount {what} over the file {path}") from None
 
     def node(self, op: rootfs.Node) -> None:
         above, _, name = op.target.rpartition("/")

@@ -120,6 +120,9 @@ LATER = {
 
 SAYS = {
     "run -v /etc/hostname:/etc IMG true": "cannot mount the file /etc/hostname over the directory /etc",
+    "run -v /etc:/etc/passwd IMG true": "cannot mount the directory /etc over the file /etc/passwd",
+    "run --tmpfs /etc/passwd IMG true": "cannot mount a tmpfs over the file /etc/passwd",
+    "run -v /etc:/etc/passwd/x IMG true": "mount target /etc/passwd/x: Not a directory",
     "run -v relative/dir:/b IMG true": "for a host path write ./relative/dir",
     "run --add-host foo IMG true": "not NAME:IP",
     "run IMG --rm true": "flags go before the image's name",
