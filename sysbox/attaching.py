@@ -140,8 +140,8 @@ def _greeting(socket: _socket.socket) -> tuple[bytes, int]:
 
 def _full(record: Record) -> Conflict:
     return Conflict(
-        f"container {record.name} takes no more: as many as it serves are attached to it",
-        hint="`sysbox logs -f` shows its output; end one of those that are attached",
+        f"container {record.name} cannot be attached to: 64 are attached already, and that is the limit",
+        hint="`sysbox logs -f` shows its output; detach one of the others first",
     )
 
 

@@ -56,7 +56,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     Raises NotFound, Unsupported.
     """
     if posix.geteuid() != 0:
-        raise Unsupported("containers are made by root", hint="run it with sudo")
+        raise Unsupported("only root can create containers", hint="run it with sudo")
     image = find_image(spec)
     asked = spec.namespaces
     changes = {
@@ -84,7 +84,7 @@ def _volume_of(path: str) -> Mount:
     if not path.startswith("/") or not volumes.may_be_of_image(target):
         raise SpecError(
             f"the image's VOLUME {path[:200]!r} is not a place for a volume",
-            hint="/, and what is at or below /proc, /sys and /dev, only you may mount over: with -v",
+            hint="an image cannot mount over / or at and below /proc, /sys and /dev; -v can",
         )
     return Mount(kind="volume", target=target, from_image=True)
 

@@ -265,7 +265,7 @@ def kill_now(record: Record, runtime: Runtime) -> None:
         stop_scope(runtime.scope, runtime.cgroup)
         if not await_end(record, _PATIENCE):
             raise SysboxError(
-                f"container {record.name} does not end, though it was killed",
+                f"container {record.name} is still running after SIGKILL",
                 hint=f"`systemctl status {runtime.scope}` and /proc/{runtime.pid}/stack may tell why",
             )
 

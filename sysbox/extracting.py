@@ -95,7 +95,9 @@ class Extractor:
         try:
             found = trees.look(origin, old)
             if found is None or found.is_directory:
-                raise FormatError(f"{shown(name.encode())}: a hard link to what is no file")
+                raise FormatError(
+                    f"{shown(name.encode())}: a hard link to something that is not a file"
+                )
             identity = found.identity
             found.close()
             if not place.hard_link(origin, old, parent, base, identity, name):

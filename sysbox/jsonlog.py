@@ -209,7 +209,7 @@ def _parse(line: bytes) -> LogLine:
             message=entry["log"].encode("utf-8", "surrogatepass"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"the log has a line that is none: {error}") from None
+        raise FormatError(f"the log has a malformed line: {error}") from None
 
 
 def _microseconds(text: str) -> int:

@@ -213,7 +213,7 @@ def resolve(text: str) -> str:
                 hint="give more of it: " + ", ".join(one[:12] for one in sorted(found)[:4]),
             )
     if posix.geteuid() != 0:
-        raise Unsupported("containers are root's", hint="run it with sudo")
+        raise Unsupported("only root can see containers", hint="run it with sudo")
     raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them")
 
 

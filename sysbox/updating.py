@@ -117,7 +117,7 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
     for name, one in set_now.items():
         if name == one.name and name in live and not dropins.same_value(live[name], one.value):
             raise SysboxError(
-                f"{name}: systemd has {live[name]}, not {one.value}, which it was told",
+                f"{name}: systemd has {live[name]} after it was set to {one.value}",
                 hint=f"`systemctl show {runtime.scope}` shows all of it",
             )
     for resource in resources.TABLE:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def main(_: Values) -> int:
     """0, or 1 when something could not be cleaned up; a line for each thing that was."""
     if posix.geteuid() != 0:
-        raise Unsupported("gc cleans up as root", hint="run it with sudo")
+        raise Unsupported("only root can run gc", hint="run it with sudo")
     done, failed = gc.collect()
     for one in done:
         line(one)

@@ -171,7 +171,7 @@ class _Report:
             raise _cancelled(suite)
         reason = "; ".join(line.removeprefix("E: ") for line in errors[-3:])
         raise SysboxError(
-            f"bootstrap {suite}: mmdebstrap failed with status {status}: {reason or 'it says nothing'}",
+            f"bootstrap {suite}: mmdebstrap failed with status {status}: {reason or 'no error message'}",
             hint="check the name of the suite, the network and the machine's apt sources, or give --mirror",
         )
 

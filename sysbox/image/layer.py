@@ -177,7 +177,7 @@ def _node(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
     kind = _NODES[header.kind]
     if header.kind == tar.CHARACTER and not header.major and not header.minor:
         raise FormatError(
-            f"{shown(header.name)}: a character device 0:0 is overlayfs' whiteout, no file"
+            f"{shown(header.name)}: a character device 0:0, which overlayfs takes for a whiteout"
         )
     device = posix.makedev(header.major, header.minor) if header.kind != tar.FIFO else 0
     directory = tree.open(parent)

@@ -191,7 +191,7 @@ def _header(
 def _expand(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
     """Read the map of a sparse file; where the next header is."""
     if header.kind != REGULAR:
-        raise FormatError(f"{shown(header.name)}: a sparse file that is no file")
+        raise FormatError(f"{shown(header.name)}: a sparse entry that is not a regular file")
     if sparse.is_pax(extra):
         start = source.position
         header.whole, header.segments = sparse.of_pax(source, extra)

@@ -101,7 +101,7 @@ def kill(path: str, facts: HostFacts) -> None:
     freezer.release(facts, path, below=True)
     if freezer.is_v1(facts) and (above := freezer.asked_above(facts, path)):
         raise Conflict(
-            f"{above} is frozen: what is in it has its SIGKILL, and ends when that is thawed",
+            f"{above} is frozen: the processes below it have got SIGKILL and end when it is thawed",
             hint=_how(above, facts),
         )
 

@@ -133,7 +133,7 @@ def parse_entry(entry: Entry) -> LogLine:
             message=entry.get(b"MESSAGE", b"") + ending,
         )
     except (KeyError, ValueError) as error:
-        raise FormatError(f"journalctl: an entry that is none: {error}") from None
+        raise FormatError(f"journalctl: a malformed entry: {error}") from None
 
 
 def read_logs(

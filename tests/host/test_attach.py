@@ -92,7 +92,7 @@ def test_one_too_many(sysbox: Sysbox, containers: Containers) -> None:
         assert each.recv(1) == b"H"
     done = sysbox("attach", one.id)
     assert done.returncode == 1
-    assert "takes no more" in done.stderr
+    assert "64 are attached already" in done.stderr
     others.pop().close()
     last = attached(one, stdin=subprocess.PIPE)
     assert last.stdin

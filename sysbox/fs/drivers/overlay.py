@@ -66,7 +66,7 @@ def mount_root(plan: RootPlan) -> int:
     except OSError as error:
         if error.errno == errno.EINVAL and _is_overlay(plan.directory):
             raise Unsupported(
-                f"{plan.directory} is on an overlay itself, and the kernel stacks no second one on it",
+                f"{plan.directory} is on an overlay itself, and the kernel allows no second one on top",
                 hint="it needs a file system of its own: run the container around it with -v /var/lib/sysbox",
             ) from None
         raise KernelError.of("mount the overlay of", plan.directory, error) from None
