@@ -70,7 +70,6 @@ def settle(
         if not record.spec.remove:
             # of a service's container systemd has it still; in the foreground it was watched
             record = tuning.harvest(record)
-        tuning.unwatch(record.id)
         unwind(record, runtime)
         final = finals.of_run(record, runtime, ended)
         state.write_final(record, final)
@@ -108,6 +107,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
         stop_scope(runtime.scope, runtime.cgroup)
     cgroups.remove_cgroups(runtime.cgroup, probe())
     machine.withdraw(runtime.scope)
+    tuning.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
         firewall.unpublish(record.id)
         leases.release(record.id)
@@ -292,6 +292,7 @@ def remove_damaged(container_id: str) -> None:
     leases.release(container_id)
     unitfile.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
+    tuning.unwatch(container_id)
     state.discard(container_id)
 
 

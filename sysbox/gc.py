@@ -6,7 +6,7 @@ locked, and left to him.
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, locking, scope, state, unitfile
+from sysbox import detaching, ending, locking, scope, state, tuning, unitfile
 from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.files import is_directory, stale_files, unlink
 from sysbox.fs import volumes
@@ -205,6 +205,9 @@ def _files() -> Iterator[str]:
     for path in (*stale, *journal.drafts()):
         if unlink(path):
             yield f"removed {path}"
+    for container_id in tuning.watched():
+        if not _has_run(container_id):
+            tuning.unwatch(container_id)
 
 
 def _names() -> list[str]:

@@ -173,7 +173,9 @@ def drop_privileges(
     """
     for name, soft, hard in plan.rlimits:
         if bears and name == _NPROC:
-            soft, hard = -1, -1
+            # as high as it goes without CAP_SYS_RESOURCE, or as high as it is asked for
+            _, most = process.rlimit_of(0, name) or (-1, -1)
+            soft = hard = -1 if -1 in (most, hard) else max(most, hard)
         process.set_rlimit(name, soft, hard)
     keyring.join_session(None)
     if program is not None and not plan.no_new_privileges:

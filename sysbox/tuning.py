@@ -168,6 +168,16 @@ def changed(container_id: str, fd: int = -1) -> None:
         pass  # ignoring: the container is being removed, or its record is damaged
 
 
+def watched() -> list[str]:
+    """The containers for which there is such a directory."""
+    try:
+        found = posix.listdir(TRANSIENT)
+    except FileNotFoundError:
+        return []
+    directories = [name.removesuffix(".d") for name in found if name.endswith(".scope.d")]
+    return [one for one in map(names.container_of, directories) if one]
+
+
 def unwatch(container_id: str) -> None:
     """Remove the directory that `prepare` made, if systemd has not put anything into it."""
     try:

@@ -158,7 +158,7 @@ class Storm:
             except subprocess.TimeoutExpired:
                 self.complaints.append(f"{one}: rm -f does not end")
                 continue
-            if done.returncode or done.stderr:
+            if done.returncode or (done.stderr and "no such container" not in done.stderr):
                 self.complaints.append(f"{one}: cannot be removed: {done.stderr.strip()}")
         for watcher in watchers:
             try:

@@ -53,7 +53,7 @@ def test_a_command_that_cannot_run_leaves_nothing(sysbox: Sysbox, image: str) ->
         assert sysbox("run", "--name", "broken", *flags, image, "nosuch").returncode == 127
     sysbox("create", "--name", "broken", image, "nosuch", check=True)
     assert sysbox("start", "broken").returncode != 0
-    assert sysbox("start", "-a", "broken").returncode == 127
+    assert sysbox("start", "-a", "broken").returncode == 1
     template = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}"
     shown = sysbox("inspect", "-f", template, "broken", check=True).stdout
     assert shown.startswith("created 127 cannot find nosuch")
