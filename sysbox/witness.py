@@ -11,6 +11,7 @@ import select
 import time
 
 from sysbox.host import read_text
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _REMOVAL_TOLD = 0.1  # seconds
 _IN_DOUBT_MS = 1000
+_IN_MODIFY = 0x2  # linux/inotify.h
 
 
 class OutOfMemory:
@@ -28,7 +30,8 @@ class OutOfMemory:
 
     The kernel tells of a lack of memory before it kills: by an eventfd on v1 (memory.rst, "OOM Control"), by
     memory.events on v2. The counter of kills, which comes after, is looked at for a while then; it may be
-    gone with the cgroup.
+    gone with the cgroup. What is left then on v2 are the changes that inotify(7) has kept, and the counter of
+    the slice, which counts what is below it too (cgroup-v2.rst, "memory.events").
     """
 
     def __init__(self, directory: str, version: str) -> None:
@@ -44,6 +47,8 @@ class OutOfMemory:
             0.0,
         )  # from when, and until when, nobody knows whether somebody was killed
         self._wakes = 0  # one when the cgroup is removed, the others for lack of memory
+        self._slice = ("", 0)  # its directory on v2, and its kills when the counter was read last
+        self._changes = -1
         try:
             name = "memory.oom_control" if version == "v1" else "memory.events"
             self.file = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -54,6 +59,11 @@ class OutOfMemory:
                 )
                 posix.write(control, f"{self.event} {self.file}".encode())
                 posix.close(control)
+            else:
+                self._changes = _sys.inotify_init1(posix.O_NONBLOCK | posix.O_CLOEXEC)
+                _sys.inotify_add_watch(self._changes, f"{directory}/{name}", _IN_MODIFY)
+                above = directory.rpartition("/")[0]
+                self._slice = (above, kills(above, version))
         except OSError:
             return  # no memory controller here: nothing will be killed for its limit
 
@@ -100,6 +110,9 @@ class OutOfMemory:
         self._count_wakes()
         before = self._kills
         there = self.look()
+        if there and self._slice[0]:
+            self._changed()
+            self._slice = (self._slice[0], kills(self._slice[0], "v2"))
         if there and self.event >= 0 and self._kills == before:
             self._begin_doubt()
         if not there and self.event < 0:
@@ -113,6 +126,16 @@ class OutOfMemory:
         except OSError:
             pass  # ignoring: it has not fired
 
+    def _changed(self) -> bool:
+        """Whether memory.events has changed since this was asked last."""
+        if self._changes < 0:
+            return False
+        try:
+            # the first of what was kept: that the file is gone would be the last
+            return posix.read(self._changes, 4096)[4] == _IN_MODIFY
+        except OSError:
+            return False
+
     def killed(self) -> bool:
         """Asked once the process has ended."""
         heard, self.heard = self._kills, lambda: None  # there is nothing left to be done about it
@@ -123,6 +146,10 @@ class OutOfMemory:
         if self._doubt[1]:
             self.told = False
             return True  # gone, and with it what it would have said
+        above, known = self._slice
+        if above and self._changed() and kills(above, "v2") > known:
+            self.told = False
+            return True
         until = time.monotonic() + _REMOVAL_TOLD
         # that the cgroup was removed is told a moment later; of a lack of memory we would know by now
         self._count_wakes()

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 
 import pytest
-from containers import Container, Containers, eventually, popen
+from containers import V1, Container, Containers, eventually, popen
 from lane import Sysbox
 
 SMALL = ("-m", "20m", "--memory-swap", "20m")
 HUNGRY = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null"
-TIMES = 4  # it was four of ten
+TIMES = 4 if V1 else 2  # it was four of ten; an emulated guest is late each time
 
 
 def told(sysbox: Sysbox, container: str) -> int:
