@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from contest import WORK
 from peers import IMAGE, Engine
 from timing import PATH, MeasureError
 
 NOBODY = 65534
 LIMIT = 90  # seconds that one command may take
 LATE = 124
+LARGE = 200 << 10  # KiB that a process of the host's takes for a container
+Attack = Callable[["Attacked"], str]
+ATTACKS: list[Attack] = []
+
+
+def attack(function: Attack) -> Attack:
+    """Put it into the table; its docstring is the line's title."""
+    ATTACKS.append(function)
+    return function
 
 
 class Attacked:
@@ -66,6 +78,49 @@ class Attacked:
             yield name
         finally:
             self("rm", "-f", name)
+
+    @contextmanager
+    def image(self, links: dict[str, str], change: str = 'CMD ["true"]') -> Iterator[str]:
+        """The name of an image with these symbolic links, or scripts, and one change of its configuration.
+
+        Raises MeasureError.
+        """
+        archive = self.place / "image.tar"
+        with tarfile.open(archive, "w") as made:
+            made.add(WORK / "attacks-tree", ".")
+            for path, target in links.items():
+                entry = tarfile.TarInfo(path)
+                if target.startswith("#!"):
+                    entry.size, entry.mode = len(target), 0o755
+                    made.addfile(entry, io.BytesIO(target.encode()))
+                else:
+                    entry.type, entry.linkname = tarfile.SYMTYPE, target
+                    made.addfile(entry)
+        done = self("import", "--change", change, archive, "attack:1")
+        try:
+            if done.returncode:
+                raise MeasureError(f"held: refused: {last(done.stderr)}")
+            yield "attack:1"
+        finally:
+            self("rmi", "-f", "attack:1")
+
+    @property
+    def command(self) -> list[str]:
+        """The engine's command line, without a verb."""
+        return self._peer.command()
+
+    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script, with the engine's environment."""
+        with self._peer.view():
+            return subprocess.run(
+                ["/bin/sh", "-c", script],
+                env={**os.environ, "PATH": PATH, **self._peer.environment},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=LIMIT,
+            )
 
     def inside(self, name: str, script: str) -> str:
         """The output of a shell script in a container."""

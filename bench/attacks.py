@@ -10,29 +10,30 @@ import argparse
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import attacks_input  # noqa: F401 (its attacks stand in the table too)
 import rootfs
-from attacked import LATE, LIMIT, Attacked, Largest, as_nobody, journal_size, last, send, verdict
+from attacked import (
+    ATTACKS,
+    LARGE,
+    Attacked,
+    Largest,
+    as_nobody,
+    attack,
+    journal_size,
+    last,
+    send,
+    verdict,
+)
 from contest import WORK, add_only, chosen, prepare, say
 from peers import IMAGE, Docker, Engine, Podman, Sysbox
 from timing import MeasureError
 
-LARGE = 200 << 10  # KiB that a process of the host's takes for a container
 NET_RAW = 13  # linux/capability.h
-Attack = Callable[["Attacked"], str]
-ATTACKS: list[Attack] = []
-
-
-def attack(function: Attack) -> Attack:
-    """Put it into the table; its docstring is the line's title."""
-    ATTACKS.append(function)
-    return function
 
 
 @attack
@@ -120,14 +121,8 @@ def mask_of_a_path(engine: Attacked) -> str:
 @attack
 def volume_of_an_image(engine: Attacked) -> str:
     """an image with `VOLUME /sys/firmware`"""
-    archive = engine.place / "volume.tar"
-    with tarfile.open(archive, "w") as made:
-        made.add(WORK / "attacks-tree", ".")
-    done = engine("import", "--change", "VOLUME /sys/firmware", archive, "volume:1")
-    if done.returncode:
-        return verdict(False, f"refused: {last(done.stderr)}")
-    done = engine("run", "--rm", "volume:1", "ls", "/sys/firmware")
-    engine("rmi", "-f", "volume:1")
+    with engine.image({}, "VOLUME /sys/firmware") as image:
+        done = engine("run", "--rm", image, "ls", "/sys/firmware")
     if done.returncode:
         return verdict(False, f"refused: {last(done.stderr)}")
     return verdict(done.stdout, f"in /sys/firmware: {' '.join(done.stdout.split()) or 'nothing'}")
@@ -208,28 +203,6 @@ def flood_of_the_log(engine: Attacked) -> str:
 
 
 @attack
-def pax_headers(engine: Attacked) -> str:
-    """`import` of a small gzip with 900 pax headers of 1 MB"""
-    archive = engine.place / "pax.tar.gz"
-    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT, compresslevel=9) as made:
-        for number in range(900):
-            entry = tarfile.TarInfo("file")
-            entry.pax_headers = {f"SCHILY.xattr.user.a{number}": "x" * (1 << 20)}
-            made.addfile(entry)
-    with Largest() as largest:
-        begun = engine.begin("import", archive, "pax:1")
-        deadline = time.monotonic() + LIMIT
-        while begun.poll() is None and time.monotonic() < deadline:
-            largest.look()
-            time.sleep(0.05)
-        begun.kill()
-        words = last(begun.communicate()[1])
-    engine("rmi", "-f", "pax:1")
-    how = "taken" if begun.returncode == 0 else f"refused: {words}"
-    return verdict(largest.found > LARGE, f"{largest.found >> 10} MiB at most; {how}")
-
-
-@attack
 def raw_sockets(engine: Attacked) -> str:
     """CAP_NET_RAW by default, which ARP spoofing takes; and may a user ping without it"""
     script = "grep CapEff /proc/self/status; cat /proc/sys/net/ipv4/ping_group_range"
@@ -292,36 +265,59 @@ def busy() -> float:
 
 
 @attack
-def control_sequences(engine: Attacked) -> str:
-    """control sequences in a command, seen by `top` and `ps`"""
-    argument = "$(printf 'x\\033]0;owned\\007y')"
-    script = f'exec sh -c "while :; do sleep 1; done" "{argument}"'
-    with engine.container(command=("sh", "-c", script)) as name:
-        time.sleep(0.5)
-        shown = engine("top", name).stdout + engine("ps", "--no-trunc").stdout
-    printed = "\033" in shown
-    return verdict(printed, f"escape sequences are {'printed' if printed else 'not printed'}")
+def link_to_dev(engine: Attacked) -> str:
+    """an image links /data to /dev, and a volume is mounted at /data"""
+    with engine.image({"data": "/dev"}) as image:
+        directory = engine.place / "data"
+        directory.mkdir(exist_ok=True)
+        (directory / "mark").touch()
+        done = engine("run", "--rm", "-v", f"{directory}:/data", image, "ls", "/dev")
+    if done.returncode:
+        return verdict(False, f"refused: {last(done.stderr)}")
+    fell = "mark" in done.stdout.split()
+    return verdict(fell, "it covers /dev" if fell else "/dev is not covered")
 
 
 @attack
-def hostile_passwd(engine: Attacked) -> str:
-    """`--user name` where the image's /etc/passwd is a link to /proc/kmsg"""
-    with engine.container("--user", "0") as name:
-        engine.inside(name, "rm /etc/passwd; ln -s /proc/kmsg /etc/passwd")
-        begun = time.monotonic()
-        done = engine("exec", "--user", "nobody", name, "true", limit=20)
-        took = time.monotonic() - begun
-    return verdict(took > 10, f"status {done.returncode} after {took:.1f} s: {last(done.stderr)}")
+def mount_over_proc(engine: Attacked) -> str:
+    """a user's own mount over all of /proc"""
+    done = engine("run", "--rm", "-v", f"{engine.place}:/proc", IMAGE, "ls", "/proc")
+    return verdict(not done.returncode, "taken" if not done.returncode else last(done.stderr))
 
 
 @attack
-def templates(engine: Attacked) -> str:
-    """`inspect --format` with `printf "%999999999d"`"""
-    with engine.container() as name:
-        done = engine("inspect", "--format", '{{printf "%999999999d" 1 | len}}', name, limit=30)
-    return verdict(
-        done.returncode == LATE, f"status {done.returncode}: {last(done.stdout + done.stderr)}"
-    )
+def left_by_a_check(engine: Attacked) -> str:
+    """a health check that starts a process in a session of its own and never ends, timeout 1 s"""
+    check = "setsid sleep 4321 & sleep 4321"
+    flags = ("--health-cmd", check, "--health-interval", "1s", "--health-timeout", "1s")
+    with engine.container(*flags, "--health-retries", "100") as name:
+        for _ in range(3):
+            if engine.name == "podman":
+                engine("healthcheck", "run", name, limit=20)
+            time.sleep(3)
+        left = engine.inside(name, "ps | grep -c '[s]leep 4321'")
+    return verdict(int(left or "0") > 2, f"{left or 'no'} processes left after 9 s")
+
+
+@attack
+def named_systemd(engine: Attacked) -> str:
+    """an image whose command ends in /systemd: which capabilities has it"""
+    with engine.image(
+        {"sbin/systemd": "#!/bin/sh\nsleep 1000\n"}, 'CMD ["/sbin/systemd"]'
+    ) as image:
+        plain = capabilities(engine("run", "--rm", IMAGE, "cat", "/proc/self/status").stdout)
+        engine("run", "-d", "--name", "named", image)
+        pid = engine("inspect", "-f", "{{.State.Pid}}", "named").stdout.strip()
+        status = Path(f"/proc/{pid}/status")
+        found = capabilities(status.read_text()) if pid not in ("", "0") and status.exists() else 0
+        engine("rm", "-f", "named")
+    return verdict(found & ~plain, f"{found & ~plain:#x} beside the default's {plain:#x}")
+
+
+def capabilities(status: str) -> int:
+    """The effective ones, of /proc/PID/status."""
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
+    return int(found[0], 16) if found else 0
 
 
 def main() -> int:
@@ -351,7 +347,7 @@ def main() -> int:
                 try:
                     found = one(engine)
                 except (MeasureError, OSError, ValueError, IndexError) as error:
-                    found = f"not tried: {error}"
+                    found = str(error) if str(error).startswith("held") else f"not tried: {error}"
                 table.setdefault(title, {})[peer.name] = found
                 say(f"{peer.name}: … {found}")
         names = [kind.name for kind in (Docker, Podman, Sysbox)]
