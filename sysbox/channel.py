@@ -20,7 +20,15 @@ import posix
 import select
 
 from sysbox import codec
-from sysbox.errors import FAILED, KernelError, StartError, SysboxError
+from sysbox.errors import (
+    FAILED,
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    FormatError,
+    KernelError,
+    StartError,
+    SysboxError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,11 +84,11 @@ class Channel:
         fd = int.from_bytes(rights[0][2][:4], "little") if rights else -1
         kind, data = message[:1], message[1:]
         if kind == expected:
-            return (codec.loads(data, "handshake") if data else {}), fd
+            return (_object(data) if data else {}), fd
         if fd >= 0:
             posix.close(fd)
         if kind == FAILURE:
-            raise _failure(codec.loads(data, "handshake"))
+            raise _failure(data)
         raise StartError(
             "the container's first process ended before its command ran", phase="handshake"
         )
@@ -90,7 +98,7 @@ class Channel:
         try:
             while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):
                 if message[:1] == FAILURE:
-                    return _failure(codec.loads(message[1:], "handshake"))
+                    return _failure(message[1:])
         except OSError:
             pass  # nothing has been said, or the conversation is over
         return None
@@ -116,10 +124,26 @@ class Channel:
         self.send(FAILURE, {"phase": phase, "message": message, "hint": hint, "status": status})
 
 
-def _failure(data: dict[str, Any]) -> StartError:
+def _object(data: bytes) -> dict[str, Any]:
+    """What a message carries. Raises StartError: a container with CAP_SYS_PTRACE may have written it."""
+    try:
+        found = codec.loads(data, "handshake")
+    except FormatError:
+        found = None
+    if not isinstance(found, dict):
+        raise StartError(
+            "the container's first process sent a malformed message", phase="handshake"
+        )
+    return found
+
+
+def _failure(data: bytes) -> StartError:
+    found = _object(data)
+    status = found.get("status")
     return StartError(
-        str(data.get("message", "")),
-        phase=str(data.get("phase", "")),
-        status=int(data.get("status", FAILED)),
-        hint=str(data.get("hint", "")),
+        str(found.get("message", "")),
+        phase=str(found.get("phase", "")),
+        # a command that has not run has not succeeded, whatever is said of it
+        status=status if status in (NOT_EXECUTABLE, NOT_FOUND) else FAILED,
+        hint=str(found.get("hint", "")),
     )

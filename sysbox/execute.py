@@ -26,7 +26,7 @@ from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import UNIFIED, frozen, frozen_beside
 from sysbox.plan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units import cgroups
@@ -178,6 +178,11 @@ def _running(record: Record) -> state.Runtime:
         raise Conflict(
             f"container {record.name} is paused; unpause it first",
             hint=f"`sysbox unpause {record.name}`",
+        )
+    if frozen_beside(probe(), runtime.cgroup):
+        raise Conflict(
+            f"container {record.name} has frozen itself",
+            hint=f"to let it go on: echo 0 >{UNIFIED}{runtime.cgroup}/cgroup.freeze",
         )
     return runtime
 

@@ -60,6 +60,16 @@ def frozen(facts: HostFacts, path: str) -> bool:
         return False
 
 
+def frozen_beside(facts: HostFacts, path: str) -> bool:
+    """Whether the v2 tree beside the v1 controllers has it frozen: a container can do that to itself."""
+    try:
+        return (
+            is_v1(facts) and cgroup.read_keyed(UNIFIED + path, "cgroup.events").get("frozen") == 1
+        )
+    except KernelError:
+        return False
+
+
 def asked(facts: HostFacts, path: str) -> bool:
     """Whether somebody wants this very cgroup frozen, whether it is yet or not."""
     file = "freezer.self_freezing" if is_v1(facts) else "cgroup.freeze"

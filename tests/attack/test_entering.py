@@ -168,3 +168,21 @@ def test_no_inode_of_the_hosts_can_be_changed(sysbox: Sysbox, image: str, requir
     script = "for file in /usr /usr/bin /usr/bin/env; do chmod 700 $file || echo refused; done"
     done = sysbox("run", "--rm", "--network", "none", "host", "sh", "-c", script, check=True)
     assert done.stdout.split() == ["refused"] * 3
+
+
+@pytest.mark.v1_only("the tree beside the controllers; a frozen scope of v2 is a paused container")
+def test_one_that_freezes_itself_does_not_hold_up_exec(
+    containers: Containers, sysbox: Sysbox
+) -> None:
+    one = containers("--systemd=always", "--network", "none", command=("sleep", "1000"))
+    file = Path(f"/sys/fs/cgroup/unified/system.slice/{one.scope}/cgroup.freeze")
+    # as the container may, which has this file for its own
+    sysbox(
+        "exec", "-d", one.id, "sh", "-c", "echo 1 >/sys/fs/cgroup/unified/cgroup.freeze", check=True
+    )
+    eventually(lambda: file.read_text(encoding="ascii") == "1\n", "it is frozen")
+    done = sysbox("exec", one.id, "true")
+    assert done.returncode == 125
+    assert "has frozen itself" in done.stderr
+    assert str(file) in done.stderr
+    one("rm", "-f")
