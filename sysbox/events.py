@@ -2,7 +2,8 @@
 
 The names are docker's. Each has a MESSAGE_ID of its own (journald.conf(5), systemd.journal-fields(7)), so
 that `journalctl MESSAGE_ID=...` finds all of a kind; what belongs to it is in SYSBOX_* fields. Sent by
-whoever did it, as one datagram of the journal's native protocol; nobody waits for it.
+whoever did it, as one datagram of the journal's native protocol; nobody waits for it. It is signed, since
+others write to the journal too.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import time
 
 from sysbox import codec
-from sysbox.errors import FormatError
+from sysbox.errors import FormatError, SysboxError
 from sysbox.linux import unix
-from sysbox.units import journal
+from sysbox.units import journal, signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ MESSAGE_IDS = {
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
 }
 
+_TIME_DIGITS = 19  # of nanoseconds since 1970, in 63 bits
 _LE64 = Struct("<Q").pack
 _VALUE_MAX = 16 << 10  # bytes; a label has no bound of its own
 _DATAGRAM_MAX = 160 << 10  # bytes; a larger one would have to be passed as a file
@@ -91,9 +93,15 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
         "SYSBOX_TIME_NSEC": str(time.time_ns()),
         "SYSBOX_ATTRIBUTES": codec.dumps(_shortened(attributes)).decode().rstrip("\n"),
     }
-    datagram = b"".join(_field(key, value) for key, value in fields.items())
+    encoded = {
+        key.encode(): value.encode("utf-8", "surrogateescape") for key, value in fields.items()
+    }
     try:
-        unix.send(journal.SOCKET, datagram, wait=False)
+        encoded[signature.FIELD.encode()] = signature.of(encoded, signature.key_to_sign())
+    except SysboxError:
+        pass  # ignoring: it is not believed then, yet journalctl shows it
+    try:
+        unix.send(journal.SOCKET, b"".join(map(_field, encoded.items())), wait=False)
     except OSError:
         pass  # ignoring: no journald, or one that is too busy
 
@@ -110,12 +118,12 @@ def _shortened(attributes: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def _field(key: str, value: str) -> bytes:
+def _field(field: tuple[bytes, bytes]) -> bytes:
     """One field of the native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
-    data = value.encode("utf-8", "surrogateescape")
+    key, data = field
     if b"\n" not in data:
-        return b"%s=%s\n" % (key.encode(), data)
-    return b"%s\n%s%s\n" % (key.encode(), _LE64(len(data)), data)
+        return b"%s=%s\n" % (key, data)
+    return b"%s\n%s%s\n" % (key, _LE64(len(data)), data)
 
 
 def parse(entry: dict[bytes, bytes]) -> dict[str, Any] | None:
@@ -124,19 +132,25 @@ def parse(entry: dict[bytes, bytes]) -> dict[str, Any] | None:
     """
     from sysbox.units import journalread  # who tells of an event needs none of it
 
-    if not journalread.is_trusted(entry):
-        return None
+    return read(entry) if journalread.is_trusted(entry) else None
+
+
+def read(entry: dict[bytes, bytes]) -> dict[str, Any] | None:
+    """What an entry says that is trusted; None where it is no event, or a damaged one."""
     try:
         kind, action, actor, attributes = (
             entry[b"SYSBOX_" + name].decode() for name in (b"TYPE", b"ACTION", b"ID", b"ATTRIBUTES")
         )
         known = codec.loads(attributes, "an event")
-        nanoseconds = int(entry[b"SYSBOX_TIME_NSEC"])
+        moment = entry[b"SYSBOX_TIME_NSEC"]
         mark = entry[b"MESSAGE_ID"].decode()
     except (KeyError, ValueError, FormatError):
         return None
     if mark != MESSAGE_IDS.get((kind, action.partition(":")[0])) or not _is_plain(known):
         return None
+    if len(moment) > _TIME_DIGITS or not moment.isdigit():
+        return None
+    nanoseconds = int(moment)
     image = known.get("image", "") if kind == "container" else ""
     return {
         "status": "" if kind in ("volume", "network") else action,

@@ -15,7 +15,7 @@ from sysbox.image.store import Store
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.paths import CONTAINERS, NETWORK, RUN
+from sysbox.paths import CONTAINERS, NETWORK, RUN, STATE
 from sysbox.units import cgroups, journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
 
@@ -201,7 +201,7 @@ def _images() -> list[str]:
 
 
 def _files() -> Iterator[str]:
-    stale = [path for directory in (NETWORK, RUN) for path in stale_files(directory)]
+    stale = [path for directory in (NETWORK, RUN, STATE) for path in stale_files(directory)]
     for path in (*stale, *journal.drafts()):
         if unlink(path):
             yield f"removed {path}"

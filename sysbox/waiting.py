@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NOT_RUNNING, NEXT_EXIT, REMOVED = CONDITIONS = ("not-running", "next-exit", "removed")
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _STEP = 0.004
+_CODE_DIGITS = 3  # of an exit status
 _LOOK = 5.0  # seconds after which everything is looked at even if nothing was said
 _CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT
 
@@ -98,13 +99,18 @@ def _end_of(record: Record, runtime: Runtime) -> int:
 
 def _told(record: Record) -> int | None:
     """The status that the last event of a container that is gone tells; None where there is none."""
+    from sysbox.values import is_digits  # only where nothing else tells
+
     journal.synchronize()
     mark = events.MESSAGE_IDS["container", "die"]
     argv = [*journalread.event_arguments([mark], f"SYSBOX_ID={record.id}"), "--reverse"]
     for entry in journalread.entries(argv):
         event = events.parse(entry)
-        if event:
-            return int(event["Actor"]["Attributes"].get("exitCode", "0"))
+        if not event or event["Actor"]["ID"] != record.id:
+            continue
+        code = event["Actor"]["Attributes"].get("exitCode", "0")
+        if is_digits(code) and len(code) <= _CODE_DIGITS:
+            return int(code)
     return None
 
 

@@ -2,7 +2,7 @@
 
 Any local user may write entries with any field that does not begin with "_" (systemd.journal-fields(7)).
 Those that do are journald's own: who wrote it, and in which unit. So a log is what was written in the
-container's scope, and an event is what root wrote outside of all containers.
+container's scope, and an event is what root wrote outside of all containers and has signed (signature.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import posix
 
 from sysbox.errors import FormatError, SysboxError, Unsupported
 from sysbox.frozen import Frozen
-from sysbox.units import journal, names
+from sysbox.units import journal, names, signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 STDOUT_PRIORITY = 6  # info
 STDERR_PRIORITY = 3  # err
+_PRIORITY_MAX = 7  # debug
+_DIGITS_MAX = 20  # digits from which on a number may not fit into 64 bits
 
 _JOURNALCTL = "/usr/bin/journalctl"
 _CHUNK = 1 << 17
-_ENTRY_MAX = 64 << 20  # journald's own bound for a field is 64 MiB (DATA_SIZE_MAX)
+_ENTRY_MAX = (
+    64 << 20
+) + 4096  # journald's own bound for a field is 64 MiB (DATA_SIZE_MAX); and its name
+_EVENT_FIELDS = ",".join((*signature.FIELDS, signature.FIELD, "_UID", "_SYSTEMD_CGROUP"))
+_DELAY = 60_000_000  # microseconds until journald has read an event: one that comes later is a copy
 _FIELDS = "MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE,_LINE_BREAK"
 # of a line that came by a stream: why journald ended it other than at its newline -> what stood there
 _BREAKS = {b"nul": b"\0", b"line-max": b"", b"eof": b"", b"pid-change": b""}
@@ -71,16 +77,34 @@ def event_arguments(
     if lines is None and since is None and follow:
         lines = 0
     argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
+    argv.append(f"--output-fields={_EVENT_FIELDS}")
     return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids), *matches, "_UID=0"]
 
 
 def is_trusted(entry: Entry) -> bool:
-    """Whether root wrote it, and not as somebody in a container."""
+    """Whether sysbox wrote this event, as root on this host: it is signed, and not sent again by somebody.
+
+    What is older than the key is not signed. That is trusted if journald knows where it came from, and that
+    is no container.
+    """
     cgroup = _text(entry, b"_SYSTEMD_CGROUP")
     inside = any(
         names.container_of(part) for part in cgroup.split("/") if part.startswith("docker-")
     )
-    return entry.get(b"_UID") == b"0" and not inside
+    if entry.get(b"_UID") != b"0" or inside:
+        return False
+    try:
+        key = signature.key()
+    except FormatError:
+        return False
+    received = _number(entry, b"__REALTIME_TIMESTAMP")
+    mark = entry.get(signature.FIELD.encode())
+    if mark is None:
+        return bool(cgroup) and 0 <= received < signature.made_us()
+    if key is None or mark != signature.of(entry, key):
+        return False
+    told = _number(entry, b"SYSBOX_TIME_NSEC") // 1000
+    return received >= 0 and abs(received - told) <= _DELAY
 
 
 def _journalctl(
@@ -107,7 +131,9 @@ def unit_of(container: str, kinds: list[str]) -> str:
     for field in ("SYSBOX_NAME", "SYSBOX_ID"):
         for entry in entries([*event_arguments(kinds, f"{field}={container}"), "--reverse"]):
             unit = f"docker-{_text(entry, b'SYSBOX_ID')}.scope"
-            if is_trusted(entry) and names.container_of(unit):
+            # journalctl finds an entry by any of the values of a field, and ours is the first of them
+            found = _text(entry, field.encode()) == container
+            if found and is_trusted(entry) and names.container_of(unit):
                 return unit
     for entry in entries([*_journalctl(lines=None), "--reverse", f"CONTAINER_ID={container[:12]}"]):
         unit = _text(entry, b"_SYSTEMD_UNIT")
@@ -120,20 +146,28 @@ def _text(entry: Entry, field: bytes) -> str:
     return entry.get(field, b"").decode("utf-8", "replace")
 
 
+def _number(entry: Entry, field: bytes) -> int:
+    """A decimal number of at most 63 bits; -1 where there is none."""
+    value = entry.get(field, b"")
+    return int(value) if value.isdigit() and len(value) < _DIGITS_MAX else -1
+
+
 def parse_entry(entry: Entry) -> LogLine:
-    """Raises FormatError."""
+    """Raises FormatError where it is not journalctl's. A priority that is none is that of output: the
+    container may have chosen it.
+    """
     if entry.get(b"CONTAINER_PARTIAL_MESSAGE") == b"true":
         ending = b""
     else:
         ending = _BREAKS.get(entry.get(b"_LINE_BREAK", b""), b"\n")
-    try:
-        return LogLine(
-            timestamp=int(entry[b"__REALTIME_TIMESTAMP"]),
-            priority=int(entry.get(b"PRIORITY", STDOUT_PRIORITY)),
-            message=entry.get(b"MESSAGE", b"") + ending,
-        )
-    except (KeyError, ValueError) as error:
-        raise FormatError(f"journalctl: a malformed entry: {error}") from None
+    timestamp, priority = _number(entry, b"__REALTIME_TIMESTAMP"), _number(entry, b"PRIORITY")
+    if timestamp < 0:
+        raise FormatError("journalctl: a malformed entry: it says no time")
+    return LogLine(
+        timestamp=timestamp,
+        priority=priority if 0 <= priority <= _PRIORITY_MAX else STDOUT_PRIORITY,
+        message=entry.get(b"MESSAGE", b"") + ending,
+    )
 
 
 def read_logs(

@@ -25,14 +25,29 @@ for fields in json.load(sys.stdin):
     text = "".join(f"{key}={value}\\n" for key, value in fields.items())
     sender.sendto(text.encode(), "/run/systemd/journal/socket")
 """
+# each from a process that has ended by the time journald asks who it was
+SEND_AND_END = """
+import json, os, socket, sys
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for fields in json.load(sys.stdin) * 100:
+    text = "".join(f"{key}={value}\\n" for key, value in fields.items()).encode()
+    if not os.fork():
+        try:
+            sender.sendto(text, "/run/systemd/journal/socket")
+        finally:
+            os._exit(0)
+    os.wait()
+"""
 FORGED = "0" * 64
+# times that no event has, some too large for a clock
+TIMES = ("9" * 30, "9" * 4000, "-99999999999999999999999", "-1", "1_0")
 
 
-def forge(*entries: dict[str, str]) -> None:
+def forge(*entries: dict[str, str], user: int = NOBODY) -> None:
     """Write entries as a local user without privileges."""
     subprocess.run(
         [sys.executable, "-I", "-c", SEND], input=json.dumps(entries), text=True,
-        user=NOBODY, group=NOBODY, extra_groups=[], check=True, timeout=TIMEOUT,
+        user=user, group=user, extra_groups=[], check=True, timeout=TIMEOUT,
     )  # fmt: skip
 
 
@@ -152,6 +167,69 @@ def test_a_container_that_has_the_journals_socket(sysbox: Sysbox, containers: Co
     )
     assert sysbox("logs", "victim", check=True).stdout == "true\n"
     assert FORGED not in {found["Actor"]["ID"] for found in events(sysbox, start)}
+
+
+def without_cgroup() -> list[dict[str, Any]]:
+    """Entries of root's of which journald does not know where they came from."""
+    command = ["journalctl", "-q", "-o", "json", "-n", "1000", "MESSAGE=forged", "_UID=0"]
+    found = map(json.loads, subprocess.check_output(command).splitlines())
+    return [entry for entry in found if "_SYSTEMD_CGROUP" not in entry]
+
+
+def test_a_container_whose_processes_end_at_once(sysbox: Sysbox, containers: Containers) -> None:
+    """journald cannot tell that it was a container: who sent it is gone before it looks."""
+    start = time.time()
+    victim = containers("--name", "loser", command=("echo", "true"))
+    victim.await_state("exited")
+    victim("rm")
+    journal = "/run/systemd/journal"
+    one = containers("-v", f"{journal}:{journal}", image="host", command=("sleep", "1000"))
+    entries = [event("destroy", one.id, "loser"), event("die", FORGED, "x")]
+    sysbox("exec", "-i", one.id, "sh", "-c", "cat >/entries", input=json.dumps(entries), check=True)
+    script = SEND_AND_END.replace("sys.stdin", "open('/entries')")
+
+    def passed() -> set[str]:
+        one.exec("/usr/bin/python3", "-I", "-c", script)
+        return {entry["SYSBOX_ACTION"] for entry in without_cgroup()}
+
+    eventually(lambda: passed() == {"destroy", "die"}, "some of each without a cgroup")
+    found = events(sysbox, start)
+    assert FORGED not in {each["Actor"]["ID"] for each in found}
+    assert "destroy" not in [each["Action"] for each in found if each["Actor"]["ID"] == one.id]
+    assert sysbox("logs", "loser", check=True).stdout == "true\n"
+
+
+def test_what_root_writes_that_is_not_signed(sysbox: Sysbox, containers: Containers) -> None:
+    """Also what a damaged time says: no event has it, and none after it is lost."""
+    start = time.time()
+    forge(
+        event("die", FORGED, "ghost", SYSBOX_SIGNATURE="0" * 64),
+        *(event("die", FORGED, "ghost", SYSBOX_TIME_NSEC=moment) for moment in TIMES),
+        user=0,
+    )
+    eventually(lambda: written(f"SYSBOX_ID={FORGED}", "_UID=0"), "they are in the journal")
+    one = containers()
+    one("kill")
+    eventually(lambda: "die" in [each["Action"] for each in events(sysbox, start)], "what is real")
+    assert {each["Actor"]["ID"] for each in events(sysbox, start)} == {one.id}
+
+
+def test_a_copy_of_a_signed_event(sysbox: Sysbox, containers: Containers) -> None:
+    """With a second name, by which journalctl finds it, it leads nowhere."""
+    victim = containers("--name", "robbed", command=("echo", "true"))
+    other = containers("--name", "robber", command=("echo", "false"))
+    for one in (victim, other):
+        one.await_state("exited")
+        one("rm")
+    command = ["journalctl", "-q", "-o", "json", f"SYSBOX_ID={other.id}", "SYSBOX_ACTION=destroy"]
+    eventually(lambda: subprocess.check_output(command), "it was told")
+    signed = json.loads(subprocess.check_output(command))
+    fields = {key: value for key, value in signed.items() if not key.startswith("_")}
+    # a line of its own in the datagram
+    forge({**fields, "MESSAGE": "forged\nSYSBOX_NAME=robbed"}, user=0)
+    eventually(lambda: written(f"SYSBOX_ID={other.id}", "SYSBOX_NAME=robbed"), "the copy is there")
+    assert sysbox("logs", "robber", check=True).stdout == "false\n"
+    assert sysbox("logs", "robbed", check=True).stdout == "true\n"
 
 
 def monitor_of(one: Container) -> str:

@@ -165,7 +165,7 @@ def test_journal_entries(
     for one in found:
         line = outcome(lambda one=one: journalread.parse_entry(one))
         assert line is Refused or isinstance(line.message, bytes)
-        event = outcome(lambda one=one: events.parse(one))
+        event = outcome(lambda one=one: events.read(one))
         if event not in (None, Refused):
             json.dumps(event)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from sysbox import events
 from sysbox.errors import FormatError, SpecError
-from sysbox.units import journal, journalread
+from sysbox.units import journal, journalread, signature
 
 ID = "0123456789abcdef" * 4
 
@@ -59,11 +62,18 @@ def test_entry(entry: dict[str, bytes], message: bytes) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{}, {b"__REALTIME_TIMESTAMP": b"x"}, {b"__REALTIME_TIMESTAMP": b"1", b"PRIORITY": b"high"}],
+    [{}, {b"__REALTIME_TIMESTAMP": b"x"}, {b"__REALTIME_TIMESTAMP": b"-1"}, {b"PRIORITY": b"6"}],
 )
 def test_bad_entry(entry: dict[bytes, bytes]) -> None:
     with pytest.raises(FormatError):
         journalread.parse_entry(entry)
+
+
+@pytest.mark.parametrize("priority", [b"high", b"", b"-1", b"0_3", b"8", b"9" * 5000, b"\xff"])
+def test_a_priority_that_is_none(priority: bytes) -> None:
+    """A container that has the journal's socket chooses it: its log is read all the same."""
+    found = journalread.parse_entry({b"__REALTIME_TIMESTAMP": b"1", b"PRIORITY": priority})
+    assert found.priority == journalread.STDOUT_PRIORITY
 
 
 EXPORTED = (
@@ -90,37 +100,101 @@ def test_a_field_that_is_too_long() -> None:
         list(journalread.Parser().feed(b"MESSAGE\n" + b"\xff" * 8))
 
 
-FORGED = [
-    {b"_UID": b"1000"},
-    {},
-    {b"_UID": b"0", b"_SYSTEMD_CGROUP": f"/system.slice/docker-{ID}.scope/init.scope".encode()},
-]
-
-
-@pytest.mark.parametrize("entry", FORGED)
-def test_who_is_not_believed(entry: dict[bytes, bytes]) -> None:
-    assert not journalread.is_trusted(entry)
-
-
-def test_who_is_believed() -> None:
-    assert journalread.is_trusted(
-        {b"_UID": b"0", b"_SYSTEMD_CGROUP": b"/user.slice/docker-x.scope"}
-    )
-
-
 EVENT = {
     b"_UID": b"0",
+    b"__REALTIME_TIMESTAMP": b"1000005",
     b"MESSAGE_ID": events.MESSAGE_IDS["container", "die"].encode(),
     b"SYSBOX_TYPE": b"container",
     b"SYSBOX_ACTION": b"die",
     b"SYSBOX_ID": ID.encode(),
+    b"SYSBOX_NAME": b"web",
     b"SYSBOX_TIME_NSEC": b"1000000001",
     b"SYSBOX_ATTRIBUTES": b'{"exitCode":"3"}',
 }
+HOST = {b"_SYSTEMD_CGROUP": b"/user.slice/docker-x.scope"}
+SCOPE = {b"_SYSTEMD_CGROUP": f"/system.slice/docker-{ID}.scope/init.scope".encode()}
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's key is, which is not made yet."""
+    path = tmp_path / "state/events.key"
+    monkeypatch.setattr(signature, "EVENT_KEY", str(path))
+    monkeypatch.setattr(signature, "STATE", str(path.parent))
+    return path
+
+
+def signed(**changes: bytes) -> dict[bytes, bytes]:
+    event = {**EVENT, **{name.encode(): value for name, value in changes.items()}}
+    return {**event, b"SYSBOX_SIGNATURE": signature.of(event, signature.key_to_sign())}
+
+
+def test_the_key_is_made_once(key: Path) -> None:
+    assert signature.key() is None
+    first = signature.key_to_sign()
+    assert signature.key_to_sign() == signature.key() == first
+    assert (len(first), key.stat().st_mode & 0o777) == (32, 0o600)
+    key.write_bytes(b"half")  # what a crash may leave
+    assert signature.key() is None
+    assert signature.key_to_sign() not in (b"half", first)
+    assert os.listdir(key.parent) == ["events.key"]
+
+
+def test_who_is_believed(key: Path) -> None:
+    # one that had ended when journald looked: it says nothing of its cgroup
+    assert journalread.is_trusted(signed())
+    assert journalread.is_trusted({**signed(), **HOST})
+    assert events.parse(signed()) is not None
+
+
+@pytest.mark.parametrize("field", signature.FIELDS)
+def test_each_field_is_signed(key: Path, field: str) -> None:
+    event = signed()
+    # another value; none; and one that the field beside it ends with
+    for value in (b"x" + event[field.encode()], b""):
+        assert not journalread.is_trusted({**event, field.encode(): value})
+    moved = {**event, b"SYSBOX_ID": event[b"SYSBOX_ID"][:-1], b"SYSBOX_NAME": b"fweb"}
+    assert not journalread.is_trusted(moved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {b"_UID": b"1000"},
+        {b"_UID": b""},
+        SCOPE,
+        {b"SYSBOX_SIGNATURE": b""},
+        {b"SYSBOX_SIGNATURE": b"0" * 64},
+        # sent again, or with a clock that is wrong
+        {b"__REALTIME_TIMESTAMP": b"62000000"},
+        {b"__REALTIME_TIMESTAMP": b""},
+    ],
+)
+def test_who_is_not_believed(key: Path, change: dict[bytes, bytes]) -> None:
+    assert not journalread.is_trusted({**signed(), **change})
+
+
+def test_by_another_key(key: Path) -> None:
+    event = signed()
+    key.unlink()
+    assert not journalread.is_trusted(event)
+    signature.key_to_sign()
+    assert not journalread.is_trusted(event)
+
+
+def test_what_is_older_than_the_key(key: Path) -> None:
+    """Version 0.1 once signed nothing: that counts where journald knew who it was."""
+    for _ in ("no key yet", "the key is made"):
+        assert journalread.is_trusted({**EVENT, **HOST})
+        assert not journalread.is_trusted(EVENT)
+        assert not journalread.is_trusted({**EVENT, **SCOPE})
+        signature.key_to_sign()
+    later = str(key.stat().st_mtime_ns // 1000 + 1).encode()
+    assert not journalread.is_trusted({**EVENT, **HOST, b"__REALTIME_TIMESTAMP": later})
 
 
 def test_event() -> None:
-    found = events.parse(EVENT)
+    found = events.read(EVENT)
     assert found
     assert (found["Actor"]["Attributes"], found["time"]) == ({"exitCode": "3"}, 1)
 
@@ -135,12 +209,20 @@ def test_event() -> None:
         ("SYSBOX_ATTRIBUTES", b'{"a":"' + b"[" * 100_000),
         ("SYSBOX_ATTRIBUTES", b"[" * 100_000),
         ("SYSBOX_TIME_NSEC", b"soon"),
+        ("SYSBOX_TIME_NSEC", b""),
         ("SYSBOX_TIME_NSEC", b"1" * 5000),
+        ("SYSBOX_TIME_NSEC", b"9" * 4000),
+        ("SYSBOX_TIME_NSEC", b"9" * 30),
+        ("SYSBOX_TIME_NSEC", b"9" * 20),
+        ("SYSBOX_TIME_NSEC", b"-99999999999999999999999"),
+        ("SYSBOX_TIME_NSEC", b"-1"),
+        ("SYSBOX_TIME_NSEC", b"1_0"),
+        ("SYSBOX_TIME_NSEC", b" 1"),
+        ("SYSBOX_TIME_NSEC", "\u0661".encode()),
         ("SYSBOX_ACTION", b"\xff"),
         ("SYSBOX_ACTION", b"start"),
         ("MESSAGE_ID", b""),
-        ("_UID", b"1"),
     ],
 )
 def test_what_is_no_event(field: str, value: bytes) -> None:
-    assert events.parse({**EVENT, field.encode(): value}) is None
+    assert events.read({**EVENT, field.encode(): value}) is None
