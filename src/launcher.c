@@ -17,10 +17,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -121,6 +123,20 @@ int main(int argc, char **argv)
     for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
         if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", O_RDWR) != stream)
             _exit(FAILED);
+
+    /* The interpreter ends in the middle of its own start where one of them is a directory. In its place the null
+     * device is opened in the other direction: reading from it, or writing to it, fails as it does of a directory. */
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        struct stat status;
+        if (fstat(stream, &status) == 0 && S_ISDIR(status.st_mode)) {
+            int none = open("/dev/null", (stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+            if (none < 0 || dup2(none, stream) != stream)
+                _exit(FAILED);
+        }
+    }
+
+    /* Ignored by the caller, it lets the kernel reap our children, and how they ended is lost (wait(2), NOTES). */
+    signal(SIGCHLD, SIG_DFL);
 
     static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX];
     find_self(self);

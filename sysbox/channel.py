@@ -40,7 +40,8 @@ CONSOLE = b"C"
 FAILURE = b"F"
 BORN = b"B"
 
-_LIMIT = 1 << 16
+_LIMIT = 1 << 16  # bytes of a message
+_TEXT_MAX = 2048  # characters, of which JSON makes up to twelve bytes each
 _FD = _socket.CMSG_SPACE(4)
 
 
@@ -121,6 +122,10 @@ class Channel:
 
     def fail(self, phase: str, message: str, hint: str, status: int) -> None:
         """The child's last word."""
+        message, hint = (
+            message[:_TEXT_MAX],
+            hint[:_TEXT_MAX],
+        )  # what is longer comes cut, and unreadable
         self.send(FAILURE, {"phase": phase, "message": message, "hint": hint, "status": status})
 
 

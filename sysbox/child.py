@@ -148,7 +148,7 @@ def _write_below(directory: int, path: str, value: str) -> None:
     try:
         fd = _sys.openat2(directory, path, posix.O_WRONLY | posix.O_CLOEXEC, 0, resolve)
         try:
-            posix.write(fd, value.encode())
+            posix.write(fd, value.encode("utf-8", "surrogateescape"))
         finally:
             posix.close(fd)
     except OSError as error:

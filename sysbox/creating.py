@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, naming, planning, state
+from sysbox import events, naming, planning, records, state
 from sysbox.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.files import unlink
 from sysbox.fs import volumes
@@ -28,6 +28,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Image]:
         # an image that is in use cannot be removed, and from the record on this one is
         image, spec = prepare(spec)
         record = _draft(spec, image)
+        records.fitting(record)
         plan_of(record, image)  # what cannot be started is not made
         if spec.cidfile:
             _write_cidfile(spec.cidfile, record.id)

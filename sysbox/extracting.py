@@ -95,9 +95,8 @@ class Extractor:
         try:
             found = trees.look(origin, old)
             if found is None or found.is_directory:
-                raise FormatError(
-                    f"{shown(name.encode())}: a hard link to something that is not a file"
-                )
+                raw = name.encode("utf-8", "surrogateescape")
+                raise FormatError(f"{shown(raw)}: a hard link to something that is not a file")
             identity = found.identity
             found.close()
             if not place.hard_link(origin, old, parent, base, identity, name):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT = 1 << 20  # bytes; nothing of ours is larger
+LIMIT = 1 << 20  # bytes; nothing of ours is larger, neither when it is read nor when it is written
 # what says that there is nothing, and not that it cannot be told just now: who takes the one for the other
 # removes what is in use
 NOT_THERE = frozenset(
@@ -49,8 +49,9 @@ def make_private(path: str) -> None:
         raise KernelError.of("mkdir", path, error) from None
 
 
-def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file as a whole. Raises KernelError."""
+def write_file(path: str, data: bytes, mode: int = 0o600, *, limit: int = LIMIT) -> None:
+    """Replace a file as a whole. Raises KernelError, and FormatError for what `read_file` would refuse."""
+    check_size(path, data, limit)
     temporary = f"{path}.{posix.getpid()}"
     try:
         fd = posix.open(
@@ -66,6 +67,12 @@ def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
     except OSError as error:
         unlink(temporary)
         raise KernelError.of("write", path, error) from None
+
+
+def check_size(what: str, data: bytes, limit: int = LIMIT) -> None:
+    """Raises FormatError for more than `limit` bytes: the reader and the writer have one bound."""
+    if len(data) > limit:
+        raise FormatError(f"{what}: larger than {limit} bytes")
 
 
 def stale_files(directory: str) -> list[str]:
@@ -99,8 +106,7 @@ def read_file(path: str, limit: int = LIMIT) -> bytes | None:
         raise FormatError(f"{path}: {error.strerror}") from None
     finally:
         posix.close(fd)
-    if len(data) > limit:
-        raise FormatError(f"{path}: larger than {limit} bytes")
+    check_size(path, data, limit)
     return data
 
 

@@ -100,7 +100,8 @@ class Frozen(metaclass=_FrozenMeta):
     def from_data(cls, data: object, where: str = "") -> Self:
         """The record that `to_data` wrote.
 
-        Raises ValueError, naming the field, for an unknown key, a missing field or a wrong type.
+        Raises ValueError, naming the field, for an unknown key, a missing field, a wrong type, and for a
+        value that `wrong` complains of.
         """
         here = where or cls.__name__
         if type(data) is not dict:
@@ -116,7 +117,14 @@ class Frozen(metaclass=_FrozenMeta):
         for field in cls._required:
             if field not in values:
                 raise ValueError(f"{here}: missing key '{field}'")
-        return cls(**values)
+        made = cls(**values)
+        if wrong := made.wrong():
+            raise ValueError(f"{here}.{wrong}")
+        return made
+
+    def wrong(self) -> str:
+        """What others rely on and is not so, as "FIELD: must be ..."; "" where all is well."""
+        return ""
 
 
 def _plain(value: Any) -> Any:

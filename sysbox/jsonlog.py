@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _stat
 import posix
 import time
 
@@ -67,7 +68,12 @@ def _inode(fd: int) -> int:
 
 
 def _open(path: str) -> int:
-    return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    """Raises FormatError for what is no file: a FIFO there would never come to an end."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    if not _stat.S_ISREG(posix.fstat(fd).st_mode):
+        posix.close(fd)
+        raise FormatError(f"{path}: not a regular file")
+    return fd
 
 
 def _last(fds: list[int], lines: int, since: int | None, until: int | None) -> list[LogLine]:

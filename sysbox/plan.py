@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sysbox.units.scopeplan import ScopePlan
 
 # In the order in which they are entered: the user namespace owns the others, so it is first.
+_USER_MAX = 1024  # characters; a name of an account has at most 256 (LOGIN_NAME_MAX)
 _ORDER = ("user", "time", "ipc", "uts", "network", "pid", "mount", "cgroup")
 
 
@@ -293,13 +294,19 @@ def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -
         )
     workdir = spec.workdir or image.config.workdir or "/"
     check_depth(workdir, "working directory")
+    user = spec.user or image.config.user
+    if len(user) > _USER_MAX:
+        raise SpecError(
+            f"user '{user[:32]}...': {len(user)} characters, {_USER_MAX} are the most",
+            hint="NAME|UID[:GROUP|GID]; -u goes before the image's USER",
+        )
     domain = (("kernel/domainname", spec.domainname),) if spec.domainname else ()
     return ProcessPlan(
         argv=argv,
         image_env=image.config.env,
         env=(*mode.environment, *spec.env),
         workdir=workdir,
-        user=spec.user or image.config.user,
+        user=user,
         group_add=spec.group_add,
         hostname=hostname,
         tty=spec.tty,

@@ -8,8 +8,8 @@ import select
 import time
 
 from sysbox import codec
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import read_file
+from sysbox.errors import FormatError, KernelError, SpecError
+from sysbox.files import LIMIT, read_file
 from sysbox.frozen import Frozen
 from sysbox.linux import process
 from sysbox.paths import CONTAINERS, RUN_CONTAINERS
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 FORMAT = 2
 _ABOUT_TO_SAY = 0.2  # seconds
 _STEP = 0.002
+_END_OF_TIME = 1 << 63  # nanoseconds since 1970
+_PIDS = 1 << 31
+_HEX = frozenset("0123456789abcdef")
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 64 and _HEX.issuperset(text)
 
 
 class Record(Frozen):
@@ -43,6 +50,17 @@ class Record(Frozen):
     updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
     # what its image exposes, as in 80/tcp, so that `ps` need not look at images; None: an older record
     exposed: tuple[str, ...] | None = None
+
+    def wrong(self) -> str:
+        if not self.argv or not self.argv[0]:
+            return "argv: must name a command"
+        if not self.name or "/" in self.name or self.name[0] == ".":
+            return "name: must be that of a container"
+        if not _is_hash(self.image_id.removeprefix("sha256:")):
+            return "image_id: must be sha256: and 64 hexadecimal digits"
+        if not all(_is_hash(name) for name in self.anonymous_volumes.values()):
+            return "anonymous_volumes: must have names of 64 hexadecimal digits"
+        return "" if 0 <= self.created_ns < _END_OF_TIME else "created_ns: out of range"
 
     @property
     def created(self) -> float:
@@ -77,6 +95,11 @@ class Runtime(Frozen):
     mac: str = ""
     ports: tuple[Port, ...] = ()
     restarting: bool = False  # its supervisor waits before it starts it again
+
+    def wrong(self) -> str:
+        if not (0 <= self.pid < _PIDS and 0 <= self.supervisor < _PIDS):
+            return "pid, supervisor: must be the number of a process, or 0"
+        return "" if 0 <= self.started_ns < _END_OF_TIME else "started_ns: out of range"
 
     def alive(self) -> bool:
         """Whether the container's first process is there."""
@@ -152,6 +175,12 @@ class Final(Frozen):
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
 
+    def wrong(self) -> str:
+        if not 0 <= self.exit_code < 1 << 32:
+            return "exit_code: must be an exit status"
+        times = 0 <= self.started_ns < _END_OF_TIME and 0 <= self.finished_ns < _END_OF_TIME
+        return "" if times else "started_ns, finished_ns: out of range"
+
 
 class Status(Frozen):
     """What `ps` and `inspect` say."""
@@ -168,6 +197,17 @@ class Status(Frozen):
 def to_file(record: Record) -> bytes:
     """What record.json holds: what is a default is left out, and the format says what that was."""
     return codec.dumps({"format": FORMAT, **record.to_data()})
+
+
+def fitting(record: Record) -> bytes:
+    """What is written of a record. Raises SpecError where that could not be read again."""
+    data = to_file(record)
+    if len(data) > LIMIT:
+        raise SpecError(
+            f"the settings of the container take {len(data)} bytes, its record may have {LIMIT}",
+            hint="its command, environment, labels, published ports and health check count, the image's too",
+        )
+    return data
 
 
 def from_file(data: bytes, where: str) -> Record:

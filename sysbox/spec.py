@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from sysbox.frozen import Frozen
 
+_MODES = {"", "bridge", "none", "host", "private"}
+
 
 class Mount(Frozen):
     """One `-v`, `--mount` or `--tmpfs`."""
@@ -22,6 +24,13 @@ class Mount(Frozen):
     create: bool = False  # `-v` makes a missing source directory, `--mount` does not
     copy_up: bool = True  # a new volume takes the image's content at the target
     from_image: bool = False  # a volume that the image asks for, and not the user
+
+    def wrong(self) -> str:
+        if self.kind not in ("bind", "volume", "tmpfs"):
+            return "kind: must be bind, volume or tmpfs"
+        if self.kind == "volume" and ("/" in self.source or self.source in (".", "..")):
+            return "source: must be the name of a volume"
+        return "" if self.target[:1] == "/" else "target: must be an absolute path"
 
 
 class Device(Frozen):
@@ -47,6 +56,12 @@ class Port(Frozen):
     host_port: int = 0
     host_ip: str = ""
     protocol: str = "tcp"
+
+    def wrong(self) -> str:
+        if not (0 < self.container_port < 65536 and 0 <= self.host_port < 65536):
+            return "container_port, host_port: must be at most 65535"
+        known = self.protocol in ("tcp", "udp", "sctp")
+        return "" if known else "protocol: must be tcp, udp or sctp"
 
 
 class Limits(Frozen):
@@ -123,12 +138,23 @@ class Logging(Frozen):
     labels: tuple[str, ...] = ()  # names of those that stand beside each line
     env: tuple[str, ...] = ()
 
+    def wrong(self) -> str:
+        if self.driver not in ("journald", "json-file", "none"):
+            return "driver: must be journald, json-file or none"
+        fits = 0 < self.max_files < 1 << 31 and 0 <= self.max_size < 1 << 63
+        return "" if fits else "max_files, max_size: must be from 1, from 0"
+
 
 class RestartPolicy(Frozen):
     """`--restart`: whether systemd starts it again when it has ended, and at boot."""
 
     name: str = "no"  # no, on-failure, always, unless-stopped
     retries: int = 0  # of on-failure; 0 is without end
+
+    def wrong(self) -> str:
+        if self.name not in ("no", "on-failure", "always", "unless-stopped"):
+            return "name: must be no, on-failure, always or unless-stopped"
+        return "" if 0 <= self.retries < 1 << 63 else "retries: must be from 0"
 
 
 class Namespaces(Frozen):
@@ -141,6 +167,13 @@ class Namespaces(Frozen):
     cgroup: str = "private"
     user: str = "host"  # a later issue turns user and time namespaces on
     time: str = "host"
+
+    def wrong(self) -> str:
+        for kind in ("network", "pid", "ipc", "uts", "cgroup"):
+            mode = getattr(self, kind)
+            if mode not in _MODES and not mode.startswith(("container:", "ns:")):
+                return f"{kind}: no such namespace"
+        return ""
 
 
 class ContainerSpec(Frozen):
@@ -194,3 +227,12 @@ class ContainerSpec(Frozen):
     oom_score_adj: int = 0  # -1000 to 1000: how readily the kernel chooses it when memory is short
     slice: str = "system.slice"
     properties: tuple[str, ...] = ()  # "KEY=VALUE", checked by units/properties.py
+
+    def wrong(self) -> str:
+        if not -1000 <= self.oom_score_adj <= 1000:
+            return "oom_score_adj: must be from -1000 to 1000"
+        if not -1 <= self.stop_timeout < 1 << 32:
+            return "stop_timeout: must be a number of seconds, or -1"
+        if not self.slice.endswith(".slice") or "/" in self.slice:
+            return "slice: must be the name of a slice"
+        return "" if 0 <= self.shm_size < 1 << 63 else "shm_size: must be a number of bytes"

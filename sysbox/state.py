@@ -16,6 +16,7 @@ import time
 from sysbox import codec, naming
 from sysbox.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
 from sysbox.files import (
+    LIMIT,
     NOT_THERE,
     is_directory,
     make_private,
@@ -33,7 +34,7 @@ from sysbox.records import Record as Record
 from sysbox.records import Runtime as Runtime
 from sysbox.records import Status as Status
 from sysbox.records import Usage as Usage
-from sysbox.records import from_file, just_ended, to_file
+from sysbox.records import fitting, from_file, just_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from sysbox.spec import Port
 
 _DRAFT = ".new-"  # the directory of a container before it is one
+_STATE_LIMIT = (
+    4 * LIMIT
+)  # a port that is published is longer here, by its address and number of the host
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -59,6 +63,7 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
     `fill` makes what belongs to it. A record without a name gets a free one. Raises Conflict when the name
     is taken; nothing is left then but what `fill` made elsewhere.
     """
+    fitting(record)
     prepare()
     # it appears with its lock held, so that `gc` cannot take it for something left behind
     draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
@@ -241,15 +246,16 @@ def all_records() -> list[Record]:
 
 
 def save(record: Record) -> None:
-    """Write the record down. The caller holds the lock."""
-    write_file(f"{record.directory}/record.json", to_file(record))
+    """Write the record down. Raises SpecError for one that is too large. The caller holds the lock."""
+    write_file(f"{record.directory}/record.json", fitting(record))
 
 
 def rename(record: Record, name: str) -> Record:
     """Give it another name. Raises Conflict. The caller holds the lock."""
+    renamed = record.replace(name=name, spec=record.spec.replace(name=name))
+    fitting(renamed)  # before the name is taken, which would stay so
     if not _take_name(name, record.id):
         raise Conflict(f"the name '{name}' is in use by container {(_name_owner(name) or '')[:12]}")
-    renamed = record.replace(name=name, spec=record.spec.replace(name=name))
     save(renamed)
     release_name(record.name, record.id)
     return renamed
@@ -286,7 +292,7 @@ def discard(container_id: str) -> None:
 
 def write_runtime(record: Record, runtime: Runtime) -> None:
     make_private(record.run_directory)
-    _put(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()))
+    _put(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()), _STATE_LIMIT)
 
 
 def remove_run(record: Record) -> None:
@@ -296,7 +302,7 @@ def remove_run(record: Record) -> None:
 
 def runtime(container_id: str) -> Runtime | None:
     """The run that is going on, or whose end was not recorded. Raises FormatError."""
-    data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json")
+    data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json", _STATE_LIMIT)
     if data is None:
         return None
     where = f"the state of container {container_id[:12]}"
@@ -342,11 +348,11 @@ def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
         raise FormatError(f"{error}", hint=advice(container_id)) from None
 
 
-def _put(path: str, data: bytes) -> None:
+def _put(path: str, data: bytes, limit: int = LIMIT) -> None:
     """Replace a file, or whatever is in its place below a directory of ours."""
     if is_directory(path):
         remove_tree(path)
-    write_file(path, data)
+    write_file(path, data, limit=limit)
 
 
 def status(record: Record) -> Status:

@@ -45,7 +45,7 @@ def install(record: Record, *, wanted: bool = True) -> None:
     path, old = _paths(record.id)
     if not is_directory(serviceplan.DIRECTORY):
         _make(serviceplan.DIRECTORY)
-    text = serviceplan.unit_file(plan).encode()
+    text = serviceplan.unit_file(plan).encode("utf-8", "surrogateescape")
     if read_file(path) != text:
         write_file(path, text, 0o644)
     if unlink(old):
@@ -123,7 +123,7 @@ def started(record: Record) -> None:
 def remember(record: Record) -> None:
     """Keep with the container what an administrator has said of the boot."""
     if disabled(record):
-        write_file(_said(record), at_boot(record).encode())
+        write_file(_said(record), at_boot(record).encode("utf-8", "surrogateescape"))
     elif there(record.id):
         unlink(_said(record))
 

@@ -77,7 +77,8 @@ def parse_signal(text: str, flag: str) -> int:
         if not 1 <= number <= 64:
             bad(flag, text, "not a signal", "from 1 to 64")
         return number
-    name = text.upper().removeprefix("SIG")
+    # a letter that is no ASCII may have an upper case that is
+    name = text.upper().removeprefix("SIG") if text.isascii() else "_"
     base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
     found = getattr(_signal, f"SIG{base}", None)
     if not isinstance(found, int) or base.startswith("_"):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_INDEX = 16 << 20
 MAX_ENTRIES = 20_000
 MAX_RECORD = 8 << 20
+MAX_LAYER_RECORD = 4096
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
 # "host:<key>", or "derived" for what was committed from it here; no image can have it by itself
@@ -122,7 +123,11 @@ class Catalog:
         """Replace the entries by what `change` makes of them, under the lock, atomically."""
         with files.Lock(f"{self.root}/index.lock"):
             entries = change(list(self.entries()))
-            files.write(f"{self.root}/index.json", codec.dumps(write_index(entries)))
+            if len(entries) > MAX_ENTRIES:
+                raise FormatError(
+                    f"the store has {MAX_ENTRIES} images and names, and may have no more"
+                )
+            files.write(f"{self.root}/index.json", codec.dumps(write_index(entries)), MAX_INDEX)
 
     def _by_id(self, entries: tuple[Entry, ...], text: str) -> str:
         prefix = text.removeprefix("sha256:")

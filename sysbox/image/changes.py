@@ -34,7 +34,7 @@ def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
             raise SpecError(f"invalid --change {change!r}: {name.upper()} needs a value")
         try:
             config = instruction(config, rest.strip())
-        except ValueError as error:
+        except (SpecError, ValueError) as error:
             raise SpecError(f"invalid --change {change!r}: {error}") from None
     return config
 
@@ -103,17 +103,15 @@ def _user(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
-    import _signal
+    from sysbox.values_time import parse_signal
 
-    name = text.upper().removeprefix("SIG")
-    number = int(name) if name.isdecimal() else getattr(_signal, f"SIG{name}", 0)
-    if not 0 < number < 65:
-        raise ValueError(f"'{text}' is not a signal")
+    parse_signal(text, "STOPSIGNAL")
     return config.replace(stop_signal=text)
 
 
 def _health(config: ImageConfig, text: str) -> ImageConfig:
     """`NONE`, or `[--interval=D --timeout=D --start-period=D --start-interval=D --retries=N] CMD ...`."""
+    from sysbox.values import parse_int
     from sysbox.values_time import parse_duration
 
     if text.upper() == "NONE":
@@ -123,8 +121,8 @@ def _health(config: ImageConfig, text: str) -> ImageConfig:
         flag, _, text = text.partition(" ")
         name, _, value = flag[2:].partition("=")
         field = name.replace("-", "_")
-        if field == "retries" and value.isdecimal():
-            chosen[field] = int(value)
+        if field == "retries":
+            chosen[field] = parse_int(value, "--retries", 0, (1 << 31) - 1)
         elif field in ("interval", "timeout", "start_period", "start_interval"):
             chosen[field] = parse_duration(value, f"--{name}")
         else:

@@ -11,6 +11,7 @@ import fcntl
 import posix
 
 from sysbox.errors import FormatError, KernelError
+from sysbox.files import check_size
 
 _CHUNK = 1 << 16
 
@@ -21,7 +22,9 @@ def read(path: str, limit: int) -> bytes | None:
     Raises FormatError for a larger one, KernelError for anything else.
     """
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        fd = posix.open(
+            path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+        )
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -43,11 +46,13 @@ def _read_all(fd: int, path: str, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, limit: int) -> None:
     """Put `data` at `path` so that a crash leaves the old content or the new, never a part.
 
-    The temporary file lies beside the target under a name that `sweep` knows (`.tmp-`).
+    The temporary file lies beside the target under a name that `sweep` knows (`.tmp-`). `limit` is the
+    reader's: FormatError for more bytes.
     """
+    check_size(path, data, limit)
     directory, _, name = path.rpartition("/")
     temporary = f"{directory}/.tmp-{name}-{posix.getpid()}"
     try:

@@ -16,13 +16,28 @@ import posix
 
 from sysbox import codec
 from sysbox.errors import FormatError, KernelError
-from sysbox.files import remove_tree
+from sysbox.files import check_size, remove_tree
 from sysbox.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image import layer as layers
-from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
-from sysbox.image.documents import OCI_MANIFEST, Descriptor, Manifest, parse_config, parse_manifest
+from sysbox.image.catalog import (
+    MAX_LAYER_RECORD,
+    MAX_RECORD,
+    Catalog,
+    Entry,
+    chain_ids,
+    layer_name,
+)
+from sysbox.image.documents import (
+    MAX_CONFIG,
+    MAX_MANIFEST,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_config,
+    parse_manifest,
+)
 from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK, compression, open_source
@@ -206,13 +221,15 @@ class Ingest:
         parsed = parse_manifest(manifest)
         self._check(parsed, config, blobs, stack)
         store = self.store
+        image = describe(config, parsed, stack, digest_of(manifest), usr_bind=bool(builtin))
+        record = codec.dumps(image.to_data())
+        check_size("the image's record", record, MAX_RECORD)  # before anything is kept
         for path, digest in {blob.path: blob.digest for blob in blobs}.items():
             posix.rename(path, store.blob(digest))
-        for data, digest in ((config, parsed.config.digest), (manifest, digest_of(manifest))):
-            files.write(store.blob(digest), data)
+        files.write(store.blob(parsed.config.digest), config, MAX_CONFIG)
+        files.write(store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
         files.sync_directory(f"{store.root}/blobs/sha256")
-        image = describe(config, parsed, stack, digest_of(manifest), usr_bind=bool(builtin))
-        files.write(store.record(image.id), codec.dumps(image.to_data()))
+        files.write(store.record(image.id), record, MAX_RECORD)
         full = parse(name).full() if name else ""
         entry = Entry(
             media_type=parsed.media_type or OCI_MANIFEST,
@@ -260,7 +277,7 @@ class Ingest:
         if exists(target):
             return
         sync_file_system(store.root)
-        files.write(f"{target}.json", codec.dumps(layer.to_data()))
+        files.write(f"{target}.json", codec.dumps(layer.to_data()), MAX_LAYER_RECORD)
         try:
             posix.rename(path, target)
         except OSError as error:
@@ -286,7 +303,7 @@ def prepare(store: Catalog) -> None:
     for name in ("blobs/sha256", "layers", "records", "temporary"):
         files.make_directory(f"{store.root}/{name}")
     if not exists(f"{store.root}/oci-layout"):
-        files.write(f"{store.root}/oci-layout", codec.dumps(_LAYOUT))
+        files.write(f"{store.root}/oci-layout", codec.dumps(_LAYOUT), MAX_LAYER_RECORD)
 
 
 def digest_of(data: bytes) -> str:

@@ -34,3 +34,7 @@ class Image(Frozen):
     config: ImageConfig = ImageConfig()
     layers: tuple[str, ...] = ()  # directory names below the store's layers/, lowest first
     usr_bind: bool = False  # the plan binds the host's /usr read-only at /usr (the image `host`)
+
+    def wrong(self) -> str:
+        below = all(name and "/" not in name and name[0] != "." for name in self.layers)
+        return "" if below else "layers: must be names of directories"

@@ -6,12 +6,17 @@ from sysbox import codec
 from sysbox.errors import FormatError, NotFound
 from sysbox.host import exists
 from sysbox.image import files
-from sysbox.image.catalog import Catalog, Entry, chain_ids, layer_name
+from sysbox.image.catalog import (
+    MAX_LAYER_RECORD,
+    MAX_RECORD,
+    Catalog,
+    Entry,
+    chain_ids,
+    layer_name,
+)
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import Layer, describe, digest_of
 from sysbox.image.model import Image
-
-_MAX_LAYER_RECORD = 4096
 
 
 def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
@@ -34,14 +39,14 @@ def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
         usr_bind=any(e.builtin for e in entries),
     )
     with store.hold():
-        files.write(store.record(image_id), codec.dumps(image.to_data()))
+        files.write(store.record(image_id), codec.dumps(image.to_data()), MAX_RECORD)
     return image
 
 
 def read_layer(store: Catalog, name: str) -> Layer:
     """What the store knows of a layer; raises NotFound, FormatError."""
     path = f"{store.layer(name)}.json"
-    data = files.read(path, _MAX_LAYER_RECORD)
+    data = files.read(path, MAX_LAYER_RECORD)
     if data is None or not exists(store.layer(name)):
         raise NotFound(
             f"the layer {name} is missing in {store.root}", hint="import the image again"

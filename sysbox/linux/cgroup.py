@@ -85,7 +85,7 @@ def write(directory: str, file: str, value: str) -> None:
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
         try:
-            posix.write(fd, value.encode())
+            posix.write(fd, value.encode("utf-8", "surrogateescape"))
         finally:
             posix.close(fd)
     except OSError as error:

@@ -22,7 +22,7 @@ def set_exec_label(text: str, *, proc_fd: int = -1) -> None:
         if proc_fd < 0:
             posix.close(procfs)
     try:
-        posix.write(fd, text.encode())
+        posix.write(fd, text.encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise KernelError.of("set the label of the next program", text, error) from None
     finally:

@@ -92,7 +92,10 @@ def marshal(out: bytearray, signature: str, values: Any) -> None:
 def _put(out: bytearray, kind: str, value: Any) -> None:
     code = kind[0]
     if code == "s" or code == "o":
-        raw = value.encode("utf-8")
+        try:
+            raw = value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise WireError(f"no UTF-8 in {value[:80]!r}") from None
         if b"\0" in raw:
             raise WireError(f"a zero byte in {value[:80]!r}")
         out += _PADDING[-len(out) & 3]

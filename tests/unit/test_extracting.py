@@ -131,6 +131,14 @@ def test_names_that_lead_out_are_refused(box: Path, name: str) -> None:
         extract(archive(entry(name, b"x")), box)
 
 
+def test_a_hard_link_whose_name_is_no_utf_8(box: Path) -> None:
+    for target in (b"gone\xff", b"."):
+        with pytest.raises((FormatError, SysboxError), match="link"):
+            extract(archive(hard_link(b"name\xff", target)), box)
+    extract(archive(entry(b"a\xff", b"text"), hard_link(b"b\xfe", b"a\xff")), box)
+    assert (box / "into" / os.fsdecode(b"b\xfe")).read_text() == "text"
+
+
 def test_a_hard_link_stays_inside(box: Path) -> None:
     extract(archive(entry("a", b"x"), hard_link("b", "a")), box)
     assert (box / "into" / "a").stat().st_ino == (box / "into" / "b").stat().st_ino

@@ -29,6 +29,8 @@ BASE = ImageConfig(env=("PATH=/bin",), cmd=("old",), labels={"a": "1"}, workdir=
         ("USER 1000:1000", "user", "1000:1000"),
         ("STOPSIGNAL SIGINT", "stop_signal", "SIGINT"),
         ("STOPSIGNAL 9", "stop_signal", "9"),
+        ("STOPSIGNAL SIGRTMIN+3", "stop_signal", "SIGRTMIN+3"),
+        ("STOPSIGNAL rtmin+3", "stop_signal", "rtmin+3"),
     ],
 )
 def test_applied(change: str, field: str, value: object) -> None:
@@ -48,7 +50,9 @@ def test_in_order() -> None:
         "", " ", "RUN x", "FROM scratch", "CMD", "CMD [1]", 'CMD ["a"', 'CMD {"a":1}x\n', "ENV", "ENV A",
         "ENV =b", "ENV A=b C", 'ENV A="b', "EXPOSE 0", "EXPOSE 65536", "EXPOSE x", "EXPOSE 80/icmp",
         "EXPOSE -1",
-        "VOLUME rel", "USER a b", "STOPSIGNAL NOPE", "STOPSIGNAL 65", "LABEL x", "WORKDIR",
+        "VOLUME rel", "USER a b", "STOPSIGNAL NOPE", "STOPSIGNAL 65", "STOPSIGNAL SIG_UNBLOCK",
+        "STOPSIGNAL _SETMASK", "STOPSIGNAL \u0669", "STOPSIGNAL 0009", "STOPSIGNAL RTMIN+99",
+        "HEALTHCHECK --retries=\u0663 CMD x", "HEALTHCHECK --interval=x CMD x", "LABEL x", "WORKDIR",
     ],
 )  # fmt: skip
 def test_refused(change: str) -> None:

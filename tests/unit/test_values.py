@@ -415,7 +415,21 @@ def test_signal(text: str, number: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "65", "FOO", "TERM+1", "RTMIN+99", "RTMIN+", "_BLOCK", "-9", "SIG_DFL", "99999"],
+    [
+        "",
+        "0",
+        "65",
+        "FOO",
+        "TERM+1",
+        "RTMIN+99",
+        "RTMIN+",
+        "_BLOCK",
+        "-9",
+        "SIG_DFL",
+        "99999",
+        "\u017fIGTERM",
+        "\u0661",
+    ],
 )
 def test_signal_refused(text: str) -> None:
     with pytest.raises(SpecError):

@@ -1,0 +1,94 @@
+"""Callers and images that are out of the ordinary: what a command inherits, and settings without measure."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from containers import Containers
+from lane import SYSBOX, TIMEOUT, Sysbox, rootfs
+
+pytestmark = pytest.mark.not_emulated("how a command is called, and what it refuses, is the same")
+
+
+def deaf(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command whose caller ignores SIGCHLD, as some supervisors do."""
+    return subprocess.run(
+        [SYSBOX, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+
+
+def test_sigchld_is_ignored(containers: Containers, image: str, tmp_path: Path) -> None:
+    done = deaf("run", "--rm", image, "sh", "-c", "echo out; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "")
+    box = containers(command=("sh", "-c", "echo said; sleep 1000"))
+    done = deaf("exec", box.id, "sh", "-c", "exit 4")
+    assert (done.returncode, done.stderr) == (4, "")
+    done = deaf("logs", box.id)
+    assert (done.returncode, done.stderr) == (0, "")
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(gzip.compress(rootfs(Path("/bin/busybox")))[:-8])
+    done = deaf("import", str(cut), "cut:test")
+    assert done.returncode != 0, "an archive that is cut was taken"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_standard_stream_is_a_directory(image: str) -> None:
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for words, status in (
+            (("run", "--rm", image, "true"), 0),
+            (("run", "--rm", "-i", image, "cat"), 0),  # an input that cannot be read is at its end
+            (("import", "-", "directory:test"), 1),
+            (("ps",), 0),
+        ):
+            done = subprocess.run(
+                [SYSBOX, *words], stdin=fd, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )  # fmt: skip
+            assert done.returncode == status, (words, done.stderr)
+            assert "Fatal" not in done.stderr
+            assert len(done.stderr.splitlines()) == (1 if status else 0), done.stderr
+        done = subprocess.run(
+            [SYSBOX, "ps"], stdout=fd, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False
+        )  # fmt: skip
+        assert "Fatal" not in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        os.close(fd)
+
+
+def test_settings_without_measure(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
+    """Nothing is left of a container whose record could not be read again, or that could not start."""
+    root = tmp_path / "root.tar"
+    with tarfile.open(root, mode="w") as made:
+        made.addfile(tarfile.TarInfo("file"))
+    sysbox("import", "-c", "USER " + "u" * 70_000, str(root), "user:test", check=True)
+    try:
+        refused = sysbox("create", "--name", "measure", "user:test", "true")
+        assert refused.returncode == 125
+        assert "70000 characters" in refused.stderr
+        assert len(refused.stderr) < 500
+    finally:
+        sysbox("rmi", "user:test", check=True)
+    command = ["é" * 60_000] * 3
+    for flags in (
+        ("-p", "1-65535:1-65535", image, "true"),
+        ("--label", f"a={command[0]}", "-e", f"a={command[0]}", image, *command),
+    ):
+        refused = sysbox("create", "--name", "measure", *flags)
+        assert (refused.returncode, refused.stdout) == (125, "")
+        assert "its record may have" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 2
+    done = sysbox("create", "--name", "measure", image, "true", check=True)
+    sysbox("rm", done.stdout.strip(), check=True)
