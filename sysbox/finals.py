@@ -7,7 +7,7 @@ import time
 from sysbox import codec, restarting, state, systemd_mode
 from sysbox.errors import FAILED, FormatError, StartError, SysboxError
 from sysbox.files import read_file, write_file
-from sysbox.host import exists
+from sysbox.host import exists, probe
 from sysbox.records import Ended, Final
 
 TYPE_CHECKING = False
@@ -59,6 +59,10 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     if code != ended.code:
         # by itself, though it looks like a signal
         ended = ended.replace(code=code, signal=0)
+    victims: tuple[str, ...] = ()
+    if ended.oom or _may_be_victim(record, ended):
+        victims = _victims(runtime, _previous(record))
+        ended = ended.replace(oom=ended.oom or bool(victims))
     how = _how(record, ended)
     return Final(
         exit_code=code,
@@ -68,7 +72,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         how=how,
         signal=ended.signal,
         oom_killed=ended.oom,
-        victims=_victims(runtime, _previous(record)) if ended.oom else (),
+        victims=victims,
         quick_ends=quick,
         usage=ended.usage,
     )
@@ -87,6 +91,11 @@ def _how(record: Record, ended: Ended) -> str:
     if ended.timeout or (ended.signal == 9 and exists(_marker(record))):
         return "timeout"
     return "signalled" if ended.signal else "exited"
+
+
+def _may_be_victim(record: Record, ended: Ended) -> bool:
+    """On cgroup v2 the counter goes with the cgroup, sometimes before its supervisor has read it."""
+    return ended.signal == 9 and probe().cgroup_mode == "v2" and _how(record, ended) != "timeout"
 
 
 def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:

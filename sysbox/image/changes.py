@@ -20,6 +20,10 @@ DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
     """The configuration with each instruction applied in turn. Raises SpecError."""
+    changes = tuple(changes)
+    named = {change.strip().partition(" ")[0].upper() for change in changes}
+    if "ENTRYPOINT" in named and "CMD" not in named:
+        config = config.replace(cmd=())  # a new entry point resets the command that was there before
     for change in changes:
         if any(ord(character) < 32 and character != "\t" for character in change):
             raise SpecError(f"invalid --change {change!r}: a control character")
@@ -56,7 +60,7 @@ def _cmd(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _entrypoint(config: ImageConfig, text: str) -> ImageConfig:
-    return config.replace(entrypoint=_command(text), cmd=())  # a new entry point resets the command
+    return config.replace(entrypoint=_command(text))
 
 
 def _env(config: ImageConfig, text: str) -> ImageConfig:

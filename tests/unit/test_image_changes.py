@@ -39,7 +39,7 @@ def test_applied(change: str, field: str, value: object) -> None:
 
 def test_in_order() -> None:
     final = apply(BASE, ["CMD a", 'ENTRYPOINT ["e"]', "WORKDIR a", "WORKDIR b"])
-    assert final.cmd == ()
+    assert final.cmd == ("/bin/sh", "-c", "a")
     assert final.workdir == "/w/a/b"
     assert apply(BASE, []) == BASE
 
@@ -58,3 +58,12 @@ def test_in_order() -> None:
 def test_refused(change: str) -> None:
     with pytest.raises(SpecError, match="invalid --change"):
         apply(BASE, [change])
+
+
+def test_an_entry_point_resets_only_the_command_before() -> None:
+    """Whichever comes first, as docker import and docker commit have it."""
+    before = BASE.replace(cmd=("old",))
+    assert apply(before, ['ENTRYPOINT ["e"]']).cmd == ()
+    for changes in (['CMD ["c"]', 'ENTRYPOINT ["e"]'], ['ENTRYPOINT ["e"]', 'CMD ["c"]']):
+        found = apply(before, changes)
+        assert (found.entrypoint, found.cmd) == (("e",), ("c",))
