@@ -95,7 +95,7 @@ def test_a_restarted_container_keeps_its_published_port(sysbox: Sysbox, server: 
 def test_a_taken_port_is_one_clear_line(sysbox: Sysbox, image: str, server: str) -> None:
     done = sysbox("run", "--rm", "-p", "8080:81", image, "true")
     assert done.returncode == 125
-    assert "port 0.0.0.0:8080->81/tcp: container" in done.stderr
+    assert "port 0.0.0.0:8080->81/tcp: already used by container" in done.stderr
     assert "Traceback" not in done.stderr
 
 
