@@ -23,7 +23,8 @@ def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
     changes = tuple(changes)
     named = {change.strip().partition(" ")[0].upper() for change in changes}
     if "ENTRYPOINT" in named and "CMD" not in named:
-        config = config.replace(cmd=())  # a new entry point resets the command that was there before
+        # a new entry point resets the command that was there before
+        config = config.replace(cmd=())
     for change in changes:
         if any(ord(character) < 32 and character != "\t" for character in change):
             raise SpecError(f"invalid --change {change!r}: a control character")
