@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,7 +35,7 @@
 #define AT_EMPTY_PATH 0x1000
 #endif
 
-enum { FAILED = 125, OPTIONS = 7 };
+enum { FAILED = 125, OPTIONS = 7, FILES = 64 };
 
 extern char **environ;
 
@@ -137,6 +138,13 @@ int main(int argc, char **argv)
 
     /* Ignored by the caller, it lets the kernel reap our children, and how they ended is lost (wait(2), NOTES). */
     signal(SIGCHLD, SIG_DFL);
+
+    /* With fewer a start fails in its middle, and so does what would take it back. */
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES) {
+        errno = EMFILE;
+        fail("fewer than 64 files may be open, raise `ulimit -n`", "");
+    }
 
     static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX];
     find_self(self);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import signal
 import subprocess
 import tarfile
@@ -42,6 +43,21 @@ def test_sigchld_is_ignored(containers: Containers, image: str, tmp_path: Path) 
     done = deaf("import", str(cut), "cut:test")
     assert done.returncode != 0, "an archive that is cut was taken"
     assert "Traceback" not in done.stderr
+
+
+def test_few_files_may_be_open(image: str) -> None:
+    """It is refused before anything is made, and not in the middle of a start."""
+    done = subprocess.run(
+        [SYSBOX, "run", "--rm", image, "true"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (6, 4096)),
+    )
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "ulimit -n" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_standard_stream_is_a_directory(image: str) -> None:
