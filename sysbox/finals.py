@@ -109,9 +109,12 @@ def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:
     return kmsg.oom_victims(runtime.scope, time.monotonic_ns() // 1000 - ago_us)
 
 
-def of_start(record: Record, error: BaseException) -> Final:
-    """The end of a start that came to nothing: that of the run before, with the error beside it."""
-    phase = error.phase if isinstance(error, StartError) else ""
+def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
+    """The end of a start that came to nothing: that of the run before, with the error beside it.
+
+    `phase` is how far it came, where the error does not say so itself.
+    """
+    phase = error.phase if isinstance(error, StartError) else phase
     message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
     previous = _previous(record)
     # one that systemd tries again is to be tried ever more slowly

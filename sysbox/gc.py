@@ -52,7 +52,9 @@ def at_boot() -> list[str]:
     """
     failed = collect()[1]
     with Bus.connect() as bus:
-        for record in state.all_records():
+        # the oldest first: one that joins another's namespaces was made after that one, and waits for a start
+        # that has been asked for
+        for record in reversed(state.all_records()):
             try:
                 if unitfile.restore(record):
                     scope.request_start(bus, names.service_unit(record.id))

@@ -60,6 +60,28 @@ class Started(Frozen):
     bus: Bus  # to systemd, which whoever has started it may go on with
 
 
+class Recorded:
+    """What is done for a start before there is a run of it: what fails is in the record, as of phase "plan".
+
+    The caller holds the container's lock.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, SysboxError):
+            return
+        runtime = state.runtime(self._record.id)
+        if runtime is None or not runtime.alive():
+            state.write_final(self._record, finals.of_start(self._record, error, "plan"))
+            # what waited for this start, or `settle` would take it for a run that nobody saw the end of
+            state.remove_run(self._record)
+
+
 def bring_up(
     record: Record, image: Image, streams: Streams, *, service: str, size: bytes = b""
 ) -> Started:
@@ -69,8 +91,9 @@ def bring_up(
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
-    plan = plan_of(record, image, facts, service)
-    program = seccomp.program_for(record.spec.security, plan.process.capabilities)
+    with Recorded(record):
+        plan = plan_of(record, image, facts, service)
+        program = seccomp.program_for(record.spec.security, plan.process.capabilities)
     runtime = _claim(record, plan)
     parked = None
     try:

@@ -35,30 +35,29 @@ if TYPE_CHECKING:
 
 
 def supervise(container_id: str) -> int:
-    """ExecStart= of the supervising service: bring it up, say so, become the monitor."""
+    """ExecStart= of the supervising service: bring it up, say so, become the monitor. Raises SysboxError."""
     # a request to stop is for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     again = 0
     record = None
     try:
         record = state.load(container_id)
-    except NotFound as error:
+    except NotFound:
         restarting.abandon(container_id)
-        return error.status
+        raise
     try:
         again = restarting.restarts(record) if restarting.has_policy(record) else 0
         if again and not _may_restart(record):
             return 0
         with Lock(container_id):
-            image = Store().resolve(record.image_id)
-            attach = attachpoint.listen(record)
-            size = attachpoint.is_expected(record)
-            journald = record.spec.logging.driver == "journald"
-            log = logoptions.sink(record) if journald else None
-            wired = streams.for_service(record.spec, log)
+            with starting.Recorded(record):
+                image = Store().resolve(record.image_id)
+                attach = attachpoint.listen(record)
+                size = attachpoint.is_expected(record)
+                wired = _wired(record)
+                # before it runs: it may be over at once, and its cgroup gone before the monitor looks
+                stop_signal = ending.stop_signal(record, image)
             unit = names.service_unit(container_id)
-            # before it runs: it may be over at once, and its cgroup gone before the monitor looks
-            stop_signal = ending.stop_signal(record, image)
             started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
             if restarting.has_policy(record) or namehold.stands_alone(container_id):
                 restarting.guard(record)
@@ -67,13 +66,18 @@ def supervise(container_id: str) -> int:
         if record is not None and not again:
             # what its user has started and has never run is not tried again
             restarting.end(record)
-        return error.status
+        raise
     else:
         _notify("READY=1")
         detaching.report(container_id, None)
         duties = _duties(record, stop_signal, started, attach, wait=size is not None)
         duties = duties.replace(json=_json(record, image.config.env))
         static_monitor.become(duties, wired, started.terminal)
+
+
+def _wired(record: Record) -> streams.Streams:
+    journald = record.spec.logging.driver == "journald"
+    return streams.for_service(record.spec, logoptions.sink(record) if journald else None)
 
 
 def _duties(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import program, systemd_mode
-from sysbox.errors import FormatError, KernelError
+from sysbox import program, state, systemd_mode
+from sysbox.errors import FormatError, KernelError, SysboxError
 from sysbox.files import is_directory, read_file, unlink, write_file
 from sysbox.host import exists
 from sysbox.units import names, serviceplan
@@ -29,6 +29,25 @@ def plan_of(record: Record) -> serviceplan.ServicePlan:
     return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher, statuses)
 
 
+def _joined(record: Record) -> tuple[str, ...]:
+    """The services of the containers whose namespaces it joins, of those that have a unit file or will.
+
+    Any other is not started at boot. Its service is transient, and must not be named by a unit that stays:
+    the next one could not have its name.
+    """
+    asked = record.spec.namespaces
+    modes = (asked.network, asked.pid, asked.ipc, asked.uts, asked.cgroup)
+    found = []
+    for mode in dict.fromkeys(one for one in modes if one.startswith("container:")):
+        try:
+            other = state.find(mode.removeprefix("container:"))
+        except SysboxError:
+            continue  # ignoring: without it there is nothing to wait for, and the start will say so
+        if other.spec.restart.name != "no" or there(other.id):
+            found.append(names.service_unit(other.id))
+    return tuple(found)
+
+
 def there(container_id: str) -> bool:
     """Whether there is a file, or an administrator's link in its place."""
     return any(exists(path) for path in _paths(container_id))
@@ -41,7 +60,7 @@ def install(record: Record, *, wanted: bool = True) -> None:
     """
     if masked(record.id):
         return
-    plan = plan_of(record)
+    plan = plan_of(record).replace(joined=_joined(record))
     path, old = _paths(record.id)
     if not is_directory(serviceplan.DIRECTORY):
         _make(serviceplan.DIRECTORY)

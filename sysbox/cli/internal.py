@@ -25,8 +25,14 @@ def run(words: list[str]) -> int:
 
 def _supervise(container_id: str) -> int:
     from sysbox import supervising
+    from sysbox.errors import SysboxError
 
-    return supervising.supervise(container_id)
+    try:
+        return supervising.supervise(container_id)
+    except SysboxError as error:
+        from sysbox.cli.output import report
+
+        return report(error)
 
 
 def _cleanup(container_id: str) -> int:

@@ -42,6 +42,9 @@ class ServicePlan(Frozen):
     retries: int  # of on-failure; 0 is without end
     clean: tuple[int, ...] = ()  # exit statuses that are none of a failure
     again: int = 0  # the one that asks for another start; 0: there is none
+    joined: tuple[
+        str, ...
+    ] = ()  # services that are started before it, where both are started at once
 
 
 def plan_service(
@@ -148,7 +151,11 @@ def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
 
 
 def unit_file(plan: ServicePlan) -> str:
-    """Its unit file."""
+    """Its unit file.
+
+    Those whose namespaces it joins come first, and are not wanted: it would start one again that its user
+    has stopped.
+    """
     stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
     launcher = _quoted(plan.launcher)
     clean = f"SuccessExitStatus={' '.join(map(str, plan.clean))}\n" if plan.clean else ""
@@ -156,7 +163,7 @@ def unit_file(plan: ServicePlan) -> str:
 # sysbox made this for the restart policy of container {plan.name}, and removes it with the container.
 [Unit]
 Description=sysbox container {plan.name}
-After={" ".join(_AFTER)}
+After={" ".join((*_AFTER, *plan.joined))}
 
 [Service]
 Type=notify

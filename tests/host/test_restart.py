@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from containers import Container, Containers, eventually, popen, systemctl
-from lane import Sysbox
+from lane import SLOWNESS, Sysbox
 
 from sysbox import restarting
 from sysbox.records import Final
@@ -157,6 +157,75 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
     up.await_state("running")
     assert down.inspect("State.Status") == "exited"
     assert (link(up).is_symlink(), link(down).is_symlink()) == (True, False)
+
+
+@pytest.fixture
+def joined(containers: Containers) -> tuple[Container, Container]:
+    """One, and one in its namespaces: both come back at boot."""
+    net = containers("--restart", "always", command=POLITE)
+    shared = (f"--network=container:{net.id}", f"--pid=container:{net.id}")
+    return net, containers("--restart", "always", *shared, command=POLITE)
+
+
+def end_as_at_shutdown(*those: Container) -> None:
+    systemctl("stop", *(service(one) for one in those))
+    for one in those:
+        one.await_state("exited")
+
+
+@pytest.mark.not_emulated("systemd's order is the same there")
+def test_what_joins_another_is_started_after_it(joined: tuple[Container, Container]) -> None:
+    """In one transaction, as that of the boot is, wherever it is named in it."""
+    net, child = joined
+    end_as_at_shutdown(child, net)
+    wanted = f"--property=Wants={service(child)} {service(net)}"
+    after = wanted.replace("Wants=", "After=")
+    command = ("systemd-run", "--quiet", "--wait", "--collect", wanted, after, "true")
+    subprocess.run(command, check=True, timeout=60 * SLOWNESS)
+    for one in joined:
+        assert one.inspect("State.Running")
+    assert child.namespace("net") == net.namespace("net")
+
+
+@pytest.mark.not_emulated("unit files are the same there")
+def test_what_joins_another_is_brought_back_after_it(
+    joined: tuple[Container, Container], sysbox: Sysbox
+) -> None:
+    """On a host that kept its state and not its /etc."""
+    end_as_at_shutdown(*reversed(joined))
+    for one in joined:
+        link(one).unlink()
+        (FILES / service(one)).unlink()
+    systemctl("daemon-reload")
+    sysbox("_boot", check=True)
+    for one in joined:
+        one.await_state("running")
+
+
+@pytest.mark.not_emulated("systemd's services are the same there")
+def test_why_what_joins_another_is_not_started(joined: tuple[Container, Container]) -> None:
+    """In its record and its journal; a stop of the other is a stop all the same."""
+    net, child = joined
+    end_as_at_shutdown(child, net)
+    systemctl("start", service(child), check=False)
+    reason = "whose namespace it shares, is not running"
+    assert reason in child.inspect("State.Error")
+    assert child.inspect("State.Status") == "exited"
+    assert (child.inspect("Sysbox.End.Phase"), child.inspect("Sysbox.End.How")) == (
+        "plan",
+        "exited",
+    )
+    assert reason in child.inspect("Sysbox.End.Error")
+    told = ("journalctl", "-q", "-o", "cat", "-u", service(child))
+
+    def in_the_journal() -> bool:
+        return reason in subprocess.run(told, capture_output=True, text=True, check=True).stdout
+
+    eventually(in_the_journal, "its journal has the reason")
+    assert net.inspect("State.Status") == "exited"
+    net("start")
+    child("start")
+    assert child.inspect("State.Error") == ""
 
 
 @pytest.mark.not_emulated("systemd's services are the same there")
