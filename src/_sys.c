@@ -425,6 +425,32 @@ static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
 }
 
+/* What a process under a container's filter has left to do. */
+
+/* Once: write(2) of Python tries again for as long as a filter says EINTR. */
+static PyObject *sys_write(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    const char *data;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "iy#", &fd, &data, &size))
+        return NULL;
+    return int_or_error(syscall(SYS_write, fd, data, size));
+}
+
+/* The end of this process, whatever its filter says: the last step takes no system call, and a fault that is
+   not handled ends the first process of a pid namespace too. */
+static PyObject *sys_leave(PyObject *module, PyObject *arguments)
+{
+    int status;
+    if (!PyArg_ParseTuple(arguments, "i", &status))
+        status = 1;
+    syscall(SYS_exit_group, status);
+    syscall(SYS_exit, status);
+    for (;;)
+        __builtin_trap();
+}
+
 /* inotify(7) */
 
 static PyObject *sys_inotify_init1(PyObject *module, PyObject *arguments)
@@ -484,6 +510,8 @@ static PyMethodDef methods[] = {
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
     {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
+    {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
+    {"leave", sys_leave, METH_VARARGS, "leave(status): end this process; never returns"},
     {"inotify_init1", sys_inotify_init1, METH_VARARGS, "inotify_init1(flags) -> fd"},
     {"inotify_add_watch", sys_inotify_add_watch, METH_VARARGS, "inotify_add_watch(fd, path, mask) -> watch"},
     {"keyctl_join_session", sys_keyctl_join_session, METH_VARARGS, "keyctl_join_session(name) -> serial"},

@@ -29,6 +29,7 @@ from sysbox.errors import (
     StartError,
     SysboxError,
 )
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,11 +123,19 @@ class Channel:
 
     def fail(self, phase: str, message: str, hint: str, status: int) -> None:
         """The child's last word."""
-        message, hint = (
-            message[:_TEXT_MAX],
-            hint[:_TEXT_MAX],
-        )  # what is longer comes cut, and unreadable
-        self.send(FAILURE, {"phase": phase, "message": message, "hint": hint, "status": status})
+        # what is longer comes cut, and unreadable
+        message, hint = message[:_TEXT_MAX], hint[:_TEXT_MAX]
+        data = {"phase": phase, "message": message, "hint": hint, "status": status}
+        self.tell(FAILURE, data)
+
+    def tell(self, kind: bytes, data: dict[str, Any]) -> None:
+        """Send one message from under a container's filter: by write(2), which a profile that allows anything
+        allows, and tried once. What is refused is not told: the other end sees that this process ends.
+        """
+        try:
+            _sys.write(self._socket.fileno(), kind + codec.dumps(data))
+        except OSError:
+            pass
 
 
 def _object(data: bytes) -> dict[str, Any]:

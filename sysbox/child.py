@@ -1,7 +1,7 @@
 """The child's side of a start: from the fork to the execve, as a flat recipe.
 
 After the fork nothing is imported, no name from the image is opened but through the root fd, nothing of
-the image is run, and there are two ways out: execve(2) and _exit(2). Every module that is needed is
+the image is run, and there are two ways out: execve(2) and the end. Every module that is needed is
 imported above, before the fork; a test listens for imports after it. Behind pivot_root(2) nothing is opened
 by a name at all (`tests/lint/test_opens.py`).
 """
@@ -118,7 +118,7 @@ def main(
         payload.go(plan.process, env, channel)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "set up the container", error)
-    posix._exit(FAILED)
+    _sys.leave(FAILED)
 
 
 def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:

@@ -267,7 +267,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         payload.bear(plan, env, channel, attended=not entering.outlives)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
-    posix._exit(FAILED)
+    _sys.leave(FAILED)
 
 
 def _enter(init: int) -> None:

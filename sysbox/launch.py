@@ -7,10 +7,10 @@ import errno
 import fcntl
 import posix
 
-from sysbox import child
+from sysbox import child, payload
 from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import KernelError, SpecError, StartError
-from sysbox.linux import _sys, namespace
+from sysbox.errors import FAILED, KernelError, SpecError, StartError
+from sysbox.linux import _sys, namespace, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
+# the ends of a process that its filter leaves nothing else (`_sys.leave`), or that its filter ends
+_REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
 
 
 class Parked:
@@ -50,7 +52,10 @@ class Parked:
         What was born may be in the hands of others in its pid namespace already: of what it says it is
         believed only that it is a child of ours. Raises StartError.
         """
-        born: Any = self._channel.receive(BORN)[0].get("pid")
+        try:
+            born: Any = self._channel.receive(BORN)[0].get("pid")
+        except StartError as error:
+            raise self._refused(error) or error from None
         posix.waitpid(self.pid, 0)
         posix.close(self.pidfd)
         self.pidfd = -1
@@ -66,8 +71,23 @@ class Parked:
         """Wait for #4: its command runs. Raises StartError."""
         try:
             self._channel.receive(b"")  # 4
+            refused = self._refused()
         finally:
             self._channel.close()
+        if refused:
+            raise refused
+
+    def _refused(self, error: StartError | None = None) -> StartError | None:
+        """Why the conversation is over, if its filter has ended it before its command ran."""
+        if error and error.phase != "handshake":
+            return None  # it has said why
+        if not process.is_fork(self.pid):
+            return None
+        ended = posix.waitid(_P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOWAIT)
+        code = ended.si_status if ended else 0
+        if code not in (_REFUSED if ended and ended.si_code != posix.CLD_EXITED else (FAILED,)):
+            return None
+        return StartError(payload.PROFILE_REFUSES, phase="process", hint=payload.PROFILE_HINT)
 
     def reported(self) -> StartError | None:
         """Why the child gave up, if it has said so and nobody has listened yet."""
@@ -117,8 +137,7 @@ def _fork(run: Callable[[Channel], NoReturn], flags: int, cgroup: int = -1) -> P
     try:
         pid, pidfd = _sys.clone3(flags, cgroup)
         if pid == 0:
-            ours.close()
-            run(theirs)
+            _become_child(ours, theirs, run)
     except OSError as error:
         ours.close()
         what = "fork the container's process"
@@ -126,6 +145,18 @@ def _fork(run: Callable[[Channel], NoReturn], flags: int, cgroup: int = -1) -> P
     finally:
         theirs.close()
     return Parked(pid, pidfd, ours)
+
+
+def _become_child(ours: Channel, theirs: Channel, run: Callable[[Channel], NoReturn]) -> NoReturn:
+    """`run`, and nothing else: what follows its caller is the parent's to do, whatever is raised here."""
+    try:
+        # from its first moment; a change of its credentials clears it (prctl(2)), see payload.py
+        _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        ours.close()
+        theirs.check_peer()
+        run(theirs)
+    finally:
+        _sys.leave(FAILED)
 
 
 def _no_room(error: OSError) -> str:

@@ -39,6 +39,11 @@ _PIPEFS_MAGIC = 0x50495045
 _NULL = posix.makedev(1, 3)
 _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _NPROC = "nproc"
+PROFILE_REFUSES = "the seccomp profile refuses what sysbox does between loading it and the command"
+PROFILE_HINT = (
+    "allow prctl, setgroups, setresgid, setresuid, capset, poll, write, execve and exit_group (clone and "
+    "setsid too for exec); with --security-opt no-new-privileges the first five are not needed"
+)
 
 
 def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
@@ -178,9 +183,22 @@ def drop_privileges(
             soft = hard = -1 if -1 in (most, hard) else max(most, hard)
         process.set_rlimit(name, soft, hard)
     keyring.join_session(None)
-    if program is not None and not plan.no_new_privileges:
+    if program is None or plan.no_new_privileges:
+        _become(plan, who)
+    else:
         # without no_new_privs a filter takes CAP_SYS_ADMIN, which goes next (seccomp(2))
         seccomp.load(program)
+        try:
+            _become(plan, who)
+        except (OSError, KernelError) as error:
+            raise refused_by_profile(error) from None
+    if plan.no_new_privileges:
+        _sys.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+        if program is not None:
+            seccomp.load(program)
+
+
+def _become(plan: ProcessPlan, who: Identity) -> None:
     capability.drop_bounding(plan.capabilities)
     posix.setgroups(list(who.groups))
     posix.setresgid(who.gid, who.gid, who.gid)
@@ -188,10 +206,24 @@ def drop_privileges(
     capability.apply(plan.capabilities if who.uid == 0 else 0)
     # to take a capability away may have made it open to inspection again (prctl(2))
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    if plan.no_new_privileges:
-        _sys.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-        if program is not None:
-            seccomp.load(program)
+    _check_became(plan, who)
+
+
+def _check_became(plan: ProcessPlan, who: Identity) -> None:
+    """A filter may say 0, which is success, in the place of a call. Raises KernelError."""
+    more = 0
+    try:
+        more = _sys.capget()[1] & ~plan.capabilities
+    except OSError:
+        pass  # refused, which says nothing
+    if more or (who.uid and posix.getuid() == 0) or (who.gid and posix.getgid() == 0):
+        raise KernelError("become the container's user", "", errno.EPERM)
+
+
+def refused_by_profile(error: OSError | KernelError) -> StartError:
+    """What fails under the filter that did not fail without it."""
+    why = error.message if isinstance(error, KernelError) else error.strerror
+    return StartError(f"{PROFILE_REFUSES}: {why}", phase="process", hint=PROFILE_HINT)
 
 
 def bear(plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended: bool) -> NoReturn:
@@ -211,8 +243,8 @@ def bear(plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended:
             hint=_birth_hint(error.errno or 0),
         ) from None
     if pid:
-        channel.send(BORN, {"pid": pid})
-        posix._exit(0)
+        channel.tell(BORN, {"pid": pid})
+        _sys.leave(0)
     go(plan, env, channel, attended=attended, born=True)
 
 
@@ -251,7 +283,7 @@ def go(
         execute(plan.argv, env)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "run the command", error)
-    posix._exit(FAILED)
+    _sys.leave(FAILED)
 
 
 def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from sysbox.errors import KernelError, SpecError
 from sysbox.linux import _sys
 
@@ -15,6 +17,7 @@ NAMES = (
 )  # fmt: skip
 _NUMBERS = {name: index for index, name in enumerate(NAMES)}
 
+_BITS = 64  # of a set
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -48,19 +51,27 @@ def names(mask: int) -> tuple[str, ...]:
 
 
 def last_cap() -> int:
-    """The highest capability of this kernel, asked for without /proc."""
+    """The highest capability of this kernel, asked for without /proc.
+
+    Raises KernelError where a filter answers in the kernel's place.
+    """
     last = len(NAMES) - 1
-    while not _known(last):
+    while last >= 0 and not _known(last):
         last -= 1
-    while _known(last + 1):
+    while last < _BITS and _known(last + 1):
         last += 1
+    if not 0 <= last < _BITS:
+        raise KernelError("ask for the capabilities of this kernel", "", errno.EPERM)
     return last
 
 
 def _known(capability: int) -> bool:
+    """Raises KernelError: the kernel itself answers nothing but EINVAL (prctl(2))."""
     try:
         _sys.prctl(_PR_CAPBSET_READ, capability)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise KernelError.of("ask for the capabilities of this kernel", "", error) from None
         return False
     return True
 

@@ -32,8 +32,9 @@ CLEAN_ENVIRONMENT = {
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
 _PIPE_HOLDS = 1 << 16  # bytes, unless it is told otherwise
-# Fields 3 and 22 of proc_pid_stat(5), counted behind the command's name.
-_STATE, _START_TIME = 0, 19
+# Fields 3, 9 and 22 of proc_pid_stat(5), counted behind the command's name.
+_STATE, _FLAGS, _START_TIME = 0, 6, 19
+_PF_FORKNOEXEC = 0x40  # of the flags (the kernel's include/linux/sched.h)
 
 
 def _stat_fields(pid: int) -> list[bytes]:
@@ -62,6 +63,12 @@ def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot: with its pid, its identity. 0 if it is gone."""
     fields = _stat_fields(pid)
     return int(fields[_START_TIME]) if fields else 0
+
+
+def is_fork(pid: int) -> bool:
+    """Whether a process, dead or alive, has called no execve(2) since it was forked; False if it is gone."""
+    fields = _stat_fields(pid)
+    return bool(fields) and bool(int(fields[_FLAGS]) & _PF_FORKNOEXEC)
 
 
 def alive(pid: int, start: int) -> bool:

@@ -1,0 +1,69 @@
+"""What is forked to become a container's process ends whatever happens to it or to its parent."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import NoReturn
+
+import pytest
+
+from sysbox import launch
+from sysbox.channel import Channel
+from sysbox.errors import StartError
+
+PATIENCE = 30_000  # milliseconds
+
+
+def test_it_does_not_outlive_its_parent() -> None:
+    """Not even while it does not listen."""
+    reader, writer = os.pipe()
+
+    def stay(_: Channel) -> NoReturn:
+        os.write(writer, b".")
+        while True:
+            signal.pause()
+            held.destroy()
+
+    parent = os.fork()
+    if parent == 0:
+        try:
+            held = launch.fork_helper(stay)  # its channel stays open
+            signal.pause()
+            held.destroy()
+        finally:
+            os._exit(1)
+    os.close(writer)
+    assert os.read(reader, 1) == b"."
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    poll = select.poll()
+    poll.register(reader, select.POLLHUP)  # both of them held the other end
+    assert poll.poll(PATIENCE)
+    os.close(reader)
+
+
+def test_what_it_raises_is_not_the_parents() -> None:
+    def fail(_: Channel) -> NoReturn:
+        raise ValueError("no way to tell")
+
+    parked = launch.fork_helper(fail)
+    try:
+        with pytest.raises(StartError, match="profile refuses"):
+            parked.await_exec()
+    finally:
+        parked.destroy()
+
+
+def test_what_has_said_why_is_believed() -> None:
+    def fail(channel: Channel) -> NoReturn:
+        channel.report("process", "do it", ValueError("said"))
+        raise ValueError("not said")
+
+    parked = launch.fork_helper(fail)
+    try:
+        with pytest.raises(StartError, match="ValueError: said"):
+            parked.await_exec()
+    finally:
+        parked.destroy()
