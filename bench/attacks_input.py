@@ -68,11 +68,11 @@ def templates(engine: Attacked) -> str:
 @attack
 def closed_input(engine: Attacked) -> str:
     """a standard input that is closed when the command starts"""
-    words = " ".join([*engine.command, "run", "-i", "--rm", IMAGE, "head", "-c", "40", "<&-"])
-    done = engine.shell(words)
-    return verdict(
-        done.stdout, f"the container reads {len(done.stdout)} bytes: {last(done.stderr)}"
-    )
+    words = ["exec timeout 20", *engine.command, "run", "-i", "--rm", IMAGE, "head", "-c", "40"]
+    done = engine.shell(" ".join([*words, "<&-"]))
+    hangs = done.returncode == LATE
+    how = "it hangs" if hangs else f"the container reads {len(done.stdout)} bytes"
+    return verdict(done.stdout or hangs, how)
 
 
 @attack
