@@ -110,17 +110,21 @@ class Attacked:
         return self._peer.command()
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a script, with the engine's environment."""
+        """Run a script, with the engine's environment; the status is LATE if it took too long."""
+        argv = ["/bin/sh", "-c", script]
         with self._peer.view():
-            return subprocess.run(
-                ["/bin/sh", "-c", script],
-                env={**os.environ, "PATH": PATH, **self._peer.environment},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=LIMIT,
-            )
+            try:
+                return subprocess.run(
+                    argv,
+                    env={**os.environ, "PATH": PATH, **self._peer.environment},
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                    timeout=LIMIT,
+                )
+            except subprocess.TimeoutExpired:
+                return subprocess.CompletedProcess(argv, LATE, "", "")
 
     def inside(self, name: str, script: str) -> str:
         """The output of a shell script in a container."""
