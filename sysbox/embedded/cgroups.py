@@ -16,6 +16,8 @@ from sysbox.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.linux import mount
 
+_GOING = 1.0  # seconds for a hierarchy of a host that was just stopped to go
+
 
 class Hierarchy(Frozen):
     """One cgroup hierarchy and where it goes below /sys/fs/cgroup."""
@@ -67,14 +69,21 @@ def open_root(hierarchy: Hierarchy) -> int | None:
     """A detached mount of the hierarchy; None where the kernel will not have it.
 
     A controller that the unified tree uses (EBUSY), or one bound nowhere when we are in a cgroup
-    namespace (EPERM), cannot be had: the host does without it.
+    namespace (EPERM), cannot be had: the host does without it. But while a hierarchy that nobody has mounted
+    any more goes away, the kernel has fsconfig(2) start again, which then says EBUSY too: it is asked anew.
     """
-    try:
-        return mount.new_filesystem(hierarchy.fstype, hierarchy.options, 0)
-    except errors.KernelError as error:
-        if error.errno in (errno.EBUSY, errno.EPERM, errno.ENODEV, errno.EINVAL, errno.ENOENT):
-            return None
-        raise
+    deadline = time.monotonic() + _GOING
+    while True:
+        try:
+            return mount.new_filesystem(hierarchy.fstype, hierarchy.options, 0)
+        except errors.KernelError as error:
+            if error.errno in (errno.EPERM, errno.ENODEV, errno.EINVAL, errno.ENOENT):
+                return None
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > deadline:
+                return None
+        time.sleep(0.02)
 
 
 def create(name: str) -> dict[Hierarchy, int]:
