@@ -83,7 +83,7 @@ def test_doctor_and_explain_fit(sysbox: Sysbox, limited: Container, columns: int
 def test_no_word_is_broken(sysbox: Sysbox) -> None:
     """Where all columns fit there is a table; narrower, what does not fit has a line of its own."""
     advice = "echo bfq >/sys/block/DISK/queue/scheduler"
-    _, wide = on_terminal("doctor", columns=250)
+    _, wide = on_terminal("doctor", columns=500)
     _, narrow = on_terminal("doctor", columns=60)
     piped = sysbox("doctor", check=True).stdout
     assert (f"\n    {advice}\n" in narrow) == (advice in piped)
