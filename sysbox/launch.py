@@ -59,13 +59,16 @@ class Parked:
         posix.waitpid(self.pid, 0)
         posix.close(self.pidfd)
         self.pidfd = -1
+        pidfd = -1
         try:
             # ours to wait for, so that its number stays its own
-            self.pidfd = posix.pidfd_open(born)
-            posix.waitid(_P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+            pidfd = posix.pidfd_open(born)
+            posix.waitid(_P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         except (OSError, TypeError, OverflowError):
+            if pidfd >= 0:
+                posix.close(pidfd)  # another's: `destroy` must not get hold of it
             raise StartError("the process that was born is not ours", phase="handshake") from None
-        self.pid = born
+        self.pid, self.pidfd = born, pidfd
 
     def await_exec(self) -> None:
         """Wait for #4: its command runs. Raises StartError."""
@@ -98,7 +101,7 @@ class Parked:
         self._channel.close()
         try:
             _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
-        except (ProcessLookupError, OSError):
+        except OSError:
             pass
         try:
             posix.waitpid(self.pid, 0)

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from sysbox import launch
-from sysbox.channel import Channel
+from sysbox.channel import BORN, Channel
 from sysbox.errors import StartError
 
 PATIENCE = 30_000  # milliseconds
@@ -67,3 +67,34 @@ def test_what_has_said_why_is_believed() -> None:
             parked.await_exec()
     finally:
         parked.destroy()
+
+
+def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:
+    """A container that holds the newborn's end of the handshake may name any process of the host's."""
+    reading, writing = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        stranger = os.fork()
+        if stranger == 0:
+            signal.pause()
+        os.write(writing, b"%d" % stranger)
+        os._exit(0)
+    os.waitpid(middle, 0)
+    stranger = int(os.read(reading, 20))
+    watched = os.pidfd_open(stranger)
+    ours, theirs = Channel.pair()
+    helper = os.fork()
+    if helper == 0:
+        theirs.tell(BORN, {"pid": stranger})
+        os._exit(0)
+    theirs.close()
+    parked = launch.Parked(helper, os.pidfd_open(helper), ours)
+    try:
+        with pytest.raises(StartError, match="not ours"):
+            parked.await_birth()
+        parked.destroy()
+        assert not select.select([watched], [], [], 1)[0], "it was killed"
+    finally:
+        signal.pidfd_send_signal(watched, signal.SIGKILL)
+        for fd in (reading, writing, watched):
+            os.close(fd)
