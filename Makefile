@@ -8,10 +8,10 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks bench-against install uninstall clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## install what is missing and leave .venv/bin/sysbox
 	@tools/setup.sh build
@@ -55,6 +55,9 @@ bench-crowd: build ## the same of 300 containers at once, beside docker and podm
 
 bench-attacks: build ## the attacks of docs/security.md on docker, podman and sysbox
 	@bench/run.sh --attacks
+
+bench-against: ## the same commands of another version, in pairs: `make bench-against COMMIT=v1`
+	@bench/against.sh $(COMMIT)
 
 # Directories of this installation: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
 install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to it below /usr/local (LINKS)

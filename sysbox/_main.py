@@ -10,11 +10,13 @@ import sys
 gc.disable()
 
 parent = __file__.rpartition("/")[0].rpartition("/")[0]
-sys.path.append(parent)
+# in front for two modules only: none of a package beside ours may take the place of the standard library's
+sys.path.insert(0, parent)
 
 try:
     from sysbox import precompiled  # the path comes first
 
+    sys.path.append(sys.path.pop(0))
     precompiled.use(parent)
     from sysbox.cli.dispatch import start
 except (ImportError, MemoryError, OSError) as error:

@@ -15,7 +15,6 @@ from sysbox import (
     launch,
     monitor,
     payload,
-    planning,
     state,
     streams,
     systemd_plan,
@@ -24,10 +23,11 @@ from sysbox import (
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
+from sysbox.hostname import hostname_of
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import UNIFIED, frozen, frozen_beside
-from sysbox.plan import ProcessPlan
+from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units import cgroups
 
@@ -226,7 +226,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         workdir=spec.workdir or asked.workdir or image.config.workdir or "/",
         user=spec.user or asked.user or image.config.user,
         group_add=asked.group_add,
-        hostname=planning.hostname_of(record) if asked.namespaces.uts == "private" else "",
+        hostname=hostname_of(record) if asked.namespaces.uts == "private" else "",
         tty=spec.tty and not spec.detach,
         capabilities=mask,
         no_new_privileges=asked.security.no_new_privileges,

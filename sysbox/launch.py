@@ -7,7 +7,7 @@ import errno
 import fcntl
 import posix
 
-from sysbox import child, payload
+from sysbox import payload
 from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
 from sysbox.errors import FAILED, KernelError, SpecError, StartError
 from sysbox.linux import _sys, namespace, process
@@ -114,6 +114,9 @@ def park(inherited: Inherited) -> Parked:
 
     Raises KernelError, SpecError for a namespace that cannot be joined.
     """
+    # `exec` has no use for it; the child itself imports nothing
+    from sysbox import child
+
     plan = inherited.plan.namespaces
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
     others = [pair for pair in fds if pair[0] != "pid"]

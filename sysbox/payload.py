@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.plan import ProcessPlan
+    from sysbox.processplan import ProcessPlan
     from sysbox.security.identity import Identity
 
 _DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)

@@ -24,6 +24,7 @@ from sysbox.host import read_text
 from sysbox.linux import capability, namespace
 from sysbox.linux.process import RLIMITS
 from sysbox.netns.topology import NetPlan, default_network, plan_network
+from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, devices, paths, sysctls
 from sysbox.units import scopeplan
 from sysbox.units.properties import plan_limits
@@ -53,25 +54,6 @@ class NamespacePlan(Frozen):
     def joins_pid(self) -> bool:
         """Whether its first process is born into a pid namespace that there is already."""
         return any(kind == "pid" for kind, _ in self.joined)
-
-
-class ProcessPlan(Frozen):
-    """The container's first process, up to its execve."""
-
-    argv: tuple[str, ...]
-    image_env: tuple[str, ...]
-    env: tuple[str, ...]
-    workdir: str
-    user: str  # resolved inside, from the image's own passwd and group
-    group_add: tuple[str, ...]
-    hostname: str  # "" leaves the host's
-    tty: bool
-    capabilities: int  # mask: bounding, permitted and effective; inheritable and ambient are empty
-    no_new_privileges: bool
-    seccomp: str  # default, unconfined, or the path of a profile
-    rlimits: tuple[tuple[str, int, int], ...]
-    sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
-    oom_score_adj: int
 
 
 class Plan(Frozen):

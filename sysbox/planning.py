@@ -5,8 +5,9 @@ from __future__ import annotations
 import posix
 
 from sysbox import state
-from sysbox.errors import Conflict, NotFound, SpecError
+from sysbox.errors import Conflict, SpecError
 from sysbox.fs import volumes
+from sysbox.hostname import hostname_of
 from sysbox.plan import make_plan
 
 TYPE_CHECKING = False
@@ -35,28 +36,6 @@ def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Pla
         service=service,
         tuned=record.tuned,
     )
-
-
-def hostname_of(record: Record) -> str:
-    """Its host name; "" where that is the host's. Who shares a container's network has that one's name, as
-    with docker: it is the name that belongs to the address.
-    """
-    spec = record.spec
-    uts, network = spec.namespaces.uts, spec.namespaces.network
-    other = uts if uts.startswith("container:") else ""
-    if uts == "private":
-        if spec.hostname:
-            return spec.hostname
-        other = network if network.startswith("container:") else ""
-        own = record.id[:12]
-    else:
-        own = ""
-    if not other:
-        return own
-    try:
-        return hostname_of(state.find(other.removeprefix("container:"))) or own
-    except NotFound:
-        return own  # it was removed, and this one still runs
 
 
 def volume_directories(record: Record) -> dict[str, str]:

@@ -18,34 +18,61 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HEADER = 8  # bytes: the length of the index
+# bytes that are read at once: the index is the first block, no module crosses the end of one, and those that
+# are used together lie together
+BLOCK = 1 << 16
 _SLACK = 2.0  # seconds that an installation may take from the first file to the last
 
 
 class Finder:
     """A finder and loader, as sys.meta_path has them."""
 
-    def __init__(self, content: bytes, made: float, parent: str) -> None:
-        """The file's content and when it was made; `parent` is the directory that the package is in."""
-        self._content = memoryview(content)
+    def __init__(self, parent: str) -> None:
+        """Of the package in the directory `parent`. Raises OSError, ValueError, EOFError, TypeError."""
         self._parent = parent
-        self._made = made + _SLACK
-        self._start = _HEADER + int.from_bytes(content[:_HEADER], "little")
-        # name -> (where its code begins, its length, its source below `parent`)
-        index = self._content[_HEADER : self._start]
+        self._file = f"{parent}/sysbox/modules.bin"
+        status = posix.stat(self._file)
+        self._made = status.st_mtime + _SLACK
+        self._identity = _identity(status)
+        self._blocks: dict[int, memoryview] = {}
+        length = int.from_bytes(self._block(0)[:_HEADER], "little")
+        # name -> (the block that its code is in, where in it, its length, its source below `parent`)
+        index = self._block(0)[_HEADER : _HEADER + length]
         self.magic, self._index = marshal.loads(index)  # noqa: S302 (ours, as a .pyc is)
+
+    def _block(self, number: int) -> memoryview:
+        """A block of the file; raises OSError, FileNotFoundError where another was installed since.
+
+        The file is closed at once: a descriptor of code that the host runs must not be near a container,
+        which could open it anew for writing. To read the whole file takes as long as thirty imports.
+        """
+        if number not in self._blocks:
+            file = posix.open(self._file, posix.O_RDONLY | posix.O_CLOEXEC)
+            try:
+                if _identity(posix.fstat(file)) != self._identity:
+                    raise FileNotFoundError(self._file)
+                content = posix.pread(file, BLOCK, number * BLOCK)
+            finally:
+                posix.close(file)
+            self._blocks[number] = memoryview(content)
+        return self._blocks[number]
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """importlib.abc.MetaPathFinder.find_spec"""
         if name not in self._index:
             return None
-        path = f"{self._parent}/{self._index[name][2]}"
+        number, begin, length, source = self._index[name]
+        path = f"{self._parent}/{source}"
         try:
             if posix.stat(path).st_mtime > self._made:
                 return None
+            code = self._block(number)[begin : begin + length]
         except OSError:
             return None
         spec: ModuleSpec = type(sys.__spec__)(name, self, origin=path)  # type: ignore[arg-type]
         spec.has_location = True
+        spec.cached = self._file  # else importlib looks for the name that a .pyc file would have
+        spec.loader_state = code
         if path.endswith("/__init__.py"):
             spec.submodule_search_locations = [path[:-12]]
         return spec
@@ -55,34 +82,25 @@ class Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """importlib.abc.Loader.exec_module"""
-        begin, length, _ = self._index[module.__name__]
-        begin += self._start
-        code = marshal.loads(self._content[begin : begin + length])  # noqa: S302
+        spec: Any = module.__spec__
+        code = marshal.loads(spec.loader_state)  # noqa: S302
+        spec.loader_state = None
         exec(code, module.__dict__)
 
 
 def use(parent: str) -> None:
     """From now on import the package in a directory from that file, if there is one that fits."""
     try:
-        finder: Any = Finder(*_read(f"{parent}/sysbox/modules.bin"), parent)
+        finder: Any = Finder(parent)
     except (OSError, ValueError, EOFError, TypeError):
         return  # ignoring: it saves time alone
     if finder.magic == magic():
         sys.meta_path.insert(0, finder)
 
 
-def _read(path: str) -> tuple[bytes, float]:
-    """All of the file, and when it was made.
-
-    It is closed at once: a descriptor of code that the host runs must not be near a container, which could
-    open it anew for writing. To read it whole takes no longer than a piece for each module.
-    """
-    file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        status = posix.fstat(file)
-        return posix.read(file, status.st_size), status.st_mtime
-    finally:
-        posix.close(file)
+def _identity(status: posix.stat_result) -> tuple[int, int, int]:
+    """What differs once a file was replaced by another."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def magic() -> bytes:

@@ -8,8 +8,8 @@ from sysbox import systemd_mode
 from sysbox.cli.inspect_host import mount_options, propagation
 from sysbox.cli.known_images import exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct, listed, mapped
+from sysbox.hostname import hostname_of
 from sysbox.image.model import ImageConfig
-from sysbox.planning import hostname_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ ROWS = {
     0: "errors frozen codec paths precompiled visible",
     1: "linux",
     2: """spec host values values_limits values_storage values_service values_time naming files trees
-          outside program filters detachkeys""",
+          outside program filters detachkeys processplan""",
     3: """units.properties units.names units.allowlist units.dropins units.spellings units.resources
           units.limits units.limits_cpu units.limits_memory units.limits_io units.limits_rare units.wire
           units.blockdev
           units.scopeplan units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules security""",
     4: "health plan changes records systemd_mode systemd_plan locking",
     5: "units fs netns image state",
-    6: "scope channel events logoptions",
+    6: "scope channel events hostname logoptions",
     7: """attachpoint payload child namehold stoprequests jsonlog launch monitor static_monitor terminal
           streams weights witness""",
     8: """starting ending finals creating attaching attending detaching

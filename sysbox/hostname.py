@@ -1,0 +1,32 @@
+"""The host name of a container."""
+
+from __future__ import annotations
+
+from sysbox import state
+from sysbox.errors import NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.state import Record
+
+
+def hostname_of(record: Record) -> str:
+    """Its host name; "" where that is the host's. Who shares a container's network has that one's name, as
+    with docker: it is the name that belongs to the address.
+    """
+    spec = record.spec
+    uts, network = spec.namespaces.uts, spec.namespaces.network
+    other = uts if uts.startswith("container:") else ""
+    if uts == "private":
+        if spec.hostname:
+            return spec.hostname
+        other = network if network.startswith("container:") else ""
+        own = record.id[:12]
+    else:
+        own = ""
+    if not other:
+        return own
+    try:
+        return hostname_of(state.find(other.removeprefix("container:"))) or own
+    except NotFound:
+        return own  # it was removed, and this one still runs
