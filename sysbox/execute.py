@@ -18,7 +18,6 @@ from sysbox import (
     state,
     streams,
     systemd_plan,
-    terminal,
 )
 from sysbox.errors import FAILED, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
@@ -158,6 +157,8 @@ def _attend(
     code = foreground.wait(None).code
     action, attributes = "exec_die", {"execPid": str(parked.pid), "exitCode": str(code)}
     if foreground.detached:
+        from sysbox import terminal
+
         terminal.hold(master)
         code = DETACHED
         action = "exec_detach"
@@ -204,10 +205,16 @@ def _entering(
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
-        size=terminal.size() if plan.tty else b"",
+        size=_terminal_size() if plan.tty else b"",
         seccomp=seccomp.program_for(security, plan.capabilities),
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
     )
+
+
+def _terminal_size() -> bytes:
+    from sysbox import terminal  # which few need
+
+    return terminal.size()
 
 
 def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:

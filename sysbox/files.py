@@ -24,6 +24,7 @@ _USUAL = 4096  # a larger buffer would be mapped and unmapped for each file
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ATTEMPTS = 10  # to remove a directory that somebody puts something into
+_KEPT = 8  # levels of a directory whose descriptors stay open while it is emptied
 
 
 def is_directory(path: str) -> bool:
@@ -176,40 +177,72 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
     """Call `remove` for what is in a directory; where that says False, for what is in there first.
 
-    One descriptor goes down and, by "..", up again. ".." is where it was, or else somebody has moved the
-    directory: ESTALE then, and no more is removed. Raises OSError.
+    Raises OSError: ESTALE where somebody has moved a directory meanwhile, and no more is removed.
     """
-    fd = posix.open(name, _DIRECTORY, dir_fd=parent)
-    above: list[tuple[tuple[int, int], list[str], str]] = []  # identity, names to do, name below
+    way = _Way(posix.open(name, _DIRECTORY, dir_fd=parent))
+    above: list[tuple[list[str], str]] = []  # names to do, name below
     try:
-        waiting = posix.listdir(fd)
+        waiting = posix.listdir(way.fd)
         while waiting or above:
             if waiting:
                 entry = waiting.pop()
-                if remove(fd, entry):
-                    continue
-                try:
-                    inner = _sys.openat2(fd, entry, _DIRECTORY, 0, RESOLVE_NO_XDEV)
-                except OSError as error:
-                    if error.errno == errno.EXDEV:
-                        # what is mounted there is somebody else's
-                        raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY)) from None
-                    if error.errno not in _REPLACED:
-                        raise
-                    continue  # it is gone, or something else by now
-                above.append((_identity(fd), waiting, entry))
-                waiting = posix.listdir(inner)
+                if not remove(way.fd, entry) and way.down(entry):
+                    above.append((waiting, entry))
+                    waiting = posix.listdir(way.fd)
             else:
-                inner = posix.open("..", _DIRECTORY, dir_fd=fd)
-                identity, waiting, entry = above.pop()
-                if _identity(inner) != identity:
-                    posix.close(inner)
-                    raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
-                remove(inner, entry)
-            posix.close(fd)
-            fd = inner
+                way.up()
+                waiting, entry = above.pop()
+                remove(way.fd, entry)
     finally:
-        posix.close(fd)
+        way.close()
+
+
+class _Way:
+    """One open directory after the other, down a tree and up again.
+
+    The first levels stay open. Below these there is one descriptor, and ".." leads to where it was, or else
+    somebody has moved the directory.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._kept: list[int] = []
+        self._closed: list[tuple[int, int]] = []
+
+    def down(self, name: str) -> bool:
+        """False for what is gone, or something else by now. Raises OSError: EBUSY where a mount begins."""
+        try:
+            inner = _sys.openat2(self.fd, name, _DIRECTORY, 0, RESOLVE_NO_XDEV)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                # what is mounted there is somebody else's
+                raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY)) from None
+            if error.errno not in _REPLACED:
+                raise
+            return False
+        if len(self._kept) < _KEPT:
+            self._kept.append(self.fd)
+        else:
+            self._closed.append(_identity(self.fd))
+            posix.close(self.fd)
+        self.fd = inner
+        return True
+
+    def up(self) -> None:
+        """Raises OSError: ESTALE where the directory was moved."""
+        inner = self.fd
+        if not self._closed:
+            self.fd = self._kept.pop()
+            posix.close(inner)
+            return
+        self.fd = posix.open("..", _DIRECTORY, dir_fd=inner)
+        posix.close(inner)
+        if _identity(self.fd) != self._closed.pop():
+            raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
+
+    def close(self) -> None:
+        for fd in (self.fd, *self._kept):
+            posix.close(fd)
 
 
 def _identity(fd: int) -> tuple[int, int]:

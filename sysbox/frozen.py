@@ -40,8 +40,6 @@ class _FrozenMeta(type):
         cls = super().__new__(mcs, name, bases, namespace)
         cls._fields = fields  # type: ignore[attr-defined]
         cls._defaults = defaults  # type: ignore[attr-defined]
-        cls._required = tuple(field for field in fields if field not in defaults)  # type: ignore[attr-defined]
-        cls._scalars = {field: _SCALARS.get(kind) for field, kind in fields.items()}  # type: ignore[attr-defined]
         return cls
 
 
@@ -52,8 +50,6 @@ class Frozen(metaclass=_FrozenMeta):
     if TYPE_CHECKING:
         _fields: dict[str, str]
         _defaults: dict[str, Any]
-        _required: tuple[str, ...]
-        _scalars: dict[str, type | None]
     else:
 
         def __init__(self, **values):
@@ -64,8 +60,8 @@ class Frozen(metaclass=_FrozenMeta):
             object.__setattr__(self, "__dict__", whole)
 
         def _complain(self, values):
-            for field in self._required:
-                if field not in values:
+            for field in self._fields:
+                if field not in values and field not in self._defaults:
                     raise TypeError(f"{type(self).__name__}: missing field '{field}'")
             unknown = next(field for field in values if field not in self._fields)
             raise TypeError(f"{type(self).__name__}: unknown field '{unknown}'")
@@ -108,14 +104,16 @@ class Frozen(metaclass=_FrozenMeta):
             raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
         values: dict[str, Any] = {}
         for key, value in data.items():
-            if cls._scalars.get(key) is type(value):  # as most are: without a word for an error
+            if _SCALARS.get(cls._fields.get(key, "")) is type(
+                value
+            ):  # as most are: without a word for an error
                 values[key] = value
                 continue
             if key not in cls._fields:
                 raise ValueError(f"{here}: unknown key '{key}'")
             values[key] = _reader(cls, cls._fields[key])(value, f"{here}.{key}")
-        for field in cls._required:
-            if field not in values:
+        for field in cls._fields:
+            if field not in values and field not in cls._defaults:
                 raise ValueError(f"{here}: missing key '{field}'")
         made = cls(**values)
         if wrong := made.wrong():

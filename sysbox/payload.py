@@ -15,7 +15,6 @@ import _stat
 import errno
 import fcntl
 import posix
-import termios
 
 from sysbox.channel import BORN, CONSOLE, Channel
 from sysbox.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
     from sysbox.security.identity import Identity
 
 _DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)
-# asm-generic/ioctls.h
+# asm-generic/ioctls.h, ioctl_tty(2); the module termios would be one more file to load at each start
+_TIOCSCTTY = 0x540E
+_TIOCSWINSZ = 0x5414
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 # linux/magic.h
@@ -94,7 +95,7 @@ def open_terminal(root: int, channel: Channel, size: bytes) -> int:
             "the container's /dev/pts is not a devpts: it can have no terminal", phase="process"
         )
     if size:
-        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+        fcntl.ioctl(master, _TIOCSWINSZ, size)
     slave = open_peer(master)
     channel.send(CONSOLE, fd=master)  # 3
     posix.close(master)
@@ -273,7 +274,7 @@ def go(
                 if name == _NPROC:
                     process.set_rlimit(name, soft, hard)
         if plan.tty:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            fcntl.ioctl(0, _TIOCSCTTY, 0)
         if attended:
             # last, since a change of credentials clears it (prctl(2))
             _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)

@@ -90,7 +90,7 @@ def synchronise(files: list[Path]) -> None:
 
 def precompile() -> None:
     """Make the one file of all modules anew, from those that are installed."""
-    command = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py"]
+    command = [sys.executable, "-I", "-B", "-X", "no_debug_ranges", ROOT / "tools/precompile.py"]
     subprocess.run([*command, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
 
 

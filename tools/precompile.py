@@ -1,6 +1,7 @@
-"""Usage: precompile.py FILE [DIRECTORY]
+"""Usage: python -X no_debug_ranges precompile.py FILE [DIRECTORY]
 
 Compile the package that is in DIRECTORY (this checkout) into one file; sysbox/precompiled.py says what for.
+Without that flag each line of code has its columns too, and the file is a tenth larger.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def imports(tree: ast.Module, names: Collection[str]) -> tuple[list[str], list[s
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
             found += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        else:
             inside = isinstance(node, ast.FunctionDef)
             for child in ast.iter_child_nodes(node):
                 look(child, later if inside else found)
@@ -39,9 +40,29 @@ def imports(tree: ast.Module, names: Collection[str]) -> tuple[list[str], list[s
     return [name for name in at_once if name in names], [name for name in later if name in names]
 
 
-def is_future(node: ast.stmt) -> bool:
-    """Whether it is `from __future__ import annotations`."""
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+class Strip(ast.NodeTransformer):
+    """Leaves out what only readers and type checkers need, and each start would pay for."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        """`from __future__ import annotations`: a flag says the same, and its module need not be read."""
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
+        """`if TYPE_CHECKING:`, but for its `else:`"""
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """The types of arguments and of what is returned. Those of fields stay: a Frozen reads them."""
+        self.generic_visit(node)
+        node.returns = None
+        arguments = node.args
+        for one in (
+            *(*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs),
+            *filter(None, (arguments.vararg, arguments.kwarg)),
+        ):
+            one.annotation = None
+        return node
 
 
 def order(trees: Mapping[str, ast.Module]) -> list[str]:
@@ -73,9 +94,7 @@ def main(target: Path, parent: Path) -> None:
         source = path.relative_to(parent)
         name = ".".join(source.with_suffix("").parts).removesuffix(".__init__")
         sources[name] = str(source)
-        trees[name] = tree = ast.parse(path.read_bytes())
-        # the flag says the same, and __future__.py itself need not be found and read at each start
-        tree.body = [node for node in tree.body if not is_future(node)]
+        trees[name] = Strip().visit(ast.parse(path.read_bytes()))
     flags = __future__.annotations.compiler_flag
     index, blocks = {}, [b"", b""]
     for name in order(trees):

@@ -29,7 +29,8 @@ except ValueError as error:
 
 def precompile(parent: Path) -> Path:
     target = parent / "sysbox/modules.bin"
-    command = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py", target, parent]
+    flags = ["-I", "-B", "-X", "no_debug_ranges"]
+    command = [sys.executable, *flags, ROOT / "tools/precompile.py", target, parent]
     subprocess.run(command, check=True)
     return target
 
@@ -96,6 +97,32 @@ def test_without_a_file_that_fits(package: Path, damage: str) -> None:
         case "noise":
             made.write_bytes(b"\x10" + bytes(7) + b"\xf3noise" * 20)
     assert look(package).startswith("hello SourceFileLoader")
+
+
+def test_a_file_that_is_replaced_meanwhile_is_not_read(package: Path) -> None:
+    """An upgrade beside a command that runs: where a module was, something else is now."""
+    (package / "sysbox/inner/later.py").write_text(
+        "SAID = 'again'\n" + "LONG = '" + "x" * 65_300 + "'\n"
+    )
+    precompile(package)
+    script = (
+        LOOK.format(parent=str(package))
+        + """
+import os
+name = f"{sys.path[-1]}/sysbox/modules.bin"
+data = open(name, "rb").read()
+with open(f"{name}.new", "wb") as file:
+    file.write(data[:100] + bytes(len(data) - 100))
+os.replace(f"{name}.new", name)
+import sysbox.inner.later as later
+print(later.SAID, type(later.__loader__).__name__)
+"""
+    )
+    command = [sys.executable, "-I", "-S", "-B", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("hello Finder")
+    assert done.stdout.endswith("again SourceFileLoader\n")
 
 
 def test_the_installed_package_is_in_its_file() -> None:
