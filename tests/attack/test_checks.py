@@ -1,4 +1,7 @@
-"""A health check is the container's own, and runs for sysbox: what it writes and starts is bounded."""
+"""A health check is the container's own, and runs for sysbox: what it writes and starts is bounded.
+
+In the guest: a check's group is one of v2, with its memory.peak and its cgroup.freeze.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,7 @@ def test_output_without_end_takes_no_memory_of_the_hosts(containers: Containers)
     one("rm", "-f")
 
 
+@pytest.mark.not_emulated("pipes are the same there")
 def test_output_that_was_written_is_kept_to_its_beginning(containers: Containers) -> None:
     """More than the pipe holds, by a command that is over before anybody reads it all."""
     script = "head -c 300000 /dev/zero | tr '\\0' y; echo end >&2; exit 3"
@@ -55,7 +59,10 @@ def test_output_that_was_written_is_kept_to_its_beginning(containers: Containers
     one("rm", "-f")
 
 
-@pytest.mark.parametrize("policy", ["no", "on-failure"])
+UNITS_ALIKE = pytest.mark.not_emulated("a unit in a file has the same properties there")
+
+
+@pytest.mark.parametrize("policy", ["no", pytest.param("on-failure", marks=UNITS_ALIKE)])
 def test_what_looks_after_it_is_bounded(containers: Containers, policy: str) -> None:
     one = containers("--restart", policy)
     shown = systemctl("show", "--value", "-p", "MemoryMax,TasksMax", service(one)).split()
@@ -69,7 +76,11 @@ def test_what_looks_after_it_is_bounded(containers: Containers, policy: str) -> 
 @pytest.mark.parametrize(
     "script",
     [
-        "sleep 7141; true",  # a child of the shell
+        # a child of the shell
+        pytest.param(
+            "sleep 7141; true",
+            marks=pytest.mark.not_emulated("the others, which escape more, are killed there"),
+        ),
         "(setsid sleep 7141 &) ; sleep 7141",  # in a session of its own, and nobody's child
         "while :; do (setsid sleep 7141 &); sleep 0.01; done",  # and always one more
     ],

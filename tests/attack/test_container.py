@@ -1,4 +1,7 @@
-"""What a container may not do, with the defaults and with the flags that change them (S7, S8)."""
+"""What a container may not do, with the defaults and with the flags that change them (S7, S8).
+
+In the guest: devices are refused by a program in the kernel on v2, and mounts are an older kernel's.
+"""
 
 from __future__ import annotations
 
@@ -72,12 +75,14 @@ def test_s7_the_default_capabilities_of_exec(sysbox: Sysbox, container: str) -> 
     assert sets(fields(asked.stdout)) == (0, 0, 0, DEFAULT, 0)
 
 
+@pytest.mark.not_emulated("capabilities are the same there")
 def test_s7_all_but_sys_admin(sysbox: Sysbox, image: str) -> None:
     mask = HELD & ~capability.mask(("SYS_ADMIN",))
     found = status(sysbox, image, "--cap-add", "all", "--cap-drop", "sys-admin")
     assert sets(found) == (0, mask, mask, mask, 0)
 
 
+@pytest.mark.not_emulated("capabilities are the same there")
 def test_none_at_all_and_one(sysbox: Sysbox, image: str) -> None:
     assert sets(status(sysbox, image, "--cap-drop", "ALL")) == (0, 0, 0, 0, 0)
     only = capability.mask(("NET_ADMIN",))
@@ -85,21 +90,25 @@ def test_none_at_all_and_one(sysbox: Sysbox, image: str) -> None:
     assert sets(found) == (0, only, only, only, 0)
 
 
+@pytest.mark.not_emulated("capabilities are the same there")
 def test_a_user_other_than_root_holds_none(sysbox: Sysbox, image: str) -> None:
     assert sets(status(sysbox, image, "-u", "1000")) == (0, 0, 0, DEFAULT, 0)
 
 
+@pytest.mark.not_emulated("capabilities are the same there")
 def test_privileged(sysbox: Sysbox, image: str) -> None:
     found = status(sysbox, image, "--privileged")
     assert sets(found) == (0, HELD, HELD, HELD, 0)
     assert found["Seccomp"] == "0"
 
 
+@pytest.mark.not_emulated("a filter is the same there")
 def test_no_new_privileges(sysbox: Sysbox, image: str) -> None:
     found = status(sysbox, image, "--security-opt", "no-new-privileges", "-u", "1000")
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
 
 
+@pytest.mark.not_emulated("a filter is the same there")
 def test_seccomp_unconfined_and_a_profile_of_ones_own(
     sysbox: Sysbox, image: str, tmp_path: Path
 ) -> None:
@@ -120,6 +129,7 @@ def test_seccomp_unconfined_and_a_profile_of_ones_own(
     assert "did you mean 'defaultAction'?" in done.stderr
 
 
+@pytest.mark.not_emulated("a filter is the same there")
 def test_the_filter_is_in_force(sysbox: Sysbox, image: str) -> None:
     done = sysbox("run", "--rm", "--network", "none", image, "unshare", "-m", "true")
     assert done.returncode == 1
@@ -159,6 +169,7 @@ def test_masked_paths_show_nothing(sysbox: Sysbox, image: str) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
+@pytest.mark.not_emulated("what is left uncovered is the same there")
 def test_unmask(sysbox: Sysbox, image: str) -> None:
     for flags in (
         ("--security-opt", "unmask=/proc/keys"),
@@ -400,6 +411,7 @@ def python(requires: Callable[[object, str], None]) -> tuple[str, ...]:
     return ("host", PYTHON, "-I", "-c")
 
 
+@pytest.mark.not_emulated("a filter is the same there")
 def test_the_filter_refuses_what_it_should(sysbox: Sysbox, python: tuple[str, ...]) -> None:
     script = """
 import fcntl, os, socket, threading
@@ -427,6 +439,7 @@ thread.join()
     ]  # fmt: skip
 
 
+@pytest.mark.not_emulated("keyrings are the same there")
 def test_each_container_has_a_session_keyring_of_its_own(
     sysbox: Sysbox, python: tuple[str, ...]
 ) -> None:
@@ -459,6 +472,7 @@ def test_a_sysctl_of_the_hosts(
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
+@pytest.mark.not_emulated("sysctls of a namespace are the same there")
 def test_a_sysctl_of_its_own(sysbox: Sysbox, image: str) -> None:
     host = Path("/proc/sys/kernel/shmmni").read_text()
     flags = ("--sysctl", "kernel.shmmni=77", "--sysctl", "net.ipv4.ip_default_ttl=33")

@@ -1,4 +1,7 @@
-"""What a container gets hold of while a process of the host's becomes one of its own (run, exec)."""
+"""What a container gets hold of while a process of the host's becomes one of its own (run, exec).
+
+In the guest: exec makes its process in the cgroup of v2 at its birth.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 from containers import Container, Containers, eventually
-from lane import SYSBOX, Sysbox
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.linux import capability
 from sysbox.security import capabilities
@@ -26,7 +29,9 @@ while [ ! -e /tmp/enough ]; do
 done >/tmp/seen 2>/dev/null
 exec sleep 1000
 """
-SLOW = 700000  # microseconds that each step is held up, so that nobody can overlook it
+SLOW = round(
+    700_000 * SLOWNESS
+)  # microseconds that each step is held up, so that nobody can overlook it
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The truth after the fact: how a run ended, as inspect tells it."""
+"""The truth after the fact: how a run ended, as inspect tells it.
+
+In the guest: systemd sees the end of a scope by cgroup.events, and lack of memory by memory.events.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def test_exited(containers: Containers) -> None:
     assert str(told["StartedAt"]) < str(told["FinishedAt"])
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_signalled(containers: Containers) -> None:
     one = containers()
     os.kill(one.pid, signal.SIGUSR1)  # of no effect on a first process without a handler
@@ -37,7 +41,19 @@ def test_signalled(containers: Containers) -> None:
     assert (told["How"], told["Signal"]) == ("signalled", 9)
 
 
-@pytest.mark.parametrize("by", ["command", "systemd", "systemd in the foreground"])
+STOPS_ALIKE = pytest.mark.not_emulated(
+    "what ends it is the same there; that systemd does is shown by another"
+)
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param("command", marks=STOPS_ALIKE),
+        "systemd",
+        pytest.param("systemd in the foreground", marks=STOPS_ALIKE),
+    ],
+)
 def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -> None:
     if by == "systemd in the foreground":
         attended = popen("run", "--name", "slow", "--stop-timeout", "1", image, *STUBBORN)
@@ -61,7 +77,7 @@ def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -
     assert (told["How"], told["Signal"]) == ("timeout", 9)
 
 
-@pytest.mark.parametrize("reexecuted", [False, True])
+@pytest.mark.parametrize("reexecuted", [False, pytest.param(True, marks=STOPS_ALIKE)])
 def test_systemd_stops_a_foreground_run(sysbox: Sysbox, image: str, reexecuted: bool) -> None:
     """Its stop signal, to its first process alone, whoever asks for the stop."""
     script = """(trap 'echo child' TERM; while :; do sleep 0.05; done) &
@@ -101,6 +117,7 @@ def test_it_could_not_start(sysbox: Sysbox, containers: Containers) -> None:
     assert "nosuch" in str(told["Error"])
 
 
+@pytest.mark.not_emulated("what is written down is the same there")
 def test_nobody_saw_it(containers: Containers) -> None:
     one = containers()
     os.kill(int(systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")), signal.SIGKILL)
@@ -109,6 +126,7 @@ def test_nobody_saw_it(containers: Containers) -> None:
     assert "nobody saw" in str(told["Error"])
 
 
+@pytest.mark.not_emulated("a function of its words alone")
 def test_what_the_kernel_says() -> None:
     """A name may hold a comma; a cgroup is not the one that begins alike."""
     line = (

@@ -1,4 +1,7 @@
-"""systemd as a container's first process (S1), and containers in a container."""
+"""systemd as a container's first process (S1), and containers in a container.
+
+In the guest: the systemd inside has a unified hierarchy, of which its part is delegated.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Cgroups of scopes that systemd does not know, in all hierarchies: `gc` removes them where nothing runs."""
+"""Cgroups of scopes that systemd does not know, in all hierarchies: `gc` removes them where nothing runs.
+
+In the guest: there is one hierarchy on v2 in which cgroups can be left.
+"""
 
 from __future__ import annotations
 

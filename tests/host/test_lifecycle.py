@@ -1,4 +1,7 @@
-"""What the verbs do to a container: states, statuses, names, signals, the end (S17)."""
+"""What the verbs do to a container: states, statuses, names, signals, the end (S17).
+
+In the guest: what is left in a scope is found and killed by cgroup.procs and cgroup.events of v2.
+"""
 
 from __future__ import annotations
 
@@ -185,7 +188,10 @@ def test_stop_signal_and_timeout(containers: Containers) -> None:
     assert time.monotonic() - started < 8 * SLOWNESS
 
 
-@pytest.mark.parametrize("unit", ["scope", "service"])
+SERVICES_ALIKE = pytest.mark.not_emulated("services are stopped the same there")
+
+
+@pytest.mark.parametrize("unit", ["scope", pytest.param("service", marks=SERVICES_ALIKE)])
 def test_systemctl_stop_is_graceful(containers: Containers, unit: str) -> None:
     """`systemctl stop` of the scope, or of its supervisor: the payload traps TERM and exits 0."""
     one = ready(containers(command=POLITE))
@@ -196,6 +202,7 @@ def test_systemctl_stop_is_graceful(containers: Containers, unit: str) -> None:
     assert "bye" in one("logs")
 
 
+@pytest.mark.not_emulated("test_endings.py has it there")
 def test_systemctl_stop_after_the_timeout(containers: Containers) -> None:
     one = ready(containers("--stop-timeout", "1", command=STUBBORN))
     started = time.monotonic()
@@ -205,6 +212,7 @@ def test_systemctl_stop_after_the_timeout(containers: Containers) -> None:
     assert one.inspect("State.ExitCode") == 137
 
 
+@pytest.mark.not_emulated("test_endings.py has it there")
 def test_systemctl_kill_and_stop_in_the_foreground(
     sysbox: Sysbox, image: str, tmp_path: Path
 ) -> None:
@@ -320,6 +328,7 @@ def sleeping() -> set[str]:
     return {line for line in commands() if line.startswith("sleep 47")}
 
 
+@pytest.mark.not_emulated("streams and signals are the same there")
 def test_s17_an_exec_ends_with_its_container(containers: Containers) -> None:
     """S17: an `exec` in the foreground returns when the container is killed."""
     one = containers()

@@ -1,4 +1,7 @@
-"""Limits of running containers, as the kernel applies them (S1 to S5, S12)."""
+"""Limits of running containers, as the kernel applies them (S1 to S5, S12).
+
+In the guest: each limit is another file of v2, and a device's rate is held by another controller.
+"""
 
 from __future__ import annotations
 
@@ -167,6 +170,7 @@ def test_s5_the_disk_that_inspect_finds(containers: Containers, requires: Any) -
     within(lambda: dd_rate(one, words), 0.85 * RATE / SLOWNESS, 1.15 * RATE)
 
 
+@pytest.mark.not_emulated("resource limits of processes are the same there")
 def test_s12_resource_limits(containers: Containers) -> None:
     """S12: number of processes and of open files, of the first process and of an exec."""
     one = containers("--ulimit", "nofile=512:1024", "--ulimit", "nproc=64", "--ulimit", "core=0")

@@ -1,4 +1,7 @@
-"""What a container is called, what it resolves, and the files that say so (S16)."""
+"""What a container is called, what it resolves, and the files that say so (S16).
+
+In the guest: the cgroups that a container's systemd makes are those of v2, and so is their bound.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scopes on a real systemd, around a parked process: started, limited, tuned live, stopped (S1-S5)."""
+"""Scopes on a real systemd, around a parked process: started, limited, tuned live, stopped (S1-S5).
+
+In the guest: the scope's cgroup is one of the unified hierarchy: other properties, files and ends of it.
+"""
 
 from __future__ import annotations
 
@@ -294,6 +297,7 @@ def test_s5_block_io_bandwidth(bus: Bus, requires: Any, direction: str) -> None:
         file.unlink()
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_device_limit_on_a_disk_that_is_none() -> None:
     for path in ("/nonexistent", "/dev/null", "sda", "/proc/self/mounts"):
         with pytest.raises(SpecError) as caught:
@@ -353,6 +357,7 @@ def test_stop_and_kill(bus: Bus) -> None:
     scope.reset_failed(bus, one.unit)
 
 
+@pytest.mark.not_emulated("what systemd says on the bus is the same there")
 def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
     """It is told of at once, and begun a moment later: who connects in between hears of neither."""
     for _ in range(5):
@@ -373,6 +378,7 @@ def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
             one.end()
 
 
+@pytest.mark.not_emulated("test_endings.py has it there")
 def test_stop_timeout_then_kill(bus: Bus) -> None:
     stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
     reader, writer = os.pipe()
@@ -390,6 +396,7 @@ def test_stop_timeout_then_kill(bus: Bus) -> None:
         one.end()
 
 
+@pytest.mark.not_emulated("units are the same there")
 def test_a_failed_scope_tells_why_and_frees_its_name(bus: Bus) -> None:
     identity = os.urandom(32).hex()
     # longer than it takes until it is known to run
@@ -408,6 +415,7 @@ def test_a_failed_scope_tells_why_and_frees_its_name(bus: Bus) -> None:
         first.end()
 
 
+@pytest.mark.not_emulated("units are the same there")
 def test_name_in_use_is_an_error(bus: Bus) -> None:
     with running(bus) as one:
         parked = Parked(["true"])
@@ -421,6 +429,7 @@ def test_name_in_use_is_an_error(bus: Bus) -> None:
         assert scope.state(bus, one.unit)[0] == "active"
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_process_that_is_gone(bus: Bus) -> None:
     parked = Parked(["true"])
     parked.end()
@@ -429,6 +438,7 @@ def test_process_that_is_gone(bus: Bus) -> None:
     assert "scope" in caught.value.message or "process" in caught.value.message.lower()
 
 
+@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_property_that_systemd_refuses(bus: Bus) -> None:
     parked = Parked(["true"])
     planned = plan()
@@ -462,6 +472,7 @@ def test_many_at_once(bus: Bus) -> None:
             scope.stop(bus, planned.unit)
 
 
+@pytest.mark.not_emulated("what systemd says on the bus is the same there")
 def test_start_over_a_daemon_reexec(bus: Bus) -> None:
     """PID 1 drops its connections when it re-executes; a start that is under way survives."""
     parked = Parked(["sleep", "60"])
@@ -476,6 +487,7 @@ def test_start_over_a_daemon_reexec(bus: Bus) -> None:
         scope.stop(bus, planned.unit)
 
 
+@pytest.mark.not_emulated("the bus is the same there")
 def test_system_bus_serves_too(monkeypatch: pytest.MonkeyPatch) -> None:
     # the variable is read from the environment as it was at the start, so it goes to a new process
     code = (
@@ -520,6 +532,7 @@ def test_pystemd_starts_the_same_scope(bus: Bus) -> None:
             scope.stop(bus, unit)
 
 
+@pytest.mark.not_emulated("the bus is the same there")
 def test_manager_knows_the_host() -> None:
     with Manager() as manager:
         assert manager.version() >= 250

@@ -1,4 +1,7 @@
-"""Slices as groups of containers: one limit for all of them, nested, set live or by a unit file (S18)."""
+"""Slices as groups of containers: one limit for all of them, nested, set live or by a unit file (S18).
+
+In the guest: a slice's controllers have to be handed down on v2, and its limits are other files.
+"""
 
 from __future__ import annotations
 

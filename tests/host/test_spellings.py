@@ -1,4 +1,7 @@
-"""`systemctl set-property` by both names of a limit: the one that was used last acts at once (S2, S4, S5)."""
+"""`systemctl set-property` by both names of a limit: the one that was used last acts at once (S2, S4, S5).
+
+In the guest: systemd translates the old names to v2 by itself as long as no new one is set.
+"""
 
 from __future__ import annotations
 
@@ -149,6 +152,7 @@ def test_the_last_name_acts(
         assert one.inspect("HostConfig.CpuShares") == 256
 
 
+@pytest.mark.not_emulated("the foreground translates by the same code, which the others show there")
 def test_in_the_foreground(containers: Containers, sysbox: Sysbox, image: str, disk: str) -> None:
     """The command that waits for it watches, with --rm too."""
     words = ("run", "--rm", "--name", "tuned-here", *FLAGS, image, *ENDS)
