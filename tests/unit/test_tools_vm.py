@@ -109,13 +109,27 @@ def test_one_process_makes_it(tmp_path: Path) -> None:
         ('pytestmark = pytest.mark.enforcing("why")', "enforcing"),
         ('pytestmark = pytest.mark.not_emulated("why")', ""),
         ("pytestmark = pytest.mark.v1_only", ""),
-        ('@pytest.mark.not_emulated("one test alone")', "permissive"),
+        ('@pytest.mark.not_emulated("one test alone")\ndef test_other(): ...', "permissive"),
+        ('@pytest.mark.not_emulated("all that there is")', ""),
+        ('HERE = pytest.mark.not_emulated("why")\n\n@HERE', ""),
+        ("@pytest.mark.v1_only", ""),
+        (
+            '@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.v1_only)])',
+            "permissive",
+        ),
     ],
 )
 def test_where_a_file_runs(tmp_path: Path, line: str, flavour: str) -> None:
     file = tmp_path / "test_it.py"
     file.write_text(f"import pytest\n\n{line}\n\ndef test_it(): ...\n", encoding="ascii")
     assert lane.flavour(file) == flavour
+
+
+def test_what_does_not_run_there_does_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    here, there = "@HERE\ndef test_here():\n    a\n    b\n", "def test_there():\n    a\n"
+    file.write_text(f"HERE = pytest.mark.not_emulated('why')\n{here}{there}", encoding="ascii")
+    assert lane.size(file) == 2
 
 
 def test_each_file_runs_once() -> None:

@@ -18,6 +18,8 @@ PREFIX = Path("opt/sysbox")  # of the environment in the guest, below its root
 PROJECT = "root/sysbox"  # where its tests are there
 PYTHON = "/usr/bin/python3.11"  # the guest's: what is installed for it is made by the same here
 RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.service")
+# of what the wheel is made, beside the sources: tools/precompile.py makes one of its files
+BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
 SHIPPED = ("tests", "pyproject.toml", "tools/vm", "tools/test-network.sh")
 
 
@@ -66,7 +68,7 @@ def bundle() -> IO[bytes]:
     It is a file without a name, so that nothing is left whatever ends this process.
     """
     sources = [path for name in ("sysbox", "src") for path in files_below(ROOT / name)]
-    key = digest([ROOT / "pyproject.toml", ROOT / "meson.build", ROOT / "meson.options", *sources])
+    key = digest([*(ROOT / name for name in BUILT_BY), *sources])
     installed = cached(CACHE, "wheel", key, GIB // 4, _install_wheel)
     target = tempfile.TemporaryFile()
     with tarfile.open(fileobj=target, mode="w") as archive:

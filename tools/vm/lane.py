@@ -7,11 +7,13 @@ failed, 125 if there was no guest for some, any other if something else went wro
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from cache import GIB, ROOT, say
@@ -99,15 +101,38 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
 
 
 def size(file: Path) -> int:
-    """In bytes, which is about how long its tests take."""
-    return file.stat().st_size
+    """In lines of the tests that run in a guest, which is about how long they take."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    # names for the marker: ONLY_HERE = pytest.mark.not_emulated("why")
+    names = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and elsewhere(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return sum(
+        (node.end_lineno or 0) - node.lineno + 1
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        and not any(elsewhere(one, names) for one in node.decorator_list)
+    )  # fmt: skip
+
+
+def elsewhere(marker: ast.expr, names: Collection[str] = ()) -> bool:
+    """Whether it says that what it is on does not run in a guest, itself or by one of these names."""
+    if isinstance(marker, ast.Call):
+        marker = marker.func
+    if isinstance(marker, ast.Name):
+        return marker.id in names
+    return isinstance(marker, ast.Attribute) and marker.attr in ("not_emulated", "v1_only")
 
 
 def flavour(file: Path) -> str:
     """Of the guest that a file's tests are for; "" if for none."""
     lines = file.read_text(encoding="utf-8").splitlines()
     marks = "".join(line for line in lines if line.startswith("pytestmark"))
-    if "not_emulated" in marks or "v1_only" in marks:
+    if "not_emulated" in marks or "v1_only" in marks or not size(file):
         return ""
     return "enforcing" if "enforcing" in marks else "permissive"
 
