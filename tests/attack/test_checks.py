@@ -38,6 +38,7 @@ def first_result(one: Container) -> dict[str, object]:
     return dict(one.inspect("State.Health.Log")[0])
 
 
+@pytest.mark.not_emulated("pipes are the same there")
 def test_output_without_end_takes_no_memory_of_the_hosts(containers: Containers) -> None:
     one = containers(
         "-m", "32m", *ONCE, "--health-timeout", "2s", "--health-cmd", "cat /dev/zero | tr '\\0' x"
@@ -73,15 +74,15 @@ def test_what_looks_after_it_is_bounded(containers: Containers, policy: str) -> 
     one("rm", "-f")
 
 
+FEWER = pytest.mark.not_emulated("the last, which escapes more, is killed there")
+
+
 @pytest.mark.parametrize(
     "script",
     [
-        # a child of the shell
-        pytest.param(
-            "sleep 7141; true",
-            marks=pytest.mark.not_emulated("the others, which escape more, are killed there"),
-        ),
-        "(setsid sleep 7141 &) ; sleep 7141",  # in a session of its own, and nobody's child
+        pytest.param("sleep 7141; true", marks=FEWER),  # a child of the shell
+        # in a session of its own, and nobody's child
+        pytest.param("(setsid sleep 7141 &) ; sleep 7141", marks=FEWER),
         "while :; do (setsid sleep 7141 &); sleep 0.01; done",  # and always one more
     ],
 )

@@ -157,6 +157,7 @@ def test_of_packets_and_huge_pages(containers: Containers, requires: Any) -> Non
     assert int(unlimited) > 1 << 62
 
 
+@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_rules_for_devices(containers: Containers) -> None:
     """docker's rules: a number, all of a major, none but those, as the kernel applies them; a reload keeps
     them.

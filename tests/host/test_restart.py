@@ -42,6 +42,7 @@ def started_again(one: Container, pid: int) -> None:
     )
 
 
+@pytest.mark.not_emulated("test_what_was_tuned_outlives_a_crash has it there")
 def test_killed_and_started_again(containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     pid = one.pid

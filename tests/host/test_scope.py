@@ -241,6 +241,7 @@ def test_s4_memory(bus: Bus) -> None:
         assert one.file("memory", file) == str(32 * MIB)
 
 
+@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_pids_and_quota(bus: Bus) -> None:
     with running(bus, limits=Limits(pids=7, nano_cpus=1_500_000_000)) as one:
         assert one.file("pids", "pids.max") == "7"
@@ -453,6 +454,7 @@ def test_property_that_systemd_refuses(bus: Bus) -> None:
         parked.end()
 
 
+@pytest.mark.not_emulated("jobs are the same there")
 def test_many_at_once(bus: Bus) -> None:
     """Pipelined on one connection, awaited in the opposite order."""
     parked = [Parked(["sleep", "60"]) for _ in range(12)]

@@ -239,13 +239,18 @@ LIMITS = {
 }  # fmt: skip
 
 
-# of those that lead to the same file there one is enough; test_memory_and_swap has -m alone
-ALIKE = ("-c 256", "--cpus 0.5", "-m 64m", "--property TasksMax=51")
-SAME_FILE = pytest.mark.not_emulated("another leads to the same file there")
+# of the others one leads to the same file there, or tests/vm/test_v2_limits.py has them
+EMULATED_LIMITS = (
+    "--cpu-quota 20000 --cpu-period 50000",
+    "--cpuset-cpus 0 --cpuset-mems 0",
+    "-m 64m --memory-swap 96m",
+)
+SAME_FILE = pytest.mark.not_emulated("another test leads to the same file there, and back")
 
 
 @pytest.mark.parametrize(
-    "flags", [pytest.param(flags, marks=SAME_FILE if flags in ALIKE else ()) for flags in LIMITS]
+    "flags",
+    [pytest.param(flags, marks=() if flags in EMULATED_LIMITS else SAME_FILE) for flags in LIMITS],
 )
 def test_each_limit(containers: Containers, sysbox: Sysbox, flags: str) -> None:
     """Set on a container that runs, in force at once and after a restart; and taken away again."""
