@@ -24,7 +24,7 @@ RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # what one may take
 MOST = 4  # guests at a time
-GROUPS = 3  # of files for each: so that they end at about the same time; to start costs half a minute
+GROUPS = 3  # of files for each, to end at about the same time; each starts a pytest, which is slow
 NOTHING_RAN = 5  # pytest: all of a file's tests are about another kind of host
 NO_GUEST = 125
 
