@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HEADER = 8  # bytes: the length of the index
-# bytes that are read at once: the index is the first block, no module crosses the end of one, and those that
-# are used together lie together
-BLOCK = 1 << 16
+_USUAL = 1 << 15  # bytes: more than the index has, and nearly every module
 _SLACK = 2.0  # seconds that an installation may take from the first file to the last
 
 
@@ -28,45 +26,44 @@ class Finder:
     """A finder and loader, as sys.meta_path has them."""
 
     def __init__(self, parent: str) -> None:
-        """Of the package in the directory `parent`. Raises OSError, ValueError, EOFError, TypeError."""
+        """Of the package in the directory `parent`. Raises what a damaged file leads to."""
         self._parent = parent
         self._file = f"{parent}/sysbox/modules.bin"
         status = posix.stat(self._file)
         self._made = status.st_mtime + _SLACK
         self._identity = _identity(status)
-        self._blocks: dict[int, memoryview] = {}
-        length = int.from_bytes(self._block(0)[:_HEADER], "little")
-        # name -> (the block that its code is in, where in it, its length, its source below `parent`)
-        index = self._block(0)[_HEADER : _HEADER + length]
-        self.magic, self._index = marshal.loads(index)  # noqa: S302 (ours, as a .pyc is)
+        # one for all: to touch new memory costs more than to read
+        self._buffer = memoryview(bytearray(_USUAL))
+        length = int.from_bytes(self._read(0, _HEADER), "little")
+        self._start = _HEADER + length
+        # name -> (where its code begins, its length, its source below `parent`)
+        self.magic, self._index = marshal.loads(self._read(_HEADER, length))  # noqa: S302 (ours, as a .pyc is)
 
-    def _block(self, number: int) -> memoryview:
-        """A block of the file; raises OSError, FileNotFoundError where another was installed since.
+    def _read(self, begin: int, length: int) -> memoryview:
+        """A piece of it, until the next is read. Raises OSError, also where another was installed since.
 
         The file is closed at once: a descriptor of code that the host runs must not be near a container,
-        which could open it anew for writing. To read the whole file takes as long as thirty imports.
+        which could open it anew for writing.
         """
-        if number not in self._blocks:
-            file = posix.open(self._file, posix.O_RDONLY | posix.O_CLOEXEC)
-            try:
-                if _identity(posix.fstat(file)) != self._identity:
-                    raise FileNotFoundError(self._file)
-                content = posix.pread(file, BLOCK, number * BLOCK)
-            finally:
-                posix.close(file)
-            self._blocks[number] = memoryview(content)
-        return self._blocks[number]
+        into = self._buffer[:length] if length <= _USUAL else memoryview(bytearray(length))
+        file = posix.open(self._file, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            if _identity(posix.fstat(file)) != self._identity:
+                raise FileNotFoundError(self._file)
+            return into[: posix.preadv(file, [into], begin)]
+        finally:
+            posix.close(file)
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """importlib.abc.MetaPathFinder.find_spec"""
         if name not in self._index:
             return None
-        number, begin, length, source = self._index[name]
+        begin, length, source = self._index[name]
         path = f"{self._parent}/{source}"
         try:
             if posix.stat(path).st_mtime > self._made:
                 return None
-            code = self._block(number)[begin : begin + length]
+            code = marshal.loads(self._read(self._start + begin, length))  # noqa: S302
         except OSError:
             return None
         spec: ModuleSpec = type(sys.__spec__)(name, self, origin=path)  # type: ignore[arg-type]
@@ -83,8 +80,7 @@ class Finder:
     def exec_module(self, module: ModuleType) -> None:
         """importlib.abc.Loader.exec_module"""
         spec: Any = module.__spec__
-        code = marshal.loads(spec.loader_state)  # noqa: S302
-        spec.loader_state = None
+        code, spec.loader_state = spec.loader_state, None
         exec(code, module.__dict__)
 
 
@@ -92,7 +88,7 @@ def use(parent: str) -> None:
     """From now on import the package in a directory from that file, if there is one that fits."""
     try:
         finder: Any = Finder(parent)
-    except (OSError, ValueError, EOFError, TypeError):
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowError):
         return  # ignoring: it saves time alone
     if finder.magic == magic():
         sys.meta_path.insert(0, finder)
