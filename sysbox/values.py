@@ -233,6 +233,8 @@ def read_lines(path: str, flag: str) -> list[str]:
             posix.close(fd)
     except OSError as error:
         bad(flag, path, error.strerror or "cannot be read")
+    except ValueError:  # a NUL byte, or what no encoding has
+        bad(flag, path, "not a path")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

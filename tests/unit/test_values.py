@@ -147,6 +147,12 @@ def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
         values.parse_env_file(str(path), FLAG)
 
 
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_no_path_at_all(path: str) -> None:
+    with pytest.raises(SpecError, match="not a path"):
+        values.parse_env_file(path, FLAG)
+
+
 @pytest.mark.parametrize("text", ["sys-admin", "SYS_ADMIN", "cap_sys_admin", "CAP_SYS_ADMIN"])
 def test_cap(text: str) -> None:
     assert values.parse_cap(text, FLAG) == "SYS_ADMIN"
