@@ -69,6 +69,17 @@ class KernelError(SysboxError):
         return cls(op, target, error.errno or _errno.EIO)
 
 
+class OutputError(KernelError):
+    """What a command prints or passes on cannot be written: docker's status is 1."""
+
+    status = 1
+
+    def __init__(self, fd: int, error: OSError) -> None:
+        name = "standard error" if fd == 2 else "standard output"
+        super().__init__("write to", name, error.errno or _errno.EIO)
+        self.hint = ""  # that of the errno is about the host
+
+
 class SystemdError(SysboxError):
     """systemd refused: `dbus_name` is the D-Bus error, `unit` the unit, `result` the job's."""
 

@@ -8,7 +8,7 @@ import posix
 import select
 import time
 
-from sysbox.errors import signal_status
+from sysbox.errors import OutputError, signal_status
 from sysbox.linux import process
 from sysbox.records import Ended
 
@@ -297,7 +297,9 @@ class _Pump:
             pass
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN):
-                raise
+                if self._into_container:
+                    raise
+                raise OutputError(self._sink, error) from None
             # its reader has left; the container's other streams go on, and its log
             self._sink = -1
             view = view[:0]

@@ -365,9 +365,8 @@ def check_hostname(text: str, flag: str) -> str:
 
 
 def parse_user(text: str, flag: str) -> str:
-    """Check the form "name|uid[:group|gid]"; names are looked up in the container's own files."""
-    user, colon, group = text.partition(":")
-    for part in [user, group] if colon else [user]:
+    """Check "name|uid[:group|gid]", either left out; names are looked up in the container's own files."""
+    for part in filter(None, text.split(":", 1)) if ":" in text else (text,):
         check_account(part, flag, text)
     return text
 

@@ -12,6 +12,7 @@ import click
 
 from sysbox.cli import completers, hotparse, invoke, later
 from sysbox.cli.options import Argument, Option, Values, Verb, arguments
+from sysbox.cli.output import line
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.errors import UsageError
 from sysbox.security.suggest import distance
@@ -150,9 +151,21 @@ class Command(click.Command):
                 plain.append(word)
         return plain
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         del ctx
         return [*(["[OPTIONS]"] if options_of(self.verb) else []), self.verb.args]
+
+
+def _show_help(context: click.Context, _: click.Parameter, wanted: Any) -> None:
+    if wanted and not context.resilient_parsing:
+        line(context.get_help())
+        context.exit()
 
 
 class _Option(click.Option):

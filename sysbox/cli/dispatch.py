@@ -25,9 +25,9 @@ def start(launcher: str, words: list[str]) -> NoReturn:
     status = FAILED
     try:
         status = invoke.guarded(lambda: run(words))
+        status = invoke.flush(status)
     finally:
         # nothing is left to clean up, and tearing the interpreter down costs milliseconds
-        _flush()
         posix._exit(status)
 
 
@@ -42,14 +42,6 @@ def _open_standard_fds() -> None:
     # the interpreter has none for a descriptor that was closed when it started
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass  # the reader is gone: nobody to tell
 
 
 def run(words: list[str]) -> int:

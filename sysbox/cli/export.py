@@ -90,7 +90,7 @@ class _File:
     def __init__(self, path: str) -> None:
         above, _, self._name = path.rpartition("/")
         self._path = path
-        self._temporary = ""
+        self._temporary = self._nameless = ""
         self._directory = self.fd = -1
         flags = posix.O_WRONLY | posix.O_CLOEXEC
         try:
@@ -105,20 +105,30 @@ class _File:
         self._directory = outside.open_path(
             above or ("/" if path.startswith("/") else "."), posix.O_RDONLY | posix.O_DIRECTORY
         )
-        self._temporary = f"{self._name}.{posix.getpid()}"
+        temporary = f"{self._name}.{posix.getpid()}"
         try:
-            self.fd = posix.open(
-                self._temporary, flags | posix.O_CREAT | posix.O_EXCL, 0o600, dir_fd=self._directory
-            )
+            try:
+                # without a name until it is complete: nothing is left, however this command ends
+                self.fd = posix.open(".", flags | posix.O_TMPFILE, 0o600, dir_fd=self._directory)
+                self._nameless = temporary
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                    raise
+                exclusive = flags | posix.O_CREAT | posix.O_EXCL
+                self.fd = posix.open(temporary, exclusive, 0o600, dir_fd=self._directory)
+                self._temporary = temporary
         except OSError as error:
-            self._temporary = ""
             raise KernelError.of("write", path, error) from None
 
     def done(self) -> None:
         """It is complete."""
-        if not self._temporary:
+        if not self._temporary and not self._nameless:
             return
         try:
+            if self._nameless:
+                origin = f"/proc/self/fd/{self.fd}"
+                posix.link(origin, self._nameless, dst_dir_fd=self._directory, follow_symlinks=True)
+                self._temporary = self._nameless
             posix.rename(
                 self._temporary,
                 self._name,

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import errno
 import posix
+import sys
 
 from sysbox import program
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit, report
-from sysbox.errors import ERRNO_ADVICE, FAILED, NOT_FOUND, KernelError, SysboxError, signal_status
+from sysbox.errors import (
+    ERRNO_ADVICE,
+    FAILED,
+    NOT_FOUND,
+    KernelError,
+    OutputError,
+    SysboxError,
+    signal_status,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +44,9 @@ def guarded(main: Callable[[], int]) -> int:
     except OSError as error:
         if program.debug:
             _traceback()
+        unwritten = _unwritten()
+        if unwritten:
+            return _reported(OutputError(1, unwritten))
         target = f"{error.filename}: " if isinstance(error.filename, str) else ""
         hint = ERRNO_ADVICE.get(error.errno or 0, "")
         return _reported(SysboxError(f"{target}{error.strerror or error}", hint=hint))
@@ -55,6 +67,25 @@ def guarded(main: Callable[[], int]) -> int:
                 hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
             )
         )
+
+
+def _unwritten() -> OSError | None:
+    """Why what was printed is still in the buffer, if it is: a failed flush leaves it there."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    except ValueError:
+        pass  # it was closed
+    return None
+
+
+def flush(status: int) -> int:
+    """Write the last of what was printed; the status, or if that was 0 and it cannot be written, another."""
+    error = _unwritten()
+    if status or error is None or isinstance(error, BrokenPipeError):
+        return status  # the reader is gone: nobody to tell
+    return _reported(OutputError(1, error))
 
 
 def _reported(error: SysboxError) -> int:

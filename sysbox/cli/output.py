@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.errors import KernelError, OutputError
 from sysbox.visible import RED, coloured, for_terminal, printable
 
 TYPE_CHECKING = False
@@ -32,7 +32,8 @@ def as_is(text: str, fd: int = 1) -> None:
 def write_all(fd: int, data: bytes) -> None:
     """Write everything.
 
-    Raises BrokenPipeError when the reader is gone, KernelError for a full disk.
+    Raises BrokenPipeError when the reader is gone, OutputError for a full disk; OSError if that is not a
+    standard stream.
     """
     rest = memoryview(data)
     while rest:
@@ -45,8 +46,9 @@ def write_all(fd: int, data: bytes) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            name = "standard error" if fd == 2 else "standard output"
-            raise KernelError.of("write to", name, error) from None
+            if fd not in (1, 2):
+                raise
+            raise OutputError(fd, error) from None
 
 
 def line(text: str = "") -> None:

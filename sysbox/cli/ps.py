@@ -161,6 +161,15 @@ def _command(argv: tuple[str, ...]) -> str:
     return " ".join((argv[0], *(f"'{one}'" if " " in one else one for one in argv[1:])))
 
 
+def _quoted(text: str) -> str:
+    """As docker shows a command, which is Go's literal: what comes from it can be read back."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    from sysbox.cli.template_format import quoted
+
+    return quoted(text, "")
+
+
 def _shorten(text: str, width: int, *, full: bool) -> str:
     return text if full or len(text) <= width else text[: width - 1] + "…"
 
@@ -190,12 +199,12 @@ def row(
 ) -> dict[str, Any]:
     """Everything that a column or a template may show, but for what has to be looked up for it."""
     labels = record.spec.labels
-    command = _command(record.argv).replace("\n", " ")
+    command = _shorten(_command(record.argv), _COMMAND_WIDTH, full=full)
     mounts = [mount_name(record, one) for one in record.spec.mounts if one.kind != "tmpfs"]
     return {
         "ID": record.id if full else record.id[:12],
         "Image": record.spec.image,
-        "Command": f'"{_shorten(command, _COMMAND_WIDTH, full=full)}"',
+        "Command": _quoted(command),
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(record.created)),
         "RunningFor": f"{human_duration(now - record.created)} ago",
         "Ports": _ports(record, status, images),

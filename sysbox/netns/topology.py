@@ -196,7 +196,8 @@ def ports_overlap(one: Port, other: Port) -> bool:
 
 
 def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
-    for at, port in enumerate(ports):
+    seen: dict[tuple[int, str], set[str]] = {}  # the addresses of each host port
+    for port in ports:
         if port.protocol not in ("tcp", "udp"):
             raise Unsupported(
                 f"port {port_text(port)}: protocol {port.protocol} cannot be published",
@@ -211,7 +212,10 @@ def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
             address_number(port.host_ip)
         if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
             raise SpecError(f"port {port_text(port)}: must be 1 to 65535")
-        for earlier in ports[:at]:
-            if ports_overlap(earlier, port):
+        if port.host_port:
+            address = port.host_ip or "0.0.0.0"
+            earlier = seen.setdefault((port.host_port, port.protocol), set())
+            if address in earlier or (earlier and "0.0.0.0" in (address, *earlier)):
                 raise SpecError(f"port {port_text(port)} is published twice")
+            earlier.add(address)
     return ports

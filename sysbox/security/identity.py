@@ -39,13 +39,14 @@ class _User(Frozen):
 def resolve_user(user: str, group_add: tuple[str, ...], passwd: bytes, group: bytes) -> Identity:
     """The identity that `-u user` and `--group-add` mean in an image.
 
-    `user` is "name|uid[:group|gid]", "" is uid 0. Digits are always an id and never a name
-    (CVE-2016-3697). Without `:group` the supplementary groups are those that the group file gives
-    the user, with it none; `group_add` comes on top. A uid without an entry has gid 0 and home "/".
-    Raises SpecError for a name that is not there and for a number that is not a plain decimal id.
+    `user` is "name|uid[:group|gid]", "" is uid 0, and "name:" is "name". Digits are always an id
+    and never a name (CVE-2016-3697). Without `:group` the supplementary groups are those that the group
+    file gives the user, with it none; `group_add` comes on top. A uid without an entry has gid 0
+    and home "/". Raises SpecError for a name that is not there and for a number that is not a plain
+    decimal id.
     """
-    wanted, colon, wanted_group = user.partition(":")
-    if "\0" in user or "\n" in user or ":" in wanted_group or (colon and not wanted_group):
+    wanted, _, wanted_group = user.partition(":")
+    if "\0" in user or "\n" in user or ":" in wanted_group:
         raise SpecError(f"user '{user}': must be NAME|UID[:GROUP|GID]")
     found = _find_user(wanted, passwd)
     groups: set[int] = set()

@@ -288,6 +288,55 @@ def test_a_reader_that_leaves_and_streams_that_are_closed(sysbox: Sysbox, contai
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run --help", "--help", "host ls", "inspect subject", "exec subject echo hi",
+        "run --rm IMAGE echo hi", "run --rm -d IMAGE true", "create --rm IMAGE true", "stats --no-stream",
+        "run --dry-run IMAGE true",
+        "export subject", "events --since 1m --until 0s",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_one_line_and_docker_s_status(
+    sysbox: Sysbox, container: str, image: str, words: str
+) -> None:
+    before = sysbox("ps", "-aq", "--no-trunc", check=True).stdout.split()
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [SYSBOX, *words.replace("IMAGE", image).split()],
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    after = sysbox("ps", "-aq", "--no-trunc", check=True).stdout.split()
+    for new in set(after) - set(before):  # what was to print its id is there all the same
+        sysbox("rm", "-f", new)
+    assert done.stderr == "sysbox: write to standard output: No space left on device\n"
+    assert done.returncode == 1
+    assert container in after
+
+
+def test_an_export_that_is_ended_leaves_no_file(
+    sysbox: Sysbox, container: str, tmp_path: Path
+) -> None:
+    del container
+    target = tmp_path / "subject.tar"
+    for signal in ("TERM", "KILL"):
+        script = (
+            '"$0" exec subject dd if=/dev/zero of=/tmp/big bs=1M count=0 seek=300; '
+            '"$0" export -o "$1" subject & '
+            'for i in $(seq 2000); do ls -l /proc/$!/fd 2>/dev/null | grep -q "$2" && break; done; '
+            f"kill -{signal} $!; wait $!; echo $?"
+        )
+        done = subprocess.run(
+            ["bash", "-c", script, SYSBOX, str(target), str(tmp_path)],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        assert done.stdout == ("143\n" if signal == "TERM" else "137\n"), done.stderr
+        assert list(tmp_path.iterdir()) == []
+    sysbox("export", "-o", str(target), "subject", check=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["subject.tar"]
+
+
 def test_completion_offers_containers(container: str) -> None:
     del container
     environment = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from sysbox.errors import SpecError, SysboxError, Unsupported, UsageError
@@ -84,6 +86,15 @@ def test_a_port_published_twice() -> None:
     with pytest.raises(SpecError, match="published twice"):
         plan("bridge", one, one.replace(host_ip="127.0.0.1", container_port=81))
     plan("bridge", one, one.replace(protocol="udp"))
+
+
+def test_many_ports_are_checked_in_one_pass() -> None:
+    many = [Port(container_port=number, host_port=number) for number in range(1, 60001)]
+    began = time.process_time()
+    assert len(plan("bridge", *many).ports) == 60000
+    assert time.process_time() - began < 30  # compared with each other they take many minutes
+    with pytest.raises(SpecError, match="published twice"):
+        plan("bridge", *many, many[7].replace(host_ip="127.0.0.1"))
 
 
 def test_overlap_of_ports() -> None:

@@ -110,6 +110,15 @@ def test_ps_row() -> None:
     assert full["Command"] == '"sleep infinity-and-more-than-that"'
 
 
+def test_a_command_in_ps_can_be_read_back() -> None:
+    status = state.Status(state="running", started_at=1.0)
+    odd = record().replace(argv=("sh", "-c", 'echo "a b"; c\\d\n\x1b'))
+    row = ps.row(odd, status, 200.0, KnownImages(), full=True)
+    assert row["Command"] == r'''"sh -c 'echo \"a b\"; c\\d\n\x1b'"'''
+    short = ps.row(odd, status, 200.0, KnownImages(), full=False)
+    assert short["Command"] == r'''"sh -c 'echo \"a b\"; …"'''
+
+
 def test_ports() -> None:
     ports = (
         Port(container_port=80, host_port=8080),

@@ -84,13 +84,19 @@ def test_other_names() -> None:
     [
         "4294967295", "4294967296", "18446744073709551616", "00000000000", "99999999999", "-1", "+1",
         "-0", "0x0", "0b0", "1e3", "1_000", " 0", "0 ", "0\n", "\0", "1000 abc", "1000abd", "nosuch",
-        "evil", "minus", "hex", "short", "# comment", "root:", "root:root:root", ":", "::", "root:-1",
+        "evil", "minus", "hex", "short", "# comment", "root:root:root", "::", "root:-1",
         "root:4294967295", "root:nosuch", "root:0x0", "\N{ARABIC-INDIC DIGIT ZERO}", "root\n", "²",
     ],
 )  # fmt: skip
 def test_what_is_nobody(user: str) -> None:
     with pytest.raises(SpecError):
         who(user)
+
+
+def test_beside_a_colon_either_may_be_left_out() -> None:
+    assert who("user:") == who("user")
+    assert who(":") == who("")
+    assert (who(":0").uid, who(":0").gid) == (0, 0)
 
 
 @pytest.mark.parametrize("group", ["-1", "4294967295", "", "nosuch", "0x1", "bad", "huge", "a:b"])

@@ -183,13 +183,15 @@ def test_security_opts_refused(text: str) -> None:
         values.parse_security_opts([text], FLAG)
 
 
-@pytest.mark.parametrize("text", ["0", "root", "1000:1000", "www-data:www-data", "a_b$", "0:adm"])
+@pytest.mark.parametrize(
+    "text", ["0", "root", "1000:1000", "www-data:www-data", "a_b$", "0:adm", "a:", ":b", ":"]
+)
 def test_user(text: str) -> None:
     assert values.parse_user(text, FLAG) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "a:", ":b", "-1", "a b", "4294967295", "99999999999", "a/b", "1:2:3", "٣"]
+    "text", ["", "::", "a::", "-1", "a b", "4294967295", "99999999999", "a/b", "1:2:3", "٣"]
 )
 def test_user_refused(text: str) -> None:
     with pytest.raises(SpecError):
