@@ -25,7 +25,7 @@ from sysbox.host import probe
 from sysbox.hostname import hostname_of
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
-from sysbox.linux.freezer import UNIFIED, frozen, frozen_beside
+from sysbox.linux.freezer import frozen, holding
 from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units import cgroups
@@ -126,6 +126,7 @@ def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around)
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = launch.fork_helper(lambda channel: main(entering, channel), unified)
+    parked.meanwhile = lambda: _check_held(record, runtime)
     try:
         wired.close_child_ends()
         master = parked.await_console() if entering.process.tty else -1  # 3
@@ -180,12 +181,17 @@ def _running(record: Record) -> state.Runtime:
             f"container {record.name} is paused; unpause it first",
             hint=f"`sysbox unpause {record.name}`",
         )
-    if frozen_beside(probe(), runtime.cgroup):
+    _check_held(record, runtime)
+    return runtime
+
+
+def _check_held(record: Record, runtime: state.Runtime) -> None:
+    """Raises Conflict where a process that enters it stops before its command runs."""
+    if file := holding(probe(), runtime.pid):
         raise Conflict(
             f"container {record.name} has frozen itself",
-            hint=f"to let it go on: echo 0 >{UNIFIED}{runtime.cgroup}/cgroup.freeze",
+            hint=f"to let it go on: echo 0 >{file}",
         )
-    return runtime
 
 
 def _entering(

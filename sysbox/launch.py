@@ -6,6 +6,7 @@ import _signal
 import errno
 import fcntl
 import posix
+import select
 
 from sysbox import payload
 from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
+_PATIENCE = 1000  # ms
 # the ends of a process that its filter leaves nothing else (`_sys.leave`), or that its filter ends
 _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
 
@@ -33,6 +35,7 @@ class Parked:
         self.pid = pid
         self.pidfd = pidfd
         self._channel = channel
+        self.meanwhile: Callable[[], None] | None = None  # each second that it keeps us waiting
 
     def await_namespaces(self) -> None:
         """Wait for #1. Raises StartError."""
@@ -44,6 +47,7 @@ class Parked:
 
     def await_console(self) -> int:
         """Wait for #3: the master of the container's terminal."""
+        self._await(self._channel.fileno())
         return self._channel.receive(CONSOLE)[1]  # 3
 
     def await_birth(self) -> None:
@@ -52,10 +56,12 @@ class Parked:
         What was born may be in the hands of others in its pid namespace already: of what it says it is
         believed only that it is a child of ours. Raises StartError.
         """
+        self._await(self._channel.fileno())
         try:
             born: Any = self._channel.receive(BORN)[0].get("pid")
         except StartError as error:
             raise self._refused(error) or error from None
+        self._await(self.pidfd)
         posix.waitpid(self.pid, 0)
         posix.close(self.pidfd)
         self.pidfd = -1
@@ -73,12 +79,21 @@ class Parked:
     def await_exec(self) -> None:
         """Wait for #4: its command runs. Raises StartError."""
         try:
+            self._await(self._channel.fileno())
             self._channel.receive(b"")  # 4
             refused = self._refused()
         finally:
             self._channel.close()
         if refused:
             raise refused
+
+    def _await(self, fd: int) -> None:
+        """Until there is something to read: `meanwhile` may give up."""
+        if self.meanwhile:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            while not poll.poll(_PATIENCE):
+                self.meanwhile()
 
     def _refused(self, error: StartError | None = None) -> StartError | None:
         """Why the conversation is over, if its filter has ended it before its command ran."""

@@ -60,14 +60,22 @@ def frozen(facts: HostFacts, path: str) -> bool:
         return False
 
 
-def frozen_beside(facts: HostFacts, path: str) -> bool:
-    """Whether the v2 tree beside the v1 controllers has it frozen: a container can do that to itself."""
+def holding(facts: HostFacts, pid: int) -> str:
+    """The file of the v2 tree by which whoever comes to where `pid` is stops at once, "" where there is none.
+
+    Beside v1 controllers and below its scope a container can freeze what it likes of its own. Whether all
+    that is there has stopped already says nothing: one process in a vfork(2) puts that off for ever.
+    """
+    tree = UNIFIED if is_v1(facts) else facts.controllers.get("name=systemd", "")
     try:
-        return (
-            is_v1(facts) and cgroup.read_keyed(UNIFIED + path, "cgroup.events").get("frozen") == 1
-        )
+        directory = tree + cgroup.paths_of(pid).get(cgroup.UNIFIED, "/")
+        while tree and directory.startswith(f"{tree}/") and directory != f"{tree}/":
+            if cgroup.read(directory, "cgroup.freeze") == "1":
+                return f"{directory}/cgroup.freeze"
+            directory = directory.rpartition("/")[0]
     except KernelError:
-        return False
+        pass  # it has just ended, or there is no such tree
+    return ""
 
 
 def asked(facts: HostFacts, path: str) -> bool:

@@ -176,18 +176,44 @@ def test_no_inode_of_the_hosts_can_be_changed(sysbox: Sysbox, image: str, requir
 
 
 @pytest.mark.v1_only("the tree beside the controllers; a frozen scope of v2 is a paused container")
+@pytest.mark.parametrize("below", ["", "/below", "/below/it"])
 def test_one_that_freezes_itself_does_not_hold_up_exec(
-    containers: Containers, sysbox: Sysbox
+    containers: Containers, sysbox: Sysbox, below: str
 ) -> None:
     one = containers("--systemd=always", "--network", "none", command=("sleep", "1000"))
-    file = Path(f"/sys/fs/cgroup/unified/system.slice/{one.scope}/cgroup.freeze")
-    # as the container may, which has this file for its own
-    sysbox(
-        "exec", "-d", one.id, "sh", "-c", "echo 1 >/sys/fs/cgroup/unified/cgroup.freeze", check=True
-    )
-    eventually(lambda: file.read_text(encoding="ascii") == "1\n", "it is frozen")
+    tree = f"/sys/fs/cgroup/unified/system.slice/{one.scope}"
+    # as the container may, which has these files for its own; what is below stops with its first process
+    script = f"""
+        cd /sys/fs/cgroup/unified
+        mkdir -p .{below} && echo 1 >.{below}/cgroup.procs
+        echo 1 >.{below[:6]}/cgroup.freeze"""
+    sysbox("exec", "-d", one.id, "sh", "-c", script, check=True)
+    file = Path(f"{tree}{below[:6]}/cgroup.freeze")
+    eventually(lambda: file.exists() and file.read_text(encoding="ascii") == "1\n", "it is frozen")
     done = sysbox("exec", one.id, "true")
     assert done.returncode == 125
     assert "has frozen itself" in done.stderr
     assert str(file) in done.stderr
+    one("rm", "-f")
+
+
+@pytest.mark.v1_only("the tree beside the controllers")
+@pytest.mark.parametrize("calls", ["setns", "setgroups"])
+def test_one_that_freezes_what_enters_it_does_not_hold_up_exec(
+    containers: Containers, calls: str
+) -> None:
+    script = """
+        cd /sys/fs/cgroup/unified
+        mkdir below above && echo 1 >below/cgroup.procs
+        while :; do
+            set -- $(cat below/cgroup.procs)
+            [ $# -lt 2 ] || echo 1 >below/cgroup.freeze
+        done & echo $! >above/cgroup.procs
+        wait"""
+    one = containers("--systemd=always", "--network", "none", command=("sh", "-c", script))
+    file = Path(f"/sys/fs/cgroup/unified/system.slice/{one.scope}/below/cgroup.freeze")
+    eventually(file.exists, "its first process is below")
+    done = slowed("exec", one.id, "true", calls=calls)
+    assert done.returncode == 125
+    assert "has frozen itself" in done.stderr
     one("rm", "-f")

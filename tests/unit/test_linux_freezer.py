@@ -107,3 +107,18 @@ def test_doomed() -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert not freezer.doomed(pid)
+
+
+@pytest.mark.parametrize("where", ["/a.slice", PATH, f"{PATH}/it"])
+def test_what_holds_a_process(
+    v2: HostFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / PATH[1:] / "it").mkdir()
+    (tmp_path / PATH[1:] / "it/cgroup.freeze").write_text("0\n")
+    monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": f"{PATH}/it"})
+    assert freezer.holding(v2, 1) == ""
+    file = tmp_path / where[1:] / "cgroup.freeze"
+    file.write_text("1\n")
+    assert freezer.holding(v2, 1) == str(file)
+    monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": "/gone"})
+    assert freezer.holding(v2, 1) == ""
