@@ -8,7 +8,7 @@ from sysbox import codec, restarting, state, systemd_mode
 from sysbox.errors import FAILED, FormatError, StartError, SysboxError
 from sysbox.files import read_file, write_file
 from sysbox.host import exists, probe
-from sysbox.records import Ended, Final
+from sysbox.records import Ended, Final, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ def _how(record: Record, ended: Ended) -> str:
 
 def _may_be_victim(record: Record, ended: Ended) -> bool:
     """On cgroup v2 the counter goes with the cgroup, sometimes before its supervisor has read it."""
-    return ended.signal == 9 and probe().cgroup_mode == "v2" and _how(record, ended) != "timeout"
+    if probe().cgroup_mode != "v2":
+        return False
+    if ended.usage == Usage() and not record.spec.remove:  # of --rm nothing is read
+        return True  # it went before: somebody else in it may have been killed
+    return ended.signal == 9 and _how(record, ended) != "timeout"
 
 
 def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:

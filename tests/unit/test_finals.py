@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from sysbox import finals
 from sysbox.linux import kmsg
-from sysbox.records import Final, Runtime
+from sysbox.records import Ended, Final, Record, Runtime, Usage
 
 SECOND = 1_000_000_000
 
@@ -33,3 +35,25 @@ def test_the_log_is_read_from_the_pause_before_the_run(
     finals._victims(run, earlier)
     began = up // 1000 - 10_000_000
     assert asked == [0, began - pause * 500_000]
+
+
+@pytest.mark.parametrize(
+    ("mode", "remove", "signal", "usage", "asked"),
+    [
+        ("v2", False, 0, Usage(), True),
+        ("v2", False, 0, Usage(cpu_ns=1), False),
+        ("v2", False, 9, Usage(cpu_ns=1), True),
+        ("v2", True, 0, Usage(), False),
+        ("v2", True, 9, Usage(), True),
+        ("hybrid", False, 9, Usage(), False),
+    ],
+)
+def test_the_log_is_asked_where_the_counter_may_have_gone(
+    monkeypatch: pytest.MonkeyPatch, mode: str, remove: bool, signal: int, usage: Usage, asked: bool
+) -> None:
+    """systemd removes a cgroup as soon as it is empty, the numbers in it with it."""
+    monkeypatch.setattr(finals, "probe", lambda: SimpleNamespace(cgroup_mode=mode))
+    spec = SimpleNamespace(remove=remove)
+    record = cast("Record", SimpleNamespace(spec=spec, run_directory="/nowhere"))
+    ended = Ended(code=7, signal=signal, usage=usage)
+    assert finals._may_be_victim(record, ended) is asked
