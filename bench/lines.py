@@ -110,7 +110,7 @@ def row(peer: Engine) -> list[str]:
     whole = timed(peer, flood)
     tail = min(timed(peer, "--tail", "1", flood) for _ in range(5))
     start(peer, pairs, ALTERNATING)
-    order = [int(line) for line in kept(pairs)]
+    order = [int(line) for line in settled(pairs)]
     wrong = sum(one > after for one, after in pairwise(order)) / max(len(order), 1)
     memory = most(peer, again)
     peer.remove([flood, pairs, again])

@@ -177,7 +177,8 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
     """Call `remove` for what is in a directory; where that says False, for what is in there first.
 
-    Raises OSError: ESTALE where somebody has moved a directory meanwhile, and no more is removed.
+    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see _Way), and no more
+    is removed.
     """
     way = _Way(posix.open(name, _DIRECTORY, dir_fd=parent))
     above: list[tuple[list[str], str]] = []  # names to do, name below

@@ -104,9 +104,8 @@ class Frozen(metaclass=_FrozenMeta):
             raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
         values: dict[str, Any] = {}
         for key, value in data.items():
-            if _SCALARS.get(cls._fields.get(key, "")) is type(
-                value
-            ):  # as most are: without a word for an error
+            # as most are: without a word for an error
+            if _SCALARS.get(cls._fields.get(key, "")) is type(value):
                 values[key] = value
                 continue
             if key not in cls._fields:

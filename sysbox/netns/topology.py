@@ -196,7 +196,7 @@ def ports_overlap(one: Port, other: Port) -> bool:
 
 
 def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
-    seen: dict[tuple[int, str], set[str]] = {}  # the addresses of each host port
+    seen: dict[int, list[Port]] = {}  # by their port of the host: few have the same
     for port in ports:
         if port.protocol not in ("tcp", "udp"):
             raise Unsupported(
@@ -213,9 +213,8 @@ def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
         if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
             raise SpecError(f"port {port_text(port)}: must be 1 to 65535")
         if port.host_port:
-            address = port.host_ip or "0.0.0.0"
-            earlier = seen.setdefault((port.host_port, port.protocol), set())
-            if address in earlier or (earlier and "0.0.0.0" in (address, *earlier)):
+            same = seen.setdefault(port.host_port, [])
+            if any(ports_overlap(earlier, port) for earlier in same):
                 raise SpecError(f"port {port_text(port)} is published twice")
-            earlier.add(address)
+            same.append(port)
     return ports
