@@ -15,7 +15,9 @@ def told(moments: list[float], *, terminal: bool) -> str:
         for _ in moments:
             progress(1_000_000)
     os.write(writer, b"end\n")
-    text = os.read(reader, 4096).decode()
+    text = ""
+    while not text.endswith("\n"):  # a terminal hands on what is written a little later, in pieces
+        text += os.read(reader, 4096).decode()
     os.close(reader)
     os.close(writer)
     return text.replace("\r\n", "\n")
