@@ -5,7 +5,7 @@
  * Raw calls by number throughout, so that neither the C library's version nor its wrappers (which may
  * fall back to something else) matter. Each function raises OSError with the kernel's errno. Paths are
  * str (surrogateescape) or bytes, without NUL. The interpreter's lock is kept: nothing here blocks for
- * long, and sysbox has one thread.
+ * long, and Python has one thread here.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -20,6 +20,7 @@
 #include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -451,6 +452,71 @@ static PyObject *sys_leave(PyObject *module, PyObject *arguments)
         __builtin_trap();
 }
 
+/* A thread that the C library knows nothing of, and the other way round: so whatever is forked meanwhile finds
+   none of its locks held, and `errno` (the one of the thread that made it) is left alone. It makes two calls. */
+
+#if defined __x86_64__ || defined __aarch64__
+static long bare_call(long number, long first, long second, long third)
+{
+#ifdef __x86_64__
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(first), "S"(second), "d"(third)
+                     : "rcx", "r11", "memory");
+    return result;
+#else
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = first;
+    register long x1 __asm__("x1") = second, x2 __asm__("x2") = third;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+#endif
+}
+
+static int write_zero(void *descriptor)
+{
+    long fd = (long)(intptr_t)descriptor;
+    bare_call(SYS_write, fd, (long)(intptr_t)"0", 1);
+    bare_call(SYS_close, fd, 0, 0);
+    return 0;
+}
+
+/* Whether it goes on by itself: once in a process, whose only such stack this is. */
+static int go_aside(int fd)
+{
+    static char stack[1 << 14] __attribute__((aligned(16)));
+    static int is_taken;
+    uint64_t all = ~(uint64_t)0, before;
+    if (is_taken)
+        return 0;
+    is_taken = 1;
+    /* no signal is its business, and no handler may run on its stack */
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    int status = clone(write_zero, stack + sizeof stack,
+                       CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+                       (void *)(intptr_t)fd);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    return status > 0;
+}
+#else
+static int go_aside(int fd)
+{
+    return 0;
+}
+#endif
+
+/* "0" into a file where the kernel takes its time, which nobody waits for, and the descriptor closed. What
+   cannot be done so is not done. */
+static PyObject *sys_write_aside(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    if (!go_aside(fd))
+        syscall(SYS_close, fd);
+    Py_RETURN_NONE;
+}
+
 /* inotify(7) */
 
 static PyObject *sys_inotify_init1(PyObject *module, PyObject *arguments)
@@ -511,6 +577,7 @@ static PyMethodDef methods[] = {
     {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
+    {"write_aside", sys_write_aside, METH_VARARGS, "write_aside(fd): write 0 to it and close it, by a thread of its own"},
     {"leave", sys_leave, METH_VARARGS, "leave(status): end this process; never returns"},
     {"inotify_init1", sys_inotify_init1, METH_VARARGS, "inotify_init1(flags) -> fd"},
     {"inotify_add_watch", sys_inotify_add_watch, METH_VARARGS, "inotify_add_watch(fd, path, mask) -> watch"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sysbox import state
 from sysbox.errors import Conflict, SysboxError
 from sysbox.files import unlink
+from sysbox.host import probe
+from sysbox.units import cgroups
 from sysbox.visible import for_terminal
 
 TYPE_CHECKING = False
@@ -36,6 +38,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
         print(for_terminal(creating.describe(spec), 1))
         return 0
     record, image = creating.create(spec)
+    cgroups.expect_move(probe())
     attended = None
     by_service = needs_service(record.spec)
     try:
@@ -159,6 +162,7 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     heard = record.replace(spec=spec)
     if current == "running":
         return _attached(heard, told) if attach else 0
+    cgroups.expect_move(probe())
     if not attach:
         _detach(record)
         return 0

@@ -9,6 +9,7 @@ import errno
 import posix
 
 from sysbox.errors import KernelError, Unsupported
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,3 +136,19 @@ def join(pid: int, directories: tuple[str, ...]) -> None:
     """Move a process (with all its threads) into cgroups, one per hierarchy. Raises KernelError."""
     for one in directories:
         write(one, "cgroup.procs", str(pid))
+
+
+def expect_move(directory: str) -> None:
+    """Have the kernel prepare for somebody's move of a process between cgroups, some milliseconds from now.
+
+    Who moves a process with all its threads needs a lock that every fork and exit on the host shares, and
+    waits for an RCU grace period first: two ticks and more, which is 8 ms at 250 Hz. The kernel lets go of
+    the lock after another one at the earliest, and who comes until then does not wait. So this process is
+    moved to where it is, its own cgroup's `directory`, by a thread that nobody waits for. That changes
+    nothing, and nothing is lost where it cannot be done.
+    """
+    try:
+        fd = posix.open(f"{directory}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    _sys.write_aside(fd)

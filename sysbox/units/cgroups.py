@@ -106,6 +106,17 @@ def cgroup_path(pid: int, facts: HostFacts) -> str:
     return cgroup.paths_of(pid)[_SYSTEMD[facts.cgroup_mode]]
 
 
+def expect_move(facts: HostFacts) -> None:
+    """Have the kernel prepare for what systemd is about to do: to move a process to another cgroup."""
+    try:
+        path = cgroup_path(posix.getpid(), facts)
+        directory = cgroup.directory(facts, "name=systemd", path)
+    except (KernelError, KeyError, Unsupported):
+        return  # ignoring: it saves time alone
+    if not path.startswith("/.."):  # outside of what can be seen here
+        cgroup.expect_move(directory)
+
+
 def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     """The directories, one per hierarchy, that a process must join to be where `pid` is.
 

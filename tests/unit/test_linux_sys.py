@@ -149,3 +149,45 @@ def test_fstatfs_type() -> None:
     fd = os.open("/proc", os.O_RDONLY)
     assert _sys.fstatfs_type(fd) == 0x9FA0
     os.close(fd)
+
+
+def test_what_is_written_aside() -> None:
+    def check() -> None:
+        for expected in (b"0", b""):  # the second time there is no thread for it
+            reader, writer = os.pipe()
+            handler = signal.signal(signal.SIGUSR1, lambda *_: None)
+            _sys.write_aside(writer)
+            signal.raise_signal(signal.SIGUSR1)
+            assert signal.signal(signal.SIGUSR1, handler)
+            assert os.read(reader, 2) == expected
+            assert os.read(reader, 2) == b"", "its descriptor is closed"
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+    in_child(check)
+
+
+def test_a_child_that_is_forked_while_something_is_written_aside() -> None:
+    def check() -> None:
+        reader, writer = os.pipe()
+        while True:  # a full pipe keeps the thread
+            os.set_blocking(writer, False)
+            try:
+                os.write(writer, bytes(4096))
+            except BlockingIOError:
+                break
+        os.set_blocking(writer, True)
+        _sys.write_aside(os.dup(writer))
+        assert len(os.listdir("/proc/self/task")) == 2
+        pid, pidfd = _sys.clone3(0)
+        if pid == 0:
+            os.setresgid(*os.getresgid())  # what the C library does for all threads it knows
+            os._exit(len(os.listdir("/proc/self/task")))
+        assert select.select([pidfd], [], [], 10)[0]
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        os.close(writer)
+        left = b""
+        while data := os.read(reader, 1 << 16):
+            left += data
+        assert left == bytes(len(left) - 1) + b"0"
+
+    in_child(check)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysbox.host import HostFacts
+from sysbox.linux import cgroup
 from sysbox.units import cgroups
 from sysbox.units.properties import CgroupWrite
 
@@ -83,3 +84,24 @@ def test_nothing_on_v2() -> None:
 )
 def test_the_scope_of_a_path(path: str, scope: str) -> None:
     assert cgroups.scope_path(path) == scope
+
+
+@pytest.mark.parametrize(
+    ("path", "moved"),
+    [("/system.slice/a.service", "system.slice/a.service"), ("/", ""), ("/../outside", None)],
+)
+def test_a_move_that_is_expected(
+    path: str, moved: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+    monkeypatch.setattr(cgroup, "paths_of", lambda _: {"name=systemd": path, "": "/"})
+    monkeypatch.setattr(cgroup, "expect_move", prepared.append)
+    cgroups.expect_move(USUAL)
+    assert prepared == ([] if moved is None else [f"{TOP}/systemd/{moved}".rstrip("/")])
+
+
+def test_no_move_is_expected_without_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "paths_of", lambda _: {})
+    monkeypatch.setattr(cgroup, "expect_move", lambda _: pytest.fail("of what?"))
+    cgroups.expect_move(USUAL)
+    cgroups.expect_move(facts("v2", ""))
