@@ -16,8 +16,8 @@ from sysbox import (
     streams,
     tuning,
 )
-from sysbox.errors import KernelError, SystemdError
-from sysbox.linux import cgroup, process
+from sysbox.errors import SystemdError
+from sysbox.linux import process
 from sysbox.locking import Lock
 from sysbox.units import machine, names
 from sysbox.units.bus import Bus
@@ -46,8 +46,12 @@ class Attended:
         self._begin()
 
     def _begin(self) -> None:
+        started, wired = _bring_up(self._record, self._image)
+        with starting.LookedAfter(self._record, started):
+            self._look_after(started, wired)
+
+    def _look_after(self, started: starting.Started, wired: streams.Streams) -> None:
         record = self._record
-        started, wired = _bring_up(record, self._image)
         self._entry = starting.machine_of(record, started)
         self._started = started
         self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
@@ -63,7 +67,7 @@ class Attended:
         events.container("oom", self._record)
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
-            _thaw(self._started)
+            starting.thaw(self._started)
         elif self._started.oom_policy == "stop":
             try:
                 with Bus.connect() as bus:  # we hear of it, and act
@@ -91,30 +95,21 @@ class Attended:
             requests.close()
             finals.will_time_out(self._record)
             process.send(started.pidfd, ending.stop_signal(self._record, self._image))
-            _thaw(started)
+            starting.thaw(started)
 
         act_or_wait()
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
-            machine.announce_later(self._entry)
-            ended = self._foreground.wait(self._started.oom, self._started.reports)
+            with starting.LookedAfter(self._record, self._started):
+                machine.announce_later(self._entry)
+                ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel()
             final = ending.settle(self._record.id, ended)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()
-
-
-def _thaw(started: starting.Started) -> None:
-    """What is paused gets its signal first, and then goes on."""
-    path, text = started.thaw
-    directory, _, file = path.rpartition("/")
-    try:
-        cgroup.write(directory, file, text)
-    except KernelError:
-        pass  # ignoring: there is no such freezer, or the cgroup has just been removed
 
 
 def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:
@@ -125,10 +120,13 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
     log = None if spec.remove else logoptions.sink(record)
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
+    started = None
     try:
         with Lock(record.id):
             started = starting.bring_up(record, image, wired, service="", size=_size(spec))
-    except BaseException:
+    except BaseException as error:
+        if started:  # and the lock could not be released
+            starting.give_up(record, started, error)
         monitor.release_signals()
         raise
     return started, wired

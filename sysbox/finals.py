@@ -73,6 +73,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         signal=ended.signal,
         oom_killed=ended.oom,
         victims=victims,
+        error=ended.error,
         quick_ends=quick,
         usage=ended.usage,
     )
@@ -119,7 +120,7 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
     `phase` is how far it came, where the error does not say so itself.
     """
     phase = error.phase if isinstance(error, StartError) else phase
-    message = error.message if isinstance(error, SysboxError) else f"interrupted: {error!r}"
+    message = reason(error)
     previous = _previous(record)
     # one that systemd tries again is to be tried ever more slowly
     quick = restarting.quick_ends(previous, 0) if restarting.has_policy(record) else 0
@@ -135,6 +136,13 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
         error=message,
         quick_ends=quick,
     )
+
+
+def reason(error: BaseException) -> str:
+    """What is recorded of it."""
+    if isinstance(error, SysboxError):
+        return error.message
+    return f"{error}" if isinstance(error, OSError) else f"interrupted: {error!r}"
 
 
 def will_time_out(record: Record) -> None:

@@ -114,14 +114,19 @@ class Parked:
     def destroy(self) -> None:
         """Kill and reap it; a child that is gone already is fine."""
         self._channel.close()
-        try:
-            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
-        except OSError:
-            pass
-        try:
-            posix.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        destroy(self.pid, self.pidfd)
+
+
+def destroy(pid: int, pidfd: int) -> int | None:
+    """Kill and reap a child of ours: the status word of waitpid(2), None for one that was reaped already."""
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    except OSError:
+        pass  # ignoring: it is gone
+    try:
+        return posix.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return None
 
 
 def park(inherited: Inherited) -> Parked:

@@ -30,12 +30,18 @@ class _Held:
         except BlockingIOError:
             posix.close(fd)
             raise Conflict(busy) from None
+        except BaseException:
+            posix.close(fd)
+            raise
         self._fd = fd
 
     def release(self) -> None:
-        # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        posix.close(self._fd)
+        try:
+            # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            # or this process would wait for itself
+            posix.close(self._fd)
 
     def __enter__(self) -> Self:
         return self

@@ -157,6 +157,7 @@ class Ended(Frozen):
     timeout: bool = False  # it was killed, since it did not stop in time
     finished_ns: int = 0
     usage: Usage = Usage()
+    error: str = ""  # why its supervisor could not go on, and has killed it
 
 
 class Final(Frozen):

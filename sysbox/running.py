@@ -146,7 +146,7 @@ def _abandon(record: Record) -> None:
         ending.remove(record, force=True, with_volumes=True)
         if record.spec.cidfile:
             unlink(record.spec.cidfile)
-    except SysboxError:
+    except (SysboxError, OSError):
         pass  # ignoring: why it did not start is the better message
 
 

@@ -6,6 +6,7 @@ once (see channel.py). Whatever fails, the child is killed and `ending.settle` u
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from sysbox import (
@@ -21,11 +22,11 @@ from sysbox import (
     state,
 )
 from sysbox.child import Inherited
-from sysbox.errors import SysboxError
+from sysbox.errors import KernelError, SysboxError
 from sysbox.files import write_file
 from sysbox.frozen import Frozen
 from sysbox.host import probe, read_text
-from sysbox.linux import process
+from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, firewall, leases, links, topology
 from sysbox.paths import CONTAINERS
@@ -109,6 +110,7 @@ def bring_up(
         parked = launch.park(inherited)
         streams.close_child_ends()
         started = _set_going(record, plan, facts, parked, runtime, logged=streams.log is not None)
+        events.container("start", record)
     except BaseException as error:
         # what failed here may only follow from what failed over there: a link into no namespace
         reported = parked.reported() if parked and isinstance(error, SysboxError) else None
@@ -119,7 +121,6 @@ def bring_up(
         if reported:
             raise reported from None
         raise
-    events.container("start", record)
     return started
 
 
@@ -158,6 +159,54 @@ def _set_going(
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
     )
+
+
+class LookedAfter:
+    """What this process does for a container that it has started; where that fails, it gives it up."""
+
+    def __init__(self, record: Record, started: Started) -> None:
+        self._record = record
+        self._started = started
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            give_up(self._record, self._started, error)
+            monitor.release_signals()
+
+
+def give_up(record: Record, started: Started, error: BaseException) -> None:
+    """End a container that this process has started and cannot look after, and record that; `error` is why.
+
+    At once, and whatever fails: who removes it then would wait for its supervisor, which is this process.
+    The caller does not hold its lock.
+    """
+    try:
+        process.send(started.pidfd, _signal.SIGKILL)
+    except SysboxError:
+        pass  # ignoring: the next one tries it again
+    thaw(started)
+    status = launch.destroy(started.pid, started.pidfd)
+    try:
+        if status is None:
+            ending.settle(record.id, force=True)
+        else:
+            ended = monitor.ended_of(status).replace(error=finals.reason(error))
+            ending.settle(record.id, ended)
+    except (SysboxError, OSError):
+        pass  # ignoring: why it was given up is the better message, and `gc` finds the run
+
+
+def thaw(started: Started) -> None:
+    """What is paused gets its signal first, and then goes on."""
+    path, text = started.thaw
+    directory, _, file = path.rpartition("/")
+    try:
+        cgroup.write(directory, file, text)
+    except KernelError:
+        pass  # ignoring: there is no such freezer, or the cgroup has just been removed
 
 
 def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
@@ -269,10 +318,10 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
     try:
         ending.unwind(record, runtime, failed=True)
-    except SysboxError:
-        return  # ignoring: why the start failed is the better message, and `gc` finds the run
-    state.write_final(record, finals.of_start(record, error))
-    state.remove_run(record)
+        state.write_final(record, finals.of_start(record, error))
+        state.remove_run(record)
+    except (SysboxError, OSError):
+        pass  # ignoring: why the start failed is the better message, and `gc` finds the run
 
 
 def write_identity(record: Record, plan: Plan, address: str) -> None:

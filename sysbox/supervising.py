@@ -39,8 +39,7 @@ def supervise(container_id: str) -> int:
     """ExecStart= of the supervising service: bring it up, say so, become the monitor. Raises SysboxError."""
     # a request to stop is for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
-    again = 0
-    record = None
+    again, started = 0, None
     try:
         record = state.load(container_id)
     except NotFound:
@@ -54,8 +53,7 @@ def supervise(container_id: str) -> int:
         with Lock(container_id):
             with starting.Recorded(record):
                 image = Store().resolve(record.image_id)
-                attach = attachpoint.listen(record)
-                size = attachpoint.is_expected(record)
+                attach, size = attachpoint.listen(record), attachpoint.is_expected(record)
                 wired = _wired(record)
                 # before it runs: it may be over at once, and its cgroup gone before the monitor looks
                 stop_signal = ending.stop_signal(record, image)
@@ -64,17 +62,20 @@ def supervise(container_id: str) -> int:
             if restarting.has_policy(record) or namehold.stands_alone(container_id):
                 restarting.guard(record)
     except SysboxError as error:
+        if started:
+            starting.give_up(record, started, error)
         detaching.report(container_id, error)
-        if record is not None and not again:
+        if not again:
             # what its user has started and has never run is not tried again
             restarting.end(record)
         raise
     else:
         _notify("READY=1")
         detaching.report(container_id, None)
-        duties = _duties(record, stop_signal, started, attach, wait=size is not None)
-        duties = duties.replace(json=_json(record, image.config.env))
-        static_monitor.become(duties, wired, started.terminal)
+        with starting.LookedAfter(record, started):
+            duties = _duties(record, stop_signal, started, attach, wait=size is not None)
+            duties = duties.replace(json=_json(record, image.config.env))
+            static_monitor.become(duties, wired, started.terminal)
 
 
 def _wired(record: Record) -> streams.Streams:

@@ -228,7 +228,7 @@ class Bus:
 
     def pending(self, member: str) -> list[tuple[Any, ...]]:
         """The values of the kept signals of this name that have come by now. Raises SystemdError."""
-        if self._poll.poll(0):
+        if self._readable(0):
             self._receive(time.monotonic() + 1)
         found = [signal.args for signal in self._signals if signal.member == member]
         self._signals = [signal for signal in self._signals if signal.member != member]
@@ -263,10 +263,17 @@ class Bus:
         why = posix.strerror(error.errno or errno.EIO) if error else "systemd closed the connection"
         return SystemdError(f"systemd: {why}", dbus_name=_CLOSED)
 
+    def _readable(self, seconds: float) -> bool:
+        try:
+            return bool(self._poll.poll(seconds * 1000))
+        except OSError as error:
+            # whoever has asked need not wait for an answer that nobody takes any more
+            raise self._lost(error) from None
+
     def _receive(self, deadline: float) -> None:
         """Wait for more bytes and sort out the whole messages among them."""
         remaining = deadline - time.monotonic()
-        if remaining <= 0 or not self._poll.poll(remaining * 1000):
+        if remaining <= 0 or not self._readable(remaining):
             raise SystemdError(
                 "systemd did not answer in time", dbus_name="org.freedesktop.DBus.Error.Timeout"
             )

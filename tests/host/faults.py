@@ -36,12 +36,19 @@ def unclean(done: subprocess.CompletedProcess[str], *, payload: bool = False) ->
 def traced(
     trace: list[str], *words: str, timeout: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
-    """`sysbox WORDS...` under strace(1)."""
-    return subprocess.run(
-        ["strace", "-qq", *trace, SYSBOX, *words],
-        capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False,
-        text=True, errors="replace",
-    )  # fmt: skip
+    """`sysbox WORDS...` under strace(1). Raises TimeoutExpired; both are killed then."""
+    command = ["strace", "-qq", *trace, SYSBOX, *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            # what strace(1) traces would go on without it
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def calls_of(file: Path, *words: str) -> dict[str, tuple[int, int]]:
@@ -63,6 +70,24 @@ def calls_of(file: Path, *words: str) -> dict[str, tuple[int, int]]:
             before[kind] = total[kind]
     assert loaded
     return {kind: (before.get(kind, 0), count) for kind, count in total.items()}
+
+
+def calls_between(file: Path, first: str, last: str) -> list[tuple[str, int]]:
+    """The system calls in a trace between the lines that hold these: kind, and which of its kind it is."""
+    found = []
+    counted: dict[str, int] = {}
+    within = False
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        call = re.match(r"(\w+)\(", line)
+        if not call:
+            continue
+        counted[call[1]] = counted.get(call[1], 0) + 1
+        if within and last in line:
+            return found
+        if within:
+            found.append((call[1], counted[call[1]]))
+        within = within or first in line
+    raise AssertionError(f"no {last} after {first} in {file}")
 
 
 def injection(kind: str, error: str, number: int) -> list[str]:
