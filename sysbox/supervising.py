@@ -40,11 +40,7 @@ def supervise(container_id: str) -> int:
     # a request to stop is for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     again, started = 0, None
-    try:
-        record = state.load(container_id)
-    except NotFound:
-        restarting.abandon(container_id)
-        raise
+    record = _record(container_id)
     try:
         again = restarting.restarts(record) if restarting.has_policy(record) else 0
         if again and not _may_restart(record):
@@ -76,6 +72,14 @@ def supervise(container_id: str) -> int:
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             duties = duties.replace(json=_json(record, image.config.env))
             static_monitor.become(duties, wired, started.terminal)
+
+
+def _record(container_id: str) -> Record:
+    try:
+        return state.load(container_id)
+    except NotFound:
+        restarting.abandon(container_id)
+        raise
 
 
 def _wired(record: Record) -> streams.Streams:

@@ -72,7 +72,7 @@ def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
 ERRORS = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EPERM")
 NAME = "unlucky"
 # these have no error (their manual pages), or none that anybody could be told of; libc trusts brk and futex.
-# A close that fails has freed the descriptor (close(2), NOTES), but strace(1) does not make the call that it has fail
+# close(2) that fails has freed the descriptor (its NOTES), but strace(1) does not make a call that it fails
 NEVER_FAIL = set(
     "getuid geteuid getgid getegid getpid gettid exit exit_group rt_sigreturn execve munmap vfork "
     "brk futex close".split()
