@@ -11,6 +11,7 @@ import ast
 import marshal
 import os
 import sys
+from collections.abc import Container, Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
@@ -40,18 +41,37 @@ class Strip(ast.NodeTransformer):
         return node
 
 
+def imports(tree: ast.Module, known: Container[str]) -> Iterator[str]:
+    """Which of the `known` modules one imports at its top, each after its package, as they are imported."""
+    for statement in tree.body:
+        names: list[str] = []
+        if isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            module = statement.module
+            names = [module, *(f"{module}.{alias.name}" for alias in statement.names)]
+        for name in names:
+            parts = name.split(".")
+            above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            yield from (one for one in above if one in known)
+
+
 def main(target: Path, parent: Path) -> None:
     """Write the file; it is there whole or not at all."""
     index, codes, begin = {}, [], 0
     flags = __future__.annotations.compiler_flag
-    for path in sorted(parent.glob("sysbox/**/*.py")):
+    sources = {
+        ".".join(path.relative_to(parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(parent.glob("sysbox/**/*.py"))
+    }
+    for name, path in sources.items():
         source = path.relative_to(parent)
-        name = ".".join(source.with_suffix("").parts).removesuffix(".__init__")
         tree = Strip().visit(ast.parse(path.read_bytes()))
         # a traceback finds the source by sys.path; nobody reads a docstring at run time
         code = compile(tree, str(source), "exec", flags, dont_inherit=True, optimize=2)
-        data = marshal.dumps(code)
-        index[name] = (begin, len(data), str(source))
+        needs = tuple(dict.fromkeys(imports(tree, sources)))
+        data = marshal.dumps((needs, code))
+        index[name] = (begin, len(data), path.name == "__init__.py")
         codes.append(data)
         begin += len(data)
     head = marshal.dumps((MAGIC_NUMBER, index))

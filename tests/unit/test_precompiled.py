@@ -64,6 +64,85 @@ def test_from_the_file(package: Path) -> None:
     assert 'raise ValueError("on purpose")' in told
 
 
+def look_at(package: Path, script: str) -> str:
+    begin = f"import sys\nsys.path.append({str(package)!r})\nfrom sysbox import precompiled\n"
+    script = f"{begin}precompiled.use({str(package)!r})\n{script}"
+    command = [sys.executable, "-I", "-S", "-B", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def family(package: Path) -> Path:
+    """Modules that import each other, in the three ways there are; each says when it is executed."""
+    below = package / "sysbox/other/below"
+    below.mkdir(parents=True)
+    for directory in (below.parent, below):
+        (directory / "__init__.py").write_text("")
+    (below / "base.py").write_text("print('base')\nWORD = 'base'\n")
+    (package / "sysbox/inner/middle.py").write_text(
+        "import sysbox.other.below.base\n\nprint('middle')\nWORD = sysbox.other.below.base.WORD\n"
+    )
+    (package / "sysbox/inner/top.py").write_text(
+        "from sysbox.inner import middle\nfrom sysbox.other.below.base import WORD\n"
+        "print('top', middle.WORD, WORD)\n"
+    )
+    return package
+
+
+def test_what_a_module_imports_comes_with_it(family: Path) -> None:
+    precompile(family)
+    told = look_at(
+        family,
+        """
+import sysbox.inner.top
+from sysbox.inner import middle
+for name in ("inner.middle", "other", "other.below", "other.below.base"):
+    module = sys.modules["sysbox." + name]
+    print(type(module.__loader__).__name__, module.__name__, module.__package__, hasattr(module, "__path__"))
+    assert module.__spec__.name == module.__name__ and module.__file__ == module.__spec__.origin
+print(sysbox.other.below.base.WORD, middle is sysbox.inner.middle)
+""",
+    )
+    assert told.splitlines() == [
+        "base",
+        "middle",
+        "top base base",
+        "Finder sysbox.inner.middle sysbox.inner False",
+        "Finder sysbox.other sysbox.other True",
+        "Finder sysbox.other.below sysbox.other.below True",
+        "Finder sysbox.other.below.base sysbox.other.below False",
+        "base True",
+    ]
+
+
+def test_what_comes_with_it_and_is_newer(family: Path) -> None:
+    made = precompile(family)
+    source = family / "sysbox/inner/middle.py"
+    source.write_text("WORD = 'news'\n")
+    later = made.stat().st_mtime + 60
+    os.utime(source, (later, later))
+    told = look_at(
+        family,
+        "import sysbox.inner.top\nprint(type(sys.modules['sysbox.inner.middle'].__loader__).__name__)",
+    )
+    assert told.splitlines() == ["base", "top news base", "SourceFileLoader"]
+
+
+def test_what_comes_with_it_and_fails(family: Path) -> None:
+    (family / "sysbox/inner/middle.py").write_text("raise ValueError('on purpose')\n")
+    precompile(family)
+    script = """
+for _ in range(2):
+    try:
+        import sysbox.inner.top
+    except ValueError as error:
+        print(error, "sysbox.inner.top" in sys.modules, "sysbox.inner.middle" in sys.modules)
+"""
+    assert look_at(family, script).splitlines() == ["on purpose False False"] * 2
+
+
 def test_a_newer_source_goes_before_it(package: Path) -> None:
     made = precompile(package)
     source = package / "sysbox/inner/word.py"
