@@ -19,7 +19,7 @@ from sysbox import (
     streams,
     systemd_plan,
 )
-from sysbox.errors import FAILED, Conflict, KernelError, StartError
+from sysbox.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
 from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.hostname import hostname_of
@@ -300,6 +300,6 @@ def _change_directory(root: int, path: str) -> None:
         posix.fchdir(directory)
     except KernelError as error:
         raise StartError(
-            f"working directory {path}: {error.message}", phase="process", hint=""
+            f"working directory {path}: {error.message}", phase="process", status=NOT_EXECUTABLE
         ) from None
     payload.inside_root()

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sysbox.processplan import ProcessPlan
     from sysbox.security.identity import Identity
 
-_DATABASE_LIMIT = 4 << 20  # bytes of /etc/passwd and /etc/group (CVE-2024-3056 and its like)
 # asm-generic/ioctls.h, ioctl_tty(2); the module termios would be one more file to load at each start
 _TIOCSCTTY = 0x540E
 _TIOCSWINSZ = 0x5414
@@ -48,16 +47,29 @@ PROFILE_HINT = (
 
 
 def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
-    """Who the process is to be. Raises SpecError, StartError."""
-    passwd, group = (read_database(root, procfs, path) for path in ("/etc/passwd", "/etc/group"))
-    return identity.resolve_user(plan.user, plan.group_add, passwd, group)
+    """Who the process is to be. Raises SpecError, StartError.
+
+    Of a file that is too large its beginning counts, as long as no name has to be looked up.
+    """
+    databases = []
+    for path in ("/etc/passwd", "/etc/group"):
+        data = read_database(root, procfs, path)
+        if len(data) > identity.MAX_FILE:
+            if identity.names_anybody(plan.user, plan.group_add):
+                limit = f"{identity.MAX_FILE >> 20} MiB"
+                raise StartError(f"the image's {path} is larger than {limit}", phase="process")
+            data = data[: data.rfind(b"\n", 0, identity.MAX_FILE) + 1]
+        databases.append(data)
+    return identity.resolve_user(plan.user, plan.group_add, *databases)
 
 
 def read_database(root: int, procfs: int, path: str) -> bytes:
-    """A regular file of the image's, through the root fd, of limited size; empty where there is none.
+    """A regular file of the image's, through the root fd; empty where there is none.
+
+    Of one that is larger than identity.MAX_FILE more than that is read, and not all.
 
     It is looked at before it is opened: to read a link to /proc/kmsg would drain the kernel's log. `procfs`
-    is the host's. Raises StartError when it is larger than 4 MiB.
+    is the host's.
     """
     try:
         found = mount.open_in_root(root, path, posix.O_PATH | posix.O_CLOEXEC)
@@ -70,13 +82,9 @@ def read_database(root: int, procfs: int, path: str) -> bytes:
     finally:
         posix.close(found)
     chunks, size = [], 0
-    while chunk := posix.read(fd, 1 << 16):
+    while size <= identity.MAX_FILE and (chunk := posix.read(fd, 1 << 16)):
         chunks.append(chunk)
         size += len(chunk)
-        if size > _DATABASE_LIMIT:
-            raise StartError(
-                f"the image's {path} is larger than {_DATABASE_LIMIT >> 20} MiB", phase="process"
-            )
     posix.close(fd)
     return b"".join(chunks)
 

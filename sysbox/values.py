@@ -216,8 +216,8 @@ def parse_env(text: str, flag: str) -> str | None:
     return None if value is None else f"{name}={value}"
 
 
-def read_lines(path: str, flag: str) -> list[str]:
-    """The lines of a small text file that are neither empty nor comments.
+def read_lines(path: str, flag: str, form: str) -> list[str]:
+    """The lines, of this `form`, of a small text file that are neither empty nor comments.
 
     Raises SpecError if it cannot be read, is over 1 MiB, or is not UTF-8 text.
     """
@@ -232,7 +232,7 @@ def read_lines(path: str, flag: str) -> list[str]:
         finally:
             posix.close(fd)
     except OSError as error:
-        bad(flag, path, error.strerror or "cannot be read")
+        bad(flag, path, error.strerror or "cannot be read", f"a text file, one {form} a line")
     except ValueError:  # a NUL byte, or what no encoding has
         bad(flag, path, "not a path")
     try:
@@ -248,7 +248,7 @@ def read_lines(path: str, flag: str) -> list[str]:
 def parse_env_file(path: str, flag: str) -> tuple[str, ...]:
     """NAME=VALUE lines of a file (no quoting, as docker); a bare NAME takes the caller's value."""
     found = []
-    for line in read_lines(path, flag):
+    for line in read_lines(path, flag, "NAME=VALUE"):
         name = line.partition("=")[0]
         if not name or any(character.isspace() for character in name):
             bad(flag, path, f"'{name}' is not a variable's name")

@@ -143,7 +143,7 @@ def _labels(given: Values) -> dict[str, str]:
     for path in given.label_file:
         found.update(
             parse.parse_label(line, "--label-file")
-            for line in parse.read_lines(path, "--label-file")
+            for line in parse.read_lines(path, "--label-file", "KEY=VALUE")
         )
     found.update(parse.parse_label(text, "--label") for text in given.label)
     return found

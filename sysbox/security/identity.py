@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_ID = 0xFFFFFFFE  # 2^32-1 is (uid_t)-1, "leave unchanged" to setresuid(2)
-MAX_FILE = 4 << 20  # bytes: what callers read of passwd and group at most (CVE-2026-47262)
+MAX_FILE = (
+    4 << 20
+)  # bytes: what callers read of passwd and group at most (CVE-2024-3056, CVE-2026-47262)
 MAX_GROUPS = 65536  # NGROUPS_MAX, setgroups(2)
 
 
@@ -63,6 +65,11 @@ def resolve_user(user: str, group_add: tuple[str, ...], passwd: bytes, group: by
     return Identity(
         uid=found.uid, gid=gid, groups=tuple(sorted(groups)), home=found.home, name=found.name
     )
+
+
+def names_anybody(user: str, group_add: tuple[str, ...]) -> bool:
+    """Whether there is a user or a group among them that is no number."""
+    return not all(one.isdecimal() for one in (*user.split(":"), *group_add) if one)
 
 
 def parse_id(text: str) -> int:

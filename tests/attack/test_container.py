@@ -341,6 +341,13 @@ def test_a_huge_user_database_is_refused(sysbox: Sysbox, container: str) -> None
     done = sysbox("exec", "-u", "user", container, "true")
     assert done.returncode == 125
     assert "/etc/group is larger than 4 MiB" in done.stderr
+    sysbox("exec", container, "truncate", "-s", "1G", "/etc/passwd", check=True)
+    done = sysbox("exec", "-u", "nobody", container, "true")
+    assert "/etc/passwd is larger than 4 MiB" in done.stderr
+    # whom nobody has to look for gets in; what can be read in time counts
+    assert sysbox("exec", container, "sh", "-c", "echo $HOME", check=True).stdout == "/root\n"
+    done = sysbox("exec", "-u", "77", container, "cat", "/proc/self/status", check=True)
+    assert identity(done)[:2] == ("77", "0")
 
 
 # --- what must not leak in -------------------------------------------------------------------------

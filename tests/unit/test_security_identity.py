@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sysbox.errors import SpecError
-from sysbox.security.identity import MAX_FILE, Identity, parse_id, resolve_user
+from sysbox.security.identity import MAX_FILE, Identity, names_anybody, parse_id, resolve_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh
 # comment:x:0:0::/:
@@ -108,6 +108,17 @@ def test_what_is_no_group(group: str) -> None:
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("4294967294", 4294967294)])
 def test_plain_decimal(text: str, number: int) -> None:
     assert parse_id(text) == number
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "named"),
+    [
+        ("", (), False), ("0", (), False), ("5:7", ("8",), False), (":", (), False),
+        ("root", (), True), ("5:wheel", (), True), ("5", ("wheel",), True), ("-1", (), True),
+    ],
+)  # fmt: skip
+def test_a_name_among_them(user: str, groups: tuple[str, ...], named: bool) -> None:
+    assert names_anybody(user, groups) is named
 
 
 def test_the_largest_file_takes_no_minute() -> None:

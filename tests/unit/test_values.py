@@ -147,6 +147,12 @@ def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
         values.parse_env_file(str(path), FLAG)
 
 
+def test_env_file_is_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="Is a directory") as caught:
+        values.parse_env_file(str(tmp_path), FLAG)
+    assert caught.value.hint == "a text file, one NAME=VALUE a line"
+
+
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_no_path_at_all(path: str) -> None:
     with pytest.raises(SpecError, match="not a path"):
