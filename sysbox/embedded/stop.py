@@ -11,8 +11,8 @@ from sysbox import errors, files
 from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
-from sysbox.host import read_text
-from sysbox.netns import leases
+from sysbox.host import exists, read_text
+from sysbox.netns import leases, topology
 
 POWER_OFF = (
     signal.SIGRTMIN + 4
@@ -21,6 +21,7 @@ STOP_TIMEOUT = 60.0
 KILL_TIMEOUT = 10.0
 PATIENCE = 0.5
 GRACE = 2.0
+_STEP = 0.05
 FINAL = (
     "systemd-shutdow\n"  # what PID 1 has become when it kills what is left (systemd-shutdown(8))
 )
@@ -37,20 +38,51 @@ def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
         up = host is not None and host.alive
         if host is not None and up:
             _end(host, POWER_OFF if host.phase == state.RUNNING else signal.SIGKILL, timeout)
-        clear(name)
+        if clear(name):
+            _give_back_network()
     return up
 
 
-def clear(name: str) -> None:
-    """Kill what is left of a host and remove its cgroups and run directory; state is kept."""
+def clear(name: str) -> bool:
+    """Kill what is left of a host and remove its cgroups and run directory; state is kept.
+
+    Whether it was the last one on the machine's network.
+    """
     host = state.load(name)
     if host is not None and host.alive:
         _end(host, signal.SIGKILL, KILL_TIMEOUT)
     elif host is not None:
         _reap(host.pid)
     cgroups.remove(name)
-    leases.forget_host(name)
+    last = leases.forget_host(name)
     files.remove_tree(state.run_directory(name))
+    return last
+
+
+def _give_back_network() -> None:
+    """Take the bridge and the rules of all hosts off the machine's network.
+
+    They stay while a container is on the bridge, and where the machine has containers of its own.
+    """
+    from sysbox.netns import bridges, firewall  # packages that only this takes
+
+    if exists(firewall.MARK):
+        return
+    until = time.monotonic() + GRACE
+    while True:
+        try:
+            bridges.remove(topology.DEFAULT_NETWORK.bridge)
+            firewall.remove()
+            files.unlink(firewall.MARK)
+            return
+        except errors.Conflict:
+            if time.monotonic() > until:
+                return
+            time.sleep(
+                _STEP
+            )  # the kernel takes the links of containers that have ended away at leisure
+        except (errors.SysboxError, OSError):
+            return  # ignoring: they do no harm, and the next container takes them as they are
 
 
 def purge(name: str) -> None:

@@ -85,10 +85,15 @@ def share(name: str) -> None:
     write_file(f"{SHARED}/{name}", b"")
 
 
-def forget_host(name: str) -> None:
-    """Called on the machine when an embedded host is gone: give back all that it had."""
+def forget_host(name: str) -> bool:
+    """Called on the machine when an embedded host is gone: give back all that it had.
+
+    Whether it was the last one on the machine's network.
+    """
     if unlink(f"{SHARED}/{name}") and set(posix.listdir(SHARED)) <= {_own_name(), _SHARED_LOCK}:
-        remove_tree(SHARED)  # it was the last
+        remove_tree(SHARED)
+        return True
+    return False
 
 
 def release(container_id: str) -> None:

@@ -20,6 +20,7 @@ from containers import PATIENCE, eventually
 from lane import SYSBOX, Sysbox
 
 from sysbox.embedded import cgroups, state
+from sysbox.paths import RUN
 
 pytestmark = pytest.mark.not_emulated("a systemd that boots in an emulated one takes a minute")
 
@@ -424,3 +425,34 @@ def test_two_hosts_on_one_network_never_give_the_same_address(sysbox: Sysbox) ->
         sysbox("host", "stop", "--name", second, "--purge", check=True)
     assert all(addresses)
     assert len(set(addresses)) == 3
+
+
+def test_the_last_host_on_a_network_takes_the_bridge_and_the_rules_with_it(
+    sysbox: Sysbox, tmp_path: Path
+) -> None:
+    """On a network of its own, as if no container of the machine's had ever been there."""
+    del sysbox
+    use = tmp_path / "use.py"
+    use.write_text(
+        "from sysbox.netns import firewall, links, topology\n"
+        "from sysbox.spec import ContainerSpec\n"
+        "plan = topology.plan_network('a' * 64, ContainerSpec(image='x'))\n"
+        "links.ensure_bridge(plan)\n"
+        "firewall.ensure(plan)\n",
+        encoding="ascii",
+    )
+    look = "ip -o link show type bridge; iptables-legacy-save | grep -c SYSBOX"
+    script = (
+        f"mount -t tmpfs none {RUN}; ip link set lo up; "
+        f'for name in {NAME} {NAME}-2; do "$0" host start --name $name >&2; '
+        f'"$0" host exec --name $name -- "$1" -I "$2" >&2; done; '
+        f'"$0" host stop --name {NAME}-2 --purge >&2; {look}; echo; '
+        f'"$0" host stop --name {NAME} --purge >&2; {look}'
+    )
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", script, SYSBOX, sys.executable, use],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    before, _, after = done.stdout.partition("\n\n")
+    assert "sysbox0" in before, done.stderr
+    assert (before.splitlines()[-1] != "0", after) == (True, "0\n"), done.stderr

@@ -127,7 +127,7 @@ def test_hosts_in_one_network_give_each_address_once(
         given[f"c{number}"] = leases.acquire(f"c{number}", *SMALL)
     assert sorted(given.values()) == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
     # one of them is stopped: what it had is free again, and nothing else
-    leases.forget_host("two")
+    assert not leases.forget_host("two")
     assert {leases.acquire(f"d{number}", *SMALL) for number in range(2)} == {
         "10.0.0.6",
         given["c1"],
@@ -135,5 +135,6 @@ def test_hosts_in_one_network_give_each_address_once(
     with pytest.raises(Conflict):
         leases.acquire("e", *SMALL)
     monkeypatch.setattr(leases, "_NAME", str(files / "none"))
-    leases.forget_host("one")
+    assert leases.forget_host("one")
+    assert not leases.forget_host("one")
     assert not shared.exists()
