@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from containers import Container, Containers, eventually, popen, systemctl
 from faults import (
     SEED,
     SOAK,
-    calls_between,
     calls_of,
     injection,
     settled,
@@ -155,66 +154,6 @@ def test_a_call_fails(sysbox: Sysbox, image: str, tmp_path: Path, verb: str) -> 
     print(f"{verb}: {len(planned)} failures")
     assert not wrong, "\n".join(wrong)
     nothing_more(sysbox)
-
-
-def unattended(file: Path, *words: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
-    """Have each call fail between the start of what a command starts and its wait for that.
-
-    It must not sleep in steps until it has said itself how that ended.
-    """
-    traced(["-o", str(file)], *words)
-    window = calls_between(file, "MESSAGE=container start", "setitimer(")
-    for kind, number in window:
-        if kind in NEVER_FAIL:
-            continue
-        trace = injection(kind, "EIO", number)
-        trace[1:4] = [str(file), "-e", f"trace={kind},clock_nanosleep"]
-        done = traced(trace, *words)
-        where = f"EIO from {kind} number {number}: {done.stderr.strip()}"
-        assert unclean(done, payload=True) == "", where
-        assert file.read_text(errors="replace").count("clock_nanosleep(") < 100, where
-        yield where, done
-
-
-def test_who_cannot_attend_to_it_gives_it_up(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
-    """At once, whichever call fails: it is a child of the command, which nobody else reaps."""
-    failed = 0
-    for where, done in unattended(tmp_path / "calls", *RUN, image, "true"):
-        failed += done.returncode == 125
-        assert sysbox("ps", "-aq").stdout == "", where
-    assert failed
-    nothing_more(sysbox)
-
-
-def test_what_nobody_attends_to_has_ended(
-    containers: Containers, sysbox: Sysbox, tmp_path: Path
-) -> None:
-    """One that was there before stays, with its end and the reason."""
-    one = containers(command=("true",))
-    one.await_state("exited")
-    failed = 0
-    for where, done in unattended(tmp_path / "calls", "start", "-a", one.id):
-        ended = one.inspect("State")
-        assert (ended["Status"], ended["Pid"]) == ("exited", 0), where
-        assert bool(ended["Error"]) == (done.returncode == 1), where
-        failed += done.returncode == 1
-    assert failed
-    assert settled(sysbox) == []
-
-
-def test_a_supervisor_that_fails_gives_it_up(containers: Containers, sysbox: Sysbox) -> None:
-    """Of one in the background: its user is told, and so is who asks later."""
-    one = containers("--restart", "always", verb=("create",))
-    stopper = Path(f"/run/systemd/system/sysbox-stop-{one.id}.service")
-    stopper.symlink_to("/dev/null")
-    try:
-        done = sysbox("start", one.id)
-    finally:
-        stopper.unlink()
-        systemctl("daemon-reload")
-    assert (done.returncode, stopper.name in done.stderr) == (1, True), done.stderr
-    assert one.inspect("State.Running") is False
-    assert stopper.name in one.inspect("State.Error")
 
 
 @pytest.mark.parametrize("call", ["pidfd_open", "prctl", "clone3"])
