@@ -10,13 +10,16 @@ import sys
 gc.disable()
 
 parent = __file__.rpartition("/")[0].rpartition("/")[0]
-# in front for two modules only: none of a package beside ours may take the place of the standard library's
-sys.path.insert(0, parent)
+# the package without looking for it: not even its directory is read
+package = sys.modules["sysbox"] = type(sys)("sysbox")
+package.__file__ = f"{parent}/sysbox/__init__.py"
+package.__path__ = [f"{parent}/sysbox"]
+# behind: none of a package beside ours may take the place of the standard library's
+sys.path.append(parent)
 
 try:
-    from sysbox import precompiled  # the path comes first
+    from sysbox import precompiled
 
-    sys.path.append(sys.path.pop(0))
     precompiled.use(parent)
     from sysbox.cli.dispatch import start
 except (ImportError, MemoryError, OSError) as error:

@@ -28,7 +28,6 @@ from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Lock
-from sysbox.netns import firewall, leases
 from sysbox.units import cgroups, freezer, journal, machine, names
 from sysbox.units.bus import Bus
 
@@ -110,8 +109,14 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
     machine.withdraw(runtime.scope)
     tuning.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
-        firewall.unpublish(record.id)
-        leases.release(record.id)
+        _disconnect(record.id)
+
+
+def _disconnect(container_id: str) -> None:
+    from sysbox.netns import firewall, leases  # which only a bridge needs
+
+    firewall.unpublish(container_id)
+    leases.release(container_id)
 
 
 def stop_scope(unit: str, cgroup: str = "") -> None:
@@ -291,8 +296,7 @@ def remove_damaged(container_id: str) -> None:
     for name, owner in state.names().items():
         if owner == container_id:
             state.release_name(name, owner)
-    firewall.unpublish(container_id)
-    leases.release(container_id)
+    _disconnect(container_id)
     unitfile.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     tuning.unwatch(container_id)

@@ -28,7 +28,7 @@ from sysbox.frozen import Frozen
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
-from sysbox.netns import dns, firewall, leases, links, topology
+from sysbox.netns import dns, links, topology
 from sysbox.paths import CONTAINERS
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
@@ -307,6 +307,9 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
     if network.mode != "bridge":
         parked.await_namespaces()  # 1
         return "", ()
+    # only now: the child makes its root meanwhile, and PID 1 the scope
+    from sysbox.netns import firewall, leases
+
     bridge = links.ensure_bridge(network)
     firewall.ensure(network)
     address = leases.acquire(plan.id, network.subnet, network.gateway)
