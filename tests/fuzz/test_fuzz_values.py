@@ -128,7 +128,8 @@ def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: byt
             assert "\n" not in one
     outcome(
         lambda: [
-            values.parse_label(one, "--label-file") for one in values.read_lines(str(path), "x")
+            values.parse_label(one, "--label-file")
+            for one in values.read_lines(str(path), "x", "KEY=VALUE")
         ]
     )
 
