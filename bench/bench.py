@@ -239,7 +239,7 @@ def hot_imports(python: str) -> str:
             "import gc, sys",
             "gc.disable()",
             f"sys.path.append({str(mains[0].parents[1])!r})",
-            "from sysbox import precompiled",
+            "from sysbox.base import precompiled",
             f"precompiled.use({str(mains[0].parents[1])!r})",
             f"import {', '.join(names)}",
             LEAVE,

@@ -18,7 +18,7 @@ package.__path__ = [f"{parent}/sysbox"]
 sys.path.append(parent)
 
 try:
-    from sysbox import precompiled
+    from sysbox.base import precompiled
 
     precompiled.use(parent)
     from sysbox.cli.dispatch import start

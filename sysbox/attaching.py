@@ -13,9 +13,9 @@ import select
 import time
 
 from sysbox import attachpoint, ending, monitor, restarting, state, systemd_mode, terminal
+from sysbox.base.errors import Conflict, SysboxError
+from sysbox.base.frozen import Frozen
 from sysbox.detachkeys import Finder
-from sysbox.errors import Conflict, SysboxError
-from sysbox.frozen import Frozen
 from sysbox.linux import process
 
 TYPE_CHECKING = False

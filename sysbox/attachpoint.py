@@ -9,7 +9,7 @@ import _socket
 import posix
 import time
 
-from sysbox.files import make_private, read_file, unlink, write_file
+from sysbox.base.files import make_private, read_file, unlink, write_file
 from sysbox.linux import unix
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ from sysbox import (
     streams,
     tuning,
 )
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.linux import process
 from sysbox.locking import Lock
 from sysbox.units import machine, names

@@ -5,8 +5,8 @@ Pure, but for the disks that two paths are compared by.
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
 from sysbox.units import dropins, resources
 from sysbox.units.blockdev import resolve_block_device

@@ -19,8 +19,8 @@ import _socket
 import posix
 import select
 
-from sysbox import codec
-from sysbox.errors import (
+from sysbox.base import codec
+from sysbox.base.errors import (
     FAILED,
     NOT_EXECUTABLE,
     NOT_FOUND,

@@ -12,9 +12,9 @@ import errno
 import posix
 
 from sysbox import payload
+from sysbox.base.errors import FAILED, KernelError
+from sysbox.base.frozen import Frozen
 from sysbox.channel import PROCEED, UNSHARED, Channel
-from sysbox.errors import FAILED, KernelError
-from sysbox.frozen import Frozen
 from sysbox.fs import ops, sources
 from sysbox.fs.drivers import overlay
 from sysbox.linux import _sys, mount, namespace, process

@@ -16,12 +16,13 @@ import _stat
 import errno
 import posix
 
-from sysbox import outside, trees
-from sysbox.errors import Conflict, KernelError, NotFound, SpecError
-from sysbox.frozen import Frozen
+from sysbox import outside
+from sysbox.base import tree
+from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError
+from sysbox.base.frozen import Frozen
+from sysbox.base.tree import Found
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.linux import mount
-from sysbox.trees import Found
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _slot(side: Side) -> tuple[int, str, Found | None]:
             parent = side.open(above, _DIRECTORY)
         except KernelError as error:
             raise _no_parent(side, above, error) from None
-        there = trees.look(parent, name)
+        there = tree.look(parent, name)
         if there is None:
             return parent, name, None
         try:

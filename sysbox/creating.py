@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import events, naming, planning, records, state
-from sysbox.errors import Conflict, SpecError, SysboxError, Unsupported
-from sysbox.files import unlink
+from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
+from sysbox.base.files import unlink
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import ending, locking, restarting, scope, state
-from sysbox.errors import FormatError, NotFound
+from sysbox.base.errors import FormatError, NotFound
 from sysbox.fs import volumes
 from sysbox.locking import Lock
 from sysbox.units import names

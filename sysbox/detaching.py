@@ -7,12 +7,13 @@ import posix
 import select
 import time
 
-from sysbox import codec, namehold, restarting, scope, unitfile
-from sysbox.errors import SysboxError
-from sysbox.files import make_private, unlink
+from sysbox import namehold, restarting, scope, unitfile
+from sysbox.base import codec
+from sysbox.base.errors import SysboxError
+from sysbox.base.files import make_private, unlink
+from sysbox.base.paths import RUN
 from sysbox.host import probe
 from sysbox.linux import unix
-from sysbox.paths import RUN
 from sysbox.units import names, ownslice, serviceplan
 from sysbox.units.bus import Bus
 

@@ -21,8 +21,15 @@ from sysbox import (
     tuning,
     unitfile,
 )
-from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError, SystemdError
-from sysbox.files import read_file
+from sysbox.base.errors import (
+    Conflict,
+    FormatError,
+    KernelError,
+    NotFound,
+    SysboxError,
+    SystemdError,
+)
+from sysbox.base.files import read_file
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe

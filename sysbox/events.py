@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 
-from sysbox import codec
-from sysbox.errors import FormatError, SysboxError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, SysboxError
 from sysbox.linux import unix
 from sysbox.units import journal, signature
 

@@ -19,8 +19,8 @@ from sysbox import (
     streams,
     systemd_plan,
 )
-from sysbox.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
+from sysbox.base.frozen import Frozen
 from sysbox.host import probe
 from sysbox.hostname import hostname_of
 from sysbox.image.store import Store

@@ -11,8 +11,8 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.errors import FormatError, KernelError
+from sysbox.base import tree
+from sysbox.base.errors import FormatError, KernelError
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
 from sysbox.image import sparse, tar
@@ -93,7 +93,7 @@ class Extractor:
         above, _, old = target.rpartition("/")
         origin = mount.open_in_root(self._root, f"{self._path}/{above}", _HANDLE)
         try:
-            found = trees.look(origin, old)
+            found = tree.look(origin, old)
             if found is None or found.is_directory:
                 raw = name.encode("utf-8", "surrogateescape")
                 raise FormatError(f"{shown(raw)}: a hard link to something that is not a file")
@@ -164,6 +164,6 @@ def clean(name: bytes) -> str:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or b"\0" in name:
         raise FormatError(f"{shown(name)}: a name that leads out of the destination")
-    if len(parts) > trees.DEPTH:
-        raise FormatError(f"{shown(name)}: more than {trees.DEPTH} directories deep")
+    if len(parts) > tree.DEPTH:
+        raise FormatError(f"{shown(name)}: more than {tree.DEPTH} directories deep")
     return b"/".join(parts).decode("utf-8", "surrogateescape")

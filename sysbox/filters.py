@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import UsageError
+from sysbox.base.errors import UsageError
 from sysbox.values import suggest
 
 TYPE_CHECKING = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from sysbox import codec, restarting, state, systemd_mode
-from sysbox.errors import FAILED, FormatError, StartError, SysboxError
-from sysbox.files import read_file, write_file
+from sysbox import restarting, state, systemd_mode
+from sysbox.base import codec
+from sysbox.base.errors import FAILED, FormatError, StartError, SysboxError
+from sysbox.base.files import read_file, write_file
 from sysbox.host import exists, probe
 from sysbox.records import Ended, Final, Usage
 

@@ -7,15 +7,15 @@ locked, and left to him.
 from __future__ import annotations
 
 from sysbox import detaching, ending, locking, scope, state, tuning, unitfile
-from sysbox.errors import Conflict, FormatError, NotFound, SysboxError
-from sysbox.files import is_directory, stale_files, unlink
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
+from sysbox.base.files import is_directory, stale_files, unlink
+from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.paths import CONTAINERS, NETWORK, RUN, STATE
 from sysbox.units import cgroups, journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from sysbox import codec
-from sysbox.errors import FormatError
-from sysbox.files import read_file
-from sysbox.frozen import Frozen
+from sysbox.base import codec
+from sysbox.base.errors import FormatError
+from sysbox.base.files import read_file
+from sysbox.base.frozen import Frozen
 from sysbox.spec import Health
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 _MAX = 1 << 20
 _UNIFIED = "/sys/fs/cgroup/unified"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import state
-from sysbox.errors import NotFound
+from sysbox.base.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

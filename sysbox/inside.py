@@ -12,9 +12,9 @@ from __future__ import annotations
 import posix
 
 from sysbox import planning, state
+from sysbox.base.errors import Conflict, KernelError
+from sysbox.base.files import is_directory
 from sysbox.channel import Channel
-from sysbox.errors import Conflict, KernelError
-from sysbox.files import is_directory
 from sysbox.fs import ops, rootfs, sources
 from sysbox.fs.drivers import overlay
 from sysbox.host import exists

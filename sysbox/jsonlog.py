@@ -6,8 +6,8 @@ import _stat
 import posix
 import time
 
-from sysbox import codec
-from sysbox.errors import FormatError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError
 from sysbox.units.journalread import STDERR_PRIORITY, STDOUT_PRIORITY, LogLine
 
 TYPE_CHECKING = False

@@ -9,8 +9,8 @@ import posix
 import select
 
 from sysbox import payload
+from sysbox.base.errors import FAILED, KernelError, SpecError, StartError
 from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
-from sysbox.errors import FAILED, KernelError, SpecError, StartError
 from sysbox.linux import _sys, namespace, process
 
 TYPE_CHECKING = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import trees
+from sysbox.base import tree
+from sysbox.base.tree import Found
 from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
 from sysbox.image.store import Store
 from sysbox.standstill import Standstill
-from sysbox.trees import Found
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class Writable:
         archive.finish()
 
     def _write(self, archive: Archive, directory: int, prefix: str, depth: int) -> None:
-        trees.check_depth(depth, prefix)
+        tree.check_depth(depth, prefix)
         if prefix and changes.is_opaque(directory):
             archive.mark(f"{prefix}.wh..wh..opq")
-        for found in trees.entries(directory, prefix):
+        for found in tree.entries(directory, prefix):
             name = prefix + found.name
             if f"/{name}" in self.ours:
                 continue
@@ -122,7 +122,7 @@ def tree_size(directory: int) -> int:
 def _sum(directory: int) -> int:
     seen: set[tuple[int, int]] = set()
     total = 0
-    for found in trees.below(directory):
+    for found in tree.below(directory):
         if found.is_directory or (found.status.st_nlink > 1 and found.identity in seen):
             continue
         if found.status.st_nlink > 1:

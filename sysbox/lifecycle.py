@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import detaching, ending, events, finals, restarting, state, unitfile
-from sysbox.errors import Conflict
+from sysbox.base.errors import Conflict
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Lock

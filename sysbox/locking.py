@@ -6,9 +6,9 @@ import errno
 import fcntl
 import posix
 
-from sysbox.errors import Conflict, FormatError, KernelError, NotFound
-from sysbox.files import remove_tree
-from sysbox.paths import CONTAINERS
+from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound
+from sysbox.base.files import remove_tree
+from sysbox.base.paths import CONTAINERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import codec
+from sysbox.base import codec
 from sysbox.units import journal
 
 TYPE_CHECKING = False

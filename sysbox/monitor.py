@@ -8,7 +8,7 @@ import posix
 import select
 import time
 
-from sysbox.errors import OutputError, signal_status
+from sysbox.base.errors import OutputError, signal_status
 from sysbox.linux import process
 from sysbox.records import Ended
 

@@ -9,8 +9,8 @@ goes away with it. It stays where an administrator restarts the service, or anot
 from __future__ import annotations
 
 from sysbox import scope
-from sysbox.errors import Conflict
-from sysbox.files import read_file, remove_tree, write_file
+from sysbox.base.errors import Conflict
+from sysbox.base.files import read_file, remove_tree, write_file
 from sysbox.host import exists
 from sysbox.units import names
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 from sysbox.linux.mount import RESOLVE_IN_ROOT
 

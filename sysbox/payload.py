@@ -16,8 +16,8 @@ import errno
 import fcntl
 import posix
 
+from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
 from sysbox.channel import BORN, CONSOLE, Channel
-from sysbox.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
 from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
 from sysbox.security import environment, identity
 

@@ -7,8 +7,8 @@ below it looks at the specification again; `run --dry-run` prints it.
 from __future__ import annotations
 
 from sysbox import systemd_plan
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.fs.rootfs import (
     INIT,
     Directory,

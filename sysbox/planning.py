@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox import state
-from sysbox.errors import Conflict, SpecError
+from sysbox.base.errors import Conflict, SpecError
 from sysbox.fs import volumes
 from sysbox.hostname import hostname_of
 from sysbox.plan import make_plan

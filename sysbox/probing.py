@@ -10,10 +10,11 @@ import _signal
 import posix
 import time
 
-from sysbox import codec, ending, events, execute, health, restarting, state, streams, unitfile
-from sysbox.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
+from sysbox import ending, events, execute, health, restarting, state, streams, unitfile
+from sysbox.base import codec
+from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
+from sysbox.base.files import write_file
 from sysbox.execute import ExecSpec
-from sysbox.files import write_file
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.units.checkgroup import CheckGroup

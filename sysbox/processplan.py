@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 
 class ProcessPlan(Frozen):

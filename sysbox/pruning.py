@@ -6,9 +6,9 @@ import posix
 import time
 
 from sysbox import events, gc, layering, lifecycle, restarting, state
-from sysbox.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
+from sysbox.base.frozen import Frozen
 from sysbox.filters import labelled
-from sysbox.frozen import Frozen
 from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store

@@ -7,12 +7,12 @@ import posix
 import select
 import time
 
-from sysbox import codec
-from sysbox.errors import FormatError, KernelError, SpecError
-from sysbox.files import LIMIT, read_file
-from sysbox.frozen import Frozen
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, KernelError, SpecError
+from sysbox.base.files import LIMIT, read_file
+from sysbox.base.frozen import Frozen
+from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.linux import process
-from sysbox.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.spec import ContainerSpec, Port
 
 TYPE_CHECKING = False

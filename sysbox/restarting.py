@@ -10,7 +10,7 @@ import _signal
 import time
 
 from sysbox import namehold, scope, state, unitfile
-from sysbox.errors import Conflict, SystemdError
+from sysbox.base.errors import Conflict, SystemdError
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
 

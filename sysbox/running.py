@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sysbox import state
-from sysbox.errors import Conflict, SysboxError
-from sysbox.files import unlink
+from sysbox.base.errors import Conflict, SysboxError
+from sysbox.base.files import unlink
+from sysbox.base.visible import for_terminal
 from sysbox.host import probe
 from sysbox.units import cgroups
-from sysbox.visible import for_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost

@@ -6,7 +6,7 @@ The latter is the ExecStopPost= of its service: the end is recorded whatever hap
 from __future__ import annotations
 
 from sysbox import ending, restarting, state, tuning, unitfile
-from sysbox.errors import NotFound
+from sysbox.base.errors import NotFound
 from sysbox.locking import Lock
 
 

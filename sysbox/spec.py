@@ -5,7 +5,7 @@ units: bytes, microseconds, absolute paths. `values.py` does the parsing of sing
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 _MODES = {"", "bridge", "none", "host", "private"}
 

@@ -6,7 +6,7 @@ import _signal
 import posix
 
 from sysbox import state
-from sysbox.errors import KernelError, SysboxError, signal_status
+from sysbox.base.errors import KernelError, SysboxError, signal_status
 from sysbox.host import probe
 from sysbox.linux import _sys, freezer
 from sysbox.units import freezer as stopping

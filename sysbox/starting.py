@@ -21,15 +21,15 @@ from sysbox import (
     scope,
     state,
 )
+from sysbox.base.errors import KernelError, SysboxError
+from sysbox.base.files import write_file
+from sysbox.base.frozen import Frozen
+from sysbox.base.paths import CONTAINERS
 from sysbox.child import Inherited
-from sysbox.errors import KernelError, SysboxError
-from sysbox.files import write_file
-from sysbox.frozen import Frozen
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
-from sysbox.paths import CONTAINERS
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.state import Runtime

@@ -13,9 +13,10 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import codec, naming
-from sysbox.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
-from sysbox.files import (
+from sysbox import naming
+from sysbox.base import codec
+from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
+from sysbox.base.files import (
     LIMIT,
     NOT_THERE,
     is_directory,
@@ -25,10 +26,10 @@ from sysbox.files import (
     unlink,
     write_file,
 )
+from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Doorway, Lock, advice
-from sysbox.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.records import Final as Final
 from sysbox.records import Record as Record
 from sysbox.records import Runtime as Runtime

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError
-from sysbox.frozen import Frozen
-from sysbox.paths import LIBEXEC
+from sysbox.base.errors import KernelError
+from sysbox.base.frozen import Frozen
+from sysbox.base.paths import LIBEXEC
 from sysbox.units.machine import HELD
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ every process. What the container's first process is to get, its supervisor send
 from __future__ import annotations
 
 from sysbox import scope
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.units.bus import is_lost
 
 TYPE_CHECKING = False

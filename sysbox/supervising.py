@@ -15,7 +15,6 @@ from sysbox import (
     ending,
     logoptions,
     namehold,
-    program,
     restarting,
     starting,
     state,
@@ -23,7 +22,8 @@ from sysbox import (
     streams,
     tuning,
 )
-from sysbox.errors import NotFound, SysboxError
+from sysbox.base import program
+from sysbox.base.errors import NotFound, SysboxError
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix

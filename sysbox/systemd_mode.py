@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _signal
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

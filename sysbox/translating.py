@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from sysbox import changes, scope, state, tuning
-from sysbox.errors import KernelError, SpecError, SysboxError
+from sysbox.base.errors import KernelError, SpecError, SysboxError
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup
 from sysbox.units import bandwidths, dropins, names, spellings

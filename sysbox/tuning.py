@@ -10,9 +10,9 @@ from __future__ import annotations
 import posix
 
 from sysbox import state
-from sysbox.errors import SysboxError
-from sysbox.files import read_file
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SysboxError
+from sysbox.base.files import read_file
+from sysbox.base.frozen import Frozen
 from sysbox.host import probe
 from sysbox.linux import inotify
 from sysbox.locking import Lock

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import program, state, systemd_mode
-from sysbox.errors import FormatError, KernelError, SysboxError
-from sysbox.files import is_directory, read_file, unlink, write_file
+from sysbox import state, systemd_mode
+from sysbox.base import program
+from sysbox.base.errors import FormatError, KernelError, SysboxError
+from sysbox.base.files import is_directory, read_file, unlink, write_file
 from sysbox.host import exists
 from sysbox.units import names, serviceplan
 

@@ -8,7 +8,7 @@ limit, and to nothing else.
 from __future__ import annotations
 
 from sysbox import changes, scope, state, tuning, weights
-from sysbox.errors import SysboxError
+from sysbox.base.errors import SysboxError
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock

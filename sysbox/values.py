@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.spec import Port, Security, Ulimit
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.spec import Health, Logging, RestartPolicy
 from sysbox.values import bad, parse_int, parse_size, suggest
 from sysbox.values_time import parse_duration

@@ -12,9 +12,9 @@ import posix
 import time
 
 from sysbox import ending, events, finals, lifecycle, state, systemd_mode
-from sysbox.errors import FormatError, NotFound
-from sysbox.files import is_directory
-from sysbox.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.files import is_directory
+from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.units import journal, journalread
 
 TYPE_CHECKING = False

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 
-from sysbox import program, scope, state
-from sysbox.errors import NotFound, SystemdError
+from sysbox import scope, state
+from sysbox.base import program
+from sysbox.base.errors import NotFound, SystemdError
 from sysbox.host import exists, probe
 from sysbox.linux import cgroup
 from sysbox.locking import Lock

@@ -1,6 +1,6 @@
 """Usage: python -X no_debug_ranges precompile.py FILE [DIRECTORY]
 
-Compile the package that is in DIRECTORY (this checkout) into one file; sysbox/precompiled.py says what for.
+Compile the package that is in DIRECTORY (this checkout) into one file; sysbox/base/precompiled.py says what for.
 Without that flag each line of code has its columns too, and the file is a tenth larger.
 """
 

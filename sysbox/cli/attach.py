@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox import attaching, detachkeys, events, state
+from sysbox.base.errors import Conflict
 from sysbox.cli import telling
 from sysbox.cli.output import note
-from sysbox.errors import Conflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

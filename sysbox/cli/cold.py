@@ -10,12 +10,12 @@ import difflib
 
 import click
 
+from sysbox.base.errors import UsageError
+from sysbox.base.suggest import distance
 from sysbox.cli import completers, hotparse, invoke, later
 from sysbox.cli.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.output import line
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
-from sysbox.errors import UsageError
-from sysbox.security.suggest import distance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -51,8 +51,8 @@ def _listed(names: Callable[[], Iterable[str]]) -> Completer:
 
 def _elsewhere() -> str:
     """Where the host that SYSBOX_HOST=embedded:NAME names keeps things; "" for what is kept here."""
+    from sysbox.base.errors import SysboxError
     from sysbox.embedded import state
-    from sysbox.errors import SysboxError
 
     try:
         name = state.meant()

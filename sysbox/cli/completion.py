@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import UsageError
 from sysbox.cli.output import emit
-from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import posix
 
 from sysbox import copying, events, state
+from sysbox.base.errors import KernelError, UsageError
+from sysbox.base.visible import printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
 from sysbox.copying import Side
-from sysbox.errors import KernelError, UsageError
 from sysbox.extracting import Extractor
 from sysbox.fs.treecopy import Rules
 from sysbox.image.source import stream_source
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
-from sysbox.visible import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import health, state
-from sysbox.errors import FormatError, SysboxError
+from sysbox.base.errors import FormatError, SysboxError
 from sysbox.host import probe
 
 TYPE_CHECKING = False

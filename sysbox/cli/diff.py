@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import layering, state
+from sysbox.base.visible import printable
 from sysbox.cli.output import emit
-from sysbox.visible import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

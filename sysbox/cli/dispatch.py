@@ -9,9 +9,9 @@ from __future__ import annotations
 import posix
 import sys
 
-from sysbox import program
+from sysbox.base import program
+from sysbox.base.errors import FAILED
 from sysbox.cli import invoke
-from sysbox.errors import FAILED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import SysboxError
+from sysbox.base.visible import GREEN, RED, YELLOW
 from sysbox.cli import doctor_host, doctor_limits
 from sysbox.cli.doctor_check import IDLE, MISSING, NO, YES, Check
 from sysbox.cli.doctor_scope import Laboratory
 from sysbox.cli.output import print_fitted
-from sysbox.errors import SysboxError
 from sysbox.host import booted, probe
-from sysbox.visible import GREEN, RED, YELLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 YES = "yes"
 WRITTEN = "written"  # by sysbox, since systemd has no property for it

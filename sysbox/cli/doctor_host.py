@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import paths
+from sysbox.base import paths
+from sysbox.base.errors import KernelError, SysboxError
 from sysbox.cli.doctor_check import MISSING, Check, needed, useful
-from sysbox.errors import KernelError, SysboxError
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import scope
-from sysbox.errors import SysboxError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SysboxError
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.linux import cgroup
 from sysbox.spec import ContainerSpec

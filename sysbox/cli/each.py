@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import program, state
+from sysbox import state
+from sysbox.base import program
+from sysbox.base.errors import SysboxError
 from sysbox.cli.output import line, report
-from sysbox.errors import SysboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

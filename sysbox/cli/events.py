@@ -6,15 +6,15 @@ import os
 import time
 
 from sysbox import events, lifecycle, state
+from sysbox.base.errors import FormatError, NotFound, SysboxError
+from sysbox.base.visible import for_terminal, printable
 from sysbox.cli import template
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import as_is, line
 from sysbox.cli.shapes import Strings, Struct
-from sysbox.errors import FormatError, NotFound, SysboxError
 from sysbox.filters import labelled, split
 from sysbox.units import journalread, names, watch
 from sysbox.values_time import parse_moment
-from sysbox.visible import for_terminal, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from sysbox import execute, state
+from sysbox.base.errors import UsageError
 from sysbox.cli import envbuild
 from sysbox.cli.output import note
-from sysbox.errors import UsageError
 from sysbox.values import bad, clean_path, parse_user
 
 TYPE_CHECKING = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sysbox import state
+from sysbox.base.errors import UsageError
+from sysbox.base.visible import YELLOW
 from sysbox.cli.current import status_of
 from sysbox.cli.explain_rows import rows
 from sysbox.cli.output import print_fitted
-from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import suggest
-from sysbox.visible import YELLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

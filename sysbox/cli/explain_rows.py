@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from sysbox import changes, tuning
+from sysbox.base.errors import SysboxError
+from sysbox.base.frozen import Frozen
 from sysbox.cli.inspect_live import look
-from sysbox.errors import SysboxError
-from sysbox.frozen import Frozen
 from sysbox.host import probe
 from sysbox.linux import process
 from sysbox.units import dropins, readback, resources

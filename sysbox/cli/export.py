@@ -7,12 +7,12 @@ import errno
 import posix
 
 from sysbox import events, layering, outside, state
+from sysbox.base.errors import KernelError, UsageError
+from sysbox.base.tree import Found, printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
-from sysbox.errors import KernelError, UsageError
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
-from sysbox.trees import Found, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import gc
+from sysbox.base.errors import Unsupported
 from sysbox.cli.output import emit, line
-from sysbox.errors import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

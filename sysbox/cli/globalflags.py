@@ -5,8 +5,8 @@ There is no daemon to connect to, and no configuration of a client.
 
 from __future__ import annotations
 
-from sysbox import program
-from sysbox.errors import UsageError
+from sysbox.base import program
+from sysbox.base.errors import UsageError
 
 _NAMES = {
     "-H": "--host", "-c": "--context", "-l": "--log-level",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox import program
+from sysbox.base import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

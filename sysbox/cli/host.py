@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from sysbox import errors
+from sysbox.base import errors
 from sysbox.embedded import state
 
 TYPE_CHECKING = False

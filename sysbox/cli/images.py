@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from sysbox.base.errors import NotFound, SpecError
 from sysbox.cli.output import human_duration, human_size, print_list
-from sysbox.errors import NotFound, SpecError
 from sysbox.filters import labelled, split, truth
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from sysbox import events, outside
+from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
-from sysbox.errors import SpecError, UsageError
 from sysbox.image import archive
 from sysbox.image.store import Store
 

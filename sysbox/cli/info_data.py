@@ -5,10 +5,10 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import paths, program
+from sysbox.base import paths, program
+from sysbox.base.errors import SysboxError
 from sysbox.cli.current import all_containers
 from sysbox.cli.shapes import Map, NullList, NullMap, Struct, listed
-from sysbox.errors import SysboxError
 from sysbox.host import exists, probe, read_text
 
 TYPE_CHECKING = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox import state
+from sysbox.base.errors import NotFound, SpecError, UsageError
 from sysbox.cli.output import emit, print_inspect
-from sysbox.errors import NotFound, SpecError, UsageError
 from sysbox.values import suggest
 
 TYPE_CHECKING = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import SpecError
 from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Strings, Struct, listed, mapped, pointer
-from sysbox.errors import SpecError
 from sysbox.host import probe
 from sysbox.security import paths
 from sysbox.units.resources import TABLE

@@ -7,8 +7,8 @@ at once.
 from __future__ import annotations
 
 from sysbox import scope, tuning, witness
-from sysbox.errors import SysboxError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SysboxError
+from sysbox.base.frozen import Frozen
 from sysbox.host import probe, read_text
 from sysbox.units import names, readback, resources
 from sysbox.units.bus import Bus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import UsageError
+from sysbox.base.errors import UsageError
 
 
 def run(words: list[str]) -> int:
@@ -25,7 +25,7 @@ def run(words: list[str]) -> int:
 
 def _supervise(container_id: str) -> int:
     from sysbox import supervising
-    from sysbox.errors import SysboxError
+    from sysbox.base.errors import SysboxError
 
     try:
         return supervising.supervise(container_id)

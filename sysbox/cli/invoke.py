@@ -6,10 +6,8 @@ import errno
 import posix
 import sys
 
-from sysbox import program
-from sysbox.cli.options import Values
-from sysbox.cli.output import emit, report
-from sysbox.errors import (
+from sysbox.base import program
+from sysbox.base.errors import (
     ERRNO_ADVICE,
     FAILED,
     NOT_FOUND,
@@ -18,6 +16,8 @@ from sysbox.errors import (
     SysboxError,
     signal_status,
 )
+from sysbox.cli.options import Values
+from sysbox.cli.output import emit, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

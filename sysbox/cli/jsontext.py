@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import _json
 
+from sysbox.base.errors import SpecError
 from sysbox.cli.shapes import Null
-from sysbox.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SysboxError
+from sysbox.base.errors import SysboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

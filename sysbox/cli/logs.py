@@ -8,8 +8,8 @@ import select
 import time
 
 from sysbox import events, state
+from sysbox.base.errors import Conflict, KernelError, NotFound
 from sysbox.cli.output import write_all
-from sysbox.errors import Conflict, KernelError, NotFound
 from sysbox.linux import process
 from sysbox.units import journalread, names
 

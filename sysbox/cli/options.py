@@ -6,7 +6,7 @@ text: `values.py` parses them, so that an error can name the flag.
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

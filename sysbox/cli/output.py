@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError, OutputError
-from sysbox.visible import RED, coloured, for_terminal, printable
+from sysbox.base.errors import KernelError, OutputError
+from sysbox.base.visible import RED, coloured, for_terminal, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from sysbox.errors import SysboxError
+    from sysbox.base.errors import SysboxError
 
 _PADDING = 3  # docker's tabwriter: at least three spaces between columns, none under ten wide
 _MIN_WIDTH = 10

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox import state
+from sysbox.base.errors import NotFound
 from sysbox.cli.output import line
-from sysbox.errors import NotFound
 from sysbox.values import bad, is_digits
 
 TYPE_CHECKING = False

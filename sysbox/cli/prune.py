@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import pruning
+from sysbox.base.errors import SysboxError
 from sysbox.cli.output import emit, human_size
-from sysbox.errors import SysboxError
 from sysbox.pruning import Removed
 
 TYPE_CHECKING = False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sysbox import lifecycle, state
+from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.files import is_directory
+from sysbox.base.paths import CONTAINERS
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line, note
-from sysbox.errors import FormatError, NotFound
-from sysbox.files import is_directory
-from sysbox.paths import CONTAINERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import program, pruning
+from sysbox import pruning
+from sysbox.base import program
+from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.output import line, report
-from sysbox.errors import NotFound, SysboxError
 from sysbox.image.store import Store
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox import running
+from sysbox.base.errors import UsageError
 from sysbox.cli import specbuild, telling
-from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

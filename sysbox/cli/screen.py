@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.visible import coloured
+from sysbox.base.visible import coloured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

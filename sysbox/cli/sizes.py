@@ -5,7 +5,7 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox import trees
+from sysbox.base import tree
 from sysbox.cli.output import human_size
 
 TYPE_CHECKING = False
@@ -32,12 +32,12 @@ def layer_size(path: str) -> int:
     What is more than trees.DEPTH directories deep, or is gone meanwhile, does not count.
     """
     try:
-        top = posix.open(path, trees.DIRECTORY)
+        top = posix.open(path, tree.DIRECTORY)
     except OSError:
         return 0
     seen: set[tuple[int, int]] = set()
     try:
-        return _below(top, seen, trees.DEPTH)
+        return _below(top, seen, tree.DEPTH)
     finally:
         posix.close(top)
 
@@ -49,7 +49,7 @@ def _below(directory: int, seen: set[tuple[int, int]], depth: int) -> int:
             status = posix.stat(name, dir_fd=directory, follow_symlinks=False)
             if _stat.S_ISDIR(status.st_mode):
                 if depth:
-                    inner = posix.open(name, trees.DIRECTORY, dir_fd=directory)
+                    inner = posix.open(name, tree.DIRECTORY, dir_fd=directory)
                     try:
                         total += _below(inner, seen, depth - 1)
                     finally:

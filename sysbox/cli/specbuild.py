@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox import values as parse
+from sysbox.base.errors import SpecError
 from sysbox.cli import envbuild, limitbuild
 from sysbox.cli.output import emit
-from sysbox.errors import SpecError
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox import running, state
+from sysbox.base.errors import UsageError
 from sysbox.cli import telling
 from sysbox.cli.each import for_each
-from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import posix
 import time
 
 from sysbox import state
+from sysbox.base.errors import FormatError, NotFound, SpecError, UsageError
+from sysbox.base.frozen import Frozen
 from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
 from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
-from sysbox.errors import FormatError, NotFound, SpecError, UsageError
-from sysbox.frozen import Frozen
 from sysbox.host import exists, probe
 from sysbox.netns import counters
 from sysbox.netns.topology import host_link

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base.frozen import Frozen
 from sysbox.cli.output import human_size
-from sysbox.frozen import Frozen
 from sysbox.units.usage import CgroupUsage, DeviceUsage
 
 TYPE_CHECKING = False

@@ -7,9 +7,9 @@ else wrote.
 
 from __future__ import annotations
 
+from sysbox.base.errors import UsageError
 from sysbox.cli.template_parse import Block, Call, Jump, Literal, Path, Pipeline, Text, Use, parse
 from sysbox.cli.template_values import NO_VALUE, go_string, truth, type_name
-from sysbox.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ Source: Go's documentation of package fmt, "Printing", "Explicit argument indexe
 
 from __future__ import annotations
 
+from sysbox.base.frozen import Frozen
 from sysbox.cli.template_values import go_float, go_string, plain, type_name
-from sysbox.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ The grammar is that of Go's documentation: package text/template, and "Lexical e
 
 from __future__ import annotations
 
-from sysbox.errors import UsageError
+from sysbox.base.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

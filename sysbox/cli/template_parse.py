@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sysbox.base.frozen import Frozen
 from sysbox.cli.template_lex import fail, quote, split, string_end, tokens
-from sysbox.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

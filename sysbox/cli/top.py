@@ -6,8 +6,8 @@ import posix
 import time
 
 from sysbox import state
+from sysbox.base.errors import Conflict, SysboxError, UsageError
 from sysbox.cli.output import emit, table
-from sysbox.errors import Conflict, SysboxError, UsageError
 from sysbox.host import probe, read_text
 from sysbox.linux import process
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sysbox import updating
+from sysbox.base.errors import UsageError
 from sysbox.changes import Change
 from sysbox.cli import limitbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit
-from sysbox.errors import UsageError
 from sysbox.units import resources
 from sysbox.values import bad, parse_ulimit
 

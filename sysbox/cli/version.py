@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from sysbox import program
+from sysbox.base import program
 from sysbox.cli.output import line, print_object
 from sysbox.cli.shapes import Struct
 from sysbox.host import architecture

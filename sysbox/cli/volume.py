@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox import events, program, pruning
+from sysbox import events, pruning
+from sysbox.base import program
+from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.cli.shapes import NULL, NullMap, Strings
-from sysbox.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.filters import labelled, like, split, truth
 from sysbox.fs import volumes
 from sysbox.values import check_name

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox import state, waiting
+from sysbox.base.errors import UsageError
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
-from sysbox.errors import UsageError
 from sysbox.values import suggest
 
 TYPE_CHECKING = False

@@ -20,7 +20,7 @@ import signal
 import socket
 import time
 
-from sysbox import errors, files
+from sysbox.base import errors, files
 from sysbox.embedded import cgroups, quiet, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.lock import Lock

@@ -10,9 +10,9 @@ import errno
 import os
 import time
 
-from sysbox import errors, files
+from sysbox.base import errors, files
+from sysbox.base.frozen import Frozen
 from sysbox.embedded import state
-from sysbox.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.linux import mount
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from sysbox import errors
+from sysbox.base import errors
 from sysbox.linux import _sys
 from sysbox.linux.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_STRICTATIME
 

@@ -11,7 +11,8 @@ import _signal
 import posix
 import sys
 
-from sysbox import errors, outside
+from sysbox import outside
+from sysbox.base import errors
 from sysbox.embedded import state
 from sysbox.embedded.state import Host
 from sysbox.host import booted, exists

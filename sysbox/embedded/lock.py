@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from sysbox import files
+from sysbox.base import files
 from sysbox.embedded import state
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from sysbox import program
+from sysbox.base import program
 from sysbox.units import ownslice
 
 BOOT = "sysbox-boot.service"  # to be started once the host is up

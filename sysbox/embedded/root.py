@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 
-from sysbox import errors
+from sysbox.base import errors
+from sysbox.base.frozen import Frozen
 from sysbox.embedded import devices, quiet, state
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.devices import mount
-from sysbox.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.linux import _sys
 from sysbox.linux.mount import (

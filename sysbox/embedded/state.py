@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import errors, files, paths
-from sysbox.frozen import Frozen
+from sysbox.base import errors, files, paths
+from sysbox.base.frozen import Frozen
 from sysbox.linux import process
 
 RUN = "/run/sysbox-host"

@@ -7,7 +7,7 @@ import select
 import signal
 import time
 
-from sysbox import errors, files
+from sysbox.base import errors, files
 from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host

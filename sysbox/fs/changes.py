@@ -11,9 +11,9 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.frozen import Frozen
-from sysbox.trees import Found, entries, look
+from sysbox.base import tree
+from sysbox.base.frozen import Frozen
+from sysbox.base.tree import Found, entries, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def changes(upper: int, lower: Layers, ours: frozenset[str]) -> list[Change]:
 def _directory(
     upper: int, lower: Layers, path: str, ours: frozenset[str], *, is_new: bool, depth: int
 ) -> Iterator[Change]:
-    trees.check_depth(depth, path)
+    tree.check_depth(depth, path)
     seen = set()
     for entry in entries(upper, path):
         seen.add(entry.name)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import fcntl
 import posix
 
-from sysbox import trees
-from sysbox.errors import KernelError
+from sysbox.base import tree
+from sysbox.base.errors import KernelError
+from sysbox.base.tree import Found
 from sysbox.fs.treecopy import Copier, Rules
-from sysbox.trees import Found
 
 _MARK = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC
 NEW, BEGUN = b"new", b"begun"  # what stands in the mark of a volume that is not filled
@@ -49,7 +49,7 @@ def _fill(image: int, volume: int, *, begun: bool) -> None:
     source = Found("", posix.dup(image))
     destination = -1
     try:
-        destination = posix.open(".", trees.DIRECTORY, dir_fd=volume)
+        destination = posix.open(".", tree.DIRECTORY, dir_fd=volume)
         if begun or not posix.listdir(destination):
             Copier(Rules(), lambda _name, _why: None).merge(source, destination, whole=True)
     finally:

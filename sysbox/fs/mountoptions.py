@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.linux.mount import (
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,

@@ -14,8 +14,8 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.errors import KernelError, SpecError
+from sysbox.base import tree
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import rootfs
 from sysbox.linux import mount
 
@@ -79,7 +79,7 @@ class Tree:
         if op.propagation != mount.MS_PRIVATE:
             mount.set_attributes(made, propagation=op.propagation, recursive=op.recursive)
         if op.of_image:
-            self._usr = trees.mount_id(made)
+            self._usr = tree.mount_id(made)
         posix.close(made)
 
     def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
@@ -93,7 +93,7 @@ class Tree:
         except KernelError:
             pass  # ignoring: the image has no such directory
         try:
-            if image >= 0 and trees.mount_id(image) not in (trees.mount_id(self.root), self._usr):
+            if image >= 0 and tree.mount_id(image) not in (tree.mount_id(self.root), self._usr):
                 posix.close(image)
                 image = -1
             copyup.first_mount(op.mark, image, volume)
@@ -141,7 +141,7 @@ class Tree:
                 is_new = False
             finally:
                 posix.umask(umask)
-            found = trees.look(parent, name)
+            found = tree.look(parent, name)
             if found is None or found.kind != kind or found.status.st_rdev != device:
                 raise SpecError(f"device {op.target}: something else is there in the image")
             if is_new and (op.uid or op.gid):

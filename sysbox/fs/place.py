@@ -10,9 +10,9 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.errors import Conflict
-from sysbox.frozen import Frozen
+from sysbox.base import tree
+from sysbox.base.errors import Conflict
+from sysbox.base.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,13 +44,11 @@ def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
     except FileExistsError:
         made = False
     try:
-        return posix.open(name, trees.DIRECTORY, dir_fd=parent), made
+        return posix.open(name, tree.DIRECTORY, dir_fd=parent), made
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        raise Conflict(
-            f"{trees.printable(shown)}: cannot replace a file with a directory"
-        ) from None
+        raise Conflict(f"{tree.printable(shown)}: cannot replace a file with a directory") from None
 
 
 def regular(parent: int, name: str, shown: str) -> int:
@@ -137,7 +135,7 @@ def _give(parent: int, name: str, kind: int, given: Attributes) -> None:
 
     It is looked at first: by now the name may be a hard link to another's file, which must not change owner.
     """
-    found = trees.look(parent, name)
+    found = tree.look(parent, name)
     if found is None:
         return
     try:
@@ -169,13 +167,13 @@ def _clear(parent: int, name: str, shown: str) -> bool:
     A mount is looked for first: unlink(2) refuses only what is mounted in its caller's namespace, and would
     take the container's own mounts away with the name.
     """
-    found = trees.look(parent, name)
+    found = tree.look(parent, name)
     if found is None:
         return True
     try:
         if found.is_directory:
-            raise Conflict(f"{trees.printable(shown)}: cannot replace a directory with a file")
-        if trees.mount_id(found.fd) != trees.mount_id(parent):
+            raise Conflict(f"{tree.printable(shown)}: cannot replace a directory with a file")
+        if tree.mount_id(found.fd) != tree.mount_id(parent):
             return False
     finally:
         found.close()
@@ -184,9 +182,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        raise Conflict(
-            f"{trees.printable(shown)}: cannot replace a directory with a file"
-        ) from None
+        raise Conflict(f"{tree.printable(shown)}: cannot replace a directory with a file") from None
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False
@@ -195,7 +191,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
 
 
 def _in_place(parent: int, name: str) -> int:
-    found = trees.look(parent, name)
+    found = tree.look(parent, name)
     if found is None:
         raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT))
     try:

@@ -6,8 +6,9 @@ are paths inside the container; no host path is ever made by joining one to some
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
+from sysbox.base.tree import DEPTH
 from sysbox.fs import mountoptions
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
@@ -17,7 +18,6 @@ from sysbox.linux.mount import (
     MOUNT_ATTR_STRICTATIME,
     MS_PRIVATE,
 )
-from sysbox.trees import DEPTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str], fresh: dict[str, str])
     """The user's own, parents before what is mounted below them."""
     operations: list[Operation] = []
     if spec.init:
-        from sysbox.paths import LIBEXEC
+        from sysbox.base.paths import LIBEXEC
 
         operations.append(
             Bind(source=f"{LIBEXEC}/sysbox-init", target=INIT,

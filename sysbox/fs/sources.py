@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.errors import KernelError, SpecError
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import rootfs
 from sysbox.host import exists
 from sysbox.linux import _sys, mount, namespace

@@ -11,9 +11,9 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.errors import KernelError
-from sysbox.frozen import Frozen
+from sysbox.base import tree
+from sysbox.base.errors import KernelError
+from sysbox.base.frozen import Frozen
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
 from sysbox.linux import mount
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.trees import Found
+    from sysbox.base.tree import Found
 
 _SET_ID = _stat.S_ISUID | _stat.S_ISGID
 _PIECE = 1 << 26  # bytes of one sendfile(2)
@@ -69,7 +69,7 @@ class Copier:
         Its own attributes stay, unless it takes those of the `whole` directory.
         """
         self._base = destination
-        self._own = trees.identity(destination)
+        self._own = tree.identity(destination)
         given = self._attributes(source, source.path)
         self._content(source, destination, "", 0)
         if whole:
@@ -81,32 +81,32 @@ class Copier:
         try:
             if source.is_directory:
                 # what is named itself is what is wanted
-                entered = depth == 0 or not trees.is_kernels(source, above)
+                entered = depth == 0 or not tree.is_kernels(source, above)
                 self._directory(source, parent, name, path, depth, entered=entered)
             elif not self._linked(source, parent, name, path):
                 self._other(source, parent, name, path)
-        except trees.Gone as error:
+        except tree.Gone as error:
             if not depth:
-                raise KernelError.of("copy", trees.printable(path), error) from None
+                raise KernelError.of("copy", tree.printable(path), error) from None
             # what vanishes while its directory is copied is no error
         except OSError as error:
-            raise KernelError.of("copy", trees.printable(path), error) from None
+            raise KernelError.of("copy", tree.printable(path), error) from None
 
     def _directory(
         self, source: Found, parent: int, name: str, path: str, depth: int, *, entered: bool
     ) -> None:
         if source.identity == self._own:
-            self._left_out(trees.printable(path), "it is where the copy goes")
+            self._left_out(tree.printable(path), "it is where the copy goes")
             return
         fd, made = place.directory(parent, name, path)
         try:
             if depth == 0:
-                self._own = trees.identity(fd)
+                self._own = tree.identity(fd)
             given = self._attributes(source, source.path)
             if entered:
                 self._content(source, fd, f"{path}/", depth)
             else:
-                self._left_out(trees.printable(path), "it is a file system of the kernel's")
+                self._left_out(tree.printable(path), "it is a file system of the kernel's")
             if made or self._rules.owner is None:
                 # after what is in it, which changes its time
                 place.give(fd, given)
@@ -114,10 +114,10 @@ class Copier:
             posix.close(fd)
 
     def _content(self, source: Found, destination: int, prefix: str, depth: int) -> None:
-        trees.check_depth(depth, prefix)
+        tree.check_depth(depth, prefix)
         directory = source.open()
         try:
-            for inner in trees.entries(directory, prefix):
+            for inner in tree.entries(directory, prefix):
                 path, above = prefix + inner.name, source.status.st_dev
                 self._entry(inner, destination, inner.name, path, depth + 1, above)
         finally:
@@ -150,7 +150,7 @@ class Copier:
             given = self._attributes(source, source.path)
             place.node(parent, name, kind, source.status.st_rdev, given, path)
         else:
-            self._left_out(trees.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
+            self._left_out(tree.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
             return
         if source.status.st_nlink > 1:
             made = posix.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -160,10 +160,10 @@ class Copier:
         try:
             reader = source.open()
         except PermissionError as error:
-            if not trees.is_of_kernel(source):
+            if not tree.is_of_kernel(source):
                 raise
             # some of the kernel's files are for writing only
-            self._left_out(trees.printable(path), str(error.strerror).lower())
+            self._left_out(tree.printable(path), str(error.strerror).lower())
             return
         writer = -1
         try:
@@ -180,7 +180,7 @@ class Copier:
         status, rules = source.status, self._rules
         mode = _stat.S_IMODE(status.st_mode)
         uid, gid = rules.owner or (status.st_uid, status.st_gid)
-        extended = trees.attributes(readable) if readable is not None else []
+        extended = tree.attributes(readable) if readable is not None else []
         return Attributes(
             mode=mode if rules.privileged else mode & ~_SET_ID,
             uid=uid,
@@ -204,9 +204,9 @@ def _content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
     That is not always its size: the kernel's files have none, or one of which they hold less.
     """
     size = posix.fstat(reader).st_size
-    if trees.is_unsized(reader):
+    if tree.is_unsized(reader):
         return _send(writer, reader, 0, _ENDLESS, tell)
-    for is_data, position, length in trees.segments(reader, size):
+    for is_data, position, length in tree.segments(reader, size):
         if is_data and (sent := _send(writer, reader, position, length, tell)) < length:
             size = position + sent
             break
@@ -227,7 +227,7 @@ def _send(
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # not every file system can: procfs, some of FUSE's
-            piece = posix.pread(reader, min(length, trees.CHUNK), position)
+            piece = posix.pread(reader, min(length, tree.CHUNK), position)
             sent = posix.write(writer, piece) if piece else 0
         if not sent:
             break

@@ -9,10 +9,10 @@ from __future__ import annotations
 import fcntl
 import posix
 
-from sysbox import codec
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import is_directory, make_private, read_file, remove_tree, write_file
-from sysbox.paths import VOLUMES
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import is_directory, make_private, read_file, remove_tree, write_file
+from sysbox.base.paths import VOLUMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

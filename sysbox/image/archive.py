@@ -6,8 +6,8 @@ with xz or bzip2, which no image layer may be, is kept uncompressed.
 
 from __future__ import annotations
 
-from sysbox import codec
-from sysbox.errors import FormatError, SpecError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import architecture
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH, apply

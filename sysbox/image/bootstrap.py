@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 
-from sysbox.errors import SpecError, SysboxError, Unsupported, signal_status
+from sysbox.base.errors import SpecError, SysboxError, Unsupported, signal_status
 from sysbox.image import apt, archive
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH

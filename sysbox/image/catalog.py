@@ -13,9 +13,9 @@ removing orphans takes it exclusively, so that nothing disappears between two st
 
 from __future__ import annotations
 
-from sysbox import codec, paths
-from sysbox.errors import Conflict, FormatError, NotFound, SpecError
-from sysbox.frozen import Frozen
+from sysbox.base import codec, paths
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.model import Image

@@ -6,8 +6,8 @@ taken as it is, any other goes to `/bin/sh -c`.
 
 from __future__ import annotations
 
-from sysbox import codec
-from sysbox.errors import FormatError, SpecError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.image.model import ImageConfig
 from sysbox.spec import Health
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import codec
-from sysbox.errors import FormatError, NotFound
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, NotFound
 from sysbox.image import archive, files
 from sysbox.image.documents import (
     LAYER_TYPES,

@@ -7,9 +7,9 @@ absent: docker writes `"Env": null`.
 
 from __future__ import annotations
 
-from sysbox import codec
-from sysbox.errors import FormatError
-from sysbox.frozen import Frozen
+from sysbox.base import codec
+from sysbox.base.errors import FormatError
+from sysbox.base.frozen import Frozen
 from sysbox.image.model import ImageConfig
 from sysbox.image.reference import is_digest
 from sysbox.spec import Health

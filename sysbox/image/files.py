@@ -10,8 +10,8 @@ import errno
 import fcntl
 import posix
 
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import check_size
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import check_size
 
 _CHUNK = 1 << 16
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import codec
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import check_size, remove_tree
-from sysbox.frozen import Frozen
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import check_size, remove_tree
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image import layer as layers

@@ -16,8 +16,8 @@ import _stat
 import errno
 import posix
 
-from sysbox import trees
-from sysbox.errors import FormatError, KernelError
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.tree import look
 from sysbox.image import sparse, tar
 from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
@@ -200,7 +200,7 @@ def _own(header: Header, directory: int, base: bytes) -> None:
 
 def _finish_node(header: Header, directory: int, base: bytes) -> None:
     """Owner, mode, access control list and time of what is not to be opened."""
-    found = trees.look(directory, base)
+    found = look(directory, base)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
     try:

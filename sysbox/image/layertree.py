@@ -6,8 +6,8 @@ import _stat
 import errno
 import posix
 
-from sysbox.errors import FormatError, KernelError
-from sysbox.files import remove_at
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import remove_at
 from sysbox.image.tar import Header, shown
 
 TYPE_CHECKING = False

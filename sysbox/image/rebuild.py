@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import codec
-from sysbox.errors import FormatError, NotFound
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, NotFound
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.catalog import (

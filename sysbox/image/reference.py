@@ -7,8 +7,8 @@ taken. Written without `re`, which a hot verb cannot afford.
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_NAMESPACE = "library/"

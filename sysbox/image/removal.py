@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import codec
-from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
-from sysbox.files import remove_tree
-from sysbox.frozen import Frozen
+from sysbox.base import codec
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.base.files import remove_tree
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
 from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name

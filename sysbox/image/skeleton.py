@@ -12,7 +12,7 @@ import stat
 import tarfile
 import time
 
-from sysbox.errors import KernelError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.image import archive, files
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH

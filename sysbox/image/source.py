@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import FormatError, KernelError, Unsupported
+from sysbox.base.errors import FormatError, KernelError, Unsupported
 from sysbox.image import files
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import FormatError
+from sysbox.base.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

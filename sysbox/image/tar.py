@@ -10,8 +10,8 @@ from __future__ import annotations
 import zlib
 from _struct import Struct
 
-from sysbox.errors import FormatError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import FormatError
+from sysbox.base.frozen import Frozen
 from sysbox.image import sparse
 
 TYPE_CHECKING = False

@@ -12,14 +12,14 @@ import _stat
 import posix
 from _struct import Struct
 
-from sysbox import trees
+from sysbox.base import tree as trees
 from sysbox.image import tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.trees import Found
+    from sysbox.base.tree import Found
 
 _pack = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x").pack
 _PAX = b"x"

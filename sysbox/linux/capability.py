@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sysbox.errors import KernelError, SpecError
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.linux import _sys
 
 NAMES = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.errors import KernelError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.linux import _sys
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox.errors import KernelError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.linux import cgroup
 
 TYPE_CHECKING = False

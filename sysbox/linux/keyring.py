@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno as _errno
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
 

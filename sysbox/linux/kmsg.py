@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import process
 
 _KIND = "] oom-kill:"

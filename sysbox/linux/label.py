@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import mount
 
 

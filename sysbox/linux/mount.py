@@ -10,7 +10,7 @@ import _stat
 import errno as _errno
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
 # mount(2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 
 CLONE_PARENT = 0x00008000
 CLONE_NEWTIME = 0x00000080

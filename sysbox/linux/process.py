@@ -7,7 +7,7 @@ import errno
 import fcntl
 import posix
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
 # with hidepid= (proc(5)) others' processes are as if they were not there

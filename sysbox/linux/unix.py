@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 
 
 def bound(path: str, kind: int) -> _socket.socket:

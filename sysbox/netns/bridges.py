@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.errors import Conflict, KernelError, NotFound
-from sysbox.frozen import Frozen
+from sysbox.base.errors import Conflict, KernelError, NotFound
+from sysbox.base.frozen import Frozen
 from sysbox.netns import leases
 from sysbox.netns.rtnetlink import IFF_UP
 from sysbox.netns.topology import NetPlan, host_link
@@ -96,7 +96,7 @@ def remove(name: str) -> None:
 
 def _with_route(what: str, ask: Callable[[Any], Any]) -> Any:
     """What `ask` gets out of pyroute2; its errors become KernelError."""
-    from sysbox import program
+    from sysbox.base import program
 
     program.load_site()
     from pyroute2 import IPRoute

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import paths
-from sysbox.errors import KernelError, SysboxError, Unsupported
-from sysbox.files import read_file, write_file
+from sysbox.base import paths
+from sysbox.base.errors import KernelError, SysboxError, Unsupported
+from sysbox.base.files import read_file, write_file
+from sysbox.base.flock import Lock
 from sysbox.host import exists
 from sysbox.netns import ports, rules
-from sysbox.netns.lock import Lock
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.topology import NetPlan
 from sysbox.spec import Port
@@ -196,7 +196,7 @@ def _xtables_lock() -> Lock:
 
 def _import() -> Any:
     """python-iptables, or Unsupported."""
-    from sysbox import program
+    from sysbox.base import program
 
     program.load_site()
     import os

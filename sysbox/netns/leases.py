@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import paths
-from sysbox.errors import Conflict, FormatError
-from sysbox.files import make_private, read_file, remove_tree, unlink, write_file
+from sysbox.base import paths
+from sysbox.base.errors import Conflict, FormatError
+from sysbox.base.files import make_private, read_file, remove_tree, unlink, write_file
+from sysbox.base.flock import Lock
 from sysbox.host import exists, read_text
-from sysbox.netns.lock import Lock
 from sysbox.netns.topology import (
     DEFAULT_NETWORK,
     address_number,

@@ -11,7 +11,7 @@ import errno as _errno
 import fcntl
 import posix
 
-from sysbox.errors import Conflict, KernelError
+from sysbox.base.errors import Conflict, KernelError
 from sysbox.host import read_text
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import (

@@ -9,9 +9,9 @@ from __future__ import annotations
 import _socket
 import errno as _errno
 
-from sysbox import paths
-from sysbox.errors import Conflict, FormatError, KernelError
-from sysbox.files import read_file, write_file
+from sysbox.base import paths
+from sysbox.base.errors import Conflict, FormatError, KernelError
+from sysbox.base.files import read_file, write_file
 from sysbox.netns.rules import Published
 from sysbox.netns.topology import port_text, ports_overlap
 from sysbox.spec import Port

@@ -12,7 +12,7 @@ import _socket
 import _struct
 import errno as _errno
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

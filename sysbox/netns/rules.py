@@ -8,7 +8,7 @@ container.
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 from sysbox.netns.topology import NetPlan
 from sysbox.spec import Port
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.errors import SpecError, Unsupported, UsageError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError, Unsupported, UsageError
+from sysbox.base.frozen import Frozen
 from sysbox.spec import ContainerSpec, Port
 
 INSIDE = "eth0"  # the container's end of the pair

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import errors
-from sysbox.errors import KernelError, SpecError, SysboxError
+from sysbox.base import errors
+from sysbox.base.errors import KernelError, SpecError, SysboxError
 from sysbox.security import bpf
 
 TYPE_CHECKING = False

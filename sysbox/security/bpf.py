@@ -11,8 +11,8 @@ import posix
 import sys
 from _struct import pack
 
-from sysbox import program
-from sysbox.errors import SpecError, Unsupported
+from sysbox.base import program
+from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux import capability
 from sysbox.security.profile import Condition, Guard, Profile, Rule
 

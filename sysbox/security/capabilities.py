@@ -7,9 +7,9 @@ empty, since a non-empty inheritable set lets file capabilities raise it (CVE-20
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError, Unsupported
+from sysbox.base.errors import SpecError, Unsupported
+from sysbox.base.suggest import did_you_mean
 from sysbox.linux import capability
-from sysbox.security.suggest import did_you_mean
 from sysbox.spec import Security
 
 # without NET_RAW: whoever can forge ARP takes a neighbour's traffic. ping(8) needs none where its group may

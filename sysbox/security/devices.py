@@ -11,8 +11,8 @@ import _stat
 import errno
 import posix
 
-from sysbox.errors import KernelError, SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.spec import Device
 
 TYPE_CHECKING = False

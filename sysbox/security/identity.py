@@ -7,8 +7,8 @@ names (CVE-2016-3697), "0x0" and "-1" taken as root, groups of the caller left i
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ empty read-only tmpfs.
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.spec import Security
 
 MASKED = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 
 ALLOW = "SCMP_ACT_ALLOW"
 ERRNO = "SCMP_ACT_ERRNO"

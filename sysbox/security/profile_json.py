@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import codec
-from sysbox.errors import SpecError
+from sysbox.base import codec
+from sysbox.base.errors import SpecError
+from sysbox.base.suggest import did_you_mean
 from sysbox.security.profile import Condition, Profile, Rule
-from sysbox.security.suggest import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox import paths
-from sysbox.errors import KernelError, SpecError
+from sysbox.base import paths
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.linux import capability
 from sysbox.spec import Security
 

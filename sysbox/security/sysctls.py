@@ -6,8 +6,8 @@ read as something else by whoever writes it (CVE-2022-0811).
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.security.suggest import did_you_mean
+from sysbox.base.errors import SpecError
+from sysbox.base.suggest import did_you_mean
 from sysbox.spec import Namespaces
 
 IPC = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.units.properties import (
     INFINITY,
     Property,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import SysboxError
-from sysbox.files import read_file, write_file
+from sysbox.base.errors import SysboxError
+from sysbox.base.files import read_file, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.host import exists, read_text
 
 _SYSFS = "/sys/dev/block"

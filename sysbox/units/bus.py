@@ -13,7 +13,7 @@ import posix
 import select
 import time
 
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.units import wire
 
 TYPE_CHECKING = False

@@ -12,9 +12,9 @@ import errno
 import posix
 import time
 
-from sysbox.errors import KernelError, Unsupported
-from sysbox.files import empty_at
-from sysbox.frozen import Frozen
+from sysbox.base.errors import KernelError, Unsupported
+from sysbox.base.files import empty_at
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.linux import cgroup, freezer
 

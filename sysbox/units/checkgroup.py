@@ -11,7 +11,7 @@ import _signal
 import posix
 import time
 
-from sysbox.errors import KernelError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.linux import cgroup, freezer
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.units.allowlist import KEYS, convert, parse
 from sysbox.units.properties import INFINITY, Property, everything
 

@@ -10,7 +10,7 @@ import errno
 import posix
 import time
 
-from sysbox.errors import Conflict, KernelError, SystemdError
+from sysbox.base.errors import Conflict, KernelError, SystemdError
 from sysbox.linux import cgroup, freezer
 from sysbox.units import cgroups
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus

@@ -10,8 +10,8 @@ import _socket
 import posix
 import time
 
-from sysbox.errors import KernelError, SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.linux import process
 
 TYPE_CHECKING = False

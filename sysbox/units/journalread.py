@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import FormatError, SysboxError, Unsupported
-from sysbox.frozen import Frozen
+from sysbox.base.errors import FormatError, SysboxError, Unsupported
+from sysbox.base.frozen import Frozen
 from sysbox.units import journal, names, signature
 
 TYPE_CHECKING = False

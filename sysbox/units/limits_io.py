@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.units import blockdev
 from sysbox.units.properties import CgroupWrite, Property, in_range, io_of_block, need
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError, Unsupported
+from sysbox.base.errors import SpecError, Unsupported
 from sysbox.units.properties import INFINITY, CgroupWrite, Property, in_range, need
 
 TYPE_CHECKING = False

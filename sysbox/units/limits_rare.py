@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.errors import SpecError, Unsupported
+from sysbox.base.errors import SpecError, Unsupported
 from sysbox.units.properties import CgroupWrite, in_range, need
 from sysbox.values_limits import page_size, page_size_name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 from sysbox.units.bus import MANAGER, MANAGER_PATH
 
 TYPE_CHECKING = False

@@ -12,8 +12,8 @@ import _signal
 import _socket
 import posix
 
-from sysbox.errors import SystemdError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SystemdError
+from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.linux import process
 from sysbox.units.bus import SYSTEM_SOCKET, Bus

@@ -5,7 +5,7 @@ The hot way to start and change units is `bus.py`; a host test holds the two aga
 
 from __future__ import annotations
 
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PRIVATE_SOCKET, SYSTEMD

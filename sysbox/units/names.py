@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
 _SLICE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-\\@")

@@ -4,7 +4,7 @@ than they have together.
 
 from __future__ import annotations
 
-from sysbox.files import write_file
+from sysbox.base.files import write_file
 from sysbox.host import exists
 
 TYPE_CHECKING = False

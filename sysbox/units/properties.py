@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError, Unsupported
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError, Unsupported
+from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox.errors import SysboxError
+from sysbox.base.errors import SysboxError
 from sysbox.host import exists, read_text
 from sysbox.linux import cgroup
 from sysbox.units.dropins import converted

@@ -7,7 +7,7 @@ for a running scope.
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 from sysbox.units.properties import INFINITY, CgroupWrite, Property, everything
 
 TYPE_CHECKING = False

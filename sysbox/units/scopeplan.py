@@ -5,8 +5,8 @@ Pure but for `resolve`, which looks up the disks that device limits name.
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.units import names
 from sysbox.units.blockdev import resolve_block_device
 from sysbox.units.properties import INFINITY, CgroupWrite, Property, parse_property, plan_devices

@@ -6,7 +6,7 @@ when it has stopped; all others have a transient unit. Pure.
 
 from __future__ import annotations
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 from sysbox.units import names
 from sysbox.units.properties import INFINITY, Property
 

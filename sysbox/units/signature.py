@@ -13,9 +13,9 @@ import _blake2
 import errno
 import posix
 
-from sysbox.errors import KernelError
-from sysbox.files import make_private, read_file, unlink
-from sysbox.paths import EVENT_KEY, STATE
+from sysbox.base.errors import KernelError
+from sysbox.base.files import make_private, read_file, unlink
+from sysbox.base.paths import EVENT_KEY, STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

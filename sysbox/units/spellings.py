@@ -9,8 +9,8 @@ When each was said is the time of its drop-in; of two in one call the new name c
 
 from __future__ import annotations
 
-from sysbox.errors import SpecError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.units.allowlist import KEYS
 from sysbox.units.dropins import PAIRS, assignments, is_neutral, to_property
 from sysbox.units.resources import unset

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.frozen import Frozen
+from sysbox.base.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.records import Usage
 from sysbox.units.reports import BFQ_BYTES, THROTTLE_BYTES, report_files, unified

@@ -6,8 +6,8 @@ over `bus.py`. Needs the system bus, since dbus-next has no way in without a bro
 
 from __future__ import annotations
 
-from sysbox.errors import SystemdError
-from sysbox.frozen import Frozen
+from sysbox.base.errors import SystemdError
+from sysbox.base.frozen import Frozen
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD
 

@@ -16,7 +16,7 @@ import pytest
 from containers import eventually, popen
 from lane import SYSBOX, Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 from sysbox.linux import capability
 from sysbox.security import capabilities
 from sysbox.security import paths as protected

@@ -16,9 +16,9 @@ import pytest
 from containers import Containers, systemctl
 from lane import Sysbox
 
-from sysbox import paths
-from sysbox.errors import SysboxError
-from sysbox.files import remove_at
+from sysbox.base import paths
+from sysbox.base.errors import SysboxError
+from sysbox.base.files import remove_at
 from sysbox.fs import rootfs
 from sysbox.fs.ops import Tree
 from sysbox.linux import mount

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sysbox.base.errors import SysboxError
 from sysbox.cli import output
-from sysbox.errors import SysboxError
 
 # what command lines, files and the kernel can hold: any bytes, those that are no UTF-8 as surrogates
 ANY_TEXT = st.one_of(

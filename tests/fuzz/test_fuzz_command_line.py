@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, NUMBERS, Refused, outcome, words
 
-from sysbox import codec
+from sysbox.base import codec
 from sysbox.cli import cold, hotparse, specbuild
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
 from sysbox.spec import ContainerSpec

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, JSON, NUMBERS, Refused, nearly, outcome
 
-from sysbox import codec, events, jsonlog, records, state
+from sysbox import events, jsonlog, records, state
+from sysbox.base import codec
 from sysbox.image import documents
 from sysbox.security import bounded, profile_json
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit

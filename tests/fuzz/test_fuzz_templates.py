@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, JSON, NUMBERS, Refused, outcome, words
 
-from sysbox import visible
+from sysbox.base import visible
 from sysbox.cli.shapes import NULL, Map, Strings, Struct
 from sysbox.cli.template import compiled
 from sysbox.cli.template_parse import FUNCTIONS

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sysbox import paths
+from sysbox.base import paths
 
 UNPACKED = Path(sys.prefix) / "test-services"  # by tools/setup.sh
 PROGRAMS = ("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc")

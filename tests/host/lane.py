@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import leaks
 import pytest
 
-from sysbox import paths
+from sysbox.base import paths
 
 if TYPE_CHECKING:
     from containers import Containers

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from sysbox import paths
+from sysbox.base import paths
 
 Snapshot = dict[str, set[str]]
 # as the last test left the host: a look takes half a second where it is emulated

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from sysbox import paths
+from sysbox.base import paths
 from sysbox.netns import firewall, leases, links, topology
 from sysbox.spec import ContainerSpec, Namespaces, Port
 

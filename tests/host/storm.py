@@ -14,7 +14,7 @@ from random import Random
 from faults import kill, unclean
 from lane import SLOWNESS, SYSBOX, run_sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 
 PATIENCE = 120.0 * SLOWNESS  # seconds for one command, in the worst of weathers
 TAIL = 0.25 * SLOWNESS  # seconds within which most instants are

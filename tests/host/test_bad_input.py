@@ -11,7 +11,7 @@ import pytest
 from containers import Containers
 from lane import SYSBOX, Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 from sysbox.cli.options import arguments as arguments_of
 from sysbox.cli.verbs import VERBS
 

@@ -19,8 +19,8 @@ import pytest
 from containers import PATIENCE, eventually
 from lane import SYSBOX, Sysbox
 
+from sysbox.base.paths import RUN
 from sysbox.embedded import cgroups, state
-from sysbox.paths import RUN
 
 pytestmark = pytest.mark.not_emulated("a systemd that boots in an emulated one takes a minute")
 

@@ -29,7 +29,7 @@ from faults import (
 from lane import Sysbox
 from storm import Storm
 
-from sysbox import paths
+from sysbox.base import paths
 
 pytestmark = pytest.mark.not_emulated("hundreds of commands take half an hour there")
 

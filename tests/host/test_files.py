@@ -16,7 +16,7 @@ from containers import Container, Containers, eventually, popen
 from lane import SYSBOX, Sysbox
 from sampletree import described, everything
 
-from sysbox.files import remove_tree
+from sysbox.base.files import remove_tree
 from sysbox.host import probe
 from sysbox.linux import freezer
 

@@ -17,7 +17,7 @@ import pytest
 from containers import Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 
 pytestmark = pytest.mark.not_emulated("a start for each system call takes half an hour there")
 

@@ -14,7 +14,7 @@ import pytest
 from containers import Container, Containers, commands, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 
 # A first process that says that it is ready, and ends well when it is asked to.
 POLITE = (

@@ -18,7 +18,7 @@ import pytest
 from containers import V1, Container, Containers, eventually, systemctl, within
 from lane import SLOWNESS, Sysbox
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.host import probe
 from sysbox.linux import cgroup
 from sysbox.units import blockdev

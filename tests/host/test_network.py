@@ -25,7 +25,7 @@ from network_lab import (
     run,
 )
 
-from sysbox.errors import Conflict, KernelError, NotFound
+from sysbox.base.errors import Conflict, KernelError, NotFound
 from sysbox.netns import bridges, firewall, leases, links, ports
 from sysbox.netns.topology import BRIDGE_PORTS, DEFAULT_NETWORK, NetPlan, Network, plan_network
 from sysbox.spec import ContainerSpec, Namespaces, Port

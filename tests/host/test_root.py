@@ -13,7 +13,7 @@ import pytest
 from containers import Containers, eventually
 from lane import SLOWNESS, SYSBOX, Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 
 READ_ONLY = "Read-only file system"
 

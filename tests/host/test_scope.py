@@ -22,8 +22,9 @@ import pytest
 from containers import within
 from lane import SLOWNESS
 
-from sysbox import host, paths, scope, stoprequests, witness
-from sysbox.errors import SpecError, SysboxError, SystemdError
+from sysbox import host, scope, stoprequests, witness
+from sysbox.base import paths
+from sysbox.base.errors import SpecError, SysboxError, SystemdError
 from sysbox.spec import ContainerSpec, Limits, Logging
 from sysbox.units import blockdev, cgroups, journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus

@@ -13,7 +13,7 @@ from faults import calls_between, injection, settled, traced, unclean
 from lane import SYSBOX, Sysbox
 from test_faults import NEVER_FAIL, RUN, nothing_more
 
-from sysbox import paths
+from sysbox.base import paths
 
 pytestmark = pytest.mark.not_emulated("dozens of commands, which do the same there")
 

@@ -17,7 +17,7 @@ import pytest
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from lane import Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 from sysbox.linux import process
 from sysbox.units import dropins
 

@@ -10,7 +10,7 @@ import pytest
 from containers import Containers
 from lane import Sysbox
 
-from sysbox import paths
+from sysbox.base import paths
 from sysbox.fs import copyup, volumes
 
 pytestmark = pytest.mark.not_emulated("volumes are directories there, too")

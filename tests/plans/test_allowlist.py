@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_properties import MIB, V1, V2
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.units import allowlist
 from sysbox.units.properties import INFINITY, parse_property
 

@@ -6,8 +6,8 @@ import pytest
 from test_properties import MIB, V1, V2
 
 from sysbox import changes
+from sysbox.base.errors import SpecError
 from sysbox.changes import Change, Delta
-from sysbox.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits, Ulimit
 from sysbox.units.properties import INFINITY, Property

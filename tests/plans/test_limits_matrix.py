@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_properties import MIB, V1, V2, planned
 
-from sysbox.errors import SpecError, SysboxError, Unsupported
+from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import properties, scopeplan

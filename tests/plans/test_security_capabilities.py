@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError, Unsupported
+from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux import capability
 from sysbox.security import capabilities
 from sysbox.spec import Security

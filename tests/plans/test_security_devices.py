@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.errors import KernelError, SpecError
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.security import devices
 from sysbox.spec import Device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.fs.rootfs import Mask, Protection, plan_operations
 from sysbox.security import paths
 from sysbox.spec import ContainerSpec, Mount, Security

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.security import sysctls
 from sysbox.spec import Namespaces
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from sysbox import systemd_mode, systemd_plan
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sysbox.errors import SpecError, SysboxError, Unsupported, UsageError
+from sysbox.base.errors import SpecError, SysboxError, Unsupported, UsageError
 from sysbox.netns import rules
 from sysbox.netns.dns import PUBLIC_SERVERS, hosts_file, resolv_conf
 from sysbox.netns.rules import Policy, Published

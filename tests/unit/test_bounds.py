@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from sysbox import channel, codec, files, jsonlog, records, state
-from sysbox.errors import FormatError, SpecError, StartError
+from sysbox import channel, jsonlog, records, state
+from sysbox.base import codec, files
+from sysbox.base.errors import FormatError, SpecError, StartError
 from sysbox.image import files as store_files
 from sysbox.records import Final, Record, Runtime
 from sysbox.spec import ContainerSpec, Port

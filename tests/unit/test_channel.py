@@ -6,8 +6,8 @@ import _socket
 
 import pytest
 
+from sysbox.base.errors import FAILED, NOT_FOUND, StartError
 from sysbox.channel import BORN, UNSHARED, Channel
-from sysbox.errors import FAILED, NOT_FOUND, StartError
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sysbox import layering, pruning
+from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import cp, hotparse
 from sysbox.cli.verbs import VERBS
-from sysbox.errors import SpecError, UsageError
 from sysbox.image.model import Image, ImageConfig
 from sysbox.records import Record
 from sysbox.spec import ContainerSpec, Health, Mount, Port

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import program, state
+from sysbox import state
+from sysbox.base import program
+from sysbox.base.errors import UsageError
 from sysbox.cli import inspect_data, jsontext, output, ps, ps_filters
 from sysbox.cli.known_images import KnownImages
-from sysbox.errors import UsageError
 from sysbox.spec import ContainerSpec, Port
 
 ROWS = [

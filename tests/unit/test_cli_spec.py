@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import codec
+from sysbox.base import codec
+from sysbox.base.errors import SpecError
 from sysbox.cli import hotparse, specbuild
 from sysbox.cli.verbs import VERBS
-from sysbox.errors import SpecError
 from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
 
 

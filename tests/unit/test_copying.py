@@ -15,9 +15,10 @@ import pytest
 from forked import needs_root
 from sampletree import described, everything
 
-from sysbox import copying, trees
+from sysbox import copying
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
+from sysbox.base.tree import DEPTH
 from sysbox.copying import Side
-from sysbox.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.fs.treecopy import Rules
 
 ROOTS = ("host", "container")
@@ -263,7 +264,7 @@ def test_existing_directories_keep_what_they_are_without_archive(tmp_path: Path)
 
 def test_a_tree_that_is_too_deep_is_refused(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(trees.DEPTH + 5):
+    for _ in range(DEPTH + 5):
         os.mkdir("d", dir_fd=fd)
         inner = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)

@@ -18,7 +18,7 @@ from forked import needs_root
 from layers import corpus, fixtures
 from layers.builder import archive, directory, entry, hard_link, long_name, pax, symlink
 
-from sysbox.errors import Conflict, FormatError, SysboxError, Unsupported
+from sysbox.base.errors import Conflict, FormatError, SysboxError, Unsupported
 from sysbox.extracting import Extractor
 from sysbox.image.source import stream_source
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sysbox import codec, values, values_limits, values_storage, values_time
-from sysbox.errors import FormatError, SpecError
+from sysbox import values, values_limits, values_storage, values_time
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import probe
 from sysbox.image import changes
 from sysbox.image.model import ImageConfig

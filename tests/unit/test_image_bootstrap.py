@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.image import apt
 from sysbox.image.bootstrap import Request
 

@@ -14,7 +14,7 @@ import pytest
 from forked import needs_root
 from layers import fixtures
 
-from sysbox.errors import Unsupported
+from sysbox.base.errors import Unsupported
 from sysbox.image import builtin, ingest, skeleton
 from sysbox.image.reference import HOST
 from sysbox.image.store import Store

@@ -14,7 +14,7 @@ import pytest
 from forked import needs_root
 from layers import corpus, fixtures
 
-from sysbox.errors import FormatError, KernelError, Unsupported
+from sysbox.base.errors import FormatError, KernelError, Unsupported
 from sysbox.image import archive, ingest, source
 from sysbox.image.store import Store
 from sysbox.image.tar import LayerLimits

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sysbox import codec
-from sysbox.errors import FormatError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError
 from sysbox.image import documents
 from sysbox.image.catalog import read_index
 from sysbox.image.documents import (

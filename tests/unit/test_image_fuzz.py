@@ -13,8 +13,8 @@ from forked import needs_root
 from layers import corpus, fixtures
 from layers.builder import archive, directory, entry, hard_link, long_name, pax, symlink
 
-from sysbox import codec
-from sysbox.errors import FormatError, KernelError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, KernelError
 from sysbox.image import documents, layer
 from sysbox.image.source import compression, open_source
 from sysbox.image.tar import LayerLimits

@@ -14,7 +14,7 @@ from forked import needs_root
 from layers import fixtures
 from layers.builder import archive, binary, directory, entry, hard_link, long_name, pax, symlink
 
-from sysbox.errors import FormatError
+from sysbox.base.errors import FormatError
 from sysbox.image import layer, tar
 from sysbox.image.source import MappedSource, Source, compression, open_source
 from sysbox.image.tar import LayerLimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.image.reference import is_digest, is_hex, is_host, parse, refuse_host
 
 DIGEST = "sha256:" + "ab" * 32

@@ -15,8 +15,8 @@ from forked import needs_root
 from layers import fixtures
 from layers.builder import archive, directory, entry
 
-from sysbox import codec
-from sysbox.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base import codec
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.image import catalog, ingest
 from sysbox.image.documents import OCI_LAYER, parse_manifest
 from sysbox.image.store import Store

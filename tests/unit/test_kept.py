@@ -17,6 +17,7 @@ import pytest
 from forked import needs_root
 
 from sysbox import copying
+from sysbox.base.tree import Found
 from sysbox.copying import Side
 from sysbox.extracting import Extractor
 from sysbox.fs import copyup
@@ -25,7 +26,6 @@ from sysbox.image import layer
 from sysbox.image.source import MappedSource, Source
 from sysbox.image.tar import LayerLimits
 from sysbox.image.tarwriter import Archive
-from sysbox.trees import Found
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 PLENTY = 1 << 40

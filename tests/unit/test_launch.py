@@ -10,8 +10,8 @@ from typing import NoReturn
 import pytest
 
 from sysbox import launch
+from sysbox.base.errors import StartError
 from sysbox.channel import BORN, Channel
-from sysbox.errors import StartError
 
 PATIENCE = 30_000  # milliseconds
 

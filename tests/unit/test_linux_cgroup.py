@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.errors import KernelError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.linux import cgroup
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.errors import Unsupported
+from sysbox.base.errors import Unsupported
 from sysbox.host import HostFacts
 from sysbox.linux import freezer
 

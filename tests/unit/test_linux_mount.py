@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from forked import in_child, needs_root
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import _sys, mount
 from sysbox.linux.namespace import CLONE_NEWNS
 

@@ -8,7 +8,7 @@ import struct
 import pytest
 from forked import in_child, needs_root
 
-from sysbox.errors import KernelError, SpecError
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.linux import _sys, capability, keyring, label, namespace, seccomp
 from sysbox.linux.process import PR_SET_NO_NEW_PRIVS
 

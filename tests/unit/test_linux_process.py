@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from forked import in_child
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.linux import process
 
 

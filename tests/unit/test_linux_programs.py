@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from forked import needs_root
 
-from sysbox.paths import LIBEXEC
+from sysbox.base.paths import LIBEXEC
 
 MONITOR, INIT = f"{LIBEXEC}/sysbox-monitor", f"{LIBEXEC}/sysbox-init"
 LAUNCHER = Path(sys.executable).parent / "sysbox"

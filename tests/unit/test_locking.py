@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sysbox import locking, state
-from sysbox.errors import Conflict, FormatError, NotFound
-from sysbox.files import remove_tree
+from sysbox.base.errors import Conflict, FormatError, NotFound
+from sysbox.base.files import remove_tree
 from sysbox.locking import Doorway, Lock
 
 ID = "ab" * 32

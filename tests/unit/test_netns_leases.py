@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import paths
-from sysbox.errors import Conflict, FormatError
+from sysbox.base import paths
+from sysbox.base.errors import Conflict, FormatError
+from sysbox.base.flock import Lock
 from sysbox.netns import leases, ports
-from sysbox.netns.lock import Lock
 from sysbox.netns.rules import Published
 from sysbox.spec import Port
 

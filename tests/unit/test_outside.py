@@ -9,7 +9,7 @@ import pytest
 from forked import in_child, needs_root
 
 from sysbox import outside
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 
 
 def test_nothing_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

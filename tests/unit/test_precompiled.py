@@ -42,7 +42,9 @@ def package(tmp_path: Path) -> Path:
     inner.mkdir(parents=True)
     for directory in (inner.parent, inner):
         (directory / "__init__.py").write_text('"""A package."""\n')
-    (inner.parent / "precompiled.py").write_bytes((ROOT / "sysbox/precompiled.py").read_bytes())
+    (inner.parent / "precompiled.py").write_bytes(
+        (ROOT / "sysbox/base/precompiled.py").read_bytes()
+    )
     (inner / "word.py").write_text(
         'SAID = "hello"\n\n\ndef fail():\n    raise ValueError("on purpose")\n'
     )
@@ -223,5 +225,5 @@ for module in list(sys.modules.values()):
     )
     loaders = dict(line.split() for line in done.stdout.splitlines())
     assert loaders.pop("sysbox.linux._sys") == "ExtensionFileLoader"
-    assert loaders.pop("sysbox.precompiled") == "SourceFileLoader"
+    assert loaders.pop("sysbox.base.precompiled") == "SourceFileLoader"
     assert set(loaders.values()) == {"Finder"}

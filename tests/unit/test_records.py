@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import codec, health, records, state
-from sysbox.errors import FormatError
-from sysbox.files import write_file
+from sysbox import health, records, state
+from sysbox.base import codec
+from sysbox.base.errors import FormatError
+from sysbox.base.files import write_file
 from sysbox.image.store import Store
 from sysbox.linux import capability
 from sysbox.netns import leases

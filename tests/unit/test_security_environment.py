@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
+from sysbox.base.suggest import did_you_mean
 from sysbox.security.environment import PATH, build_env
-from sysbox.security.suggest import did_you_mean
 
 
 def test_the_least_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

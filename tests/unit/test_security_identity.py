@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.security.identity import MAX_FILE, Identity, names_anybody, parse_id, resolve_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.errors import FormatError, SpecError, Unsupported
+from sysbox.base.errors import FormatError, SpecError, Unsupported
 from sysbox.linux import capability
 from sysbox.security import bounded, bpf, capabilities, profile, profile_json, seccomp
 from sysbox.spec import Security

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sysbox.base.errors import UsageError
 from sysbox.cli import template
 from sysbox.cli.jsontext import pretty, to_json
 from sysbox.cli.shapes import NULL, NullList, NullMap, Strings, Struct, listed, mapped, pointer
-from sysbox.errors import UsageError
 
 DATA = Struct(
     {

@@ -11,7 +11,7 @@ import pytest
 from forked import needs_root
 from layers import builder
 
-from sysbox.errors import FormatError
+from sysbox.base.errors import FormatError
 from sysbox.extracting import Extractor
 from sysbox.image import layer
 from sysbox.image.source import MappedSource, Source, open_source, stream_source

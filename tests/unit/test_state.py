@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from sysbox import codec, naming, state
+from sysbox import naming, state
+from sysbox.base import codec
 
 
 def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:

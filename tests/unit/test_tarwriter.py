@@ -13,11 +13,11 @@ import pytest
 from forked import needs_root
 from sampletree import described, everything
 
+from sysbox.base.tree import Found
 from sysbox.image import layer
 from sysbox.image.source import MappedSource
 from sysbox.image.tar import LayerLimits
 from sysbox.image.tarwriter import Archive
-from sysbox.trees import Found
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from sysbox.base.errors import UsageError
 from sysbox.cli.template import compiled
-from sysbox.errors import UsageError
 
 DATA: dict[str, Any] = {
     "Name": "/web",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sysbox.errors import SystemdError
+from sysbox.base.errors import SystemdError
 from sysbox.units import wire
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus, is_lost
 

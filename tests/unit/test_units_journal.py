@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysbox import events
-from sysbox.errors import FormatError, SpecError
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.units import journal, journalread, signature
 
 ID = "0123456789abcdef" * 4

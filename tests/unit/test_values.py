@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysbox import values, values_storage, values_time
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 from sysbox.spec import Device, Mount, Port, Ulimit
 
 FLAG = "--flag"

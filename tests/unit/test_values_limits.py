@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysbox import values_limits as parse
-from sysbox.errors import SpecError
+from sysbox.base.errors import SpecError
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sysbox.errors import KernelError
+from sysbox.base.errors import KernelError
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import NetPlan, Network, plan_network

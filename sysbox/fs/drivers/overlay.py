@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.errors import KernelError, Unsupported
-from sysbox.files import remove_tree
+from sysbox.base.errors import KernelError, Unsupported
+from sysbox.base.files import remove_tree
+from sysbox.base.paths import IMAGES
 from sysbox.linux import _sys
-from sysbox.paths import IMAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

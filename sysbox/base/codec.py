@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _json
 
-from sysbox.errors import FormatError
+from sysbox.base.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

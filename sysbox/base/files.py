@@ -6,7 +6,7 @@ import _stat
 import errno
 import posix
 
-from sysbox.errors import FormatError, KernelError
+from sysbox.base.errors import FormatError, KernelError
 from sysbox.linux import _sys
 from sysbox.linux.mount import RESOLVE_NO_XDEV
 

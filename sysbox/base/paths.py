@@ -27,5 +27,5 @@ EVENT_KEY = f"{STATE}/events.key"  # signs events: see units/signature.py
 CACHE = f"{STATE}/cache"  # compiled seccomp programs
 RUN_CONTAINERS = f"{RUN}/containers"  # <id>/state.json, exit, lock
 NETWORK = f"{RUN}/network"  # leases, locks, marks of rules that are in place
-PACKAGE = __file__.rpartition("/")[0]
+PACKAGE = __file__.rpartition("/")[0].rpartition("/")[0]
 LIBEXEC = f"{PACKAGE}/libexec"  # the static monitor and init

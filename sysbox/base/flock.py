@@ -7,9 +7,9 @@ import fcntl
 import posix
 import time
 
-from sysbox import paths
-from sysbox.errors import Conflict, KernelError
-from sysbox.files import make_private
+from sysbox.base import paths
+from sysbox.base.errors import Conflict, KernelError
+from sysbox.base.files import make_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

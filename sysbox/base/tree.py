@@ -12,9 +12,9 @@ import _stat
 import errno
 import posix
 
-from sysbox.errors import FormatError, KernelError
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.visible import printable as printable
 from sysbox.linux import _sys
-from sysbox.visible import printable as printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
