@@ -11,9 +11,9 @@ from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.image.store import Store
+from sysbox.parse.common import clean_path
 from sysbox.plan import resolve_argv
 from sysbox.spec import ContainerSpec, Mount
-from sysbox.values import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

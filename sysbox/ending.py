@@ -313,7 +313,7 @@ def remove_damaged(container_id: str) -> None:
 def stop_signal(record: Record, image: Image | None = None) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
     from sysbox.image.store import Store  # to remove one takes none of it
-    from sysbox.values_time import parse_signal
+    from sysbox.parse.time import parse_signal
 
     asked = record.spec.stop_signal
     default = systemd_mode.stop_signal(record.spec, record.argv)

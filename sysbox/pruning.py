@@ -8,12 +8,12 @@ import time
 from sysbox import events, gc, layering, lifecycle, restarting, state
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
-from sysbox.filters import labelled
 from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
-from sysbox.values import suggest
-from sysbox.values_time import parse_moment
+from sysbox.parse.common import suggest
+from sysbox.parse.filters import labelled
+from sysbox.parse.time import parse_moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
 
 def _told(record: Record) -> int | None:
     """The status that the last event of a container that is gone tells; None where there is none."""
-    from sysbox.values import is_digits  # only where nothing else tells
+    from sysbox.parse.common import is_digits  # only where nothing else tells
 
     journal.synchronize()
     mark = events.MESSAGE_IDS["container", "die"]

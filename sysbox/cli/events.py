@@ -12,9 +12,9 @@ from sysbox.cli import template
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import as_is, line
 from sysbox.cli.shapes import Strings, Struct
-from sysbox.filters import labelled, split
+from sysbox.parse.filters import labelled, split
+from sysbox.parse.time import parse_moment
 from sysbox.units import journalread, names, watch
-from sysbox.values_time import parse_moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from sysbox import execute, state
 from sysbox.base.errors import UsageError
 from sysbox.cli import envbuild
 from sysbox.cli.output import note
-from sysbox.values import bad, clean_path, parse_user
+from sysbox.parse.common import bad, clean_path, parse_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

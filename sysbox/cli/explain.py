@@ -8,8 +8,8 @@ from sysbox.base.visible import YELLOW
 from sysbox.cli.current import status_of
 from sysbox.cli.explain_rows import rows
 from sysbox.cli.output import print_fitted
+from sysbox.parse.common import suggest
 from sysbox.units import resources
-from sysbox.values import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import time
 
 from sysbox.base.errors import NotFound, SpecError
 from sysbox.cli.output import human_duration, human_size, print_list
-from sysbox.filters import labelled, split, truth
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
-from sysbox.values_time import parse_moment
+from sysbox.parse.filters import labelled, split, truth
+from sysbox.parse.time import parse_moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

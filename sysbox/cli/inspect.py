@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox import state
 from sysbox.base.errors import NotFound, SpecError, UsageError
 from sysbox.cli.output import emit, print_inspect
-from sysbox.values import suggest
+from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

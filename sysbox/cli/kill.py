@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox import lifecycle
 from sysbox.cli.each import for_each
-from sysbox.values_time import parse_signal
+from sysbox.parse.time import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

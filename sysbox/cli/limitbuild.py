@@ -5,7 +5,7 @@ Ranges, and what fits together, are units/limits*.py's to judge.
 
 from __future__ import annotations
 
-from sysbox import values as parse
+from sysbox.parse import common as parse
 from sysbox.spec import Limits
 
 TYPE_CHECKING = False
@@ -59,9 +59,9 @@ def _with_devices(found: Limits, given: Values) -> Limits:
         or given.device_write_iops or given.blkio_weight_device or given.net_cls or given.hugetlb
     ):  # fmt: skip
         return found
-    from sysbox import values_limits
+    from sysbox.parse.limits import parse_class_id, parse_device_number, parse_huge_pages
 
-    rates, number = parse.parse_bytes_rate, values_limits.parse_device_number
+    rates, number = parse.parse_bytes_rate, parse_device_number
     reads, writes = "--device-read-iops", "--device-write-iops"
     weight, high = "--blkio-weight-device", (1 << 32) - 1
     return found.replace(
@@ -72,10 +72,8 @@ def _with_devices(found: Limits, given: Values) -> Limits:
         device_write_bps=tuple(rates(one, "--device-write-bps") for one in given.device_write_bps),
         device_read_iops=tuple(number(one, reads, 1, high) for one in given.device_read_iops),
         device_write_iops=tuple(number(one, writes, 1, high) for one in given.device_write_iops),
-        net_cls=values_limits.parse_class_id(given.net_cls, "--net-cls") if given.net_cls else None,
-        hugetlb=tuple(
-            dict(values_limits.parse_huge_pages(one, "--hugetlb") for one in given.hugetlb).items()
-        ),
+        net_cls=parse_class_id(given.net_cls, "--net-cls") if given.net_cls else None,
+        hugetlb=tuple(dict(parse_huge_pages(one, "--hugetlb") for one in given.hugetlb).items()),
     )
 
 
@@ -83,7 +81,7 @@ def device_rules(texts: list[str]) -> tuple[str, ...]:
     """Rules of the device controller, tidied. Raises SpecError."""
     if not texts:
         return ()
-    from sysbox.values_limits import parse_device_rule
+    from sysbox.parse.limits import parse_device_rule
 
     return tuple(parse_device_rule(text, "--device-cgroup-rule") for text in texts)
 

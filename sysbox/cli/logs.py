@@ -119,7 +119,7 @@ def _from_file(
 def _moment(text: str | None, flag: str) -> int | None:
     if text is None:
         return None
-    from sysbox.values_time import parse_moment
+    from sysbox.parse.time import parse_moment
 
     return int(parse_moment(text, flag, time.time()) * _MICRO)
 
@@ -127,7 +127,7 @@ def _moment(text: str | None, flag: str) -> int | None:
 def _lines(text: str | None) -> int | None:
     if text is None or text == "all" or text.startswith("-"):
         return None
-    from sysbox.values import parse_int
+    from sysbox.parse.common import parse_int
 
     return parse_int(text, "--tail", 0, 1 << 31)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox import state
 from sysbox.base.errors import NotFound
 from sysbox.cli.output import line
-from sysbox.values import bad, is_digits
+from sysbox.parse.common import bad, is_digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

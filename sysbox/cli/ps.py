@@ -9,8 +9,8 @@ from sysbox.cli.current import all_containers, health_of, mount_name, usage_of
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
+from sysbox.parse.common import parse_int
 from sysbox.units import names
-from sysbox.values import parse_int
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from sysbox import state
 from sysbox.base.errors import NotFound
 from sysbox.cli.current import health_of, mount_name
 from sysbox.cli.known_images import KnownImages, exposed_ports
-from sysbox.filters import chosen, labelled, like, refused, split, truth
+from sysbox.parse.common import is_digits, parse_int
+from sysbox.parse.filters import chosen, labelled, like, refused, split, truth
 from sysbox.units import names
-from sysbox.values import is_digits, parse_int
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import lifecycle, state
-from sysbox.values import check_name
+from sysbox.parse.common import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import values as parse
 from sysbox.base.errors import SpecError
 from sysbox.cli import envbuild, limitbuild
 from sysbox.cli.output import emit
+from sysbox.parse import common as parse
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
@@ -113,13 +113,13 @@ def _workdir(text: str | None) -> str:
 def _mounts(given: Values) -> tuple[Mount, ...]:
     if not (given.volume or given.mount or given.tmpfs):
         return ()
-    from sysbox import values_storage
+    from sysbox.parse import storage
 
     found: dict[str, Mount] = {}
     for flag, texts, parser in (
-        ("--volume", given.volume, values_storage.parse_mount_v),
-        ("--mount", given.mount, values_storage.parse_mount),
-        ("--tmpfs", given.tmpfs, values_storage.parse_tmpfs),
+        ("--volume", given.volume, storage.parse_mount_v),
+        ("--mount", given.mount, storage.parse_mount),
+        ("--tmpfs", given.tmpfs, storage.parse_tmpfs),
     ):
         for text in texts:
             mount = parser(text, flag)
@@ -152,7 +152,7 @@ def _labels(given: Values) -> dict[str, str]:
 def _stop_signal(text: str | None) -> str:
     if not text:
         return ""
-    from sysbox.values_time import parse_signal
+    from sysbox.parse.time import parse_signal
 
     parse_signal(text, "--stop-signal")
     return text
@@ -172,7 +172,7 @@ def _slice(text: str | None, parent: str | None) -> str:
 def _stop_timeout(text: str | None) -> int:
     if text is None:
         return 10
-    from sysbox.values_time import parse_seconds
+    from sysbox.parse.time import parse_seconds
 
     return parse_seconds(text, "--stop-timeout")
 
@@ -198,7 +198,7 @@ def _pull(text: str | None) -> str:
 def _logging(given: Values) -> Logging:
     if not (given.log_driver or given.log_opt):
         return Logging()
-    from sysbox.values_service import parse_logging
+    from sysbox.parse.service import parse_logging
 
     return parse_logging(given.log_driver or "journald", given.log_opt)
 
@@ -210,7 +210,7 @@ def _health(given: Values) -> Health:
     texts = {name: getattr(given, f"health_{name}") for name in _HEALTH}
     if not given.no_healthcheck and all(text is None for text in texts.values()):
         return Health()
-    from sysbox.values_service import parse_health
+    from sysbox.parse.service import parse_health
 
     return parse_health(texts, disabled=given.no_healthcheck)
 
@@ -226,7 +226,7 @@ def _detach_keys(text: str | None) -> str:
 def _restart(given: Values) -> RestartPolicy:
     if given.restart is None:
         return RestartPolicy()
-    from sysbox.values_service import parse_restart
+    from sysbox.parse.service import parse_restart
 
     policy = parse_restart(given.restart, "--restart")
     if policy.name != "no" and given.rm:
@@ -240,7 +240,7 @@ def _restart(given: Values) -> RestartPolicy:
 def _devices(texts: list[str]) -> tuple[Device, ...]:
     if not texts:
         return ()
-    from sysbox.values_storage import parse_device
+    from sysbox.parse.storage import parse_device
 
     return tuple(parse_device(text, "--device") for text in texts)
 

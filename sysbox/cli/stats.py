@@ -78,7 +78,7 @@ def main(values: Values) -> int:
 def _interval(text: str | None) -> int:
     if text is None:
         return 1_000_000_000
-    from sysbox.values_time import parse_duration
+    from sysbox.parse.time import parse_duration
 
     micro = parse_duration(text, "--interval")
     if micro < _SHORTEST_US:

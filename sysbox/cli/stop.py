@@ -14,7 +14,7 @@ def seconds(values: Values) -> int | None:
     """What --time says; None leaves it to the container's own --stop-timeout."""
     if values.time is None:
         return None
-    from sysbox.values_time import parse_seconds
+    from sysbox.parse.time import parse_seconds
 
     return parse_seconds(values.time, "--time")
 
@@ -23,7 +23,7 @@ def signal(values: Values) -> int | None:
     """What --signal says; None leaves it to the container's own --stop-signal."""
     if values.signal is None:
         return None
-    from sysbox.values_time import parse_signal
+    from sysbox.parse.time import parse_signal
 
     return parse_signal(values.signal, "--signal")
 

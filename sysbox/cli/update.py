@@ -9,8 +9,8 @@ from sysbox.cli import limitbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit
+from sysbox.parse.common import bad, parse_ulimit
 from sysbox.units import resources
-from sysbox.values import bad, parse_ulimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def main(values: Values) -> int:
 def _policy(text: str | None) -> RestartPolicy | None:
     if text is None:
         return None
-    from sysbox.values_service import parse_restart
+    from sysbox.parse.service import parse_restart
 
     return parse_restart(text, "--restart")
 

@@ -9,9 +9,9 @@ from sysbox.base import program
 from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.cli.shapes import NULL, NullMap, Strings
-from sysbox.filters import labelled, like, split, truth
 from sysbox.fs import volumes
-from sysbox.values import check_name
+from sysbox.parse.common import check_name
+from sysbox.parse.filters import labelled, like, split, truth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

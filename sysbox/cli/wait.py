@@ -6,7 +6,7 @@ from sysbox import state, waiting
 from sysbox.base.errors import UsageError
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
-from sysbox.values import suggest
+from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

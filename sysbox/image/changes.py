@@ -108,7 +108,7 @@ def _user(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
-    from sysbox.values_time import parse_signal
+    from sysbox.parse.time import parse_signal
 
     parse_signal(text, "STOPSIGNAL")
     return config.replace(stop_signal=text)
@@ -116,8 +116,8 @@ def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
 
 def _health(config: ImageConfig, text: str) -> ImageConfig:
     """`NONE`, or `[--interval=D --timeout=D --start-period=D --start-interval=D --retries=N] CMD ...`."""
-    from sysbox.values import parse_int
-    from sysbox.values_time import parse_duration
+    from sysbox.parse.common import parse_int
+    from sysbox.parse.time import parse_duration
 
     if text.upper() == "NONE":
         return config.replace(health=Health(disabled=True))

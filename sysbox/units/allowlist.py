@@ -11,6 +11,8 @@ from __future__ import annotations
 import _socket
 
 from sysbox.base.errors import SpecError
+from sysbox.parse.common import bad, is_digits, parse_int, parse_size, suggest
+from sysbox.parse.time import parse_duration
 from sysbox.units.properties import (
     INFINITY,
     Property,
@@ -21,8 +23,6 @@ from sysbox.units.properties import (
     shares_of_weight,
     weight_of_shares,
 )
-from sysbox.values import bad, is_digits, parse_int, parse_size, suggest
-from sysbox.values_time import parse_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import SpecError, Unsupported
+from sysbox.parse.limits import page_size, page_size_name
 from sysbox.units.properties import CgroupWrite, in_range, need
-from sysbox.values_limits import page_size, page_size_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

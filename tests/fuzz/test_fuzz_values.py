@@ -11,18 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, Refused, outcome, words
 
-from sysbox import (
-    detachkeys,
-    filters,
-    values,
-    values_limits,
-    values_service,
-    values_storage,
-    values_time,
-)
+from sysbox import detachkeys
 from sysbox.cli import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
+from sysbox.parse import common, filters, limits, service, storage, time
 from sysbox.spec import Mount
 
 SIZES = "k m g t p b kib mb : / /dev/sda . , -"
@@ -31,45 +24,45 @@ MOUNTS = (
     'bind-propagation= rshared volume-nocopy tmpfs-size= tmpfs-mode= uid= size= mode= 64m 10% nr_inodes= "'
 )
 PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
-    "size": (values.parse_size, SIZES),
-    "rate": (values.parse_bytes_rate, SIZES),
-    "cpus": (values.parse_cpus, SIZES),
-    "cpuset": (values.parse_cpuset, "- , 0-1"),
-    "ip": (values.parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
-    "port": (values.parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
-    "ulimit": (values.parse_ulimit, "nofile nproc = : unlimited -1 stack"),
-    "env": (values.parse_env, "A = B PATH HOME"),
-    "label": (values.parse_label, "a = b ."),
-    "cap": (values.parse_cap, "CAP_ sys-admin ALL net_raw - _"),
-    "name": (values.check_name, "a b . - _ /"),
-    "hostname": (values.check_hostname, "a b . - _"),
-    "user": (values.parse_user, "root : 0 1000 _ $ -"),
-    "mode": (lambda text, flag: values.parse_mode(text, flag, ("host",)), "host container: ns: /a : x"),
-    "sysctl": (values.parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
-    "add-host": (values.parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
-    "device-number": (lambda text, flag: values_limits.parse_device_number(text, flag, 1, 1000), SIZES),
-    "class-id": (values_limits.parse_class_id, "0x : ffff 1 10 x"),
-    "huge-pages": (values_limits.parse_huge_pages, "2MB 1GB = 64m k g"),
-    "device-rule": (values_limits.parse_device_rule, "a b c * : rwm r char-pts block- 1 3"),
-    "duration": (values_time.parse_duration, "s ms us µs m h d w min . 10"),
-    "seconds": (values_time.parse_seconds, "s ms m h -1 ."),
-    "moment": (lambda text, flag: values_time.parse_moment(text, flag, 1e9),
+    "size": (common.parse_size, SIZES),
+    "rate": (common.parse_bytes_rate, SIZES),
+    "cpus": (common.parse_cpus, SIZES),
+    "cpuset": (common.parse_cpuset, "- , 0-1"),
+    "ip": (common.parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
+    "port": (common.parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
+    "ulimit": (common.parse_ulimit, "nofile nproc = : unlimited -1 stack"),
+    "env": (common.parse_env, "A = B PATH HOME"),
+    "label": (common.parse_label, "a = b ."),
+    "cap": (common.parse_cap, "CAP_ sys-admin ALL net_raw - _"),
+    "name": (common.check_name, "a b . - _ /"),
+    "hostname": (common.check_hostname, "a b . - _"),
+    "user": (common.parse_user, "root : 0 1000 _ $ -"),
+    "mode": (lambda text, flag: common.parse_mode(text, flag, ("host",)), "host container: ns: /a : x"),
+    "sysctl": (common.parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
+    "add-host": (common.parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
+    "device-number": (lambda text, flag: limits.parse_device_number(text, flag, 1, 1000), SIZES),
+    "class-id": (limits.parse_class_id, "0x : ffff 1 10 x"),
+    "huge-pages": (limits.parse_huge_pages, "2MB 1GB = 64m k g"),
+    "device-rule": (limits.parse_device_rule, "a b c * : rwm r char-pts block- 1 3"),
+    "duration": (time.parse_duration, "s ms us µs m h d w min . 10"),
+    "seconds": (time.parse_seconds, "s ms m h -1 ."),
+    "moment": (lambda text, flag: time.parse_moment(text, flag, 1e9),
                "2026-11-22 T 20:00:00 Z +01:00 . s m h - : 10"),
-    "signal": (values_time.parse_signal, "SIG TERM KILL RTMIN RTMAX + - 1 _BLOCK"),
-    "restart": (values_service.parse_restart, "on-failure : always no unless-stopped"),
-    "volume": (values_storage.parse_mount_v, MOUNTS),
-    "mount": (values_storage.parse_mount, MOUNTS),
-    "tmpfs": (values_storage.parse_tmpfs, MOUNTS),
-    "device": (values_storage.parse_device, "/dev/null : rwm r /dev/x w"),
+    "signal": (time.parse_signal, "SIG TERM KILL RTMIN RTMAX + - 1 _BLOCK"),
+    "restart": (service.parse_restart, "on-failure : always no unless-stopped"),
+    "volume": (storage.parse_mount_v, MOUNTS),
+    "mount": (storage.parse_mount, MOUNTS),
+    "tmpfs": (storage.parse_tmpfs, MOUNTS),
+    "device": (storage.parse_device, "/dev/null : rwm r /dev/x w"),
     "keys": (detachkeys.parse, "ctrl- , a @ [ \\ ] p q"),
     "filter": (lambda text, _: filters.split(text, ("a", "label")), "a = label != b"),
     "reference": (lambda text, _: reference.parse(text),
                   "docker.io / busybox : latest @ sha256: abcdef0123456789 localhost:5000 . - _ A [ ]"),
-    "security-opt": (lambda text, flag: values.parse_security_opts([text], flag),
+    "security-opt": (lambda text, flag: common.parse_security_opts([text], flag),
                      "no-new-privileges = : true seccomp unconfined label disable unmask ALL systempaths"),
-    "log-opt": (lambda text, _: values_service.parse_logging("json-file", [text]),
+    "log-opt": (lambda text, _: service.parse_logging("json-file", [text]),
                 "max-size max-file = 10m -1"),
-    "health": (lambda text, _: values_service.parse_health(
+    "health": (lambda text, _: service.parse_health(
         {"cmd": "x", "interval": text, "timeout": text, "start_period": text, "start_interval": None,
          "retries": text, "on_failure": "kill"}, disabled=False), "s ms 1 m"),
     "change": (lambda text, _: changes.apply(ImageConfig(), [text]),
@@ -99,9 +92,9 @@ def test_a_reference_is_what_it_is_written_as(text: str) -> None:
 @given(words(MOUNTS))
 def test_a_mount_stays_in_its_root(text: str) -> None:
     for parser in (
-        values_storage.parse_mount_v,
-        values_storage.parse_mount,
-        values_storage.parse_tmpfs,
+        storage.parse_mount_v,
+        storage.parse_mount,
+        storage.parse_tmpfs,
     ):
         found = outcome(lambda parser=parser: parser(text, "--flag"))
         if found is not Refused:
@@ -118,7 +111,7 @@ def test_a_mount_stays_in_its_root(text: str) -> None:
 def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = Path(tmp_path_factory.getbasetemp(), "file")
     path.write_bytes(data)
-    found = outcome(lambda: values.parse_env_file(str(path), "--env-file"))
+    found = outcome(lambda: common.parse_env_file(str(path), "--env-file"))
     if found is not Refused:
         for one in found:
             name, equals, _ = one.partition("=")
@@ -128,8 +121,8 @@ def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: byt
             assert "\n" not in one
     outcome(
         lambda: [
-            values.parse_label(one, "--label-file")
-            for one in values.read_lines(str(path), "x", "KEY=VALUE")
+            common.parse_label(one, "--label-file")
+            for one in common.read_lines(str(path), "x", "KEY=VALUE")
         ]
     )
 

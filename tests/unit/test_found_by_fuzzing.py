@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from sysbox import values, values_limits, values_storage, values_time
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import probe
 from sysbox.image import changes
 from sysbox.image.model import ImageConfig
+from sysbox.parse import common, limits, storage, time
 from sysbox.units import allowlist, serviceplan
 
 DIGITS = "9" * 5000  # int() takes 4,300
 
 
 def moment(text: str, flag: str) -> float:
-    return values_time.parse_moment(text, flag, 1e9)
+    return time.parse_moment(text, flag, 1e9)
 
 
 def change(text: str, _: str) -> ImageConfig:
@@ -33,27 +33,27 @@ def prop(text: str, _: str) -> Any:
 @pytest.mark.parametrize(
     ("parser", "text"),
     [
-        (values_time.parse_signal, f"RTMIN+{DIGITS}"),
-        (values_time.parse_signal, "00150"),  # was 15
-        (values_time.parse_signal, "RTMIN+²"),
+        (time.parse_signal, f"RTMIN+{DIGITS}"),
+        (time.parse_signal, "00150"),  # was 15
+        (time.parse_signal, "RTMIN+²"),
         (moment, "9" * 400),  # was infinite
         # more than 64 bits: the record that it went into could not be read
-        (values_time.parse_duration, "999999999999999w"),
-        (values_time.parse_seconds, "999999999999999w"),
-        (values.check_hostname, ""),
-        (values.parse_ulimit, "nofile=9999999999999999999"),
-        (values.parse_sysctl, "net.x=\0"),
-        (values_storage.parse_mount, "dst=/a\0"),
-        (values_storage.parse_mount, "type=bind,src=\0,dst=/a"),
-        (values_storage.parse_tmpfs, "/a\0b"),
-        (values_storage.parse_device, "/dev/a\0"),
-        (values_limits.parse_device_number, f"/dev/a:{DIGITS}"),
+        (time.parse_duration, "999999999999999w"),
+        (time.parse_seconds, "999999999999999w"),
+        (common.check_hostname, ""),
+        (common.parse_ulimit, "nofile=9999999999999999999"),
+        (common.parse_sysctl, "net.x=\0"),
+        (storage.parse_mount, "dst=/a\0"),
+        (storage.parse_mount, "type=bind,src=\0,dst=/a"),
+        (storage.parse_tmpfs, "/a\0b"),
+        (storage.parse_device, "/dev/a\0"),
+        (limits.parse_device_number, f"/dev/a:{DIGITS}"),
         (change, r'CMD ["\ud800"]'),
         (prop, "IPAddressAllow=\udcff"),
     ],
 )
 def test_one_line(parser: Callable[..., Any], text: str) -> None:
-    if parser is values_limits.parse_device_number:
+    if parser is limits.parse_device_number:
         arguments: tuple[Any, ...] = (text, "--flag", 1, 1000)
     else:
         arguments = (text, "--flag")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import values, values_storage, values_time
 from sysbox.base.errors import SpecError
+from sysbox.parse import common, storage, time
 from sysbox.spec import Device, Mount, Port, Ulimit
 
 FLAG = "--flag"
@@ -32,7 +32,7 @@ FLAG = "--flag"
     ],
 )
 def test_size(text: str, size: int) -> None:
-    assert values.parse_size(text, FLAG) == size
+    assert common.parse_size(text, FLAG) == size
 
 
 @pytest.mark.parametrize(
@@ -40,31 +40,31 @@ def test_size(text: str, size: int) -> None:
 )
 def test_size_refused(text: str) -> None:
     with pytest.raises(SpecError, match=FLAG):
-        values.parse_size(text, FLAG)
+        common.parse_size(text, FLAG)
 
 
 @pytest.mark.parametrize(
     ("text", "nano"), [("1", 10**9), ("1.5", 1_500_000_000), (".5", 5 * 10**8), ("0.010", 10**7)]
 )
 def test_cpus(text: str, nano: int) -> None:
-    assert values.parse_cpus(text, FLAG) == nano
+    assert common.parse_cpus(text, FLAG) == nano
 
 
 @pytest.mark.parametrize("text", ["", ".", "-1", "1.", "x", "0.0000000001", "0.001"])
 def test_cpus_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_cpus(text, FLAG)
+        common.parse_cpus(text, FLAG)
 
 
 def test_rate_splits_at_the_last_colon() -> None:
     path = "/dev/disk/by-path/pci-0000:00:01.0"
-    assert values.parse_bytes_rate(f"{path}:1m", FLAG) == (path, 1 << 20)
+    assert common.parse_bytes_rate(f"{path}:1m", FLAG) == (path, 1 << 20)
 
 
 @pytest.mark.parametrize("text", ["/dev/sda", "sda:1m", "/dev/sda:", "/dev/sda:0", ":1m"])
 def test_rate_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_bytes_rate(text, FLAG)
+        common.parse_bytes_rate(text, FLAG)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_rate_refused(text: str) -> None:
     ],
 )
 def test_port(text: str, ports: list[Port]) -> None:
-    assert values.parse_port(text, FLAG) == tuple(ports)
+    assert common.parse_port(text, FLAG) == tuple(ports)
 
 
 @pytest.mark.parametrize(
@@ -112,27 +112,27 @@ def test_port(text: str, ports: list[Port]) -> None:
 )
 def test_port_refused(text: str) -> None:
     with pytest.raises(SpecError, match=FLAG):
-        values.parse_port(text, FLAG)
+        common.parse_port(text, FLAG)
 
 
 def test_ulimit() -> None:
-    assert values.parse_ulimit("nofile=1024", FLAG) == Ulimit(name="nofile", soft=1024, hard=1024)
-    assert values.parse_ulimit("core=0:-1", FLAG) == Ulimit(name="core", soft=0, hard=-1)
+    assert common.parse_ulimit("nofile=1024", FLAG) == Ulimit(name="nofile", soft=1024, hard=1024)
+    assert common.parse_ulimit("core=0:-1", FLAG) == Ulimit(name="core", soft=0, hard=-1)
     with pytest.raises(SpecError) as caught:
-        values.parse_ulimit("nofil=1", FLAG)
+        common.parse_ulimit("nofil=1", FLAG)
     assert "nofile" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["nofile", "nofile=", "nofile=a", "nofile=2:1", "nofile=-1:5"])
 def test_ulimit_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_ulimit(text, FLAG)
+        common.parse_ulimit(text, FLAG)
 
 
 def test_env_file(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_text('# comment\n\nA=1\n  B=x y="z"\nHOME\nNOT_SET_ANYWHERE\nC=\n', encoding="utf-8")
-    found = values.parse_env_file(str(path), FLAG)
+    found = common.parse_env_file(str(path), FLAG)
     assert found[0] == "A=1"
     assert found[1] == 'B=x y="z"'
     assert found[2].startswith("HOME=/")
@@ -144,28 +144,28 @@ def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(data)
     with pytest.raises(SpecError):
-        values.parse_env_file(str(path), FLAG)
+        common.parse_env_file(str(path), FLAG)
 
 
 def test_env_file_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="Is a directory") as caught:
-        values.parse_env_file(str(tmp_path), FLAG)
+        common.parse_env_file(str(tmp_path), FLAG)
     assert caught.value.hint == "a text file, one NAME=VALUE a line"
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_no_path_at_all(path: str) -> None:
     with pytest.raises(SpecError, match="not a path"):
-        values.parse_env_file(path, FLAG)
+        common.parse_env_file(path, FLAG)
 
 
 @pytest.mark.parametrize("text", ["sys-admin", "SYS_ADMIN", "cap_sys_admin", "CAP_SYS_ADMIN"])
 def test_cap(text: str) -> None:
-    assert values.parse_cap(text, FLAG) == "SYS_ADMIN"
+    assert common.parse_cap(text, FLAG) == "SYS_ADMIN"
 
 
 def test_security_opts() -> None:
-    security = values.parse_security_opts(
+    security = common.parse_security_opts(
         [
             "no-new-privileges",
             "seccomp=unconfined",
@@ -179,21 +179,21 @@ def test_security_opts() -> None:
     assert security.seccomp == "unconfined"
     assert security.label == ("type:a_t", "level:s0")
     assert security.unmask == ("/a", "/b")
-    assert not values.parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
-    assert values.parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
+    assert not common.parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
+    assert common.parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
 
 
 @pytest.mark.parametrize("text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus"])
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_security_opts([text], FLAG)
+        common.parse_security_opts([text], FLAG)
 
 
 @pytest.mark.parametrize(
     "text", ["0", "root", "1000:1000", "www-data:www-data", "a_b$", "0:adm", "a:", ":b", ":"]
 )
 def test_user(text: str) -> None:
-    assert values.parse_user(text, FLAG) == text
+    assert common.parse_user(text, FLAG) == text
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_user(text: str) -> None:
 )
 def test_user_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_user(text, FLAG)
+        common.parse_user(text, FLAG)
 
 
 @pytest.mark.parametrize("text", ["", "a", "-a", "a/b", "a b", "..", ".a", "ä", "a" * 129, "a\n"])
 def test_name_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.check_name(text, FLAG)
+        common.check_name(text, FLAG)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_name_refused(text: str) -> None:
     ],
 )
 def test_add_host(text: str, entry: str) -> None:
-    assert values.parse_add_host(text, FLAG) == entry
+    assert common.parse_add_host(text, FLAG) == entry
 
 
 @pytest.mark.parametrize(
@@ -229,24 +229,24 @@ def test_add_host(text: str, entry: str) -> None:
 )
 def test_add_host_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_add_host(text, FLAG)
+        common.parse_add_host(text, FLAG)
 
 
 @pytest.mark.parametrize("text", ["container:", "ns:relative", "bogus", "container", ""])
 def test_mode_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_mode(text, FLAG, ("host", "private"))
+        common.parse_mode(text, FLAG, ("host", "private"))
 
 
 @pytest.mark.parametrize("text", ["0", "0-2,5", "1,3,5"])
 def test_cpuset(text: str) -> None:
-    assert values.parse_cpuset(text, FLAG) == text
+    assert common.parse_cpuset(text, FLAG) == text
 
 
 @pytest.mark.parametrize("text", ["a", "2-1", "1,", "-1", "1-", "1-2-3"])
 def test_cpuset_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values.parse_cpuset(text, FLAG)
+        common.parse_cpuset(text, FLAG)
 
 
 def bind(source: str, target: str, **more: object) -> Mount:
@@ -267,12 +267,12 @@ def bind(source: str, target: str, **more: object) -> Mount:
     ],
 )
 def test_volume(text: str, mount: Mount) -> None:
-    assert values_storage.parse_mount_v(text, FLAG) == mount
+    assert storage.parse_mount_v(text, FLAG) == mount
 
 
 def test_volume_takes_a_relative_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert values_storage.parse_mount_v("./x:/b", FLAG).source == f"{tmp_path}/x"
+    assert storage.parse_mount_v("./x:/b", FLAG).source == f"{tmp_path}/x"
 
 
 @pytest.mark.parametrize(
@@ -281,11 +281,11 @@ def test_volume_takes_a_relative_path(monkeypatch: pytest.MonkeyPatch, tmp_path:
 )
 def test_volume_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values_storage.parse_mount_v(text, FLAG)
+        storage.parse_mount_v(text, FLAG)
 
 
 def test_mount() -> None:
-    parse = values_storage.parse_mount
+    parse = storage.parse_mount
     assert parse("type=bind,src=/a,dst=/b,ro", FLAG) == Mount(
         kind="bind", source="/a", target="/b", read_only=True
     )
@@ -319,12 +319,12 @@ def test_mount() -> None:
 )
 def test_mount_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values_storage.parse_mount(text, FLAG)
+        storage.parse_mount(text, FLAG)
 
 
 def test_mount_with_quotes() -> None:
     """As encoding/csv reads it: a quoted field may have commas, and quotes doubled."""
-    parse = values_storage.parse_mount
+    parse = storage.parse_mount
     mount = parse('type=bind,"src=/a, ""b"",c",dst=/d', FLAG)
     assert mount.source == '/a, "b",c'
     assert parse('"dst=/d","src=vv"', FLAG).source == "vv"
@@ -335,12 +335,12 @@ def test_mount_with_quotes() -> None:
 
 def test_a_relative_path_is_no_volume() -> None:
     with pytest.raises(SpecError) as caught:
-        values_storage.parse_mount_v("relative/dir:/b", FLAG)
+        storage.parse_mount_v("relative/dir:/b", FLAG)
     assert caught.value.hint == "for a host path write ./relative/dir"
 
 
 def test_tmpfs_with_access_times_and_huge_pages() -> None:
-    parse = values_storage.parse_tmpfs
+    parse = storage.parse_tmpfs
     assert {"noatime", "huge=within_size"} <= set(
         parse("/t:noatime,huge=within_size", FLAG).options
     )
@@ -349,7 +349,7 @@ def test_tmpfs_with_access_times_and_huge_pages() -> None:
 
 
 def test_tmpfs() -> None:
-    parse = values_storage.parse_tmpfs
+    parse = storage.parse_tmpfs
     assert parse("/run", FLAG).options == ("nosuid", "nodev", "noexec")
     mount = parse("/run:ro,exec,size=64m,mode=755", FLAG)
     assert mount.read_only
@@ -368,7 +368,7 @@ def test_tmpfs() -> None:
     ],
 )
 def test_device(text: str, device: Device) -> None:
-    assert values_storage.parse_device(text, FLAG) == device
+    assert storage.parse_device(text, FLAG) == device
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_device(text: str, device: Device) -> None:
 )
 def test_device_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values_storage.parse_device(text, FLAG)
+        storage.parse_device(text, FLAG)
 
 
 @pytest.mark.parametrize(
@@ -393,17 +393,17 @@ def test_device_refused(text: str) -> None:
     ],
 )
 def test_duration(text: str, seconds: float) -> None:
-    assert values_time.parse_duration(text, FLAG) == int(seconds * 10**6)
+    assert time.parse_duration(text, FLAG) == int(seconds * 10**6)
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1y", "1 fortnight", "1.2.3s", "abc", "."])
 def test_duration_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values_time.parse_duration(text, FLAG)
+        time.parse_duration(text, FLAG)
 
 
 def test_moment() -> None:
-    parse = values_time.parse_moment
+    parse = time.parse_moment
     assert parse("1700000000.5", FLAG, 0.0) == 1700000000.5
     assert parse("2023-11-14T22:13:20Z", FLAG, 0.0) == 1700000000.0
     assert parse("2023-11-14T23:13:20+01:00", FLAG, 0.0) == 1700000000.0
@@ -424,7 +424,7 @@ def test_moment() -> None:
     ],
 )
 def test_signal(text: str, number: int) -> None:
-    assert values_time.parse_signal(text, FLAG) == number
+    assert time.parse_signal(text, FLAG) == number
 
 
 @pytest.mark.parametrize(
@@ -447,19 +447,19 @@ def test_signal(text: str, number: int) -> None:
 )
 def test_signal_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        values_time.parse_signal(text, FLAG)
+        time.parse_signal(text, FLAG)
 
 
 @pytest.mark.parametrize(
     "parse",
     [
-        values.parse_size,
-        values.parse_port,
-        values.parse_ulimit,
-        values.parse_cap,
-        values_storage.parse_mount,
-        values_storage.parse_mount_v,
-        values_time.parse_signal,
+        common.parse_size,
+        common.parse_port,
+        common.parse_ulimit,
+        common.parse_cap,
+        storage.parse_mount,
+        storage.parse_mount_v,
+        time.parse_signal,
     ],
 )
 def test_an_error_names_the_flag(parse: Callable[[str, str], object]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox import values_limits as parse
 from sysbox.base.errors import SpecError
+from sysbox.parse import limits as parse
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from sysbox.parse.common import (
+    absolute,
+    bad,
+    check_name,
+    clean_path,
+    is_digits,
+    parse_size,
+    suggest,
+)
 from sysbox.spec import Device, Mount
-from sysbox.values import absolute, bad, check_name, clean_path, is_digits, parse_size, suggest
 
 PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
 _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")

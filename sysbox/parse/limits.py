@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.values import bad, is_digits, parse_int, parse_size
+from sysbox.parse.common import bad, is_digits, parse_int, parse_size
 
 _CLASS_MAX = (1 << 32) - 1
 _HALF_MAX = 0xFFFF

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.parse.common import bad, parse_int, parse_size, suggest
+from sysbox.parse.time import parse_duration
 from sysbox.spec import Health, Logging, RestartPolicy
-from sysbox.values import bad, parse_int, parse_size, suggest
-from sysbox.values_time import parse_duration
 
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _MOST = 1 << 16  # systemd counts starts in 32 bits; nobody waits for more

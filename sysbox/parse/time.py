@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.values import bad, is_digits
+from sysbox.parse.common import bad, is_digits
 
 # Go's spellings and systemd.time(7)'s, in microseconds
 _SPANS = {
