@@ -8,9 +8,9 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
-from sysbox.units import dropins, resources
 from sysbox.units.blockdev import resolve_block_device
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units.limits import dropins, table
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
 from sysbox.units.scopeplan import asked_properties, tune
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def _check(before: Limits, after: Limits, change: Change) -> None:
 
 
 def _flag(field: str) -> str:
-    return resources.by_field(field).flag
+    return table.by_field(field).flag
 
 
 def _merged(
@@ -129,7 +129,7 @@ def _disk(path: str) -> str:
 
 def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple[str, ...]:
     """`--property` texts: of one thing the last word counts, be it said by a flag or by its property."""
-    said = {resources.by_field(field).way(facts).property for field in change.fields}
+    said = {table.by_field(field).way(facts).property for field in change.fields}
     said |= {key for key, _ in change.properties}
     dropped = {other for key in said if key for other in dropins.spellings(key)}
     kept = [text for text in had if text.partition("=")[0].strip() not in dropped]
@@ -141,7 +141,7 @@ def touched(change: Change, facts: HostFacts) -> frozenset[str]:
     found = set()
     for field in change.fields:
         for one in (field, *_TOGETHER.get(field, ())):
-            way = resources.by_field(one).way(facts)
+            way = table.by_field(one).way(facts)
             found.add(way.file if way.written else way.bus_name)
     for key, _ in change.properties:
         found.add(dropins.to_property(key, "", facts).name)
@@ -174,7 +174,7 @@ def delta(
     new, new_writes = wanted(*after, facts)
     limit = old.get("MemoryLimit")
     memory = limit.value if limit is not None and limit.signature == "t" else INFINITY
-    writes = resources.change_writes(old_writes, new_writes, memory)
+    writes = table.change_writes(old_writes, new_writes, memory)
     there = {one.file for one in writes}
     writes += tuple(one for one in new_writes if one.file in about and one.file not in there)
     properties = told(old, new, about, found, facts, defaults)
@@ -199,7 +199,7 @@ def told(
     for name, one in new.items():
         if one != old.get(name) or name in again:
             # what is set of a list is added to it
-            properties += [resources.unset(name, one.signature, facts)] * (one.signature == "a(st)")
+            properties += [table.unset(name, one.signature, facts)] * (one.signature == "a(st)")
             properties.append(one)
     return properties
 
@@ -207,9 +207,7 @@ def told(
 def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
     """The flags of a change that a scope takes only when it is made."""
     flags = [
-        resources.by_field(field).flag
-        for field in change.fields
-        if not resources.by_field(field).live
+        table.by_field(field).flag for field in change.fields if not table.by_field(field).live
     ]
     flags += [
         f"--property {key}"
@@ -226,7 +224,7 @@ def _unset(one: Property, defaults: dict[str, Any], facts: HostFacts) -> Propert
             signature="t",
             value=defaults[dropins.base_name(one.name)],
         )
-    return resources.unset(
+    return table.unset(
         dropins.base_name(one.name), "t" if one.signature == "u" else one.signature, facts
     )
 
@@ -245,5 +243,5 @@ def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Propert
             one = dropins.to_property(key, text, facts)
         except SpecError:
             continue
-        pairs.append((dropins.base_name(one.name), resources.unset(key, one.signature, facts)))
+        pairs.append((dropins.base_name(one.name), table.unset(key, one.signature, facts)))
     return pairs

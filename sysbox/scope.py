@@ -12,7 +12,7 @@ from sysbox.base.errors import SystemdError
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, TIMEOUT, Bus, is_lost
-from sysbox.units.properties import Property
+from sysbox.units.limits.properties import Property
 from sysbox.units.scopeplan import ScopePlan
 
 TYPE_CHECKING = False

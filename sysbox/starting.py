@@ -33,8 +33,9 @@ from sysbox.netns import dns, links, topology
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import bandwidths, cgroups, freezer, journal, machine, names, reports
+from sysbox.units import cgroups, freezer, journal, machine, names, reports
 from sysbox.units.bus import Bus
+from sysbox.units.limits import bandwidths
 from sysbox.witness import OutOfMemory, Reports
 
 TYPE_CHECKING = False

@@ -13,9 +13,10 @@ from sysbox import changes, scope, state, tuning
 from sysbox.base.errors import KernelError, SpecError, SysboxError
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup
-from sysbox.units import bandwidths, dropins, names, spellings
+from sysbox.units import names
 from sysbox.units.bus import PROPERTIES, Bus
-from sysbox.units.properties import INFINITY, Property
+from sysbox.units.limits import bandwidths, dropins, spellings
+from sysbox.units.limits.properties import INFINITY, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
     from sysbox.state import Record
-    from sysbox.units.properties import Property
+    from sysbox.units.limits.properties import Property
 
 TRANSIENT = "/run/systemd/transient"
 _TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
@@ -69,7 +69,7 @@ def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str
     found = drop_ins(record.id)
     if not found:
         return record.tuned, ()
-    from sysbox.units import dropins  # a table that only a container that was tuned needs
+    from sysbox.units.limits import dropins  # a table that only a container that was tuned needs
 
     facts = facts or probe()
     merged = dropins.merge(one.text for one in found)
@@ -80,7 +80,7 @@ def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str
 def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
     """What systemd gives a scope that asks for none of these; empty when it cannot be asked."""
     from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
-    from sysbox.units.dropins import HOST_DEFAULTS
+    from sysbox.units.limits.dropins import HOST_DEFAULTS
 
     found: dict[str, Any] = {}
     if not wanted:
@@ -97,7 +97,7 @@ def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
 
 def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:
     """The properties that run and update have asked for; none where they make no sense on this host."""
-    from sysbox.units.properties import plan_limits
+    from sysbox.units.limits.properties import plan_limits
     from sysbox.units.scopeplan import asked_properties
 
     try:

@@ -13,8 +13,9 @@ from sysbox.host import probe
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock
 from sysbox.standstill import Standstill
-from sysbox.units import bandwidths, cgroups, dropins, readback, resources
+from sysbox.units import cgroups
 from sysbox.units.bus import Bus
+from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Ulimit
     from sysbox.state import Record, Runtime
-    from sysbox.units.properties import Property
+    from sysbox.units.limits.properties import Property
 
 _INTERFACE = scope.INTERFACES[".scope"]
 
@@ -120,7 +121,7 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
                 f"{name}: systemd has {live[name]} after it was set to {one.value}",
                 hint=f"`systemctl show {runtime.scope}` shows all of it",
             )
-    for resource in resources.TABLE:
+    for resource in table.TABLE:
         way = resource.way(facts)
         if way.bus_name in set_now and way.bus_name in live:
             drift = readback.drift(way, live, runtime.cgroup, facts)

@@ -17,7 +17,7 @@ from sysbox.linux import cgroup
 from sysbox.locking import Lock
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, TIMEOUT
-from sysbox.units.properties import CgroupWrite, plan_limits
+from sysbox.units.limits.properties import CgroupWrite, plan_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "resources.md"
-BEGIN = "<!-- from here to the end mark: made by `make docs` from sysbox/units/resources.py -->"
+BEGIN = "<!-- from here to the end mark: made by `make docs` from sysbox/units/limits/table.py -->"
 END = "<!-- end -->"
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from sysbox.units.resources import TABLE, Resource, Way  # noqa: E402 (the path comes first)
+from sysbox.units.limits.table import TABLE, Resource, Way  # noqa: E402 (the path comes first)
 
 COLUMNS = ("flag", "v1: property", "v1: file", "v2: property", "v2: file", "live", "`inspect`")
 

@@ -93,7 +93,7 @@ def _volumes() -> Iterable[str]:
 
 
 def _limits() -> Iterable[str]:
-    from sysbox.units.resources import TABLE
+    from sysbox.units.limits.table import TABLE
 
     return {one.flag.removeprefix("--") for one in TABLE}
 

@@ -7,13 +7,13 @@ import posix
 from sysbox.cli.doctor_check import IDLE, NO, WRITTEN, YES, Check, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import bpf
-from sysbox.units.resources import TABLE
+from sysbox.units.limits.table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.doctor_scope import Sample
     from sysbox.host import HostFacts
-    from sysbox.units.resources import Resource, Way
+    from sysbox.units.limits.table import Resource, Way
 
 CONTROLLERS = {
     "v1": "blkio cpu cpuacct cpuset devices freezer hugetlb memory net_cls perf_event pids",

@@ -11,7 +11,7 @@ from sysbox.host import exists
 from sysbox.linux import cgroup
 from sysbox.spec import ContainerSpec
 from sysbox.units.bus import Bus
-from sysbox.units.properties import Property, bitmask, parse_list
+from sysbox.units.limits.properties import Property, bitmask, parse_list
 from sysbox.units.scopeplan import plan_scope
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ from sysbox.cli.current import status_of
 from sysbox.cli.explain_rows import rows
 from sysbox.cli.output import print_fitted
 from sysbox.parse.common import suggest
-from sysbox.units import resources
+from sysbox.units.limits import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _chosen(found: list[Row], word: str) -> list[Row]:
     chosen = [one for one in found if word in one.words or word == one.file]
     if chosen:
         return chosen
-    known = {one.flag for one in resources.TABLE} | {one.limit for one in found}
-    for one in resources.TABLE:
+    known = {one.flag for one in table.TABLE} | {one.limit for one in found}
+    for one in table.TABLE:
         if word in (one.field, one.flag, one.flag[2:]):
             return []  # not on this host
     raise UsageError(f"explain: no limit is called {word}", hint=suggest(word, known))

@@ -10,8 +10,8 @@ from sysbox.base.frozen import Frozen
 from sysbox.cli.inspect_live import look
 from sysbox.host import probe
 from sysbox.linux import process
-from sysbox.units import dropins, readback, resources
-from sysbox.units.properties import INFINITY
+from sysbox.units.limits import dropins, readback, table
+from sysbox.units.limits.properties import INFINITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sysbox.cli.inspect_live import Live
     from sysbox.state import Record
-    from sysbox.units.properties import CgroupWrite, Property
-    from sysbox.units.resources import Resource, Way
+    from sysbox.units.limits.properties import CgroupWrite, Property
+    from sysbox.units.limits.table import Resource, Way
 
 # of these infinity is not "no limit"; systemctl shows it so too
 _NOT_SET = ("CPUShares", "CPUWeight", "CPUQuotaPeriodSec", "BlockIOWeight", "IOWeight")
@@ -99,7 +99,7 @@ def rows(record: Record, pid: int) -> list[Row]:
     case = _Case(record, pid)
     found = []
     shown: set[str] = set()
-    for resource in resources.TABLE:
+    for resource in table.TABLE:
         way = resource.way(case.facts)
         if way.available:
             found.append(_row(case, resource, way))
@@ -180,7 +180,7 @@ def _as_set(way: Way, properties: dict[str, Any]) -> str:
 
 def _written_drift(case: _Case, way: Way, live: Live) -> str:
     """A file of ours holds what was written, or what it had from the start."""
-    own = [write for write in case.writes if resources.writes_to(way, write)]
+    own = [write for write in case.writes if table.writes_to(way, write)]
     for write in own:
         drift = readback.written(write, live.path, live.facts)
         if drift:

@@ -6,7 +6,7 @@ from sysbox.base.errors import SpecError
 from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Strings, Struct, listed, mapped, pointer
 from sysbox.host import probe
 from sysbox.security import paths
-from sysbox.units.resources import TABLE
+from sysbox.units.limits.table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

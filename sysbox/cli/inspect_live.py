@@ -10,12 +10,13 @@ from sysbox import scope, tuning, witness
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.host import probe, read_text
-from sysbox.units import names, readback, resources
+from sysbox.units import names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroups import cgroup_path, scope_path
-from sysbox.units.dropins import other_spelling
-from sysbox.units.limits_io import bfq_weight
-from sysbox.units.properties import (
+from sysbox.units.limits import readback, table
+from sysbox.units.limits.dropins import other_spelling
+from sysbox.units.limits.io import bfq_weight
+from sysbox.units.limits.properties import (
     INFINITY,
     block_of_io,
     format_list,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
     from sysbox.state import Record
-    from sysbox.units.resources import Resource, Way
+    from sysbox.units.limits.table import Resource, Way
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 _BLOCK_IO_WEIGHT = 500  # systemd's default of BlockIOWeight, where that of IOWeight is 100
@@ -56,7 +57,7 @@ def look(record: Record, pid: int) -> Live | None:
     except SysboxError:
         pass  # ignoring: it has just gone, and what is seen is what there is
     asked = ["ControlGroup", "Slice"]
-    for one in resources.TABLE:
+    for one in table.TABLE:
         name = one.way(facts).bus_name
         asked += [each for each in (name, other_spelling(name)) if each]
     try:
@@ -109,7 +110,7 @@ def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, A
     if shares.isdigit():  # as exact as they were set
         asked = asked.replace(cpu_shares=int(shares))
     found: dict[str, Any] = {}
-    for resource in resources.TABLE:
+    for resource in table.TABLE:
         way = resource.way(live.facts)
         if resource.inspect and way.available and way.file:
             value = _in_force(way, live)
@@ -141,9 +142,7 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
     if resource.field == "pids":
         return None if value == INFINITY else value
     if resource.field == "memory_swap":
-        memory = readback.kernel(
-            resources.by_field("memory").way(live.facts), live.path, live.facts
-        )
+        memory = readback.kernel(table.by_field("memory").way(live.facts), live.path, live.facts)
         limited = isinstance(memory, int) and memory != INFINITY
         if value == INFINITY:
             return -1 if limited or asked.memory_swap == -1 else 0
@@ -200,8 +199,8 @@ def _cpu_quota(live: Live, asked: Limits) -> dict[str, Any]:
 
     A period without a quota is the property's: systemd gives it to the kernel when there is one.
     """
-    quota_way = resources.by_field("cpu_quota").way(live.facts)
-    period_way = resources.by_field("cpu_period").way(live.facts)
+    quota_way = table.by_field("cpu_quota").way(live.facts)
+    period_way = table.by_field("cpu_period").way(live.facts)
     per_second = readback.kernel(quota_way, live.path, live.facts)
     if not isinstance(per_second, int) or per_second == INFINITY:
         period = readback.wanted(period_way, live.properties)

@@ -115,7 +115,7 @@ def _limits_in(format: str) -> tuple[str, ...]:
     """The limits, by their names in inspect's HostConfig, that a template shows."""
     if "." not in format:
         return ()
-    from sysbox.units.resources import TABLE
+    from sysbox.units.limits.table import TABLE
 
     return tuple(one.inspect for one in TABLE if one.inspect and f".{one.inspect}" in format)
 

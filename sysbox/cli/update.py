@@ -10,7 +10,7 @@ from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit
 from sysbox.parse.common import bad, parse_ulimit
-from sysbox.units import resources
+from sysbox.units.limits import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def parse(values: Values, *, anything: bool = False) -> Change:
     limits: dict[str, Any] = {}  # cleared ones first
     devices: dict[str, tuple[tuple[str, Any], ...]] = {}
     single = []
-    for one in resources.TABLE:
+    for one in table.TABLE:
         dest = one.flag[2:].replace("-", "_")
         text = given[dest]
         if isinstance(text, list):

@@ -21,7 +21,7 @@ from sysbox.linux import cgroup, freezer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
-    from sysbox.units.properties import CgroupWrite
+    from sysbox.units.limits.properties import CgroupWrite
 
 # v1 hierarchies in which every container has a directory: to be frozen, counted, and profiled by
 _ALWAYS = ("freezer", "cpuacct", "perf_event")

@@ -9,7 +9,7 @@ from sysbox.base.errors import SystemdError
 from sysbox.host import exists
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PRIVATE_SOCKET, SYSTEMD
-from sysbox.units.properties import Property
+from sysbox.units.limits.properties import Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,13 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.units import names
 from sysbox.units.blockdev import resolve_block_device
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, parse_property, plan_devices
+from sysbox.units.limits.properties import (
+    INFINITY,
+    CgroupWrite,
+    Property,
+    parse_property,
+    plan_devices,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +120,7 @@ def tune(
     facts: HostFacts,
 ) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
     """Lay what others have set over what is wanted. What this host does not know is left out."""
-    from sysbox.units import dropins  # only a container that was tuned needs it
+    from sysbox.units.limits import dropins  # only a container that was tuned needs it
 
     memory = dropins.memory_of(tuned, facts)
     # the kernel refuses a limit of memory and swap together that is below the memory's own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.units import names
-from sysbox.units.properties import INFINITY, Property
+from sysbox.units.limits.properties import INFINITY, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 from containers import V1
 from lane import SYSBOX, TIMEOUT, Sysbox
 
-from sysbox.units.resources import TABLE
+from sysbox.units.limits.table import TABLE
 
 # flag -> values that a container can have anywhere; DISK is a loop device
 SAMPLES = {

@@ -16,7 +16,7 @@ from containers import V1, Container, Containers, eventually, systemctl
 from lane import Sysbox
 
 from sysbox.host import probe
-from sysbox.units.limits_rare import page_sizes
+from sysbox.units.limits.rare import page_sizes
 
 on_v1 = pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from lane import Sysbox
 from sysbox.host import probe
 from sysbox.linux import cgroup
 from sysbox.units import cgroups
-from sysbox.units.properties import CgroupWrite
+from sysbox.units.limits.properties import CgroupWrite
 
 pytestmark = pytest.mark.v1_only
 

@@ -29,8 +29,8 @@ from sysbox.spec import ContainerSpec, Limits, Logging
 from sysbox.units import blockdev, cgroups, journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.journalread import read_logs
+from sysbox.units.limits.properties import Property, plan_limits
 from sysbox.units.manager import Manager
-from sysbox.units.properties import Property, plan_limits
 
 MIB = 1 << 20
 FACTS = host.probe()
@@ -565,7 +565,7 @@ def test_exec_joins_the_same_cgroups(bus: Bus) -> None:
 
 
 def test_write_that_this_kernel_cannot_do(bus: Bus) -> None:
-    from sysbox.units.properties import CgroupWrite
+    from sysbox.units.limits.properties import CgroupWrite
 
     for write in (
         CgroupWrite(controller="nosuch", file="x", value="1"),

@@ -16,8 +16,8 @@ from lane import Sysbox
 
 from sysbox import tuning
 from sysbox.host import probe
-from sysbox.units import spellings
-from sysbox.units.limits_io import bfq_weight
+from sysbox.units.limits import spellings
+from sysbox.units.limits.io import bfq_weight
 
 MIB = 1 << 20
 RATES = {"read": "rbps", "write": "wbps"}

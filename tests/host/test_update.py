@@ -19,7 +19,7 @@ from lane import Sysbox
 
 from sysbox.base import paths
 from sysbox.linux import process
-from sysbox.units import dropins
+from sysbox.units.limits import dropins
 
 MIB = 1 << 20
 TRANSIENT = Path("/run/systemd/transient")

@@ -10,8 +10,8 @@ import source
 
 from sysbox.cli.verbs import VERBS, options_of
 from sysbox.spec import Limits
-from sysbox.units.allowlist import KEYS
-from sysbox.units.resources import TABLE
+from sysbox.units.limits.allowlist import KEYS
+from sysbox.units.limits.table import TABLE
 
 DOCUMENT = source.ROOT / "docs" / "resources.md"
 

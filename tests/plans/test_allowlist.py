@@ -6,8 +6,8 @@ import pytest
 from test_properties import MIB, V1, V2
 
 from sysbox.base.errors import SpecError
-from sysbox.units import allowlist
-from sysbox.units.properties import INFINITY, parse_property
+from sysbox.units.limits import allowlist
+from sysbox.units.limits.properties import INFINITY, parse_property
 
 
 @pytest.mark.parametrize(

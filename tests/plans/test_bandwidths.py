@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.units.bandwidths import READ, WRITE, without_resets
+from sysbox.units.limits.bandwidths import READ, WRITE, without_resets
 
 
 def unit(*lines: str) -> str:

@@ -10,7 +10,7 @@ from sysbox.base.errors import SpecError
 from sysbox.changes import Change, Delta
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits, Ulimit
-from sysbox.units.properties import INFINITY, Property
+from sysbox.units.limits.properties import INFINITY, Property
 
 
 def spec(*properties: str, **limits: object) -> ContainerSpec:

@@ -9,8 +9,9 @@ from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
-from sysbox.units import blockdev, limits_io, limits_rare, properties, resources
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units import blockdev
+from sysbox.units.limits import io, properties, rare, table
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
 
 DRIVERS = """Character devices:
   1 mem
@@ -34,7 +35,7 @@ def disks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(blockdev, "disk_number", lambda path, flag: numbers[path])
     monkeypatch.setattr(blockdev, "check_weighed", weighed)
-    monkeypatch.setattr(limits_rare, "page_sizes", lambda: ("2MB", "1GB"))
+    monkeypatch.setattr(rare, "page_sizes", lambda: ("2MB", "1GB"))
 
 
 A, B = "/dev/sda", "/dev/sdb"
@@ -109,7 +110,7 @@ def test_what_is_not_there_is_what_is_refused() -> None:
         "net_cls": 1,
     }  # fmt: skip
     for host in (V1, V2):
-        missing = {one.field for one in resources.TABLE if not one.way(host).available}
+        missing = {one.field for one in table.TABLE if not one.way(host).available}
         for field, value in values.items():
             if field in missing:
                 with pytest.raises(Unsupported):
@@ -132,13 +133,13 @@ SOME: dict[str, object] = {
 @pytest.mark.parametrize("field", SOME)
 def test_the_table_names_what_the_planner_sets(field: str) -> None:
     for host in (V1, V2):
-        way = resources.by_field(field).way(host)
+        way = table.by_field(field).way(host)
         if not way.available:
             continue
         found, writes = plan_limits(Limits(**{field: SOME[field]}), host)
         names = {one.name for one in found}
         if way.written:
-            assert any(resources.writes_to(way, one) for one in writes)
+            assert any(table.writes_to(way, one) for one in writes)
             assert {one.controller for one in writes} <= {way.controller}
         else:
             assert way.bus_name in names
@@ -148,14 +149,14 @@ def test_the_table_names_what_the_planner_sets(field: str) -> None:
 def test_a_controller_the_host_lacks(field: str) -> None:
     """One clear line, before anything is made."""
     for host in (V1, V2):
-        way = resources.by_field(field).way(host)
+        way = table.by_field(field).way(host)
         if not way.available:
             continue
         rest = {name: at for name, at in host.controllers.items() if name != way.controller}
         with pytest.raises(Unsupported) as caught:
             plan_limits(Limits(**{field: SOME[field]}), host.replace(controllers=rest))
         message = caught.value.message
-        assert message.startswith(resources.by_field(field).flag)
+        assert message.startswith(table.by_field(field).flag)
         assert f"'{way.controller}'" in message
         assert "\n" not in message
 
@@ -190,7 +191,7 @@ def test_a_class_is_32_bits() -> None:
 
 def test_bfq_weights_are_systemds() -> None:
     """The two ends, the default and the break of its line (BFQ_WEIGHT of systemd)."""
-    assert [limits_io.bfq_weight(one) for one in (10, 100, 500, 1000)] == [10, 100, 136, 181]
+    assert [io.bfq_weight(one) for one in (10, 100, 500, 1000)] == [10, 100, 136, 181]
 
 
 def change(
@@ -201,7 +202,7 @@ def change(
     _, new = plan_limits(Limits(**after), host)
     limit = before.get("memory", INFINITY)
     assert isinstance(limit, int)
-    return list(resources.change_writes(old, new, limit))
+    return list(table.change_writes(old, new, limit))
 
 
 @pytest.mark.parametrize(
@@ -270,9 +271,7 @@ def test_memory_and_swap_together_never_below_memory() -> None:
     ],
 )
 def test_not_set(name: str, signature: str, value: object) -> None:
-    assert resources.unset(name, signature, V2) == Property(
-        name=name, signature=signature, value=value
-    )
+    assert table.unset(name, signature, V2) == Property(name=name, signature=signature, value=value)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from sysbox.base.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
-from sysbox.units import properties, scopeplan
-from sysbox.units.properties import INFINITY, CgroupWrite, plan_limits
+from sysbox.units import scopeplan
+from sysbox.units.limits import properties
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, plan_limits
 
 ID = "0123456789abcdef" * 4
 MIB = 1 << 20

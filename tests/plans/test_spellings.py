@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sysbox.host import HostFacts
-from sysbox.units import spellings
-from sysbox.units.dropins import PAIRS
-from sysbox.units.properties import INFINITY
+from sysbox.units.limits import spellings
+from sysbox.units.limits.dropins import PAIRS
+from sysbox.units.limits.properties import INFINITY
 
 
 def facts(mode: str) -> HostFacts:

@@ -13,7 +13,8 @@ from sysbox.host import probe
 from sysbox.image import changes
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, limits, storage, time
-from sysbox.units import allowlist, serviceplan
+from sysbox.units import serviceplan
+from sysbox.units.limits import allowlist
 
 DIGITS = "9" * 5000  # int() takes 4,300
 

@@ -7,7 +7,7 @@ import pytest
 from sysbox.host import HostFacts
 from sysbox.linux import cgroup
 from sysbox.units import cgroups
-from sysbox.units.properties import CgroupWrite
+from sysbox.units.limits.properties import CgroupWrite
 
 TOP = "/sys/fs/cgroup"
 PATH = "/system.slice/docker-1.scope"

@@ -6,8 +6,8 @@ import pytest
 
 from sysbox.host import HostFacts
 from sysbox.spec import Limits
-from sysbox.units import dropins
-from sysbox.units.properties import INFINITY, Property, plan_limits
+from sysbox.units.limits import dropins
+from sysbox.units.limits.properties import INFINITY, Property, plan_limits
 
 MADE = """\
 # This is a drop-in unit file extension, created via "systemctl set-property"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sysbox.host import HostFacts
-from sysbox.units import readback, resources
-from sysbox.units.properties import INFINITY, CgroupWrite
+from sysbox.units.limits import readback, table
+from sysbox.units.limits.properties import INFINITY, CgroupWrite
 
 PATH = "/system.slice/docker-1.scope"
 
@@ -65,14 +65,14 @@ KERNEL: list[tuple[str, str, dict[str, str], Any]] = [
 @pytest.mark.parametrize(("mode", "field", "files", "value"), KERNEL)
 def test_kernel(tmp_path: Path, mode: str, field: str, files: dict[str, str], value: Any) -> None:
     facts = host(mode, tmp_path)
-    way = resources.by_field(field).way(facts)
+    way = table.by_field(field).way(facts)
     for file, text in files.items():
         put(facts, way.controller, file, text)
     assert readback.kernel(way, PATH, facts) == value
 
 
 def drift(facts: HostFacts, field: str, live: dict[str, Any], text: str) -> str:
-    way = resources.by_field(field).way(facts)
+    way = table.by_field(field).way(facts)
     put(facts, way.controller, way.file, text)
     if way.file == "cpu.cfs_quota_us":
         put(facts, "cpu", "cpu.cfs_period_us", "100000")
@@ -128,7 +128,7 @@ def test_written(tmp_path: Path, write: CgroupWrite, text: str, same: bool) -> N
 
 def test_why_memory_was_refused(tmp_path: Path) -> None:
     v1 = host("v1", tmp_path)
-    way = resources.by_field("memory").way(v1)
+    way = table.by_field("memory").way(v1)
     put(v1, "memory", "memory.usage_in_bytes", "5000")
     put(v1, "memory", "memory.memsw.limit_in_bytes", "8000")
     assert "5000 bytes are in use" in readback.reason(way, PATH, v1, 4000)

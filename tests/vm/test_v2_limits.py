@@ -11,7 +11,7 @@ import pytest
 from containers import Container, Containers, eventually, systemctl
 from lane import SLOWNESS, SYSBOX, Sysbox
 
-from sysbox.units.resources import TABLE
+from sysbox.units.limits.table import TABLE
 
 pytestmark = pytest.mark.v2_only("the files are those of the unified hierarchy")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError, Unsupported
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, in_range, need
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, in_range, need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ import posix
 from sysbox.base.errors import SysboxError
 from sysbox.host import exists, read_text
 from sysbox.linux import cgroup
-from sysbox.units.dropins import converted
-from sysbox.units.limits_io import bfq_weight
-from sysbox.units.properties import INFINITY, parse_list
+from sysbox.units.limits.dropins import converted
+from sysbox.units.limits.io import bfq_weight
+from sysbox.units.limits.properties import INFINITY, parse_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.host import HostFacts
-    from sysbox.units.properties import CgroupWrite
-    from sysbox.units.resources import Way
+    from sysbox.units.limits.properties import CgroupWrite
+    from sysbox.units.limits.table import Way
 
 _V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
 _HUGE = 1 << 62  # bytes: a limit of huge pages is rounded to whole pages, so that none is not exact

@@ -10,8 +10,8 @@ Pure but for a look at the disks and huge pages that limits name.
 
 from __future__ import annotations
 
-from sysbox.units import limits_cpu, limits_memory
-from sysbox.units.properties import CgroupWrite, Property
+from sysbox.units.limits import cpu, memory
+from sysbox.units.limits.properties import CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def plan(limits: Limits, facts: HostFacts) -> tuple[tuple[Property, ...], tuple[
     """See `properties.plan_limits`."""
     properties: list[Property] = []
     writes: list[CgroupWrite] = []
-    limits_cpu.plan(limits, facts, properties, writes)
-    limits_memory.plan(limits, facts, properties, writes)
+    cpu.plan(limits, facts, properties, writes)
+    memory.plan(limits, facts, properties, writes)
     if any(getattr(limits, field) for field in _OF_DISKS):
-        from sysbox.units import limits_io
+        from sysbox.units.limits import io
 
-        limits_io.plan(limits, facts, properties, writes)
+        io.plan(limits, facts, properties, writes)
     if limits.net_cls is not None or limits.hugetlb:
-        from sysbox.units import limits_rare
+        from sysbox.units.limits import rare
 
-        limits_rare.plan(limits, facts, writes)
+        rare.plan(limits, facts, writes)
     return tuple(properties), tuple(writes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.units import blockdev
-from sysbox.units.properties import CgroupWrite, Property, in_range, io_of_block, need
+from sysbox.units.limits.properties import CgroupWrite, Property, in_range, io_of_block, need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

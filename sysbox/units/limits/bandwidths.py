@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sysbox.units.properties import Property
+    from sysbox.units.limits.properties import Property
 
     Limits = dict[tuple[str, str], str]  # (key, device) -> rate
     Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment empties

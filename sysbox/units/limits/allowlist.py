@@ -13,7 +13,7 @@ import _socket
 from sysbox.base.errors import SpecError
 from sysbox.parse.common import bad, is_digits, parse_int, parse_size, suggest
 from sysbox.parse.time import parse_duration
-from sysbox.units.properties import (
+from sysbox.units.limits.properties import (
     INFINITY,
     Property,
     bitmask,

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.units.allowlist import KEYS
-from sysbox.units.dropins import PAIRS, assignments, is_neutral, to_property
-from sysbox.units.resources import unset
+from sysbox.units.limits.allowlist import KEYS
+from sysbox.units.limits.dropins import PAIRS, assignments, is_neutral, to_property
+from sysbox.units.limits.table import unset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sysbox.host import HostFacts
-    from sysbox.units.properties import Property
+    from sysbox.units.limits.properties import Property
 
 # keys that v1 has no use for, and beside which systemd heeds no MemoryLimit, or no BlockIO*
 _MASKING = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.units.properties import (
+from sysbox.units.limits.properties import (
     INFINITY,
     CgroupWrite,
     Property,

@@ -8,8 +8,8 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.units.allowlist import KEYS, convert, parse
-from sysbox.units.properties import INFINITY, Property, everything
+from sysbox.units.limits.allowlist import KEYS, convert, parse
+from sysbox.units.limits.properties import INFINITY, Property, everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import posix
 
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.parse.limits import page_size, page_size_name
-from sysbox.units.properties import CgroupWrite, in_range, need
+from sysbox.units.limits.properties import CgroupWrite, in_range, need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

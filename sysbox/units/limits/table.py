@@ -8,7 +8,7 @@ for a running scope.
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
-from sysbox.units.properties import INFINITY, CgroupWrite, Property, everything
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def plan_limits(
     """
     if limits == _NO_LIMITS:
         return (), ()
-    from sysbox.units import limits as planner  # which only a container with limits needs
+    from sysbox.units.limits import plan as planner  # which only a container with limits needs
 
     return planner.plan(limits, facts)
 
@@ -110,7 +110,7 @@ def parse_property(text: str, facts: HostFacts) -> Property:
 
     Raises SpecError. Nothing else gets through to systemd (CVE-2024-3154).
     """
-    from sysbox.units import allowlist  # a table that only `--property` needs
+    from sysbox.units.limits import allowlist  # a table that only `--property` needs
 
     return allowlist.parse(text, facts)
 
