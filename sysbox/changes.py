@@ -8,7 +8,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
-from sysbox.units.blockdev import resolve_block_device
+from sysbox.units.cgroup.blockdev import resolve_block_device
 from sysbox.units.limits import dropins, table
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
 from sysbox.units.scopeplan import asked_properties, tune

@@ -20,7 +20,7 @@ from sysbox.fs.drivers import overlay
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
 from sysbox.security import environment, sysctls
-from sysbox.units import cgroups
+from sysbox.units.cgroup.tree import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sysbox.plan import Plan
     from sysbox.processplan import ProcessPlan
     from sysbox.security.identity import Identity
-    from sysbox.units.cgroups import Placement
+    from sysbox.units.cgroup.tree import Placement
 
 
 class Inherited(Frozen):
@@ -82,7 +82,7 @@ def main(
 
         phase = "scope"
         # where systemd does not take it; the rest of the time until #2 is systemd's
-        cgroups.place(inherited.placement)
+        place(inherited.placement)
         address = channel.receive(PROCEED)[0]["address"]  # 2
         if plan.namespaces.new_cgroup:
             # in its scope now, so that the scope becomes the root of what it sees

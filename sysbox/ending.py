@@ -35,8 +35,9 @@ from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Lock
-from sysbox.units import cgroups, freezer, journal, machine, names
+from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup import freezer, tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
     if failed or runtime.alive() or record.spec.namespaces.pid != "private":
         # without a pid namespace of its own, its other processes are held together by the scope alone
         stop_scope(runtime.scope, runtime.cgroup)
-    cgroups.remove_cgroups(runtime.cgroup, probe())
+    tree.remove_cgroups(runtime.cgroup, probe())
     machine.withdraw(runtime.scope)
     tuning.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
@@ -297,9 +298,9 @@ def remove_damaged(container_id: str) -> None:
     """`rm -f` of a container whose record cannot be read: by its id alone."""
     unit = names.scope_unit(container_id)
     stop_scope(unit)
-    for path in cgroups.left(probe(), unit):
+    for path in tree.left(probe(), unit):
         kill_frozen(path)
-        cgroups.remove_cgroups(path, probe())
+        tree.remove_cgroups(path, probe())
     for name, owner in state.names().items():
         if owner == container_id:
             state.release_name(name, owner)

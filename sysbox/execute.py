@@ -28,7 +28,7 @@ from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import frozen, holding
 from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
-from sysbox.units import cgroups
+from sysbox.units.cgroup import tree as cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

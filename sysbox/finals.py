@@ -20,7 +20,7 @@ _LOST = 137  # as if killed: nobody saw how it ended
 
 def of_monitor(directory: str) -> Ended | None:
     """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    from sysbox.units.usage import reported  # in the foreground nothing is read
+    from sysbox.units.cgroup.usage import reported  # in the foreground nothing is read
 
     data = read_file(f"{directory}/exit")
     if data is None:

@@ -16,8 +16,9 @@ from sysbox.image.store import Store
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
-from sysbox.units import cgroups, journal, listing, names, serviceplan
+from sysbox.units import journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def _cgroups() -> list[str]:
     docker's have the same names, but systemd knows them. Listed before the units: a scope is loaded first.
     """
     facts, done = probe(), []
-    if not (found := cgroups.left(facts)):
+    if not (found := tree.left(facts)):
         return []
     with Bus.connect() as bus:
         loaded = {unit.name for unit in listing.list_units(bus, names.scope_unit("*"))}
@@ -288,7 +289,7 @@ def _cgroups() -> list[str]:
         container_id = names.container_of(unit)
         if not container_id or unit in loaded or _has_run(container_id):
             continue
-        if cgroups.remove_if_empty(path, facts):
+        if tree.remove_if_empty(path, facts):
             done.append(f"removed the cgroups of {container_id[:12]}")
     return done
 

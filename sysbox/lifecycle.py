@@ -7,7 +7,7 @@ from sysbox.base.errors import Conflict
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.locking import Lock
-from sysbox.units import freezer
+from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

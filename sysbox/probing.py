@@ -17,7 +17,7 @@ from sysbox.base.files import write_file
 from sysbox.execute import ExecSpec
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
-from sysbox.units.checkgroup import CheckGroup
+from sysbox.units.cgroup.check import CheckGroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.host import probe
-from sysbox.units import cgroups
+from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
         print(for_terminal(creating.describe(spec), 1))
         return 0
     record, image = creating.create(spec)
-    cgroups.expect_move(probe())
+    tree.expect_move(probe())
     attended = None
     by_service = needs_service(record.spec)
     try:
@@ -162,7 +162,7 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     heard = record.replace(spec=spec)
     if current == "running":
         return _attached(heard, told) if attach else 0
-    cgroups.expect_move(probe())
+    tree.expect_move(probe())
     if not attach:
         _detach(record)
         return 0

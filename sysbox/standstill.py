@@ -9,7 +9,7 @@ from sysbox import state
 from sysbox.base.errors import KernelError, SysboxError, signal_status
 from sysbox.host import probe
 from sysbox.linux import _sys, freezer
-from sysbox.units import freezer as stopping
+from sysbox.units.cgroup import freezer as stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

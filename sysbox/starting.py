@@ -33,8 +33,10 @@ from sysbox.netns import dns, links, topology
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.state import Runtime
-from sysbox.units import cgroups, freezer, journal, machine, names, reports
+from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup import files as reports
+from sysbox.units.cgroup import freezer, tree
 from sysbox.units.limits import bandwidths
 from sysbox.witness import OutOfMemory, Reports
 
@@ -106,7 +108,7 @@ def bring_up(
             owned=tuple(streams.owned),
             size=size,
             seccomp=program,
-            placement=cgroups.split(runtime.cgroup, plan.scope.writes, facts)[0],
+            placement=tree.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
         parked = launch.park(inherited)
         streams.close_child_ends()
@@ -249,10 +251,10 @@ def _claim(record: Record, plan: Plan) -> Runtime:
 
 def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
     """What no property reaches, in the directories that systemd has made."""
-    writes = cgroups.split(runtime.cgroup, plan.scope.writes, facts)[1]
-    cgroups.apply_writes(writes, pid, facts)
+    writes = tree.split(runtime.cgroup, plan.scope.writes, facts)[1]
+    tree.apply_writes(writes, pid, facts)
     if plan.root.booted:
-        cgroups.bound_descendants(runtime.cgroup, facts)
+        tree.bound_descendants(runtime.cgroup, facts)
     bandwidths.protect(plan.scope.unit, plan.scope.properties)
     if any(one.file.endswith("weight_device") for one in writes):
         from sysbox import weights  # which few containers need

@@ -28,7 +28,8 @@ from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix
 from sysbox.locking import Lock
-from sysbox.units import cgroups, machine, names
+from sysbox.units import machine, names
+from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def supervise(container_id: str) -> int:
         again = restarting.restarts(record) if restarting.has_policy(record) else 0
         if again and not _may_restart(record):
             return 0
-        cgroups.expect_move(probe())
+        tree.expect_move(probe())
         with Lock(container_id):
             with starting.Recorded(record):
                 image = Store().resolve(record.image_id)

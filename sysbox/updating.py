@@ -13,8 +13,8 @@ from sysbox.host import probe
 from sysbox.linux import cgroup, process
 from sysbox.locking import Lock
 from sysbox.standstill import Standstill
-from sysbox.units import cgroups
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup import tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
     """Raises SysboxError; with `check` also where what is read back is something else."""
     early = tuple(one for one in delta.writes if one.before)
     late = tuple(one for one in delta.writes if not one.before)
-    cgroups.apply_writes(early, runtime.pid, facts)
+    tree.apply_writes(early, runtime.pid, facts)
     if delta.properties:
         scope.set_properties(bus, runtime.scope, delta.properties)
         # its reply says that the change is queued; the next one comes after it was made
@@ -103,7 +103,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
         bandwidths.protect(runtime.scope, delta.properties)
         if check:
             _verify(bus, delta.properties, runtime, facts)
-    cgroups.apply_writes(late, runtime.pid, facts)
+    tree.apply_writes(late, runtime.pid, facts)
     weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
     for one in delta.writes if check else ():
         drift = readback.written(one, runtime.cgroup, facts)

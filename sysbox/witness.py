@@ -202,7 +202,7 @@ class Reports:
 
     def usage(self) -> Usage:
         """From what was read last."""
-        from sysbox.units.usage import reported  # most have a monitor, and need none of it
+        from sysbox.units.cgroup.usage import reported  # most have a monitor, and need none of it
 
         return reported(self._texts)
 

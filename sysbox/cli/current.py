@@ -30,7 +30,7 @@ def usage_of(record: Record) -> Usage:
     """What the run that goes on has used so far, else the last one. Raises FormatError."""
     running = state.runtime(record.id)
     if running is not None and running.started_ns and running.alive():
-        from sysbox.units.usage import used
+        from sysbox.units.cgroup.usage import used
 
         return used(running.cgroup, probe())
     ended = state.final(record.id)

@@ -12,7 +12,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.host import probe, read_text
 from sysbox.units import names
 from sysbox.units.bus import Bus
-from sysbox.units.cgroups import cgroup_path, scope_path
+from sysbox.units.cgroup.tree import cgroup_path, scope_path
 from sysbox.units.limits import readback, table
 from sysbox.units.limits.dropins import other_spelling
 from sysbox.units.limits.io import bfq_weight

@@ -16,7 +16,7 @@ from sysbox.host import exists, probe
 from sysbox.netns import counters
 from sysbox.netns.topology import host_link
 from sysbox.units import names
-from sysbox.units.usage import Reader
+from sysbox.units.cgroup.usage import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import posix
 
 from sysbox.base.frozen import Frozen
 from sysbox.cli.output import human_size
-from sysbox.units.usage import CgroupUsage, DeviceUsage
+from sysbox.units.cgroup.usage import CgroupUsage, DeviceUsage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

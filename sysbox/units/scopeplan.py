@@ -8,7 +8,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.units import names
-from sysbox.units.blockdev import resolve_block_device
+from sysbox.units.cgroup.blockdev import resolve_block_device
 from sysbox.units.limits.properties import (
     INFINITY,
     CgroupWrite,

@@ -15,7 +15,7 @@ from sysbox import state
 from sysbox.host import probe
 from sysbox.linux import cgroup
 from sysbox.units import serviceplan
-from sysbox.units.checkgroup import CheckGroup
+from sysbox.units.cgroup.check import CheckGroup
 
 ONCE = ("--health-interval", "100ms", "--health-retries", "1")
 MEGABYTE = 1 << 20

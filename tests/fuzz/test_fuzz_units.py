@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from inputs import ANY_TEXT, NUMBERS, Refused, outcome, words
 
 from sysbox.host import HostFacts, probe
-from sysbox.units import blockdev, names, scopeplan, serviceplan
+from sysbox.units import names, scopeplan, serviceplan
+from sysbox.units.cgroup import blockdev
 from sysbox.units.limits import allowlist, dropins
 
 FACTS = [probe().replace(cgroup_mode=mode) for mode in ("v1", "v2")]

@@ -21,7 +21,7 @@ from lane import SLOWNESS, Sysbox
 from sysbox.base.errors import SpecError
 from sysbox.host import probe
 from sysbox.linux import cgroup
-from sysbox.units import blockdev
+from sysbox.units.cgroup import blockdev
 
 RATE = 2_000_000  # systemd's "2M" of a bandwidth
 COUNT = 64  # blocks of 64 KiB: long enough that what the kernel lets through at first is little

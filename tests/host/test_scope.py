@@ -26,8 +26,9 @@ from sysbox import host, scope, stoprequests, witness
 from sysbox.base import paths
 from sysbox.base.errors import SpecError, SysboxError, SystemdError
 from sysbox.spec import ContainerSpec, Limits, Logging
-from sysbox.units import blockdev, cgroups, journal, listing, names, scopeplan, watch
+from sysbox.units import journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.cgroup import blockdev, tree
 from sysbox.units.journalread import read_logs
 from sysbox.units.limits.properties import Property, plan_limits
 from sysbox.units.manager import Manager
@@ -115,8 +116,8 @@ class Running:
         self.path = ""
         try:
             scope.begin(bus, planned, (self.process.pid,)).wait()
-            self.path = cgroups.cgroup_path(self.process.pid, FACTS)
-            cgroups.apply_writes(planned.writes, self.process.pid, FACTS)
+            self.path = tree.cgroup_path(self.process.pid, FACTS)
+            tree.apply_writes(planned.writes, self.process.pid, FACTS)
         except BaseException:
             self.end()
             raise
@@ -132,7 +133,7 @@ class Running:
         scope.stop(self.bus, self.unit)
         scope.reset_failed(self.bus, self.unit)
         if self.path:
-            cgroups.remove_cgroups(self.path, FACTS)
+            tree.remove_cgroups(self.path, FACTS)
 
 
 @contextlib.contextmanager
@@ -325,7 +326,7 @@ def test_oom(bus: Bus) -> None:
     keeper = subprocess.Popen(["sleep", "60"])
     try:
         scope.attach(bus, one.unit, (keeper.pid,))
-        directories = cgroups.cgroup_dirs(one.process.pid, FACTS)
+        directories = tree.cgroup_dirs(one.process.pid, FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
         oom = witness.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
@@ -468,7 +469,7 @@ def test_many_at_once(bus: Bus) -> None:
         for one in reversed(pending):
             one.wait()
         for planned, process in zip(plans, parked, strict=True):
-            assert cgroups.cgroup_path(process.pid, FACTS).endswith(planned.unit)
+            assert tree.cgroup_path(process.pid, FACTS).endswith(planned.unit)
     finally:
         for planned, process in zip(plans, parked, strict=True):
             process.end()
@@ -558,7 +559,7 @@ def test_exec_joins_the_same_cgroups(bus: Bus) -> None:
 
         joined = Parked(["true"])
         try:
-            cgroup.join(joined.pid, cgroups.cgroup_dirs(one.process.pid, FACTS))
+            cgroup.join(joined.pid, tree.cgroup_dirs(one.process.pid, FACTS))
             assert cgroup.paths_of(joined.pid) == cgroup.paths_of(one.process.pid)
         finally:
             joined.end()
@@ -576,7 +577,7 @@ def test_write_that_this_kernel_cannot_do(bus: Bus) -> None:
         try:
             scope.begin(bus, planned, (parked.pid,)).wait()
             with pytest.raises(SysboxError):
-                cgroups.apply_writes((write,), parked.pid, FACTS)
+                tree.apply_writes((write,), parked.pid, FACTS)
         finally:
             parked.end()
             scope.stop(bus, planned.unit)

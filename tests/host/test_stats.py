@@ -21,7 +21,7 @@ from lane import SLOWNESS, Sysbox
 from test_terminal import Terminal
 
 from sysbox.host import probe
-from sysbox.units import reports
+from sysbox.units.cgroup import files
 
 MIB = 1 << 20
 GROUP, NESTED = "sysboxstats.slice", "sysboxstats-inner.slice"
@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containe
 
 
 def cpu_ns(one: Container) -> int:
-    unified = Path(reports.unified(probe()))
+    unified = Path(files.unified(probe()))
     if unified.name:
         # on hybrid too: what the first process has used before it joins cpuacct is in this one alone
         stat = unified / "system.slice" / one.scope / "cpu.stat"

@@ -9,7 +9,7 @@ from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
-from sysbox.units import blockdev
+from sysbox.units.cgroup import blockdev
 from sysbox.units.limits import io, properties, rare, table
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
 

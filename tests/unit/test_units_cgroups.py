@@ -6,7 +6,7 @@ import pytest
 
 from sysbox.host import HostFacts
 from sysbox.linux import cgroup
-from sysbox.units import cgroups
+from sysbox.units.cgroup import tree
 from sysbox.units.limits.properties import CgroupWrite
 
 TOP = "/sys/fs/cgroup"
@@ -37,13 +37,13 @@ UNIFIED = facts("v2", "systemd")
 
 
 def test_what_is_ours() -> None:
-    assert set(cgroups.ours(USUAL)) == {"freezer", "perf_event", "cpuset", "net_cls", "net_prio"}
-    assert set(cgroups.ours(APART)) == {"freezer", "cpuacct", "perf_event", "cpuset", "net_cls"}
-    assert cgroups.ours(UNIFIED) == {}
+    assert set(tree.ours(USUAL)) == {"freezer", "perf_event", "cpuset", "net_cls", "net_prio"}
+    assert set(tree.ours(APART)) == {"freezer", "cpuacct", "perf_event", "cpuset", "net_cls"}
+    assert tree.ours(UNIFIED) == {}
 
 
 def test_always() -> None:
-    placement, rest = cgroups.split(PATH, (SWAP,), APART)
+    placement, rest = tree.split(PATH, (SWAP,), APART)
     assert [mount for mount, _ in placement.mounts] == [
         f"{TOP}/{name}" for name in ("freezer", "cpuacct", "perf_event")
     ]
@@ -52,7 +52,7 @@ def test_always() -> None:
 
 
 def test_when_asked() -> None:
-    placement, rest = cgroups.split(PATH, (CPUSET, SWAP, CLASS), USUAL)
+    placement, rest = tree.split(PATH, (CPUSET, SWAP, CLASS), USUAL)
     assert dict(placement.mounts) == {
         f"{TOP}/freezer": False,
         f"{TOP}/perf_event": False,
@@ -67,9 +67,9 @@ def test_when_asked() -> None:
 
 
 def test_nothing_on_v2() -> None:
-    placement, rest = cgroups.split(PATH, (), UNIFIED)
+    placement, rest = tree.split(PATH, (), UNIFIED)
     assert (placement.mounts, placement.writes, rest) == ((), (), ())
-    cgroups.place(placement)
+    tree.place(placement)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_nothing_on_v2() -> None:
     ],
 )
 def test_the_scope_of_a_path(path: str, scope: str) -> None:
-    assert cgroups.scope_path(path) == scope
+    assert tree.scope_path(path) == scope
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_a_move_that_is_expected(
     prepared: list[str] = []
     monkeypatch.setattr(cgroup, "paths_of", lambda _: {"name=systemd": path, "": "/"})
     monkeypatch.setattr(cgroup, "expect_move", prepared.append)
-    cgroups.expect_move(USUAL)
+    tree.expect_move(USUAL)
     assert prepared == ([] if moved is None else [f"{TOP}/systemd/{moved}".rstrip("/")])
 
 
 def test_no_move_is_expected_without_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "paths_of", lambda _: {})
     monkeypatch.setattr(cgroup, "expect_move", lambda _: pytest.fail("of what?"))
-    cgroups.expect_move(USUAL)
-    cgroups.expect_move(facts("v2", ""))
+    tree.expect_move(USUAL)
+    tree.expect_move(facts("v2", ""))

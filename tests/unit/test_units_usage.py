@@ -9,8 +9,9 @@ import pytest
 from sysbox.host import HostFacts
 from sysbox.netns import counters
 from sysbox.records import Usage
-from sysbox.units import reports, usage
-from sysbox.units.usage import DeviceUsage, Pressure, Reader
+from sysbox.units.cgroup import usage
+from sysbox.units.cgroup.files import events_file, report_files
+from sysbox.units.cgroup.usage import DeviceUsage, Pressure, Reader
 
 BLKIO = """\
 8:16 Read 4096
@@ -183,9 +184,9 @@ def test_reports(texts: dict[str, str], expected: Usage) -> None:
 
 def test_the_files_of_a_report(tmp_path: Path) -> None:
     host = unified(tmp_path, {f"{SCOPE}/memory.peak": "5\n", f"{SCOPE}/io.stat": ""})
-    files = reports.report_files(SCOPE, host)
+    files = report_files(SCOPE, host)
     assert f"{tmp_path}{SCOPE}/memory.peak" in files
-    assert reports.events_file(SCOPE, host) == f"{tmp_path}{SCOPE}/cgroup.events"
+    assert events_file(SCOPE, host) == f"{tmp_path}{SCOPE}/cgroup.events"
     assert usage.used(SCOPE, host) == Usage(memory_peak=5, read_bytes=0, written_bytes=0)
 
 

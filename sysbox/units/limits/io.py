@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.units import blockdev
+from sysbox.units.cgroup import blockdev
 from sysbox.units.limits.properties import CgroupWrite, Property, in_range, io_of_block, need
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ import posix
 from sysbox.base.frozen import Frozen
 from sysbox.host import read_text
 from sysbox.records import Usage
-from sysbox.units.reports import BFQ_BYTES, THROTTLE_BYTES, report_files, unified
+from sysbox.units.cgroup.files import BFQ_BYTES, THROTTLE_BYTES, report_files, unified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

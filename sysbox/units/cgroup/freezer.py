@@ -12,8 +12,8 @@ import time
 
 from sysbox.base.errors import Conflict, KernelError, SystemdError
 from sysbox.linux import cgroup, freezer
-from sysbox.units import cgroups
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
 
     What does not stop in ten seconds is thawed again. Raises KernelError, SystemdError, Unsupported.
     """
-    cgroups.adopt(path, "freezer", facts)
+    tree.adopt(path, "freezer", facts)
     try:
         if facts.cgroup_mode == "v2":
             _systemd("FreezeUnit", unit)
