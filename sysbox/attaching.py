@@ -12,9 +12,10 @@ import posix
 import select
 import time
 
-from sysbox import attachpoint, ending, monitor, restarting, state, systemd_mode, terminal
+from sysbox import attachpoint, ending, monitor, restarting, terminal
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.frozen import Frozen
+from sysbox.container import store, systemd_mode
 from sysbox.detachkeys import Finder
 from sysbox.linux import process
 
@@ -22,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 DETACHED = -1  # in place of an exit status
 
@@ -73,7 +74,7 @@ def attach(record: Record, wishes: Wishes) -> int:
 
 
 def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)

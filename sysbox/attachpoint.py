@@ -14,7 +14,7 @@ from sysbox.linux import unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 _BACKLOG = 8
 _WINSIZE = 8  # bytes of a struct winsize

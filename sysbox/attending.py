@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import _signal
 
-from sysbox import (
-    ending,
-    events,
-    finals,
-    logoptions,
-    monitor,
-    scope,
-    starting,
-    stoprequests,
-    streams,
-    tuning,
-)
+from sysbox import ending, finals, monitor, scope, starting, stoprequests, streams, tuning
 from sysbox.base.errors import SystemdError
+from sysbox.container import events, log_options
+from sysbox.container.locks import Lock
 from sysbox.linux import process
-from sysbox.locking import Lock
 from sysbox.units import machine, names
 from sysbox.units.bus import Bus
 
@@ -26,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.container.records import Record
     from sysbox.image.model import Image
-    from sysbox.records import Record
     from sysbox.spec import ContainerSpec
 
 
@@ -118,7 +108,7 @@ def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.S
         # until it runs, and these are passed on to it, they end the start as ^C does
         _signal.signal(number, _signal.default_int_handler)
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
-    log = None if spec.remove else logoptions.sink(record)
+    log = None if spec.remove else log_options.sink(record)
     wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     started = None
     try:

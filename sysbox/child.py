@@ -26,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from sysbox.container.process_plan import ProcessPlan
     from sysbox.plan import Plan
-    from sysbox.processplan import ProcessPlan
     from sysbox.security.identity import Identity
     from sysbox.units.cgroup.tree import Placement
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, naming, planning, records, state
+from sysbox import planning
 from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
+from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
@@ -17,9 +18,9 @@ from sysbox.spec import ContainerSpec, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.plan import Plan
-    from sysbox.state import Record
 
 
 def create(spec: ContainerSpec) -> tuple[Record, Image]:
@@ -61,7 +62,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     image = find_image(spec)
     asked = spec.namespaces
     changes = {
-        kind: f"container:{state.resolve(mode[10:])}"
+        kind: f"container:{store.resolve(mode[10:])}"
         for kind in ("network", "pid", "ipc", "uts", "cgroup")
         if (mode := getattr(asked, kind)).startswith("container:")
     }
@@ -71,7 +72,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     )
     checks = spec.health
     if checks.command or image.config.health:
-        from sysbox import health  # most have none
+        from sysbox.container import health  # most have none
 
         checks = health.merge(checks, image.config.health)
     return image, spec.replace(
@@ -106,10 +107,10 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
         for mount in spec.mounts
         if mount.kind == "volume" and not mount.source
     }
-    return state.Record(
-        id=naming.new_id(),
+    return store.Record(
+        id=identity.new_id(),
         name=spec.name,
-        created_ns=state.now_ns(),
+        created_ns=store.now_ns(),
         spec=spec,
         image_id=image.id,
         image_name=spec.image,
@@ -127,7 +128,7 @@ def _claim(record: Record) -> Record:
                 volumes.ensure(mount.source or made.anonymous_volumes[mount.target])
 
     try:
-        record, lock = state.claim(record, fill)
+        record, lock = store.claim(record, fill)
     except BaseException:
         for name in record.anonymous_volumes.values():
             volumes.remove(name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import ending, locking, restarting, scope, state
+from sysbox import ending, restarting, scope
 from sysbox.base.errors import FormatError, NotFound
+from sysbox.container import locks, store
+from sysbox.container.locks import Lock
 from sysbox.fs import volumes
-from sysbox.locking import Lock
 from sysbox.units import names
 from sysbox.units.bus import Bus
 
@@ -30,7 +31,7 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id)
     except (FormatError, NotFound):
-        return locking.replaced(container_id)
+        return locks.replaced(container_id)
 
 
 def _end(container_id: str) -> None:
@@ -47,6 +48,6 @@ def _end(container_id: str) -> None:
 
 def _anonymous_volumes(container_id: str) -> list[str]:
     try:
-        return list(state.load(container_id).anonymous_volumes.values())
+        return list(store.load(container_id).anonymous_volumes.values())
     except (FormatError, NotFound):
         return []  # ignoring: `sysbox volume prune` finds them

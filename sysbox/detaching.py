@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 _STALE = 60  # seconds after which nobody waits for a report
 _REPORTS = f"{RUN}/reports"  # <id>: a socket, to which its supervisor says that it runs, or why it does not

@@ -10,17 +10,7 @@ import _signal
 import posix
 import time
 
-from sysbox import (
-    events,
-    finals,
-    namehold,
-    restarting,
-    scope,
-    state,
-    systemd_mode,
-    tuning,
-    unitfile,
-)
+from sysbox import finals, namehold, restarting, scope, tuning, unitfile
 from sysbox.base.errors import (
     Conflict,
     FormatError,
@@ -30,20 +20,21 @@ from sysbox.base.errors import (
     SystemdError,
 )
 from sysbox.base.files import read_file
+from sysbox.container import events, store, systemd_mode
+from sysbox.container.locks import Lock
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
-from sysbox.locking import Lock
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.records import Ended
+    from sysbox.container.store import Record, Runtime
     from sysbox.image.model import Image
-    from sysbox.records import Ended
-    from sysbox.state import Record, Runtime
 
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
 _BRIEFLY = 0.5
@@ -53,7 +44,7 @@ _STARTS = 5  # that `rm -f` ends, one after the other
 
 def settle(
     container_id: str, ended: Ended | None = None, *, force: bool = False
-) -> state.Final | None:
+) -> store.Final | None:
     """Record the end of a run whose first process is gone, undo what it had, remove it if it was --rm.
 
     `ended` is given by the supervisor itself, or read from what the monitor wrote. Does nothing while the
@@ -66,8 +57,8 @@ def settle(
         return None
     with lock:
         try:
-            record = state.load(container_id)
-            runtime = state.runtime(container_id)
+            record = store.load(container_id)
+            runtime = store.runtime(container_id)
         except NotFound:
             return None
         if runtime is None:
@@ -80,10 +71,10 @@ def settle(
             record = tuning.harvest(record)
         unwind(record, runtime)
         final = finals.of_run(record, runtime, ended)
-        state.write_final(record, final)
+        store.write_final(record, final)
         # before the run is forgotten: whoever has waited for that tells next what came of it
         _tell(record, final, told=ended is not None and ended.oom_told)
-        state.remove_run(record)
+        store.remove_run(record)
         if final.rebooted:
             if record.spec.remove:
                 overlay.renew(record.directory)
@@ -99,7 +90,7 @@ def _recorded(record: Record) -> Ended | None:
         return None  # ignoring: with nothing that can be read, nobody saw how it ended
 
 
-def _tell(record: Record, final: state.Final, *, told: bool) -> None:
+def _tell(record: Record, final: store.Final, *, told: bool) -> None:
     if not final.started_ns:
         return
     if final.oom_killed and not told:
@@ -159,7 +150,7 @@ def kill_frozen(cgroup: str) -> None:
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
     events.container("destroy", record)
-    state.release_name(record.name, record.id)
+    store.release_name(record.name, record.id)
     if record.spec.detach:
         # what it wrote last may still be on its way, and shall carry its name
         journal.synchronize()
@@ -168,7 +159,7 @@ def discard(record: Record) -> None:
         unitfile.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
-    state.discard(record.id)
+    store.discard(record.id)
 
 
 def await_end(record: Record, timeout: float | None = None) -> bool:
@@ -176,14 +167,14 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
 
     `timeout` is in seconds; None waits for ever.
     """
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is None:
         return True
     if not runtime.await_end(timeout):
         return False
     patience = time.monotonic() + _PATIENCE
     while time.monotonic() < patience:
-        current = state.runtime(record.id)
+        current = store.runtime(record.id)
         if current is None or current.pid != runtime.pid:
             return True
         if not runtime.supervised() or _monitor_wrote(record):
@@ -214,7 +205,7 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         if record.anonymous_volumes and not (with_volumes or record.spec.remove):
             # they stay, even if the rest of this is left to gc
             record = record.replace(anonymous_volumes={})
-            state.save(record)
+            store.save(record)
         discard(record)
     if namehold.guarded(record.id):
         restarting.unguard(record.id)
@@ -230,7 +221,7 @@ def _ended(record: Record, *, force: bool) -> Lock:
         _end(record, force=force)
         lock = Lock(record.id)
         try:
-            if state.runtime(record.id) is None:
+            if store.runtime(record.id) is None:
                 return lock
         except BaseException:
             lock.release()
@@ -241,7 +232,7 @@ def _ended(record: Record, *, force: bool) -> Lock:
 
 
 def _end(record: Record, *, force: bool) -> None:
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is not None and (runtime.alive() or runtime.restarting):
         if not force:
             doing = "restarting" if runtime.restarting else "running"
@@ -301,14 +292,14 @@ def remove_damaged(container_id: str) -> None:
     for path in tree.left(probe(), unit):
         kill_frozen(path)
         tree.remove_cgroups(path, probe())
-    for name, owner in state.names().items():
+    for name, owner in store.names().items():
         if owner == container_id:
-            state.release_name(name, owner)
+            store.release_name(name, owner)
     _disconnect(container_id)
     unitfile.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     tuning.unwatch(container_id)
-    state.discard(container_id)
+    store.discard(container_id)
 
 
 def stop_signal(record: Record, image: Image | None = None) -> int:

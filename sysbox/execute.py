@@ -10,23 +10,16 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import (
-    events,
-    launch,
-    monitor,
-    payload,
-    state,
-    streams,
-    systemd_plan,
-)
+from sysbox import launch, monitor, payload, streams
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
 from sysbox.base.frozen import Frozen
+from sysbox.container import events, store, systemd_plan
+from sysbox.container.hostname import hostname_of
+from sysbox.container.process_plan import ProcessPlan
 from sysbox.host import probe
-from sysbox.hostname import hostname_of
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import frozen, holding
-from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units.cgroup import tree as cgroups
 
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.channel import Channel
-    from sysbox.state import Record
+    from sysbox.container.store import Record
 
 _ENTERED = (
     namespace.CLONE_NEWNS
@@ -110,7 +103,7 @@ def _ended(record: Record) -> str:
     return f"container {record.name} has just ended"
 
 
-def _run(record: Record, spec: ExecSpec, runtime: state.Runtime, around: Around) -> int:
+def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around) -> int:
     wired = around.streams or (
         streams.Streams()
         if spec.detach
@@ -169,8 +162,8 @@ def _attend(
     return code
 
 
-def _running(record: Record) -> state.Runtime:
-    runtime = state.started(record)
+def _running(record: Record) -> store.Runtime:
+    runtime = store.started(record)
     if runtime is None or not runtime.started_ns or not runtime.alive():
         raise Conflict(
             f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"
@@ -185,7 +178,7 @@ def _running(record: Record) -> state.Runtime:
     return runtime
 
 
-def _check_held(record: Record, runtime: state.Runtime) -> None:
+def _check_held(record: Record, runtime: store.Runtime) -> None:
     """Raises Conflict where a process that enters it stops before its command runs."""
     if file := holding(probe(), runtime.pid):
         raise Conflict(
@@ -197,7 +190,7 @@ def _check_held(record: Record, runtime: state.Runtime) -> None:
 def _entering(
     record: Record,
     spec: ExecSpec,
-    runtime: state.Runtime,
+    runtime: store.Runtime,
     wired: streams.Streams,
     directories: tuple[str, ...],
 ) -> Entering:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
-from sysbox import restarting, state, systemd_mode
+from sysbox import restarting
 from sysbox.base import codec
 from sysbox.base.errors import FAILED, FormatError, StartError, SysboxError
 from sysbox.base.files import read_file, write_file
+from sysbox.container import store, systemd_mode
+from sysbox.container.records import Ended, Final, Usage
 from sysbox.host import exists, probe
-from sysbox.records import Ended, Final, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record, Runtime
+    from sysbox.container.records import Record, Runtime
 
 _LOST = 137  # as if killed: nobody saw how it ended
 
@@ -45,12 +46,12 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None where there is none left."""
     quick = 0
     if restarting.has_policy(record):
-        quick = restarting.quick_ends(_previous(record), state.now_ns() - runtime.started_ns)
+        quick = restarting.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
     if ended is None:
         return Final(
             exit_code=_LOST,
             started_ns=runtime.started_ns,
-            finished_ns=state.now_ns(),
+            finished_ns=store.now_ns(),
             how="lost",
             error="nobody saw how it ended: its supervisor was killed",
             quick_ends=quick,
@@ -69,7 +70,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         exit_code=code,
         rebooted=rebooted,
         started_ns=runtime.started_ns,
-        finished_ns=ended.finished_ns or state.now_ns(),
+        finished_ns=ended.finished_ns or store.now_ns(),
         how=how,
         signal=ended.signal,
         oom_killed=ended.oom,
@@ -82,7 +83,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
 
 def _previous(record: Record) -> Final | None:
     try:
-        return state.final(record.id)
+        return store.final(record.id)
     except FormatError:
         return None  # ignoring: it is about to be replaced
 
@@ -131,7 +132,7 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
     return Final(
         exit_code=error.status if isinstance(error, SysboxError) else FAILED,
         started_ns=0,
-        finished_ns=state.now_ns(),
+        finished_ns=store.now_ns(),
         how="failed",
         phase=phase,
         error=message,

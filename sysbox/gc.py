@@ -6,15 +6,16 @@ locked, and left to him.
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, locking, scope, state, tuning, unitfile
+from sysbox import detaching, ending, scope, tuning, unitfile
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
+from sysbox.container import locks, store
+from sysbox.container.locks import Lock
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux.freezer import doomed, frozen
-from sysbox.locking import Lock
 from sysbox.netns import firewall, leases
 from sysbox.units import journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sysbox.state import Record, Runtime
+    from sysbox.container.store import Record, Runtime
 
 _ABOUT_NOW = 60_000_000_000  # nanoseconds
 _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
@@ -55,7 +56,7 @@ def at_boot() -> list[str]:
     with Bus.connect() as bus:
         # the oldest first: one that joins another's namespaces was made after that one, and waits for a start
         # that has been asked for
-        for record in reversed(state.all_records()):
+        for record in reversed(store.all_records()):
             try:
                 if unitfile.restore(record):
                     scope.request_start(bus, names.service_unit(record.id))
@@ -74,7 +75,7 @@ def at_halt() -> list[str]:
     A line for each thing that failed.
     """
     failed = []
-    for record in state.all_records():
+    for record in store.all_records():
         try:
             unitfile.remember(record)
         except SysboxError as error:
@@ -84,7 +85,7 @@ def at_halt() -> list[str]:
 
 def images_in_use(image_id: str) -> list[str]:
     """The names of the containers that were made from an image."""
-    return [record.name for record in state.all_records() if record.image_id == image_id]
+    return [record.name for record in store.all_records() if record.image_id == image_id]
 
 
 def _rest(container_id: str) -> str:
@@ -92,13 +93,13 @@ def _rest(container_id: str) -> str:
 
 
 def _drafts() -> Iterator[str]:
-    for container_id in state.discard_drafts():
+    for container_id in store.discard_drafts():
         yield _rest(container_id)
 
 
 def _containers() -> Iterator[str]:
     failed: list[Exception] = []
-    for container_id in state.ids():
+    for container_id in store.ids():
         try:
             yield from _container(container_id)
         except FormatError as error:
@@ -116,15 +117,15 @@ def _container(container_id: str) -> list[str]:
         return []  # what is locked is being worked on
     with lock:
         try:
-            record = state.load(container_id)
+            record = store.load(container_id)
         except NotFound:
             record = None
-        if record is None or not state.named(record):
+        if record is None or not store.named(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
             ending.remove_damaged(container_id)
             return [_rest(container_id)]
-        runtime = state.runtime(record.id)
+        runtime = store.runtime(record.id)
         if runtime is None:
             return _ended(record)
     return _run(record, runtime)
@@ -134,12 +135,12 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id, wait=False)
     except NotFound:
-        return locking.replaced(container_id, wait=False)
+        return locks.replaced(container_id, wait=False)
 
 
 def _ended(record: Record) -> list[str]:
     """One that does not run. The caller holds its lock."""
-    final = state.final(record.id) if record.spec.remove else None
+    final = store.final(record.id) if record.spec.remove else None
     if final is None or _comes_back(final):
         return []
     ending.discard(record)
@@ -167,9 +168,9 @@ def _service_is_ending(container_id: str) -> bool:
         return scope.active_state(bus, names.service_unit(container_id)) == "deactivating"
 
 
-def _comes_back(final: state.Final) -> bool:
+def _comes_back(final: store.Final) -> bool:
     """Whether it has asked for a restart just now, and somebody is about to see to that."""
-    return final.rebooted and state.now_ns() - final.finished_ns < _ABOUT_NOW
+    return final.rebooted and store.now_ns() - final.finished_ns < _ABOUT_NOW
 
 
 def _known(container_id: str) -> bool:
@@ -178,7 +179,7 @@ def _known(container_id: str) -> bool:
 
 
 def _runs() -> Iterator[str]:
-    for container_id in state.forget_stale_runs():
+    for container_id in store.forget_stale_runs():
         yield f"forgot the run of {container_id[:12]}"
 
 
@@ -214,18 +215,18 @@ def _files() -> Iterator[str]:
 
 
 def _names() -> list[str]:
-    freed = state.free_stale_names()
-    freed += [name for name, owner in state.names().items() if _half_renamed(name, owner)]
+    freed = store.free_stale_names()
+    freed += [name for name, owner in store.names().items() if _half_renamed(name, owner)]
     return [f"freed the name {name}" for name in freed]
 
 
 def _half_renamed(name: str, owner: str) -> bool:
     """Whether its container had another name and nobody is renaming it: it is freed then."""
     try:
-        if state.load(owner).name == name:
+        if store.load(owner).name == name:
             return False
         with Lock(owner, wait=False):
-            return state.load(owner).name != name and state.release_name(name, owner)
+            return store.load(owner).name != name and store.release_name(name, owner)
     except (Conflict, FormatError, NotFound):
         return False
 
@@ -296,7 +297,7 @@ def _cgroups() -> list[str]:
 
 def _has_run(container_id: str) -> bool:
     try:
-        return state.runtime(container_id) is not None
+        return store.runtime(container_id) is not None
     except FormatError:
         return True
 

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import planning, state
+from sysbox import planning
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import is_directory
 from sysbox.channel import Channel
+from sysbox.container import store
+from sysbox.container.locks import Lock
 from sysbox.fs import ops, rootfs, sources
 from sysbox.fs.drivers import overlay
 from sysbox.host import exists
 from sysbox.image.store import Store
 from sysbox.linux import _sys, mount, namespace, process
-from sysbox.locking import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from sysbox.container.store import Record, Runtime
     from sysbox.image.model import Image
-    from sysbox.state import Record, Runtime
 
 _ROOT = b"R"  # of the child that mounts or finds it: the root
 _GRAFT = b"G"  # and what is to be seen in it besides
@@ -54,7 +55,7 @@ class Root:
         try:
             # a start that goes on comes to its end first: until then its process has the host's root
             self._lock = Lock(self.record.id)
-            runtime = state.runtime(self.record.id)
+            runtime = store.runtime(self.record.id)
             if runtime is not None and runtime.alive():
                 self._release()
                 self._open_running(runtime)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
+    from sysbox.container.store import Record
     from sysbox.image.model import Image, ImageConfig
     from sysbox.image.tarwriter import Archive
-    from sysbox.state import Record
 
 _OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _ATTEMPTS = 10  # to measure what somebody moves about

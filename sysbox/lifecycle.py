@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, events, finals, restarting, state, unitfile
+from sysbox import detaching, ending, finals, restarting, unitfile
 from sysbox.base.errors import Conflict
+from sysbox.container import events, store
+from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
-from sysbox.locking import Lock
 from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.spec import RestartPolicy
-    from sysbox.state import Record
 
 
 def settle_if_dead(record: Record) -> None:
     """Record the end of a run that nobody recorded: its supervisor was killed."""
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is None or runtime.supervised():
         return
     if runtime.alive():
@@ -31,7 +32,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     unitfile.stopped(record)
     # its service would have the monitor send the container's own stop signal
     by_systemd = signal is None and restarting.end(record)
-    runtime = state.started(record)
+    runtime = store.started(record)
     if runtime is None or not runtime.alive():
         ending.await_end(record)
         if by_systemd:
@@ -53,7 +54,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
 
 def kill(record: Record, signal: int) -> None:
     """`sysbox kill`. Raises Conflict when it does not run."""
-    runtime = state.runtime(record.id) if signal == 9 else state.started(record)
+    runtime = store.runtime(record.id) if signal == 9 else store.started(record)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} is not running")
     if signal != 9 and frozen(probe(), runtime.cgroup):
@@ -99,8 +100,8 @@ def unpause(record: Record) -> None:
     events.container("unpause", record)
 
 
-def _of_running(record: Record) -> state.Runtime:
-    runtime = state.runtime(record.id)
+def _of_running(record: Record) -> store.Runtime:
+    runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} is not running")
     return runtime
@@ -125,11 +126,11 @@ def set_policy(record: Record, policy: RestartPolicy) -> bool:
     Raises Conflict for a container with --rm.
     """
     with Lock(record.id):
-        current = state.load(record.id)
+        current = store.load(record.id)
         if current.spec.remove and policy.name != "no":
             raise Conflict(f"container {record.name} is removed when it stops (--rm)")
         changed = current.replace(spec=current.spec.replace(restart=policy))
-        state.save(changed)
+        store.save(changed)
         at_once = restarting.change(changed)
     events.container("update", changed)
     return at_once
@@ -138,5 +139,5 @@ def set_policy(record: Record, policy: RestartPolicy) -> bool:
 def rename(record: Record, name: str) -> None:
     """`sysbox rename`. Raises Conflict when the name is taken."""
     with Lock(record.id):
-        renamed = state.rename(state.load(record.id), name)
+        renamed = store.rename(store.load(record.id), name)
     events.container("rename", renamed, oldName=record.name)

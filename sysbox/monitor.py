@@ -9,8 +9,8 @@ import select
 import time
 
 from sysbox.base.errors import OutputError, signal_status
+from sysbox.container.records import Ended
 from sysbox.linux import process
-from sysbox.records import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.processplan import ProcessPlan
+    from sysbox.container.process_plan import ProcessPlan
     from sysbox.security.identity import Identity
 
 # asm-generic/ioctls.h, ioctl_tty(2); the module termios would be one more file to load at each start

@@ -6,9 +6,10 @@ below it looks at the specification again; `run --dry-run` prints it.
 
 from __future__ import annotations
 
-from sysbox import systemd_plan
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.container import systemd_plan
+from sysbox.container.process_plan import ProcessPlan
 from sysbox.fs.rootfs import (
     INIT,
     Directory,
@@ -24,17 +25,16 @@ from sysbox.host import read_text
 from sysbox.linux import capability, namespace
 from sysbox.linux.process import RLIMITS
 from sysbox.netns.topology import NetPlan, default_network, plan_network
-from sysbox.processplan import ProcessPlan
 from sysbox.security import capabilities, devices, paths, sysctls
 from sysbox.units import scopeplan
 from sysbox.units.limits.properties import plan_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.systemd_plan import Mode
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
-    from sysbox.systemd_plan import Mode
     from sysbox.units.scopeplan import ScopePlan
 
 # In the order in which they are entered: the user namespace owns the others, so it is first.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import state
 from sysbox.base.errors import Conflict, SpecError
+from sysbox.container import store
+from sysbox.container.hostname import hostname_of
 from sysbox.fs import volumes
-from sysbox.hostname import hostname_of
 from sysbox.plan import make_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
     from sysbox.plan import Plan
     from sysbox.spec import Namespaces
-    from sysbox.state import Record
 
 
 def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
@@ -110,8 +110,8 @@ _FILES = {"network": "net"}
 
 
 def _running_pid(container_id: str) -> int:
-    other = state.find(container_id)
-    status = state.status(other)
+    other = store.find(container_id)
+    status = store.status(other)
     if status.state not in ("running", "paused"):
         raise Conflict(
             f"container {other.name}, whose namespace it shares, is not running",

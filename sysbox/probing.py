@@ -10,10 +10,11 @@ import _signal
 import posix
 import time
 
-from sysbox import ending, events, execute, health, restarting, state, streams, unitfile
+from sysbox import ending, execute, restarting, streams, unitfile
 from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.base.files import write_file
+from sysbox.container import events, health, store
 from sysbox.execute import ExecSpec
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from signal import ITIMER_REAL, setitimer
 
-    from sysbox.records import Record, Runtime
+    from sysbox.container.records import Record, Runtime
 else:
     from _signal import ITIMER_REAL, setitimer
 
@@ -40,9 +41,9 @@ _LOOK = 1.0  # seconds after which it is looked whether a container is still pau
 def check(container_id: str) -> int:
     """`sysbox _health ID`: make one check and record it; 0, or STARTING."""
     try:
-        record = state.load(container_id)
-        runtime = state.runtime(container_id)
-        if runtime is None or not runtime.alive() or state.status(record).state == "paused":
+        record = store.load(container_id)
+        runtime = store.runtime(container_id)
+        if runtime is None or not runtime.alive() or store.status(record).state == "paused":
             return 0
         before = health.status(record) or health.State()
         result = _run(record, runtime)

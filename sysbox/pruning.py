@@ -5,9 +5,11 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import events, gc, layering, lifecycle, restarting, state
+from sysbox import gc, layering, lifecycle, restarting
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
+from sysbox.container import events
+from sysbox.container.store import all_records, ids, load
 from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
@@ -19,9 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sysbox.container.store import Record
     from sysbox.image.catalog import Entry
     from sysbox.image.model import Image
-    from sysbox.state import Record
 
 _ENDED = ("created", "exited", "dead")
 
@@ -71,7 +73,7 @@ def containers(which: Wanted) -> Removed:
     """Remove containers that do not run, with their writable layers; volumes stay, as docker has it."""
     gone: list[str] = []
     size = 0
-    for record in state.all_records():
+    for record in all_records():
         try:
             lifecycle.settle_if_dead(record)
             if restarting.status(record).state not in _ENDED or not which.matches(
@@ -115,9 +117,9 @@ def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
     Raises FormatError for a record that cannot be read, but with `damaged`: it may have any of them.
     """
     users: dict[str, list[str]] = {}
-    for container_id in state.ids():
+    for container_id in ids():
         try:
-            record = state.load(container_id)
+            record = load(container_id)
         except NotFound:
             continue
         except FormatError:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import _signal
 import time
 
-from sysbox import namehold, scope, state, unitfile
+from sysbox import namehold, scope, unitfile
 from sysbox.base.errors import Conflict, SystemdError
+from sysbox.container import store
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Final, Record, Status
+    from sysbox.container.records import Final, Record, Status
 
 QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
@@ -91,7 +92,7 @@ def goes_on(record: Record) -> bool:
             active = scope.active_state(bus, names.service_unit(record.id))
             if active in ("inactive", "failed"):
                 return False
-            runtime = state.runtime(record.id)
+            runtime = store.runtime(record.id)
             if runtime is not None and (runtime.started_ns or runtime.restarting):
                 return True
             time.sleep(_STEP)
@@ -149,7 +150,7 @@ def change(record: Record) -> bool:
         return True
     was_there = unitfile.there(record.id)
     unitfile.install(record)
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     runs = runtime is not None and runtime.alive()
     with Bus.connect() as bus:
         if namehold.has_service(record.id):
@@ -170,7 +171,7 @@ def status(record: Record) -> Status:
 
     Raises FormatError.
     """
-    found = state.status(record)
+    found = store.status(record)
     policy = record.spec.restart.name
     if policy == "no" or found.state not in ("exited", "dead"):
         return found
@@ -188,7 +189,7 @@ def status(record: Record) -> Status:
     if not on_its_way:
         return found
     # it may run by now
-    again = state.status(record)
+    again = store.status(record)
     if again.state not in ("exited", "dead"):
         return again
     return again.replace(state="restarting")

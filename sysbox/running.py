@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.attending import Attended
+    from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
-    from sysbox.state import Record
 
 
 class Told:
@@ -99,7 +99,8 @@ def _attend(record: Record, image: Image, told: Told) -> Attended:
 
 def _attached(record: Record, told: Told) -> int:
     """Be attached to one that was just started for that; its exit status, or 0 when its user detached."""
-    from sysbox import attaching, detachkeys, events
+    from sysbox import attaching, detachkeys
+    from sysbox.container import events
 
     spec = record.spec
 
@@ -155,7 +156,7 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     from sysbox import lifecycle
 
     lifecycle.settle_if_dead(record)
-    current = state.status(record).state
+    current = store.status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     spec = record.spec.replace(interactive=interactive and record.spec.interactive, attach=())

@@ -5,9 +5,10 @@ The latter is the ExecStopPost= of its service: the end is recorded whatever hap
 
 from __future__ import annotations
 
-from sysbox import ending, restarting, state, tuning, unitfile
+from sysbox import ending, restarting, tuning, unitfile
 from sysbox.base.errors import NotFound
-from sysbox.locking import Lock
+from sysbox.container import store
+from sysbox.container.locks import Lock
 
 
 def stop_for_scope(container_id: str) -> int:
@@ -16,15 +17,15 @@ def stop_for_scope(container_id: str) -> int:
     Not for the service: its own end waits for that of this unit.
     """
     try:
-        record = state.load(container_id)
-        runtime = state.runtime(container_id)
+        record = store.load(container_id)
+        runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
             restarting.end(record)
             ending.await_end(record)
         # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
         # that has ended by itself too: machined asks for that
         with Lock(container_id):
-            tuning.harvest(state.load(container_id))
+            tuning.harvest(store.load(container_id))
     except NotFound:
         pass
     return 0
@@ -33,8 +34,8 @@ def stop_for_scope(container_id: str) -> int:
 def cleanup(container_id: str) -> int:
     """ExecStopPost= of the supervising service: it has ended, whatever became of it."""
     try:
-        record = state.load(container_id)
-        runtime = state.runtime(container_id)
+        record = store.load(container_id)
+        runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
             # the monitor was killed, and the container did not go with it
             ending.stop_scope(runtime.scope)
@@ -47,7 +48,7 @@ def cleanup(container_id: str) -> int:
     if restarting.has_policy(record):
         unitfile.remember(record)
         return 0
-    if (final := state.final(record.id)) is not None and final.rebooted:
+    if (final := store.final(record.id)) is not None and final.rebooted:
         # whoever has recorded it
         restarting.start_again(record)
     return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox import state
 from sysbox.base.errors import KernelError, SysboxError, signal_status
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import _sys, freezer
 from sysbox.units.cgroup import freezer as stopping
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.state import Record, Runtime
+    from sysbox.container.store import Record, Runtime
 
 _ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 
@@ -27,7 +27,7 @@ class Standstill:
     """
 
     def __init__(self, record: Record, *, wanted: bool = True) -> None:
-        runtime = state.runtime(record.id) if wanted else None
+        runtime = store.runtime(record.id) if wanted else None
         self._runtime = runtime if runtime is not None and runtime.alive() else None
         self._guard = -1  # a pipe to the process that thaws it if this one does not come to it
 

@@ -9,30 +9,20 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox import (
-    ending,
-    events,
-    finals,
-    launch,
-    logoptions,
-    monitor,
-    namehold,
-    naming,
-    scope,
-    state,
-)
+from sysbox import ending, finals, launch, monitor, namehold, scope
 from sysbox.base.errors import KernelError, SysboxError
 from sysbox.base.files import write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS
 from sysbox.child import Inherited
+from sysbox.container import events, identity, log_options, store
+from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
 from sysbox.planning import plan_of
 from sysbox.security import seccomp
-from sysbox.state import Runtime
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import files as reports
@@ -42,12 +32,12 @@ from sysbox.witness import OutOfMemory, Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
     from sysbox.launch import Parked
     from sysbox.plan import Plan
     from sysbox.spec import Port
-    from sysbox.state import Record
     from sysbox.streams import Streams
 
 
@@ -79,11 +69,11 @@ class Recorded:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, SysboxError):
             return
-        runtime = state.runtime(self._record.id)
+        runtime = store.runtime(self._record.id)
         if runtime is None or not runtime.alive():
-            state.write_final(self._record, finals.of_start(self._record, error, "plan"))
+            store.write_final(self._record, finals.of_start(self._record, error, "plan"))
             # what waited for this start, or `settle` would take it for a run that nobody saw the end of
-            state.remove_run(self._record)
+            store.remove_run(self._record)
 
 
 def bring_up(
@@ -139,7 +129,7 @@ def _set_going(
         # nobody can ask what one has used that is removed at its end
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(
-            started_ns=state.now_ns(), address=address, mac=plan.network.mac, ports=ports
+            started_ns=store.now_ns(), address=address, mac=plan.network.mac, ports=ports
         )
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
@@ -215,7 +205,7 @@ def thaw(started: Started) -> None:
 def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
     """Write down which process it is."""
     start = process.start_time(parked.pid)
-    state.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
+    store.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
 
 
 def machine_of(record: Record, started: Started) -> machine.Machine:
@@ -240,12 +230,12 @@ def _claim(record: Record, plan: Plan) -> Runtime:
         scope=plan.scope.unit,
         cgroup=names.in_slice(plan.scope.slice, plan.scope.unit),
     )
-    state.write_runtime(record, runtime)
+    store.write_runtime(record, runtime)
     for name in ("hosts", "hostname", "resolv.conf"):
         # mounted by the child at once, filled by us meanwhile
         write_file(f"{record.directory}/{name}", b"", 0o644)
     if plan.root.booted:
-        write_file(f"{record.directory}/boot_id", f"{naming.new_uuid()}\n".encode(), 0o444)
+        write_file(f"{record.directory}/boot_id", f"{identity.new_uuid()}\n".encode(), 0o444)
     return runtime
 
 
@@ -270,7 +260,7 @@ def _surround(
     pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: namehold.let_go(bus, record.id))
     try:
         if logged:
-            fields = logoptions.fields(record, plan.process.image_env)
+            fields = log_options.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         address, ports = _connect(plan, parked)
         write_identity(record, plan, address)
@@ -324,8 +314,8 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
     try:
         ending.unwind(record, runtime, failed=True)
-        state.write_final(record, finals.of_start(record, error))
-        state.remove_run(record)
+        store.write_final(record, finals.of_start(record, error))
+        store.remove_run(record)
     except (SysboxError, OSError):
         pass  # ignoring: why the start failed is the better message, and `gc` finds the run
 

@@ -13,27 +13,26 @@ from sysbox import (
     attachpoint,
     detaching,
     ending,
-    logoptions,
     namehold,
     restarting,
     starting,
-    state,
     static_monitor,
     streams,
     tuning,
 )
 from sysbox.base import program
 from sysbox.base.errors import NotFound, SysboxError
+from sysbox.container import log_options, store
+from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix
-from sysbox.locking import Lock
 from sysbox.units import machine, names
 from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.state import Record
+    from sysbox.container.store import Record
 
 
 def supervise(container_id: str) -> int:
@@ -77,7 +76,7 @@ def supervise(container_id: str) -> int:
 
 def _record(container_id: str) -> Record:
     try:
-        return state.load(container_id)
+        return store.load(container_id)
     except NotFound:
         restarting.abandon(container_id)
         raise
@@ -85,7 +84,7 @@ def _record(container_id: str) -> Record:
 
 def _wired(record: Record) -> streams.Streams:
     journald = record.spec.logging.driver == "journald"
-    return streams.for_service(record.spec, logoptions.sink(record) if journald else None)
+    return streams.for_service(record.spec, log_options.sink(record) if journald else None)
 
 
 def _duties(
@@ -113,7 +112,7 @@ def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, st
     logging = record.spec.logging
     if logging.driver != "json-file":
         return None
-    beside = logoptions.beside(record, image_env)
+    beside = log_options.beside(record, image_env)
     return record.log_path, logging.max_size, logging.max_files, beside
 
 
@@ -128,9 +127,9 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 def _may_restart(record: Record) -> bool:
     """Wait as long as the policy has it; False where it is to be stopped instead."""
-    seconds = restarting.back_off(state.final(record.id))
+    seconds = restarting.back_off(store.final(record.id))
     pid = posix.getpid()
-    waiting = state.Runtime(
+    waiting = store.Runtime(
         pid=0,
         start_time=0,
         supervisor=pid,
@@ -139,11 +138,11 @@ def _may_restart(record: Record) -> bool:
         restarting=True,
     )
     with Lock(record.id):
-        state.write_runtime(record, waiting)
+        store.write_runtime(record, waiting)
     if not restarting.wait_or_stopped(seconds):
         return True
     with Lock(record.id):
-        state.remove_run(record)
+        store.remove_run(record)
     return False
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 
-from sysbox import changes, scope, state, tuning
+from sysbox import changes, scope, tuning
 from sysbox.base.errors import KernelError, SpecError, SysboxError
+from sysbox.container import store
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup
 from sysbox.units import names
@@ -22,8 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sysbox.container.store import Record, Runtime
     from sysbox.host import HostFacts
-    from sysbox.state import Record, Runtime
 
 _MEMSW = "memory.memsw.limit_in_bytes"
 _NONE = 0x7FFFFFFFFFFFF000  # what that file reads without a limit
@@ -53,7 +54,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
         return False
     with Bus.connect() as bus:
         for _ in range(_TRIES):
-            runtime = state.runtime(record.id)
+            runtime = store.runtime(record.id)
             before = _live(bus, unit)
             found = _said(record)
             if runtime is None or not runtime.alive():

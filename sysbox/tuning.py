@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import state
 from sysbox.base.errors import SysboxError
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
+from sysbox.container import store
+from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux import inotify
-from sysbox.locking import Lock
 from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sysbox.container.store import Record
     from sysbox.host import HostFacts
-    from sysbox.state import Record
     from sysbox.units.limits.properties import Property
 
 TRANSIENT = "/run/systemd/transient"
@@ -112,7 +112,7 @@ def harvest(record: Record) -> Record:
     now, _ = tuned(record)
     if now != record.tuned:
         record = record.replace(tuned=now)
-        state.save(record)
+        store.save(record)
     return record
 
 
@@ -160,7 +160,7 @@ def changed(container_id: str, fd: int = -1) -> None:
         inotify.drain(fd)
     try:
         with Lock(container_id):
-            record = state.load(container_id)
+            record = store.load(container_id)
             if not record.spec.remove:
                 record = harvest(record)
             heed(record)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import state, systemd_mode
 from sysbox.base import program
 from sysbox.base.errors import FormatError, KernelError, SysboxError
 from sysbox.base.files import is_directory, read_file, unlink, write_file
+from sysbox.container import store, systemd_mode
 from sysbox.host import exists
 from sysbox.units import names, serviceplan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 _AT_BOOT = ("always", "unless-stopped")
 
@@ -41,7 +41,7 @@ def _joined(record: Record) -> tuple[str, ...]:
     found = []
     for mode in dict.fromkeys(one for one in modes if one.startswith("container:")):
         try:
-            other = state.find(mode.removeprefix("container:"))
+            other = store.find(mode.removeprefix("container:"))
         except SysboxError:
             continue  # ignoring: without it there is nothing to wait for, and the start will say so
         if other.spec.restart.name != "no" or there(other.id):

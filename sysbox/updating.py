@@ -7,11 +7,12 @@ limit, and to nothing else.
 
 from __future__ import annotations
 
-from sysbox import changes, scope, state, tuning, weights
+from sysbox import changes, scope, tuning, weights
 from sysbox.base.errors import SysboxError
+from sysbox.container import store
+from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
-from sysbox.locking import Lock
 from sysbox.standstill import Standstill
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
@@ -20,9 +21,9 @@ from sysbox.units.limits import bandwidths, dropins, readback, table
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.changes import Change, Delta
+    from sysbox.container.store import Record, Runtime
     from sysbox.host import HostFacts
     from sysbox.spec import Ulimit
-    from sysbox.state import Record, Runtime
     from sysbox.units.limits.properties import Property
 
 _INTERFACE = scope.INTERFACES[".scope"]
@@ -34,8 +35,8 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
     Raises SysboxError; it is as before then.
     """
     with Lock(record.id):
-        record = state.load(record.id)
-        runtime = state.runtime(record.id)
+        record = store.load(record.id)
+        runtime = store.runtime(record.id)
         running = runtime is not None and bool(runtime.started_ns) and runtime.alive()
         facts = probe()
         if running:
@@ -54,12 +55,12 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
                 _limit_processes(runtime, change.ulimits, facts)
         else:
             changes.wanted(after.spec, {}, facts)  # what cannot be started is not written down
-        state.save(after)
+        store.save(after)
     return changes.at_next_start(change, facts) if running else ()
 
 
 def _updated(record: Record, change: Change) -> dict[str, int]:
-    now = state.now_ns()
+    now = store.now_ns()
     said = [*change.fields, *(key for key, _ in change.properties)]
     said += [
         f"ulimit {name}" for name in (*change.no_ulimits, *(one.name for one in change.ulimits))

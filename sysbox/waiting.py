@@ -11,17 +11,18 @@ import fcntl
 import posix
 import time
 
-from sysbox import ending, events, finals, lifecycle, state, systemd_mode
+from sysbox import ending, finals, lifecycle
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.container import events, store, systemd_mode
 from sysbox.units import journal, journalread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from sysbox.state import Record, Runtime
+    from sysbox.container.store import Record, Runtime
 
 NOT_RUNNING, NEXT_EXIT, REMOVED = CONDITIONS = ("not-running", "next-exit", "removed")
 _PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
@@ -34,14 +35,14 @@ _CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTIS
 def wait(record: Record, condition: str = NOT_RUNNING) -> int:
     """The exit status of the run that ended; 0 if there was none. Raises NotFound, FormatError."""
     lifecycle.settle_if_dead(record)
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is not None and runtime.alive():
         code = _end_of(record, runtime)
     elif condition == NEXT_EXIT or runtime is not None:
         # one that is about to start, again or for the first time, counts as running
         code = _next_exit(record)
     else:
-        final = state.final(record.id)
+        final = store.final(record.id)
         code = final.exit_code if final else 0
     if condition == REMOVED:
         with _Watch(CONTAINERS) as watch:
@@ -51,13 +52,13 @@ def wait(record: Record, condition: str = NOT_RUNNING) -> int:
 
 
 def _next_exit(record: Record) -> int:
-    before = state.final(record.id)
+    before = store.final(record.id)
     with _Watch(RUN_CONTAINERS, record.directory) as watch:
         while True:
-            runtime = state.runtime(record.id)
+            runtime = store.runtime(record.id)
             if runtime is not None and runtime.alive():
                 return _end_of(record, runtime)
-            final = state.final(record.id)
+            final = store.final(record.id)
             if final is not None and final != before:
                 return final.exit_code
             if not is_directory(record.directory):
@@ -80,7 +81,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
             ended = finals.of_monitor(record.run_directory)
         except FormatError:
             pass  # being written
-        current = state.runtime(record.id)
+        current = store.runtime(record.id)
         if ended is not None or current is None or current.pid != runtime.pid:
             break
         if not runtime.supervised():
@@ -91,7 +92,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
         ending.settle(record.id)
         return systemd_mode.exit_status(record.spec, record.argv, ended.code)
     lifecycle.settle_if_dead(record)
-    final = state.final(record.id)
+    final = store.final(record.id)
     if final is not None:
         return final.exit_code
     return _told(record) or 0

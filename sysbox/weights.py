@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 
-from sysbox import scope, state
+from sysbox import scope
 from sysbox.base import program
 from sysbox.base.errors import NotFound, SystemdError
+from sysbox.container import store
+from sysbox.container.locks import Lock
 from sysbox.host import exists, probe
 from sysbox.linux import cgroup
-from sysbox.locking import Lock
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, TIMEOUT
 from sysbox.units.limits.properties import CgroupWrite, plan_limits
@@ -111,7 +112,7 @@ def again(container: str) -> int:
 
 
 def _write(container: str) -> None:
-    record, runtime, facts = state.load(container), state.runtime(container), probe()
+    record, runtime, facts = store.load(container), store.runtime(container), probe()
     if runtime is None:
         return
     directory = cgroup.directory(facts, "blkio", runtime.cgroup)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.records import Usage
+    from sysbox.container.records import Usage
 
 _CHUNK = 1 << 16
 _REMOVAL_TOLD = 0.1  # seconds

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import attaching, detachkeys, events, state
+from sysbox import attaching, detachkeys
 from sysbox.base.errors import Conflict
 from sysbox.cli import telling
 from sysbox.cli.output import note
+from sysbox.container import events, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """The exit status of the container, or 0 when it was left."""
-    record = state.find(values.container)
-    if state.status(record).state == "paused":
+    record = store.find(values.container)
+    if store.status(record).state == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     keys = values.detach_keys
     if keys is None:

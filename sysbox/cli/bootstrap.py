@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from sysbox import events
 from sysbox.cli.output import emit, line
+from sysbox.container import events
 from sysbox.image import bootstrap
 from sysbox.image.store import Store
 

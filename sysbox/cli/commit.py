@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import events, layering, state
+from sysbox import layering
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
+from sysbox.container import events, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0; prints the new image's id."""
-    record = state.find(values.container)
+    record = store.find(values.container)
     with Progress("commit") as progress:
         image = layering.commit(
             record,

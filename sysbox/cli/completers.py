@@ -64,7 +64,7 @@ def _elsewhere() -> str:
 def _containers() -> Iterable[str]:
     if there := _elsewhere():
         return os.listdir(f"{there}/names")
-    from sysbox import state
+    from sysbox.container import store as state
 
     return state.names()
 

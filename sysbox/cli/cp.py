@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import copying, events, state
+from sysbox import copying
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.visible import printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
+from sysbox.container import events, store
 from sysbox.copying import Side
 from sysbox.extracting import Extractor
 from sysbox.fs.treecopy import Rules
@@ -77,10 +78,10 @@ class _Sides:
     """The roots of the containers that take part, open; a context manager."""
 
     def __init__(self, *names: str) -> None:
-        found = {record.id: record for record in map(state.find, filter(None, names))}
+        found = {record.id: record for record in map(store.find, filter(None, names))}
         # always in the same order: that of a stopped one is locked
         self.records = [found[one] for one in sorted(found)]
-        self._names = {name: state.resolve(name) for name in names if name}
+        self._names = {name: store.resolve(name) for name in names if name}
         self._roots: dict[str, Root] = {}
 
     def __enter__(self) -> Self:

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from sysbox import health, state
 from sysbox.base.errors import FormatError, SysboxError
+from sysbox.container import health, store
 from sysbox.host import probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sysbox.container.store import Record, Status, Usage
     from sysbox.spec import Mount
-    from sysbox.state import Record, Status, Usage
 
 
 def all_containers() -> Iterator[tuple[Record, Status]]:
     """Every container, newest first. One that is damaged hides no other."""
-    for record in state.all_records():
+    for record in store.all_records():
         try:
             status = status_of(record)
         except FormatError as error:
-            status = state.Status(state="dead", error=error.message)
+            status = store.Status(state="dead", error=error.message)
         # one that runs is there; another may have been removed meanwhile
-        if status.pid or state.named(record):
+        if status.pid or store.named(record):
             yield record, status
 
 
 def usage_of(record: Record) -> Usage:
     """What the run that goes on has used so far, else the last one. Raises FormatError."""
-    running = state.runtime(record.id)
+    running = store.runtime(record.id)
     if running is not None and running.started_ns and running.alive():
         from sysbox.units.cgroup.usage import used
 
         return used(running.cgroup, probe())
-    ended = state.final(record.id)
-    return ended.usage if ended else state.Usage()
+    ended = store.final(record.id)
+    return ended.usage if ended else store.Usage()
 
 
 def status_of(record: Record) -> Status:
@@ -64,7 +64,7 @@ def mount_name(record: Record, mount: Mount) -> str:
 
 def _status(record: Record) -> Status:
     if record.spec.restart.name == "no":
-        return state.status(record)
+        return store.status(record)
     from sysbox import restarting  # which few have need of
 
     return restarting.status(record)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base import program
 from sysbox.base.errors import SysboxError
 from sysbox.cli.output import line, report
+from sysbox.container import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 FAILED_ONE = 1  # docker's status when one of several containers failed
 
 
-def for_each(names: list[str], act: Callable[[state.Record], object], *, echo: bool = True) -> int:
+def for_each(names: list[str], act: Callable[[store.Record], object], *, echo: bool = True) -> int:
     """Call `act` with each record; prints each name as it was given once it is done."""
     status = 0
     for name in names:
         try:
-            act(state.find(name))
+            act(store.find(name))
         except SysboxError as error:
             if program.debug:
                 raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from sysbox import events, lifecycle, state
+from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.base.visible import for_terminal, printable
 from sysbox.cli import template
 from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import as_is, line
 from sysbox.cli.shapes import Strings, Struct
+from sysbox.container import events, store
 from sysbox.parse.filters import labelled, split
 from sysbox.parse.time import parse_moment
 from sysbox.units import journalread, names, watch
@@ -114,13 +115,13 @@ async def _settle_what_ends() -> None:
 
 def _settle_all() -> None:
     """What has ended before."""
-    for container_id in state.ids():
+    for container_id in store.ids():
         _settle(container_id)
 
 
 def _settle(container_id: str) -> None:
     try:
-        lifecycle.settle_if_dead(state.load(container_id))
+        lifecycle.settle_if_dead(store.load(container_id))
     except (NotFound, FormatError):
         pass  # removed meanwhile, or not ours
 

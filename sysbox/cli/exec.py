@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import execute, state
+from sysbox import execute
 from sysbox.base.errors import UsageError
 from sysbox.cli import envbuild
 from sysbox.cli.output import note
+from sysbox.container import store
 from sysbox.parse.common import bad, clean_path, parse_user
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """The command's own status; 0 with -d once it runs."""
-    record = state.find(values.container)
+    record = store.find(values.container)
     if values.tty and values.interactive and not values.detach and not posix.isatty(0):
         raise UsageError(
             "the input device is not a terminal", hint="leave out -t, or run it from a terminal"
@@ -44,7 +45,7 @@ def main(values: Values) -> int:
     return 0
 
 
-def _keys(values: Values, record: state.Record) -> bytes:
+def _keys(values: Values, record: store.Record) -> bytes:
     from sysbox import detachkeys  # only for a terminal
 
     text = values.detach_keys

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import UsageError
 from sysbox.base.visible import YELLOW
 from sysbox.cli.current import status_of
 from sysbox.cli.explain_rows import rows
 from sysbox.cli.output import print_fitted
+from sysbox.container import store
 from sysbox.parse.common import suggest
 from sysbox.units.limits import table
 
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 def main(values: Values) -> int:
     """0; 3 where a property and the kernel's file disagree, or something else has written the file."""
-    record = state.find(values.container)
+    record = store.find(values.container)
     found = rows(record, status_of(record).pid)
     if values.limit:
         found = _chosen(found, values.limit)

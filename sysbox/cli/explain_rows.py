@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.inspect_live import Live
-    from sysbox.state import Record
+    from sysbox.container.store import Record
     from sysbox.units.limits.properties import CgroupWrite, Property
     from sysbox.units.limits.table import Resource, Way
 

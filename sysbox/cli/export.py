@@ -6,11 +6,12 @@ import _stat
 import errno
 import posix
 
-from sysbox import events, layering, outside, state
+from sysbox import layering, outside
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.tree import Found, printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
+from sysbox.container import events, store
 from sysbox.image.tarwriter import Archive
 from sysbox.inside import Root
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0; nothing that is mounted in the container is part of it, but /usr of the image `host`."""
-    record = state.find(values.container)
+    record = store.find(values.container)
     if not values.output and posix.isatty(1):
         raise UsageError(
             "export: standard output is a terminal", hint="give a file with -o, or pipe it"

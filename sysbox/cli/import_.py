@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import events, outside
+from sysbox import outside
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
+from sysbox.container import events
 from sysbox.image import archive
 from sysbox.image.store import Store
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import NotFound, SpecError, UsageError
 from sysbox.cli.output import emit, print_inspect
+from sysbox.container import store
 from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def _object(name: str, kind: str | None, *, size: bool) -> Description:
 
 
 def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signature for all kinds)
-    record = state.find(name)
+    record = store.find(name)
     from sysbox.cli import inspect_data
 
     return inspect_data.container(record, size=size)

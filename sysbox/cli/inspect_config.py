@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import systemd_mode
 from sysbox.cli.inspect_host import mount_options, propagation
 from sysbox.cli.known_images import exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct, listed, mapped
-from sysbox.hostname import hostname_of
+from sysbox.container import systemd_mode
+from sysbox.container.hostname import hostname_of
 from sysbox.image.model import ImageConfig
 
 TYPE_CHECKING = False
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.known_images import KnownImages
+    from sysbox.container.store import Record
     from sysbox.spec import Health, Mount
-    from sysbox.state import Record
 
 _SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean
 _MICRO = 1000  # nanoseconds

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from sysbox import health, restarting, state, systemd_mode, unitfile
+from sysbox import restarting, unitfile
 from sysbox.cli.current import status_of, usage_of
 from sysbox.cli.inspect_config import config, mounts
 from sysbox.cli.inspect_host import host_config
 from sysbox.cli.inspect_network import network_settings
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct
+from sysbox.container import health, store, systemd_mode
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 
 
-def container(record: state.Record, *, size: bool = False) -> dict[str, Any]:
+def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
     """Everything about one container, live limits included; `size`: what its layer holds, too."""
     status = status_of(record)
     live: dict[str, Any] = {}
@@ -63,7 +64,7 @@ def container(record: state.Record, *, size: bool = False) -> dict[str, Any]:
     )
 
 
-def _files(record: state.Record) -> dict[str, str]:
+def _files(record: store.Record) -> dict[str, str]:
     """Of what is mounted into it, and its log."""
     return {
         "ResolvConfPath": f"{record.directory}/resolv.conf",
@@ -73,7 +74,7 @@ def _files(record: state.Record) -> dict[str, str]:
     }
 
 
-def _sizes(record: state.Record, image: Image | None, *, wanted: bool) -> dict[str, Any]:
+def _sizes(record: store.Record, image: Image | None, *, wanted: bool) -> dict[str, Any]:
     """Bytes of what it has written, and of its whole root file system; null where nobody asked."""
     if not wanted:
         return {"SizeRw": NULL, "SizeRootFs": NULL}
@@ -83,7 +84,7 @@ def _sizes(record: state.Record, image: Image | None, *, wanted: bool) -> dict[s
     return {"SizeRw": written, "SizeRootFs": whole}
 
 
-def _beyond_docker(record: state.Record) -> dict[str, Any]:
+def _beyond_docker(record: store.Record) -> dict[str, Any]:
     return {
         "Journal": _journal(record),
         "Usage": _usage(record),
@@ -92,7 +93,7 @@ def _beyond_docker(record: state.Record) -> dict[str, Any]:
     }
 
 
-def _at_rest(record: state.Record) -> dict[str, Any]:
+def _at_rest(record: store.Record) -> dict[str, Any]:
     return {
         "Scope": names.scope_unit(record.id),  # the next run's, too
         "ControlGroup": "",
@@ -103,13 +104,13 @@ def _at_rest(record: state.Record) -> dict[str, Any]:
     }
 
 
-def _journal(record: state.Record) -> str:
+def _journal(record: store.Record) -> str:
     """The directory of the journal of systemd inside; "" where there is none."""
     own = systemd_mode.keeps_journal(record.spec, record.argv)
     return systemd_mode.journal_directory(record.directory) if own else ""
 
 
-def _usage(record: state.Record) -> dict[str, int | None]:
+def _usage(record: store.Record) -> dict[str, int | None]:
     """Of the run that goes on, or of the last one, by systemd's names; null is not known."""
     usage = usage_of(record)
     numbers = {
@@ -121,7 +122,7 @@ def _usage(record: state.Record) -> dict[str, int | None]:
     return {name: None if number < 0 else number for name, number in numbers.items()}
 
 
-def _graph(record: state.Record, layers: tuple[str, ...]) -> dict[str, str]:
+def _graph(record: store.Record, layers: tuple[str, ...]) -> dict[str, str]:
     """docker's names: the image's layers from the topmost to the lowest, and the container's own above."""
     return Strings(
         {
@@ -141,7 +142,7 @@ def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(seconds))) + f".{nanoseconds:09}Z"
 
 
-def _state(record: state.Record, status: state.Status) -> dict[str, Any]:
+def _state(record: store.Record, status: store.Status) -> dict[str, Any]:
     return {
         "Status": status.state,
         "Running": status.state in ("running", "paused"),
@@ -167,9 +168,9 @@ def _was_short_of_memory(pid: int) -> bool:
     return was_short_of_memory(pid)
 
 
-def _end(record: state.Record) -> dict[str, Any] | None:
+def _end(record: store.Record) -> dict[str, Any] | None:
     """How the last run ended, or the start that failed; None before the first one."""
-    final = state.final(record.id)
+    final = store.final(record.id)
     if final is None:
         return None
     return {
@@ -183,7 +184,7 @@ def _end(record: state.Record) -> dict[str, Any] | None:
     }
 
 
-def _health(record: state.Record, status: state.Status) -> Any:
+def _health(record: store.Record, status: store.Status) -> Any:
     """Of the run that goes on; null without checks, and before the first run."""
     if not record.spec.health.command or not status.started_at:
         return NULL

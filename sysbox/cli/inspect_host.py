@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from sysbox.container.store import Record
     from sysbox.spec import ContainerSpec, Mount, Port
-    from sysbox.state import Record
 
 PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
 # null in docker's JSON where nothing was asked; the other lists are empty then

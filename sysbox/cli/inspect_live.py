@@ -30,9 +30,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
-    from sysbox.state import Record
     from sysbox.units.limits.table import Resource, Way
 
 _PERIOD = 100_000  # microseconds, the kernel's default

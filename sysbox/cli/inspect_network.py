@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.cli.inspect_host import bindings
 from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Struct
+from sysbox.container import store
 from sysbox.host import read_text
 from sysbox.netns.topology import default_network, split_subnet
 
@@ -24,12 +24,12 @@ NETWORKS = {
 
 
 def network_settings(
-    record: state.Record, status: state.Status, exposed: Iterable[str]
+    record: store.Record, status: store.Status, exposed: Iterable[str]
 ) -> dict[str, Any]:
     """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
     network = default_network(read_text("/proc/net/route"))
     mode = record.spec.namespaces.network
-    address, mac, ports = state.network(record)
+    address, mac, ports = store.network(record)
     bridged = mode == "bridge" and bool(address)
     ends = _ends(network, address, mac, bridged=bridged)
     endpoint = record.id if bridged else ""

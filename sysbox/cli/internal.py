@@ -16,9 +16,9 @@ def run(words: list[str]) -> int:
         return 0
     if len(words) != 2 or words[0] not in _COMMANDS:
         raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
-    from sysbox import state
+    from sysbox.container import store
 
-    if not state.is_id(words[1]):  # it becomes part of a path
+    if not store.is_id(words[1]):  # it becomes part of a path
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     return _COMMANDS[words[0]](words[1])
 
@@ -67,9 +67,9 @@ def _tuned(container_id: str) -> int:
 
 
 def _oom(container_id: str) -> int:
-    from sysbox import events, state
+    from sysbox.container import events, store
 
-    events.container("oom", state.load(container_id))
+    events.container("oom", store.load(container_id))
     return 0
 
 

@@ -6,9 +6,9 @@ from sysbox.base.errors import SysboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.image.store import Store
-    from sysbox.state import Record
 
 
 class KnownImages:

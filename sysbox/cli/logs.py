@@ -7,9 +7,9 @@ import posix
 import select
 import time
 
-from sysbox import events, state
 from sysbox.base.errors import Conflict, KernelError, NotFound
 from sysbox.cli.output import write_all
+from sysbox.container import events, store
 from sysbox.linux import process
 from sysbox.units import journalread, names
 
@@ -37,7 +37,7 @@ def main(values: Values) -> int:
     """0 once all is printed; with -f, once the container has stopped."""
     since, until = _moment(values.since, "--since"), _moment(values.until, "--until")
     try:
-        record = state.find(values.container)
+        record = store.find(values.container)
     except NotFound:
         unit = journalread.unit_of(values.container, _KINDS)
         if not unit:
@@ -79,25 +79,25 @@ def _from_journal(unit: str, values: Values, since: int | None, until: int | Non
     return 0
 
 
-def _details(record: state.Record) -> dict[str, str]:
+def _details(record: store.Record) -> dict[str, str]:
     """The labels and variables that --log-opt has chosen."""
-    from sysbox import logoptions
+    from sysbox.container import log_options
     from sysbox.image.store import Store
 
     if not record.spec.logging.env:
-        return logoptions.attributes(record, ())
-    return logoptions.attributes(record, Store().resolve(record.image_id).config.env)
+        return log_options.attributes(record, ())
+    return log_options.attributes(record, Store().resolve(record.image_id).config.env)
 
 
 def _from_file(
-    record: state.Record, values: Values, printer: _Printer, since: int | None, until: int | None
+    record: store.Record, values: Values, printer: _Printer, since: int | None, until: int | None
 ) -> int:
     if record.spec.logging.driver == "none":
         raise Conflict(f"container {record.name} keeps no log (--log-driver none)", status=1)
     from sysbox import jsonlog
 
     def goes_on() -> bool:
-        runtime = state.runtime(record.id)
+        runtime = store.runtime(record.id)
         return runtime is not None and (runtime.alive() or runtime.supervised())
 
     printer.at_once = values.follow
@@ -132,9 +132,9 @@ def _lines(text: str | None) -> int | None:
     return parse_int(text, "--tail", 0, 1 << 31)
 
 
-def _watch(record: state.Record) -> bool:
+def _watch(record: store.Record) -> bool:
     """Arrange for _Ended to be raised when the container has stopped; False if it does not run."""
-    runtime = state.runtime(record.id)
+    runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         return False
     fds = []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import NotFound
 from sysbox.cli.output import line
+from sysbox.container import store
 from sysbox.parse.common import bad, is_digits
 
 TYPE_CHECKING = False
@@ -21,8 +21,8 @@ def endpoint(port: Port) -> str:
 
 def main(values: Values) -> int:
     """0; docker's status 1 when the port that was asked for is not published."""
-    record = state.find(values.container)
-    _, _, ports = state.network(record)
+    record = store.find(values.container)
+    _, _, ports = store.network(record)
     if values.port is None:
         for port in ports:
             line(f"{port.container_port}/{port.protocol} -> {endpoint(port)}")

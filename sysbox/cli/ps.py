@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox import state
 from sysbox.cli.current import all_containers, health_of, mount_name, usage_of
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
+from sysbox.container import store
 from sysbox.parse.common import parse_int
 from sysbox.units import names
 
@@ -89,7 +89,7 @@ def main(values: Values) -> int:
 
 def _wanted(
     texts: list[str], images: KnownImages
-) -> tuple[Callable[[state.Record, state.Status], bool], bool]:
+) -> tuple[Callable[[store.Record, store.Status], bool], bool]:
     """Whether a container is one that was asked for; and whether that may be one that does not run."""
     if not texts:
         return lambda *_: True, False
@@ -105,7 +105,7 @@ def _shows_size(format: str) -> bool:
     return ".Size" in format or "json" in format
 
 
-def _size(record: state.Record, images: KnownImages) -> str:
+def _size(record: store.Record, images: KnownImages) -> str:
     from sysbox.cli.sizes import size_text
 
     return size_text(record, images.get(record.image_id))
@@ -121,7 +121,7 @@ def _limits_in(format: str) -> tuple[str, ...]:
 
 
 def _limits_now(
-    record: state.Record, status: state.Status, names_: tuple[str, ...]
+    record: store.Record, status: store.Status, names_: tuple[str, ...]
 ) -> dict[str, Any]:
     """Those in force, whoever set them; of a container that does not run those that it will have."""
     from sysbox.cli.inspect_host import limits_now
@@ -135,7 +135,7 @@ def _header(name: str) -> str:
     return "".join(f" {char}" if char.isupper() else char.upper() for char in name).strip()
 
 
-def status_text(status: state.Status, now: float, well: str = "") -> str:
+def status_text(status: store.Status, now: float, well: str = "") -> str:
     """ "Up 5 minutes", "Exited (0) 3 hours ago"."""
     if status.state == "running":
         return f"Up {human_duration(now - status.started_at)}{well and f' ({_PHRASES.get(well, well)})'}"
@@ -174,28 +174,28 @@ def _shorten(text: str, width: int, *, full: bool) -> str:
     return text if full or len(text) <= width else text[: width - 1] + "…"
 
 
-def _usage(record: state.Record) -> dict[str, str]:
+def _usage(record: store.Record) -> dict[str, str]:
     from sysbox.cli.stats_rows import report
 
     return report(usage_of(record))
 
 
-def _ports(record: state.Record, status: state.Status, images: KnownImages) -> str:
+def _ports(record: store.Record, status: store.Status, images: KnownImages) -> str:
     """Of one that runs on a network of its own, as docker has it."""
     if not status.pid or record.spec.namespaces.network != "bridge":
         return ""
-    ports = state.network(record)[2] if record.spec.ports else ()
+    ports = store.network(record)[2] if record.spec.ports else ()
     return ports_text(ports, exposed_ports(record, images))
 
 
-def _network(record: state.Record) -> str:
+def _network(record: store.Record) -> str:
     """The network's name; none for one that is in another's namespace."""
     mode = record.spec.namespaces.network
     return "" if ":" in mode else mode
 
 
 def row(
-    record: state.Record, status: state.Status, now: float, images: KnownImages, *, full: bool
+    record: store.Record, status: store.Status, now: float, images: KnownImages, *, full: bool
 ) -> dict[str, Any]:
     """Everything that a column or a template may show, but for what has to be looked up for it."""
     labels = record.spec.labels

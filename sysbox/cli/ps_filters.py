@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import NotFound
 from sysbox.cli.current import health_of, mount_name
 from sysbox.cli.known_images import KnownImages, exposed_ports
+from sysbox.container import store
 from sysbox.parse.common import is_digits, parse_int
 from sysbox.parse.filters import chosen, labelled, like, refused, split, truth
 from sysbox.units import names
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sysbox.records import Record, Status
+    from sysbox.container.records import Record, Status
 
 KEYS = (
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name",
@@ -43,7 +43,7 @@ def parse(texts: list[str]) -> Filters:
 
 def _created_ns(name: str) -> str:
     try:
-        return str(state.find(name).created_ns)
+        return str(store.find(name).created_ns)
     except NotFound as error:
         raise NotFound(error.message, hint=error.hint, status=1) from None
 
@@ -140,7 +140,7 @@ def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
 
 def _published(record: Record) -> Iterable[tuple[int, str]]:
     """The host's ports: those of the run that goes on, else those that were asked for."""
-    for port in state.network(record)[2] or record.spec.ports:
+    for port in store.network(record)[2] or record.spec.ports:
         if port.host_port:
             yield port.host_port, port.protocol
 

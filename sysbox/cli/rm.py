@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle, state
+from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line, note
+from sysbox.container import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def main(values: Values) -> int:
     return for_each(names, lambda record: _remove(record, values))
 
 
-def _remove(record: state.Record, values: Values) -> None:
+def _remove(record: store.Record, values: Values) -> None:
     try:
         lifecycle.remove(record, force=values.force, volumes=values.volumes)
     except FormatError:
@@ -33,7 +34,7 @@ def _remove(record: state.Record, values: Values) -> None:
 
 def _there(name: str) -> bool:
     try:
-        return is_directory(f"{CONTAINERS}/{state.resolve(name)}")
+        return is_directory(f"{CONTAINERS}/{store.resolve(name)}")
     except NotFound as error:
         note(error.message)
         return False
@@ -41,9 +42,9 @@ def _there(name: str) -> bool:
 
 def _was_damaged(name: str, values: Values) -> bool:
     """Remove a container whose record cannot be read."""
-    container_id = state.resolve(name)
+    container_id = store.resolve(name)
     try:
-        state.load(container_id)
+        store.load(container_id)
     except (FormatError, NotFound):
         # a directory without a record is no container either
         _remove_damaged(container_id, values)

@@ -10,8 +10,8 @@ from sysbox.cli.output import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.store import Record
     from sysbox.image.model import Image
-    from sysbox.state import Record
 
 
 def sizes(record: Record, image: Image | None) -> tuple[int, int]:

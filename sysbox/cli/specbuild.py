@@ -181,7 +181,7 @@ def _systemd(text: str | None) -> str:
     # podman's word for auto is true
     if text in (None, "", "true", "auto"):
         return "auto"
-    from sysbox import systemd_mode
+    from sysbox.container import systemd_mode
 
     mode = text or ""
     if mode not in systemd_mode.MODES:

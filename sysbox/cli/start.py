@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import running, state
+from sysbox import running
 from sysbox.base.errors import UsageError
 from sysbox.cli import telling
 from sysbox.cli.each import for_each
+from sysbox.container import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,5 +25,5 @@ def main(values: Values) -> int:
             "only one container can be attached to", hint="start the others without -a and -i"
         )
     return running.start(
-        state.find(names[0]), attach=True, interactive=values.interactive, told=telling.Told()
+        store.find(names[0]), attach=True, interactive=values.interactive, told=telling.Told()
     )

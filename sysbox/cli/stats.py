@@ -6,12 +6,12 @@ import gc
 import posix
 import time
 
-from sysbox import state
 from sysbox.base.errors import FormatError, NotFound, SpecError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
 from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
+from sysbox.container import store
 from sysbox.host import exists, probe
 from sysbox.netns import counters
 from sysbox.netns.topology import host_link
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.options import Values
-    from sysbox.state import Record, Runtime
+    from sysbox.container.store import Record, Runtime
 
 _WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
 _TICKS = 1.1  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
@@ -96,7 +96,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
         return lambda: _in_slice(slice_)
     if given:
         # a name that nobody has is a mistake now, and later a container that was removed
-        found = [(state.find(one).id, one) for one in given]
+        found = [(store.find(one).id, one) for one in given]
         return lambda: [one for pair in found for one in _still_there(*pair)]
     return lambda: _everything() if values.all else _running()
 
@@ -107,7 +107,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
 def _running() -> list[_Target]:
     """The running containers, the one started last first; their records are read only where needed."""
     found = []
-    for name, container_id in state.names().items():
+    for name, container_id in store.names().items():
         run = _run(container_id)
         if run is None or not run.started_ns:
             continue
@@ -131,20 +131,20 @@ def _running() -> list[_Target]:
 
 def _run(container_id: str) -> Runtime | None:
     try:
-        return state.runtime(container_id)
+        return store.runtime(container_id)
     except FormatError:
         return None  # ignoring: one that is damaged hides no other
 
 
 def _still_there(container_id: str, given: str) -> list[_Target]:
     try:
-        return [_target(state.load(container_id), given)]
+        return [_target(store.load(container_id), given)]
     except (FormatError, NotFound):
         return []
 
 
 def _everything() -> list[_Target]:
-    return [_target(record, record.id) for record in state.all_records()]
+    return [_target(record, record.id) for record in store.all_records()]
 
 
 def _target(record: Record, given: str) -> _Target:

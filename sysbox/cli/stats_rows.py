@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.records import Usage
+    from sysbox.container.records import Usage
 
 COLUMNS = (
     ("CONTAINER ID", "ID"),

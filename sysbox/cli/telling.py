@@ -7,7 +7,7 @@ from sysbox.cli.output import note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 
 class Told(running.Told):

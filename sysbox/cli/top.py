@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import state
 from sysbox.base.errors import Conflict, SysboxError, UsageError
 from sysbox.cli.output import emit, table
+from sysbox.container import store
 from sysbox.host import probe, read_text
 from sysbox.linux import process
 
@@ -24,8 +24,8 @@ _NO_TERMINAL = "?"
 
 def main(values: Values) -> int:
     """0. Raises Conflict when it does not run."""
-    record = state.find(values.container)
-    run = state.runtime(record.id)
+    record = store.find(values.container)
+    run = store.runtime(record.id)
     if run is None or not run.started_ns or not run.alive():
         raise Conflict(f"container {record.name} is not running")
     pids = _pids(f"{probe().controllers['name=systemd']}{run.cgroup}")

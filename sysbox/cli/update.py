@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sysbox.container.store import Record
     from sysbox.spec import RestartPolicy
-    from sysbox.state import Record
 
 UNSET = "unset"
 # docker's "not limited" is 0, and for some -1; for these it is a value like any other

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
-from sysbox import events, pruning
+from sysbox import pruning
 from sysbox.base import program
 from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.cli.shapes import NULL, NullMap, Strings
+from sysbox.container import events
 from sysbox.fs import volumes
 from sysbox.parse.common import check_name
 from sysbox.parse.filters import labelled, like, split, truth

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import state, waiting
+from sysbox import waiting
 from sysbox.base.errors import UsageError
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
+from sysbox.container import store
 from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ def main(values: Values) -> int:
             f"--condition {given}: unknown condition", hint=suggest(given, waiting.CONDITIONS)
         )
 
-    def act(record: state.Record) -> None:
+    def act(record: store.Record) -> None:
         line(str(waiting.wait(record, condition)))
 
     return for_each(values.container, act, echo=False)

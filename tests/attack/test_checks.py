@@ -11,7 +11,7 @@ import pytest
 from containers import Container, Containers, commands, eventually, systemctl
 from lane import Sysbox
 
-from sysbox import state
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import cgroup
 from sysbox.units import serviceplan
@@ -123,11 +123,11 @@ def test_an_image_cannot_ask_for_checks_all_the_time(
     sysbox("commit", "-c", change, base.id, "busy:test", check=True)
     try:
         of_image = containers(image="busy:test")
-        health = state.load(of_image.id).spec.health
+        health = store.load(of_image.id).spec.health
         assert (health.interval, health.start_interval) == (1_000_000, 1_000_000)
         # its user may
         asked = containers("--health-interval", "20ms", image="busy:test")
-        assert state.load(asked.id).spec.health.interval == 20_000
+        assert store.load(asked.id).spec.health.interval == 20_000
         for one in (of_image, asked, base):
             one("rm", "-f")
     finally:

@@ -13,7 +13,7 @@ import pytest
 from containers import Container, Containers, eventually, popen
 from lane import TIMEOUT, Sysbox
 
-from sysbox.events import MESSAGE_IDS
+from sysbox.container.events import MESSAGE_IDS
 
 pytestmark = pytest.mark.not_emulated("the journal is the same there")
 

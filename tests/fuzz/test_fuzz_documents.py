@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, JSON, NUMBERS, Refused, nearly, outcome
 
-from sysbox import events, jsonlog, records, state
+from sysbox import jsonlog
 from sysbox.base import codec
+from sysbox.container import events, records, store
 from sysbox.image import documents
 from sysbox.security import bounded, profile_json
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit
@@ -69,7 +70,7 @@ FINAL = records.Final(exit_code=1, started_ns=1, finished_ns=2, victims=("a",))
 def test_records(data: Any) -> None:
     """Of damaged files: a record that is written as it was read, or one line that names the file."""
     for kind in (records.Record, records.Runtime, records.Final):
-        found = outcome(lambda kind=kind: state._parse(kind, raw(data), "record.json", "ab" * 32))
+        found = outcome(lambda kind=kind: store._parse(kind, raw(data), "record.json", "ab" * 32))
         if found is not Refused:
             assert isinstance(found, kind)
             written = codec.dumps(found.to_data())

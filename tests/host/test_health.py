@@ -11,8 +11,8 @@ import pytest
 from containers import Container, Containers, eventually, systemctl
 from lane import SLOWNESS, Sysbox
 
-from sysbox import health
-from sysbox.health import Result, State
+from sysbox.container import health
+from sysbox.container.health import Result, State
 from sysbox.spec import Health
 
 QUICK = ("--health-interval", "100ms", "--health-timeout", "2s", "--health-retries", "2")

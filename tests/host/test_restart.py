@@ -15,7 +15,7 @@ from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
 from sysbox import restarting
-from sysbox.records import Final
+from sysbox.container.records import Final
 from sysbox.units import serviceplan
 
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from sysbox import systemd_mode, systemd_plan
 from sysbox.base.errors import SpecError
+from sysbox.container import systemd_mode, systemd_plan
+from sysbox.container.systemd_plan import Mode
 from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security
-from sysbox.systemd_plan import Mode
 
 ID = "0123456789abcdef" * 4
 INIT = ("/sbin/init",)

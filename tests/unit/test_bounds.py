@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from sysbox import channel, jsonlog, records, state
+from sysbox import channel, jsonlog
 from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, SpecError, StartError
+from sysbox.container import records, store
+from sysbox.container.records import Final, Record, Runtime
 from sysbox.image import files as store_files
-from sysbox.records import Final, Record, Runtime
 from sysbox.spec import ContainerSpec, Port
 
 ID = "ab" * 32
@@ -39,7 +40,7 @@ def draft(**changes: Any) -> Record:
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("CONTAINERS", "RUN_CONTAINERS", "NAMES"):
         (tmp_path / name).mkdir()
-        monkeypatch.setattr(state, name, f"{tmp_path}/{name}")
+        monkeypatch.setattr(store, name, f"{tmp_path}/{name}")
     monkeypatch.setattr(records, "CONTAINERS", f"{tmp_path}/CONTAINERS")
     monkeypatch.setattr(records, "RUN_CONTAINERS", f"{tmp_path}/RUN_CONTAINERS")
     return tmp_path
@@ -56,7 +57,7 @@ def test_a_record_that_could_not_be_read_is_not_written(
     places: Path, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(SpecError, match="the settings of the container take"):
-        state.claim(draft(**changes), lambda _: None)
+        store.claim(draft(**changes), lambda _: None)
     assert [list(one.iterdir()) for one in places.iterdir()] == [[], [], []]
 
 
@@ -65,10 +66,10 @@ def test_a_name_is_not_taken_by_a_record_that_becomes_too_large(places: Path) ->
     room = files.LIMIT - len(records.to_file(record)) - len(',"workdir":""')
     record = record.replace(spec=record.spec.replace(workdir="w" * room))
     Path(record.directory).mkdir()
-    state.save(record)
-    assert state.load(ID) == record
+    store.save(record)
+    assert store.load(ID) == record
     with pytest.raises(SpecError):
-        state.rename(record, "longer")
+        store.rename(record, "longer")
     assert list((places / "NAMES").iterdir()) == []
 
 
@@ -82,8 +83,8 @@ def test_the_state_has_room_for_the_ports_of_a_record(places: Path) -> None:
     run = Runtime(
         pid=1, start_time=1, supervisor=1, supervisor_start=1, scope=f"docker-{ID}.scope", ports=ports
     )  # fmt: skip
-    state.write_runtime(record, run)
-    assert state.runtime(ID) == run
+    store.write_runtime(record, run)
+    assert store.runtime(ID) == run
 
 
 def test_every_writer_has_the_bound_of_its_reader(tmp_path: Path) -> None:
@@ -134,10 +135,10 @@ def test_a_record_is_checked_when_it_is_read(
     directory = places / "CONTAINERS" / ID
     directory.mkdir()
     (directory / "record.json").write_bytes(codec.dumps(WHOLE))
-    assert state.load(ID).argv == ("/x",)
+    assert store.load(ID).argv == ("/x",)
     (directory / "record.json").write_bytes(codec.dumps(WHOLE | changes))
     with pytest.raises(FormatError, match=says):
-        state.load(ID)
+        store.load(ID)
 
 
 @pytest.mark.parametrize(

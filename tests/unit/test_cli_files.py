@@ -8,8 +8,8 @@ from sysbox import layering, pruning
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import cp, hotparse
 from sysbox.cli.verbs import VERBS
+from sysbox.container.records import Record
 from sysbox.image.model import Image, ImageConfig
-from sysbox.records import Record
 from sysbox.spec import ContainerSpec, Health, Mount, Port
 
 KEYS = ("until", "label", "label!")

@@ -41,7 +41,7 @@ def test_it_ends_while_its_last_line_is_printed(
 
     logging = SimpleNamespace(driver="journald")
     record = SimpleNamespace(id="a" * 64, spec=SimpleNamespace(labels={}, logging=logging))
-    monkeypatch.setattr(logs.state, "find", lambda _: record)
+    monkeypatch.setattr(logs.store, "find", lambda _: record)
     monkeypatch.setattr(logs, "_watch", lambda _: True)
     monkeypatch.setattr(logs.journalread, "read_logs", read_logs)
     monkeypatch.setattr(logs, "write_all", write_all)

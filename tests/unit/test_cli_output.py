@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import state
 from sysbox.base import program
 from sysbox.base.errors import UsageError
 from sysbox.cli import inspect_data, jsontext, output, ps, ps_filters
 from sysbox.cli.known_images import KnownImages
+from sysbox.container import store
 from sysbox.spec import ContainerSpec, Port
 
 ROWS = [
@@ -22,7 +22,7 @@ COLUMNS = (("CONTAINER ID", "ID"), ("NAMES", "Names"))
 HEADERS = {"ID": "CONTAINER ID", "Names": "NAMES"}
 
 
-def record(**more: object) -> state.Record:
+def record(**more: object) -> store.Record:
     fields: dict[str, object] = {
         "id": "ab" * 32,
         "name": "web",
@@ -32,7 +32,7 @@ def record(**more: object) -> state.Record:
         "image_name": "debian:latest",
         "argv": ("sleep", "infinity-and-more-than-that"),
     }
-    return state.Record(**(fields | more))  # type: ignore[arg-type]
+    return store.Record(**(fields | more))  # type: ignore[arg-type]
 
 
 def test_table() -> None:
@@ -99,7 +99,7 @@ def test_a_byte_that_is_no_text_does_not_break_json() -> None:
 
 
 def test_ps_row() -> None:
-    status = state.Status(state="exited", exit_code=3, started_at=1.0, finished_at=100.0)
+    status = store.Status(state="exited", exit_code=3, started_at=1.0, finished_at=100.0)
     row = ps.row(record(), status, 100.0 + 7200, KnownImages(), full=False)
     assert row["ID"] == "abababababab"
     assert row["Command"] == '"sleep infinity-and-…"'
@@ -112,7 +112,7 @@ def test_ps_row() -> None:
 
 
 def test_a_command_in_ps_can_be_read_back() -> None:
-    status = state.Status(state="running", started_at=1.0)
+    status = store.Status(state="running", started_at=1.0)
     odd = record().replace(argv=("sh", "-c", 'echo "a b"; c\\d\n\x1b'))
     row = ps.row(odd, status, 200.0, KnownImages(), full=True)
     assert row["Command"] == r'''"sh -c 'echo \"a b\"; c\\d\n\x1b'"'''
@@ -159,7 +159,7 @@ def test_ports() -> None:
     ],
 )
 def test_filters(filters: list[str], matches: bool) -> None:
-    status = state.Status(state="exited", exit_code=3)
+    status = store.Status(state="exited", exit_code=3)
     parsed = ps_filters.parse(filters)
     assert ps_filters.matches(record(), status, parsed, KnownImages()) is matches
 
@@ -178,7 +178,7 @@ def test_filters(filters: list[str], matches: bool) -> None:
     ],
 )
 def test_filters_refused(text: str) -> None:
-    status = state.Status(state="created")
+    status = store.Status(state="created")
     with pytest.raises(UsageError):
         ps_filters.matches(record(), status, ps_filters.parse([text]), KnownImages())
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete, get_completion_class
 
-from sysbox import state
 from sysbox.cli import cold
 from sysbox.cli.options import arguments
 from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.container import store
 from sysbox.fs import volumes
 from sysbox.image.store import Store
 
@@ -30,7 +30,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "names").mkdir(exist_ok=True)
         (tmp_path / "names" / name).symlink_to(identity * 64)
     (tmp_path / "volumes/data/_data").mkdir(parents=True)
-    monkeypatch.setattr(state, "NAMES", str(tmp_path / "names"))
+    monkeypatch.setattr(store, "NAMES", str(tmp_path / "names"))
     monkeypatch.setattr(volumes, "VOLUMES", str(tmp_path / "volumes"))
     empty = Store(str(tmp_path / "images"))
     monkeypatch.setattr("sysbox.image.store.Store", lambda: empty)

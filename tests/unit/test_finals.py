@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from sysbox import finals
+from sysbox.container.records import Ended, Final, Record, Runtime, Usage
 from sysbox.linux import kmsg
-from sysbox.records import Ended, Final, Record, Runtime, Usage
 
 SECOND = 1_000_000_000
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import locking, state
 from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.base.files import remove_tree
-from sysbox.locking import Doorway, Lock
+from sysbox.container import locks, store
+from sysbox.container.locks import Doorway, Lock
 
 ID = "ab" * 32
 
@@ -18,9 +18,9 @@ ID = "ab" * 32
 @pytest.fixture
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where containers are: one, with its lock."""
-    for module in (locking, state):
+    for module in (locks, store):
         monkeypatch.setattr(module, "CONTAINERS", f"{tmp_path}")
-    monkeypatch.setattr(state, "RUN_CONTAINERS", f"{tmp_path}/run")
+    monkeypatch.setattr(store, "RUN_CONTAINERS", f"{tmp_path}/run")
     (tmp_path / ID).mkdir()
     Lock(ID, create=True).release()
     return tmp_path
@@ -54,16 +54,16 @@ def test_a_lock_is_replaced(containers: Path) -> None:
     lock.unlink()
     with pytest.raises(NotFound):
         Lock(ID)
-    locking.replaced(ID).release()
+    locks.replaced(ID).release()
     Lock(ID).release()
     lock.unlink()
     (lock / "in").mkdir(parents=True)
     with pytest.raises(FormatError, match="the lock of container abababababab: Is a directory"):
         Lock(ID)
-    locking.replaced(ID).release()
+    locks.replaced(ID).release()
     Lock(ID).release()
     with pytest.raises(NotFound):
-        locking.replaced("cd" * 32)
+        locks.replaced("cd" * 32)
 
 
 def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
@@ -71,17 +71,17 @@ def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
     draft.mkdir()
     with Doorway(), Doorway():
         with pytest.raises(Conflict):
-            locking.replaced(ID, wait=False)
-        assert state.discard_drafts() == []
+            locks.replaced(ID, wait=False)
+        assert store.discard_drafts() == []
     assert draft.exists()
-    assert state.discard_drafts() == ["cd" * 32]
+    assert store.discard_drafts() == ["cd" * 32]
     assert not draft.exists()
 
 
 def test_where_there_is_no_directory_nobody_goes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking, "CONTAINERS", f"{tmp_path}/none")
+    monkeypatch.setattr(locks, "CONTAINERS", f"{tmp_path}/none")
     with pytest.raises(NotFound):
         Doorway()
-    assert state.discard_drafts() == []
+    assert store.discard_drafts() == []

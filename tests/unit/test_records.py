@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import health, records, state
 from sysbox.base import codec
 from sysbox.base.errors import FormatError
 from sysbox.base.files import write_file
+from sysbox.container import health, records, store
+from sysbox.container.records import Final, Record, Runtime
 from sysbox.image.store import Store
 from sysbox.linux import capability
 from sysbox.netns import leases
-from sysbox.records import Final, Record, Runtime
 from sysbox.security import capabilities
 from sysbox.units import names
 
@@ -117,12 +117,12 @@ def test_its_images(tmp_path: Path) -> None:
 def test_a_record_of_a_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is left alone, by a message that says why."""
     record = by_name("plain")
-    monkeypatch.setattr(state, "CONTAINERS", str(tmp_path))
+    monkeypatch.setattr(store, "CONTAINERS", str(tmp_path))
     (tmp_path / record.id).mkdir()
     newer = {**json.loads(records.to_file(record)), "format": records.FORMAT + 1}
     write_file(f"{tmp_path}/{record.id}/record.json", json.dumps(newer).encode())
     with pytest.raises(FormatError, match="newer sysbox"):
-        state.load(record.id)
+        store.load(record.id)
     for wrong in (0, True, "2", None):
         with pytest.raises(FormatError, match="format"):
             records.from_file(json.dumps({**newer, "format": wrong}).encode(), "it")

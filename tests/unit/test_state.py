@@ -9,28 +9,28 @@ from typing import cast
 
 import pytest
 
-from sysbox import naming, state
 from sysbox.base import codec
+from sysbox.container import identity, store
 
 
 def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """inet_aton(3) reads a hostname of digits alone as an address, and it never resolves."""
     drawn = iter([bytes.fromhex("12" * 32), bytes.fromhex("ab" * 32)])
     monkeypatch.setattr(posix, "urandom", lambda _: next(drawn))
-    assert naming.new_id() == "ab" * 32
-    assert state.is_id("ab" * 32)
-    assert not state.is_id("AB" * 32)
+    assert identity.new_id() == "ab" * 32
+    assert store.is_id("ab" * 32)
+    assert not store.is_id("AB" * 32)
 
 
 def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = "ab" * 32
-    record = cast("state.Record", SimpleNamespace(id=container))
+    record = cast("store.Record", SimpleNamespace(id=container))
     for name in ("CONTAINERS", "RUN_CONTAINERS"):
-        monkeypatch.setattr(state, name, f"{tmp_path}/{name}")
+        monkeypatch.setattr(store, name, f"{tmp_path}/{name}")
         (tmp_path / name / container).mkdir(parents=True)
-    run = state.Runtime(
+    run = store.Runtime(
         pid=1 << 30, start_time=1, supervisor=1 << 30, supervisor_start=1,
         scope=f"docker-{container}.scope", started_ns=30,
     )  # fmt: skip
@@ -38,10 +38,10 @@ def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
     ends = tmp_path / "CONTAINERS" / container / "exit.json"
     for end, expected in (
         (None, ("dead", 0)),
-        (state.Final(exit_code=5, started_ns=10, finished_ns=20), ("dead", 0)),
-        (state.Final(exit_code=6, started_ns=30, finished_ns=40), ("exited", 6)),
+        (store.Final(exit_code=5, started_ns=10, finished_ns=20), ("dead", 0)),
+        (store.Final(exit_code=6, started_ns=30, finished_ns=40), ("exited", 6)),
     ):
         if end:
             ends.write_bytes(codec.dumps(end.to_data()))
-        found = state.status(record)
+        found = store.status(record)
         assert (found.state, found.exit_code) == expected

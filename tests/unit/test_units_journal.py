@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sysbox import events
 from sysbox.base.errors import FormatError, SpecError
+from sysbox.container import events
 from sysbox.units import journal, journalread, signature
 
 ID = "0123456789abcdef" * 4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sysbox.container.records import Usage
 from sysbox.host import HostFacts
 from sysbox.netns import counters
-from sysbox.records import Usage
 from sysbox.units.cgroup import usage
 from sysbox.units.cgroup.files import events_file, report_files
 from sysbox.units.cgroup.usage import DeviceUsage, Pressure, Reader

@@ -10,8 +10,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
+from sysbox.container.records import Usage
 from sysbox.host import read_text
-from sysbox.records import Usage
 from sysbox.units.cgroup.files import BFQ_BYTES, THROTTLE_BYTES, report_files, unified
 
 TYPE_CHECKING = False

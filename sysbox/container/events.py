@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from struct import Struct
     from typing import Any
 
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 else:
     from _struct import Struct
 

@@ -7,7 +7,7 @@ from sysbox.units import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 _ATTRIBUTES_MAX = 64 << 10  # bytes of what is beside each line of a json-file
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox import state
 from sysbox.base.errors import NotFound
+from sysbox.container import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.state import Record
+    from sysbox.container.store import Record
 
 
 def hostname_of(record: Record) -> str:
@@ -27,6 +27,6 @@ def hostname_of(record: Record) -> str:
     if not other:
         return own
     try:
-        return hostname_of(state.find(other.removeprefix("container:"))) or own
+        return hostname_of(store.find(other.removeprefix("container:"))) or own
     except NotFound:
         return own  # it was removed, and this one still runs

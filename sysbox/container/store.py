@@ -13,7 +13,6 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import naming
 from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
 from sysbox.base.files import (
@@ -27,15 +26,16 @@ from sysbox.base.files import (
     write_file,
 )
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
+from sysbox.container import identity
+from sysbox.container.locks import Doorway, Lock, advice
+from sysbox.container.records import Final as Final
+from sysbox.container.records import Record as Record
+from sysbox.container.records import Runtime as Runtime
+from sysbox.container.records import Status as Status
+from sysbox.container.records import Usage as Usage
+from sysbox.container.records import fitting, from_file, just_ended
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
-from sysbox.locking import Doorway, Lock, advice
-from sysbox.records import Final as Final
-from sysbox.records import Record as Record
-from sysbox.records import Runtime as Runtime
-from sysbox.records import Status as Status
-from sysbox.records import Usage as Usage
-from sysbox.records import fitting, from_file, just_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
             raise
     try:
         for attempt in range(100):
-            name = record.name or naming.random_name() + (f"_{attempt}" if attempt > 3 else "")
+            name = record.name or identity.random_name() + (f"_{attempt}" if attempt > 3 else "")
             named = record.replace(name=name, spec=record.spec.replace(name=name))
             # the record first: a name must never lead to nothing
             save(named)

@@ -12,7 +12,7 @@ from sysbox.spec import Health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.records import Record
+    from sysbox.container.records import Record
 
 DEFAULTS = Health(
     interval=30_000_000, timeout=30_000_000, start_period=0, start_interval=5_000_000, retries=3

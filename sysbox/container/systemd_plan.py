@@ -7,8 +7,8 @@ CAP_SYS_ADMIN: what systemd cannot do without that, it leaves out.
 
 from __future__ import annotations
 
-from sysbox import systemd_mode
 from sysbox.base.frozen import Frozen
+from sysbox.container import systemd_mode
 from sysbox.fs.rootfs import Bind, Filesystem
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
