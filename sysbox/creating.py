@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import planning
 from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
 from sysbox.container import events, identity, records, store
@@ -14,6 +13,7 @@ from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
 from sysbox.plan import resolve_argv
+from sysbox.run import planning
 from sysbox.spec import ContainerSpec, Mount
 
 TYPE_CHECKING = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sysbox import ending, restarting, scope
+from sysbox import scope
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.container import locks, store
 from sysbox.container.locks import Lock
 from sysbox.fs import volumes
+from sysbox.run import restart
+from sysbox.run.exit import remove_damaged, stop_scope
 from sysbox.units import names
 from sysbox.units.bus import Bus
 
@@ -24,7 +26,7 @@ def remove(container_id: str, *, with_volumes: bool) -> None:
         if with_volumes:
             for name in _anonymous_volumes(container_id):
                 volumes.remove(name)
-        ending.remove_damaged(container_id)
+        remove_damaged(container_id)
 
 
 def _lock(container_id: str) -> Lock:
@@ -40,9 +42,9 @@ def _end(container_id: str) -> None:
         service = names.service_unit(container_id)
         # first, or it would be started again
         scope.request_stop(bus, service)
-        ending.stop_scope(names.scope_unit(container_id))
+        stop_scope(names.scope_unit(container_id))
         scope.await_inactive(bus, service, _PATIENCE)
-        restarting.unguard(container_id)
+        restart.unguard(container_id)
         scope.reset_failed(bus, service)
 
 

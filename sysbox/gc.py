@@ -6,7 +6,7 @@ locked, and left to him.
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, scope, tuning, unitfile
+from sysbox import scope, unitfile
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
@@ -17,6 +17,8 @@ from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.netns import firewall, leases
+from sysbox.run import background, tuned
+from sysbox.run.exit import discard, kill_now, remove_damaged, settle, stop_scope
 from sysbox.units import journal, listing, names, serviceplan
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
@@ -123,7 +125,7 @@ def _container(container_id: str) -> list[str]:
         if record is None or not store.named(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
-            ending.remove_damaged(container_id)
+            remove_damaged(container_id)
             return [_rest(container_id)]
         runtime = store.runtime(record.id)
         if runtime is None:
@@ -143,7 +145,7 @@ def _ended(record: Record) -> list[str]:
     final = store.final(record.id) if record.spec.remove else None
     if final is None or _comes_back(final):
         return []
-    ending.discard(record)
+    discard(record)
     return [f"removed {record.name} (--rm)"]
 
 
@@ -151,16 +153,16 @@ def _run(record: Record, runtime: Runtime) -> list[str]:
     if runtime.supervised():
         if not (frozen(probe(), runtime.cgroup) and doomed(runtime.pid)):
             return []
-        ending.kill_now(record, runtime)
+        kill_now(record, runtime)
         return [f"thawed {record.name}, which was killed while it was paused"]
     if runtime.alive():
-        ending.kill_now(record, runtime)
+        kill_now(record, runtime)
         done = f"ended {record.name}, whose supervisor was killed"
     elif _service_is_ending(record.id):
         return []  # its last command records it
     else:
         done = f"recorded the end of {record.name}"
-    return [done] if ending.settle(record.id) else []
+    return [done] if settle(record.id) else []
 
 
 def _service_is_ending(container_id: str) -> bool:
@@ -194,7 +196,7 @@ def _port_rules() -> Iterator[str]:
 
 
 def _services() -> Iterator[str]:
-    detaching.forget_reports(_known)
+    background.forget_reports(_known)
     for container_id in unitfile.installed():
         if not _known(container_id) and unitfile.uninstall(container_id):
             yield f"removed the unit file of {container_id[:12]}"
@@ -209,9 +211,9 @@ def _files() -> Iterator[str]:
     for path in (*stale, *journal.drafts()):
         if unlink(path):
             yield f"removed {path}"
-    for container_id in tuning.watched():
+    for container_id in tuned.watched():
         if not _has_run(container_id):
-            tuning.unwatch(container_id)
+            tuned.unwatch(container_id)
 
 
 def _names() -> list[str]:
@@ -243,7 +245,7 @@ def _scopes() -> list[str]:
                 continue
             # that of a container which was just removed is on its way out
             if not scope.await_inactive(bus, unit.name, _ON_ITS_WAY):
-                ending.stop_scope(unit.name)
+                stop_scope(unit.name)
                 done.append(f"stopped {unit.name}")
             else:
                 scope.reset_failed(bus, unit.name)

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import planning
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import is_directory
-from sysbox.channel import Channel
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.fs import ops, rootfs, sources
@@ -22,6 +20,8 @@ from sysbox.fs.drivers import overlay
 from sysbox.host import exists
 from sysbox.image.store import Store
 from sysbox.linux import _sys, mount, namespace, process
+from sysbox.run import planning
+from sysbox.run.handshake import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

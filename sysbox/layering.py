@@ -10,7 +10,7 @@ from sysbox.base.tree import Found
 from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
 from sysbox.image.store import Store
-from sysbox.standstill import Standstill
+from sysbox.run.frozen_while import Standstill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sysbox import detaching, ending, finals, restarting, unitfile
+from sysbox import unitfile
 from sysbox.base.errors import Conflict
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.run import background, exit_record
+from sysbox.run import exit as ending
+from sysbox.run.restart import await_service, change, end, has_policy
 from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
@@ -31,12 +34,12 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     settle_if_dead(record)
     unitfile.stopped(record)
     # its service would have the monitor send the container's own stop signal
-    by_systemd = signal is None and restarting.end(record)
+    by_systemd = signal is None and end(record)
     runtime = store.started(record)
     if runtime is None or not runtime.alive():
         ending.await_end(record)
         if by_systemd:
-            restarting.await_service(record)
+            await_service(record)
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
@@ -45,10 +48,10 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not ending.await_end(record, None if patience < 0 else float(patience)):
-        finals.will_time_out(record)
+        exit_record.will_time_out(record)
         ending.kill_now(record, runtime)
-    if by_systemd or (signal is not None and restarting.end(record)):
-        restarting.await_service(record)
+    if by_systemd or (signal is not None and end(record)):
+        await_service(record)
     events.container("stop", record)
 
 
@@ -63,17 +66,17 @@ def kill(record: Record, signal: int) -> None:
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
     by_systemd = False
-    if restarting.has_policy(record) and signal in (9, ending.stop_signal(record)):
+    if has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
         unitfile.stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
             ending.send(runtime, 9)
-        by_systemd = restarting.end(record)
+        by_systemd = end(record)
     if signal == 9:
         ending.kill_now(record, runtime)
         if by_systemd:
-            restarting.await_service(record)
+            await_service(record)
     elif not by_systemd:  # else its service has the monitor do it
         ending.send(runtime, signal)
     events.container("kill", record, signal=str(signal))
@@ -110,7 +113,7 @@ def _of_running(record: Record) -> store.Runtime:
 def restart(record: Record, timeout: int | None, signal: int | None = None) -> None:
     """`sysbox restart`: stop it, if it runs, and start it detached."""
     stop(record, timeout, signal)
-    detaching.start_detached(record)
+    background.start_detached(record)
     events.container("restart", record)
 
 
@@ -131,7 +134,7 @@ def set_policy(record: Record, policy: RestartPolicy) -> bool:
             raise Conflict(f"container {record.name} is removed when it stops (--rm)")
         changed = current.replace(spec=current.spec.replace(restart=policy))
         store.save(changed)
-        at_once = restarting.change(changed)
+        at_once = change(changed)
     events.container("update", changed)
     return at_once
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import gc, layering, lifecycle, restarting
+from sysbox import gc, layering, lifecycle
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.container import events
@@ -16,6 +16,7 @@ from sysbox.image.store import Store
 from sysbox.parse.common import suggest
 from sysbox.parse.filters import labelled
 from sysbox.parse.time import parse_moment
+from sysbox.run import restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def containers(which: Wanted) -> Removed:
     for record in all_records():
         try:
             lifecycle.settle_if_dead(record)
-            if restarting.status(record).state not in _ENDED or not which.matches(
+            if restart.status(record).state not in _ENDED or not which.matches(
                 record.created, record.spec.labels
             ):
                 continue

@@ -11,9 +11,9 @@ from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.attending import Attended
     from sysbox.container.store import Record
     from sysbox.image.model import Image
+    from sysbox.run.foreground import Attended
     from sysbox.spec import ContainerSpec
 
 
@@ -76,31 +76,32 @@ def needs_service(spec: ContainerSpec) -> bool:
 
 
 def _detach(record: Record, *, new: bool = False) -> None:
-    from sysbox import detaching
+    from sysbox.run import background
 
-    detaching.start_detached(record, new=new)
+    background.start_detached(record, new=new)
 
 
 def _detach_expected(record: Record, *, new: bool = False) -> None:
     """Start its service, which lets it wait for us to be attached."""
-    from sysbox import attachpoint, monitor, terminal
+    from sysbox.run import attach_socket, supervisor, terminal
 
-    attachpoint.expect(record, terminal.size() if record.spec.tty else b"")
+    attach_socket.expect(record, terminal.size() if record.spec.tty else b"")
     _detach(record, new=new)
     # from now on they are the container's, and `attach` passes them on
-    monitor.hold_signals()
+    supervisor.hold_signals()
 
 
 def _attend(record: Record, image: Image, told: Told) -> Attended:
-    from sysbox import attending
+    from sysbox.run import foreground
 
-    return attending.Attended(record, image, told.killing)
+    return foreground.Attended(record, image, told.killing)
 
 
 def _attached(record: Record, told: Told) -> int:
     """Be attached to one that was just started for that; its exit status, or 0 when its user detached."""
-    from sysbox import attaching, detachkeys
     from sysbox.container import events
+    from sysbox.run import attach as attaching
+    from sysbox.run import detach_keys
 
     spec = record.spec
 
@@ -113,7 +114,7 @@ def _attached(record: Record, told: Told) -> int:
         outputs=_outputs(spec),
         pass_signals=spec.sig_proxy,
         closes_input=spec.interactive and not spec.tty,
-        keys=detachkeys.parse(spec.detach_keys or detachkeys.DEFAULT, "--detach-keys"),
+        keys=detach_keys.parse(spec.detach_keys or detach_keys.DEFAULT, "--detach-keys"),
         insisted=None if spec.tty else kill,
     )
     if not wishes.outputs:
@@ -141,10 +142,10 @@ def create(spec: ContainerSpec) -> str:
 
 def _abandon(record: Record) -> None:
     """A container that `run` made and that never ran is removed, --rm or not: nothing half-made is left."""
-    from sysbox import ending
+    from sysbox.run.exit import remove
 
     try:
-        ending.remove(record, force=True, with_volumes=True)
+        remove(record, force=True, with_volumes=True)
         if record.spec.cidfile:
             unlink(record.spec.cidfile)
     except (SysboxError, OSError):

@@ -7,13 +7,14 @@ limit, and to nothing else.
 
 from __future__ import annotations
 
-from sysbox import changes, scope, tuning, weights
+from sysbox import changes, scope
 from sysbox.base.errors import SysboxError
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux import cgroup, process
-from sysbox.standstill import Standstill
+from sysbox.run import disk_weights, tuned
+from sysbox.run.frozen_while import Standstill
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
@@ -40,8 +41,8 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         running = runtime is not None and bool(runtime.started_ns) and runtime.alive()
         facts = probe()
         if running:
-            record = tuning.harvest(record)
-            tuning.heed(record, facts)  # who watches may not have come to it yet
+            record = tuned.harvest(record)
+            tuned.heed(record, facts)  # who watches may not have come to it yet
         about = changes.touched(change, facts)
         after = record.replace(
             spec=changes.change_spec(record.spec, change, facts),
@@ -71,9 +72,9 @@ def _updated(record: Record, change: Change) -> dict[str, int]:
 def _apply(
     before: Record, after: Record, about: frozenset[str], runtime: Runtime, facts: HostFacts
 ) -> None:
-    found = dropins.merge(one.text for one in tuning.drop_ins(before.id))
+    found = dropins.merge(one.text for one in tuned.drop_ins(before.id))
     was, will = (before.spec, before.tuned), (after.spec, after.tuned)
-    defaults = tuning.host_defaults(
+    defaults = tuned.host_defaults(
         tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
     )
     there = changes.delta(was, will, about, found, facts, defaults)
@@ -105,7 +106,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
         if check:
             _verify(bus, delta.properties, runtime, facts)
     tree.apply_writes(late, runtime.pid, facts)
-    weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
+    disk_weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
     for one in delta.writes if check else ():
         drift = readback.written(one, runtime.cgroup, facts)
         if drift:

@@ -11,11 +11,13 @@ import fcntl
 import posix
 import time
 
-from sysbox import ending, finals, lifecycle
+from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.container import events, store, systemd_mode
+from sysbox.run import exit_record
+from sysbox.run.exit import settle
 from sysbox.units import journal, journalread
 
 TYPE_CHECKING = False
@@ -78,7 +80,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     while time.monotonic() < deadline:
         try:
             # with --rm there may be no record of the end a moment later
-            ended = finals.of_monitor(record.run_directory)
+            ended = exit_record.of_monitor(record.run_directory)
         except FormatError:
             pass  # being written
         current = store.runtime(record.id)
@@ -89,7 +91,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
         time.sleep(_STEP)
     if ended is not None:
         # so that whoever has waited finds it recorded
-        ending.settle(record.id)
+        settle(record.id)
         return systemd_mode.exit_status(record.spec, record.argv, ended.code)
     lifecycle.settle_if_dead(record)
     final = store.final(record.id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import attaching, detachkeys
 from sysbox.base.errors import Conflict
 from sysbox.cli import telling
 from sysbox.cli.output import note
 from sysbox.container import events, store
+from sysbox.run import attach, detach_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ def main(values: Values) -> int:
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     keys = values.detach_keys
     if keys is None:
-        keys = record.spec.detach_keys or detachkeys.DEFAULT
-    wishes = attaching.Wishes(
+        keys = record.spec.detach_keys or detach_keys.DEFAULT
+    wishes = attach.Wishes(
         interactive=not values.no_stdin,
         pass_signals=values.sig_proxy and not record.spec.tty,
-        keys=detachkeys.parse(keys, "--detach-keys"),
+        keys=detach_keys.parse(keys, "--detach-keys"),
         insisted=None if record.spec.tty else _leaving,
     )
     events.container("attach", record)
-    code = attaching.attach(record, wishes)
-    if code != attaching.DETACHED:
+    code = attach.attach(record, wishes)
+    if code != attach.DETACHED:
         return code
     events.container("detach", record)
     telling.Told().detached(record)

@@ -65,6 +65,6 @@ def mount_name(record: Record, mount: Mount) -> str:
 def _status(record: Record) -> Status:
     if record.spec.restart.name == "no":
         return store.status(record)
-    from sysbox import restarting  # which few have need of
+    from sysbox.run import restart  # which few have need of
 
-    return restarting.status(record)
+    return restart.status(record)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import execute
 from sysbox.base.errors import UsageError
 from sysbox.cli import envbuild
 from sysbox.cli.output import note
 from sysbox.container import store
 from sysbox.parse.common import bad, clean_path, parse_user
+from sysbox.run.exec import DETACHED, ExecSpec, exec_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def main(values: Values) -> int:
         )
     if values.workdir and not values.workdir.startswith("/"):
         bad("--workdir", values.workdir, "must be an absolute path in the container")
-    code = execute.exec_in(
+    code = exec_in(
         record,
-        execute.ExecSpec(
+        ExecSpec(
             argv=tuple(values.command),
             env=envbuild.build(values.env_file, values.env),
             user=parse_user(values.user, "--user") if values.user else "",
@@ -39,16 +39,16 @@ def main(values: Values) -> int:
             privileged=values.privileged,
         ),
     )
-    if code != execute.DETACHED:
+    if code != DETACHED:
         return code
     note(f"detached; the command is still running in {record.name}", "\n")
     return 0
 
 
 def _keys(values: Values, record: store.Record) -> bytes:
-    from sysbox import detachkeys  # only for a terminal
+    from sysbox.run import detach_keys  # only for a terminal
 
     text = values.detach_keys
     if text is None:
-        text = record.spec.detach_keys or detachkeys.DEFAULT
-    return detachkeys.parse(text, "--detach-keys")
+        text = record.spec.detach_keys or detach_keys.DEFAULT
+    return detach_keys.parse(text, "--detach-keys")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
-from sysbox import changes, tuning
+from sysbox import changes
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.cli.inspect_live import look
 from sysbox.host import probe
 from sysbox.linux import process
+from sysbox.run import tuned
 from sysbox.units.limits import dropins, readback, table
 from sysbox.units.limits.properties import INFINITY
 
@@ -48,9 +49,9 @@ class _Case:
         self.record = record
         self.pid = pid
         self.live: Live | None = look(record, pid) if pid else None
-        self.drop_ins = tuning.drop_ins(record.id) if self.live else ()
-        self.tuned, self.not_kept = tuning.tuned(record, self.facts)
-        self.path_of: dict[str, tuning.DropIn] = {}
+        self.drop_ins = tuned.drop_ins(record.id) if self.live else ()
+        self.tuned, self.not_kept = tuned.tuned(record, self.facts)
+        self.path_of: dict[str, tuned.DropIn] = {}
         for one in self.drop_ins:
             for key, _ in dropins.assignments(one.text):
                 self.path_of[key] = one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sysbox import restarting, unitfile
+from sysbox import unitfile
 from sysbox.cli.current import status_of, usage_of
 from sysbox.cli.inspect_config import config, mounts
 from sysbox.cli.inspect_host import host_config
@@ -12,6 +12,7 @@ from sysbox.cli.inspect_network import network_settings
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct
 from sysbox.container import health, store, systemd_mode
+from sysbox.run import restart
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
             "Image": record.image_id,
             **_files(record),
             "Name": f"/{record.name}",
-            "RestartCount": restarting.restarts(record) if restarting.has_policy(record) else 0,
+            "RestartCount": restart.restarts(record) if restart.has_policy(record) else 0,
             "Driver": "overlay",
             "Platform": "linux",
             "MountLabel": "",

@@ -6,10 +6,12 @@ at once.
 
 from __future__ import annotations
 
-from sysbox import scope, tuning, witness
+from sysbox import scope
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.host import probe, read_text
+from sysbox.run import cgroup_watch
+from sysbox.run import tuned as tuning
 from sysbox.units import names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup.tree import cgroup_path, scope_path
@@ -82,7 +84,7 @@ def was_short_of_memory(pid: int) -> bool:
         path = scope_path(cgroup_path(pid, facts))
     except (SysboxError, KeyError):
         return False
-    return mounted is not None and witness.kills(mounted + path, facts.cgroup_mode) > 0
+    return mounted is not None and cgroup_watch.kills(mounted + path, facts.cgroup_mode) > 0
 
 
 def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any]]:

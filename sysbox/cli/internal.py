@@ -24,11 +24,11 @@ def run(words: list[str]) -> int:
 
 
 def _supervise(container_id: str) -> int:
-    from sysbox import supervising
     from sysbox.base.errors import SysboxError
+    from sysbox.run import service
 
     try:
-        return supervising.supervise(container_id)
+        return service.supervise(container_id)
     except SysboxError as error:
         from sysbox.cli.output import report
 
@@ -36,33 +36,33 @@ def _supervise(container_id: str) -> int:
 
 
 def _cleanup(container_id: str) -> int:
-    from sysbox import settling
+    from sysbox.run import cleanup
 
-    return settling.cleanup(container_id)
+    return cleanup.cleanup(container_id)
 
 
 def _stop(container_id: str) -> int:
-    from sysbox import settling
+    from sysbox.run import cleanup
 
-    return settling.stop_for_scope(container_id)
+    return cleanup.stop_for_scope(container_id)
 
 
 def _health(container_id: str) -> int:
-    from sysbox import probing
+    from sysbox.run import healthcheck
 
-    return probing.check(container_id)
+    return healthcheck.check(container_id)
 
 
 def _weights(container_id: str) -> int:
-    from sysbox import weights
+    from sysbox.run import disk_weights
 
-    return weights.again(container_id)
+    return disk_weights.again(container_id)
 
 
 def _tuned(container_id: str) -> int:
-    from sysbox import tuning
+    from sysbox.run import tuned
 
-    tuning.changed(container_id)
+    tuned.changed(container_id)
     return 0
 
 

@@ -94,7 +94,7 @@ def _from_file(
 ) -> int:
     if record.spec.logging.driver == "none":
         raise Conflict(f"container {record.name} keeps no log (--log-driver none)", status=1)
-    from sysbox import jsonlog
+    from sysbox.run import json_log
 
     def goes_on() -> bool:
         runtime = store.runtime(record.id)
@@ -102,7 +102,7 @@ def _from_file(
 
     printer.at_once = values.follow
     try:
-        for line in jsonlog.read_logs(
+        for line in json_log.read_logs(
             record.log_path,
             files=record.spec.logging.max_files,
             goes_on=goes_on if values.follow and until is None else None,

@@ -217,9 +217,9 @@ def _health(given: Values) -> Health:
 
 def _detach_keys(text: str | None) -> str:
     if text:
-        from sysbox import detachkeys
+        from sysbox.run import detach_keys
 
-        detachkeys.parse(text, "--detach-keys")
+        detach_keys.parse(text, "--detach-keys")
     return text or ""
 
 

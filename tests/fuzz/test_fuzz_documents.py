@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, JSON, NUMBERS, Refused, nearly, outcome
 
-from sysbox import jsonlog
 from sysbox.base import codec
 from sysbox.container import events, records, store
 from sysbox.image import documents
+from sysbox.run import json_log
 from sysbox.security import bounded, profile_json
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit
 from sysbox.units import journal, journalread
@@ -189,7 +189,7 @@ def test_what_is_no_export(data: bytes) -> None:
 
 @given(nearly([{"log": "text\n", "stream": "stderr", "time": "2026-11-22T00:00:00.123456789Z"}]))
 def test_lines_of_the_json_log(data: Any) -> None:
-    outcome(lambda: jsonlog._parse(raw(data)))
+    outcome(lambda: json_log._parse(raw(data)))
 
 
 @given(st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=4))
@@ -208,6 +208,6 @@ def test_fields_of_the_journal(fields: dict[str, str]) -> None:
 
 @given(st.binary(max_size=80))
 def test_bytes_that_are_no_document(data: bytes) -> None:
-    for parser in (documents.parse_manifest, documents.parse_config, jsonlog._parse):
+    for parser in (documents.parse_manifest, documents.parse_config, json_log._parse):
         outcome(lambda parser=parser: parser(data))
     outcome(lambda: profile_json.parse(data, "/p.json"))

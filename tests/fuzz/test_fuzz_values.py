@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, Refused, outcome, words
 
-from sysbox import detachkeys
 from sysbox.cli import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, filters, limits, service, storage, time
+from sysbox.run import detach_keys
 from sysbox.spec import Mount
 
 SIZES = "k m g t p b kib mb : / /dev/sda . , -"
@@ -54,7 +54,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "mount": (storage.parse_mount, MOUNTS),
     "tmpfs": (storage.parse_tmpfs, MOUNTS),
     "device": (storage.parse_device, "/dev/null : rwm r /dev/x w"),
-    "keys": (detachkeys.parse, "ctrl- , a @ [ \\ ] p q"),
+    "keys": (detach_keys.parse, "ctrl- , a @ [ \\ ] p q"),
     "filter": (lambda text, _: filters.split(text, ("a", "label")), "a = label != b"),
     "reference": (lambda text, _: reference.parse(text),
                   "docker.io / busybox : latest @ sha256: abcdef0123456789 localhost:5000 . - _ A [ ]"),

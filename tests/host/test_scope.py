@@ -22,9 +22,10 @@ import pytest
 from containers import within
 from lane import SLOWNESS
 
-from sysbox import host, scope, stoprequests, witness
+from sysbox import host, scope
 from sysbox.base import paths
 from sysbox.base.errors import SpecError, SysboxError, SystemdError
+from sysbox.run import cgroup_watch, stop_requests
 from sysbox.spec import ContainerSpec, Limits, Logging
 from sysbox.units import journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
@@ -328,7 +329,7 @@ def test_oom(bus: Bus) -> None:
         scope.attach(bus, one.unit, (keeper.pid,))
         directories = tree.cgroup_dirs(one.process.pid, FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
-        oom = witness.OutOfMemory(memory, FACTS.cgroup_mode)
+        oom = cgroup_watch.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
         if V1:
             assert select.select([oom.event], [], [], 20 * SLOWNESS)[0], (
@@ -371,7 +372,7 @@ def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
         one = Running(bus, planned, ["sleep", "60"])
         try:
             job = bus.send(MANAGER_PATH, MANAGER, "StopUnit", "ss", (one.unit, "replace"))
-            requests = stoprequests.StopRequests(Bus.connect(), one.unit)
+            requests = stop_requests.StopRequests(Bus.connect(), one.unit)
             while not requests.asked and select.select([requests], [], [], 5)[0]:
                 requests.read()
             assert requests.asked

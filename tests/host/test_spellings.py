@@ -14,8 +14,8 @@ import pytest
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from lane import Sysbox
 
-from sysbox import tuning
 from sysbox.host import probe
+from sysbox.run import tuned
 from sysbox.units.limits import spellings
 from sysbox.units.limits.io import bfq_weight
 
@@ -90,7 +90,7 @@ def limits(one: Container) -> dict[str, object]:
 
 def settled(one: Container) -> bool:
     """Nothing is left to be said again by its other name."""
-    found = spellings.said((each.changed, each.text) for each in tuning.drop_ins(one.id))
+    found = spellings.said((each.changed, each.text) for each in tuned.drop_ins(one.id))
     return not spellings.translation(found, probe())
 
 

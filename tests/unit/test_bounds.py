@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sysbox import channel, jsonlog
 from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, SpecError, StartError
 from sysbox.container import records, store
 from sysbox.container.records import Final, Record, Runtime
 from sysbox.image import files as store_files
+from sysbox.run import handshake, json_log
 from sysbox.spec import ContainerSpec, Port
 
 ID = "ab" * 32
@@ -162,16 +162,16 @@ def test_a_log_is_a_regular_file(tmp_path: Path) -> None:
     """A FIFO in its place would be waited for without end."""
     os.mkfifo(tmp_path / "log")
     with pytest.raises(FormatError, match="not a regular file"):
-        list(jsonlog.read_logs(f"{tmp_path}/log", files=1))
+        list(json_log.read_logs(f"{tmp_path}/log", files=1))
     os.mkfifo(tmp_path / "index")
     assert store_files.read(f"{tmp_path}/index", 10) == b""
 
 
 def test_a_long_last_word_arrives() -> None:
     """It is a datagram, and what is longer than the reader's buffer would come cut: no JSON."""
-    parent, child = channel.Channel.pair()
+    parent, child = handshake.Channel.pair()
     child.fail("process", "€" * 70_000, "\U0001f600" * 70_000, 127)
     with pytest.raises(StartError) as caught:
-        parent.receive(channel.PROCEED)
+        parent.receive(handshake.PROCEED)
     assert caught.value.status == 127
     assert caught.value.message.startswith("€€€")

@@ -7,7 +7,7 @@ import _socket
 import pytest
 
 from sysbox.base.errors import FAILED, NOT_FOUND, StartError
-from sysbox.channel import BORN, UNSHARED, Channel
+from sysbox.run.handshake import BORN, UNSHARED, Channel
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from sysbox import finals
 from sysbox.container.records import Ended, Final, Record, Runtime, Usage
 from sysbox.linux import kmsg
+from sysbox.run import exit_record
 
 SECOND = 1_000_000_000
 
@@ -30,9 +30,9 @@ def test_the_log_is_read_from_the_pause_before_the_run(
         pid=1, start_time=1, supervisor=1, supervisor_start=1, scope="docker-a.scope",
         started_ns=now - 10 * SECOND,
     )  # fmt: skip
-    assert finals._victims(run, None) == ("dd",)
+    assert exit_record._victims(run, None) == ("dd",)
     earlier = Final(exit_code=0, started_ns=0, finished_ns=run.started_ns - pause * SECOND)
-    finals._victims(run, earlier)
+    exit_record._victims(run, earlier)
     began = up // 1000 - 10_000_000
     assert asked == [0, began - pause * 500_000]
 
@@ -52,8 +52,8 @@ def test_the_log_is_asked_where_the_counter_may_have_gone(
     monkeypatch: pytest.MonkeyPatch, mode: str, remove: bool, signal: int, usage: Usage, asked: bool
 ) -> None:
     """systemd removes a cgroup as soon as it is empty, the numbers in it with it."""
-    monkeypatch.setattr(finals, "probe", lambda: SimpleNamespace(cgroup_mode=mode))
+    monkeypatch.setattr(exit_record, "probe", lambda: SimpleNamespace(cgroup_mode=mode))
     spec = SimpleNamespace(remove=remove)
     record = cast("Record", SimpleNamespace(spec=spec, run_directory="/nowhere"))
     ended = Ended(code=7, signal=signal, usage=usage)
-    assert finals._may_be_victim(record, ended) is asked
+    assert exit_record._may_be_victim(record, ended) is asked

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sysbox import jsonlog
+from sysbox.run import json_log
 
 FILES = 4
 
@@ -53,7 +53,7 @@ def first_after(
     monkeypatch: pytest.MonkeyPatch, name: str, calls: int, happens: Callable[[], None]
 ) -> None:
     """Something happens just before a function of the module is called for the so-manieth time."""
-    original = getattr(jsonlog, name)
+    original = getattr(json_log, name)
     left = [calls]
 
     def patched(*args: Any) -> Any:
@@ -62,7 +62,7 @@ def first_after(
             happens()
         return original(*args)
 
-    monkeypatch.setattr(jsonlog, name, patched)
+    monkeypatch.setattr(json_log, name, patched)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_rotated_meanwhile(
 ) -> None:
     looks = iter((log.write, log.turn, log.turn, log.write))
     first_after(monkeypatch, name, calls, log.turn)
-    monkeypatch.setattr(jsonlog, "_POLL", 0)
+    monkeypatch.setattr(json_log, "_POLL", 0)
 
     def goes_on() -> bool:
         happens = next(looks, None)
@@ -82,7 +82,7 @@ def test_rotated_meanwhile(
             happens()
         return happens is not None
 
-    found = jsonlog.read_logs(str(log.path), files=FILES, goes_on=goes_on)
+    found = json_log.read_logs(str(log.path), files=FILES, goes_on=goes_on)
     lines = [int(line.message) for line in found]
     assert lines == list(range(1, log.written + 1))
 
@@ -97,8 +97,8 @@ def test_the_last_lines(log: Log, monkeypatch: pytest.MonkeyPatch, lines: int) -
     with log.path.open("a", encoding="ascii") as file:
         file.write('{"log":')
     for chunk in (1 << 16, 97):
-        monkeypatch.setattr(jsonlog, "_CHUNK", chunk)
-        found = jsonlog.read_logs(str(log.path), files=FILES, lines=lines)
+        monkeypatch.setattr(json_log, "_CHUNK", chunk)
+        found = json_log.read_logs(str(log.path), files=FILES, lines=lines)
         numbers = [int(line.message) for line in found]
         assert numbers == list(range(max(log.written - lines, 0) + 1, log.written + 1))
 
@@ -107,16 +107,16 @@ def test_the_last_line_costs_one_block(log: Log, monkeypatch: pytest.MonkeyPatch
     for _ in range(5000):
         log.write()
     parsed: list[bytes] = []
-    parse = jsonlog._parse
-    monkeypatch.setattr(jsonlog, "_parse", lambda raw: parsed.append(raw) or parse(raw))
-    assert len(list(jsonlog.read_logs(str(log.path), files=FILES, lines=1))) == 1
+    parse = json_log._parse
+    monkeypatch.setattr(json_log, "_parse", lambda raw: parsed.append(raw) or parse(raw))
+    assert len(list(json_log.read_logs(str(log.path), files=FILES, lines=1))) == 1
     assert len(parsed) == 1
 
 
 @pytest.mark.parametrize("more", [1, 500])
 def test_emptied_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
     """By an administrator: shorter than it was, or by the next look longer."""
-    monkeypatch.setattr(jsonlog, "_POLL", 0)
+    monkeypatch.setattr(json_log, "_POLL", 0)
     log.path.write_bytes(b"")
 
     def write(moment: int) -> None:
@@ -143,6 +143,6 @@ def test_emptied_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch, more: int)
             step()
         return step is not None
 
-    found = jsonlog.read_logs(str(log.path), files=1, goes_on=goes_on)
+    found = json_log.read_logs(str(log.path), files=1, goes_on=goes_on)
     numbers = [int(line.message) for line in found]
     assert numbers[-more - 1 :] == list(range(first + 1, log.written + 1))

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from sysbox import launch
 from sysbox.base.errors import StartError
-from sysbox.channel import BORN, Channel
+from sysbox.run.handshake import BORN, Channel
+from sysbox.run.parent import Parked, fork_helper
 
 PATIENCE = 30_000  # milliseconds
 
@@ -29,7 +29,7 @@ def test_it_does_not_outlive_its_parent() -> None:
     parent = os.fork()
     if parent == 0:
         try:
-            held = launch.fork_helper(stay)  # its channel stays open
+            held = fork_helper(stay)  # its channel stays open
             signal.pause()
             held.destroy()
         finally:
@@ -48,7 +48,7 @@ def test_what_it_raises_is_not_the_parents() -> None:
     def fail(_: Channel) -> NoReturn:
         raise ValueError("no way to tell")
 
-    parked = launch.fork_helper(fail)
+    parked = fork_helper(fail)
     try:
         with pytest.raises(StartError, match="profile refuses"):
             parked.await_exec()
@@ -61,7 +61,7 @@ def test_what_has_said_why_is_believed() -> None:
         channel.report("process", "do it", ValueError("said"))
         raise ValueError("not said")
 
-    parked = launch.fork_helper(fail)
+    parked = fork_helper(fail)
     try:
         with pytest.raises(StartError, match="ValueError: said"):
             parked.await_exec()
@@ -88,7 +88,7 @@ def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:
         theirs.tell(BORN, {"pid": stranger})
         os._exit(0)
     theirs.close()
-    parked = launch.Parked(helper, os.pidfd_open(helper), ours)
+    parked = Parked(helper, os.pidfd_open(helper), ours)
     try:
         with pytest.raises(StartError, match="not ours"):
             parked.await_birth()

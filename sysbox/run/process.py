@@ -17,8 +17,8 @@ import fcntl
 import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
-from sysbox.channel import BORN, CONSOLE, Channel
 from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
+from sysbox.run.handshake import BORN, CONSOLE, Channel
 from sysbox.security import environment, identity
 
 TYPE_CHECKING = False

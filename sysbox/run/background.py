@@ -7,13 +7,14 @@ import posix
 import select
 import time
 
-from sysbox import namehold, restarting, scope, unitfile
+from sysbox import scope, unitfile
 from sysbox.base import codec
 from sysbox.base.errors import SysboxError
 from sysbox.base.files import make_private, unlink
 from sysbox.base.paths import RUN
 from sysbox.host import probe
 from sysbox.linux import unix
+from sysbox.run import name_hold, restart
 from sysbox.units import names, ownslice, serviceplan
 from sysbox.units.bus import Bus
 
@@ -41,12 +42,12 @@ def start_detached(record: Record, *, new: bool = False) -> None:
         with Bus.connect() as bus:
             if not new:
                 _make_way(bus, record)
-            if restarting.has_policy(record):
-                restarting.started(record)
+            if restart.has_policy(record):
+                restart.started(record)
                 scope.request_start(bus, unit)
             else:
                 plan = serviceplan.transient(unitfile.plan_of(record))
-                scope.start_service(bus, unit, plan, lambda: namehold.renew(bus, unit)).queued()
+                scope.start_service(bus, unit, plan, lambda: name_hold.renew(bus, unit)).queued()
         # not on that connection: systemd sends to each whatever changes in any unit
         report.wait(unit)
 
@@ -97,8 +98,8 @@ def _make_way(bus: Bus, record: Record) -> None:
     unit = names.service_unit(record.id)
     # that of an earlier run may still be recording its end
     scope.await_inactive(bus, unit)
-    if restarting.has_policy(record):
-        restarting.make_way(bus, record)
+    if restart.has_policy(record):
+        restart.make_way(bus, record)
     # a scope that failed stays loaded, and would for as long as the new service names it
     scope.reset_failed(bus, names.scope_unit(record.id))
     scope.reset_failed(bus, unit)

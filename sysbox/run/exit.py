@@ -10,7 +10,7 @@ import _signal
 import posix
 import time
 
-from sysbox import finals, namehold, restarting, scope, tuning, unitfile
+from sysbox import scope, unitfile
 from sysbox.base.errors import (
     Conflict,
     FormatError,
@@ -26,6 +26,7 @@ from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.run import exit_record, name_hold, restart, tuned
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
@@ -68,9 +69,9 @@ def settle(
             return None
         if not record.spec.remove:
             # of a service's container systemd has it still; in the foreground it was watched
-            record = tuning.harvest(record)
+            record = tuned.harvest(record)
         unwind(record, runtime)
-        final = finals.of_run(record, runtime, ended)
+        final = exit_record.of_run(record, runtime, ended)
         store.write_final(record, final)
         # before the run is forgotten: whoever has waited for that tells next what came of it
         _tell(record, final, told=ended is not None and ended.oom_told)
@@ -85,7 +86,7 @@ def settle(
 
 def _recorded(record: Record) -> Ended | None:
     try:
-        return finals.of_monitor(record.run_directory)
+        return exit_record.of_monitor(record.run_directory)
     except FormatError:
         return None  # ignoring: with nothing that can be read, nobody saw how it ended
 
@@ -106,7 +107,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
     machine.withdraw(runtime.scope)
-    tuning.unwatch(record.id)
+    tuned.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
         _disconnect(record.id)
 
@@ -155,7 +156,7 @@ def discard(record: Record) -> None:
         # what it wrote last may still be on its way, and shall carry its name
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
-    if restarting.has_policy(record):
+    if restart.has_policy(record):
         unitfile.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
@@ -196,7 +197,7 @@ def _monitor_wrote(record: Record) -> bool:
 
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
-    by_file = restarting.has_policy(record)
+    by_file = restart.has_policy(record)
     try:
         lock = _ended(record, force=force)
     except NotFound:
@@ -207,12 +208,12 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
             record = record.replace(anonymous_volumes={})
             store.save(record)
         discard(record)
-    if namehold.guarded(record.id):
-        restarting.unguard(record.id)
+    if name_hold.guarded(record.id):
+        restart.unguard(record.id)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
         if by_file:
-            restarting.forget(record.id)
+            restart.forget(record.id)
 
 
 def _ended(record: Record, *, force: bool) -> Lock:
@@ -239,13 +240,13 @@ def _end(record: Record, *, force: bool) -> None:
             raise Conflict(
                 f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
             )
-        by_systemd = restarting.end(record)
+        by_systemd = restart.end(record)
         kill_now(record, runtime)
         if by_systemd:
-            restarting.await_service(record)
-    elif restarting.end(record):
+            restart.await_service(record)
+    elif restart.end(record):
         # it has just ended, and systemd was about to start it again
-        restarting.await_service(record)
+        restart.await_service(record)
     await_end(record)
 
 
@@ -298,7 +299,7 @@ def remove_damaged(container_id: str) -> None:
     _disconnect(container_id)
     unitfile.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
-    tuning.unwatch(container_id)
+    tuned.unwatch(container_id)
     store.discard(container_id)
 
 

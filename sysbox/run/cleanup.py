@@ -5,10 +5,12 @@ The latter is the ExecStopPost= of its service: the end is recorded whatever hap
 
 from __future__ import annotations
 
-from sysbox import ending, restarting, tuning, unitfile
+from sysbox import unitfile
 from sysbox.base.errors import NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
+from sysbox.run import restart, tuned
+from sysbox.run.exit import await_end, settle, stop_scope
 
 
 def stop_for_scope(container_id: str) -> int:
@@ -20,12 +22,12 @@ def stop_for_scope(container_id: str) -> int:
         record = store.load(container_id)
         runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
-            restarting.end(record)
-            ending.await_end(record)
+            restart.end(record)
+            await_end(record)
         # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
         # that has ended by itself too: machined asks for that
         with Lock(container_id):
-            tuning.harvest(store.load(container_id))
+            tuned.harvest(store.load(container_id))
     except NotFound:
         pass
     return 0
@@ -38,17 +40,17 @@ def cleanup(container_id: str) -> int:
         runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
             # the monitor was killed, and the container did not go with it
-            ending.stop_scope(runtime.scope)
+            stop_scope(runtime.scope)
     except NotFound:
-        restarting.unguard(container_id)
+        restart.unguard(container_id)
         return 0
-    ending.settle(record.id)
-    if restarting.stands_alone(record):
-        restarting.unguard(record.id)
-    if restarting.has_policy(record):
+    settle(record.id)
+    if restart.stands_alone(record):
+        restart.unguard(record.id)
+    if restart.has_policy(record):
         unitfile.remember(record)
         return 0
     if (final := store.final(record.id)) is not None and final.rebooted:
         # whoever has recorded it
-        restarting.start_again(record)
+        restart.start_again(record)
     return 0

@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.streams import Streams
-    from sysbox.witness import OutOfMemory, Reports
+    from sysbox.run.cgroup_watch import OutOfMemory, Reports
+    from sysbox.run.stdio import Streams
 
 
 class Duties(Frozen):

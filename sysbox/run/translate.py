@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 
-from sysbox import changes, scope, tuning
+from sysbox import changes, scope
 from sysbox.base.errors import KernelError, SpecError, SysboxError
 from sysbox.container import store
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup
+from sysbox.run import tuned
 from sysbox.units import names
 from sysbox.units.bus import PROPERTIES, Bus
 from sysbox.units.limits import bandwidths, dropins, spellings
@@ -108,7 +109,7 @@ def _tell(
 def _await_quiet(record: Record) -> None:
     """Until nobody has set anything for a moment, as between the calls of a script."""
     for _ in range(_MOST):
-        newest = max((one.changed for one in tuning.drop_ins(record.id)), default=0.0)
+        newest = max((one.changed for one in tuned.drop_ins(record.id)), default=0.0)
         left = newest + _QUIET - time.time()
         if not 0 < left <= _QUIET:
             return
@@ -116,7 +117,7 @@ def _await_quiet(record: Record) -> None:
 
 
 def _said(record: Record) -> dict[str, spellings.Said]:
-    return spellings.said((one.changed, one.text) for one in tuning.drop_ins(record.id))
+    return spellings.said((one.changed, one.text) for one in tuned.drop_ins(record.id))
 
 
 def _bandwidths(found: dict[str, spellings.Said]) -> tuple[Property, ...]:
@@ -140,7 +141,7 @@ class _Swap:
             return
         try:
             self._directory = cgroup.directory(facts, "memory", runtime.cgroup)
-            _, writes = changes.wanted(record.spec, tuning.tuned(record, facts)[0], facts)
+            _, writes = changes.wanted(record.spec, tuned.tuned(record, facts)[0], facts)
         except SysboxError:
             self._directory = ""
             return  # ignoring: a start will say what is wrong with it

@@ -9,9 +9,10 @@ from __future__ import annotations
 import _signal
 import time
 
-from sysbox import namehold, scope, unitfile
+from sysbox import scope, unitfile
 from sysbox.base.errors import Conflict, SystemdError
 from sysbox.container import store
+from sysbox.run import name_hold
 from sysbox.units import names, serviceplan
 from sysbox.units.bus import Bus
 
@@ -34,7 +35,7 @@ def has_policy(record: Record) -> bool:
 
 def stands_alone(record: Record) -> bool:
     """Whether its service does not name its scope, so that a third unit has to stop the two in order."""
-    return has_policy(record) or namehold.guarded(record.id)
+    return has_policy(record) or name_hold.guarded(record.id)
 
 
 def make_way(bus: Bus, record: Record) -> None:
@@ -153,11 +154,11 @@ def change(record: Record) -> bool:
     runtime = store.runtime(record.id)
     runs = runtime is not None and runtime.alive()
     with Bus.connect() as bus:
-        if namehold.has_service(record.id):
-            if runs and not namehold.guarded(record.id):
+        if name_hold.has_service(record.id):
+            if runs and not name_hold.guarded(record.id):
                 guard(record)
             settings = serviceplan.policy_settings(unitfile.plan_of(record))
-            namehold.amend(bus, record.id, settings)
+            name_hold.amend(bus, record.id, settings)
             return True
         if was_there:
             scope.reload(bus)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from sysbox.detachkeys import Finder
-    from sysbox.streams import Streams
+    from sysbox.run.cgroup_watch import OutOfMemory, Reports
+    from sysbox.run.detach_keys import Finder
+    from sysbox.run.stdio import Streams
     from sysbox.units.journal import Sink
-    from sysbox.witness import OutOfMemory, Reports
 
 _CHUNK = 1 << 16
 _HELD = 1 << 16  # bytes of what is typed that the container has yet to read
@@ -98,7 +98,7 @@ class Foreground:
         """
         self._forward_signals()
         if self._terminal >= 0:
-            from sysbox import terminal
+            from sysbox.run import terminal
 
             # before the first look at its size: none that it gets later is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
@@ -174,7 +174,7 @@ class Foreground:
 
     def _restore_terminal(self) -> None:
         if self._saved is not None:
-            from sysbox import terminal
+            from sysbox.run import terminal
 
             terminal.restore(self._saved)
 
@@ -223,7 +223,7 @@ class _Pump:
             # its reader may be slow while it writes to us: waiting for it here would hang both
             posix.set_blocking(sink, False)
             if keys:
-                from sysbox.detachkeys import Finder
+                from sysbox.run.detach_keys import Finder
 
                 self._keys = Finder(keys)
         else:

@@ -11,14 +11,23 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import payload
 from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
-from sysbox.channel import PROCEED, UNSHARED, Channel
 from sysbox.fs import ops, sources
 from sysbox.fs.drivers import overlay
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
+from sysbox.run.handshake import PROCEED, UNSHARED, Channel
+from sysbox.run.process import (
+    bear,
+    drop_privileges,
+    go,
+    inside_root,
+    new_null,
+    open_terminal,
+    resolve_user,
+    take_streams,
+)
 from sysbox.security import environment, sysctls
 from sysbox.units.cgroup.tree import place
 
@@ -93,11 +102,11 @@ def main(
         links.configure_inside(plan.network, address)
 
         phase = "process"
-        who = payload.resolve_user(root, procfs, plan.process)
+        who = resolve_user(root, procfs, plan.process)
         env = _environment(plan.process, who)
         stdio = inherited.stdio
         if plan.process.tty:
-            slave = payload.open_terminal(root, channel, inherited.size)
+            slave = open_terminal(root, channel, inherited.size)
             _bind_console(tree, slave)
             stdio = (slave, slave, slave)
         _enter_root(root, directory)
@@ -105,18 +114,18 @@ def main(
             # its services, in mount namespaces of their own, see what is mounted later; only now, since
             # pivot_root(2) refuses a shared root
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
-        null = tree.null if tree.null >= 0 else payload.new_null()
-        payload.take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
+        null = tree.null if tree.null >= 0 else new_null()
+        take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
         bears = pid_namespace >= 0
         if bears:
             # of the children: what is born there must have no more than the container
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         process.close_fds_except({channel.fileno()})
-        payload.drop_privileges(plan.process, who, inherited.seccomp, bears=bears)
+        drop_privileges(plan.process, who, inherited.seccomp, bears=bears)
         if bears:
-            payload.bear(plan.process, env, channel, attended=True)
-        payload.go(plan.process, env, channel)
+            bear(plan.process, env, channel, attended=True)
+        go(plan.process, env, channel)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "set up the container", error)
     _sys.leave(FAILED)
@@ -171,4 +180,4 @@ def _enter_root(root: int, directory: int) -> None:
     _sys.pivot_root(".", ".")
     _sys.umount2(".", mount.MNT_DETACH)
     posix.fchdir(directory)
-    payload.inside_root()
+    inside_root()

@@ -9,36 +9,38 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox import ending, finals, launch, monitor, namehold, scope
+from sysbox import scope
 from sysbox.base.errors import KernelError, SysboxError
 from sysbox.base.files import write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS
-from sysbox.child import Inherited
 from sysbox.container import events, identity, log_options, store
 from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
-from sysbox.planning import plan_of
+from sysbox.run import exit_record, name_hold, parent, supervisor
+from sysbox.run.cgroup_watch import OutOfMemory, Reports
+from sysbox.run.exit import settle, unwind
+from sysbox.run.init import Inherited
+from sysbox.run.planning import plan_of
 from sysbox.security import seccomp
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import files as reports
 from sysbox.units.cgroup import freezer, tree
 from sysbox.units.limits import bandwidths
-from sysbox.witness import OutOfMemory, Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.image.model import Image
-    from sysbox.launch import Parked
     from sysbox.plan import Plan
+    from sysbox.run.parent import Parked
+    from sysbox.run.stdio import Streams
     from sysbox.spec import Port
-    from sysbox.streams import Streams
 
 
 class Started(Frozen):
@@ -71,7 +73,7 @@ class Recorded:
             return
         runtime = store.runtime(self._record.id)
         if runtime is None or not runtime.alive():
-            store.write_final(self._record, finals.of_start(self._record, error, "plan"))
+            store.write_final(self._record, exit_record.of_start(self._record, error, "plan"))
             # what waited for this start, or `settle` would take it for a run that nobody saw the end of
             store.remove_run(self._record)
 
@@ -100,7 +102,7 @@ def bring_up(
             seccomp=program,
             placement=tree.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
-        parked = launch.park(inherited)
+        parked = parent.park(inherited)
         streams.close_child_ends()
         started = _set_going(record, plan, facts, parked, runtime, logged=streams.log is not None)
         events.container("start", record)
@@ -167,7 +169,7 @@ class LookedAfter:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             give_up(self._record, self._started, error)
-            monitor.release_signals()
+            supervisor.release_signals()
 
 
 def give_up(record: Record, started: Started, error: BaseException) -> None:
@@ -181,13 +183,13 @@ def give_up(record: Record, started: Started, error: BaseException) -> None:
     except SysboxError:
         pass  # ignoring: the next one tries it again
     thaw(started)
-    status = launch.destroy(started.pid, started.pidfd)
+    status = parent.destroy(started.pid, started.pidfd)
     try:
         if status is None:
-            ending.settle(record.id, force=True)
+            settle(record.id, force=True)
         else:
-            ended = monitor.ended_of(status).replace(error=finals.reason(error))
-            ending.settle(record.id, ended)
+            ended = supervisor.ended_of(status).replace(error=exit_record.reason(error))
+            settle(record.id, ended)
     except (SysboxError, OSError):
         pass  # ignoring: why it was given up is the better message, and `gc` finds the run
 
@@ -247,9 +249,9 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
         tree.bound_descendants(runtime.cgroup, facts)
     bandwidths.protect(plan.scope.unit, plan.scope.properties)
     if any(one.file.endswith("weight_device") for one in writes):
-        from sysbox import weights  # which few containers need
+        from sysbox.run import disk_weights  # which few containers need
 
-        weights.keep(bus, plan.scope.unit, runtime.cgroup, writes, facts)
+        disk_weights.keep(bus, plan.scope.unit, runtime.cgroup, writes, facts)
 
 
 def _surround(
@@ -257,7 +259,7 @@ def _surround(
 ) -> tuple[str, tuple[Port, ...]]:
     """Its scope, and its link; the address, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
-    pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: namehold.let_go(bus, record.id))
+    pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: name_hold.let_go(bus, record.id))
     try:
         if logged:
             fields = log_options.fields(record, plan.process.image_env)
@@ -283,7 +285,7 @@ def _reports(cgroup: str, facts: HostFacts) -> Reports:
 
 def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
     """Let it run its command; the master of its terminal, or -1."""
-    monitor.hold_signals()
+    supervisor.hold_signals()
     parked.proceed(address)  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     if plan.namespaces.joins_pid:
@@ -313,8 +315,8 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
     try:
-        ending.unwind(record, runtime, failed=True)
-        store.write_final(record, finals.of_start(record, error))
+        unwind(record, runtime, failed=True)
+        store.write_final(record, exit_record.of_start(record, error))
         store.remove_run(record)
     except (SysboxError, OSError):
         pass  # ignoring: why the start failed is the better message, and `gc` finds the run

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox import launch, monitor, payload, streams
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
 from sysbox.base.frozen import Frozen
 from sysbox.container import events, store, systemd_plan
@@ -20,6 +19,17 @@ from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import frozen, holding
+from sysbox.run import parent, supervisor
+from sysbox.run.process import (
+    bear,
+    drop_privileges,
+    inside_root,
+    null_of,
+    open_terminal,
+    resolve_user,
+    take_streams,
+)
+from sysbox.run.stdio import Streams, for_caller
 from sysbox.security import capabilities, environment, seccomp
 from sysbox.units.cgroup import tree as cgroups
 
@@ -28,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from sysbox.channel import Channel
     from sysbox.container.store import Record
+    from sysbox.run.handshake import Channel
 
 _ENTERED = (
     namespace.CLONE_NEWNS
@@ -62,7 +72,7 @@ class Around:
     """What a caller of `exec_in` that is no user's command has for the process."""
 
     def __init__(self) -> None:
-        self.streams: streams.Streams | None = None  # None: those of this process
+        self.streams: Streams | None = None  # None: those of this process
         self.watches: dict[int, Callable[[], None]] = {}  # of monitor.Foreground
         self.group = ""  # the directory of a cgroup below the container's, for the process
 
@@ -105,9 +115,9 @@ def _ended(record: Record) -> str:
 
 def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around) -> int:
     wired = around.streams or (
-        streams.Streams()
+        Streams()
         if spec.detach
-        else streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
+        else for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
     unified, others = cgroups.to_enter(runtime.pid, probe(), around.group)
     entering = _entering(record, spec, runtime, wired, others)
@@ -118,7 +128,7 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around)
         events.container("exec_create", record, command=command)
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    parked = launch.fork_helper(lambda channel: main(entering, channel), unified)
+    parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
     parked.meanwhile = lambda: _check_held(record, runtime)
     try:
         wired.close_child_ends()
@@ -139,19 +149,19 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around)
 def _attend(
     record: Record,
     spec: ExecSpec,
-    parked: launch.Parked,
-    wired: streams.Streams,
+    parked: parent.Parked,
+    wired: Streams,
     master: int,
     around: Around,
 ) -> int:
     """Until it ends, or its user detaches."""
     keys = spec.keys if spec.interactive else b""
-    foreground = monitor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
+    foreground = supervisor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
     foreground.watches = around.watches
     code = foreground.wait(None).code
     action, attributes = "exec_die", {"execPid": str(parked.pid), "exitCode": str(code)}
     if foreground.detached:
-        from sysbox import terminal
+        from sysbox.run import terminal
 
         terminal.hold(master)
         code = DETACHED
@@ -191,7 +201,7 @@ def _entering(
     record: Record,
     spec: ExecSpec,
     runtime: store.Runtime,
-    wired: streams.Streams,
+    wired: Streams,
     directories: tuple[str, ...],
 ) -> Entering:
     plan = _plan(record, spec)
@@ -211,7 +221,7 @@ def _entering(
 
 
 def _terminal_size() -> bytes:
-    from sysbox import terminal  # which few need
+    from sysbox.run import terminal  # which few need
 
     return terminal.size()
 
@@ -259,18 +269,18 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
 
         phase = "process"
         root = mount.open_root()
-        who = payload.resolve_user(root, procfs, plan)
+        who = resolve_user(root, procfs, plan)
         env = environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
         stdio = entering.stdio
         if plan.tty:
-            slave = payload.open_terminal(root, channel, entering.size)
+            slave = open_terminal(root, channel, entering.size)
             stdio = (slave, slave, slave)
-        null = payload.null_of(root, procfs) if -1 in stdio else -1
+        null = null_of(root, procfs) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
-        payload.take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
+        take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})
-        payload.drop_privileges(plan, who, entering.seccomp, bears=True)
-        payload.bear(plan, env, channel, attended=not entering.outlives)
+        drop_privileges(plan, who, entering.seccomp, bears=True)
+        bear(plan, env, channel, attended=not entering.outlives)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
     _sys.leave(FAILED)
@@ -295,4 +305,4 @@ def _change_directory(root: int, path: str) -> None:
         raise StartError(
             f"working directory {path}: {error.message}", phase="process", status=NOT_EXECUTABLE
         ) from None
-    payload.inside_root()
+    inside_root()

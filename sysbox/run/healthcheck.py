@@ -10,14 +10,16 @@ import _signal
 import posix
 import time
 
-from sysbox import ending, execute, restarting, streams, unitfile
+from sysbox import unitfile
 from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.base.files import write_file
 from sysbox.container import events, health, store
-from sysbox.execute import ExecSpec
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
+from sysbox.run import restart, stdio
+from sysbox.run.exec import Around, ExecSpec, exec_in
+from sysbox.run.exit import send, stop_signal
 from sysbox.units.cgroup.check import CheckGroup
 
 TYPE_CHECKING = False
@@ -74,7 +76,7 @@ class _Output:
     """
 
     def __init__(self) -> None:
-        self.streams = streams.Streams()
+        self.streams = stdio.Streams()
         self.fd = self.streams.pipe(1)
         self.streams.child[2] = self.streams.child[1]
         posix.set_blocking(self.fd, False)
@@ -109,12 +111,12 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
     started = time.time_ns()
     output = _Output()
     group = CheckGroup(runtime.pid, probe())
-    around = execute.Around()
+    around = Around()
     around.streams, around.watches, around.group = output.streams, output.watches, group.directory
     spec = ExecSpec(argv=record.spec.health.command, told=False)
     try:
         with _Patience(record.spec.health.timeout, runtime):
-            code = execute.exec_in(record, spec, around)
+            code = exec_in(record, spec, around)
         text = ""
         group.dissolve()
     except _TimedOut:
@@ -162,10 +164,10 @@ def _act(record: Record, runtime: Runtime) -> None:
     if wish == "none":
         return
     if wish == "restart":
-        restarting.restart_elsewhere(record)
+        restart.restart_elsewhere(record)
         return
     if wish == "stop":
         unitfile.stopped(record)
-        if restarting.end(record):
+        if restart.end(record):
             return
-    ending.send(runtime, 9 if wish == "kill" else ending.stop_signal(record))
+    send(runtime, 9 if wish == "kill" else stop_signal(record))

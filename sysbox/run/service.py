@@ -9,17 +9,6 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox import (
-    attachpoint,
-    detaching,
-    ending,
-    namehold,
-    restarting,
-    starting,
-    static_monitor,
-    streams,
-    tuning,
-)
 from sysbox.base import program
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.container import log_options, store
@@ -27,6 +16,9 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix
+from sysbox.run import attach_socket, background, monitor, name_hold, restart, stdio, tuned
+from sysbox.run import exit as ending
+from sysbox.run import start as starting
 from sysbox.units import machine, names
 from sysbox.units.cgroup import tree
 
@@ -42,55 +34,55 @@ def supervise(container_id: str) -> int:
     again, started = 0, None
     record = _record(container_id)
     try:
-        again = restarting.restarts(record) if restarting.has_policy(record) else 0
+        again = restart.restarts(record) if restart.has_policy(record) else 0
         if again and not _may_restart(record):
             return 0
         tree.expect_move(probe())
         with Lock(container_id):
             with starting.Recorded(record):
                 image = Store().resolve(record.image_id)
-                attach, size = attachpoint.listen(record), attachpoint.is_expected(record)
+                attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
                 wired = _wired(record)
                 # before it runs: it may be over at once, and its cgroup gone before the monitor looks
                 stop_signal = ending.stop_signal(record, image)
             unit = names.service_unit(container_id)
             started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
-            if restarting.has_policy(record) or namehold.stands_alone(container_id):
-                restarting.guard(record)
+            if restart.has_policy(record) or name_hold.stands_alone(container_id):
+                restart.guard(record)
     except SysboxError as error:
         if started:
             starting.give_up(record, started, error)
-        detaching.report(container_id, error)
+        background.report(container_id, error)
         if not again:
             # what its user has started and has never run is not tried again
-            restarting.end(record)
+            restart.end(record)
         raise
     else:
         _notify("READY=1")
-        detaching.report(container_id, None)
+        background.report(container_id, None)
         with starting.LookedAfter(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             duties = duties.replace(json=_json(record, image.config.env))
-            static_monitor.become(duties, wired, started.terminal)
+            monitor.become(duties, wired, started.terminal)
 
 
 def _record(container_id: str) -> Record:
     try:
         return store.load(container_id)
     except NotFound:
-        restarting.abandon(container_id)
+        restart.abandon(container_id)
         raise
 
 
-def _wired(record: Record) -> streams.Streams:
+def _wired(record: Record) -> stdio.Streams:
     journald = record.spec.logging.driver == "journald"
-    return streams.for_service(record.spec, log_options.sink(record) if journald else None)
+    return stdio.for_service(record.spec, log_options.sink(record) if journald else None)
 
 
 def _duties(
     record: Record, stop_signal: int, started: starting.Started, attach: int, *, wait: bool
-) -> static_monitor.Duties:
-    return static_monitor.Duties(
+) -> monitor.Duties:
+    return monitor.Duties(
         pid=started.pid,
         directory=record.run_directory,
         stop_signal=stop_signal,
@@ -102,7 +94,7 @@ def _duties(
         attach=attach,
         wait_for_first=wait,
         helper=(program.launcher, record.id),
-        drop_ins=tuning.prepare(record.id),
+        drop_ins=tuned.prepare(record.id),
         health=_checks(record),
         hold=machine.announce(starting.machine_of(record, started)),
     )
@@ -127,7 +119,7 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 def _may_restart(record: Record) -> bool:
     """Wait as long as the policy has it; False where it is to be stopped instead."""
-    seconds = restarting.back_off(store.final(record.id))
+    seconds = restart.back_off(store.final(record.id))
     pid = posix.getpid()
     waiting = store.Runtime(
         pid=0,
@@ -139,7 +131,7 @@ def _may_restart(record: Record) -> bool:
     )
     with Lock(record.id):
         store.write_runtime(record, waiting)
-    if not restarting.wait_or_stopped(seconds):
+    if not restart.wait_or_stopped(seconds):
         return True
     with Lock(record.id):
         store.remove_run(record)

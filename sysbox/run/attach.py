@@ -12,12 +12,13 @@ import posix
 import select
 import time
 
-from sysbox import attachpoint, ending, monitor, restarting, terminal
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.container import store, systemd_mode
-from sysbox.detachkeys import Finder
 from sysbox.linux import process
+from sysbox.run import attach_socket, restart, supervisor, terminal
+from sysbox.run.detach_keys import Finder
+from sysbox.run.exit import await_end, passed_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,19 +58,19 @@ def attach(record: Record, wishes: Wishes) -> int:
         socket, given = _connect(record)
         if wishes.pass_signals and not passing:
             _pass_signals_on(record, wishes)
-        monitor.release_signals()
+        supervisor.release_signals()
         try:
             code = _Attachment(record, socket, given, wishes).run()
         except _Insisted:
             code = DETACHED
         if code == DETACHED:
             return code
-        if restarting.has_policy(record):
+        if restart.has_policy(record):
             # before it is started again, which takes longer than this
-            attachpoint.expect(record)
-        ending.await_end(record)
-        if not restarting.goes_on(record):
-            attachpoint.is_expected(record)
+            attach_socket.expect(record)
+        await_end(record)
+        if not restart.goes_on(record):
+            attach_socket.is_expected(record)
             return systemd_mode.exit_status(record.spec, record.argv, code)
 
 
@@ -78,8 +79,8 @@ def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    instead = ending.passed_on(record)
-    insistence = monitor.Insistence()
+    instead = passed_on(record)
+    insistence = supervisor.Insistence()
 
     def forward(number: int, _: object) -> None:
         if wishes.insisted and insistence.third(number):
@@ -91,7 +92,7 @@ def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
         except SysboxError:
             pass  # it has just ended: the socket tells
 
-    for number in monitor.FORWARDED:
+    for number in supervisor.FORWARDED:
         _signal.signal(number, forward)
     return True
 
@@ -103,7 +104,7 @@ def _connect(record: Record) -> tuple[_socket.socket, int]:
     while True:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:
-            socket.connect(attachpoint.path_of(record))
+            socket.connect(attach_socket.path_of(record))
             accepted = True
             word, given = _greeting(socket)
             if word == b"H":
@@ -115,7 +116,7 @@ def _connect(record: Record) -> tuple[_socket.socket, int]:
         # refused; or closed without a word, by a monitor that ends just now, or by one of the first
         # version that serves as many as it can
         socket.close()
-        status = restarting.status(record).state
+        status = restart.status(record).state
         if status not in ("running", "paused", "restarting"):
             raise Conflict(
                 f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"

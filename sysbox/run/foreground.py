@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import _signal
 
-from sysbox import ending, finals, monitor, scope, starting, stoprequests, streams, tuning
+from sysbox import scope
 from sysbox.base.errors import SystemdError
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
+from sysbox.run import exit_record, start, stdio, stop_requests, supervisor, tuned
+from sysbox.run.exit import passed_on, settle, stop_signal
 from sysbox.units import machine, names
 from sysbox.units.bus import Bus
 
@@ -37,37 +39,39 @@ class Attended:
 
     def _begin(self) -> None:
         started, wired = _bring_up(self._record, self._image)
-        with starting.LookedAfter(self._record, started):
+        with start.LookedAfter(self._record, started):
             self._look_after(started, wired)
 
-    def _look_after(self, started: starting.Started, wired: streams.Streams) -> None:
+    def _look_after(self, started: start.Started, wired: stdio.Streams) -> None:
         record = self._record
-        self._entry = starting.machine_of(record, started)
+        self._entry = start.machine_of(record, started)
         self._started = started
-        self._foreground = monitor.Foreground(started.pid, started.pidfd, wired, started.terminal)
+        self._foreground = supervisor.Foreground(
+            started.pid, started.pidfd, wired, started.terminal
+        )
         self._foreground.insisted = None if record.spec.tty else self._insisted
-        self._foreground.instead = ending.passed_on(record, self._image)
+        self._foreground.instead = passed_on(record, self._image)
         self._hear_of_stops(started)
         started.oom.heard = self._out_of_memory
-        if (fd := tuning.watch(record.id)) >= 0:
-            self._foreground.watches[fd] = lambda: tuning.changed(record.id, fd)
+        if (fd := tuned.watch(record.id)) >= 0:
+            self._foreground.watches[fd] = lambda: tuned.changed(record.id, fd)
 
     def _out_of_memory(self) -> None:
         """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""
         events.container("oom", self._record)
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
-            starting.thaw(self._started)
+            start.thaw(self._started)
         elif self._started.oom_policy == "stop":
             try:
                 with Bus.connect() as bus:  # we hear of it, and act
                     scope.request_stop(bus, names.scope_unit(self._record.id))
             except SystemdError:
-                process.send(self._started.pidfd, ending.stop_signal(self._record, self._image))
+                process.send(self._started.pidfd, stop_signal(self._record, self._image))
 
-    def _hear_of_stops(self, started: starting.Started) -> None:
+    def _hear_of_stops(self, started: start.Started) -> None:
         """systemd leaves it to us to stop it, and kills it when its time is over."""
-        requests = stoprequests.StopRequests(started.bus, names.scope_unit(self._record.id))
+        requests = stop_requests.StopRequests(started.bus, names.scope_unit(self._record.id))
         watches = self._foreground.watches
 
         def heard() -> None:
@@ -83,41 +87,41 @@ class Attended:
                 watches[requests.fileno()] = heard
                 return
             requests.close()
-            finals.will_time_out(self._record)
-            process.send(started.pidfd, ending.stop_signal(self._record, self._image))
-            starting.thaw(started)
+            exit_record.will_time_out(self._record)
+            process.send(started.pidfd, stop_signal(self._record, self._image))
+            start.thaw(started)
 
         act_or_wait()
 
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
-            with starting.LookedAfter(self._record, self._started):
+            with start.LookedAfter(self._record, self._started):
                 machine.announce_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel()
-            final = ending.settle(self._record.id, ended)
+            final = settle(self._record.id, ended)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()
 
 
-def _bring_up(record: Record, image: Image) -> tuple[starting.Started, streams.Streams]:
+def _bring_up(record: Record, image: Image) -> tuple[start.Started, stdio.Streams]:
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         # until it runs, and these are passed on to it, they end the start as ^C does
         _signal.signal(number, _signal.default_int_handler)
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
     log = None if spec.remove else log_options.sink(record)
-    wired = streams.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
+    wired = stdio.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     started = None
     try:
         with Lock(record.id):
-            started = starting.bring_up(record, image, wired, service="", size=_size(spec))
+            started = start.bring_up(record, image, wired, service="", size=_size(spec))
     except BaseException as error:
         if started:  # and the lock could not be released
-            starting.give_up(record, started, error)
-        monitor.release_signals()
+            start.give_up(record, started, error)
+        supervisor.release_signals()
         raise
     return started, wired
 
@@ -126,6 +130,6 @@ def _size(spec: ContainerSpec) -> bytes:
     """Of the caller's terminal, where the container has one."""
     if not spec.tty:
         return b""
-    from sysbox import terminal  # for terminals alone
+    from sysbox.run import terminal  # for terminals alone
 
     return terminal.size()

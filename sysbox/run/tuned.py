@@ -123,9 +123,9 @@ def heed(record: Record, facts: HostFacts | None = None) -> bool:
     """
     if not any(_has_two_names(one.path) for one in drop_ins(record.id)):
         return False
-    from sysbox import translating  # which only a container that was tuned needs
+    from sysbox.run import translate  # which only a container that was tuned needs
 
-    return translating.translate(record, facts)
+    return translate.translate(record, facts)
 
 
 def _has_two_names(path: str) -> bool:

@@ -8,17 +8,17 @@ import fcntl
 import posix
 import select
 
-from sysbox import payload
 from sysbox.base.errors import FAILED, KernelError, SpecError, StartError
-from sysbox.channel import BORN, CONSOLE, PROCEED, UNSHARED, Channel
 from sysbox.linux import _sys, namespace, process
+from sysbox.run.handshake import BORN, CONSOLE, PROCEED, UNSHARED, Channel
+from sysbox.run.process import PROFILE_HINT, PROFILE_REFUSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from sysbox.child import Inherited
+    from sysbox.run.init import Inherited
 
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
@@ -105,7 +105,7 @@ class Parked:
         code = ended.si_status if ended else 0
         if code not in (_REFUSED if ended and ended.si_code != posix.CLD_EXITED else (FAILED,)):
             return None
-        return StartError(payload.PROFILE_REFUSES, phase="process", hint=payload.PROFILE_HINT)
+        return StartError(PROFILE_REFUSES, phase="process", hint=PROFILE_HINT)
 
     def reported(self) -> StartError | None:
         """Why the child gave up, if it has said so and nobody has listened yet."""
@@ -135,7 +135,7 @@ def park(inherited: Inherited) -> Parked:
     Raises KernelError, SpecError for a namespace that cannot be joined.
     """
     # `exec` has no use for it; the child itself imports nothing
-    from sysbox import child
+    from sysbox.run import init
 
     plan = inherited.plan.namespaces
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
@@ -143,7 +143,7 @@ def park(inherited: Inherited) -> Parked:
     inside = next((fd for kind, fd in fds if kind == "pid"), -1)
     try:
         return _fork(
-            lambda channel: child.main(inherited, channel, others, inside),
+            lambda channel: init.main(inherited, channel, others, inside),
             namespace.CLONE_NEWPID if plan.new_pid else 0,
         )
     finally:

@@ -1,0 +1,1 @@
+"""One run, from the fork to its end."""
