@@ -5,11 +5,12 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import gc, layering, lifecycle
+from sysbox import gc, lifecycle
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.container import events
 from sysbox.container.store import all_records, ids, load
+from sysbox.content import layer
 from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
@@ -81,7 +82,7 @@ def containers(which: Wanted) -> Removed:
                 record.created, record.spec.labels
             ):
                 continue
-            freed = _size(lambda record=record: layering.size_of(record))  # type: ignore[misc]
+            freed = _size(lambda record=record: layer.size_of(record))  # type: ignore[misc]
             lifecycle.remove(record, force=False, volumes=False)
         except (Conflict, NotFound, FormatError):
             continue  # started or removed meanwhile; or damaged, which `rm -f` is for
@@ -166,7 +167,7 @@ def volume_size(name: str) -> int:
     flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
     fd = posix.open(volumes.directory(name), flags)
     try:
-        return layering.tree_size(fd)
+        return layer.tree_size(fd)
     finally:
         posix.close(fd)
 

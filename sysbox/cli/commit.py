@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox import layering
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
+from sysbox.content import layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def main(values: Values) -> int:
     """0; prints the new image's id."""
     record = store.find(values.container)
     with Progress("commit") as progress:
-        image = layering.commit(
+        image = layer.commit(
             record,
             values.name or "",
             values.change,

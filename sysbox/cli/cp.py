@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import copying
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.visible import printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
-from sysbox.copying import Side
-from sysbox.extracting import Extractor
+from sysbox.content import copy
+from sysbox.content.copy import Side
+from sysbox.content.extract import Extractor
+from sysbox.content.root import Root
 from sysbox.fs.treecopy import Rules
 from sysbox.image.source import stream_source
 from sysbox.image.tarwriter import Archive
-from sysbox.inside import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _copy(here: Side, there: Side, values: Values) -> int:
             progress.clear()
             _left_out(name, why)
 
-        return copying.copy(
+        return copy.copy(
             here, there, rules, follow=values.follow_link, left_out=left_out, tell=progress
         )
 
@@ -126,13 +126,13 @@ def _unpack(destination: Side) -> None:
     """A tar archive on standard input goes into a directory of the container's."""
     if posix.isatty(0):
         raise UsageError("cp -: standard input is a terminal", hint="pipe a tar archive into it")
-    posix.close(copying.open_directory(destination))
+    posix.close(copy.open_directory(destination))
     source = stream_source(0, "the archive on standard input", 1 << 62)
     posix.umask(0)
     try:
         Extractor(destination.root, destination.path).run(source)
     except KernelError as error:
-        raise copying.explained(error, destination) from None
+        raise copy.explained(error, destination) from None
     finally:
         source.close()
 
@@ -141,7 +141,7 @@ def _pack(source: Side, *, follow: bool) -> None:
     """A file or directory of the container's goes to standard output as a tar archive."""
     if posix.isatty(1):
         raise UsageError("cp: standard output is a terminal", hint="pipe it into tar or a file")
-    found = copying.open_source(source, follow=follow)
+    found = copy.open_source(source, follow=follow)
     try:
         archive = Archive(
             lambda data: write_all(1, data),

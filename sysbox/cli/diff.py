@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import layering
 from sysbox.base.visible import printable
 from sysbox.cli.output import emit
 from sysbox.container import store
+from sysbox.content import layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0; a line for each change, as docker has them."""
-    changes = layering.changes_of(store.find(values.container))
+    changes = layer.changes_of(store.find(values.container))
     # a newline in a name must not make a line of its own
     shown = printable if posix.isatty(1) else str
     emit("".join(f"{one.kind} {shown(one.path)}\n" for one in changes))

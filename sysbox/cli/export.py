@@ -6,14 +6,15 @@ import _stat
 import errno
 import posix
 
-from sysbox import layering, outside
+from sysbox import outside
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.tree import Found, printable
 from sysbox.cli.output import emit, human_size, write_all
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
+from sysbox.content import layer
+from sysbox.content.root import Root
 from sysbox.image.tarwriter import Archive
-from sysbox.inside import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _write(root: Root, fd: int) -> None:
 
 def _foretell(root: Root) -> None:
     """Say how large it will be: few expect the machine's own /usr in it."""
-    size = layering.tree_size(root.fd) + layering.tree_size(root.usr)
+    size = layer.tree_size(root.fd) + layer.tree_size(root.usr)
     emit(f"sysbox: export: about {human_size(size)}, the machine's own /usr among it\n", 2)
 
 

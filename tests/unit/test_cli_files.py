@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox import layering, pruning
+from sysbox import pruning
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import cp, hotparse
 from sysbox.cli.verbs import VERBS
 from sysbox.container.records import Record
+from sysbox.content import layer
 from sysbox.image.model import Image, ImageConfig
 from sysbox.spec import ContainerSpec, Health, Mount, Port
 
@@ -116,7 +117,7 @@ def test_what_a_commit_takes_over() -> None:
             image_name="x",
             argv=(),
         )
-        return layering.config_of(record, image)
+        return layer.config_of(record, image)
 
     assert committed() == base
     assert committed(command=("mine",)).cmd == ("mine",)

@@ -15,10 +15,10 @@ import pytest
 from forked import needs_root
 from sampletree import described, everything
 
-from sysbox import copying
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.base.tree import DEPTH
-from sysbox.copying import Side
+from sysbox.content import copy as copying
+from sysbox.content.copy import Side
 from sysbox.fs.treecopy import Rules
 
 ROOTS = ("host", "container")

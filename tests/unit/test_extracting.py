@@ -19,7 +19,7 @@ from layers import corpus, fixtures
 from layers.builder import archive, directory, entry, hard_link, long_name, pax, symlink
 
 from sysbox.base.errors import Conflict, FormatError, SysboxError, Unsupported
-from sysbox.extracting import Extractor
+from sysbox.content.extract import Extractor
 from sysbox.image.source import stream_source
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from forked import needs_root
 
-from sysbox import copying
 from sysbox.base.tree import Found
-from sysbox.copying import Side
-from sysbox.extracting import Extractor
+from sysbox.content import copy as copying
+from sysbox.content.copy import Side
+from sysbox.content.extract import Extractor
 from sysbox.fs import copyup
 from sysbox.fs.treecopy import Rules
 from sysbox.image import layer

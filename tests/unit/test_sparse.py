@@ -12,7 +12,7 @@ from forked import needs_root
 from layers import builder
 
 from sysbox.base.errors import FormatError
-from sysbox.extracting import Extractor
+from sysbox.content.extract import Extractor
 from sysbox.image import layer
 from sysbox.image.source import MappedSource, Source, open_source, stream_source
 from sysbox.image.tar import LayerLimits
