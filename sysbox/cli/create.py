@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import running
 from sysbox.cli import specbuild
 from sysbox.cli.output import line
+from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 once the container is there."""
-    line(running.create(specbuild.build(values)))
+    line(run.create(specbuild.build(values)))
     return 0

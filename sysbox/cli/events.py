@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.base.visible import for_terminal, printable
 from sysbox.cli import template
@@ -13,6 +12,7 @@ from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import as_is, line
 from sysbox.cli.shapes import Strings, Struct
 from sysbox.container import events, store
+from sysbox.lifecycle import control
 from sysbox.parse.filters import labelled, split
 from sysbox.parse.time import parse_moment
 from sysbox.units import journalread, names, watch
@@ -121,7 +121,7 @@ def _settle_all() -> None:
 
 def _settle(container_id: str) -> None:
     try:
-        lifecycle.settle_if_dead(store.load(container_id))
+        control.settle_if_dead(store.load(container_id))
     except (NotFound, FormatError):
         pass  # removed meanwhile, or not ours
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox import changes
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.cli.inspect_live import look
 from sysbox.host import probe
+from sysbox.lifecycle import update_plan
 from sysbox.linux import process
 from sysbox.run import tuned
 from sysbox.units.limits import dropins, readback, table
@@ -58,7 +58,7 @@ class _Case:
         planned: dict[str, Property] = {}
         self.writes: tuple[CgroupWrite, ...] = ()
         try:
-            planned, self.writes = changes.wanted(record.spec, self.tuned, self.facts)
+            planned, self.writes = update_plan.wanted(record.spec, self.tuned, self.facts)
         except SysboxError:
             pass  # ignoring: a start will say what is wrong with it
         # what systemd has, or will be told at the next start

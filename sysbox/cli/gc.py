@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import gc
 from sysbox.base.errors import Unsupported
 from sysbox.cli.output import emit, line
+from sysbox.lifecycle import gc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import time
 
 from sysbox.base import paths, program
 from sysbox.base.errors import SysboxError
-from sysbox.cli.current import all_containers
 from sysbox.cli.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
+from sysbox.lifecycle.current import all_containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

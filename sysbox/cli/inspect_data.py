@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from sysbox import unitfile
-from sysbox.cli.current import status_of, usage_of
 from sysbox.cli.inspect_config import config, mounts
 from sysbox.cli.inspect_host import host_config
 from sysbox.cli.inspect_network import network_settings
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.shapes import NULL, NullList, Strings, Struct
 from sysbox.container import health, store, systemd_mode
+from sysbox.lifecycle.current import status_of, usage_of
 from sysbox.run import restart
 from sysbox.units import names
 

@@ -8,8 +8,8 @@ from sysbox.base.errors import UsageError
 def run(words: list[str]) -> int:
     """The exit status. Raises UsageError for what is none of them."""
     if words in (["_boot"], ["_halt"]):
-        from sysbox import gc
         from sysbox.cli.output import emit
+        from sysbox.lifecycle import gc
 
         for failed in gc.at_boot() if words == ["_boot"] else gc.at_halt():
             emit(f"sysbox: {failed}\n", 2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.cli.each import for_each
+from sysbox.lifecycle import control
 from sysbox.parse.time import parse_signal
 
 TYPE_CHECKING = False
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0, 1 if one of them could not be signalled."""
     signal = parse_signal(values.signal or "KILL", "--signal")
-    return for_each(values.container, lambda record: lifecycle.kill(record, signal))
+    return for_each(values.container, lambda record: control.kill(record, signal))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.cli.each import for_each
+from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be paused."""
-    return for_each(values.container, lifecycle.pause)
+    return for_each(values.container, control.pause)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import pruning
 from sysbox.base.errors import SysboxError
 from sysbox.cli.output import emit, human_size
-from sysbox.pruning import Removed
+from sysbox.lifecycle import prune
+from sysbox.lifecycle.prune import Removed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(values: Values) -> int:
     """0; 1 when the question was not answered with yes."""
     what = values.verb.name.partition(" ")[0]
     # a filter that cannot be read is an error before anything is asked
-    which = pruning.wanted(values.filter, _KEYS[1:] if what == "volume" else _KEYS)
+    which = prune.wanted(values.filter, _KEYS[1:] if what == "volume" else _KEYS)
     if not values.force and not _agreed(_warning(what, values)):
         raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=_CANCELLED)
     size = 0
@@ -39,16 +39,16 @@ def main(values: Values) -> int:
     return 0
 
 
-def _prune(what: str, values: Values, which: pruning.Wanted) -> Iterator[tuple[str, Removed]]:
+def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str, Removed]]:
     """docker's order: what needs something goes before what it needs."""
     if what in ("container", "system"):
-        yield "Containers", pruning.containers(which)
+        yield "Containers", prune.containers(which)
     if what == "volume":
-        yield "Volumes", pruning.unused_volumes(which, everything=values.all)
+        yield "Volumes", prune.unused_volumes(which, everything=values.all)
     if what == "system" and values.volumes:
-        yield "Volumes", pruning.unused_volumes(which.replace(until=0.0), everything=False)
+        yield "Volumes", prune.unused_volumes(which.replace(until=0.0), everything=False)
     if what in ("image", "system"):
-        yield "Images", pruning.images(which, everything=values.all)
+        yield "Images", prune.images(which, everything=values.all)
 
 
 def _warning(what: str, values: Values) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox.cli.current import all_containers, health_of, mount_name, usage_of
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.cli.output import human_duration, print_list
 from sysbox.cli.port import endpoint
 from sysbox.container import store
+from sysbox.lifecycle.current import all_containers, health_of, mount_name, usage_of
 from sysbox.parse.common import parse_int
 from sysbox.units import names
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound
-from sysbox.cli.current import health_of, mount_name
 from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.container import store
+from sysbox.lifecycle.current import health_of, mount_name
 from sysbox.parse.common import is_digits, parse_int
 from sysbox.parse.filters import chosen, labelled, like, refused, split, truth
 from sysbox.units import names

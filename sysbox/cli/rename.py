@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.container import store
+from sysbox.lifecycle import control
 from sysbox.parse.common import check_name
 
 TYPE_CHECKING = False
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 once it is renamed."""
-    lifecycle.rename(store.find(values.container), check_name(values.name, "rename"))
+    control.rename(store.find(values.container), check_name(values.name, "rename"))
     return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.cli.each import for_each
 from sysbox.cli.stop import seconds, signal
+from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0, 1 if one of them could not be restarted."""
     timeout, number = seconds(values), signal(values)
-    return for_each(values.container, lambda record: lifecycle.restart(record, timeout, number))
+    return for_each(values.container, lambda record: control.restart(record, timeout, number))

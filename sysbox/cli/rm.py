@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line, note
 from sysbox.container import store
+from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def main(values: Values) -> int:
 
 def _remove(record: store.Record, values: Values) -> None:
     try:
-        lifecycle.remove(record, force=values.force, volumes=values.volumes)
+        control.remove(record, force=values.force, volumes=values.volumes)
     except FormatError:
         if not values.force:
             raise
@@ -54,6 +54,6 @@ def _was_damaged(name: str, values: Values) -> bool:
 
 
 def _remove_damaged(container_id: str, values: Values) -> None:
-    from sysbox import damaged  # which nobody hopes to need
+    from sysbox.lifecycle import remove  # which nobody hopes to need
 
-    damaged.remove(container_id, with_volumes=values.volumes)
+    remove.remove(container_id, with_volumes=values.volumes)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox import pruning
 from sysbox.base import program
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.output import line, report
 from sysbox.image.store import Store
+from sysbox.lifecycle import prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def main(values: Values) -> int:
     status = 0
     for name in values.image:
         try:
-            for text in pruning.remove_image(store, name, force=values.force):
+            for text in prune.remove_image(store, name, force=values.force):
                 line(text)
         except SysboxError as error:
             if program.debug:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import running
 from sysbox.base.errors import UsageError
 from sysbox.cli import specbuild, telling
+from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,4 +22,4 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    return running.run(spec, dry_run=values.dry_run, told=telling.Told())
+    return run.run(spec, dry_run=values.dry_run, told=telling.Told())

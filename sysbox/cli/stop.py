@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox import lifecycle
 from sysbox.cli.each import for_each
+from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,4 +31,4 @@ def signal(values: Values) -> int | None:
 def main(values: Values) -> int:
     """0, 1 if one of them could not be stopped."""
     timeout, number = seconds(values), signal(values)
-    return for_each(values.container, lambda record: lifecycle.stop(record, timeout, number))
+    return for_each(values.container, lambda record: control.stop(record, timeout, number))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from sysbox import running
 from sysbox.cli.output import note
+from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record
 
 
-class Told(running.Told):
+class Told(run.Told):
     """To the user."""
 
     def killing(self) -> None:

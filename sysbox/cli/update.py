@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sysbox import updating
 from sysbox.base.errors import UsageError
-from sysbox.changes import Change
 from sysbox.cli import limitbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.options import Values
 from sysbox.cli.output import emit
+from sysbox.lifecycle import update as updating
+from sysbox.lifecycle.update_plan import Change
 from sysbox.parse.common import bad, parse_ulimit
 from sysbox.units.limits import table
 
@@ -39,9 +39,9 @@ def main(values: Values) -> int:
 
     def update(record: Record) -> None:
         if policy is not None:
-            from sysbox import lifecycle  # a limit needs none of it
+            from sysbox.lifecycle import control  # a limit needs none of it
 
-            if not lifecycle.set_policy(record, policy):
+            if not control.set_policy(record, policy):
                 emit(f"sysbox: {record.name}: --restart acts from the next start on\n", 2)
         if change == Change():
             return

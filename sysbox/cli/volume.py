@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from sysbox import pruning
 from sysbox.base import program
 from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.cli.shapes import NULL, NullMap, Strings
 from sysbox.container import events
 from sysbox.fs import volumes
+from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name
 from sysbox.parse.filters import labelled, like, split, truth
 
@@ -59,7 +59,7 @@ def _create(values: Values) -> int:
 
 def _list(values: Values) -> int:
     wanted = _filters(values.filter)
-    users = pruning.users_of_volumes(damaged=True)
+    users = prune.users_of_volumes(damaged=True)
     rows = [row(name, users) for name in volumes.names() if _matches(name, users, wanted)]
     quiet = "Name" if values.quiet else ""
     print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)
@@ -138,13 +138,13 @@ def _remove(values: Values) -> int:
                 if not values.force:
                     raise
             else:
-                users = pruning.users_of_volumes().get(name)
+                users = prune.users_of_volumes().get(name)
                 if users:
                     raise Conflict(
                         f"volume {name} is in use by container {', '.join(users)}",
                         hint="remove it first",
                     )
-                pruning.drop_volume(name)
+                prune.drop_volume(name)
         line(name)
 
     return _each(values.volume, remove)

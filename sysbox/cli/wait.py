@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from sysbox import waiting
 from sysbox.base.errors import UsageError
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
 from sysbox.container import store
+from sysbox.lifecycle import wait
 from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.options import Values
 
-_ALIASES = {"stopped": waiting.NOT_RUNNING, "exited": waiting.NOT_RUNNING}  # podman's
+_ALIASES = {"stopped": wait.NOT_RUNNING, "exited": wait.NOT_RUNNING}  # podman's
 
 
 def main(values: Values) -> int:
     """0, 1 if one of them does not exist."""
-    given = values.condition or waiting.NOT_RUNNING
+    given = values.condition or wait.NOT_RUNNING
     condition = _ALIASES.get(given, given)
-    if condition not in waiting.CONDITIONS:
+    if condition not in wait.CONDITIONS:
         raise UsageError(
-            f"--condition {given}: unknown condition", hint=suggest(given, waiting.CONDITIONS)
+            f"--condition {given}: unknown condition", hint=suggest(given, wait.CONDITIONS)
         )
 
     def act(record: store.Record) -> None:
-        line(str(waiting.wait(record, condition)))
+        line(str(wait.wait(record, condition)))
 
     return for_each(values.container, act, echo=False)

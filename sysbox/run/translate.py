@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox import changes, scope
+from sysbox import scope
 from sysbox.base.errors import KernelError, SpecError, SysboxError
 from sysbox.container import store
 from sysbox.host import probe, read_text
+from sysbox.lifecycle import update_plan
 from sysbox.linux import cgroup
 from sysbox.run import tuned
 from sysbox.units import names
@@ -141,7 +142,7 @@ class _Swap:
             return
         try:
             self._directory = cgroup.directory(facts, "memory", runtime.cgroup)
-            _, writes = changes.wanted(record.spec, tuned.tuned(record, facts)[0], facts)
+            _, writes = update_plan.wanted(record.spec, tuned.tuned(record, facts)[0], facts)
         except SysboxError:
             self._directory = ""
             return  # ignoring: a start will say what is wrong with it

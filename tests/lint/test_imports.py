@@ -28,7 +28,7 @@ COLD = (
     "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export",
     "sysbox.cli.progress", "sysbox.cli.prune",
     "sysbox.cli.rmi", "sysbox.cli.volume", "sysbox.content.copy", "sysbox.content.extract", "sysbox.content.layer",
-    "sysbox.pruning", "sysbox.cli.help_", "sysbox.cli.later",
+    "sysbox.lifecycle.prune", "sysbox.cli.help_", "sysbox.cli.later",
     "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
 )  # fmt: skip

@@ -9,7 +9,7 @@ import source
 
 FILE_LINES = 400
 FUNCTION_LINES = 40
-RECIPES = {("sysbox.lifecycle", "run"), ("sysbox.run.init", "main")}
+RECIPES = {("sysbox.lifecycle.control", "run"), ("sysbox.run.init", "main")}
 MODULES = source.modules()
 
 

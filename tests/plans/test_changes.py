@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from test_properties import MIB, V1, V2
 
-from sysbox import changes
 from sysbox.base.errors import SpecError
-from sysbox.changes import Change, Delta
 from sysbox.host import HostFacts
+from sysbox.lifecycle import update_plan
+from sysbox.lifecycle.update_plan import Change, Delta
 from sysbox.spec import ContainerSpec, Limits, Ulimit
 from sysbox.units.limits.properties import INFINITY, Property
 
@@ -26,9 +26,11 @@ def delta(
     found: dict[str, str] | None = None,
     host: HostFacts = V1,
 ) -> Delta:
-    after = changes.change_spec(before, change, host)
-    about = changes.touched(change, host)
-    return changes.delta((before, tuned or {}), (after, kept or {}), about, found or {}, host, {})
+    after = update_plan.change_spec(before, change, host)
+    about = update_plan.touched(change, host)
+    return update_plan.delta(
+        (before, tuned or {}), (after, kept or {}), about, found or {}, host, {}
+    )
 
 
 def told(one: Delta) -> list[tuple[str, object]]:
@@ -70,7 +72,7 @@ def test_taken_away(host: HostFacts, properties: list[tuple[str, object]]) -> No
 def test_the_host_s_default() -> None:
     """Where nobody asks systemd limits the number of processes all the same."""
     before, after = spec(pids=9), spec()
-    one = changes.delta((before, {}), (after, {}), frozenset(), {}, V1, {"TasksMax": 1000})
+    one = update_plan.delta((before, {}), (after, {}), frozenset(), {}, V1, {"TasksMax": 1000})
     assert told(one) == [("TasksMax", 1000)]
 
 
@@ -108,7 +110,7 @@ def test_swap_on_v2() -> None:
 def test_contradictions(before: ContainerSpec, limits: dict[str, object], hint: str) -> None:
     """With what the container has: the hint says which flag to give along."""
     with pytest.raises(SpecError) as error:
-        changes.change_spec(before, Change(limits=limits), V1)
+        update_plan.change_spec(before, Change(limits=limits), V1)
     assert hint in error.value.hint
 
 
@@ -118,9 +120,9 @@ def test_a_list_is_set_anew() -> None:
         name="BlockIOReadBandwidth", signature="a(st)", value=[("/dev/a", 1), ("/dev/b", 2)]
     )
     was = {before.name: before}
-    assert changes.told(was, {}, frozenset(), {}, V1, {}) == [before.replace(value=[])]
+    assert update_plan.told(was, {}, frozenset(), {}, V1, {}) == [before.replace(value=[])]
     now = {before.name: before.replace(value=[("/dev/b", 2)])}
-    assert changes.told(was, now, frozenset(), {}, V1, {}) == [
+    assert update_plan.told(was, now, frozenset(), {}, V1, {}) == [
         before.replace(value=[]), now[before.name],
     ]  # fmt: skip
 
@@ -129,30 +131,32 @@ def test_entries() -> None:
     """An entry replaces that of its device, or takes it away; an emptied list may be filled again."""
     before = spec(device_read_bps=(("/dev/none1", 1), ("/dev/none2", 2)))
     entries = (("/dev/none1", None), ("/dev/none2", 5), ("/dev/none3", 3))
-    after = changes.change_spec(before, Change(devices={"device_read_bps": entries}), V1)
+    after = update_plan.change_spec(before, Change(devices={"device_read_bps": entries}), V1)
     assert after.limits.device_read_bps == (("/dev/none2", 5), ("/dev/none3", 3))
     change = Change(
         limits={"device_read_bps": ()}, devices={"device_read_bps": (("/dev/none4", 4),)}
     )
-    assert changes.change_spec(before, change, V1).limits.device_read_bps == (("/dev/none4", 4),)
+    assert update_plan.change_spec(before, change, V1).limits.device_read_bps == (
+        ("/dev/none4", 4),
+    )
 
 
 def test_device_rules() -> None:
     before = spec(device_rules=("c 1:3 rwm", "b 8:* r"))
     entries = (("c 1:3", "c 1:3 r"), ("b 8:*", None), ("c 5:1", "c 5:1 w"))
     change = Change(devices={"device_rules": entries})
-    after = changes.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1)
     assert after.limits.device_rules == ("c 1:3 r", "c 5:1 w")
-    assert changes.at_next_start(change, V1) == ("--device-cgroup-rule",)
+    assert update_plan.at_next_start(change, V1) == ("--device-cgroup-rule",)
 
 
 def test_a_flag_and_its_property() -> None:
     """The last word counts: --property wins over a flag when it is newer, and only then."""
     before = spec("CPUWeight=50", "TasksMax=7", cpu_shares=100)
-    after = changes.change_spec(before, Change(limits={"cpu_shares": 256}), V1)
+    after = update_plan.change_spec(before, Change(limits={"cpu_shares": 256}), V1)
     assert after.properties == ("TasksMax=7",)
     change = Change(properties=(("CPUShares", "300"), ("TasksMax", None)))
-    after = changes.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1)
     assert after.properties == ("CPUShares=300",)
     assert told(delta(before, change)) == [("TasksMax", INFINITY), ("CPUShares", 300)]
 
@@ -162,7 +166,7 @@ def test_ulimits() -> None:
         ulimits=(Ulimit(name="core", soft=0, hard=0), Ulimit(name="cpu", soft=1, hard=1))
     )
     change = Change(ulimits=(Ulimit(name="core", soft=5, hard=6),), no_ulimits=("cpu",))
-    after = changes.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1)
     assert after.ulimits == (Ulimit(name="core", soft=5, hard=6),)
 
 
@@ -199,4 +203,4 @@ def test_at_the_next_start() -> None:
     """What a scope takes only when it is made is not sent to one that runs."""
     change = Change(limits={"oom_policy": "stop"}, properties=(("TimeoutStopSec", "5"),))
     assert told(delta(spec(), change)) == []
-    assert changes.at_next_start(change, V1) == ("--oom-policy", "--property TimeoutStopSec")
+    assert update_plan.at_next_start(change, V1) == ("--oom-policy", "--property TimeoutStopSec")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox import pruning
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import cp, hotparse
 from sysbox.cli.verbs import VERBS
 from sysbox.container.records import Record
 from sysbox.content import layer
 from sysbox.image.model import Image, ImageConfig
+from sysbox.lifecycle import prune
 from sysbox.spec import ContainerSpec, Health, Mount, Port
 
 KEYS = ("until", "label", "label!")
@@ -74,7 +74,7 @@ LABELS = {"a": "1", "b": ""}
     ],
 )
 def test_filters(filters: list[str], expected: bool) -> None:
-    assert pruning.wanted(filters, KEYS).matches(1000.0, LABELS) is expected
+    assert prune.wanted(filters, KEYS).matches(1000.0, LABELS) is expected
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_filters(filters: list[str], expected: bool) -> None:
 )
 def test_filters_that_are_none(text: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="filter"):
-        pruning.wanted([text], KEYS)
+        prune.wanted([text], KEYS)
     with pytest.raises(UsageError, match="unknown key until"):
-        pruning.wanted(["until=1h"], KEYS[1:])
+        prune.wanted(["until=1h"], KEYS[1:])
 
 
 def test_what_a_commit_takes_over() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import SpecError, UsageError
-from sysbox.changes import Change
 from sysbox.cli import hotparse, update
 from sysbox.cli.verbs import VERBS
+from sysbox.lifecycle.update_plan import Change
 from sysbox.spec import Ulimit
 
 MIB = 1 << 20

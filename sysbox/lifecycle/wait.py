@@ -11,11 +11,11 @@ import fcntl
 import posix
 import time
 
-from sysbox import lifecycle
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.container import events, store, systemd_mode
+from sysbox.lifecycle import control
 from sysbox.run import exit_record
 from sysbox.run.exit import settle
 from sysbox.units import journal, journalread
@@ -36,7 +36,7 @@ _CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTIS
 
 def wait(record: Record, condition: str = NOT_RUNNING) -> int:
     """The exit status of the run that ended; 0 if there was none. Raises NotFound, FormatError."""
-    lifecycle.settle_if_dead(record)
+    control.settle_if_dead(record)
     runtime = store.runtime(record.id)
     if runtime is not None and runtime.alive():
         code = _end_of(record, runtime)
@@ -93,7 +93,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
         # so that whoever has waited finds it recorded
         settle(record.id)
         return systemd_mode.exit_status(record.spec, record.argv, ended.code)
-    lifecycle.settle_if_dead(record)
+    control.settle_if_dead(record)
     final = store.final(record.id)
     if final is not None:
         return final.exit_code

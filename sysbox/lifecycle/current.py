@@ -42,10 +42,10 @@ def status_of(record: Record) -> Status:
     status = _status(record)
     if status.state != "dead":
         return status
-    from sysbox import lifecycle
+    from sysbox.lifecycle import control
 
     try:
-        lifecycle.settle_if_dead(record)
+        control.settle_if_dead(record)
     except SysboxError:
         return status  # ignoring: `sysbox gc` says what is in the way
     return _status(record)

@@ -32,7 +32,9 @@ SILENT = Told()
 
 def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
-    from sysbox import creating  # here and below: each way takes what it needs, and no more
+    from sysbox.lifecycle import (
+        create as creating,  # here and below: each way takes what it needs, and no more
+    )
 
     if dry_run:
         print(for_terminal(creating.describe(spec), 1))
@@ -135,7 +137,7 @@ def _outputs(spec: ContainerSpec) -> tuple[int, ...]:
 
 def create(spec: ContainerSpec) -> str:
     """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
-    from sysbox import creating
+    from sysbox.lifecycle import create as creating
 
     return creating.create(spec)[0].id
 
@@ -154,9 +156,9 @@ def _abandon(record: Record) -> None:
 
 def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILENT) -> int:
     """`sysbox start`. One that runs already is success, as docker has it."""
-    from sysbox import lifecycle
+    from sysbox.lifecycle import control
 
-    lifecycle.settle_if_dead(record)
+    control.settle_if_dead(record)
     current = store.status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")

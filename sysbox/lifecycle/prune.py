@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox import gc, lifecycle
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.container import events
@@ -14,6 +13,7 @@ from sysbox.content import layer
 from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
+from sysbox.lifecycle import control, gc
 from sysbox.parse.common import suggest
 from sysbox.parse.filters import labelled
 from sysbox.parse.time import parse_moment
@@ -77,13 +77,13 @@ def containers(which: Wanted) -> Removed:
     size = 0
     for record in all_records():
         try:
-            lifecycle.settle_if_dead(record)
+            control.settle_if_dead(record)
             if restart.status(record).state not in _ENDED or not which.matches(
                 record.created, record.spec.labels
             ):
                 continue
             freed = _size(lambda record=record: layer.size_of(record))  # type: ignore[misc]
-            lifecycle.remove(record, force=False, volumes=False)
+            control.remove(record, force=False, volumes=False)
         except (Conflict, NotFound, FormatError):
             continue  # started or removed meanwhile; or damaged, which `rm -f` is for
         gone.append(record.id)

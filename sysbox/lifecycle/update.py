@@ -7,11 +7,12 @@ limit, and to nothing else.
 
 from __future__ import annotations
 
-from sysbox import changes, scope
+from sysbox import scope
 from sysbox.base.errors import SysboxError
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
+from sysbox.lifecycle import update_plan
 from sysbox.linux import cgroup, process
 from sysbox.run import disk_weights, tuned
 from sysbox.run.frozen_while import Standstill
@@ -21,9 +22,9 @@ from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.changes import Change, Delta
     from sysbox.container.store import Record, Runtime
     from sysbox.host import HostFacts
+    from sysbox.lifecycle.update_plan import Change, Delta
     from sysbox.spec import Ulimit
     from sysbox.units.limits.properties import Property
 
@@ -43,9 +44,9 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         if running:
             record = tuned.harvest(record)
             tuned.heed(record, facts)  # who watches may not have come to it yet
-        about = changes.touched(change, facts)
+        about = update_plan.touched(change, facts)
         after = record.replace(
-            spec=changes.change_spec(record.spec, change, facts),
+            spec=update_plan.change_spec(record.spec, change, facts),
             tuned={} if change.forget else dropins.without(record.tuned, about, facts),
             updated=_updated(record, change),
         )
@@ -55,9 +56,9 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
                 _apply(record, after, about, runtime, facts)
                 _limit_processes(runtime, change.ulimits, facts)
         else:
-            changes.wanted(after.spec, {}, facts)  # what cannot be started is not written down
+            update_plan.wanted(after.spec, {}, facts)  # what cannot be started is not written down
         store.save(after)
-    return changes.at_next_start(change, facts) if running else ()
+    return update_plan.at_next_start(change, facts) if running else ()
 
 
 def _updated(record: Record, change: Change) -> dict[str, int]:
@@ -77,12 +78,14 @@ def _apply(
     defaults = tuned.host_defaults(
         tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
     )
-    there = changes.delta(was, will, about, found, facts, defaults)
+    there = update_plan.delta(was, will, about, found, facts, defaults)
     with Bus.connect() as bus:
         try:
             _tell(bus, there, runtime, facts, check=True)
         except SysboxError:
-            _take_back(bus, changes.delta(will, was, about, {}, facts, defaults), runtime, facts)
+            _take_back(
+                bus, update_plan.delta(will, was, about, {}, facts, defaults), runtime, facts
+            )
             raise
 
 

@@ -1,0 +1,1 @@
+"""What every front door calls."""
