@@ -6,13 +6,14 @@ import posix
 
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.visible import printable
-from sysbox.cli.output import emit, human_size, write_all
+from sysbox.cli.output import emit, write_all
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
 from sysbox.content import copy
 from sysbox.content.copy import Side
 from sysbox.content.extract import Extractor
 from sysbox.content.root import Root
+from sysbox.docker.human import human_size
 from sysbox.fs.treecopy import Rules
 from sysbox.image.source import stream_source
 from sysbox.image.tarwriter import Archive

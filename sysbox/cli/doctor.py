@@ -67,7 +67,7 @@ def _examine(values: Values, reason: str) -> int:
 
 def collect(reason: str = "") -> list[Check]:
     """Every check, the essential ones first; `reason` is why there is no systemd here, if so."""
-    from sysbox.cli.info_data import systemd_version
+    from sysbox.docker.info import systemd_version
 
     facts = probe()
     with Laboratory(facts) as laboratory:

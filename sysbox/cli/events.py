@@ -7,11 +7,11 @@ import time
 
 from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.base.visible import for_terminal, printable
-from sysbox.cli import template
-from sysbox.cli.jsontext import to_json
 from sysbox.cli.output import as_is, line
-from sysbox.cli.shapes import Strings, Struct
 from sysbox.container import events, store
+from sysbox.docker import template
+from sysbox.docker.json import to_json
+from sysbox.docker.shapes import Strings, Struct
 from sysbox.lifecycle import control
 from sysbox.parse.filters import labelled, split
 from sysbox.parse.time import parse_moment

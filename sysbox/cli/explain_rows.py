@@ -6,7 +6,7 @@ import time
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
-from sysbox.cli.inspect_live import look
+from sysbox.docker.live import look
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.cli.inspect_live import Live
     from sysbox.container.store import Record
+    from sysbox.docker.live import Live
     from sysbox.units.limits.properties import CgroupWrite, Property
     from sysbox.units.limits.table import Resource, Way
 

@@ -9,11 +9,12 @@ import posix
 from sysbox import outside
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.tree import Found, printable
-from sysbox.cli.output import emit, human_size, write_all
+from sysbox.cli.output import emit, write_all
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
 from sysbox.content import layer
 from sysbox.content.root import Root
+from sysbox.docker.human import human_size
 from sysbox.image.tarwriter import Archive
 
 TYPE_CHECKING = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sysbox.base import program
 from sysbox.base.errors import FormatError, NotFound, SysboxError
-from sysbox.cli.inspect_config import health_check, no_config
 from sysbox.cli.output import print_inspect, report
-from sysbox.cli.shapes import NullMap, Strings, Struct, listed, mapped
+from sysbox.docker.config import health_check, no_config
+from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
 from sysbox.image import files
 from sysbox.image.documents import MAX_CONFIG, load, parse_config
 from sysbox.image.model import Image

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from sysbox.base.errors import NotFound, SpecError
-from sysbox.cli.output import human_duration, human_size, print_list
+from sysbox.cli.output import print_list
+from sysbox.docker.human import human_duration, human_size
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
 from sysbox.parse.filters import labelled, split, truth

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.cli.info_data import collect
 from sysbox.cli.output import line, print_object
+from sysbox.docker.info import collect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -53,9 +53,9 @@ def _object(name: str, kind: str | None, *, size: bool) -> Description:
 
 def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signature for all kinds)
     record = store.find(name)
-    from sysbox.cli import inspect_data
+    from sysbox.docker import inspect
 
-    return inspect_data.container(record, size=size)
+    return inspect.container(record, size=size)
 
 
 def _image(name: str, size: bool) -> Description:  # noqa: FBT001

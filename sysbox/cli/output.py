@@ -117,7 +117,7 @@ def print_list(
         titles = [header for header, _ in columns]
         as_is(table([titles, *([row[key] for _, key in columns] for row in rows)]))
     elif format == "json":
-        from sysbox.cli.jsontext import to_json
+        from sysbox.docker.json import to_json
 
         emit("".join(to_json(plain(row)) + "\n" for row in rows))
     else:
@@ -130,7 +130,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[str, str]) -> None:
-    from sysbox.cli import template
+    from sysbox.docker import template
 
     tabular = format.startswith("table")  # with a space or without, as docker has it
     text = _unescaped(format.removeprefix("table").strip(" ") if tabular else format)
@@ -179,11 +179,11 @@ def print_fitted(
 def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None:
     """Print objects as docker's `inspect` does: an indented array, or one formatted line each."""
     if not format or format == "json":
-        from sysbox.cli.jsontext import pretty, to_json
+        from sysbox.docker.json import pretty, to_json
 
         emit((pretty(list(objects)) if not format else to_json(list(objects))) + "\n")
         return
-    from sysbox.cli import template
+    from sysbox.docker import template
 
     render = template.compiled(_unescaped(format))
     for one in objects:
@@ -193,43 +193,8 @@ def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None
 def print_object(found: dict[str, Any], format: str) -> None:
     """Print one object, as `info` and `version` do: as JSON, or as a template says."""
     if format == "json":
-        from sysbox.cli.jsontext import to_json
+        from sysbox.docker.json import to_json
 
         emit(to_json(found) + "\n")
     else:
         print_inspect([found], format)
-
-
-_STEPS = (  # below this many seconds: unit, seconds of it (docker's units.HumanDuration)
-    (60, "second", 1),
-    (3600, "minute", 60),
-    (172800, "hour", 3600),
-    (1209600, "day", 86400),
-    (5184000, "week", 604800),
-    (63072000, "month", 2592000),
-)
-
-
-def human_duration(seconds: float) -> str:
-    """ "5 minutes", "About an hour", "3 weeks"."""
-    whole = int(max(seconds, 0))
-    if whole < 1:
-        return "Less than a second"
-    if 60 <= whole < 120:
-        return "About a minute"
-    if 3600 <= whole < 5400:
-        return "About an hour"
-    for below, unit, size in _STEPS:
-        if whole < below:
-            count = whole // size
-            return f"{count} {unit}{'s' if count != 1 else ''}"
-    return f"{whole // 31536000} years"
-
-
-def human_size(size: float) -> str:
-    """ "12.3MB": decimal units, three significant figures, as docker's listings."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.3g}{unit}"

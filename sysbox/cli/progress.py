@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.cli.output import human_size, write_all
+from sysbox.cli.output import write_all
+from sysbox.docker.human import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import SysboxError
-from sysbox.cli.output import emit, human_size
+from sysbox.cli.output import emit
+from sysbox.docker.human import human_size
 from sysbox.lifecycle import prune
 from sysbox.lifecycle.prune import Removed
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from sysbox.cli.known_images import KnownImages, exposed_ports
-from sysbox.cli.output import human_duration, print_list
+from sysbox.cli.output import print_list
 from sysbox.cli.port import endpoint
 from sysbox.container import store
+from sysbox.docker.human import human_duration
+from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import all_containers, health_of, mount_name, usage_of
 from sysbox.parse.common import parse_int
 from sysbox.units import names
@@ -106,7 +107,7 @@ def _shows_size(format: str) -> bool:
 
 
 def _size(record: store.Record, images: KnownImages) -> str:
-    from sysbox.cli.sizes import size_text
+    from sysbox.docker.sizes import size_text
 
     return size_text(record, images.get(record.image_id))
 
@@ -124,7 +125,7 @@ def _limits_now(
     record: store.Record, status: store.Status, names_: tuple[str, ...]
 ) -> dict[str, Any]:
     """Those in force, whoever set them; of a container that does not run those that it will have."""
-    from sysbox.cli.inspect_host import limits_now
+    from sysbox.docker.host_config import limits_now
 
     found = limits_now(record, status.pid)
     return {name: found[name] for name in names_}
@@ -165,7 +166,7 @@ def _quoted(text: str) -> str:
     """As docker shows a command, which is Go's literal: what comes from it can be read back."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
-    from sysbox.cli.template_format import quoted
+    from sysbox.docker.template_format import quoted
 
     return quoted(text, "")
 
@@ -175,7 +176,7 @@ def _shorten(text: str, width: int, *, full: bool) -> str:
 
 
 def _usage(record: store.Record) -> dict[str, str]:
-    from sysbox.cli.stats_rows import report
+    from sysbox.docker.stats import report
 
     return report(usage_of(record))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound
-from sysbox.cli.known_images import KnownImages, exposed_ports
 from sysbox.container import store
+from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import health_of, mount_name
 from sysbox.parse.common import is_digits, parse_int
 from sysbox.parse.filters import chosen, labelled, like, refused, split, truth
@@ -146,7 +146,7 @@ def _published(record: Record) -> Iterable[tuple[int, str]]:
 
 
 def _on_network(want: str, record: Record) -> bool:
-    from sysbox.cli.inspect_network import NETWORKS
+    from sysbox.docker.network_settings import NETWORKS
 
     mode = record.spec.namespaces.network
     return mode in NETWORKS and want in (mode, NETWORKS[mode])

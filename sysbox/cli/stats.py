@@ -10,8 +10,8 @@ from sysbox.base.errors import FormatError, NotFound, SpecError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
-from sysbox.cli.stats_rows import COLUMNS, HEADERS, NOTHING, Shown, row
 from sysbox.container import store
+from sysbox.docker.stats import COLUMNS, HEADERS, NOTHING, Shown, row
 from sysbox.host import exists, probe
 from sysbox.netns import counters
 from sysbox.netns.topology import host_link

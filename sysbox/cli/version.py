@@ -7,7 +7,7 @@ import sys
 
 from sysbox.base import program
 from sysbox.cli.output import line, print_object
-from sysbox.cli.shapes import Struct
+from sysbox.docker.shapes import Struct
 from sysbox.host import architecture
 
 TYPE_CHECKING = False

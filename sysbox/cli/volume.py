@@ -7,8 +7,8 @@ import time
 from sysbox.base import program
 from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
-from sysbox.cli.shapes import NULL, NullMap, Strings
 from sysbox.container import events
+from sysbox.docker.shapes import NULL, NullMap, Strings
 from sysbox.fs import volumes
 from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name

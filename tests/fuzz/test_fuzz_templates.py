@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from inputs import ANY_TEXT, JSON, NUMBERS, Refused, outcome, words
 
 from sysbox.base import visible
-from sysbox.cli.shapes import NULL, Map, Strings, Struct
-from sysbox.cli.template import compiled
-from sysbox.cli.template_parse import FUNCTIONS
+from sysbox.docker.shapes import NULL, Map, Strings, Struct
+from sysbox.docker.template import compiled
+from sysbox.docker.template_parse import FUNCTIONS
 
 DATA = {
     "Name": "/web", "Id": "ab", "N": 5, "F": 1.5, "No": None, "Yes": True,

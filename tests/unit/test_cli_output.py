@@ -9,9 +9,11 @@ import pytest
 
 from sysbox.base import program
 from sysbox.base.errors import UsageError
-from sysbox.cli import inspect_data, jsontext, output, ps, ps_filters
-from sysbox.cli.known_images import KnownImages
+from sysbox.cli import output, ps, ps_filters
 from sysbox.container import store
+from sysbox.docker import human, inspect
+from sysbox.docker.json import pretty, to_json
+from sysbox.docker.known_images import KnownImages
 from sysbox.spec import ContainerSpec, Port
 
 ROWS = [
@@ -77,25 +79,25 @@ def test_print_list(format: str | None, text: str, capfd: pytest.CaptureFixture[
     ],
 )
 def test_human_duration(seconds: float, text: str) -> None:
-    assert output.human_duration(seconds) == text
+    assert human.human_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0B"), (1500, "1.5kB"), (123_456_789, "123MB")])
 def test_human_size(size: int, text: str) -> None:
-    assert output.human_size(size) == text
+    assert human.human_size(size) == text
 
 
 @pytest.mark.parametrize(
     "value", [{}, [], {"a": [1, {"b": None}], "c": {}}, 'é\n"', 1.5, True, [[]]]
 )
 def test_pretty_is_json(value: object) -> None:
-    text = jsontext.pretty(value)
+    text = pretty(value)
     assert json.loads(text) == value
     assert text == json.dumps(value, indent=4, ensure_ascii=False)
 
 
 def test_a_byte_that_is_no_text_does_not_break_json() -> None:
-    assert json.loads(jsontext.to_json("a\udcff")) == "a\ufffd"
+    assert json.loads(to_json("a\udcff")) == "a\ufffd"
 
 
 def test_ps_row() -> None:
@@ -184,8 +186,8 @@ def test_filters_refused(text: str) -> None:
 
 
 def test_timestamp() -> None:
-    assert inspect_data.timestamp(0) == "0001-01-01T00:00:00Z"
-    assert inspect_data.timestamp(1_700_000_000.5) == "2023-11-14T22:13:20.500000000Z"
+    assert inspect.timestamp(0) == "0001-01-01T00:00:00Z"
+    assert inspect.timestamp(1_700_000_000.5) == "2023-11-14T22:13:20.500000000Z"
 
 
 def test_version_is_mesons() -> None:

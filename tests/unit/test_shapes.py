@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import template
-from sysbox.cli.jsontext import pretty, to_json
-from sysbox.cli.shapes import NULL, NullList, NullMap, Strings, Struct, listed, mapped, pointer
+from sysbox.docker import template
+from sysbox.docker.json import pretty, to_json
+from sysbox.docker.shapes import NULL, NullList, NullMap, Strings, Struct, listed, mapped, pointer
 
 DATA = Struct(
     {

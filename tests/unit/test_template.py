@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import UsageError
-from sysbox.cli.template import compiled
+from sysbox.docker.template import compiled
 
 DATA: dict[str, Any] = {
     "Name": "/web",

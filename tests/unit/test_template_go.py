@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import output, template_functions, template_parse
-from sysbox.cli.shapes import NULL, Map, Strings
-from sysbox.cli.template import compiled
-from sysbox.cli.template_values import go_float
+from sysbox.cli import output
+from sysbox.docker import template_functions, template_parse
+from sysbox.docker.shapes import NULL, Map, Strings
+from sysbox.docker.template import compiled
+from sysbox.docker.template_values import go_float
 
 DATA: dict[str, Any] = {
     "Name": "/wéb",
@@ -191,7 +192,7 @@ def test_what_a_template_may_cost(template: str) -> None:
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (256 << 20,) * 2)\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
-        "from sysbox.cli.template import compiled\n"
+        "from sysbox.docker.template import compiled\n"
         "from sysbox.base.errors import UsageError\n"
         "try:\n"
         "    compiled(sys.stdin.read())({})\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from sysbox import unitfile
-from sysbox.cli.inspect_config import config, mounts
-from sysbox.cli.inspect_host import host_config
-from sysbox.cli.inspect_network import network_settings
-from sysbox.cli.known_images import KnownImages, exposed_ports
-from sysbox.cli.shapes import NULL, NullList, Strings, Struct
 from sysbox.container import health, store, systemd_mode
+from sysbox.docker.config import config, mounts
+from sysbox.docker.host_config import host_config
+from sysbox.docker.known_images import KnownImages, exposed_ports
+from sysbox.docker.network_settings import network_settings
+from sysbox.docker.shapes import NULL, NullList, Strings, Struct
 from sysbox.lifecycle.current import status_of, usage_of
 from sysbox.run import restart
 from sysbox.units import names
@@ -29,7 +29,7 @@ def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
     live: dict[str, Any] = {}
     own: dict[str, Any] = {}
     if status.pid:
-        from sysbox.cli.inspect_live import live_limits
+        from sysbox.docker.live import live_limits
 
         live, own = live_limits(record, status.pid)
     images = KnownImages()
@@ -79,7 +79,7 @@ def _sizes(record: store.Record, image: Image | None, *, wanted: bool) -> dict[s
     """Bytes of what it has written, and of its whole root file system; null where nobody asked."""
     if not wanted:
         return {"SizeRw": NULL, "SizeRootFs": NULL}
-    from sysbox.cli.sizes import sizes
+    from sysbox.docker.sizes import sizes
 
     written, whole = sizes(record, image)
     return {"SizeRw": written, "SizeRootFs": whole}
@@ -164,7 +164,7 @@ def _was_short_of_memory(pid: int) -> bool:
     """Whether the run that goes on has lost a process for lack of memory; 0: none goes on."""
     if not pid:
         return False
-    from sysbox.cli.inspect_live import was_short_of_memory
+    from sysbox.docker.live import was_short_of_memory
 
     return was_short_of_memory(pid)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
-from sysbox.cli.template_lex import fail, quote, split, string_end, tokens
+from sysbox.docker.template_lex import fail, quote, split, string_end, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.template_lex import Token
+    from sysbox.docker.template_lex import Token
 
     Nodes = tuple[object, ...]
 

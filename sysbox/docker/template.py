@@ -8,15 +8,25 @@ else wrote.
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
-from sysbox.cli.template_parse import Block, Call, Jump, Literal, Path, Pipeline, Text, Use, parse
-from sysbox.cli.template_values import NO_VALUE, go_string, truth, type_name
+from sysbox.docker.template_parse import (
+    Block,
+    Call,
+    Jump,
+    Literal,
+    Path,
+    Pipeline,
+    Text,
+    Use,
+    parse,
+)
+from sysbox.docker.template_values import NO_VALUE, go_string, truth, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
 
-    from sysbox.cli.template_parse import Nodes
+    from sysbox.docker.template_parse import Nodes
 
 _ALLOWANCE = 8 << 20  # characters made, on the way too, by one evaluation; a step counts as _STEP
 _STEP = 16  # so that nothing takes more than half a million steps
@@ -179,7 +189,7 @@ class _Run:
         if piped is not NO_VALUE:
             arguments.append(piped)
         if isinstance(head, str):
-            from sysbox.cli import template_functions
+            from sysbox.docker import template_functions
 
             return template_functions.call(
                 head,

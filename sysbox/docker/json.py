@@ -5,7 +5,7 @@ from __future__ import annotations
 import _json
 
 from sysbox.base.errors import SpecError
-from sysbox.cli.shapes import Null
+from sysbox.docker.shapes import Null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Source: Go's documentation of package fmt, "Printing", "Explicit argument indexe
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
-from sysbox.cli.template_values import go_float, go_string, plain, type_name
+from sysbox.docker.template_values import go_float, go_string, plain, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.cli.inspect_host import mount_options, propagation
-from sysbox.cli.known_images import exposed_ports
-from sysbox.cli.shapes import NULL, NullList, Strings, Struct, listed, mapped
 from sysbox.container import systemd_mode
 from sysbox.container.hostname import hostname_of
+from sysbox.docker.host_config import mount_options, propagation
+from sysbox.docker.known_images import exposed_ports
+from sysbox.docker.shapes import NULL, NullList, Strings, Struct, listed, mapped
 from sysbox.image.model import ImageConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.cli.known_images import KnownImages
     from sysbox.container.store import Record
+    from sysbox.docker.known_images import KnownImages
     from sysbox.spec import Health, Mount
 
 _SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean

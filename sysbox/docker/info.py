@@ -7,7 +7,7 @@ import time
 
 from sysbox.base import paths, program
 from sysbox.base.errors import SysboxError
-from sysbox.cli.shapes import Map, NullList, NullMap, Struct, listed
+from sysbox.docker.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
 from sysbox.lifecycle.current import all_containers
 
@@ -212,7 +212,7 @@ def _machine() -> str:
 
 
 def _now() -> str:
-    from sysbox.cli.inspect_data import timestamp
+    from sysbox.docker.inspect import timestamp
 
     return timestamp(time.time())
 

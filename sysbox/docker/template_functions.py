@@ -6,8 +6,8 @@ Text is counted in bytes of UTF-8, as in Go.
 
 from __future__ import annotations
 
-from sysbox.cli.jsontext import to_json
-from sysbox.cli.template_values import go_string, plain, truth, type_name
+from sysbox.docker.json import to_json
+from sysbox.docker.template_values import go_string, plain, truth, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _operand(value: Any) -> str:
 
 
 def _printf(spend: Spend, form: Any, *values: Any) -> str:
-    from sysbox.cli.template_format import printf
+    from sysbox.docker.template_format import printf
 
     return printf(spend, _text(form), *values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
-from sysbox.cli.output import human_size
+from sysbox.docker.human import human_size
 from sysbox.units.cgroup.usage import CgroupUsage, DeviceUsage
 
 TYPE_CHECKING = False

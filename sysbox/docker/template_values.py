@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.cli.shapes import NullPointer
+from sysbox.docker.shapes import NullPointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

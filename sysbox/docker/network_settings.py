@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.cli.inspect_host import bindings
-from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.container import store
+from sysbox.docker.host_config import bindings
+from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
 from sysbox.netns.topology import default_network, split_subnet
 

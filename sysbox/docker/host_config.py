@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.cli.shapes import NULL, Map, NullList, NullMap, Strings, Struct, listed, mapped, pointer
+from sysbox.docker.shapes import (
+    NULL,
+    Map,
+    NullList,
+    NullMap,
+    Strings,
+    Struct,
+    listed,
+    mapped,
+    pointer,
+)
 from sysbox.host import probe
 from sysbox.security import paths
 from sysbox.units.limits.table import TABLE
@@ -134,7 +144,7 @@ def limits_now(record: Record, pid: int) -> dict[str, Any]:
     asked = _limits(record.spec)
     if not pid:
         return _typed(asked)
-    from sysbox.cli.inspect_live import live_limits
+    from sysbox.docker.live import live_limits
 
     return _typed(asked | live_limits(record, pid)[0])
 

@@ -6,7 +6,7 @@ import _stat
 import posix
 
 from sysbox.base import tree
-from sysbox.cli.output import human_size
+from sysbox.docker.human import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
