@@ -6,7 +6,6 @@ import _stat
 import errno
 import posix
 
-from sysbox import outside
 from sysbox.base.errors import KernelError, UsageError
 from sysbox.base.tree import Found, printable
 from sysbox.cli.output import emit, write_all
@@ -15,6 +14,7 @@ from sysbox.container import events, store
 from sysbox.content import layer
 from sysbox.content.root import Root
 from sysbox.docker.human import human_size
+from sysbox.embedded import caller_root
 from sysbox.image.tarwriter import Archive
 
 TYPE_CHECKING = False
@@ -97,7 +97,7 @@ class _File:
         self._directory = self.fd = -1
         flags = posix.O_WRONLY | posix.O_CLOEXEC
         try:
-            self.fd = outside.open_path(path, flags | posix.O_NONBLOCK)
+            self.fd = caller_root.open_path(path, flags | posix.O_NONBLOCK)
         except KernelError as error:
             if error.errno != errno.ENOENT or not self._name:
                 raise
@@ -105,7 +105,7 @@ class _File:
             posix.set_blocking(self.fd, True)
             return
         self.close()
-        self._directory = outside.open_path(
+        self._directory = caller_root.open_path(
             above or ("/" if path.startswith("/") else "."), posix.O_RDONLY | posix.O_DIRECTORY
         )
         temporary = f"{self._name}.{posix.getpid()}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from sysbox import outside
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
 from sysbox.container import events
+from sysbox.embedded import caller_root
 from sysbox.image import archive
 from sysbox.image.store import Store
 
@@ -47,7 +47,7 @@ def _open(name: str) -> tuple[int, str]:
                 "import -: standard input is a terminal", hint="pipe a tar archive into it"
             )
         return 0, "standard input"
-    fd = outside.open_path(name, posix.O_RDONLY)
+    fd = caller_root.open_path(name, posix.O_RDONLY)
     try:
         posix.read(fd, 0)  # a directory fails here, with its own words
     except OSError as error:

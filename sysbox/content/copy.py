@@ -16,11 +16,11 @@ import _stat
 import errno
 import posix
 
-from sysbox import outside
 from sysbox.base import tree
 from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.base.tree import Found
+from sysbox.embedded import caller_root
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.linux import mount
 
@@ -48,7 +48,7 @@ class Side(Frozen):
         """Open a path of this side's. Raises KernelError."""
         if self.root >= 0:
             return mount.open_in_root(self.root, path, flags)
-        return outside.open_path(path, flags)
+        return caller_root.open_path(path, flags)
 
     @property
     def content_only(self) -> bool:
@@ -61,7 +61,7 @@ class Side(Frozen):
         parts: list[str] = []
         path = self.path
         if not path.startswith("/"):
-            path = f"{outside.working_directory()}/{path}"
+            path = f"{caller_root.working_directory()}/{path}"
         for part in path.split("/"):
             if part == "..":
                 del parts[-1:]

@@ -11,9 +11,8 @@ import _signal
 import posix
 import sys
 
-from sysbox import outside
 from sysbox.base import errors
-from sysbox.embedded import state
+from sysbox.embedded import caller_root, state
 from sysbox.embedded.state import Host
 from sysbox.host import booted, exists
 from sysbox.linux import _sys
@@ -130,7 +129,7 @@ def join(host: Host) -> None:
     The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
     """
     directory = _working_directory()
-    outside.keep(directory)
+    caller_root.keep(directory)
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
     if host.private_network:
         kinds |= CLONE_NEWNET

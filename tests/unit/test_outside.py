@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from forked import in_child, needs_root
 
-from sysbox import outside
 from sysbox.base.errors import KernelError
+from sysbox.embedded import caller_root
 
 
 def test_nothing_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("here")
     monkeypatch.chdir(tmp_path)
     for path in ("file", f"{tmp_path}/file"):
-        fd = outside.open_path(path, os.O_RDONLY)
+        fd = caller_root.open_path(path, os.O_RDONLY)
         assert os.read(fd, 10) == b"here"
         os.close(fd)
     with pytest.raises(KernelError, match="open none"):
-        outside.open_path("none", os.O_RDONLY)
+        caller_root.open_path("none", os.O_RDONLY)
 
 
 def test_the_root_was_left(tmp_path: Path) -> None:
@@ -32,11 +32,11 @@ def test_the_root_was_left(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
 
     def leave() -> None:
-        outside.keep(str(tmp_path))
+        caller_root.keep(str(tmp_path))
         os.chroot(other)
         os.chdir("/")
         for path in ("file", f"{tmp_path}/file", "link", f"{tmp_path}/../{tmp_path.name}/link"):
-            assert os.read(outside.open_path(path, os.O_RDONLY), 20) == b"the caller's", path
-        assert outside.working_directory() == str(tmp_path)
+            assert os.read(caller_root.open_path(path, os.O_RDONLY), 20) == b"the caller's", path
+        assert caller_root.working_directory() == str(tmp_path)
 
     in_child(leave)
