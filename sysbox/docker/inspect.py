@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from sysbox import unitfile
 from sysbox.container import health, store, systemd_mode
 from sysbox.docker.config import config, mounts
 from sysbox.docker.host_config import host_config
@@ -13,7 +12,7 @@ from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct
 from sysbox.lifecycle.current import status_of, usage_of
 from sysbox.run import restart
-from sysbox.units import names
+from sysbox.units import names, unit_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _beyond_docker(record: store.Record) -> dict[str, Any]:
         "Journal": _journal(record),
         "Usage": _usage(record),
         "End": _end(record),
-        "AtBoot": unitfile.at_boot(record),
+        "AtBoot": unit_file.at_boot(record),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sysbox import unitfile
 from sysbox.base.errors import Conflict
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
@@ -11,6 +10,7 @@ from sysbox.linux.freezer import frozen
 from sysbox.run import background, exit_record
 from sysbox.run import exit as ending
 from sysbox.run.restart import await_service, change, end, has_policy
+from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def settle_if_dead(record: Record) -> None:
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
     """`sysbox stop`: its stop signal, or `signal`; SIGKILL when the timeout (seconds, -1 never) is over."""
     settle_if_dead(record)
-    unitfile.stopped(record)
+    unit_file.stopped(record)
     # its service would have the monitor send the container's own stop signal
     by_systemd = signal is None and end(record)
     runtime = store.started(record)
@@ -68,7 +68,7 @@ def kill(record: Record, signal: int) -> None:
     by_systemd = False
     if has_policy(record) and signal in (9, ending.stop_signal(record)):
         # one that its user has killed is not started again
-        unitfile.stopped(record)
+        unit_file.stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
             ending.send(runtime, 9)

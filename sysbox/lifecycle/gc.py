@@ -6,7 +6,7 @@ locked, and left to him.
 
 from __future__ import annotations
 
-from sysbox import scope, unitfile
+from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
@@ -19,7 +19,7 @@ from sysbox.linux.freezer import doomed, frozen
 from sysbox.netns import firewall, leases
 from sysbox.run import background, tuned
 from sysbox.run.exit import discard, kill_now, remove_damaged, settle, stop_scope
-from sysbox.units import journal, listing, names, serviceplan
+from sysbox.units import journal, listing, names, serviceplan, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
 
@@ -60,7 +60,7 @@ def at_boot() -> list[str]:
         # that has been asked for
         for record in reversed(store.all_records()):
             try:
-                if unitfile.restore(record):
+                if unit_file.restore(record):
                     scope.request_start(bus, names.service_unit(record.id))
             except Exception as error:  # noqa: BLE001 (the others are to come up all the same)
                 failed.append(f"{record.name} is not started: {_reason(error)}")
@@ -79,7 +79,7 @@ def at_halt() -> list[str]:
     failed = []
     for record in store.all_records():
         try:
-            unitfile.remember(record)
+            unit_file.remember(record)
         except SysboxError as error:
             failed.append(f"{record.name}: {error.message}")
     return failed
@@ -197,8 +197,8 @@ def _port_rules() -> Iterator[str]:
 
 def _services() -> Iterator[str]:
     background.forget_reports(_known)
-    for container_id in unitfile.installed():
-        if not _known(container_id) and unitfile.uninstall(container_id):
+    for container_id in unit_file.installed():
+        if not _known(container_id) and unit_file.uninstall(container_id):
             yield f"removed the unit file of {container_id[:12]}"
 
 

@@ -7,7 +7,7 @@ import posix
 import select
 import time
 
-from sysbox import scope, unitfile
+from sysbox import scope
 from sysbox.base import codec
 from sysbox.base.errors import SysboxError
 from sysbox.base.files import make_private, unlink
@@ -15,7 +15,7 @@ from sysbox.base.paths import RUN
 from sysbox.host import probe
 from sysbox.linux import unix
 from sysbox.run import name_hold, restart
-from sysbox.units import names, ownslice, serviceplan
+from sysbox.units import names, ownslice, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 restart.started(record)
                 scope.request_start(bus, unit)
             else:
-                plan = serviceplan.transient(unitfile.plan_of(record))
+                plan = serviceplan.transient(unit_file.plan_of(record))
                 scope.start_service(bus, unit, plan, lambda: name_hold.renew(bus, unit)).queued()
         # not on that connection: systemd sends to each whatever changes in any unit
         report.wait(unit)

@@ -5,12 +5,12 @@ The latter is the ExecStopPost= of its service: the end is recorded whatever hap
 
 from __future__ import annotations
 
-from sysbox import unitfile
 from sysbox.base.errors import NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.run import restart, tuned
 from sysbox.run.exit import await_end, settle, stop_scope
+from sysbox.units import unit_file
 
 
 def stop_for_scope(container_id: str) -> int:
@@ -48,7 +48,7 @@ def cleanup(container_id: str) -> int:
     if restart.stands_alone(record):
         restart.unguard(record.id)
     if restart.has_policy(record):
-        unitfile.remember(record)
+        unit_file.remember(record)
         return 0
     if (final := store.final(record.id)) is not None and final.rebooted:
         # whoever has recorded it

@@ -10,7 +10,7 @@ import _signal
 import posix
 import time
 
-from sysbox import scope, unitfile
+from sysbox import scope
 from sysbox.base.errors import (
     Conflict,
     FormatError,
@@ -27,7 +27,7 @@ from sysbox.fs.drivers import overlay
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.run import exit_record, name_hold, restart, tuned
-from sysbox.units import journal, machine, names
+from sysbox.units import journal, machine, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
 
@@ -157,7 +157,7 @@ def discard(record: Record) -> None:
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
     if restart.has_policy(record):
-        unitfile.uninstall(record.id)
+        unit_file.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
     store.discard(record.id)
@@ -297,7 +297,7 @@ def remove_damaged(container_id: str) -> None:
         if owner == container_id:
             store.release_name(name, owner)
     _disconnect(container_id)
-    unitfile.uninstall(container_id)
+    unit_file.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     tuned.unwatch(container_id)
     store.discard(container_id)

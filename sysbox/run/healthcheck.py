@@ -10,7 +10,6 @@ import _signal
 import posix
 import time
 
-from sysbox import unitfile
 from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.base.files import write_file
@@ -20,6 +19,7 @@ from sysbox.linux.freezer import frozen
 from sysbox.run import restart, stdio
 from sysbox.run.exec import Around, ExecSpec, exec_in
 from sysbox.run.exit import send, stop_signal
+from sysbox.units import unit_file
 from sysbox.units.cgroup.check import CheckGroup
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ def _act(record: Record, runtime: Runtime) -> None:
         restart.restart_elsewhere(record)
         return
     if wish == "stop":
-        unitfile.stopped(record)
+        unit_file.stopped(record)
         if restart.end(record):
             return
     send(runtime, 9 if wish == "kill" else stop_signal(record))

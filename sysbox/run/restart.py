@@ -9,11 +9,11 @@ from __future__ import annotations
 import _signal
 import time
 
-from sysbox import scope, unitfile
+from sysbox import scope
 from sysbox.base.errors import Conflict, SystemdError
 from sysbox.container import store
 from sysbox.run import name_hold
-from sysbox.units import names, serviceplan
+from sysbox.units import names, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ _RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alo
 
 def has_policy(record: Record) -> bool:
     """Whether it has, or has had, a policy: its service then has a file, and outlives its scope."""
-    return record.spec.restart.name != "no" or unitfile.there(record.id)
+    return record.spec.restart.name != "no" or unit_file.there(record.id)
 
 
 def stands_alone(record: Record) -> bool:
@@ -46,19 +46,19 @@ def make_way(bus: Bus, record: Record) -> None:
     """
     unit = names.service_unit(record.id)
     if not scope.await_freed(bus, unit, _BRIEFLY):
-        wanted = unitfile.at_boot(record) == "enabled"
-        unitfile.want(record, wanted=False)
+        wanted = unit_file.at_boot(record) == "enabled"
+        unit_file.want(record, wanted=False)
         scope.reload(bus)
         scope.await_freed(bus, unit, _BRIEFLY)
-        unitfile.want(record, wanted=wanted)
+        unit_file.want(record, wanted=wanted)
 
 
 def started(record: Record) -> None:
     """Its user starts it. Raises Conflict where an administrator has masked its service."""
-    if unitfile.masked(record.id):
+    if unit_file.masked(record.id):
         unit = names.service_unit(record.id)
         raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
-    unitfile.started(record)
+    unit_file.started(record)
 
 
 def end(record: Record) -> bool:
@@ -79,7 +79,7 @@ def end(record: Record) -> bool:
 
 def abandon(container_id: str) -> None:
     """Have systemd start a container no more that was removed meanwhile. Raises SystemdError."""
-    unitfile.uninstall(container_id)
+    unit_file.uninstall(container_id)
     with Bus.connect() as bus:
         scope.request_stop(bus, names.service_unit(container_id))
 
@@ -114,13 +114,13 @@ def start_again(record: Record) -> None:
     """Have it started once more as soon as its service, whose part this is, has ended."""
     with Bus.connect() as bus:
         unit = f"sysbox-start-{record.id}.service"
-        scope.start_service(bus, unit, serviceplan.starter(unitfile.plan_of(record))).wait()
+        scope.start_service(bus, unit, serviceplan.starter(unit_file.plan_of(record))).wait()
 
 
 def restart_elsewhere(record: Record) -> None:
     """`sysbox restart` in a unit of its own, not awaited: the caller is part of what will be stopped."""
     with Bus.connect() as bus:
-        plan = serviceplan.restarter(unitfile.plan_of(record))
+        plan = serviceplan.restarter(unit_file.plan_of(record))
         scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
 
 
@@ -149,15 +149,15 @@ def change(record: Record) -> bool:
     """
     if not has_policy(record):
         return True
-    was_there = unitfile.there(record.id)
-    unitfile.install(record)
+    was_there = unit_file.there(record.id)
+    unit_file.install(record)
     runtime = store.runtime(record.id)
     runs = runtime is not None and runtime.alive()
     with Bus.connect() as bus:
         if name_hold.has_service(record.id):
             if runs and not name_hold.guarded(record.id):
                 guard(record)
-            settings = serviceplan.policy_settings(unitfile.plan_of(record))
+            settings = serviceplan.policy_settings(unit_file.plan_of(record))
             name_hold.amend(bus, record.id, settings)
             return True
         if was_there:
@@ -231,7 +231,7 @@ def quick_ends(previous: Final | None, ran_ns: int) -> int:
 def guard(record: Record) -> None:
     """Start that unit. Raises SystemdError."""
     with Bus.connect() as bus:
-        properties = serviceplan.stopper(unitfile.plan_of(record))
+        properties = serviceplan.stopper(unit_file.plan_of(record))
         scope.start_service(bus, names.stopper_unit(record.id), properties).wait()
 
 
