@@ -56,7 +56,7 @@ def install_sysbox() -> None:
     native = digest_of([ROOT / name for name in NATIVE])
     files = python_files(ROOT / "sysbox")
     python = digest_of(files)
-    manual = digest_of([*ROOT.glob("sysbox/cli/options*.py"), ROOT / "sysbox/cli/verbs.py", *PAGES])
+    manual = digest_of([*ROOT.glob("sysbox/cli/table/*.py"), *PAGES])
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
         pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))

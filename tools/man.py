@@ -23,8 +23,8 @@ SOURCES = ROOT / "docs" / "man"
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from sysbox.cli.options import Option, Verb  # noqa: E402 (the path comes first)
-from sysbox.cli.verbs import GROUPS, VERBS, options_of  # noqa: E402
+from sysbox.cli.table.options import Option, Verb  # noqa: E402 (the path comes first)
+from sysbox.cli.table.verbs import GROUPS, VERBS, options_of  # noqa: E402
 
 # after these come the sections that are made from the table; every other one follows, as it stands
 FIRST = "DESCRIPTION"

@@ -13,9 +13,9 @@ import click
 from sysbox.base.errors import UsageError
 from sysbox.base.suggest import distance
 from sysbox.cli import completers, hotparse, invoke, later
-from sysbox.cli.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.output import line
-from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.cli.table.options import Argument, Option, Values, Verb, arguments
+from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import click
 
-    from sysbox.cli.options import Argument, Option, Verb
+    from sysbox.cli.table.options import Argument, Option, Verb
 
     Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

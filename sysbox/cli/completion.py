@@ -7,7 +7,7 @@ from sysbox.cli.output import emit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def main(values: Values) -> int:

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 STREAM = "-"
 

@@ -12,7 +12,7 @@ from sysbox.host import booted, probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _COLUMNS = (
     ("AREA", "Area"),

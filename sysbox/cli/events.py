@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
     Event = dict[str, Any]
 

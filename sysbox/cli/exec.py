@@ -13,7 +13,7 @@ from sysbox.run.exec import DETACHED, ExecSpec, exec_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def main(values: Values) -> int:

@@ -14,7 +14,7 @@ from sysbox.units.limits import table
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.explain_rows import Row
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 DRIFT = 3  # exit status
 _COLUMNS = (

@@ -19,7 +19,7 @@ from sysbox.image.tarwriter import Archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def main(values: Values) -> int:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 USAGE = """\
 Usage: sysbox host start  [--name NAME] [--private-network]

@@ -7,8 +7,8 @@ the same words and explains.
 
 from __future__ import annotations
 
-from sysbox.cli.options import Option, Values, Verb, arguments
-from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.cli.table.options import Option, Values, Verb, arguments
+from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def main(values: Values) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
     Description = dict[str, Any]
 

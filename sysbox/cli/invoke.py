@@ -16,8 +16,8 @@ from sysbox.base.errors import (
     SysboxError,
     signal_status,
 )
-from sysbox.cli.options import Values
 from sysbox.cli.output import emit, report
+from sysbox.cli.table.options import Values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

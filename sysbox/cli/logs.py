@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
     from sysbox.units.journalread import LogLine
 
 _MICRO = 1_000_000

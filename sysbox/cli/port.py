@@ -9,7 +9,7 @@ from sysbox.parse.common import bad, is_digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
     from sysbox.spec import Port
 
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _CANCELLED = 1
 _CONTAINERS = "all stopped containers"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
     from sysbox.spec import Port
 
 _COLUMNS = (

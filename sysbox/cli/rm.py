@@ -12,7 +12,7 @@ from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def main(values: Values) -> int:

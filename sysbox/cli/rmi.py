@@ -10,7 +10,7 @@ from sysbox.lifecycle import prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _FAILED_ONE = 1  # docker's status when one of several failed
 

@@ -11,7 +11,7 @@ from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
     from sysbox.spec import Device, Mount, Port, Ulimit
 
 

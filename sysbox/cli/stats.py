@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
     from sysbox.container.store import Record, Runtime
 
 _WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading

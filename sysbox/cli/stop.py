@@ -7,7 +7,7 @@ from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 
 def seconds(values: Values) -> int | None:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _TITLES = ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")  # of `ps -f`, docker's default
 _PTS = range(136, 144)  # major numbers of /dev/pts (the kernel's admin-guide/devices.txt)

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 API = "1.41"  # whose keys `inspect`, `info` and the others have: that of docker 20.10
 

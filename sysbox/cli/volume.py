@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _FAILED_ONE = 1
 _COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))

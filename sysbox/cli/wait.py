@@ -11,7 +11,7 @@ from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.options import Values
+    from sysbox.cli.table.options import Values
 
 _ALIASES = {"stopped": wait.NOT_RUNNING, "exited": wait.NOT_RUNNING}  # podman's
 

@@ -9,7 +9,7 @@ from inputs import ANY_TEXT, NUMBERS, Refused, outcome, words
 
 from sysbox.base import codec
 from sysbox.cli import cold, hotparse, specbuild
-from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 from sysbox.spec import ContainerSpec
 
 NAMES = sorted(

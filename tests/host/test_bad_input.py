@@ -12,8 +12,8 @@ from containers import Containers
 from lane import SYSBOX, Sysbox
 
 from sysbox.base import paths
-from sysbox.cli.options import arguments as arguments_of
-from sysbox.cli.verbs import VERBS
+from sysbox.cli.table.options import arguments as arguments_of
+from sysbox.cli.table.verbs import VERBS
 
 pytestmark = pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 

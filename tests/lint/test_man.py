@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import source
 
-from sysbox.cli.verbs import VERBS, options_of
+from sysbox.cli.table.verbs import VERBS, options_of
 
 SOURCES = source.ROOT / "docs" / "man"
 VERB_NAMES = sorted({verb.name for verb in VERBS.values()})

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import source
 
-from sysbox.cli.verbs import VERBS, options_of
+from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.spec import Limits
 from sysbox.units.limits.allowlist import KEYS
 from sysbox.units.limits.table import TABLE

@@ -6,7 +6,7 @@ import pytest
 
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import cp, hotparse
-from sysbox.cli.verbs import VERBS
+from sysbox.cli.table.verbs import VERBS
 from sysbox.container.records import Record
 from sysbox.content import layer
 from sysbox.image.model import Image, ImageConfig

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from sysbox.cli import logs
-from sysbox.cli.options import Values
+from sysbox.cli.table.options import Values
 from sysbox.units.journalread import LogLine
 
 LINES = [

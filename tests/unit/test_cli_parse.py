@@ -10,8 +10,8 @@ import pytest
 from sysbox.cli import hotparse
 from sysbox.cli.cold import Command, did_you_mean
 from sysbox.cli.hotparse import Fallback
-from sysbox.cli.options import arguments
-from sysbox.cli.verbs import GROUPS, OPTIONS, VERBS, options_of
+from sysbox.cli.table.options import arguments
+from sysbox.cli.table.verbs import GROUPS, OPTIONS, VERBS, options_of
 
 RUN = VERBS["run"]
 CLI = Path(hotparse.__file__).parent

@@ -9,7 +9,7 @@ import pytest
 from sysbox.base import codec
 from sysbox.base.errors import SpecError
 from sysbox.cli import hotparse, specbuild
-from sysbox.cli.verbs import VERBS
+from sysbox.cli.table.verbs import VERBS
 from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli import hotparse, update
-from sysbox.cli.verbs import VERBS
+from sysbox.cli.table.verbs import VERBS
 from sysbox.lifecycle.update_plan import Change
 from sysbox.spec import Ulimit
 

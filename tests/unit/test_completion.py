@@ -8,8 +8,8 @@ import pytest
 from click.shell_completion import ShellComplete, get_completion_class
 
 from sysbox.cli import cold
-from sysbox.cli.options import arguments
-from sysbox.cli.verbs import GROUPS, VERBS, options_of
+from sysbox.cli.table.options import arguments
+from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 from sysbox.container import store
 from sysbox.fs import volumes
 from sysbox.image.store import Store

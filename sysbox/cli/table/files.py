@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.cli.options import Option, many, switch, value
+from sysbox.cli.table.options import Option, many, switch, value
 
 
 def cp_options() -> tuple[Option, ...]:

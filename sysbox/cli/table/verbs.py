@@ -6,7 +6,7 @@ what stands here and in `options_container.py`.
 
 from __future__ import annotations
 
-from sysbox.cli.options import Option, Verb, switch, value
+from sysbox.cli.table.options import Option, Verb, switch, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _lazily(module: str, verb: str) -> Callable[[], tuple[Option, ...]]:
     """`VERB_options` of `options_MODULE`, which is imported when they are wanted."""
 
     def options() -> tuple[Option, ...]:
-        table = __import__(f"sysbox.cli.options_{module}", None, None, ["*"])
+        table = __import__(f"sysbox.cli.table.{module}", None, None, ["*"])
         found: tuple[Option, ...] = getattr(table, f"{verb}_options")()
         return found
 

@@ -1,0 +1,1 @@
+"""The option table: every verb and every flag, once."""
