@@ -14,7 +14,7 @@ def main(values: Values) -> int:
     """0."""
     from click.shell_completion import get_completion_class
 
-    from sysbox.cli.cold import COMPLETE_VARIABLE, root
+    from sysbox.cli.parse.cold import COMPLETE_VARIABLE, root
 
     kind = get_completion_class(values.shell)
     if kind is None:

@@ -52,16 +52,16 @@ def run(words: list[str]) -> int:
         from sysbox.cli import internal
 
         return internal.run(words)
-    from sysbox.cli import hotparse  # with the table of verbs, which systemd's commands do without
+    from sysbox.cli.parse import hot  # with the table of verbs, which systemd's commands do without
 
-    verb = hotparse.find_verb(words)[0]
+    verb = hot.find_verb(words)[0]
     if verb is not None and verb.passes_status:
         program.failed = FAILED
-    values = hotparse.read(words)
+    values = hot.read(words)
     if values is not None:
         return invoke.invoke(values)
     program.load_site()  # click may lie where only `site` looks
-    from sysbox.cli import cold
+    from sysbox.cli.parse import cold
 
     return cold.main(words)
 
@@ -73,9 +73,9 @@ def _global_flags(words: list[str]) -> list[str]:
             program.debug = True
             at += 1
             continue
-        from sysbox.cli import globalflags  # docker's others, which few scripts give
+        from sysbox.cli.parse import global_flags  # docker's others, which few scripts give
 
-        taken = globalflags.take(words[at:])
+        taken = global_flags.take(words[at:])
         if not taken:
             break
         at += taken

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0; 1 for an unknown verb."""
     program.load_site()
-    from sysbox.cli import cold
+    from sysbox.cli.parse import cold
 
     return cold.main([*values.word, "--help"])

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from inputs import ANY_TEXT, NUMBERS, Refused, outcome, words
 
 from sysbox.base import codec
-from sysbox.cli import cold, hotparse, specbuild
+from sysbox.cli import specbuild
+from sysbox.cli.parse import cold, hot
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 from sysbox.spec import ContainerSpec
 
@@ -33,7 +34,7 @@ VERB_WORDS = st.one_of(
 @given(VERB_WORDS, st.lists(WORDS, max_size=8))
 def test_the_hot_parser(verb: list[str], rest: list[str]) -> None:
     """Values for all of a verb's names, or the words are left to click."""
-    found = hotparse.read([*verb, *rest])
+    found = hot.read([*verb, *rest])
     if found is not None and not found.verb.raw:
         known = {option.dest for option in options_of(found.verb)}
         assert known <= vars(found).keys()
@@ -60,7 +61,7 @@ def test_what_is_asked_for(given_values: list, switches: set, command: list[str]
         if option.names[-1][:2] == "--"
     ]
     line += [option.names[-1] for option in switches]
-    values = hotparse.read(["run", *line, "--", "image", *command])
+    values = hot.read(["run", *line, "--", "image", *command])
     if values is None:
         return
     spec = outcome(lambda: specbuild.build(values))

@@ -23,12 +23,12 @@ INTERPRETER = set(
 )
 # Verbs that may take their time, and the modules that only they reach.
 COLD = (
-    "sysbox.cli.bootstrap", "sysbox.cli.cold", "sysbox.cli.completers", "sysbox.cli.explain",
+    "sysbox.cli.bootstrap", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers", "sysbox.cli.explain",
     "sysbox.cli.explain_rows", "sysbox.cli.events", "sysbox.cli.host", "sysbox.cli.import_",
     "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export",
     "sysbox.cli.progress", "sysbox.cli.prune",
     "sysbox.cli.rmi", "sysbox.cli.volume", "sysbox.content.copy", "sysbox.content.extract", "sysbox.content.layer",
-    "sysbox.lifecycle.prune", "sysbox.cli.help_", "sysbox.cli.later",
+    "sysbox.lifecycle.prune", "sysbox.cli.help_", "sysbox.cli.parse.later",
     "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
 )  # fmt: skip

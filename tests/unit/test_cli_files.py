@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sysbox.base.errors import SpecError, UsageError
-from sysbox.cli import cp, hotparse
+from sysbox.cli import cp
+from sysbox.cli.parse import hot
 from sysbox.cli.table.verbs import VERBS
 from sysbox.container.records import Record
 from sysbox.content import layer
@@ -46,7 +47,7 @@ def test_what_is_in_a_container(text: str, expected: tuple[str, str]) -> None:
     ],
 )
 def test_a_commit_stands_still_unless_told(words: list[str], pause: bool, no_pause: bool) -> None:
-    values = hotparse.parse(VERBS["commit"], words)
+    values = hot.parse(VERBS["commit"], words)
     assert (values.pause, values.no_pause) == (pause, no_pause)
     assert values.container == "box"
 

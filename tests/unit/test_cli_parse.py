@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from sysbox.cli import hotparse
-from sysbox.cli.cold import Command, did_you_mean
-from sysbox.cli.hotparse import Fallback
+from sysbox.cli.parse import hot as hotparse
+from sysbox.cli.parse.cold import Command, did_you_mean
+from sysbox.cli.parse.hot import Fallback
 from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, OPTIONS, VERBS, options_of
 

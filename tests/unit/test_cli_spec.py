@@ -8,13 +8,14 @@ import pytest
 
 from sysbox.base import codec
 from sysbox.base.errors import SpecError
-from sysbox.cli import hotparse, specbuild
+from sysbox.cli import specbuild
+from sysbox.cli.parse import hot
 from sysbox.cli.table.verbs import VERBS
 from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
 
 
 def build(*words: str) -> ContainerSpec:
-    values = hotparse.parse(VERBS["run"], [*words])
+    values = hot.parse(VERBS["run"], [*words])
     return specbuild.build(values, detach=values.detach)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import SpecError, UsageError
-from sysbox.cli import hotparse, update
+from sysbox.cli import update
+from sysbox.cli.parse import hot
 from sysbox.cli.table.verbs import VERBS
 from sysbox.lifecycle.update_plan import Change
 from sysbox.spec import Ulimit
@@ -16,7 +17,7 @@ MIB = 1 << 20
 
 
 def parse(*words: str) -> Change:
-    return update.parse(hotparse.parse(VERBS["update"], [*words, "web"]))
+    return update.parse(hot.parse(VERBS["update"], [*words, "web"]))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete, get_completion_class
 
-from sysbox.cli import cold
+from sysbox.cli.parse import cold
 from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 from sysbox.container import store

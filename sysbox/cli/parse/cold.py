@@ -12,8 +12,9 @@ import click
 
 from sysbox.base.errors import UsageError
 from sysbox.base.suggest import distance
-from sysbox.cli import completers, hotparse, invoke, later
+from sysbox.cli import invoke
 from sysbox.cli.output import line
+from sysbox.cli.parse import completers, hot, later
 from sysbox.cli.table.options import Argument, Option, Values, Verb, arguments
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 
@@ -122,8 +123,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
             try:
-                values = hotparse.parse(self.verb, args)
-            except hotparse.Fallback:
+                values = hot.parse(self.verb, args)
+            except hot.Fallback:
                 args = self._plain_switches(args)
             else:
                 ctx.params = {name: value for name, value in vars(values).items() if name != "verb"}
@@ -145,8 +146,8 @@ class Command(click.Command):
         plain = []
         for word in args:
             name, equals, text = word.partition("=")
-            if equals and name in switches and text in hotparse.TRUE + hotparse.FALSE:
-                plain += [name] if text in hotparse.TRUE else []
+            if equals and name in switches and text in hot.TRUE + hot.FALSE:
+                plain += [name] if text in hot.TRUE else []
             else:
                 plain.append(word)
         return plain

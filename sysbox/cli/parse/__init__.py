@@ -1,0 +1,1 @@
+"""From argv to values: the hot parser, and click's commands."""
