@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.cli import specbuild
 from sysbox.cli.output import line
+from sysbox.cli.request import spec
 from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 once the container is there."""
-    line(run.create(specbuild.build(values)))
+    line(run.create(spec.build(values)))
     return 0

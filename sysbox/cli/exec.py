@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import envbuild
 from sysbox.cli.output import note
+from sysbox.cli.request import env
 from sysbox.container import store
 from sysbox.parse.common import bad, clean_path, parse_user
 from sysbox.run.exec import DETACHED, ExecSpec, exec_in
@@ -29,7 +29,7 @@ def main(values: Values) -> int:
         record,
         ExecSpec(
             argv=tuple(values.command),
-            env=envbuild.build(values.env_file, values.env),
+            env=env.build(values.env_file, values.env),
             user=parse_user(values.user, "--user") if values.user else "",
             workdir=clean_path(values.workdir) if values.workdir else "",
             tty=values.tty,

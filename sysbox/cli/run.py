@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import specbuild, telling
+from sysbox.cli import telling
+from sysbox.cli.request.spec import build
 from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """The payload's own status in the foreground, 0 once a detached container runs."""
-    spec = specbuild.build(values, detach=values.detach)
+    spec = build(values, detach=values.detach)
     foreground = not (spec.detach or values.dry_run)
     if foreground and spec.tty and spec.interactive and not posix.isatty(0):
         raise UsageError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import limitbuild
 from sysbox.cli.each import for_each
 from sysbox.cli.output import emit
+from sysbox.cli.request import limits as limitbuild
 from sysbox.cli.table.options import Values
 from sysbox.lifecycle import update as updating
 from sysbox.lifecycle.update_plan import Change

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from inputs import ANY_TEXT, NUMBERS, Refused, outcome, words
 
 from sysbox.base import codec
-from sysbox.cli import specbuild
 from sysbox.cli.parse import cold, hot
+from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
 from sysbox.spec import ContainerSpec
 
@@ -64,7 +64,7 @@ def test_what_is_asked_for(given_values: list, switches: set, command: list[str]
     values = hot.read(["run", *line, "--", "image", *command])
     if values is None:
         return
-    spec = outcome(lambda: specbuild.build(values))
+    spec = outcome(lambda: build(values))
     if spec is Refused:
         return
     again = ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), "a record"))

@@ -8,8 +8,8 @@ import pytest
 
 from sysbox.base import codec
 from sysbox.base.errors import SpecError
-from sysbox.cli import specbuild
 from sysbox.cli.parse import hot
+from sysbox.cli.request import spec as specbuild
 from sysbox.cli.table.verbs import VERBS
 from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.cli import envbuild, limitbuild
 from sysbox.cli.output import emit
+from sysbox.cli.request import env, limits
 from sysbox.parse import common as parse
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
@@ -25,7 +25,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
         command=tuple(given.command),
         entrypoint=_entrypoint(given.entrypoint),
-        env=envbuild.build(given.env_file, given.env),
+        env=env.build(given.env_file, given.env),
         workdir=_workdir(given.workdir),
         user=parse.parse_user(given.user, "--user") if given.user else "",
         group_add=tuple(parse.check_account(one, "--group-add", one) for one in given.group_add),
@@ -45,7 +45,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         ports=_ports(given.publish),
         namespaces=_namespaces(given),
         security=_security(given),
-        limits=limitbuild.build(given),
+        limits=limits.build(given),
         oom_score_adj=parse.parse_int(given.oom_score_adj or "0", "--oom-score-adj", -1000, 1000),
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),

@@ -1,0 +1,1 @@
+"""From a parser's values to what is asked of a container."""
