@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.visible import GREEN, RED, YELLOW
-from sysbox.cli import doctor_host, doctor_limits
-from sysbox.cli.doctor_check import IDLE, MISSING, NO, YES, Check
-from sysbox.cli.doctor_scope import Laboratory
+from sysbox.cli.doctor import host, limits
+from sysbox.cli.doctor.check import IDLE, MISSING, NO, YES, Check
+from sysbox.cli.doctor.scope import Laboratory
 from sysbox.cli.output import print_fitted
 from sysbox.host import booted, probe
 
@@ -73,11 +73,11 @@ def collect(reason: str = "") -> list[Check]:
     with Laboratory(facts) as laboratory:
         sample = laboratory.sample
         return [
-            *doctor_host.essentials(facts, sample, systemd_version(), reason),
-            *doctor_limits.controllers(facts),
-            *doctor_limits.features(facts, sample),
-            *doctor_limits.limits(facts, sample),
-            *doctor_host.security(facts),
-            *doctor_host.network(),
-            *doctor_host.programs(),
+            *host.essentials(facts, sample, systemd_version(), reason),
+            *limits.controllers(facts),
+            *limits.features(facts, sample),
+            *limits.limits(facts, sample),
+            *host.security(facts),
+            *host.network(),
+            *host.programs(),
         ]

@@ -7,7 +7,7 @@ import posix
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, SysboxError
-from sysbox.cli.doctor_check import MISSING, Check, needed, useful
+from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.cli.doctor_scope import Sample
+    from sysbox.cli.doctor.scope import Sample
     from sysbox.host import HostFacts
 
 _KERNEL = "Linux 5.12 or newer is needed"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.cli.doctor_check import IDLE, NO, WRITTEN, YES, Check, useful
+from sysbox.cli.doctor.check import IDLE, NO, WRITTEN, YES, Check, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import bpf
 from sysbox.units.limits.table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.doctor_scope import Sample
+    from sysbox.cli.doctor.scope import Sample
     from sysbox.host import HostFacts
     from sysbox.units.limits.table import Resource, Way
 

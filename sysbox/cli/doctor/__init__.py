@@ -1,0 +1,1 @@
+"""What `sysbox doctor` looks at."""
