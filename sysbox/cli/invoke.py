@@ -106,7 +106,7 @@ def invoke(values: Values) -> int:
     verb = values.verb
 
     def run_verb() -> int:
-        module = __import__(f"sysbox.cli.{verb.module}", fromlist=["main"])
+        module = __import__(f"sysbox.cli.commands.{verb.module}", fromlist=["main"])
         return int(module.main(values.words if verb.raw else values))
 
     if verb.local:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import ANY_TEXT, Refused, outcome, words
 
-from sysbox.cli import top
+from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, filters, limits, service, storage, time

@@ -23,12 +23,12 @@ INTERPRETER = set(
 )
 # Verbs that may take their time, and the modules that only they reach.
 COLD = (
-    "sysbox.cli.bootstrap", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers", "sysbox.cli.explain",
-    "sysbox.cli.explain_rows", "sysbox.cli.events", "sysbox.cli.host", "sysbox.cli.import_",
-    "sysbox.cli.commit", "sysbox.cli.cp", "sysbox.cli.diff", "sysbox.cli.export",
-    "sysbox.cli.progress", "sysbox.cli.prune",
-    "sysbox.cli.rmi", "sysbox.cli.volume", "sysbox.content.copy", "sysbox.content.extract", "sysbox.content.layer",
-    "sysbox.lifecycle.prune", "sysbox.cli.help_", "sysbox.cli.parse.later",
+    "sysbox.cli.commands.bootstrap", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers", "sysbox.cli.commands.explain",
+    "sysbox.cli.commands.explain_rows", "sysbox.cli.commands.events", "sysbox.cli.commands.host", "sysbox.cli.commands.import_",
+    "sysbox.cli.commands.commit", "sysbox.cli.commands.cp", "sysbox.cli.commands.diff", "sysbox.cli.commands.export",
+    "sysbox.cli.progress", "sysbox.cli.commands.prune",
+    "sysbox.cli.commands.rmi", "sysbox.cli.commands.volume", "sysbox.content.copy", "sysbox.content.extract", "sysbox.content.layer",
+    "sysbox.lifecycle.prune", "sysbox.cli.commands.help_", "sysbox.cli.parse.later",
     "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
 )  # fmt: skip
@@ -102,5 +102,5 @@ def test_a_hot_verb_from_end_to_end() -> None:
     launcher = str(Path(sys.executable).parent / "sysbox")
     done = run_isolated(str(installed() / "_main.py"), launcher, "version")
     assert done.returncode == 0, done.stderr
-    assert "sysbox.cli.version" in imported(done.stderr)
+    assert "sysbox.cli.commands.version" in imported(done.stderr)
     assert not extra(imported(done.stderr))

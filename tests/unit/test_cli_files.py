@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysbox.base.errors import SpecError, UsageError
-from sysbox.cli import cp
+from sysbox.cli.commands import cp
 from sysbox.cli.parse import hot
 from sysbox.cli.table.verbs import VERBS
 from sysbox.container.records import Record

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from sysbox.cli import logs
+from sysbox.cli.commands import logs
 from sysbox.cli.table.options import Values
 from sysbox.units.journalread import LogLine
 

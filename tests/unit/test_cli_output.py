@@ -9,7 +9,8 @@ import pytest
 
 from sysbox.base import program
 from sysbox.base.errors import UsageError
-from sysbox.cli import output, ps, ps_filters
+from sysbox.cli import output
+from sysbox.cli.commands import ps, ps_filters
 from sysbox.container import store
 from sysbox.docker import human, inspect
 from sysbox.docker.json import pretty, to_json

@@ -14,7 +14,7 @@ from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, OPTIONS, VERBS, options_of
 
 RUN = VERBS["run"]
-CLI = Path(hotparse.__file__).parent
+CLI = Path(hotparse.__file__).parents[1] / "commands"
 
 
 def parse(*words: str) -> hotparse.Values:

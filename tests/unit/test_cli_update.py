@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import SpecError, UsageError
-from sysbox.cli import update
+from sysbox.cli.commands import update
 from sysbox.cli.parse import hot
 from sysbox.cli.table.verbs import VERBS
 from sysbox.lifecycle.update_plan import Change

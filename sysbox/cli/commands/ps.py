@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from sysbox.cli.commands.port import endpoint
 from sysbox.cli.output import print_list
-from sysbox.cli.port import endpoint
 from sysbox.container import store
 from sysbox.docker.human import human_duration
 from sysbox.docker.known_images import KnownImages, exposed_ports
@@ -94,7 +94,7 @@ def _wanted(
     """Whether a container is one that was asked for; and whether that may be one that does not run."""
     if not texts:
         return lambda *_: True, False
-    from sysbox.cli import ps_filters
+    from sysbox.cli.commands import ps_filters
 
     filters = ps_filters.parse(texts)
     everything = bool({"status", "exited"} & filters.keys())

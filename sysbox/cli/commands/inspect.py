@@ -59,13 +59,13 @@ def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signa
 
 
 def _image(name: str, size: bool) -> Description:  # noqa: FBT001
-    from sysbox.cli.image_inspect import describe
+    from sysbox.cli.commands.image_inspect import describe
 
     return _sizeless("image", describe(name), size)
 
 
 def _volume(name: str, size: bool) -> Description:  # noqa: FBT001
-    from sysbox.cli.volume import describe
+    from sysbox.cli.commands.volume import describe
 
     return _sizeless("volume", describe(name), size)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sysbox.cli.commands.stop import seconds, signal
 from sysbox.cli.each import for_each
-from sysbox.cli.stop import seconds, signal
 from sysbox.lifecycle import control
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import UsageError
 from sysbox.base.visible import YELLOW
-from sysbox.cli.explain_rows import rows
+from sysbox.cli.commands.explain_rows import rows
 from sysbox.cli.output import print_fitted
 from sysbox.container import store
 from sysbox.lifecycle.current import status_of
@@ -13,7 +13,7 @@ from sysbox.units.limits import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.explain_rows import Row
+    from sysbox.cli.commands.explain_rows import Row
     from sysbox.cli.table.options import Values
 
 DRIFT = 3  # exit status
