@@ -1,7 +1,8 @@
 """Usage: python -X no_debug_ranges precompile.py FILE [DIRECTORY]
 
-Compile the package that is in DIRECTORY (this checkout) into one file; sysbox/base/precompiled.py says what for.
-Without that flag each line of code has its columns too, and the file is a tenth larger.
+Compile the package that is in DIRECTORY (this checkout) into one file;
+sysbox/base/precompiled.py says what for. Without that flag each line of code has its columns too, and
+the file is a tenth larger.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ import pytest
 import source
 
 # Modules that reach into a container's root, its writable layer, its volumes, or what an archive brings.
-IN_TREES = """child copying execute extracting files fs.changes fs.copyup fs.drivers.overlay fs.ops fs.place
-              fs.treecopy fs.volumes gc image.layer image.layertree
-              image.tarwriter inside layering pruning trees""".split()
+IN_TREES = """base.files base.tree content.copy content.extract content.layer content.root
+              fs.changes fs.copyup fs.drivers.overlay fs.ops fs.place fs.treecopy fs.volumes
+              image.layer image.layertree image.tarwriter lifecycle.gc lifecycle.prune
+              run.exec run.init""".split()
 # By name even with dir_fd: the last component is followed, or is another's hard link by now.
 ATTRIBUTES = set("chmod lchmod chown lchown utime setxattr removexattr truncate".split())
 # One name in an open directory is what it is: with dir_fd these are right.
@@ -29,9 +30,9 @@ NEVER = set("shutil tempfile pathlib".split())  # their helpers work by name
 DESCRIPTORS = set("fd writer".split())  # what open descriptors are called as a first argument
 # (module, function) -> why its paths are nobody else's to change.
 EXCEPTIONS = {
-    ("files", "make_private"): "our own directories, which root alone can enter",
-    ("files", "write_file"): "our own files, in directories that root alone can enter",
-    ("files", "unlink"): "our own files, in directories that root alone can enter",
+    ("base.files", "make_private"): "our own directories, which root alone can enter",
+    ("base.files", "write_file"): "our own files, in directories that root alone can enter",
+    ("base.files", "unlink"): "our own files, in directories that root alone can enter",
     (
         "fs.sources",
         "make_directories",

@@ -23,13 +23,14 @@ INTERPRETER = set(
 )
 # Verbs that may take their time, and the modules that only they reach.
 COLD = (
-    "sysbox.cli.commands.bootstrap", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers", "sysbox.cli.commands.explain",
-    "sysbox.cli.commands.explain_rows", "sysbox.cli.commands.events", "sysbox.cli.commands.host", "sysbox.cli.commands.import_",
-    "sysbox.cli.commands.commit", "sysbox.cli.commands.cp", "sysbox.cli.commands.diff", "sysbox.cli.commands.export",
-    "sysbox.cli.progress", "sysbox.cli.commands.prune",
-    "sysbox.cli.commands.rmi", "sysbox.cli.commands.volume", "sysbox.content.copy", "sysbox.content.extract", "sysbox.content.layer",
-    "sysbox.lifecycle.prune", "sysbox.cli.commands.help_", "sysbox.cli.parse.later",
-    "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
+    "sysbox.cli.commands.bootstrap", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers",
+    "sysbox.cli.commands.explain", "sysbox.cli.commands.explain_rows", "sysbox.cli.commands.events",
+    "sysbox.cli.commands.host", "sysbox.cli.commands.import_", "sysbox.cli.commands.commit",
+    "sysbox.cli.commands.cp", "sysbox.cli.commands.diff", "sysbox.cli.commands.export",
+    "sysbox.cli.progress", "sysbox.cli.commands.prune", "sysbox.cli.commands.rmi",
+    "sysbox.cli.commands.volume", "sysbox.content.copy", "sysbox.content.extract",
+    "sysbox.content.layer", "sysbox.lifecycle.prune", "sysbox.cli.commands.help_",
+    "sysbox.cli.parse.later", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.
@@ -37,7 +38,7 @@ HOT_AFTER_ALL = {
     f"sysbox.{name}"
     for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
                    image.reference image.store
-                   embedded embedded.enter embedded.select embedded.state""".split()
+                   embedded embedded.caller_root embedded.enter embedded.select embedded.state""".split()
 }
 MODULES = source.modules()
 
