@@ -6,9 +6,10 @@ from sysbox.base.errors import Conflict
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
+from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import frozen
-from sysbox.run import background, exit_record
-from sysbox.run import exit as ending
+from sysbox.run import background, exit_record, signals
+from sysbox.run.exit import await_end, kill_now, settle
 from sysbox.run.restart import await_service, change, end, has_policy
 from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
@@ -25,8 +26,8 @@ def settle_if_dead(record: Record) -> None:
     if runtime is None or runtime.supervised():
         return
     if runtime.alive():
-        ending.kill_now(record, runtime)
-    ending.settle(record.id)
+        kill_now(record, runtime)
+    settle(record.id)
 
 
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
@@ -37,19 +38,19 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     by_systemd = signal is None and end(record)
     runtime = store.started(record)
     if runtime is None or not runtime.alive():
-        ending.await_end(record)
+        await_end(record)
         if by_systemd:
             await_service(record)
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
         # its service has the monitor do it
-        ending.send(runtime, ending.stop_signal(record) if signal is None else signal)
+        signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
-    if not ending.await_end(record, None if patience < 0 else float(patience)):
+    if not await_end(record, None if patience < 0 else float(patience)):
         exit_record.will_time_out(record)
-        ending.kill_now(record, runtime)
+        kill_now(record, runtime)
     if by_systemd or (signal is not None and end(record)):
         await_service(record)
     events.container("stop", record)
@@ -66,19 +67,19 @@ def kill(record: Record, signal: int) -> None:
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
     by_systemd = False
-    if has_policy(record) and signal in (9, ending.stop_signal(record)):
+    if has_policy(record) and signal in (9, signals.stop_signal(record)):
         # one that its user has killed is not started again
         unit_file.stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
-            ending.send(runtime, 9)
+            signals.send(runtime, 9)
         by_systemd = end(record)
     if signal == 9:
-        ending.kill_now(record, runtime)
+        kill_now(record, runtime)
         if by_systemd:
             await_service(record)
     elif not by_systemd:  # else its service has the monitor do it
-        ending.send(runtime, signal)
+        signals.send(runtime, signal)
     events.container("kill", record, signal=str(signal))
 
 
@@ -120,7 +121,7 @@ def restart(record: Record, timeout: int | None, signal: int | None = None) -> N
 def remove(record: Record, *, force: bool, volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
     settle_if_dead(record)
-    ending.remove(record, force=force, with_volumes=volumes)
+    removing(record, force=force, with_volumes=volumes)
 
 
 def set_policy(record: Record, policy: RestartPolicy) -> bool:

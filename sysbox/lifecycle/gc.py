@@ -15,10 +15,12 @@ from sysbox.container.locks import Lock
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
+from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import doomed, frozen
 from sysbox.netns import firewall, leases
 from sysbox.run import background, tuned
-from sysbox.run.exit import discard, kill_now, remove_damaged, settle, stop_scope
+from sysbox.run.exit import kill_now, settle
+from sysbox.run.teardown import discard, stop_scope
 from sysbox.units import journal, listing, names, serviceplan, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
@@ -125,7 +127,7 @@ def _container(container_id: str) -> list[str]:
         if record is None or not store.named(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
-            remove_damaged(container_id)
+            discard_by_id(container_id)
             return [_rest(container_id)]
         runtime = store.runtime(record.id)
         if runtime is None:

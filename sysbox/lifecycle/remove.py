@@ -1,23 +1,89 @@
-"""Removing a container of which some file cannot be read: by its id, and by what can be read."""
+"""Remove a container: `sysbox rm`, and what a failed `run` made."""
 
 from __future__ import annotations
 
 from sysbox import scope
-from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.container import locks, store
 from sysbox.container.locks import Lock
 from sysbox.fs import volumes
-from sysbox.run import restart
-from sysbox.run.exit import remove_damaged, stop_scope
-from sysbox.units import names
+from sysbox.host import probe
+from sysbox.run import name_hold, restart, tuned
+from sysbox.run.exit import await_end, kill_now
+from sysbox.run.teardown import discard, forget_failure, kill_frozen, stop_scope
+from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup import tree
 
-_PATIENCE = 15.0  # seconds for its service to end, after everything in the scope was killed
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.store import Record
+
+_SERVICE_PATIENCE = 15.0  # seconds for its service to end, after everything in the scope was killed
+_STARTS = 5  # that `rm -f` ends, one after the other
 
 
-def remove(container_id: str, *, with_volumes: bool) -> None:
-    """`sysbox rm -f` of it, whether it runs or not. Raises SysboxError."""
-    _end(container_id)
+def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
+    """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
+    by_file = restart.has_policy(record)
+    try:
+        lock = _ended(record, force=force)
+    except NotFound:
+        return  # --rm: its supervisor was faster
+    with lock:
+        if record.anonymous_volumes and not (with_volumes or record.spec.remove):
+            # they stay, even if the rest of this is left to gc
+            record = record.replace(anonymous_volumes={})
+            store.save(record)
+        discard(record)
+    if name_hold.guarded(record.id):
+        restart.unguard(record.id)
+    if not record.spec.remove:
+        forget_failure(names.scope_unit(record.id))
+        if by_file:
+            restart.forget(record.id)
+
+
+def _ended(record: Record, *, force: bool) -> Lock:
+    """Its lock, once it does not run. Raises Conflict, NotFound."""
+    for _ in range(_STARTS if force else 1):
+        _end(record, force=force)
+        lock = Lock(record.id)
+        try:
+            if store.runtime(record.id) is None:
+                return lock
+        except BaseException:
+            lock.release()
+            raise
+        # a start was on its way, which goes on without the command that asked for it
+        lock.release()
+    raise Conflict(f"container {record.name} was started meanwhile")
+
+
+def _end(record: Record, *, force: bool) -> None:
+    runtime = store.runtime(record.id)
+    if runtime is not None and (runtime.alive() or runtime.restarting):
+        if not force:
+            doing = "restarting" if runtime.restarting else "running"
+            raise Conflict(
+                f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
+            )
+        by_systemd = restart.end(record)
+        kill_now(record, runtime)
+        if by_systemd:
+            restart.await_service(record)
+    elif restart.end(record):
+        # it has just ended, and systemd was about to start it again
+        restart.await_service(record)
+    await_end(record)
+
+
+def remove_damaged(container_id: str, *, with_volumes: bool) -> None:
+    """`sysbox rm -f` of a container of which some file cannot be read: by its id, and by what can be read.
+
+    It may run. Raises SysboxError.
+    """
+    _end_by_id(container_id)
     try:
         lock = _lock(container_id)
     except NotFound:
@@ -26,7 +92,7 @@ def remove(container_id: str, *, with_volumes: bool) -> None:
         if with_volumes:
             for name in _anonymous_volumes(container_id):
                 volumes.remove(name)
-        remove_damaged(container_id)
+        discard_by_id(container_id)
 
 
 def _lock(container_id: str) -> Lock:
@@ -36,14 +102,14 @@ def _lock(container_id: str) -> Lock:
         return locks.replaced(container_id)
 
 
-def _end(container_id: str) -> None:
+def _end_by_id(container_id: str) -> None:
     """Without the lock, which its service wants at its end."""
     with Bus.connect() as bus:
         service = names.service_unit(container_id)
         # first, or it would be started again
         scope.request_stop(bus, service)
         stop_scope(names.scope_unit(container_id))
-        scope.await_inactive(bus, service, _PATIENCE)
+        scope.await_inactive(bus, service, _SERVICE_PATIENCE)
         restart.unguard(container_id)
         scope.reset_failed(bus, service)
 
@@ -53,3 +119,20 @@ def _anonymous_volumes(container_id: str) -> list[str]:
         return list(store.load(container_id).anonymous_volumes.values())
     except (FormatError, NotFound):
         return []  # ignoring: `sysbox volume prune` finds them
+
+
+def discard_by_id(container_id: str) -> None:
+    """Undo and discard all that is known by the id alone, where the record cannot be read."""
+    unit = names.scope_unit(container_id)
+    stop_scope(unit)
+    for path in tree.left(probe(), unit):
+        kill_frozen(path)
+        tree.remove_cgroups(path, probe())
+    for name, owner in store.names().items():
+        if owner == container_id:
+            store.release_name(name, owner)
+    _disconnect(container_id)
+    unit_file.uninstall(container_id)
+    journal.remove_fields(names.scope_unit(container_id))
+    tuned.unwatch(container_id)
+    store.discard(container_id)

@@ -144,7 +144,7 @@ def create(spec: ContainerSpec) -> str:
 
 def _abandon(record: Record) -> None:
     """A container that `run` made and that never ran is removed, --rm or not: nothing half-made is left."""
-    from sysbox.run.exit import remove
+    from sysbox.lifecycle.remove import remove
 
     try:
         remove(record, force=True, with_volumes=True)

@@ -18,7 +18,8 @@ from sysbox.container import store, systemd_mode
 from sysbox.linux import process
 from sysbox.run import attach_socket, restart, supervisor, terminal
 from sysbox.run.detach_keys import Finder
-from sysbox.run.exit import await_end, passed_on
+from sysbox.run.exit import await_end
+from sysbox.run.signals import passed_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from sysbox.base.errors import NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.run import restart, tuned
-from sysbox.run.exit import await_end, settle, stop_scope
+from sysbox.run.exit import await_end, settle
+from sysbox.run.teardown import stop_scope
 from sysbox.units import unit_file
 
 

@@ -10,7 +10,8 @@ from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
 from sysbox.run import exit_record, start, stdio, stop_requests, supervisor, tuned
-from sysbox.run.exit import passed_on, settle, stop_signal
+from sysbox.run.exit import settle
+from sysbox.run.signals import passed_on, stop_signal
 from sysbox.units import machine, names
 from sysbox.units.bus import Bus
 

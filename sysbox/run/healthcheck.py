@@ -18,7 +18,7 @@ from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.run import restart, stdio
 from sysbox.run.exec import Around, ExecSpec, exec_in
-from sysbox.run.exit import send, stop_signal
+from sysbox.run.signals import send, stop_signal
 from sysbox.units import unit_file
 from sysbox.units.cgroup.check import CheckGroup
 

@@ -16,8 +16,7 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix
-from sysbox.run import attach_socket, background, monitor, name_hold, restart, stdio, tuned
-from sysbox.run import exit as ending
+from sysbox.run import attach_socket, background, monitor, name_hold, restart, signals, stdio, tuned
 from sysbox.run import start as starting
 from sysbox.units import machine, names
 from sysbox.units.cgroup import tree
@@ -44,7 +43,7 @@ def supervise(container_id: str) -> int:
                 attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
                 wired = _wired(record)
                 # before it runs: it may be over at once, and its cgroup gone before the monitor looks
-                stop_signal = ending.stop_signal(record, image)
+                stop_signal = signals.stop_signal(record, image)
             unit = names.service_unit(container_id)
             started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
             if restart.has_policy(record) or name_hold.stands_alone(container_id):

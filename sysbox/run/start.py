@@ -22,9 +22,10 @@ from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
 from sysbox.run import exit_record, name_hold, parent, supervisor
 from sysbox.run.cgroup_watch import OutOfMemory, Reports
-from sysbox.run.exit import settle, unwind
+from sysbox.run.exit import settle
 from sysbox.run.init import Inherited
 from sysbox.run.planning import plan_of
+from sysbox.run.teardown import unwind
 from sysbox.security import seccomp
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus

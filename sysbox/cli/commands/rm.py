@@ -54,6 +54,6 @@ def _was_damaged(name: str, values: Values) -> bool:
 
 
 def _remove_damaged(container_id: str, values: Values) -> None:
-    from sysbox.lifecycle import remove  # which nobody hopes to need
+    from sysbox.lifecycle.remove import remove_damaged  # which nobody hopes to need
 
-    remove.remove(container_id, with_volumes=values.volumes)
+    remove_damaged(container_id, with_volumes=values.volumes)
