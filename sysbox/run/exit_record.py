@@ -10,7 +10,7 @@ from sysbox.base.files import read_file, write_file
 from sysbox.container import store, systemd_mode
 from sysbox.container.records import Ended, Final, Usage
 from sysbox.host import exists, probe
-from sysbox.run import restart
+from sysbox.run import backoff, restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None where there is none left."""
     quick = 0
     if restart.has_policy(record):
-        quick = restart.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
+        quick = backoff.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
     if ended is None:
         return Final(
             exit_code=_LOST,
@@ -125,7 +125,7 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
     message = reason(error)
     previous = _previous(record)
     # one that systemd tries again is to be tried ever more slowly
-    quick = restart.quick_ends(previous, 0) if restart.has_policy(record) else 0
+    quick = backoff.quick_ends(previous, 0) if restart.has_policy(record) else 0
     if previous is not None and previous.started_ns:
         # that run's wish for a restart has been granted
         return previous.replace(phase=phase, error=message, quick_ends=quick, rebooted=False)

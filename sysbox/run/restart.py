@@ -6,7 +6,6 @@ until it is started again.
 
 from __future__ import annotations
 
-import _signal
 import time
 
 from sysbox import scope
@@ -18,11 +17,9 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.container.records import Final, Record, Status
+    from sysbox.container.records import Record, Status
 
 QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
-_FIRST = 0.1  # seconds, which RestartSec= waits anyway
-_LONGEST = 60.0  # seconds
 _STEP = 0.02
 _BRIEFLY = 0.5
 _RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alone that is to be started again
@@ -206,26 +203,6 @@ def restarts(record: Record) -> int:
         return 0
     # systemd also counts the one that the start limit forbade
     return min(int(found.get("NRestarts", 0)), record.spec.restart.retries or 1 << 32)
-
-
-def back_off(final: Final | None) -> float:
-    """Seconds to wait before another start, beyond RestartSec=: 0.1, doubled for each quick end in a row."""
-    if final is None or final.quick_ends < 2:
-        return 0.0
-    doubled = _FIRST * (1 << min(final.quick_ends - 1, 16))
-    return min(doubled, _LONGEST) - _FIRST
-
-
-def wait_or_stopped(seconds: float) -> bool:
-    """Wait; True where SIGTERM, which the caller has blocked, said to stop instead."""
-    return seconds > 0 and _signal.sigtimedwait({_signal.SIGTERM}, seconds) is not None
-
-
-def quick_ends(previous: Final | None, ran_ns: int) -> int:
-    """How many runs in a row have ended quickly, counting one that lasted `ran_ns`."""
-    if ran_ns >= QUICK * 1_000_000_000:
-        return 0
-    return 1 + (previous.quick_ends if previous else 0)
 
 
 def guard(record: Record) -> None:

@@ -16,7 +16,17 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.linux import process, unix
-from sysbox.run import attach_socket, background, monitor, name_hold, restart, signals, stdio, tuned
+from sysbox.run import (
+    attach_socket,
+    background,
+    backoff,
+    monitor,
+    name_hold,
+    restart,
+    signals,
+    stdio,
+    tuned,
+)
 from sysbox.run import start as starting
 from sysbox.units import machine, names
 from sysbox.units.cgroup import tree
@@ -118,7 +128,7 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 def _may_restart(record: Record) -> bool:
     """Wait as long as the policy has it; False where it is to be stopped instead."""
-    seconds = restart.back_off(store.final(record.id))
+    seconds = backoff.back_off(store.final(record.id))
     pid = posix.getpid()
     waiting = store.Runtime(
         pid=0,
@@ -130,7 +140,7 @@ def _may_restart(record: Record) -> bool:
     )
     with Lock(record.id):
         store.write_runtime(record, waiting)
-    if not restart.wait_or_stopped(seconds):
+    if not backoff.wait_or_stopped(seconds):
         return True
     with Lock(record.id):
         store.remove_run(record)

@@ -15,7 +15,7 @@ from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
 from sysbox.container.records import Final
-from sysbox.run import restart
+from sysbox.run import backoff
 from sysbox.units import serviceplan
 
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
@@ -115,12 +115,12 @@ def test_the_back_off_grows(containers: Containers) -> None:
     one("stop")
     assert one.inspect("State.Status") == "exited"
     waits = [
-        restart.back_off(Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=n))
+        backoff.back_off(Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=n))
         for n in range(1, 20)
     ]
     assert waits == sorted(waits)
     assert waits[0] == 0
-    assert waits[-1] < restart.back_off(None) + 60
+    assert waits[-1] < backoff.back_off(None) + 60
 
 
 @pytest.mark.not_emulated("systemd's services are the same there")

@@ -1,0 +1,34 @@
+"""How long a restart waits, by how the container ended before."""
+
+from __future__ import annotations
+
+import _signal
+
+from sysbox.run.restart import QUICK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.records import Final
+
+_FIRST = 0.1  # seconds, which RestartSec= waits anyway
+_LONGEST = 60.0  # seconds
+
+
+def back_off(final: Final | None) -> float:
+    """Seconds to wait before another start, beyond RestartSec=: 0.1, doubled for each quick end in a row."""
+    if final is None or final.quick_ends < 2:
+        return 0.0
+    doubled = _FIRST * (1 << min(final.quick_ends - 1, 16))
+    return min(doubled, _LONGEST) - _FIRST
+
+
+def wait_or_stopped(seconds: float) -> bool:
+    """Wait; True where SIGTERM, which the caller has blocked, said to stop instead."""
+    return seconds > 0 and _signal.sigtimedwait({_signal.SIGTERM}, seconds) is not None
+
+
+def quick_ends(previous: Final | None, ran_ns: int) -> int:
+    """How many runs in a row have ended quickly, counting one that lasted `ran_ns`."""
+    if ran_ns >= QUICK * 1_000_000_000:
+        return 0
+    return 1 + (previous.quick_ends if previous else 0)
