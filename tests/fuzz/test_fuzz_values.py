@@ -15,6 +15,9 @@ from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, filters, limits, service, storage, time
+from sysbox.parse.network import check_hostname, parse_add_host, parse_ip, parse_port
+from sysbox.parse.process import parse_env, parse_env_file, parse_label, parse_user, read_lines
+from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.run import detach_keys
 from sysbox.spec import Mount
 
@@ -28,18 +31,18 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "rate": (common.parse_bytes_rate, SIZES),
     "cpus": (common.parse_cpus, SIZES),
     "cpuset": (common.parse_cpuset, "- , 0-1"),
-    "ip": (common.parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
-    "port": (common.parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
-    "ulimit": (common.parse_ulimit, "nofile nproc = : unlimited -1 stack"),
-    "env": (common.parse_env, "A = B PATH HOME"),
-    "label": (common.parse_label, "a = b ."),
-    "cap": (common.parse_cap, "CAP_ sys-admin ALL net_raw - _"),
+    "ip": (parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
+    "port": (parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
+    "ulimit": (parse_ulimit, "nofile nproc = : unlimited -1 stack"),
+    "env": (parse_env, "A = B PATH HOME"),
+    "label": (parse_label, "a = b ."),
+    "cap": (parse_cap, "CAP_ sys-admin ALL net_raw - _"),
     "name": (common.check_name, "a b . - _ /"),
-    "hostname": (common.check_hostname, "a b . - _"),
-    "user": (common.parse_user, "root : 0 1000 _ $ -"),
+    "hostname": (check_hostname, "a b . - _"),
+    "user": (parse_user, "root : 0 1000 _ $ -"),
     "mode": (lambda text, flag: common.parse_mode(text, flag, ("host",)), "host container: ns: /a : x"),
-    "sysctl": (common.parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
-    "add-host": (common.parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
+    "sysctl": (parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
+    "add-host": (parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
     "device-number": (lambda text, flag: limits.parse_device_number(text, flag, 1, 1000), SIZES),
     "class-id": (limits.parse_class_id, "0x : ffff 1 10 x"),
     "huge-pages": (limits.parse_huge_pages, "2MB 1GB = 64m k g"),
@@ -58,7 +61,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "filter": (lambda text, _: filters.split(text, ("a", "label")), "a = label != b"),
     "reference": (lambda text, _: reference.parse(text),
                   "docker.io / busybox : latest @ sha256: abcdef0123456789 localhost:5000 . - _ A [ ]"),
-    "security-opt": (lambda text, flag: common.parse_security_opts([text], flag),
+    "security-opt": (lambda text, flag: parse_security_opts([text], flag),
                      "no-new-privileges = : true seccomp unconfined label disable unmask ALL systempaths"),
     "log-opt": (lambda text, _: service.parse_logging("json-file", [text]),
                 "max-size max-file = 10m -1"),
@@ -111,7 +114,7 @@ def test_a_mount_stays_in_its_root(text: str) -> None:
 def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = Path(tmp_path_factory.getbasetemp(), "file")
     path.write_bytes(data)
-    found = outcome(lambda: common.parse_env_file(str(path), "--env-file"))
+    found = outcome(lambda: parse_env_file(str(path), "--env-file"))
     if found is not Refused:
         for one in found:
             name, equals, _ = one.partition("=")
@@ -121,8 +124,7 @@ def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: byt
             assert "\n" not in one
     outcome(
         lambda: [
-            common.parse_label(one, "--label-file")
-            for one in common.read_lines(str(path), "x", "KEY=VALUE")
+            parse_label(one, "--label-file") for one in read_lines(str(path), "x", "KEY=VALUE")
         ]
     )
 

@@ -12,7 +12,9 @@ from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import probe
 from sysbox.image import changes
 from sysbox.image.model import ImageConfig
-from sysbox.parse import common, limits, storage, time
+from sysbox.parse import limits, storage, time
+from sysbox.parse.network import check_hostname
+from sysbox.parse.security import parse_sysctl, parse_ulimit
 from sysbox.units import serviceplan
 from sysbox.units.limits import allowlist
 
@@ -41,9 +43,9 @@ def prop(text: str, _: str) -> Any:
         # more than 64 bits: the record that it went into could not be read
         (time.parse_duration, "999999999999999w"),
         (time.parse_seconds, "999999999999999w"),
-        (common.check_hostname, ""),
-        (common.parse_ulimit, "nofile=9999999999999999999"),
-        (common.parse_sysctl, "net.x=\0"),
+        (check_hostname, ""),
+        (parse_ulimit, "nofile=9999999999999999999"),
+        (parse_sysctl, "net.x=\0"),
         (storage.parse_mount, "dst=/a\0"),
         (storage.parse_mount, "type=bind,src=\0,dst=/a"),
         (storage.parse_tmpfs, "/a\0b"),

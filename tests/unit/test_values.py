@@ -9,6 +9,9 @@ import pytest
 
 from sysbox.base.errors import SpecError
 from sysbox.parse import common, storage, time
+from sysbox.parse.network import parse_add_host, parse_port
+from sysbox.parse.process import parse_env_file, parse_user
+from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
 from sysbox.spec import Device, Mount, Port, Ulimit
 
 FLAG = "--flag"
@@ -86,7 +89,7 @@ def test_rate_refused(text: str) -> None:
     ],
 )
 def test_port(text: str, ports: list[Port]) -> None:
-    assert common.parse_port(text, FLAG) == tuple(ports)
+    assert parse_port(text, FLAG) == tuple(ports)
 
 
 @pytest.mark.parametrize(
@@ -112,27 +115,27 @@ def test_port(text: str, ports: list[Port]) -> None:
 )
 def test_port_refused(text: str) -> None:
     with pytest.raises(SpecError, match=FLAG):
-        common.parse_port(text, FLAG)
+        parse_port(text, FLAG)
 
 
 def test_ulimit() -> None:
-    assert common.parse_ulimit("nofile=1024", FLAG) == Ulimit(name="nofile", soft=1024, hard=1024)
-    assert common.parse_ulimit("core=0:-1", FLAG) == Ulimit(name="core", soft=0, hard=-1)
+    assert parse_ulimit("nofile=1024", FLAG) == Ulimit(name="nofile", soft=1024, hard=1024)
+    assert parse_ulimit("core=0:-1", FLAG) == Ulimit(name="core", soft=0, hard=-1)
     with pytest.raises(SpecError) as caught:
-        common.parse_ulimit("nofil=1", FLAG)
+        parse_ulimit("nofil=1", FLAG)
     assert "nofile" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["nofile", "nofile=", "nofile=a", "nofile=2:1", "nofile=-1:5"])
 def test_ulimit_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        common.parse_ulimit(text, FLAG)
+        parse_ulimit(text, FLAG)
 
 
 def test_env_file(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_text('# comment\n\nA=1\n  B=x y="z"\nHOME\nNOT_SET_ANYWHERE\nC=\n', encoding="utf-8")
-    found = common.parse_env_file(str(path), FLAG)
+    found = parse_env_file(str(path), FLAG)
     assert found[0] == "A=1"
     assert found[1] == 'B=x y="z"'
     assert found[2].startswith("HOME=/")
@@ -144,28 +147,28 @@ def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(data)
     with pytest.raises(SpecError):
-        common.parse_env_file(str(path), FLAG)
+        parse_env_file(str(path), FLAG)
 
 
 def test_env_file_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="Is a directory") as caught:
-        common.parse_env_file(str(tmp_path), FLAG)
+        parse_env_file(str(tmp_path), FLAG)
     assert caught.value.hint == "a text file, one NAME=VALUE a line"
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_no_path_at_all(path: str) -> None:
     with pytest.raises(SpecError, match="not a path"):
-        common.parse_env_file(path, FLAG)
+        parse_env_file(path, FLAG)
 
 
 @pytest.mark.parametrize("text", ["sys-admin", "SYS_ADMIN", "cap_sys_admin", "CAP_SYS_ADMIN"])
 def test_cap(text: str) -> None:
-    assert common.parse_cap(text, FLAG) == "SYS_ADMIN"
+    assert parse_cap(text, FLAG) == "SYS_ADMIN"
 
 
 def test_security_opts() -> None:
-    security = common.parse_security_opts(
+    security = parse_security_opts(
         [
             "no-new-privileges",
             "seccomp=unconfined",
@@ -179,21 +182,21 @@ def test_security_opts() -> None:
     assert security.seccomp == "unconfined"
     assert security.label == ("type:a_t", "level:s0")
     assert security.unmask == ("/a", "/b")
-    assert not common.parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
-    assert common.parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
+    assert not parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
+    assert parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
 
 
 @pytest.mark.parametrize("text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus"])
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        common.parse_security_opts([text], FLAG)
+        parse_security_opts([text], FLAG)
 
 
 @pytest.mark.parametrize(
     "text", ["0", "root", "1000:1000", "www-data:www-data", "a_b$", "0:adm", "a:", ":b", ":"]
 )
 def test_user(text: str) -> None:
-    assert common.parse_user(text, FLAG) == text
+    assert parse_user(text, FLAG) == text
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_user(text: str) -> None:
 )
 def test_user_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        common.parse_user(text, FLAG)
+        parse_user(text, FLAG)
 
 
 @pytest.mark.parametrize("text", ["", "a", "-a", "a/b", "a b", "..", ".a", "ä", "a" * 129, "a\n"])
@@ -221,7 +224,7 @@ def test_name_refused(text: str) -> None:
     ],
 )
 def test_add_host(text: str, entry: str) -> None:
-    assert common.parse_add_host(text, FLAG) == entry
+    assert parse_add_host(text, FLAG) == entry
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_add_host(text: str, entry: str) -> None:
 )
 def test_add_host_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        common.parse_add_host(text, FLAG)
+        parse_add_host(text, FLAG)
 
 
 @pytest.mark.parametrize("text", ["container:", "ns:relative", "bogus", "container", ""])
@@ -454,9 +457,9 @@ def test_signal_refused(text: str) -> None:
     "parse",
     [
         common.parse_size,
-        common.parse_port,
-        common.parse_ulimit,
-        common.parse_cap,
+        parse_port,
+        parse_ulimit,
+        parse_cap,
         storage.parse_mount,
         storage.parse_mount_v,
         time.parse_signal,

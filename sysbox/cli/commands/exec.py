@@ -8,7 +8,8 @@ from sysbox.base.errors import UsageError
 from sysbox.cli.output import note
 from sysbox.cli.request import env
 from sysbox.container import store
-from sysbox.parse.common import bad, clean_path, parse_user
+from sysbox.parse.common import bad, clean_path
+from sysbox.parse.process import parse_user
 from sysbox.run.exec import DETACHED, ExecSpec, exec_in
 
 TYPE_CHECKING = False

@@ -9,7 +9,8 @@ from sysbox.cli.request import limits as limitbuild
 from sysbox.cli.table.options import Values
 from sysbox.lifecycle import update as updating
 from sysbox.lifecycle.update_plan import Change
-from sysbox.parse.common import bad, parse_ulimit
+from sysbox.parse.common import bad
+from sysbox.parse.security import parse_ulimit
 from sysbox.units.limits import table
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.parse.common import parse_env, parse_env_file
+from sysbox.parse.process import parse_env, parse_env_file
 
 
 def build(files: list[str], texts: list[str]) -> tuple[str, ...]:

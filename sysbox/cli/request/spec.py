@@ -6,6 +6,9 @@ from sysbox.base.errors import SpecError
 from sysbox.cli.output import emit
 from sysbox.cli.request import env, limits
 from sysbox.parse import common as parse
+from sysbox.parse.network import check_hostname, parse_add_host, parse_port
+from sysbox.parse.process import check_account, parse_label, parse_user, read_lines
+from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
@@ -27,9 +30,9 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         entrypoint=_entrypoint(given.entrypoint),
         env=env.build(given.env_file, given.env),
         workdir=_workdir(given.workdir),
-        user=parse.parse_user(given.user, "--user") if given.user else "",
-        group_add=tuple(parse.check_account(one, "--group-add", one) for one in given.group_add),
-        hostname=parse.check_hostname(given.hostname, "--hostname") if given.hostname else "",
+        user=parse_user(given.user, "--user") if given.user else "",
+        group_add=tuple(check_account(one, "--group-add", one) for one in given.group_add),
+        hostname=check_hostname(given.hostname, "--hostname") if given.hostname else "",
         interactive=given.interactive,
         tty=given.tty,
         init=given.init,
@@ -40,8 +43,8 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         labels=_labels(given),
         devices=_devices(given.device),
         ulimits=_ulimits(given.ulimit),
-        sysctls=dict(parse.parse_sysctl(one, "--sysctl") for one in given.sysctl),
-        add_hosts=tuple(parse.parse_add_host(one, "--add-host") for one in given.add_host),
+        sysctls=dict(parse_sysctl(one, "--sysctl") for one in given.sysctl),
+        add_hosts=tuple(parse_add_host(one, "--add-host") for one in given.add_host),
         ports=_ports(given.publish),
         namespaces=_namespaces(given),
         security=_security(given),
@@ -58,8 +61,8 @@ def _declared(spec: ContainerSpec, given: Values) -> ContainerSpec:
     """What it says of itself."""
     domain = given.domainname
     return spec.replace(
-        domainname=parse.check_hostname(domain, "--domainname") if domain else "",
-        annotations=dict(parse.parse_label(text, "--annotation") for text in given.annotation),
+        domainname=check_hostname(domain, "--domainname") if domain else "",
+        annotations=dict(parse_label(text, "--annotation") for text in given.annotation),
         exposed=_exposed(given.expose),
     )
 
@@ -142,10 +145,10 @@ def _labels(given: Values) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in given.label_file:
         found.update(
-            parse.parse_label(line, "--label-file")
-            for line in parse.read_lines(path, "--label-file", "KEY=VALUE")
+            parse_label(line, "--label-file")
+            for line in read_lines(path, "--label-file", "KEY=VALUE")
         )
-    found.update(parse.parse_label(text, "--label") for text in given.label)
+    found.update(parse_label(text, "--label") for text in given.label)
     return found
 
 
@@ -248,15 +251,13 @@ def _devices(texts: list[str]) -> tuple[Device, ...]:
 def _ulimits(texts: list[str]) -> tuple[Ulimit, ...]:
     found = {}
     for text in texts:
-        one = parse.parse_ulimit(text, "--ulimit")
+        one = parse_ulimit(text, "--ulimit")
         found[one.name] = one
     return tuple(found.values())
 
 
 def _ports(texts: list[str]) -> tuple[Port, ...]:
-    return tuple(
-        dict.fromkeys(port for text in texts for port in parse.parse_port(text, "--publish"))
-    )
+    return tuple(dict.fromkeys(port for text in texts for port in parse_port(text, "--publish")))
 
 
 def _exposed(texts: list[str]) -> tuple[str, ...]:
@@ -264,7 +265,7 @@ def _exposed(texts: list[str]) -> tuple[str, ...]:
     for text in texts:
         if ":" in text:
             parse.bad("--expose", text, "not PORT[/PROTOCOL]", "--publish is for ports on the host")
-        ports = parse.parse_port(text, "--expose")
+        ports = parse_port(text, "--expose")
         found += (f"{port.container_port}/{port.protocol}" for port in ports)
     return tuple(dict.fromkeys(found))
 
@@ -317,9 +318,9 @@ def _namespaces(given: Values) -> Namespaces:
 
 
 def _security(given: Values) -> Security:
-    security = parse.parse_security_opts(given.security_opt, "--security-opt")
+    security = parse_security_opts(given.security_opt, "--security-opt")
     return security.replace(
         privileged=given.privileged,
-        cap_add=tuple(parse.parse_cap(one, "--cap-add") for one in given.cap_add),
-        cap_drop=tuple(parse.parse_cap(one, "--cap-drop") for one in given.cap_drop),
+        cap_add=tuple(parse_cap(one, "--cap-add") for one in given.cap_add),
+        cap_drop=tuple(parse_cap(one, "--cap-drop") for one in given.cap_drop),
     )

@@ -1,0 +1,87 @@
+"""Texts about the network: addresses, ports, names of hosts."""
+
+from __future__ import annotations
+
+from sysbox.parse.common import _ALNUM, bad, is_digits
+from sysbox.spec import Port
+
+TYPE_CHECKING = False
+
+HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
+
+
+def parse_ip(text: str, flag: str, whole: str = "") -> str:
+    """An IPv4 or IPv6 address, as given."""
+    import _socket
+
+    family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
+    try:
+        _socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        bad(flag, whole or text, f"{text or 'nothing'} is not an IP address")
+    return text
+
+
+def _port_range(text: str, flag: str, whole: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    ends = (first, last) if dash else (first, first)
+    for end in ends:
+        if not is_digits(end) or len(end) > 5 or not 1 <= int(end) <= 65535:
+            bad(flag, whole, f"{end or 'nothing'} is not a port", "from 1 to 65535")
+    low, high = int(ends[0]), int(ends[1])
+    if low > high:
+        bad(flag, whole, f"{text} is backwards")
+    return low, high
+
+
+def parse_port(text: str, flag: str) -> tuple[Port, ...]:
+    """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; either may be a range A-B."""
+    rest, slash, protocol = text.partition("/")
+    if slash and protocol not in ("tcp", "udp", "sctp"):
+        bad(flag, text, f"{protocol or 'nothing'} is not a protocol", "tcp, udp or sctp")
+    host_ip = ""
+    if rest.startswith("["):
+        host_ip, bracket, rest = rest[1:].partition("]:")
+        if not bracket:
+            bad(flag, text, "not [IPV6]:HOST_PORT:CONTAINER_PORT")
+    elif rest.count(":") == 2:
+        host_ip, _, rest = rest.partition(":")
+    if host_ip:
+        parse_ip(host_ip, flag, text)
+    host, colon, container = rest.rpartition(":")
+    if ":" in host or (not colon and not container):
+        bad(flag, text, "not a port", "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]")
+    first, last = _port_range(container, flag, text)
+    host_first, host_last = _port_range(host, flag, text) if host else (0, 0)
+    if host and host_last - host_first != last - first:
+        bad(flag, text, "the two ranges differ in length")
+    return tuple(
+        Port(
+            container_port=first + step,
+            host_port=host_first + step if host else 0,
+            host_ip=host_ip,
+            protocol=protocol or "tcp",
+        )
+        for step in range(last - first + 1)
+    )
+
+
+def check_hostname(text: str, flag: str) -> str:
+    """A host name that sethostname(2) and the usual tools take."""
+    allowed = _ALNUM | frozenset("-._")
+    if len(text) > HOSTNAME_MAX:
+        bad(flag, text, f"longer than {HOSTNAME_MAX} characters")
+    if not text or not allowed.issuperset(text) or text[0] in "-." or text[-1] in "-.":
+        bad(flag, text, "not a host name", "letters, digits, - and .")
+    return text
+
+
+def parse_add_host(text: str, flag: str) -> str:
+    """ "name:ip" from "name:ip" or "name=ip"; the address may be IPv6 or `host-gateway`."""
+    separator = "=" if "=" in text else ":"
+    name, _, address = text.partition(separator)
+    check_hostname(name, flag) if name and address else bad(flag, text, "not NAME:IP")
+    address = address.removeprefix("[").removesuffix("]")
+    if address != "host-gateway":
+        parse_ip(address, flag, text)
+    return f"{name}:{address}"

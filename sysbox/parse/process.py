@@ -1,0 +1,95 @@
+"""Texts about the process: environment, labels, user and group."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.parse.common import _ALNUM, _NAME, bad, is_digits
+
+TYPE_CHECKING = False
+
+_MAX_ID = (1 << 32) - 2  # (uid_t)-1 means "no change" to the kernel
+
+
+def caller_env(name: str) -> str | None:
+    """A variable of the caller's environment."""
+    found = posix.environ.get(name.encode("utf-8", "surrogateescape"))
+    return None if found is None else found.decode("utf-8", "surrogateescape")
+
+
+def parse_env(text: str, flag: str) -> str | None:
+    """ "NAME=VALUE"; a bare NAME takes the caller's value, None if the caller has none."""
+    name, equals, _ = text.partition("=")
+    if not name or "\0" in text:
+        bad(flag, text, "not NAME=VALUE")
+    if equals:
+        return text
+    value = caller_env(name)
+    return None if value is None else f"{name}={value}"
+
+
+def read_lines(path: str, flag: str, form: str) -> list[str]:
+    """The lines, of this `form`, of a small text file that are neither empty nor comments.
+
+    Raises SpecError if it cannot be read, is over 1 MiB, or is not UTF-8 text.
+    """
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            data = b""
+            while chunk := posix.read(fd, 1 << 16):
+                data += chunk
+                if len(data) > 1 << 20:
+                    bad(flag, path, "over 1 MiB")
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        bad(flag, path, error.strerror or "cannot be read", f"a text file, one {form} a line")
+    except ValueError:  # a NUL byte, or what no encoding has
+        bad(flag, path, "not a path")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        bad(flag, path, "not UTF-8")
+    if "\0" in text:
+        bad(flag, path, "contains a NUL byte")
+    lines = [line.lstrip().removesuffix("\r") for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def parse_env_file(path: str, flag: str) -> tuple[str, ...]:
+    """NAME=VALUE lines of a file (no quoting, as docker); a bare NAME takes the caller's value."""
+    found = []
+    for line in read_lines(path, flag, "NAME=VALUE"):
+        name = line.partition("=")[0]
+        if not name or any(character.isspace() for character in name):
+            bad(flag, path, f"'{name}' is not a variable's name")
+        value = parse_env(line, flag)
+        if value is not None:
+            found.append(value)
+    return tuple(found)
+
+
+def parse_label(text: str, flag: str) -> tuple[str, str]:
+    """(key, value) of "KEY=VALUE" or "KEY"."""
+    key, _, value = text.partition("=")
+    if not key:
+        bad(flag, text, "no key", "KEY=VALUE")
+    return key, value
+
+
+def parse_user(text: str, flag: str) -> str:
+    """Check "name|uid[:group|gid]", either left out; names are looked up in the container's own files."""
+    for part in filter(None, text.split(":", 1)) if ":" in text else (text,):
+        check_account(part, flag, text)
+    return text
+
+
+def check_account(part: str, flag: str, text: str) -> str:
+    """One user or group: a name, or a number that the kernel can hold."""
+    if is_digits(part):
+        if len(part) > 10 or int(part) > _MAX_ID:
+            bad(flag, text, f"{part} is out of range", f"at most {_MAX_ID}")
+    elif part[:1] not in _ALNUM | {"_"} or not (_NAME | {"$"}).issuperset(part):
+        bad(flag, text, f"'{part}' is not a user or group", "USER[:GROUP], names or numbers")
+    return part

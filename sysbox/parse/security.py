@@ -1,0 +1,89 @@
+"""Texts about what a container may do: capabilities, sysctls, rlimits, --security-opt."""
+
+from __future__ import annotations
+
+from sysbox.parse.common import _NAME, absolute, bad, is_digits, suggest
+from sysbox.spec import Security, Ulimit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ULIMITS = frozenset(
+    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending "
+    "stack".split()
+)
+
+
+def parse_ulimit(text: str, flag: str) -> Ulimit:
+    """`NAME=SOFT[:HARD]`, as setrlimit(2) counts; -1 or "unlimited" is no limit."""
+    name, equals, limits = text.partition("=")
+    if not equals:
+        bad(flag, text, "not NAME=SOFT[:HARD]", "as in nofile=1024:4096")
+    if name not in _ULIMITS:
+        bad(flag, text, f"unknown limit {name}", suggest(name, _ULIMITS))
+    soft_text, colon, hard_text = limits.partition(":")
+    soft = _ulimit(soft_text, flag, text)
+    hard = _ulimit(hard_text, flag, text) if colon else soft
+    if hard != -1 and (soft == -1 or soft > hard):
+        bad(flag, text, "the soft limit is above the hard one")
+    return Ulimit(name=name, soft=soft, hard=hard)
+
+
+def _ulimit(number: str, flag: str, text: str) -> int:
+    if number in ("-1", "unlimited"):
+        return -1
+    if not is_digits(number) or len(number) > 18:  # the kernel's and Python's own are below 2^63
+        bad(flag, text, f"{number or 'nothing'} is not a limit", "a whole number, or -1")
+    return int(number)
+
+
+def parse_cap(text: str, flag: str) -> str:
+    """A capability's name in upper case without CAP_ ("sys-admin" is SYS_ADMIN), or ALL."""
+    name = text.upper().replace("-", "_").removeprefix("CAP_")
+    if name == "ALL":
+        return name
+    from sysbox.linux import capability
+
+    if name not in capability.NAMES:
+        bad(flag, text, "unknown capability", suggest(name, capability.NAMES))
+    return name
+
+
+_SECURITY_OPTS = ("no-new-privileges", "seccomp=", "label=", "unmask=", "systempaths=", "apparmor=")
+
+
+def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
+    """The fields of Security that `--security-opt` sets; both "key=value" and docker's old "key:value"."""
+    security = Security()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            key, _, value = text.partition(":")
+        if key == "no-new-privileges":
+            if value not in ("", "true", "false"):
+                bad(flag, text, "not true or false")
+            security = security.replace(no_new_privileges=value != "false")
+        elif key == "seccomp" and value:
+            profile = "default" if value in ("builtin", "default") else value
+            if profile not in ("default", "unconfined"):
+                profile = absolute(profile)
+            security = security.replace(seccomp=profile)
+        elif key == "label" and value:
+            security = security.replace(label=(*security.label, value))
+        elif key == "unmask" and value:
+            paths = ("ALL",) if value.upper() == "ALL" else tuple(value.split(":"))
+            security = security.replace(unmask=security.unmask + paths)
+        elif (key, value) == ("systempaths", "unconfined"):
+            security = security.replace(unmask=("ALL",))
+        elif (key, value) != ("apparmor", "unconfined"):  # sysbox applies no AppArmor profile
+            bad(flag, text, "unknown option", suggest(text, _SECURITY_OPTS))
+    return security
+
+
+def parse_sysctl(text: str, flag: str) -> tuple[str, str]:
+    """(name with dots, value) of "net.ipv4.ip_forward=1"; which may be set is the planner's to say."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not (_NAME | {"/"}).issuperset(name) or "\0" in value:
+        bad(flag, text, "not KEY=VALUE")
+    return (name.replace("/", ".") if "." not in name else name), value
