@@ -16,9 +16,9 @@ def run(words: list[str]) -> int:
         return 0
     if len(words) != 2 or words[0] not in _COMMANDS:
         raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
-    from sysbox.container import store
+    from sysbox.container.identity import is_id
 
-    if not store.is_id(words[1]):  # it becomes part of a path
+    if not is_id(words[1]):  # it becomes part of a path
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     return _COMMANDS[words[0]](words[1])
 

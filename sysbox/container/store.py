@@ -17,38 +17,34 @@ from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
 from sysbox.base.files import (
     LIMIT,
-    NOT_THERE,
     is_directory,
     make_private,
     read_file,
     remove_tree,
-    unlink,
     write_file,
 )
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.container import identity
+from sysbox.container.identity import _HEX, is_id
 from sysbox.container.locks import Doorway, Lock, advice
+from sysbox.container.names import is_stale, owner_of, release_name, take_name
 from sysbox.container.records import Final as Final
 from sysbox.container.records import Record as Record
 from sysbox.container.records import Runtime as Runtime
 from sysbox.container.records import Status as Status
 from sysbox.container.records import Usage as Usage
-from sysbox.container.records import fitting, from_file, just_ended
-from sysbox.host import probe
-from sysbox.linux.freezer import frozen
+from sysbox.container.records import fitting, from_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from sysbox.spec import Port
 
 _DRAFT = ".new-"  # the directory of a container before it is one
 _STATE_LIMIT = (
     4 * LIMIT
 )  # a port that is published is longer here, by its address and number of the host
-_HEX = frozenset("0123456789abcdef")
 
 
 def prepare() -> None:
@@ -85,11 +81,11 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
             if not attempt:
                 # between the two: what has a name is complete, what is interrupted is known
                 fill(named)
-            if _take_name(name, record.id):
+            if take_name(name, record.id):
                 return named, lock
             if record.name:
                 break
-        owner = _name_owner(name) or ""
+        owner = owner_of(name) or ""
         raise Conflict(
             f"the name '{name}' is in use by container {owner[:12]}",
             hint=f"remove it (`sysbox rm {name}`), rename it, or choose another name",
@@ -98,47 +94,6 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
         discard(record.id)
         lock.release()
         raise
-
-
-def _take_name(name: str, container_id: str) -> bool:
-    while True:
-        with Doorway():
-            try:
-                posix.symlink(container_id, f"{NAMES}/{name}")
-                return True
-            except FileExistsError:
-                pass
-        if not _free_stale_name(name):
-            return False
-
-
-def _free_stale_name(name: str) -> bool:
-    with Doorway(alone=True):  # nobody takes one meanwhile
-        stale = _is_stale(name)
-        if stale:
-            remove_tree(f"{NAMES}/{name}")
-        return stale
-
-
-def _is_stale(name: str) -> bool:
-    """Whether it leads to no container: an interrupted removal left it, or it is nothing of ours."""
-    owner = _name_owner(name)
-    return owner is None or not is_directory(f"{CONTAINERS}/{owner}")
-
-
-def _name_owner(name: str) -> str | None:
-    try:
-        owner = posix.readlink(f"{NAMES}/{name}")
-    except OSError as error:
-        if error.errno in NOT_THERE:
-            return None
-        raise KernelError.of("read the name", name, error) from None
-    return owner if is_id(owner) else None
-
-
-def is_id(text: str) -> bool:
-    """Whether it is a full container id; asked before a string touches a path."""
-    return len(text) == 64 and _HEX.issuperset(text)
 
 
 def load(container_id: str) -> Record:
@@ -172,7 +127,7 @@ def discard_drafts() -> list[str]:
 
 def free_stale_names() -> list[str]:
     """Free all names that lead to no container; these."""
-    return _sweep(NAMES, _is_stale)
+    return _sweep(NAMES, is_stale)
 
 
 def forget_stale_runs() -> list[str]:
@@ -205,7 +160,7 @@ def _remove_all(paths: Iterable[str]) -> None:
 
 def resolve(text: str) -> str:
     """The full id of a name, an id or a unique prefix of one. Raises NotFound, Conflict."""
-    if text and "/" not in text and (owner := _name_owner(text)):
+    if text and "/" not in text and (owner := owner_of(text)):
         return owner
     if is_id(text):
         return text
@@ -240,7 +195,7 @@ def all_records() -> list[Record]:
             record = load(container_id)
         except (NotFound, FormatError):
             continue
-        if _name_owner(record.name) == container_id:
+        if owner_of(record.name) == container_id:
             records.append(record)
     records.sort(key=lambda one: one.created_ns, reverse=True)
     return records
@@ -255,33 +210,11 @@ def rename(record: Record, name: str) -> Record:
     """Give it another name. Raises Conflict. The caller holds the lock."""
     renamed = record.replace(name=name, spec=record.spec.replace(name=name))
     fitting(renamed)  # before the name is taken, which would stay so
-    if not _take_name(name, record.id):
-        raise Conflict(f"the name '{name}' is in use by container {(_name_owner(name) or '')[:12]}")
+    if not take_name(name, record.id):
+        raise Conflict(f"the name '{name}' is in use by container {(owner_of(name) or '')[:12]}")
     save(renamed)
     release_name(record.name, record.id)
     return renamed
-
-
-def release_name(name: str, container_id: str) -> bool:
-    """Free a name if it leads to this container; whether it did."""
-    with Doorway():
-        mine = _name_owner(name) == container_id
-        if mine:
-            unlink(f"{NAMES}/{name}")
-        return mine
-
-
-def named(record: Record) -> bool:
-    """Whether the record's name leads back to it: false while it is being made or removed."""
-    return _name_owner(record.name) == record.id
-
-
-def names() -> dict[str, str]:
-    """Every name that is taken, and the id it leads to."""
-    try:
-        return {name: owner for name in posix.listdir(NAMES) if (owner := _name_owner(name))}
-    except FileNotFoundError:
-        return {}
 
 
 def discard(container_id: str) -> None:
@@ -354,45 +287,6 @@ def _put(path: str, data: bytes, limit: int = LIMIT) -> None:
     if is_directory(path):
         remove_tree(path)
     write_file(path, data, limit=limit)
-
-
-def status(record: Record) -> Status:
-    """The truth now: whether its first process is there, else how it ended. Raises FormatError."""
-    running = runtime(record.id)
-    if running is not None and running.started_ns and running.alive():
-        # asked of the kernel: whoever has frozen it, it is
-        state = "paused" if frozen(probe(), running.cgroup) else "running"
-        return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
-    if running is not None and running.started_ns and running.supervised():
-        return just_ended(record, running, lambda: runtime(record.id)) or status(record)
-    ended = final(record.id)
-    if running is not None and ended is not None and ended.finished_ns < running.started_ns:
-        ended = None  # it is that of an earlier run
-    if running is not None and running.restarting and running.supervised() and ended:
-        return Status(
-            state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9
-        )
-    if ended is None:
-        if running is not None and running.started_ns:
-            # it has just ended, or its supervisor was killed: nobody has recorded it yet
-            return Status(state="dead", started_at=running.started_ns / 1e9)
-        return Status(state="created")
-    return Status(
-        state="exited" if ended.started_ns else "created",
-        exit_code=ended.exit_code,
-        oom_killed=ended.oom_killed,
-        error=ended.error,
-        started_at=ended.started_ns / 1e9,
-        finished_at=ended.finished_ns / 1e9 if ended.started_ns else 0.0,
-    )
-
-
-def network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
-    """Address, MAC and published ports; empty when it does not run."""
-    running = runtime(record.id)
-    if running is None or not running.alive():
-        return "", "", ()
-    return running.address, running.mac, running.ports
 
 
 def now_ns() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.container import store
+from sysbox.container.status import read_network
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
@@ -29,7 +30,7 @@ def network_settings(
     """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
     network = default_network(read_text("/proc/net/route"))
     mode = record.spec.namespaces.network
-    address, mac, ports = store.network(record)
+    address, mac, ports = read_network(record)
     bridged = mode == "bridge" and bool(address)
     ends = _ends(network, address, mac, bridged=bridged)
     endpoint = record.id if bridged else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.container import health, store
+from sysbox.container.names import named
+from sysbox.container.status import read_status
 from sysbox.host import probe
 
 TYPE_CHECKING = False
@@ -22,7 +24,7 @@ def all_containers() -> Iterator[tuple[Record, Status]]:
         except FormatError as error:
             status = store.Status(state="dead", error=error.message)
         # one that runs is there; another may have been removed meanwhile
-        if status.pid or store.named(record):
+        if status.pid or named(record):
             yield record, status
 
 
@@ -64,7 +66,7 @@ def mount_name(record: Record, mount: Mount) -> str:
 
 def _status(record: Record) -> Status:
     if record.spec.restart.name == "no":
-        return store.status(record)
+        return read_status(record)
     from sysbox.run import restart  # which few have need of
 
     return restart.status(record)

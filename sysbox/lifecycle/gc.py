@@ -12,6 +12,7 @@ from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
 from sysbox.container import locks, store
 from sysbox.container.locks import Lock
+from sysbox.container.names import named, release_name, taken_names
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
@@ -124,7 +125,7 @@ def _container(container_id: str) -> list[str]:
             record = store.load(container_id)
         except NotFound:
             record = None
-        if record is None or not store.named(record):
+        if record is None or not named(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
             discard_by_id(container_id)
@@ -220,7 +221,7 @@ def _files() -> Iterator[str]:
 
 def _names() -> list[str]:
     freed = store.free_stale_names()
-    freed += [name for name, owner in store.names().items() if _half_renamed(name, owner)]
+    freed += [name for name, owner in taken_names().items() if _half_renamed(name, owner)]
     return [f"freed the name {name}" for name in freed]
 
 
@@ -230,7 +231,7 @@ def _half_renamed(name: str, owner: str) -> bool:
         if store.load(owner).name == name:
             return False
         with Lock(owner, wait=False):
-            return store.load(owner).name != name and store.release_name(name, owner)
+            return store.load(owner).name != name and release_name(name, owner)
     except (Conflict, FormatError, NotFound):
         return False
 

@@ -6,6 +6,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.container import locks, store
 from sysbox.container.locks import Lock
+from sysbox.container.names import release_name, taken_names
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.run import name_hold, restart, tuned
@@ -128,9 +129,9 @@ def discard_by_id(container_id: str) -> None:
     for path in tree.left(probe(), unit):
         kill_frozen(path)
         tree.remove_cgroups(path, probe())
-    for name, owner in store.names().items():
+    for name, owner in taken_names().items():
         if owner == container_id:
-            store.release_name(name, owner)
+            release_name(name, owner)
     _disconnect(container_id)
     unit_file.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
-from sysbox.container import store
+from sysbox.container.status import read_status
 from sysbox.host import probe
 from sysbox.units.cgroup import tree
 
@@ -159,7 +159,7 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     from sysbox.lifecycle import control
 
     control.settle_if_dead(record)
-    current = store.status(record).state
+    current = read_status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     spec = record.spec.replace(interactive=interactive and record.spec.interactive, attach=())

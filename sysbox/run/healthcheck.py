@@ -14,6 +14,7 @@ from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.base.files import write_file
 from sysbox.container import events, health, store
+from sysbox.container.status import read_status
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.run import restart, stdio
@@ -45,7 +46,7 @@ def check(container_id: str) -> int:
     try:
         record = store.load(container_id)
         runtime = store.runtime(container_id)
-        if runtime is None or not runtime.alive() or store.status(record).state == "paused":
+        if runtime is None or not runtime.alive() or read_status(record).state == "paused":
             return 0
         before = health.status(record) or health.State()
         result = _run(record, runtime)

@@ -7,6 +7,7 @@ import posix
 from sysbox.base.errors import Conflict, SpecError
 from sysbox.container import store
 from sysbox.container.hostname import hostname_of
+from sysbox.container.status import read_status
 from sysbox.fs import volumes
 from sysbox.plan import make_plan
 
@@ -111,7 +112,7 @@ _FILES = {"network": "net"}
 
 def _running_pid(container_id: str) -> int:
     other = store.find(container_id)
-    status = store.status(other)
+    status = read_status(other)
     if status.state not in ("running", "paused"):
         raise Conflict(
             f"container {other.name}, whose namespace it shares, is not running",

@@ -11,6 +11,7 @@ import time
 from sysbox import scope
 from sysbox.base.errors import Conflict, SystemdError
 from sysbox.container import store
+from sysbox.container.status import read_status
 from sysbox.run import name_hold
 from sysbox.units import names, serviceplan, unit_file
 from sysbox.units.bus import Bus
@@ -169,7 +170,7 @@ def status(record: Record) -> Status:
 
     Raises FormatError.
     """
-    found = store.status(record)
+    found = read_status(record)
     policy = record.spec.restart.name
     if policy == "no" or found.state not in ("exited", "dead"):
         return found
@@ -187,7 +188,7 @@ def status(record: Record) -> Status:
     if not on_its_way:
         return found
     # it may run by now
-    again = store.status(record)
+    again = read_status(record)
     if again.state not in ("exited", "dead"):
         return again
     return again.replace(state="restarting")

@@ -11,6 +11,7 @@ from sysbox.base.errors import (
     SystemdError,
 )
 from sysbox.container import events, store
+from sysbox.container.names import release_name
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
@@ -71,7 +72,7 @@ def kill_frozen(cgroup: str) -> None:
 def discard(record: Record) -> None:
     """Remove a container that does not run, with its anonymous volumes. The caller holds its lock."""
     events.container("destroy", record)
-    store.release_name(record.name, record.id)
+    release_name(record.name, record.id)
     if record.spec.detach:
         # what it wrote last may still be on its way, and shall carry its name
         journal.synchronize()

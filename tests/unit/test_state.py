@@ -11,6 +11,8 @@ import pytest
 
 from sysbox.base import codec
 from sysbox.container import identity, store
+from sysbox.container.identity import is_id
+from sysbox.container.status import read_status
 
 
 def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,8 +20,8 @@ def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([bytes.fromhex("12" * 32), bytes.fromhex("ab" * 32)])
     monkeypatch.setattr(posix, "urandom", lambda _: next(drawn))
     assert identity.new_id() == "ab" * 32
-    assert store.is_id("ab" * 32)
-    assert not store.is_id("AB" * 32)
+    assert is_id("ab" * 32)
+    assert not is_id("AB" * 32)
 
 
 def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
@@ -43,5 +45,5 @@ def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
     ):
         if end:
             ends.write_bytes(codec.dumps(end.to_data()))
-        found = store.status(record)
+        found = read_status(record)
         assert (found.state, found.exit_code) == expected

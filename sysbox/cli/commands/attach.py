@@ -6,6 +6,7 @@ from sysbox.base.errors import Conflict
 from sysbox.cli import telling
 from sysbox.cli.output import note
 from sysbox.container import events, store
+from sysbox.container.status import read_status
 from sysbox.run import attach, detach_keys
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """The exit status of the container, or 0 when it was left."""
     record = store.find(values.container)
-    if store.status(record).state == "paused":
+    if read_status(record).state == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     keys = values.detach_keys
     if keys is None:

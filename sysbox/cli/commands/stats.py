@@ -11,6 +11,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
 from sysbox.container import store
+from sysbox.container.names import taken_names
 from sysbox.docker.stats import COLUMNS, HEADERS, NOTHING, Shown, row
 from sysbox.host import exists, probe
 from sysbox.netns import counters
@@ -107,7 +108,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
 def _running() -> list[_Target]:
     """The running containers, the one started last first; their records are read only where needed."""
     found = []
-    for name, container_id in store.names().items():
+    for name, container_id in taken_names().items():
         run = _run(container_id)
         if run is None or not run.started_ns:
             continue

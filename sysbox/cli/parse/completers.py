@@ -64,9 +64,9 @@ def _elsewhere() -> str:
 def _containers() -> Iterable[str]:
     if there := _elsewhere():
         return os.listdir(f"{there}/names")
-    from sysbox.container import store as state
+    from sysbox.container.names import taken_names
 
-    return state.names()
+    return taken_names()
 
 
 def _images() -> Iterable[str]:

@@ -1,0 +1,79 @@
+"""The names of containers: symbolic links to ids, so that taking one is atomic."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import KernelError
+from sysbox.base.files import (
+    NOT_THERE,
+    is_directory,
+    remove_tree,
+    unlink,
+)
+from sysbox.base.paths import CONTAINERS, NAMES
+from sysbox.container.identity import is_id
+from sysbox.container.locks import Doorway
+from sysbox.container.records import (
+    Record,
+)
+
+TYPE_CHECKING = False
+
+
+def take_name(name: str, container_id: str) -> bool:
+    while True:
+        with Doorway():
+            try:
+                posix.symlink(container_id, f"{NAMES}/{name}")
+                return True
+            except FileExistsError:
+                pass
+        if not _free_stale_name(name):
+            return False
+
+
+def _free_stale_name(name: str) -> bool:
+    with Doorway(alone=True):  # nobody takes one meanwhile
+        stale = is_stale(name)
+        if stale:
+            remove_tree(f"{NAMES}/{name}")
+        return stale
+
+
+def is_stale(name: str) -> bool:
+    """Whether it leads to no container: an interrupted removal left it, or it is nothing of ours."""
+    owner = owner_of(name)
+    return owner is None or not is_directory(f"{CONTAINERS}/{owner}")
+
+
+def owner_of(name: str) -> str | None:
+    try:
+        owner = posix.readlink(f"{NAMES}/{name}")
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise KernelError.of("read the name", name, error) from None
+    return owner if is_id(owner) else None
+
+
+def release_name(name: str, container_id: str) -> bool:
+    """Free a name if it leads to this container; whether it did."""
+    with Doorway():
+        mine = owner_of(name) == container_id
+        if mine:
+            unlink(f"{NAMES}/{name}")
+        return mine
+
+
+def named(record: Record) -> bool:
+    """Whether the record's name leads back to it: false while it is being made or removed."""
+    return owner_of(record.name) == record.id
+
+
+def taken_names() -> dict[str, str]:
+    """Every name that is taken, and the id it leads to."""
+    try:
+        return {name: owner for name in posix.listdir(NAMES) if (owner := owner_of(name))}
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,55 @@
+"""What state a container is in: worked out of its run and its end, never stored."""
+
+from __future__ import annotations
+
+from sysbox.container.records import (
+    Record,
+    Status,
+    just_ended,
+)
+from sysbox.container.store import final, runtime
+from sysbox.host import probe
+from sysbox.linux.freezer import frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.spec import Port
+
+
+def read_status(record: Record) -> Status:
+    """The truth now: whether its first process is there, else how it ended. Raises FormatError."""
+    running = runtime(record.id)
+    if running is not None and running.started_ns and running.alive():
+        # asked of the kernel: whoever has frozen it, it is
+        state = "paused" if frozen(probe(), running.cgroup) else "running"
+        return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
+    if running is not None and running.started_ns and running.supervised():
+        return just_ended(record, running, lambda: runtime(record.id)) or read_status(record)
+    ended = final(record.id)
+    if running is not None and ended is not None and ended.finished_ns < running.started_ns:
+        ended = None  # it is that of an earlier run
+    if running is not None and running.restarting and running.supervised() and ended:
+        return Status(
+            state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9
+        )
+    if ended is None:
+        if running is not None and running.started_ns:
+            # it has just ended, or its supervisor was killed: nobody has recorded it yet
+            return Status(state="dead", started_at=running.started_ns / 1e9)
+        return Status(state="created")
+    return Status(
+        state="exited" if ended.started_ns else "created",
+        exit_code=ended.exit_code,
+        oom_killed=ended.oom_killed,
+        error=ended.error,
+        started_at=ended.started_ns / 1e9,
+        finished_at=ended.finished_ns / 1e9 if ended.started_ns else 0.0,
+    )
+
+
+def read_network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
+    """Address, MAC and published ports; empty when it does not run."""
+    running = runtime(record.id)
+    if running is None or not running.alive():
+        return "", "", ()
+    return running.address, running.mac, running.ports
