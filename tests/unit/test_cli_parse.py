@@ -14,7 +14,7 @@ from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, OPTIONS, VERBS, options_of
 
 RUN = VERBS["run"]
-CLI = Path(hotparse.__file__).parents[1] / "commands"
+CLI = Path(hotparse.__file__).parents[1]
 
 
 def parse(*words: str) -> hotparse.Values:
@@ -113,12 +113,12 @@ def test_every_verb_is_consistent(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({verb.name for verb in VERBS.values() if not verb.raw}))
 def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     verb = VERBS[name]
-    files = [verb.module]
+    files = [f"commands/{verb.module}"]
     files += {
-        "run": ["specbuild", "limitbuild"],
-        "create": ["specbuild", "limitbuild"],
-        "update": ["limitbuild"],
-        "restart": ["stop"],
+        "run": ["request/spec", "request/limits"],
+        "create": ["request/spec", "request/limits"],
+        "update": ["request/limits"],
+        "restart": ["commands/stop"],
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)
     # docker's, which say nothing here: every image is always shown, and nothing is pulled

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 import sys
 sys.path.append({parent!r})
-from sysbox import precompiled
+from sysbox.base import precompiled
 precompiled.use({parent!r})
 import sysbox.inner.word as word
 print(word.SAID, type(word.__loader__).__name__, word.__file__, word.__spec__.parent)
@@ -213,9 +213,9 @@ def test_the_installed_package_is_in_its_file() -> None:
     script = f"""
 import sys
 sys.path.append({parent!r})
-from sysbox import precompiled
+from sysbox.base import precompiled
 precompiled.use({parent!r})
-import sysbox.cli.verbs, sysbox.units.bus, sysbox.linux._sys
+import sysbox.cli.table.verbs, sysbox.units.bus, sysbox.linux._sys
 for module in list(sys.modules.values()):
     if module.__name__.startswith("sysbox."):
         print(module.__name__, type(module.__loader__).__name__)
