@@ -164,7 +164,7 @@ def test_the_files_of_the_table(containers: Containers) -> None:
     flags = "-c 9 --cpuset 0 -m 64m --pids-limit 9 --blkio-weight 10"
     one = containers(*flags.split())
     there = {path.name for path in Path(f"/sys/fs/cgroup/system.slice/{one.scope}").iterdir()}
-    # hugetlb is not systemd's: test_limits_matrix.py has it
+    # hugetlb is not systemd's: test_units_limits.py has it
     named = {each.v2.file for each in TABLE if each.v2.controller != "hugetlb"}
     assert named - there == {""}
 
