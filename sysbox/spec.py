@@ -1,6 +1,6 @@
 """What was asked for: the frozen records that the three front doors (command line, unit file, OCI
 config) all produce, and that a container's record keeps on disk. Values are already parsed and in base
-units: bytes, microseconds, absolute paths. `values.py` does the parsing of single values.
+units: bytes, microseconds, absolute paths. `parse/common.py` does the parsing of single values.
 """
 
 from __future__ import annotations
@@ -200,7 +200,9 @@ class ContainerSpec(Frozen):
     sig_proxy: bool = True  # the command passes its signals on
     remove: bool = False  # --rm
     init: bool = False
-    systemd: str = "auto"  # auto (if that is its command), always, false: see systemd_mode.py
+    systemd: str = (
+        "auto"  # auto (if that is its command), always, false: see container/systemd_mode.py
+    )
     mounts: tuple[Mount, ...] = ()
     shm_size: int = 64 << 20
     read_only: bool = False

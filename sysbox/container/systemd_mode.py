@@ -1,6 +1,6 @@
 """Whether a container's first process is systemd, and what is different about its end then. Pure.
 
-What podman calls its systemd mode; what it adds to a plan is systemd_plan.py's to decide.
+What podman calls its systemd mode; what it adds to a plan is container/systemd_plan.py's to decide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parsing of single values: sizes, ports, users, durations, modes. Storage is in `values_storage.py`.
+"""What all of parse/ needs: sizes, numbers, CPU lists, names and modes.
 
 The command line and the unit files both go through here. Each function takes the text and the flag (or
 key) it was given to, returns the value in base units, and raises SpecError naming flag, value, reason

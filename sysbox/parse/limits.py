@@ -1,4 +1,4 @@
-"""Parsing of the values that limits have of their own; see `values.py`."""
+"""Parsing of the values that limits have of their own; see `parse/common.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsing of `-v`, `--mount`, `--tmpfs` and `--device`; see `values.py`."""
+"""Parsing of `-v`, `--mount`, `--tmpfs` and `--device`; see `parse/common.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsing of durations, moments and signals; see `values.py`."""
+"""Parsing of durations, moments and signals; see `parse/common.py`."""
 
 from __future__ import annotations
 

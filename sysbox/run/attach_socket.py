@@ -1,6 +1,6 @@
 """Where a container in the background can be attached to: the socket that its monitor serves.
 
-Its supervisor opens it, attaching.py connects to it.
+Its supervisor opens it, run/attach.py connects to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In the background: have systemd start a service that supervises the container (see supervising.py)."""
+"""In the background: have systemd start a service that supervises the container (see run/service.py)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`sysbox exec`: another process in a container that runs, inside its scope and limits.
 
-The same rules as for a start hold after the fork (see child.py). The process is in the container's pid
+The same rules as for a start hold after the fork (see run/init.py). The process is in the container's pid
 namespace from its first moment, so a helper outside of that namespace does everything that takes privileges,
-and what is born inside has none beyond the container's (see payload.py, CVE-2016-9962).
+and what is born inside has none beyond the container's (see run/process.py, CVE-2016-9962).
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def _fork(run: Callable[[Channel], NoReturn], flags: int, cgroup: int = -1) -> P
 def _become_child(ours: Channel, theirs: Channel, run: Callable[[Channel], NoReturn]) -> NoReturn:
     """`run`, and nothing else: what follows its caller is the parent's to do, whatever is raised here."""
     try:
-        # from its first moment; a change of its credentials clears it (prctl(2)), see payload.py
+        # from its first moment; a change of its credentials clears it (prctl(2)), see run/process.py
         _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
         ours.close()
         theirs.check_peer()

@@ -1,4 +1,4 @@
-"""Restart policies: systemd acts on them, by a unit file (unitfile.py); and the back-off.
+"""Restart policies: systemd acts on them, by a unit file (units/unit_file.py); and the back-off.
 
 `always` and `unless-stopped` differ at boot alone: a container that its user has stopped is not wanted then
 until it is started again.

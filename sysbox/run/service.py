@@ -1,7 +1,7 @@
 """What systemd starts for a container in the background: it brings the container up and becomes the monitor.
 
 The service is transient, or a unit file where there is a restart policy (see serviceplan.py). systemd starts
-it with a clean environment; settling.py is what it runs at the end.
+it with a clean environment; run/cleanup.py is what it runs at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bringing a created container up: the order of DESIGN, with the kernel and systemd working in parallel.
 
 The parked child makes its root while PID 1 makes the scope and this process makes the link; they meet
-once (see channel.py). Whatever fails, the child is killed and `ending.settle` undoes the rest.
+once (see run/handshake.py). Whatever fails, the child is killed and `exit.settle` undoes the rest.
 """
 
 from __future__ import annotations

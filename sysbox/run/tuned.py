@@ -2,7 +2,7 @@
 
 systemd writes such a change of a transient unit below /run/systemd/transient, and removes it with the
 unit. A service that supervises a container keeps the unit loaded until its end has been recorded (see
-supervising.py); in the foreground the directory is watched, since nothing else keeps the unit.
+run/service.py); in the foreground the directory is watched, since nothing else keeps the unit.
 """
 
 from __future__ import annotations

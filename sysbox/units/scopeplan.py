@@ -53,7 +53,7 @@ class KeeperPlan(Frozen):
 
 
 class ScopePlan(Frozen):
-    """What `scope.begin` sends and `cgroups.apply_writes` writes."""
+    """What `scope.begin` sends and `tree.apply_writes` writes."""
 
     unit: str
     slice: str

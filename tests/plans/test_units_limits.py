@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_properties import MIB, V1, V2, planned
+from test_units_limits_properties import MIB, V1, V2, planned
 
 from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts

@@ -1,7 +1,7 @@
 """What the option table consists of: options, verbs, arguments; and the values that a parser makes.
 
 A switch has no metavar; a flag with `repeat` may be given many times and its value is a list. Values stay
-text: `values.py` parses them, so that an error can name the flag.
+text: `parse/common.py` parses them, so that an error can name the flag.
 """
 
 from __future__ import annotations

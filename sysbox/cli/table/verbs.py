@@ -1,7 +1,7 @@
 """The option table: every verb, every flag, once.
 
 The hot argv parser, click's commands, the help, the completion and the man pages are all derived from
-what stands here and in `options_container.py`.
+what stands here and in `cli/table/container.py`.
 """
 
 from __future__ import annotations

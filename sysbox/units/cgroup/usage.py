@@ -322,7 +322,7 @@ def parse_pressure(resource: str, text: str) -> Pressure:
     )
 
 
-# What a run has used (reports.py says which files tell)
+# What a run has used (units/cgroup/files.py says which files tell)
 
 
 def used(path: str, facts: HostFacts) -> Usage:
