@@ -45,7 +45,7 @@ class Pending:
         properties: list[tuple[str, tuple[str, Any]]],
         stuck: Callable[[], None] | None = None,
     ) -> None:
-        """`stuck` is called from time to time while the unit of an earlier run has the name (run/name_hold.py)."""
+        """`stuck` is called from time to time while an earlier run's unit has the name (run/name_hold.py)."""
         self.unit = unit
         self._stuck = stuck
         self._next_call = 0.0

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 import sys
 sys.path.append({parent!r})
-from sysbox.base import precompiled
+from sysbox import precompiled
 precompiled.use({parent!r})
 import sysbox.inner.word as word
 print(word.SAID, type(word.__loader__).__name__, word.__file__, word.__spec__.parent)
@@ -225,5 +225,6 @@ for module in list(sys.modules.values()):
     )
     loaders = dict(line.split() for line in done.stdout.splitlines())
     assert loaders.pop("sysbox.linux._sys") == "ExtensionFileLoader"
-    assert loaders.pop("sysbox.base.precompiled") == "SourceFileLoader"
+    for before in ("sysbox.base", "sysbox.base.precompiled"):
+        assert loaders.pop(before) == "SourceFileLoader"
     assert set(loaders.values()) == {"Finder"}

@@ -10,7 +10,6 @@ from click.shell_completion import ShellComplete, get_completion_class
 from sysbox.cli.parse import cold
 from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of
-from sysbox.container import store
 from sysbox.fs import volumes
 from sysbox.image.store import Store
 
@@ -30,7 +29,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "names").mkdir(exist_ok=True)
         (tmp_path / "names" / name).symlink_to(identity * 64)
     (tmp_path / "volumes/data/_data").mkdir(parents=True)
-    monkeypatch.setattr(store, "NAMES", str(tmp_path / "names"))
+    monkeypatch.setattr("sysbox.container.names.NAMES", str(tmp_path / "names"))
     monkeypatch.setattr(volumes, "VOLUMES", str(tmp_path / "volumes"))
     empty = Store(str(tmp_path / "images"))
     monkeypatch.setattr("sysbox.image.store.Store", lambda: empty)
