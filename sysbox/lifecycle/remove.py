@@ -11,7 +11,7 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.run import name_hold, restart, tuned
 from sysbox.run.exit import await_end, kill_now
-from sysbox.run.teardown import discard, forget_failure, kill_frozen, stop_scope
+from sysbox.run.teardown import discard, disconnect, forget_failure, kill_frozen, stop_scope
 from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
@@ -132,7 +132,7 @@ def discard_by_id(container_id: str) -> None:
     for name, owner in taken_names().items():
         if owner == container_id:
             release_name(name, owner)
-    _disconnect(container_id)
+    disconnect(container_id)
     unit_file.uninstall(container_id)
     journal.remove_fields(names.scope_unit(container_id))
     tuned.unwatch(container_id)

@@ -84,13 +84,6 @@ def _tell(record: Record, final: store.Final, *, told: bool) -> None:
     events.container("die", record, exitCode=str(final.exit_code), execDuration=str(seconds))
 
 
-def _disconnect(container_id: str) -> None:
-    from sysbox.netns import firewall, leases  # which only a bridge needs
-
-    firewall.unpublish(container_id)
-    leases.release(container_id)
-
-
 def await_end(record: Record, timeout: float | None = None) -> bool:
     """Wait until the container does not run and its end is recorded; False when the time is over.
 

@@ -16,7 +16,6 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.run import restart, tuned
-from sysbox.run.exit import _disconnect
 from sysbox.units import journal, machine, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
@@ -37,7 +36,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
     machine.withdraw(runtime.scope)
     tuned.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
-        _disconnect(record.id)
+        disconnect(record.id)
 
 
 def stop_scope(unit: str, cgroup: str = "") -> None:
@@ -97,3 +96,10 @@ def forget_failure(unit: str) -> None:
         return  # ignoring: what remains is a line in a list
     # what was written down about a run was lost, and it goes on
     stop_scope(unit)
+
+
+def disconnect(container_id: str) -> None:
+    from sysbox.netns import firewall, leases  # which only a bridge needs
+
+    firewall.unpublish(container_id)
+    leases.release(container_id)
