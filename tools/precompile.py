@@ -67,12 +67,13 @@ def main(target: Path, parent: Path) -> None:
     }
     for name, path in sources.items():
         source = path.relative_to(parent)
-        tree = Strip().visit(ast.parse(path.read_bytes()))
+        text = path.read_bytes()
+        tree = Strip().visit(ast.parse(text))
         # a traceback finds the source by sys.path; nobody reads a docstring at run time
         code = compile(tree, str(source), "exec", flags, dont_inherit=True, optimize=2)
         needs = tuple(dict.fromkeys(imports(tree, sources)))
         data = marshal.dumps((needs, code))
-        index[name] = (begin, len(data), path.name == "__init__.py")
+        index[name] = (begin, len(data), path.name == "__init__.py", len(text))
         codes.append(data)
         begin += len(data)
     head = marshal.dumps((MAGIC_NUMBER, index))

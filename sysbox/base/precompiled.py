@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _HEADER = 8  # bytes: the length of the index
 _USUAL = 1 << 15  # bytes: more than the index has, and nearly every module
-_SLACK = 2.0  # seconds that an installation may take from the first file to the last
+# seconds that an installation may take, on a busy machine; what is edited meanwhile is noticed by its size
+_SLACK = 60.0
 
 
 class Finder:
@@ -36,7 +37,7 @@ class Finder:
         self._identity = _identity(status)
         # one for all: to touch new memory costs more than to read
         self._buffer = memoryview(bytearray(_USUAL))
-        # name -> (where it begins, its length, whether it is a package)
+        # name -> (where it begins, its length, whether it is a package, the size of its source)
         self.magic, self._index = marshal.loads(self._head())  # noqa: S302 (ours, as a .pyc is)
 
     def _head(self) -> memoryview:
@@ -94,9 +95,10 @@ class Finder:
         if name in seen or name in sys.modules or name not in self._index:
             return
         seen.add(name)
-        if posix.stat(self._source(name)).st_mtime > self._made:
+        begin, length, _, size = self._index[name]
+        status = posix.stat(self._source(name))
+        if status.st_mtime > self._made or status.st_size != size:
             return
-        begin, length, _ = self._index[name]
         needs, code = marshal.loads(self._read(file, self._start + begin, length))  # noqa: S302
         for need in needs:
             self._collect(file, need, codes, seen)

@@ -148,10 +148,26 @@ for _ in range(2):
 def test_a_newer_source_goes_before_it(package: Path) -> None:
     made = precompile(package)
     source = package / "sysbox/inner/word.py"
-    source.write_text('SAID = "news"\nfail = str\n')
-    later = made.stat().st_mtime + 60
+    source.write_text(source.read_text().replace("hello", "other"))  # of the same size
+    later = made.stat().st_mtime + 61
     os.utime(source, (later, later))
+    assert look(package).startswith("other SourceFileLoader")
+
+
+def test_a_source_of_another_size_goes_before_it(package: Path) -> None:
+    made = precompile(package)
+    source = package / "sysbox/inner/word.py"
+    source.write_text('SAID = "news"\nfail = str\n')
+    same = made.stat().st_mtime
+    os.utime(source, (same, same))
     assert look(package).startswith("news SourceFileLoader")
+
+
+def test_an_installation_may_take_its_time(package: Path) -> None:
+    """Where it took more than two seconds, every command was slower for ever, and nobody knew."""
+    later = precompile(package).stat().st_mtime + 30
+    os.utime(package / "sysbox/inner/word.py", (later, later))
+    assert look(package).startswith("hello Finder")
 
 
 def test_a_source_that_is_gone_is_not_imported(package: Path) -> None:
