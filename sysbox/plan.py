@@ -1,4 +1,4 @@
-"""From what was asked to a Plan: pure but for looking at the host (`stat` of devices, HostFacts).
+"""From what was asked to a Plan. Pure: what the host and other containers have is given to it.
 
 The plan is everything a start needs, decided: the scope, the root, the network, the process. Nothing
 below it looks at the specification again; `run --dry-run` prints it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.container import systemd_plan
-from sysbox.container.process_plan import ProcessPlan
+from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.fs.rootfs import (
     INIT,
     Directory,
@@ -21,24 +21,22 @@ from sysbox.fs.rootfs import (
     plan_cgroups,
     plan_operations,
 )
-from sysbox.host import read_text
 from sysbox.linux import capability, namespace
-from sysbox.linux.process import RLIMITS
-from sysbox.netns.topology import NetPlan, default_network, plan_network
-from sysbox.security import capabilities, devices, paths, sysctls
+from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
+from sysbox.security import devices, paths, sysctls
+from sysbox.security.devices import DeviceNode
 from sysbox.units import scopeplan
 from sysbox.units.limits.properties import plan_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.records import Record, Resolved
     from sysbox.container.systemd_plan import Mode
     from sysbox.host import HostFacts
-    from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
     from sysbox.units.scopeplan import ScopePlan
 
 # In the order in which they are entered: the user namespace owns the others, so it is first.
-_USER_MAX = 1024  # characters; a name of an account has at most 256 (LOGIN_NAME_MAX)
 _ORDER = ("user", "time", "ipc", "uts", "network", "pid", "mount", "cgroup")
 
 
@@ -65,6 +63,11 @@ class Plan(Frozen):
     root: RootPlan
     network: NetPlan
     process: ProcessPlan
+
+    def named(self, name: str, image: str) -> Plan:
+        """The same for a container that has been given its name since."""
+        description = scopeplan.describe(name, image)
+        return self.replace(scope=self.scope.replace(description=description))
 
     def describe(self) -> str:
         """What would be done, in order, a line each."""
@@ -110,70 +113,58 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def resolve_argv(spec: ContainerSpec, image: Image) -> tuple[str, ...]:
-    """Docker's rule: an entrypoint of the user's own drops the image's command.
+class Surroundings(Frozen):
+    """What a start finds on the host and of other containers; looked up, not decided."""
 
-    Raises SpecError when nothing is left to run.
-    """
-    if spec.entrypoint is None:
-        entrypoint, command = image.config.entrypoint, spec.command or image.config.cmd
-    else:
-        entrypoint, command = spec.entrypoint, spec.command
-    argv = entrypoint + command
-    if not argv or not argv[0]:
-        raise SpecError(
-            f"image {spec.image}: no command to run",
-            hint="the image names none: give one after its name",
-        )
-    return argv
+    hostname: str = ""  # "" where that is the host's
+    volumes: dict[str, str] = {}  # noqa: RUF012 (target of a volume mount -> the host's directory)
+    marks: dict[str, str] = {}  # noqa: RUF012 (target -> the file that tells whether that is new)
+    # kind of a namespace that is shared -> its path; "proc" is the mount namespace with the procfs of a
+    # shared pid namespace
+    joins: dict[str, str] = {}  # noqa: RUF012
+    devices: tuple[DeviceNode, ...] = ()  # that are asked for
+    host_devices: tuple[DeviceNode, ...] = ()  # of the host's /dev, for a privileged container
+    network: Network = DEFAULT_NETWORK  # that the bridge has, or would get
+    capabilities: int = 0  # mask of those that this process has
 
 
 def make_plan(
-    container_id: str,
-    spec: ContainerSpec,
-    image: Image,
-    facts: HostFacts,
-    *,
-    directory: str,
-    volumes: dict[str, str],
-    fresh: dict[str, str],
-    joins: dict[str, str],
-    service: str = "",
-    tuned: dict[str, str] | None = None,
+    record: Record, resolved: Resolved, around: Surroundings, facts: HostFacts, service: str = ""
 ) -> Plan:
-    """Decide everything. `volumes` maps volume mounts' targets to host directories, `fresh` those of new
-    to their marks, `joins` the kinds of namespaces that are shared to their paths (and "proc" to the mount
-    namespace with the procfs of a pid namespace), `service` is the unit around it, `tuned` the record's.
+    """Decide everything; `service` is the unit around it, "" without one.
 
     Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
     """
-    mode = systemd_plan.decide(container_id, spec, resolve_argv(spec, image), directory)
+    spec = record.spec
+    mode = systemd_plan.decide(record.id, spec, record.argv, record.directory)
     properties, writes = plan_limits(spec.limits, facts)
     scope = scopeplan.plan_scope(
-        container_id,
+        record.id,
         spec,
         properties=properties,
         writes=writes,
-        devices=_device_rules(spec),
+        devices=_device_rules(spec, around),
         facts=facts,
         service=service,
-        tuned=tuned,
+        tuned=record.tuned,
         oom_policy=spec.limits.oom_policy or mode.oom_policy,
     )
     return Plan(
-        id=container_id,
+        id=record.id,
         scope=scope,
-        namespaces=_namespaces(spec, joins),
-        root=_root(spec, image, facts, directory, volumes, fresh, joins, mode),
-        network=plan_network(container_id, spec, default_network(read_text("/proc/net/route"))),
-        process=_process(container_id, spec, image, mode),
+        namespaces=_namespaces(spec, around.joins),
+        root=_root(record, resolved, around, facts, mode),
+        network=plan_network(record.id, spec, around.network),
+        process=_process(record, resolved, around, mode),
     )
 
 
-def _device_rules(spec: ContainerSpec) -> tuple[tuple[str, str], ...] | None:
+def _device_rules(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str, str], ...] | None:
     """What the scope's device controller allows; None for a privileged container: everything."""
-    found = devices.rules(spec.devices, spec.security.privileged)
-    if found is None or not spec.limits.device_rules:
+    if spec.security.privileged:
+        return None
+    found = devices.rules_of(around.devices)
+    if not spec.limits.device_rules:
         return found
     from sysbox.security import device_rules  # which few containers need
 
@@ -211,28 +202,22 @@ def _ipc_owner(spec: ContainerSpec, joins: dict[str, str]) -> str:
 
 
 def _root(
-    spec: ContainerSpec,
-    image: Image,
-    facts: HostFacts,
-    directory: str,
-    volumes: dict[str, str],
-    fresh: dict[str, str],
-    joins: dict[str, str],
-    mode: Mode,
+    record: Record, resolved: Resolved, around: Surroundings, facts: HostFacts, mode: Mode
 ) -> RootPlan:
+    spec = record.spec
     return RootPlan(
-        layers=image.layers,
-        directory=directory,
+        layers=resolved.layers,
+        directory=record.directory,
         volatile=spec.remove,
         operations=plan_operations(
             spec,
-            usr_bind=image.usr_bind,
-            directory=directory,
-            volumes=volumes,
-            fresh=fresh,
-            protect=_protection(spec, facts, mode),
-            ipc_owner=_ipc_owner(spec, joins),
-            proc_owner=joins.get("proc", ""),
+            usr_bind=resolved.usr_bind,
+            directory=record.directory,
+            volumes=around.volumes,
+            marks=around.marks,
+            protect=_protection(spec, around, facts, mode),
+            ipc_owner=_ipc_owner(spec, around.joins),
+            proc_owner=around.joins.get("proc", ""),
             before=mode.before,
             after=mode.after,
         ),
@@ -241,9 +226,12 @@ def _root(
     )
 
 
-def _protection(spec: ContainerSpec, facts: HostFacts, mode: Mode) -> Protection:
+def _protection(
+    spec: ContainerSpec, around: Surroundings, facts: HostFacts, mode: Mode
+) -> Protection:
     masked, read_only = paths.plan(spec.security, facts.cpus)
-    nodes = devices.nodes(spec.devices, spec.security.privileged, consoles=not mode.active)
+    hosts = (one for one in around.host_devices if not (mode.active and devices.is_console(one)))
+    nodes = devices.nodes_of(around.devices, hosts)
     return Protection(
         masked=masked,
         read_only=(*read_only, *mode.read_only),
@@ -261,56 +249,22 @@ def _protection(spec: ContainerSpec, facts: HostFacts, mode: Mode) -> Protection
     )  # fmt: skip
 
 
-def _process(container_id: str, spec: ContainerSpec, image: Image, mode: Mode) -> ProcessPlan:
-    argv = resolve_argv(spec, image)
-    if spec.init:
-        argv = (INIT, *argv)
-    hostname = ""
-    if spec.namespaces.uts == "private":
-        hostname = spec.hostname or container_id[:12]
-    elif spec.hostname or spec.domainname:
+def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mode) -> ProcessPlan:
+    spec = record.spec
+    if spec.namespaces.uts != "private" and (spec.hostname or spec.domainname):
         flag = "--hostname" if spec.hostname else "--domainname"
         raise SpecError(
             f"{flag} {spec.hostname or spec.domainname}: the UTS namespace is not the container's own",
             hint=f"leave out --uts or {flag}",
         )
-    workdir = spec.workdir or image.config.workdir or "/"
-    check_depth(workdir, "working directory")
-    user = spec.user or image.config.user
-    if len(user) > _USER_MAX:
-        raise SpecError(
-            f"user '{user[:32]}...': {len(user)} characters, {_USER_MAX} are the most",
-            hint="NAME|UID[:GROUP|GID]; -u goes before the image's USER",
-        )
+    check_depth(resolved.workdir, "working directory")
     domain = (("kernel/domainname", spec.domainname),) if spec.domainname else ()
-    return ProcessPlan(
-        argv=argv,
-        image_env=image.config.env,
-        env=(*mode.environment, *spec.env),
-        workdir=workdir,
-        user=user,
-        group_add=spec.group_add,
-        hostname=hostname,
-        tty=spec.tty,
-        capabilities=capabilities.resolve(spec.security, capability.held(), more=mode.capabilities),
-        no_new_privileges=spec.security.no_new_privileges,
-        seccomp=_seccomp(spec),
-        rlimits=_rlimits(spec),
+    return plan_process(
+        record,
+        resolved,
+        Asked(argv=(INIT, *record.argv) if spec.init else record.argv, tty=spec.tty),
+        mode,
+        hostname=around.hostname,
+        held=around.capabilities,
         sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces), *domain),
-        oom_score_adj=spec.oom_score_adj,
     )
-
-
-def _seccomp(spec: ContainerSpec) -> str:
-    """Which filter it gets; a privileged container none but one of its user's own."""
-    asked = spec.security.seccomp
-    return "unconfined" if spec.security.privileged and asked == "default" else asked
-
-
-def _rlimits(spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:
-    for limit in spec.ulimits:
-        if limit.name not in RLIMITS:
-            raise SpecError(
-                f"--ulimit {limit.name}: no such limit", hint="known: " + ", ".join(sorted(RLIMITS))
-            )
-    return tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)

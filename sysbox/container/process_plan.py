@@ -1,8 +1,19 @@
-"""What a process of a container is, up to its execve(2): the first one, and those of `exec`."""
+"""What a process of a container is, up to its execve(2): the first one, and those of `exec`. Pure."""
 
 from __future__ import annotations
 
+from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.linux.process import RLIMITS
+from sysbox.security import capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.records import Record, Resolved
+    from sysbox.container.systemd_plan import Mode
+    from sysbox.spec import ContainerSpec
+
+_USER_MAX = 1024  # characters; a name of an account has at most 256 (LOGIN_NAME_MAX)
 
 
 class ProcessPlan(Frozen):
@@ -12,7 +23,7 @@ class ProcessPlan(Frozen):
     image_env: tuple[str, ...]
     env: tuple[str, ...]
     workdir: str
-    user: str  # resolved inside, from the image's own passwd and group
+    user: str  # resolved inside, from the container's own passwd and group
     group_add: tuple[str, ...]
     hostname: str  # "" leaves the host's
     tty: bool
@@ -22,3 +33,73 @@ class ProcessPlan(Frozen):
     rlimits: tuple[tuple[str, int, int], ...]
     sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
     oom_score_adj: int
+
+
+class Asked(Frozen):
+    """What is asked of one process; "" is the container's."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    privileged: bool = False
+
+
+def plan_process(
+    record: Record,
+    resolved: Resolved,
+    asked: Asked,
+    mode: Mode,
+    *,
+    hostname: str,
+    held: int,
+    sysctls: tuple[tuple[str, str], ...] = (),
+) -> ProcessPlan:
+    """A process of a container. `hostname` is "" where that is the host's, `held` the mask of capabilities
+    that this process has itself. Raises SpecError.
+    """
+    spec = record.spec
+    return ProcessPlan(
+        argv=asked.argv,
+        image_env=resolved.env,
+        env=(*mode.environment, *spec.env, *asked.env),
+        workdir=asked.workdir or resolved.workdir or "/",
+        user=_checked(asked.user or resolved.user),
+        group_add=spec.group_add,
+        hostname=hostname,
+        tty=asked.tty,
+        capabilities=held
+        if asked.privileged
+        else capabilities.resolve(spec.security, held, more=mode.capabilities),
+        no_new_privileges=spec.security.no_new_privileges,
+        seccomp=_seccomp(spec, asked),
+        rlimits=_rlimits(spec),
+        sysctls=sysctls,
+        oom_score_adj=spec.oom_score_adj,
+    )
+
+
+def _checked(user: str) -> str:
+    if len(user) > _USER_MAX:
+        raise SpecError(
+            f"user '{user[:32]}...': {len(user)} characters, {_USER_MAX} are the most",
+            hint="NAME|UID[:GROUP|GID]; -u goes before the image's USER",
+        )
+    return user
+
+
+def _seccomp(spec: ContainerSpec, asked: Asked) -> str:
+    """Which filter it gets; a privileged process none but one of its user's own."""
+    security = spec.security
+    privileged = asked.privileged or security.privileged
+    return "unconfined" if privileged and security.seccomp == "default" else security.seccomp
+
+
+def _rlimits(spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:
+    for limit in spec.ulimits:
+        if limit.name not in RLIMITS:
+            raise SpecError(
+                f"--ulimit {limit.name}: no such limit", hint="known: " + ", ".join(sorted(RLIMITS))
+            )
+    return tuple((limit.name, limit.soft, limit.hard) for limit in spec.ulimits)

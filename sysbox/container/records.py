@@ -33,6 +33,28 @@ def _is_hash(text: str) -> bool:
     return len(text) == 64 and _HEX.issuperset(text)
 
 
+def _is_entry(name: str) -> bool:
+    return name != "" and "/" not in name and name[0] != "."
+
+
+class Resolved(Frozen):
+    """What the specification and the image came to when the container was made: no image is asked again."""
+
+    env: tuple[str, ...] = ()  # the image's, "NAME=VALUE"; the specification's goes before it
+    user: str = (
+        ""  # the user's own, else the image's; looked up in the container's files at each start
+    )
+    workdir: str = ""  # "" where neither has one: /
+    stop_signal: str = ""  # a name or a number; "" where neither has one
+    entrypoint: tuple[str, ...] = ()  # with the command, Record.argv
+    command: tuple[str, ...] = ()
+    labels: dict[str, str] = {}  # noqa: RUF012 (the image's, and over them the user's)
+    volumes: tuple[str, ...] = ()  # the image's, absolute paths
+    layers: tuple[str, ...] = ()  # directory names below the store's layers, lowest first
+    usr_bind: bool = False  # the host's /usr is bound at /usr (the image `host`)
+    driver: str = "overlay"  # that makes its root
+
+
 class Record(Frozen):
     """What was asked, and what it was resolved to; changed by `rename` and `update` alone."""
 
@@ -50,6 +72,9 @@ class Record(Frozen):
     updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
     # what its image exposes, as in 80/tcp, so that `ps` need not look at images; None: an older record
     exposed: tuple[str, ...] | None = None
+    resolved: Resolved | None = (
+        None  # None: an older record, whose image is asked (image/resolved.py)
+    )
 
     def wrong(self) -> str:
         if not self.argv or not self.argv[0]:
@@ -58,6 +83,8 @@ class Record(Frozen):
             return "name: must be that of a container"
         if not _is_hash(self.image_id.removeprefix("sha256:")):
             return "image_id: must be sha256: and 64 hexadecimal digits"
+        if self.resolved and not all(_is_entry(name) for name in self.resolved.layers):
+            return "resolved.layers: must be names of directories"
         if not all(_is_hash(name) for name in self.anonymous_volumes.values()):
             return "anonymous_volumes: must have names of 64 hexadecimal digits"
         return "" if 0 <= self.created_ns < _END_OF_TIME else "created_ns: out of range"

@@ -9,6 +9,7 @@ from sysbox.base import tree
 from sysbox.base.tree import Found
 from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
+from sysbox.image.resolved import resolved_of
 from sysbox.image.store import Store
 from sysbox.run.frozen_while import Standstill
 
@@ -33,9 +34,9 @@ class Writable:
     `ours` are the paths in it that sysbox itself made, to mount on. Raises NotFound, KernelError, OSError.
     """
 
-    def __init__(self, record: Record, image: Image) -> None:
+    def __init__(self, record: Record) -> None:
         self._record = record
-        self._image = image
+        self._resolved = resolved_of(record)
         self.upper = -1
         self.lower = Layers(())
         self.ours: frozenset[str] = frozenset()
@@ -43,7 +44,7 @@ class Writable:
     def __enter__(self) -> Self:
         store = Store()
         self.upper = posix.open(f"{self._record.directory}/upper", _OPEN)
-        layers = reversed(self._image.layers)
+        layers = reversed(self._resolved.layers)
         self.lower = Layers([posix.open(store.layer(name), _OPEN) for name in layers])
         self.ours = changes.placeholders(self.upper, self.lower, self._targets())
         return self
@@ -86,13 +87,13 @@ class Writable:
                     posix.close(inner)
 
     def _targets(self) -> list[str]:
-        usr = ("/usr",) if self._image.usr_bind else ()
+        usr = ("/usr",) if self._resolved.usr_bind else ()
         return [*_USUAL, *usr, *(mount.target for mount in self._record.spec.mounts)]
 
 
 def changes_of(record: Record) -> list[Change]:
     """What a container has changed, sorted by path. Raises NotFound, OSError."""
-    with Writable(record, Store().resolve(record.image_id)) as layer:
+    with Writable(record) as layer:
         return changes.changes(layer.upper, layer.lower, layer.ours)
 
 
@@ -152,7 +153,7 @@ def commit(
     store = Store()
     image = store.resolve(record.image_id)
     config = apply(config_of(record, image), instructions)
-    with Writable(record, image) as layer:
+    with Writable(record) as layer:
 
         def fill(write: Callable[[bytes], object]) -> None:
             with Standstill(record, wanted=pause):

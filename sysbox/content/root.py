@@ -18,7 +18,7 @@ from sysbox.container.locks import Lock
 from sysbox.fs import ops, rootfs, sources
 from sysbox.fs.drivers import overlay
 from sysbox.host import exists
-from sysbox.image.store import Store
+from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.run import planning
 from sysbox.run.handshake import Channel
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from sysbox.container.store import Record, Runtime
-    from sysbox.image.model import Image
+    from sysbox.container.records import Record, Resolved, Runtime
 
 _ROOT = b"R"  # of the child that mounts or finds it: the root
 _GRAFT = b"G"  # and what is to be seen in it besides
@@ -60,7 +59,7 @@ class Root:
                 self._release()
                 self._open_running(runtime)
             else:
-                self._open_stopped(Store().resolve(self.record.image_id))
+                self._open_stopped(resolved_of(self.record))
         except BaseException:
             self.__exit__()
             raise
@@ -96,30 +95,31 @@ class Root:
         if self._bare:
             posix.close(self.fd)
             self.fd = -1
-            usr = Store().resolve(self.record.image_id).usr_bind
+            usr = resolved_of(self.record).usr_bind
             self.fd, self.usr = _from_child(lambda: _copies(there, usr=usr))
 
-    def _open_stopped(self, image: Image) -> None:
-        operations = () if self._bare and not image.usr_bind else _binds(self.record, image)
+    def _open_stopped(self, resolved: Resolved) -> None:
+        operations = () if self._bare and not resolved.usr_bind else _binds(self.record, resolved)
         if self._bare:
             usr = tuple(one for one in operations if one.target == "/usr")
-            self.fd, self.usr = _from_child(lambda: _mounted(self.record, image, (), usr))
+            self.fd, self.usr = _from_child(lambda: _mounted(self.record, resolved, (), usr))
         else:
-            self.fd, self.usr = _from_child(lambda: _mounted(self.record, image, operations, ()))
+            self.fd, self.usr = _from_child(lambda: _mounted(self.record, resolved, operations, ()))
 
 
-def _binds(record: Record, image: Image) -> tuple[rootfs.Bind, ...]:
+def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
     """What of the container's mounts is there when it does not run: files, directories and volumes."""
     empty = rootfs.Protection(masked=(), read_only=(), directories=(), nodes=(), links=())
     operations = rootfs.plan_operations(
         record.spec,
-        usr_bind=image.usr_bind,
+        usr_bind=resolved.usr_bind,
         directory=record.directory,
         volumes=planning.volume_directories(record),
-        fresh=planning.fresh_volumes(record),
+        marks=planning.volume_marks(record),
         protect=empty,
     )
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]
+    planning.import_copyup(one.mark for one in binds if one.mark)
     return tuple(
         # what we mount and take away again must never reach the host
         one.replace(propagation=mount.MS_PRIVATE)
@@ -131,7 +131,7 @@ def _binds(record: Record, image: Image) -> tuple[rootfs.Bind, ...]:
 
 def _mounted(
     record: Record,
-    image: Image,
+    resolved: Resolved,
     operations: tuple[rootfs.Bind, ...],
     beside: tuple[rootfs.Bind, ...],
 ) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def _mounted(
     copies = sources.clone((*operations, *beside))
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
     plan = rootfs.RootPlan(
-        layers=image.layers,
+        layers=resolved.layers,
         directory=record.directory,
         volatile=False,  # a second mount of a volatile layer is refused
         operations=operations,

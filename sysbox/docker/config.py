@@ -6,16 +6,17 @@ import posix
 
 from sysbox.container import systemd_mode
 from sysbox.container.hostname import hostname_of
+from sysbox.container.records import Resolved
 from sysbox.docker.host_config import mount_options, propagation
 from sysbox.docker.known_images import exposed_ports
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct, listed, mapped
-from sysbox.image.model import ImageConfig
+from sysbox.image.resolved import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.container.store import Record
+    from sysbox.container.records import Record
     from sysbox.docker.known_images import KnownImages
     from sysbox.spec import Health, Mount
 
@@ -24,17 +25,15 @@ _MICRO = 1000  # nanoseconds
 
 
 def config(record: Record, images: KnownImages) -> dict[str, Any]:
-    """docker's Config, every key of API 1.41; without what the image adds once that is gone."""
-    found = images.get(record.image_id)
+    """docker's Config, every key of API 1.41."""
     spec = record.spec
-    image = found.config if found else ImageConfig()
+    resolved = _resolved(record, images)
     attached = not spec.detach
-    command = spec.command or (image.cmd if spec.entrypoint is None else ())
     return Struct(
         {
             "Hostname": _hostname(record),
             "Domainname": spec.domainname,
-            "User": spec.user or image.user,
+            "User": resolved.user,
             "AttachStdin": attached
             and ("stdin" in spec.attach if spec.attach else spec.interactive),
             "AttachStdout": attached and "stdout" in (spec.attach or "stdout"),
@@ -43,24 +42,40 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "Tty": spec.tty,
             "OpenStdin": spec.interactive,
             "StdinOnce": spec.interactive and attached,
-            "Env": listed(_environment(image.env, spec.env)),
-            "Cmd": listed(command),
+            "Env": listed(_environment(resolved.env, spec.env)),
+            "Cmd": listed(resolved.command),
             "Healthcheck": health_check(spec.health),
             "ArgsEscaped": False,
             "Image": spec.image,
-            "Volumes": mapped({name: {} for name in _own_volumes(record, image)}),
-            "WorkingDir": spec.workdir or image.workdir,
-            "Entrypoint": listed(image.entrypoint if spec.entrypoint is None else spec.entrypoint),
+            "Volumes": mapped({name: {} for name in _own_volumes(record, resolved)}),
+            "WorkingDir": resolved.workdir,
+            "Entrypoint": listed(resolved.entrypoint),
             "NetworkDisabled": False,
             "MacAddress": "",
             "OnBuild": NullList(),
-            "Labels": Strings({**image.labels, **spec.labels}),
-            "StopSignal": spec.stop_signal
-            or image.stop_signal
-            or systemd_mode.stop_signal(spec, record.argv),
+            "Labels": Strings(resolved.labels),
+            "StopSignal": resolved.stop_signal or systemd_mode.stop_signal(spec, record.argv),
             "StopTimeout": spec.stop_timeout,
             "Shell": NullList(),
         }
+    )
+
+
+def _resolved(record: Record, images: KnownImages) -> Resolved:
+    """Of a record that is older than what is resolved, by its image; by itself alone once that is gone."""
+    if record.resolved is not None:
+        return record.resolved
+    image = images.get(record.image_id)
+    if image is not None:
+        return resolve(record.spec, image)
+    spec = record.spec
+    return Resolved(
+        user=spec.user,
+        workdir=spec.workdir,
+        stop_signal=spec.stop_signal,
+        entrypoint=spec.entrypoint or (),
+        command=spec.command,
+        labels=spec.labels,
     )
 
 
@@ -92,9 +107,9 @@ def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
     return list(found.values())
 
 
-def _own_volumes(record: Record, image: ImageConfig) -> list[str]:
+def _own_volumes(record: Record, resolved: Resolved) -> list[str]:
     """Where a volume was asked for without a name."""
-    return list(dict.fromkeys((*image.volumes, *record.anonymous_volumes)))
+    return list(dict.fromkeys((*resolved.volumes, *record.anonymous_volumes)))
 
 
 def mounts(record: Record) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ class Tree:
     def bind(self, op: rootfs.Bind) -> None:
         made = self._sources.pop(id(op))
         is_directory = _is_directory(made)
-        if op.mark:
+        if op.mark and _has_content(op.mark):
             self._first_mount(op, made)
         target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
@@ -349,6 +349,13 @@ _APPLY: dict[type, Any] = {
     rootfs.ReadOnly: Tree.read_only,
     rootfs.Cgroups: Tree.cgroups,
 }
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return posix.stat(path).st_size > 0
+    except OSError:
+        return False
 
 
 def _made_in(parent: int, name: str, mode: int) -> int:

@@ -61,7 +61,7 @@ class Bind(Frozen):
     recursive: bool = True
     propagation: int = MS_PRIVATE
     create: bool = False  # make the source a directory if it is missing
-    mark: str = ""  # the file that says that this volume is new: it is emptied
+    mark: str = ""  # the file that has something in it while this volume is new
     copy_up: bool = False  # a new volume takes what the image has at the target
     of_image: bool = False  # a part of the image itself
     owner: str = ""  # of what is in another mount namespace: that namespace's path
@@ -159,6 +159,10 @@ class RootPlan(Frozen):
     late: tuple[Operation, ...]  # after
     booted: bool = False  # systemd is its first process
 
+    def marks(self) -> tuple[str, ...]:
+        """The files that tell of its volumes whether they are new."""
+        return tuple(one.mark for one in self.operations if isinstance(one, Bind) and one.mark)
+
 
 def _shown(attributes: int, options: tuple[tuple[str, str], ...]) -> str:
     words = [word for bit, word in _ATTRIBUTES.items() if attributes & bit == bit]
@@ -182,7 +186,7 @@ def plan_operations(
     usr_bind: bool,
     directory: str,
     volumes: dict[str, str],
-    fresh: dict[str, str],
+    marks: dict[str, str],
     protect: Protection,
     ipc_owner: str = "",
     proc_owner: str = "",
@@ -191,14 +195,14 @@ def plan_operations(
 ) -> tuple[Operation, ...]:
     """Everything but the cgroup file systems, in the order in which it is done.
 
-    `volumes` gives the host directory of each volume mount by its target, `fresh` the mark of one that is
-    new, `ipc_owner` and `proc_owner` the mount namespaces of those whose IPC and pid namespace is shared;
-    `before` and `after` go around the user's own mounts.
+    `volumes` gives the host directory of each volume mount by its target, `marks` the file that tells whether
+    it is new, `ipc_owner` and `proc_owner` the mount namespaces of those whose IPC or pid namespace is
+    shared; `before` and `after` go around the user's own mounts.
     """
     operations: list[Operation] = [_usr()] if usr_bind else []
     operations += _kernel(spec, protect, ipc_owner, proc_owner)
     operations += before
-    operations += _mounts(spec, volumes, fresh)
+    operations += _mounts(spec, volumes, marks)
     operations += after
     # after a volume that is all of /etc
     operations += _identity(spec, directory)
@@ -303,7 +307,7 @@ def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
     ]
 
 
-def _mounts(spec: ContainerSpec, volumes: dict[str, str], fresh: dict[str, str]) -> list[Operation]:
+def _mounts(spec: ContainerSpec, volumes: dict[str, str], marks: dict[str, str]) -> list[Operation]:
     """The user's own, parents before what is mounted below them."""
     operations: list[Operation] = []
     if spec.init:
@@ -314,10 +318,10 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str], fresh: dict[str, str])
                  attributes=MOUNT_ATTR_RDONLY, recursive=False)
         )  # fmt: skip
     ordered = sorted(spec.mounts, key=lambda one: one.target.count("/"))
-    return operations + [_one_mount(mount, volumes, fresh) for mount in ordered]
+    return operations + [_one_mount(mount, volumes, marks) for mount in ordered]
 
 
-def _one_mount(mount: Mount, volumes: dict[str, str], fresh: dict[str, str]) -> Operation:
+def _one_mount(mount: Mount, volumes: dict[str, str], marks: dict[str, str]) -> Operation:
     check_depth(mount.target, "mount target")
     attributes, propagation, options = mountoptions.of(mount)
     if mount.kind == "tmpfs":
@@ -331,7 +335,7 @@ def _one_mount(mount: Mount, volumes: dict[str, str], fresh: dict[str, str]) -> 
         recursive=mount.recursive,
         propagation=propagation,
         create=mount.create,
-        mark=fresh.get(mount.target, ""),
+        mark=marks.get(mount.target, ""),
         copy_up=mount.copy_up,
     )
 

@@ -10,9 +10,9 @@ from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers import overlay
 from sysbox.host import probe
+from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
-from sysbox.plan import resolve_argv
 from sysbox.run import planning
 from sysbox.spec import ContainerSpec, Mount
 
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     from sysbox.plan import Plan
 
 
-def create(spec: ContainerSpec) -> tuple[Record, Image]:
-    """Make a container. Raises SysboxError, naming what is wrong with it; nothing is left then."""
+def create(spec: ContainerSpec) -> tuple[Record, Plan]:
+    """Make a container; with the plan of a start that this process would supervise.
+
+    Raises SysboxError, naming what is wrong with it; nothing is left then.
+    """
     with Store().hold():
         # an image that is in use cannot be removed, and from the record on this one is
         image, spec = prepare(spec)
         record = _draft(spec, image)
         records.fitting(record)
-        plan_of(record, image)  # what cannot be started is not made
+        plan = planning.plan_of(record, probe())  # what cannot be started is not made
         if spec.cidfile:
             _write_cidfile(spec.cidfile, record.id)
         try:
-            return _claim(record), image
+            made = _claim(record)
+            return made, plan.named(made.name, spec.image)
         except BaseException:
             if spec.cidfile:
                 unlink(spec.cidfile)
@@ -44,12 +48,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Image]:
 def describe(spec: ContainerSpec) -> str:
     """What `run` would do with it (`--dry-run`), a line each; nothing is made."""
     image, spec = prepare(spec)
-    return plan_of(_draft(spec, image), image).describe()
-
-
-def plan_of(record: Record, image: Image) -> Plan:
-    """The plan of a start that nobody but this process supervises."""
-    return planning.plan_of(record, image, probe(), "")
+    return planning.plan_of(_draft(spec, image), probe()).describe()
 
 
 def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
@@ -107,6 +106,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
         for mount in spec.mounts
         if mount.kind == "volume" and not mount.source
     }
+    found = resolve(spec, image)
     return store.Record(
         id=identity.new_id(),
         name=spec.name,
@@ -114,9 +114,10 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
         spec=spec,
         image_id=image.id,
         image_name=spec.image,
-        argv=resolve_argv(spec, image),
+        argv=found.entrypoint + found.command,
         anonymous_volumes=anonymous,
         exposed=image.config.exposed_ports,
+        resolved=found,
     )
 
 

@@ -12,7 +12,7 @@ from sysbox.units.cgroup import tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
-    from sysbox.image.model import Image
+    from sysbox.plan import Plan
     from sysbox.run.foreground import Attended
     from sysbox.spec import ContainerSpec
 
@@ -39,7 +39,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
     if dry_run:
         print(for_terminal(creating.describe(spec), 1))
         return 0
-    record, image = creating.create(spec)
+    record, plan = creating.create(spec)
     tree.expect_move(probe())
     attended = None
     by_service = needs_service(record.spec)
@@ -49,7 +49,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
         elif by_service:
             _detach_expected(record, new=True)
         else:
-            attended = _attend(record, image, told)
+            attended = _attend(record, told, plan)
     except BaseException:
         _abandon(record)
         raise
@@ -93,10 +93,10 @@ def _detach_expected(record: Record, *, new: bool = False) -> None:
     supervisor.hold_signals()
 
 
-def _attend(record: Record, image: Image, told: Told) -> Attended:
+def _attend(record: Record, told: Told, plan: Plan | None = None) -> Attended:
     from sysbox.run import foreground
 
-    return foreground.Attended(record, image, told.killing)
+    return foreground.Attended(record, plan, told.killing)
 
 
 def _attached(record: Record, told: Told) -> int:
@@ -173,6 +173,4 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     if needs_service(record.spec):
         _detach_expected(record)
         return _attached(heard, told)
-    from sysbox.image.store import Store
-
-    return _attend(heard, Store().resolve(record.image_id), told).wait()
+    return _attend(heard, told).wait()

@@ -12,11 +12,12 @@ import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, StartError
 from sysbox.base.frozen import Frozen
+from sysbox.base.undo import Undo
 from sysbox.container import events, store, systemd_plan
 from sysbox.container.hostname import hostname_of
-from sysbox.container.process_plan import ProcessPlan
+from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
-from sysbox.image.store import Store
+from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import frozen, holding
 from sysbox.run import parent, supervisor
@@ -30,7 +31,7 @@ from sysbox.run.process import (
     take_streams,
 )
 from sysbox.run.stdio import Streams, for_caller
-from sysbox.security import capabilities, environment, seccomp
+from sysbox.security import environment, seccomp
 from sysbox.units.cgroup import tree as cgroups
 
 TYPE_CHECKING = False
@@ -130,15 +131,13 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around)
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
     parked.meanwhile = lambda: _check_held(record, runtime)
-    try:
-        wired.close_child_ends()
-        master = parked.await_console() if entering.process.tty else -1  # 3
-        parked.await_birth()
-        parked.await_exec()  # 4
-    except BaseException:
-        parked.destroy()
-        wired.close()
-        raise
+    with Undo() as undo:
+        undo.add(lambda _: wired.close())
+        with parked:
+            wired.close_child_ends()
+            master = parked.await_console() if entering.process.tty else -1  # 3
+            parked.await_birth()
+            parked.await_exec()  # 4
     if spec.told:
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
@@ -227,29 +226,20 @@ def _terminal_size() -> bytes:
 
 
 def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
-    asked = record.spec
-    image = Store().resolve(record.image_id)
-    privileged = spec.privileged or asked.security.privileged
-    mode = systemd_plan.decide(record.id, asked, record.argv, record.directory)
-    held = capability.held()
-    mask = (
-        held if privileged else capabilities.resolve(asked.security, held, more=mode.capabilities)
-    )
-    return ProcessPlan(
-        argv=spec.argv,
-        image_env=image.config.env,
-        env=(*mode.environment, *asked.env, *spec.env),
-        workdir=spec.workdir or asked.workdir or image.config.workdir or "/",
-        user=spec.user or asked.user or image.config.user,
-        group_add=asked.group_add,
-        hostname=hostname_of(record) if asked.namespaces.uts == "private" else "",
-        tty=spec.tty and not spec.detach,
-        capabilities=mask,
-        no_new_privileges=asked.security.no_new_privileges,
-        seccomp="",
-        rlimits=tuple((limit.name, limit.soft, limit.hard) for limit in asked.ulimits),
-        sysctls=(),
-        oom_score_adj=asked.oom_score_adj,
+    return plan_process(
+        record,
+        resolved_of(record),
+        Asked(
+            argv=spec.argv,
+            env=spec.env,
+            user=spec.user,
+            workdir=spec.workdir,
+            tty=spec.tty and not spec.detach,
+            privileged=spec.privileged,
+        ),
+        systemd_plan.decide(record.id, record.spec, record.argv, record.directory),
+        hostname=hostname_of(record) if record.spec.namespaces.uts == "private" else "",
+        held=capability.held(),
     )
 
 

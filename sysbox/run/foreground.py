@@ -20,26 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.container.records import Record
-    from sysbox.image.model import Image
+    from sysbox.plan import Plan
     from sysbox.spec import ContainerSpec
 
 
 class Attended:
     """A container that this process starts and supervises, with the caller's streams. Raises SysboxError.
 
-    `insisted` is called when the third ctrl-c is about to kill it.
+    `plan` is that of this start, where there is one already. `insisted` is called when the third ctrl-c is
+    about to kill it.
     """
 
     def __init__(
-        self, record: Record, image: Image, insisted: Callable[[], None] | None = None
+        self,
+        record: Record,
+        plan: Plan | None = None,
+        insisted: Callable[[], None] | None = None,
     ) -> None:
         self._record = record
-        self._image = image
         self._insisted = insisted
-        self._begin()
+        self._begin(plan)
 
-    def _begin(self) -> None:
-        started, wired = _bring_up(self._record, self._image)
+    def _begin(self, plan: Plan | None = None) -> None:
+        started, wired = _bring_up(self._record, plan)
         with start.LookedAfter(self._record, started):
             self._look_after(started, wired)
 
@@ -51,7 +54,7 @@ class Attended:
             started.pid, started.pidfd, wired, started.terminal
         )
         self._foreground.insisted = None if record.spec.tty else self._insisted
-        self._foreground.instead = passed_on(record, self._image)
+        self._foreground.instead = passed_on(record)
         self._hear_of_stops(started)
         started.oom.heard = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:
@@ -68,7 +71,7 @@ class Attended:
                 with Bus.connect() as bus:  # we hear of it, and act
                     scope.request_stop(bus, names.scope_unit(self._record.id))
             except SystemdError:
-                process.send(self._started.pidfd, stop_signal(self._record, self._image))
+                process.send(self._started.pidfd, stop_signal(self._record))
 
     def _hear_of_stops(self, started: start.Started) -> None:
         """systemd leaves it to us to stop it, and kills it when its time is over."""
@@ -89,7 +92,7 @@ class Attended:
                 return
             requests.close()
             exit_record.will_time_out(self._record)
-            process.send(started.pidfd, stop_signal(self._record, self._image))
+            process.send(started.pidfd, stop_signal(self._record))
             start.thaw(started)
 
         act_or_wait()
@@ -107,7 +110,7 @@ class Attended:
             self._begin()
 
 
-def _bring_up(record: Record, image: Image) -> tuple[start.Started, stdio.Streams]:
+def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.Streams]:
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         # until it runs, and these are passed on to it, they end the start as ^C does
@@ -118,7 +121,7 @@ def _bring_up(record: Record, image: Image) -> tuple[start.Started, stdio.Stream
     started = None
     try:
         with Lock(record.id):
-            started = start.bring_up(record, image, wired, service="", size=_size(spec))
+            started = start.bring_up(record, wired, size=_size(spec), plan=plan)
     except BaseException as error:
         if started:  # and the lock could not be released
             start.give_up(record, started, error)

@@ -8,7 +8,7 @@ import fcntl
 import posix
 import select
 
-from sysbox.base.errors import FAILED, KernelError, SpecError, StartError
+from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError
 from sysbox.linux import _sys, namespace, process
 from sysbox.run.handshake import BORN, CONSOLE, PROCEED, UNSHARED, Channel
 from sysbox.run.process import PROFILE_HINT, PROFILE_REFUSES
@@ -16,7 +16,7 @@ from sysbox.run.process import PROFILE_HINT, PROFILE_REFUSES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Self
 
     from sysbox.run.init import Inherited
 
@@ -29,13 +29,28 @@ _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _
 
 
 class Parked:
-    """A child that waits to be let go, or leaves when this process does."""
+    """A child that waits to be let go, or leaves when this process does.
+
+    A context manager: where its block raises, the child is destroyed, and what it has said itself goes before
+    what may only follow from that, as a link into no namespace.
+    """
 
     def __init__(self, pid: int, pidfd: int, channel: Channel) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._channel = channel
         self.meanwhile: Callable[[], None] | None = None  # each second that it keeps us waiting
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        reported = self._channel.last_word() if isinstance(error, SysboxError) else None
+        self.destroy()
+        if reported:
+            raise reported from None
 
     def await_namespaces(self) -> None:
         """Wait for #1. Raises StartError."""
@@ -106,10 +121,6 @@ class Parked:
         if code not in (_REFUSED if ended and ended.si_code != posix.CLD_EXITED else (FAILED,)):
             return None
         return StartError(PROFILE_REFUSES, phase="process", hint=PROFILE_HINT)
-
-    def reported(self) -> StartError | None:
-        """Why the child gave up, if it has said so and nobody has listened yet."""
-        return self._channel.last_word()
 
     def destroy(self) -> None:
         """Kill and reap it; a child that is gone already is fine."""

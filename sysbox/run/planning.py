@@ -5,37 +5,46 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import Conflict, SpecError
+from sysbox.base.files import read_file
 from sysbox.container import store
 from sysbox.container.hostname import hostname_of
 from sysbox.container.status import read_status
 from sysbox.fs import volumes
-from sysbox.plan import make_plan
+from sysbox.host import read_text
+from sysbox.image.resolved import resolved_of
+from sysbox.linux import capability
+from sysbox.netns.topology import DEFAULT_NETWORK, default_network
+from sysbox.plan import Surroundings, make_plan
+from sysbox.security import devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
-    from sysbox.image.model import Image
     from sysbox.plan import Plan
     from sysbox.spec import Namespaces
 
 
-def plan_of(record: Record, image: Image, facts: HostFacts, service: str) -> Plan:
+def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
     """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
+    return make_plan(record, resolved_of(record), surroundings_of(record), facts, service)
+
+
+def surroundings_of(record: Record) -> Surroundings:
+    """What its plan needs to know of the host and of other containers. Raises SysboxError."""
     spec = record.spec
-    if spec.namespaces.uts == "private" and not spec.hostname:
-        spec = spec.replace(hostname=hostname_of(record))
-    return make_plan(
-        record.id,
-        spec,
-        image,
-        facts,
-        directory=record.directory,
+    bridged = spec.namespaces.network == "bridge"
+    return Surroundings(
+        hostname=hostname_of(record) if spec.namespaces.uts == "private" else "",
         volumes=volume_directories(record),
-        fresh=fresh_volumes(record),
+        marks=volume_marks(record),
         joins=joins_of(spec.namespaces),
-        service=service,
-        tuned=record.tuned,
+        devices=devices.resolve_devices(spec.devices),
+        host_devices=devices.host_nodes() if spec.security.privileged else (),
+        network=default_network(read_text("/proc/net/route")) if bridged else DEFAULT_NETWORK,
+        capabilities=capability.held(),
     )
 
 
@@ -48,18 +57,19 @@ def volume_directories(record: Record) -> dict[str, str]:
     }
 
 
-def fresh_volumes(record: Record) -> dict[str, str]:
-    """The marks of those volumes that have never been mounted, by the target."""
-    fresh = {
-        mount.target: volumes.mark(name)
+def volume_marks(record: Record) -> dict[str, str]:
+    """The files that tell whether the volumes are new, by the target."""
+    return {
+        mount.target: volumes.mark(mount.source or record.anonymous_volumes[mount.target])
         for mount in record.spec.mounts
         if mount.kind == "volume"
-        and volumes.is_new(name := mount.source or record.anonymous_volumes[mount.target])
     }
-    if fresh:
-        # before the fork: the child, which fills them, imports nothing
+
+
+def import_copyup(marks: Iterable[str]) -> None:
+    """Before the fork, for the child that fills new volumes, and imports nothing."""
+    if any(read_file(mark, 16) for mark in marks):
         import sysbox.fs.copyup  # noqa: F401
-    return fresh
 
 
 def joins_of(asked: Namespaces) -> dict[str, str]:

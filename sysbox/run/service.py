@@ -14,7 +14,7 @@ from sysbox.base.errors import NotFound, SysboxError
 from sysbox.container import log_options, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
-from sysbox.image.store import Store
+from sysbox.image.resolved import resolved_of
 from sysbox.linux import process, unix
 from sysbox.run import (
     attach_socket,
@@ -49,13 +49,13 @@ def supervise(container_id: str) -> int:
         tree.expect_move(probe())
         with Lock(container_id):
             with starting.Recorded(record):
-                image = Store().resolve(record.image_id)
+                image_env = resolved_of(record).env
                 attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
                 wired = _wired(record)
                 # before it runs: it may be over at once, and its cgroup gone before the monitor looks
-                stop_signal = signals.stop_signal(record, image)
+                stop_signal = signals.stop_signal(record)
             unit = names.service_unit(container_id)
-            started = starting.bring_up(record, image, wired, service=unit, size=size or b"")
+            started = starting.bring_up(record, wired, service=unit, size=size or b"")
             if restart.has_policy(record) or name_hold.stands_alone(container_id):
                 restart.guard(record)
     except SysboxError as error:
@@ -71,7 +71,7 @@ def supervise(container_id: str) -> int:
         background.report(container_id, None)
         with starting.LookedAfter(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
-            duties = duties.replace(json=_json(record, image.config.env))
+            duties = duties.replace(json=_json(record, image_env))
             monitor.become(duties, wired, started.terminal)
 
 

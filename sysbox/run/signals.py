@@ -9,11 +9,11 @@ from sysbox.base.errors import (
     NotFound,
 )
 from sysbox.container import systemd_mode
+from sysbox.image.resolved import resolved_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record, Runtime
-    from sysbox.image.model import Image
 
 
 def send(runtime: Runtime, signal: int) -> None:
@@ -24,23 +24,20 @@ def send(runtime: Runtime, signal: int) -> None:
         pass  # ignoring: it is gone
 
 
-def stop_signal(record: Record, image: Image | None = None) -> int:
+def stop_signal(record: Record) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
-    from sysbox.image.store import Store  # to remove one takes none of it
-    from sysbox.parse.time import parse_signal
+    from sysbox.parse.time import parse_signal  # to remove one takes none of it
 
-    asked = record.spec.stop_signal
     default = systemd_mode.stop_signal(record.spec, record.argv)
-    if not asked:
-        try:
-            asked = (image or Store().resolve(record.image_id)).config.stop_signal
-        except NotFound:
-            asked = ""
+    try:
+        asked = resolved_of(record).stop_signal
+    except NotFound:
+        asked = record.spec.stop_signal
     return parse_signal(asked or default, "stop signal")
 
 
-def passed_on(record: Record, image: Image | None = None) -> dict[int, int]:
+def passed_on(record: Record) -> dict[int, int]:
     """The signals that reach the container as others: of SIGTERM systemd makes something else."""
     if not systemd_mode.applies(record.spec, record.argv):
         return {}
-    return {_signal.SIGTERM: stop_signal(record, image)}
+    return {_signal.SIGTERM: stop_signal(record)}

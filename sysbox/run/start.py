@@ -14,6 +14,7 @@ from sysbox.base.errors import KernelError, SysboxError
 from sysbox.base.files import write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS
+from sysbox.base.undo import Undo
 from sysbox.container import events, identity, log_options, store
 from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
@@ -24,7 +25,7 @@ from sysbox.run import exit_record, name_hold, parent, supervisor
 from sysbox.run.cgroup_watch import OutOfMemory, Reports
 from sysbox.run.exit import settle
 from sysbox.run.init import Inherited
-from sysbox.run.planning import plan_of
+from sysbox.run.planning import import_copyup, plan_of
 from sysbox.run.teardown import unwind
 from sysbox.security import seccomp
 from sysbox.units import journal, machine, names
@@ -37,7 +38,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
-    from sysbox.image.model import Image
     from sysbox.plan import Plan
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
@@ -80,20 +80,27 @@ class Recorded:
 
 
 def bring_up(
-    record: Record, image: Image, streams: Streams, *, service: str, size: bytes = b""
+    record: Record,
+    streams: Streams,
+    *,
+    service: str = "",
+    size: bytes = b"",
+    plan: Plan | None = None,
 ) -> Started:
     """Start it; the caller holds its lock, and is its supervisor from now on. `size` is that of the terminal
-    that will show its own, a struct winsize.
+    that will show its own, a struct winsize; `plan` is made unless it is given.
 
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
     with Recorded(record):
-        plan = plan_of(record, image, facts, service)
+        plan = plan or plan_of(record, facts, service)
         program = seccomp.program_for(record.spec.security, plan.process.capabilities)
+        import_copyup(plan.root.marks())
     runtime = _claim(record, plan)
-    parked = None
-    try:
+    with Undo() as undo:
+        undo.add(lambda error: _record_failure(record, runtime, error))
+        undo.add(lambda _: streams.close())
         freezer.check_slice(runtime.cgroup, facts)
         inherited = Inherited(
             plan=plan,
@@ -103,20 +110,11 @@ def bring_up(
             seccomp=program,
             placement=tree.split(runtime.cgroup, plan.scope.writes, facts)[0],
         )
-        parked = parent.park(inherited)
-        streams.close_child_ends()
-        started = _set_going(record, plan, facts, parked, runtime, logged=streams.log is not None)
-        events.container("start", record)
-    except BaseException as error:
-        # what failed here may only follow from what failed over there: a link into no namespace
-        reported = parked.reported() if parked and isinstance(error, SysboxError) else None
-        if parked:
-            parked.destroy()
-        streams.close()
-        _record_failure(record, runtime, reported or error)
-        if reported:
-            raise reported from None
-        raise
+        with parent.park(inherited) as parked:
+            streams.close_child_ends()
+            logged = streams.log is not None
+            started = _set_going(record, plan, facts, parked, runtime, logged=logged)
+            events.container("start", record)
     return started
 
 
@@ -124,7 +122,8 @@ def _set_going(
     record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
 ) -> Started:
     bus = Bus.connect()
-    try:
+    with Undo() as undo:
+        undo.add(lambda _: bus.close())
         address, ports = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
         # while it is parked: its command may be over before anybody looks
@@ -142,9 +141,6 @@ def _set_going(
         if plan.namespaces.joins_pid:
             # born only now
             _note(record, runtime, parked)
-    except BaseException:
-        bus.close()
-        raise
     return Started(
         pid=parked.pid,
         pidfd=parked.pidfd,
@@ -261,17 +257,15 @@ def _surround(
     """Its scope, and its link; the address, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
     pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: name_hold.let_go(bus, record.id))
-    try:
+    with Undo() as undo:
+        # a scope that came to be after the unwinding would be nobody's
+        undo.add(lambda _: pending.abandon())
         if logged:
             fields = log_options.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         address, ports = _connect(plan, parked)
         write_identity(record, plan, address)
         pending.wait()
-    except BaseException:
-        # a scope that came to be after the unwinding would be nobody's
-        pending.abandon()
-        raise
     return address, ports
 
 

@@ -17,7 +17,7 @@ from sysbox.spec import Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class DeviceNode(Frozen):
@@ -79,19 +79,11 @@ _MAX_NODES = 4096  # of one directory: a tree of links or mounts must not keep u
 _NOT_THE_HOSTS = ("pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty")
 
 
-def rules(
-    devices: tuple[Device, ...],
-    privileged: bool,  # noqa: FBT001
-) -> tuple[tuple[str, str], ...] | None:
+def rules_of(nodes: tuple[DeviceNode, ...]) -> tuple[tuple[str, str], ...]:
     """What the scope's device controller allows, as (path or group, access) for DeviceAllow=.
 
-    None for a privileged container: no restriction. Raises what `resolve_devices` raises.
+    The default rules, and one for each node that is asked for.
     """
-    return None if privileged else rules_of(resolve_devices(devices))
-
-
-def rules_of(nodes: tuple[DeviceNode, ...]) -> tuple[tuple[str, str], ...]:
-    """The default rules and one for each node."""
     asked = (
         (f"/dev/{_DIRECTORY[node.kind]}/{node.major}:{node.minor}", node.access) for node in nodes
     )
@@ -154,21 +146,16 @@ def is_console(node: DeviceNode) -> bool:
     )
 
 
-def nodes(
-    devices: tuple[Device, ...],
-    privileged: bool,  # noqa: FBT001
-    *,
-    consoles: bool = True,
+def nodes_of(
+    asked: Iterable[DeviceNode], hosts: Iterable[DeviceNode] = ()
 ) -> tuple[DeviceNode, ...]:
     """All nodes of a container's /dev, in the order in which they are made; each path once.
 
-    A privileged container has the host's, with its `consoles` or without.
+    A privileged container has the `hosts` nodes.
     """
     found = {node.path: node for node in DEFAULT_NODES}
-    if privileged:
-        hosts = (node for node in host_nodes() if consoles or not is_console(node))
-        found.update((node.path, node) for node in hosts if node.path not in found)
-    found.update((node.path, node) for node in resolve_devices(devices))
+    found.update((node.path, node) for node in hosts if node.path not in found)
+    found.update((node.path, node) for node in asked)
     return tuple(found.values())
 
 

@@ -37,7 +37,7 @@ COLD = (
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
     for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
-                   image.reference image.store
+                   image.reference image.resolved image.store
                    embedded embedded.caller_root embedded.enter embedded.select embedded.state""".split()
 }
 MODULES = source.modules()

@@ -17,7 +17,7 @@ NULL = devices.DeviceNode(path="/dev/null", kind="c", major=1, minor=3)
 
 
 def test_the_default_rules_allow_no_disk_and_no_fuse_or_tun() -> None:
-    rules = dict(devices.rules((), False) or ())
+    rules = dict(devices.rules_of(()))
     assert rules["/dev/char/1:3"] == "rwm"
     assert rules["char-*"] == rules["block-*"] == "m"
     for access in ("r", "w"):
@@ -27,16 +27,12 @@ def test_the_default_rules_allow_no_disk_and_no_fuse_or_tun() -> None:
     assert "/dev/char/10:200" not in rules
 
 
-def test_privileged_is_not_restricted() -> None:
-    assert devices.rules((), True) is None
-
-
 def test_a_device_is_found_by_its_numbers() -> None:
     asked = Device(source="/dev/null", target="/dev/nothing", access="r")
     (node,) = devices.resolve_devices((asked,))
     assert (node.path, node.kind, node.major, node.minor) == ("/dev/nothing", "c", 1, 3)
     assert node.access == "r"
-    rules = devices.rules((asked, asked), False)
+    rules = devices.rules_of(devices.resolve_devices((asked, asked)))
     assert rules == (*devices.DEFAULT_RULES, ("/dev/char/1:3", "r"))
 
 
@@ -100,14 +96,14 @@ def test_the_nodes_of_a_container() -> None:
         Device(source="/dev/null", target="/dev/full"),
         Device(source="/dev/zero", target="/dev/z"),
     )
-    nodes = {node.path: node for node in devices.nodes(asked, False)}
+    nodes = {node.path: node for node in devices.nodes_of(devices.resolve_devices(asked))}
     assert set(nodes) == {node.path for node in devices.DEFAULT_NODES} | {"/dev/z"}
     assert nodes["/dev/full"].minor == 3  # what was asked for wins
     assert nodes["/dev/null"] == NULL
 
 
 def test_a_privileged_container_sees_the_hosts_devices_but_not_its_terminals() -> None:
-    paths = {node.path for node in devices.nodes((), True)}
+    paths = {node.path for node in devices.nodes_of((), devices.host_nodes())}
     assert "/dev/urandom" in paths
     assert not paths & {"/dev/console", "/dev/ptmx"}
     assert not any(path.startswith(("/dev/pts/", "/dev/shm/")) for path in paths)

@@ -52,7 +52,7 @@ def test_what_an_image_asks_for_takes_no_mask_away() -> None:
             usr_bind=False,
             directory="/d",
             volumes={mount.target: "/v"},
-            fresh={},
+            marks={},
             protect=Protection(
                 masked=("/sys/firmware",), read_only=(), directories=(), nodes=(), links=()
             ),

@@ -82,11 +82,11 @@ def _from_journal(unit: str, values: Values, since: int | None, until: int | Non
 def _details(record: store.Record) -> dict[str, str]:
     """The labels and variables that --log-opt has chosen."""
     from sysbox.container import log_options
-    from sysbox.image.store import Store
+    from sysbox.image.resolved import resolved_of
 
     if not record.spec.logging.env:
         return log_options.attributes(record, ())
-    return log_options.attributes(record, Store().resolve(record.image_id).config.env)
+    return log_options.attributes(record, resolved_of(record).env)
 
 
 def _from_file(

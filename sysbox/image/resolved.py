@@ -1,0 +1,49 @@
+"""What a specification and an image come to: once, when a container is created."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SpecError
+from sysbox.container.records import Resolved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.records import Record
+    from sysbox.image.model import Image
+    from sysbox.spec import ContainerSpec
+
+
+def resolve(spec: ContainerSpec, image: Image) -> Resolved:
+    """docker's rules: what the user says goes before the image; an entrypoint drops the image's command.
+
+    Raises SpecError when nothing is left to run.
+    """
+    config = image.config
+    entrypoint, command = config.entrypoint, spec.command or config.cmd
+    if spec.entrypoint is not None:
+        entrypoint, command = spec.entrypoint, spec.command
+    if not any((entrypoint + command)[:1]):
+        raise SpecError(
+            f"image {spec.image}: no command to run",
+            hint="the image names none: give one after its name",
+        )
+    return Resolved(
+        env=config.env,
+        user=spec.user or config.user,
+        workdir=spec.workdir or config.workdir,
+        stop_signal=spec.stop_signal or config.stop_signal,
+        entrypoint=entrypoint,
+        command=command,
+        labels={**config.labels, **spec.labels},
+        volumes=config.volumes,
+        layers=image.layers,
+        usr_bind=image.usr_bind,
+    )
+
+
+def resolved_of(record: Record) -> Resolved:
+    """That of a container. Raises NotFound where its record is older than this, and its image is gone."""
+    if record.resolved is not None:
+        return record.resolved
+    from sysbox.image.store import Store  # for older records alone
+
+    return resolve(record.spec, Store().resolve(record.image_id))
