@@ -79,8 +79,9 @@ class Plan(Frozen):
         lines.append(f"namespaces new: {', '.join(self._new_kinds())}")
         lines += [f"  join {kind}: {path}" for kind, path in self.namespaces.joined]
         lines.append("root")
+        root = self.root
         lines.append(
-            f"  mount overlay of {len(self.root.layers)} layers and {self.root.directory}/upper on /"
+            f"  mount {root.driver} of {len(root.layers)} layers and {root.directory}/upper on /"
         )
         lines += [f"  {one.describe()}" for one in (*self.root.operations, *self.root.late)]
         lines.append(self.network.describe())
@@ -206,6 +207,7 @@ def _root(
 ) -> RootPlan:
     spec = record.spec
     return RootPlan(
+        driver=resolved.driver,
         layers=resolved.layers,
         directory=record.directory,
         volatile=spec.remove,

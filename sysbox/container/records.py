@@ -52,7 +52,7 @@ class Resolved(Frozen):
     volumes: tuple[str, ...] = ()  # the image's, absolute paths
     layers: tuple[str, ...] = ()  # directory names below the store's layers, lowest first
     usr_bind: bool = False  # the host's /usr is bound at /usr (the image `host`)
-    driver: str = "overlay"  # that makes its root
+    driver: str = "overlay"  # that makes its root: see fs/drivers/driver.py
 
 
 class Record(Frozen):

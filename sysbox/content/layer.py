@@ -9,6 +9,7 @@ from sysbox.base import tree
 from sysbox.base.tree import Found
 from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
+from sysbox.fs.drivers.driver import driver_of
 from sysbox.image.resolved import resolved_of
 from sysbox.image.store import Store
 from sysbox.run.frozen_while import Standstill
@@ -43,7 +44,7 @@ class Writable:
 
     def __enter__(self) -> Self:
         store = Store()
-        self.upper = posix.open(f"{self._record.directory}/upper", _OPEN)
+        self.upper = posix.open(driver_of(self._record).writable(self._record.directory), _OPEN)
         layers = reversed(self._resolved.layers)
         self.lower = Layers([posix.open(store.layer(name), _OPEN) for name in layers])
         self.ours = changes.placeholders(self.upper, self.lower, self._targets())
@@ -100,7 +101,7 @@ def changes_of(record: Record) -> list[Change]:
 def size_of(record: Record) -> int:
     """The bytes of the files in its writable layer: docker's SizeRw. Raises OSError."""
     try:
-        upper = posix.open(f"{record.directory}/upper", _OPEN)
+        upper = posix.open(driver_of(record).writable(record.directory), _OPEN)
     except FileNotFoundError:
         return 0
     try:

@@ -16,7 +16,7 @@ from sysbox.base.files import is_directory
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.fs import ops, rootfs, sources
-from sysbox.fs.drivers import overlay
+from sysbox.fs.drivers import driver
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, mount, namespace, process
@@ -140,13 +140,14 @@ def _mounted(
     copies = sources.clone((*operations, *beside))
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
     plan = rootfs.RootPlan(
+        driver=resolved.driver,
         layers=resolved.layers,
         directory=record.directory,
         volatile=False,  # a second mount of a volatile layer is refused
         operations=operations,
         late=(),
     )
-    root = overlay.mount_root(plan)
+    root = driver.named(resolved.driver).mount_root(plan)
     usr = copies.pop(id(beside[0])) if beside else -1
     ops.Tree(root, copies, mount.open_procfs()).apply(operations)
     made = mount.clone_tree("", recursive=True, dirfd=root)

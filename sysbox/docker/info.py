@@ -97,11 +97,12 @@ def _containers() -> dict[str, int]:
 
 
 def _storage() -> dict[str, Any]:
+    from sysbox.fs.drivers.driver import DEFAULT
     from sysbox.image.store import Store
 
     return {
         "Images": len(Store().list()),
-        "Driver": "overlay",
+        "Driver": DEFAULT,
         "DriverStatus": [
             ["Backing Filesystem", _file_system(paths.STATE)],
             ["Supports d_type", "true"],  # the kernel's overlay wants it

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
+from sysbox.base.paths import IMAGES
 from sysbox.container import health, store, systemd_mode
 from sysbox.docker.config import config, mounts
 from sysbox.docker.host_config import host_config
 from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct
+from sysbox.fs.drivers.driver import driver_of
 from sysbox.lifecycle.current import status_of, usage_of
 from sysbox.run import restart
 from sysbox.units import names, unit_file
@@ -18,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sysbox.image.model import Image
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 
 
@@ -32,7 +33,6 @@ def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
 
         live, own = live_limits(record, status.pid)
     images = KnownImages()
-    image = images.get(record.image_id)
     return Struct(
         {
             "Id": record.id,
@@ -44,18 +44,15 @@ def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
             **_files(record),
             "Name": f"/{record.name}",
             "RestartCount": restart.restarts(record) if restart.has_policy(record) else 0,
-            "Driver": "overlay",
+            "Driver": driver_of(record).NAME,
             "Platform": "linux",
             "MountLabel": "",
             "ProcessLabel": "",
             "AppArmorProfile": "",
             "ExecIDs": NullList(),
             "HostConfig": host_config(record, live),
-            "GraphDriver": {
-                "Data": _graph(record, images.layers(record.image_id)),
-                "Name": "overlay",
-            },
-            **_sizes(record, image, wanted=size),
+            "GraphDriver": _graph(record, images),
+            **_sizes(record, images, wanted=size),
             "Mounts": mounts(record),
             "Config": config(record, images),
             "NetworkSettings": network_settings(record, status, exposed_ports(record, images)),
@@ -74,13 +71,13 @@ def _files(record: store.Record) -> dict[str, str]:
     }
 
 
-def _sizes(record: store.Record, image: Image | None, *, wanted: bool) -> dict[str, Any]:
+def _sizes(record: store.Record, images: KnownImages, *, wanted: bool) -> dict[str, Any]:
     """Bytes of what it has written, and of its whole root file system; null where nobody asked."""
     if not wanted:
         return {"SizeRw": NULL, "SizeRootFs": NULL}
     from sysbox.docker.sizes import sizes
 
-    written, whole = sizes(record, image)
+    written, whole = sizes(record, images.get(record.image_id))
     return {"SizeRw": written, "SizeRootFs": whole}
 
 
@@ -122,16 +119,14 @@ def _usage(record: store.Record) -> dict[str, int | None]:
     return {name: None if number < 0 else number for name, number in numbers.items()}
 
 
-def _graph(record: store.Record, layers: tuple[str, ...]) -> dict[str, str]:
-    """docker's names: the image's layers from the topmost to the lowest, and the container's own above."""
-    return Strings(
-        {
-            "LowerDir": ":".join(reversed(layers)),
-            "MergedDir": f"{record.directory}/merged",
-            "UpperDir": f"{record.directory}/upper",
-            "WorkDir": f"{record.directory}/work",
-        }
-    )
+def _graph(record: store.Record, images: KnownImages) -> dict[str, Any]:
+    """docker's GraphDriver, by the container's own driver."""
+    driver = driver_of(record)
+    if record.resolved is not None:
+        layers = tuple(f"{IMAGES}/layers/{name}" for name in record.resolved.layers)
+    else:
+        layers = images.layers(record.image_id)
+    return {"Data": Strings(driver.describe(layers, record.directory)), "Name": driver.NAME}
 
 
 def timestamp(seconds: float) -> str:

@@ -7,6 +7,7 @@ import posix
 
 from sysbox.base import tree
 from sysbox.docker.human import human_size
+from sysbox.fs.drivers.driver import driver_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def sizes(record: Record, image: Image | None) -> tuple[int, int]:
     """(bytes in its own layer, those and the image's)."""
-    written = layer_size(f"{record.directory}/upper")
+    written = layer_size(driver_of(record).writable(record.directory))
     return written, written + (image.size if image else 0)
 
 

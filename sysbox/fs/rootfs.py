@@ -152,6 +152,7 @@ if TYPE_CHECKING:
 class RootPlan(Frozen):
     """The root of one container: its layers, the writable layer, and the operations on top."""
 
+    driver: str  # that mounts it
     layers: tuple[str, ...]  # directory names below the store's layers, lowest first
     directory: str  # the container's own directory: upper/, work/, merged/
     volatile: bool  # the writable layer need not survive a crash (it is removed with the container)

@@ -8,7 +8,7 @@ from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
-from sysbox.fs.drivers import overlay
+from sysbox.fs.drivers.driver import driver_of
 from sysbox.host import probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
@@ -123,7 +123,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
 
 def _claim(record: Record) -> Record:
     def fill(made: Record) -> None:
-        overlay.prepare(made.directory)
+        driver_of(made).prepare(made.directory)
         for mount in made.spec.mounts:
             if mount.kind == "volume":
                 volumes.ensure(mount.source or made.anonymous_volumes[mount.target])

@@ -13,7 +13,7 @@ from sysbox.base.errors import (
 from sysbox.base.files import read_file
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
-from sysbox.fs.drivers import overlay
+from sysbox.fs.drivers.driver import driver_of
 from sysbox.run import exit_record, tuned
 from sysbox.run.signals import send
 from sysbox.run.teardown import discard, kill_frozen, stop_scope, unwind
@@ -62,7 +62,7 @@ def settle(
         store.remove_run(record)
         if final.rebooted:
             if record.spec.remove:
-                overlay.renew(record.directory)
+                driver_of(record).renew(record.directory)
         elif record.spec.remove:
             discard(record)
         return final

@@ -14,7 +14,7 @@ import posix
 from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.fs import ops, sources
-from sysbox.fs.drivers import overlay
+from sysbox.fs.drivers import driver
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
 from sysbox.run.handshake import PROCEED, UNSHARED, Channel
@@ -81,7 +81,7 @@ def main(
         copies = sources.clone(plan.root.operations)
         # from here on nothing that is mounted is seen by the host
         _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
-        root = overlay.mount_root(plan.root)
+        root = driver.named(plan.root.driver).mount_root(plan.root)
         tree = ops.Tree(root, copies, procfs)
         tree.apply(plan.root.operations)
         directory = tree.directory(plan.process.workdir, what="working directory")

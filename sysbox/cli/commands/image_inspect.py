@@ -7,6 +7,7 @@ from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.cli.output import print_inspect, report
 from sysbox.docker.config import health_check, no_config
 from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
+from sysbox.fs.drivers.driver import DEFAULT, named
 from sysbox.image import files
 from sysbox.image.documents import MAX_CONFIG, load, parse_config
 from sysbox.image.model import Image
@@ -48,6 +49,7 @@ def describe(name: str) -> dict[str, Any]:
     if data is None:
         raise NotFound(f"the configuration of the image {image.id} is missing in {store.root}")
     document = load(data, "image config", MAX_CONFIG)
+    driver = named(DEFAULT)
     references = [parse(name) for name in image.names]
     repositories = sorted({one.familiar_repository() for one in references})
     return Struct(
@@ -70,8 +72,8 @@ def describe(name: str) -> dict[str, Any]:
             "Size": image.size,
             "VirtualSize": image.size,
             "GraphDriver": {
-                "Data": _directories([store.layer(name) for name in image.layers]),
-                "Name": "overlay",
+                "Data": Strings(driver.describe(tuple(map(store.layer, image.layers)))),
+                "Name": driver.NAME,
             },
             "RootFS": {"Type": "layers", "Layers": list(parse_config(data).diff_ids)},
             "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
@@ -94,18 +96,6 @@ def _config(image: Image) -> dict[str, Any]:
         "Labels": Strings(config.labels) if config.labels else NullMap(),
         "StopSignal": config.stop_signal,
     }
-
-
-def _directories(layers: list[str]) -> dict[str, str]:
-    """docker's names: the topmost layer is the upper directory, the others lie below it; none is mounted."""
-    return Strings(
-        {
-            "LowerDir": ":".join(reversed(layers[:-1])),
-            "MergedDir": "",
-            "UpperDir": layers[-1],
-            "WorkDir": "",
-        }
-    )
 
 
 def _comment(document: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.fs.rootfs import RootPlan
 
+NAME = "overlay"
 _OVERLAYFS_SUPER_MAGIC = 0x794C7630  # linux/magic.h
 _PAGE = 4096  # mount(2) takes one page of options
 
@@ -35,6 +36,22 @@ def renew(directory: str) -> None:
     """
     remove_tree(f"{directory}/work")
     posix.mkdir(f"{directory}/work", 0o700)
+
+
+def writable(directory: str) -> str:
+    """The upper directory: whiteouts and opaque directories are as in a layer."""
+    return f"{directory}/upper"
+
+
+def describe(layers: tuple[str, ...], directory: str = "") -> dict[str, str]:
+    """docker's names. Of an image the topmost layer is the upper directory, and nothing is mounted."""
+    ordered = layers[::-1]
+    return {
+        "LowerDir": ":".join(ordered if directory else ordered[1:]),
+        "MergedDir": directory and f"{directory}/merged",
+        "UpperDir": f"{directory}/upper" if directory else "".join(ordered[:1]),
+        "WorkDir": directory and f"{directory}/work",
+    }
 
 
 def options(plan: RootPlan) -> str:
