@@ -22,6 +22,7 @@ from sysbox.fs.rootfs import (
     plan_operations,
 )
 from sysbox.linux import capability, namespace
+from sysbox.linux.userns import IdMap
 from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
 from sysbox.security import devices, paths, sysctls
 from sysbox.security.devices import DeviceNode
@@ -47,6 +48,10 @@ class NamespacePlan(Frozen):
     new_pid: bool
     new_cgroup: bool
     joined: tuple[tuple[str, str], ...] = ()  # (kind, path of the namespace), in order
+    uids: tuple[
+        IdMap, ...
+    ] = ()  # of a user namespace of its own, which owns the others; () is none
+    gids: tuple[IdMap, ...] = ()
 
     @property
     def joins_pid(self) -> bool:

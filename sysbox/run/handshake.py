@@ -2,6 +2,8 @@
 
 The rendezvous points, in their only order; the numbers stand in comments on both sides:
 
+  #0 MAPPED     parent -> child   where it is born in a user namespace of its own: that has its maps, and its
+                                  other namespaces can be made, which it then owns
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
   #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which address)
   #3 CONSOLE    child -> parent   the master of its terminal, where it has one
@@ -35,6 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MAPPED = b"M"
 UNSHARED = b"U"
 PROCEED = b"P"
 CONSOLE = b"C"

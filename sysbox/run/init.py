@@ -17,7 +17,7 @@ from sysbox.fs import ops, sources
 from sysbox.fs.drivers import driver
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
-from sysbox.run.handshake import PROCEED, UNSHARED, Channel
+from sysbox.run.handshake import MAPPED, PROCEED, UNSHARED, Channel
 from sysbox.run.process import (
     bear,
     drop_privileges,
@@ -69,6 +69,8 @@ def main(
         posix.setsid()
         # before anything of the container's can look at this process (CVE-2016-9962)
         _sys.prctl(process.PR_SET_DUMPABLE, 0)
+        if plan.namespaces.uids:
+            channel.receive(MAPPED)  # 0
         for kind, fd in joined:
             _sys.setns(fd, namespace.KINDS[kind][0])
         _sys.unshare(plan.namespaces.new)

@@ -9,8 +9,8 @@ import posix
 import select
 
 from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError
-from sysbox.linux import _sys, namespace, process
-from sysbox.run.handshake import BORN, CONSOLE, PROCEED, UNSHARED, Channel
+from sysbox.linux import _sys, namespace, process, userns
+from sysbox.run.handshake import BORN, CONSOLE, MAPPED, PROCEED, UNSHARED, Channel
 from sysbox.run.process import PROFILE_HINT, PROFILE_REFUSES
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn, Self
 
+    from sysbox.linux.userns import IdMap
     from sysbox.run.init import Inherited
 
 
@@ -51,6 +52,10 @@ class Parked:
         self.destroy()
         if reported:
             raise reported from None
+
+    def mapped(self) -> None:
+        """Its user namespace has its maps."""
+        self._channel.send(MAPPED)  # 0
 
     def await_namespaces(self) -> None:
         """Wait for #1. Raises StartError."""
@@ -152,14 +157,36 @@ def park(inherited: Inherited) -> Parked:
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
     others = [pair for pair in fds if pair[0] != "pid"]
     inside = next((fd for kind, fd in fds if kind == "pid"), -1)
+    flags = namespace.CLONE_NEWPID if plan.new_pid else 0
     try:
-        return _fork(
+        return fork_mapped(
             lambda channel: init.main(inherited, channel, others, inside),
-            namespace.CLONE_NEWPID if plan.new_pid else 0,
+            flags,
+            plan.uids,
+            plan.gids,
         )
     finally:
         for _, fd in fds:
             posix.close(fd)
+
+
+def fork_mapped(
+    run: Callable[[Channel], NoReturn],
+    flags: int,
+    uids: tuple[IdMap, ...] = (),
+    gids: tuple[IdMap, ...] = (),
+) -> Parked:
+    """Fork a child that runs `run`, with the CLONE_NEW* `flags`. Raises KernelError.
+
+    With maps it is born in a user namespace, which owns what `flags` make; it waits for #0 before it makes others.
+    """
+    if not uids:
+        return _fork(run, flags)
+    parked = _fork(run, flags | namespace.CLONE_NEWUSER)
+    with parked:
+        userns.write_maps(parked.pid, uids, gids)
+        parked.mapped()  # 0
+    return parked
 
 
 def fork_helper(run: Callable[[Channel], NoReturn], cgroup: int = -1) -> Parked:
