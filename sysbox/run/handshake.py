@@ -9,6 +9,9 @@ The rendezvous points, in their only order; the numbers stand in comments on bot
   #3 CONSOLE    child -> parent   the master of its terminal, where it has one
      BORN       child -> parent   where a pid namespace is joined: the pid of what was born there in its
                                   place, and goes on
+     WAITING    child -> parent   in place of 4 for a container that is only created: it needs nothing more,
+                                  and waits for somebody to connect to its socket; the parent may leave
+     STARTING   child -> starter  over that connection, on which 4 or FAILED follows
   #4 (end)      the socket closes on a successful execve(2), being close-on-exec
      FAILED     child -> parent   instead of any of these: phase, message, hint, exit status
 
@@ -43,6 +46,8 @@ PROCEED = b"P"
 CONSOLE = b"C"
 FAILURE = b"F"
 BORN = b"B"
+WAITING = b"W"
+STARTING = b"S"
 
 _LIMIT = 1 << 16  # bytes of a message
 _TEXT_MAX = 2048  # characters, of which JSON makes up to twelve bytes each
@@ -61,6 +66,16 @@ class Channel:
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         one, other = _socket.socketpair(_socket.AF_UNIX, kind)
         return Channel(one), Channel(other)
+
+    @staticmethod
+    def accept(listening: int) -> Channel:
+        """The end of one that has connected to a socket of this kind; waits for that. Raises OSError."""
+        gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listening)
+        try:
+            fd, _ = gate._accept()  # type: ignore[attr-defined]
+        finally:
+            gate.close()
+        return Channel(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import _socket
 import errno
 import fcntl
 import posix
@@ -10,7 +11,16 @@ import select
 
 from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError
 from sysbox.linux import _sys, namespace, process, userns
-from sysbox.run.handshake import BORN, CONSOLE, MAPPED, PROCEED, UNSHARED, Channel
+from sysbox.run.handshake import (
+    BORN,
+    CONSOLE,
+    MAPPED,
+    PROCEED,
+    STARTING,
+    UNSHARED,
+    WAITING,
+    Channel,
+)
 from sysbox.run.process import PROFILE_HINT, PROFILE_REFUSES
 
 TYPE_CHECKING = False
@@ -96,6 +106,13 @@ class Parked:
             raise StartError("the process that was born is not ours", phase="handshake") from None
         self.pid, self.pidfd = born, pidfd
 
+    def await_waiting(self) -> None:
+        """Wait until a container that is created alone needs nothing more of us. Raises StartError."""
+        try:
+            self._channel.receive(WAITING)
+        finally:
+            self._channel.close()
+
     def await_exec(self) -> None:
         """Wait for #4: its command runs. Raises StartError."""
         try:
@@ -131,6 +148,23 @@ class Parked:
         """Kill and reap it; a child that is gone already is fine."""
         self._channel.close()
         destroy(self.pid, self.pidfd)
+
+
+def let_start(path: str) -> None:
+    """Have a created container, which waits at the socket at `path`, run its command: return once that runs.
+
+    Raises StartError with what its process reports; KernelError where nothing waits there.
+    """
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    channel = Channel(socket)
+    try:
+        socket.connect(path)
+        channel.receive(STARTING)
+        channel.receive(b"")  # 4
+    except OSError as error:
+        raise KernelError.of("start the container that waits at", path, error) from None
+    finally:
+        channel.close()
 
 
 def destroy(pid: int, pidfd: int) -> int | None:
@@ -178,7 +212,7 @@ def fork_mapped(
 ) -> Parked:
     """Fork a child that runs `run`, with the CLONE_NEW* `flags`. Raises KernelError.
 
-    With maps it is born in a user namespace, which owns what `flags` make; it waits for #0 before it makes others.
+    With maps it is born in a user namespace, the owner of what `flags` make; it makes others after #0.
     """
     if not uids:
         return _fork(run, flags)

@@ -18,7 +18,7 @@ import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
 from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
-from sysbox.run.handshake import BORN, CONSOLE, Channel
+from sysbox.run.handshake import BORN, CONSOLE, STARTING, WAITING, Channel
 from sysbox.security import environment, identity
 
 TYPE_CHECKING = False
@@ -272,8 +272,12 @@ def go(
     *,
     attended: bool = True,
     born: bool = False,
+    gate: int = -1,
 ) -> NoReturn:
-    """Run the command; what is `attended` dies with its supervisor. Never returns."""
+    """Run the command; what is `attended` dies with its supervisor. Never returns.
+
+    With a `gate`, a listening socket, it waits for somebody to connect to that first.
+    """
     phase = "process"
     try:
         if born:
@@ -283,7 +287,9 @@ def go(
                     process.set_rlimit(name, soft, hard)
         if plan.tty:
             fcntl.ioctl(0, _TIOCSCTTY, 0)
-        if attended:
+        if gate >= 0:
+            channel = await_start(gate, channel)
+        elif attended:
             # last, since a change of credentials clears it (prctl(2))
             _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
         # the parent may have died before this process asked to die with it
@@ -293,6 +299,20 @@ def go(
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "run the command", error)
     _sys.leave(FAILED)
+
+
+def await_start(gate: int, channel: Channel) -> Channel:
+    """Say that nothing is left to do but the execve(2), and wait for who starts it: the channel to that one.
+
+    The parent may leave meanwhile, and this process lives on (OCI runtime spec, runtime.md, "Create").
+    Raises OSError.
+    """
+    _sys.prctl(process.PR_SET_PDEATHSIG, 0)
+    channel.tell(WAITING, {})
+    channel.close()
+    starter = Channel.accept(gate)
+    starter.tell(STARTING, {})
+    return starter
 
 
 def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:

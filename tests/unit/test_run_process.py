@@ -1,0 +1,122 @@
+"""A created container waits before its command, with its parent gone, until somebody starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from sysbox.base.errors import NOT_FOUND, KernelError, StartError
+from sysbox.container.process_plan import ProcessPlan
+from sysbox.run import process
+from sysbox.run.handshake import Channel
+from sysbox.run.parent import fork_mapped, let_start
+
+PLAN = ProcessPlan(
+    argv=("/bin/sh", "-c", "echo ran; exit 3"),
+    image_env=(),
+    env=(),
+    workdir="/",
+    user="",
+    group_add=(),
+    hostname="",
+    tty=False,
+    capabilities=0,
+    no_new_privileges=False,
+    seccomp="default",
+    rlimits=(),
+    sysctls=(),
+    oom_score_adj=0,
+)
+
+
+class Waiting:
+    """A process that waits at `path`, whose parent has gone; what its command prints can be read."""
+
+    def __init__(self, path: str, plan: ProcessPlan) -> None:
+        self.path = path
+        self._output, output = os.pipe()
+        told, tell = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            try:
+                parked = fork_mapped(lambda channel: self._child(channel, plan, output), 0)
+                parked.await_waiting()
+                os.write(tell, b"%d" % parked.pid)
+            finally:
+                os._exit(0)
+        os.close(output)
+        os.close(tell)
+        # we adopt nobody: the pidfd tells of its end
+        self.pid = int(os.read(told, 20))
+        self.pidfd = os.pidfd_open(self.pid)
+        os.close(told)
+        os.waitpid(middle, 0)
+
+    def _child(self, channel: Channel, plan: ProcessPlan, output: int) -> NoReturn:
+        gate = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        gate.bind(self.path)
+        gate.listen(1)
+        os.dup2(output, 1)
+        process.go(plan, ("PATH=/usr/bin",), channel, gate=gate.detach())
+
+    def output(self) -> str:
+        """Until its end."""
+        with os.fdopen(self._output) as file:
+            return file.read()
+
+    def end(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(self.pidfd)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[str]:
+    """A path that is short enough for a socket."""
+    os.chdir(tmp_path)
+    yield "gate"
+    os.chdir("/")
+
+
+def test_it_outlives_its_parent_and_is_started_by_another(place: str) -> None:
+    waiting = Waiting(place, PLAN)
+    try:
+        assert Path(f"/proc/{waiting.pid}/cmdline").read_bytes().find(b"echo ran") < 0
+        let_start(place)
+        assert waiting.output() == "ran\n"
+    finally:
+        waiting.end()
+
+
+def test_why_it_cannot_run_is_told_to_who_starts_it(place: str) -> None:
+    waiting = Waiting(place, PLAN.replace(argv=("nosuch",)))
+    try:
+        with pytest.raises(StartError, match="cannot find nosuch") as raised:
+            let_start(place)
+        assert raised.value.status == NOT_FOUND
+        assert waiting.output() == ""
+    finally:
+        waiting.end()
+
+
+def test_it_is_started_once(place: str) -> None:
+    waiting = Waiting(place, PLAN)
+    try:
+        let_start(place)
+        with pytest.raises(KernelError, match="start the container that waits at gate"):
+            let_start(place)
+    finally:
+        waiting.end()
+
+
+def test_nothing_waits_there(place: str) -> None:
+    with pytest.raises(KernelError, match="No such file or directory"):
+        let_start(place)
