@@ -93,7 +93,9 @@ class Plan(Frozen):
         process = self.process
         lines.append(f"process {' '.join(process.argv)}")
         lines.append(f"  user {process.user or '0'}, directory {process.workdir}")
-        lines.append(f"  capabilities {' '.join(capability.names(process.capabilities)) or 'none'}")
+        lines.append(
+            f"  capabilities {' '.join(capability.names(process.capabilities.bounding)) or 'none'}"
+        )
         lines.append(
             f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.linux.capability import Sets, plain
 from sysbox.linux.process import RLIMITS
 from sysbox.security import capabilities
 
@@ -27,7 +28,7 @@ class ProcessPlan(Frozen):
     group_add: tuple[str, ...]
     hostname: str  # "" leaves the host's
     tty: bool
-    capabilities: int  # mask: bounding, permitted and effective; inheritable and ambient are empty
+    capabilities: Sets
     no_new_privileges: bool
     seccomp: str  # default, unconfined, or the path of a profile
     rlimits: tuple[tuple[str, int, int], ...]
@@ -69,9 +70,11 @@ def plan_process(
         group_add=spec.group_add,
         hostname=hostname,
         tty=asked.tty,
-        capabilities=held
-        if asked.privileged
-        else capabilities.resolve(spec.security, held, more=mode.capabilities),
+        capabilities=plain(
+            held
+            if asked.privileged
+            else capabilities.resolve(spec.security, held, more=mode.capabilities)
+        ),
         no_new_privileges=spec.security.no_new_privileges,
         seccomp=_seccomp(spec, asked),
         rlimits=_rlimits(spec),

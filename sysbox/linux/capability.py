@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.linux import _sys
 
 NAMES = (
@@ -22,7 +23,18 @@ _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+
+
+class Sets(Frozen):
+    """The five sets of a process, as masks (capabilities(7), "Thread capability sets")."""
+
+    bounding: int = 0
+    permitted: int = 0
+    effective: int = 0
+    # of a container's first process it must be empty, or file capabilities could raise it (CVE-2022-24769)
+    inheritable: int = 0
+    ambient: int = 0  # within permitted and inheritable
 
 
 def number(name: str) -> int:
@@ -104,14 +116,23 @@ def drop_bounding(keep_mask: int) -> None:
             raise KernelError.of("drop from the bounding set", name, error) from None
 
 
-def apply(mask: int) -> None:
-    """Make `mask` the effective and permitted sets; inheritable and ambient become empty.
+def plain(mask: int) -> Sets:
+    """What docker gives a process that may have `mask`: all of it now, and nothing by inheritance."""
+    return Sets(bounding=mask, permitted=mask, effective=mask)
 
-    A container's inheritable set must be empty, or file capabilities could raise it (CVE-2022-24769).
+
+def apply(sets: Sets) -> None:
+    """Make these the calling thread's sets, all but the bounding set (see `drop_bounding`).
+
     Raises KernelError, EPERM for a capability that is not permitted now.
     """
     try:
         _sys.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-        _sys.capset(mask, mask, 0)
+        _sys.capset(sets.effective, sets.permitted, sets.inheritable)
+        for capability in range(sets.ambient.bit_length()):
+            if sets.ambient >> capability & 1:
+                _sys.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
     except OSError as error:
-        raise KernelError.of("set the capabilities", " ".join(names(mask)), error) from None
+        raise KernelError.of(
+            "set the capabilities", " ".join(names(sets.permitted)), error
+        ) from None

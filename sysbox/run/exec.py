@@ -214,7 +214,7 @@ def _entering(
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
         size=_terminal_size() if plan.tty else b"",
-        seccomp=seccomp.program_for(security, plan.capabilities),
+        seccomp=seccomp.program_for(security, plan.capabilities.bounding),
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
     )
 

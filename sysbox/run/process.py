@@ -208,11 +208,16 @@ def drop_privileges(
 
 
 def _become(plan: ProcessPlan, who: Identity) -> None:
-    capability.drop_bounding(plan.capabilities)
+    sets = plan.capabilities
+    capability.drop_bounding(sets.bounding)
+    if who.uid and sets.ambient:
+        capability.keep_caps()
     posix.setgroups(list(who.groups))
     posix.setresgid(who.gid, who.gid, who.gid)
     posix.setresuid(who.uid, who.uid, who.uid)
-    capability.apply(plan.capabilities if who.uid == 0 else 0)
+    # what execve(2) would take from a user who is not root goes at once
+    keeps = who.uid == 0 or sets.ambient
+    capability.apply(sets if keeps else capability.Sets(bounding=sets.bounding))
     # to take a capability away may have made it open to inspection again (prctl(2))
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     _check_became(plan, who)
@@ -222,7 +227,7 @@ def _check_became(plan: ProcessPlan, who: Identity) -> None:
     """A filter may say 0, which is success, in the place of a call. Raises KernelError."""
     more = 0
     try:
-        more = _sys.capget()[1] & ~plan.capabilities
+        more = _sys.capget()[1] & ~plan.capabilities.permitted
     except OSError:
         pass  # refused, which says nothing
     if more or (who.uid and posix.getuid() == 0) or (who.gid and posix.getgid() == 0):

@@ -95,7 +95,7 @@ def bring_up(
     facts = probe()
     with Recorded(record):
         plan = plan or plan_of(record, facts, service)
-        program = seccomp.program_for(record.spec.security, plan.process.capabilities)
+        program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
         import_copyup(plan.root.marks())
     runtime = _claim(record, plan)
     with Undo() as undo:

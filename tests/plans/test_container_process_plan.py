@@ -49,14 +49,16 @@ def test_exec_is_as_the_container_but_for_what_it_asks() -> None:
 
 def test_a_privileged_exec_has_everything() -> None:
     spec = ContainerSpec(image="x", security=Security(cap_drop=("CHOWN",)))
-    assert planned(spec, Asked(argv=("ls",), privileged=True)).capabilities == EVERYTHING
+    assert planned(spec, Asked(argv=("ls",), privileged=True)).capabilities == capability.plain(
+        EVERYTHING
+    )
     assert planned(spec, Asked(argv=("ls",), privileged=True)).seccomp == "unconfined"
 
 
 def test_what_a_privileged_container_has_dropped_its_exec_lacks_too() -> None:
     spec = ContainerSpec(image="x", security=Security(privileged=True, cap_drop=("SYS_ADMIN",)))
     for asked in (Asked(argv=("run",)), Asked(argv=("ls",))):
-        assert "CAP_SYS_ADMIN" not in capability.names(planned(spec, asked).capabilities)
+        assert "CAP_SYS_ADMIN" not in capability.names(planned(spec, asked).capabilities.bounding)
 
 
 @pytest.mark.parametrize("words", [("run",), ("ls",)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 
 import pytest
 from forked import in_child, needs_root
@@ -43,7 +44,7 @@ def test_only_the_mask_is_left() -> None:
 
     def confine() -> dict[str, int]:
         capability.drop_bounding(keep)
-        capability.apply(keep)
+        capability.apply(capability.plain(keep))
         return status_sets()
 
     assert in_child(confine) == {
@@ -58,17 +59,46 @@ def test_capabilities_survive_a_change_of_user_when_kept() -> None:
     def change() -> int:
         capability.keep_caps()
         os.setresuid(65534, 65534, 65534)
-        capability.apply(keep)
+        capability.apply(capability.plain(keep))
         return status_sets()["CapEff"]
 
     assert in_child(change) == keep
 
 
+def test_each_of_the_five_sets_is_its_own() -> None:
+    """And what is ambient goes to the program that a user who is not root executes."""
+    needs_root()
+    bind, kill, chown = (capability.mask((name,)) for name in ("NET_BIND_SERVICE", "KILL", "CHOWN"))
+
+    def change() -> tuple[dict[str, int], str]:
+        capability.drop_bounding(bind | kill | chown)
+        capability.keep_caps()
+        os.setresuid(65534, 65534, 65534)
+        sets = capability.Sets(
+            bounding=bind | kill | chown,
+            permitted=bind | kill,
+            effective=kill,
+            inheritable=bind,
+            ambient=bind,
+        )
+        capability.apply(sets)
+        done = subprocess.run(
+            ["grep", "CapEff", "/proc/self/status"], capture_output=True, text=True, check=True
+        )
+        return status_sets(), done.stdout.split()[1]
+
+    found, executed = in_child(change)
+    assert found == {
+        "CapInh": bind, "CapPrm": bind | kill, "CapEff": kill, "CapBnd": bind | kill | chown, "CapAmb": bind,
+    }  # fmt: skip
+    assert int(executed, 16) == bind
+
+
 def test_what_is_not_permitted_cannot_be_raised() -> None:
     def raise_it() -> str:
-        capability.apply(0)
+        capability.apply(capability.Sets())
         try:
-            capability.apply(1)
+            capability.apply(capability.plain(1))
         except KernelError as error:
             return str(error)
         return "raised"

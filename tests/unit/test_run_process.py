@@ -13,6 +13,7 @@ import pytest
 
 from sysbox.base.errors import NOT_FOUND, KernelError, StartError
 from sysbox.container.process_plan import ProcessPlan
+from sysbox.linux.capability import Sets
 from sysbox.run import process
 from sysbox.run.handshake import Channel
 from sysbox.run.parent import fork_mapped, let_start
@@ -26,7 +27,7 @@ PLAN = ProcessPlan(
     group_add=(),
     hostname="",
     tty=False,
-    capabilities=0,
+    capabilities=Sets(),
     no_new_privileges=False,
     seccomp="default",
     rlimits=(),
