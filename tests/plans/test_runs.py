@@ -131,7 +131,7 @@ def cases() -> Iterator[object]:
                 yield pytest.param(Case(lines), id=f"{file.stem}-{number}")
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", [*cases()])
 def test_a_run(case: Case) -> None:
     if case.error:
         with pytest.raises(SysboxError) as raised:
