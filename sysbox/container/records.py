@@ -108,6 +108,21 @@ class Record(Frozen):
         return f"{RUN_CONTAINERS}/{self.id}"
 
 
+class Attachment(Frozen):
+    """A container's end of one network, while it runs."""
+
+    network: str  # its name
+    bridge: str = ""  # the host's link
+    interface: str = "eth0"  # the container's
+    mac: str = ""
+    address: str = ""  # IPv4; "" without one
+    prefix: int = 0  # bits
+    gateway: str = ""
+    address6: str = ""  # IPv6
+    prefix6: int = 0
+    gateway6: str = ""
+
+
 class Runtime(Frozen):
     """A run that was begun and whose end has not been recorded yet."""
 
@@ -118,15 +133,23 @@ class Runtime(Frozen):
     scope: str
     cgroup: str = ""  # the scope's path in the hierarchies
     started_ns: int = 0  # 0 until its command runs
+    networks: tuple[Attachment, ...] = ()
+    ports: tuple[Port, ...] = ()
+    # what versions before wrote of their one network
     address: str = ""
     mac: str = ""
-    ports: tuple[Port, ...] = ()
     restarting: bool = False  # its supervisor waits before it starts it again
 
     def wrong(self) -> str:
         if not (0 <= self.pid < _PIDS and 0 <= self.supervisor < _PIDS):
             return "pid, supervisor: must be the number of a process, or 0"
         return "" if 0 <= self.started_ns < _END_OF_TIME else "started_ns: out of range"
+
+    def attachments(self) -> tuple[Attachment, ...]:
+        """Its ends of networks, also of a run that an older version has begun."""
+        if self.networks or not self.address:
+            return self.networks
+        return (Attachment(network="bridge", address=self.address, mac=self.mac),)
 
     def alive(self) -> bool:
         """Whether the container's first process is there."""

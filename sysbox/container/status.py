@@ -13,6 +13,7 @@ from sysbox.linux.freezer import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.records import Attachment
     from sysbox.spec import Port
 
 
@@ -47,9 +48,9 @@ def read_status(record: Record) -> Status:
     )
 
 
-def read_network(record: Record) -> tuple[str, str, tuple[Port, ...]]:
-    """Address, MAC and published ports; empty when it does not run."""
+def read_networks(record: Record) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
+    """Its ends of networks, and its published ports; empty when it does not run."""
     running = runtime(record.id)
     if running is None or not running.alive():
-        return "", "", ()
-    return running.address, running.mac, running.ports
+        return (), ()
+    return running.attachments(), running.ports

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sysbox.container import store
-from sysbox.container.status import read_network
+from sysbox.container.records import Attachment
+from sysbox.container.status import read_networks
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from sysbox.netns.topology import Network
 
 # the networks that there are, with ids that never change: each the SHA-256 of "sysbox network NAME"
 NETWORKS = {
@@ -28,18 +28,18 @@ def network_settings(
     record: store.Record, status: store.Status, exposed: Iterable[str]
 ) -> dict[str, Any]:
     """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
-    network = default_network(read_text("/proc/net/route"))
     mode = record.spec.namespaces.network
-    address, mac, ports = read_network(record)
-    bridged = mode == "bridge" and bool(address)
-    ends = _ends(network, address, mac, bridged=bridged)
+    attachments, ports = read_networks(record)
+    attached = _complete(attachments[0]) if attachments else Attachment(network=mode)
+    bridged = bool(attachments)
+    ends = _ends(attached)
     endpoint = record.id if bridged else ""
     own = bool(status.pid) and mode in NETWORKS  # else the namespace is another's
     published = _published(ports)
     open_ports = {name: published.get(name, NullList()) for name in (*exposed, *published)}
     return Struct(
         {
-            "Bridge": network.bridge if bridged else "",
+            "Bridge": attached.bridge,
             "SandboxID": record.id if own else "",
             "HairpinMode": False,
             "LinkLocalIPv6Address": "",
@@ -62,15 +62,24 @@ def _published(ports: Any) -> dict[str, Any]:
     }
 
 
-def _ends(network: Network, address: str, mac: str, *, bridged: bool) -> dict[str, Any]:
+def _complete(attached: Attachment) -> Attachment:
+    """What an older version did not write down is what the host has now."""
+    if attached.bridge:
+        return attached
+    network = default_network(read_text("/proc/net/route"))
+    prefix = split_subnet(network.subnet)[1]
+    return attached.replace(bridge=network.bridge, gateway=network.gateway, prefix=prefix)
+
+
+def _ends(attached: Attachment) -> dict[str, Any]:
     return {
-        "Gateway": network.gateway if bridged else "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": address,
-        "IPPrefixLen": split_subnet(network.subnet)[1] if bridged else 0,
-        "IPv6Gateway": "",
-        "MacAddress": mac,
+        "Gateway": attached.gateway,
+        "GlobalIPv6Address": attached.address6,
+        "GlobalIPv6PrefixLen": attached.prefix6,
+        "IPAddress": attached.address,
+        "IPPrefixLen": attached.prefix,
+        "IPv6Gateway": attached.gateway6,
+        "MacAddress": attached.mac,
     }
 
 

@@ -16,6 +16,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS
 from sysbox.base.undo import Undo
 from sysbox.container import events, identity, log_options, store
+from sysbox.container.records import Attachment
 from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
@@ -131,7 +132,7 @@ def _set_going(
         # nobody can ask what one has used that is removed at its end
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(
-            started_ns=store.now_ns(), address=address, mac=plan.network.mac, ports=ports
+            started_ns=store.now_ns(), networks=_attachments(plan, address), ports=ports
         )
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
@@ -306,6 +307,22 @@ def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
     parked.await_namespaces()  # 1
     links.connect(network, parked.pid, bridge_index=bridge)
     return address, firewall.publish(network, address)
+
+
+def _attachments(plan: Plan, address: str) -> tuple[Attachment, ...]:
+    network = plan.network
+    if network.mode != "bridge":
+        return ()
+    return (
+        Attachment(
+            network=network.mode,
+            bridge=network.bridge,
+            mac=network.mac,
+            address=address,
+            prefix=network.prefix,
+            gateway=network.gateway,
+        ),
+    )
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:

@@ -65,6 +65,16 @@ def test_there_is_one_of_each_kind() -> None:
     assert {end.how for end in ends} >= {"exited", "oom", "failed"}
 
 
+def test_the_network_of_a_run_that_it_began() -> None:
+    """It wrote one address; a run of today has its end of each network."""
+    found = [Runtime.from_data(data_of(one), "") for one in OLD.glob("*/state.json")]
+    attached = [one for run in found for one in run.attachments()]
+    assert {one.address for one in attached} == {run.address for run in found if run.address}
+    assert attached
+    assert all(one.network == "bridge" and one.mac for one in attached)
+    assert all((run.attachments() == ()) == (run.address == "") for run in found)
+
+
 def test_a_default_means_what_it_meant() -> None:
     """NET_RAW was one; what was asked or dropped goes before that."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import NotFound
 from sysbox.cli.output import line
 from sysbox.container import store
-from sysbox.container.status import read_network
+from sysbox.container.status import read_networks
 from sysbox.parse.common import bad, is_digits
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def endpoint(port: Port) -> str:
 def main(values: Values) -> int:
     """0; docker's status 1 when the port that was asked for is not published."""
     record = store.find(values.container)
-    _, _, ports = read_network(record)
+    _, ports = read_networks(record)
     if values.port is None:
         for port in ports:
             line(f"{port.container_port}/{port.protocol} -> {endpoint(port)}")

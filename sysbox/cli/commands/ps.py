@@ -7,7 +7,7 @@ import time
 from sysbox.cli.commands.port import endpoint
 from sysbox.cli.output import print_list
 from sysbox.container import store
-from sysbox.container.status import read_network
+from sysbox.container.status import read_networks
 from sysbox.docker.human import human_duration
 from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import all_containers, health_of, mount_name, usage_of
@@ -186,7 +186,7 @@ def _ports(record: store.Record, status: store.Status, images: KnownImages) -> s
     """Of one that runs on a network of its own, as docker has it."""
     if not status.pid or record.spec.namespaces.network != "bridge":
         return ""
-    ports = read_network(record)[2] if record.spec.ports else ()
+    ports = read_networks(record)[1] if record.spec.ports else ()
     return ports_text(ports, exposed_ports(record, images))
 
 

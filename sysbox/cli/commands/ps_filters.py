@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import NotFound
 from sysbox.container import store
-from sysbox.container.status import read_network
+from sysbox.container.status import read_networks
 from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import health_of, mount_name
 from sysbox.parse.common import is_digits, parse_int
@@ -141,7 +141,7 @@ def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
 
 def _published(record: Record) -> Iterable[tuple[int, str]]:
     """The host's ports: those of the run that goes on, else those that were asked for."""
-    for port in read_network(record)[2] or record.spec.ports:
+    for port in read_networks(record)[1] or record.spec.ports:
         if port.host_port:
             yield port.host_port, port.protocol
 

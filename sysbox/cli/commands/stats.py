@@ -112,7 +112,7 @@ def _running() -> list[_Target]:
         run = _run(container_id)
         if run is None or not run.started_ns:
             continue
-        if run.address:
+        if run.attachments():
             link = host_link(container_id)
             found.append(
                 _Target(
