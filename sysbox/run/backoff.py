@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import _signal
 
-from sysbox.run.restart import QUICK
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Final
 
+QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
 _LONGEST = 60.0  # seconds
 
