@@ -59,6 +59,8 @@ class Attended:
         started.oom.heard = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: tuned.changed(record.id, fd)
+            if tuned.drop_ins(record.id):
+                tuned.changed(record.id)  # somebody was faster than the watch
 
     def _out_of_memory(self) -> None:
         """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""
