@@ -27,7 +27,7 @@ from sysbox.linux.process import RLIMITS
 from sysbox.netns.topology import NetPlan, default_network, plan_network
 from sysbox.security import capabilities, devices, paths, sysctls
 from sysbox.units import scopeplan
-from sysbox.units.limits.properties import plan_limits
+from sysbox.units.limits.plan import plan_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from sysbox.units import journal, listing, names, scopeplan, watch
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.cgroup import blockdev, tree
 from sysbox.units.journalread import read_logs
-from sysbox.units.limits.properties import Property, plan_limits
+from sysbox.units.limits.plan import plan_limits
+from sysbox.units.limits.properties import Property
 from sysbox.units.manager import Manager
 
 MIB = 1 << 20

@@ -40,7 +40,17 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             for alias in node.names:
                 inner = f"{origin}.{alias.name}"
                 found.add(inner if inner in known or inner in EXTENSIONS else origin)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "__import__":
+            found.update(name for name in known if name.startswith(_prefix(node.args[0])))
     return found
+
+
+def _prefix(name: ast.expr) -> str:
+    """The start of a name given to `__import__(f"sysbox.PACKAGE.{...}")`: any module may follow."""
+    assert isinstance(name, ast.JoinedStr), ast.unparse(name)
+    start = name.values[0]
+    assert isinstance(start, ast.Constant), ast.unparse(name)
+    return str(start.value)
 
 
 def _running(node: ast.AST, top_level_only: bool) -> list[ast.AST]:
