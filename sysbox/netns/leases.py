@@ -104,13 +104,8 @@ def release(container_id: str) -> None:
             _store(last, leases)
 
 
-def lookup(container_id: str) -> str | None:
-    """The container's address, or None. Takes no lock: the file is always whole."""
-    return _load()[1].get(container_id)
-
-
 def all() -> dict[str, str]:  # noqa: A001 (used qualified: leases.all())
-    """Every lease: container id -> address."""
+    """Every lease: container id -> address. Takes no lock: the file is always whole."""
     return _load()[1]
 
 

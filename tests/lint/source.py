@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sysbox"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Dotted name -> file, of every module of the package."""
     found = {}
@@ -23,11 +25,13 @@ def modules() -> dict[str, Path]:
 EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal"}
 
 
+@functools.cache
 def tree(path: Path) -> ast.Module:
     """The syntax tree of one file."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     """The modules that a file imports when it runs: not those that only its annotations name."""
     known = modules()
