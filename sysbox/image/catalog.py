@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from sysbox.base import codec, paths
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
@@ -106,10 +107,9 @@ class Catalog:
         images = [self._load(image_id, entries) for image_id in ids]
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
-    def hold(self) -> files.Lock:
+    def hold(self) -> Lock:
         """A lock under which nothing is removed: `with store.hold():` resolve and write the record."""
-        files.make_directory(self.root)
-        return files.Lock(f"{self.root}/use.lock", shared=True)
+        return Lock(f"{self.root}/use.lock", shared=True)
 
     def entries(self) -> tuple[Entry, ...]:
         """The content of index.json; empty if there is none. Raises FormatError."""
@@ -121,7 +121,7 @@ class Catalog:
 
     def edit(self, change: Callable[[Entries], Entries]) -> None:
         """Replace the entries by what `change` makes of them, under the lock, atomically."""
-        with files.Lock(f"{self.root}/index.lock"):
+        with Lock(f"{self.root}/index.lock"):
             entries = change(list(self.entries()))
             if len(entries) > MAX_ENTRIES:
                 raise FormatError(

@@ -1,4 +1,4 @@
-"""Files of the store: capped reads, atomic writes, advisory locks.
+"""Files of the store: capped reads, atomic writes.
 
 Everything here is hot: a resolve reads two files and takes no lock. State is 0700/0600, so that no user of
 the host can run a setuid program of an image or read its files (CVE-2021-41091).
@@ -6,8 +6,6 @@ the host can run a setuid program of an image or read its files (CVE-2021-41091)
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
@@ -122,38 +120,3 @@ def make_directory(path: str) -> None:
         make_directory(path)
     except OSError as error:
         raise KernelError.of("mkdir", path, error) from None
-
-
-class Lock:
-    """flock(2) on a file, as a context manager; the kernel drops it when the process dies."""
-
-    def __init__(self, path: str, *, shared: bool = False) -> None:
-        self.path = path
-        self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        self._fd = -1
-
-    def acquire(self, *, wait: bool = True) -> bool:
-        """Take it; False if `wait` is off and somebody else holds it."""
-        fd = posix.open(self.path, posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, self._operation | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            posix.close(fd)
-            if error.errno == errno.EWOULDBLOCK:
-                return False
-            raise KernelError.of("lock", self.path, error) from None
-        self._fd = fd
-        return True
-
-    def release(self) -> None:
-        """Drop it; nothing happens if it is not held."""
-        if self._fd >= 0:
-            posix.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Lock:
-        self.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()

@@ -17,6 +17,7 @@ import posix
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import check_size, remove_tree
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
@@ -81,13 +82,13 @@ class Ingest:
     def __init__(self, store: Catalog, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
         self.store = store
         self._limits = limits
-        self._lock = files.Lock(f"{store.root}/use.lock", shared=True)
+        self._lock: Lock | None = None
         self._count = 0
         self._work = ""
 
     def __enter__(self) -> Self:
         prepare(self.store)
-        self._lock.acquire()
+        self._lock = self.store.hold()
         self._work = f"{self.store.root}/temporary/{posix.getpid()}-{posix.urandom(6).hex()}"
         files.make_directory(self._work)
         return self
@@ -97,7 +98,8 @@ class Ingest:
             remove_tree(self._work)
         except KernelError:
             pass  # ignoring: it is gc's then
-        self._lock.release()
+        if self._lock:
+            self._lock.release()
 
     def spool(
         self,

@@ -7,6 +7,7 @@ import posix
 from sysbox.base import codec
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.base.files import remove_tree
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import files
@@ -121,13 +122,12 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
 
 def sweep(store: Catalog, in_use: InUse) -> list[str]:
     """Remove everything that no image and no container refers to; nothing if somebody is at work there."""
-    lock = files.Lock(f"{store.root}/use.lock")
-    if not lock.acquire(wait=False):
-        return []
     try:
+        lock = Lock(f"{store.root}/use.lock", wait=False)
+    except Conflict:
+        return []
+    with lock:
         return _sweep(store, in_use)
-    finally:
-        lock.release()
 
 
 def _sweep(store: Catalog, in_use: InUse) -> list[str]:
@@ -158,7 +158,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
             if name not in wanted:
                 files.unlink(f"{root}/{directory}/{name}")
                 done.append(f"removed {directory}/{name}")
-    with files.Lock(f"{root}/index.lock"):
+    with Lock(f"{root}/index.lock"):
         for name in files.names(root):
             if name.startswith(".tmp-"):
                 files.unlink(f"{root}/{name}")
