@@ -39,7 +39,7 @@ def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
             return False
         make_private(f"{VOLUMES}/{name}")
         if labels:
-            write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels))
+            write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels), durable=True)
         write_file(mark(name), b"new")
         umask = posix.umask(0)
         try:

@@ -36,7 +36,7 @@ COLD = (
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
-    for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
+    for name in """image image.builtin image.catalog image.documents  image.machine image.model
                    image.reference image.store
                    embedded embedded.caller_root embedded.enter embedded.join
                    embedded.state""".split()
