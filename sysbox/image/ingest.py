@@ -42,6 +42,7 @@ from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK, compression, open_source
 from sysbox.image.tar import LayerLimits
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -362,13 +363,11 @@ def descriptor_of(blob: Blob, media_type: str) -> Descriptor:
 
 def sync_file_system(path: str) -> None:
     """syncfs(2): a layer is tens of thousands of files, and one call makes them all durable."""
-    import ctypes
-
     fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(ctypes.c_int(fd)) != 0:
-            raise KernelError("syncfs", path, ctypes.get_errno())
+        _sys.syncfs(fd)
+    except OSError as error:
+        raise KernelError.of("syncfs", path, error) from None
     finally:
         posix.close(fd)
 
