@@ -12,7 +12,8 @@ import _socket
 
 from sysbox.base.errors import SpecError
 from sysbox.base.numbers import bitmask, parse_list
-from sysbox.parse.common import bad, is_digits, parse_int, parse_size, suggest
+from sysbox.base.suggest import suggest
+from sysbox.parse.common import bad, is_digits, parse_int, parse_size
 from sysbox.parse.time import parse_duration
 from sysbox.units.limits.properties import (
     INFINITY,
