@@ -217,10 +217,10 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
     """Call `remove` for what is in a directory; where that says False, for what is in there first.
 
-    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see _Way), and no more
+    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see Way), and no more
     is removed.
     """
-    way = _Way(posix.open(name, _DIRECTORY, dir_fd=parent))
+    way = Way(posix.open(name, _DIRECTORY, dir_fd=parent))
     above: list[tuple[list[str], str]] = []  # names to do, name below
     try:
         waiting = posix.listdir(way.fd)
@@ -238,7 +238,7 @@ def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes]
         way.close()
 
 
-class _Way:
+class Way:
     """One open directory after the other, down a tree and up again.
 
     The first levels stay open. Below these there is one descriptor, and ".." leads to where it was, or else
@@ -261,13 +261,17 @@ class _Way:
             if error.errno not in _REPLACED:
                 raise
             return False
+        self.enter(inner)
+        return True
+
+    def enter(self, inner: int) -> None:
+        """Go on in a directory that was opened in this one."""
         if len(self._kept) < _KEPT:
             self._kept.append(self.fd)
         else:
-            self._closed.append(_identity(self.fd))
+            self._closed.append(identity(self.fd))
             posix.close(self.fd)
         self.fd = inner
-        return True
 
     def up(self) -> None:
         """Raises OSError: ESTALE where the directory was moved."""
@@ -278,7 +282,7 @@ class _Way:
             return
         self.fd = posix.open("..", _DIRECTORY, dir_fd=inner)
         posix.close(inner)
-        if _identity(self.fd) != self._closed.pop():
+        if identity(self.fd) != self._closed.pop():
             raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
 
     def close(self) -> None:
@@ -286,6 +290,7 @@ class _Way:
             posix.close(fd)
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> tuple[int, int]:
+    """(device, inode) of an open file."""
     status = posix.fstat(fd)
     return status.st_dev, status.st_ino

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from sysbox.base import files, tree
 
 WRITE = "import sys; from sysbox.base.files import write_file; "
 
@@ -39,3 +42,20 @@ def test_what_can_be_made_again_is_not(tmp_path: Path, requires: Any) -> None:
     requires.program("strace")
     found = calls(tmp_path, WRITE + "write_file(f'{sys.argv[1]}/a', b'x')")
     assert found == ["write /a.PID", "rename /a.PID /a"]
+
+
+def test_a_deep_tree_is_walked_and_removed(tmp_path: Path) -> None:
+    """Deeper than the descriptors that stay open, and wider on the way back."""
+    depth = 30
+    inner = tmp_path / "top"
+    for _ in range(depth):
+        for name in "abc":
+            (inner / name).mkdir(parents=True)
+        (inner / "file").touch()
+        inner = inner / "b"
+    directory = os.open(tmp_path / "top", os.O_RDONLY)
+    found = [one.name for one in tree.below(directory)]
+    os.close(directory)
+    assert sorted(found) == sorted(["a", "b", "c", "file"] * depth)
+    files.remove_tree(str(tmp_path / "top"))
+    assert os.listdir(tmp_path) == []
