@@ -36,7 +36,7 @@ COLD = (
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
-    for name in """image image.builtin image.catalog image.documents  image.machine image.model
+    for name in """image image.builtin image.catalog image.documents image.machine image.model
                    image.reference image.store
                    embedded embedded.caller_root embedded.enter embedded.join
                    embedded.state""".split()
@@ -49,6 +49,10 @@ def is_cold(name: str) -> bool:
     if name in HOT_AFTER_ALL:
         return False
     return any(name == cold or name.startswith(f"{cold}.") for cold in COLD)
+
+
+def test_the_tables_name_what_there_is() -> None:
+    assert {*COLD, *HOT_AFTER_ALL} <= set(MODULES), {*COLD, *HOT_AFTER_ALL} - set(MODULES)
 
 
 HOT = sorted(name for name in MODULES if not is_cold(name))
