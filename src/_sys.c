@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
@@ -23,6 +24,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -426,6 +428,31 @@ static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
 }
 
+/* The program is attached to nothing. */
+static PyObject *sys_bpf_prog_load(PyObject *module, PyObject *arguments)
+{
+    unsigned int type;
+    const char *program, *license;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "Iy#s", &type, &program, &size, &license))
+        return NULL;
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes); /* the kernel takes a longer union than it knows if the rest is zero */
+    attributes.prog_type = type;
+    attributes.insn_cnt = (uint32_t)((size_t)size / sizeof(struct bpf_insn));
+    attributes.insns = (uint64_t)(uintptr_t)program;
+    attributes.license = (uint64_t)(uintptr_t)license;
+    return int_or_error(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
+}
+
+static PyObject *sys_syncfs(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    return none_or_error(syscall(SYS_syncfs, fd));
+}
+
 /* What a process under a container's filter has left to do. */
 
 /* Once: write(2) of Python tries again for as long as a filter says EINTR. */
@@ -576,6 +603,8 @@ static PyMethodDef methods[] = {
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
     {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
+    {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
+    {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
     {"write_aside", sys_write_aside, METH_VARARGS, "write_aside(fd): write 0 to it and close it, by a thread of its own"},
     {"leave", sys_leave, METH_VARARGS, "leave(status): end this process; never returns"},

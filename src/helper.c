@@ -78,7 +78,7 @@ static void start(struct helper *helper)
     sigprocmask(SIG_SETMASK, &none, NULL);
     char *arguments[] = {command.launcher, helper->verb, command.id, NULL}, *environment[] = {NULL};
     execve(command.launcher, arguments, environment);
-    _exit(125);
+    _exit(FAILED);
 }
 
 static void reap(struct helper *helper, int flags)

@@ -44,7 +44,7 @@
 #define TIOCGPTPEER 0x5441
 #endif
 
-enum { FAILED = 125, SIGNALLED = 128 };
+enum { SIGNALLED = 128 };
 
 static struct {
     pid_t pid;
@@ -70,15 +70,6 @@ static struct {
     int fd;
     int64_t due; /* 0: it is closed */
 } held;
-
-_Noreturn void fail(const char *what)
-{
-    const char *parts[] = {"sysbox-monitor: ", what, ": ", strerror(errno), "\n"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
-            break;
-    _exit(FAILED);
-}
 
 /* The end */
 
@@ -169,7 +160,7 @@ static void stop(void)
 }
 
 /* What becomes of the rest: with cgroup v2 systemd and the kernel see to that too, with v1 nobody else. */
-void out_of_memory(void)
+static void out_of_memory(void)
 {
     helper_tell_oom();
     if (monitor.oom_policy == 'k')
@@ -263,7 +254,7 @@ static void parse(char **argument)
         else if (!strcmp(option, "--report") && given == 2)
             usage_add_report(value[0], atoi(value[1]));
         else if (!strcmp(option, "--oom") && given == 2)
-            usage_watch_oom(atoi(value[0]), atoi(value[1]));
+            usage_watch_oom(atoi(value[0]), atoi(value[1]), out_of_memory);
         else if (!strcmp(option, "--oom-policy"))
             monitor.oom_policy = value[0][0];
         else if (!strcmp(option, "--pump"))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the parts of the monitor share. No heap, no buffered I/O: each of its pages is paid for once for
+ * What monitor.c has of the other parts, which know nothing of it. No heap, no buffered I/O: each of its pages is paid for once for
  * every container.
  */
 #pragma once
@@ -13,13 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* monitor.c */
-_Noreturn void fail(const char *what);
-void out_of_memory(void); /* somebody in the container was killed for lack of memory */
-
 /* usage.c: what the container's cgroup has used, and whether it ran out of memory; descriptors may be -1 */
 enum { USAGE_FDS = 2 };
-void usage_watch_oom(int file, int event);
+void usage_watch_oom(int file, int event, void (*killed)(void)); /* called when somebody was, for lack of memory */
 void usage_watch_events(int file);
 void usage_add_report(const char *name, int file);
 void usage_poll(struct pollfd fds[USAGE_FDS]);

@@ -1,9 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+_Noreturn void fail(const char *what)
+{
+    const char *parts[] = {"sysbox-monitor: ", what, ": ", strerror(errno), "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
+            break;
+    _exit(FAILED);
+}
 
 int64_t milliseconds(void)
 {

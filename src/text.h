@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Putting text together without a heap, and the time. Each function returns where the text ends.
+ * What the static programs beside a container share: text without a heap, the time, and how they fail. A function
+ * that puts text returns where it ends.
  */
 #pragma once
 
 #include <stdint.h>
 
 enum { SECOND = 1000 }; /* milliseconds */
+enum { FAILED = 125 };  /* exit status */
 
 int64_t milliseconds(void); /* CLOCK_MONOTONIC */
 char *put_text(char *end, const char *text);
 char *put_number(char *end, uint64_t number);
+_Noreturn void fail(const char *what); /* says what, and errno, on standard error */

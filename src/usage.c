@@ -18,6 +18,7 @@ _Static_assert(USAGE_SPACE >= REPORTS * (NAME + 2 * REPORT), "room for every rep
 static int oom_file = -1;  /* v1: memory.oom_control, v2: memory.events */
 static int oom_event = -1; /* v1: an eventfd; v2: the file itself wakes poll */
 static uint64_t kills;     /* of processes in it for lack of memory */
+static void (*tell_killed)(void);
 static uint64_t shortages; /* v2: how often it ran out of memory */
 static struct {
     int64_t until, next; /* milliseconds(); 0: none */
@@ -57,7 +58,7 @@ static int check_oom(void)
     if (killed > kills) {
         kills = killed;
         doubt.until = 0;
-        out_of_memory();
+        tell_killed();
     }
     return 1;
 }
@@ -82,8 +83,9 @@ int64_t usage_turn(void)
     return doubt.until ? doubt.next : 0;
 }
 
-void usage_watch_oom(int file, int event)
+void usage_watch_oom(int file, int event, void (*killed)(void))
 {
+    tell_killed = killed;
     oom_file = file;
     oom_event = event;
 }

@@ -27,7 +27,7 @@ from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_networ
 from sysbox.security import devices, paths, sysctls
 from sysbox.security.devices import DeviceNode
 from sysbox.units import scopeplan
-from sysbox.units.limits.properties import plan_limits
+from sysbox.units.limits.plan import plan_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

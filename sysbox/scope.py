@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from sysbox.base import wait
 from sysbox.base.errors import SystemdError
 from sysbox.host import exists
 from sysbox.units import names
@@ -239,14 +240,14 @@ def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
 
 def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
     """What became of a job whose end PID 1 could not tell, since it re-executed itself meanwhile."""
-    deadline = time.monotonic() + timeout
-    while True:
+
+    def ended() -> str:
         active, job = progress(bus, unit)
-        if not job:
-            return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
-        if time.monotonic() > deadline:
-            return "timeout"
-        time.sleep(_POLL)
+        if job:
+            return ""
+        return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
+
+    return wait.until(ended, timeout, _POLL) or "timeout"
 
 
 def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
@@ -361,7 +362,7 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     """Wait until a unit is neither active nor on its way there or back; False when the time is over."""
-    return _within(timeout, lambda: active_state(bus, unit) in ("inactive", "failed"))
+    return wait.until(lambda: active_state(bus, unit) in ("inactive", "failed"), timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
@@ -369,13 +370,6 @@ def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
 
     It takes some milliseconds, and does not happen while another unit that is loaded wants it.
     """
-    return _within(timeout, lambda: not properties(bus, unit, UNIT, ("Transient",))["Transient"])
-
-
-def _within(timeout: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_STEP)
-    return True
+    return wait.until(
+        lambda: not properties(bus, unit, UNIT, ("Transient",))["Transient"], timeout, _STEP
+    )

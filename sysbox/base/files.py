@@ -50,24 +50,54 @@ def make_private(path: str) -> None:
         raise KernelError.of("mkdir", path, error) from None
 
 
-def write_file(path: str, data: bytes, mode: int = 0o600, *, limit: int = LIMIT) -> None:
-    """Replace a file as a whole. Raises KernelError, and FormatError for what `read_file` would refuse."""
+def write_file(
+    path: str, data: bytes, mode: int = 0o600, *, limit: int = LIMIT, durable: bool = False
+) -> None:
+    """Replace a file as a whole: a crash of the writer leaves the old content or the new, never a part.
+
+    `durable`: so does a power cut, and once this has returned it is the new one. The kernel makes sure
+    of neither without fsync(2) for the file before the rename, and for the directory after it. Raises
+    KernelError, and FormatError for what `read_file` would refuse.
+    """
     check_size(path, data, limit)
     temporary = f"{path}.{posix.getpid()}"
     try:
         fd = posix.open(
-            temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, mode
+            temporary,
+            posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC,
+            mode,
         )
         try:
-            view = memoryview(data)
-            while view:
-                view = view[posix.write(fd, view) :]
+            write_all(fd, data)
+            if durable:
+                posix.fsync(fd)
         finally:
             posix.close(fd)
         posix.rename(temporary, path)
+        if durable:
+            sync_directory(path.rpartition("/")[0])
     except OSError as error:
         unlink(temporary)
         raise KernelError.of("write", path, error) from None
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until everything is written; raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[posix.write(fd, view) :]
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable. Raises KernelError."""
+    try:
+        fd = posix.open(path, _DIRECTORY)
+        try:
+            posix.fsync(fd)
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        raise KernelError.of("sync", path, error) from None
 
 
 def check_size(what: str, data: bytes, limit: int = LIMIT) -> None:
@@ -112,12 +142,22 @@ def read_file(path: str, limit: int = LIMIT) -> bytes | None:
 
 
 def unlink(path: str) -> bool:
-    """Remove a file; whether it was there."""
+    """Remove a file; whether it was there. Raises KernelError."""
     try:
         posix.unlink(path)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise KernelError.of("unlink", path, error) from None
     return True
+
+
+def names(path: str) -> list[str]:
+    """The names in a directory, sorted; none where it does not exist."""
+    try:
+        return sorted(posix.listdir(path))
+    except FileNotFoundError:
+        return []
 
 
 def remove_tree(path: str) -> None:
@@ -177,10 +217,10 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
     """Call `remove` for what is in a directory; where that says False, for what is in there first.
 
-    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see _Way), and no more
+    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see Way), and no more
     is removed.
     """
-    way = _Way(posix.open(name, _DIRECTORY, dir_fd=parent))
+    way = Way(posix.open(name, _DIRECTORY, dir_fd=parent))
     above: list[tuple[list[str], str]] = []  # names to do, name below
     try:
         waiting = posix.listdir(way.fd)
@@ -198,7 +238,7 @@ def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes]
         way.close()
 
 
-class _Way:
+class Way:
     """One open directory after the other, down a tree and up again.
 
     The first levels stay open. Below these there is one descriptor, and ".." leads to where it was, or else
@@ -221,13 +261,17 @@ class _Way:
             if error.errno not in _REPLACED:
                 raise
             return False
+        self.enter(inner)
+        return True
+
+    def enter(self, inner: int) -> None:
+        """Go on in a directory that was opened in this one."""
         if len(self._kept) < _KEPT:
             self._kept.append(self.fd)
         else:
-            self._closed.append(_identity(self.fd))
+            self._closed.append(identity(self.fd))
             posix.close(self.fd)
         self.fd = inner
-        return True
 
     def up(self) -> None:
         """Raises OSError: ESTALE where the directory was moved."""
@@ -238,7 +282,7 @@ class _Way:
             return
         self.fd = posix.open("..", _DIRECTORY, dir_fd=inner)
         posix.close(inner)
-        if _identity(self.fd) != self._closed.pop():
+        if identity(self.fd) != self._closed.pop():
             raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
 
     def close(self) -> None:
@@ -246,6 +290,7 @@ class _Way:
             posix.close(fd)
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> tuple[int, int]:
+    """(device, inode) of an open file."""
     status = posix.fstat(fd)
     return status.st_dev, status.st_ino

@@ -1,69 +1,98 @@
-"""The lock of the network's volatile state: leases, published ports, rules."""
+"""flock(2): who works on something. A lock goes with the process that holds it."""
 
 from __future__ import annotations
 
-import errno as _errno
 import fcntl
 import posix
-import time
 
-from sysbox.base import paths
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import make_private
+from sysbox.base.wait import until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+BRIEFLY = 30.0  # seconds: a timeout for what nobody holds for long
 _STEP = 0.002  # seconds between two tries
+_FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
-class Lock:
-    """flock(2) on a file that is only ever locked, never replaced.
+class Held:
+    """The lock of an open file, which is closed with it; a context manager.
 
-    Raises Conflict when another process holds it for longer than `timeout` seconds. It goes with
-    the process that holds it.
+    Raises BlockingIOError where another has it and `wait` is off, OSError.
     """
 
-    def __init__(self, path: str, timeout: float = 30.0) -> None:
-        self._path = path
-        self._timeout = timeout
-        self._fd = -1
+    def __init__(self, fd: int, *, shared: bool = False, wait: bool = True) -> None:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(fd, kind | (0 if wait else fcntl.LOCK_NB))
+        except BaseException:
+            posix.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self) -> None:
+        """Unlock and close it."""
+        try:
+            # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            # or this process would wait for itself
+            posix.close(self._fd)
 
     def __enter__(self) -> Self:
-        fd = self._open()
-        deadline = time.monotonic() + self._timeout
-        while not self._try(fd):
-            if time.monotonic() > deadline:
-                posix.close(fd)
-                raise Conflict(
-                    f"{self._path} has been locked by another process for {self._timeout:.0f} s",
-                    hint=f"`fuser {self._path}` names it",
-                )
-            time.sleep(_STEP)
-        self._fd = fd
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Lock(Held):
+    """The lock of a file that is there for that, and is made, with its directory, where it is missing.
+
+    Whoever held it before may have removed the file: then it is made anew. Raises Conflict without `wait`, or
+    where another has it for longer than `timeout` seconds; KernelError.
+    """
+
+    def __init__(
+        self, path: str, *, shared: bool = False, wait: bool = True, timeout: float | None = None
+    ) -> None:
+        self.path = path
+        self._shared = shared
+        try:
+            if timeout is None:
+                while not self._take(wait=wait):
+                    if not wait:
+                        raise Conflict(f"{path} is locked by another process")
+            elif not until(lambda: self._take(wait=False), timeout, _STEP):
+                raise Conflict(
+                    f"{path} has been locked by another process for {timeout:.0f} s",
+                    hint=f"`fuser {path}` names it",
+                )
+        except OSError as error:
+            raise KernelError.of("lock", path, error) from None
+
+    def _take(self, *, wait: bool) -> bool:
+        """False where another has it, or the path leads to another file by now."""
+        try:
+            super().__init__(self._open(), shared=self._shared, wait=wait)
+        except BlockingIOError:
+            return False
+        try:
+            now = posix.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            now = None
+        own = posix.fstat(self._fd)
+        if now and (now.st_dev, now.st_ino) == (own.st_dev, own.st_ino):
+            return True
         posix.close(self._fd)
+        return False
 
     def _open(self) -> int:
-        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        try:
+        while True:
             try:
-                return posix.open(self._path, flags, 0o600)
+                return posix.open(self.path, _FLAGS, 0o600)
             except FileNotFoundError:
-                make_private(paths.NETWORK)
-                return posix.open(self._path, flags, 0o600)
-        except OSError as error:
-            raise KernelError.of("open", self._path, error) from None
-
-    def _try(self, fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (_errno.EWOULDBLOCK, _errno.EINTR):
-                return False
-            posix.close(fd)
-            raise KernelError.of("lock", self._path, error) from None
-        return True
+                make_private(self.path.rpartition("/")[0])

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-def did_you_mean(word: str, known: tuple[str, ...]) -> str:
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A hint with the nearest of the names, or with all of them."""
+    names = sorted(known)
+    near = nearest(word, names)
+    return f"did you mean {near}?" if near else f"valid: {', '.join(names)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint such as "did you mean 'SYS_ADMIN'?", or "" where nothing is near enough."""
-    best, nearest = len(word) // 4 + 1, ""
+    near = nearest(word, known)
+    return f"did you mean '{near}'?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The name that may have been meant: one slip in four letters, and one more. "" where there is none."""
+    best, found = len(word) // 4 + 1, ""
     for name in known:
-        away = distance(word.lower(), name.lower(), best)
-        if away < best or (away == best and not nearest):
-            best, nearest = away, name
-    return f"did you mean '{nearest}'?" if nearest else ""
+        away = _distance(word.lower(), name.lower(), best)
+        if away < best or (away == best and not found):
+            best, found = away, name
+    return found
 
 
-def distance(left: str, right: str, limit: int) -> int:
+def _distance(left: str, right: str, limit: int) -> int:
     """The Levenshtein distance; anything over `limit` comes back as limit + 1."""
     if abs(len(left) - len(right)) > limit:
         return limit + 1

@@ -13,6 +13,8 @@ import errno
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import Way
+from sysbox.base.files import identity as identity
 from sysbox.base.visible import printable as printable
 from sysbox.linux import _sys
 
@@ -154,45 +156,33 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
 def below(directory: int) -> Iterator[Found]:
     """Every entry below an open directory, however deep; each is closed when the next is asked for.
 
-    One descriptor goes down and, by "..", up again. Raises OSError: ESTALE when somebody has moved a
-    directory meanwhile.
+    Raises OSError: ESTALE when somebody has moved a directory far below meanwhile.
     """
-    fd = posix.open(".", DIRECTORY, dir_fd=directory)
-    above: list[tuple[tuple[int, int], list[str]]] = []  # identity, names to do
+    way = Way(posix.open(".", DIRECTORY, dir_fd=directory))
+    above: list[list[str]] = []  # names to do
     try:
-        waiting = posix.listdir(fd)
+        waiting = posix.listdir(way.fd)
         while waiting or above:
-            if waiting:
-                found = look(fd, waiting.pop())
-                if found is None:
-                    continue  # removed since
-                try:
-                    yield found
-                    if not found.is_directory:
-                        continue
-                    inner = found.open()
-                except Gone:
-                    continue  # removed since
-                finally:
-                    found.close()
-                above.append((identity(fd), waiting))
-                waiting = posix.listdir(inner)
-            else:
-                inner = posix.open("..", DIRECTORY, dir_fd=fd)
-                known, waiting = above.pop()
-                if identity(inner) != known:
-                    posix.close(inner)
-                    raise OSError(errno.ESTALE, posix.strerror(errno.ESTALE))
-            posix.close(fd)
-            fd = inner
+            if not waiting:
+                way.up()
+                waiting = above.pop()
+                continue
+            found = look(way.fd, waiting.pop())
+            if found is None:
+                continue  # removed since
+            try:
+                yield found
+                if not found.is_directory:
+                    continue
+                way.enter(found.open())
+            except Gone:
+                continue  # removed since
+            finally:
+                found.close()
+            above.append(waiting)
+            waiting = posix.listdir(way.fd)
     finally:
-        posix.close(fd)
-
-
-def identity(fd: int) -> tuple[int, int]:
-    """(device, inode) of an open file."""
-    status = posix.fstat(fd)
-    return status.st_dev, status.st_ino
+        way.close()
 
 
 def mount_id(fd: int) -> int:

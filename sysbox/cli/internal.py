@@ -60,9 +60,9 @@ def _weights(container_id: str) -> int:
 
 
 def _tuned(container_id: str) -> int:
-    from sysbox.run import tuned
+    from sysbox.run import heed
 
-    tuned.changed(container_id)
+    heed.changed(container_id)
     return 0
 
 

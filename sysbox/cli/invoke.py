@@ -107,7 +107,7 @@ def invoke(values: Values) -> int:
 
     def run_verb() -> int:
         module = __import__(f"sysbox.cli.commands.{verb.module}", fromlist=["main"])
-        return int(module.main(values.words if verb.raw else values))
+        return int(module.main(values))
 
     if verb.local:
         return run_verb()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import posix
 
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound
 from sysbox.base.files import remove_tree
+from sysbox.base.flock import Held
 from sysbox.base.paths import CONTAINERS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Self
 
 _NO_FILE = (
     errno.EISDIR,
@@ -21,36 +17,7 @@ _NO_FILE = (
 )  # a directory, a link, a socket in a file's place
 
 
-class _Held:
-    """A flock(2) on an open file. Raises Conflict, with `busy`, where it is held and is not waited for."""
-
-    def __init__(self, fd: int, kind: int, busy: str, *, wait: bool) -> None:
-        try:
-            fcntl.flock(fd, kind | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            posix.close(fd)
-            raise Conflict(busy) from None
-        except BaseException:
-            posix.close(fd)
-            raise
-        self._fd = fd
-
-    def release(self) -> None:
-        try:
-            # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
-        finally:
-            # or this process would wait for itself
-            posix.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-class Lock(_Held):
+class Lock(Held):
     """An exclusive flock on a container; held while anything about it is being changed.
 
     Its file is made with the container, and goes with it: whoever waited for it is told then that there is
@@ -60,14 +27,16 @@ class Lock(_Held):
 
     def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
         fd = _open(container_id, create=create)
-        busy = f"container {container_id[:12]} is in use by another command"
-        super().__init__(fd, fcntl.LOCK_EX, busy, wait=wait)
+        try:
+            super().__init__(fd, wait=wait)
+        except BlockingIOError:
+            raise Conflict(f"container {container_id[:12]} is in use by another command") from None
         if not posix.fstat(fd).st_nlink:
             posix.close(fd)
             raise _not_there(container_id)
 
 
-class Doorway(_Held):
+class Doorway(Held):
     """A flock on the directory of all containers: shared by those who add to it or remove from it.
 
     `alone` in it one sees no directory that is about to be locked, or half removed, by somebody who is
@@ -80,8 +49,10 @@ class Doorway(_Held):
             fd = posix.open(CONTAINERS, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("no containers yet") from None
-        kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        super().__init__(fd, kind, "a container is being made or removed", wait=wait)
+        try:
+            super().__init__(fd, shared=not alone, wait=wait)
+        except BlockingIOError:
+            raise Conflict("a container is being made or removed") from None
 
 
 def replaced(container_id: str, *, wait: bool = True) -> Lock:

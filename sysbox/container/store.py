@@ -21,6 +21,7 @@ from sysbox.base.files import (
     make_private,
     read_file,
     remove_tree,
+    sync_directory,
     write_file,
 )
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
@@ -62,17 +63,10 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
     """
     fitting(record)
     prepare()
-    # it appears with its lock held, so that `gc` cannot take it for something left behind
-    draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
-    with Doorway():
-        posix.mkdir(draft, 0o700)
-        try:
-            lock = Lock(f"{_DRAFT}{record.id}", create=True)
-            posix.rename(draft, record.directory)
-        except BaseException:
-            remove_tree(draft)
-            raise
+    lock = _appear(record)
     try:
+        if not record.spec.remove:
+            sync_directory(CONTAINERS)
         for attempt in range(100):
             name = record.name or identity.random_name() + (f"_{attempt}" if attempt > 3 else "")
             named = record.replace(name=name, spec=record.spec.replace(name=name))
@@ -94,6 +88,20 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
         discard(record.id)
         lock.release()
         raise
+
+
+def _appear(record: Record) -> Lock:
+    """Its directory appears with its lock held, so that `gc` cannot take it for something left behind."""
+    draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
+    with Doorway():
+        posix.mkdir(draft, 0o700)
+        try:
+            lock = Lock(f"{_DRAFT}{record.id}", create=True)
+            posix.rename(draft, record.directory)
+        except BaseException:
+            remove_tree(draft)
+            raise
+    return lock
 
 
 def load(container_id: str) -> Record:
@@ -202,8 +210,12 @@ def all_records() -> list[Record]:
 
 
 def save(record: Record) -> None:
-    """Write the record down. Raises SpecError for one that is too large. The caller holds the lock."""
-    write_file(f"{record.directory}/record.json", fitting(record))
+    """Write the record down, so that it survives a power cut: that of a container with --rm need not.
+
+    Raises SpecError for one that is too large. The caller holds the lock.
+    """
+    path, durable = f"{record.directory}/record.json", not record.spec.remove
+    write_file(path, fitting(record), durable=durable)
 
 
 def rename(record: Record, name: str) -> Record:
@@ -262,7 +274,8 @@ def started(record: Record) -> Runtime | None:
 
 
 def write_final(record: Record, final: Final) -> None:
-    _put(f"{record.directory}/exit.json", codec.dumps(final.to_data()))
+    durable = not record.spec.remove
+    _put(f"{record.directory}/exit.json", codec.dumps(final.to_data()), durable=durable)
 
 
 def final(container_id: str) -> Final | None:
@@ -282,11 +295,11 @@ def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
         raise FormatError(f"{error}", hint=advice(container_id)) from None
 
 
-def _put(path: str, data: bytes, limit: int = LIMIT) -> None:
+def _put(path: str, data: bytes, limit: int = LIMIT, *, durable: bool = False) -> None:
     """Replace a file, or whatever is in its place below a directory of ours."""
     if is_directory(path):
         remove_tree(path)
-    write_file(path, data, limit=limit)
+    write_file(path, data, limit=limit, durable=durable)
 
 
 def now_ns() -> int:

@@ -6,7 +6,7 @@ import posix
 import time
 
 from sysbox.base import paths, program
-from sysbox.base.errors import SysboxError
+from sysbox.base.errors import SysboxError, Unsupported
 from sysbox.docker.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
 from sysbox.lifecycle.current import all_containers
@@ -183,23 +183,23 @@ def _own(facts: HostFacts) -> dict[str, Any]:
     spaces = namespace.probe()
     return {
         "Controllers": sorted(facts.controllers),
-        "SystemdVersion": systemd_version(),
+        "SystemdVersion": systemd()["Version"],
         "Namespaces": sorted(kind for kind, there in spaces.items() if there),
         "SELinux": facts.selinux,
         "AppArmor": facts.apparmor,
     }
 
 
-def systemd_version() -> str:
-    """As systemd itself says it; "not running" where there is none."""
-    from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
+def systemd() -> dict[str, str]:
+    """What systemd says of itself (`manager.describe`); its Version is "not running" where there is none."""
+    from sysbox.units import manager
 
     try:
-        with Bus.connect() as bus:
-            (version,) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", (MANAGER, "Version"))
+        return manager.describe()
+    except Unsupported:
+        return {"Version": "not known"}
     except SysboxError:
-        return "not running"
-    return str(version)
+        return {"Version": "not running"}
 
 
 def _machine() -> str:

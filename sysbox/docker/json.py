@@ -1,4 +1,7 @@
-"""JSON as docker prints it: keys in their own order, text not escaped, four spaces of indentation."""
+"""JSON as docker prints it: keys in their own order, text not escaped, four spaces of indentation.
+
+Records are written by `codec.dumps`: it sorts the keys, and escapes text, so that no byte of a name is lost.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,7 @@ from sysbox.docker.shapes import Null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
-
-
-def _json_encoder() -> Callable[[Any, int], Any]:
-    # keys in their own order: docker's inspect has a fixed one
-    make_encoder: Any = _json.make_encoder
-    encode: Callable[[Any, int], Any] = make_encoder(
-        None, None, _encode_string, None, ":", ",", False, False, False
-    )
-    return encode
 
 
 def _encode_string(text: str) -> str:
@@ -29,10 +22,14 @@ def _encode_string(text: str) -> str:
     return str(_json.encode_basestring(text))
 
 
+_make_encoder: Any = _json.make_encoder
+_encode: Any = _make_encoder(None, None, _encode_string, None, ":", ",", False, False, False)
+
+
 def to_json(value: Any) -> str:
     """Compact JSON, keys in their own order."""
     try:
-        return "".join(_json_encoder()(_plain(value), 0))
+        return "".join(_encode(_plain(value), 0))
     except (TypeError, ValueError) as error:
         raise SpecError(f"cannot be written as JSON: {error}") from None
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from sysbox import scope
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
+from sysbox.base.numbers import format_list
 from sysbox.host import probe, read_text
-from sysbox.run import cgroup_watch
+from sysbox.run import cgroup_watch, heed
 from sysbox.run import tuned as tuning
 from sysbox.units import names
 from sysbox.units.bus import Bus
@@ -18,12 +19,11 @@ from sysbox.units.cgroup.tree import cgroup_path, scope_path
 from sysbox.units.limits import readback, table
 from sysbox.units.limits.dropins import other_spelling
 from sysbox.units.limits.io import bfq_weight
+from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import (
     INFINITY,
     block_of_io,
-    format_list,
     io_of_block,
-    plan_limits,
     shares_of_weight,
     weight_of_shares,
 )
@@ -55,7 +55,7 @@ def look(record: Record, pid: int) -> Live | None:
     facts = probe()
     try:
         # a container that was started by an older version has nobody who does it at once
-        tuning.heed(record, facts)
+        heed.heed(record, facts)
     except SysboxError:
         pass  # ignoring: it has just gone, and what is seen is what there is
     asked = ["ControlGroup", "Slice"]

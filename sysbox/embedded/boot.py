@@ -21,7 +21,7 @@ import socket
 import time
 
 from sysbox.base import errors, files
-from sysbox.embedded import cgroups, quiet, root, state, stop
+from sysbox.embedded import cgroups, join, quiet, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
@@ -247,8 +247,6 @@ def _attach(host: Host, temporary: int) -> None:
 
 def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
     """What a command prints that is run on the host; "" if it cannot be run, or not in time."""
-    from sysbox.embedded.enter import call
-
     read, write = os.pipe()
 
     def main() -> int:
@@ -259,7 +257,7 @@ def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
     child = os.fork()
     if child == 0:
         try:
-            os._exit(call(host, main))
+            os._exit(join.call(host, main))
         finally:
             os._exit(errors.FAILED)
     os.close(write)

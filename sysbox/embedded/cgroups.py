@@ -12,6 +12,7 @@ import time
 
 from sysbox.base import errors, files
 from sysbox.base.frozen import Frozen
+from sysbox.base.wait import until
 from sysbox.embedded import state
 from sysbox.host import read_text
 from sysbox.linux import mount
@@ -205,18 +206,20 @@ def remove(name: str, timeout: float = 5.0) -> None:
         if root is None:
             continue
         try:
-            while not _remove(root, root, path):
-                _empty(root, path)
-                if _remove(root, root, path):
-                    break
-                if time.monotonic() > deadline:
-                    raise errors.SysboxError(
-                        f"the cgroup {hierarchy.directory}/{path} is still in use",
-                        hint="`sysbox host stop` can be repeated",
-                    )
-                time.sleep(0.02)
+            if not until(lambda: _removed(root, path), deadline - time.monotonic(), 0.02):  # noqa: B023
+                raise errors.SysboxError(
+                    f"the cgroup {hierarchy.directory}/{path} is still in use",
+                    hint="`sysbox host stop` can be repeated",
+                )
         finally:
             os.close(root)
+
+
+def _removed(root: int, path: str) -> bool:
+    if _remove(root, root, path):
+        return True
+    _empty(root, path)
+    return _remove(root, root, path)
 
 
 def _remove(root: int, above: int, name: str | bytes) -> bool:

@@ -1,51 +1,19 @@
-"""Run on an embedded host: join its namespaces and cgroups, and go on in a child that is a process of it.
+"""Choose the host that SYSBOX_HOST asks for, and run on it.
 
-Hot: every ordinary verb comes through here on a machine whose PID 1 is not systemd. A process cannot
-change its own pid namespace (setns(2): "only for children"), so the one that was called stays
-behind as the waiting side: it passes signals on and ends as the child ends.
+Hot: every ordinary verb comes through here on a machine whose PID 1 is not systemd.
 """
 
 from __future__ import annotations
 
-import _signal
 import posix
-import sys
 
 from sysbox.base import errors
-from sysbox.embedded import caller_root, state
-from sysbox.embedded.state import Host
-from sysbox.host import booted, exists
-from sysbox.linux import _sys
-from sysbox.linux.namespace import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUTS,
-)
-from sysbox.linux.process import PR_SET_PDEATHSIG
+from sysbox.embedded import join, state
+from sysbox.host import booted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-CGROUPS = "/sys/fs/cgroup"
-_PASSED_ON = (
-    _signal.SIGTERM,
-    _signal.SIGINT,
-    _signal.SIGHUP,
-    _signal.SIGQUIT,
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
-    _signal.SIGWINCH,
-)
-_TERMINAL_STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-_LONG = 3600.0  # seconds
-_FROM_KERNEL = (
-    0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
-)
 
 
 def chosen() -> str:
@@ -95,7 +63,7 @@ def forward(main: Callable[[], int], name: str = "") -> int:
         from sysbox.embedded.boot import start
 
         host = start(target, say=_say)
-    return call(host, main)
+    return join.call(host, main)
 
 
 def _say(text: str) -> None:
@@ -103,117 +71,3 @@ def _say(text: str) -> None:
         posix.write(2, f"sysbox: {text}\n".encode("utf-8", "surrogateescape"))
     except OSError:
         pass  # standard error is closed: ignoring
-
-
-def call(host: Host, main: Callable[[], int]) -> int:
-    """Run `main` in a child process that belongs to the host; returns in both, as `forward` does."""
-    join(host)
-    signals = {*_PASSED_ON, _signal.SIGCHLD}
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = posix.fork()
-    if child == 0:
-        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)  # a kill -9 of what the user sees ends both
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        return main()
-    try:
-        return _wait(child, signals)
-    finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-
-
-def join(host: Host) -> None:
-    """Join everything but the pid namespace, which counts for children only.
-
-    The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
-    """
-    directory = _working_directory()
-    caller_root.keep(directory)
-    kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-    if host.private_network:
-        kinds |= CLONE_NEWNET
-    try:
-        leader = posix.pidfd_open(host.pid)
-        try:
-            if not host.alive:  # looked at only now that the pidfd holds the process
-                raise ProcessLookupError
-            _sys.setns(leader, kinds)
-            # the files are opened from the machine's cgroup namespace: with nsdelegate, cgroup v2
-            # lets nobody move a process in whom it cannot see (cgroup_namespaces(7))
-            _join_cgroups()
-            _sys.setns(leader, CLONE_NEWCGROUP)
-        finally:
-            posix.close(leader)
-    except ProcessLookupError:
-        raise errors.SysboxError(
-            f"the embedded host '{host.name}' has just ended", hint="run the command again"
-        ) from None
-    except OSError as error:
-        raise errors.KernelError.of("join", f"the embedded host '{host.name}'", error) from None
-    try:
-        posix.chdir(directory)
-    except OSError:
-        posix.chdir("/")
-
-
-def _working_directory() -> str:
-    try:
-        return posix.getcwd()
-    except OSError:
-        return "/"
-
-
-def _join_cgroups() -> None:
-    """Move this process below the host's root in each hierarchy.
-
-    systemd removes empty directories it does not know from the v1 hierarchies of its controllers, so
-    there it is the root itself; where systemd keeps its tree, and where no process may be beside
-    children, it is a directory of our own.
-    """
-    if exists(f"{CGROUPS}/cgroup.procs"):
-        _enter_cgroup(f"{CGROUPS}/{state.CLIENTS}")
-        return
-    for name in posix.listdir(CGROUPS):
-        path = f"{CGROUPS}/{name}"
-        if name in ("systemd", "unified"):
-            _enter_cgroup(f"{path}/{state.CLIENTS}")
-        elif exists(f"{path}/cgroup.procs"):
-            _enter_cgroup(path)
-
-
-def _enter_cgroup(path: str) -> None:
-    flags = posix.O_WRONLY | posix.O_CLOEXEC
-    try:
-        fd = posix.open(f"{path}/cgroup.procs", flags)
-    except FileNotFoundError:
-        try:
-            posix.mkdir(path, 0o755)
-        except FileExistsError:
-            pass  # another client was first
-        fd = posix.open(f"{path}/cgroup.procs", flags)
-    try:
-        posix.write(fd, b"0")
-    finally:
-        posix.close(fd)
-
-
-def _wait(child: int, signals: set[int]) -> int:
-    while True:
-        received: Any = _signal.sigtimedwait(signals, _LONG)
-        if received is not None and received.si_signo != _signal.SIGCHLD:
-            if received.si_code != _FROM_KERNEL:
-                posix.kill(child, received.si_signo)
-            continue
-        pid, status = posix.waitpid(child, posix.WNOHANG | posix.WUNTRACED)
-        if pid == 0:
-            continue
-        if posix.WIFSTOPPED(status):
-            # by the terminal: the shell that called us must see its job stopped (SIGCONT will go to the
-            # whole group). SIGSTOP may be systemd's at shutdown, and is followed by SIGKILL: stay
-            if posix.WSTOPSIG(status) in _TERMINAL_STOPS:
-                posix.kill(posix.getpid(), _signal.SIGSTOP)
-        elif posix.WIFSIGNALED(status):
-            return errors.signal_status(posix.WTERMSIG(status))
-        else:
-            return posix.WEXITSTATUS(status)

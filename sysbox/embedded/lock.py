@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
-from sysbox.base import files
+from sysbox.base import files, flock
 from sysbox.embedded import state
 
 
-class Lock:
+class Lock(flock.Lock):
     """An exclusive lock on a host's name; its file is gone when nobody holds or awaits it."""
 
     def __init__(self, name: str) -> None:
-        self._path = f"{state.RUN}/{name}.lock"
-        self._fd = -1
+        super().__init__(f"{state.RUN}/{name}.lock")
 
-    def __enter__(self) -> Lock:
-        while True:
-            files.make_private(state.RUN)
-            try:
-                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                continue  # the last host was stopped just now, and the directory with it
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            # whoever held it may have removed the file while we waited
-            if _same_file(self._path, fd):
-                self._fd = fd
-                return self
-            os.close(fd)
-
-    def __exit__(self, *_: object) -> None:
-        files.unlink(self._path)
-        os.close(self._fd)
+    def release(self) -> None:
+        """And its directory, with the last host."""
+        files.unlink(self.path)
+        super().release()
         try:
             os.rmdir(state.RUN)
         except OSError:
             pass  # another host is there, or another command: ignoring
-
-
-def _same_file(path: str, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
-        return False

@@ -8,6 +8,7 @@ import signal
 import time
 
 from sysbox.base import errors, files
+from sysbox.base.wait import until
 from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
@@ -68,21 +69,19 @@ def _give_back_network() -> None:
 
     if exists(firewall.MARK):
         return
-    until = time.monotonic() + GRACE
-    while True:
+
+    def given() -> bool:
         try:
             bridges.remove(topology.DEFAULT_NETWORK.bridge)
             firewall.remove()
             files.unlink(firewall.MARK)
-            return
         except errors.Conflict:
-            if time.monotonic() > until:
-                return
-            time.sleep(
-                _STEP
-            )  # the kernel takes the links of containers that have ended away at leisure
+            return False  # the kernel takes the links of containers that have ended away at leisure
         except (errors.SysboxError, OSError):
-            return  # ignoring: they do no harm, and the next container takes them as they are
+            pass  # ignoring: they do no harm, and the next container takes them as they are
+        return True
+
+    until(given, GRACE, _STEP)
 
 
 def purge(name: str) -> None:

@@ -9,11 +9,11 @@ read or write elsewhere (CVE-2018-15664).
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
 from sysbox.base import tree
 from sysbox.base.errors import KernelError
+from sysbox.base.flock import Held
 from sysbox.base.tree import Found
 from sysbox.fs.treecopy import Copier, Rules
 
@@ -32,17 +32,15 @@ def first_mount(mark: str, image: int, volume: int) -> None:
     except FileNotFoundError:
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        written = posix.pread(fd, 16, 0)
-        if written in (NEW, BEGUN) and image >= 0:
-            posix.pwrite(fd, BEGUN, 0)
-            _fill(image, volume, begun=written == BEGUN)
-        # in place: when its directory was changed is when the volume was made
-        posix.ftruncate(fd, 0)
+        with Held(fd):
+            written = posix.pread(fd, 16, 0)
+            if written in (NEW, BEGUN) and image >= 0:
+                posix.pwrite(fd, BEGUN, 0)
+                _fill(image, volume, begun=written == BEGUN)
+            # in place: when its directory was changed is when the volume was made
+            posix.ftruncate(fd, 0)
     except OSError as error:
         raise KernelError.of("copy the image's content into the volume", "", error) from None
-    finally:
-        posix.close(fd)
 
 
 def _fill(image: int, volume: int, *, begun: bool) -> None:

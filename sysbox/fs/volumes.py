@@ -6,17 +6,12 @@ name it while he holds the lock: so none goes away from under a container that i
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
-from sysbox.base import codec
+from sysbox.base import codec, flock
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import is_directory, make_private, read_file, remove_tree, write_file
 from sysbox.base.paths import VOLUMES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Self
 
 # in it stands whether the volume is to be filled when it is mounted: see `copyup`
 MARK = "copy-up"
@@ -24,21 +19,11 @@ _ANONYMOUS = 64  # hexadecimal digits
 _HEX = frozenset("0123456789abcdef")
 
 
-class Lock:
-    """An exclusive flock(2) on all volumes; a context manager."""
+class Lock(flock.Lock):
+    """The lock of all volumes; a context manager."""
 
     def __init__(self) -> None:
-        self._fd = -1
-
-    def __enter__(self) -> Self:
-        make_private(VOLUMES)
-        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        self._fd = posix.open(f"{VOLUMES}/.lock", flags, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        posix.close(self._fd)
+        super().__init__(f"{VOLUMES}/.lock")
 
 
 def directory(name: str) -> str:
@@ -54,7 +39,7 @@ def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
             return False
         make_private(f"{VOLUMES}/{name}")
         if labels:
-            write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels))
+            write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels), durable=True)
         write_file(mark(name), b"new")
         umask = posix.umask(0)
         try:

@@ -13,11 +13,11 @@ removing orphans takes it exclusively, so that nothing disappears between two st
 
 from __future__ import annotations
 
-from sysbox.base import codec, paths
+from sysbox.base import codec, files, paths
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
-from sysbox.image import files
 from sysbox.image.model import Image
 from sysbox.image.reference import Reference, is_digest, is_hex, parse
 
@@ -106,28 +106,32 @@ class Catalog:
         images = [self._load(image_id, entries) for image_id in ids]
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
-    def hold(self) -> files.Lock:
+    def hold(self) -> Lock:
         """A lock under which nothing is removed: `with store.hold():` resolve and write the record."""
-        files.make_directory(self.root)
-        return files.Lock(f"{self.root}/use.lock", shared=True)
+        return Lock(f"{self.root}/use.lock", shared=True)
 
     def entries(self) -> tuple[Entry, ...]:
         """The content of index.json; empty if there is none. Raises FormatError."""
         path = f"{self.root}/index.json"
-        data = files.read(path, MAX_INDEX)
+        data = files.read_file(path, MAX_INDEX)
         if data is None:
             return ()
         return read_index(codec.loads(data, path), path)
 
     def edit(self, change: Callable[[Entries], Entries]) -> None:
         """Replace the entries by what `change` makes of them, under the lock, atomically."""
-        with files.Lock(f"{self.root}/index.lock"):
+        with Lock(f"{self.root}/index.lock"):
             entries = change(list(self.entries()))
             if len(entries) > MAX_ENTRIES:
                 raise FormatError(
                     f"the store has {MAX_ENTRIES} images and names, and may have no more"
                 )
-            files.write(f"{self.root}/index.json", codec.dumps(write_index(entries)), MAX_INDEX)
+            files.write_file(
+                f"{self.root}/index.json",
+                codec.dumps(write_index(entries)),
+                limit=MAX_INDEX,
+                durable=True,
+            )
 
     def _by_id(self, entries: tuple[Entry, ...], text: str) -> str:
         prefix = text.removeprefix("sha256:")
@@ -147,7 +151,7 @@ class Catalog:
         own = [entry for entry in entries if entry.image_id == image_id]
         names = tuple(sorted(entry.name for entry in own if entry.name))
         path = self.record(image_id)
-        data = files.read(path, MAX_RECORD)
+        data = files.read_file(path, MAX_RECORD)
         if data is None:
             image = self._rebuild(image_id, own)
         else:

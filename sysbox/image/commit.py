@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base import codec
+from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, NotFound
-from sysbox.image import archive, files
+from sysbox.image import archive
 from sysbox.image.documents import (
     LAYER_TYPES,
     MAX_CONFIG,
@@ -81,7 +81,7 @@ def commit(
 
 def _blobs_of(store: Catalog, image: Image) -> list[Blob]:
     """The archives of an image's layers, where they are."""
-    data = files.read(store.blob(image.manifest), MAX_MANIFEST)
+    data = files.read_file(store.blob(image.manifest), MAX_MANIFEST)
     if data is None:
         raise NotFound(f"the manifest of the image {image.id} is missing in {store.root}")
     found = []
@@ -106,7 +106,7 @@ def _document(
     said: dict[str, str],
 ) -> bytes:
     """The configuration of `base` with another layer and `config` in place of what it had."""
-    data = files.read(store.blob(base.id), MAX_CONFIG)
+    data = files.read_file(store.blob(base.id), MAX_CONFIG)
     if data is None:
         raise NotFound(f"the configuration of the image {base.id} is missing in {store.root}")
     document = load(data, "image config", MAX_CONFIG)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base import codec
+from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import check_size, remove_tree
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
-from sysbox.image import files
 from sysbox.image import layer as layers
 from sysbox.image.catalog import (
     MAX_LAYER_RECORD,
@@ -42,6 +42,7 @@ from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK, compression, open_source
 from sysbox.image.tar import LayerLimits
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,15 +82,15 @@ class Ingest:
     def __init__(self, store: Catalog, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
         self.store = store
         self._limits = limits
-        self._lock = files.Lock(f"{store.root}/use.lock", shared=True)
+        self._lock: Lock | None = None
         self._count = 0
         self._work = ""
 
     def __enter__(self) -> Self:
         prepare(self.store)
-        self._lock.acquire()
+        self._lock = self.store.hold()
         self._work = f"{self.store.root}/temporary/{posix.getpid()}-{posix.urandom(6).hex()}"
-        files.make_directory(self._work)
+        files.make_private(self._work)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +98,8 @@ class Ingest:
             remove_tree(self._work)
         except KernelError:
             pass  # ignoring: it is gc's then
-        self._lock.release()
+        if self._lock:
+            self._lock.release()
 
     def spool(
         self,
@@ -226,10 +228,10 @@ class Ingest:
         check_size("the image's record", record, MAX_RECORD)  # before anything is kept
         for path, digest in {blob.path: blob.digest for blob in blobs}.items():
             posix.rename(path, store.blob(digest))
-        files.write(store.blob(parsed.config.digest), config, MAX_CONFIG)
-        files.write(store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
+        _keep(store.blob(parsed.config.digest), config, MAX_CONFIG)
+        _keep(store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
         files.sync_directory(f"{store.root}/blobs/sha256")
-        files.write(store.record(image.id), record, MAX_RECORD)
+        _keep(store.record(image.id), record, MAX_RECORD)
         full = parse(name).full() if name else ""
         entry = Entry(
             media_type=parsed.media_type or OCI_MANIFEST,
@@ -277,7 +279,7 @@ class Ingest:
         if exists(target):
             return
         sync_file_system(store.root)
-        files.write(f"{target}.json", codec.dumps(layer.to_data()), MAX_LAYER_RECORD)
+        _keep(f"{target}.json", codec.dumps(layer.to_data()), MAX_LAYER_RECORD)
         try:
             posix.rename(path, target)
         except OSError as error:
@@ -298,12 +300,16 @@ class Ingest:
             raise FormatError("image config: its diff_ids are not those of the layers")
 
 
+def _keep(path: str, data: bytes, limit: int) -> None:
+    files.write_file(path, data, limit=limit, durable=True)
+
+
 def prepare(store: Catalog) -> None:
     """Make the directories of the store; those that exist stay as they are."""
     for name in ("blobs/sha256", "layers", "records", "temporary"):
-        files.make_directory(f"{store.root}/{name}")
+        files.make_private(f"{store.root}/{name}")
     if not exists(f"{store.root}/oci-layout"):
-        files.write(f"{store.root}/oci-layout", codec.dumps(_LAYOUT), MAX_LAYER_RECORD)
+        _keep(f"{store.root}/oci-layout", codec.dumps(_LAYOUT), MAX_LAYER_RECORD)
 
 
 def digest_of(data: bytes) -> str:
@@ -357,13 +363,11 @@ def descriptor_of(blob: Blob, media_type: str) -> Descriptor:
 
 def sync_file_system(path: str) -> None:
     """syncfs(2): a layer is tens of thousands of files, and one call makes them all durable."""
-    import ctypes
-
     fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(ctypes.c_int(fd)) != 0:
-            raise KernelError("syncfs", path, ctypes.get_errno())
+        _sys.syncfs(fd)
+    except OSError as error:
+        raise KernelError.of("syncfs", path, error) from None
     finally:
         posix.close(fd)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base import codec
+from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.host import exists
-from sysbox.image import files
 from sysbox.image.catalog import (
     MAX_LAYER_RECORD,
     MAX_RECORD,
@@ -39,14 +38,16 @@ def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
         usr_bind=any(e.builtin for e in entries),
     )
     with store.hold():
-        files.write(store.record(image_id), codec.dumps(image.to_data()), MAX_RECORD)
+        files.write_file(
+            store.record(image_id), codec.dumps(image.to_data()), limit=MAX_RECORD, durable=True
+        )
     return image
 
 
 def read_layer(store: Catalog, name: str) -> Layer:
     """What the store knows of a layer; raises NotFound, FormatError."""
     path = f"{store.layer(name)}.json"
-    data = files.read(path, MAX_LAYER_RECORD)
+    data = files.read_file(path, MAX_LAYER_RECORD)
     if data is None or not exists(store.layer(name)):
         raise NotFound(
             f"the layer {name} is missing in {store.root}", hint="import the image again"
@@ -58,7 +59,7 @@ def read_layer(store: Catalog, name: str) -> Layer:
 
 
 def _blob(store: Catalog, digest: str, limit: int) -> bytes:
-    data = files.read(store.blob(digest), limit)
+    data = files.read_file(store.blob(digest), limit)
     if data is None:
         raise NotFound(
             f"the blob {digest} is missing in {store.root}", hint="import the image again"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base import codec
+from sysbox.base import codec, files
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.base.files import remove_tree
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
-from sysbox.image import files
 from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import named, prepare
@@ -121,13 +121,12 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
 
 def sweep(store: Catalog, in_use: InUse) -> list[str]:
     """Remove everything that no image and no container refers to; nothing if somebody is at work there."""
-    lock = files.Lock(f"{store.root}/use.lock")
-    if not lock.acquire(wait=False):
-        return []
     try:
+        lock = Lock(f"{store.root}/use.lock", wait=False)
+    except Conflict:
+        return []
+    with lock:
         return _sweep(store, in_use)
-    finally:
-        lock.release()
 
 
 def _sweep(store: Catalog, in_use: InUse) -> list[str]:
@@ -149,7 +148,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
     for name in files.names(f"{root}/layers"):
         if name.removesuffix(".json") in needed.layers:
             continue
-        if name.endswith(".json") or name.startswith(".tmp-"):
+        if ".json" in name:  # or what a writer has left that was killed
             files.unlink(f"{root}/layers/{name}")
         else:
             done.append(_remove_tree(store, f"layers/{name}"))
@@ -158,10 +157,9 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
             if name not in wanted:
                 files.unlink(f"{root}/{directory}/{name}")
                 done.append(f"removed {directory}/{name}")
-    with files.Lock(f"{root}/index.lock"):
-        for name in files.names(root):
-            if name.startswith(".tmp-"):
-                files.unlink(f"{root}/{name}")
+    with Lock(f"{root}/index.lock"):
+        for path in files.stale_files(root):
+            files.unlink(path)
     return done
 
 
@@ -181,7 +179,7 @@ class _Needed:
         self.records.add(f"{image_id[7:]}.json")
         self.layers.update(_layers_of(store, image_id))
         manifest = manifest or _manifest_of(store, image_id)
-        document = files.read(store.blob(manifest), MAX_MANIFEST) if manifest else None
+        document = files.read_file(store.blob(manifest), MAX_MANIFEST) if manifest else None
         if document is not None:
             self.blobs.add(manifest[7:])
             self.blobs.update(layer.digest[7:] for layer in parse_manifest(document).layers)
@@ -192,7 +190,7 @@ def _layers_of(store: Catalog, image_id: str) -> list[str]:
 
     Raises NotFound, FormatError.
     """
-    config = files.read(store.blob(image_id), MAX_CONFIG)
+    config = files.read_file(store.blob(image_id), MAX_CONFIG)
     if config is None:
         raise NotFound(f"the configuration of the image {image_id} is missing")
     return [layer_name(chain) for chain in chain_ids(parse_config(config).diff_ids)]
@@ -201,7 +199,7 @@ def _layers_of(store: Catalog, image_id: str) -> list[str]:
 def _manifest_of(store: Catalog, image_id: str) -> str:
     """The manifest that the record of an image without a name leads to, "" if unknown."""
     path = store.record(image_id)
-    data = files.read(path, MAX_RECORD)
+    data = files.read_file(path, MAX_RECORD)
     try:
         return Image.from_data(codec.loads(data, path), path).manifest if data else ""
     except (ValueError, FormatError):

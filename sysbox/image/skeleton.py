@@ -12,8 +12,9 @@ import stat
 import tarfile
 import time
 
+from sysbox.base import files
 from sysbox.base.errors import KernelError, Unsupported
-from sysbox.image import archive, files
+from sysbox.image import archive
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH
 from sysbox.image.machine import COPIED, DIRECTORIES, LINKS

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base import files
 from sysbox.base.errors import FormatError, KernelError, Unsupported
-from sysbox.image import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import time
 
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
+from sysbox.base.suggest import suggest
 from sysbox.container import events
 from sysbox.container.store import all_records, ids, load
 from sysbox.content import layer
@@ -14,7 +15,6 @@ from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
 from sysbox.lifecycle import control, gc
-from sysbox.parse.common import suggest
 from sysbox.parse.filters import labelled
 from sysbox.parse.time import parse_moment
 from sysbox.run import restart

@@ -14,7 +14,7 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import cgroup, process
-from sysbox.run import disk_weights, tuned
+from sysbox.run import disk_weights, heed, tuned
 from sysbox.run.frozen_while import Standstill
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
@@ -43,7 +43,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         facts = probe()
         if running:
             record = tuned.harvest(record)
-            tuned.heed(record, facts)  # who watches may not have come to it yet
+            heed.heed(record, facts)  # who watches may not have come to it yet
         about = update_plan.touched(change, facts)
         after = record.replace(
             spec=update_plan.change_spec(record.spec, change, facts),

@@ -10,7 +10,8 @@ from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
 from sysbox.units.cgroup.blockdev import resolve_block_device
 from sysbox.units.limits import dropins, table
-from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units.limits.plan import plan_limits
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 from sysbox.units.scopeplan import asked_properties, tune
 
 TYPE_CHECKING = False

@@ -9,11 +9,11 @@ from __future__ import annotations
 import _signal
 import fcntl
 import posix
-import time
 
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.base.wait import until
 from sysbox.container import events, store, systemd_mode
 from sysbox.lifecycle import control
 from sysbox.run import exit_record
@@ -76,19 +76,19 @@ def _end_of(record: Record, runtime: Runtime) -> int:
     """Wait for the end of a run, and say its status: from whoever was first to know it."""
     runtime.await_end()
     ended = None
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
+
+    def told() -> bool:
+        nonlocal ended
         try:
             # with --rm there may be no record of the end a moment later
             ended = exit_record.of_monitor(record.run_directory)
         except FormatError:
             pass  # being written
         current = store.runtime(record.id)
-        if ended is not None or current is None or current.pid != runtime.pid:
-            break
-        if not runtime.supervised():
-            break
-        time.sleep(_STEP)
+        over = current is None or current.pid != runtime.pid or not runtime.supervised()
+        return over or ended is not None
+
+    until(told, _PATIENCE, _STEP)
     if ended is not None:
         # so that whoever has waited finds it recorded
         settle(record.id)

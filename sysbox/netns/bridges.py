@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.base.errors import Conflict, KernelError, NotFound
+from sysbox.base.errors import Conflict, KernelError, NotFound, Unsupported
 from sysbox.base.frozen import Frozen
 from sysbox.netns import leases
 from sysbox.netns.rtnetlink import IFF_UP
-from sysbox.netns.topology import NetPlan, host_link
+from sysbox.netns.topology import Network, host_link, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,22 +60,20 @@ def inspect(name: str) -> Bridge:
     raise NotFound(f"no bridge {name}", hint="it is made when the first container uses it")
 
 
-def verify(plan: NetPlan) -> list[str]:
-    """What is wrong with the plan's bridge, in words; nothing when all is well."""
-    try:
-        bridge = inspect(plan.bridge)
-    except NotFound as error:
-        return [error.message]
+def verify(bridge: Bridge, network: Network) -> list[str]:
+    """What is wrong with a network's bridge and its links, in words; nothing when all is well."""
     wrong = []
     if not bridge.up:
-        wrong.append(f"{plan.bridge} is down")
-    wanted = f"{plan.gateway}/{plan.prefix}"
+        wrong.append(f"{bridge.name} is down")
+    wanted = f"{network.gateway}/{split_subnet(network.subnet)[1]}"
     if wanted not in bridge.addresses:
-        wrong.append(f"{plan.bridge} lacks its address {wanted}")
-    if bridge.mtu != plan.mtu:
-        wrong.append(f"{plan.bridge} has the MTU {bridge.mtu} instead of {plan.mtu}")
+        wrong.append(f"{bridge.name} lacks its address {wanted}")
+    if bridge.mtu != network.mtu:
+        wrong.append(f"{bridge.name} has the MTU {bridge.mtu} instead of {network.mtu}")
     for port in bridge.ports:
-        if port.isolated != plan.isolate and port.container:
+        if port.container and not port.up:
+            wrong.append(f"{port.name} is down")
+        if port.isolated != network.isolate and port.container:
             state = "isolated" if port.isolated else "not isolated"
             wrong.append(f"{port.name} is {state}, against the network's policy")
     return wrong
@@ -99,9 +97,13 @@ def _with_route(what: str, ask: Callable[[Any], Any]) -> Any:
     from sysbox.base import program
 
     program.load_site()
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
+    try:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError as error:
+        raise Unsupported(
+            f"{what}: cannot load pyroute2: {error}", hint="install sysbox anew"
+        ) from None
     try:
         with IPRoute() as route:
             return ask(route)

@@ -12,7 +12,7 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, SysboxError, Unsupported
 from sysbox.base.files import read_file, write_file
-from sysbox.base.flock import Lock
+from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.host import exists
 from sysbox.netns import ports, rules
 from sysbox.netns.rules import Policy, Published
@@ -45,7 +45,7 @@ def ensure(plan: NetPlan) -> None:
     policy = rules.policy_of(plan)
     if policy in _marked():
         return
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         others = tuple(other for other in _marked() if other.bridge != policy.bridge)
         _apply((*others, policy), ports.load())
 
@@ -58,7 +58,7 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
     if not plan.ports:
         return ()
     unpublish(plan.id)
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         others = ports.load()
         resolved = ports.resolve(plan.ports, others)
         mine = tuple(Published(id=plan.id, address=address, port=port) for port in resolved)
@@ -90,7 +90,7 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
 
 
 def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         entries = ports.load()
         meant = [one for one in sorted({entry.id for entry in entries}) if is_meant(one)]
         mine = tuple(entry for entry in entries if entry.id in meant)
@@ -116,14 +116,14 @@ def reconcile() -> list[str]:
 
     Does nothing where no container has used a bridge since boot.
     """
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         policies = _marked()
         return _apply(policies, ports.load()) if policies else []
 
 
 def remove() -> list[str]:
     """Take all our rules out; what was there. Published ports must be unpublished before."""
-    with Lock(_LOCK), _xtables_lock():
+    with Lock(_LOCK, timeout=BRIEFLY), _xtables_lock():
         iptc = _import()
         try:
             changes = _take_out(iptc)
@@ -183,15 +183,15 @@ def _xtables_lock() -> Lock:
     Made by us it gets the label that the policy has for it, or else SELinux would keep iptables from it.
     """
     if exists(XTABLES_LOCK) or not exists("/sys/fs/selinux/enforce"):
-        return Lock(XTABLES_LOCK)
+        return Lock(XTABLES_LOCK, timeout=BRIEFLY)
     from sysbox.linux.process import spawn
 
-    with Lock(XTABLES_LOCK):
+    with Lock(XTABLES_LOCK, timeout=BRIEFLY):
         try:
             spawn(["restorecon", XTABLES_LOCK])
         except KernelError:
             pass  # ignoring: a policy without its tools may allow it all the same
-    return Lock(XTABLES_LOCK)
+    return Lock(XTABLES_LOCK, timeout=BRIEFLY)
 
 
 def _import() -> Any:

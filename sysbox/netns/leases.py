@@ -17,7 +17,7 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import Conflict, FormatError
 from sysbox.base.files import make_private, read_file, remove_tree, unlink, write_file
-from sysbox.base.flock import Lock
+from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.host import exists, read_text
 from sysbox.netns.topology import (
     DEFAULT_NETWORK,
@@ -44,14 +44,14 @@ def acquire(
     gateway: str = DEFAULT_NETWORK.gateway,
 ) -> str:
     """The container's address, a new one if it has none; Conflict when the subnet is used up."""
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
         held = leases.get(container_id)
         if held is not None:
             return held
         if not exists(SHARED):
             return _give(container_id, choose(subnet, gateway, last, set(leases.values())), leases)
-        with Lock(f"{SHARED}/{_SHARED_LOCK}"):
+        with Lock(f"{SHARED}/{_SHARED_LOCK}", timeout=BRIEFLY):
             taken = {*leases.values(), *_of_others()}
             return _give(container_id, choose(subnet, gateway, last, taken), leases)
 
@@ -98,19 +98,14 @@ def forget_host(name: str) -> bool:
 
 def release(container_id: str) -> None:
     """Give the container's address back; a container without one is success."""
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
         if leases.pop(container_id, None) is not None:
             _store(last, leases)
 
 
-def lookup(container_id: str) -> str | None:
-    """The container's address, or None. Takes no lock: the file is always whole."""
-    return _load()[1].get(container_id)
-
-
 def all() -> dict[str, str]:  # noqa: A001 (used qualified: leases.all())
-    """Every lease: container id -> address."""
+    """Every lease: container id -> address. Takes no lock: the file is always whole."""
     return _load()[1]
 
 
@@ -119,7 +114,7 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
 
     `is_alive` is asked while no lease can be taken: it must be true of a container that is starting.
     """
-    with Lock(_LOCK):
+    with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
         dead = [container_id for container_id in leases if not is_alive(container_id)]
         if dead:

@@ -13,28 +13,17 @@ from sysbox.base.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import NoReturn
 
 ALNUM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 NAME = ALNUM | frozenset("_.-")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 NAME_MAX = 128
-_NEAR = 0.75  # of difflib's ratio: below, two words mean different things
 
 
 def bad(flag: str, text: str, reason: str, hint: str = "") -> NoReturn:
     """Raise the SpecError for one value."""
     raise SpecError(f"{flag} {text}: {reason}" if text else f"{flag}: {reason}", hint=hint)
-
-
-def suggest(word: str, choices: Iterable[str]) -> str:
-    """A hint with the nearest of the choices, or with all of them."""
-    import difflib  # only on the way to an error: it is expensive
-
-    known = sorted(choices)
-    near = difflib.get_close_matches(word, known, 1, cutoff=_NEAR)
-    return f"did you mean {near[0]}?" if near else f"valid: {', '.join(known)}"
 
 
 def is_digits(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
-from sysbox.parse.common import suggest
+from sysbox.base.suggest import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

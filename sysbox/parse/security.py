@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.parse.common import NAME, absolute, bad, is_digits, suggest
+from sysbox.base.suggest import suggest
+from sysbox.parse.common import NAME, absolute, bad, is_digits
 from sysbox.spec import Security, Ulimit
 
 TYPE_CHECKING = False

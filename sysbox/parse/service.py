@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.parse.common import bad, parse_int, parse_size, suggest
+from sysbox.base.suggest import suggest
+from sysbox.parse.common import bad, parse_int, parse_size
 from sysbox.parse.time import parse_duration
 from sysbox.spec import Health, Logging, RestartPolicy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysbox.base.suggest import suggest
 from sysbox.parse.common import (
     absolute,
     bad,
@@ -9,7 +10,6 @@ from sysbox.parse.common import (
     clean_path,
     is_digits,
     parse_size,
-    suggest,
 )
 from sysbox.spec import Device, Mount
 

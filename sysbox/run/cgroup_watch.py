@@ -10,6 +10,7 @@ import posix
 import select
 import time
 
+from sysbox.base.wait import until
 from sysbox.host import read_text
 from sysbox.linux import _sys
 
@@ -118,13 +119,13 @@ class OutOfMemory:
         if not there and self.event < 0:
             self.file = -1  # it would wake us without end
 
-    def _count_wakes(self) -> None:
-        if self.event < 0:
-            return  # v2
-        try:
-            self._wakes += posix.eventfd_read(self.event)
-        except OSError:
-            pass  # ignoring: it has not fired
+    def _count_wakes(self) -> int:
+        if self.event >= 0:  # else v2
+            try:
+                self._wakes += posix.eventfd_read(self.event)
+            except OSError:
+                pass  # ignoring: it has not fired
+        return self._wakes
 
     def _changed(self) -> bool:
         """Whether memory.events has changed since this was asked last."""
@@ -150,12 +151,8 @@ class OutOfMemory:
         if above and self._changed() and kills(above, "v2") > known:
             self.told = False
             return True
-        until = time.monotonic() + _REMOVAL_TOLD
         # that the cgroup was removed is told a moment later; of a lack of memory we would know by now
-        self._count_wakes()
-        while self._wakes == 1 and time.monotonic() < until:
-            time.sleep(_REMOVAL_TOLD / 20)
-            self._count_wakes()
+        until(lambda: self._count_wakes() != 1, _REMOVAL_TOLD, _REMOVAL_TOLD / 20)
         return self._wakes > 1
 
 

@@ -18,7 +18,8 @@ from sysbox.host import exists, probe
 from sysbox.linux import cgroup
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, TIMEOUT
-from sysbox.units.limits.properties import CgroupWrite, plan_limits
+from sysbox.units.limits.plan import plan_limits
+from sysbox.units.limits.properties import CgroupWrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

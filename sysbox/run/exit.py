@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-import time
 
 from sysbox.base.errors import (
     FormatError,
@@ -11,6 +10,7 @@ from sysbox.base.errors import (
     SysboxError,
 )
 from sysbox.base.files import read_file
+from sysbox.base.wait import until
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.fs.drivers.driver import driver_of
@@ -94,18 +94,19 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
         return True
     if not runtime.await_end(timeout):
         return False
-    patience = time.monotonic() + _PATIENCE
-    while time.monotonic() < patience:
+
+    def recorded() -> bool:
         current = store.runtime(record.id)
-        if current is None or current.pid != runtime.pid:
-            return True
-        if not runtime.supervised() or _monitor_wrote(record):
-            break
-        if runtime.supervisor == posix.getpid():
-            break  # nobody else will say it
-        time.sleep(_STEP)
-    # its supervisor has had the time to say how it ended
-    settle(record.id, force=True)
+        return current is None or current.pid != runtime.pid
+
+    def nobody_will() -> bool:
+        """Its supervisor has said how it ended, will not, or is this process."""
+        own = runtime.supervisor == posix.getpid()
+        return own or not runtime.supervised() or _monitor_wrote(record)
+
+    until(lambda: recorded() or nobody_will(), _PATIENCE, _STEP)
+    if not recorded():
+        settle(record.id, force=True)
     return True
 
 

@@ -9,7 +9,7 @@ from sysbox.base.errors import SystemdError
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
-from sysbox.run import exit_record, start, stdio, stop_requests, supervisor, tuned
+from sysbox.run import exit_record, heed, start, stdio, stop_requests, supervisor, tuned
 from sysbox.run.exit import settle
 from sysbox.run.signals import passed_on, stop_signal
 from sysbox.units import machine, names
@@ -58,9 +58,9 @@ class Attended:
         self._hear_of_stops(started)
         started.oom.heard = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:
-            self._foreground.watches[fd] = lambda: tuned.changed(record.id, fd)
+            self._foreground.watches[fd] = lambda: heed.changed(record.id, fd)
             if tuned.drop_ins(record.id):
-                tuned.changed(record.id)  # somebody was faster than the watch
+                heed.changed(record.id)  # somebody was faster than the watch
 
     def _out_of_memory(self) -> None:
         """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""

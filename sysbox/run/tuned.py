@@ -13,7 +13,6 @@ from sysbox.base.errors import SysboxError
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
 from sysbox.container import store
-from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.linux import inotify
 from sysbox.units import names
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from sysbox.units.limits.properties import Property
 
 TRANSIENT = "/run/systemd/transient"
-_TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
 
 
 class DropIn(Frozen):
@@ -97,7 +95,7 @@ def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
 
 def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:
     """The properties that run and update have asked for; none where they make no sense on this host."""
-    from sysbox.units.limits.properties import plan_limits
+    from sysbox.units.limits.plan import plan_limits
     from sysbox.units.scopeplan import asked_properties
 
     try:
@@ -114,23 +112,6 @@ def harvest(record: Record) -> Record:
         record = record.replace(tuned=now)
         store.save(record)
     return record
-
-
-def heed(record: Record, facts: HostFacts | None = None) -> bool:
-    """See to it that the name of a limit that was used last acts; whether there was anything to do.
-
-    For a container that runs. Raises SysboxError.
-    """
-    if not any(_has_two_names(one.path) for one in drop_ins(record.id)):
-        return False
-    from sysbox.run import translate  # which only a container that was tuned needs
-
-    return translate.translate(record, facts)
-
-
-def _has_two_names(path: str) -> bool:
-    """Whether a drop-in is of a kind of which there are two names."""
-    return path.rpartition("/50-")[2].removeprefix("Startup").startswith(_TWO_NAMES)
 
 
 def prepare(container_id: str) -> str:
@@ -152,20 +133,6 @@ def watch(container_id: str) -> int:
         return inotify.watch(prepare(container_id), inotify.IN_MOVED_TO)
     except SysboxError:
         return -1
-
-
-def changed(container_id: str, fd: int = -1) -> None:
-    """Something was set on its scope: `watch`'s descriptor says so, or the monitor."""
-    if fd >= 0:
-        inotify.drain(fd)
-    try:
-        with Lock(container_id):
-            record = store.load(container_id)
-            if not record.spec.remove:
-                record = harvest(record)
-            heed(record)
-    except SysboxError:
-        pass  # ignoring: the container is being removed, or its record is damaged
 
 
 def watched() -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import _socket
 import posix
-import time
 
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.base.wait import until
 from sysbox.linux import process
 
 TYPE_CHECKING = False
@@ -175,14 +175,10 @@ def synchronize() -> None:
         socket = _connected()
     except KernelError:
         return
-    deadline = time.monotonic() + _PATIENCE
     try:
         socket.settimeout(_PATIENCE)
         socket.send(b"#\n")
-        while any(fcntl.ioctl(socket.fileno(), _SIOCOUTQ, bytes(4))):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_STEP)
+        until(lambda: not any(fcntl.ioctl(socket.fileno(), _SIOCOUTQ, bytes(4))), _PATIENCE, _STEP)
     except OSError:
         pass  # ignoring: journald has just gone away
     finally:

@@ -15,7 +15,7 @@ from sysbox.units import journal, names, signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     Entry = dict[bytes, bytes]
 
@@ -173,28 +173,35 @@ def parse_entry(entry: Entry) -> LogLine:
 def read_logs(
     unit: str,
     *,
-    follow: bool = False,
+    follow: Callable[[int], bool] | None = None,
     since: int | None = None,
     until: int | None = None,
     lines: int | None = None,
 ) -> Iterator[LogLine]:
-    """The payload's lines, oldest first; see `journal_arguments`. With `follow` it ends only when the
-    caller stops asking. Raises Unsupported without journalctl.
+    """The payload's lines, oldest first; see `journal_arguments`. With `follow` it goes on until that says
+    False: see `entries`. Raises Unsupported without journalctl.
     """
     journal.synchronize()
-    argv = journal_arguments(unit, follow=follow, since=since, until=until, lines=lines)
-    for entry in entries(argv):
+    argv = journal_arguments(unit, follow=follow is not None, since=since, until=until, lines=lines)
+    for entry in entries(argv, follow):
         yield parse_entry(entry)
 
 
-def entries(argv: list[str]) -> Iterator[Entry]:
-    """What journalctl exports; raises SysboxError where it fails."""
+def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Iterator[Entry]:
+    """What journalctl exports; raises SysboxError where it fails.
+
+    `wait` is called with its descriptor before each read, and ends it by saying False.
+    """
     pid, fd = spawn(argv)
     status = None
     parser = Parser()
     try:
-        while chunk := posix.read(fd, _CHUNK):
+        while wait is None or wait(fd):
+            if not (chunk := posix.read(fd, _CHUNK)):
+                break
             yield from parser.feed(chunk)
+        else:
+            return  # it would go on
         status = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
     finally:
         posix.close(fd)

@@ -9,13 +9,8 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.units import names
 from sysbox.units.cgroup.blockdev import resolve_block_device
-from sysbox.units.limits.properties import (
-    INFINITY,
-    CgroupWrite,
-    Property,
-    parse_property,
-    plan_devices,
-)
+from sysbox.units.limits.plan import plan_devices
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +104,11 @@ def asked_properties(
     resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> tuple[Property, ...]:
     """plan_limits' properties and those of `--property`, for whole disks. Raises SpecError."""
-    more = tuple(parse_property(text, facts) for text in texts)
-    return tuple(_on_disks(one, resolve) for one in limits + more)
+    if texts:
+        from sysbox.units.limits.allowlist import parse_property  # a table that only this needs
+
+        limits += tuple(parse_property(text, facts) for text in texts)
+    return tuple(_on_disks(one, resolve) for one in limits)
 
 
 def tune(

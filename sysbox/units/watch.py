@@ -1,7 +1,6 @@
-"""Units as they come and go, through dbus-next: asynchronous inside, plain calls outside.
+"""Units as they come and go, through dbus-next, for `events`; a start awaits its own job over `bus.py`.
 
-For verbs that wait for something that may never happen (`wait`, `events`); a start awaits its own job
-over `bus.py`. Needs the system bus, since dbus-next has no way in without a broker.
+Needs the system bus, since dbus-next has no way in without a broker.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _UNIT = f"{SYSTEMD}.Unit"
-_STOPPED = ("inactive", "failed")
 
 
 class UnitEvent(Frozen):
@@ -26,32 +24,6 @@ class UnitEvent(Frozen):
 
     unit: str
     active_state: str
-
-
-def wait_unit_stopped(unit: str, timeout: float | None = None) -> str:
-    """Wait until the unit is inactive, failed or gone; which of them. None waits for ever.
-
-    Raises SystemdError when the time is over.
-    """
-    import asyncio
-
-    async def wait() -> str:
-        watcher = await _Watcher.connect()
-        try:
-            # subscribed first, then looked at: nothing falls between
-            state = await watcher.state(unit)
-            while state not in (*_STOPPED, "gone"):
-                event = await watcher.queue.get()
-                if event.unit == unit:
-                    state = event.active_state
-            return state
-        finally:
-            watcher.bus.disconnect()
-
-    try:
-        return asyncio.run(asyncio.wait_for(wait(), timeout))
-    except TimeoutError:
-        raise SystemdError(f"{unit}: still running after {timeout:g} s", unit=unit) from None
 
 
 async def changes(
@@ -104,12 +76,6 @@ class _Watcher:
             )  # fmt: skip
         await watcher._call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", "", [])
         return watcher
-
-    async def state(self, unit: str) -> str:
-        """The unit's ActiveState; one that is not loaded is inactive."""
-        args = [_UNIT, "ActiveState"]
-        (value,) = await self._call(SYSTEMD, names.object_path(unit), PROPERTIES, "Get", "ss", args)
-        return str(value.value)
 
     async def _call(
         self, to: str, path: str, interface: str, member: str, signature: str, body: list[Any]

@@ -65,7 +65,7 @@ def test_drop_ins(texts: list[str]) -> None:
 @given(KEYS, VALUES, st.sampled_from(FACTS))
 def test_properties(key: str, text: str, facts: HostFacts) -> None:
     """As --property takes them; in a drop-in the same value means the same."""
-    found = outcome(lambda: allowlist.parse(f"{key}={text}", facts))
+    found = outcome(lambda: allowlist.parse_property(f"{key}={text}", facts))
     again = outcome(lambda: dropins.to_property(key, text, facts))
     if found is not Refused and text.strip() and "\n" not in text:
         assert again == found
@@ -73,7 +73,7 @@ def test_properties(key: str, text: str, facts: HostFacts) -> None:
 
 @given(words("KEY = CPUShares . é"), st.sampled_from(FACTS))
 def test_properties_of_any_name(text: str, facts: HostFacts) -> None:
-    outcome(lambda: allowlist.parse(text, facts))
+    outcome(lambda: allowlist.parse_property(text, facts))
 
 
 @given(ANY_TEXT, ANY_TEXT)

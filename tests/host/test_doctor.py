@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from containers import V1
 from lane import SYSBOX, TIMEOUT, Sysbox
 
+from sysbox.base import paths
 from sysbox.units.limits.table import TABLE
 
 # flag -> values that a container can have anywhere; DISK is a loop device
@@ -150,3 +152,17 @@ def test_not_root(requires: Any) -> None:
     line = next(line for line in done.stdout.splitlines() if " root " in line)
     assert "missing" in line
     assert "only root runs containers" in line
+
+
+@pytest.mark.not_emulated("what a verb imports is the same there")
+@pytest.mark.parametrize(
+    ("verb", "package"),
+    [("info", "pystemd"), ("doctor", "pystemd"), ("doctor", "pyroute2"), ("help", "click")],
+)
+def test_the_packages_that_a_verb_is_made_with(verb: str, package: str) -> None:
+    main = Path(paths.LIBEXEC).parent / "_main.py"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-X", "utf8", "-X", "importtime", main, SYSBOX, verb],
+        capture_output=True, text=True, check=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert f" {package}\n" in done.stderr

@@ -6,12 +6,15 @@ In the guest: what is left in a scope is found and killed by cgroup.procs and cg
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from containers import Container, Containers, commands, eventually, popen, systemctl
+from faults import traced
 from lane import SLOWNESS, Sysbox
 
 from sysbox.base import paths
@@ -376,3 +379,27 @@ def test_many_at_once(sysbox: Sysbox, image: str) -> None:
     addresses = [run.communicate(timeout=60 * SLOWNESS)[0].strip() for run in runs]
     assert [run.returncode for run in runs] == [0] * 16
     assert len(set(addresses)) == 16
+
+
+@pytest.mark.not_emulated("the calls are the same there")
+def test_what_a_container_is_survives_a_power_cut(
+    sysbox: Sysbox, image: str, tmp_path: Path, requires: Any
+) -> None:
+    """Its record is synced before it gets its name, and the directories after; with --rm nothing is."""
+    requires.program("strace")
+    log = tmp_path / "calls"
+    for flags, expected in (
+        ((), ["fsync containers", "fsync record.json.PID", "rename record.json", "fsync ID"]),
+        (("--rm",), ["rename record.json"]),
+    ):
+        trace = ["-f", "-y", "-e", "trace=fsync,rename", "-o", str(log)]
+        done = traced(trace, "create", *flags, image, "true")
+        one = done.stdout.strip()
+        sysbox("rm", one, check=True)
+        found = []
+        for line in log.read_text(encoding="utf-8").splitlines():
+            call = re.search(r"(fsync|rename)\(.*[/]([^/>\"]+)[>\"]", line)
+            if call and paths.CONTAINERS in line:
+                last = re.sub(r"\.\d+$", ".PID", call[2].replace(one, "ID"))
+                found.append(f"{call[1]} {last}")
+        assert [word for word in found if not word.startswith("rename ID")] == expected

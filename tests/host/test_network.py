@@ -407,9 +407,9 @@ def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
     assert [(port.name, port.container, port.isolated) for port in found.ports] == [
         (one.plan.host_link, one.id, False)
     ]
-    assert bridges.verify(one.plan) == []
+    assert bridges.verify(found, DEFAULT_NETWORK) == []
     run("ip", "link", "set", "sysbox0", "mtu", "1400", "down")
-    assert bridges.verify(one.plan) == [
+    assert bridges.verify(bridges.inspect("sysbox0"), DEFAULT_NETWORK) == [
         "sysbox0 is down",
         "sysbox0 has the MTU 1400 instead of 1500",
     ]

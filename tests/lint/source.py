@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sysbox"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Dotted name -> file, of every module of the package."""
     found = {}
@@ -23,11 +25,13 @@ def modules() -> dict[str, Path]:
 EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal"}
 
 
+@functools.cache
 def tree(path: Path) -> ast.Module:
     """The syntax tree of one file."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     """The modules that a file imports when it runs: not those that only its annotations name."""
     known = modules()
@@ -40,7 +44,17 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             for alias in node.names:
                 inner = f"{origin}.{alias.name}"
                 found.add(inner if inner in known or inner in EXTENSIONS else origin)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "__import__":
+            found.update(name for name in known if name.startswith(_prefix(node.args[0])))
     return found
+
+
+def _prefix(name: ast.expr) -> str:
+    """The start of a name given to `__import__(f"sysbox.PACKAGE.{...}")`: any module may follow."""
+    assert isinstance(name, ast.JoinedStr), ast.unparse(name)
+    start = name.values[0]
+    assert isinstance(start, ast.Constant), ast.unparse(name)
+    return str(start.value)
 
 
 def _running(node: ast.AST, top_level_only: bool) -> list[ast.AST]:

@@ -31,14 +31,15 @@ COLD = (
     "sysbox.cli.commands.volume", "sysbox.content.copy", "sysbox.content.extract",
     "sysbox.content.layer", "sysbox.lifecycle.prune", "sysbox.cli.commands.help_",
     "sysbox.cli.parse.later", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
-    "sysbox.oci", "sysbox.units.manager", "sysbox.units.quadlet", "sysbox.units.watch",
+    "sysbox.units.manager", "sysbox.units.watch",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {
     f"sysbox.{name}"
-    for name in """image image.builtin image.catalog image.documents image.files image.machine image.model
+    for name in """image image.builtin image.catalog image.documents image.machine image.model
                    image.reference image.resolved image.store
-                   embedded embedded.caller_root embedded.enter embedded.select embedded.state""".split()
+                   embedded embedded.caller_root embedded.enter embedded.join
+                   embedded.state""".split()
 }
 MODULES = source.modules()
 
@@ -48,6 +49,10 @@ def is_cold(name: str) -> bool:
     if name in HOT_AFTER_ALL:
         return False
     return any(name == cold or name.startswith(f"{cold}.") for cold in COLD)
+
+
+def test_the_tables_name_what_there_is() -> None:
+    assert {*COLD, *HOT_AFTER_ALL} <= set(MODULES), {*COLD, *HOT_AFTER_ALL} - set(MODULES)
 
 
 HOT = sorted(name for name in MODULES if not is_cold(name))

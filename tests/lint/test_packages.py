@@ -7,6 +7,15 @@ import source
 
 ONE_FILE = ("pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp")
 COLD_TIER = "sysbox.cli"  # click is the cold command line's own language
+VERBS = "sysbox.cli.commands."
+# package -> a verb of which it does a part
+SERVES = {
+    "click": "help_",
+    "dbus_next": "events",
+    "iptc": "run",
+    "pyroute2": "doctor",
+    "pystemd": "info",
+}
 MODULES = source.modules()
 
 
@@ -28,6 +37,29 @@ def test_click_stays_in_the_command_line() -> None:
     }
     assert users
     assert all(name.startswith(COLD_TIER) for name in users), users
+
+
+@pytest.mark.parametrize("package", SERVES)
+def test_a_verb_reaches_it(package: str) -> None:
+    """From the module of a verb on, by what each module and its functions import."""
+    verbs = {name for name in MODULES if name.startswith(VERBS) and package in needs(name)}
+    assert VERBS + SERVES[package] in verbs, f"{package} serves {sorted(verbs) or 'no verb'}"
+
+
+def needs(start: str) -> set[str]:
+    """What is not ours and is imported on the way of a verb; not on that of others."""
+    outside: set[str] = set()
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            imported = source.imports(MODULES[name])
+            outside |= source.outside(imported)
+            own = source.own(imported) & set(MODULES)
+            waiting += [other for other in own if not other.startswith(VERBS)]
+    return outside
 
 
 def test_nothing_else_is_depended_on() -> None:

@@ -10,8 +10,9 @@ from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
 from sysbox.units.cgroup import blockdev
-from sysbox.units.limits import io, properties, rare, table
-from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, plan_limits
+from sysbox.units.limits import io, rare, table
+from sysbox.units.limits.plan import plan_devices, plan_limits
+from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 
 DRIVERS = """Character devices:
   1 mem
@@ -290,7 +291,7 @@ def test_not_set(name: str, signature: str, value: object) -> None:
 )
 def test_device_rules(rule: str, expected: list[tuple[str, str]]) -> None:
     assert list(device_rules.rules((rule,), DRIVERS)) == expected
-    properties.plan_devices(tuple(expected))  # systemd takes them
+    plan_devices(tuple(expected))  # systemd takes them
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_device_rules_that_systemd_cannot_have(rule: str, words: str) -> None:
 
 def test_rules_for_one_device_add_up() -> None:
     """As the kernel has it; systemd would take the last alone."""
-    _, allow = properties.plan_devices(
+    _, allow = plan_devices(
         (("/dev/char/1:3", "rwm"), ("/dev/char/1:3", "r"), ("char-7", "r"), ("char-7", "w"))
     )
     assert allow.value == [("/dev/char/1:3", "rwm"), ("char-7", "rw")]

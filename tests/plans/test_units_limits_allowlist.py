@@ -7,7 +7,8 @@ from test_units_limits_properties import MIB, V1, V2
 
 from sysbox.base.errors import SpecError
 from sysbox.units.limits import allowlist
-from sysbox.units.limits.properties import INFINITY, parse_property
+from sysbox.units.limits.allowlist import parse_property
+from sysbox.units.limits.properties import INFINITY
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sysbox.base import numbers
 from sysbox.base.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import scopeplan
-from sysbox.units.limits import properties
-from sysbox.units.limits.properties import INFINITY, CgroupWrite, plan_limits
+from sysbox.units.limits.plan import plan_devices, plan_limits
+from sysbox.units.limits.properties import INFINITY, CgroupWrite
 
 ID = "0123456789abcdef" * 4
 MIB = 1 << 20
@@ -176,21 +177,21 @@ def test_bad_limits_name_the_flag_and_the_range(
 
 
 def test_list_and_mask() -> None:
-    assert properties.parse_list("--x", "0-2,5, 9") == [0, 1, 2, 5, 9]
-    assert properties.format_list([0, 1, 2, 5, 9]) == "0-2,5,9"
-    assert properties.bitmask([0, 9]) == b"\x01\x02"
-    assert properties.bitmask([7]) == b"\x80"
+    assert numbers.parse_list("--x", "0-2,5, 9") == [0, 1, 2, 5, 9]
+    assert numbers.format_list([0, 1, 2, 5, 9]) == "0-2,5,9"
+    assert numbers.bitmask([0, 9]) == b"\x01\x02"
+    assert numbers.bitmask([7]) == b"\x80"
 
 
 def test_devices() -> None:
-    policy, allow = properties.plan_devices((("/dev/null", "rwm"), ("char-*", "m")))
+    policy, allow = plan_devices((("/dev/null", "rwm"), ("char-*", "m")))
     assert (policy.name, policy.value) == ("DevicePolicy", "strict")
     assert (allow.signature, allow.value) == ("a(ss)", [("/dev/null", "rwm"), ("char-*", "m")])
-    (policy,) = properties.plan_devices(None)
+    (policy,) = plan_devices(None)
     assert policy.value == "auto"
     for rule in (("/etc/passwd", "rwm"), ("/dev/null\nExecStart=/x", "r"), ("/dev/null", "x")):
         with pytest.raises(SpecError):
-            properties.plan_devices((rule,))
+            plan_devices((rule,))
 
 
 def scope(host: HostFacts = V1, service: str = "", **spec: object) -> scopeplan.ScopePlan:

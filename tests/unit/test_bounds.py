@@ -12,7 +12,6 @@ from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, SpecError, StartError
 from sysbox.container import records, store
 from sysbox.container.records import Final, Record, Runtime
-from sysbox.image import files as store_files
 from sysbox.run import handshake, json_log
 from sysbox.spec import ContainerSpec, Port
 
@@ -94,7 +93,7 @@ def test_every_writer_has_the_bound_of_its_reader(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="larger than"):
         files.write_file(path, b"x" * (files.LIMIT + 1))
     with pytest.raises(FormatError, match="larger than"):
-        store_files.write(path, b"12345", 4)
+        files.write_file(path, b"12345", limit=4, durable=True)
     assert os.listdir(tmp_path) == ["file"]
     assert len(files.read_file(path) or b"") == files.LIMIT
 
@@ -164,7 +163,7 @@ def test_a_log_is_a_regular_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not a regular file"):
         list(json_log.read_logs(f"{tmp_path}/log", files=1))
     os.mkfifo(tmp_path / "index")
-    assert store_files.read(f"{tmp_path}/index", 10) == b""
+    assert files.read_file(f"{tmp_path}/index", 10) == b""
 
 
 def test_a_long_last_word_arrives() -> None:

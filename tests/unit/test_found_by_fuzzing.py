@@ -30,7 +30,7 @@ def change(text: str, _: str) -> ImageConfig:
 
 
 def prop(text: str, _: str) -> Any:
-    return allowlist.parse(text, probe())
+    return allowlist.parse_property(text, probe())
 
 
 @pytest.mark.parametrize(

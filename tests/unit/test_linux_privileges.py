@@ -13,6 +13,8 @@ from sysbox.base.errors import KernelError, SpecError
 from sysbox.linux import _sys, capability, keyring, label, namespace, seccomp
 from sysbox.linux.process import PR_SET_NO_NEW_PRIVS
 
+PR_SET_KEEPCAPS = 8
+
 
 def test_names_and_masks() -> None:
     assert capability.number("cap_sys_admin") == capability.number("SYS_ADMIN") == 21
@@ -57,7 +59,7 @@ def test_capabilities_survive_a_change_of_user_when_kept() -> None:
     keep = capability.mask(("NET_BIND_SERVICE",))
 
     def change() -> int:
-        capability.keep_caps()
+        _sys.prctl(PR_SET_KEEPCAPS, 1)
         os.setresuid(65534, 65534, 65534)
         capability.apply(capability.plain(keep))
         return status_sets()["CapEff"]

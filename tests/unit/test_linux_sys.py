@@ -11,7 +11,7 @@ import sys
 import pytest
 from forked import in_child, needs_root
 
-from sysbox.linux import _sys
+from sysbox.linux import _sys, bpf
 from sysbox.linux.namespace import CLONE_NEWPID, CLONE_NEWUTS
 
 
@@ -191,3 +191,16 @@ def test_a_child_that_is_forked_while_something_is_written_aside() -> None:
         assert left == bytes(len(left) - 1) + b"0"
 
     in_child(check)
+
+
+def test_syncfs() -> None:
+    with open("/proc/self/stat") as file:
+        _sys.syncfs(file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _sys.syncfs(-1)
+
+
+def test_a_program_for_devices_is_taken_or_refused_by_its_errno() -> None:
+    assert bpf.device_programs() in ("", "Operation not permitted", "Function not implemented")
+    with pytest.raises(OSError, match=r"Invalid|not permitted|too long"):
+        _sys.bpf_prog_load(15, b"", "GPL")

@@ -39,8 +39,8 @@ def test_addresses_go_round_before_they_come_again() -> None:
 
 
 def test_a_container_keeps_its_address() -> None:
-    assert leases.acquire("a", *SMALL) == leases.acquire("a", *SMALL) == leases.lookup("a")
-    assert leases.lookup("b") is None
+    assert leases.acquire("a", *SMALL) == leases.acquire("a", *SMALL) == leases.all()["a"]
+    assert "b" not in leases.all()
 
 
 def test_addresses_of_the_dead_come_back() -> None:

@@ -95,7 +95,7 @@ def test_v2(tmp_path: Path) -> None:
             f"{SCOPE}/io.pressure": "some avg10=2.00 avg60=0 avg300=0 total=1\n",
         },
     )
-    found = usage.read_usage(SCOPE, host)
+    found = usage.Reader(host).read(SCOPE)
     assert (found.cpu_ns, found.periods, found.throttled_periods, found.throttled_ns) == (
         7000, 4, 3, 9000,
     )  # fmt: skip
@@ -129,7 +129,7 @@ def test_v1(tmp_path: Path) -> None:
         },
     )
     controllers = {name: str(tmp_path / name) for name in ("cpu", "memory", "blkio", "pids")}
-    found = usage.read_usage(SCOPE, facts("v1", controllers))
+    found = usage.Reader(facts("v1", controllers)).read(SCOPE)
     assert found.throttled_ns == 9
     assert (found.memory, found.working_set, found.swap) == (5000, 3500, 64)
     assert (found.memory_limit, found.limited_by) == (8000, "/a.slice/a-b.slice")
@@ -140,13 +140,13 @@ def test_v1(tmp_path: Path) -> None:
 
 def test_without_limits_the_host_is_one(tmp_path: Path) -> None:
     host = unified(tmp_path, {f"{SCOPE}/memory.max": "max\n", f"{SCOPE}/memory.current": "1\n"})
-    found = usage.read_usage(SCOPE, host)
+    found = usage.Reader(host).read(SCOPE)
     assert (found.memory_limit, found.limited_by) == (usage.host_memory(), "")
     assert found.memory_limit > 1 << 20
 
 
 def test_what_is_gone_is_unknown(tmp_path: Path) -> None:
-    found = usage.read_usage("/gone.scope", unified(tmp_path, {"/x": ""}))
+    found = usage.Reader(unified(tmp_path, {"/x": ""})).read("/gone.scope")
     assert (found.cpu_ns, found.working_set, found.pids, found.io.read_bytes) == (-1, -1, -1, -1)
     assert found.devices is None
     assert usage.used("/gone.scope", unified(tmp_path, {})) == Usage()

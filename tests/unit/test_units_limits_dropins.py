@@ -7,7 +7,8 @@ import pytest
 from sysbox.host import HostFacts
 from sysbox.spec import Limits
 from sysbox.units.limits import dropins
-from sysbox.units.limits.properties import INFINITY, Property, plan_limits
+from sysbox.units.limits.plan import plan_limits
+from sysbox.units.limits.properties import INFINITY, Property
 
 MADE = """\
 # This is a drop-in unit file extension, created via "systemctl set-property"

@@ -67,17 +67,18 @@ def _examine(values: Values, reason: str) -> int:
 
 def collect(reason: str = "") -> list[Check]:
     """Every check, the essential ones first; `reason` is why there is no systemd here, if so."""
-    from sysbox.docker.info import systemd_version
+    from sysbox.docker.info import systemd
 
     facts = probe()
     with Laboratory(facts) as laboratory:
         sample = laboratory.sample
         return [
-            *host.essentials(facts, sample, systemd_version(), reason),
+            *host.essentials(facts, sample, ", ".join(filter(None, systemd().values())), reason),
             *limits.controllers(facts),
             *limits.features(facts, sample),
             *limits.limits(facts, sample),
             *host.security(facts),
             *host.network(),
+            *host.bridge(),
             *host.programs(),
         ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
+from sysbox.base.suggest import suggest
 from sysbox.base.visible import YELLOW
 from sysbox.cli.commands.explain_rows import rows
 from sysbox.cli.output import print_fitted
 from sysbox.container import store
 from sysbox.lifecycle.current import status_of
-from sysbox.parse.common import suggest
 from sysbox.units.limits import table
 
 TYPE_CHECKING = False

@@ -15,81 +15,21 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
 
-USAGE = """\
-Usage: sysbox host start  [--name NAME] [--private-network]
-       sysbox host ls
-       sysbox host status [--name NAME]
-       sysbox host exec   [--name NAME] [--] COMMAND [ARG...]
-       sysbox host shell  [--name NAME]
-       sysbox host stop   [--name NAME] [--timeout SECONDS] [--purge]
-
-NAME is that of SYSBOX_HOST=embedded:NAME, or "default".
-"""
+_STOP_TIMEOUT = "60"  # seconds
 
 
-class Arguments:
-    """What followed the verb."""
-
-    def __init__(self) -> None:
-        self.name = ""  # as SYSBOX_HOST has it
-        self.private_network = False
-        self.timeout = 60.0
-        self.purge = False
-        self.command: list[str] = []
-
-
-def main(given: Values | list[str]) -> int:
-    """Run one verb; returns its exit status. Raises SysboxError."""
-    args = given if isinstance(given, list) else [given.action, *given.command]
-    if args[:1] in ([], ["--help"], ["-h"]):
-        sys.stdout.write(USAGE)
-        return 0
-    verb = VERBS.get(args[0])
-    if verb is None:
-        raise errors.UsageError(
-            f"unknown command 'host {args[0]}'", hint="start, ls, status, exec, shell or stop"
-        )
-    arguments = _parse(args[0], args[1:])
+def main(values: Values) -> int:
+    """The verb's exit status. Raises SysboxError."""
     if os.geteuid() != 0:
         raise errors.Unsupported(
             "only root can use the embedded host",
             hint="run it as root, or use a machine that is booted with systemd",
         )
-    return verb(arguments)
+    return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _parse(verb: str, words: list[str]) -> Arguments:
-    parsed = Arguments()
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
-        if flag in ("--name", "--timeout") and verb in ("stop", *_NAMED[flag]):
-            if not equals and not rest:
-                raise errors.UsageError(f"{flag} needs a value")
-            value = value if equals else rest.pop(0)
-            if flag == "--name":
-                parsed.name = state.check_name(value)
-            else:
-                parsed.timeout = _seconds(value)
-        elif word == "--private-network" and verb == "start":
-            parsed.private_network = True
-        elif word == "--purge" and verb == "stop":
-            parsed.purge = True
-        elif verb == "exec" and (word == "--" or not word.startswith("-")):
-            parsed.command = rest if word == "--" else [word, *rest]
-            break
-        else:
-            raise errors.UsageError(
-                f"unknown argument '{word}' for host {verb}", hint="sysbox host --help"
-            )
-    parsed.name = parsed.name or state.meant()
-    if verb == "exec" and not parsed.command:
-        raise errors.UsageError("host exec needs a command")
-    return parsed
-
-
-_NAMED = {"--name": ("start", "status", "exec", "shell"), "--timeout": ()}
+def _name(values: Values) -> str:
+    return state.check_name(values.name) if values.name else state.meant()
 
 
 def _seconds(text: str) -> float:
@@ -98,11 +38,11 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _start(arguments: Arguments) -> int:
+def _start(values: Values) -> int:
     from sysbox.embedded.boot import start
 
-    host = start(arguments.name, private_network=arguments.private_network)
-    if arguments.private_network and not host.private_network:
+    host = start(_name(values), private_network=values.private_network)
+    if values.private_network and not host.private_network:
         raise errors.Conflict(
             f"the embedded host '{host.name}' is up already, on the machine's network",
             hint=f"sysbox host stop --name {host.name}",
@@ -110,15 +50,16 @@ def _start(arguments: Arguments) -> int:
     return _print(host)
 
 
-def _status(arguments: Arguments) -> int:
-    host = state.running(arguments.name)
+def _status(values: Values) -> int:
+    name = _name(values)
+    host = state.running(name)
     if host is None:
-        sys.stdout.write(f"name:    {arguments.name}\nstate:   stopped\n")
+        sys.stdout.write(f"name:    {name}\nstate:   stopped\n")
         return 3  # as `systemctl status` has it for a unit that is not active
     return _print(host)
 
 
-def _ls(_: Arguments) -> int:
+def _ls(_: Values) -> int:
     from sysbox.cli.output import table
 
     rows = []
@@ -146,12 +87,12 @@ def _print(host: state.Host) -> int:
     return 0
 
 
-def _exec(arguments: Arguments) -> int:
-    return _run(arguments.name, arguments.command)
+def _exec(values: Values) -> int:
+    return _run(_name(values), values.command)
 
 
-def _shell(arguments: Arguments) -> int:
-    return _run(arguments.name, [os.environ.get("SHELL") or "/bin/sh", "-l"])
+def _shell(values: Values) -> int:
+    return _run(_name(values), [os.environ.get("SHELL") or "/bin/sh", "-l"])
 
 
 def _run(name: str, command: list[str]) -> int:
@@ -173,16 +114,17 @@ def _executor(command: list[str]) -> Callable[[], int]:
     return execute
 
 
-def _stop(arguments: Arguments) -> int:
+def _stop(values: Values) -> int:
     from sysbox.embedded import stop
 
-    stop.stop(arguments.name, arguments.timeout)
-    if arguments.purge:
-        stop.purge(arguments.name)
+    name = _name(values)
+    stop.stop(name, _seconds(values.timeout or _STOP_TIMEOUT))
+    if values.purge:
+        stop.purge(name)
     return 0
 
 
-VERBS = {
+_VERBS = {
     "start": _start,
     "ls": _ls,
     "status": _status,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox.base import program
+from sysbox.base import files, program
 from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.cli.output import print_inspect, report
 from sysbox.docker.config import health_check, no_config
 from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
 from sysbox.fs.drivers.driver import DEFAULT, named
-from sysbox.image import files
 from sysbox.image.documents import MAX_CONFIG, load, parse_config
 from sysbox.image.model import Image
 from sysbox.image.reference import parse
@@ -45,7 +44,7 @@ def describe(name: str) -> dict[str, Any]:
     """The object that docker shows for an image. Raises NotFound, Conflict, FormatError."""
     store = Store()
     image = store.resolve(name)
-    data = files.read(store.blob(image.id), MAX_CONFIG)
+    data = files.read_file(store.blob(image.id), MAX_CONFIG)
     if data is None:
         raise NotFound(f"the configuration of the image {image.id} is missing in {store.root}")
     document = load(data, "image config", MAX_CONFIG)

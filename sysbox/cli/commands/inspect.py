@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, SpecError, UsageError
+from sysbox.base.suggest import suggest
 from sysbox.cli.output import emit, print_inspect
 from sysbox.container import store
-from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
-import posix
 import select
 import time
 
@@ -15,22 +13,15 @@ from sysbox.units import journalread, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from sysbox.cli.table.options import Values
     from sysbox.units.journalread import LogLine
 
 _MICRO = 1_000_000
 _KEPT = 1 << 16  # bytes that are printed together
-_END = {_signal.SIGUSR1}  # says that the container that is being followed has stopped
 
 
 # the events that tell of a container
 _KINDS = [one for (kind, _), one in events.MESSAGE_IDS.items() if kind == "container"]
-
-
-class _Ended(Exception):
-    """The container that is being followed has stopped."""
 
 
 def main(values: Values) -> int:
@@ -48,18 +39,14 @@ def main(values: Values) -> int:
     printer = _Printer(details, timestamps=values.timestamps)
     if record.spec.logging.driver != "journald":
         return _from_file(record, values, printer, since, until)
-    follow = values.follow and until is None and _watch(record)
-    printer.at_once = follow
-    try:
-        for line in journalread.read_logs(
-            unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
-        ):
-            # not between noting what was the last line and printing it
-            _signal.pthread_sigmask(_signal.SIG_BLOCK, _END)
-            printer.show(line)
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _END)
-    except _Ended:
-        _signal.signal(_signal.SIGUSR1, _signal.SIG_IGN)
+    ends = _ends(record) if values.follow and until is None else None
+    printer.at_once = ends is not None
+    follow = None if ends is None else lambda fd: _goes_on(fd, ends)
+    for line in journalread.read_logs(
+        unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
+    ):
+        printer.show(line)
+    if follow:
         # what was written last may not have come through journalctl -f
         printer.skip_shown()
         begin = since if printer.last is None else printer.last
@@ -132,37 +119,31 @@ def _lines(text: str | None) -> int | None:
     return parse_int(text, "--tail", 0, 1 << 31)
 
 
-def _watch(record: store.Record) -> bool:
-    """Arrange for _Ended to be raised when the container has stopped; False if it does not run."""
+def _ends(record: store.Record) -> list[int] | None:
+    """Descriptors of the processes with whose end the log ends; None for a container that does not run."""
     runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
-        return False
+        return None
     fds = []
+    # the payload, and what pumps its terminal into the log
     for pid in (runtime.pid, runtime.supervisor):
         try:
             fds.append(process.pidfd(pid))
         except (KernelError, OSError):
             pass  # it has ended: nothing to wait for
-    import _thread
-
-    _signal.signal(_signal.SIGUSR1, _ended)
-    _thread.start_new_thread(_await, (fds,))
-    return True
+    return fds
 
 
-def _ended(*_: object) -> NoReturn:
-    raise _Ended
-
-
-def _await(fds: list[int]) -> None:
-    # so that the signal interrupts the other thread, which reads
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, _END)
-    # the payload first, then what pumps its terminal into the log
-    for fd in fds:
+def _goes_on(fd: int, ends: list[int]) -> bool:
+    """Wait until there is something to read; False where nothing is, and all of the others have ended."""
+    while True:
         poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.poll()
-    posix.kill(posix.getpid(), _signal.SIGUSR1)
+        for one in (fd, *ends):
+            poll.register(one, select.POLLIN)
+        ready = {one for one, _ in poll.poll(None if ends else 0)}
+        if fd in ready or not ends:
+            return fd in ready
+        ends[:] = [one for one in ends if one not in ready]
 
 
 class _Printer:

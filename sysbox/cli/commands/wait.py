@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
+from sysbox.base.suggest import suggest
 from sysbox.cli.each import for_each
 from sysbox.cli.output import line
 from sysbox.container import store
 from sysbox.lifecycle import wait
-from sysbox.parse.common import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

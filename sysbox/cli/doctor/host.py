@@ -6,11 +6,12 @@ import errno
 import posix
 
 from sysbox.base import paths
-from sysbox.base.errors import KernelError, SysboxError
+from sysbox.base.errors import KernelError, NotFound, SysboxError
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt
+from sysbox.netns.topology import default_network
 from sysbox.units.journal import SOCKET
 
 TYPE_CHECKING = False
@@ -32,10 +33,10 @@ _PROGRAMS = {
     "pigz": "importing what gzip compressed, faster",
 }
 _MODULES = {
-    "pyroute2": "looking at bridges",
+    "pyroute2": "sysbox doctor, sysbox host stop",
     "iptc": "the packet filter",
-    "pystemd": "the embedded host",
-    "dbus_next": "watching units",
+    "pystemd": "sysbox info, sysbox doctor",
+    "dbus_next": "sysbox events",
     "pyseccomp": "seccomp profiles",
 }
 
@@ -162,6 +163,25 @@ def network() -> list[Check]:
         fix = f"load ip_tables and its tables raw, nat, filter, or {advice}"
     checks.append(useful("network", "packet filter", problem, program, fix))
     return checks
+
+
+def bridge() -> list[Check]:
+    """The bridge that containers are on, and their links, as the kernel has them; none before the first."""
+    from sysbox.netns import bridges
+
+    wanted = default_network(read_text("/proc/net/route"))
+    try:
+        found = bridges.inspect(wanted.bridge)
+    except NotFound:
+        return []
+    except SysboxError as error:
+        return [useful("network", wanted.bridge, error.message, "", error.hint)]
+    wrong = "; ".join(bridges.verify(found, wanted))
+    detail = f"{', '.join(found.addresses)}, {len(found.ports)} links"
+    advice = (
+        f"stop the containers on it, and `ip link del {found.name}`: the next start makes it anew"
+    )
+    return [useful("network", found.name, wrong, detail, advice)]
 
 
 def _in_new_network(attempt: Callable[[], str]) -> str:

@@ -7,11 +7,12 @@ import posix
 from sysbox import scope
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
+from sysbox.base.numbers import bitmask, parse_list
 from sysbox.host import exists
 from sysbox.linux import cgroup
 from sysbox.spec import ContainerSpec
 from sysbox.units.bus import Bus
-from sysbox.units.limits.properties import Property, bitmask, parse_list
+from sysbox.units.limits.properties import Property
 from sysbox.units.scopeplan import plan_scope
 
 TYPE_CHECKING = False

@@ -6,12 +6,10 @@ verbs come here always. `program.load_site()` has been called before this module
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from sysbox.base.errors import UsageError
-from sysbox.base.suggest import distance
+from sysbox.base.suggest import nearest
 from sysbox.cli import invoke
 from sysbox.cli.output import line
 from sysbox.cli.parse import completers, hot, later
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 COMPLETE_VARIABLE = "_SYSBOX_COMPLETE"
 _WIDEST = 120  # columns of help; longer lines are hard to read
-_NEAR = 0.8  # of difflib's ratio: below, two words mean different things
 
 
 def main(words: list[str]) -> int:
@@ -74,18 +71,10 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> UsageError:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest of the names, if it is near enough to be what was meant; else ""."""
-    bare = word.lstrip("-").lower()
-    best, nearest = 0.0, ""
-    for name in known:
-        ratio = difflib.SequenceMatcher(None, bare, name.lstrip("-")).ratio()
-        if ratio > best:
-            best, nearest = ratio, name
-    # one slip in a short word has a low ratio: "rum" and "run" have 0.67
-    plain = nearest.lstrip("-")
-    swapped = len(bare) > 3 and sorted(bare) == sorted(plain)
-    near = best >= _NEAR or swapped or distance(bare, plain, 1) <= 1
-    return f"did you mean {nearest}?" if nearest and near else ""
+    """A hint with the nearest of the names, whose dashes do not count; "" where none is near enough."""
+    bare = {name.lstrip("-"): name for name in known}
+    near = nearest(word.lstrip("-"), bare)
+    return f"did you mean {bare[near]}?" if near else ""
 
 
 def _flags(context: click.Context | None) -> list[str]:

@@ -80,8 +80,6 @@ class _Parser:
 def read(words: list[str]) -> Values | None:
     """The values of a whole command line; None where that is for click to read."""
     verb, rest = find_verb(words)
-    if verb is not None and verb.raw and not {"--help", "-h"} & set(rest[:1]):
-        return Values(verb, {"words": words[1:]})
     if verb is None or not verb.hot:
         return None
     try:

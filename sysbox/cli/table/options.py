@@ -41,7 +41,6 @@ class Verb(Frozen):
     passes_status: bool = (
         False  # of a command in the container: a failure of ours is 125 to tell it apart
     )
-    raw: bool = False  # main takes the words, group's name left out, and parses them itself
 
 
 class Values:

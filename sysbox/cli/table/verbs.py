@@ -230,7 +230,7 @@ def _system_verbs() -> tuple[Verb, ...]:
 def _host_verbs() -> tuple[Verb, ...]:
     def verb(name: str, summary: str, args: str = "") -> Verb:
         return Verb(
-            name=f"host {name}", module="host", args=args, options=f"host {name}", raw=True,
+            name=f"host {name}", module="host", args=args, options=f"host {name}", hot=True,
             interspersed=False, local=True, passes_status=name in ("exec", "shell"), summary=summary,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ import posix
 import time
 
 from sysbox.base.errors import KernelError, Unsupported
+from sysbox.base.wait import until
 from sysbox.linux import cgroup, freezer
 
 TYPE_CHECKING = False
@@ -52,13 +53,15 @@ class CheckGroup:
 
     def kill(self) -> None:
         """Kill all that is in it, and remove it; already gone is success."""
-        deadline = time.monotonic() + _PATIENCE
-        while self._processes():
-            self._kill_all()
-            if time.monotonic() > deadline:
-                return  # it waits for a device, in state D: the next check tries again
-            time.sleep(_STEP)
-        self._remove()
+        if until(self._killed, _PATIENCE, _STEP):
+            self._remove()
+        # else one waits for a device, in state D: the next check tries again
+
+    def _killed(self) -> bool:
+        if not self._processes():
+            return True
+        self._kill_all()
+        return False
 
     def dissolve(self) -> None:
         """Give what the check has left running to the container, and remove the group."""
@@ -101,16 +104,16 @@ class CheckGroup:
             pass  # ignoring: the group is gone, perhaps with its container
 
     def _await_standstill(self) -> None:
-        deadline = time.monotonic() + _BRIEFLY
-        while time.monotonic() < deadline:
-            if freezer.is_v1(self._facts):
-                if cgroup.read(self.directory, "freezer.state") == "FROZEN":
-                    return
-                # the kernel passes over one that waits for its child of vfork(2): asked again
-                freezer.request(self._facts, self._path)
-            elif freezer.frozen(self._facts, self._path):
-                return
-            time.sleep(_STEP)
+        until(self._stands_still, _BRIEFLY, _STEP)
+
+    def _stands_still(self) -> bool:
+        if not freezer.is_v1(self._facts):
+            return freezer.frozen(self._facts, self._path)
+        if cgroup.read(self.directory, "freezer.state") == "FROZEN":
+            return True
+        # the kernel passes over one that waits for its child of vfork(2): asked again
+        freezer.request(self._facts, self._path)
+        return False
 
     def _remove(self) -> None:
         try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import _signal
 import errno
 import posix
-import time
 
 from sysbox.base.errors import Conflict, KernelError, SystemdError
+from sysbox.base.wait import until
 from sysbox.linux import cgroup, freezer
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.cgroup import tree
@@ -138,8 +138,5 @@ def _systemd(member: str, unit: str) -> None:
 
 def _await(condition: Callable[[], bool]) -> None:
     """Raises TimeoutError."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(_STEP)
+    if not until(condition, _PATIENCE, _STEP):
+        raise TimeoutError

@@ -15,6 +15,7 @@ import time
 from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import empty_at
 from sysbox.base.frozen import Frozen
+from sysbox.base.wait import until
 from sysbox.host import exists
 from sysbox.linux import cgroup, freezer
 
@@ -343,7 +344,7 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
     deadline = time.monotonic() + _PATIENCE
     if path.strip("/"):
         for mount in dict.fromkeys(ours(facts).values()):
-            _remove_tree(mount + path, deadline)
+            _remove_tree(mount + path, deadline - time.monotonic())
 
 
 def remove_if_empty(path: str, facts: HostFacts) -> bool:
@@ -360,17 +361,20 @@ def remove_if_empty(path: str, facts: HostFacts) -> bool:
     return there != []
 
 
-def _remove_tree(directory: str, deadline: float) -> None:
+def _removed(parent: int, name: str) -> bool:
+    if _rmdir(parent, name):
+        return True
+    # a container may have made them as deep as it likes
+    empty_at(parent, name, _rmdir)
+    return _rmdir(parent, name)
+
+
+def _remove_tree(directory: str, timeout: float) -> None:
     above, _, name = directory.rpartition("/")
     parent = -1
     try:
         parent = posix.open(above, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        while not _rmdir(parent, name):
-            # a container may have made them as deep as it likes
-            empty_at(parent, name, _rmdir)
-            if _rmdir(parent, name) or time.monotonic() > deadline:
-                return
-            time.sleep(_STEP)
+        until(lambda: _removed(parent, name), timeout, _STEP)
     except OSError as error:
         if error.errno not in cgroup.GONE:
             raise KernelError.of("remove the cgroup", directory, error) from None

@@ -85,11 +85,6 @@ class CgroupUsage(Frozen):
         )
 
 
-def read_usage(path: str, facts: HostFacts) -> CgroupUsage:
-    """What the cgroup `path` ("/system.slice/docker-<id>.scope") uses; all unknown when it is gone."""
-    return Reader(facts).read(path)
-
-
 class Reader:
     """Reads many cgroups at one time: what they have in common, their ancestors' limits, is read once."""
 

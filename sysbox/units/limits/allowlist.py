@@ -11,15 +11,15 @@ from __future__ import annotations
 import _socket
 
 from sysbox.base.errors import SpecError
-from sysbox.parse.common import bad, is_digits, parse_int, parse_size, suggest
+from sysbox.base.numbers import bitmask, parse_list
+from sysbox.base.suggest import suggest
+from sysbox.parse.common import bad, is_digits, parse_int, parse_size
 from sysbox.parse.time import parse_duration
 from sysbox.units.limits.properties import (
     INFINITY,
     Property,
-    bitmask,
     block_of_io,
     io_of_block,
-    parse_list,
     shares_of_weight,
     weight_of_shares,
 )
@@ -263,8 +263,11 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[int], int]] = {
 }
 
 
-def parse(text: str, facts: HostFacts) -> Property:
-    """One `KEY=VALUE` as a property; raises SpecError with what would be valid."""
+def parse_property(text: str, facts: HostFacts) -> Property:
+    """`KEY=VALUE` of `--property`, typed and checked against `KEYS`.
+
+    Raises SpecError with what would be valid. Nothing else gets through to systemd (CVE-2024-3154).
+    """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not value:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.base.numbers import bitmask, format_list, parse_list
 from sysbox.units.limits.properties import (
     INFINITY,
     CgroupWrite,
     Property,
-    bitmask,
-    format_list,
     in_range,
     need,
-    parse_list,
     weight_of_shares,
 )
 

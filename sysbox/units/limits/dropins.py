@@ -8,7 +8,7 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.units.limits.allowlist import KEYS, convert, parse
+from sysbox.units.limits.allowlist import KEYS, convert, parse_property
 from sysbox.units.limits.properties import INFINITY, Property, everything
 
 TYPE_CHECKING = False
@@ -96,7 +96,7 @@ def to_property(key: str, text: str, facts: HostFacts) -> Property:
         if not name:
             raise SpecError(f"{key}: this host's controllers are cgroup v1, it needs v2")
         return Property(name=name, signature="", value=None)
-    parsed = [parse(f"{key}={line}", facts) for line in text.split("\n")]
+    parsed = [parse_property(f"{key}={line}", facts) for line in text.split("\n")]
     last = parsed[-1]
     if last.signature in ("a(st)", "a(iayu)"):
         return last.replace(value=[item for one in parsed for item in one.value])

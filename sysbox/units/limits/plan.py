@@ -10,14 +10,15 @@ Pure but for a look at the disks and huge pages that limits name.
 
 from __future__ import annotations
 
-from sysbox.units.limits import cpu, memory
+from sysbox.base.errors import SpecError
+from sysbox.spec import Limits
 from sysbox.units.limits.properties import CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
-    from sysbox.spec import Limits
 
+_NO_LIMITS = Limits()
 _OF_DISKS = (
     "blkio_weight",
     "blkio_weight_device",
@@ -26,10 +27,20 @@ _OF_DISKS = (
     "device_read_iops",
     "device_write_iops",
 )
+_KINDS = ("char-", "block-")
 
 
-def plan(limits: Limits, facts: HostFacts) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
-    """See `properties.plan_limits`."""
+def plan_limits(
+    limits: Limits, facts: HostFacts
+) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
+    """The properties and the writes for what was asked; nothing asked gives nothing.
+
+    Raises SpecError that names the flag and the range, and Unsupported for what this host lacks.
+    """
+    if limits == _NO_LIMITS:
+        return (), ()
+    from sysbox.units.limits import cpu, memory  # which only a container with limits needs
+
     properties: list[Property] = []
     writes: list[CgroupWrite] = []
     cpu.plan(limits, facts, properties, writes)
@@ -43,3 +54,27 @@ def plan(limits: Limits, facts: HostFacts) -> tuple[tuple[Property, ...], tuple[
 
         rare.plan(limits, facts, writes)
     return tuple(properties), tuple(writes)
+
+
+def plan_devices(rules: tuple[tuple[str, str], ...] | None) -> tuple[Property, ...]:
+    """DevicePolicy and DeviceAllow for (path or `char-GROUP`, access) rules; None: privileged.
+
+    Raises SpecError for a rule that is not systemd's (systemd.resource-control(5)).
+    """
+    if rules is None:
+        return (Property(name="DevicePolicy", signature="s", value="auto"),)
+    allowed: dict[str, str] = {}
+    for what, access in rules:
+        if not what.startswith(("/dev/", *_KINDS)) or any(char <= " " for char in what):
+            raise SpecError(
+                f"device rule {what!r}: a path below /dev, or char-GROUP or block-GROUP"
+            )
+        if not access or not set(access) <= set("rwm"):
+            raise SpecError(f"device rule {what!r}: access {access!r} must be made of r, w, m")
+        # systemd takes the last rule for a device, and not all of them as the kernel does
+        had = allowed.get(what, "")
+        allowed[what] = had + "".join(one for one in access if one not in had)
+    return (
+        Property(name="DevicePolicy", signature="s", value="strict"),
+        Property(name="DeviceAllow", signature="a(ss)", value=list(allowed.items())),
+    )

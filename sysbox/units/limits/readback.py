@@ -9,11 +9,12 @@ import _stat
 import posix
 
 from sysbox.base.errors import SysboxError
+from sysbox.base.numbers import parse_list
 from sysbox.host import exists, read_text
 from sysbox.linux import cgroup
 from sysbox.units.limits.dropins import converted
 from sysbox.units.limits.io import bfq_weight
-from sysbox.units.limits.properties import INFINITY, parse_list
+from sysbox.units.limits.properties import INFINITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
