@@ -11,7 +11,7 @@ ROWS = {
     1: "linux",
     2: "spec host base.files base.tree base.flock container.identity container.process_plan",
     3: "parse embedded.caller_root",
-    4: """security units.limits units.names units.wire units.cgroup.blockdev units.scopeplan
+    4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
           units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules""",
     5: """container.health container.records container.locks container.systemd_mode
           container.systemd_plan""",
