@@ -24,7 +24,7 @@ from sysbox.fs.rootfs import (
 from sysbox.host import read_text
 from sysbox.linux import capability, namespace
 from sysbox.linux.process import RLIMITS
-from sysbox.netns.topology import NetPlan, default_network, plan_network
+from sysbox.netns.topology import NetPlan, network_of, plan_network
 from sysbox.security import capabilities, devices, paths, sysctls
 from sysbox.units import scopeplan
 from sysbox.units.limits.properties import plan_limits
@@ -165,9 +165,13 @@ def make_plan(
         scope=scope,
         namespaces=_namespaces(spec, joins),
         root=_root(spec, image, facts, directory, volumes, fresh, joins, mode),
-        network=plan_network(container_id, spec, default_network(read_text("/proc/net/route"))),
+        network=_network(container_id, spec),
         process=_process(container_id, spec, image, mode),
     )
+
+
+def _network(container_id: str, spec: ContainerSpec) -> NetPlan:
+    return plan_network(container_id, spec, network_of(spec.bridge, read_text("/proc/net/route")))
 
 
 def _device_rules(spec: ContainerSpec) -> tuple[tuple[str, str], ...] | None:

@@ -7,7 +7,7 @@ from sysbox.container.status import read_network
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
-from sysbox.netns.topology import default_network, split_subnet
+from sysbox.netns.topology import network_of, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def network_settings(
     record: store.Record, status: store.Status, exposed: Iterable[str]
 ) -> dict[str, Any]:
     """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
-    network = default_network(read_text("/proc/net/route"))
+    network = network_of(record.spec.bridge, read_text("/proc/net/route"))
     mode = record.spec.namespaces.network
     address, mac, ports = read_network(record)
     bridged = mode == "bridge" and bool(address)
