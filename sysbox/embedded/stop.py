@@ -71,7 +71,8 @@ def _give_back_network() -> None:
     until = time.monotonic() + GRACE
     while True:
         try:
-            bridges.remove(topology.DEFAULT_NETWORK.bridge)
+            for name in _bridges():
+                bridges.remove(name)
             firewall.remove()
             files.unlink(firewall.MARK)
             return
@@ -83,6 +84,20 @@ def _give_back_network() -> None:
             )  # the kernel takes the links of containers that have ended away at leisure
         except (errors.SysboxError, OSError):
             return  # ignoring: they do no harm, and the next container takes them as they are
+
+
+def _bridges() -> list[str]:
+    """The bridge of containers without a sysbox.conf, and that of this one if it is one that we have made."""
+    from sysbox.conf import settings
+    from sysbox.netns import bridges
+
+    found = [topology.DEFAULT_NETWORK.bridge]
+    try:
+        chosen = settings.settings()
+        made = bridges.inspect(chosen.bridge).mac.startswith(topology.BRIDGE_MAC)
+    except errors.SysboxError:
+        return found  # ignoring: there is none, or nobody knows which
+    return [*found, chosen.bridge] if made and chosen.bridge not in found else found
 
 
 def purge(name: str) -> None:
