@@ -9,16 +9,15 @@ What is read is strict: a word that nobody knows is an error, since it was meant
 from __future__ import annotations
 
 import _stat
-import errno
 import posix
 
 from sysbox.base import paths
-from sysbox.base.errors import FormatError
+from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import LIMIT, check_size
 from sysbox.base.frozen import Frozen
-from sysbox.conf.settings import DROP_INS, FILE, Settings
+from sysbox.conf.settings import DROP_INS, FILE, Settings, is_there
 from sysbox.conf.table import BY_SECTION
-from sysbox.host import exists
+from sysbox.embedded import caller_root
 from sysbox.parse.common import suggest
 from sysbox.units import syntax
 
@@ -40,7 +39,7 @@ class Loaded(Frozen):
 
 
 def load() -> Loaded:
-    """Read them all. Raises FormatError, SpecError, naming file, line, key and reason."""
+    """Read them all. Raises FormatError and SpecError, naming file, line, key and reason; KernelError."""
     files = []
     values: dict[str, Any] = {}
     texts: dict[str, str] = {}
@@ -80,26 +79,24 @@ def find() -> list[str]:
     for directory in paths.CONFIGURATION:
         for name in _listed(f"{directory}/{DROP_INS}"):
             drop_ins[name] = f"{directory}/{DROP_INS}/{name}"
-    main = [path for path in mains if exists(path)][-1:]
+    main = [path for path in mains if is_there(path)][-1:]
     return [*main, *(drop_ins[name] for name in sorted(drop_ins))]
 
 
 def _listed(directory: str) -> list[str]:
-    try:
-        names = posix.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
+    if not is_there(directory):
         return []
-    except OSError as error:
-        raise FormatError(f"{directory}: {posix.strerror(error.errno or errno.EIO)}") from None
+    fd = caller_root.open_path(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    try:
+        names = posix.listdir(fd)
+    finally:
+        posix.close(fd)
     return [name for name in names if name.endswith(".conf") and not name.startswith(".")]
 
 
 def read(path: str) -> str:
-    """The text of one file; "" where it is empty or a link to /dev/null. Raises FormatError."""
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
-    except OSError as error:
-        raise FormatError(f"{path}: {posix.strerror(error.errno or errno.EIO)}") from None
+    """The text of one file; "" where it is empty or a link to /dev/null. Raises FormatError, KernelError."""
+    fd = caller_root.open_path(path, posix.O_RDONLY | posix.O_NONBLOCK)
     try:
         status = posix.fstat(fd)
         if _stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
@@ -112,7 +109,7 @@ def read(path: str) -> str:
         while len(data) <= LIMIT and (more := posix.read(fd, LIMIT + 1 - len(data))):
             data += more
     except OSError as error:
-        raise FormatError(f"{path}: {posix.strerror(error.errno or errno.EIO)}") from None
+        raise KernelError.of("read", path, error) from None
     finally:
         posix.close(fd)
     check_size(path, data)

@@ -6,9 +6,13 @@ no later change of the file changes a container.
 
 from __future__ import annotations
 
+import errno
+import posix
+
 from sysbox.base import paths
+from sysbox.base.errors import KernelError
 from sysbox.base.frozen import Frozen
-from sysbox.host import exists
+from sysbox.embedded import caller_root
 from sysbox.spec import Bridge, ContainerSpec
 
 FILE = "sysbox.conf"
@@ -27,24 +31,40 @@ class Settings(Frozen):
 
 
 def settings() -> Settings:
-    """What holds on this host. Raises FormatError, SpecError: a file that is wrong is not half believed."""
-    if not is_there():
+    """What holds here; nothing of a file that is wrong. Raises FormatError, SpecError, KernelError."""
+    if not any_file():
         return Settings()
     from sysbox.conf import files  # which most hosts do without
 
     return files.load().settings
 
 
-def is_there() -> bool:
+def any_file() -> bool:
     """Whether there is anything to read."""
     return any(
-        exists(directory) and (exists(f"{directory}/{FILE}") or exists(f"{directory}/{DROP_INS}"))
+        is_there(directory)
+        and (is_there(f"{directory}/{FILE}") or is_there(f"{directory}/{DROP_INS}"))
         for directory in paths.CONFIGURATION
     )
 
 
+def is_there(path: str) -> bool:
+    """Whether something is at a path of the caller's: an embedded host has a copy of /etc that does not get
+    what is changed there later. Raises KernelError where that cannot be told.
+    """
+    try:
+        posix.close(caller_root.open_path(path, posix.O_PATH | posix.O_NOFOLLOW))
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
 def completed(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:
     """What was asked, with the defaults written out that are not sysbox's own; its log driver is chosen."""
+    if chosen == Settings():
+        return spec
     logging, limits = spec.logging, spec.limits
     if logging.driver == "journald":
         logging = logging.replace(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import in_child, needs_root
 
 from sysbox.base import paths
 from sysbox.base.errors import SysboxError
@@ -14,6 +15,7 @@ from sysbox.cli.doctor import conf as doctor
 from sysbox.cli.doctor.check import MISSING, YES
 from sysbox.conf import files, settings, table
 from sysbox.conf.settings import Settings
+from sysbox.embedded import caller_root
 from sysbox.spec import Bridge, ContainerSpec, Limits, Logging, Namespaces
 
 
@@ -104,6 +106,20 @@ def test_a_link_to_another_file_is_followed(tree: Path) -> None:
     (tree / "etc").mkdir()
     (tree / "etc/sysbox.conf").symlink_to(tree / "elsewhere")
     assert settings.settings().pids_limit == 9
+
+
+def test_on_an_embedded_host_those_of_the_caller_count(tree: Path) -> None:
+    """The copy of /etc there does not get what the machine's gets later."""
+    needs_root()
+    put(tree, "etc/sysbox.conf.d/a.conf", pids(9))
+    put(tree, f"other{tree}/etc/sysbox.conf", pids(1))
+
+    def leave() -> None:
+        caller_root.keep("/")
+        os.chroot(tree / "other")
+        assert settings.settings().pids_limit == 9
+
+    in_child(leave)
 
 
 @pytest.mark.parametrize(
