@@ -2,7 +2,8 @@
 
 The main file of the directory with the highest priority counts; drop-ins come after it, from all directories,
 sorted by name, and of two with one name that of the higher directory. An empty file, or a link to /dev/null,
-takes the place of a file and says nothing (systemd.conf(5): "Configuration directories and precedence").
+takes the place of a file and says nothing (systemd-system.conf(5), "Configuration Directories and
+Precedence").
 What is read is strict: a word that nobody knows is an error, since it was meant to do something.
 """
 
@@ -23,6 +24,7 @@ from sysbox.units import syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from sysbox.conf.table import Key
@@ -39,12 +41,19 @@ class Loaded(Frozen):
 
 
 def load() -> Loaded:
-    """Read them all. Raises FormatError and SpecError, naming file, line, key and reason; KernelError."""
+    """Read them all. Raises what `merged` raises, and KernelError."""
+    return merged((path, read(path)) for path in find())
+
+
+def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
+    """What (path, text) of several files come to, in the order in which they count. Pure.
+
+    Raises FormatError and SpecError, which name file, line, key and reason.
+    """
     files = []
     values: dict[str, Any] = {}
     texts: dict[str, str] = {}
-    for path in find():
-        text = read(path)
+    for path, text in texts_of:
         if not text:
             continue  # it masks another one
         files.append(path)
