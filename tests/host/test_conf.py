@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers
+from containers import Container, Containers, eventually
 from lane import Sysbox
 
 from sysbox.base import paths
@@ -56,12 +56,12 @@ def settings(one: Container) -> tuple[object, ...]:
         one.inspect("NetworkSettings.Gateway"),
         address.rpartition(".")[0],
         one.inspect("HostConfig.LogConfig.Type"),
-        one.inspect("HostConfig.PidsLimit"),
+        one.inspect("HostConfig.PidsLimit") == 50,
     )
 
 
-DEFAULT = ("sysbox0", "10.90.0.1", "10.90.0", "journald", None)
-CHOSEN = (BRIDGE, "10.77.0.1", "10.77.0", "json-file", 50)
+DEFAULT = ("sysbox0", "10.90.0.1", "10.90.0", "journald", False)
+CHOSEN = (BRIDGE, "10.77.0.1", "10.77.0", "json-file", True)
 
 
 def test_it_takes_effect_and_stays_with_the_container(
@@ -84,13 +84,10 @@ def test_it_takes_effect_and_stays_with_the_container(
     assert [(one["local"], one["prefixlen"]) for one in bridge[0]["addr_info"]] == [
         ("10.77.0.1", 24)
     ]
-    assert after.sh("ip route") == (
-        "default via 10.77.0.1 dev eth0 \n10.77.0.0/24 dev eth0 scope link  src "
-        + str(after.inspect("NetworkSettings.IPAddress"))
-    )
+    assert "default via 10.77.0.1 dev eth0" in after.sh("ip route")
     # answered, if only by a refusal: there is a way to the host
+    eventually(lambda: "refused" in after("logs"), "it got an answer")
     assert after("logs").splitlines()[0] == "said"
-    assert "refused" in after("logs")
 
     # those that were there are as they were, also when they are started anew
     assert settings(before) == DEFAULT
