@@ -64,12 +64,10 @@ def read(text: str, where: str) -> list[Entry]:
     found = []
     for line, entry, problem in _parsed(text):
         if not problem and entry is not None:
-            if not entry.section:
-                problem = "stands before the first section"
-            elif not _is_utf8(entry.key + entry.value):
-                problem = "is not UTF-8"
-            else:
+            if entry.section:
                 found.append(entry)
+            else:
+                problem = "stands before the first section"
         if problem:
             raise FormatError(f"{where}:{line}: the line {problem}", hint=_VALID)
     return found
@@ -87,6 +85,9 @@ def _parsed(text: str) -> Iterator[tuple[int, Entry | None, str]]:
     """(line, assignment, what is wrong with it) of all that is neither empty nor a comment."""
     section = ""
     for first, last, line in _joined(_lines(text)):
+        if not _is_utf8(line):
+            yield first, None, "is not UTF-8"
+            continue
         if line[0] == "[":
             name = line[1:-1]
             if len(line) < 2 or line[-1] != "]":

@@ -64,6 +64,7 @@ def test_the_example_of_the_manual() -> None:
                                                ("A", "d", "4", 5)]),
         # what str.splitlines and str.strip would take for an end, or for a blank
         ("[A]\na=\x0b1\x1c2\u2028\n", [("A", "a", "\x0b1\x1c2\u2028", 2)]),
+        ("[A]\na=\udcff\n[\udcff]\nb=1\n", [("A", "b", "1", 4)]),
         ("a=1\n[A]\nnonsense\n=2\nb=3\n[B\nc=4\n", [("", "a", "1", 1), ("A", "b", "3", 5)]),
     ],
 )  # fmt: skip
