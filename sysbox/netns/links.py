@@ -239,7 +239,7 @@ def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
     if taken:
         raise Conflict(
             f"network {plan.bridge}: its subnet {plan.subnet} overlaps the route {taken}",
-            hint="remove the route, or use --network host or none",
+            hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
         )
     with rt.Socket() as link:
         # made by somebody else meanwhile, or left without its address: it is completed

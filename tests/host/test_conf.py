@@ -151,6 +151,7 @@ def test_a_subnet_that_is_taken_is_not_replaced(
     assert not Path(f"/sys/class/net/{BRIDGE}").exists()
 
     # nor does a bridge get a second one while it has the first
+    configure("")
     containers()
     configure("[Network]\nSubnet=10.77.0.0/24\n")
     done = sysbox("run", "--rm", image, "true")
