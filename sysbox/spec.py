@@ -157,6 +157,17 @@ class RestartPolicy(Frozen):
         return "" if 0 <= self.retries < 1 << 63 else "retries: must be from 0"
 
 
+class Bridge(Frozen):
+    """The network `bridge`, as sysbox.conf(5) had it when the container was made."""
+
+    name: str = "sysbox0"
+    subnet: str = ""  # "10.90.0.0/16"; "": that, or the next one that is free when it starts
+
+    def wrong(self) -> str:
+        fits = 0 < len(self.name.encode("utf-8", "replace")) < 16 and "/" not in self.name
+        return "" if fits else "name: must be that of a link"
+
+
 class Namespaces(Frozen):
     """For each kind: "private" (new), "host", "container:ID", "ns:PATH"; ids are resolved to full ones."""
 
@@ -224,6 +235,7 @@ class ContainerSpec(Frozen):
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp": declared, and nothing else
     namespaces: Namespaces = Namespaces()
+    bridge: Bridge = Bridge()  # of those on the network `bridge`
     security: Security = Security()
     limits: Limits = Limits()
     oom_score_adj: int = 0  # -1000 to 1000: how readily the kernel chooses it when memory is short

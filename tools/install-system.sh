@@ -42,8 +42,8 @@ make_links() {
     # an older version's files, of which this one may have fewer
     remove_links
     point "$links/bin/sysbox" "$prefix/bin/sysbox"
-    for page in "$prefix"/man/man1/sysbox*.1; do
-        point "$links/share/man/man1/${page##*/}" "$page"
+    for page in "$prefix"/man/man[15]/sysbox*.[15]; do
+        point "$links/share/${page#"$prefix/"}" "$page"
     done
     "$prefix/bin/sysbox" completion bash | place "$links/share/bash-completion/completions/sysbox"
     "$prefix/bin/sysbox" completion zsh | place "$links/share/zsh/site-functions/_sysbox"

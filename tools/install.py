@@ -56,7 +56,8 @@ def install_sysbox() -> None:
     native = digest_of([ROOT / name for name in NATIVE])
     files = python_files(ROOT / "sysbox")
     python = digest_of(files)
-    manual = digest_of([*ROOT.glob("sysbox/cli/table/*.py"), *PAGES])
+    tables = [*ROOT.glob("sysbox/cli/table/*.py"), ROOT / "sysbox/conf/table.py"]
+    manual = digest_of([*tables, *PAGES])
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
         pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
@@ -96,10 +97,10 @@ def precompile() -> None:
 
 def make_pages() -> None:
     """Make the man pages anew, where meson-python has put them: it takes the prefix for the datadir."""
-    target = ENVIRONMENT / "man/man1"
-    for page in target.glob("sysbox*.1"):
+    target = ENVIRONMENT / "man"
+    for page in target.glob("man[15]/sysbox*.[15]"):
         page.unlink()
-    subprocess.run([sys.executable, "-B", ROOT / "tools/man.py", target], check=True)
+    subprocess.run([sys.executable, "-B", ROOT / "tools/man.py", "--tree", target], check=True)
 
 
 def python_files(directory: Path) -> list[Path]:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""The man pages: one for each verb, and sysbox(1).
+"""The man pages: one for each verb, sysbox(1) and sysbox.conf(5).
 
-What the option table knows (name, usage, options) comes from there, the rest from docs/man/PAGE.md.
+What the option table knows (name, usage, options) comes from there, the keys of sysbox.conf from theirs, the
+rest from docs/man/PAGE.md.
 
-tools/man.py --list         the names of the files that are made
-tools/man.py DIRECTORY      make them
+tools/man.py --list             the names of the files that are made
+tools/man.py DIRECTORY          make them there
+tools/man.py --tree DIRECTORY   make them in man1/ and man5/ below it
 
 Of Markdown it understands `## SECTION`, paragraphs, `* ` lists, definitions (`: ` begins the second line),
 fenced code, `code` and *emphasis*. Version and date are those of CHANGELOG.md, so that the same source makes
@@ -25,9 +27,11 @@ if __name__ == "__main__":
 
 from sysbox.cli.table.options import Option, Verb  # noqa: E402 (the path comes first)
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of  # noqa: E402
+from sysbox.conf.table import BY_SECTION, Key  # noqa: E402
 
 # after these come the sections that are made from the table; every other one follows, as it stands
 FIRST = "DESCRIPTION"
+CONFIGURATION = "sysbox.conf"
 _TYPED = {"…": "...", "–": "-", "“": '"', "”": '"', "→": "->", "×": "x"}
 _INLINE = re.compile(r"`([^`]+)`|\*([^*\s][^*]*)\*|\b([a-z][\w.-]*)(\([1-8]\))")
 
@@ -45,7 +49,7 @@ def page_name(verb: Verb) -> str:
 def pages() -> dict[str, str]:
     """File name -> roff, of every page."""
     made = {f"{page_name(verb)}.1": verb_page(verb) for verb in verbs()}
-    return {"sysbox.1": overview(), **made}
+    return {"sysbox.1": overview(), **made, f"{CONFIGURATION}.5": configuration()}
 
 
 def release() -> tuple[str, str]:
@@ -91,9 +95,32 @@ def overview() -> str:
     return finish(made + rest(sections))
 
 
-def heading(name: str) -> str:
+def configuration() -> str:
+    """sysbox.conf(5)."""
+    sections = read_sections(CONFIGURATION)
+    made = [heading(CONFIGURATION, 5), ".SH NAME"]
+    made += [f"{CONFIGURATION} \\- {text(sections.pop('NAME'))}", ".SH SYNOPSIS"]
+    for line in sections.pop("SYNOPSIS").splitlines():
+        made += [inline(line), ".br"]
+    made += [".SH DESCRIPTION", *blocks(sections.pop(FIRST))]
+    for section, keys in BY_SECTION.items():
+        made.append(f".SH [{section.upper()}] SECTION OPTIONS")
+        made += [line for one in keys.values() for line in key_entry(one)]
+    return finish(made + rest(sections))
+
+
+def key_entry(one: Key) -> list[str]:
+    """One key of sysbox.conf."""
+    return [
+        ".TP",
+        f"\\fB{code(one.name)}=\\fR",
+        inline(f"{one.help} The default is {one.default}."),
+    ]
+
+
+def heading(name: str, section: int = 1) -> str:
     version, date = release()
-    head = f'.TH "{code(name.upper())}" 1 "{code(date)}" "sysbox {version}" "sysbox"'
+    head = f'.TH "{code(name.upper())}" {section} "{code(date)}" "sysbox {version}" "sysbox"'
     return f"{head}\n.nh\n.ad l"  # a flag that is broken in two cannot be pasted
 
 
@@ -207,14 +234,17 @@ def guard(line: str) -> str:
 
 def main(words: list[str]) -> int:
     if words == ["--list"]:
-        print("\n".join(["sysbox.1", *(f"{page_name(verb)}.1" for verb in verbs())]))
+        names = ["sysbox.1", *(f"{page_name(verb)}.1" for verb in verbs()), f"{CONFIGURATION}.5"]
+        print("\n".join(names))
         return 0
+    tree = words[:1] == ["--tree"]
+    words = words[tree:]
     if len(words) != 1 or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    directory = Path(words[0])
-    directory.mkdir(parents=True, exist_ok=True)
     for name, roff in pages().items():
+        directory = Path(words[0], f"man{name[-1]}" if tree else "")
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(roff, encoding="ascii")
     return 0
 

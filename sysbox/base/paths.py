@@ -1,7 +1,7 @@
-"""Where sysbox keeps things: persistent state, volatile state, cache.
+"""Where sysbox keeps things: persistent state, volatile state, cache; and where its configuration is.
 
 Persistent: images, records of containers, their writable layers. Volatile (a tmpfs, gone at boot with
-the containers themselves): pids, leases, locks. The two variables exist for tests and for trying sysbox
+the containers themselves): pids, leases, locks. The variables exist for tests and for trying sysbox
 out beside an installed one.
 """
 
@@ -18,6 +18,11 @@ def _directory(variable: bytes, default: str) -> str:
 
 STATE = _directory(b"SYSBOX_STATE_DIR", "/var/lib/sysbox")
 RUN = _directory(b"SYSBOX_RUN_DIR", "/run/sysbox")
+# where sysbox.conf and sysbox.conf.d/ may be: a distribution's, and an administrator's, which goes before
+CONFIGURATION = (
+    _directory(b"SYSBOX_SHARE_DIR", "/usr/share/sysbox"),
+    _directory(b"SYSBOX_ETC_DIR", "/etc/sysbox"),
+)
 
 CONTAINERS = f"{STATE}/containers"  # <id>/record.json, exit.json, hosts, hostname, resolv.conf, upper/, work/
 NAMES = f"{STATE}/names"  # <name> -> <id>: a symbolic link, so that claiming a name is atomic

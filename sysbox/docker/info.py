@@ -7,6 +7,8 @@ import time
 
 from sysbox.base import paths, program
 from sysbox.base.errors import SysboxError, Unsupported
+from sysbox.conf import files
+from sysbox.conf.table import KEYS
 from sysbox.docker.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
 from sysbox.lifecycle.current import all_containers
@@ -21,16 +23,17 @@ _RUNTIME = "sysbox"
 
 
 def collect() -> dict[str, Any]:
-    """Containers, images, and what this host can do."""
+    """Containers, images, and what this host can do. Raises FormatError, SpecError of sysbox.conf."""
     facts = probe()
     release = _os_release()
+    loaded = files.load()
     return Struct(
         {
             "ID": _machine(),
             **_containers(),
             **_storage(),
             **_abilities(facts),
-            **_state(),
+            **_state(loaded.settings.log_driver),
             "CgroupVersion": facts.cgroup_mode.removeprefix("v"),
             "KernelVersion": posix.uname().release,
             "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
@@ -52,7 +55,7 @@ def collect() -> dict[str, Any]:
             "SecurityOptions": _security(),
             "Warnings": listed(_warnings(facts)),
             "ClientInfo": _client(),
-            "Sysbox": _own(facts),
+            "Sysbox": {**_own(facts), "Configuration": _configuration(loaded)},
         }
     )
 
@@ -66,7 +69,7 @@ def _client() -> dict[str, Any]:
     }
 
 
-def _state() -> dict[str, Any]:
+def _state(log_driver: str) -> dict[str, Any]:
     """What docker says of its daemon."""
     return {
         "Plugins": {
@@ -79,7 +82,7 @@ def _state() -> dict[str, Any]:
         "NFd": 0,
         "NGoroutines": 0,
         "SystemTime": _now(),
-        "LoggingDriver": "journald",
+        "LoggingDriver": log_driver,
         "CgroupDriver": "systemd",
         "NEventsListener": 0,
     }
@@ -188,6 +191,15 @@ def _own(facts: HostFacts) -> dict[str, Any]:
         "SELinux": facts.selinux,
         "AppArmor": facts.apparmor,
     }
+
+
+def _configuration(loaded: files.Loaded) -> dict[str, Any]:
+    """The files of sysbox.conf(5), and each key: as written, or its default in words."""
+    sections: dict[str, Any] = {"Files": list(loaded.files)}
+    for key in KEYS:
+        value = loaded.texts.get(key.title, key.default)
+        sections.setdefault(key.section, {})[key.name] = value
+    return sections
 
 
 def systemd() -> dict[str, str]:

@@ -8,7 +8,7 @@ from sysbox.container.status import read_networks
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
-from sysbox.netns.topology import default_network, split_subnet
+from sysbox.netns.topology import network_of, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def network_settings(
     """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
     mode = record.spec.namespaces.network
     attachments, ports = read_networks(record)
-    attached = _complete(attachments[0]) if attachments else Attachment(network=mode)
+    attached = _complete(record, attachments[0]) if attachments else Attachment(network=mode)
     bridged = bool(attachments)
     ends = _ends(attached)
     endpoint = record.id if bridged else ""
@@ -62,11 +62,11 @@ def _published(ports: Any) -> dict[str, Any]:
     }
 
 
-def _complete(attached: Attachment) -> Attachment:
+def _complete(record: store.Record, attached: Attachment) -> Attachment:
     """What an older version did not write down is what the host has now."""
     if attached.bridge:
         return attached
-    network = default_network(read_text("/proc/net/route"))
+    network = network_of(record.spec.bridge, read_text("/proc/net/route"))
     prefix = split_subnet(network.subnet)[1]
     return attached.replace(bridge=network.bridge, gateway=network.gateway, prefix=prefix)
 

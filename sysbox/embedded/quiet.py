@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from sysbox.base import program
-from sysbox.units import ownslice
+from sysbox.units import ownslice, syntax
+from sysbox.units.serviceplan import program_word
 
 BOOT = "sysbox-boot.service"  # to be started once the host is up
 UNIT_DIRECTORIES = (
@@ -69,20 +70,35 @@ MASKED = (
     "systemd-udevd.service",
     "systemd-vconsole-setup.service",
 )
-DROP_INS = {
+DROP_INS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     # the rest of tmpfiles.d would create files in the machine's real /home and /root, and clear /tmp
-    "systemd/system/systemd-tmpfiles-setup.service.d/50-sysbox.conf": (
-        "[Service]\nExecStart=\n"
-        "ExecStart=systemd-tmpfiles --create --boot --prefix=/run --prefix=/var/log\n"
-    ),
-    "systemd/system.conf.d/50-sysbox.conf": (
-        "[Manager]\nLogTarget=journal\nShowStatus=no\nDefaultTimeoutStopSec=15s\n"
-        "DefaultTimeoutStartSec=60s\n"
-    ),
-    "systemd/journald.conf.d/50-sysbox.conf": (
-        "[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nForwardToSyslog=no\nForwardToWall=no\n"
-        "SystemMaxUse=256M\n"
-    ),
+    "systemd/system/systemd-tmpfiles-setup.service.d/50-sysbox.conf": {
+        "Service": (
+            ("ExecStart", ""),
+            (
+                "ExecStart",
+                "systemd-tmpfiles --create --boot --prefix=/run --prefix=/var/log",
+            ),
+        )
+    },
+    "systemd/system.conf.d/50-sysbox.conf": {
+        "Manager": (
+            ("LogTarget", "journal"),
+            ("ShowStatus", "no"),
+            ("DefaultTimeoutStopSec", "15s"),
+            ("DefaultTimeoutStartSec", "60s"),
+        )
+    },
+    "systemd/journald.conf.d/50-sysbox.conf": {
+        "Journal": (
+            ("Storage", "persistent"),
+            ("ReadKMsg", "no"),
+            ("Audit", "no"),
+            ("ForwardToSyslog", "no"),
+            ("ForwardToWall", "no"),
+            ("SystemMaxUse", "256M"),
+        )
+    },
 }
 
 
@@ -102,22 +118,27 @@ def write(run: str, root: str) -> None:
         for generator in _list(f"{root}{directory}"):
             if not generator.startswith("sysbox"):
                 _mask(f"{run}/systemd/system-generators/{generator}")
-    own = {f"systemd/system/{ownslice.NAME}": ownslice.TEXT}
-    for path, text in {**DROP_INS, **own, **_boot_unit()}.items():
+    texts = {path: syntax.dump(sections.items()) for path, sections in DROP_INS.items()}
+    texts[f"systemd/system/{ownslice.NAME}"] = ownslice.TEXT
+    texts[f"systemd/system/{BOOT}"] = _boot_unit()
+    for path, text in texts.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
 
 
-def _boot_unit() -> dict[str, str]:
+def _boot_unit() -> str:
     """As systemd/system/sysbox-boot.service, for the program that runs here."""
-    return {
-        f"systemd/system/{BOOT}": (
-            "[Unit]\nDescription=Put sysbox containers right after a boot\n"
-            "[Service]\nType=oneshot\nRemainAfterExit=yes\nSlice=sysbox.slice\n"
-            f"ExecStart={program.launcher} _boot\nExecStop={program.launcher} _halt\n"
-        )
-    }
+    launcher = program_word(program.launcher)
+    service = (
+        ("Type", "oneshot"),
+        ("RemainAfterExit", "yes"),
+        ("Slice", "sysbox.slice"),
+        ("ExecStart", f"{launcher} _boot"),
+        ("ExecStop", f"{launcher} _halt"),
+    )
+    unit = (("Description", "Put sysbox containers right after a boot"),)
+    return syntax.dump((("Unit", unit), ("Service", service)))
 
 
 def _list(directory: str) -> list[str]:

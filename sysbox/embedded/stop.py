@@ -72,7 +72,8 @@ def _give_back_network() -> None:
 
     def given() -> bool:
         try:
-            bridges.remove(topology.DEFAULT_NETWORK.bridge)
+            for name in _bridges():
+                bridges.remove(name)
             firewall.remove()
             files.unlink(firewall.MARK)
         except errors.Conflict:
@@ -82,6 +83,20 @@ def _give_back_network() -> None:
         return True
 
     until(given, GRACE, _STEP)
+
+
+def _bridges() -> list[str]:
+    """The bridge of containers without a sysbox.conf, and that of this one if it is one that we have made."""
+    from sysbox.conf import settings
+    from sysbox.netns import bridges
+
+    found = [topology.DEFAULT_NETWORK.bridge]
+    try:
+        chosen = settings.settings()
+        made = bridges.inspect(chosen.bridge).mac.startswith(topology.BRIDGE_MAC)
+    except errors.SysboxError:
+        return found  # ignoring: there is none, or nobody knows which
+    return [*found, chosen.bridge] if made and chosen.bridge not in found else found
 
 
 def purge(name: str) -> None:

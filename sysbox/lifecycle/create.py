@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.plan import Plan
+    from sysbox.spec import Logging
 
 
 def create(spec: ContainerSpec) -> tuple[Record, Plan]:
@@ -48,7 +49,17 @@ def create(spec: ContainerSpec) -> tuple[Record, Plan]:
 def describe(spec: ContainerSpec) -> str:
     """What `run` would do with it (`--dry-run`), a line each; nothing is made."""
     image, spec = prepare(spec)
-    return planning.plan_of(_draft(spec, image), probe()).describe()
+    plan = planning.plan_of(_draft(spec, image), probe())
+    return f"{plan.describe()}\n{_log(spec.logging)}"
+
+
+def _log(logging: Logging) -> str:
+    if logging.driver != "journald":
+        return f"log {logging.driver}"
+    from sysbox.units import journal
+
+    rate, burst = journal.limits(logging)
+    return f"log journald, {rate} lines a second, {burst} at once" if rate else "log journald"
 
 
 def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:

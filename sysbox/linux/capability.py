@@ -19,6 +19,7 @@ NAMES = (
 _NUMBERS = {name: index for index, name in enumerate(NAMES)}
 
 _BITS = 64  # of a set
+_PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -93,6 +94,14 @@ def held() -> int:
     for capability in range(last_cap() + 1):
         bounding |= _sys.prctl(_PR_CAPBSET_READ, capability) << capability
     return bounding & _sys.capget()[1]
+
+
+def keep_caps() -> None:
+    """Keep the permitted set over the next change from uid 0 to another. Raises KernelError."""
+    try:
+        _sys.prctl(_PR_SET_KEEPCAPS, 1)
+    except OSError as error:
+        raise KernelError.of("keep the capabilities", "", error) from None
 
 
 def drop_bounding(keep_mask: int) -> None:

@@ -37,8 +37,10 @@ def ensure_bridge(plan: NetPlan) -> int:
     """
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        if _is_ready(probe, plan):
+        there = _address(probe, plan.bridge)
+        if there == (plan.gateway, plan.prefix, True):
             return _index(probe, plan.bridge)
+        _refuse_other(there, plan)
         _make_bridge(probe, plan)
         return _index(probe, plan.bridge)
     except OSError as error:
@@ -237,7 +239,7 @@ def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
     if taken:
         raise Conflict(
             f"network {plan.bridge}: its subnet {plan.subnet} overlaps the route {taken}",
-            hint="remove the route, or use --network host or none",
+            hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
         )
     with rt.Socket() as link:
         # made by somebody else meanwhile, or left without its address: it is completed
@@ -285,19 +287,31 @@ def _index(probe: _socket.socket, name: str) -> int:
     return int(index)
 
 
-def _is_ready(probe: _socket.socket, plan: NetPlan) -> bool:
-    request = _request(plan.bridge)
+def _address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
+    """(first address, bits of its mask, whether it is up) of a link; ("", 0, False) where one is missing."""
+    request = _request(name)
     try:
         (flags,) = _struct.unpack_from("=H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)
         address = fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24]
         mask = fcntl.ioctl(probe, _SIOCGIFNETMASK, request)[20:24]
     except OSError as error:
         if error.errno in (_errno.ENODEV, _errno.EADDRNOTAVAIL):
-            return False
+            return "", 0, False
         raise
     bits = int.from_bytes(mask, "big").bit_count()
-    wanted = _socket.inet_pton(_socket.AF_INET, plan.gateway)
-    return bool(flags & rt.IFF_UP) and address == wanted and bits == plan.prefix
+    return _socket.inet_ntop(_socket.AF_INET, address), bits, bool(flags & rt.IFF_UP)
+
+
+def _refuse_other(there: tuple[str, int, bool], plan: NetPlan) -> None:
+    """Two networks on one bridge would take each other's rules away. Raises Conflict."""
+    address, bits, _ = there
+    if address and (address, bits) != (plan.gateway, plan.prefix):
+        raise Conflict(
+            f"network {plan.bridge}: the bridge has the address {address}/{bits},"
+            f" this container's is {plan.gateway}/{plan.prefix}",
+            hint="in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
+            f" `ip link delete {plan.bridge}`",
+        )
 
 
 def _write_sysctl(name: str, value: str, *, missing_ok: bool) -> None:

@@ -10,9 +10,10 @@ import _socket
 
 from sysbox.base.errors import SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
-from sysbox.spec import ContainerSpec, Port
+from sysbox.spec import Bridge, ContainerSpec, Port
 
 INSIDE = "eth0"  # the container's end of the pair
+BRIDGE_MAC = "02:5b:"  # what the addresses of our bridges begin with
 BRIDGE_PORTS = 1023  # the kernel's BR_MAX_PORTS - 1: port numbers have ten bits and begin at 1
 _ID_DIGITS = 10  # of the id, in names and MACs; a link's name has at most 15 characters
 
@@ -29,9 +30,8 @@ class Network(Frozen):
 
 
 DEFAULT_NETWORK = Network()
-_IN_ITS_PLACE = tuple(
-    Network(subnet=f"10.{number}.0.0/16", gateway=f"10.{number}.0.1") for number in range(91, 100)
-)
+# of a bridge that sysbox.conf gives none: the default, and what takes its place where it is in use
+SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
 
 
 class NetPlan(Frozen):
@@ -60,21 +60,28 @@ class NetPlan(Frozen):
         return f"{line}, ports {ports}" if ports else line
 
 
-def default_network(routes: str) -> Network:
-    """The network of containers that ask for no other; `routes` is the text of /proc/net/route.
+def network_of(asked: Bridge, routes: str) -> Network:
+    """The network of a container on the network `bridge`; `routes` is the text of /proc/net/route.
 
-    The one that the bridge has already, else the first whose subnet is free: in a container of ours, where
-    the outer one is in use, the next.
+    A subnet that was asked for is never replaced. Else the one that the bridge has already, else the first
+    that is free: in a container of ours, where the outer one is in use, the next. Raises SpecError.
     """
-    choices = (DEFAULT_NETWORK, *_IN_ITS_PLACE)
+    if asked.subnet:
+        return _network(asked.name, asked.subnet)
+    choices = [_network(asked.name, subnet) for subnet in SUBNETS]
     fields = [line.split() for line in routes.splitlines()[1:]]
-    there = {one[1] for one in fields if len(one) > 1 and one[0] == DEFAULT_NETWORK.bridge}
+    there = {one[1] for one in fields if len(one) > 1 and one[0] == asked.name}
     for network in choices:
         base = split_subnet(network.subnet)[0].to_bytes(4, "little").hex().upper()
         if base in there:
             return network
     free = (one for one in choices if not overlapping_route(routes, one))
-    return next(free, DEFAULT_NETWORK)
+    return next(free, choices[0])
+
+
+def _network(bridge: str, subnet: str) -> Network:
+    """The bridge has the first address."""
+    return Network(bridge=bridge, subnet=subnet, gateway=address_text(split_subnet(subnet)[0] + 1))
 
 
 def plan_network(
@@ -135,7 +142,7 @@ def bridge_mac(gateway: str) -> str:
     come and go.
     """
     address = _socket.inet_pton(_socket.AF_INET, gateway)
-    return "02:5b:" + ":".join(f"{byte:02x}" for byte in address)
+    return BRIDGE_MAC + ":".join(f"{byte:02x}" for byte in address)
 
 
 def address_number(address: str) -> int:

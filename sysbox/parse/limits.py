@@ -19,6 +19,11 @@ def parse_device_number(text: str, flag: str, low: int, high: int) -> tuple[str,
     return device, parse_int(number, f"{flag} {device}:", low, high)
 
 
+def parse_pids(text: str, flag: str) -> int:
+    """The greatest number of tasks; -1 and 0 are no limit, which is -1. Raises SpecError."""
+    return parse_int(text, flag, -1, 1 << 22) or -1
+
+
 def parse_class_id(text: str, flag: str) -> int:
     """A class id 0xAAAABBBB from "0x10001", "65537", or "1:1" as tc(8) writes it, in hexadecimal."""
     major, colon, minor = text.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.parse.common import ALNUM, bad, is_digits
 from sysbox.spec import Port
 
+LINK_MAX = 15  # IFNAMSIZ - 1, netdevice(7)
 HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
 
 
@@ -62,6 +63,21 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
         )
         for step in range(last - first + 1)
     )
+
+
+def check_link(text: str, flag: str) -> str:
+    """The name of a network link, of the characters that every tool takes (ip-link(8), iptables(8)).
+
+    Raises SpecError.
+    """
+    allowed = ALNUM | frozenset("-._")
+    if not text or not allowed.issuperset(text) or text[0] in "-." or is_digits(text):
+        bad(flag, text, "not the name of a link", "letters, digits, - . and _, as in br0")
+    if len(text) > LINK_MAX:
+        bad(flag, text, f"longer than {LINK_MAX} characters")
+    if text in ("all", "default", "lo"):
+        bad(flag, text, "has a meaning of its own in the kernel", "as in br0")
+    return text
 
 
 def check_hostname(text: str, flag: str) -> str:

@@ -34,11 +34,26 @@ _MOST_LINES = 1_000_000_000
 _IN_TAGS = ("ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "DaemonName")
 
 
+def parse_driver(text: str, flag: str) -> str:
+    """A log driver. Raises SpecError."""
+    if text not in DRIVERS:
+        bad(flag, text, "not a log driver", suggest(text, DRIVERS))
+    return text
+
+
+def parse_rate(text: str, flag: str) -> int:
+    """Lines a second; 0 is no limit. Raises SpecError."""
+    return parse_int(text, flag, 0, _MOST_LINES)
+
+
+def parse_rate_burst(text: str, flag: str) -> int:
+    """Lines at once. Raises SpecError."""
+    return parse_int(text, flag, 1, _MOST_LINES)
+
+
 def parse_logging(driver: str, options: list[str]) -> Logging:
     """`--log-driver` and each `--log-opt`. Raises SpecError."""
-    if driver not in DRIVERS:
-        raise SpecError(f"--log-driver {driver}: not a log driver", hint=suggest(driver, DRIVERS))
-    logging = Logging(driver=driver)
+    logging = Logging(driver=parse_driver(driver, "--log-driver"))
     for text in options:
         key, _, value = text.partition("=")
         _check_log_option(driver, key, text)
@@ -65,8 +80,8 @@ def _log_option(key: str, value: str, flag: str) -> dict[str, int | str | tuple[
     if key == "max-file":
         return {"max_files": parse_int(value, flag, 1, _MOST_FILES)}
     if key == "rate-limit":
-        return {"rate_limit": parse_int(value, flag, 0, _MOST_LINES)}
-    return {"rate_burst": parse_int(value, flag, 1, _MOST_LINES)}
+        return {"rate_limit": parse_rate(value, flag)}
+    return {"rate_burst": parse_rate_burst(value, flag)}
 
 
 def _parse_tag(text: str, flag: str) -> str:

@@ -17,9 +17,10 @@ from sysbox.units import names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.bus import Bus
+    from sysbox.units.syntax import Entry
 
 _TRANSIENT = "/run/systemd/transient"
-_POLICY = (b"Restart", b"StartLimit")  # beginnings of the settings of serviceplan.policy_settings
+_POLICY = ("Restart", "StartLimit")  # beginnings of the settings of serviceplan.policy_settings
 _NAMED_BY = (
     *("Before", "RequiredBy", "RequisiteOf", "WantedBy", "BoundBy", "ConsistsOf", "UpheldBy"),
     *("ConflictedBy", "OnFailureOf", "OnSuccessOf"),
@@ -67,17 +68,22 @@ def amend(bus: Bus, container_id: str, settings: str) -> None:
 
 def _rewrite(container_id: str, settings: str) -> bool:
     """Whether that changes anything."""
-    unit, path = names.scope_unit(container_id).encode(), _file(container_id)
-    text = read_file(path)
-    if text is None:
+    unit, path = names.scope_unit(container_id), _file(container_id)
+    data = read_file(path)
+    if data is None:
         return False
-    kept = [line for line in text.splitlines(True) if unit not in line]
-    if settings:
-        kept = [line for line in kept if not line.startswith(_POLICY)]
-    new = b"".join(kept) + settings.encode()
-    if new != text:
-        write_file(path, new, 0o644)
-    return new != text
+
+    from sysbox.units import syntax  # which only a service that is restarted by hand needs
+
+    def change(one: Entry) -> str | None:
+        is_policy = settings and one.key.startswith(_POLICY)
+        return "" if is_policy or unit in one.value else None
+
+    new = syntax.rewrite(syntax.decode(data), change) + settings
+    changed = new.encode("utf-8", "surrogateescape")
+    if changed != data:
+        write_file(path, changed, 0o644)
+    return changed != data
 
 
 def renew(bus: Bus, unit: str) -> None:

@@ -13,7 +13,7 @@ from sysbox.fs import volumes
 from sysbox.host import read_text
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import capability
-from sysbox.netns.topology import DEFAULT_NETWORK, default_network
+from sysbox.netns.topology import DEFAULT_NETWORK, network_of
 from sysbox.plan import Surroundings, make_plan
 from sysbox.security import devices
 
@@ -43,7 +43,9 @@ def surroundings_of(record: Record) -> Surroundings:
         joins=joins_of(spec.namespaces),
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
-        network=default_network(read_text("/proc/net/route")) if bridged else DEFAULT_NETWORK,
+        network=network_of(spec.bridge, read_text("/proc/net/route"))
+        if bridged
+        else DEFAULT_NETWORK,
         capabilities=capability.held(),
     )
 

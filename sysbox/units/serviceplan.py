@@ -154,59 +154,63 @@ def unit_file(plan: ServicePlan) -> str:
     """Its unit file.
 
     Those whose namespaces it joins come first, and are not wanted: it would start one again that its user
-    has stopped.
+    has stopped. Raises SpecError.
     """
-    stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
-    launcher = _quoted(plan.launcher)
-    clean = f"SuccessExitStatus={' '.join(map(str, plan.clean))}\n" if plan.clean else ""
-    return f"""\
-# sysbox made this for the restart policy of container {plan.name}, and removes it with the container.
-[Unit]
-Description=sysbox container {plan.name}
-After={" ".join((*_AFTER, *plan.joined))}
+    from sysbox.units import syntax  # here and below: most services are transient
 
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart={launcher} _supervise {plan.container}
-ExecStopPost={launcher} _cleanup {plan.container}
-KillMode=mixed
-TimeoutStopSec={stop}
-Slice=sysbox.slice
-OOMPolicy=continue
-MemoryMax={MEMORY_MAX}
-TasksMax={TASKS_MAX}
-{clean}
-{policy_settings(plan)}
-[Install]
-WantedBy=multi-user.target
-"""
+    stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
+    launcher = program_word(plan.launcher)
+    clean = (("SuccessExitStatus", " ".join(map(str, plan.clean))),) if plan.clean else ()
+    unit = (
+        ("Description", f"sysbox container {plan.name}"),
+        ("After", " ".join((*_AFTER, *plan.joined))),
+    )
+    service = (
+        ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("ExecStart", f"{launcher} _supervise {plan.container}"),
+        ("ExecStopPost", f"{launcher} _cleanup {plan.container}"),
+        ("KillMode", "mixed"),
+        ("TimeoutStopSec", stop),
+        ("Slice", "sysbox.slice"),
+        ("OOMPolicy", "continue"),
+        ("MemoryMax", str(MEMORY_MAX)),
+        ("TasksMax", str(TASKS_MAX)),
+        *clean,
+    )
+    install = (("WantedBy", "multi-user.target"),)
+    purpose = f"for the restart policy of container {plan.name}"
+    return syntax.dump(
+        (("Unit", unit), ("Service", service), *_policy(plan), ("Install", install)),
+        f"sysbox made this {purpose}, and removes it with the container.",
+    )
 
 
 def policy_settings(plan: ServicePlan) -> str:
-    """The part of a unit file that is the restart policy.
+    """The part of a unit file that is the restart policy."""
+    from sysbox.units import syntax
+
+    return syntax.dump(_policy(plan))
+
+
+def _policy(plan: ServicePlan) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The restart policy, as sections.
 
     The start limit is that of `on-failure:N`; the back-off is `_supervise`'s. systemd has one of its own
     since 254 (RestartSteps=), and no other way to end one that grows.
     """
     limited = plan.restart == "on-failure" and plan.retries > 0
-    again = f"RestartForceExitStatus={plan.again}\n" if plan.again else ""
-    return f"""\
-[Unit]
-StartLimitIntervalSec={"infinity" if limited else 0}
-StartLimitBurst={plan.retries + 1 if limited else 1}
-
-[Service]
-Restart={_RESTART[plan.restart]}
-RestartSec=100ms
-{again}"""
+    again = (("RestartForceExitStatus", str(plan.again)),) if plan.again else ()
+    limit = (
+        ("StartLimitIntervalSec", "infinity" if limited else "0"),
+        ("StartLimitBurst", str(plan.retries + 1 if limited else 1)),
+    )
+    restart = (("Restart", _RESTART[plan.restart]), ("RestartSec", "100ms"), *again)
+    return ("Unit", limit), ("Service", restart)
 
 
-def _quoted(path: str) -> str:
-    """One word of a command line, with nothing in it that systemd would expand (systemd.service(5))."""
-    for special, instead in (
-        *(("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")),
-        *(("\n", "\\n"), ("\r", "\\r"), ("\0", "")),
-    ):
-        path = path.replace(special, instead)
-    return f'"{path}"'
+def program_word(path: str) -> str:
+    """The program of a command line, with nothing in it that systemd would expand (systemd.service(5))."""
+    from sysbox.units import syntax
+
+    return syntax.escape_specifiers(syntax.quote(path)).replace("$", "$$")

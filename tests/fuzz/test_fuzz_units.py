@@ -82,7 +82,7 @@ def test_a_line_for_systemctl_status(name: str, image: str) -> None:
     described = scopeplan.describe(name, image)
     assert described.isprintable()
     if "\0" not in name:
-        quoted = serviceplan._quoted(name)
+        quoted = serviceplan.program_word(name)
         assert "\n" not in quoted
 
 

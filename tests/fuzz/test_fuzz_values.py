@@ -15,7 +15,7 @@ from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, filters, limits, service, storage, time
-from sysbox.parse.network import check_hostname, parse_add_host, parse_ip, parse_port
+from sysbox.parse.network import check_hostname, check_link, parse_add_host, parse_ip, parse_port
 from sysbox.parse.process import parse_env, parse_env_file, parse_label, parse_user, read_lines
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.run import detach_keys
@@ -46,6 +46,9 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "device-number": (lambda text, flag: limits.parse_device_number(text, flag, 1, 1000), SIZES),
     "class-id": (limits.parse_class_id, "0x : ffff 1 10 x"),
     "huge-pages": (limits.parse_huge_pages, "2MB 1GB = 64m k g"),
+    "pids": (limits.parse_pids, "-1 0"),
+    "link": (check_link, "br0 . - _ all lo"),
+    "driver": (service.parse_driver, "journald json-file none"),
     "device-rule": (limits.parse_device_rule, "a b c * : rwm r char-pts block- 1 3"),
     "duration": (time.parse_duration, "s ms us µs m h d w min . 10"),
     "seconds": (time.parse_seconds, "s ms m h -1 ."),

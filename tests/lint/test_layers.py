@@ -11,9 +11,9 @@ ROWS = {
     1: "linux",
     2: "spec host base.files base.tree base.flock container.identity",
     3: "parse embedded.caller_root",
-    4: """security units.limits units.names units.wire units.cgroup.blockdev units.scopeplan
+    4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
           units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules""",
-    5: """container.health container.records container.locks container.systemd_mode
+    5: """conf container.health container.records container.locks container.systemd_mode
           container.systemd_plan container.process_plan""",
     6: "plan lifecycle.update_plan",
     7: "units units.cgroup fs fs.drivers netns image container.names container.store",

@@ -14,6 +14,7 @@ import pytest
 import source
 
 from sysbox.cli.table.verbs import VERBS, options_of
+from sysbox.conf.table import BY_SECTION
 
 SOURCES = source.ROOT / "docs" / "man"
 VERB_NAMES = sorted({verb.name for verb in VERBS.values()})
@@ -38,7 +39,7 @@ def pages(generator: ModuleType) -> dict[str, str]:
 
 
 def test_each_verb_has_a_source_and_each_source_a_verb() -> None:
-    wanted = {"sysbox", *("sysbox-" + name.replace(" ", "-") for name in VERB_NAMES)}
+    wanted = {"sysbox", "sysbox.conf", *("sysbox-" + name.replace(" ", "-") for name in VERB_NAMES)}
     assert {path.stem for path in SOURCES.iterdir()} == wanted
 
 
@@ -63,12 +64,24 @@ def test_the_pages_are_of_this_version(pages: dict[str, str]) -> None:
 
 def test_what_pages_refer_to_is_there(generator: ModuleType, pages: dict[str, str]) -> None:
     named = {
-        found[3]
+        f"{found[3]}.{found[4][1]}"
         for path in SOURCES.iterdir()
         for found in generator._INLINE.finditer(path.read_text(encoding="utf-8"))
         if found[3] and found[3].startswith("sysbox")
     }
-    assert {f"{name}.1" for name in named} <= set(pages)
+    assert named <= set(pages)
+
+
+def test_the_page_of_the_configuration_has_every_key(pages: dict[str, str]) -> None:
+    page = pages["sysbox.conf.5"]
+    assert '.TH "SYSBOX.CONF" 5 ' in page
+    for section, keys in BY_SECTION.items():
+        chapter = page.partition(f".SH [{section.upper()}] SECTION OPTIONS\n")[2].partition(".SH ")[
+            0
+        ]
+        assert [line[3:-4] for line in chapter.splitlines() if line.endswith("=\\fR")] == list(keys)
+    for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "SEE ALSO"):
+        assert f".SH {section}\n" in page
 
 
 def test_groff_has_nothing_to_warn_of(pages: dict[str, str], requires: Any, tmp_path: Path) -> None:

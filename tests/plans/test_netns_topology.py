@@ -14,12 +14,12 @@ from sysbox.netns.topology import (
     NetPlan,
     Network,
     bridge_mac,
-    default_network,
+    network_of,
     plan_network,
     ports_overlap,
     split_subnet,
 )
-from sysbox.spec import ContainerSpec, Namespaces, Port
+from sysbox.spec import Bridge, ContainerSpec, Namespaces, Port
 
 ID = "0123456789abcdef" * 4
 
@@ -257,6 +257,6 @@ def _route(link: str, second: int, mask: str = "0000FFFF") -> str:
     ],
 )
 def test_the_first_free_subnet(routes: str, subnet: str) -> None:
-    network = default_network(_ROUTES + routes)
+    network = network_of(Bridge(), _ROUTES + routes)
     assert network.subnet == subnet
     assert network.gateway == subnet.replace(".0/16", ".1")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.base import codec
+from sysbox.base import codec, paths
 from sysbox.base.errors import SpecError
 from sysbox.cli.parse import hot
 from sysbox.cli.request import spec as specbuild
 from sysbox.cli.table.verbs import VERBS
-from sysbox.spec import ContainerSpec, Limits, Mount, Namespaces, Port
+from sysbox.spec import Bridge, ContainerSpec, Limits, Logging, Mount, Namespaces, Port
 
 
 def build(*words: str) -> ContainerSpec:
@@ -21,6 +21,23 @@ def build(*words: str) -> ContainerSpec:
 
 def test_nothing_asked_is_the_default() -> None:
     assert build("img") == ContainerSpec(image="img")
+
+
+def test_defaults_of_sysbox_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "CONFIGURATION", (str(tmp_path),))
+    (tmp_path / "sysbox.conf").write_text(
+        "[Network]\nBridge=br0\n[Log]\nDriver=json-file\nRateLimit=9\n[Container]\nPidsLimit=7\n"
+    )
+    spec = build("img")
+    assert (spec.bridge, spec.limits) == (Bridge(name="br0"), Limits(pids=7))
+    assert spec.logging == Logging(driver="json-file")
+    asked = build(*"--log-driver journald --pids-limit 0 --network none img".split())
+    assert (asked.bridge, asked.limits) == (Bridge(), Limits(pids=-1))
+    assert asked.logging == Logging(rate_limit=9)
+    assert build("--log-opt", "max-size=1m", "img").logging.max_size == 1 << 20
+    with pytest.raises(SpecError, match="json-file has no such option"):
+        build("--log-opt", "rate-limit=1", "img")
+    assert build("--property", "TasksMax=3", "img").limits == Limits()
 
 
 def test_a_full_line() -> None:

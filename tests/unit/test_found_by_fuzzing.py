@@ -90,4 +90,4 @@ def test_what_is_json_all_the_same(value: Any) -> None:
 
 
 def test_a_path_in_a_unit_file_is_one_line() -> None:
-    assert serviceplan._quoted('/a\n"b%$\\') == '"/a\\n\\"b%%$$\\\\"'
+    assert serviceplan.program_word('/a\n"b%$\\') == '"/a\\n\\"b%%$$\\\\"'

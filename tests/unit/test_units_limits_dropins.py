@@ -43,7 +43,7 @@ V1, V2 = facts("v1"), facts("v2")
             [("IOReadBandwidthMax", ""), ("IOReadBandwidthMax", "/dev/sda 1000000")],
         ),
         ("[Scope]\nMemoryLimit=50.00%%\n", [("MemoryLimit", "50.00%")]),
-        ("[Scope]\n  TasksMax = 7  \n; TasksMax=8\nnonsense\n=9\n", [("TasksMax", "7"), ("", "9")]),
+        ("[Scope]\n  TasksMax = 7  \n; TasksMax=8\nnonsense\n=9\n", [("TasksMax", "7")]),
         ("[Scope]\nIPAddressDeny=10.0.0.0/8\\\n# between\n  any\n", [("IPAddressDeny", "10.0.0.0/8 any")]),
         ("[Unit]\nDescription=x\n[Service]\nCPUShares=3\n", []),
         ("CPUShares=128\n", []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.visible import GREEN, RED, YELLOW
-from sysbox.cli.doctor import host, limits
+from sysbox.cli.doctor import conf, host, limits
 from sysbox.cli.doctor.check import IDLE, MISSING, NO, YES, Check
 from sysbox.cli.doctor.scope import Laboratory
 from sysbox.cli.output import print_fitted
@@ -74,6 +74,7 @@ def collect(reason: str = "") -> list[Check]:
         sample = laboratory.sample
         return [
             *host.essentials(facts, sample, ", ".join(filter(None, systemd().values())), reason),
+            *conf.configuration(),
             *limits.controllers(facts),
             *limits.features(facts, sample),
             *limits.limits(facts, sample),

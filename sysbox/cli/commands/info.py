@@ -78,6 +78,11 @@ def _machine(found: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
     yield 1, "Name", found["Name"]
     yield 1, "ID", found["ID"]
     yield 1, "Docker Root Dir", found["DockerRootDir"]
+    configuration = dict(found["Sysbox"]["Configuration"])
+    yield 1, "Configuration", configuration.pop("Files") or "no sysbox.conf"
+    for section, keys in configuration.items():
+        for name, value in keys.items():
+            yield 2, f"{section}.{name}", value
     yield 1, "Debug Mode", found["Debug"]
     yield 1, "Experimental", found["ExperimentalBuild"]
     yield 1, "Live Restore Enabled", found["LiveRestoreEnabled"]

@@ -8,10 +8,12 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, NotFound, SysboxError
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
+from sysbox.conf.settings import settings
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt
-from sysbox.netns.topology import default_network
+from sysbox.netns.topology import network_of
+from sysbox.spec import Bridge
 from sysbox.units.journal import SOCKET
 
 TYPE_CHECKING = False
@@ -169,7 +171,9 @@ def bridge() -> list[Check]:
     """The bridge that containers are on, and their links, as the kernel has them; none before the first."""
     from sysbox.netns import bridges
 
-    wanted = default_network(read_text("/proc/net/route"))
+    chosen = settings()
+    asked = Bridge(name=chosen.bridge, subnet=chosen.subnet)
+    wanted = network_of(asked, read_text("/proc/net/route"))
     try:
         found = bridges.inspect(wanted.bridge)
     except NotFound:

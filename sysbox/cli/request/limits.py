@@ -101,7 +101,9 @@ def _oom_policy(text: str | None) -> str | None:
 def _pids(text: str | None) -> int | None:
     if text is None:
         return None
-    return parse.parse_int(text, "--pids-limit", -1, 1 << 22) or -1
+    from sysbox.parse.limits import parse_pids
+
+    return parse_pids(text, "--pids-limit")
 
 
 def _memory(text: str | None, flag: str, *, unlimited: bool = False) -> int | None:

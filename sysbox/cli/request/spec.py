@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.cli.output import emit
 from sysbox.cli.request import env, limits
+from sysbox.conf import settings
 from sysbox.parse import common as parse
 from sysbox.parse.network import check_hostname, parse_add_host, parse_port
 from sysbox.parse.process import check_account, parse_label, parse_user, read_lines
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     """The specification that a command line asks for.
 
-    Pure but for the files that are named and the caller's environment. Raises SpecError.
+    Pure but for the files that are named, sysbox.conf and the caller's environment. Raises SpecError,
+    FormatError.
     """
+    chosen = settings.settings()
     spec = ContainerSpec(
         image=_image(given.image),
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
@@ -54,7 +57,8 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         properties=_properties(given.property),
     )
     _say_what_is_ignored(spec)
-    return _with_life(_declared(spec, given), given, detach=detach)
+    spec = _with_life(_declared(spec, given), given, detach=detach)
+    return settings.completed(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
 
 
 def _declared(spec: ContainerSpec, given: Values) -> ContainerSpec:
@@ -86,7 +90,6 @@ def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> Container
         stop_signal=_stop_signal(given.stop_signal),
         stop_timeout=_stop_timeout(given.stop_timeout),
         restart=_restart(given),
-        logging=_logging(given),
         health=_health(given),
         detach_keys=_detach_keys(given.detach_keys),
         pull=_pull(given.pull),
@@ -198,12 +201,12 @@ def _pull(text: str | None) -> str:
     return text or "missing"
 
 
-def _logging(given: Values) -> Logging:
+def _logging(given: Values, driver: str) -> Logging:
     if not (given.log_driver or given.log_opt):
-        return Logging()
+        return Logging(driver=driver)
     from sysbox.parse.service import parse_logging
 
-    return parse_logging(given.log_driver or "journald", given.log_opt)
+    return parse_logging(given.log_driver or driver, given.log_opt)
 
 
 _HEALTH = ("cmd", "interval", "timeout", "start_period", "start_interval", "retries", "on_failure")

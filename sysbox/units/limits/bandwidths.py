@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sysbox.units.limits.properties import Property
+    from sysbox.units.syntax import Entry
 
     Limits = dict[tuple[str, str], str]  # (key, device) -> rate
     Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment empties
@@ -33,13 +34,15 @@ def protect(unit: str, properties: tuple[Property, ...]) -> None:
     """
     if not any(one.name in (READ, WRITE) for one in properties):
         return
+    from sysbox.units import syntax  # here and below: few containers limit a disk
+
     texts = {}
     for name in (unit, *(f"{unit}.d/50-{key}.conf" for key in (READ, WRITE))):
         try:
             data = read_file(f"{_TRANSIENT}/{name}")
         except SysboxError:
             data = None  # it is being removed
-        texts[name] = (data or b"").decode("utf-8", "surrogateescape")
+        texts[name] = syntax.decode(data or b"")
     fragment, *drop_ins = texts.values()
     for name, text in zip(texts, without_resets(fragment, tuple(drop_ins)), strict=True):
         if text != texts[name]:
@@ -65,9 +68,13 @@ def without_resets(fragment: str, drop_ins: tuple[str, ...]) -> tuple[str, ...]:
     meant = _read(texts, lambda key: (key,))
     if _read(texts, lambda _: (READ, WRITE)) == meant:
         return texts
+    from sysbox.units import syntax
+
     changed = {key for text in drop_ins for key, _ in _assignments(text)}
     lines = [
-        f"{key}={device} {rate}\n" for (key, device), rate in meant.items() if key not in changed
+        syntax.assignment(key, f"{device} {rate}")
+        for (key, device), rate in meant.items()
+        if key not in changed
     ]
     return _with(fragment, lines), *(_with(text, None) for text in drop_ins)
 
@@ -85,22 +92,22 @@ def _read(texts: tuple[str, ...], resets: Resets) -> Limits:
 
 
 def _assignments(text: str) -> Iterable[tuple[str, str]]:
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if equals and key in (READ, WRITE):
-            yield key, value
+    from sysbox.units import syntax
+
+    return ((one.key, one.value) for one in syntax.entries(text) if one.key in (READ, WRITE))
 
 
 def _with(text: str, lines: list[str] | None) -> str:
     """The text with these lines in place of its assignments; None: with its own but the empty ones."""
-    kept: list[str] = []
-    for line in text.splitlines(keepends=True):
-        pair = next(iter(_assignments(line)), None)
-        if pair is None:
-            kept.append(line)
-        elif lines is None:
-            kept += [line] if pair[1] else []
-        else:
-            kept += lines  # all where the first one was
-            lines = []
-    return "".join(kept)
+    from sysbox.units import syntax
+
+    left = iter(["".join(lines or ())])  # all where the first one was
+
+    def change(one: Entry) -> str | None:
+        if one.key not in (READ, WRITE):
+            return None
+        if lines is None:
+            return None if one.value else ""
+        return next(left, "")
+
+    return syntax.rewrite(text, change)

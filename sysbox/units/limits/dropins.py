@@ -8,6 +8,7 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.units import syntax
 from sysbox.units.limits.allowlist import KEYS, convert, parse_property
 from sysbox.units.limits.properties import INFINITY, Property, everything
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # properties that are limited where nobody asks, and the manager's property that says how
 HOST_DEFAULTS = {"TasksMax": "DefaultTasksMax"}
 _SECTIONS = ("Scope", "Slice")
-_COMMENT = ("#", ";")
 _OFF = ("no", "false", "off", "0")
 # D-Bus name -> the other cgroup version's
 _OTHER = {
@@ -40,37 +40,15 @@ _OLD, _NEW = frozenset(old for old, _ in PAIRS), frozenset(new for _, new in PAI
 
 
 def assignments(text: str) -> list[tuple[str, str]]:
-    """The (key, value) pairs of a drop-in's resource sections, in order (systemd.syntax(7)).
+    """The (key, value) pairs of a drop-in's resource sections, in order.
 
     What is no assignment is left out, as systemd leaves it out.
     """
-    found = []
-    section = ""
-    for line in _joined(text):
-        if line.startswith("["):
-            section = line[1:].removesuffix("]")
-            continue
-        key, equals, value = line.partition("=")
-        if equals and section in _SECTIONS:
-            found.append((key.strip(), value.strip().replace("%%", "%")))
-    return found
-
-
-def _joined(text: str) -> Iterable[str]:
-    """The lines that count; one that ends in a backslash goes on in the next."""
-    whole = ""
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith(_COMMENT) or not (whole or stripped):
-            continue
-        whole += stripped
-        if whole.endswith("\\"):
-            whole = whole[:-1] + " "
-            continue
-        yield whole
-        whole = ""
-    if whole:
-        yield whole
+    return [
+        (one.key, syntax.unescape_specifiers(one.value))
+        for one in syntax.entries(text)
+        if one.section in _SECTIONS
+    ]
 
 
 def merge(texts: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,45 @@
+"""What sysbox.conf says, and whether it can be had."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SysboxError
+from sysbox.cli.doctor.check import NO, Check, needed
+from sysbox.conf import files
+from sysbox.conf.table import KEYS
+from sysbox.host import read_text
+from sysbox.netns import topology
+from sysbox.spec import Bridge
+
+_AREA = "conf"
+
+
+def configuration() -> list[Check]:
+    """The files, and a line for each key that is set."""
+    try:
+        loaded = files.load()
+    except SysboxError as error:
+        advice = f"{error.hint}; see sysbox.conf(5)" if error.hint else "see sysbox.conf(5)"
+        return [needed(_AREA, "sysbox.conf", error.message, advice=advice)]
+    read = ", ".join(loaded.files) or "none: each key has its default"
+    checks = [needed(_AREA, "sysbox.conf", "", read)]
+    problems = {"Network.Subnet": _taken(loaded)}
+    for key in KEYS:
+        if key.title not in loaded.texts:
+            continue
+        text, problem = loaded.texts[key.title], problems.get(key.title, "")
+        checks.append(
+            Check(area=_AREA, name=key.title, state=NO, detail=problem, advice="choose another one")
+            if problem
+            else needed(_AREA, key.title, "", text)
+        )
+    return checks
+
+
+def _taken(loaded: files.Loaded) -> str:
+    """Why the subnet that is set cannot be had here."""
+    chosen = loaded.settings
+    if not chosen.subnet:
+        return ""
+    network = topology.network_of(Bridge(name=chosen.bridge, subnet=chosen.subnet), "")
+    taken = topology.overlapping_route(read_text("/proc/net/route"), network)
+    return f"{chosen.subnet} overlaps the route {taken}" if taken else ""

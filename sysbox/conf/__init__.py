@@ -1,0 +1,1 @@
+"""sysbox.conf: the defaults of new containers, as an administrator has them."""

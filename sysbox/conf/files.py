@@ -1,0 +1,125 @@
+"""sysbox.conf and its drop-ins, found and read as systemd does with its own.
+
+The main file of the directory with the highest priority counts; drop-ins come after it, from all directories,
+sorted by name, and of two with one name that of the higher directory. An empty file, or a link to /dev/null,
+takes the place of a file and says nothing (systemd-system.conf(5), "Configuration Directories and
+Precedence").
+What is read is strict: a word that nobody knows is an error, since it was meant to do something.
+"""
+
+from __future__ import annotations
+
+import _stat
+import posix
+
+from sysbox.base import paths
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import LIMIT, check_size
+from sysbox.base.frozen import Frozen
+from sysbox.base.suggest import suggest
+from sysbox.conf.settings import DROP_INS, FILE, Settings, is_there
+from sysbox.conf.table import BY_SECTION
+from sysbox.embedded import caller_root
+from sysbox.units import syntax
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from sysbox.conf.table import Key
+
+_NULL = posix.makedev(1, 3)
+
+
+class Loaded(Frozen):
+    """What the files come to."""
+
+    settings: Settings
+    files: tuple[str, ...]  # those that say something, in the order in which they are read
+    texts: dict[str, str]  # Key.title -> its value as written, of keys that are set
+
+
+def load() -> Loaded:
+    """Read them all. Raises what `merged` raises, and KernelError."""
+    return merged((path, read(path)) for path in find())
+
+
+def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
+    """What (path, text) of several files come to, in the order in which they count. Pure.
+
+    Raises FormatError and SpecError, which name file, line, key and reason.
+    """
+    files = []
+    values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    for path, text in texts_of:
+        if not text:
+            continue  # it masks another one
+        files.append(path)
+        for one in syntax.read(text, path):
+            key = key_of(one, path)
+            values.pop(key.field, None)
+            texts.pop(key.title, None)
+            if one.value:  # an empty one resets
+                values[key.field] = key.parse(one.value, f"{path}:{one.line}: {one.key}")
+                texts[key.title] = one.value
+    return Loaded(settings=Settings(**values), files=tuple(files), texts=texts)
+
+
+def key_of(one: syntax.Entry, path: str) -> Key:
+    """The key that an assignment is one of. Raises FormatError."""
+    keys = BY_SECTION.get(one.section)
+    where = f"{path}:{one.line}: "
+    if keys is None:
+        hint = suggest(one.section, BY_SECTION)
+        raise FormatError(f"{where}[{one.section}]: there is no such section", hint=hint)
+    if one.key not in keys:
+        owner = next((name for name, others in BY_SECTION.items() if one.key in others), "")
+        hint = f"it belongs to [{owner}]" if owner else suggest(one.key, keys)
+        raise FormatError(f"{where}{one.key}=: [{one.section}] has no such key", hint=hint)
+    return keys[one.key]
+
+
+def find() -> list[str]:
+    """The paths of those that count, in the order in which they are read."""
+    mains = [f"{directory}/{FILE}" for directory in paths.CONFIGURATION]
+    drop_ins: dict[str, str] = {}
+    for directory in paths.CONFIGURATION:
+        for name in _listed(f"{directory}/{DROP_INS}"):
+            drop_ins[name] = f"{directory}/{DROP_INS}/{name}"
+    main = [path for path in mains if is_there(path)][-1:]
+    return [*main, *(drop_ins[name] for name in sorted(drop_ins))]
+
+
+def _listed(directory: str) -> list[str]:
+    if not is_there(directory):
+        return []
+    fd = caller_root.open_path(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    try:
+        names = posix.listdir(fd)
+    finally:
+        posix.close(fd)
+    return [name for name in names if name.endswith(".conf") and not name.startswith(".")]
+
+
+def read(path: str) -> str:
+    """The text of one file; "" where it is empty or a link to /dev/null. Raises FormatError, KernelError."""
+    fd = caller_root.open_path(path, posix.O_RDONLY | posix.O_NONBLOCK)
+    try:
+        status = posix.fstat(fd)
+        if _stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
+            return ""
+        if not _stat.S_ISREG(status.st_mode):
+            raise FormatError(
+                f"{path}: not a regular file", hint="nor a link to one or to /dev/null"
+            )
+        data = b""
+        while len(data) <= LIMIT and (more := posix.read(fd, LIMIT + 1 - len(data))):
+            data += more
+    except OSError as error:
+        raise KernelError.of("read", path, error) from None
+    finally:
+        posix.close(fd)
+    check_size(path, data)
+    return syntax.decode(data)

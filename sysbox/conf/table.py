@@ -1,0 +1,80 @@
+"""The keys of sysbox.conf. From here come what is read, what `info` and `doctor` show, and sysbox.conf(5)."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
+from sysbox.netns import topology
+from sysbox.parse.common import bad
+from sysbox.parse.limits import parse_pids
+from sysbox.parse.network import check_link
+from sysbox.parse.service import DRIVERS, parse_driver, parse_rate, parse_rate_burst
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Key(Frozen):
+    """One key."""
+
+    section: str
+    name: str
+    field: str  # of settings.Settings
+    parse: Callable[
+        [str, str], Any
+    ]  # (text, what an error calls it) -> the value; raises SpecError
+    default: str  # in words, or as it would be written
+    help: str  # one line; `code` and pages as in docs/man
+
+    @property
+    def title(self) -> str:
+        return f"{self.section}.{self.name}"
+
+
+def _subnet(text: str, flag: str) -> str:
+    try:
+        topology.split_subnet(text)
+    except SpecError as error:
+        bad(flag, text, error.message.rpartition(": ")[2], "as in 10.90.0.0/16")
+    return text
+
+
+KEYS = (
+    Key(
+        section="Network", name="Bridge", field="bridge", parse=check_link, default="sysbox0",
+        help="The bridge of the network `bridge`. It is made when the first container uses it.",
+    ),
+    Key(
+        section="Network", name="Subnet", field="subnet", parse=_subnet,
+        default=f"{topology.SUBNETS[0]} or the next one that is free, up to {topology.SUBNETS[-1]}",
+        help="The IPv4 subnet of that bridge, whose first address the bridge has. A subnet that is given here"
+        " is never replaced: where it overlaps a route of the host, no container starts on it.",
+    ),
+    Key(
+        section="Log", name="Driver", field="log_driver", parse=parse_driver, default="journald",
+        help=f"What `--log-driver` is where it is not given: {', '.join(DRIVERS)}.",
+    ),
+    Key(
+        section="Log", name="RateLimit", field="rate_limit", parse=parse_rate, default="2000",
+        help="How many lines a second a container may log with the driver journald; 0 is no limit. What"
+        " `--log-opt rate-limit=` is where it is not given.",
+    ),
+    Key(
+        section="Log", name="RateBurst", field="rate_burst", parse=parse_rate_burst, default="250000",
+        help="How many lines a container may log at once with the driver journald. What"
+        " `--log-opt rate-burst=` is where it is not given.",
+    ),
+    Key(
+        section="Container", name="PidsLimit", field="pids_limit", parse=parse_pids,
+        default="DefaultTasksMax= of systemd",
+        help="What `--pids-limit` is where it is not given: the greatest number of processes; -1 is no"
+        " limit.",
+    ),
+)  # fmt: skip
+# section -> name -> key
+BY_SECTION: dict[str, dict[str, Key]] = {
+    section: {key.name: key for key in KEYS if key.section == section}
+    for section in dict.fromkeys(key.section for key in KEYS)
+}
