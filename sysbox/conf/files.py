@@ -17,8 +17,8 @@ from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import LIMIT, check_size
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import suggest
-from sysbox.conf.settings import DROP_INS, FILE, Settings, is_there
 from sysbox.conf.table import BY_SECTION
+from sysbox.conf.values import DROP_INS, FILE, Settings, is_there
 from sysbox.embedded import caller_root
 from sysbox.units import syntax
 

@@ -6,28 +6,9 @@ no later change of the file changes a container.
 
 from __future__ import annotations
 
-import errno
-import posix
-
 from sysbox.base import paths
-from sysbox.base.errors import KernelError
-from sysbox.base.frozen import Frozen
-from sysbox.embedded import caller_root
+from sysbox.conf.values import DROP_INS, FILE, Settings, is_there
 from sysbox.spec import Bridge, ContainerSpec
-
-FILE = "sysbox.conf"
-DROP_INS = "sysbox.conf.d"
-
-
-class Settings(Frozen):
-    """The value of each key of table.py; the defaults are those of a host without the file."""
-
-    bridge: str = "sysbox0"
-    subnet: str = ""  # "": the first of topology.SUBNETS that is free
-    log_driver: str = "journald"
-    rate_limit: int = -1  # lines a second; -1 is units/journal.py's own
-    rate_burst: int = -1  # lines at once
-    pids_limit: int | None = None  # -1 is no limit; None leaves systemd's DefaultTasksMax=
 
 
 def settings() -> Settings:
@@ -46,19 +27,6 @@ def any_file() -> bool:
         and (is_there(f"{directory}/{FILE}") or is_there(f"{directory}/{DROP_INS}"))
         for directory in paths.CONFIGURATION
     )
-
-
-def is_there(path: str) -> bool:
-    """Whether something is at a path of the caller's: an embedded host has a copy of /etc that does not get
-    what is changed there later. Raises KernelError where that cannot be told.
-    """
-    try:
-        posix.close(caller_root.open_path(path, posix.O_PATH | posix.O_NOFOLLOW))
-    except KernelError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return False
-        raise
-    return True
 
 
 def completed(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:

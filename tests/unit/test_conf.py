@@ -14,7 +14,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor import conf as doctor
 from sysbox.cli.doctor.check import MISSING, YES
 from sysbox.conf import files, settings, table
-from sysbox.conf.settings import Settings
+from sysbox.conf.values import Settings
 from sysbox.embedded import caller_root
 from sysbox.spec import Bridge, ContainerSpec, Limits, Logging, Namespaces
 
