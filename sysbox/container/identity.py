@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import posix
 
-TYPE_CHECKING = False
-
 _FIRST = (
     "amber agile bold brave bright brisk calm candid clear clever crisp deft eager early fair fleet "
     "fond frank fresh gentle glad grand hardy honest humble jolly keen kind lively loyal lucid merry "
@@ -42,9 +40,9 @@ def new_uuid() -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-_HEX = frozenset("0123456789abcdef")
+HEX = frozenset("0123456789abcdef")
 
 
 def is_id(text: str) -> bool:
-    """Whether it is a full container id; asked before a string touches a path."""
-    return len(text) == 64 and _HEX.issuperset(text)
+    """Whether it is 64 hexadecimal digits, as a full id has; asked before it becomes part of a path."""
+    return len(text) == 64 and HEX.issuperset(text)

@@ -18,8 +18,6 @@ from sysbox.container.records import (
     Record,
 )
 
-TYPE_CHECKING = False
-
 
 def take_name(name: str, container_id: str) -> bool:
     while True:

@@ -25,7 +25,7 @@ from sysbox.base.files import (
 )
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.container import identity
-from sysbox.container.identity import _HEX, is_id
+from sysbox.container.identity import HEX, is_id
 from sysbox.container.locks import Doorway, Lock, advice
 from sysbox.container.names import is_stale, owner_of, release_name, take_name
 from sysbox.container.records import Final as Final
@@ -164,7 +164,7 @@ def resolve(text: str) -> str:
         return owner
     if is_id(text):
         return text
-    if text and _HEX.issuperset(text):
+    if text and HEX.issuperset(text):
         found = [one for one in ids() if one.startswith(text)]
         if len(found) == 1:
             return found[0]

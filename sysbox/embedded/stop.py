@@ -78,9 +78,8 @@ def _give_back_network() -> None:
         except errors.Conflict:
             if time.monotonic() > until:
                 return
-            time.sleep(
-                _STEP
-            )  # the kernel takes the links of containers that have ended away at leisure
+            # the kernel takes the links of containers that have ended away at leisure
+            time.sleep(_STEP)
         except (errors.SysboxError, OSError):
             return  # ignoring: they do no harm, and the next container takes them as they are
 

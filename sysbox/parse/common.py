@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
 
-_ALNUM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_NAME = _ALNUM | frozenset("_.-")
+ALNUM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+NAME = ALNUM | frozenset("_.-")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 NAME_MAX = 128
 _NEAR = 0.75  # of difflib's ratio: below, two words mean different things
@@ -144,7 +144,7 @@ def parse_mode(text: str, flag: str, allowed: tuple[str, ...]) -> str:
 
 def check_name(text: str, flag: str) -> str:
     """A container's or volume's name: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most NAME_MAX characters."""
-    if len(text) < 2 or text[0] not in _ALNUM or not _NAME.issuperset(text):
+    if len(text) < 2 or text[0] not in ALNUM or not NAME.issuperset(text):
         bad(
             flag,
             text,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.parse.common import _ALNUM, bad, is_digits
+from sysbox.parse.common import ALNUM, bad, is_digits
 from sysbox.spec import Port
-
-TYPE_CHECKING = False
 
 HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
 
@@ -68,7 +66,7 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
 
 def check_hostname(text: str, flag: str) -> str:
     """A host name that sethostname(2) and the usual tools take."""
-    allowed = _ALNUM | frozenset("-._")
+    allowed = ALNUM | frozenset("-._")
     if len(text) > HOSTNAME_MAX:
         bad(flag, text, f"longer than {HOSTNAME_MAX} characters")
     if not text or not allowed.issuperset(text) or text[0] in "-." or text[-1] in "-.":

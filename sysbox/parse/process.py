@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.parse.common import _ALNUM, _NAME, bad, is_digits
-
-TYPE_CHECKING = False
+from sysbox.parse.common import ALNUM, NAME, bad, is_digits
 
 _MAX_ID = (1 << 32) - 2  # (uid_t)-1 means "no change" to the kernel
 
@@ -90,6 +88,6 @@ def check_account(part: str, flag: str, text: str) -> str:
     if is_digits(part):
         if len(part) > 10 or int(part) > _MAX_ID:
             bad(flag, text, f"{part} is out of range", f"at most {_MAX_ID}")
-    elif part[:1] not in _ALNUM | {"_"} or not (_NAME | {"$"}).issuperset(part):
+    elif part[:1] not in ALNUM | {"_"} or not (NAME | {"$"}).issuperset(part):
         bad(flag, text, f"'{part}' is not a user or group", "USER[:GROUP], names or numbers")
     return part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.parse.common import _NAME, absolute, bad, is_digits, suggest
+from sysbox.parse.common import NAME, absolute, bad, is_digits, suggest
 from sysbox.spec import Security, Ulimit
 
 TYPE_CHECKING = False
@@ -84,6 +84,6 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
 def parse_sysctl(text: str, flag: str) -> tuple[str, str]:
     """(name with dots, value) of "net.ipv4.ip_forward=1"; which may be set is the planner's to say."""
     name, equals, value = text.partition("=")
-    if not equals or not name or not (_NAME | {"/"}).issuperset(name) or "\0" in value:
+    if not equals or not name or not (NAME | {"/"}).issuperset(name) or "\0" in value:
         bad(flag, text, "not KEY=VALUE")
     return (name.replace("/", ".") if "." not in name else name), value

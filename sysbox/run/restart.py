@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Status
 
-QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _STEP = 0.02
 _BRIEFLY = 0.5
 _RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alone that is to be started again
