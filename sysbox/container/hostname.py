@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
 
 
+def own_hostname(record: Record) -> str:
+    """That of its own UTS namespace; "" where it has none."""
+    return hostname_of(record) if record.spec.namespaces.uts == "private" else ""
+
+
 def hostname_of(record: Record) -> str:
     """Its host name; "" where that is the host's. Who shares a container's network has that one's name, as
     with docker: it is the name that belongs to the address.

@@ -44,5 +44,5 @@ HEX = frozenset("0123456789abcdef")
 
 
 def is_id(text: str) -> bool:
-    """Whether it is a full container id; asked before a string touches a path."""
+    """Whether it is 64 hexadecimal digits, as a full id has; asked before it becomes part of a path."""
     return len(text) == 64 and HEX.issuperset(text)

@@ -6,7 +6,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.linux.capability import Sets, plain
 from sysbox.linux.process import RLIMITS
-from sysbox.security import capabilities
+from sysbox.security import capabilities, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def plan_process(
             else capabilities.resolve(spec.security, held, more=mode.capabilities)
         ),
         no_new_privileges=spec.security.no_new_privileges,
-        seccomp=_seccomp(spec, asked),
+        seccomp=seccomp.chosen(
+            spec.security.replace(privileged=asked.privileged or spec.security.privileged)
+        ),
         rlimits=_rlimits(spec),
         sysctls=sysctls,
         oom_score_adj=spec.oom_score_adj,
@@ -90,13 +92,6 @@ def _checked(user: str) -> str:
             hint="NAME|UID[:GROUP|GID]; -u goes before the image's USER",
         )
     return user
-
-
-def _seccomp(spec: ContainerSpec, asked: Asked) -> str:
-    """Which filter it gets; a privileged process none but one of its user's own."""
-    security = spec.security
-    privileged = asked.privileged or security.privileged
-    return "unconfined" if privileged and security.seccomp == "default" else security.seccomp
 
 
 def _rlimits(spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:

@@ -12,6 +12,7 @@ from sysbox.base.errors import FormatError, KernelError, SpecError
 from sysbox.base.files import LIMIT, read_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
+from sysbox.container.identity import is_id
 from sysbox.linux import process
 from sysbox.spec import ContainerSpec, Port
 
@@ -26,11 +27,6 @@ _ABOUT_TO_SAY = 0.2  # seconds
 _STEP = 0.002
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
 _PIDS = 1 << 31
-_HEX = frozenset("0123456789abcdef")
-
-
-def _is_hash(text: str) -> bool:
-    return len(text) == 64 and _HEX.issuperset(text)
 
 
 def _is_entry(name: str) -> bool:
@@ -41,9 +37,8 @@ class Resolved(Frozen):
     """What the specification and the image came to when the container was made: no image is asked again."""
 
     env: tuple[str, ...] = ()  # the image's, "NAME=VALUE"; the specification's goes before it
-    user: str = (
-        ""  # the user's own, else the image's; looked up in the container's files at each start
-    )
+    # the user's own, else the image's; looked up in the container's files at each start
+    user: str = ""
     workdir: str = ""  # "" where neither has one: /
     stop_signal: str = ""  # a name or a number; "" where neither has one
     entrypoint: tuple[str, ...] = ()  # with the command, Record.argv
@@ -72,22 +67,30 @@ class Record(Frozen):
     updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
     # what its image exposes, as in 80/tcp, so that `ps` need not look at images; None: an older record
     exposed: tuple[str, ...] | None = None
-    resolved: Resolved | None = (
-        None  # None: an older record, whose image is asked (image/resolved.py)
-    )
+    # None: an older record, whose image is asked (image/resolved.py)
+    resolved: Resolved | None = None
 
     def wrong(self) -> str:
         if not self.argv or not self.argv[0]:
             return "argv: must name a command"
         if not self.name or "/" in self.name or self.name[0] == ".":
             return "name: must be that of a container"
-        if not _is_hash(self.image_id.removeprefix("sha256:")):
+        if not is_id(self.image_id.removeprefix("sha256:")):
             return "image_id: must be sha256: and 64 hexadecimal digits"
         if self.resolved and not all(_is_entry(name) for name in self.resolved.layers):
             return "resolved.layers: must be names of directories"
-        if not all(_is_hash(name) for name in self.anonymous_volumes.values()):
+        if not all(is_id(name) for name in self.anonymous_volumes.values()):
             return "anonymous_volumes: must have names of 64 hexadecimal digits"
         return "" if 0 <= self.created_ns < _END_OF_TIME else "created_ns: out of range"
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """The names of its volumes, by the target."""
+        return {
+            mount.target: mount.source or self.anonymous_volumes[mount.target]
+            for mount in self.spec.mounts
+            if mount.kind == "volume"
+        }
 
     @property
     def created(self) -> float:

@@ -15,7 +15,7 @@ from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import is_directory
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.fs import ops, rootfs, sources
+from sysbox.fs import ops, rootfs, sources, volumes
 from sysbox.fs.drivers import driver
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
@@ -114,8 +114,8 @@ def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
         record.spec,
         usr_bind=resolved.usr_bind,
         directory=record.directory,
-        volumes=planning.volume_directories(record),
-        marks=planning.volume_marks(record),
+        volumes={target: volumes.directory(name) for target, name in record.volumes.items()},
+        marks={target: volumes.mark(name) for target, name in record.volumes.items()},
         protect=empty,
     )
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]

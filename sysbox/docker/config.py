@@ -8,9 +8,8 @@ from sysbox.container import systemd_mode
 from sysbox.container.hostname import hostname_of
 from sysbox.container.records import Resolved
 from sysbox.docker.host_config import mount_options, propagation
-from sysbox.docker.known_images import exposed_ports
+from sysbox.docker.known_images import exposed_ports, resolved_by
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct, listed, mapped
-from sysbox.image.resolved import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _MICRO = 1000  # nanoseconds
 def config(record: Record, images: KnownImages) -> dict[str, Any]:
     """docker's Config, every key of API 1.41."""
     spec = record.spec
-    resolved = _resolved(record, images)
+    resolved = resolved_by(record, images)
     attached = not spec.detach
     return Struct(
         {
@@ -58,24 +57,6 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "StopTimeout": spec.stop_timeout,
             "Shell": NullList(),
         }
-    )
-
-
-def _resolved(record: Record, images: KnownImages) -> Resolved:
-    """Of a record that is older than what is resolved, by its image; by itself alone once that is gone."""
-    if record.resolved is not None:
-        return record.resolved
-    image = images.get(record.image_id)
-    if image is not None:
-        return resolve(record.spec, image)
-    spec = record.spec
-    return Resolved(
-        user=spec.user,
-        workdir=spec.workdir,
-        stop_signal=spec.stop_signal,
-        entrypoint=spec.entrypoint or (),
-        command=spec.command,
-        labels=spec.labels,
     )
 
 

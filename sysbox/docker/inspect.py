@@ -8,7 +8,7 @@ from sysbox.base.paths import IMAGES
 from sysbox.container import health, store, systemd_mode
 from sysbox.docker.config import config, mounts
 from sysbox.docker.host_config import host_config
-from sysbox.docker.known_images import KnownImages, exposed_ports
+from sysbox.docker.known_images import KnownImages, exposed_ports, resolved_by
 from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct
 from sysbox.fs.drivers.driver import driver_of
@@ -122,10 +122,7 @@ def _usage(record: store.Record) -> dict[str, int | None]:
 def _graph(record: store.Record, images: KnownImages) -> dict[str, Any]:
     """docker's GraphDriver, by the container's own driver."""
     driver = driver_of(record)
-    if record.resolved is not None:
-        layers = tuple(f"{IMAGES}/layers/{name}" for name in record.resolved.layers)
-    else:
-        layers = images.layers(record.image_id)
+    layers = tuple(f"{IMAGES}/layers/{name}" for name in resolved_by(record, images).layers)
     return {"Data": Strings(driver.describe(layers, record.directory)), "Name": driver.NAME}
 
 

@@ -6,7 +6,7 @@ from sysbox.base.errors import SysboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.container.store import Record
+    from sysbox.container.records import Record, Resolved
     from sysbox.image.model import Image
     from sysbox.image.store import Store
 
@@ -35,10 +35,17 @@ class KnownImages:
                 self._found[image_id] = None
         return self._found[image_id]
 
-    def layers(self, image_id: str) -> tuple[str, ...]:
-        """The directories of its layers, lowest first."""
-        image = self.get(image_id)
-        return tuple(self._store.layer(name) for name in image.layers) if image else ()
+
+def resolved_by(record: Record, images: KnownImages) -> Resolved:
+    """What a container came to; of an older record by its image, and by itself alone once that is gone."""
+    if record.resolved is not None:
+        return record.resolved
+    # for older records alone
+    from sysbox.image.model import Image
+    from sysbox.image.resolved import merge
+
+    gone = Image(id=record.image_id, manifest="")
+    return merge(record.spec, images.get(record.image_id) or gone)
 
 
 def exposed_ports(record: Record, images: KnownImages) -> list[str]:

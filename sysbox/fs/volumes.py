@@ -64,11 +64,6 @@ def mark(name: str) -> str:
     return f"{VOLUMES}/{name}/{MARK}"
 
 
-def is_new(name: str) -> bool:
-    """Whether a volume has never been mounted in a container, or does not exist yet."""
-    return bool(read_file(mark(name), 16)) or not exists(name)
-
-
 def exists(name: str) -> bool:
     """Whether there is such a volume."""
     return is_directory(directory(name))

@@ -13,19 +13,22 @@ if TYPE_CHECKING:
 
 
 def resolve(spec: ContainerSpec, image: Image) -> Resolved:
-    """docker's rules: what the user says goes before the image; an entrypoint drops the image's command.
-
-    Raises SpecError when nothing is left to run.
-    """
-    config = image.config
-    entrypoint, command = config.entrypoint, spec.command or config.cmd
-    if spec.entrypoint is not None:
-        entrypoint, command = spec.entrypoint, spec.command
-    if not any((entrypoint + command)[:1]):
+    """What they come to. Raises SpecError when nothing is left to run."""
+    found = merge(spec, image)
+    if not any((found.entrypoint + found.command)[:1]):
         raise SpecError(
             f"image {spec.image}: no command to run",
             hint="the image names none: give one after its name",
         )
+    return found
+
+
+def merge(spec: ContainerSpec, image: Image) -> Resolved:
+    """docker's rules: what the user says goes before the image; an entrypoint drops the image's command."""
+    config = image.config
+    entrypoint, command = config.entrypoint, spec.command or config.cmd
+    if spec.entrypoint is not None:
+        entrypoint, command = spec.entrypoint, spec.command
     return Resolved(
         env=config.env,
         user=spec.user or config.user,

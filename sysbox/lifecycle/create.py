@@ -135,9 +135,8 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
 def _claim(record: Record) -> Record:
     def fill(made: Record) -> None:
         driver_of(made).prepare(made.directory)
-        for mount in made.spec.mounts:
-            if mount.kind == "volume":
-                volumes.ensure(mount.source or made.anonymous_volumes[mount.target])
+        for name in made.volumes.values():
+            volumes.ensure(name)
 
     try:
         record, lock = store.claim(record, fill)

@@ -32,9 +32,8 @@ SILENT = Told()
 
 def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
-    from sysbox.lifecycle import (
-        create as creating,  # here and below: each way takes what it needs, and no more
-    )
+    # here and below: each way takes what it needs, and no more
+    from sysbox.lifecycle import create as creating
 
     if dry_run:
         print(for_terminal(creating.describe(spec), 1))

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Final
 
-QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
+_QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
 _FIRST = 0.1  # seconds, which RestartSec= waits anyway
 _LONGEST = 60.0  # seconds
 
@@ -28,6 +28,6 @@ def wait_or_stopped(seconds: float) -> bool:
 
 def quick_ends(previous: Final | None, ran_ns: int) -> int:
     """How many runs in a row have ended quickly, counting one that lasted `ran_ns`."""
-    if ran_ns >= QUICK * 1_000_000_000:
+    if ran_ns >= _QUICK * 1_000_000_000:
         return 0
     return 1 + (previous.quick_ends if previous else 0)

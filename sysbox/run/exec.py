@@ -14,7 +14,7 @@ from sysbox.base.errors import FAILED, NOT_EXECUTABLE, Conflict, KernelError, St
 from sysbox.base.frozen import Frozen
 from sysbox.base.undo import Undo
 from sysbox.container import events, store, systemd_plan
-from sysbox.container.hostname import hostname_of
+from sysbox.container.hostname import own_hostname
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
@@ -238,7 +238,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
             privileged=spec.privileged,
         ),
         systemd_plan.decide(record.id, record.spec, record.argv, record.directory),
-        hostname=hostname_of(record) if record.spec.namespaces.uts == "private" else "",
+        hostname=own_hostname(record),
         held=capability.held(),
     )
 

@@ -6,6 +6,7 @@ import _signal
 
 from sysbox import scope
 from sysbox.base.errors import SystemdError
+from sysbox.base.undo import Undo
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
@@ -43,7 +44,7 @@ class Attended:
 
     def _begin(self, plan: Plan | None = None) -> None:
         started, wired = _bring_up(self._record, plan)
-        with start.LookedAfter(self._record, started):
+        with start.looked_after(self._record, started):
             self._look_after(started, wired)
 
     def _look_after(self, started: start.Started, wired: stdio.Streams) -> None:
@@ -102,7 +103,7 @@ class Attended:
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
-            with start.LookedAfter(self._record, self._started):
+            with start.looked_after(self._record, self._started):
                 machine.announce_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel()
@@ -120,15 +121,12 @@ def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.S
     # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
     log = None if spec.remove else log_options.sink(record)
     wired = stdio.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
-    started = None
-    try:
+    with Undo() as undo:
+        undo.add(lambda _: supervisor.release_signals())
         with Lock(record.id):
             started = start.bring_up(record, wired, size=_size(spec), plan=plan)
-    except BaseException as error:
-        if started:  # and the lock could not be released
-            start.give_up(record, started, error)
-        supervisor.release_signals()
-        raise
+            # it runs, even if the lock cannot be released
+            undo.add(lambda error: start.give_up(record, started, error))
     return started, wired
 
 

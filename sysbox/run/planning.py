@@ -7,7 +7,7 @@ import posix
 from sysbox.base.errors import Conflict, SpecError
 from sysbox.base.files import read_file
 from sysbox.container import store
-from sysbox.container.hostname import hostname_of
+from sysbox.container.hostname import own_hostname
 from sysbox.container.status import read_status
 from sysbox.fs import volumes
 from sysbox.host import read_text
@@ -34,12 +34,12 @@ def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
 
 def surroundings_of(record: Record) -> Surroundings:
     """What its plan needs to know of the host and of other containers. Raises SysboxError."""
-    spec = record.spec
+    spec, names = record.spec, record.volumes
     bridged = spec.namespaces.network == "bridge"
     return Surroundings(
-        hostname=hostname_of(record) if spec.namespaces.uts == "private" else "",
-        volumes=volume_directories(record),
-        marks=volume_marks(record),
+        hostname=own_hostname(record),
+        volumes={target: volumes.directory(name) for target, name in names.items()},
+        marks={target: volumes.mark(name) for target, name in names.items()},
         joins=joins_of(spec.namespaces),
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
@@ -48,24 +48,6 @@ def surroundings_of(record: Record) -> Surroundings:
         else DEFAULT_NETWORK,
         capabilities=capability.held(),
     )
-
-
-def volume_directories(record: Record) -> dict[str, str]:
-    """Where each volume mount's content is, by its target."""
-    return {
-        mount.target: volumes.directory(mount.source or record.anonymous_volumes[mount.target])
-        for mount in record.spec.mounts
-        if mount.kind == "volume"
-    }
-
-
-def volume_marks(record: Record) -> dict[str, str]:
-    """The files that tell whether the volumes are new, by the target."""
-    return {
-        mount.target: volumes.mark(mount.source or record.anonymous_volumes[mount.target])
-        for mount in record.spec.mounts
-        if mount.kind == "volume"
-    }
 
 
 def import_copyup(marks: Iterable[str]) -> None:

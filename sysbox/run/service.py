@@ -69,7 +69,7 @@ def supervise(container_id: str) -> int:
     else:
         _notify("READY=1")
         background.report(container_id, None)
-        with starting.LookedAfter(record, started):
+        with starting.looked_after(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             duties = duties.replace(json=_json(record, image_env))
             monitor.become(duties, wired, started.terminal)

@@ -154,20 +154,12 @@ def _set_going(
     )
 
 
-class LookedAfter:
+def looked_after(record: Record, started: Started) -> Undo:
     """What this process does for a container that it has started; where that fails, it gives it up."""
-
-    def __init__(self, record: Record, started: Started) -> None:
-        self._record = record
-        self._started = started
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            give_up(self._record, self._started, error)
-            supervisor.release_signals()
+    undo = Undo()
+    undo.add(lambda _: supervisor.release_signals())
+    undo.add(lambda error: give_up(record, started, error))
+    return undo
 
 
 def give_up(record: Record, started: Started, error: BaseException) -> None:

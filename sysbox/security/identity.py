@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_ID = 0xFFFFFFFE  # 2^32-1 is (uid_t)-1, "leave unchanged" to setresuid(2)
-MAX_FILE = (
-    4 << 20
-)  # bytes: what callers read of passwd and group at most (CVE-2024-3056, CVE-2026-47262)
+# bytes: what callers read of passwd and group at most (CVE-2024-3056, CVE-2026-47262)
+MAX_FILE = 4 << 20
 MAX_GROUPS = 65536  # NGROUPS_MAX, setgroups(2)
 
 

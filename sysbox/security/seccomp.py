@@ -55,11 +55,19 @@ def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes |
     profile that cannot be read or is malformed, Unsupported where it cannot be compiled.
     """
     machine = machine or posix.uname().machine
-    if security.seccomp == "unconfined":
+    choice = chosen(security)
+    if choice == "unconfined":
         return None
+    return (
+        _default(cap_mask, machine) if choice == "default" else _custom(choice, cap_mask, machine)
+    )
+
+
+def chosen(security: Security) -> str:
+    """default, unconfined, or the path of a profile."""
     if security.seccomp in ("", "default", "builtin"):
-        return None if security.privileged else _default(cap_mask, machine)
-    return _custom(security.seccomp, cap_mask, machine)
+        return "unconfined" if security.privileged else "default"
+    return security.seccomp
 
 
 def _default(cap_mask: int, machine: str) -> bytes:

@@ -26,6 +26,19 @@ IMAGE = Image(
 )
 
 
+def recorded(resolved: Resolved) -> Record:
+    return Record(
+        id="b" * 64,
+        name="x",
+        created_ns=1,
+        spec=ContainerSpec(image="x"),
+        image_id=IMAGE.id,
+        image_name="x",
+        argv=("/entry",),
+        resolved=resolved,
+    )
+
+
 @pytest.mark.parametrize(
     ("entrypoint", "command", "argv"),
     [
@@ -65,16 +78,7 @@ def test_nothing_to_run(entrypoint: tuple[str, ...] | None) -> None:
 def test_no_image_is_asked_where_the_record_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysbox.image.store.Store", None)
     resolved = Resolved(user="kept")
-    record = Record(
-        id="b" * 64,
-        name="x",
-        created_ns=1,
-        spec=ContainerSpec(image="x"),
-        image_id=IMAGE.id,
-        image_name="x",
-        argv=("/entry",),
-        resolved=resolved,
-    )
+    record = recorded(resolved)
     assert resolved_of(record) is resolved
     assert Record.from_data(record.to_data(), "").resolved == resolved
 
@@ -82,15 +86,6 @@ def test_no_image_is_asked_where_the_record_says_it(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("layer", ["", "a/b", "..", "."])
 def test_a_layer_is_the_name_of_a_directory(layer: str) -> None:
     """It becomes part of a path."""
-    data = Record(
-        id="b" * 64,
-        name="x",
-        created_ns=1,
-        spec=ContainerSpec(image="x"),
-        image_id=IMAGE.id,
-        image_name="x",
-        argv=("/entry",),
-        resolved=Resolved(layers=(layer,)),
-    ).to_data()
+    data = recorded(Resolved(layers=(layer,))).to_data()
     with pytest.raises((SpecError, ValueError), match="layers"):
         Record.from_data(data, "")
