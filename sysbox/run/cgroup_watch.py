@@ -199,9 +199,11 @@ class Reports:
 
     def usage(self) -> Usage:
         """From what was read last."""
-        from sysbox.units.cgroup.usage import reported  # most have a monitor, and need none of it
+        from sysbox.units.cgroup.usage import (
+            parse_usage,
+        )  # most have a monitor, and need none of it
 
-        return reported(self._texts)
+        return parse_usage(self._texts)
 
 
 def _open(path: str) -> int:

@@ -120,7 +120,7 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around)
         if spec.detach
         else for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    unified, others = cgroups.to_enter(runtime.pid, probe(), around.group)
+    unified, others = cgroups.open_entry(runtime.pid, probe(), around.group)
     entering = _entering(record, spec, runtime, wired, others)
     if not runtime.alive():  # what was entered may be another's, by a number that was given anew
         raise Conflict(_ended(record))

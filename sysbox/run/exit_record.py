@@ -21,7 +21,7 @@ _LOST = 137  # as if killed: nobody saw how it ended
 
 def of_monitor(directory: str) -> Ended | None:
     """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    from sysbox.units.cgroup.usage import reported  # in the foreground nothing is read
+    from sysbox.units.cgroup.usage import parse_usage  # in the foreground nothing is read
 
     data = read_file(f"{directory}/exit")
     if data is None:
@@ -30,7 +30,7 @@ def of_monitor(directory: str) -> Ended | None:
     values = codec.loads(data, where)
     try:
         return Ended(
-            usage=reported(values.get("usage", {})),
+            usage=parse_usage(values.get("usage", {})),
             code=int(values["code"]),
             signal=int(values["signal"]),
             oom=bool(values["oom"]),

@@ -102,14 +102,14 @@ def bring_up(
     with Undo() as undo:
         undo.add(lambda error: _record_failure(record, runtime, error))
         undo.add(lambda _: streams.close())
-        freezer.check_slice(runtime.cgroup, facts)
+        freezer.check_not_frozen(runtime.cgroup, facts)
         inherited = Inherited(
             plan=plan,
             stdio=(streams.child[0], streams.child[1], streams.child[2]),
             owned=tuple(streams.owned),
             size=size,
             seccomp=program,
-            placement=tree.split(runtime.cgroup, plan.scope.writes, facts)[0],
+            placement=tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0],
         )
         with parent.park(inherited) as parked:
             streams.close_child_ends()
@@ -233,7 +233,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
 
 def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
     """What no property reaches, in the directories that systemd has made."""
-    writes = tree.split(runtime.cgroup, plan.scope.writes, facts)[1]
+    writes = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[1]
     tree.apply_writes(writes, pid, facts)
     if plan.root.booted:
         tree.bound_descendants(runtime.cgroup, facts)

@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containe
 
 
 def cpu_ns(one: Container) -> int:
-    unified = Path(files.unified(probe()))
+    unified = Path(files.unified_mount(probe()))
     if unified.name:
         # on hybrid too: what the first process has used before it joins cpuacct is in this one alone
         stat = unified / "system.slice" / one.scope / "cpu.stat"

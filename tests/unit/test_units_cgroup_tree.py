@@ -37,13 +37,25 @@ UNIFIED = facts("v2", "systemd")
 
 
 def test_what_is_ours() -> None:
-    assert set(tree.ours(USUAL)) == {"freezer", "perf_event", "cpuset", "net_cls", "net_prio"}
-    assert set(tree.ours(APART)) == {"freezer", "cpuacct", "perf_event", "cpuset", "net_cls"}
-    assert tree.ours(UNIFIED) == {}
+    assert set(tree.own_hierarchies(USUAL)) == {
+        "freezer",
+        "perf_event",
+        "cpuset",
+        "net_cls",
+        "net_prio",
+    }
+    assert set(tree.own_hierarchies(APART)) == {
+        "freezer",
+        "cpuacct",
+        "perf_event",
+        "cpuset",
+        "net_cls",
+    }
+    assert tree.own_hierarchies(UNIFIED) == {}
 
 
 def test_always() -> None:
-    placement, rest = tree.split(PATH, (SWAP,), APART)
+    placement, rest = tree.split_writes(PATH, (SWAP,), APART)
     assert [mount for mount, _ in placement.mounts] == [
         f"{TOP}/{name}" for name in ("freezer", "cpuacct", "perf_event")
     ]
@@ -52,7 +64,7 @@ def test_always() -> None:
 
 
 def test_when_asked() -> None:
-    placement, rest = tree.split(PATH, (CPUSET, SWAP, CLASS), USUAL)
+    placement, rest = tree.split_writes(PATH, (CPUSET, SWAP, CLASS), USUAL)
     assert dict(placement.mounts) == {
         f"{TOP}/freezer": False,
         f"{TOP}/perf_event": False,
@@ -67,7 +79,7 @@ def test_when_asked() -> None:
 
 
 def test_nothing_on_v2() -> None:
-    placement, rest = tree.split(PATH, (), UNIFIED)
+    placement, rest = tree.split_writes(PATH, (), UNIFIED)
     assert (placement.mounts, placement.writes, rest) == ((), (), ())
     tree.place(placement)
 

@@ -179,7 +179,7 @@ def test_what_is_gone_is_unknown(tmp_path: Path) -> None:
 )
 def test_reports(texts: dict[str, str], expected: Usage) -> None:
     """What a run has used; what nobody could read any more is not known, and never 0."""
-    assert usage.reported(texts) == expected
+    assert usage.parse_usage(texts) == expected
 
 
 def test_the_files_of_a_report(tmp_path: Path) -> None:

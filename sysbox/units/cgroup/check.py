@@ -92,7 +92,7 @@ class CheckGroup:
             # what stands still forks nothing that is not listed
             freezer.request(self._facts, self._path)
             try:
-                self._await_standstill()
+                self._await_frozen()
                 for pid in self._processes():
                     try:
                         posix.kill(pid, _signal.SIGKILL)
@@ -103,10 +103,10 @@ class CheckGroup:
         except KernelError:
             pass  # ignoring: the group is gone, perhaps with its container
 
-    def _await_standstill(self) -> None:
-        until(self._stands_still, _BRIEFLY, _STEP)
+    def _await_frozen(self) -> None:
+        until(self._is_frozen, _BRIEFLY, _STEP)
 
-    def _stands_still(self) -> bool:
+    def _is_frozen(self) -> bool:
         if not freezer.is_v1(self._facts):
             return freezer.frozen(self._facts, self._path)
         if cgroup.read(self.directory, "freezer.state") == "FROZEN":

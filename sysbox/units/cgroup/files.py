@@ -16,7 +16,7 @@ BFQ_BYTES = "blkio.bfq.io_service_bytes_recursive"
 _HYBRID = "/sys/fs/cgroup/unified"
 
 
-def unified(facts: HostFacts) -> str:
+def unified_mount(facts: HostFacts) -> str:
     """Where the unified tree is mounted, which has every unit; "" without one."""
     if facts.cgroup_mode == "v2":
         return facts.controllers["name=systemd"]
@@ -25,7 +25,7 @@ def unified(facts: HostFacts) -> str:
 
 def events_file(path: str, facts: HostFacts) -> str:
     """The file that wakes poll(2) when the cgroup becomes empty; "" where the kernel has none (v1 alone)."""
-    directory = unified(facts)
+    directory = unified_mount(facts)
     return directory and f"{directory}{path}/cgroup.events"
 
 

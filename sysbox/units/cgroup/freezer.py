@@ -43,7 +43,7 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
             freezer.request(facts, path)
         _await(lambda: _has_frozen(facts, path))
     except TimeoutError:
-        _let_go(unit, path, facts)
+        _request_thaw(unit, path, facts)
         raise KernelError(
             "freeze",
             unit,
@@ -51,34 +51,34 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
             hint="one of its processes waits for a device or a file system: state D in ps(1)",
         ) from None
     except BaseException:
-        _let_go(unit, path, facts)
+        _request_thaw(unit, path, facts)
         raise
 
 
 def thaw(unit: str, path: str, facts: HostFacts) -> None:
     """Let a scope go on. Raises Conflict where it is frozen with its slice, KernelError, SystemdError."""
     if above := freezer.asked_above(facts, path):
-        raise Conflict(f"{above} is frozen, and {unit} with it", hint=_how(above, facts))
+        raise Conflict(f"{above} is frozen, and {unit} with it", hint=_thaw_hint(above, facts))
     try:
-        _let_go(unit, path, facts)
+        _request_thaw(unit, path, facts)
         _await(lambda: not freezer.frozen(facts, path))
     except TimeoutError:
         raise KernelError("thaw", unit, errno.EBUSY) from None
 
 
-def _let_go(unit: str, path: str, facts: HostFacts) -> None:
+def _request_thaw(unit: str, path: str, facts: HostFacts) -> None:
     if facts.cgroup_mode == "v2":
         _systemd("ThawUnit", unit)
     freezer.release(facts, path)
 
 
-def check_slice(path: str, facts: HostFacts) -> None:
+def check_not_frozen(path: str, facts: HostFacts) -> None:
     """Raises Conflict where a process that comes to `path` would be frozen at once, with its slice."""
     if above := freezer.asked_above(facts, path):
-        raise Conflict(f"{above} is frozen: nothing in it can start", hint=_how(above, facts))
+        raise Conflict(f"{above} is frozen: nothing in it can start", hint=_thaw_hint(above, facts))
 
 
-def _how(path: str, facts: HostFacts) -> str:
+def _thaw_hint(path: str, facts: HostFacts) -> str:
     if facts.cgroup_mode == "v2":
         return f"`systemctl thaw {path.rpartition('/')[2]}` thaws it"
     file, word = freezer.thaw_file(facts, path)
@@ -102,7 +102,7 @@ def kill(path: str, facts: HostFacts) -> None:
     if freezer.is_v1(facts) and (above := freezer.asked_above(facts, path)):
         raise Conflict(
             f"{above} is frozen: the processes below it have got SIGKILL and end when it is thawed",
-            hint=_how(above, facts),
+            hint=_thaw_hint(above, facts),
         )
 
 

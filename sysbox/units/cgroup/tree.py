@@ -51,7 +51,7 @@ class Placement(Frozen):
     writes: tuple[tuple[str, CgroupWrite], ...]  # (mount point, value)
 
 
-def ours(facts: HostFacts) -> dict[str, str]:
+def own_hierarchies(facts: HostFacts) -> dict[str, str]:
     """The v1 controllers whose hierarchy systemd leaves alone, and where they are mounted."""
     if facts.cgroup_mode == "v2":
         return {}
@@ -63,11 +63,11 @@ def ours(facts: HostFacts) -> dict[str, str]:
     }
 
 
-def split(
+def split_writes(
     path: str, writes: tuple[CgroupWrite, ...], facts: HostFacts
 ) -> tuple[Placement, tuple[CgroupWrite, ...]]:
     """What the first process does for itself (`place`), and the values for the scope that systemd makes."""
-    own = ours(facts)
+    own = own_hierarchies(facts)
     wanted = {*_ALWAYS, *(write.controller for write in writes)}
     placed = tuple((own[write.controller], write) for write in writes if write.controller in own)
     # co-mounted controllers once
@@ -137,7 +137,7 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def to_enter(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[str, ...]]:
+def open_entry(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[str, ...]]:
     """How a new process gets to where `pid` is: an fd of the unified cgroup for clone3(2), or -1, and the
     directories of the other hierarchies. `group` is a directory right below one of them, to go there instead.
 
@@ -177,7 +177,7 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
     if not writes:
         return
     path = scope_path(cgroup_path(pid, facts))
-    own = ours(facts)
+    own = own_hierarchies(facts)
     moved: dict[str, None] = {}
     for write in writes:
         directory = cgroup.directory(facts, write.controller, path)
@@ -222,7 +222,7 @@ def adopt(path: str, controller: str, facts: HostFacts) -> None:
 
     Raises KernelError.
     """
-    own = ours(facts)
+    own = own_hierarchies(facts)
     if controller in own and not exists(own[controller] + path):
         _make(own[controller], path, fill=own[controller] == own.get("cpuset"))
         move_all(path, controller, facts)
@@ -343,7 +343,7 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
     """
     deadline = time.monotonic() + _PATIENCE
     if path.strip("/"):
-        for mount in dict.fromkeys(ours(facts).values()):
+        for mount in dict.fromkeys(own_hierarchies(facts).values()):
             _remove_tree(mount + path, deadline - time.monotonic())
 
 

@@ -12,7 +12,7 @@ import posix
 from sysbox.base.frozen import Frozen
 from sysbox.container.records import Usage
 from sysbox.host import read_text
-from sysbox.units.cgroup.files import BFQ_BYTES, THROTTLE_BYTES, report_files, unified
+from sysbox.units.cgroup.files import BFQ_BYTES, THROTTLE_BYTES, report_files, unified_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Reader:
     def __init__(self, facts: HostFacts) -> None:
         self._v2 = facts.cgroup_mode == "v2"
         self._mounts = facts.controllers
-        self._unified = unified(facts)
+        self._unified = unified_mount(facts)
         self._limits: dict[str, tuple[int, str]] = {}  # file and cgroup -> smallest limit, whose
         self._total = host_memory()
         self._bfq = bool(parse_blkio(self._v1("blkio", "", BFQ_BYTES) or ""))
@@ -99,7 +99,7 @@ class Reader:
     def cpu_ns(self, path: str) -> int:
         """CPU time since the cgroup exists, in ns; -1 when it is gone."""
         if self._unified:
-            micro = keyed(_read(f"{self._unified}{path}/cpu.stat")).get("usage_usec")
+            micro = parse_flat_keyed(_read(f"{self._unified}{path}/cpu.stat")).get("usage_usec")
             if micro is not None:
                 return micro * 1000
         return _number(self._v1("cpuacct", path, "cpuacct.usage"))
@@ -146,7 +146,7 @@ class Reader:
         return None if mount is None else _read(f"{mount}{path}/{file}")
 
     def _cpu(self, path: str) -> dict[str, Any]:
-        stat = keyed(self._file("cpu", path, "cpu.stat"))
+        stat = parse_flat_keyed(self._file("cpu", path, "cpu.stat"))
         in_us = stat.get("throttled_usec", -1)
         return {
             "cpu_ns": stat["usage_usec"] * 1000 if "usage_usec" in stat else self.cpu_ns(path),
@@ -241,7 +241,7 @@ def _field(text: str, name: str) -> int:
     return _number(text[start + len(name) + 2 :].partition("\n")[0]) if start >= 0 else UNKNOWN
 
 
-def keyed(text: str | None) -> dict[str, int]:
+def parse_flat_keyed(text: str | None) -> dict[str, int]:
     """A "flat keyed" file: lines NAME NUMBER."""
     found = {}
     for line in (text or "").splitlines():
@@ -323,13 +323,13 @@ def parse_pressure(resource: str, text: str) -> Pressure:
 def used(path: str, facts: HostFacts) -> Usage:
     """What a cgroup that is there has used so far; all unknown when it is gone."""
     texts = {file.rpartition("/")[2]: _read(file) for file in report_files(path, facts)}
-    return reported({name: text for name, text in texts.items() if text is not None})
+    return parse_usage({name: text for name, text in texts.items() if text is not None})
 
 
-def reported(texts: dict[str, str]) -> Usage:
+def parse_usage(texts: dict[str, str]) -> Usage:
     """From the last content of those files, by their names; what is missing is not known."""
     cpu = _number(texts.get("cpuacct.usage"))
-    micro = keyed(texts.get("cpu.stat")).get("usage_usec")
+    micro = parse_flat_keyed(texts.get("cpu.stat")).get("usage_usec")
     if "io.stat" in texts:
         devices: tuple[DeviceUsage, ...] | None = parse_io_stat(texts["io.stat"])
     elif THROTTLE_BYTES in texts:
