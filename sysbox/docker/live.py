@@ -22,8 +22,8 @@ from sysbox.units.limits.io import bfq_weight
 from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import (
     INFINITY,
-    block_of_io,
-    io_of_block,
+    blkio_weight_of_io,
+    io_weight_of_blkio,
     shares_of_weight,
     weight_of_shares,
 )
@@ -123,11 +123,11 @@ def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, A
 
 def _in_force(way: Way, live: Live) -> Any:
     """What the kernel has; INFINITY for a default that nobody has set."""
-    have = readback.kernel(way, live.path, live.facts)
-    want = readback.wanted(way, live.properties)
-    if want in (None, INFINITY) and readback.agree(way, want, have):
+    have = readback.read_kernel(way, live.path, live.facts)
+    want = readback.systemd_value(way, live.properties)
+    if want in (None, INFINITY) and readback.values_agree(way, want, have):
         return INFINITY if isinstance(have, int) else have
-    return want if "IO" in way.bus_name and readback.agree(way, want, have) else have
+    return want if "IO" in way.bus_name and readback.values_agree(way, want, have) else have
 
 
 def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limits) -> Any:
@@ -144,13 +144,15 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
     if resource.field == "pids":
         return None if value == INFINITY else value
     if resource.field == "memory_swap":
-        memory = readback.kernel(table.by_field("memory").way(live.facts), live.path, live.facts)
+        memory = readback.read_kernel(
+            table.by_field("memory").way(live.facts), live.path, live.facts
+        )
         limited = isinstance(memory, int) and memory != INFINITY
         if value == INFINITY:
             return -1 if limited or asked.memory_swap == -1 else 0
         return value if way.written else memory + value if limited else 0
     if resource.field == "memory_swappiness" and asked.memory_swappiness is None:
-        above = readback.kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+        above = readback.read_kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
         return None if value == above else value
     if resource.field == "oom_kill_disable":
         return value == 1
@@ -166,10 +168,10 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
 def _block_weight(way: Way, weight: int, asked: Limits) -> int:
     """The weight that was asked for a disk, if it comes to this one; BFQ's own may be what the file has."""
     for _, one in asked.blkio_weight_device:
-        own = io_of_block(one) if way.bus_name == "IODeviceWeight" else one
+        own = io_weight_of_blkio(one) if way.bus_name == "IODeviceWeight" else one
         if weight in (own, bfq_weight(own)):
             return one
-    return block_of_io(weight) if way.bus_name == "IODeviceWeight" else weight
+    return blkio_weight_of_io(weight) if way.bus_name == "IODeviceWeight" else weight
 
 
 def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
@@ -203,12 +205,12 @@ def _cpu_quota(live: Live, asked: Limits) -> dict[str, Any]:
     """
     quota_way = table.by_field("cpu_quota").way(live.facts)
     period_way = table.by_field("cpu_period").way(live.facts)
-    per_second = readback.kernel(quota_way, live.path, live.facts)
+    per_second = readback.read_kernel(quota_way, live.path, live.facts)
     if not isinstance(per_second, int) or per_second == INFINITY:
-        period = readback.wanted(period_way, live.properties)
+        period = readback.systemd_value(period_way, live.properties)
         kept = 0 if period in (None, INFINITY) or asked.nano_cpus else period
         return {"CpuPeriod": kept, "CpuQuota": -1 if asked.cpu_quota == -1 else 0, "NanoCpus": 0}
-    period = readback.kernel(period_way, live.path, live.facts)
+    period = readback.read_kernel(period_way, live.path, live.facts)
     shown = 0 if _in_force(period_way, live) == INFINITY else period
     if asked.nano_cpus:
         return {"CpuPeriod": 0, "CpuQuota": 0, "NanoCpus": per_second * 1000}

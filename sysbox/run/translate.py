@@ -50,7 +50,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
     facts = facts or probe()
     on_v1 = facts.cgroup_mode == "v1"
     unit = names.scope_unit(record.id)
-    if spellings.translation(_said(record), facts):
+    if spellings.translate(_said(record), facts):
         _await_quiet(record)
     elif not on_v1:
         return False
@@ -61,7 +61,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
             found = _said(record)
             if runtime is None or not runtime.alive():
                 return False  # systemd is removing what was read, one by one
-            told = spellings.translation(found, facts)
+            told = spellings.translate(found, facts)
             swap = _Swap(record, runtime, found, facts) if on_v1 else None
             if swap and swap.adjust(up=True):
                 told += _memory(found, told, facts)
@@ -117,11 +117,11 @@ def _await_quiet(record: Record) -> None:
         time.sleep(left)
 
 
-def _said(record: Record) -> dict[str, spellings.Said]:
-    return spellings.said((one.changed, one.text) for one in tuned.drop_ins(record.id))
+def _said(record: Record) -> dict[str, spellings.Assigned]:
+    return spellings.last_assigned((one.changed, one.text) for one in tuned.drop_ins(record.id))
 
 
-def _bandwidths(found: dict[str, spellings.Said]) -> tuple[Property, ...]:
+def _bandwidths(found: dict[str, spellings.Assigned]) -> tuple[Property, ...]:
     """Those that were set, by name: a reload would lose one of two (see bandwidths.py)."""
     keys = (bandwidths.READ, bandwidths.WRITE)
     return tuple(Property(name=key, signature="a(st)", value=[]) for key in keys if key in found)
@@ -134,7 +134,7 @@ class _Swap:
         self,
         record: Record,
         runtime: Runtime,
-        found: dict[str, spellings.Said],
+        found: dict[str, spellings.Assigned],
         facts: HostFacts,
     ) -> None:
         self._directory = ""
@@ -166,7 +166,7 @@ class _Swap:
 
 
 def _memory(
-    found: dict[str, spellings.Said], told: tuple[Property, ...], facts: HostFacts
+    found: dict[str, spellings.Assigned], told: tuple[Property, ...], facts: HostFacts
 ) -> tuple[Property, ...]:
     """MemoryLimit to be told once more, since the kernel has refused it; () if it is told anyhow."""
     if "MemoryLimit" not in found or any(

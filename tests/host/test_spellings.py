@@ -90,8 +90,8 @@ def limits(one: Container) -> dict[str, object]:
 
 def settled(one: Container) -> bool:
     """Nothing is left to be said again by its other name."""
-    found = spellings.said((each.changed, each.text) for each in tuned.drop_ins(one.id))
-    return not spellings.translation(found, probe())
+    found = spellings.last_assigned((each.changed, each.text) for each in tuned.drop_ins(one.id))
+    return not spellings.translate(found, probe())
 
 
 def has(one: Container, wanted: dict[str, object]) -> Callable[[], bool]:

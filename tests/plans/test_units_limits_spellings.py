@@ -44,7 +44,9 @@ SAME = {
 def told(host: HostFacts, *said: tuple[float, str]) -> list[tuple[str, Any]]:
     """(name, value) in the order in which they are told; `said` is (time, KEY=VALUE)."""
     texts = ((changed, f"[Scope]\n{text}\n") for changed, text in said)
-    return [(one.name, one.value) for one in spellings.translation(spellings.said(texts), host)]
+    return [
+        (one.name, one.value) for one in spellings.translate(spellings.last_assigned(texts), host)
+    ]
 
 
 def test_every_pair_is_here() -> None:

@@ -68,7 +68,7 @@ def test_kernel(tmp_path: Path, mode: str, field: str, files: dict[str, str], va
     way = table.by_field(field).way(facts)
     for file, text in files.items():
         put(facts, way.controller, file, text)
-    assert readback.kernel(way, PATH, facts) == value
+    assert readback.read_kernel(way, PATH, facts) == value
 
 
 def drift(facts: HostFacts, field: str, live: dict[str, Any], text: str) -> str:

@@ -118,8 +118,8 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
     live = case.live
     now, drift, further = "", "", ""
     if live is not None:
-        have = readback.kernel(way, live.path, live.facts)
-        text = readback.raw(way, live.path, live.facts)
+        have = readback.read_kernel(way, live.path, live.facts)
+        text = readback.read_raw(way, live.path, live.facts)
         now = "" if text is None else "infinity" if have == INFINITY else text.replace("\n", ", ")
         if way.property:
             drift = readback.drift(way, live.properties, live.path, live.facts)
@@ -130,7 +130,9 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
     if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
         set_by = "follows --memory"
     if drift and live is not None:
-        why = readback.reason(way, live.path, live.facts, readback.wanted(way, live.properties))
+        why = readback.reason(
+            way, live.path, live.facts, readback.systemd_value(way, live.properties)
+        )
         if why:
             set_by += f", and the kernel refused it ({drift}): {why}"
         else:
@@ -164,10 +166,10 @@ def _asked(field: str, value: Any) -> str:
 
 def _as_set(way: Way, properties: dict[str, Any]) -> str:
     """The property as set-property takes it; its name alone where nothing is set."""
-    want = readback.wanted(way, properties)
+    want = readback.systemd_value(way, properties)
     if want is None:
         return way.property
-    text = readback.shown(want)
+    text = readback.format_value(want)
     if want == INFINITY:
         text = "[not set]" if way.property in _NOT_SET else text
     elif way.property == "CPUQuota":
@@ -188,11 +190,11 @@ def _written_drift(case: _Case, way: Way, live: Live) -> str:
             return drift
     if own:
         return ""
-    have = readback.kernel(way, live.path, live.facts)
-    above = readback.kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+    have = readback.read_kernel(way, live.path, live.facts)
+    above = readback.read_kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
     if have in (None, (), INFINITY, 0, above):
         return ""
-    return f"{way.controller}/{way.file} has {readback.shown(have)}, and nobody asked for it"
+    return f"{way.controller}/{way.file} has {readback.format_value(have)}, and nobody asked for it"
 
 
 def _ancestor(way: Way, have: Any, live: Live) -> str:
@@ -202,11 +204,11 @@ def _ancestor(way: Way, have: Any, live: Live) -> str:
     lowest, where = have, ""
     path = live.path.rpartition("/")[0]
     while path:
-        above = readback.kernel(way, path, live.facts)
+        above = readback.read_kernel(way, path, live.facts)
         if isinstance(above, int) and above < lowest:
             lowest, where = above, path
         path = path.rpartition("/")[0]
-    return f"{where.rpartition('/')[2]} has only {readback.shown(lowest)}" if where else ""
+    return f"{where.rpartition('/')[2]} has only {readback.format_value(lowest)}" if where else ""
 
 
 def _is_ceiling(way: Way) -> bool:

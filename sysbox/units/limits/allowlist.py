@@ -18,8 +18,8 @@ from sysbox.parse.time import parse_duration
 from sysbox.units.limits.properties import (
     INFINITY,
     Property,
-    block_of_io,
-    io_of_block,
+    blkio_weight_of_io,
+    io_weight_of_blkio,
     shares_of_weight,
     weight_of_shares,
 )
@@ -258,8 +258,8 @@ _V1_INSTEAD = {
 _CONVERSIONS: dict[tuple[str, str], Callable[[int], int]] = {
     ("CPUShares", "CPUWeight"): weight_of_shares,
     ("CPUWeight", "CPUShares"): shares_of_weight,
-    ("BlockIOWeight", "IOWeight"): io_of_block,
-    ("IOWeight", "BlockIOWeight"): block_of_io,
+    ("BlockIOWeight", "IOWeight"): io_weight_of_blkio,
+    ("IOWeight", "BlockIOWeight"): blkio_weight_of_io,
 }
 
 

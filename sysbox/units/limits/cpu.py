@@ -8,8 +8,8 @@ from sysbox.units.limits.properties import (
     INFINITY,
     CgroupWrite,
     Property,
-    in_range,
-    need,
+    check_range,
+    require_controller,
     weight_of_shares,
 )
 
@@ -38,8 +38,8 @@ def _plan_weight(
 ) -> None:
     shares, unified = limits.cpu_shares, facts.cgroup_mode == "v2"
     if shares:  # docker: 0 is the default weight
-        need(facts, "cpu", "--cpu-shares")
-        in_range("--cpu-shares", shares, 2, 262144)
+        require_controller(facts, "cpu", "--cpu-shares")
+        check_range("--cpu-shares", shares, 2, 262144)
         if limits.cpu_idle:
             raise SpecError("--cpu-idle and --cpu-shares set the same weight: give one of them")
         if unified:
@@ -48,7 +48,7 @@ def _plan_weight(
         else:
             out.append(Property(name="CPUShares", signature="t", value=shares))
     if limits.cpu_idle:
-        need(facts, "cpu", "--cpu-idle")
+        require_controller(facts, "cpu", "--cpu-idle")
         if unified:
             out.append(Property(name="CPUWeight", signature="t", value=0))
         else:
@@ -60,12 +60,12 @@ def _plan_quota(limits: Limits, facts: HostFacts, out: list[Property]) -> None:
         other = "--cpu-quota" if limits.cpu_quota is not None else "--cpu-period"
         raise SpecError(f"--cpus and {other} set the same limit: give one of them")
     if limits.cpu_period:
-        need(facts, "cpu", "--cpu-period")
-        in_range("--cpu-period", limits.cpu_period, 1000, 1_000_000, "microseconds")
+        require_controller(facts, "cpu", "--cpu-period")
+        check_range("--cpu-period", limits.cpu_period, 1000, 1_000_000, "microseconds")
         out.append(Property(name="CPUQuotaPeriodUSec", signature="t", value=limits.cpu_period))
     per_second = _quota(limits, facts)
     if per_second is not None:
-        need(facts, "cpu", "--cpus" if limits.nano_cpus else "--cpu-quota")
+        require_controller(facts, "cpu", "--cpus" if limits.nano_cpus else "--cpu-quota")
         out.append(Property(name="CPUQuotaPerSecUSec", signature="t", value=per_second))
 
 
@@ -104,7 +104,7 @@ def _plan_cpuset(
     ):
         if not asked:
             continue
-        need(facts, "cpuset", flag)
+        require_controller(facts, "cpuset", flag)
         numbers = parse_list(flag, asked)
         if not set(numbers) <= set(parse_list("host", online)):
             raise SpecError(
@@ -120,7 +120,7 @@ def _plan_pids(limits: Limits, facts: HostFacts, out: list[Property]) -> None:
     """Not asked leaves systemd's DefaultTasksMax, a share of the host's own limit."""
     if limits.pids is None:
         return
-    need(facts, "pids", "--pids-limit")
+    require_controller(facts, "pids", "--pids-limit")
     if limits.pids < -1:
         raise SpecError(f"--pids-limit {limits.pids}: a number of processes, or -1 for unlimited")
     value = limits.pids if limits.pids > 0 else INFINITY

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.units.cgroup import blockdev
-from sysbox.units.limits.properties import CgroupWrite, Property, in_range, io_of_block, need
+from sysbox.units.limits.properties import (
+    CgroupWrite,
+    Property,
+    check_range,
+    io_weight_of_blkio,
+    require_controller,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,14 +29,16 @@ def plan(
     controller = "io" if unified else "blkio"
     weight = limits.blkio_weight
     if weight:  # docker: 0 is the default weight
-        need(facts, controller, "--blkio-weight")
-        in_range("--blkio-weight", weight, 10, 1000)
+        require_controller(facts, controller, "--blkio-weight")
+        check_range("--blkio-weight", weight, 10, 1000)
         if unified:
-            properties.append(Property(name="IOWeight", signature="t", value=io_of_block(weight)))
+            properties.append(
+                Property(name="IOWeight", signature="t", value=io_weight_of_blkio(weight))
+            )
         else:
             properties.append(Property(name="BlockIOWeight", signature="t", value=weight))
     if limits.blkio_weight_device:
-        need(facts, controller, "--blkio-weight-device")
+        require_controller(facts, controller, "--blkio-weight-device")
         _plan_device_weights(limits, properties, writes, unified=unified)
     for flag, devices, old, new in (
         ("--device-read-bps", limits.device_read_bps, "BlockIOReadBandwidth", "IOReadBandwidthMax"),
@@ -42,7 +50,7 @@ def plan(
         ),
     ):
         if devices:
-            need(facts, controller, flag)
+            require_controller(facts, controller, flag)
             _check_rates(flag, devices, _MOST_BYTES)
             name = new if unified else old
             properties.append(Property(name=name, signature="a(st)", value=list(devices)))
@@ -77,7 +85,7 @@ def _plan_operations(
     ):
         if not devices:
             continue
-        need(facts, "io" if facts.cgroup_mode == "v2" else "blkio", flag)
+        require_controller(facts, "io" if facts.cgroup_mode == "v2" else "blkio", flag)
         _check_rates(flag, devices, _MOST_OPERATIONS)
         if facts.cgroup_mode == "v2":
             out.append(Property(name=name, signature="a(st)", value=list(devices)))
@@ -90,10 +98,12 @@ def _plan_device_weights(
 ) -> None:
     flag = "--blkio-weight-device"
     for device, weight in limits.blkio_weight_device:
-        in_range(f"{flag} {device}:", weight, 10, 1000)
+        check_range(f"{flag} {device}:", weight, 10, 1000)
         blockdev.check_weighed(device, flag)
     if unified:
-        value = [(device, io_of_block(weight)) for device, weight in limits.blkio_weight_device]
+        value = [
+            (device, io_weight_of_blkio(weight)) for device, weight in limits.blkio_weight_device
+        ]
         out.append(Property(name="IODeviceWeight", signature="a(st)", value=value))
     else:
         # systemd's BlockIODeviceWeight knows the file of CFQ alone, which Linux 5.0 has dropped

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError, Unsupported
-from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property, in_range, need
+from sysbox.units.limits.properties import (
+    INFINITY,
+    CgroupWrite,
+    Property,
+    check_range,
+    require_controller,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +27,12 @@ def plan(
     unified = facts.cgroup_mode == "v2"
     _check(limits, memory, reservation)
     if memory:
-        need(facts, "memory", "--memory")
+        require_controller(facts, "memory", "--memory")
         name = "MemoryMax" if unified else "MemoryLimit"
         properties.append(Property(name=name, signature="t", value=memory))
         _plan_swap(memory, limits.memory_swap or 0, properties, writes, unified=unified)
     if reservation:
-        need(facts, "memory", "--memory-reservation")
+        require_controller(facts, "memory", "--memory-reservation")
         if unified:
             properties.append(Property(name="MemoryLow", signature="t", value=reservation))
         else:
@@ -65,7 +71,7 @@ def _check(limits: Limits, memory: int, reservation: int) -> None:
             " it is memory and swap together"
         )
     if limits.memory_swappiness is not None:
-        in_range("--memory-swappiness", limits.memory_swappiness, 0, 100)
+        check_range("--memory-swappiness", limits.memory_swappiness, 0, 100)
 
 
 def _plan_swap(
@@ -97,7 +103,7 @@ def _plan_unified(limits: Limits, facts: HostFacts, out: list[Property]) -> None
         ("--memory-min", "MemoryMin", limits.memory_min),
     ):
         if size:
-            need(facts, "memory", flag)
+            require_controller(facts, "memory", flag)
             out.append(Property(name=name, signature="t", value=size))
 
 
@@ -112,8 +118,8 @@ def _plan_old(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> No
                 hint=f"the nearest on v1: {instead}",
             )
     if limits.memory_swappiness is not None:
-        need(facts, "memory", "--memory-swappiness")
+        require_controller(facts, "memory", "--memory-swappiness")
         writes.append(_write("memory.swappiness", limits.memory_swappiness))
     if limits.oom_kill_disable:
-        need(facts, "memory", "--oom-kill-disable")
+        require_controller(facts, "memory", "--oom-kill-disable")
         writes.append(_write("memory.oom_control", 1))

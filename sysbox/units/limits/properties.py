@@ -34,7 +34,7 @@ class CgroupWrite(Frozen):
     inherit: bool = False  # the value that the parent cgroup has; `value` is "" then
 
 
-def need(facts: HostFacts, controller: str, flag: str) -> None:
+def require_controller(facts: HostFacts, controller: str, flag: str) -> None:
     """Raise Unsupported where this host lacks the controller that a flag needs."""
     if controller not in facts.controllers:
         raise Unsupported(
@@ -53,12 +53,12 @@ def shares_of_weight(weight: int) -> int:
     return min(max(weight * 1024 // 100, 2), 262144)
 
 
-def io_of_block(weight: int) -> int:
+def io_weight_of_blkio(weight: int) -> int:
     """io.weight for a weight of block I/O as systemd up to 257 converts it: the defaults are 500 and 100."""
     return max(weight * 100 // 500, 1)
 
 
-def block_of_io(weight: int) -> int:
+def blkio_weight_of_io(weight: int) -> int:
     """The other way round."""
     return min(max(weight * 500 // 100, 10), 1000)
 
@@ -72,7 +72,7 @@ def everything(name: str, facts: HostFacts) -> bytes | None:
     return None
 
 
-def in_range(flag: str, value: int, low: int, high: int, unit: str = "") -> None:
+def check_range(flag: str, value: int, low: int, high: int, unit: str = "") -> None:
     """Raise SpecError where the value of a flag is out of range."""
     if not low <= value <= high:
         suffix = f" {unit}" if unit else ""

@@ -6,7 +6,7 @@ import posix
 
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.parse.limits import page_size, page_size_name
-from sysbox.units.limits.properties import CgroupWrite, in_range, need
+from sysbox.units.limits.properties import CgroupWrite, check_range, require_controller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def plan(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> None:
                 hint="match the scope's cgroup instead: nft `socket cgroupv2 level 2`, iptables"
                 " `-m cgroup --path`; or shape its veth with tc(8)",
             )
-        need(facts, "net_cls", "--net-cls")
-        in_range("--net-cls", limits.net_cls, 1, _MOST_CLASS)
+        require_controller(facts, "net_cls", "--net-cls")
+        check_range("--net-cls", limits.net_cls, 1, _MOST_CLASS)
         value = str(limits.net_cls)
         writes.append(CgroupWrite(controller="net_cls", file="net_cls.classid", value=value))
     if limits.hugetlb:
-        need(facts, "hugetlb", "--hugetlb")
+        require_controller(facts, "hugetlb", "--hugetlb")
         _plan_huge_pages(limits, writes, unified=unified)
 
 

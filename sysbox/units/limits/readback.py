@@ -56,9 +56,9 @@ _IO_MAX = {
 }
 
 
-def kernel(way: Way, path: str, facts: HostFacts) -> Any:
+def read_kernel(way: Way, path: str, facts: HostFacts) -> Any:
     """What is in force for one limit in the cgroup `path`; None where this kernel has no such file."""
-    text = raw(way, path, facts)
+    text = read_raw(way, path, facts)
     if text is None:
         return None
     if "{size}" in way.file:
@@ -78,7 +78,7 @@ def kernel(way: Way, path: str, facts: HostFacts) -> Any:
     return _number(text)
 
 
-def raw(way: Way, path: str, facts: HostFacts) -> str | None:
+def read_raw(way: Way, path: str, facts: HostFacts) -> str | None:
     """The text of a limit's file, without the last newline; None where there is none to compare with."""
     if not way.file or way.file in _NOT_COMPARED:
         return None
@@ -151,7 +151,7 @@ def _io_max(text: str, key: str) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def wanted(way: Way, live: dict[str, Any]) -> Any:
+def systemd_value(way: Way, live: dict[str, Any]) -> Any:
     """The same from what systemd has: `live` are the scope's properties by name, in either spelling."""
     value = converted(way.bus_name, live)
     if isinstance(value, bytes):
@@ -173,7 +173,7 @@ def device_number(path: str) -> str:
     return f"{posix.major(number)}:{posix.minor(number)}"
 
 
-def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
+def values_agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
     """Whether the kernel has what the property says, within what the kernel rounds."""
     if want == have or have is None:
         return True
@@ -200,22 +200,22 @@ def agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
 
 def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
     """How the kernel's file differs from systemd's property; "" where it does not."""
-    want, have = wanted(way, live), kernel(way, path, facts)
+    want, have = systemd_value(way, live), read_kernel(way, path, facts)
     if way.bus_name == "CPUQuotaPeriodUSec" and not _has_quota(way, path, facts):
         return ""  # systemd keeps it until there is a quota
-    if agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
+    if values_agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
         return ""
-    return f"{way.property} is {shown(want)}, {way.controller}/{way.file} has {shown(have)}"
+    return f"{way.property} is {format_value(want)}, {way.controller}/{way.file} has {format_value(have)}"
 
 
 def _has_quota(way: Way, path: str, facts: HostFacts) -> bool:
-    text = raw(
+    text = read_raw(
         way.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else way, path, facts
     )
     return not (text or "").startswith(("max", "-1"))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of this module as text."""
     if value == INFINITY:
         return "infinity"

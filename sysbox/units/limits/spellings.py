@@ -29,25 +29,25 @@ _MASKING = (
 )  # fmt: skip
 
 
-class Said(Frozen):
+class Assigned(Frozen):
     """What the drop-ins say of one key."""
 
     text: str  # as in `tuned` (dropins.py)
     changed: float  # seconds since the epoch
 
 
-def said(drop_ins: Iterable[tuple[float, str]]) -> dict[str, Said]:
+def last_assigned(drop_ins: Iterable[tuple[float, str]]) -> dict[str, Assigned]:
     """By key, from (time of change, text) of each drop-in, oldest first."""
-    found: dict[str, Said] = {}
+    found: dict[str, Assigned] = {}
     for changed, text in drop_ins:
         for key, value in assignments(text):
             before = found[key].text if key in found else ""
             both = f"{before}\n{value}" if value and before else value
-            found[key] = Said(text=both, changed=changed)
+            found[key] = Assigned(text=both, changed=changed)
     return found
 
 
-def translation(found: dict[str, Said], facts: HostFacts) -> tuple[Property, ...]:
+def translate(found: dict[str, Assigned], facts: HostFacts) -> tuple[Property, ...]:
     """What systemd is to be told in one call, so that what was said last is in force; () for nothing."""
     unified = facts.cgroup_mode == "v2"
     told: list[Property] = []
@@ -63,7 +63,7 @@ def translation(found: dict[str, Said], facts: HostFacts) -> tuple[Property, ...
     return tuple(sorted(told, key=lambda one: not _is_unset(one, facts)))
 
 
-def _to_new(old: str, new: str, found: dict[str, Said], facts: HostFacts) -> list[Property]:
+def _to_new(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
     """On v2: what has to be told where the old name was used."""
     one, other = found.get(old), found.get(new)
     if one is None:
@@ -83,7 +83,7 @@ def _to_new(old: str, new: str, found: dict[str, Said], facts: HostFacts) -> lis
     return [_unset(old, facts), told] if told.signature == "a(st)" else [told]
 
 
-def _to_old(old: str, new: str, found: dict[str, Said], facts: HostFacts) -> list[Property]:
+def _to_old(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
     """On v1: what has to be told where the new name was used."""
     one, other = found.get(new), found.get(old)
     if one is None:
