@@ -58,7 +58,7 @@ class Pending:
 
     def _send(self) -> int:
         # a connection that was lost before has told nobody
-        return self._bus.steady(lambda: self._bus.send(*_start(self.unit, self._properties)))
+        return self._bus.retry(lambda: self._bus.send(*_start(self.unit, self._properties)))
 
     def wait(self, timeout: float = TIMEOUT) -> None:
         """Return when the unit is started, and a scope's processes are in it.
@@ -208,18 +208,18 @@ def request_start(bus: Bus, unit: str) -> None:
         bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
 
     try:
-        bus.steady(ask)
+        bus.retry(ask)
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
         # remembered as missing from when something else named it, and the file had not been written
         reload(bus)
-        bus.steady(ask)
+        bus.retry(ask)
 
 
 def reload(bus: Bus) -> None:
     """Have systemd read all unit files anew. Raises SystemdError."""
-    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload"))
+    bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload"))
 
 
 def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:
@@ -256,7 +256,7 @@ def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
     `timeout` in seconds must exceed the unit's own TimeoutStopUSec.
     """
     try:
-        (job,) = bus.steady(
+        (job,) = bus.retry(
             lambda: bus.call(MANAGER_PATH, MANAGER, "StopUnit", "ss", (unit, "replace"))
         )
     except SystemdError as error:
@@ -283,7 +283,7 @@ def reset_failed(bus: Bus, unit: str) -> None:
 
 def _unless_gone(bus: Bus, member: str, signature: str, args: tuple[Any, ...]) -> None:
     try:
-        bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, signature, args))
+        bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, member, signature, args))
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
@@ -294,7 +294,7 @@ def properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> 
 
     One that this systemd does not know is left out.
     """
-    return bus.steady(lambda: _properties(bus, unit, interface, names_))
+    return bus.retry(lambda: _properties(bus, unit, interface, names_))
 
 
 def _properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def _properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) ->
 def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
     """Every property of one interface of a unit."""
     path = names.object_path(unit)
-    (found,) = bus.steady(lambda: bus.call(path, PROPERTIES, "GetAll", "s", (interface,)))
+    (found,) = bus.retry(lambda: bus.call(path, PROPERTIES, "GetAll", "s", (interface,)))
     return dict(found)
 
 
@@ -325,7 +325,7 @@ def set_properties(
 ) -> None:
     """Change a live unit as `systemctl set-property` does; the cgroup files follow at once."""
     args = (unit, runtime, _variants(props))
-    bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
+    bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
 
 def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
@@ -346,7 +346,7 @@ def progress(bus: Bus, unit: str) -> tuple[str, int]:
 
 def state(bus: Bus, unit: str) -> tuple[str, str, str]:
     """(ActiveState, SubState, Result); a unit that does not exist is inactive, dead, "success"."""
-    return bus.steady(lambda: _state(bus, unit))
+    return bus.retry(lambda: _state(bus, unit))
 
 
 def _state(bus: Bus, unit: str) -> tuple[str, str, str]:

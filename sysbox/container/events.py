@@ -97,7 +97,7 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
         key.encode(): value.encode("utf-8", "surrogateescape") for key, value in fields.items()
     }
     try:
-        encoded[signature.FIELD.encode()] = signature.of(encoded, signature.key_to_sign())
+        encoded[signature.FIELD.encode()] = signature.sign(encoded, signature.ensure_key())
     except SysboxError:
         pass  # ignoring: it is not believed then, yet journalctl shows it
     try:

@@ -14,7 +14,7 @@ _ATTRIBUTES_MAX = 64 << 10  # bytes of what is beside each line of a json-file
 
 def sink(record: Record) -> journal.Sink:
     """Where its output goes in the journal: under its name, or its tag. Raises KernelError."""
-    return journal.sink(tag(record) or record.name, record.spec.logging)
+    return journal.open_sink(tag(record) or record.name, record.spec.logging)
 
 
 def tag(record: Record) -> str:

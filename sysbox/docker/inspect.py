@@ -86,7 +86,7 @@ def _beyond_docker(record: store.Record) -> dict[str, Any]:
         "Journal": _journal(record),
         "Usage": _usage(record),
         "End": _end(record),
-        "AtBoot": unit_file.at_boot(record),
+        "AtBoot": unit_file.boot_state(record),
     }
 
 

@@ -104,9 +104,9 @@ class Attended:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
             with start.looked_after(self._record, self._started):
-                machine.announce_later(self._entry)
+                machine.register_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
-            machine.cancel()
+            machine.cancel_register()
             final = settle(self._record.id, ended)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code

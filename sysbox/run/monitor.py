@@ -10,7 +10,7 @@ import posix
 from sysbox.base.errors import KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import LIBEXEC
-from sysbox.units.machine import HELD
+from sysbox.units.machine import HOLD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
     if duties.attach >= 0:
         words += ["--attach", _inherited(duties.attach), str(int(duties.wait_for_first))]
     if duties.hold >= 0:
-        words += ["--hold", _inherited(duties.hold), str(int(HELD * 1000))]
+        words += ["--hold", _inherited(duties.hold), str(int(HOLD * 1000))]
     for option, values in (("--json", duties.json), ("--health", duties.health)):
         if values:
             words += [option, *(str(one) for one in values)]

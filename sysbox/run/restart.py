@@ -27,7 +27,7 @@ _RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alo
 
 def has_policy(record: Record) -> bool:
     """Whether it has, or has had, a policy: its service then has a file, and outlives its scope."""
-    return record.spec.restart.name != "no" or unit_file.there(record.id)
+    return record.spec.restart.name != "no" or unit_file.is_installed(record.id)
 
 
 def stands_alone(record: Record) -> bool:
@@ -43,19 +43,19 @@ def make_way(bus: Bus, record: Record) -> None:
     """
     unit = names.service_unit(record.id)
     if not scope.await_freed(bus, unit, _BRIEFLY):
-        wanted = unit_file.at_boot(record) == "enabled"
-        unit_file.want(record, wanted=False)
+        wanted = unit_file.boot_state(record) == "enabled"
+        unit_file.set_wanted(record, wanted=False)
         scope.reload(bus)
         scope.await_freed(bus, unit, _BRIEFLY)
-        unit_file.want(record, wanted=wanted)
+        unit_file.set_wanted(record, wanted=wanted)
 
 
 def started(record: Record) -> None:
     """Its user starts it. Raises Conflict where an administrator has masked its service."""
-    if unit_file.masked(record.id):
+    if unit_file.is_masked(record.id):
         unit = names.service_unit(record.id)
         raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
-    unit_file.started(record)
+    unit_file.note_started(record)
 
 
 def end(record: Record) -> bool:
@@ -146,7 +146,7 @@ def change(record: Record) -> bool:
     """
     if not has_policy(record):
         return True
-    was_there = unit_file.there(record.id)
+    was_there = unit_file.is_installed(record.id)
     unit_file.install(record)
     runtime = store.runtime(record.id)
     runs = runtime is not None and runtime.alive()

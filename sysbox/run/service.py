@@ -105,7 +105,7 @@ def _duties(
         helper=(program.launcher, record.id),
         drop_ins=tuned.prepare(record.id),
         health=_checks(record),
-        hold=machine.announce(starting.machine_of(record, started)),
+        hold=machine.register(starting.machine_of(record, started)),
     )
 
 

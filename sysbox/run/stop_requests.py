@@ -55,7 +55,7 @@ class StopRequests:
             if not is_lost(error):
                 raise
             # PID 1 executes itself anew
-            self._bus.steady(self._look, _PATIENCE)
+            self._bus.retry(self._look, _PATIENCE)
 
     def close(self) -> None:
         self._bus.close()

@@ -33,7 +33,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
         # without a pid namespace of its own, its other processes are held together by the scope alone
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
-    machine.withdraw(runtime.scope)
+    machine.unregister(runtime.scope)
     tuned.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
         disconnect(record.id)

@@ -82,7 +82,7 @@ class Bus:
         except OSError as error:
             raise self._lost(error) from None
 
-    def steady(self, ask: Callable[[], _Answer], timeout: float = TIMEOUT) -> _Answer:
+    def retry(self, ask: Callable[[], _Answer], timeout: float = TIMEOUT) -> _Answer:
         """Ask what may be asked twice, on new connections until it is answered.
 
         PID 1 drops all of them when it re-executes itself, and a broker's when that is restarted.
@@ -292,7 +292,7 @@ class Bus:
             while (size := wire.message_size(self._in)) and size <= len(self._in):
                 data = bytes(self._in[:size])
                 del self._in[:size]
-                if self._may_matter(data):
+                if self._is_watched(data):
                     self._sort(wire.parse(data))
         except wire.WireError as error:
             raise SystemdError(f"systemd: {error}", dbus_name=_CLOSED) from None
@@ -319,7 +319,7 @@ class Bus:
         self._flush()
         return True
 
-    def _may_matter(self, data: bytes) -> bool:
+    def _is_watched(self, data: bytes) -> bool:
         """Not if it is a signal that nobody watches: a private peer gets those of all units that change."""
         return data[1] != wire.SIGNAL or any(name.encode() in data for name in self._watched)
 

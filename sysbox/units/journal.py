@@ -48,7 +48,7 @@ class Sink(Frozen):
     burst: int  # lines at once
 
 
-def sink(identifier: str, logging: Logging) -> Sink:
+def open_sink(identifier: str, logging: Logging) -> Sink:
     """Raises KernelError without journald."""
     name = "".join(char if char.isprintable() else "?" for char in identifier)[:_IDENTIFIER_MAX]
     rate, burst = limits(logging)

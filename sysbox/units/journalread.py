@@ -94,14 +94,14 @@ def is_trusted(entry: Entry) -> bool:
     if entry.get(b"_UID") != b"0" or inside:
         return False
     try:
-        key = signature.key()
+        key = signature.read_key()
     except FormatError:
         return False
     received = _number(entry, b"__REALTIME_TIMESTAMP")
     mark = entry.get(signature.FIELD.encode())
     if mark is None:
-        return bool(cgroup) and 0 <= received < signature.made_us()
-    if key is None or mark != signature.of(entry, key):
+        return bool(cgroup) and 0 <= received < signature.key_time_us()
+    if key is None or mark != signature.sign(entry, key):
         return False
     told = _number(entry, b"SYSBOX_TIME_NSEC") // 1000
     return received >= 0 and abs(received - told) <= _DELAY
@@ -124,7 +124,7 @@ def _journalctl(
     return argv
 
 
-def unit_of(container: str, kinds: list[str]) -> str:
+def find_removed_scope(container: str, kinds: list[str]) -> str:
     """The scope of the latest container with this name or id that was removed; "" where the journal knows of
     none. `kinds` are the MESSAGE_IDs of the events that tell of one.
     """
@@ -192,7 +192,7 @@ def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Itera
 
     `wait` is called with its descriptor before each read, and ends it by saying False.
     """
-    pid, fd = spawn(argv)
+    pid, fd = start_journalctl(argv)
     status = None
     parser = Parser()
     try:
@@ -206,7 +206,7 @@ def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Itera
     finally:
         posix.close(fd)
         if status is None:
-            end(pid)
+            stop_journalctl(pid)
     if status:
         raise SysboxError(f"journalctl exited with status {status}", hint="it said why above")
 
@@ -251,7 +251,7 @@ class Parser:
             raise FormatError("journalctl: an entry over 64 MiB")
 
 
-def spawn(argv: list[str]) -> tuple[int, int]:
+def start_journalctl(argv: list[str]) -> tuple[int, int]:
     """Start journalctl, with nothing of our environment but the locale: its pid, and its output."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     env = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -267,7 +267,7 @@ def spawn(argv: list[str]) -> tuple[int, int]:
     return pid, read_end
 
 
-def end(pid: int) -> None:
+def stop_journalctl(pid: int) -> None:
     """End our journalctl, which the caller stopped reading."""
     import _signal
 

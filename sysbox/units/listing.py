@@ -23,7 +23,7 @@ class UnitStatus(Frozen):
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
     """The loaded units whose name matches a shell pattern, such as `docker-*.scope`."""
     asked = ((), (pattern,))
-    (units,) = bus.steady(
+    (units,) = bus.retry(
         lambda: bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", asked)
     )
     return [

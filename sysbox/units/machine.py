@@ -35,7 +35,7 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 _SETTLED = 0.5  # seconds: what is over before that is nobody's machine
 _PATIENCE = 2.0  # seconds
 _AT_MOST = 0.1  # seconds that a broker may hold up a start
-HELD = 5.0  # seconds, in which machined has been started
+HOLD = 5.0  # seconds, in which machined has been started
 
 
 class Machine(Frozen):
@@ -48,7 +48,7 @@ class Machine(Frozen):
     link: str = ""  # the host's end of its network link; "" without one
 
 
-def present() -> bool:
+def is_available() -> bool:
     """Whether there is a machined, running or to be started on demand, that is not masked."""
     if not exists(_ACTIVATED_BY) or not exists(SYSTEM_SOCKET):
         return False
@@ -65,12 +65,12 @@ def machine_name(name: str) -> str:
     return ".".join(filter(None, labels))
 
 
-def announce(machine: Machine) -> int:
+def register(machine: Machine) -> int:
     """Have it entered, under its id where another has its name; nobody is told if that fails.
 
-    Returns at once: a descriptor to be held for HELD seconds, or -1.
+    Returns at once: a descriptor to be held for HOLD seconds, or -1.
     """
-    if not present() or not process.alive(machine.leader, machine.start_time):
+    if not is_available() or not process.alive(machine.leader, machine.start_time):
         return -1
     name = machine_name(machine.name)
     if exists(f"{_STATE}/{name}"):
@@ -88,25 +88,25 @@ def announce(machine: Machine) -> int:
         return -1  # ignoring: machined is not there after all, or the container is not any more
 
 
-def announce_later(machine: Machine) -> None:
+def register_later(machine: Machine) -> None:
     """The same, by SIGALRM, for a container that its caller waits for: if it is there for a while."""
 
     def enter(*_: object) -> None:
-        held = announce(machine)
+        held = register(machine)
         if held >= 0:
             _signal.signal(_signal.SIGALRM, lambda *_: posix.close(held))
-            setitimer(ITIMER_REAL, HELD)
+            setitimer(ITIMER_REAL, HOLD)
 
     _signal.signal(_signal.SIGALRM, enter)
     setitimer(ITIMER_REAL, _SETTLED)
 
 
-def cancel() -> None:
+def cancel_register() -> None:
     """It is over: no later announcement."""
     setitimer(ITIMER_REAL, 0)
 
 
-def withdraw(scope: str) -> None:
+def unregister(scope: str) -> None:
     """Take the entry of a container out, whose scope this is; none is success."""
     try:
         name = posix.readlink(f"{_STATE}/unit:{scope}")

@@ -40,8 +40,8 @@ class ServicePlan(Frozen):
     stop_timeout: int  # seconds; negative is for ever
     restart: str  # no, on-failure, always, unless-stopped
     retries: int  # of on-failure; 0 is without end
-    clean: tuple[int, ...] = ()  # exit statuses that are none of a failure
-    again: int = 0  # the one that asks for another start; 0: there is none
+    clean_statuses: tuple[int, ...] = ()  # exit statuses that are none of a failure
+    restart_status: int = 0  # the one that asks for another start; 0: there is none
     joined: tuple[
         str, ...
     ] = ()  # services that are started before it, where both are started at once
@@ -60,8 +60,8 @@ def plan_service(
         stop_timeout=spec.stop_timeout,
         restart=spec.restart.name,
         retries=spec.restart.retries,
-        clean=statuses,
-        again=statuses[0] if statuses else 0,
+        clean_statuses=statuses,
+        restart_status=statuses[0] if statuses else 0,
     )
 
 
@@ -86,7 +86,7 @@ def transient(plan: ServicePlan) -> tuple[Property, ...]:
         ("OOMPolicy", "s", "continue"),
         ("PartOf", "as", [plan.scope]),
         ("After", "as", [*_AFTER, plan.scope]),
-        ("SuccessExitStatus", "(aiai)", (list(plan.clean), [])),
+        ("SuccessExitStatus", "(aiai)", (list(plan.clean_statuses), [])),
     )
     return _properties(settings)
 
@@ -160,7 +160,11 @@ def unit_file(plan: ServicePlan) -> str:
 
     stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
     launcher = program_word(plan.launcher)
-    clean = (("SuccessExitStatus", " ".join(map(str, plan.clean))),) if plan.clean else ()
+    clean = (
+        (("SuccessExitStatus", " ".join(map(str, plan.clean_statuses))),)
+        if plan.clean_statuses
+        else ()
+    )
     unit = (
         ("Description", f"sysbox container {plan.name}"),
         ("After", " ".join((*_AFTER, *plan.joined))),
@@ -200,7 +204,7 @@ def _policy(plan: ServicePlan) -> tuple[tuple[str, tuple[tuple[str, str], ...]],
     since 254 (RestartSteps=), and no other way to end one that grows.
     """
     limited = plan.restart == "on-failure" and plan.retries > 0
-    again = (("RestartForceExitStatus", str(plan.again)),) if plan.again else ()
+    again = (("RestartForceExitStatus", str(plan.restart_status)),) if plan.restart_status else ()
     limit = (
         ("StartLimitIntervalSec", "infinity" if limited else "0"),
         ("StartLimitBurst", str(plan.retries + 1 if limited else 1)),

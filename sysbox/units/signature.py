@@ -35,7 +35,7 @@ _KEY_SIZE = 32  # bytes
 _LE64 = Struct("<Q").pack
 
 
-def of(fields: Mapping[bytes, bytes], key: bytes) -> bytes:
+def sign(fields: Mapping[bytes, bytes], key: bytes) -> bytes:
     """The signature of an event with these fields, in hexadecimal digits."""
     mark = _blake2.blake2b(key=key, digest_size=32, person=b"sysbox event")
     for name in FIELDS:
@@ -44,15 +44,15 @@ def of(fields: Mapping[bytes, bytes], key: bytes) -> bytes:
     return mark.hexdigest().encode()
 
 
-def key() -> bytes | None:
+def read_key() -> bytes | None:
     """This host's key; None where nothing has been signed yet. Raises FormatError."""
     data = read_file(EVENT_KEY)
     return data if data and len(data) == _KEY_SIZE else None
 
 
-def key_to_sign() -> bytes:
+def ensure_key() -> bytes:
     """The same, made where there is none. Raises FormatError, KernelError."""
-    return key() or _make()
+    return read_key() or _make()
 
 
 def _make() -> bytes:
@@ -60,7 +60,7 @@ def _make() -> bytes:
     make_private(STATE)
     temporary = f"{EVENT_KEY}.{posix.getpid()}"
     try:
-        if read_file(EVENT_KEY) is not None and key() is None:
+        if read_file(EVENT_KEY) is not None and read_key() is None:
             unlink(EVENT_KEY)  # damaged
         fd = posix.open(
             temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600
@@ -78,13 +78,13 @@ def _make() -> bytes:
             unlink(temporary)
     except OSError as error:
         raise KernelError.of("write", EVENT_KEY, error) from None
-    made = key()
+    made = read_key()
     if made is None:  # removed by somebody meanwhile
         raise KernelError("read", EVENT_KEY, errno.ENOENT)
     return made
 
 
-def made_us() -> int:
+def key_time_us() -> int:
     """When the key was made, in microseconds since 1970: what is older need not be signed. Without a key that
     is the end of time.
     """

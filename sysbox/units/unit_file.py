@@ -44,12 +44,12 @@ def _joined(record: Record) -> tuple[str, ...]:
             other = store.find(mode.removeprefix("container:"))
         except SysboxError:
             continue  # ignoring: without it there is nothing to wait for, and the start will say so
-        if other.spec.restart.name != "no" or there(other.id):
+        if other.spec.restart.name != "no" or is_installed(other.id):
             found.append(names.service_unit(other.id))
     return tuple(found)
 
 
-def there(container_id: str) -> bool:
+def is_installed(container_id: str) -> bool:
     """Whether there is a file, or an administrator's link in its place."""
     return any(exists(path) for path in _paths(container_id))
 
@@ -59,7 +59,7 @@ def install(record: Record, *, wanted: bool = True) -> None:
 
     A file that is new to systemd is read when the unit is started. One that is masked stays so.
     """
-    if masked(record.id):
+    if is_masked(record.id):
         return
     plan = plan_of(record).replace(joined=_joined(record))
     path, old = _paths(record.id)
@@ -70,10 +70,10 @@ def install(record: Record, *, wanted: bool = True) -> None:
         write_file(path, text, 0o644)
     if unlink(old):
         unlink(_link(record.id))  # which led there
-    want(record, wanted=wanted and plan.restart in _AT_BOOT)
+    set_wanted(record, wanted=wanted and plan.restart in _AT_BOOT)
 
 
-def want(record: Record, *, wanted: bool) -> None:
+def set_wanted(record: Record, *, wanted: bool) -> None:
     """What `systemctl enable` and `disable` do: a link that is followed at boot. Raises KernelError."""
     link = _link(record.id)
     if not wanted:
@@ -98,7 +98,7 @@ def _make(directory: str) -> None:
         raise KernelError.of("make the directory", directory, error) from None
 
 
-def masked(container_id: str) -> bool:
+def is_masked(container_id: str) -> bool:
     """Whether an administrator has masked it: the link of `systemctl mask`."""
     unit = names.service_unit(container_id)
     for directory in (serviceplan.ADMINISTRATORS, "/run/systemd/system"):
@@ -110,42 +110,42 @@ def masked(container_id: str) -> bool:
     return False
 
 
-def at_boot(record: Record) -> str:
+def boot_state(record: Record) -> str:
     """What becomes of it at boot: "" (it has no policy for that, or was never started), "enabled", "masked",
     or "disabled": by an administrator, or since its user has stopped one that starts unless stopped.
     """
-    if masked(record.id):
+    if is_masked(record.id):
         return "masked"
-    if record.spec.restart.name not in _AT_BOOT or not there(record.id):
+    if record.spec.restart.name not in _AT_BOOT or not is_installed(record.id):
         return ""
     return "enabled" if _is_link(_link(record.id)) else "disabled"
 
 
-def disabled(record: Record) -> bool:
+def is_disabled(record: Record) -> bool:
     """Whether an administrator wants it not to be started at boot."""
-    return at_boot(record) in ("disabled", "masked") and not exists(_marker(record))
+    return boot_state(record) in ("disabled", "masked") and not exists(_marker(record))
 
 
 def stopped(record: Record) -> None:
     """Its user has stopped it: unless-stopped is not started at boot any more, until its user starts it."""
-    if record.spec.restart.name == "unless-stopped" and not disabled(record):
-        want(record, wanted=False)
+    if record.spec.restart.name == "unless-stopped" and not is_disabled(record):
+        set_wanted(record, wanted=False)
         write_file(_marker(record), b"")
 
 
-def started(record: Record) -> None:
+def note_started(record: Record) -> None:
     """Its user has started it: what an administrator has said of the boot holds all the same."""
-    wanted = not disabled(record)
+    wanted = not is_disabled(record)
     unlink(_marker(record))
     install(record, wanted=wanted)
 
 
 def remember(record: Record) -> None:
     """Keep with the container what an administrator has said of the boot."""
-    if disabled(record):
-        write_file(_said(record), at_boot(record).encode("utf-8", "surrogateescape"))
-    elif there(record.id):
-        unlink(_said(record))
+    if is_disabled(record):
+        write_file(_boot_choice(record), boot_state(record).encode("utf-8", "surrogateescape"))
+    elif is_installed(record.id):
+        unlink(_boot_choice(record))
 
 
 def restore(record: Record) -> bool:
@@ -153,9 +153,9 @@ def restore(record: Record) -> bool:
 
     So a container comes back on a host that kept its state and not its /etc.
     """
-    if record.spec.restart.name == "no" or there(record.id):
+    if record.spec.restart.name == "no" or is_installed(record.id):
         return False
-    said = _read(_said(record))
+    said = _read(_boot_choice(record))
     if said == b"masked":
         link = _paths(record.id)[1]
         try:
@@ -164,7 +164,7 @@ def restore(record: Record) -> bool:
             raise KernelError.of("make the link", link, error) from None
         return False
     install(record, wanted=not said and not exists(_marker(record)))
-    return at_boot(record) == "enabled"
+    return boot_state(record) == "enabled"
 
 
 def uninstall(container_id: str) -> bool:
@@ -200,7 +200,7 @@ def _marker(record: Record) -> str:
     return f"{record.directory}/stopped"
 
 
-def _said(record: Record) -> str:
+def _boot_choice(record: Record) -> str:
     return f"{record.directory}/boot"
 
 

@@ -126,17 +126,17 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def signed(**changes: bytes) -> dict[bytes, bytes]:
     event = {**EVENT, **{name.encode(): value for name, value in changes.items()}}
-    return {**event, b"SYSBOX_SIGNATURE": signature.of(event, signature.key_to_sign())}
+    return {**event, b"SYSBOX_SIGNATURE": signature.sign(event, signature.ensure_key())}
 
 
 def test_the_key_is_made_once(key: Path) -> None:
-    assert signature.key() is None
-    first = signature.key_to_sign()
-    assert signature.key_to_sign() == signature.key() == first
+    assert signature.read_key() is None
+    first = signature.ensure_key()
+    assert signature.ensure_key() == signature.read_key() == first
     assert (len(first), key.stat().st_mode & 0o777) == (32, 0o600)
     key.write_bytes(b"half")  # what a crash may leave
-    assert signature.key() is None
-    assert signature.key_to_sign() not in (b"half", first)
+    assert signature.read_key() is None
+    assert signature.ensure_key() not in (b"half", first)
     assert os.listdir(key.parent) == ["events.key"]
 
 
@@ -178,7 +178,7 @@ def test_by_another_key(key: Path) -> None:
     event = signed()
     key.unlink()
     assert not journalread.is_trusted(event)
-    signature.key_to_sign()
+    signature.ensure_key()
     assert not journalread.is_trusted(event)
 
 
@@ -188,7 +188,7 @@ def test_what_is_older_than_the_key(key: Path) -> None:
         assert journalread.is_trusted({**EVENT, **HOST})
         assert not journalread.is_trusted(EVENT)
         assert not journalread.is_trusted({**EVENT, **SCOPE})
-        signature.key_to_sign()
+        signature.ensure_key()
     later = str(key.stat().st_mtime_ns // 1000 + 1).encode()
     assert not journalread.is_trusted({**EVENT, **HOST, b"__REALTIME_TIMESTAMP": later})
 

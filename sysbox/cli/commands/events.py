@@ -82,7 +82,7 @@ async def _events(
         since=None if since is None else int(since * _MICRO),
         until=None if until is None or follow else int(until * _MICRO),
     )
-    pid, fd = journalread.spawn(argv)
+    pid, fd = journalread.start_journalctl(argv)
     # reaped here: a watcher of asyncio's own would do it in a thread that outlives the loop
     try:
         reader = asyncio.StreamReader()
@@ -97,7 +97,7 @@ async def _events(
                     yield event
     finally:
         os.close(fd)
-        journalread.end(pid)
+        journalread.stop_journalctl(pid)
 
 
 async def _settle_what_ends() -> None:

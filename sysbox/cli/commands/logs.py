@@ -30,7 +30,7 @@ def main(values: Values) -> int:
     try:
         record = store.find(values.container)
     except NotFound:
-        unit = journalread.unit_of(values.container, _KINDS)
+        unit = journalread.find_removed_scope(values.container, _KINDS)
         if not unit:
             raise
         return _from_journal(unit, values, since, until)

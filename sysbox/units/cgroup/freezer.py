@@ -128,7 +128,7 @@ def _systemd(member: str, unit: str) -> None:
     """Does nothing where this systemd cannot do it. Raises TimeoutError, SystemdError."""
     with Bus.connect() as bus:
         try:
-            bus.steady(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
+            bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
         except SystemdError as error:
             if error.dbus_name == _TIMEOUT:
                 raise TimeoutError from None
