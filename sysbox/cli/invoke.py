@@ -118,4 +118,4 @@ def invoke(values: Values) -> int:
     from sysbox.embedded import enter
 
     # guarded there too: it runs in a child process of the embedded host
-    return enter.forward(lambda: guarded(run_verb))
+    return enter.run_on_host(lambda: guarded(run_verb))

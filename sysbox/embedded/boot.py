@@ -54,12 +54,12 @@ def start(
     Raises Unsupported where this machine cannot have one, SystemdError if systemd does not come up.
     """
     state.check_name(name)
-    host = state.running(name)
+    host = state.load_running(name)
     if host is not None:
         return host
     _check_machine()
     with Lock(name):
-        host = state.running(name)
+        host = state.load_running(name)
         if host is not None:
             return host
         if say is not None:
@@ -111,7 +111,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         _await_ready(host, notify)
         _attach(host, temporary)
         # as late as this, since the program may lie below /tmp
-        inside(host, "systemctl", "start", "--no-block", quiet.BOOT)
+        run_inside(host, "systemctl", "start", "--no-block", quiet.BOOT)
         host = host.replace(phase=state.RUNNING)
         state.save(host)
     except BaseException as error:
@@ -245,7 +245,7 @@ def _attach(host: Host, temporary: int) -> None:
         )
 
 
-def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
+def run_inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
     """What a command prints that is run on the host; "" if it cannot be run, or not in time."""
     read, write = os.pipe()
 
@@ -277,7 +277,7 @@ def inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
 
 def failed_units(host: Host) -> list[str]:
     """The units of a host that failed: none, where `systemctl is-system-running` says "running"."""
-    text = inside(host, "systemctl", "list-units", "--failed", "--no-legend", "--plain")
+    text = run_inside(host, "systemctl", "list-units", "--failed", "--no-legend", "--plain")
     return [line.split()[0] for line in text.splitlines() if line.strip()]
 
 

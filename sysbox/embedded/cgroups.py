@@ -61,7 +61,7 @@ def hierarchies(self_cgroup: str, proc_cgroups: str) -> tuple[Hierarchy, ...]:
     return tuple(found)
 
 
-def present() -> tuple[Hierarchy, ...]:
+def machine_hierarchies() -> tuple[Hierarchy, ...]:
     """The machine's hierarchies."""
     return hierarchies(read_text("/proc/self/cgroup"), read_text("/proc/cgroups"))
 
@@ -94,7 +94,7 @@ def create(name: str) -> dict[Hierarchy, int]:
     them itself; the caller closes them.
     """
     roots: dict[Hierarchy, int] = {}
-    for hierarchy in present():
+    for hierarchy in machine_hierarchies():
         root = open_root(hierarchy)
         if root is None:
             continue
@@ -174,10 +174,10 @@ def close(roots: dict[Hierarchy, int]) -> None:
         os.close(root)
 
 
-def clients(name: str) -> list[int]:
+def client_pids(name: str) -> list[int]:
     """The processes that were brought into the host's cgroups from outside, waiting sides included."""
     found: set[int] = set()
-    for hierarchy in present():
+    for hierarchy in machine_hierarchies():
         root = open_root(hierarchy) if hierarchy.directory in ("", "unified", "systemd") else None
         if root is None:
             continue

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def chosen() -> str:
+def chosen_host() -> str:
     """The embedded host that SYSBOX_HOST asks for; "" for the machine's own systemd.
 
     The variable is auto (the default), system, embedded or embedded:NAME. Raises Unsupported where neither
@@ -43,22 +43,22 @@ def chosen() -> str:
     return state.check_name(name or state.DEFAULT)
 
 
-def select() -> str:
-    """ "system" or "embedded"; raises as `chosen` does."""
-    return "embedded" if chosen() else "system"
+def host_kind() -> str:
+    """ "system" or "embedded"; raises as `chosen_host` does."""
+    return "embedded" if chosen_host() else "system"
 
 
-def forward(main: Callable[[], int], name: str = "") -> int:
+def run_on_host(main: Callable[[], int], name: str = "") -> int:
     """Run `main` where SYSBOX_HOST says, or on the embedded host `name`; returns its exit status.
 
     Starts the host if it is not up, and says so on standard error. Raises Unsupported where no systemd
     can be had. Like fork(2) it returns in two processes: with what `main` returned (or raised) in the one
     that is on the host, and with the same exit status in the one that waits for it.
     """
-    target = name or chosen()
+    target = name or chosen_host()
     if not target:
         return main()
-    host = state.running(target)
+    host = state.load_running(target)
     if host is None:
         from sysbox.embedded.boot import start
 

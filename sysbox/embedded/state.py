@@ -80,7 +80,7 @@ def load(name: str) -> Host | None:
     )
 
 
-def running(name: str) -> Host | None:
+def load_running(name: str) -> Host | None:
     """The host, if it is up."""
     host = load(name)
     return host if host is not None and host.phase == RUNNING and host.alive else None
@@ -98,7 +98,7 @@ def names() -> list[str]:
     return sorted(name for name in _list(RUN) if not name.endswith(".lock"))
 
 
-def kept() -> list[str]:
+def all_names() -> list[str]:
     """Hosts that have state, or a run directory: all that there are."""
     return sorted({*names(), *_list(STATE)})
 
@@ -110,7 +110,7 @@ def _list(directory: str) -> list[str]:
         return []
 
 
-def meant() -> str:
+def name_from_environment() -> str:
     """The host that SYSBOX_HOST=embedded:NAME names, up or not, else the default one. Raises SpecError."""
     wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace")
     kind, _, name = wish.partition(":")

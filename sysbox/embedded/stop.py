@@ -40,7 +40,7 @@ def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
         if host is not None and up:
             _end(host, POWER_OFF if host.phase == state.RUNNING else signal.SIGKILL, timeout)
         if clear(name):
-            _give_back_network()
+            _release_network()
     return up
 
 
@@ -60,7 +60,7 @@ def clear(name: str) -> bool:
     return last
 
 
-def _give_back_network() -> None:
+def _release_network() -> None:
     """Take the bridge and the rules of all hosts off the machine's network.
 
     They stay while a container is on the bridge, and where the machine has containers of its own.
@@ -70,7 +70,7 @@ def _give_back_network() -> None:
     if exists(firewall.MARK):
         return
 
-    def given() -> bool:
+    def released() -> bool:
         try:
             for name in _bridges():
                 bridges.remove(name)
@@ -82,7 +82,7 @@ def _give_back_network() -> None:
             pass  # ignoring: they do no harm, and the next container takes them as they are
         return True
 
-    until(given, GRACE, _STEP)
+    until(released, GRACE, _STEP)
 
 
 def _bridges() -> list[str]:
@@ -144,7 +144,7 @@ def _ended(host: Host, leader: int, timeout: float) -> bool:
         if read_text(f"/proc/{host.pid}/comm") == FINAL:
             # all units are stopped; left are clients that heed no SIGTERM
             deadline = min(deadline, time.monotonic() + GRACE)
-        for pid in cgroups.clients(host.name):
+        for pid in cgroups.client_pids(host.name):
             try:
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:

@@ -405,7 +405,7 @@ def test_the_variable_names_the_host(host: str, sysbox: Sysbox) -> None:
         "name:    nosuch"
     )
     sysbox("host", "stop", env=there, check=True)
-    assert state.running(host) is None
+    assert state.load_running(host) is None
     lines = [line.split() for line in sysbox("host", "ls", check=True).stdout.splitlines()]
     assert [host, "stopped"] in lines
 

@@ -34,7 +34,7 @@ def main(values: Values) -> int:
     from sysbox.embedded import enter
 
     try:
-        return enter.forward(lambda: guarded(lambda: _examine(values, "")))
+        return enter.run_on_host(lambda: guarded(lambda: _examine(values, "")))
     except SysboxError as error:
         if booted():
             raise

@@ -29,7 +29,7 @@ def main(values: Values) -> int:
 
 
 def _name(values: Values) -> str:
-    return state.check_name(values.name) if values.name else state.meant()
+    return state.check_name(values.name) if values.name else state.name_from_environment()
 
 
 def _seconds(text: str) -> float:
@@ -52,7 +52,7 @@ def _start(values: Values) -> int:
 
 def _status(values: Values) -> int:
     name = _name(values)
-    host = state.running(name)
+    host = state.load_running(name)
     if host is None:
         sys.stdout.write(f"name:    {name}\nstate:   stopped\n")
         return 3  # as `systemctl status` has it for a unit that is not active
@@ -63,8 +63,8 @@ def _ls(_: Values) -> int:
     from sysbox.cli.output import table
 
     rows = []
-    for name in state.kept():
-        host = state.running(name)
+    for name in state.all_names():
+        host = state.load_running(name)
         network = "" if host is None else "private" if host.private_network else "the machine's"
         pid = str(host.pid) if host else ""
         rows.append((name, "running" if host else "stopped", pid, network))
@@ -73,13 +73,13 @@ def _ls(_: Values) -> int:
 
 
 def _print(host: state.Host) -> int:
-    from sysbox.embedded.boot import inside
+    from sysbox.embedded.boot import run_inside
 
     kept = state.sysbox_directory(host.name)
     network = "private" if host.private_network else "the machine's"
     sys.stdout.write(
         f"name:    {host.name}\n"
-        f"state:   {inside(host, 'systemctl', 'is-system-running') or 'unknown'}\n"
+        f"state:   {run_inside(host, 'systemctl', 'is-system-running') or 'unknown'}\n"
         f"pid:     {host.pid}\n"
         f"network: {network}\n"
         f"kept in: {kept}, {state.state_directory(host.name)}/journal\n"
@@ -96,9 +96,9 @@ def _shell(values: Values) -> int:
 
 
 def _run(name: str, command: list[str]) -> int:
-    from sysbox.embedded.enter import forward
+    from sysbox.embedded.enter import run_on_host
 
-    return forward(_executor(command), name)
+    return run_on_host(_executor(command), name)
 
 
 def _executor(command: list[str]) -> Callable[[], int]:

@@ -55,7 +55,7 @@ def _elsewhere() -> str:
     from sysbox.embedded import state
 
     try:
-        name = state.meant()
+        name = state.name_from_environment()
     except SysboxError:
         return ""
     return "" if name == state.DEFAULT else state.sysbox_directory(name)
