@@ -1,7 +1,7 @@
-"""The machine's own apt sources, as far as they serve a suite (sources.list(5), both formats).
+"""The entries of the machine's apt sources that serve a suite (sources.list(5), one-line and deb822).
 
-A bootstrap takes its packages from where the machine takes its own: a local mirror, a snapshot, a proxy.
-Only archives of the distribution itself count, told by their signing key or the lack of a key of their own.
+A bootstrap gets its packages from the machine's own sources: a local mirror, a snapshot, a proxy. Only the
+distribution's archives are used: entries without signed-by=, or signed by an archive keyring.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def sources_for(suite: str, root: str = "/etc/apt") -> str:
             with open(path, encoding="utf-8", errors="replace") as file:
                 text = file.read(_MAX)
         except OSError:
-            continue  # ours to read or not: then mmdebstrap's own default serves
+            continue  # ignoring: without any entry, mmdebstrap uses its default mirror
         lines += (
             parse_stanzas(text, suite) if path.endswith(".sources") else parse_lines(text, suite)
         )
@@ -52,7 +52,7 @@ def parse_stanzas(text: str, suite: str) -> list[str]:
         enabled = stanza.get("enabled", "yes").lower() not in ("no", "false", "0")
         if "deb" not in stanza.get("types", "").split() or not enabled or not _own_key(key):
             continue
-        # a key that stands in the stanza itself has spaces and cannot stand on one line
+        # a key that is embedded in the stanza does not fit into a one-line entry
         options = f"[signed-by={key}] " if key.startswith("/") and " " not in key else ""
         components = stanza.get("components", "")
         found += [
@@ -105,5 +105,5 @@ def _serves(name: str, suite: str) -> bool:
 
 
 def _own_key(key: str) -> bool:
-    """Whether an archive is signed by the distribution: third parties bring a key of their own."""
+    """Whether `key` is the distribution's: none, or an archive keyring. Third parties have their own."""
     return not key or "archive-keyring" in key

@@ -1,7 +1,7 @@
 """Make an image of a root file system in a tar archive, as `docker import` does.
 
-The archive is kept byte for byte as the layer's blob, so that it can be pushed later; only one compressed
-with xz or bzip2, which no image layer may be, is kept uncompressed.
+The archive is kept byte for byte as the layer's blob, so that it can be pushed later. One compressed with xz
+or bzip2 is stored uncompressed: no image layer may have those compressions.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def import_tar(
 ) -> Image:
     """Read a tar archive from `fd` to its end and make the image `name` of it ("" for none).
 
-    `config` is what `changes` start from; `spooled` is called once all is read, and may raise if whoever
-    wrote the archive failed; `tell` hears of each number of bytes. Raises SpecError, FormatError,
-    KernelError; the store is then as it was.
+    `changes` are applied to `config`. `spooled` is called when the archive has been read, and may raise if
+    the process that wrote it failed. `tell` is called with the size of each chunk, in bytes. Raises
+    SpecError, FormatError, KernelError; the store is then unchanged.
     """
     if not builtin:
         check_name(name)
@@ -68,7 +68,7 @@ def import_tar(
 
 
 def check_name(name: str) -> None:
-    """Raises SpecError for a name that no new image can have: before anything long is begun."""
+    """Raise SpecError for a name that no new image can have; called before the lengthy work starts."""
     if name and parse(name).digest:
         raise SpecError(f"an imported image cannot be given a digest: {name}")
     refuse_host(name)

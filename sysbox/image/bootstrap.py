@@ -1,7 +1,7 @@
-"""Make a Debian or Ubuntu image with mmdebstrap(1), from where the machine takes its own packages.
+"""Make a Debian or Ubuntu image with mmdebstrap(1), from the machine's own apt sources.
 
-The archive goes from mmdebstrap's standard output straight into the store; nothing of a failed attempt
-stays. mmdebstrap works under /var/tmp: the root of a distribution is too large for a /tmp in memory.
+The archive goes from mmdebstrap's standard output straight into the store; a failed attempt leaves nothing
+behind. mmdebstrap works under /var/tmp: the root of a distribution is too large for a /tmp in memory.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _QUIET = tuple(
     )
 )  # fmt: skip
 _WORK = "/var/tmp"
-_KEPT = 12  # last lines of mmdebstrap's report that an error shows
+_KEPT = 12  # last lines of mmdebstrap's standard error, of which an error shows some
 
 
 class Request:
-    """What to make: `debian:bookworm` and how."""
+    """A distribution and its suite (`debian:bookworm`), and the options of the image."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Request:
         mirror: str = "",
         variant: str = "",
     ) -> None:
-        """Raises SpecError for anything that is no distribution, package or mirror."""
+        """Raises SpecError for an invalid distribution, package, variant or mirror."""
         family, colon, suite = distribution.partition(":")
         if family not in DISTRIBUTIONS or not colon or not _is_word(suite):
             raise SpecError(
@@ -78,7 +78,10 @@ class Request:
 
 
 def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> Image:
-    """Make the image; `say` hears each step. Raises Unsupported, SysboxError with mmdebstrap's own words."""
+    """Make the image; `say` is called with each step.
+
+    Raises Unsupported, and SysboxError with mmdebstrap's own error.
+    """
     program = find_program("mmdebstrap")
     if not program:
         raise Unsupported(
@@ -109,7 +112,7 @@ def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> I
 
 
 def _arguments(request: Request, *, from_stdin: bool) -> list[str]:
-    # apt itself is not in minbase's own set of every release, and an image without it is of little use
+    # the minbase set of some releases lacks apt, and an image without it is of little use
     include = ",".join(dict.fromkeys(["apt", *request.include]))
     mirrors = ["-"] if from_stdin else [request.mirror] if request.mirror else []
     return [
@@ -117,9 +120,9 @@ def _arguments(request: Request, *, from_stdin: bool) -> list[str]:
         "--format=tar",
         f"--variant={request.variant}",
         f"--include={include}",
-        # an image is made whole or not at all: no need for dpkg to sync each file
+        # a failed attempt leaves no image: dpkg need not sync each file
         "--dpkgopt=force-unsafe-io",
-        # mmdebstrap copies these from the machine; empty, they are what the container's are bound on
+        # mmdebstrap copies these from the machine; in a container, its own are mounted on the empty files
         '--customize-hook=for name in hostname hosts resolv.conf; do : > "$1/etc/$name"; done',
         "--",
         request.suite,
@@ -150,7 +153,7 @@ def _start(argv: list[str], sources: str) -> subprocess.Popen[bytes]:
 
 
 class _Report:
-    """Reads mmdebstrap's standard error: its steps are passed on, its last words kept for an error."""
+    """Reads mmdebstrap's standard error: passes its steps to `say`, keeps the last lines for an error."""
 
     def __init__(self, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
         self._process = process
@@ -161,7 +164,7 @@ class _Report:
         self._thread.start()
 
     def check(self, suite: str) -> None:
-        """After the end of the archive; raises SysboxError if mmdebstrap failed."""
+        """Wait for mmdebstrap after the end of the archive. Raises SysboxError if it failed."""
         status = self._process.wait()
         self._thread.join()
         if status == 0:
@@ -176,7 +179,7 @@ class _Report:
         )
 
     def close(self) -> None:
-        """Wait for the end of the output."""
+        """Wait up to 5 s for the end of standard error, and close the pipes."""
         self._thread.join(timeout=5)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -198,7 +201,7 @@ def _cancelled(suite: str) -> SysboxError:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        process.terminate()  # it unmounts and removes its directory
+        process.terminate()  # on SIGTERM mmdebstrap unmounts and removes its directory
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -207,7 +210,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_word(text: str) -> bool:
-    """A suite's or package's name (deb-control(5)), perhaps with /release, :arch or =version."""
+    """Whether `text` names a suite or package (deb-control(5)), perhaps with /release, :arch or =version."""
     return (
         bool(text)
         and text[0].isalnum()

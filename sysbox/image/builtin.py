@@ -2,10 +2,10 @@
 
 Nothing is downloaded: as with `systemd-nspawn --volatile=yes`, programs come from the machine, state does
 not. The image has one small layer, a generated skeleton, and the flag `usr_bind`, on which the plan binds
-/usr. The flag lives in our own index, never in the image: no label or layer of an image can ask for it.
+/usr. The flag is in sysbox's own index, never in the image: no label or layer of an image can ask for it.
 
-This module is hot: it looks whether the skeleton in the store still fits the machine (a stat of each input)
-and only otherwise has `skeleton` make it again.
+This module is hot: it compares the skeleton in the store with the machine by a stat(2) of each input, and
+imports `skeleton` only to build it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sysbox.image.reference import HOST
 
 
 def resolve(store: Catalog) -> Image:
-    """The image, made first if it is not there or the machine has changed.
+    """The image, built first if the store lacks it or the machine has changed.
 
     Raises Unsupported, KernelError.
     """

@@ -1,14 +1,14 @@
-"""What is in the content store, and how it is laid out: an OCI image layout, its layers unpacked.
+"""The content store and its layout: an OCI image layout, and its layers unpacked.
 
-    oci-layout index.json blobs/sha256/<hex>   as in OCI image-layout.md, readable by skopeo and friends
+    oci-layout index.json blobs/sha256/<hex>   as in OCI image-layout.md, so that skopeo can read them
     layers/<32 hex of the chain id>/            one layer, unpacked: an overlay lowerdir
     layers/<32 hex>.json                        its chain id, diff id and size
-    records/<64 hex>.json                       an Image, derived from its blobs: a resolve is two reads
+    records/<64 hex>.json                       an Image, derived from its blobs: two reads resolve a name
     temporary/<anything>/                       work in progress, removed by gc
 
-index.json is the truth; everything else is reached from it and otherwise an orphan. Writers change it
-under `index.lock` by rename. Whoever brings content in or is about to use some holds `use.lock` shared;
-removing orphans takes it exclusively, so that nothing disappears between two steps.
+index.json is authoritative: content that it does not lead to is an orphan. Writers replace it by rename,
+under `index.lock`. A process that adds content, or is about to use some, holds `use.lock` shared; gc takes
+it exclusively to remove orphans, so that no content disappears between two steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_RECORD = 8 << 20
 MAX_LAYER_RECORD = 4096
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
-# "host:<key>", or "derived" for what was committed from it here; no image can have it by itself
+# "host:<key>" for the image `host`, "derived" for one committed from it; set by sysbox, never by an image
 BUILTIN = "sysbox.builtin"
 _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -51,7 +51,7 @@ class Entry(Frozen):
 
 
 class Catalog:
-    """Reading the store needs no lock and never writes; changing its index does both, atomically."""
+    """The store on disk. Readers take no lock; `edit` replaces the index under a lock, atomically."""
 
     def __init__(self, root: str = paths.IMAGES) -> None:
         self.root = root
@@ -77,7 +77,7 @@ class Catalog:
     def find(self, name: str) -> tuple[str, Image]:
         """The image of this name or id, and the full reference that matched ("" for an id).
 
-        Raises NotFound, Conflict for a prefix of several ids, SpecError for no reference at all.
+        Raises NotFound, Conflict for a prefix of several ids, SpecError for a malformed reference.
         """
         entries = self.entries()
         if not is_digest(name) and not is_hex(name, 64):
@@ -107,7 +107,7 @@ class Catalog:
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
     def hold(self) -> Lock:
-        """A lock under which nothing is removed: `with store.hold():` resolve and write the record."""
+        """A lock that keeps gc from removing content: `with store.hold():` resolve and write the record."""
         return Lock(f"{self.root}/use.lock", shared=True)
 
     def entries(self) -> tuple[Entry, ...]:
@@ -119,7 +119,7 @@ class Catalog:
         return read_index(codec.loads(data, path), path)
 
     def edit(self, change: Callable[[Entries], Entries]) -> None:
-        """Replace the entries by what `change` makes of them, under the lock, atomically."""
+        """Replace the entries by `change(entries)`, atomically and under the lock. Raises FormatError."""
         with Lock(f"{self.root}/index.lock"):
             entries = change(list(self.entries()))
             if len(entries) > MAX_ENTRIES:
@@ -139,7 +139,7 @@ class Catalog:
             return ""
         found = {e.image_id for e in entries if e.image_id.startswith(f"sha256:{prefix}")}
         if not found and len(prefix) == 64:
-            # untagged by force while a container needs it: its record is kept until the container goes
+            # an image that is no longer in the index keeps its record while a container uses it
             if exists(self.record(f"sha256:{prefix}")):
                 return f"sha256:{prefix}"
             found = {e.image_id for e in entries if e.digest == f"sha256:{prefix}"}
@@ -166,7 +166,7 @@ class Catalog:
 
 
 def layer_name(chain_id: str) -> str:
-    """The directory name of a layer."""
+    """The directory name of a layer: the first 32 digits of its chain id."""
     return chain_id[7:39]
 
 
@@ -237,7 +237,7 @@ def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | N
             if entry.name == wanted:
                 return entry
         return None
-    # name@digest: the manifest of that digest, if it goes under a name of that repository
+    # name@digest: the manifest with that digest, if one of its names is in that repository
     for entry in entries:
         if entry.digest == reference.digest and entry.name:
             other = parse(entry.name)

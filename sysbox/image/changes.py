@@ -1,7 +1,7 @@
 """`--change`: Dockerfile instructions applied to an image's configuration (docker import, docker commit).
 
-CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL STOPSIGNAL USER VOLUME WORKDIR; the JSON form of a command is
-taken as it is, any other goes to `/bin/sh -c`.
+CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL STOPSIGNAL USER VOLUME WORKDIR; a command in JSON form is taken as
+it is, any other is passed to `/bin/sh -c`.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def _words(text: str) -> list[str]:
     import shlex
 
-    words = shlex.split(text)  # ValueError "No closing quotation" is worded well enough
+    words = shlex.split(text)  # its ValueError, "No closing quotation", is shown to the user
     if not words:
         raise ValueError("needs a value")
     return words

@@ -1,6 +1,6 @@
 """An image on top of another: one more layer, and a changed configuration (docker commit).
 
-The new configuration starts from the old one as it is on disk, so that what sysbox does not know of it stays.
+The new configuration starts from the old document on disk, so that keys unknown to sysbox are kept.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     Write = Callable[[bytes], object]
 
-# what `archive.config_document` writes
+# the keys that `archive.config_document` writes
 _OURS = frozenset(
     "Cmd Entrypoint Env ExposedPorts Healthcheck Labels StopSignal User Volumes WorkingDir".split()
 )
-_DERIVED = "derived"  # in the index: an image of this machine's own, made on the image `host`
+_DERIVED = "derived"  # in the index, under catalog.BUILTIN: committed from the image `host`
 
 
 def commit(
@@ -53,9 +53,9 @@ def commit(
     message: str = "",
     created_by: str = "",
 ) -> Image:
-    """Make the image `name` ("" for none) of `base` and a layer; `fill` writes that as a tar archive.
+    """Make the image `name` ("" for none): `base` and one layer, which `fill` writes as a tar archive.
 
-    Raises SpecError for an impossible name, NotFound, FormatError, KernelError; the store is then as it was.
+    Raises SpecError for an invalid name, NotFound, FormatError, KernelError; the store is then unchanged.
     """
     archive.check_name(name)
     if len(base.layers) >= MAX_LAYERS:
@@ -74,13 +74,13 @@ def commit(
         manifest = archive.manifest_document(
             document, [descriptor_of(one, kind) for one, kind in zip(blobs, suffixes, strict=True)]
         )
-        # the host's /usr is bound for this image too: asked by whoever runs this, not by an image
+        # the new image needs the host's /usr as well; it was the user who chose `host`, not an image
         builtin = _DERIVED if base.usr_bind else ""
         return work.commit(manifest, document, blobs, stack, name, builtin)
 
 
 def _blobs_of(store: Catalog, image: Image) -> list[Blob]:
-    """The archives of an image's layers, where they are."""
+    """The archives of an image's layers, in the store. Raises NotFound, FormatError."""
     data = files.read_file(store.blob(image.manifest), MAX_MANIFEST)
     if data is None:
         raise NotFound(f"the manifest of the image {image.id} is missing in {store.root}")
@@ -105,7 +105,7 @@ def _document(
     stack: Sequence[Layer],
     said: dict[str, str],
 ) -> bytes:
-    """The configuration of `base` with another layer and `config` in place of what it had."""
+    """The document of `base` with the layers of `stack` and the values of `config`."""
     data = files.read_file(store.blob(base.id), MAX_CONFIG)
     if data is None:
         raise NotFound(f"the configuration of the image {base.id} is missing in {store.root}")
@@ -114,7 +114,7 @@ def _document(
     fresh: dict[str, Any] = codec.loads(
         archive.config_document(config, stack, said["created"], ""), "image config"
     )
-    # a key that is empty now was perhaps not before
+    # `fresh` lacks empty values: an old value of such a key must not stay
     kept = {key: value for key, value in container.items() if key not in _OURS}
     history = [*sequence(document, "history", "image config"), {k: v for k, v in said.items() if v}]
     author = {"author": said["author"]} if said["author"] else {}

@@ -1,8 +1,8 @@
 """OCI and docker JSON documents, read strictly: descriptors, manifests, image configurations.
 
-Unknown keys are ignored, as the OCI image spec demands ("Extensibility"), but what is known must have the
-right type, and a document that could be read in two ways is refused (CVE-2021-41190). `null` counts as
-absent: docker writes `"Env": null`.
+Unknown keys are ignored, as the OCI image spec demands ("Extensibility"), but known ones must have the right
+type, and a document that could be read in two ways is refused (CVE-2021-41190). `null` counts as absent:
+docker writes `"Env": null`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 MAX_MANIFEST = 4 << 20
 MAX_CONFIG = 8 << 20
-MAX_LAYERS = 127  # docker's limit, and overlayfs' own is not far
+MAX_LAYERS = 127  # docker's limit
 MAX_ITEMS = 10_000  # of any list or map in a configuration
-MAX_TEXT = 1 << 17  # an argument or variable that execve(2) would take (MAX_ARG_STRLEN)
+MAX_TEXT = 1 << 17  # of an argument or variable: what execve(2) takes (MAX_ARG_STRLEN)
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -52,7 +52,7 @@ class Descriptor(Frozen):
     size: int
 
     def to_json(self) -> dict[str, Any]:
-        """The object as it stands in a manifest."""
+        """The JSON object, as in a manifest."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -65,7 +65,7 @@ class Manifest(Frozen):
 
 
 class Config(Frozen):
-    """An image configuration with what the store needs of it."""
+    """The parts of an image configuration that the store needs."""
 
     image: ImageConfig
     created: str
@@ -73,7 +73,7 @@ class Config(Frozen):
 
 
 def parse_manifest(data: bytes, media_type: str = "") -> Manifest:
-    """Read a manifest; `media_type` is what the transport called it, if it did.
+    """Read a manifest; `media_type` is the type that the transport named, "" if none.
 
     Raises FormatError.
     """
@@ -157,7 +157,7 @@ def _container_config(config: dict[str, Any], what: str) -> ImageConfig:
 
 
 def _health(check: dict[str, Any], what: str) -> Health | None:
-    """docker's extension of the configuration; times there are in nanoseconds, 0 is not said."""
+    """Read the health check, docker's extension; its times are in nanoseconds, and 0 means not set."""
     test = strings(check, "Test", what)
     if not test:
         return None
@@ -220,7 +220,7 @@ def plain(value: object, what: str) -> str:
 
 
 def integer(document: dict[str, Any], key: str, what: str) -> int:
-    """An integer that must be there; raises FormatError."""
+    """A required integer; raises FormatError."""
     value = document.get(key)
     if type(value) is not int:
         raise FormatError(f"{what}: {key} must be an integer")

@@ -1,12 +1,12 @@
-"""Bring content into the store: spool blobs, unpack layers, and make an image of them in one step.
+"""Add content to the store: spool blobs, unpack layers, and make an image of them in one step.
 
     with Ingest(store) as work:
         blob = work.spool(fd)                         digest and size, while it is written
         layer = work.unpack(blob, below=())           into temporary/, then renamed into layers/
         work.commit(manifest, config, [layer], name)  blobs, record, and last of all index.json
 
-Until `commit` nothing is visible; a crash at any instant leaves at most orphans, which gc removes. Two
-processes may bring in the same layer: the first rename wins and the other's work is dropped.
+Nothing is visible before `commit`; a crash at any instant leaves at most orphans, which gc removes. Two
+processes may add the same layer: the first rename wins, and the other process discards its copy.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
-_RATIO = 100  # a compressed layer may grow this much, plus a constant
-_FLOOR = 1 << 30
+_RATIO = 100  # a compressed layer may unpack to this many times its size, plus _FLOOR
+_FLOOR = 1 << 30  # bytes
 
 
 class Blob(Frozen):
-    """A file in the temporary directory, not yet in the store."""
+    """The archive of a layer: a file in the temporary directory, or one that is in the store already."""
 
     path: str
     digest: str
@@ -72,12 +72,12 @@ class Layer(Frozen):
 
     @property
     def name(self) -> str:
-        """Its directory name."""
+        """The name of its directory."""
         return layer_name(self.chain_id)
 
 
 class Ingest:
-    """One piece of work: a temporary directory, and the lock that keeps gc away while it lasts."""
+    """A temporary directory, and the lock that keeps gc away meanwhile; a context manager."""
 
     def __init__(self, store: Catalog, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
         self.store = store
@@ -97,7 +97,7 @@ class Ingest:
         try:
             remove_tree(self._work)
         except KernelError:
-            pass  # ignoring: it is gc's then
+            pass  # ignoring: gc removes it
         if self._lock:
             self._lock.release()
 
@@ -108,7 +108,7 @@ class Ingest:
         limit: int = 64 << 30,
         tell: Callable[[int], object] = lambda _: None,
     ) -> Blob:
-        """Read a descriptor to its end into a file; `tell` hears of each number of bytes.
+        """Read a descriptor to its end into a file; `tell` is called with the size of each chunk, in bytes.
 
         Raises FormatError beyond `limit` bytes, KernelError.
         """
@@ -126,7 +126,7 @@ class Ingest:
         what: str,
         limit: int = 64 << 30,
     ) -> Blob:
-        """A file of what `fill` writes with the function that it is given. Raises the same."""
+        """Make a blob of the bytes that `fill` passes to its argument. Raises as `spool`, and as `fill`."""
         from hashlib import sha256
 
         path = self._path("blob")
@@ -182,7 +182,7 @@ class Ingest:
     def unpack(
         self, blob: Blob, what: str, below: Sequence[Layer] = (), diff_id: str = ""
     ) -> Layer:
-        """Unpack a layer above `below` (lowest first); `diff_id`, if given, must be the result.
+        """Unpack a layer above `below` (lowest first); `diff_id`, if given, must be that of the content.
 
         Raises FormatError, KernelError.
         """
@@ -213,7 +213,7 @@ class Ingest:
         name: str = "",
         builtin: str = "",
     ) -> Image:
-        """Make the image known, under `name` if one is given (a reference that had it loses it).
+        """Add the image to the index, under `name` if one is given (an image that had it loses it).
 
         `stack` are the unpacked layers, lowest first; `blobs` their archives. Raises FormatError if the
         documents do not describe exactly these.
@@ -273,7 +273,7 @@ class Ingest:
             posix.close(fd)
 
     def _place(self, path: str, layer: Layer) -> None:
-        """Rename a finished directory to its place; its presence there says that it is whole."""
+        """Rename an unpacked layer to its final name: a directory of that name is complete."""
         store = self.store
         target = store.layer(layer.name)
         if exists(target):
@@ -341,11 +341,11 @@ def describe(
 
 
 def named(entries: list[Entry], new: Entry) -> list[Entry]:
-    """The entries with `new` among them: its name leaves the image that had it, which may end without one."""
+    """The entries and `new`; an image that had its name loses it, and stays, perhaps without a name."""
     rest = []
     for entry in entries:
         if entry.name == new.name and new.name:
-            # the built-in image of before goes without a trace: a container of it keeps its record
+            # the previous image `host` leaves the index: a container that uses it keeps its record
             keep = entry.image_id != new.image_id and not new.builtin.startswith("host:")
             if keep and not _has_other(entries, entry):
                 rest.append(entry.replace(name=""))

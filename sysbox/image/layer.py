@@ -2,12 +2,12 @@
 
 Every name is opened relative to the descriptor of its parent with O_NOFOLLOW; a symbolic link on the way is
 followed only by openat2(RESOLVE_IN_ROOT), so nothing outside the directory can be named, whatever the
-archive says (CVE-2021-29136, CVE-2021-32760, CVE-2014-9356 and their kin). A whiteout becomes what
+archive says (CVE-2021-29136, CVE-2021-32760, CVE-2014-9356 and similar ones). A whiteout becomes what
 overlayfs(5) understands: a character device 0:0, or `trusted.overlay.opaque` on the directory.
 
-As docker does: set-user-ID bits, device nodes and fifos are kept. Nodes do no harm: the layers lie below a
-directory of mode 0700, and in a container the device policy of its scope decides. Of the extended attributes
-`security.capability`, `user.*` and access control lists are taken; an image must never set overlayfs' own.
+As docker does: set-user-ID bits, device nodes and fifos are kept. Nodes do no harm: the layers are below a
+directory of mode 0700, and in a container the device policy of its scope decides. The only extended
+attributes set are `security.capability`, `user.*` and access control lists: no image may set overlayfs' own.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def unpack(
 ) -> tuple[str, int]:
     """Unpack `source` into the empty directory `root` (a descriptor); returns (diff id, bytes of files).
 
-    `lower` are the layers below, the highest first: a directory that the archive only implies takes its mode
+    `lower` are the layers below, the highest first: a directory that the archive does not list takes its mode
     and owner from there. Raises FormatError for a malformed or hostile archive, KernelError for a full disk
-    and the like; the directory then holds a part and is the caller's to remove.
+    and the like; the caller then removes the directory, which holds a part.
     """
     umask = posix.umask(0)
     tree = Tree(root, lower)
@@ -128,7 +128,7 @@ def _regular(tree: Tree, source: Source, header: Header, parent: bytes, base: by
         if header.uid or header.gid:
             posix.fchown(fd, header.uid, header.gid)
         if mode & _SPECIAL:
-            posix.fchmod(fd, mode)  # after the owner, whose change clears these bits
+            posix.fchmod(fd, mode)  # after fchown(2), which clears these bits
         for key, value in header.xattrs:
             if key == b"security.capability":
                 posix.setxattr(fd, key, value)
@@ -165,7 +165,7 @@ def _hard_link(tree: Tree, header: Header, target: bytes, parent: bytes, base: b
             f"{shown(header.name)}: a hard link to the directory {shown(header.link)}"
         )
     try:
-        # without AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link itself
+        # without AT_SYMLINK_FOLLOW: a hard link to a symbolic link is not one to its target
         posix.link(name, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
         tree.replace(directory, base)
@@ -192,14 +192,14 @@ def _node(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
 
 
 def _own(header: Header, directory: int, base: bytes) -> None:
-    """Owner and time of a symbolic link."""
+    """Set owner and time of a symbolic link."""
     if header.uid or header.gid:
         posix.chown(base, header.uid, header.gid, dir_fd=directory, follow_symlinks=False)
     posix.utime(base, ns=(header.mtime, header.mtime), dir_fd=directory, follow_symlinks=False)
 
 
 def _finish_node(header: Header, directory: int, base: bytes) -> None:
-    """Owner, mode, access control list and time of what is not to be opened."""
+    """Set owner, mode, access control list and time of a node, which must not be opened."""
     found = look(directory, base)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
@@ -223,7 +223,7 @@ def _whiteout(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
         tree.hide(tree.open(parent))
         return
     if base.startswith(_AUFS):
-        return  # AUFS' own bookkeeping (.wh..wh.plnk, .wh..wh.orph), of no meaning elsewhere
+        return  # AUFS' own bookkeeping (.wh..wh.plnk, .wh..wh.orph), which no other file system needs
     hidden = base[len(_WHITEOUT) :]
     if hidden in (b"", b".", b".."):
         raise FormatError(f"{shown(header.name)}: a whiteout of nothing")
@@ -231,7 +231,7 @@ def _whiteout(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
     try:
         posix.mknod(hidden, _stat.S_IFCHR, 0, dir_fd=directory)
     except FileExistsError:
-        # it hides what the layers below have, never what this layer brings itself (OCI layer.md)
+        # a whiteout hides entries of the layers below, never those of its own layer (OCI layer.md)
         path = parent + b"/" + hidden if parent else hidden
         if _stat.S_ISDIR(posix.stat(hidden, dir_fd=directory, follow_symlinks=False).st_mode):
             tree.hide(tree.open(path))
@@ -240,8 +240,8 @@ def _whiteout(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
 def _explain(header: Header, error: OSError) -> None:
     name = shown(header.name)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        what = f" to {shown(header.link)}" if header.kind == tar.HARD_LINK else ""
+        what = f" or its target {shown(header.link)}" if header.kind == tar.HARD_LINK else ""
         raise FormatError(
-            f"{name}: its place{what} is not in the layer: {error.strerror}"
+            f"{name}: its directory{what} is not in the layer: {error.strerror}"
         ) from None
     raise KernelError.of("unpack", name, error) from None

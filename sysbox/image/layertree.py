@@ -1,4 +1,4 @@
-"""The directory that a layer is unpacked into: what of it is open, and what is still to be set on it."""
+"""The directory that a layer is unpacked into: its open directories, and attributes that are set last."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ACL = b"system.posix_acl_"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _OPEN_DIRECTORIES = 128
 _DEFAULT = b"system.posix_acl_default"
-_MOST_HELD = 128 << 20  # bytes of names and lists that are kept to the end
+_MOST_HELD = 128 << 20  # bytes of names and access control lists that are kept to the end
 
 
 def set_attribute(fd: int | str, key: bytes, value: bytes) -> None:
-    """Set a `user.*` attribute or an access control list; any other is left out, and so are these where the
-    file system has none.
+    """Set a `user.*` attribute or an access control list. Skips any other, and on a file system without
+    extended attributes these as well. Raises OSError.
     """
     if not key.startswith((b"user.", ACL)) or key.startswith(b"user.overlay."):
         return
@@ -35,7 +35,7 @@ def set_attribute(fd: int | str, key: bytes, value: bytes) -> None:
 
 
 class Late:
-    """What of a directory is set when all is in it: new entries would inherit it, or change it."""
+    """Attributes of a directory that are set after its entries, which would inherit or change them."""
 
     __slots__ = ("acl", "mode", "mtime")
 
@@ -46,7 +46,7 @@ class Late:
 
 
 class Tree:
-    """The directory being filled: open directories by path, and what is still to be set on them."""
+    """The directory being filled: open directories by path, and attributes that are set last."""
 
     def __init__(self, root: int, lower: Sequence[int]) -> None:
         self._root = root
@@ -56,7 +56,7 @@ class Tree:
         self._held = 0  # bytes
 
     def open(self, path: bytes, *, create: bool = True) -> int:
-        """The descriptor of a directory; what is missing on the way is made. Raises OSError."""
+        """The descriptor of a directory; with `create`, missing ones are made. Raises OSError."""
         fd = self._open.get(path)
         if fd is not None:
             return fd
@@ -76,12 +76,12 @@ class Tree:
         return fd
 
     def trim(self) -> None:
-        """Between two entries: keep the number of open directories below the limit of a process."""
+        """Close all directories when many are open (RLIMIT_NOFILE); called between two entries."""
         if len(self._open) > _OPEN_DIRECTORIES:
             self._forget()
 
     def make(self, path: bytes) -> None:
-        """A directory at `path`: a new one, or the one that is there. Raises OSError."""
+        """Make a directory at `path`, or keep the one that exists. Raises OSError."""
         parent, _, name = path.rpartition(b"/")
         above = self.open(parent)
         try:
@@ -97,7 +97,7 @@ class Tree:
                 self.hide(self.open(path))
 
     def set_directory(self, path: bytes, header: Header) -> None:
-        """Owner and mode now; times, and the group bit that new entries would inherit, at the end."""
+        """Set owner and mode now; times, and what new entries would inherit, are set by `finish`."""
         fd = self.open(path)
         posix.fchown(fd, header.uid, header.gid)
         posix.fchmod(fd, header.mode & ~_stat.S_ISGID)
@@ -113,7 +113,7 @@ class Tree:
         self._late[path] = late
 
     def replace(self, directory: int, name: bytes) -> None:
-        """Remove what is in the way of an entry; descriptors from `open` are void afterwards."""
+        """Remove what has the name of a new entry. Descriptors from `open` are closed afterwards."""
         if _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             remove_at(directory, name)
         else:
@@ -121,22 +121,22 @@ class Tree:
         self._forget()
 
     def hide(self, fd: int) -> None:
-        """Make a directory opaque: nothing of the layers below shows in it."""
+        """Make a directory opaque: overlayfs then shows nothing of the layers below in it."""
         posix.setxattr(fd, b"trusted.overlay.opaque", b"y")
 
     def finish(self) -> None:
-        """Set what had to wait. Raises KernelError."""
+        """Set the attributes that are set last. Raises KernelError."""
         self._forget()
         for path in sorted(self._late, reverse=True):
             try:
                 self._settle(path, self._late[path])
             except OSError as error:
-                # replaced since by something else, or reached through a link that is gone
+                # a later entry has replaced the directory, or a symbolic link that led to it
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise KernelError.of("unpack", shown(path), error) from None
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the directories that `open` opened."""
         self._forget()
 
     def _settle(self, path: bytes, late: Late) -> None:
@@ -155,7 +155,7 @@ class Tree:
         self._open = {b"": self._root}
 
     def _imply(self, above: int, path: bytes, name: bytes) -> int:
-        """Make a directory that the archive does not list, like the one below if there is one."""
+        """Make a directory that the archive does not list, with mode and owner as in the layers below."""
         posix.mkdir(name, 0o755, dir_fd=above)
         fd = posix.open(name, _DIRECTORY, dir_fd=above)
         for lower in self._lower:
@@ -168,7 +168,7 @@ class Tree:
         return fd
 
     def _obstructed(self, above: int, path: bytes, name: bytes) -> int:
-        """A parent that is no directory: follow a link inside the layer, undo a whiteout, else refuse."""
+        """A parent that is not a directory: follow a link inside the layer, undo a whiteout, else refuse."""
         status = posix.stat(name, dir_fd=above, follow_symlinks=False)
         if _stat.S_ISLNK(status.st_mode):
             from sysbox.linux import mount
@@ -191,7 +191,7 @@ def _is_whiteout(status: posix.stat_result) -> bool:
 
 
 def _look(root: int, path: bytes) -> posix.stat_result | None:
-    """The status of `path` in a lower layer, no link followed; None if it is not there."""
+    """The status of `path` in a lower layer, no link followed; None if it does not exist."""
     fd = posix.open(".", _DIRECTORY, dir_fd=root)
     try:
         *parents, name = path.split(b"/")

@@ -1,11 +1,11 @@
-"""What the image `host` takes from the machine, and a key that changes when any of it does."""
+"""The files that the image `host` takes from the machine, and a key that changes when one of them does."""
 
 from __future__ import annotations
 
 import posix
 import zlib
 
-_VERSION = 1  # of the generated part; a higher one makes every skeleton anew
+_VERSION = 1  # of the generated part; raised, it has every skeleton built again
 
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")  # of a merged /usr
 DIRECTORIES = ("/etc/alternatives", "/etc/ld.so.conf.d", "/etc/ssl/certs")
@@ -43,7 +43,7 @@ COPIED = (
 
 
 def key() -> str:
-    """Changes when an input of the skeleton does: size, mode and time of each."""
+    """16 hexadecimal digits made of the mode, size and time of each input of the skeleton."""
     stamps = [f"{_VERSION} {posix.uname().machine}"]
     for path in (*(f"/{link}" for link in LINKS), *DIRECTORIES, *COPIED, "/usr/bin/bash"):
         try:

@@ -1,4 +1,4 @@
-"""What an image is to the rest of sysbox: frozen, already checked."""
+"""An image as the rest of sysbox sees it: frozen, already checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ImageConfig(Frozen):
 class Image(Frozen):
     """One image of the store."""
 
-    id: str  # "sha256:<64 hex>": the digest of its configuration, as docker counts
+    id: str  # "sha256:<64 hex>": the digest of its configuration, as in docker
     manifest: str  # the digest of its manifest
     names: tuple[str, ...] = ()  # full references, sorted; () is a dangling image
     created: str = ""  # RFC 3339, "" if unknown

@@ -1,4 +1,4 @@
-"""Rebuild the record of an image from its blobs, should it be lost: nothing in it is not derived."""
+"""Rebuild a lost record of an image: all of it is derived from the image's blobs and the index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sysbox.image.model import Image
 
 
 def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
-    """The image again, its record written anew.
+    """Write the record of an image again; returns the image.
 
     Raises NotFound if a blob or a layer is missing, FormatError if one is damaged.
     """
@@ -45,7 +45,7 @@ def record(store: Catalog, image_id: str, entries: list[Entry]) -> Image:
 
 
 def read_layer(store: Catalog, name: str) -> Layer:
-    """What the store knows of a layer; raises NotFound, FormatError."""
+    """The record of a layer; raises NotFound, FormatError."""
     path = f"{store.layer(name)}.json"
     data = files.read_file(path, MAX_LAYER_RECORD)
     if data is None or not exists(store.layer(name)):

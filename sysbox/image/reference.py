@@ -1,8 +1,8 @@
-"""Image references: docker's normalisation of names, and the checks that come before one touches a path.
+"""Image references: docker's normalisation of names, and the checks before one becomes part of a path.
 
 `busybox` is `docker.io/library/busybox:latest`; a first component with a dot, a colon or `localhost` is a
 registry. The grammar is that of the distribution project's `reference` package; only sha256 digests are
-taken. Written without `re`, which a hot verb cannot afford.
+accepted. Written without `re`: to import it takes too long for a hot verb.
 """
 
 from __future__ import annotations

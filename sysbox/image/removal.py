@@ -1,4 +1,4 @@
-"""Names and images go: tag, untag, delete, and the collection of what nothing refers to any more."""
+"""Tag, untag and delete images, and remove content that nothing refers to any more."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Gone(Frozen):
-    """One thing that a removal did."""
+    """One step of a removal: a name that was taken from an image, or an image that was deleted."""
 
     action: str  # untag or delete, as docker's events have it
     image_id: str
-    name: str  # familiar; "" of an image that is deleted
+    name: str  # as docker shows it; "" where an image was deleted
 
     def __str__(self) -> str:
         """As `docker rmi` prints it."""
@@ -78,7 +78,7 @@ def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Gon
 def _names_to_go(
     image: Image, matched: str, users: list[str], name: str, *, force: bool
 ) -> list[str]:
-    """The names that this removal takes away; raises Conflict, in docker's words."""
+    """The names that `remove` takes from the image; raises Conflict, in docker's words."""
     if matched and len(image.names) > 1:
         return [matched if matched in image.names else image.names[0]]
     short = image.id[7:19]
@@ -106,7 +106,7 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
     prepare(store)
     done = []
     for entry in store.entries():
-        # a record that is lost or damaged is derived anew
+        # `find` rebuilds a record that is lost; a damaged one is removed first
         try:
             store.find(entry.image_id)
         except SysboxError:
@@ -120,7 +120,7 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
 
 
 def sweep(store: Catalog, in_use: InUse) -> list[str]:
-    """Remove everything that no image and no container refers to; nothing if somebody is at work there."""
+    """Remove content that no image and no container refers to; nothing while a process uses the store."""
     try:
         lock = Lock(f"{store.root}/use.lock", wait=False)
     except Conflict:
@@ -135,7 +135,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
         for entry in store.entries():
             needed.add(store, entry.image_id, entry.digest)
     except SysboxError as error:
-        # what a damaged image needs is not known, so nothing can be called unneeded
+        # what a damaged image needs is not known, so anything may be needed
         return [f"left the orphans of {store.root} alone: {error.message}"]
     for name in files.names(f"{store.root}/records"):
         image_id = f"sha256:{name.removesuffix('.json')}"
@@ -148,7 +148,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
     for name in files.names(f"{root}/layers"):
         if name.removesuffix(".json") in needed.layers:
             continue
-        if ".json" in name:  # or what a writer has left that was killed
+        if ".json" in name:  # or the temporary file of a writer that was killed
             files.unlink(f"{root}/layers/{name}")
         else:
             done.append(_remove_tree(store, f"layers/{name}"))
@@ -164,7 +164,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
 
 
 class _Needed:
-    """What is reached from the index and from the containers."""
+    """The content that the index or a container refers to."""
 
     def __init__(self) -> None:
         self.images: set[str] = set()
@@ -173,7 +173,7 @@ class _Needed:
         self.records: set[str] = set()
 
     def add(self, store: Catalog, image_id: str, manifest: str) -> None:
-        """An image with its manifest, configuration, layer blobs and layers."""
+        """Add an image with its manifest, configuration, layer blobs and layers."""
         self.images.add(image_id)
         self.blobs.add(image_id[7:])
         self.records.add(f"{image_id[7:]}.json")
@@ -197,7 +197,7 @@ def _layers_of(store: Catalog, image_id: str) -> list[str]:
 
 
 def _manifest_of(store: Catalog, image_id: str) -> str:
-    """The manifest that the record of an image without a name leads to, "" if unknown."""
+    """The digest of the manifest in the record of an image that the index lacks; "" if unknown."""
     path = store.record(image_id)
     data = files.read_file(path, MAX_RECORD)
     try:
@@ -207,7 +207,7 @@ def _manifest_of(store: Catalog, image_id: str) -> str:
 
 
 def _remove_tree(store: Catalog, name: str) -> str:
-    # made unreachable first, so that a crash in the middle cannot leave half a layer under its name
+    # renamed first, so that a crash in the middle cannot leave half a layer under its name
     trash = f"{store.root}/temporary/gone-{name.rpartition('/')[2]}"
     path = f"{store.root}/{name}"
     if not name.startswith("temporary/"):

@@ -1,4 +1,4 @@
-"""What a specification and an image come to: once, when a container is created."""
+"""Merge a specification and its image's configuration: once, when a container is created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def resolve(spec: ContainerSpec, image: Image) -> Resolved:
-    """What they come to. Raises SpecError when nothing is left to run."""
+    """As `merge`. Raises SpecError where neither names a command."""
     found = merge(spec, image)
     if not any((found.entrypoint + found.command)[:1]):
         raise SpecError(
@@ -24,7 +24,7 @@ def resolve(spec: ContainerSpec, image: Image) -> Resolved:
 
 
 def merge(spec: ContainerSpec, image: Image) -> Resolved:
-    """docker's rules: what the user says goes before the image; an entrypoint drops the image's command."""
+    """docker's rules: the user's values go before the image's; an entrypoint drops the image's command."""
     config = image.config
     entrypoint, command = config.entrypoint, spec.command or config.cmd
     if spec.entrypoint is not None:
@@ -44,7 +44,7 @@ def merge(spec: ContainerSpec, image: Image) -> Resolved:
 
 
 def resolved_of(record: Record) -> Resolved:
-    """That of a container. Raises NotFound where its record is older than this, and its image is gone."""
+    """What a container was created with. An older record lacks it: then raises NotFound without its image."""
     if record.resolved is not None:
         return record.resolved
     from sysbox.image.store import Store  # for older records alone

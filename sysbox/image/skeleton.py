@@ -1,7 +1,7 @@
 """The one layer of the image `host`: a root with a generated /etc and /var and an empty /usr to bind on.
 
-No file is taken that not every user of the machine may read, and none at all of shadow, keys, host names,
-users, their home directories or the machine's own configuration.
+Only files that every user of the machine may read are copied, and no shadow, keys, host names, users, home
+directories or configuration of the machine's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sysbox.image.reference import HOST
 _MAX_FILE = 8 << 20
 _BUNDLES = ("ca-certificates.crt", "ca-bundle.crt")
 
-# Debian's fixed ids (base-passwd); the programs of other distributions know no more of them than these
+# Debian's fixed ids (base-passwd); programs of other distributions need none beyond these
 _PASSWD = """\
 root:x:0:0:root:/root:{shell}
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -92,7 +92,7 @@ _EMPTY = ("etc/fstab", "etc/hostname", "etc/hosts", "etc/machine-id", "etc/resol
 
 
 def install(store: Catalog, mark: str) -> Image:
-    """Make the image and give it its name; `mark` is what `builtin` will look for. Raises Unsupported."""
+    """Make the image `host`; `mark` goes into the index, where `builtin` compares it. Raises Unsupported."""
     shell = "/bin/bash" if os.path.exists("/usr/bin/bash") else "/bin/sh"
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_newest()))
     fd = os.memfd_create("sysbox-host", os.MFD_CLOEXEC)
@@ -137,7 +137,7 @@ def build(shell: str) -> bytes:
 
 
 class _Writer:
-    """Entries with root as their owner and the epoch as their time, each name and its parents once."""
+    """Writes entries owned by root, with the epoch as their time; each name once, after its parents."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
@@ -179,7 +179,7 @@ def _usr_link(out: _Writer, name: str) -> None:
 
 
 def _copy(out: _Writer, path: str) -> None:
-    """A file or a symbolic link as it is, if all the world may read it; nothing if it is not there."""
+    """Copy a symbolic link, or a file that every user may read; skip one that does not exist."""
     name = path.lstrip("/")
     try:
         if os.path.islink(path):
@@ -204,14 +204,14 @@ def _copy_directory(out: _Writer, path: str) -> None:
         return
     for name in sorted(os.listdir(path)):
         full = f"{path}/{name}"
-        # certificates: links into /usr and among themselves, and the bundle; a key could be any other file
+        # of certificates only links and the bundle: any other file could be a private key
         wanted = os.path.islink(full) or name in _BUNDLES or path == "/etc/ld.so.conf.d"
         if wanted and _leads_to_public(full):
             _copy(out, full)
 
 
 def _leads_to_public(path: str) -> bool:
-    """Not a link that ends outside /usr: its target would be missing in the container anyway."""
+    """False for a link to a target outside /usr, which would be missing in the container anyway."""
     if not os.path.islink(path):
         return True
     target = os.path.realpath(path)

@@ -1,8 +1,8 @@
-"""Where the bytes of a layer come from: a mapped file, a decompressor, and the digest of what passed.
+"""Where the bytes of a layer come from, a mapped file or a decompressor, and the digest of what was read.
 
 An uncompressed blob is mapped, so that file contents go from the page cache into write(2) without a copy
-of ours. A compressed one runs through pigz, zstd or xz in a process of its own where they are installed
-(measured: half of zlib's time), else through zlib, bz2 or lzma here.
+here. A compressed one runs through pigz, zstd or xz in a process of its own where they are installed
+(measured: half of zlib's time), else through zlib, bz2 or lzma in this one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAGIC = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
 )
-# the fastest first; the last resort of each is in-process
+# the fastest first; where none is installed, this process decompresses
 _PROGRAMS = {
-    "gzip": (("pigz", "-dcv"),),  # only with -v does garbage behind the stream show in its status
+    "gzip": (("pigz", "-dcv"),),  # -v: else the exit status ignores garbage after the stream
     "zstd": (("zstd", "-dcq"),),
     "xz": (("xz", "-dcq"),),
     "bzip2": (("lbzip2", "-dc"), ("bzip2", "-dc")),
@@ -38,7 +38,7 @@ _DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin")
 
 
 class Source:
-    """A stream of bytes, read once from the front; `limit` caps it (here a decompression bomb ends)."""
+    """A stream of bytes, read once from the front; `limit` bounds its bytes, against decompression bombs."""
 
     def __init__(
         self, read: Callable[[int], bytes], what: str, limit: int, close: Callable[[], None]
@@ -55,7 +55,7 @@ class Source:
         self._seen = 0
 
     def take(self, count: int) -> bytes:
-        """Exactly `count` bytes, or none at the end of the stream; raises FormatError in between."""
+        """Exactly `count` bytes, or none at the end of the stream; raises FormatError if fewer are left."""
         if len(self._held) < count:
             self._fill(count)
             if not len(self._held):
@@ -81,12 +81,12 @@ class Source:
             posix.ftruncate(fd, posix.lseek(fd, 0, 1))
 
     def skip_to(self, position: int) -> None:
-        """Go forward; raises FormatError if the stream ends before."""
+        """Skip the bytes before `position`; raises FormatError if the stream ends before it."""
         while self.position < position:
             self._next(position - self.position)
 
     def save(self, fd: int) -> str:
-        """Write everything that is left to a file, and say its digest; raises OSError."""
+        """Write the rest to a file; returns the digest of everything read. Raises FormatError, OSError."""
         while True:
             if not len(self._held):
                 self._fill(1)
@@ -95,7 +95,7 @@ class Source:
             files.write_all(fd, self._next(CHUNK))
 
     def drain(self) -> str:
-        """Read to the end, and say the sha256 digest of everything that was read."""
+        """Read to the end; returns the sha256 digest of everything read. Raises FormatError."""
         while True:
             self.position += len(self._held)
             self._held = memoryview(b"")
@@ -105,7 +105,7 @@ class Source:
         return f"sha256:{self._hash.hexdigest()}"
 
     def close(self) -> None:
-        """End the decompressor and release what is held; may be called twice."""
+        """End the decompressor and release its buffers; may be called twice."""
         self._close()
 
     def _next(self, count: int) -> memoryview:
@@ -191,11 +191,11 @@ class MappedSource(Source):
 
 
 def write_sparse(fd: int, data: memoryview) -> bool:
-    """Write to a new file, leaving out what is zeros in blocks of 64 KiB; whether that is so of its end."""
+    """Write to a new file, with holes for blocks of 64 KiB of zeros; whether it ends with a hole."""
     if len(data) < _HOLE:
         files.write_all(fd, data)
         return False
-    start = position = 0  # of what is still to be written, and of what is looked at
+    start = position = 0  # of the data not written yet; of the block that is looked at
     while position + _HOLE <= len(data):
         block = data[position : position + _HOLE]
         if not block[0] and not block[-1] and block == _ZEROS:
@@ -210,7 +210,7 @@ def write_sparse(fd: int, data: memoryview) -> bool:
 
 
 def compression(head: bytes) -> str:
-    """What the first bytes of a file say: "", gzip, zstd, xz or bzip2."""
+    """The compression of a file by its first bytes: "", gzip, zstd, xz or bzip2."""
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
@@ -218,9 +218,9 @@ def compression(head: bytes) -> str:
 
 
 def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Source:
-    """A source over a whole regular file of compression `kind`; the descriptor stays the caller's.
+    """A source over a whole regular file of compression `kind`; the caller closes the descriptor.
 
-    `digest` is the file's own. Raises Unsupported if nothing here can decompress it.
+    `digest` is that of the file itself. Raises Unsupported if no installed program can decompress it.
     """
     if not kind:
         return MappedSource(fd, posix.fstat(fd).st_size, what, limit, digest)
@@ -233,7 +233,7 @@ def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Sourc
 
 
 def find_program(name: str) -> str:
-    """The path of an installed program, "" if there is none; PATH is not asked."""
+    """The path of an installed program, "" if there is none; PATH is not searched."""
     for directory in _DIRECTORIES:
         path = f"{directory}/{name}"
         if posix.access(path, posix.X_OK):
@@ -253,7 +253,7 @@ def _through_process(argv: list[str], fd: int, what: str, limit: int) -> Source:
     try:
         fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, CHUNK)
     except OSError:
-        pass  # the user's pipe quota is used up: a small pipe is slower, no more
+        pass  # ignoring: the user's pipe quota is used up, and a small pipe is only slower
 
     def read(count: int) -> bytes:
         chunk = posix.read(out, count)
@@ -265,7 +265,9 @@ def _through_process(argv: list[str], fd: int, what: str, limit: int) -> Source:
 
 
 def _reap(process: Popen[bytes], program: str, what: str, is_padded: Callable[[], bool]) -> None:
-    """At the end of the output: garbage after the stream or a bad checksum show in the status only."""
+    """Wait for a decompressor whose output has ended: only its exit status tells of garbage after the stream
+    or of a bad checksum. Raises FormatError.
+    """
     assert process.stderr is not None
     reason = process.stderr.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
     if process.wait() != 0 and not ("trailing" in reason and is_padded()):
@@ -274,7 +276,7 @@ def _reap(process: Popen[bytes], program: str, what: str, is_padded: Callable[[]
 
 
 def _is_padded(fd: int, what: str) -> bool:
-    """Whether what pigz calls junk are zeros: read once more, since it does not tell where they begin."""
+    """Whether the junk that pigz reports is zeros. Decompresses again: pigz does not say where it begins."""
     posix.lseek(fd, 0, 0)
     try:
         members = _in_process(fd, "gzip", what)
@@ -314,7 +316,7 @@ def _in_process(fd: int, kind: str, what: str, head: bytes = b"") -> _Members:
 
 
 class _Members:
-    """Decompresses one member after the other, never more than about 1 MiB of output at a time."""
+    """Decompresses one member after the other, at most as many bytes at a time as the caller reads."""
 
     def __init__(
         self, fd: int, what: str, new: Callable[[], Any], error: type[Exception], head: bytes
@@ -324,11 +326,11 @@ class _Members:
         self._new = new
         self._error = error
         self._engine: Any = None
-        self._input = head  # what was read of it already
+        self._input = head  # the bytes that were read from `fd` already
         self._begun = False
 
     def read(self, count: int) -> bytes:
-        """Some output, b"" at the end; raises FormatError."""
+        """At most `count` bytes of output, b"" at the end; raises FormatError."""
         while True:
             if not self._input and getattr(self._engine, "needs_input", True):
                 self._input = self._load()
@@ -347,7 +349,7 @@ class _Members:
                 return output
 
     def _padding(self) -> None:
-        """Zeros behind the stream fill the last block of a tape, or of a disk; anything else is refused."""
+        """Skip zeros after the stream, which fill the last block of a tape or disk; refuse anything else."""
         while self._input:
             if self._input.count(0) != len(self._input):
                 raise FormatError(f"{self._what}: there is something behind the compressed stream")
@@ -369,7 +371,7 @@ class _Members:
             self._input = engine.unused_data
             self._engine = None
         else:
-            # zlib hands back what it did not need; bz2 and lzma keep it and say `needs_input`
+            # zlib returns the input that it did not need; bz2 and lzma keep it and clear `needs_input`
             self._input = getattr(engine, "unconsumed_tail", b"")
         return output
 
@@ -377,7 +379,7 @@ class _Members:
 def stream_source(fd: int, what: str, limit: int) -> Source:
     """A source over a pipe, a socket or a file that is read once, plain or compressed with gzip, bzip2 or xz.
 
-    It is decompressed here, never by a program. Raises Unsupported for zstd, KernelError.
+    This process decompresses it, never a program. Raises Unsupported for zstd, OSError.
     """
     head = b""
     while len(head) < 8 and (piece := posix.read(fd, 8 - len(head))):

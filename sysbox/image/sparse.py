@@ -1,7 +1,7 @@
-"""Sparse entries of GNU tar: which parts of a file an archive holds, and how they are written.
+"""Sparse entries of GNU tar: read which parts of a file an archive holds, and write them.
 
-Three ways are in use (GNU tar manual, "Storing Sparse Files"): the old GNU header, with further blocks behind
-it; pax records 0.0 and 0.1; and 1.0, where the map stands before the content. The rest of the file is holes.
+Three formats are in use (GNU tar manual, "Storing Sparse Files"): the old GNU header and further blocks after
+it; pax records 0.0 and 0.1; and 1.0, which has the map before the content. The rest of the file is holes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MOST = 1 << 17  # segments of one file
 _BLOCK = 512
 _DIGITS = 19
 _PREFIX = b"GNU.sparse."
-REPEATED = (_PREFIX + b"offset", _PREFIX + b"numbytes")  # in format 0.0
+REPEATED = (_PREFIX + b"offset", _PREFIX + b"numbytes")  # keys that format 0.0 repeats
 
 
 def of_header(
     source: Source, block: bytes, number: Callable[[bytes, str], int]
 ) -> tuple[int, Segments]:
-    """(size of the file, its segments) of an old GNU header, and of the blocks that follow it."""
+    """(bytes of the file, its segments) by an old GNU header and the blocks after it. Raises FormatError."""
     size = number(block[483:495], "size")
     segments = _pairs(block[386:482], number)
     more = block[482]
@@ -54,12 +54,12 @@ def _pairs(field: bytes, number: Callable[[bytes, str], int]) -> list[tuple[int,
 
 
 def is_pax(extra: dict[bytes, bytes]) -> bool:
-    """Whether pax records speak of a sparse file."""
+    """Whether pax records describe a sparse file."""
     return any(key.startswith(_PREFIX) for key in extra)
 
 
 def name_of(extra: dict[bytes, bytes], name: bytes) -> bytes:
-    """The file's name: that in the header is made up."""
+    """The file's name: the one in the header is a placeholder."""
     return extra.get(_PREFIX + b"name", name)
 
 
@@ -70,7 +70,7 @@ def collect(extra: dict[bytes, bytes], values: list[bytes]) -> None:
 
 
 def of_pax(source: Source, extra: dict[bytes, bytes]) -> tuple[int, Segments]:
-    """(size of the file, its segments) by pax records; of 1.0 the map is read from the content."""
+    """(bytes of the file, its segments) by pax records; the map of 1.0 is read from the content."""
     size = extra.get(_PREFIX + b"realsize", extra.get(_PREFIX + b"size", b""))
     if extra.get(_PREFIX + b"major") == b"1":
         numbers = _map_before(source)
@@ -83,7 +83,7 @@ def of_pax(source: Source, extra: dict[bytes, bytes]) -> tuple[int, Segments]:
 
 
 def _map_before(source: Source) -> list[int]:
-    """How many segments, and the two numbers of each, a line each; in whole blocks."""
+    """The offset and length of each segment: lines of one number, the first their count; in whole blocks."""
     rest = b""
     numbers: list[int] = []
     wanted = 1
@@ -108,7 +108,7 @@ def _decimal(text: bytes) -> int:
 
 
 def check(size: int, segments: Segments, stored: int) -> None:
-    """Raises FormatError unless the segments are in order, within the file, and all that is stored."""
+    """Raise FormatError unless the segments are in order, within `size`, and `stored` bytes in all."""
     position = 0
     for offset, length in segments:
         if offset < position or length < 0:
@@ -119,7 +119,7 @@ def check(size: int, segments: Segments, stored: int) -> None:
 
 
 def write(source: Source, fd: int, header: Header) -> None:
-    """The content of an entry into a new file. Raises FormatError, OSError."""
+    """Write the content of an entry to a new file. Raises FormatError, OSError."""
     if header.segments is None:
         if header.size:
             source.copy(fd, header.size)

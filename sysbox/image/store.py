@@ -1,6 +1,6 @@
 """The images of this host: the one class that the rest of sysbox uses.
 
-`resolve` is hot; what changes the store is imported only when it is called.
+`resolve` is hot; the code that changes the store is imported only when it is called.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Store(Catalog):
     def resolve(self, name: str) -> Image:
         """The image of this name, id, unique prefix of an id, or digest.
 
-        Raises NotFound, Conflict for a prefix of several ids, SpecError for no reference at all.
+        Raises NotFound, Conflict for a prefix of several ids, SpecError for a malformed reference.
         """
         if "host" in name and is_host(name):
             from sysbox.image import builtin
@@ -44,7 +44,7 @@ class Store(Catalog):
         *,
         force: bool = False,
     ) -> Done:
-        """Untag or delete as `docker rmi` does; returns what it did.
+        """Untag or delete as `docker rmi` does; returns each step.
 
         `in_use` maps an image id to the names of the containers that need it. Raises NotFound, Conflict.
         """
@@ -59,7 +59,7 @@ class Store(Catalog):
         removal.tag(self, name, new)
 
     def gc(self, in_use: InUse = lambda _: []) -> Lines:
-        """Remove what a crash left behind and what no image or container needs; says what it did."""
+        """Remove what a crash left behind and what no image or container needs; a line for each action."""
         from sysbox.image import removal
 
         return removal.collect(self, in_use)

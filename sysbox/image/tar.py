@@ -1,7 +1,7 @@
 """Tar headers, parsed strictly: v7, ustar, GNU long names, pax extended headers (pax(1), GNU tar manual).
 
-`tarfile` takes seven times as long on a root file system and knows neither whiteouts nor xattrs. What is
-ambiguous or beyond the limits is refused with the name of the entry; names stay bytes, as the kernel has
+`tarfile` takes seven times as long on a root file system and knows neither whiteouts nor xattrs. An entry
+that is ambiguous or beyond the limits is refused, and the error names it; names stay bytes, as the kernel has
 them.
 """
 
@@ -26,14 +26,14 @@ CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"3", b"4", b"5", b"6"
 _CONTIGUOUS, _V7 = b"7", b"\0"
 _PAX, _GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
 _KNOWN = frozenset((REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
-MAX_ID = (1 << 32) - 2  # 2^32-1 means "leave it" to chown(2)
+MAX_ID = (1 << 32) - 2  # chown(2) does not change the owner for 2^32-1
 _ADLER = 65521
 _fields = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x").unpack
 _XATTR = b"SCHILY.xattr."
 
 
 class LayerLimits(Frozen):
-    """What a layer may at most hold; beyond it is an attack or a mistake."""
+    """The most that a layer may hold; more is an attack or a mistake."""
 
     bytes: int = 64 << 30  # of the uncompressed archive
     entries: int = 1_000_000  # headers of any kind
@@ -68,9 +68,8 @@ class Header:
         self.link = link
         self.size = size  # bytes of content that follow; 0 for all but regular files
         self.whole = size  # bytes of the file, with its holes
-        self.segments: tuple[tuple[int, int], ...] | None = (
-            None  # of a sparse file: (offset, length)
-        )
+        # (offset, length) of each part of a sparse file that the archive holds
+        self.segments: tuple[tuple[int, int], ...] | None = None
         self.mode = 0
         self.uid = 0
         self.gid = 0
@@ -83,7 +82,7 @@ class Header:
 def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
     """The entries of an archive; between two of them the caller may read up to `size` bytes.
 
-    Raises FormatError, for an archive without its end mark too: a pipe from a process that failed ends so.
+    Raises FormatError, also for an archive without its end mark: the process that wrote it has failed.
     """
     extra: dict[bytes, bytes] = {}
     count = pending = whole = 0
@@ -120,7 +119,7 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
 
 
 def _more(pending: int, size: int, limits: LayerLimits) -> int:
-    """What the extended headers before one entry add up to. Raises FormatError."""
+    """The bytes of the extended headers before one entry, so far. Raises FormatError."""
     pending += max(size, 0)
     if pending > limits.extended + 2 * limits.path:
         raise FormatError(
@@ -130,7 +129,7 @@ def _more(pending: int, size: int, limits: LayerLimits) -> int:
 
 
 def _plain_header(kind: bytes, fields: tuple[bytes, ...]) -> Header:
-    """A header with no extension before it."""
+    """A header without extended headers before it."""
     name = fields[0].partition(b"\0")[0]
     magic = fields[9]
     # GNU's magic is "ustar  \0" and means that the prefix field holds other things
@@ -161,7 +160,7 @@ def _plain_header(kind: bytes, fields: tuple[bytes, ...]) -> Header:
 def _header(
     kind: bytes, fields: tuple[bytes, ...], extra: dict[bytes, bytes], limits: LayerLimits
 ) -> Header:
-    """A header whose fields are overridden by the extensions before it."""
+    """A header whose fields the extended headers before it override."""
     known = list(fields)
     for index, key in ((2, b"uid"), (3, b"gid"), (4, b"size")):
         if key in extra:
@@ -189,7 +188,7 @@ def _header(
 
 
 def _expand(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
-    """Read the map of a sparse file; where the next header is."""
+    """Read the map of a sparse file; returns the position of the next header."""
     if header.kind != REGULAR:
         raise FormatError(f"{shown(header.name)}: a sparse entry that is not a regular file")
     if sparse.is_pax(extra):
@@ -221,7 +220,7 @@ def _read_extension(
         # a pax record wins over a GNU long name, whichever comes first
         key = b"path" if kind == _LONG_NAME else b"linkpath"
         extra.setdefault(key, data.rstrip(b"\0"))
-    # global headers carry comments in practice (git archive); nothing of an image may depend on one
+    # a global header is ignored: it has comments in practice (git archive), and no image may depend on it
 
 
 def _parse_pax(data: bytes, extra: dict[bytes, bytes]) -> None:
@@ -263,7 +262,7 @@ _numbers: dict[bytes, int] = {}
 
 
 def _number(field: bytes, what: str) -> int:
-    """An octal field, or GNU's base-256 one; remembered, since few distinct ones occur."""
+    """The number in an octal field, or GNU's base-256 one; cached, since few distinct ones occur."""
     value = _numbers.get(field)
     if value is None:
         value = _parse_number(field, what)
@@ -308,7 +307,7 @@ def _nanoseconds(text: bytes) -> int:
 
 
 def _clamp(nanoseconds: int) -> int:
-    """Into what every file system can store (ext4: -2^31 to 2^34 seconds)."""
+    """The nearest time that every file system can store (ext4: -2^31 to 2^34 seconds)."""
     return max(-(1 << 31) * 1_000_000_000, min(nanoseconds, ((1 << 34) - 1) * 1_000_000_000))
 
 

@@ -1,8 +1,8 @@
 """Writes tar archives of trees that may change meanwhile: ustar with pax extended headers (pax(1)).
 
-What `tar.py` reads: names as bytes, owners as numbers, times with nanoseconds, extended attributes as
-SCHILY.xattr records, hard links by name. Holes are written out as zeros, since image layers have no sparse
-files (OCI layer.md); what unpacks them makes holes of zeros again. Content is copied in pieces, whatever a
+The format is the one `tar.py` reads: names as bytes, owners as numbers, times with nanoseconds, extended
+attributes as SCHILY.xattr records, hard links by name. Holes are written as zeros, since image layers have no
+sparse files (OCI layer.md); unpacking turns zeros into holes again. Content is copied in pieces, whatever a
 file's size.
 """
 
@@ -32,10 +32,10 @@ _KINDS = {
     _stat.S_IFBLK: tar.BLOCK_DEVICE,
     _stat.S_IFIFO: tar.FIFO,
 }
-# what an image layer keeps; access control lists too, which GNU tar leaves out
+# the attributes that an image layer keeps, with access control lists, which GNU tar leaves out
 _XATTRS = ("user.", "security.capability", "system.posix_acl_")
-_SMALL = 1 << 16  # bytes of a file that is read before its header is written
-_UNSIZED = 1 << 26  # bytes of one whose size only reading it tells
+_SMALL = 1 << 16  # bytes: a file of at most so many is read before its header is written
+_UNSIZED = 1 << 26  # bytes read at most of a file without a known size, as those of procfs
 
 
 class Archive:
@@ -48,14 +48,14 @@ class Archive:
         left_out: Callable[[str, str], None] = lambda _name, _why: None,
     ) -> None:
         self._write = write
-        self._changed = changed  # told of files that shrank while they were read
+        self._changed = changed  # called with the name of a file that shrank while it was read
         self._left_out = left_out  # (name, why)
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(
         self, found: Found, name: str, grafts: dict[str, Found] | None = None, depth: int = 0
     ) -> None:
-        """An entry with everything below it; `grafts` are trees that take the place of others, by name.
+        """Write an entry and everything below it; `grafts` are trees that replace others, by name.
 
         Raises OSError, FormatError for a tree that is too deep.
         """
@@ -76,7 +76,7 @@ class Archive:
                     else:
                         self.tree(inner, path, grafts, depth + 1)
                 except trees.Gone:
-                    continue  # what vanishes meanwhile is no error
+                    continue  # removed meanwhile, which is no error
                 except PermissionError as error:
                     if not trees.is_of_kernel(inner):
                         raise
@@ -85,7 +85,7 @@ class Archive:
             posix.close(directory)
 
     def entry(self, found: Found, name: str) -> None:
-        """One entry with its content; sockets are left out. Raises OSError."""
+        """Write one entry with its content; a socket is left out. Raises OSError."""
         kind = _KINDS.get(found.kind)
         if kind is None:
             return
@@ -105,12 +105,12 @@ class Archive:
                 self._links[found.identity] = raw
 
     def mark(self, name: str) -> None:
-        """An empty regular file: a whiteout (OCI layer.md)."""
+        """Write an empty regular file: a whiteout (OCI layer.md)."""
         raw = name.encode("utf-8", "surrogateescape")
         self._write(_headers(tar.REGULAR, raw, b"", 0, (0, 0, 0, 0), (0, 0), []))
 
     def finish(self) -> None:
-        """The end mark."""
+        """Write the end mark."""
         self._write(_ZEROS[: 2 * tar.BLOCK])
 
     def _header(
@@ -155,7 +155,7 @@ class Archive:
         while length:
             piece = posix.pread(fd, min(length, trees.CHUNK), position)
             if not piece:
-                # the header has promised so many bytes
+                # zeros up to the size in the header
                 self._changed(name.decode("utf-8", "surrogateescape"))
                 self._zeros(length)
                 return
@@ -171,7 +171,7 @@ class Archive:
 
 
 def _read(fd: int, most: int) -> bytes:
-    """What can be read of a file, at most so many bytes of it. Raises OSError."""
+    """The content of a file, at most `most` bytes of it. Raises OSError."""
     data = b""
     while len(data) < most:
         piece = posix.pread(fd, min(most - len(data), trees.CHUNK), len(data))
@@ -224,7 +224,7 @@ def _block(
     numbers: tuple[int, int, int, int, int],
     device: tuple[int, int],
 ) -> bytes:
-    """One header; `numbers` are mode, uid, gid, size and mtime in seconds, each small enough."""
+    """One header; `numbers` are mode, uid, gid, size and mtime in seconds, each fits its field."""
     mode, uid, gid, size, mtime = numbers
     fields = [
         name[:100], b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime,

@@ -170,7 +170,7 @@ def test_a_hostile_archive_leaves_nothing(sysbox: Sysbox, tmp_path: Path) -> Non
     before = listed(sysbox)
     done = sysbox("import", tmp_path / "bad.tar", "bad")
     assert done.returncode == 1
-    assert "'d/escaped': its place is not in the layer" in done.stderr
+    assert "'d/escaped': its directory is not in the layer" in done.stderr
     assert os.listdir(tmp_path) == ["bad.tar"]
     assert listed(sysbox) == before
     assert "layers/" not in sysbox("gc", check=True).stdout
