@@ -56,13 +56,13 @@ def _health(container_id: str) -> int:
 def _weights(container_id: str) -> int:
     from sysbox.run import disk_weights
 
-    return disk_weights.again(container_id)
+    return disk_weights.rewrite(container_id)
 
 
 def _tuned(container_id: str) -> int:
-    from sysbox.run import heed
+    from sysbox.run import property_changes
 
-    heed.changed(container_id)
+    property_changes.handle(container_id)
     return 0
 
 

@@ -12,7 +12,7 @@ from sysbox.fs.changes import Change, Layers
 from sysbox.fs.drivers.driver import driver_of
 from sysbox.image.resolved import resolved_of
 from sysbox.image.store import Store
-from sysbox.run.frozen_while import Standstill
+from sysbox.run.frozen_while import FrozenWhile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def commit(
     with Writable(record) as layer:
 
         def fill(write: Callable[[bytes], object]) -> None:
-            with Standstill(record, wanted=pause):
+            with FrozenWhile(record, wanted=pause):
                 layer.write(lambda data: (write(data), tell(len(data))))
 
         return committing.commit(

@@ -11,8 +11,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.base.numbers import format_list
 from sysbox.host import probe, read_text
-from sysbox.run import cgroup_watch, heed
-from sysbox.run import tuned as tuning
+from sysbox.run import cgroup_watch, property_changes, tuned
 from sysbox.units import names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup.tree import cgroup_path, scope_path
@@ -55,7 +54,7 @@ def look(record: Record, pid: int) -> Live | None:
     facts = probe()
     try:
         # a container that was started by an older version has nobody who does it at once
-        heed.heed(record, facts)
+        property_changes.apply_newest(record, facts)
     except SysboxError:
         pass  # ignoring: it has just gone, and what is seen is what there is
     asked = ["ControlGroup", "Slice"]
@@ -93,17 +92,17 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
     if live is None:
         return {}, {}
     _, writes = plan_limits(record.spec.limits, live.facts)
-    tuned, ignored = tuning.tuned(record, live.facts)
+    found, ignored = tuned.collect(record, live.facts)
     own = {
         "Scope": names.scope_unit(record.id),
         "ControlGroup": live.properties.get("ControlGroup", live.path),
         "Slice": live.properties.get("Slice", ""),
-        "Tuned": tuned,
+        "Tuned": found,
         "TunedUntilStop": list(ignored),
         # these have no systemd property: sysbox itself wrote them
         "WrittenDirectly": [f"{one.controller}/{one.file}={one.value}" for one in writes],
     }
-    return host_config(live, record.spec.limits, tuned), own
+    return host_config(live, record.spec.limits, found), own
 
 
 def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, Any]:

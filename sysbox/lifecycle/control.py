@@ -10,7 +10,7 @@ from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import frozen
 from sysbox.run import background, exit_record, signals
 from sysbox.run.exit import await_end, kill_now, settle
-from sysbox.run.restart import await_service, change, end, has_policy
+from sysbox.run.restart import await_service, change, has_policy, request_stop
 from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
 
@@ -35,7 +35,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     settle_if_dead(record)
     unit_file.stopped(record)
     # its service would have the monitor send the container's own stop signal
-    by_systemd = signal is None and end(record)
+    by_systemd = signal is None and request_stop(record)
     runtime = store.started(record)
     if runtime is None or not runtime.alive():
         await_end(record)
@@ -49,9 +49,9 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not await_end(record, None if patience < 0 else float(patience)):
-        exit_record.will_time_out(record)
+        exit_record.mark_timed_out(record)
         kill_now(record, runtime)
-    if by_systemd or (signal is not None and end(record)):
+    if by_systemd or (signal is not None and request_stop(record)):
         await_service(record)
     events.container("stop", record)
 
@@ -73,7 +73,7 @@ def kill(record: Record, signal: int) -> None:
         if signal == 9:
             # first: systemd begins with the stop signal, which the container may be quick to end by
             signals.send(runtime, 9)
-        by_systemd = end(record)
+        by_systemd = request_stop(record)
     if signal == 9:
         kill_now(record, runtime)
         if by_systemd:

@@ -37,8 +37,8 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
             record = record.replace(anonymous_volumes={})
             store.save(record)
         discard(record)
-    if name_hold.guarded(record.id):
-        restart.unguard(record.id)
+    if name_hold.has_stopper(record.id):
+        restart.stop_stopper(record.id)
     if not record.spec.remove:
         forget_failure(names.scope_unit(record.id))
         if by_file:
@@ -69,11 +69,11 @@ def _end(record: Record, *, force: bool) -> None:
             raise Conflict(
                 f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
             )
-        by_systemd = restart.end(record)
+        by_systemd = restart.request_stop(record)
         kill_now(record, runtime)
         if by_systemd:
             restart.await_service(record)
-    elif restart.end(record):
+    elif restart.request_stop(record):
         # it has just ended, and systemd was about to start it again
         restart.await_service(record)
     await_end(record)
@@ -111,7 +111,7 @@ def _end_by_id(container_id: str) -> None:
         scope.request_stop(bus, service)
         stop_scope(names.scope_unit(container_id))
         scope.await_inactive(bus, service, _SERVICE_PATIENCE)
-        restart.unguard(container_id)
+        restart.stop_stopper(container_id)
         scope.reset_failed(bus, service)
 
 

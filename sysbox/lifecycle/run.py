@@ -110,13 +110,13 @@ def _attached(record: Record, told: Told) -> int:
         told.killing()
         return True
 
-    wishes = attaching.Wishes(
+    wishes = attaching.AttachOptions(
         interactive="stdin" in spec.attach if spec.attach else spec.interactive,
         outputs=_outputs(spec),
         pass_signals=spec.sig_proxy,
         closes_input=spec.interactive and not spec.tty,
         keys=detach_keys.parse(spec.detach_keys or detach_keys.DEFAULT, "--detach-keys"),
-        insisted=None if spec.tty else kill,
+        on_third_interrupt=None if spec.tty else kill,
     )
     if not wishes.outputs:
         print(record.id, flush=True)  # as docker: nothing else is printed

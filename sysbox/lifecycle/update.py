@@ -14,8 +14,8 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import cgroup, process
-from sysbox.run import disk_weights, heed, tuned
-from sysbox.run.frozen_while import Standstill
+from sysbox.run import disk_weights, property_changes, tuned
+from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
@@ -43,7 +43,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         facts = probe()
         if running:
             record = tuned.harvest(record)
-            heed.heed(record, facts)  # who watches may not have come to it yet
+            property_changes.apply_newest(record, facts)  # the monitor may not have done so yet
         about = update_plan.touched(change, facts)
         after = record.replace(
             spec=update_plan.change_spec(record.spec, change, facts),
@@ -52,7 +52,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         )
         if running and runtime is not None:
             # a process that is just being made has what its parent had, and is not to be seen yet
-            with Standstill(record, wanted=bool(change.ulimits)):
+            with FrozenWhile(record, wanted=bool(change.ulimits)):
                 _apply(record, after, about, runtime, facts)
                 _limit_processes(runtime, change.ulimits, facts)
         else:

@@ -19,7 +19,7 @@ from sysbox.linux import process
 from sysbox.run import attach_socket, restart, supervisor, terminal
 from sysbox.run.detach_keys import Finder
 from sysbox.run.exit import await_end
-from sysbox.run.signals import passed_on
+from sysbox.run.signals import substitutes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _STEP = 0.02  # seconds
 _PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
 
 
-class Wishes(Frozen):
+class AttachOptions(Frozen):
     """How to be attached."""
 
     interactive: bool = True  # pass input on
@@ -44,25 +44,25 @@ class Wishes(Frozen):
     pass_signals: bool = True
     keys: bytes = b"\x10\x11"  # that detach; b"" for none
     # called at the third ctrl-c, says whether to kill it, else to detach; None: it is passed on
-    insisted: Callable[[], bool] | None = None
+    on_third_interrupt: Callable[[], bool] | None = None
 
 
-class _Insisted(Exception):
+class _LeaveRequest(Exception):
     """Ctrl-c was pressed for the third time: leave."""
 
 
-def attach(record: Record, wishes: Wishes) -> int:
+def attach(record: Record, options: AttachOptions) -> int:
     """Until it ends, or the caller leaves: its exit status, or DETACHED. Raises Conflict."""
     while True:
         # before there is a connection, so that none is lost; after it, where it was only being started
-        passing = wishes.pass_signals and _pass_signals_on(record, wishes)
+        passing = options.pass_signals and _pass_signals_on(record, options)
         socket, given = _connect(record)
-        if wishes.pass_signals and not passing:
-            _pass_signals_on(record, wishes)
+        if options.pass_signals and not passing:
+            _pass_signals_on(record, options)
         supervisor.release_signals()
         try:
-            code = _Attachment(record, socket, given, wishes).run()
-        except _Insisted:
+            code = _Attachment(record, socket, given, options).run()
+        except _LeaveRequest:
             code = DETACHED
         if code == DETACHED:
             return code
@@ -70,23 +70,23 @@ def attach(record: Record, wishes: Wishes) -> int:
             # before it is started again, which takes longer than this
             attach_socket.expect(record)
         await_end(record)
-        if not restart.goes_on(record):
+        if not restart.runs_again(record):
             attach_socket.is_expected(record)
             return systemd_mode.exit_status(record.spec, record.argv, code)
 
 
-def _pass_signals_on(record: Record, wishes: Wishes) -> bool:
+def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
     runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    instead = passed_on(record)
-    insistence = supervisor.Insistence()
+    instead = substitutes(record)
+    interrupts = supervisor.InterruptCounter()
 
     def forward(number: int, _: object) -> None:
-        if wishes.insisted and insistence.third(number):
-            if not wishes.insisted():
-                raise _Insisted
+        if options.on_third_interrupt and interrupts.is_third(number):
+            if not options.on_third_interrupt():
+                raise _LeaveRequest
             number = _signal.SIGKILL
         try:
             process.send(pidfd, instead.get(number, number))
@@ -151,13 +151,15 @@ def _full(record: Record) -> Conflict:
 class _Attachment:
     """One connection, from the first packet to the last."""
 
-    def __init__(self, record: Record, socket: _socket.socket, given: int, wishes: Wishes) -> None:
+    def __init__(
+        self, record: Record, socket: _socket.socket, given: int, options: AttachOptions
+    ) -> None:
         self._record = record
         self._socket = socket
-        self._wishes = wishes
-        self._keys = Finder(wishes.keys if record.spec.tty else b"")
+        self._options = options
+        self._keys = Finder(options.keys if record.spec.tty else b"")
         self._input = given
-        self._reading = self._input >= 0 and wishes.interactive
+        self._reading = self._input >= 0 and options.interactive
         self._ended = False  # our input
         self._held = b""  # of it, what the container has yet to take
         if self._reading:
@@ -170,7 +172,7 @@ class _Attachment:
             # before the first look at its size: none that it gets later is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._input))
             terminal.copy_size(self._input)
-            saved = terminal.raw() if self._wishes.interactive else None
+            saved = terminal.raw() if self._options.interactive else None
         try:
             return self._copy()
         finally:
@@ -194,7 +196,7 @@ class _Attachment:
                     packet = self._socket.recv(_CHUNK)
                     if not packet or packet[:1] == b"E":
                         return int(packet[1:] or b"137")
-                    if int(packet[:1]) in self._wishes.outputs:
+                    if int(packet[:1]) in self._options.outputs:
                         self._write(int(packet[:1]), packet[1:])
             self._give_input()
 
@@ -230,7 +232,7 @@ class _Attachment:
             # it reads no more
             self._held = b""
             self._reading = False
-        if self._ended and self._wishes.closes_input and self._input >= 0:
+        if self._ended and self._options.closes_input and self._input >= 0:
             posix.close(self._input)
             self._input = -1
             self._socket.send(b"C")

@@ -41,13 +41,15 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     with _Report(record.id) as report:
         with Bus.connect() as bus:
             if not new:
-                _make_way(bus, record)
+                _free_names(bus, record)
             if restart.has_policy(record):
-                restart.started(record)
+                restart.mark_started(record)
                 scope.request_start(bus, unit)
             else:
                 plan = serviceplan.transient(unit_file.plan_of(record))
-                scope.start_service(bus, unit, plan, lambda: name_hold.renew(bus, unit)).queued()
+                scope.start_service(
+                    bus, unit, plan, lambda: name_hold.forget_service(bus, unit)
+                ).queued()
         # not on that connection: systemd sends to each whatever changes in any unit
         report.wait(unit)
 
@@ -94,12 +96,12 @@ class _Report:
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"])
 
 
-def _make_way(bus: Bus, record: Record) -> None:
+def _free_names(bus: Bus, record: Record) -> None:
     unit = names.service_unit(record.id)
     # that of an earlier run may still be recording its end
     scope.await_inactive(bus, unit)
     if restart.has_policy(record):
-        restart.make_way(bus, record)
+        restart.free_service_name(bus, record)
     # a scope that failed stays loaded, and would for as long as the new service names it
     scope.reset_failed(bus, names.scope_unit(record.id))
     scope.reset_failed(bus, unit)

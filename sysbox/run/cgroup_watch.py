@@ -39,8 +39,8 @@ class OutOfMemory:
         self.event = -1
         self.file = -1
         # called when the kernel has killed somebody
-        self.heard: Callable[[], None] = lambda: None
-        self.told = False  # all that was counted was heard of
+        self.on_kill: Callable[[], None] = lambda: None
+        self.all_reported = False  # all that was counted was heard of
         self._kills = 0
         self._shortages = 0
         self._doubt = (
@@ -83,7 +83,7 @@ class OutOfMemory:
         return min(max(int((time.monotonic() - start) * 1000), 1), _IN_DOUBT_MS)
 
     def look(self) -> bool:
-        """Read the counter; whether it could be. What it says of a kill is `heard`."""
+        """Read the counter; whether it could be. A kill that it says of is handed to `on_kill`."""
         try:
             text = posix.pread(self.file, 4096, 0).decode()
         except OSError:
@@ -96,8 +96,8 @@ class OutOfMemory:
         if kills > self._kills:
             self._kills = kills
             self._doubt = (0.0, 0.0)
-            self.told = True
-            self.heard()
+            self.all_reported = True
+            self.on_kill()
         elif self._doubt[1] and time.monotonic() > self._doubt[1]:
             self._doubt = (0.0, 0.0)  # nobody was killed
         return True
@@ -139,17 +139,17 @@ class OutOfMemory:
 
     def killed(self) -> bool:
         """Asked once the process has ended."""
-        heard, self.heard = self._kills, lambda: None  # there is nothing left to be done about it
+        heard, self.on_kill = self._kills, lambda: None  # there is nothing left to be done about it
         there = self.look()
-        self.told = self.told and heard == self._kills
+        self.all_reported = self.all_reported and heard == self._kills
         if self._kills or there:
             return self._kills > 0
         if self._doubt[1]:
-            self.told = False
+            self.all_reported = False
             return True  # gone, and with it what it would have said
         above, known = self._slice
         if above and self._changed() and kills(above, "v2") > known:
-            self.told = False
+            self.all_reported = False
             return True
         # that the cgroup was removed is told a moment later; of a lack of memory we would know by now
         until(lambda: self._count_wakes() != 1, _REMOVAL_TOLD, _REMOVAL_TOLD / 20)

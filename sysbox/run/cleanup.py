@@ -23,7 +23,7 @@ def stop_for_scope(container_id: str) -> int:
         record = store.load(container_id)
         runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
-            restart.end(record)
+            restart.request_stop(record)
             await_end(record)
         # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
         # that has ended by itself too: machined asks for that
@@ -43,11 +43,11 @@ def cleanup(container_id: str) -> int:
             # the monitor was killed, and the container did not go with it
             stop_scope(runtime.scope)
     except NotFound:
-        restart.unguard(container_id)
+        restart.stop_stopper(container_id)
         return 0
     settle(record.id)
-    if restart.stands_alone(record):
-        restart.unguard(record.id)
+    if restart.needs_stopper(record):
+        restart.stop_stopper(record.id)
     if restart.has_policy(record):
         unit_file.remember(record)
         return 0

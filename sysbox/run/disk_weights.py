@@ -99,7 +99,7 @@ def _service(container: str) -> _Properties:
     ]
 
 
-def again(container: str) -> int:
+def rewrite(container: str) -> int:
     """Write the weights that were asked for; 0. A container that is gone is success. Raises KernelError."""
     for turn in range(_PASSES):
         if turn:

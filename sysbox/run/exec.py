@@ -22,17 +22,17 @@ from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import frozen, holding
 from sysbox.run import parent, supervisor
 from sysbox.run.process import (
-    bear,
+    check_inside_root,
     drop_privileges,
-    inside_root,
-    null_of,
+    fork_inside,
+    open_null,
     open_terminal,
     resolve_user,
     take_streams,
 )
 from sysbox.run.stdio import Streams, for_caller
 from sysbox.security import environment, seccomp
-from sysbox.units.cgroup import tree as cgroups
+from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ class ExecSpec(Frozen):
     detach: bool = False
     keys: bytes = b""  # that detach from its terminal; b"" for none
     privileged: bool = False
-    told: bool = True  # as an event
+    emits_events: bool = True
 
 
-class Around:
+class ExecContext:
     """What a caller of `exec_in` that is no user's command has for the process."""
 
     def __init__(self) -> None:
@@ -91,11 +91,11 @@ class Entering(Frozen):
     outlives: bool  # this command, which may leave it
 
 
-def exec_in(record: Record, spec: ExecSpec, around: Around | None = None) -> int:
+def exec_in(record: Record, spec: ExecSpec, context: ExecContext | None = None) -> int:
     """Run it; its exit status, 0 once it runs detached, DETACHED when its user left it. Raises Conflict."""
     runtime = _running(record)
     try:
-        return _run(record, spec, runtime, around or Around())
+        return _run(record, spec, runtime, context or ExecContext())
     except (KernelError, StartError) as error:
         # cgroups and namespaces go with the container, whichever is met first
         if not runtime.await_end(_GOING if _may_be_its_end(error) else 0):
@@ -114,18 +114,18 @@ def _ended(record: Record) -> str:
     return f"container {record.name} has just ended"
 
 
-def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around) -> int:
-    wired = around.streams or (
+def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecContext) -> int:
+    wired = context.streams or (
         Streams()
         if spec.detach
         else for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    unified, others = cgroups.open_entry(runtime.pid, probe(), around.group)
+    unified, others = tree.open_entry(runtime.pid, probe(), context.group)
     entering = _entering(record, spec, runtime, wired, others)
     if not runtime.alive():  # what was entered may be another's, by a number that was given anew
         raise Conflict(_ended(record))
     command = " ".join(spec.argv)
-    if spec.told:
+    if spec.emits_events:
         events.container("exec_create", record, command=command)
     # inherited by the child, which is visible to the container at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
@@ -138,11 +138,11 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, around: Around)
             master = parked.await_console() if entering.process.tty else -1  # 3
             parked.await_birth()
             parked.await_exec()  # 4
-    if spec.told:
+    if spec.emits_events:
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
-    return _attend(record, spec, parked, wired, master, around)
+    return _attend(record, spec, parked, wired, master, context)
 
 
 def _attend(
@@ -151,12 +151,12 @@ def _attend(
     parked: parent.Parked,
     wired: Streams,
     master: int,
-    around: Around,
+    context: ExecContext,
 ) -> int:
     """Until it ends, or its user detaches."""
     keys = spec.keys if spec.interactive else b""
     foreground = supervisor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
-    foreground.watches = around.watches
+    foreground.watches = context.watches
     code = foreground.wait(None).code
     action, attributes = "exec_die", {"execPid": str(parked.pid), "exitCode": str(code)}
     if foreground.detached:
@@ -166,7 +166,7 @@ def _attend(
         code = DETACHED
         action = "exec_detach"
         attributes = {"execPid": str(parked.pid), "command": " ".join(spec.argv)}
-    if spec.told:
+    if spec.emits_events:
         events.container(action, record, **attributes)
     return code
 
@@ -265,12 +265,12 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         if plan.tty:
             slave = open_terminal(root, channel, entering.size)
             stdio = (slave, slave, slave)
-        null = null_of(root, procfs) if -1 in stdio else -1
+        null = open_null(root, procfs) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
         take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})
-        drop_privileges(plan, who, entering.seccomp, bears=True)
-        bear(plan, env, channel, attended=not entering.outlives)
+        drop_privileges(plan, who, entering.seccomp, forks=True)
+        fork_inside(plan, env, channel, attended=not entering.outlives)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
     _sys.leave(FAILED)
@@ -295,4 +295,4 @@ def _change_directory(root: int, path: str) -> None:
         raise StartError(
             f"working directory {path}: {error.message}", phase="process", status=NOT_EXECUTABLE
         ) from None
-    inside_root()
+    check_inside_root()

@@ -147,7 +147,7 @@ def reason(error: BaseException) -> str:
     return f"{error}" if isinstance(error, OSError) else f"interrupted: {error!r}"
 
 
-def will_time_out(record: Record) -> None:
+def mark_timed_out(record: Record) -> None:
     """It is about to be killed, since it did not stop in time."""
     if exists(record.run_directory):
         write_file(_marker(record), b"")

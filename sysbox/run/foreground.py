@@ -10,9 +10,9 @@ from sysbox.base.undo import Undo
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
-from sysbox.run import exit_record, heed, start, stdio, stop_requests, supervisor, tuned
+from sysbox.run import exit_record, property_changes, start, stdio, stop_requests, supervisor, tuned
 from sysbox.run.exit import settle
-from sysbox.run.signals import passed_on, stop_signal
+from sysbox.run.signals import stop_signal, substitutes
 from sysbox.units import machine, names
 from sysbox.units.bus import Bus
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 class Attended:
     """A container that this process starts and supervises, with the caller's streams. Raises SysboxError.
 
-    `plan` is that of this start, where there is one already. `insisted` is called when the third ctrl-c is
-    about to kill it.
+    `plan` is the plan of this start, if the caller has made it. `on_third_interrupt` is called before the
+    third ctrl-c kills the container.
     """
 
     def __init__(
         self,
         record: Record,
         plan: Plan | None = None,
-        insisted: Callable[[], None] | None = None,
+        on_third_interrupt: Callable[[], None] | None = None,
     ) -> None:
         self._record = record
-        self._insisted = insisted
+        self._on_third_interrupt = on_third_interrupt
         self._begin(plan)
 
     def _begin(self, plan: Plan | None = None) -> None:
         started, wired = _bring_up(self._record, plan)
-        with start.looked_after(self._record, started):
+        with start.give_up_on_failure(self._record, started):
             self._look_after(started, wired)
 
     def _look_after(self, started: start.Started, wired: stdio.Streams) -> None:
@@ -54,14 +54,14 @@ class Attended:
         self._foreground = supervisor.Foreground(
             started.pid, started.pidfd, wired, started.terminal
         )
-        self._foreground.insisted = None if record.spec.tty else self._insisted
-        self._foreground.instead = passed_on(record)
-        self._hear_of_stops(started)
-        started.oom.heard = self._out_of_memory
+        self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
+        self._foreground.instead = substitutes(record)
+        self._watch_stop_requests(started)
+        started.oom.on_kill = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:
-            self._foreground.watches[fd] = lambda: heed.changed(record.id, fd)
+            self._foreground.watches[fd] = lambda: property_changes.handle(record.id, fd)
             if tuned.drop_ins(record.id):
-                heed.changed(record.id)  # somebody was faster than the watch
+                property_changes.handle(record.id)  # somebody was faster than the watch
 
     def _out_of_memory(self) -> None:
         """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""
@@ -76,12 +76,12 @@ class Attended:
             except SystemdError:
                 process.send(self._started.pidfd, stop_signal(self._record))
 
-    def _hear_of_stops(self, started: start.Started) -> None:
+    def _watch_stop_requests(self, started: start.Started) -> None:
         """systemd leaves it to us to stop it, and kills it when its time is over."""
         requests = stop_requests.StopRequests(started.bus, names.scope_unit(self._record.id))
         watches = self._foreground.watches
 
-        def heard() -> None:
+        def on_readable() -> None:
             del watches[requests.fileno()]
             try:
                 requests.read()
@@ -91,10 +91,10 @@ class Attended:
 
         def act_or_wait() -> None:
             if not requests.asked:
-                watches[requests.fileno()] = heard
+                watches[requests.fileno()] = on_readable
                 return
             requests.close()
-            exit_record.will_time_out(self._record)
+            exit_record.mark_timed_out(self._record)
             process.send(started.pidfd, stop_signal(self._record))
             start.thaw(started)
 
@@ -103,7 +103,7 @@ class Attended:
     def wait(self) -> int:
         """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
         while True:
-            with start.looked_after(self._record, self._started):
+            with start.give_up_on_failure(self._record, self._started):
                 machine.register_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel_register()

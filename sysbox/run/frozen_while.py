@@ -8,8 +8,9 @@ import posix
 from sysbox.base.errors import KernelError, SysboxError, signal_status
 from sysbox.container import store
 from sysbox.host import probe
-from sysbox.linux import _sys, freezer
-from sysbox.units.cgroup import freezer as stopping
+from sysbox.linux import _sys
+from sysbox.linux.freezer import frozen
+from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 
 
-class Standstill:
+class FrozenWhile:
     """Nothing in the container runs while this context lasts. One that does not run, or is paused, stays so.
 
     Raises KernelError, SystemdError, Unsupported.
@@ -32,7 +33,7 @@ class Standstill:
         self._guard = -1  # a pipe to the process that thaws it if this one does not come to it
 
     def __enter__(self) -> None:
-        if self._runtime is not None and freezer.frozen(probe(), self._runtime.cgroup):
+        if self._runtime is not None and frozen(probe(), self._runtime.cgroup):
             self._runtime = None
         if self._runtime is None:
             return
@@ -40,7 +41,7 @@ class Standstill:
             _signal.signal(number, _interrupted)
         self._guard = _guard(self._runtime)
         try:
-            stopping.freeze(self._runtime.scope, self._runtime.cgroup, probe())
+            freezer.freeze(self._runtime.scope, self._runtime.cgroup, probe())
         except BaseException:
             self._release()
             raise
@@ -49,7 +50,7 @@ class Standstill:
         if self._runtime is None:
             return
         try:
-            stopping.thaw(self._runtime.scope, self._runtime.cgroup, probe())
+            freezer.thaw(self._runtime.scope, self._runtime.cgroup, probe())
         finally:
             self._release()
 
@@ -76,7 +77,7 @@ def _guard(runtime: Runtime) -> int:
                 _signal.signal(number, _signal.SIG_IGN)
             posix.close(writer)
             if not posix.read(reader, 1):
-                stopping.thaw(runtime.scope, runtime.cgroup, probe())
+                freezer.thaw(runtime.scope, runtime.cgroup, probe())
         except (OSError, SysboxError):
             pass  # ignoring: it has ended meanwhile
         finally:

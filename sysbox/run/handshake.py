@@ -113,7 +113,7 @@ class Channel:
             "the container's first process ended before its command ran", phase="handshake"
         )
 
-    def last_word(self) -> StartError | None:
+    def reported_failure(self) -> StartError | None:
         """The failure that waits to be read, if there is one; does not wait for it."""
         try:
             while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):

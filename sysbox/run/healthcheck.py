@@ -18,7 +18,7 @@ from sysbox.container.status import read_status
 from sysbox.host import probe
 from sysbox.linux.freezer import frozen
 from sysbox.run import restart, stdio
-from sysbox.run.exec import Around, ExecSpec, exec_in
+from sysbox.run.exec import ExecContext, ExecSpec, exec_in
 from sysbox.run.signals import send, stop_signal
 from sysbox.units import unit_file
 from sysbox.units.cgroup.check import CheckGroup
@@ -112,12 +112,16 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
     started = time.time_ns()
     output = _Output()
     group = CheckGroup(runtime.pid, probe())
-    around = Around()
-    around.streams, around.watches, around.group = output.streams, output.watches, group.directory
-    spec = ExecSpec(argv=record.spec.health.command, told=False)
+    context = ExecContext()
+    context.streams, context.watches, context.group = (
+        output.streams,
+        output.watches,
+        group.directory,
+    )
+    spec = ExecSpec(argv=record.spec.health.command, emits_events=False)
     try:
-        with _Patience(record.spec.health.timeout, runtime):
-            code = exec_in(record, spec, around)
+        with _Timeout(record.spec.health.timeout, runtime):
+            code = exec_in(record, spec, context)
         text = ""
         group.dissolve()
     except _TimedOut:
@@ -134,7 +138,7 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
     )
 
 
-class _Patience:
+class _Timeout:
     """Raises _TimedOut in what is done meanwhile, when `timeout` microseconds are over.
 
     What is paused in the midst of it goes on later, and has all its time from then on.
@@ -169,6 +173,6 @@ def _act(record: Record, runtime: Runtime) -> None:
         return
     if wish == "stop":
         unit_file.stopped(record)
-        if restart.end(record):
+        if restart.request_stop(record):
             return
     send(runtime, 9 if wish == "kill" else stop_signal(record))

@@ -19,13 +19,13 @@ from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
 from sysbox.run.handshake import MAPPED, PROCEED, UNSHARED, Channel
 from sysbox.run.process import (
-    bear,
+    check_inside_root,
     drop_privileges,
-    go,
-    inside_root,
+    fork_inside,
     new_null,
     open_terminal,
     resolve_user,
+    run_command,
     take_streams,
 )
 from sysbox.security import environment, sysctls
@@ -118,16 +118,16 @@ def main(
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         null = tree.null if tree.null >= 0 else new_null()
         take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
-        bears = pid_namespace >= 0
-        if bears:
+        forks = pid_namespace >= 0
+        if forks:
             # of the children: what is born there must have no more than the container
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         process.close_fds_except({channel.fileno()})
-        drop_privileges(plan.process, who, inherited.seccomp, bears=bears)
-        if bears:
-            bear(plan.process, env, channel, attended=True)
-        go(plan.process, env, channel)
+        drop_privileges(plan.process, who, inherited.seccomp, forks=forks)
+        if forks:
+            fork_inside(plan.process, env, channel, attended=True)
+        run_command(plan.process, env, channel)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "set up the container", error)
     _sys.leave(FAILED)
@@ -182,4 +182,4 @@ def _enter_root(root: int, directory: int) -> None:
     _sys.pivot_root(".", ".")
     _sys.umount2(".", mount.MNT_DETACH)
     posix.fchdir(directory)
-    inside_root()
+    check_inside_root()

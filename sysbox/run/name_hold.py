@@ -27,12 +27,12 @@ _NAMED_BY = (
 )
 
 
-def let_go(bus: Bus, container_id: str) -> None:
+def free_scope_name(bus: Bus, container_id: str) -> None:
     """Have systemd forget the scope of the last run. Raises Conflict that names the units that forbid it.
 
-    A service of ours that names the scope does so no more from then on (see `stands_alone`).
+    A service of ours that names the scope does so no more from then on (see `names_no_scope`).
     """
-    if guarded(container_id):
+    if has_stopper(container_id):
         # it was left behind where its service was masked: systemd runs no ExecStopPost= of such
         scope.request_stop(bus, names.stopper_unit(container_id))
         return
@@ -57,7 +57,7 @@ def has_service(container_id: str) -> bool:
     return exists(_file(container_id))
 
 
-def amend(bus: Bus, container_id: str, settings: str) -> None:
+def set_policy(bus: Bus, container_id: str, settings: str) -> None:
     """Have a transient service that runs go on without its scope's name, and with `settings` of a policy.
 
     systemd has no other way to change its Restart=.
@@ -86,7 +86,7 @@ def _rewrite(container_id: str, settings: str) -> bool:
     return changed != data
 
 
-def renew(bus: Bus, unit: str) -> None:
+def forget_service(bus: Bus, unit: str) -> None:
     """Have systemd forget what it knows of a transient service that has ended and is named by another unit.
 
     Unlike a scope it may be started once more then, under the same name.
@@ -96,7 +96,7 @@ def renew(bus: Bus, unit: str) -> None:
     scope.reload(bus)
 
 
-def stands_alone(container_id: str) -> bool:
+def names_no_scope(container_id: str) -> bool:
     """Whether its transient service does not name its scope any more: something else has to stop the two
     in order then.
     """
@@ -104,8 +104,8 @@ def stands_alone(container_id: str) -> bool:
     return text is not None and names.scope_unit(container_id).encode() not in text
 
 
-def guarded(container_id: str) -> bool:
-    """Whether there is such a unit (see restarting.guard)."""
+def has_stopper(container_id: str) -> bool:
+    """Whether there is such a unit (see restart.start_stopper)."""
     return exists(f"{_TRANSIENT}/{names.stopper_unit(container_id)}")
 
 

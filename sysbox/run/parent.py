@@ -58,12 +58,12 @@ class Parked:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             return
-        reported = self._channel.last_word() if isinstance(error, SysboxError) else None
+        reported = self._channel.reported_failure() if isinstance(error, SysboxError) else None
         self.destroy()
         if reported:
             raise reported from None
 
-    def mapped(self) -> None:
+    def send_mapped(self) -> None:
         """Its user namespace has its maps."""
         self._channel.send(MAPPED)  # 0
 
@@ -219,7 +219,7 @@ def fork_mapped(
     parked = _fork(run, flags | namespace.CLONE_NEWUSER)
     with parked:
         userns.write_maps(parked.pid, uids, gids)
-        parked.mapped()  # 0
+        parked.send_mapped()  # 0
     return parked
 
 

@@ -3,7 +3,7 @@
 What is seen inside a pid namespace has from its first instruction no more rights than the container: its
 root, mounts, capabilities, filter and descriptors. A pid namespace of its own shows the process to nobody.
 One that exists already (`exec`, `--pid container:X`) shows it to all that is in there, so everything is done
-outside first, and only a child without privileges is born inside (`bear`).
+outside first, and only a child without privileges is born inside (`fork_inside`).
 
 Nothing here opens a path by name: what is around this process by now is the container's.
 """
@@ -123,7 +123,7 @@ def is_null(fd: int) -> bool:
     return _stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
 
 
-def null_of(root: int, procfs: int) -> int:
+def open_null(root: int, procfs: int) -> int:
     """The container's null device if its /dev/null is that, verified before it is opened; else a new one.
 
     Never the host's: a chmod(2) of a descriptor reaches the inode.
@@ -153,7 +153,7 @@ def new_null() -> int:
         posix.close(made)
 
 
-def inside_root() -> None:
+def check_inside_root() -> None:
     """Raises StartError when the working directory is not below the root (CVE-2024-21626)."""
     try:
         outside = posix.getcwd().startswith("(")
@@ -179,14 +179,14 @@ def take_streams(
 
 
 def drop_privileges(
-    plan: ProcessPlan, who: Identity, program: bytes | None, *, bears: bool = False
+    plan: ProcessPlan, who: Identity, program: bytes | None, *, forks: bool = False
 ) -> None:
     """Become the container's user with its capabilities and filter, and nothing more.
 
-    A process that `bears` another counts as one of its user's: that limit comes when it is over.
+    A process that `forks` another counts as one of its user's: that limit comes when it is over.
     """
     for name, soft, hard in plan.rlimits:
-        if bears and name == _NPROC:
+        if forks and name == _NPROC:
             # as high as it goes without CAP_SYS_RESOURCE, or as high as it is asked for
             _, most = process.rlimit_of(0, name) or (-1, -1)
             soft = hard = -1 if -1 in (most, hard) else max(most, hard)
@@ -240,7 +240,9 @@ def refused_by_profile(error: OSError | KernelError) -> StartError:
     return StartError(f"{PROFILE_REFUSES}: {why}", phase="process", hint=PROFILE_HINT)
 
 
-def bear(plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended: bool) -> NoReturn:
+def fork_inside(
+    plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended: bool
+) -> NoReturn:
     """Have a child born into the pid namespace that was joined, with what this process has left, and leave.
 
     It is a child of our parent's, which learns of it through the channel. By clone(2), since a filter cannot
@@ -259,7 +261,7 @@ def bear(plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended:
     if pid:
         channel.tell(BORN, {"pid": pid})
         _sys.leave(0)
-    go(plan, env, channel, attended=attended, born=True)
+    run_command(plan, env, channel, attended=attended, born=True)
 
 
 def _birth_hint(number: int) -> str:
@@ -270,7 +272,7 @@ def _birth_hint(number: int) -> str:
     return ""
 
 
-def go(
+def run_command(
     plan: ProcessPlan,
     env: tuple[str, ...],
     channel: Channel,

@@ -30,12 +30,12 @@ def has_policy(record: Record) -> bool:
     return record.spec.restart.name != "no" or unit_file.is_installed(record.id)
 
 
-def stands_alone(record: Record) -> bool:
+def needs_stopper(record: Record) -> bool:
     """Whether its service does not name its scope, so that a third unit has to stop the two in order."""
-    return has_policy(record) or name_hold.guarded(record.id)
+    return has_policy(record) or name_hold.has_stopper(record.id)
 
 
-def make_way(bus: Bus, record: Record) -> None:
+def free_service_name(bus: Bus, record: Record) -> None:
     """Have systemd let go of the service of a run that had no policy: a start would be one of that.
 
     Where systemd has read its units since the policy came, the target of the boot wants that service, and
@@ -50,7 +50,7 @@ def make_way(bus: Bus, record: Record) -> None:
         unit_file.set_wanted(record, wanted=wanted)
 
 
-def started(record: Record) -> None:
+def mark_started(record: Record) -> None:
     """Its user starts it. Raises Conflict where an administrator has masked its service."""
     if unit_file.is_masked(record.id):
         unit = names.service_unit(record.id)
@@ -58,13 +58,13 @@ def started(record: Record) -> None:
     unit_file.note_started(record)
 
 
-def end(record: Record) -> bool:
+def request_stop(record: Record) -> bool:
     """Have systemd stop it, and not start it again, without waiting for that.
 
     False where its service does not run, or is stopped with the scope: it has no policy, or a command attends
     to it.
     """
-    if not stands_alone(record):
+    if not needs_stopper(record):
         return False
     with Bus.connect() as bus:
         unit = names.service_unit(record.id)
@@ -81,7 +81,7 @@ def abandon(container_id: str) -> None:
         scope.request_stop(bus, names.service_unit(container_id))
 
 
-def goes_on(record: Record) -> bool:
+def runs_again(record: Record) -> bool:
     """Whether it runs again, or will: asked when a run has ended, and answered when systemd has decided."""
     if not has_policy(record):
         return False
@@ -152,10 +152,10 @@ def change(record: Record) -> bool:
     runs = runtime is not None and runtime.alive()
     with Bus.connect() as bus:
         if name_hold.has_service(record.id):
-            if runs and not name_hold.guarded(record.id):
-                guard(record)
+            if runs and not name_hold.has_stopper(record.id):
+                start_stopper(record)
             settings = serviceplan.policy_settings(unit_file.plan_of(record))
-            name_hold.amend(bus, record.id, settings)
+            name_hold.set_policy(bus, record.id, settings)
             return True
         if was_there:
             scope.reload(bus)
@@ -205,14 +205,14 @@ def restarts(record: Record) -> int:
     return min(int(found.get("NRestarts", 0)), record.spec.restart.retries or 1 << 32)
 
 
-def guard(record: Record) -> None:
+def start_stopper(record: Record) -> None:
     """Start that unit. Raises SystemdError."""
     with Bus.connect() as bus:
         properties = serviceplan.stopper(unit_file.plan_of(record))
         scope.start_service(bus, names.stopper_unit(record.id), properties).wait()
 
 
-def unguard(container_id: str) -> None:
+def stop_stopper(container_id: str) -> None:
     """Stop that unit, which lets go of the scope's name. No such unit is success."""
     with Bus.connect() as bus:
         unit = names.stopper_unit(container_id)

@@ -24,10 +24,10 @@ from sysbox.run import (
     name_hold,
     restart,
     signals,
+    start,
     stdio,
     tuned,
 )
-from sysbox.run import start as starting
 from sysbox.units import machine, names
 from sysbox.units.cgroup import tree
 
@@ -48,28 +48,28 @@ def supervise(container_id: str) -> int:
             return 0
         tree.expect_move(probe())
         with Lock(container_id):
-            with starting.Recorded(record):
+            with start.RecordedFailure(record):
                 image_env = resolved_of(record).env
                 attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
                 wired = _wired(record)
                 # before it runs: it may be over at once, and its cgroup gone before the monitor looks
                 stop_signal = signals.stop_signal(record)
             unit = names.service_unit(container_id)
-            started = starting.bring_up(record, wired, service=unit, size=size or b"")
-            if restart.has_policy(record) or name_hold.stands_alone(container_id):
-                restart.guard(record)
+            started = start.bring_up(record, wired, service=unit, size=size or b"")
+            if restart.has_policy(record) or name_hold.names_no_scope(container_id):
+                restart.start_stopper(record)
     except SysboxError as error:
         if started:
-            starting.give_up(record, started, error)
+            start.give_up(record, started, error)
         background.report(container_id, error)
         if not again:
             # what its user has started and has never run is not tried again
-            restart.end(record)
+            restart.request_stop(record)
         raise
     else:
         _notify("READY=1")
         background.report(container_id, None)
-        with starting.looked_after(record, started):
+        with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             duties = duties.replace(json=_json(record, image_env))
             monitor.become(duties, wired, started.terminal)
@@ -89,7 +89,7 @@ def _wired(record: Record) -> stdio.Streams:
 
 
 def _duties(
-    record: Record, stop_signal: int, started: starting.Started, attach: int, *, wait: bool
+    record: Record, stop_signal: int, started: start.Started, attach: int, *, wait: bool
 ) -> monitor.Duties:
     return monitor.Duties(
         pid=started.pid,
@@ -105,7 +105,7 @@ def _duties(
         helper=(program.launcher, record.id),
         drop_ins=tuned.prepare(record.id),
         health=_checks(record),
-        hold=machine.register(starting.machine_of(record, started)),
+        hold=machine.register(start.machine_of(record, started)),
     )
 
 

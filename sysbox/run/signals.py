@@ -36,7 +36,7 @@ def stop_signal(record: Record) -> int:
     return parse_signal(asked or default, "stop signal")
 
 
-def passed_on(record: Record) -> dict[int, int]:
+def substitutes(record: Record) -> dict[int, int]:
     """The signals that reach the container as others: of SIGTERM systemd makes something else."""
     if not systemd_mode.applies(record.spec, record.argv):
         return {}

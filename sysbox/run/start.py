@@ -31,8 +31,7 @@ from sysbox.run.teardown import unwind
 from sysbox.security import seccomp
 from sysbox.units import journal, machine, names
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import files as reports
-from sysbox.units.cgroup import freezer, tree
+from sysbox.units.cgroup import files, freezer, tree
 from sysbox.units.limits import bandwidths
 
 TYPE_CHECKING = False
@@ -58,7 +57,7 @@ class Started(Frozen):
     bus: Bus  # to systemd, which whoever has started it may go on with
 
 
-class Recorded:
+class RecordedFailure:
     """What is done for a start before there is a run of it: what fails is in the record, as of phase "plan".
 
     The caller holds the container's lock.
@@ -94,7 +93,7 @@ def bring_up(
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
-    with Recorded(record):
+    with RecordedFailure(record):
         plan = plan or plan_of(record, facts, service)
         program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
         import_copyup(plan.root.marks())
@@ -154,7 +153,7 @@ def _set_going(
     )
 
 
-def looked_after(record: Record, started: Started) -> Undo:
+def give_up_on_failure(record: Record, started: Started) -> Undo:
     """What this process does for a container that it has started; where that fails, it gives it up."""
     undo = Undo()
     undo.add(lambda _: supervisor.release_signals())
@@ -249,7 +248,9 @@ def _surround(
 ) -> tuple[str, tuple[Port, ...]]:
     """Its scope, and its link; the address, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
-    pending = scope.begin(bus, plan.scope, (parked.pid,), lambda: name_hold.let_go(bus, record.id))
+    pending = scope.begin(
+        bus, plan.scope, (parked.pid,), lambda: name_hold.free_scope_name(bus, record.id)
+    )
     with Undo() as undo:
         # a scope that came to be after the unwinding would be nobody's
         undo.add(lambda _: pending.abandon())
@@ -268,7 +269,7 @@ def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
 
 
 def _reports(cgroup: str, facts: HostFacts) -> Reports:
-    return Reports(reports.events_file(cgroup, facts), reports.report_files(cgroup, facts))
+    return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
 def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:

@@ -48,13 +48,13 @@ def release_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED)
 
 
-class Insistence:
+class InterruptCounter:
     """Counts ctrl-c: who presses it three times wants to leave, whatever the container makes of SIGINT."""
 
     def __init__(self) -> None:
         self._pressed: list[float] = []
 
-    def third(self, number: int) -> bool:
+    def is_third(self, number: int) -> bool:
         """Whether this signal is the third SIGINT within some seconds."""
         if number == _signal.SIGINT:
             self._pressed = [*self._pressed[-2:], time.monotonic()]
@@ -88,7 +88,7 @@ class Foreground:
         # signal -> the one that is passed on in its place
         self.instead: dict[int, int] = {}
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
-        self.insisted: Callable[[], None] | None = None
+        self.on_third_interrupt: Callable[[], None] | None = None
         self.detached = False  # the keys were pressed, and it goes on
 
     def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
@@ -121,7 +121,7 @@ class Foreground:
         ended = ended_of(status)
         if reports:
             ended = ended.replace(usage=reports.usage())
-        return ended.replace(oom=oom.killed(), oom_told=oom.told) if oom else ended
+        return ended.replace(oom=oom.killed(), oom_told=oom.all_reported) if oom else ended
 
     def _loop(self, oom: OutOfMemory | None, reports: Reports | None) -> None:
         while True:
@@ -159,11 +159,11 @@ class Foreground:
         return awaited
 
     def _forward_signals(self) -> None:
-        insistence = Insistence()
+        interrupts = InterruptCounter()
 
         def forward(number: int, _: object) -> None:
-            if self.insisted and insistence.third(number):
-                self.insisted()
+            if self.on_third_interrupt and interrupts.is_third(number):
+                self.on_third_interrupt()
                 number = _signal.SIGKILL
             process.send(self._pidfd, self.instead.get(number, number))
 

@@ -142,7 +142,7 @@ class _Swap:
             return
         try:
             self._directory = cgroup.directory(facts, "memory", runtime.cgroup)
-            _, writes = update_plan.wanted(record.spec, tuned.tuned(record, facts)[0], facts)
+            _, writes = update_plan.wanted(record.spec, tuned.collect(record, facts)[0], facts)
         except SysboxError:
             self._directory = ""
             return  # ignoring: a start will say what is wrong with it

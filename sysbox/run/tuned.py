@@ -62,7 +62,9 @@ def drop_ins(container_id: str) -> tuple[DropIn, ...]:
     return tuple(sorted(found, key=lambda one: one.changed))
 
 
-def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
+def collect(
+    record: Record, facts: HostFacts | None = None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """(what others have set, as the record's `tuned`; the keys of what they set that is not kept)."""
     found = drop_ins(record.id)
     if not found:
@@ -72,7 +74,7 @@ def tuned(record: Record, facts: HostFacts | None = None) -> tuple[dict[str, str
     facts = facts or probe()
     merged = dropins.merge(one.text for one in found)
     defaults = host_defaults(tuple(dropins.HOST_DEFAULTS)) if "TasksMax" in merged else {}
-    return dropins.sort_out(merged, asked(record, facts), record.tuned, facts, defaults)
+    return dropins.sort_out(merged, requested(record, facts), record.tuned, facts, defaults)
 
 
 def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:
+def requested(record: Record, facts: HostFacts) -> tuple[Property, ...]:
     """The properties that run and update have asked for; none where they make no sense on this host."""
     from sysbox.units.limits.plan import plan_limits
     from sysbox.units.scopeplan import asked_properties
@@ -107,7 +109,7 @@ def asked(record: Record, facts: HostFacts) -> tuple[Property, ...]:
 
 def harvest(record: Record) -> Record:
     """Write down what others have set; the record as it is then. The caller holds the lock."""
-    now, _ = tuned(record)
+    now, _ = collect(record)
     if now != record.tuned:
         record = record.replace(tuned=now)
         store.save(record)

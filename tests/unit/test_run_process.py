@@ -64,7 +64,7 @@ class Waiting:
         gate.bind(self.path)
         gate.listen(1)
         os.dup2(output, 1)
-        process.go(plan, ("PATH=/usr/bin",), channel, gate=gate.detach())
+        process.run_command(plan, ("PATH=/usr/bin",), channel, gate=gate.detach())
 
     def output(self) -> str:
         """Until its end."""

@@ -22,11 +22,11 @@ def main(values: Values) -> int:
     keys = values.detach_keys
     if keys is None:
         keys = record.spec.detach_keys or detach_keys.DEFAULT
-    wishes = attach.Wishes(
+    wishes = attach.AttachOptions(
         interactive=not values.no_stdin,
         pass_signals=values.sig_proxy and not record.spec.tty,
         keys=detach_keys.parse(keys, "--detach-keys"),
-        insisted=None if record.spec.tty else _leaving,
+        on_third_interrupt=None if record.spec.tty else _leaving,
     )
     events.container("attach", record)
     code = attach.attach(record, wishes)

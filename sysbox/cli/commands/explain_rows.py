@@ -50,7 +50,7 @@ class _Case:
         self.pid = pid
         self.live: Live | None = look(record, pid) if pid else None
         self.drop_ins = tuned.drop_ins(record.id) if self.live else ()
-        self.tuned, self.not_kept = tuned.tuned(record, self.facts)
+        self.tuned, self.not_kept = tuned.collect(record, self.facts)
         self.path_of: dict[str, tuned.DropIn] = {}
         for one in self.drop_ins:
             for key, _ in dropins.assignments(one.text):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
 
 
-def heed(record: Record, facts: HostFacts | None = None) -> bool:
+def apply_newest(record: Record, facts: HostFacts | None = None) -> bool:
     """See to it that the name of a limit that was used last acts; whether there was anything to do.
 
     For a container that runs. Raises SysboxError.
@@ -33,7 +33,7 @@ def _has_two_names(path: str) -> bool:
     return path.rpartition("/50-")[2].removeprefix("Startup").startswith(_TWO_NAMES)
 
 
-def changed(container_id: str, fd: int = -1) -> None:
+def handle(container_id: str, fd: int = -1) -> None:
     """Something was set on its scope: `tuned.watch`'s descriptor says so, or the monitor."""
     if fd >= 0:
         inotify.drain(fd)
@@ -42,6 +42,6 @@ def changed(container_id: str, fd: int = -1) -> None:
             record = store.load(container_id)
             if not record.spec.remove:
                 record = tuned.harvest(record)
-            heed(record)
+            apply_newest(record)
     except SysboxError:
         pass  # ignoring: the container is being removed, or its record is damaged
