@@ -9,9 +9,10 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import codec, flock
-from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.errors import FormatError, KernelError, NotFound
 from sysbox.base.files import is_directory, make_private, read_file, remove_tree, write_file
 from sysbox.base.paths import VOLUMES
+from sysbox.parse.common import check_name
 
 # in it stands whether the volume is to be filled when it is mounted: see `copyup`
 MARK = "copy-up"
@@ -67,6 +68,14 @@ def mark(name: str) -> str:
 def exists(name: str) -> bool:
     """Whether there is such a volume."""
     return is_directory(directory(name))
+
+
+def check(name: str) -> None:
+    """Raises SpecError for a name that no volume can have, NotFound for one that none has."""
+    # the name becomes a path: what could not have been made is not looked for
+    check_name(name, "volume")
+    if not exists(name):
+        raise NotFound(f"no such volume: {name}", hint="`sysbox volume ls` lists them")
 
 
 def names() -> list[str]:

@@ -65,7 +65,7 @@ def _image(name: str, size: bool) -> Description:  # noqa: FBT001
 
 
 def _volume(name: str, size: bool) -> Description:  # noqa: FBT001
-    from sysbox.cli.commands.volume import describe
+    from sysbox.docker.volume import describe
 
     return _sizeless("volume", describe(name), size)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from sysbox.base import program
 from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
 from sysbox.cli.output import line, print_inspect, print_list, report
 from sysbox.container import events
-from sysbox.docker.shapes import NULL, NullMap, Strings
+from sysbox.docker import volume
 from sysbox.fs import volumes
 from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name
@@ -104,36 +102,17 @@ def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]
 
 def _inspect(values: Values) -> int:
     found: list[dict[str, Any]] = []
-    status = _each(values.volume, lambda name: found.append(describe(name)))
+    status = _each(values.volume, lambda name: found.append(volume.describe(name)))
     if found or not values.format:
         print_inspect(found, values.format)
     return status
-
-
-def describe(name: str) -> dict[str, Any]:
-    """What docker shows of a volume, every key of API 1.41. Raises NotFound, SpecError, FormatError."""
-    _check(name)
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(volumes.created(name)))
-    labels = volumes.labels(name)
-    nameless = volumes.is_anonymous(name)
-    return {
-        "CreatedAt": moment,
-        "Driver": "local",
-        "Labels": NullMap() if nameless and not labels else Strings(labels),
-        "Mountpoint": volumes.directory(name),
-        "Name": name,
-        "Options": NullMap() if nameless else Strings(),
-        "Scope": "local",
-        "Status": NullMap(),
-        "UsageData": NULL,
-    }
 
 
 def _remove(values: Values) -> int:
     def remove(name: str) -> None:
         with volumes.Lock():
             try:
-                _check(name)
+                volumes.check(name)
             except NotFound:
                 if not values.force:
                     raise
@@ -148,13 +127,6 @@ def _remove(values: Values) -> int:
         line(name)
 
     return _each(values.volume, remove)
-
-
-def _check(name: str) -> None:
-    # the name becomes a path: what could not have been made is not looked for
-    check_name(name, "volume")
-    if not volumes.exists(name):
-        raise NotFound(f"no such volume: {name}", hint="`sysbox volume ls` lists them")
 
 
 def _each(names: list[str], act: Callable[[str], object]) -> int:
