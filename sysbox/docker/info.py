@@ -11,10 +11,10 @@ from sysbox.conf import files
 from sysbox.conf.table import KEYS
 from sysbox.docker.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
-from sysbox.lifecycle.current import all_containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from sysbox.host import HostFacts
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 _RUNTIME = "sysbox"
 
 
-def collect() -> dict[str, Any]:
-    """Containers, images, and what this host can do. Raises FormatError, SpecError of sysbox.conf."""
+def collect(states: Sequence[str]) -> dict[str, Any]:
+    """Containers by their states, images, and what this host can do.
+
+    Raises FormatError, SpecError of sysbox.conf.
+    """
     facts = probe()
     release = _os_release()
     loaded = files.load()
     return Struct(
         {
             "ID": _machine(),
-            **_containers(),
+            **_containers(states),
             **_storage(),
             **_abilities(facts),
             **_state(loaded.settings.log_driver),
@@ -88,8 +91,7 @@ def _state(log_driver: str) -> dict[str, Any]:
     }
 
 
-def _containers() -> dict[str, int]:
-    states = [status.state for _, status in all_containers()]
+def _containers(states: Sequence[str]) -> dict[str, int]:
     running, paused = states.count("running"), states.count("paused")
     return {
         "Containers": len(states),

@@ -12,7 +12,7 @@ from sysbox.docker.known_images import KnownImages, exposed_ports, resolved_by
 from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.lifecycle.current import status_of, usage_of
+from sysbox.lifecycle.current import usage_of
 from sysbox.run import restart
 from sysbox.units import names, unit_file
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 
 
-def container(record: store.Record, *, size: bool = False) -> dict[str, Any]:
+def container(record: store.Record, status: store.Status, *, size: bool = False) -> dict[str, Any]:
     """Everything about one container, live limits included; `size`: what its layer holds, too."""
-    status = status_of(record)
     live: dict[str, Any] = {}
     own: dict[str, Any] = {}
     if status.pid:

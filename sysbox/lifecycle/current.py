@@ -1,8 +1,8 @@
-"""The containers there are and how they stand, with what nobody recorded put right on the way."""
+"""The containers there are, and how they stand. Reading that changes nothing: lifecycle/repair.py does."""
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError, SysboxError
+from sysbox.base.errors import FormatError
 from sysbox.container import health, store
 from sysbox.container.names import named
 from sysbox.container.status import read_status
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def all_containers() -> Iterator[tuple[Record, Status]]:
-    """Every container, newest first. One that is damaged hides no other."""
+    """Every container and how it stands, newest first. One that is damaged hides no other."""
     for record in store.all_records():
         try:
             status = status_of(record)
@@ -40,17 +40,12 @@ def usage_of(record: Record) -> Usage:
 
 
 def status_of(record: Record) -> Status:
-    """How it stands; the end of one whose supervisor was killed is recorded first."""
-    status = _status(record)
-    if status.state != "dead":
-        return status
-    from sysbox.lifecycle import control
+    """How it stands; "dead" where its run is over and nobody has recorded the end. Raises FormatError."""
+    if record.spec.restart.name == "no":
+        return read_status(record)
+    from sysbox.run import restart  # which few have need of
 
-    try:
-        control.settle_if_dead(record)
-    except SysboxError:
-        return status  # ignoring: `sysbox gc` says what is in the way
-    return _status(record)
+    return restart.status(record)
 
 
 def health_of(record: Record, status: Status) -> str:
@@ -62,11 +57,3 @@ def health_of(record: Record, status: Status) -> str:
 def mount_name(record: Record, mount: Mount) -> str:
     """The host's path, or the name of the volume."""
     return mount.source or record.anonymous_volumes.get(mount.target, "")
-
-
-def _status(record: Record) -> Status:
-    if record.spec.restart.name == "no":
-        return read_status(record)
-    from sysbox.run import restart  # which few have need of
-
-    return restart.status(record)

@@ -190,13 +190,15 @@ def test_monitor_and_cleaning_are_killed(containers: Containers, sysbox: Sysbox)
     (DROP_IN / "none.conf").write_text("[Service]\nExecStopPost=\n", encoding="ascii")
     systemctl("daemon-reload")
     try:
-        for repair in ("gc", "inspect", "start", "rm"):
+        for repair in ("gc", "ps", "inspect", "start", "rm"):
             one = containers("-p", "8099:80")
             directory = one.cgroup("pids")
             systemctl("kill", "-s", "KILL", f"sysbox-{one.id}.service")
             eventually(lambda: not directory.exists(), "the container is gone")  # noqa: B023
             if repair == "gc":
                 assert "recorded the end" in sysbox("gc").stdout
+            elif repair == "ps":
+                assert "Exited (137)" in sysbox("ps", "-a", "--filter", f"id={one.id}").stdout
             elif repair == "start":
                 one("start")
                 assert one.inspect("State.Running") is True

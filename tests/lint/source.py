@@ -86,3 +86,15 @@ def outside(names: set[str]) -> set[str]:
 def third_party(names: set[str]) -> set[str]:
     """Those that come neither from here nor from the standard library."""
     return outside(names) - set(sys.stdlib_module_names) - {"__future__"}
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All that `start` imports, directly or not, and itself."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen

@@ -8,7 +8,7 @@ from sysbox.base.visible import YELLOW
 from sysbox.cli.commands.explain_rows import rows
 from sysbox.cli.output import print_fitted
 from sysbox.container import store
-from sysbox.lifecycle.current import status_of
+from sysbox.lifecycle.repair import repaired
 from sysbox.units.limits import table
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ _COLUMNS = (
 def main(values: Values) -> int:
     """0; 3 where a property and the kernel's file disagree, or something else has written the file."""
     record = store.find(values.container)
-    found = rows(record, status_of(record).pid)
+    found = rows(record, repaired(record).pid)
     if values.limit:
         found = _chosen(found, values.limit)
     print_fitted(

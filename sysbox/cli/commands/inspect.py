@@ -54,8 +54,9 @@ def _object(name: str, kind: str | None, *, size: bool) -> Description:
 def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signature for all kinds)
     record = store.find(name)
     from sysbox.docker import inspect
+    from sysbox.lifecycle.repair import repaired
 
-    return inspect.container(record, size=size)
+    return inspect.container(record, repaired(record), size=size)
 
 
 def _image(name: str, size: bool) -> Description:  # noqa: FBT001

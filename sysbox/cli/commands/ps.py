@@ -10,7 +10,8 @@ from sysbox.container import store
 from sysbox.container.status import read_networks
 from sysbox.docker.human import human_duration
 from sysbox.docker.known_images import KnownImages, exposed_ports
-from sysbox.lifecycle.current import all_containers, health_of, mount_name, usage_of
+from sysbox.lifecycle.current import health_of, mount_name, usage_of
+from sysbox.lifecycle.repair import all_repaired
 from sysbox.parse.common import parse_int
 from sysbox.units import names
 
@@ -61,7 +62,7 @@ def main(values: Values) -> int:
     with_size = values.size or _shows_size(values.format or "")
     limits = _limits_in(values.format or "")
     now = time.time()
-    for record, status in all_containers():
+    for record, status in all_repaired():
         if not (values.all or everything or last) and status.state not in (
             "running",
             "paused",
