@@ -14,6 +14,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.container.identity import is_id
 from sysbox.linux import process
+from sysbox.netns.topology import Attachment
 from sysbox.spec import ContainerSpec, Port
 
 TYPE_CHECKING = False
@@ -109,21 +110,6 @@ class Record(Frozen):
     @property
     def run_directory(self) -> str:
         return f"{RUN_CONTAINERS}/{self.id}"
-
-
-class Attachment(Frozen):
-    """A container's end of one network, while it runs."""
-
-    network: str  # its name
-    bridge: str = ""  # the host's link
-    interface: str = "eth0"  # the container's
-    mac: str = ""
-    address: str = ""  # IPv4; "" without one
-    prefix: int = 0  # bits
-    gateway: str = ""
-    address6: str = ""  # IPv6
-    prefix6: int = 0
-    gateway6: str = ""
 
 
 class Runtime(Frozen):

@@ -13,7 +13,7 @@ from sysbox.linux.freezer import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.container.records import Attachment
+    from sysbox.netns.topology import Attachment
     from sysbox.spec import Port
 
 

@@ -34,20 +34,19 @@ _HINT = "install the package `iptables` (its legacy programs), or use --network 
 
 
 def ensure(plan: NetPlan) -> None:
-    """Make sure that the rules of the plan's bridge are in place; one small read when the mark says
+    """Make sure that the rules of the plan's bridges are in place; one small read when the mark says
     so.
 
     Raises Unsupported where the kernel or the host has no legacy iptables, Conflict when another
     program holds the iptables lock for half a minute.
     """
-    if plan.mode != "bridge":
-        return
-    policy = rules.policy_of(plan)
-    if policy in _marked():
+    policies = rules.policies_of(plan)
+    if not policies or set(policies) <= set(_marked()):
         return
     with Lock(_LOCK, timeout=BRIEFLY):
-        others = tuple(other for other in _marked() if other.bridge != policy.bridge)
-        _apply((*others, policy), ports.load())
+        mine = {one.bridge for one in policies}
+        others = tuple(other for other in _marked() if other.bridge not in mine)
+        _apply((*others, *policies), ports.load())
 
 
 def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
@@ -67,7 +66,7 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
         try:
             if _restore(rules.restore_text("-A", mine)):
                 # somebody removed our chains: all rules are made anew, these among them
-                _apply(_marked() or (rules.policy_of(plan),), others + mine)
+                _apply(_marked() or rules.policies_of(plan), others + mine)
         except SysboxError:
             ports.store(others)
             raise

@@ -15,7 +15,7 @@ from sysbox.base.errors import Conflict, KernelError
 from sysbox.host import read_text
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import (
-    INSIDE,
+    Attachment,
     NetPlan,
     address_text,
     bridge_mac,
@@ -29,50 +29,61 @@ _SIOCGIFNETMASK = 0x891B
 _SIOCGIFINDEX = 0x8933
 
 
-def ensure_bridge(plan: NetPlan) -> int:
-    """Make sure that the plan's bridge is up and has its address; its interface index.
+def ensure_bridge(attachment: Attachment) -> int:
+    """Make sure that the network's bridge is up and has its address; its interface index.
 
     Four ioctls when it is there already. Raises Conflict when the subnet is in use elsewhere on
     this host, KernelError when the bridge cannot be made.
     """
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        there = _address(probe, plan.bridge)
-        if there == (plan.gateway, plan.prefix, True):
-            return _index(probe, plan.bridge)
-        _refuse_other(there, plan)
-        _make_bridge(probe, plan)
-        return _index(probe, plan.bridge)
+        there = _address(probe, attachment.bridge)
+        if there == (attachment.gateway, attachment.prefix, True):
+            return _index(probe, attachment.bridge)
+        _refuse_other(there, attachment)
+        _make_bridge(probe, attachment)
+        return _index(probe, attachment.bridge)
     except OSError as error:
-        raise KernelError.of("look up the bridge", plan.bridge, error) from None
+        raise KernelError.of("look up the bridge", attachment.bridge, error) from None
     finally:
         probe.close()
 
 
-def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridge_index: int = 0) -> None:
-    """Make the pair: one end on the bridge, the other as eth0 in the container's network namespace.
+def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...] = ()) -> None:
+    """Make the pairs: one end on the bridge, the other in the container's network namespace.
 
-    The namespace is that of `netns_fd`, or of the process `pid` where there is no descriptor.
-    Raises KernelError, with EXFULL when the bridge has no port left.
+    The namespace is that of `netns_fd`, or of the process `pid` where there is no descriptor; `bridges` are
+    the interface indexes, where they are known. All pairs are one batch.
+    Raises KernelError, with EXFULL when a bridge has no port left.
     """
-    master = bridge_index or ensure_bridge(plan)
-    messages = [pair(plan, master, pid, netns_fd), bridge_port(plan)]
+    bridges = bridges or tuple(ensure_bridge(one) for one in plan.attachments)
+    hairpin = bool(plan.ports)
+    messages = [
+        message
+        for one, master in zip(plan.attachments, bridges, strict=True)
+        for message in (pair(one, master, pid, netns_fd), bridge_port(one, hairpin=hairpin))
+    ]
     with rt.Socket() as link:
         results = link.attempt(messages)
-        if results[0][1] == _errno.EEXIST:
-            # The namespace of an earlier start is still being torn down by the kernel. The name
-            # belongs to this container alone, so that end can go at once, and its peer with it.
-            link.check(link.attempt([remove(plan.host_link)]), ignore=(_errno.ENODEV,))
+        if any(result[1] == _errno.EEXIST for result in results[::2]):
+            # The namespace of an earlier start is still being torn down by the kernel. The names
+            # belong to this container alone, so those ends can go at once, and their peers with them.
+            _remove(link, plan)
             results = link.attempt(messages)
         link.check(results)
 
 
 def disconnect(plan: NetPlan) -> None:
-    """Remove the pair without waiting for the namespace to die; a pair that is gone is success."""
-    if plan.mode != "bridge":
+    """Remove the pairs without waiting for the namespace to die; a pair that is gone is success."""
+    if not plan.attachments:
         return
     with rt.Socket() as link:
-        link.check(link.attempt([remove(plan.host_link)]), ignore=(_errno.ENODEV,))
+        _remove(link, plan)
+
+
+def _remove(link: rt.Socket, plan: NetPlan) -> None:
+    results = link.attempt([remove(one.host_link) for one in plan.attachments])
+    link.check(results, ignore=(_errno.ENODEV,))
 
 
 def prepare_inside() -> None:
@@ -86,30 +97,35 @@ def prepare_inside() -> None:
         _write_sysctl(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
 
 
-def configure_inside(plan: NetPlan, address: str = "") -> None:
-    """In the container's own process: loopback up and, on the bridge, eth0 with its address and the
-    default route, in one batch. Opens no file and imports nothing, so that it may run behind the
-    new root.
+def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:
+    """In the container's own process: loopback up, each interface with its address, and the default route by
+    the first, in one batch. Opens no file and imports nothing, so that it may run behind the new root.
 
-    `address` is the lease without a mask. Raises KernelError.
+    `addresses` are the leases, without a mask, in the order of the attachments. Raises KernelError.
     """
     if plan.mode not in ("bridge", "none"):
         return
     messages = [set_up(1, "lo")]
-    if plan.mode == "bridge":
-        probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-        try:
-            index = _index(probe, INSIDE)
-        except OSError as error:
-            raise KernelError.of("look up", INSIDE, error) from None
-        finally:
-            probe.close()
-        messages += inside(plan, index, address)
+    for number, (one, address) in enumerate(zip(plan.attachments, addresses, strict=True)):
+        index = _index_of(one.interface)
+        messages += inside(one, index, address)
+        if number == 0:
+            messages.append(default_route(one.gateway))
     with rt.Socket() as link:
         link.request(messages)
 
 
-def pair(plan: NetPlan, master: int, pid: int, netns_fd: int) -> rt.Message:
+def _index_of(name: str) -> int:
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        return _index(probe, name)
+    except OSError as error:
+        raise KernelError.of("look up", name, error) from None
+    finally:
+        probe.close()
+
+
+def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Message:
     """The one message that makes both ends, each in its place and with its name, MAC and MTU."""
     if netns_fd >= 0:
         place = rt.u32(rt.IFLA_NET_NS_FD, netns_fd)
@@ -120,16 +136,16 @@ def pair(plan: NetPlan, master: int, pid: int, netns_fd: int) -> rt.Message:
     peer = rt.nested(
         rt.VETH_INFO_PEER,
         rt.ifinfo(),
-        rt.text(rt.IFLA_IFNAME, INSIDE),
-        rt.u32(rt.IFLA_MTU, plan.mtu),
-        rt.mac(rt.IFLA_ADDRESS, plan.mac),
+        rt.text(rt.IFLA_IFNAME, attachment.interface),
+        rt.u32(rt.IFLA_MTU, attachment.mtu),
+        rt.mac(rt.IFLA_ADDRESS, attachment.mac),
         one_queue,
         place,
     )
     body = (
         rt.ifinfo(),
-        rt.text(rt.IFLA_IFNAME, plan.host_link),
-        rt.u32(rt.IFLA_MTU, plan.mtu),
+        rt.text(rt.IFLA_IFNAME, attachment.host_link),
+        rt.u32(rt.IFLA_MTU, attachment.mtu),
         rt.u32(rt.IFLA_MASTER, master),
         one_queue,
         rt.nested(
@@ -137,10 +153,11 @@ def pair(plan: NetPlan, master: int, pid: int, netns_fd: int) -> rt.Message:
         ),
     )
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
-    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the link {plan.host_link}")
+    what = f"make the link {attachment.host_link}"
+    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), what)
 
 
-def bridge_port(plan: NetPlan) -> rt.Message:
+def bridge_port(attachment: Attachment, *, hairpin: bool) -> rt.Message:
     """What a link takes only once it exists: no IPv6 address of its own, the port's flags; and up.
 
     An isolated port (Linux 4.18) exchanges no frame with other isolated ports, whether or not
@@ -149,46 +166,48 @@ def bridge_port(plan: NetPlan) -> rt.Message:
     """
     body = (
         rt.ifinfo(0, rt.IFF_UP, rt.IFF_UP),
-        rt.text(rt.IFLA_IFNAME, plan.host_link),
+        rt.text(rt.IFLA_IFNAME, attachment.host_link),
         rt.nested(
             rt.IFLA_LINKINFO,
             rt.text(rt.IFLA_INFO_SLAVE_KIND, "bridge"),
             rt.nested(
                 rt.IFLA_INFO_SLAVE_DATA,
-                rt.u8(rt.IFLA_BRPORT_MODE, int(bool(plan.ports))),
-                rt.u8(rt.IFLA_BRPORT_ISOLATED, int(plan.isolate)),
+                rt.u8(rt.IFLA_BRPORT_MODE, int(hairpin)),
+                rt.u8(rt.IFLA_BRPORT_ISOLATED, int(attachment.isolate)),
             ),
         ),
         rt.nested(rt.IFLA_AF_SPEC, _no_ipv6_address()),
     )
-    return rt.Message(rt.RTM_NEWLINK, 0, b"".join(body), f"set up the link {plan.host_link}")
+    what = f"set up the link {attachment.host_link}"
+    return rt.Message(rt.RTM_NEWLINK, 0, b"".join(body), what)
 
 
-def inside(plan: NetPlan, index: int, address: str) -> list[rt.Message]:
-    """The container's end: no automatic IPv6 address, address, up, default route."""
+def inside(attachment: Attachment, index: int, address: str) -> list[rt.Message]:
+    """The container's end: no automatic IPv6 address, address, up."""
     quiet = rt.ifinfo(index) + rt.nested(
         rt.IFLA_AF_SPEC,
         # neighbours may still hold the MAC of an earlier owner of the address
         _ipv4_settings((rt.IPV4_DEVCONF_ARP_NOTIFY, 1)),
         _no_ipv6_address(),
     )
-    route = rt.default_route() + rt.ipv4(rt.RTA_GATEWAY, plan.gateway)
+    name = attachment.interface
     return [
-        rt.Message(rt.RTM_NEWLINK, 0, quiet, f"set up {INSIDE}"),
-        add_address(index, address, plan, INSIDE),
-        set_up(index, INSIDE),
-        rt.Message(
-            rt.RTM_NEWROUTE,
-            rt.NLM_F_CREATE | rt.NLM_F_EXCL,
-            route,
-            f"add the default route via {plan.gateway}",
-        ),
+        rt.Message(rt.RTM_NEWLINK, 0, quiet, f"set up {name}"),
+        add_address(index, address, attachment.subnet, name),
+        set_up(index, name),
     ]
 
 
-def add_address(index: int, address: str, plan: NetPlan, name: str) -> rt.Message:
-    """An address of the plan's subnet on a link."""
-    base, bits = split_subnet(plan.subnet)
+def default_route(gateway: str) -> rt.Message:
+    """The IPv4 default route by a gateway."""
+    body = rt.default_route() + rt.ipv4(rt.RTA_GATEWAY, gateway)
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    return rt.Message(rt.RTM_NEWROUTE, flags, body, f"add the default route via {gateway}")
+
+
+def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
+    """An address of a subnet on a link."""
+    base, bits = split_subnet(subnet)
     broadcast = address_text(base | ((1 << (32 - bits)) - 1))
     body = (
         rt.ifaddr(index, bits),
@@ -213,13 +232,13 @@ def remove(name: str) -> rt.Message:
     return rt.Message(rt.RTM_DELLINK, 0, body, f"remove the link {name}")
 
 
-def bridge(plan: NetPlan) -> rt.Message:
+def bridge(attachment: Attachment) -> rt.Message:
     """The bridge: no STP, no forward delay, a MAC that stays."""
     body = (
         rt.ifinfo(),
-        rt.text(rt.IFLA_IFNAME, plan.bridge),
-        rt.u32(rt.IFLA_MTU, plan.mtu),
-        rt.mac(rt.IFLA_ADDRESS, bridge_mac(plan.gateway)),
+        rt.text(rt.IFLA_IFNAME, attachment.bridge),
+        rt.u32(rt.IFLA_MTU, attachment.mtu),
+        rt.mac(rt.IFLA_ADDRESS, bridge_mac(attachment.gateway)),
         rt.nested(
             rt.IFLA_LINKINFO,
             rt.text(rt.IFLA_INFO_KIND, "bridge"),
@@ -231,20 +250,20 @@ def bridge(plan: NetPlan) -> rt.Message:
         ),
     )
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
-    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the bridge {plan.bridge}")
+    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the bridge {attachment.bridge}")
 
 
-def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
-    taken = overlapping_route(read_text("/proc/net/route"), plan)
+def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
+    taken = overlapping_route(read_text("/proc/net/route"), attachment)
     if taken:
         raise Conflict(
-            f"network {plan.bridge}: its subnet {plan.subnet} overlaps the route {taken}",
+            f"network {attachment.bridge}: its subnet {attachment.subnet} overlaps the route {taken}",
             hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
         )
     with rt.Socket() as link:
         # made by somebody else meanwhile, or left without its address: it is completed
-        link.check(link.attempt([bridge(plan)]), ignore=(_errno.EEXIST,))
-        index = _index(probe, plan.bridge)
+        link.check(link.attempt([bridge(attachment)]), ignore=(_errno.EEXIST,))
+        index = _index(probe, attachment.bridge)
         settings = rt.ifinfo(index) + rt.nested(
             rt.IFLA_AF_SPEC,
             # published ports on 127.0.0.1 are reached through this link (ip-sysctl:
@@ -252,11 +271,11 @@ def _make_bridge(probe: _socket.socket, plan: NetPlan) -> None:
             # (CVE-2020-8558)
             _ipv4_settings((rt.IPV4_DEVCONF_ROUTE_LOCALNET, 1), (rt.IPV4_DEVCONF_RP_FILTER, 1)),
         )
-        _write_sysctl(f"net/ipv6/conf/{plan.bridge}/disable_ipv6", "1", missing_ok=True)
+        _write_sysctl(f"net/ipv6/conf/{attachment.bridge}/disable_ipv6", "1", missing_ok=True)
         messages = [
-            rt.Message(rt.RTM_NEWLINK, 0, settings, f"set up {plan.bridge}"),
-            add_address(index, plan.gateway, plan, plan.bridge),
-            set_up(index, plan.bridge),
+            rt.Message(rt.RTM_NEWLINK, 0, settings, f"set up {attachment.bridge}"),
+            add_address(index, attachment.gateway, attachment.subnet, attachment.bridge),
+            set_up(index, attachment.bridge),
         ]
         link.check(link.attempt(messages), ignore=(_errno.EEXIST,))
     enable_forwarding()
@@ -302,15 +321,15 @@ def _address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
     return _socket.inet_ntop(_socket.AF_INET, address), bits, bool(flags & rt.IFF_UP)
 
 
-def _refuse_other(there: tuple[str, int, bool], plan: NetPlan) -> None:
+def _refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
     """Two networks on one bridge would take each other's rules away. Raises Conflict."""
     address, bits, _ = there
-    if address and (address, bits) != (plan.gateway, plan.prefix):
+    if address and (address, bits) != (attachment.gateway, attachment.prefix):
         raise Conflict(
-            f"network {plan.bridge}: the bridge has the address {address}/{bits},"
-            f" this container's is {plan.gateway}/{plan.prefix}",
+            f"network {attachment.bridge}: the bridge has the address {address}/{bits},"
+            f" this container's is {attachment.gateway}/{attachment.prefix}",
             hint="in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
-            f" `ip link delete {plan.bridge}`",
+            f" `ip link delete {attachment.bridge}`",
         )
 
 

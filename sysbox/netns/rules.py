@@ -60,13 +60,16 @@ class Published(Frozen):
     port: Port
 
 
-def policy_of(plan: NetPlan) -> Policy:
-    """The part of a container's plan that the bridge's rules depend on."""
-    return Policy(
-        bridge=plan.bridge,
-        subnet=plan.subnet,
-        isolate=plan.isolate,
-        host_access=plan.host_access,
+def policies_of(plan: NetPlan) -> tuple[Policy, ...]:
+    """The part of a container's plan that the rules of its bridges depend on."""
+    return tuple(
+        Policy(
+            bridge=one.bridge,
+            subnet=one.subnet,
+            isolate=one.isolate,
+            host_access=one.host_access,
+        )
+        for one in plan.attachments
     )
 
 

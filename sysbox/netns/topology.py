@@ -21,6 +21,7 @@ _ID_DIGITS = 10  # of the id, in names and MACs; a link's name has at most 15 ch
 class Network(Frozen):
     """One bridge network and its policy."""
 
+    name: str = "bridge"
     bridge: str = "sysbox0"
     subnet: str = "10.90.0.0/16"
     gateway: str = "10.90.0.1"  # the bridge's own address
@@ -34,30 +35,45 @@ DEFAULT_NETWORK = Network()
 SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
 
 
+class Attachment(Frozen):
+    """A container's end of one network: planned, and with its addresses recorded while it runs."""
+
+    network: str  # its name
+    bridge: str = ""  # the host's link
+    interface: str = INSIDE  # the container's end of the pair
+    host_link: str = ""  # the host's end
+    mac: str = ""  # the container's, "02:..."
+    mtu: int = 0  # bytes
+    subnet: str = ""  # "10.90.0.0/16"
+    address: str = ""  # IPv4, leased at the start; "" without one
+    prefix: int = 0  # bits of the subnet's mask
+    gateway: str = ""
+    address6: str = ""  # IPv6
+    prefix6: int = 0
+    gateway6: str = ""
+    isolate: bool = False
+    host_access: bool = True
+
+
 class NetPlan(Frozen):
-    """A container's network, decided: the effect files of this package see nothing else."""
+    """A container's networks, decided: the effect files of this package see nothing else."""
 
     id: str  # the container's, 64 hex digits
     mode: str  # bridge, none, host, join
     join: str = ""  # mode join: "container:ID" or "ns:PATH"
-    bridge: str = ""
-    subnet: str = ""  # "10.90.0.0/16"
-    gateway: str = ""
-    prefix: int = 0  # bits of the subnet's mask
-    host_link: str = ""  # the host's end of the pair
-    mac: str = ""  # the container's end, "02:..."
-    mtu: int = 0  # bytes
+    attachments: tuple[Attachment, ...] = ()  # the first has the default route and the ports
     ports: tuple[Port, ...] = ()
-    isolate: bool = False
-    host_access: bool = True
 
     def describe(self) -> str:
-        """One line for `run --dry-run`."""
-        if self.mode != "bridge":
+        """For `run --dry-run`: a line for each network."""
+        if not self.attachments:
             return f"network {self.join or self.mode}"
+        lines = [
+            f"network {one.bridge} {one.subnet} via {one.gateway}, link {one.host_link}"
+            for one in self.attachments
+        ]
         ports = ", ".join(port_text(port) for port in self.ports)
-        line = f"network {self.bridge} {self.subnet} via {self.gateway}, link {self.host_link}"
-        return f"{line}, ports {ports}" if ports else line
+        return "\n".join(lines) + (f", ports {ports}" if ports else "")
 
 
 def network_of(asked: Bridge, routes: str) -> Network:
@@ -108,20 +124,20 @@ def plan_network(
             f"--network {mode}: no such network",
             hint="bridge, none, host, container:NAME or ns:PATH",
         )
-    return NetPlan(
-        id=container_id,
-        mode="bridge",
+    attachment = Attachment(
+        network=network.name,
         bridge=network.bridge,
-        subnet=network.subnet,
-        gateway=network.gateway,
-        prefix=split_subnet(network.subnet)[1],
         host_link=host_link(container_id),
         mac=mac_address(container_id),
         mtu=network.mtu,
-        ports=_check_ports(spec.ports),
+        subnet=network.subnet,
+        prefix=split_subnet(network.subnet)[1],
+        gateway=network.gateway,
         isolate=network.isolate,
         host_access=network.host_access,
     )
+    ports = _check_ports(spec.ports)
+    return NetPlan(id=container_id, mode="bridge", attachments=(attachment,), ports=ports)
 
 
 def host_link(container_id: str) -> str:
@@ -158,14 +174,14 @@ def address_text(number: int) -> str:
     return _socket.inet_ntop(_socket.AF_INET, number.to_bytes(4, "big"))
 
 
-def overlapping_route(routes: str, plan: Network | NetPlan) -> str:
-    """The first route of another link that overlaps the plan's subnet, or ""; `routes` is the text
+def overlapping_route(routes: str, network: Network | Attachment) -> str:
+    """The first route of another link that overlaps the network's subnet, or ""; `routes` is the text
     of /proc/net/route.
     """
-    base, bits = split_subnet(plan.subnet)
+    base, bits = split_subnet(network.subnet)
     for line in routes.splitlines()[1:]:
         fields = line.split()
-        if len(fields) < 8 or fields[0] == plan.bridge:
+        if len(fields) < 8 or fields[0] == network.bridge:
             continue
         mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
         start = int.from_bytes(bytes.fromhex(fields[1]), "little")

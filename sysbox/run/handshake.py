@@ -5,7 +5,7 @@ The rendezvous points, in their only order; the numbers stand in comments on bot
   #0 MAPPED     parent -> child   where it is born in a user namespace of its own: that has its maps, and its
                                   other namespaces can be made, which it then owns
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
-  #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which address)
+  #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which addresses)
   #3 CONSOLE    child -> parent   the master of its terminal, where it has one
      BORN       child -> parent   where a pid namespace is joined: the pid of what was born there in its
                                   place, and goes on

@@ -74,7 +74,7 @@ def main(
         for kind, fd in joined:
             _sys.setns(fd, namespace.KINDS[kind][0])
         _sys.unshare(plan.namespaces.new)
-        if plan.network.mode == "bridge":
+        if plan.network.attachments:
             links.prepare_inside()
         channel.send(UNSHARED)  # 1
 
@@ -94,14 +94,14 @@ def main(
         phase = "scope"
         # where systemd does not take it; the rest of the time until #2 is systemd's
         place(inherited.placement)
-        address = channel.receive(PROCEED)[0]["address"]  # 2
+        addresses = channel.receive(PROCEED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
             # in its scope now, so that the scope becomes the root of what it sees
             _sys.unshare(namespace.CLONE_NEWCGROUP)
         tree.apply(plan.root.late)
 
         phase = "network"
-        links.configure_inside(plan.network, address)
+        links.configure_inside(plan.network, tuple(addresses))
 
         phase = "process"
         who = resolve_user(root, procfs, plan.process)

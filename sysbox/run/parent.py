@@ -71,9 +71,9 @@ class Parked:
         """Wait for #1. Raises StartError."""
         self._channel.receive(UNSHARED)  # 1
 
-    def proceed(self, address: str) -> None:
+    def proceed(self, addresses: tuple[str, ...]) -> None:
         """Let it go on: its scope is active, its links are there."""
-        self._channel.send(PROCEED, {"address": address})  # 2
+        self._channel.send(PROCEED, {"addresses": addresses})  # 2
 
     def await_console(self) -> int:
         """Wait for #3: the master of the container's terminal."""

@@ -16,7 +16,6 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS
 from sysbox.base.undo import Undo
 from sysbox.container import events, identity, log_options, store
-from sysbox.container.records import Attachment
 from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
@@ -38,6 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
+    from sysbox.netns.topology import Attachment
     from sysbox.plan import Plan
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
@@ -124,20 +124,18 @@ def _set_going(
     bus = Bus.connect()
     with Undo() as undo:
         undo.add(lambda _: bus.close())
-        address, ports = _surround(bus, record, plan, parked, logged=logged)
+        attachments, ports = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
         # while it is parked: its command may be over before anybody looks
         oom = _out_of_memory(runtime.cgroup, facts)
         # nobody can ask what one has used that is removed at its end
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
-        runtime = runtime.replace(
-            started_ns=store.now_ns(), networks=_attachments(plan, address), ports=ports
-        )
+        runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
         # what it is born with comes from whoever has started us
         process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
-        terminal = _release(record, plan, parked, address)
+        terminal = _release(record, plan, parked, attachments)
         if plan.namespaces.joins_pid:
             # born only now
             _note(record, runtime, parked)
@@ -245,8 +243,8 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 
 def _surround(
     bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
-) -> tuple[str, tuple[Port, ...]]:
-    """Its scope, and its link; the address, and the ports that are published."""
+) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
+    """Its scope, and its links; these with their addresses, and the ports that are published."""
     # PID 1 needs a while: it is asked at once, and waited for last
     pending = scope.begin(
         bus, plan.scope, (parked.pid,), lambda: name_hold.free_scope_name(bus, record.id)
@@ -257,10 +255,10 @@ def _surround(
         if logged:
             fields = log_options.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
-        address, ports = _connect(plan, parked)
-        write_identity(record, plan, address)
+        attachments, ports = _connect(plan, parked)
+        write_identity(record, plan, attachments[0].address if attachments else "")
         pending.wait()
-    return address, ports
+    return attachments, ports
 
 
 def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
@@ -272,10 +270,12 @@ def _reports(cgroup: str, facts: HostFacts) -> Reports:
     return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
-def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
+def _release(
+    record: Record, plan: Plan, parked: Parked, attachments: tuple[Attachment, ...]
+) -> int:
     """Let it run its command; the master of its terminal, or -1."""
     supervisor.hold_signals()
-    parked.proceed(address)  # 2
+    parked.proceed(tuple(one.address for one in attachments))  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     if plan.namespaces.joins_pid:
         parked.await_birth()
@@ -285,37 +285,24 @@ def _release(record: Record, plan: Plan, parked: Parked, address: str) -> int:
     return terminal
 
 
-def _connect(plan: Plan, parked: Parked) -> tuple[str, tuple[Port, ...]]:
-    """The container's link, address and rules; ("", ()) without a network of its own."""
+def _connect(plan: Plan, parked: Parked) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
+    """The container's links, addresses and rules; ((), ()) without a network of its own."""
     network = plan.network
-    if network.mode != "bridge":
+    if not network.attachments:
         parked.await_namespaces()  # 1
-        return "", ()
+        return (), ()
     # only now: the child makes its root meanwhile, and PID 1 the scope
     from sysbox.netns import firewall, leases
 
-    bridge = links.ensure_bridge(network)
+    bridges = tuple(links.ensure_bridge(one) for one in network.attachments)
     firewall.ensure(network)
-    address = leases.acquire(plan.id, network.subnet, network.gateway)
-    parked.await_namespaces()  # 1
-    links.connect(network, parked.pid, bridge_index=bridge)
-    return address, firewall.publish(network, address)
-
-
-def _attachments(plan: Plan, address: str) -> tuple[Attachment, ...]:
-    network = plan.network
-    if network.mode != "bridge":
-        return ()
-    return (
-        Attachment(
-            network=network.mode,
-            bridge=network.bridge,
-            mac=network.mac,
-            address=address,
-            prefix=network.prefix,
-            gateway=network.gateway,
-        ),
+    attached = tuple(
+        one.replace(address=leases.acquire(plan.id, one.subnet, one.gateway))
+        for one in network.attachments
     )
+    parked.await_namespaces()  # 1
+    links.connect(network, parked.pid, bridges=bridges)
+    return attached, firewall.publish(network, attached[0].address)
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
@@ -330,7 +317,8 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
 def write_identity(record: Record, plan: Plan, address: str) -> None:
     """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
     hostname = plan.process.hostname or posix.uname().nodename
-    gateway = plan.network.gateway or "127.0.0.1"
+    attachments = plan.network.attachments
+    gateway = attachments[0].gateway if attachments else "127.0.0.1"
     extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     network = plan.network
     if network.join.startswith("container:"):

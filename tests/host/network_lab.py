@@ -135,11 +135,12 @@ class Container(Node):
         spec = ContainerSpec(image="x", ports=ports, namespaces=Namespaces(network="bridge"))
         self.plan = topology.plan_network(self.id, spec, network)
         super().__init__()
-        index = links.ensure_bridge(self.plan)
+        (self.attachment,) = self.plan.attachments
+        index = links.ensure_bridge(self.attachment)
         firewall.ensure(self.plan)
-        self.address = leases.acquire(self.id, self.plan.subnet, self.plan.gateway)
-        links.connect(self.plan, self.pid, -1, index)
-        self.call("configure", self.plan.to_data(), self.address)
+        self.address = leases.acquire(self.id, network.subnet, network.gateway)
+        links.connect(self.plan, self.pid, -1, (index,))
+        self.call("configure", self.plan.to_data(), [self.address])
         self.ports = firewall.publish(self.plan, self.address)
 
 
@@ -189,8 +190,8 @@ def _do_enter() -> None:
     links.prepare_inside()
 
 
-def _do_configure(plan: Any, address: str) -> None:
-    links.configure_inside(topology.NetPlan.from_data(plan), address)
+def _do_configure(plan: Any, addresses: list[str]) -> None:
+    links.configure_inside(topology.NetPlan.from_data(plan), tuple(addresses))
 
 
 def _do_sh(command: str) -> str:

@@ -440,7 +440,7 @@ def test_the_last_host_on_a_network_takes_the_bridge_and_the_rules_with_it(
         "from sysbox.netns import firewall, links, topology\n"
         "from sysbox.spec import ContainerSpec\n"
         "plan = topology.plan_network('a' * 64, ContainerSpec(image='x'))\n"
-        "links.ensure_bridge(plan)\n"
+        "links.ensure_bridge(plan.attachments[0])\n"
         "firewall.ensure(plan)\n",
         encoding="ascii",
     )

@@ -62,7 +62,7 @@ def test_a_container_has_its_link_address_and_route() -> None:
     ]
     assert one.sh("ip route show default").split()[:5] == ["default", "via", GATEWAY, "dev", "eth0"]
     assert "127.0.0.1/8" in one.sh("ip address show dev lo")
-    port = link(one.plan.host_link)
+    port = link(one.attachment.host_link)
     assert port["master"] == "sysbox0"
     assert port["addr_info"] == []
     assert port["linkinfo"]["info_slave_data"]["hairpin"] is False
@@ -108,7 +108,7 @@ def test_s11_isolated_containers_reach_neither_each_other_nor_the_host() -> None
     assert one.fetch(UPLINK, 8000) == "TimeoutError"
     assert one.fetch(OUTSIDE, 80) == UPLINK
     assert fetch(one.address, 80) == GATEWAY, "the host reaches its containers all the same"
-    assert link(one.plan.host_link)["linkinfo"]["info_slave_data"]["isolated"] is True
+    assert link(one.attachment.host_link)["linkinfo"]["info_slave_data"]["isolated"] is True
 
 
 @pytest.mark.not_emulated("rules and links are the same there")
@@ -324,7 +324,7 @@ def test_the_pair_dies_with_the_container() -> None:
     one = Container(1, DEFAULT_NETWORK)
     one.die()
     deadline = time.monotonic() + 5 * SLOWNESS
-    while one.plan.host_link in run("ip", "-brief", "link"):
+    while one.attachment.host_link in run("ip", "-brief", "link"):
         assert time.monotonic() < deadline, "the link is still there"
         time.sleep(0.05)
 
@@ -335,7 +335,7 @@ def test_a_bridge_that_lost_its_address_gets_it_back() -> None:
     one = Container(1, DEFAULT_NETWORK)
     run("ip", "address", "flush", "dev", "sysbox0")
     run("ip", "link", "set", "sysbox0", "down")
-    links.ensure_bridge(one.plan)
+    links.ensure_bridge(one.attachment)
     assert [entry["local"] for entry in link("sysbox0")["addr_info"]] == [GATEWAY]
     one.serve(80)
     assert fetch(one.address, 80) == GATEWAY
@@ -365,21 +365,55 @@ def test_a_full_bridge_is_a_clear_error() -> None:
     """The kernel allows 1023 ports; the next container must say so and leave nothing."""
     plan = _plan("bridge")
     node = Node()
-    index = links.ensure_bridge(plan)
+    (eth0,) = plan.attachments
+    index = links.ensure_bridge(eth0)
     rows = [f"link add d{n} master sysbox0 type veth peer name e{n}\n" for n in range(BRIDGE_PORTS)]
     subprocess.run(["ip", "-batch", "-"], input="".join(rows), text=True, check=True)
     with pytest.raises(KernelError) as caught:
-        links.connect(plan, node.pid, -1, index)
+        links.connect(plan, node.pid, -1, (index,))
     assert caught.value.errno == errno.EXFULL
     assert "1023 ports" in caught.value.hint
-    assert plan.host_link not in run("ip", "-brief", "link")
+    assert eth0.host_link not in run("ip", "-brief", "link")
+
+
+@pytest.mark.not_emulated("rules and links are the same there")
+@in_private_network
+def test_a_container_on_two_networks() -> None:
+    """One batch makes both pairs; each interface has its address, the first has the route and the port."""
+    lan = Network(name="lan", bridge="sysbox1", subnet="10.91.0.0/24", gateway="10.91.0.1")
+    port = Port(container_port=80, host_port=8080)
+    spec = ContainerSpec(image="x", ports=(port,))
+    first = plan_network("c" * 64, spec)
+    second = plan_network("d" * 64, spec, lan).attachments[0].replace(interface="eth1")
+    plan = first.replace(attachments=(*first.attachments, second))
+    node = Node()
+    firewall.ensure(plan)
+    links.connect(plan, node.pid)
+    node.call("configure", plan.to_data(), ["10.90.0.9", "10.91.0.9"])
+    firewall.publish(plan, "10.90.0.9")
+    assert [link(one.host_link)["master"] for one in plan.attachments] == ["sysbox0", "sysbox1"]
+    assert "10.90.0.9/16" in node.sh("ip address show dev eth0")
+    assert "10.91.0.9/24" in node.sh("ip address show dev eth1")
+    assert node.sh("ip route show default").split()[:5] == [
+        "default",
+        "via",
+        GATEWAY,
+        "dev",
+        "eth0",
+    ]
+    node.serve(80)
+    assert fetch("10.91.0.9", 80) == "10.91.0.1"
+    assert fetch("127.0.0.1", 8080) == GATEWAY
+    links.disconnect(plan)
+    left = run("ip", "-brief", "link")
+    assert not [one.host_link for one in plan.attachments if one.host_link in left]
 
 
 @pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_none_has_loopback_only() -> None:
     node = Node()
-    node.call("configure", _plan("none").to_data(), "")
+    node.call("configure", _plan("none").to_data(), [])
     assert [line.split()[:2] for line in node.sh("ip -brief link").splitlines()] == [
         ["lo", "UNKNOWN"]
     ]
@@ -405,7 +439,7 @@ def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
     assert found.up
     assert found.addresses == ("10.90.0.1/16",)
     assert [(port.name, port.container, port.isolated) for port in found.ports] == [
-        (one.plan.host_link, one.id, False)
+        (one.attachment.host_link, one.id, False)
     ]
     assert bridges.verify(found, DEFAULT_NETWORK) == []
     run("ip", "link", "set", "sysbox0", "mtu", "1400", "down")

@@ -31,8 +31,10 @@ def plan(mode: str = "bridge", *ports: Port, network: Network | None = None) -> 
 
 
 def test_a_bridge_plan() -> None:
-    made = plan()
-    assert made.mode == "bridge"
+    whole = plan()
+    assert (whole.id, whole.mode) == (ID, "bridge")
+    (made,) = whole.attachments
+    assert (made.network, made.interface, made.address) == ("bridge", "eth0", "")
     assert (made.bridge, made.subnet, made.gateway) == ("sysbox0", "10.90.0.0/16", "10.90.0.1")
     assert (made.prefix, made.mtu) == (16, 1500)
     assert made.host_link == "sb0123456789"
@@ -48,7 +50,7 @@ def test_a_plan_survives_being_written_down() -> None:
 @pytest.mark.parametrize("mode", ["none", "host"])
 def test_ports_are_ignored_without_a_bridge(mode: str) -> None:
     made = plan(mode, Port(container_port=80))
-    assert (made.mode, made.ports, made.bridge) == (mode, (), "")
+    assert (made.mode, made.ports, made.attachments) == (mode, (), ())
 
 
 @pytest.mark.parametrize("mode", ["container:" + "a" * 64, "ns:/run/netns/x"])
@@ -124,9 +126,28 @@ def test_a_plan_describes_itself() -> None:
     )
 
 
+def test_a_plan_with_two_networks() -> None:
+    """Each with a bridge, a link and rules of its own; the ports are written once."""
+    made = plan("bridge", Port(container_port=80, host_port=8080))
+    lan = made.attachments[0].replace(
+        network="lan", bridge="br1", subnet="10.91.0.0/24", gateway="10.91.0.1",
+        interface="eth1", host_link="sb1", isolate=True,
+    )  # fmt: skip
+    both = made.replace(attachments=(*made.attachments, lan))
+    assert both.describe().splitlines() == [
+        "network sysbox0 10.90.0.0/16 via 10.90.0.1, link sb0123456789",
+        "network br1 10.91.0.0/24 via 10.91.0.1, link sb1, ports 0.0.0.0:8080->80/tcp",
+    ]
+    assert rules.policies_of(both) == (
+        Policy(bridge="sysbox0", subnet="10.90.0.0/16"),
+        Policy(bridge="br1", subnet="10.91.0.0/24", isolate=True),
+    )
+    assert NetPlan.from_data(both.to_data()) == both
+
+
 def test_what_goes_between_bridges_meets_a_drop_before_an_accept() -> None:
     two = Policy(bridge="sysbox1", subnet="10.91.0.0/24")
-    forward = rules.chains((rules.policy_of(plan()), two), ())["filter"][rules.FORWARD]
+    forward = rules.chains((*rules.policies_of(plan()), two), ())["filter"][rules.FORWARD]
     drops = [
         at
         for at, rule in enumerate(forward)
@@ -142,14 +163,14 @@ def test_what_goes_between_bridges_meets_a_drop_before_an_accept() -> None:
 
 def test_isolation_decides_before_established_connections() -> None:
     strict = plan(network=Network(isolate=True, host_access=False))
-    made = rules.chains((rules.policy_of(strict),), ())["filter"]
+    made = rules.chains(rules.policies_of(strict), ())["filter"]
     assert made[rules.FORWARD][0] == {
         "in-interface": "sysbox0",
         "out-interface": "sysbox0",
         "target": "DROP",
     }
     assert made[rules.INPUT][-1] == {"in-interface": "sysbox0", "target": "DROP"}
-    assert rules.chains((rules.policy_of(plan()),), ())["filter"][rules.INPUT] == []
+    assert rules.chains(rules.policies_of(plan()), ())["filter"][rules.INPUT] == []
 
 
 def test_each_builtin_chain_jumps_to_each_of_ours_once() -> None:

@@ -13,10 +13,10 @@ from sysbox.base.errors import KernelError
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import NetPlan, Network, plan_network
-from sysbox.spec import ContainerSpec, Port
+from sysbox.spec import ContainerSpec
 
 ID = "0123456789abcdef" * 4
-PLAN = plan_network(ID, ContainerSpec(image="x"))
+(ETH0,) = plan_network(ID, ContainerSpec(image="x")).attachments
 
 # which attributes hold attributes, by the path of types that leads to them
 LINK_NESTS = {
@@ -72,7 +72,7 @@ def test_the_pair() -> None:
         "attrs": [
             ("IFLA_IFNAME", "eth0"),
             ("IFLA_MTU", 1500),
-            ("IFLA_ADDRESS", PLAN.mac),
+            ("IFLA_ADDRESS", ETH0.mac),
             ("IFLA_NUM_TX_QUEUES", 1),
             ("IFLA_NUM_RX_QUEUES", 1),
             ("IFLA_NET_NS_FD", 7),
@@ -83,7 +83,7 @@ def test_the_pair() -> None:
         "RTM_NEWLINK",
         {},
         [
-            ("IFLA_IFNAME", PLAN.host_link),
+            ("IFLA_IFNAME", ETH0.host_link),
             ("IFLA_MTU", 1500),
             ("IFLA_MASTER", 42),
             ("IFLA_NUM_TX_QUEUES", 1),
@@ -99,12 +99,12 @@ def test_the_pair() -> None:
             ),
         ],
     )
-    head, ours = link_of(links.pair(PLAN, 42, 0, 7))
+    head, ours = link_of(links.pair(ETH0, 42, 0, 7))
     assert (head, ours) == (body[:IFINFO], tree(body[IFINFO:], veth=True))
 
 
 def test_a_pair_by_process_id() -> None:
-    _, ours = link_of(links.pair(PLAN, 42, 4711, -1))
+    _, ours = link_of(links.pair(ETH0, 42, 4711, -1))
     peer = ours[rt.IFLA_LINKINFO][rt.IFLA_INFO_DATA][rt.VETH_INFO_PEER][1]
     assert struct.unpack("=I", peer[rt.IFLA_NET_NS_PID]) == (4711,)
     assert rt.IFLA_NET_NS_FD not in peer
@@ -138,21 +138,20 @@ def test_the_bridge() -> None:
             ),
         ],
     )
-    ours = links.bridge(PLAN)
+    ours = links.bridge(ETH0)
     assert ours.body[:IFINFO] == body[:IFINFO]
     assert tree(ours.body[IFINFO:]) == tree(body[IFINFO:])
 
 
 @pytest.mark.parametrize(("isolate", "published"), [(False, False), (True, True)])
 def test_the_bridge_port(isolate: bool, published: bool) -> None:
-    spec = ContainerSpec(image="x", ports=(Port(container_port=80),) if published else ())
-    plan = plan_network(ID, spec, Network(isolate=isolate))
+    (eth0,) = plan_network(ID, ContainerSpec(image="x"), Network(isolate=isolate)).attachments
     body = theirs(
         "ifinfmsg",
         "RTM_NEWLINK",
         {"flags": 1, "change": 1},
         [
-            ("IFLA_IFNAME", plan.host_link),
+            ("IFLA_IFNAME", eth0.host_link),
             (
                 "IFLA_LINKINFO",
                 {
@@ -176,12 +175,13 @@ def test_the_bridge_port(isolate: bool, published: bool) -> None:
             ),
         ],
     )
-    head, ours = link_of(links.bridge_port(plan))
+    head, ours = link_of(links.bridge_port(eth0, hairpin=published))
     assert (head, ours) == (body[:IFINFO], tree(body[IFINFO:]))
 
 
 def test_the_inside() -> None:
-    quiet, address, up, route = links.inside(PLAN, 3, "10.90.0.7")
+    quiet, address, up = links.inside(ETH0, 3, "10.90.0.7")
+    route = links.default_route(ETH0.gateway)
     head, ours = link_of(quiet)
     assert head == rt.ifinfo(3)
     assert ours == {
@@ -301,7 +301,7 @@ sysbox0\t00005A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
     ],
 )
 def test_routes_that_overlap(route: str, clash: str) -> None:
-    assert links.overlapping_route(ROUTES + route, PLAN) == clash
+    assert links.overlapping_route(ROUTES + route, ETH0) == clash
 
 
 def test_none_of_it_needs_a_bridge_plan() -> None:
