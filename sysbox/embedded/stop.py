@@ -13,7 +13,7 @@ from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
 from sysbox.host import exists, read_text
-from sysbox.netns import leases, topology
+from sysbox.netns import leases
 
 POWER_OFF = (
     signal.SIGRTMIN + 4
@@ -61,9 +61,9 @@ def clear(name: str) -> bool:
 
 
 def _release_network() -> None:
-    """Take the bridge and the rules of all hosts off the machine's network.
+    """Remove the bridges and the rules of all embedded hosts from the machine's network.
 
-    They stay while a container is on the bridge, and where the machine has containers of its own.
+    They stay while a container is on a bridge, and where the machine has containers of its own.
     """
     from sysbox.netns import bridges, firewall  # packages that only this takes
 
@@ -72,8 +72,8 @@ def _release_network() -> None:
 
     def released() -> bool:
         try:
-            for name in _bridges():
-                bridges.remove(name)
+            for bridge in bridges.made_by_sysbox():
+                bridges.remove(bridge.name)
             firewall.remove()
             files.unlink(firewall.MARK)
         except errors.Conflict:
@@ -83,20 +83,6 @@ def _release_network() -> None:
         return True
 
     until(released, GRACE, _STEP)
-
-
-def _bridges() -> list[str]:
-    """The bridge of containers without a sysbox.conf, and that of this one if it is one that we have made."""
-    from sysbox.conf import settings
-    from sysbox.netns import bridges
-
-    found = [topology.DEFAULT_NETWORK.bridge]
-    try:
-        chosen = settings.settings()
-        made = bridges.inspect(chosen.bridge).mac.startswith(topology.BRIDGE_MAC)
-    except errors.SysboxError:
-        return found  # ignoring: there is none, or nobody knows which
-    return [*found, chosen.bridge] if made and chosen.bridge not in found else found
 
 
 def purge(name: str) -> None:

@@ -12,7 +12,7 @@ from sysbox.base.errors import Conflict, KernelError, NotFound, Unsupported
 from sysbox.base.frozen import Frozen
 from sysbox.netns import leases
 from sysbox.netns.rtnetlink import IFF_UP
-from sysbox.netns.topology import Network, host_link, split_subnet
+from sysbox.netns.topology import Network, bridge_mac, host_link, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,18 @@ def all_bridges() -> tuple[Bridge, ...]:
     owners = {host_link(container_id): container_id for container_id in leases.all()}
     found = [_bridge(link, links, addresses, owners) for link in links if _kind(link) == "bridge"]
     return tuple(sorted(found, key=lambda bridge: bridge.name))
+
+
+def made_by_sysbox() -> tuple[Bridge, ...]:
+    """The bridges that sysbox has made, also with an earlier sysbox.conf. Raises KernelError.
+
+    Each has the MAC that follows from its address.
+    """
+    return tuple(
+        one
+        for one in all_bridges()
+        if any(one.mac == bridge_mac(address.partition("/")[0]) for address in one.addresses)
+    )
 
 
 def inspect(name: str) -> Bridge:

@@ -13,7 +13,6 @@ from sysbox.base.frozen import Frozen
 from sysbox.spec import Bridge, ContainerSpec, Port
 
 INSIDE = "eth0"  # the container's end of the pair
-BRIDGE_MAC = "02:5b:"  # what the addresses of our bridges begin with
 BRIDGE_PORTS = 1023  # the kernel's BR_MAX_PORTS - 1: port numbers have ten bits and begin at 1
 _ID_DIGITS = 10  # of the id, in names and MACs; a link's name has at most 15 characters
 
@@ -158,7 +157,7 @@ def bridge_mac(gateway: str) -> str:
     come and go.
     """
     address = _socket.inet_pton(_socket.AF_INET, gateway)
-    return BRIDGE_MAC + ":".join(f"{byte:02x}" for byte in address)
+    return "02:5b:" + ":".join(f"{byte:02x}" for byte in address)
 
 
 def address_number(address: str) -> int:

@@ -441,7 +441,10 @@ def test_the_last_host_on_a_network_takes_the_bridge_and_the_rules_with_it(
         "from sysbox.spec import ContainerSpec\n"
         "plan = topology.plan_network('a' * 64, ContainerSpec(image='x'))\n"
         "links.ensure_bridge(plan.attachments[0])\n"
-        "firewall.ensure(plan)\n",
+        "firewall.ensure(plan)\n"
+        "earlier = topology.Network(bridge='br7', subnet='10.97.0.0/24', gateway='10.97.0.1')\n"
+        "plan = topology.plan_network('b' * 64, ContainerSpec(image='x'), earlier)\n"
+        "links.ensure_bridge(plan.attachments[0])\n",
         encoding="ascii",
     )
     look = "ip -o link show type bridge; iptables-legacy-save | grep -c SYSBOX"
@@ -458,4 +461,5 @@ def test_the_last_host_on_a_network_takes_the_bridge_and_the_rules_with_it(
     )  # fmt: skip
     before, _, after = done.stdout.partition("\n\n")
     assert "sysbox0" in before, done.stderr
+    assert "br7" in before, done.stderr
     assert (before.splitlines()[-1] != "0", after) == (True, "0\n"), done.stderr
