@@ -59,6 +59,8 @@ def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
         files.append(path)
         for one in syntax.read(text, path):
             key = key_of(one, path)
+            if key is None:
+                continue
             values.pop(key.field, None)
             texts.pop(key.title, None)
             if one.value:  # an empty one resets
@@ -67,13 +69,15 @@ def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
     return Loaded(settings=Settings(**values), files=tuple(files), texts=texts)
 
 
-def key_of(one: syntax.Entry, path: str) -> Key:
-    """The key that an assignment is one of. Raises FormatError."""
+def key_of(one: syntax.Entry, path: str) -> Key | None:
+    """The key that is assigned; None of a section's header. Raises FormatError for an unknown one."""
     keys = BY_SECTION.get(one.section)
     where = f"{path}:{one.line}: "
     if keys is None:
         hint = suggest(one.section, BY_SECTION)
         raise FormatError(f"{where}[{one.section}]: there is no such section", hint=hint)
+    if not one.key:
+        return None
     if one.key not in keys:
         owner = next((name for name, others in BY_SECTION.items() if one.key in others), "")
         hint = f"it belongs to [{owner}]" if owner else suggest(one.key, keys)

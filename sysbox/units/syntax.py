@@ -35,7 +35,7 @@ _VALID = "as in [Section] or Key=value; a comment begins with # or ;"
 
 
 class Entry(Frozen):
-    """One assignment."""
+    """One assignment, or with `read` the header of a section, which has no key."""
 
     section: str  # "" before the first header
     key: str
@@ -50,14 +50,14 @@ def entries(text: str) -> Iterator[Entry]:
     It stops at a header that has no end, which systemd refuses.
     """
     for _, entry, problem in _parsed(text):
-        if entry is not None:
+        if entry is not None and entry.key:
             yield entry
         elif problem == _NO_END:
             return
 
 
 def read(text: str, where: str) -> list[Entry]:
-    """The assignments of a file of ours, `where`: what systemd would skip with a warning is an error.
+    """The headers and assignments of a file of ours, `where`: what systemd would skip is an error.
 
     Raises FormatError, which names file, line, reason and what would be right.
     """
@@ -82,7 +82,7 @@ _NO_END = "begins with '[' and does not end in ']'"
 
 
 def _parsed(text: str) -> Iterator[tuple[int, Entry | None, str]]:
-    """(line, assignment, what is wrong with it) of all that is neither empty nor a comment."""
+    """(line, header or assignment, what is wrong with it) of all that is neither empty nor a comment."""
     section = ""
     for first, last, line in _joined(_lines(text)):
         if not _is_utf8(line):
@@ -96,6 +96,7 @@ def _parsed(text: str) -> Iterator[tuple[int, Entry | None, str]]:
                 yield first, None, "names no section"
             else:
                 section = name
+                yield first, Entry(section=name, key="", value="", line=first, last=last), ""
             continue
         key, equals, value = line.partition("=")
         key = key.strip(SPACE)
@@ -160,7 +161,7 @@ def rewrite(text: str, change: Callable[[Entry], str | None]) -> str:
     made: list[str] = []
     at = 0
     for _, entry, _ in _parsed(text):
-        new = None if entry is None else change(entry)
+        new = change(entry) if entry is not None and entry.key else None
         if entry is not None and new is not None:
             made += [*lines[at : entry.line - 1], new]
             at = entry.last

@@ -125,7 +125,8 @@ def test_on_an_embedded_host_those_of_the_caller_count(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("[Netwrk]\nBridge=a0\n", ":2: [Netwrk]: there is no such section", "did you mean Network?"),
+        ("[Netwrk]\nBridge=a0\n", ":1: [Netwrk]: there is no such section", "did you mean Network?"),
+        ("[Log]\n[Contaner]\n", ":2: [Contaner]: there is no such section", "did you mean Container?"),
         ("[Network]\n\nBrigde=a0\n", ":3: Brigde=: [Network] has no such key", "did you mean Bridge?"),
         ("[Network]\nDriver=none\n", ":2: Driver=: [Network] has no such key", "it belongs to [Log]"),
         ("[Network]\nBridge=a/b\n", ":2: Bridge a/b: not the name of a link", "as in br0"),
