@@ -44,9 +44,9 @@ def guarded(main: Callable[[], int]) -> int:
     except OSError as error:
         if program.debug:
             _traceback()
-        unwritten = _unwritten()
-        if unwritten:
-            return _reported(OutputError(1, unwritten))
+        unflushed = _flush_error()
+        if unflushed:
+            return _reported(OutputError(1, unflushed))
         target = f"{error.filename}: " if isinstance(error.filename, str) else ""
         hint = ERRNO_ADVICE.get(error.errno or 0, "")
         return _reported(SysboxError(f"{target}{error.strerror or error}", hint=hint))
@@ -69,7 +69,7 @@ def guarded(main: Callable[[], int]) -> int:
         )
 
 
-def _unwritten() -> OSError | None:
+def _flush_error() -> OSError | None:
     """Why what was printed is still in the buffer, if it is: a failed flush leaves it there."""
     try:
         sys.stdout.flush()
@@ -82,7 +82,7 @@ def _unwritten() -> OSError | None:
 
 def flush(status: int) -> int:
     """Write the last of what was printed; the status, or if that was 0 and it cannot be written, another."""
-    error = _unwritten()
+    error = _flush_error()
     if status or error is None or isinstance(error, BrokenPipeError):
         return status  # the reader is gone: nobody to tell
     return _reported(OutputError(1, error))
@@ -91,8 +91,8 @@ def flush(status: int) -> int:
 def _reported(error: SysboxError) -> int:
     """Print it; the exit status. One of a command in a container is for those verbs that pass it on."""
     status = report(error)
-    ours = FAILED <= status <= NOT_FOUND
-    return program.failed if ours and program.failed != FAILED else status
+    reserved = FAILED <= status <= NOT_FOUND
+    return program.failed if reserved and program.failed != FAILED else status
 
 
 def _traceback() -> None:

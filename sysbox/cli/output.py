@@ -136,7 +136,7 @@ def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[s
     text = _unescaped(format.removeprefix("table").strip(" ") if tabular else format)
     render = template.compiled(text)
     if not tabular:
-        as_is("".join(render(row, _shown()) + "\n" for row in rows))
+        as_is("".join(render(row, _value_filter()) + "\n" for row in rows))
         return
     titles: dict[str, Any] = dict(headers)
     titles["Label"] = lambda name: name
@@ -150,7 +150,7 @@ def _unescaped(format: str) -> str:
     return format.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def _shown() -> Callable[[str], str]:
+def _value_filter() -> Callable[[str], str]:
     """How a value that a template prints is shown: as it is, but for a terminal."""
     return lambda text: for_terminal(text, 1)
 
@@ -187,7 +187,7 @@ def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None
 
     render = template.compiled(_unescaped(format))
     for one in objects:
-        as_is(render(one, _shown()) + "\n")
+        as_is(render(one, _value_filter()) + "\n")
 
 
 def print_object(found: dict[str, Any], format: str) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 
-class Told:
-    """What the user is told meanwhile; the command line has one that prints."""
+class Notices:
+    """Messages to the user during a run; the command line has a subclass that prints them."""
 
     def killing(self) -> None:
         """Ctrl-c was pressed for the third time, which kills a container without a terminal."""
@@ -27,10 +27,10 @@ class Told:
         """The keys to detach were pressed."""
 
 
-SILENT = Told()
+SILENT = Notices()
 
 
-def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> int:
+def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
     # here and below: each way takes what it needs, and no more
     from sysbox.lifecycle import create as creating
@@ -48,14 +48,14 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, told: Told = SILENT) -> i
         elif by_service:
             _detach_expected(record, new=True)
         else:
-            attended = _attend(record, told, plan)
+            attended = _attend(record, notices, plan)
     except BaseException:
         _abandon(record)
         raise
     if attended:
         return attended.wait()
     if by_service and not spec.detach:
-        return _attached(record, told)
+        return _attached(record, notices)
     print(record.id, flush=True)
     return 0
 
@@ -92,13 +92,13 @@ def _detach_expected(record: Record, *, new: bool = False) -> None:
     supervisor.hold_signals()
 
 
-def _attend(record: Record, told: Told, plan: Plan | None = None) -> Attended:
+def _attend(record: Record, notices: Notices, plan: Plan | None = None) -> Attended:
     from sysbox.run import foreground
 
-    return foreground.Attended(record, plan, told.killing)
+    return foreground.Attended(record, plan, notices.killing)
 
 
-def _attached(record: Record, told: Told) -> int:
+def _attached(record: Record, notices: Notices) -> int:
     """Be attached to one that was just started for that; its exit status, or 0 when its user detached."""
     from sysbox.container import events
     from sysbox.run import attach as attaching
@@ -107,7 +107,7 @@ def _attached(record: Record, told: Told) -> int:
     spec = record.spec
 
     def kill() -> bool:
-        told.killing()
+        notices.killing()
         return True
 
     wishes = attaching.AttachOptions(
@@ -124,7 +124,7 @@ def _attached(record: Record, told: Told) -> int:
     if code != attaching.DETACHED:
         return code
     events.container("detach", record)
-    told.detached(record)
+    notices.detached(record)
     return 0
 
 
@@ -153,7 +153,7 @@ def _abandon(record: Record) -> None:
         pass  # ignoring: why it did not start is the better message
 
 
-def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILENT) -> int:
+def start(record: Record, *, attach: bool, interactive: bool, notices: Notices = SILENT) -> int:
     """`sysbox start`. One that runs already is success, as docker has it."""
     from sysbox.lifecycle import control
 
@@ -164,12 +164,12 @@ def start(record: Record, *, attach: bool, interactive: bool, told: Told = SILEN
     spec = record.spec.replace(interactive=interactive and record.spec.interactive, attach=())
     heard = record.replace(spec=spec)
     if current == "running":
-        return _attached(heard, told) if attach else 0
+        return _attached(heard, notices) if attach else 0
     tree.expect_move(probe())
     if not attach:
         _detach(record)
         return 0
     if needs_service(record.spec):
         _detach_expected(record)
-        return _attached(heard, told)
-    return _attend(heard, told).wait()
+        return _attached(heard, notices)
+    return _attend(heard, notices).wait()

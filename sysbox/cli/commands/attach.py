@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import Conflict
-from sysbox.cli import telling
+from sysbox.cli import notices
 from sysbox.cli.output import note
 from sysbox.container import events, store
 from sysbox.container.status import read_status
@@ -26,18 +26,18 @@ def main(values: Values) -> int:
         interactive=not values.no_stdin,
         pass_signals=values.sig_proxy and not record.spec.tty,
         keys=detach_keys.parse(keys, "--detach-keys"),
-        on_third_interrupt=None if record.spec.tty else _leaving,
+        on_third_interrupt=None if record.spec.tty else _note_leaving,
     )
     events.container("attach", record)
     code = attach.attach(record, wishes)
     if code != attach.DETACHED:
         return code
     events.container("detach", record)
-    telling.Told().detached(record)
+    notices.Notices().detached(record)
     return 0
 
 
-def _leaving() -> bool:
+def _note_leaving() -> bool:
     """At the third ctrl-c; False: the container is not killed."""
     note("ctrl-c three times: leaving the container running")
     return False

@@ -6,7 +6,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.base.visible import GREEN, RED, YELLOW
 from sysbox.cli.doctor import conf, host, limits
 from sysbox.cli.doctor.check import IDLE, MISSING, NO, YES, Check
-from sysbox.cli.doctor.scope import Laboratory
+from sysbox.cli.doctor.scope import SampleScope
 from sysbox.cli.output import print_fitted
 from sysbox.host import booted, probe
 
@@ -70,8 +70,8 @@ def collect(reason: str = "") -> list[Check]:
     from sysbox.docker.info import systemd
 
     facts = probe()
-    with Laboratory(facts) as laboratory:
-        sample = laboratory.sample
+    with SampleScope(facts) as scope:
+        sample = scope.sample
         return [
             *host.essentials(facts, sample, ", ".join(filter(None, systemd().values())), reason),
             *conf.configuration(),

@@ -57,7 +57,7 @@ async def _run(
     import asyncio
 
     follow = until is None or until > time.time()
-    watching = asyncio.create_task(_settle_what_ends()) if follow else None
+    watching = asyncio.create_task(_settle_unrecorded()) if follow else None
     try:
         async with asyncio.timeout(until - time.time() if until is not None and follow else None):
             async for event in _events(since, until, follow=follow):
@@ -100,7 +100,7 @@ async def _events(
         journalread.stop_journalctl(pid)
 
 
-async def _settle_what_ends() -> None:
+async def _settle_unrecorded() -> None:
     """Tell of containers whose supervisor did not live to do so: systemd says that their scope is gone."""
     import asyncio
 

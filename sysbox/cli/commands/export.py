@@ -60,10 +60,10 @@ def _write(root: Root, fd: int) -> None:
         write_all(fd, data)
         progress(len(data))
 
-    archive = Archive(write, _changed)
+    archive = Archive(write, _note_shrunk)
     try:
         if root.usr >= 0:
-            _foretell(root)
+            _announce_size(root)
         archive.tree(held[0], ".", grafts)
         archive.finish()
     except BrokenPipeError:
@@ -76,13 +76,13 @@ def _write(root: Root, fd: int) -> None:
             found.close()
 
 
-def _foretell(root: Root) -> None:
+def _announce_size(root: Root) -> None:
     """Say how large it will be: few expect the machine's own /usr in it."""
     size = layer.tree_size(root.fd) + layer.tree_size(root.usr)
     emit(f"sysbox: export: about {human_size(size)}, the machine's own /usr among it\n", 2)
 
 
-def _changed(name: str) -> None:
+def _note_shrunk(name: str) -> None:
     name = printable(name)
     emit(f"sysbox: export: {name} became shorter while it was read: filled up with zeros\n", 2)
 

@@ -39,9 +39,9 @@ def main(values: Values) -> int:
     printer = _Printer(details, timestamps=values.timestamps)
     if record.spec.logging.driver != "journald":
         return _from_file(record, values, printer, since, until)
-    ends = _ends(record) if values.follow and until is None else None
+    ends = _end_pidfds(record) if values.follow and until is None else None
     printer.at_once = ends is not None
-    follow = None if ends is None else lambda fd: _goes_on(fd, ends)
+    follow = None if ends is None else lambda fd: _wait_readable(fd, ends)
     for line in journalread.read_logs(
         unit, follow=follow, since=since, until=until, lines=_lines(values.tail)
     ):
@@ -119,7 +119,7 @@ def _lines(text: str | None) -> int | None:
     return parse_int(text, "--tail", 0, 1 << 31)
 
 
-def _ends(record: store.Record) -> list[int] | None:
+def _end_pidfds(record: store.Record) -> list[int] | None:
     """Descriptors of the processes with whose end the log ends; None for a container that does not run."""
     runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
@@ -134,7 +134,7 @@ def _ends(record: store.Record) -> list[int] | None:
     return fds
 
 
-def _goes_on(fd: int, ends: list[int]) -> bool:
+def _wait_readable(fd: int, ends: list[int]) -> bool:
     """Wait until there is something to read; False where nothing is, and all of the others have ended."""
     while True:
         poll = select.poll()

@@ -138,10 +138,11 @@ def _header(name: str) -> str:
     return "".join(f" {char}" if char.isupper() else char.upper() for char in name).strip()
 
 
-def status_text(status: store.Status, now: float, well: str = "") -> str:
+def status_text(status: store.Status, now: float, health: str = "") -> str:
     """ "Up 5 minutes", "Exited (0) 3 hours ago"."""
     if status.state == "running":
-        return f"Up {human_duration(now - status.started_at)}{well and f' ({_PHRASES.get(well, well)})'}"
+        up = f"Up {human_duration(now - status.started_at)}"
+        return f"{up} ({_PHRASES.get(health, health)})" if health else up
     if status.state == "paused":
         return f"Up {human_duration(now - status.started_at)} (Paused)"
     if status.state == "restarting":

@@ -19,7 +19,7 @@ def main(values: Values) -> int:
     """0, 1 if one of them could not be removed; with -f a missing one is told and no failure."""
     names = values.container
     if values.force:
-        names = [name for name in names if _there(name) and not _was_damaged(name, values)]
+        names = [name for name in names if _exists(name) and not _remove_if_damaged(name, values)]
     return for_each(names, lambda record: _remove(record, values))
 
 
@@ -32,7 +32,7 @@ def _remove(record: store.Record, values: Values) -> None:
         _remove_damaged(record.id, values)
 
 
-def _there(name: str) -> bool:
+def _exists(name: str) -> bool:
     try:
         return is_directory(f"{CONTAINERS}/{store.resolve(name)}")
     except NotFound as error:
@@ -40,7 +40,7 @@ def _there(name: str) -> bool:
         return False
 
 
-def _was_damaged(name: str, values: Values) -> bool:
+def _remove_if_damaged(name: str, values: Values) -> bool:
     """Remove a container whose record cannot be read."""
     container_id = store.resolve(name)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import telling
+from sysbox.cli import notices
 from sysbox.cli.request.spec import build
 from sysbox.lifecycle import run
 
@@ -23,4 +23,4 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    return run.run(spec, dry_run=values.dry_run, told=telling.Told())
+    return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
-from sysbox.cli import telling
+from sysbox.cli import notices
 from sysbox.cli.each import for_each
 from sysbox.container import store
 from sysbox.lifecycle import run
@@ -23,5 +23,5 @@ def main(values: Values) -> int:
             "only one container can be attached to", hint="start the others without -a and -i"
         )
     return run.start(
-        store.find(names[0]), attach=True, interactive=values.interactive, told=telling.Told()
+        store.find(names[0]), attach=True, interactive=values.interactive, notices=notices.Notices()
     )

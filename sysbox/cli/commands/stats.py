@@ -98,7 +98,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
     if given:
         # a name that nobody has is a mistake now, and later a container that was removed
         found = [(store.find(one).id, one) for one in given]
-        return lambda: [one for pair in found for one in _still_there(*pair)]
+        return lambda: [one for pair in found for one in _find_target(*pair)]
     return lambda: _everything() if values.all else _running()
 
 
@@ -125,7 +125,7 @@ def _running() -> list[_Target]:
                 )
             )
         else:
-            found += _still_there(container_id, container_id)
+            found += _find_target(container_id, container_id)
     found.sort(key=lambda one: one.started_ns, reverse=True)
     return found
 
@@ -137,7 +137,7 @@ def _run(container_id: str) -> Runtime | None:
         return None  # ignoring: one that is damaged hides no other
 
 
-def _still_there(container_id: str, given: str) -> list[_Target]:
+def _find_target(container_id: str, given: str) -> list[_Target]:
     try:
         return [_target(store.load(container_id), given)]
     except (FormatError, NotFound):
@@ -217,7 +217,7 @@ class _Sampler:
         usages = {one.path: read(one.path) for one in targets if one.path}
         network = _Network(targets)
         if first:
-            now = self._second(targets)
+            now = self._sample_again(targets)
         shown = [
             Shown(
                 id=one.id,
@@ -241,7 +241,7 @@ class _Sampler:
                 found[one.path] = (time.monotonic_ns(), used)
         return found
 
-    def _second(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
+    def _sample_again(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
         """Look again, over a tick later; where somebody has run, once more after the whole window.
 
         What has not run for longer than a tick has used nothing: there is nothing to measure better. Unless
@@ -306,7 +306,7 @@ def _refresh(rows: list[dict[str, Any]], before: posix.terminal_size) -> posix.t
     size = screen.size()
     if size != before:
         as_is(_CLEAR)  # what was longer than the lines are now goes on in the next one
-    lines = _narrowed(rows, size.columns)
+    lines = _fit_columns(rows, size.columns)
     space = max(size.lines - 1, 2)
     if len(lines) > space:
         hidden = len(lines) - space + 1
@@ -316,7 +316,7 @@ def _refresh(rows: list[dict[str, Any]], before: posix.terminal_size) -> posix.t
     return size
 
 
-def _narrowed(rows: list[dict[str, Any]], width: int) -> list[str]:
+def _fit_columns(rows: list[dict[str, Any]], width: int) -> list[str]:
     """The lines of the table, without as many columns as do not fit."""
     left = list(COLUMNS)
     for key in ("", *_LESS_NEEDED):

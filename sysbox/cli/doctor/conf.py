@@ -22,7 +22,7 @@ def configuration() -> list[Check]:
         return [needed(_AREA, "sysbox.conf", error.message, advice=advice)]
     read = ", ".join(loaded.files) or "none: each key has its default"
     checks = [needed(_AREA, "sysbox.conf", "", read)]
-    problems = {"Network.Subnet": _taken(loaded)}
+    problems = {"Network.Subnet": _subnet_problem(loaded)}
     for key in KEYS:
         if key.title not in loaded.texts:
             continue
@@ -35,7 +35,7 @@ def configuration() -> list[Check]:
     return checks
 
 
-def _taken(loaded: files.Loaded) -> str:
+def _subnet_problem(loaded: files.Loaded) -> str:
     """Why the subnet that is set cannot be had here."""
     chosen = loaded.settings
     if not chosen.subnet:

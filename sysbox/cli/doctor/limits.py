@@ -22,7 +22,7 @@ CONTROLLERS = {
 _BLOCK = "/sys/block"
 _HUGE = "/sys/kernel/mm/hugepages"
 # the same value under the name that another I/O scheduler gives it
-_OTHERWISE = {"blkio.bfq.weight": "blkio.weight", "blkio.bfq.weight_device": "blkio.weight_device",
+_OTHER_NAMES = {"blkio.bfq.weight": "blkio.weight", "blkio.bfq.weight_device": "blkio.weight_device",
               "io.bfq.weight": "io.weight"}  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _file(way: Way, facts: HostFacts, sample: Sample) -> str:
     """
     unasked = way.written and "{size}" in way.file and facts.cgroup_mode == "v2"
     for size in page_sizes() or ["none"]:
-        for template in (way.file, _OTHERWISE.get(way.file, "")):
+        for template in (way.file, _OTHER_NAMES.get(way.file, "")):
             name = template.replace("{size}", size)
             if name and (sample.has(way.controller, name) or (unasked and size != "none")):
                 return name

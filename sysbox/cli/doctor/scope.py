@@ -36,7 +36,7 @@ class Sample(Frozen):
         return directory is not None and exists(f"{directory}/{file}")
 
 
-class Laboratory:
+class SampleScope:
     """The sample scope, as long as the `with` lasts."""
 
     def __init__(self, facts: HostFacts) -> None:
@@ -47,7 +47,7 @@ class Laboratory:
         self._made: list[str] = []
         self._bus: Bus | None = None
 
-    def __enter__(self) -> Laboratory:
+    def __enter__(self) -> SampleScope:
         if self._facts.effective_uid != 0:
             self.sample = Sample(failure="only root can start one")
         elif self._facts.systemd:

@@ -49,7 +49,7 @@ def _listed(names: Callable[[], Iterable[str]]) -> Completer:
     return complete
 
 
-def _elsewhere() -> str:
+def _host_directory() -> str:
     """Where the host that SYSBOX_HOST=embedded:NAME names keeps things; "" for what is kept here."""
     from sysbox.base.errors import SysboxError
     from sysbox.embedded import state
@@ -62,7 +62,7 @@ def _elsewhere() -> str:
 
 
 def _containers() -> Iterable[str]:
-    if there := _elsewhere():
+    if there := _host_directory():
         return os.listdir(f"{there}/names")
     from sysbox.container.names import taken_names
 
@@ -74,7 +74,7 @@ def _images() -> Iterable[str]:
     from sysbox.image.reference import parse
     from sysbox.image.store import Store
 
-    there = _elsewhere()
+    there = _host_directory()
     store = Store(f"{there}/images") if there else Store()
     names = {name for image in store.list() for name in image.names}
     return {parse(name).familiar().removesuffix(":latest") for name in names} | {"host"}
@@ -85,7 +85,7 @@ def _objects() -> Iterable[str]:
 
 
 def _volumes() -> Iterable[str]:
-    if there := _elsewhere():
+    if there := _host_directory():
         return os.listdir(f"{there}/volumes")
     from sysbox.fs import volumes
 
@@ -121,12 +121,16 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return [CompletionItem(incomplete, type="file")]
 
 
-def _copied(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _containers_or_files(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     of_containers = _listed(lambda: {f"{name}:" for name in _containers()})
     return [*of_containers(ctx, param, incomplete), *_files(ctx, param, incomplete)]
 
 
-def _attached(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _volumes_or_files(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     return [*_listed(_volumes)(ctx, param, incomplete), *_files(ctx, param, incomplete)]
 
 
@@ -141,8 +145,8 @@ _ARGUMENTS: dict[str, Completer] = {
     "NAME": _listed(_images),
     "SHELL": _listed(lambda: ("bash", "fish", "zsh")),
     "FILE": _files,
-    "SOURCE": _copied,
-    "DESTINATION": _copied,
+    "SOURCE": _containers_or_files,
+    "DESTINATION": _containers_or_files,
     "VOLUME": _listed(_volumes),
     "LIMIT": _listed(_limits),
 }
@@ -162,5 +166,5 @@ _VALUES: dict[str, Completer] = {
     "CAPABILITY": _listed(_capabilities),
     "VARIANT": _listed(_variants),
     "HOST[:CONTAINER[:rwm]]": _files,
-    "[SOURCE:]TARGET[:OPTIONS]": _attached,
+    "[SOURCE:]TARGET[:OPTIONS]": _volumes_or_files,
 }

@@ -56,12 +56,12 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
-    _say_what_is_ignored(spec)
-    spec = _with_life(_declared(spec, given), given, detach=detach)
+    _note_ignored(spec)
+    spec = _with_supervision(_with_identity(spec, given), given, detach=detach)
     return settings.completed(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
 
 
-def _declared(spec: ContainerSpec, given: Values) -> ContainerSpec:
+def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
     """What it says of itself."""
     domain = given.domainname
     return spec.replace(
@@ -71,14 +71,14 @@ def _declared(spec: ContainerSpec, given: Values) -> ContainerSpec:
     )
 
 
-def _say_what_is_ignored(spec: ContainerSpec) -> None:
+def _note_ignored(spec: ContainerSpec) -> None:
     if spec.ports and spec.namespaces.network in ("host", "none"):
         emit(
             f"sysbox: --network {spec.namespaces.network}: nothing is published, -p is ignored\n", 2
         )
 
 
-def _with_life(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:
+def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:
     """How it begins and ends, and who looks after it."""
     return spec.replace(
         detach=detach,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sysbox.container.records import Record
 
 
-class Told(run.Told):
+class Notices(run.Notices):
     """To the user."""
 
     def killing(self) -> None:
