@@ -1,7 +1,7 @@
-"""From argv to a verb and back to an exit status.
+"""Dispatch: from argv to a verb's `main`, and back to an exit status.
 
-A verb is a module of this package with `main(values) -> status`. Hot verbs come here through the hot
-parser; what that does not accept, and every other verb, goes through click in `cold.py`.
+A verb is a module of `cli/commands/` with `main(values) -> status`. The hot parser reads the command lines
+of hot verbs; click (`parse/cold.py`) reads those of all other verbs, and whatever the hot parser rejects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def start(launcher: str, words: list[str]) -> NoReturn:
-    """The whole life of the process."""
+    """Run one command line, then exit the process with its status."""
     program.launcher = launcher
     _open_standard_fds()
     status = FAILED
@@ -27,32 +27,35 @@ def start(launcher: str, words: list[str]) -> NoReturn:
         status = invoke.guarded(lambda: run(words))
         status = invoke.flush(status)
     finally:
-        # nothing is left to clean up, and tearing the interpreter down costs milliseconds
+        # skip the interpreter's shutdown: there is nothing to clean up, and it costs milliseconds
         posix._exit(status)
 
 
 def _open_standard_fds() -> None:
-    """A descriptor that we open must never become 0, 1 or 2 by accident: a payload would inherit it."""
+    """Open /dev/null on each closed one of 0, 1 and 2.
+
+    A file opened later would get that number otherwise, and the payload would inherit it.
+    """
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
         except OSError:
             if posix.open("/dev/null", posix.O_RDWR) != fd:
                 posix._exit(FAILED)
-    # the interpreter has none for a descriptor that was closed when it started
+    # Python sets the stream of a descriptor that was closed at its start to None
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def run(words: list[str]) -> int:
-    """Find the verb, parse, and call it where its containers are."""
+    """Parse a command line and call its verb, here or in the embedded host; returns the exit status."""
     words = _global_flags(words)
     if words[:1] and words[0].startswith("_"):
         program.failed = FAILED
         from sysbox.cli import internal
 
         return internal.run(words)
-    from sysbox.cli.parse import hot  # with the table of verbs, which systemd's commands do without
+    from sysbox.cli.parse import hot  # imports the verb table, which the commands above do not need
 
     verb = hot.find_verb(words)[0]
     if verb is not None and verb.passes_status:
@@ -60,7 +63,7 @@ def run(words: list[str]) -> int:
     values = hot.read(words)
     if values is not None:
         return invoke.invoke(values)
-    program.load_site()  # click may lie where only `site` looks
+    program.load_site()  # click may be installed where only `site` looks
     from sysbox.cli.parse import cold
 
     return cold.main(words)
@@ -73,7 +76,7 @@ def _global_flags(words: list[str]) -> list[str]:
             program.debug = True
             at += 1
             continue
-        from sysbox.cli.parse import global_flags  # docker's others, which few scripts give
+        from sysbox.cli.parse import global_flags  # docker's other global flags, which are rare
 
         taken = global_flags.take(words[at:])
         if not taken:

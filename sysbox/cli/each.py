@@ -1,4 +1,4 @@
-"""Verbs that take several containers do each of them, report each failure, and go on."""
+"""Run a verb on several containers: report each failure and go on with the next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILED_ONE = 1  # docker's status when one of several containers failed
 
 
 def for_each(names: list[str], act: Callable[[store.Record], object], *, echo: bool = True) -> int:
-    """Call `act` with each record; prints each name as it was given once it is done."""
+    """Call `act` with each container's record, then print the name as given; returns the exit status."""
     status = 0
     for name in names:
         try:

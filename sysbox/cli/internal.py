@@ -1,4 +1,7 @@
-"""`sysbox _supervise ID` and its like, which systemd starts: already in place, and without options."""
+"""Commands that systemd and the monitor start, such as `sysbox _supervise ID`: they take no options.
+
+They already run on the right host, so they never enter the embedded one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from sysbox.base.errors import UsageError
 
 
 def run(words: list[str]) -> int:
-    """The exit status. Raises UsageError for what is none of them."""
+    """Run one of them; returns the exit status. Raises UsageError for an unknown command or a bad id."""
     if words in (["_boot"], ["_halt"]):
         from sysbox.cli.output import emit
         from sysbox.lifecycle import gc
@@ -18,7 +21,7 @@ def run(words: list[str]) -> int:
         raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
     from sysbox.container.identity import is_id
 
-    if not is_id(words[1]):  # it becomes part of a path
+    if not is_id(words[1]):  # the id becomes part of a path
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     return _COMMANDS[words[0]](words[1])
 

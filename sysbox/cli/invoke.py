@@ -1,4 +1,4 @@
-"""Calling a verb, and the one boundary at which a failure becomes a line and an exit status."""
+"""Call a verb; the one place where any exception becomes an error line and an exit status."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIGPIPE = 13
 
 
 def guarded(main: Callable[[], int]) -> int:
-    """Call it; every failure becomes a line on standard error and a status."""
+    """Call `main`; any exception becomes a line on standard error and an exit status."""
     try:
         return main()
     except SysboxError as error:
@@ -55,7 +55,7 @@ def guarded(main: Callable[[], int]) -> int:
     except ImportError as error:
         if program.debug:
             _traceback()
-        # it is read when it is needed, and then there may be no memory or descriptor for it
+        # modules are read on first use, and memory or descriptors may have run out by then
         hint = "a part of sysbox or of Python cannot be read: if that stays so, install it again"
         return _reported(SysboxError(f"{error}", hint=hint))
     except Exception as error:  # noqa: BLE001 (the one boundary)
@@ -70,26 +70,26 @@ def guarded(main: Callable[[], int]) -> int:
 
 
 def _flush_error() -> OSError | None:
-    """Why what was printed is still in the buffer, if it is: a failed flush leaves it there."""
+    """Flush standard output; the error if that fails, which leaves the output in the buffer."""
     try:
         sys.stdout.flush()
     except OSError as error:
         return error
     except ValueError:
-        pass  # it was closed
+        pass  # standard output is closed
     return None
 
 
 def flush(status: int) -> int:
-    """Write the last of what was printed; the status, or if that was 0 and it cannot be written, another."""
+    """Flush standard output; returns `status`, or OutputError's if `status` is 0 and the flush fails."""
     error = _flush_error()
     if status or error is None or isinstance(error, BrokenPipeError):
-        return status  # the reader is gone: nobody to tell
+        return status  # a verb that failed keeps its status; after EPIPE nobody reads the output
     return _reported(OutputError(1, error))
 
 
 def _reported(error: SysboxError) -> int:
-    """Print it; the exit status. One of a command in a container is for those verbs that pass it on."""
+    """Print an error; its exit status, of which 125 to 127 only for verbs that pass on a command's status."""
     status = report(error)
     reserved = FAILED <= status <= NOT_FOUND
     return program.failed if reserved and program.failed != FAILED else status
@@ -102,7 +102,7 @@ def _traceback() -> None:
 
 
 def invoke(values: Values) -> int:
-    """Call a verb, on this machine's systemd or brought into the embedded host."""
+    """Call a verb: here if it is local or systemd is PID 1, else in the embedded host; returns its status."""
     verb = values.verb
 
     def run_verb() -> int:
@@ -114,8 +114,8 @@ def invoke(values: Values) -> int:
     from sysbox.host import booted
 
     if booted() and not posix.environ.get(b"SYSBOX_HOST"):
-        return run_verb()  # the usual case, decided without another import
+        return run_verb()  # the usual case needs no further import
     from sysbox.embedded import enter
 
-    # guarded there too: it runs in a child process of the embedded host
+    # guarded there too: the verb runs in a forked child, which ends with its status
     return enter.run_on_host(lambda: guarded(run_verb))

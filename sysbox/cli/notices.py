@@ -1,4 +1,4 @@
-"""What `run`, `start` and `attach` say on standard error while a container runs."""
+"""Messages of `run`, `start` and `attach` on standard error while a container runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Notices(run.Notices):
-    """To the user."""
+    """Prints each message."""
 
     def killing(self) -> None:
         note("ctrl-c three times: killing the container")

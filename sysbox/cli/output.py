@@ -1,4 +1,4 @@
-"""What verbs print: lines, docker's tables, `--format`, JSON."""
+"""Output of the verbs: lines, docker's tables, `--format`, JSON."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
     from sysbox.base.errors import SysboxError
 
-_PADDING = 3  # docker's tabwriter: at least three spaces between columns, none under ten wide
+_PADDING = 3  # docker's tabwriter: at least three spaces between columns, each at least ten wide
 _MIN_WIDTH = 10
 _LONGEST = 4096  # characters of an error; a path has no more
 
 
 def emit(text: str, fd: int = 1) -> None:
-    """Write text; to a terminal without control sequences, since names in it are not ours."""
+    """Write text; on a terminal control characters are escaped, since users and images chose the names."""
     as_is(for_terminal(text, fd), fd)
 
 
 def as_is(text: str, fd: int = 1) -> None:
-    """Write text whose control sequences are our own; an undecodable byte that came in goes out again."""
+    """Write text as it is, control sequences included; bytes that are no UTF-8 are written unchanged."""
     write_all(fd, text.encode("utf-8", "surrogateescape"))
 
 
 def write_all(fd: int, data: bytes) -> None:
     """Write everything.
 
-    Raises BrokenPipeError when the reader is gone, OutputError for a full disk; OSError if that is not a
-    standard stream.
+    Raises BrokenPipeError when the reader is gone; for any other failure OutputError if `fd` is 1 or 2,
+    else OSError.
     """
     rest = memoryview(data)
     while rest:
         try:
             rest = rest[posix.write(fd, rest) :]
-        except BlockingIOError:  # the terminal was left non-blocking by somebody
+        except BlockingIOError:  # another process has set O_NONBLOCK on the terminal
             import select
 
             select.select([], [fd], [])
@@ -64,20 +64,20 @@ def report(error: SysboxError) -> int:
     try:
         as_is(text, 2)
     except (OSError, KernelError):
-        pass  # standard error is gone: the status still tells
+        pass  # standard error is gone: the exit status still reports the failure
     return error.status
 
 
 def note(text: str, start: str = "") -> None:
-    """A line to the user on standard error, beside what the verb prints; `start` comes before it."""
+    """Print "sysbox: TEXT" on standard error, after `start`."""
     try:
         emit(f"{start}sysbox: {text}\n", 2)
     except (OSError, KernelError):
-        pass  # ignoring: nobody reads it
+        pass  # ignoring: nobody reads standard error
 
 
 def _one_line(text: str) -> str:
-    """What was given may be quoted in it, whatever it was."""
+    """The text on one line, escaped and cut: it may quote anything that the user gave."""
     return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
@@ -108,8 +108,8 @@ def print_list(
 ) -> None:
     """Print a listing: a table of `columns` (header, key), or what `format` says.
 
-    `quiet` is the key that alone is printed with -q; `headers` names every key for `table TEMPLATE`.
-    A callable value is a method of the template language and no part of the JSON.
+    `quiet` is the only key to print, for -q; "" prints all. `headers` has the title of every key, for
+    `table TEMPLATE`. A callable value is a template method, and left out of the JSON.
     """
     if quiet and not format:
         emit("".join(f"{row[quiet]}\n" for row in rows))
@@ -132,7 +132,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[str, str]) -> None:
     from sysbox.docker import template
 
-    tabular = format.startswith("table")  # with a space or without, as docker has it
+    tabular = format.startswith("table")  # a space after it is optional, as with docker
     text = _unescaped(format.removeprefix("table").strip(" ") if tabular else format)
     render = template.compiled(text)
     if not tabular:
@@ -146,12 +146,12 @@ def _print_template(rows: Iterable[dict[str, Any]], format: str, headers: dict[s
 
 
 def _unescaped(format: str) -> str:
-    """docker takes `\\t` and `\\n` outside of a template's strings, too."""
+    """Replace `\\t` and `\\n`, which docker accepts outside of a template's strings too."""
     return format.replace("\\t", "\t").replace("\\n", "\n")
 
 
 def _value_filter() -> Callable[[str], str]:
-    """How a value that a template prints is shown: as it is, but for a terminal."""
+    """The filter for values that a template prints: escaped on a terminal, else unchanged."""
     return lambda text: for_terminal(text, 1)
 
 
@@ -165,7 +165,7 @@ def print_fitted(
     titles: bool,
     colour: Callable[[dict[str, Any], str], str],
 ) -> None:
-    """As print_list; on a terminal in colours, and no wider than that (see screen.fitted)."""
+    """Like print_list, but on a terminal the table has colours and fits the width (screen.fitted)."""
     if format not in (None, "", "table") or not posix.isatty(1):
         print_list(rows, columns, headers=headers, format=format)
         return
@@ -191,7 +191,7 @@ def print_inspect(objects: Sequence[dict[str, Any]], format: str | None) -> None
 
 
 def print_object(found: dict[str, Any], format: str) -> None:
-    """Print one object, as `info` and `version` do: as JSON, or as a template says."""
+    """Print one object as JSON or by a template, for `info` and `version`."""
     if format == "json":
         from sysbox.docker.json import to_json
 

@@ -1,4 +1,4 @@
-"""How far something long has come: one line on a terminal, after a second, gone when it is done."""
+"""Progress of a long operation: one line on a terminal, shown after a second, erased at the end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-_PATIENCE = 1.0  # seconds without a word
-_PAUSE = 0.2  # seconds between two
+_PATIENCE = 1.0  # seconds before the line appears
+_PAUSE = 0.2  # seconds between two updates of it
 _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """A context manager; call it with each number of bytes that was done.
+    """A context manager; call it with the number of bytes processed since the last call.
 
-    `what` is the verb: "cp", "export". Nothing is said where `fd` is no terminal.
+    `what` is the verb: "cp", "export". Prints nothing if `fd` is not a terminal.
     """
 
     def __init__(self, what: str, fd: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,7 @@ class Progress:
         write_all(self._fd, f"{_CLEAR}{self._what}: {human_size(self._bytes)}".encode())
 
     def clear(self) -> None:
-        """Take the line away, before something else is written there."""
+        """Erase the line, before something else is written to the terminal."""
         if self._shown:
             write_all(self._fd, _CLEAR.encode())
             self._shown = False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-_DEFAULT = posix.terminal_size((80, 24))  # of a terminal that does not know its size
+_DEFAULT = posix.terminal_size((80, 24))  # for a terminal that reports no size
 _GAP = 2  # spaces between columns
 _INDENT = 4
 
@@ -31,11 +31,11 @@ def fitted(
     titles: bool,
     colour: Callable[[dict[str, Any], str], str],
 ) -> str:
-    """A table of `columns` (header, key) no wider than `width`: long cells go on in the next line.
+    """A table of `columns` (header, key) no wider than `width` characters: long cells are wrapped.
 
-    Where that would break words, the first `lead` columns alone are aligned, and the other cells that say
-    something follow on lines of their own, with their titles if `titles`. `colour` says that of a row's
-    cell by its key.
+    Where wrapping would break words, only the first `lead` columns are aligned; the other cells, unless
+    empty, follow on lines of their own, with their headers if `titles`. `colour(row, key)` is the colour of
+    a cell, "" for none.
     """
     texts = [[header for header, _ in columns]]
     texts += [[row[key] for _, key in columns] for row in rows]
@@ -49,7 +49,7 @@ def fitted(
 
 
 def _widths(texts: list[list[str]], width: int) -> list[int]:
-    """How wide each column becomes; empty where they do not fit without breaking words."""
+    """The width of each column; [] where they do not fit without breaking words."""
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     least = [
         max(len(word) for cell in column for word in cell.split(" "))
@@ -106,12 +106,12 @@ def _blocks(
             else:
                 parts = wrap(text, max(width - _INDENT, 1))
                 lines += [" " * _INDENT + coloured(part, colour(row, key)) for part in parts]
-            used = width  # what follows has a line of its own
+            used = width  # the next cell starts a new line
     return "".join(f"{line}\n" for line in lines)
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The text in lines, broken at blanks where it can be."""
+    """The text in lines of at most `width` characters, broken at spaces where possible."""
     made, line = [], ""
     for word in text.split(" "):
         if line and len(line) + 1 + len(word) <= width:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """The exit status of the container, or 0 when it was left."""
+    """The exit status of the container, or 0 after the keys to detach."""
     record = store.find(values.container)
     if read_status(record).state == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
@@ -38,6 +38,6 @@ def main(values: Values) -> int:
 
 
 def _note_leaving() -> bool:
-    """At the third ctrl-c; False: the container is not killed."""
+    """Called at the third ctrl-c: print a note; False says not to kill the container."""
     note("ctrl-c three times: leaving the container running")
     return False

@@ -1,4 +1,4 @@
-"""`sysbox commit`: make an image of what a container has become."""
+"""`sysbox commit`: make an image from a container and its changes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0."""
+    """0. Raises UsageError for an unknown shell."""
     from click.shell_completion import get_completion_class
 
     from sysbox.cli.parse.cold import COMPLETE_VARIABLE, root
@@ -20,6 +20,6 @@ def main(values: Values) -> int:
     if kind is None:
         raise UsageError(f"no completion for '{values.shell}'", hint="bash, zsh or fish")
     script = kind(root(), {}, "sysbox", COMPLETE_VARIABLE)
-    # not .source(), which runs the shell to look at its version
+    # not .source(), which runs the shell to check its version
     emit(script.source_template % script.source_vars())
     return 0

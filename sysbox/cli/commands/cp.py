@@ -28,7 +28,7 @@ STREAM = "-"
 
 
 def main(values: Values) -> int:
-    """0; says on standard error what was copied, unless it is to be quiet."""
+    """0; prints the number of bytes copied on standard error, unless --quiet."""
     source, destination = (split(one) for one in (values.source, values.destination))
     if not source[0] and not destination[0]:
         raise UsageError(
@@ -46,7 +46,7 @@ def main(values: Values) -> int:
 
 
 def split(text: str) -> tuple[str, str]:
-    """(container, path); the container is "" for a path of this machine, as docker decides it."""
+    """(container, path) by docker's rule; the container is "" for a path on this machine."""
     container, colon, path = text.partition(":")
     if not colon or not container or text.startswith(("/", ".")) or "/" in container:
         return "", text
@@ -56,7 +56,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def _copy(here: Side, there: Side, values: Values) -> int:
-    """Do it; the number of bytes, -1 for a stream."""
+    """Copy; the number of bytes, -1 where one side is a stream."""
     if here.path == STREAM and here.root < 0:
         _unpack(there)
         return -1
@@ -76,11 +76,11 @@ def _copy(here: Side, there: Side, values: Values) -> int:
 
 
 class _Sides:
-    """The roots of the containers that take part, open; a context manager."""
+    """Open roots of the containers that SOURCE and DESTINATION name; a context manager."""
 
     def __init__(self, *names: str) -> None:
         found = {record.id: record for record in map(store.find, filter(None, names))}
-        # always in the same order: that of a stopped one is locked
+        # sorted: a stopped container is locked, and two `cp` must take their locks in one order
         self.records = [found[one] for one in sorted(found)]
         self._names = {name: store.resolve(name) for name in names if name}
         self._roots: dict[str, Root] = {}
@@ -107,10 +107,10 @@ class _Sides:
 
 
 def _rules(destination: Side, *, archive: bool) -> Rules:
-    """docker's: owners are root's in a container and the caller's here, or with -a the source's.
+    """docker's rules: files belong to root in a container and to the caller here; -a keeps their owners.
 
-    A set-user-ID bit without its owner would give the program to another, and a device node of an image's
-    could be any of this machine's: both only with -a.
+    Without -a set-user-ID bits are dropped, since they would act for the new owner, and so are device nodes
+    on this machine, since an image can name any of its devices.
     """
     if archive:
         return Rules()
@@ -124,7 +124,7 @@ def _left_out(name: str, why: str) -> None:
 
 
 def _unpack(destination: Side) -> None:
-    """A tar archive on standard input goes into a directory of the container's."""
+    """Unpack a tar archive from standard input into a directory of the container."""
     if posix.isatty(0):
         raise UsageError("cp -: standard input is a terminal", hint="pipe a tar archive into it")
     posix.close(copy.open_directory(destination))
@@ -139,7 +139,7 @@ def _unpack(destination: Side) -> None:
 
 
 def _pack(source: Side, *, follow: bool) -> None:
-    """A file or directory of the container's goes to standard output as a tar archive."""
+    """Write a file or directory of the container to standard output as a tar archive."""
     if posix.isatty(1):
         raise UsageError("cp: standard output is a terminal", hint="pipe it into tar or a file")
     found = copy.open_source(source, follow=follow)

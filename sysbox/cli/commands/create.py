@@ -1,4 +1,4 @@
-"""`sysbox create`: everything but the start; prints the id."""
+"""`sysbox create`: make a container without starting it; prints its id."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0 once the container is there."""
+    """0 once the container exists."""
     line(run.create(spec.build(values)))
     return 0

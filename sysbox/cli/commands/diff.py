@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0; a line for each change, as docker has them."""
+    """0; prints a line for each change, as docker does."""
     changes = layer.changes_of(store.find(values.container))
     # a newline in a name must not make a line of its own
     shown = printable if posix.isatty(1) else str

@@ -1,4 +1,4 @@
-"""`sysbox doctor`: what this host can do, what it cannot, why, and what to do about it."""
+"""`sysbox doctor`: what this host supports, what it does not, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _COLOURS = {YES: GREEN, NO: YELLOW, IDLE: YELLOW, MISSING: RED}
 def main(values: Values) -> int:
     """0 when containers can run here, 1 when something that every container needs is missing.
 
-    It looks where containers would run: on this machine's systemd or on the embedded host. Where neither
-    can be had it looks at the machine itself and says so.
+    Checks the host on which containers would run: this machine's systemd, or the embedded host. If neither
+    is available, checks the machine itself and reports the reason.
     """
     from sysbox.cli.invoke import guarded
     from sysbox.embedded import enter
@@ -66,7 +66,7 @@ def _examine(values: Values, reason: str) -> int:
 
 
 def collect(reason: str = "") -> list[Check]:
-    """Every check, the essential ones first; `reason` is why there is no systemd here, if so."""
+    """Every check, the essential ones first; `reason` is why there is no systemd, "" if there is one."""
     from sysbox.docker.info import systemd
 
     facts = probe()

@@ -1,4 +1,4 @@
-"""`sysbox events`: what happens to containers, images and volumes, from the journal and as it happens."""
+"""`sysbox events`: events of containers, images and volumes, past and new, from the journal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FILTERS = (
 )  # fmt: skip
 _MICRO = 1_000_000
 _CHUNK = 1 << 16
-_GRACE = 1.0  # seconds for a supervisor to tell of the end itself
+_GRACE = 1.0  # seconds for a supervisor to record the end itself
 
 
 def main(values: Values) -> int:
@@ -83,7 +83,7 @@ async def _events(
         until=None if until is None or follow else int(until * _MICRO),
     )
     pid, fd = journalread.start_journalctl(argv)
-    # reaped here: a watcher of asyncio's own would do it in a thread that outlives the loop
+    # reaped here: asyncio's own child watcher would do it in a thread that outlives the loop
     try:
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
@@ -101,7 +101,7 @@ async def _events(
 
 
 async def _settle_unrecorded() -> None:
-    """Tell of containers whose supervisor did not live to do so: systemd says that their scope is gone."""
+    """Record the end of containers whose supervisor died first: systemd reports that their scope is gone."""
     import asyncio
 
     try:
@@ -110,11 +110,11 @@ async def _settle_unrecorded() -> None:
                 await asyncio.sleep(_GRACE)
                 await asyncio.to_thread(_settle, names.container_of(change.unit))
     except SysboxError:
-        return  # without the system bus, the journal alone tells
+        return  # without the system bus only events that are in the journal are shown
 
 
 def _settle_all() -> None:
-    """What has ended before."""
+    """Record the ends of the containers that ended before the watch began."""
     for container_id in store.ids():
         _settle(container_id)
 
@@ -123,12 +123,12 @@ def _settle(container_id: str) -> None:
     try:
         control.settle_if_dead(store.load(container_id))
     except (NotFound, FormatError):
-        pass  # removed meanwhile, or not ours
+        pass  # ignoring: removed meanwhile, or its record is damaged
 
 
 def _printer(format: str | None) -> Callable[[Event], None]:
     if not format:
-        # one line each, whatever is in a label
+        # one line for each event, even if a label has a newline
         return lambda event: line(printable(_text(event)))
     if format == "json":
         return lambda event: line(to_json(event))
@@ -144,7 +144,7 @@ def _printer(format: str | None) -> Callable[[Event], None]:
 
 
 def _text(event: Event) -> str:
-    """docker's line: the time, what happened to what, and all that is known of it."""
+    """docker's line: time, type, action, id and attributes."""
     seconds, rest = divmod(event["timeNano"], 1_000_000_000)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
     zone = time.strftime("%z", time.localtime(seconds))
@@ -163,7 +163,7 @@ def _filters(texts: list[str]) -> dict[str, list[str]]:
 
 
 def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
-    """docker's rule: any value of a key, all keys; of labels all."""
+    """docker's rule: each key must match, by any of its values; of `label` all values must match."""
     kind, actor = event["Type"], event["Actor"]
     attributes: dict[str, str] = actor["Attributes"]
 
@@ -174,7 +174,7 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
     tests: dict[str, Callable[[str], bool]] = {
         "container": lambda value: is_it("container", value),
         "image": lambda value: is_it("image", value) or _is_image(attributes, value),
-        # "health_status: healthy" is one of health_status
+        # `event=health_status` matches the action "health_status: healthy" too
         "event": lambda value: value in (event["Action"], event["Action"].partition(":")[0]),
         "type": lambda value: kind == value,
         "scope": lambda value: event["scope"] == value,
@@ -186,13 +186,13 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
         elif key in tests:
             if not any(tests[key](value) for value in values):
                 return False
-        elif not any(is_it(key, value) for value in values):  # volume, and kinds that there are not
+        elif not any(is_it(key, value) for value in values):  # volume, and types of docker's alone
             return False
     return True
 
 
 def _is_image(attributes: dict[str, str], value: str) -> bool:
-    """Whether it is the image of a container, with its tag or without."""
+    """Whether `value` names the image of an event's container, with its tag or without."""
     image = attributes.get("image", "")
     repository, colon, tag = image.rpartition(":")
     return value == image or bool(colon and "/" not in tag and value == repository)

@@ -47,7 +47,7 @@ def main(values: Values) -> int:
 
 
 def _keys(values: Values, record: store.Record) -> bytes:
-    from sysbox.run import detach_keys  # only for a terminal
+    from sysbox.run import detach_keys  # needed only for a terminal
 
     text = values.detach_keys
     if text is None:

@@ -1,4 +1,4 @@
-"""`sysbox explain`: each limit from what was asked to what the kernel has, and who set it."""
+"""`sysbox explain`: each limit as asked, as a property and in the kernel, and who set it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 
 def main(values: Values) -> int:
-    """0; 3 where a property and the kernel's file disagree, or something else has written the file."""
+    """0; 3 if a property and the kernel's file disagree, or something else has written the file."""
     record = store.find(values.container)
     found = rows(record, repaired(record).pid)
     if values.limit:
@@ -46,14 +46,14 @@ def main(values: Values) -> int:
 
 
 def _chosen(found: list[Row], word: str) -> list[Row]:
-    """Those that a flag, a property or a file name means."""
+    """The rows that `word` names: a flag, a property or a file. Raises UsageError for an unknown one."""
     chosen = [one for one in found if word in one.words or word == one.file]
     if chosen:
         return chosen
     known = {one.flag for one in table.TABLE} | {one.limit for one in found}
     for one in table.TABLE:
         if word in (one.field, one.flag, one.flag[2:]):
-            return []  # not on this host
+            return []  # a limit that this host does not have
     raise UsageError(f"explain: no limit is called {word}", hint=suggest(word, known))
 
 

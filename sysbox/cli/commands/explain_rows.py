@@ -1,4 +1,4 @@
-"""What `explain` says of each limit: what was asked, the property, the file, the value, and who set it."""
+"""The rows of `explain`: per limit what was asked, the property, the file, its value, and who set it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sysbox.units.limits.properties import CgroupWrite, Property
     from sysbox.units.limits.table import Resource, Way
 
-# of these infinity is not "no limit"; systemctl shows it so too
+# properties whose infinity means "not set", as `systemctl show` prints it, and not "no limit"
 _NOT_SET = ("CPUShares", "CPUWeight", "CPUQuotaPeriodSec", "BlockIOWeight", "IOWeight")
 _LOWEST_COUNTS = ("memory", "pids", "cpu")  # controllers where an ancestor's limit holds too
 
@@ -31,18 +31,18 @@ _LOWEST_COUNTS = ("memory", "pids", "cpu")  # controllers where an ancestor's li
 class Row(Frozen):
     """One limit."""
 
-    limit: str  # the flag, or the property where no flag has it
+    limit: str  # the flag, or the property if it has no flag
     asked: str
     property: str  # KEY=VALUE as systemd has it
     file: str  # CONTROLLER/FILE
     now: str  # what the kernel has
     set_by: str
     drift: str = ""  # how the property and the file differ
-    words: tuple[str, ...] = ()  # by which it is found
+    words: tuple[str, ...] = ()  # names of it that `explain CONTAINER LIMIT` takes
 
 
 class _Case:
-    """All that is known of one container's limits."""
+    """Everything that is read about one container's limits."""
 
     def __init__(self, record: Record, pid: int) -> None:
         self.facts = probe()
@@ -60,8 +60,8 @@ class _Case:
         try:
             planned, self.writes = update_plan.wanted(record.spec, self.tuned, self.facts)
         except SysboxError:
-            pass  # ignoring: a start will say what is wrong with it
-        # what systemd has, or will be told at the next start
+            pass  # ignoring: the next start reports what is wrong
+        # what systemd has, or gets at the next start
         self.properties: dict[str, Any] = (
             {one.name: one.value for one in planned.values()}
             if self.live is None
@@ -69,13 +69,13 @@ class _Case:
         )
 
     def text(self, key: str) -> str:
-        """What the drop-in of a key says."""
+        """The value that the drop-in sets for a property, "" if none does."""
         return dropins.merge([self.path_of[key].text]).get(key, "") if key in self.path_of else ""
 
     def set_by(self, keys: tuple[str, ...], field: str, *, asked: bool) -> str:
-        """Who has set it: `keys` are its spellings in a drop-in."""
+        """Who set a limit: `field` is its name in the record, `keys` its property's names in a drop-in."""
         if any(key in (*self.tuned, *self.not_kept) for key in keys):
-            # of a name that was said again by the other one the file says nothing any more
+            # where sysbox has set a limit again by its other name, the first name is reset: look at it last
             there = [key for key in keys if key in self.path_of]
             for key in sorted(there, key=lambda key: dropins.is_neutral(key, self.text(key))):
                 one = self.path_of[key]
@@ -96,7 +96,7 @@ def _time(seconds: float) -> str:
 
 
 def rows(record: Record, pid: int) -> list[Row]:
-    """Everything that this host can limit; `pid` is 0 for a container that does not run."""
+    """A row for each limit that this host has; `pid` is 0 for a container that does not run."""
     case = _Case(record, pid)
     found = []
     shown: set[str] = set()
@@ -150,7 +150,7 @@ def _row(case: _Case, resource: Resource, way: Way) -> Row:
 
 
 def _asked(field: str, value: Any) -> str:
-    """As the flag has it."""
+    """A value in the syntax of its flag; "" for none."""
     if value is None or value == ():
         return ""
     if isinstance(value, bool):
@@ -165,7 +165,7 @@ def _asked(field: str, value: Any) -> str:
 
 
 def _as_set(way: Way, properties: dict[str, Any]) -> str:
-    """The property as set-property takes it; its name alone where nothing is set."""
+    """The property in the syntax of set-property; its name alone if nothing is set."""
     want = readback.systemd_value(way, properties)
     if want is None:
         return way.property
@@ -182,7 +182,7 @@ def _as_set(way: Way, properties: dict[str, Any]) -> str:
 
 
 def _written_drift(case: _Case, way: Way, live: Live) -> str:
-    """A file of ours holds what was written, or what it had from the start."""
+    """How a file without a property differs from what sysbox wrote, or from its default; "" if not."""
     own = [write for write in case.writes if table.writes_to(way, write)]
     for write in own:
         drift = readback.written(write, live.path, live.facts)
@@ -198,7 +198,7 @@ def _written_drift(case: _Case, way: Way, live: Live) -> str:
 
 
 def _ancestor(way: Way, have: Any, live: Live) -> str:
-    """Which slice above limits it further; "" for none."""
+    """The slice above with the lowest limit, if that is lower than `have`; "" for none."""
     if way.controller not in _LOWEST_COUNTS or not _is_ceiling(way) or not isinstance(have, int):
         return ""
     lowest, where = have, ""
@@ -222,7 +222,7 @@ def _is_ceiling(way: Way) -> bool:
 
 
 def _other(case: _Case, key: str) -> Row:
-    """A property that no flag has."""
+    """The row of a property that has no flag."""
     texts = [one for one in case.record.spec.properties if one.partition("=")[0].strip() == key]
     set_by = case.set_by(dropins.spellings(key), "", asked=bool(texts))
     found = case.tuned.get(key) or case.text(key)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0; nothing that is mounted in the container is part of it, but /usr of the image `host`."""
+    """0. The archive has nothing that is mounted in the container, except /usr of the image `host`."""
     record = store.find(values.container)
     if not values.output and posix.isatty(1):
         raise UsageError(
@@ -36,7 +36,7 @@ def main(values: Values) -> int:
 
 
 def _export(root: Root, output: str) -> None:
-    """To a file, which appears when it is complete; "" is standard output."""
+    """Write to a file, which gets its name when it is complete; "" is standard output."""
     if not output:
         _write(root, 1)
         return
@@ -77,7 +77,7 @@ def _write(root: Root, fd: int) -> None:
 
 
 def _announce_size(root: Root) -> None:
-    """Say how large it will be: few expect the machine's own /usr in it."""
+    """Print the expected size: the archive contains the machine's own /usr, which surprises many."""
     size = layer.tree_size(root.fd) + layer.tree_size(root.usr)
     emit(f"sysbox: export: about {human_size(size)}, the machine's own /usr among it\n", 2)
 
@@ -88,7 +88,7 @@ def _note_shrunk(name: str) -> None:
 
 
 class _File:
-    """A file that has its name only when it is complete; a device or a pipe is written to as it is."""
+    """An output file that gets its name when it is complete; a device or pipe is written to directly."""
 
     def __init__(self, path: str) -> None:
         above, _, self._name = path.rpartition("/")
@@ -124,7 +124,7 @@ class _File:
             raise KernelError.of("write", path, error) from None
 
     def done(self) -> None:
-        """It is complete."""
+        """Give the complete file its name."""
         if not self._temporary and not self._nameless:
             return
         try:
@@ -143,7 +143,7 @@ class _File:
         self._temporary = ""
 
     def close(self) -> None:
-        """Close it; what is not complete goes."""
+        """Close the file; an incomplete one is removed."""
         if self._temporary:
             posix.unlink(self._temporary, dir_fd=self._directory)
             self._temporary = ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(_: Values) -> int:
-    """0, or 1 when something could not be cleaned up; a line for each thing that was."""
+    """0, or 1 if something could not be cleaned up; prints a line for each thing that was."""
     if posix.geteuid() != 0:
         raise Unsupported("only root can run gc", hint="run it with sudo")
     done, failed = gc.collect()

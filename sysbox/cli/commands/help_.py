@@ -1,4 +1,4 @@
-"""`sysbox help`: what a verb does, and how it is called."""
+"""`sysbox help`: what a verb does, and its usage."""
 
 from __future__ import annotations
 

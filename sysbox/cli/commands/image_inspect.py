@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0, 1 if one of them does not exist; the others are shown all the same."""
+    """0, 1 if one of them does not exist; the others are printed even then."""
     found = []
     status = 0
     errors = []
@@ -98,7 +98,7 @@ def _config(image: Image) -> dict[str, Any]:
 
 
 def _comment(document: dict[str, Any]) -> str:
-    """The comment of the last step of its history."""
+    """The comment of the last step of the image's history."""
     history = document.get("history")
     if type(history) is not list or not history:
         return ""

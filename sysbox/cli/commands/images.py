@@ -90,7 +90,7 @@ def created_at(image: Image) -> float:
 
 
 def _filters(store: Store, texts: list[str]) -> dict[str, list[str]]:
-    """KEY=VALUE pairs by key; raises UsageError for a key that there is not, NotFound for an image."""
+    """KEY=VALUE pairs by key; raises UsageError for an unknown key, NotFound for an unknown image."""
     found: dict[str, list[str]] = {}
     for text in texts:
         key, value = split(text, _FILTERS)
@@ -110,7 +110,7 @@ def _created(store: Store, name: str) -> str:
 
 
 def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
-    """docker's rule: all labels, and each other key."""
+    """docker's rule: all labels must match, and all values of the other keys."""
     if not all(labelled(image.config.labels, want) for want in wanted.get("label", [])):
         return False
     for want in wanted.get("dangling", []):
@@ -136,12 +136,12 @@ def _references(
 
 
 def _like(reference: Reference, pattern: str) -> bool:
-    """Go's path.Match on the name with and without its tag, in the short and in the full form."""
+    """Whether a pattern matches the name, short or full, with or without its tag, as Go's path.Match does."""
     from fnmatch import fnmatchcase
 
     repositories = (reference.familiar_repository(), reference.repository())
     forms = [*repositories, *(f"{repository}:{reference.tag}" for repository in repositories)]
-    # a `*` of path.Match does not cross a slash, one of fnmatch does
+    # a `*` matches a slash in fnmatch, but not in path.Match
     return any(
         form.count("/") == pattern.count("/") and fnmatchcase(form, pattern) for form in forms
     )

@@ -40,7 +40,7 @@ def main(values: Values) -> int:
 
 
 def _open(name: str) -> tuple[int, str]:
-    """The archive's descriptor and what to call it in messages; raises UsageError, SpecError, KernelError."""
+    """The archive's descriptor, and its name for messages; raises UsageError, SpecError, KernelError."""
     if name == "-":
         if posix.isatty(0):
             raise UsageError(
@@ -49,7 +49,7 @@ def _open(name: str) -> tuple[int, str]:
         return 0, "standard input"
     fd = caller_root.open_path(name, posix.O_RDONLY)
     try:
-        posix.read(fd, 0)  # a directory fails here, with its own words
+        posix.read(fd, 0)  # fails with EISDIR for a directory
     except OSError as error:
         posix.close(fd)
         raise SpecError(

@@ -20,7 +20,7 @@ _FAILED = 1  # docker's status
 
 
 def main(values: Values) -> int:
-    """0; 1 when something is missing: what was found is printed all the same, `[]` for nothing."""
+    """0; 1 if one does not exist: the others are printed even then, `[]` where there are none."""
     if values.type not in (None, *_KINDS):
         hint = suggest(values.type, _KINDS)
         raise UsageError(f"--type {values.type}: unknown type", hint=hint, status=_FAILED)
@@ -39,13 +39,13 @@ def main(values: Values) -> int:
 
 
 def _object(name: str, kind: str | None, *, size: bool) -> Description:
-    """The first of that name: a container, an image, a volume, in docker's order. Raises NotFound."""
+    """The container, else the image, else the volume of that name, in docker's order. Raises NotFound."""
     for each in (kind,) if kind else _KINDS:
         try:
             return _KINDS[each](name, size)
         except NotFound:
             continue
-        except SpecError:  # no name that one of these could have
+        except SpecError:  # not a valid name for this kind
             if kind:
                 raise
     raise NotFound(f"no such {kind or 'object'}: {name}")

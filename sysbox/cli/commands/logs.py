@@ -1,4 +1,4 @@
-"""`sysbox logs`: what a container wrote, standard output and standard error apart."""
+"""`sysbox logs`: the output of a container, its standard error on our standard error."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from sysbox.units.journalread import LogLine
 
 _MICRO = 1_000_000
-_KEPT = 1 << 16  # bytes that are printed together
+_KEPT = 1 << 16  # bytes that are written together
 
 
-# the events that tell of a container
+# message ids of the events of containers
 _KINDS = [one for (kind, _), one in events.MESSAGE_IDS.items() if kind == "container"]
 
 
@@ -47,7 +47,7 @@ def main(values: Values) -> int:
     ):
         printer.show(line)
     if follow:
-        # what was written last may not have come through journalctl -f
+        # journalctl -f may have been ended before it printed the last lines
         printer.skip_shown()
         begin = since if printer.last is None else printer.last
         lines = _lines(values.tail) if printer.last is None else None
@@ -58,7 +58,7 @@ def main(values: Values) -> int:
 
 
 def _from_journal(unit: str, values: Values, since: int | None, until: int | None) -> int:
-    """Of a container that was removed."""
+    """Print the log of a container that was removed."""
     printer = _Printer({}, timestamps=values.timestamps)
     for line in journalread.read_logs(unit, since=since, until=until, lines=_lines(values.tail)):
         printer.show(line)
@@ -67,7 +67,7 @@ def _from_journal(unit: str, values: Values, since: int | None, until: int | Non
 
 
 def _details(record: store.Record) -> dict[str, str]:
-    """The labels and variables that --log-opt has chosen."""
+    """The labels and environment variables that --log-opt chose for the log."""
     from sysbox.container import log_options
     from sysbox.image.resolved import resolved_of
 
@@ -120,22 +120,25 @@ def _lines(text: str | None) -> int | None:
 
 
 def _end_pidfds(record: store.Record) -> list[int] | None:
-    """Descriptors of the processes with whose end the log ends; None for a container that does not run."""
+    """Pidfds of the processes that write to the log; None for a container that does not run."""
     runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         return None
     fds = []
-    # the payload, and what pumps its terminal into the log
+    # the payload, and the supervisor, which copies its output to the log
     for pid in (runtime.pid, runtime.supervisor):
         try:
             fds.append(process.pidfd(pid))
         except (KernelError, OSError):
-            pass  # it has ended: nothing to wait for
+            pass  # the process has ended: nothing to wait for
     return fds
 
 
 def _wait_readable(fd: int, ends: list[int]) -> bool:
-    """Wait until there is something to read; False where nothing is, and all of the others have ended."""
+    """Wait until `fd` is readable; False once all processes of the pidfds `ends` have ended and it is not.
+
+    Removes from `ends` the pidfds of processes that have ended.
+    """
     while True:
         poll = select.poll()
         for one in (fd, *ends):
@@ -147,23 +150,23 @@ def _wait_readable(fd: int, ends: list[int]) -> bool:
 
 
 class _Printer:
-    """Prints lines once each, and knows which one was the last."""
+    """Prints each line once, and keeps the time of the last one."""
 
     def __init__(self, details: dict[str, str], *, timestamps: bool) -> None:
         self.timestamps = timestamps
-        self.at_once = False  # each line, since nobody knows when the next one comes
+        self.at_once = False  # write each line at once, without waiting for more
         pairs = ",".join(f"{key}={details[key]}" for key in sorted(details))
         self.details = f"{pairs} ".encode("utf-8", "surrogateescape") if pairs else b""
         self._kept: list[bytes] = []
         self._size = 0
-        self._target = 1  # of what is kept
-        self.last: int | None = None  # microseconds since 1970
-        self._shown = 0  # lines that bear that time
+        self._target = 1  # descriptor for the lines in _kept
+        self.last: int | None = None  # time of the last line, microseconds since 1970
+        self._shown = 0  # lines printed with that time
         self._skip = 0
         self._at_start = {1: True, 2: True}
 
     def skip_shown(self) -> None:
-        """Lines are read again from the last one's time on: pass over those that were printed."""
+        """The log is read again from the last line's time on: skip the lines of that time already printed."""
         self._skip = self._shown
 
     def show(self, line: LogLine) -> None:
@@ -185,7 +188,7 @@ class _Printer:
             self.flush()
 
     def flush(self) -> None:
-        """Print what is kept, so that both streams stay in their order."""
+        """Write the lines that are kept; done before the stream changes, so that the order is kept."""
         if self._kept:
             write_all(self._target, b"".join(self._kept))
         self._kept = []

@@ -1,4 +1,4 @@
-"""`sysbox pause`: stop every process of containers where it is."""
+"""`sysbox pause`: freeze all processes of containers."""
 
 from __future__ import annotations
 

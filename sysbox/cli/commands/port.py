@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def endpoint(port: Port) -> str:
-    """ "0.0.0.0:8080": where a published port is reached."""
+    """ "0.0.0.0:8080": the host's address of a published port."""
     ip = port.host_ip or "0.0.0.0"
     return f"[{ip}]:{port.host_port}" if ":" in ip else f"{ip}:{port.host_port}"
 

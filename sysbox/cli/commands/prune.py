@@ -27,7 +27,7 @@ _KEYS = ("until", "label", "label!")
 def main(values: Values) -> int:
     """0; 1 when the question was not answered with yes."""
     what = values.verb.name.partition(" ")[0]
-    # a filter that cannot be read is an error before anything is asked
+    # a filter that is not valid is an error before the user is asked
     which = prune.wanted(values.filter, _KEYS[1:] if what == "volume" else _KEYS)
     if not values.force and not _agreed(_warning(what, values)):
         raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=_CANCELLED)
@@ -41,7 +41,7 @@ def main(values: Values) -> int:
 
 
 def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str, Removed]]:
-    """docker's order: what needs something goes before what it needs."""
+    """Remove in docker's order: containers before the volumes and images that they use."""
     if what in ("container", "system"):
         yield "Containers", prune.containers(which)
     if what == "volume":
@@ -53,7 +53,7 @@ def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str
 
 
 def _warning(what: str, values: Values) -> str:
-    """docker's words."""
+    """docker's warning."""
     if what == "container":
         return f"WARNING! This will remove {_CONTAINERS}."
     if what == "image":

@@ -93,7 +93,7 @@ def main(values: Values) -> int:
 def _wanted(
     texts: list[str], images: KnownImages
 ) -> tuple[Callable[[store.Record, store.Status], bool], bool]:
-    """Whether a container is one that was asked for; and whether that may be one that does not run."""
+    """(the test whether to list a container, whether to list those that do not run too)."""
     if not texts:
         return lambda *_: True, False
     from sysbox.cli.commands import ps_filters
@@ -104,7 +104,7 @@ def _wanted(
 
 
 def _shows_size(format: str) -> bool:
-    """docker's rule: the sizes are looked up where the format shows them, or everything."""
+    """docker's rule: sizes are computed if the format shows them, or is JSON."""
     return ".Size" in format or "json" in format
 
 
@@ -115,7 +115,7 @@ def _size(record: store.Record, images: KnownImages) -> str:
 
 
 def _limits_in(format: str) -> tuple[str, ...]:
-    """The limits, by their names in inspect's HostConfig, that a template shows."""
+    """The limits that a template shows, by their names in inspect's HostConfig."""
     if "." not in format:
         return ()
     from sysbox.units.limits.table import TABLE
@@ -126,7 +126,7 @@ def _limits_in(format: str) -> tuple[str, ...]:
 def _limits_now(
     record: store.Record, status: store.Status, names_: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Those in force, whoever set them; of a container that does not run those that it will have."""
+    """The limits in force, also those set by other tools; of a stopped container those of its next start."""
     from sysbox.docker.host_config import limits_now
 
     found = limits_now(record, status.pid)
@@ -161,12 +161,12 @@ def ports_text(ports: tuple[Port, ...], exposed: Iterable[str] = ()) -> str:
 
 
 def _command(argv: tuple[str, ...]) -> str:
-    """docker's way: arguments with a space in them in single quotes."""
+    """As docker prints it: arguments that contain a space are in single quotes."""
     return " ".join((argv[0], *(f"'{one}'" if " " in one else one for one in argv[1:])))
 
 
 def _quoted(text: str) -> str:
-    """As docker shows a command, which is Go's literal: what comes from it can be read back."""
+    """A command as docker shows it: as a string literal of Go, which scripts can decode."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
     from sysbox.docker.template_format import quoted
@@ -185,7 +185,7 @@ def _usage(record: store.Record) -> dict[str, str]:
 
 
 def _ports(record: store.Record, status: store.Status, images: KnownImages) -> str:
-    """Of one that runs on a network of its own, as docker has it."""
+    """The ports of a running container on the bridge; "" for any other, as docker shows it."""
     if not status.pid or record.spec.namespaces.network != "bridge":
         return ""
     ports = read_networks(record)[1] if record.spec.ports else ()
@@ -193,7 +193,7 @@ def _ports(record: store.Record, status: store.Status, images: KnownImages) -> s
 
 
 def _network(record: store.Record) -> str:
-    """The network's name; none for one that is in another's namespace."""
+    """The network's name; "" for a container in a network namespace that is not its own."""
     mode = record.spec.namespaces.network
     return "" if ":" in mode else mode
 
@@ -201,7 +201,7 @@ def _network(record: store.Record) -> str:
 def row(
     record: store.Record, status: store.Status, now: float, images: KnownImages, *, full: bool
 ) -> dict[str, Any]:
-    """Everything that a column or a template may show, but for what has to be looked up for it."""
+    """The keys that a column or a template may show, without those that `main` adds on demand."""
     labels = record.spec.labels
     command = _shorten(_command(record.argv), _COMMAND_WIDTH, full=full)
     mounts = [mount_name(record, one) for one in record.spec.mounts if one.kind != "tmpfs"]

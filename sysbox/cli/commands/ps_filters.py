@@ -25,7 +25,7 @@ _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _PORT_MAX = 65535
-_DIGEST_PREFIX = 4  # digits of an image's id that are enough
+_DIGEST_PREFIX = 4  # fewest digits of an image's id that `ancestor` takes
 
 Filters = dict[str, list[str]]
 
@@ -99,7 +99,7 @@ def _any_port(key: str, text: str, ports: Iterable[tuple[int, str]]) -> bool:
 
 
 def matches(record: Record, status: Status, filters: Filters, images: KnownImages) -> bool:
-    """docker's rule: any of the values of a key, for labels all of them; all keys."""
+    """docker's rule: each key must match, by any of its values; of `label` all values must match."""
     tests = _tests(record, status, images)
     for key, wanted in filters.items():
         if key == "label":
@@ -121,7 +121,7 @@ def _tests(record: Record, status: Status, images: KnownImages) -> dict[str, Cal
         "health": lambda want: (health_of(record, status) or "none") == want,
         "id": lambda want: like("id", want, record.id),
         "is-task": lambda want: not truth("is-task", want),
-        # docker's names have a slash before them, which scripts write or leave out
+        # docker's names begin with a slash, which scripts may leave out
         "name": lambda want: (
             like("name", want, record.name) or like("name", want, f"/{record.name}")
         ),
@@ -140,7 +140,7 @@ def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
 
 
 def _published(record: Record) -> Iterable[tuple[int, str]]:
-    """The host's ports: those of the run that goes on, else those that were asked for."""
+    """(port on the host, protocol): those of the current run, else those that were asked for."""
     for port in read_networks(record)[1] or record.spec.ports:
         if port.host_port:
             yield port.host_port, port.protocol

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(values: Values) -> int:
-    """0, 1 if one of them could not be removed; with -f a missing one is told and no failure."""
+    """0, 1 if one of them could not be removed; with -f a missing one is reported, but no failure."""
     names = values.container
     if values.force:
         names = [name for name in names if _exists(name) and not _remove_if_damaged(name, values)]
@@ -33,6 +33,7 @@ def _remove(record: store.Record, values: Values) -> None:
 
 
 def _exists(name: str) -> bool:
+    """Whether there is such a container; prints a note if its name is unknown."""
     try:
         return is_directory(f"{CONTAINERS}/{store.resolve(name)}")
     except NotFound as error:
@@ -41,12 +42,12 @@ def _exists(name: str) -> bool:
 
 
 def _remove_if_damaged(name: str, values: Values) -> bool:
-    """Remove a container whose record cannot be read."""
+    """Remove a container whose record cannot be read, and print its name; whether that was so."""
     container_id = store.resolve(name)
     try:
         store.load(container_id)
     except (FormatError, NotFound):
-        # a directory without a record is no container either
+        # NotFound: a directory without a record
         _remove_damaged(container_id, values)
         line(name)
         return True
@@ -54,6 +55,6 @@ def _remove_if_damaged(name: str, values: Values) -> bool:
 
 
 def _remove_damaged(container_id: str, values: Values) -> None:
-    from sysbox.lifecycle.remove import remove_damaged  # which nobody hopes to need
+    from sysbox.lifecycle.remove import remove_damaged  # rarely needed
 
     remove_damaged(container_id, with_volumes=values.volumes)

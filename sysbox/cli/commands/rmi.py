@@ -1,4 +1,4 @@
-"""`sysbox rmi`: take names from images, and remove those that have none left."""
+"""`sysbox rmi`: remove names of images, and the images that have no name left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAILED_ONE = 1  # docker's status when one of several failed
 
 
 def main(values: Values) -> int:
-    """0, 1 if one of them could not be removed; with -f a missing one is reported and no failure."""
+    """0, 1 if one of them could not be removed; with -f a missing one is reported, but no failure."""
     store = Store()
     status = 0
     for name in values.image:

@@ -1,4 +1,4 @@
-"""`sysbox run`: create a container, run its command, give back its exit status."""
+"""`sysbox run`: create a container, run its command and return its exit status."""
 
 from __future__ import annotations
 

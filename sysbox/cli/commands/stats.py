@@ -1,4 +1,4 @@
-"""`sysbox stats`: what containers, or the units below a slice, use; once, or as a screen that goes on."""
+"""`sysbox stats`: resource usage of containers, or of the units below a slice; once or continuously."""
 
 from __future__ import annotations
 
@@ -27,42 +27,43 @@ if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
     from sysbox.container.store import Record, Runtime
 
-_WINDOW_NS = 100_000_000  # between the two looks at the CPU time of one reading
-_TICKS = 1.1  # of the kernel's clock: CPU time is counted at each, so what ran meanwhile shows
+_WINDOW_NS = 100_000_000  # between the two samples of CPU time in a first reading
+_TICKS = 1.1  # kernel ticks before the second sample: the kernel updates CPU time at each tick
 _COARSE = 6  # CLOCK_MONOTONIC_COARSE, whose resolution is a tick (clock_getres(2))
-_SHORTEST_US = 100_000  # of --interval
+_SHORTEST_US = 100_000  # least value of --interval
 _HOME, _CLEAR, _END_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"  # console_codes(4)
+# columns that a narrow screen leaves out, in this order
 _LESS_NEEDED = (
     "ID",
     "BlockIO",
     "NetIO",
     "PIDs",
     "MemPerc",
-)  # left out of a narrow screen, in this order
+)
 _NO_BYTES = (0, 0)
 
 
 class _Target(Frozen):
-    """What a line is about."""
+    """A container or a unit that has a line."""
 
     id: str  # of a container; "" for another unit
     name: str
     given: str
     path: str  # its cgroup; "" while it does not run
-    link: str  # the host's end of its link; "" without one
-    namespace: str = ""  # the pid whose network it uses, where that is another's
+    link: str  # the host's end of its veth pair; "" without one
+    namespace: str = ""  # a pid in its network namespace, for --network ns:PATH
     started_ns: int = 0
 
 
 def main(values: Values) -> int:
-    """0; the screen is left with ^C, as docker's."""
+    """0; without --no-stream ctrl-c ends it, as with docker."""
     interval_ns = _interval(values.interval)
     find = _finder(values)
     sampler = _Sampler(find, details=bool(values.format))
     if values.no_stream:
         _print(sampler.rows(full=values.no_trunc), values.format)
         return 0
-    gc.enable()  # this may go on for weeks
+    gc.enable()  # the loop may run for weeks
     live = posix.isatty(1) and values.format in (None, "", "table")
     size = posix.terminal_size((0, 0))
     while True:
@@ -88,7 +89,7 @@ def _interval(text: str | None) -> int:
 
 
 def _finder(values: Values) -> Callable[[], list[_Target]]:
-    """The function that finds what to show, anew for each reading."""
+    """The function that finds the targets of a reading; called for each reading."""
     given = values.container
     if values.slice:
         if given:
@@ -96,7 +97,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
         slice_ = names.check_slice(values.slice)
         return lambda: _in_slice(slice_)
     if given:
-        # a name that nobody has is a mistake now, and later a container that was removed
+        # an unknown name is an error now; later it is a container that was removed
         found = [(store.find(one).id, one) for one in given]
         return lambda: [one for pair in found for one in _find_target(*pair)]
     return lambda: _everything() if values.all else _running()
@@ -106,7 +107,7 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
 
 
 def _running() -> list[_Target]:
-    """The running containers, the one started last first; their records are read only where needed."""
+    """The running containers, the latest start first; a record is read only if it is needed."""
     found = []
     for name, container_id in taken_names().items():
         run = _run(container_id)
@@ -134,7 +135,7 @@ def _run(container_id: str) -> Runtime | None:
     try:
         return store.runtime(container_id)
     except FormatError:
-        return None  # ignoring: one that is damaged hides no other
+        return None  # ignoring: a damaged record must not hide the other containers
 
 
 def _find_target(container_id: str, given: str) -> list[_Target]:
@@ -165,7 +166,7 @@ def _target(record: Record, given: str) -> _Target:
 
 
 def _in_slice(slice_: str) -> list[_Target]:
-    """A slice, and the slices and scopes below it, as a tree is read. Raises NotFound."""
+    """A slice, and depth-first the slices and scopes below it. Raises NotFound."""
     facts = probe()
     mount, path = facts.controllers["name=systemd"], names.slice_path(slice_)
     top = f"/{path}" if path else ""
@@ -197,16 +198,16 @@ def _directories(path: str) -> list[str]:
 
 
 class _Sampler:
-    """Reads what there is, again and again."""
+    """Takes the readings, one after the other."""
 
     def __init__(self, find: Callable[[], list[_Target]], *, details: bool) -> None:
         self._find = find
         self._details = details
         self._reader = Reader(probe())
-        self._before: dict[str, tuple[int, int]] = {}  # cgroup -> when, and its CPU time, in ns
+        self._before: dict[str, tuple[int, int]] = {}  # cgroup -> (time of sample, CPU time), in ns
 
     def rows(self, *, full: bool) -> list[dict[str, Any]]:
-        """One reading; what has ended meanwhile is left out."""
+        """One reading, without the targets that ended meanwhile."""
         targets = self._find()
         self._reader = Reader(probe())  # limits change
         first = not self._before
@@ -242,10 +243,10 @@ class _Sampler:
         return found
 
     def _sample_again(self, targets: list[_Target]) -> dict[str, tuple[int, int]]:
-        """Look again, over a tick later; where somebody has run, once more after the whole window.
+        """Sample again after just over a tick; if any target may have run, once more after the whole window.
 
-        What has not run for longer than a tick has used nothing: there is nothing to measure better. Unless
-        it has used up its quota, and waits for the next period.
+        A cgroup that has not run for a tick uses no CPU time, so the longer window would show no more. The
+        exception is a cgroup with a quota: it may only be waiting for its next period.
         """
         tick_ns = int(time.clock_getres(_COARSE) * 1e9)
         for window in (int(_TICKS * tick_ns), _WINDOW_NS):
@@ -263,21 +264,21 @@ class _Sampler:
 
 
 def _share(before: tuple[int, int] | None, after: tuple[int, int]) -> float | None:
-    """Percent of one CPU between two looks; None without the first."""
+    """Percent of one CPU between two samples; None without the first."""
     if before is None or after[0] <= before[0]:
         return None
     return max(0.0, 100 * (after[1] - before[1]) / (after[0] - before[0]))
 
 
 class _Network:
-    """Bytes received and sent; what the container receives is what the host's end of its link sends."""
+    """Bytes received and sent: a container receives what the host's end of its veth pair sends."""
 
     def __init__(self, targets: Iterable[_Target]) -> None:
         self._host = counters.counters()
         self._targets = tuple(targets)
 
     def of(self, target: _Target) -> tuple[int, int] | None:
-        """Of a slice: of all containers below it; None where nobody counts."""
+        """(received, sent); of a slice the sum of the containers below it; None for any other unit."""
         if not target.path:
             return _NO_BYTES
         if target.name.endswith(".slice") and not target.id:
@@ -302,10 +303,10 @@ def _print(rows: list[dict[str, Any]], format: str | None) -> None:
 
 
 def _refresh(rows: list[dict[str, Any]], before: posix.terminal_size) -> posix.terminal_size:
-    """Write over what is there, as much of it as the terminal shows; how large that is."""
+    """Overwrite the screen with as many lines as fit; returns the terminal's size."""
     size = screen.size()
     if size != before:
-        as_is(_CLEAR)  # what was longer than the lines are now goes on in the next one
+        as_is(_CLEAR)  # lines longer than the new width have been wrapped
     lines = _fit_columns(rows, size.columns)
     space = max(size.lines - 1, 2)
     if len(lines) > space:
@@ -317,7 +318,7 @@ def _refresh(rows: list[dict[str, Any]], before: posix.terminal_size) -> posix.t
 
 
 def _fit_columns(rows: list[dict[str, Any]], width: int) -> list[str]:
-    """The lines of the table, without as many columns as do not fit."""
+    """The lines of the table, less the columns of _LESS_NEEDED that do not fit."""
     left = list(COLUMNS)
     for key in ("", *_LESS_NEEDED):
         left = [one for one in left if one[1] != key]

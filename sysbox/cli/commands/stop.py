@@ -1,4 +1,4 @@
-"""`sysbox stop`: ask containers to stop, then make them."""
+"""`sysbox stop`: send containers their stop signal, and SIGKILL after the timeout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def seconds(values: Values) -> int | None:
-    """What --time says; None leaves it to the container's own --stop-timeout."""
+    """The value of --time; None means the container's own --stop-timeout."""
     if values.time is None:
         return None
     from sysbox.parse.time import parse_seconds
@@ -20,7 +20,7 @@ def seconds(values: Values) -> int | None:
 
 
 def signal(values: Values) -> int | None:
-    """What --signal says; None leaves it to the container's own --stop-signal."""
+    """The value of --signal; None means the container's own --stop-signal."""
     if values.signal is None:
         return None
     from sysbox.parse.time import parse_signal

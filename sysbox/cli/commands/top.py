@@ -23,7 +23,7 @@ _NO_TERMINAL = "?"
 
 
 def main(values: Values) -> int:
-    """0. Raises Conflict when it does not run."""
+    """0. Raises Conflict if the container does not run."""
     record = store.find(values.container)
     run = store.runtime(record.id)
     if run is None or not run.started_ns or not run.alive():
@@ -39,7 +39,7 @@ def main(values: Values) -> int:
 
 
 def _pids(directory: str) -> set[int]:
-    """Everything in a cgroup and in those below it, as it stands now."""
+    """The pids in a cgroup and in all cgroups below it."""
     found: set[int] = set()
     waiting = [directory]
     while waiting:
@@ -49,18 +49,18 @@ def _pids(directory: str) -> set[int]:
             with posix.scandir(one) as entries:
                 waiting += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
         except OSError:
-            continue  # it has just ended, or its path is longer than any may be
-    return found - {0}  # 0 is a process of another pid namespace than ours
+            continue  # the cgroup was just removed, or its path is longer than PATH_MAX
+    return found - {0}  # 0 stands for a process outside of this pid namespace
 
 
 def _users(passwd: str) -> dict[int, str]:
-    """Uid -> name, of the host's own accounts: a container's have no other names here."""
+    """Uid -> name, from the host's own accounts: those of a container are not known here."""
     fields = (line.split(":") for line in passwd.splitlines())
     return {int(one[2]): one[0] for one in fields if len(one) > 3 and one[2].isdigit()}
 
 
 def _row(pid: int, users: dict[int, str]) -> tuple[str, ...] | None:
-    """One line of ps(1), from proc_pid_stat(5); None when it has just ended."""
+    """One line of ps(1), from proc_pid_stat(5); None if the process has just ended."""
     head, _, rest = read_text(f"/proc/{pid}/stat").rpartition(")")
     fields = rest.split()  # the first is the state, field 3
     try:
@@ -88,7 +88,7 @@ def _row(pid: int, users: dict[int, str]) -> tuple[str, ...] | None:
 
 
 def _started(moment: float) -> str:
-    """As ps(1): the time of day, on another day the day, in another year the year."""
+    """As ps(1) prints it: the time if today, the date if this year, else the year."""
     then, now = time.localtime(moment), time.localtime()
     if then.tm_year != now.tm_year:
         return time.strftime("%Y", then)
@@ -96,7 +96,7 @@ def _started(moment: float) -> str:
 
 
 def _terminal(number: int) -> str:
-    """From the device number, whose minor's upper bits lie above the major (proc_pid_stat(5))."""
+    """The terminal of a device number; the minor's upper bits are above the major (proc_pid_stat(5))."""
     major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
     if major in _PTS:
         return f"pts/{(major - _PTS[0]) * 256 + minor}"
@@ -104,9 +104,9 @@ def _terminal(number: int) -> str:
 
 
 def _ps(options: list[str], pids: Iterable[int]) -> str:
-    """What ps(1) of the host prints with these options, of these processes only.
+    """The output of the host's ps(1) with these options, for these processes only.
 
-    -p does not take back what an option like -e selects, so the lines are filtered too, as docker does it.
+    Options such as -e select more than -p names, so the lines are filtered too, as docker does.
     """
     wanted = ",".join(map(str, sorted(pids)))
     status, output = process.spawn(["ps", *options, "-p", wanted])

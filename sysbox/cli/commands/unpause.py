@@ -1,4 +1,4 @@
-"""`sysbox unpause`: let paused containers go on."""
+"""`sysbox unpause`: thaw paused containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sysbox update`: change the limits, or the restart policy, of containers, running or not."""
+"""`sysbox update`: change the limits or the restart policy of containers, running or not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sysbox.spec import RestartPolicy
 
 UNSET = "unset"
-# docker's "not limited" is 0, and for some -1; for these it is a value like any other
+# flags for which docker's "no limit", 0 or -1, is a value like any other
 _VALUES = {
     "cpu_quota": ("-1",),
     "cpuset_cpus": ("0",),
@@ -40,7 +40,7 @@ def main(values: Values) -> int:
 
     def update(record: Record) -> None:
         if policy is not None:
-            from sysbox.lifecycle import control  # a limit needs none of it
+            from sysbox.lifecycle import control  # not needed for a limit
 
             if not control.set_policy(record, policy):
                 emit(f"sysbox: {record.name}: --restart acts from the next start on\n", 2)
@@ -61,8 +61,9 @@ def _policy(text: str | None) -> RestartPolicy | None:
 
 
 def parse(values: Values, *, anything: bool = False) -> Change:
-    """What a command line asks for. Raises SpecError, and UsageError where it asks for nothing, unless
-    `anything` else is.
+    """The changes that a command line asks for.
+
+    Raises SpecError, and UsageError if there are none, unless `anything` else changes.
     """
     given = dict(values.__dict__)
     limits: dict[str, Any] = {}  # cleared ones first
@@ -106,13 +107,13 @@ def _clears(field: str, text: str) -> bool:
 
 
 def _of_list(field: str, texts: list[str]) -> tuple[list[str], tuple[tuple[str, None], ...], bool]:
-    """(entries to set, devices whose entry goes, whether all that were there go)."""
+    """(entries to set, devices whose entry is removed, whether all earlier entries are removed)."""
     entries: list[str] = []
     gone: list[tuple[str, None]] = []
     everything = False
     none = (UNSET,) if field == "device_rules" else (UNSET, "-1", "0")
     for text in texts:
-        # a size of huge pages has = instead
+        # a size of huge pages has `=` instead of `:`
         device, separator, value = text.rpartition(":" if ":" in text else "=")
         if text == UNSET:
             entries, gone, everything = [], [], True
@@ -128,7 +129,7 @@ def _ulimits(texts: list[str]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     for text in texts:
         name, _, value = text.partition("=")
         if value == UNSET:
-            # checked as a value would be
+            # -1 stands for a value, so that the name is checked
             gone.append(parse_ulimit(f"{name}=-1", "--ulimit").name)
         else:
             found[name] = parse_ulimit(text, "--ulimit")

@@ -1,4 +1,4 @@
-"""`sysbox version`."""
+"""`sysbox version`: the versions of sysbox and Python, or docker's keys with a format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
 
-API = "1.41"  # whose keys `inspect`, `info` and the others have: that of docker 20.10
+API = "1.41"  # of docker 20.10; `inspect`, `info` and other verbs print its keys
 
 
 def main(values: Values) -> int:
@@ -29,7 +29,7 @@ def main(values: Values) -> int:
 
 
 def collect() -> dict[str, Any]:
-    """docker's keys: there is no server, so that the command itself is both."""
+    """docker's keys. There is no server: the command itself is shown as both client and server."""
     system = posix.uname()
     common = {"Version": program.VERSION, "ApiVersion": API}
     built = {"GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": architecture()}

@@ -1,1 +1,1 @@
-"""What `sysbox doctor` looks at."""
+"""The checks of `sysbox doctor`."""

@@ -1,4 +1,4 @@
-"""What sysbox.conf says, and whether it can be had."""
+"""Checks of sysbox.conf: its files, its keys, and whether their values work on this host."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configuration() -> list[Check]:
 
 
 def _subnet_problem(loaded: files.Loaded) -> str:
-    """Why the subnet that is set cannot be had here."""
+    """Why the subnet that is set cannot be used on this host; "" if it can."""
     chosen = loaded.settings
     if not chosen.subnet:
         return ""

@@ -1,4 +1,4 @@
-"""What a container needs of the host beside limits: each looked at by doing a little of it."""
+"""Checks of what a container needs from the host besides limits; each tries a little of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _KERNEL = "Linux 5.12 or newer is needed"
 _USED = ("mount", "pid", "network", "ipc", "uts", "cgroup")  # kinds that every container may have
 _TABLES = b"*raw\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n"
-# program -> what for
+# program -> what needs it
 _PROGRAMS = {
     "mmdebstrap": "sysbox bootstrap",
     "journalctl": "sysbox logs",
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 def essentials(facts: HostFacts, sample: Sample, version: str, reason: str) -> list[Check]:
-    """What no container can do without. `reason` is why there is no systemd, "" if there is one."""
+    """What every container depends on. `reason` is why there is no systemd, "" if there is one."""
     advice = "boot with systemd, or see `sysbox host start`"
     return [
         needed("host", "root", "" if facts.effective_uid == 0 else "only root runs containers"),
@@ -73,7 +73,10 @@ def _hierarchy(facts: HostFacts) -> str:
 
 
 def _system_calls() -> str:
-    """The names of those that this kernel lacks: called with a bad descriptor, each has another error."""
+    """Which system calls this kernel lacks; "" for none.
+
+    Each is called with a bad argument: a call that exists fails with another error than ENOSYS.
+    """
     calls: dict[str, Callable[[], object]] = {
         "open_tree": lambda: _sys.open_tree(-1, "x", 0),
         "move_mount": lambda: _sys.move_mount(-1, "x", -1, "x", 0),
@@ -104,7 +107,7 @@ def _namespaces() -> list[Check]:
 
 
 def _overlay() -> Check:
-    """An overlay in a directory beside the containers' own, attached nowhere."""
+    """Make an overlay mount below /var/lib/sysbox, without attaching it anywhere."""
     top = f"{paths.STATE}/doctor-{posix.getpid()}"
     advice = "put /var/lib/sysbox on ext4, xfs or btrfs, and see that overlay is built in"
     if posix.geteuid() != 0:
@@ -121,12 +124,12 @@ def _overlay() -> Check:
         hint = error.hint if isinstance(error, SysboxError) else ""
         return needed("host", "overlay", str(error), advice=hint or advice)
     finally:
-        # what the overlay itself made below its work directory
+        # overlayfs made the first two below its work directory
         for directory in (f"{top}/work/work", f"{top}/work/index", *reversed(made)):
             try:
                 posix.rmdir(directory)
             except OSError:
-                pass  # it was never made; or a container came meanwhile, for the first one
+                pass  # never made; or a first container has put its files into paths.STATE meanwhile
     return needed("host", "overlay", "", paths.STATE)
 
 
@@ -139,7 +142,7 @@ def _own_programs() -> list[Check]:
 
 
 def security(facts: HostFacts) -> list[Check]:
-    """What confines a container beside namespaces."""
+    """What confines a container besides namespaces."""
     modules = read_text("/sys/kernel/security/lsm").strip()
     enforcing = read_text("/sys/fs/selinux/enforce").strip()
     return [
@@ -153,7 +156,7 @@ def security(facts: HostFacts) -> list[Check]:
 
 
 def network() -> list[Check]:
-    """Links and the packet filter, tried in a network namespace that nobody else is in."""
+    """Links and the packet filter, tried in a new network namespace."""
     advice = "use --network host or none"
     found = _in_new_network(_try_links)
     checks = [useful("network", "bridge, veth", found, "", f"load the modules, or {advice}")]
@@ -168,7 +171,7 @@ def network() -> list[Check]:
 
 
 def bridge() -> list[Check]:
-    """The bridge that containers are on, and their links, as the kernel has them; none before the first."""
+    """The containers' bridge and its links, as the kernel has them; [] before the first container."""
     from sysbox.netns import bridges
 
     try:
@@ -192,7 +195,7 @@ def bridge() -> list[Check]:
 
 
 def _in_new_network(attempt: Callable[[], str]) -> str:
-    """What `attempt` returned in a child with a network of its own: "", or why it failed."""
+    """Call `attempt` in a child in a new network namespace: its result, which is why it failed, or ""."""
     reader, writer = posix.pipe()
     child = posix.fork()
     if child == 0:
@@ -237,7 +240,7 @@ def _try_tables() -> str:
 
 
 def programs() -> list[Check]:
-    """What single verbs run or import."""
+    """Programs and modules that single verbs run or import."""
     from importlib.util import find_spec
 
     checks = []

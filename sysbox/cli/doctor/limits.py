@@ -1,4 +1,4 @@
-"""What each limit can do on this host, by the table of limits and a scope to look at; and the controllers."""
+"""Checks of each limit on this host, by the table of limits and a sample scope; and of the controllers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTROLLERS = {
 }
 _BLOCK = "/sys/block"
 _HUGE = "/sys/kernel/mm/hugepages"
-# the same value under the name that another I/O scheduler gives it
+# file -> the file that takes the same value under another I/O scheduler
 _OTHER_NAMES = {"blkio.bfq.weight": "blkio.weight", "blkio.bfq.weight_device": "blkio.weight_device",
               "io.bfq.weight": "io.weight"}  # fmt: skip
 
@@ -51,7 +51,7 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
         where = f"{way.controller}/{where}"
     if "weight" in way.file and way.controller in ("blkio", "io") and not _weighing_disks():
         return check(
-            # the kernel refuses the weight for a disk, and keeps the one for all of them for later
+            # the kernel refuses the weight of a single disk, and takes that of all disks without effect
             NO if one.field.endswith("_device") else IDLE,
             "no disk's I/O scheduler shares by weight",
             "echo bfq >/sys/block/DISK/queue/scheduler",
@@ -62,7 +62,7 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
 
 
 def _missing(way: Way, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:
-    """(reason, advice) where the kernel's part of a limit is not there."""
+    """(reason, advice) if the kernel lacks the controller or the file of a limit."""
     if way.controller == "devices" and facts.cgroup_mode == "v2":
         reason = bpf.device_programs()
         return (f"no BPF programs for devices: {reason}", "") if reason else None
@@ -81,9 +81,10 @@ def _advice(file: str) -> str:
 
 
 def _file(way: Way, facts: HostFacts, sample: Sample) -> str:
-    """The file as it is called here; "" where there is none.
+    """The name of a limit's file on this host; "" if there is none.
 
-    A controller of v2 that systemd does not know is handed down to containers once one asks.
+    A v2 controller that systemd does not know is enabled when the first container asks for it, so the sample
+    scope does not have its files: they are taken to exist.
     """
     unasked = way.written and "{size}" in way.file and facts.cgroup_mode == "v2"
     for size in page_sizes() or ["none"]:
@@ -151,7 +152,7 @@ def page_sizes() -> list[str]:
 
 
 def features(facts: HostFacts, sample: Sample) -> list[Check]:
-    """What `pause`, `stats` and the limits build on beside the controllers."""
+    """What `pause`, `stats` and the limits need besides the controllers."""
     unified = facts.cgroup_mode == "v2"
     swap = (
         sample.has("memory", "memory.swap.max")
@@ -185,7 +186,7 @@ def features(facts: HostFacts, sample: Sample) -> list[Check]:
 
 def _device_filter() -> Check:
     reason = bpf.device_programs()
-    # systemd goes on without the program, and the container would reach every device
+    # without it systemd starts the scope unfiltered, and the container could use every device
     return useful("kernel", "device filter", reason, "BPF programs", "CONFIG_CGROUP_BPF=y")
 
 

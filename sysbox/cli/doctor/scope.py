@@ -1,4 +1,4 @@
-"""A scope to look at: made as a container's is, around a process that sleeps, and gone afterwards."""
+"""A sample scope: made like a container's, around a sleeping process, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
-_NOBODY = "0" * 64  # an id that is no container's
+_NOBODY = "0" * 64  # an id that no container has
 _SIGKILL = 9
 
 
 class Sample(Frozen):
-    """What could be seen of the scope."""
+    """What was found in the sample scope."""
 
     properties: frozenset[str] = frozenset()  # names on the bus that this systemd knows for scopes
     directories: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
@@ -37,7 +37,7 @@ class Sample(Frozen):
 
 
 class SampleScope:
-    """The sample scope, as long as the `with` lasts."""
+    """Keeps the sample scope for the length of a `with` block; `sample` is what was found."""
 
     def __init__(self, facts: HostFacts) -> None:
         self.sample = Sample(failure="systemd is not running")
@@ -65,12 +65,12 @@ class SampleScope:
             try:
                 posix.rmdir(directory)
             except OSError:
-                pass  # ignoring: somebody is in it now, or it is gone
+                pass  # ignoring: another process is in it now, or it is gone
         if self._bus is not None:
             try:
                 scope.stop(self._bus, self._unit)
             except SysboxError:
-                pass  # ignoring: it goes with its last process anyway
+                pass  # ignoring: systemd removes the scope after its last process anyway
             self._bus.close()
 
     def _look(self) -> Sample:
@@ -89,7 +89,7 @@ class SampleScope:
         return Sample(properties=frozenset(known), directories=self._directories())
 
     def _controllers(self) -> tuple[Property, ...]:
-        """What makes systemd switch on every controller that it can: a weight, though the default."""
+        """Properties that make systemd enable all of its controllers: default weights are enough."""
         if self._facts.cgroup_mode == "v1":
             return (
                 Property(name="CPUShares", signature="t", value=1024),
@@ -103,9 +103,9 @@ class SampleScope:
         )
 
     def _directories(self) -> dict[str, str]:
-        """Controller -> a directory as a container has it.
+        """Controller -> the cgroup directory, as a container has it.
 
-        In a v1 hierarchy that systemd does not fill, one is made as sysbox makes them.
+        In a v1 hierarchy where systemd makes none, one is made here, as sysbox does for containers.
         """
         found = {}
         paths = cgroup.paths_of(self._child)
@@ -121,7 +121,7 @@ class SampleScope:
                 except FileExistsError:
                     pass  # two controllers in one hierarchy
                 except OSError:
-                    continue  # not ours to change: it counts as not there
+                    continue  # it may not be changed: the controller counts as absent
                 else:
                     self._made.append(directory)
             found[controller] = directory
@@ -132,7 +132,7 @@ class SampleScope:
 
 
 def _sleeper() -> int:
-    """A process that does nothing until it is killed, or until we are gone."""
+    """Fork a process that does nothing until it is killed, or until this process ends; its pid."""
     reader, writer = posix.pipe()
     child = posix.fork()
     if child == 0:

@@ -1,7 +1,7 @@
-"""The cold tier: click's commands, made from the option table. Help, completion, and words for errors.
+"""The cold tier: click's commands, made from the option table, for help, completion and error messages.
 
-Whatever the hot parser did not understand comes here and is parsed by click, which explains; the cold
-verbs come here always. `program.load_site()` has been called before this module is imported.
+click parses the command lines of cold verbs, and those that the hot parser rejected, to explain the error.
+The caller calls `program.load_site()` before it imports this module.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> UsageError:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint with the nearest of the names, whose dashes do not count; "" where none is near enough."""
+    """A hint with the known name nearest to `word`, leading dashes aside; "" if none is near enough."""
     bare = {name.lstrip("-"): name for name in known}
     near = nearest(word.lstrip("-"), bare)
     return f"did you mean {bare[near]}?" if near else ""
@@ -121,11 +121,11 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.ctx = error.ctx or ctx  # the parser does not always know
+            error.ctx = error.ctx or ctx  # click's parser does not always set it
             raise
 
     def _plain_switches(self, args: list[str]) -> list[str]:
-        """`--rm=true` as `--rm`: click has no such form, and must not complain about the wrong word."""
+        """Replace `--rm=true` by `--rm`: click has no such form, and would report it instead of the error."""
         switches = {
             name
             for option in options_of(self.verb)
@@ -193,7 +193,7 @@ def _argument(verb: Verb, argument: Argument) -> click.Argument:
     )
 
 
-# name, value, help; dispatch.py reads them
+# (names, value, help), for help and completion; parse/global_flags.py reads these flags
 GLOBAL = (
     ("--config", "DIRECTORY", "Accepted as docker does: there is nothing in it for sysbox."),
     ("-c --context", "NAME", "Accepted where it is `default`."),
@@ -203,7 +203,7 @@ GLOBAL = (
 
 
 class _Table(click.Group):
-    """A group whose commands are made from the table when they are asked for."""
+    """A group whose commands are made from the option table on demand."""
 
     def __init__(self, group: str = "") -> None:
         super().__init__(
@@ -217,7 +217,7 @@ class _Table(click.Group):
         )
         self.prefix = f"{group} " if group else ""
         if not group:
-            # parsed before click comes in: here for the help and the completion
+            # dispatch.py parses these before click: they are here for help and completion
             self.params.append(
                 click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks of errors.")
             )

@@ -1,4 +1,4 @@
-"""What the shells are offered for arguments and the values of flags, by their names in the option table."""
+"""Shell completion of arguments and of flags' values, chosen by their names in the option table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def of_argument(verb: Verb, argument: Argument) -> Completer:
-    """What completes one word of a verb's usage line."""
+    """The completer for an argument of a verb."""
     special = _OF_VERBS.get(f"{verb.name} {argument.name}")
     return special or _ARGUMENTS.get(argument.name, _nothing)
 
 
 def of_option(option: Option) -> Completer | None:
-    """What completes the value of a flag; None leaves it to click, which offers nothing."""
+    """The completer for the value of a flag; None leaves it to click, which offers nothing."""
     if option.choices:
         return _listed(lambda: option.choices)
     return _VALUES.get(option.metavar)
@@ -35,7 +35,7 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
 
 
 def _listed(names: Callable[[], Iterable[str]]) -> Completer:
-    """Names that are still free to be given; none where this user may not look."""
+    """A completer for the names that are not given yet; it offers none that the user may not read."""
 
     def complete(
         ctx: click.Context, param: click.Parameter, incomplete: str
@@ -50,7 +50,7 @@ def _listed(names: Callable[[], Iterable[str]]) -> Completer:
 
 
 def _host_directory() -> str:
-    """Where the host that SYSBOX_HOST=embedded:NAME names keeps things; "" for what is kept here."""
+    """The state directory of the host in SYSBOX_HOST=embedded:NAME; "" for the default, /var/lib/sysbox."""
     from sysbox.base.errors import SysboxError
     from sysbox.embedded import state
 
@@ -70,7 +70,7 @@ def _containers() -> Iterable[str]:
 
 
 def _images() -> Iterable[str]:
-    """As they are typed: without docker.io, and without `latest`."""
+    """Names of images as users type them: without `docker.io` and `latest`."""
     from sysbox.image.reference import parse
     from sysbox.image.store import Store
 
@@ -151,7 +151,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "LIMIT": _listed(_limits),
 }
 
-# where a name means something else than elsewhere
+# verbs for which an argument's name means something else
 _OF_VERBS: dict[str, Completer] = {
     "inspect NAME": _listed(_objects),
     "rename NAME": _nothing,

@@ -1,6 +1,6 @@
-"""docker's flags before the verb: accepted where they ask for what sysbox does anyway.
+"""docker's flags before the verb: accepted if they ask for what sysbox does anyway.
 
-There is no daemon to connect to, and no configuration of a client.
+sysbox has no daemon to connect to, and no configuration of a client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
 def take(words: list[str]) -> int:
-    """How many of the words are such a flag with its value; 0 for none. Raises UsageError."""
+    """The number of words that the first flag and its value take; 0 for none of these. Raises UsageError."""
     flag, equals, value = words[0].partition("=")
     taken = 1
     if flag not in _NAMES and words[0][:_SHORT] in _NAMES and words[0][1] != "-":

@@ -2,7 +2,7 @@
 
 Long flags with `=` or a following word, clustered short ones (-it, -m128m), `--`. It accepts only what it
 fully understands. Everything else, from `--help` to a misspelt flag, raises Fallback: click then parses
-the same words and explains.
+the same words and explains the error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FALSE = ("false", "0", "f", "F", "FALSE", "False")
 
 
 class Fallback(Exception):
-    """The hot parser does not understand these words: not an error, another parser takes over."""
+    """The hot parser does not understand these words: no error, click parses them."""
 
 
 class _Parser:
@@ -78,7 +78,7 @@ class _Parser:
 
 
 def read(words: list[str]) -> Values | None:
-    """The values of a whole command line; None where that is for click to read."""
+    """The values of a whole command line; None if click must parse it."""
     verb, rest = find_verb(words)
     if verb is None or not verb.hot:
         return None
@@ -123,7 +123,7 @@ def parse(verb: Verb, words: list[str]) -> Values:
 
 
 def place(verb: Verb, given: dict[str, Any], rest: list[str]) -> Values:
-    """Give the positional words their names; raises Fallback where their number is wrong."""
+    """Give the positional words their names; raises Fallback if their number is wrong."""
     for argument in arguments(verb):
         if argument.repeat:
             if argument.required and not rest:

@@ -1,4 +1,4 @@
-"""What docker's command line has and this version lacks: a line of its own, never a wrong suggestion."""
+"""Verbs and flags that docker has and this version lacks: each has a hint, not a wrong suggestion."""
 
 from __future__ import annotations
 

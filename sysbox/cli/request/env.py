@@ -1,4 +1,4 @@
-"""From the values of `run`, `create` and `exec` to the variables that are asked for."""
+"""The environment variables that the flags of `run`, `create` and `exec` ask for."""
 
 from __future__ import annotations
 

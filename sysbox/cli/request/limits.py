@@ -1,6 +1,6 @@
-"""From the values of `run`, `create` and `update` to Limits: the numbers as asked, parsed.
+"""The limits that the flags of `run`, `create` and `update` ask for, parsed.
 
-Ranges, and what fits together, are units/limits*.py's to judge.
+`units/limits/` checks their ranges and combinations.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def build(given: Values) -> Limits:
-    """All of them. Raises SpecError."""
+    """All limits. Raises SpecError."""
     return limits(given).replace(device_rules=device_rules(given.device_cgroup_rule))
 
 
 def limits(given: Values) -> Limits:
-    """All but the rules of the device controller. Raises SpecError."""
+    """All limits except the rules of the device controller. Raises SpecError."""
 
     def integer(text: str | None, flag: str, low: int = 0) -> int | None:
-        """The number; 0 is docker's "not asked"."""
+        """The number; None for 0, which docker takes for "not given"."""
         if text in (None, "0"):
             return None
         return parse.parse_int(text or "", flag, low, 1 << 53)
@@ -53,7 +53,7 @@ def limits(given: Values) -> Limits:
 
 
 def _with_devices(found: Limits, given: Values) -> Limits:
-    """And the limits that name a disk, a size of pages, a class."""
+    """Add the limits that name a disk, a size of huge pages or a network class."""
     if not (
         given.device_read_bps or given.device_write_bps or given.device_read_iops
         or given.device_write_iops or given.blkio_weight_device or given.net_cls or given.hugetlb
@@ -78,7 +78,7 @@ def _with_devices(found: Limits, given: Values) -> Limits:
 
 
 def device_rules(texts: list[str]) -> tuple[str, ...]:
-    """Rules of the device controller, tidied. Raises SpecError."""
+    """Rules of the device controller in their normal form. Raises SpecError."""
     if not texts:
         return ()
     from sysbox.parse.limits import parse_device_rule
@@ -87,7 +87,7 @@ def device_rules(texts: list[str]) -> tuple[str, ...]:
 
 
 def _swappiness(text: str | None) -> int | None:
-    if text in (None, "-1"):  # docker: the host's
+    if text in (None, "-1"):  # docker's -1: the value of the host
         return None
     return parse.parse_int(text or "", "--memory-swappiness", 0, 100)
 

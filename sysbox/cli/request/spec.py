@@ -1,4 +1,4 @@
-"""From the values of `run` and `create` to a ContainerSpec: every text parsed, every conflict named."""
+"""From the flags of `run` and `create` to a ContainerSpec: parses every text, reports every conflict."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     """The specification that a command line asks for.
 
-    Pure but for the files that are named, sysbox.conf and the caller's environment. Raises SpecError,
-    FormatError.
+    Reads the files that flags name, sysbox.conf and the caller's environment. Raises SpecError, FormatError.
     """
     chosen = settings.settings()
     spec = ContainerSpec(
@@ -62,7 +61,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
-    """What it says of itself."""
+    """Add the domain name, the annotations and the exposed ports."""
     domain = given.domainname
     return spec.replace(
         domainname=check_hostname(domain, "--domainname") if domain else "",
@@ -79,7 +78,7 @@ def _note_ignored(spec: ContainerSpec) -> None:
 
 
 def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:
-    """How it begins and ends, and who looks after it."""
+    """Add how the container starts and ends, and how it is supervised."""
     return spec.replace(
         detach=detach,
         attach=_attach(given, detach=detach),
@@ -165,7 +164,7 @@ def _stop_signal(text: str | None) -> str:
 
 
 def _slice(text: str | None, parent: str | None) -> str:
-    """--cgroup-parent is what docker with systemd's cgroups has: a slice by its full name."""
+    """The slice of --slice, or of docker's --cgroup-parent, which takes a full name."""
     if not parent:
         return names.check_slice(text or "system.slice")
     if not parent.endswith(".slice"):
@@ -184,7 +183,7 @@ def _stop_timeout(text: str | None) -> int:
 
 
 def _systemd(text: str | None) -> str:
-    # podman's word for auto is true
+    # podman's `true` means auto
     if text in (None, "", "true", "auto"):
         return "auto"
     from sysbox.container import systemd_mode
@@ -305,7 +304,7 @@ def _namespaces(given: Values) -> Namespaces:
     own = ("private", "host")
     network = mode(given.network, "--network", "bridge", ("bridge", "none", "host", "default"))
     ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable", "none"))
-    # with the host's and with none they are ignored, and the command says so: docker's meaning
+    # with `host` and `none` --publish is ignored, with a note: docker's meaning
     if network.startswith(("container:", "ns:")) and given.publish:
         raise SpecError(
             f"--publish needs a network of the container's own, not --network {network}",

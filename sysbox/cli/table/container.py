@@ -39,7 +39,7 @@ def exec_options() -> tuple[Option, ...]:
 
 
 def update_options() -> tuple[Option, ...]:
-    """Every flag of `sysbox update`: the limits of `run`, each of which `unset` takes away."""
+    """Every flag of `sysbox update`: the limits of `run`, each of which `unset` removes."""
     return (
         *_limits(),
         many(

@@ -1,4 +1,4 @@
-"""The flags of the verbs about images, files and volumes, of `wait`, and of those that tidy up."""
+"""The flags of `wait`, `prune` and the verbs about images, files and volumes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _force() -> Option:
 
 
 def prune_options() -> tuple[Option, ...]:
-    """Of `container prune`."""
+    """Every flag of `sysbox container prune`."""
     return (_force(), _filter())
 
 

@@ -1,4 +1,4 @@
-"""The flags of the verbs that show something: `ps`, `inspect`, `stats`, `logs`, `events`."""
+"""The flags of `ps`, `inspect`, `stats`, `logs`, `events` and `attach`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the option table consists of: options, verbs, arguments; and the values that a parser makes.
+"""The parts of the option table: options, verbs, arguments; and the values that the parsers return.
 
 A switch has no metavar; a flag with `repeat` may be given many times and its value is a list. Values stay
-text: `parse/common.py` parses them, so that an error can name the flag.
+text: `sysbox/parse/` parses them, so that an error can name the flag.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Option(Frozen):
     repeat: bool = False
     dest: str = ""  # attribute of Values; never "" once made
     hidden: tuple[str, ...] = ()  # further spellings, accepted and completed but not shown
-    choices: tuple[str, ...] = ()  # for completion and help; checking is the verb's
-    on: bool | None = False  # of a switch that is not given; None tells that from `=false`
+    choices: tuple[str, ...] = ()  # for completion and help; the verb checks the value
+    on: bool | None = False  # value of a switch that is not given; None differs from `=false`
 
 
 class Verb(Frozen):
@@ -35,16 +35,15 @@ class Verb(Frozen):
     summary: str
     options: str = ""  # key of OPTIONS
     also: tuple[str, ...] = ()  # further spellings: "container ls"
-    hot: bool = False  # may not import a third-party package on its way
+    hot: bool = False  # imports no third-party package
     interspersed: bool = True  # False: options end at the first argument, as in docker run
-    local: bool = False  # needs no system manager: never moved into the embedded host
-    passes_status: bool = (
-        False  # of a command in the container: a failure of ours is 125 to tell it apart
-    )
+    local: bool = False  # needs no systemd: never runs in the embedded host
+    # returns the status of a command in the container; sysbox's own failures are 125 then
+    passes_status: bool = False
 
 
 class Values:
-    """What was given on the command line: one attribute per option (its `dest`) and per argument."""
+    """The values of a command line: an attribute for each option (its `dest`) and each argument."""
 
     def __init__(self, verb: Verb, given: dict[str, Any]) -> None:
         self.verb = verb

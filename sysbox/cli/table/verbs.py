@@ -1,7 +1,7 @@
 """The option table: every verb, every flag, once.
 
-The hot argv parser, click's commands, the help, the completion and the man pages are all derived from
-what stands here and in `cli/table/container.py`.
+The hot argv parser, click's commands, the help, the completion and the man pages are all made from this
+module and `container.py`, `files.py` and `looking.py` beside it.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def _host_stop() -> tuple[Option, ...]:
 
 
 def _lazily(module: str, verb: str) -> Callable[[], tuple[Option, ...]]:
-    """`VERB_options` of `options_MODULE`, which is imported when they are wanted."""
+    """A function that imports `cli/table/MODULE.py` and calls its `VERB_options`."""
 
     def options() -> tuple[Option, ...]:
         table = __import__(f"sysbox.cli.table.{module}", None, None, ["*"])
