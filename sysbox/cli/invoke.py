@@ -56,7 +56,7 @@ def guarded(main: Callable[[], int]) -> int:
         if program.debug:
             _traceback()
         # modules are read on first use, and memory or descriptors may have run out by then
-        hint = "a part of sysbox or of Python cannot be read: if that stays so, install it again"
+        hint = "a module of sysbox or Python cannot be read: if this persists, install sysbox again"
         return _reported(SysboxError(f"{error}", hint=hint))
     except Exception as error:  # noqa: BLE001 (the one boundary)
         if program.debug:

@@ -113,7 +113,7 @@ def _fields(text: str, flag: str) -> dict[str, str]:
         key, equals, value = field.partition("=")
         key = _ALIASES.get(key.lower(), key.lower())
         if key in _KEYS_LATER:
-            bad(flag, text, f"{key} is not there yet", _KEYS_LATER[key])
+            bad(flag, text, f"{key} is not supported yet", _KEYS_LATER[key])
         if key not in _KEYS:
             bad(flag, text, f"unknown key {key or '(empty)'}", suggest(key, (*_KEYS, *_ALIASES)))
         if key in fields:
@@ -151,7 +151,7 @@ def parse_mount(text: str, flag: str) -> Mount:
     fields = _fields(text, flag)
     kind = fields.get("type", "volume")
     if kind in _TYPES_LATER:
-        bad(flag, text, f"type={kind} is not there yet", "bind, volume or tmpfs")
+        bad(flag, text, f"type={kind} is not supported yet", "bind, volume or tmpfs")
     if kind not in ("bind", "volume", "tmpfs"):
         bad(flag, text, f"unknown type {kind}", "bind, volume or tmpfs")
     for key, only in _ONLY_FOR.items():

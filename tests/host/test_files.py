@@ -145,7 +145,7 @@ def test_what_is_read_only_is_not_written(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("/etc/hostname", "/tmp/x"), "neither is in a container"),
+        (("/etc/hostname", "/tmp/x"), "neither SOURCE nor DESTINATION is in a container"),
         (("/etc/hostname", "none:/x"), "no such container: none"),
         (("ID:/none", "/tmp/x"), "no such file or directory"),
         (("/none", "ID:/x"), "no such file or directory"),
@@ -476,5 +476,5 @@ def test_the_machines_usr_is_announced(
         announced = process.stderr.readline()
         process.kill()
     assert re.fullmatch(
-        r"sysbox: export: about [\d.]+[GM]B, the machine's own /usr among it\n", announced
+        r"sysbox: export: about [\d.]+[GM]B, with the machine's own /usr\n", announced
     )

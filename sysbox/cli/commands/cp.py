@@ -32,7 +32,7 @@ def main(values: Values) -> int:
     source, destination = (split(one) for one in (values.source, values.destination))
     if not source[0] and not destination[0]:
         raise UsageError(
-            "cp: neither is in a container",
+            "cp: neither SOURCE nor DESTINATION is in a container",
             hint="write CONTAINER:PATH; cp(1) copies on this machine",
         )
     with _Sides(source[0], destination[0]) as roots:
@@ -146,7 +146,7 @@ def _pack(source: Side, *, follow: bool) -> None:
     try:
         archive = Archive(
             lambda data: write_all(1, data),
-            lambda name: _left_out(printable(name), "its end: it became shorter"),
+            lambda name: _left_out(f"the end of {printable(name)}", "the file became shorter"),
             lambda name, why: _left_out(printable(name), why),
         )
         archive.tree(found, "." if source.content_only else source.name)

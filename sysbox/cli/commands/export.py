@@ -79,7 +79,7 @@ def _write(root: Root, fd: int) -> None:
 def _announce_size(root: Root) -> None:
     """Print the expected size: the archive contains the machine's own /usr, which surprises many."""
     size = layer.tree_size(root.fd) + layer.tree_size(root.usr)
-    emit(f"sysbox: export: about {human_size(size)}, the machine's own /usr among it\n", 2)
+    emit(f"sysbox: export: about {human_size(size)}, with the machine's own /usr\n", 2)
 
 
 def _note_shrunk(name: str) -> None:

@@ -121,7 +121,7 @@ def _remove(values: Values) -> int:
                 if users:
                     raise Conflict(
                         f"volume {name} is in use by container {', '.join(users)}",
-                        hint="remove it first",
+                        hint="remove the container first",
                     )
                 prune.drop_volume(name)
         line(name)

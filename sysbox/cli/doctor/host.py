@@ -62,7 +62,7 @@ def essentials(facts: HostFacts, sample: Sample, version: str, reason: str) -> l
 
 
 def _no_hierarchy(facts: HostFacts) -> str:
-    return "" if "name=systemd" in facts.controllers else "no cgroup tree of systemd's is mounted"
+    return "" if "name=systemd" in facts.controllers else "systemd's cgroup tree is not mounted"
 
 
 def _hierarchy(facts: HostFacts) -> str:

@@ -195,7 +195,7 @@ def _argument(verb: Verb, argument: Argument) -> click.Argument:
 
 # (names, value, help), for help and completion; parse/global_flags.py reads these flags
 GLOBAL = (
-    ("--config", "DIRECTORY", "Accepted as docker does: there is nothing in it for sysbox."),
+    ("--config", "DIRECTORY", "Accepted for docker's scripts, and ignored."),
     ("-c --context", "NAME", "Accepted where it is `default`."),
     ("-H --host", "SOCKET", "Accepted where it is this machine's docker.sock."),
     ("-l --log-level", "LEVEL", "debug is --debug; info, warn, error and fatal are accepted."),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-NOT_YET = "is not there yet"
+NOT_YET = "is not supported yet"
 
 _REGISTRY = "sysbox has no registry client: `sysbox bootstrap` or `sysbox import` make images"
-_NETWORKS = "there is one network: `sysbox run --network` lists what it can be instead"
+_NETWORKS = "there is one network; `sysbox run --help` lists the other modes of --network"
 _BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of an archive"
 
 # verb, or group -> what to do instead
@@ -22,7 +22,7 @@ VERBS = {
 }  # fmt: skip
 
 _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
-_OWN_NETWORKS = "there are no networks of one's own"
+_OWN_NETWORKS = "sysbox has no user-defined networks"
 _RUN = {
     "--platform": "images are for this machine", "--gpus": "`--device` gives it a device",
     "-P": "`-p PORT` publishes one port on a free port of the host",

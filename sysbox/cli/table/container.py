@@ -23,7 +23,9 @@ def exec_options() -> tuple[Option, ...]:
     """Every flag of `sysbox exec`."""
     return (
         switch("-d --detach", "Run in the background"),
-        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
+        value(
+            "--detach-keys", "KEYS", "Keys that detach from the command; ctrl-p,ctrl-q by default"
+        ),
         many(
             "-e --env",
             "NAME[=VALUE]",
@@ -76,7 +78,7 @@ def _process() -> tuple[Option, ...]:
             "Preference to be killed when memory is short, -1000 to 1000",
         ),
         value("--stop-signal", "SIGNAL", "Signal that asks the container to stop"),
-        value("--stop-timeout", "SECONDS", "Time to stop before SIGKILL; 10 by default"),
+        value("--stop-timeout", "SECONDS", "Time from the stop signal to SIGKILL; 10 by default"),
         value(
             "--systemd",
             "MODE",
@@ -97,7 +99,7 @@ def _identity() -> tuple[Option, ...]:
             choices="stdin stdout stderr",
         ),
         value("--cidfile", "FILE", "Write the container's id to a file"),
-        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
+        value("--detach-keys", "KEYS", "Keys that detach from the container; ctrl-p,ctrl-q by default"),
         value("--domainname", "NAME", "Domain name of the container"),
         *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
@@ -118,8 +120,8 @@ def _identity() -> tuple[Option, ...]:
         switch("-q --quiet", "No effect: nothing is pulled yet"),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
-        value("--cgroup-parent", "SLICE", "The same as --slice, by docker's name; the full name of a slice"),
-        switch("--sig-proxy", "Pass signals on to the container; the default, `=false` does not", on=True),
+        value("--cgroup-parent", "SLICE", "docker's name for --slice; takes the full name of a slice"),
+        switch("--sig-proxy", "Pass signals on; on by default, `=false` turns it off", on=True),
         value("--slice", "SLICE", "Put the scope below this slice; system.slice by default"),
     )  # fmt: skip
 
@@ -133,7 +135,7 @@ def _health() -> tuple[Option, ...]:
             choices="none kill restart stop",
         ),
         value("--health-retries", "NUMBER", "Consecutive failures that make it unhealthy; 3 by default"),
-        value("--health-start-interval", "DURATION", "The same during the start period; 5s by default"),
+        value("--health-start-interval", "DURATION", "Check interval in the start period; 5s by default"),
         value(
             "--health-start-period", "DURATION",
             "Grace period in which failures are not counted; 0s by default",
@@ -213,7 +215,7 @@ def _limits_of_memory() -> tuple[Option, ...]:
         value("--memory-swappiness", "PERCENT", "Tendency to swap, 0 to 100 (v1)"),
         switch("--oom-kill-disable", "Let processes wait for memory instead of killing them (v1)", on=None),
         value(
-            "--oom-policy", "POLICY", "What happens to the rest after an OOM kill: continue, stop, kill",
+            "--oom-policy", "POLICY", "Action after an OOM kill: continue, stop, kill",
             choices="continue stop kill",
         ),
     )  # fmt: skip
@@ -231,5 +233,9 @@ def _limits_of_devices() -> tuple[Option, ...]:
         many(
             "--device-write-iops", "DEVICE:RATE", "Limit writes to a device, operations per second"
         ),
-        value("--net-cls", "CLASS", "Class of its packets for tc(8), as in 10:1 or 0x100001 (v1)"),
+        value(
+            "--net-cls",
+            "CLASS",
+            "Class of the container's packets for tc(8): 10:1 or 0x100001 (v1)",
+        ),
     )

@@ -18,7 +18,7 @@ def commit_options() -> tuple[Option, ...]:
         value("-a --author", "NAME", "Author: \"Name <mail@example.org>\""),
         many("-c --change", "INSTRUCTION", "Set image configuration: CMD, ENTRYPOINT, ENV, WORKDIR, ..."),
         value("-m --message", "TEXT", "A comment for the image's history"),
-        switch("-p --pause", "Pause the container meanwhile; the default", on=True),
+        switch("-p --pause", "Pause the container during the commit; on by default", on=True),
         switch("--no-pause", "Do not pause the container"),
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def volume_prune_options() -> tuple[Option, ...]:
 def system_prune_options() -> tuple[Option, ...]:
     return (
         switch("-a --all", "All images that no container uses, not only untagged ones"),
-        switch("--volumes", "Anonymous volumes that no container uses, too"),
+        switch("--volumes", "Also remove anonymous volumes that no container uses"),
         *prune_options(),
     )
 
@@ -129,7 +129,7 @@ def bootstrap_options() -> tuple[Option, ...]:
         value(
             "-t --tag",
             "NAME",
-            "Name of the image; by default that of the argument",
+            "Name of the image; NAME by default",
             hidden="--name",
         ),
     )

@@ -19,7 +19,7 @@ def ps_options() -> tuple[Option, ...]:
         switch("-l --latest", "Show the newest container, whatever its state"),
         switch("--no-trunc", "Do not truncate output"),
         switch("-q --quiet", "Print ids only"),
-        switch("-s --size", "Show how large they are"),
+        switch("-s --size", "Show the size of each container"),
     )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def inspect_options() -> tuple[Option, ...]:
     """Every flag of `sysbox inspect`."""
     return (
         value("-f --format", "TEMPLATE", "Format of the output: `json`, or a Go template"),
-        switch("-s --size", "Add how large a container is: SizeRw and SizeRootFs"),
+        switch("-s --size", "Also show the size of a container: SizeRw and SizeRootFs"),
         value(
             "--type",
             "TYPE",
@@ -73,14 +73,16 @@ def logs_options() -> tuple[Option, ...]:
         ),
         value("--until", "TIME", "Only lines before a time"),
         switch("-t --timestamps", "Prefix each line with its time"),
-        switch("--details", "Prefix each line with the container's labels"),
+        switch("--details", "Prefix each line with the labels and variables that --log-opt chose"),
     )
 
 
 def attach_options() -> tuple[Option, ...]:
     """Every flag of `sysbox attach`."""
     return (
-        value("--detach-keys", "KEYS", "Keys that detach from it; ctrl-p,ctrl-q by default"),
+        value(
+            "--detach-keys", "KEYS", "Keys that detach from the container; ctrl-p,ctrl-q by default"
+        ),
         switch("--no-stdin", "Do not attach standard input"),
-        switch("--sig-proxy", "Pass signals on; the default, `=false` does not", on=True),
+        switch("--sig-proxy", "Pass signals on; on by default, `=false` turns it off", on=True),
     )

@@ -41,7 +41,7 @@ def _container_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="update", module="update", args="CONTAINER...", options="update", hot=True,
-            summary="Change the limits of containers, running or not; `unset` removes one",
+            summary="Change the limits or the restart policy of containers, running or not",
         ),
         Verb(
             name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
@@ -71,7 +71,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="inspect", module="inspect", args="NAME...", options="inspect", hot=True,
-            summary="Show everything about containers or images, as JSON",
+            summary="Show everything about containers, images or volumes, as JSON",
         ),
         Verb(
             name="explain", module="explain", args="CONTAINER [LIMIT]", options="format",
@@ -304,7 +304,7 @@ def _stop() -> tuple[Option, ...]:
 def _rm() -> tuple[Option, ...]:
     return (
         switch("-f --force", "Kill running containers first; ignore missing ones"),
-        switch("-v --volumes", "Also remove its anonymous volumes"),
+        switch("-v --volumes", "Also remove the containers' anonymous volumes"),
     )
 
 
@@ -318,15 +318,19 @@ def _rmi() -> tuple[Option, ...]:
 
 def _host(*more: Option) -> tuple[Option, ...]:
     return (
-        value("--name", "NAME", "Name of the embedded host; that of SYSBOX_HOST, else `default`"),
+        value(
+            "--name",
+            "NAME",
+            "Name of the embedded host; by default the one in SYSBOX_HOST, else `default`",
+        ),
         *more,
     )
 
 
 def _host_stop() -> tuple[Option, ...]:
     return _host(
-        value("--timeout", "SECONDS", "Time for its units to stop; 60 by default"),
-        switch("--purge", "Also remove its state"),
+        value("--timeout", "SECONDS", "Time for the host's units to stop; 60 by default"),
+        switch("--purge", "Also remove the host's state"),
     )
 
 
