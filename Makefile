@@ -1,4 +1,4 @@
-# The whole of what a developer types; `make help` lists it. Everything is made below .venv/.
+# The commands of development; `make help` lists them. Everything is made below .venv/.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -13,13 +13,13 @@ export PREFIX LINKS
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-build: ## install what is missing and leave .venv/bin/sysbox
+build: ## build sysbox and install it as .venv/bin/sysbox, with the packages that it needs
 	@tools/setup.sh build
 
-run: build ## a tour: containers as scopes, tuned live
+run: build ## a tour: a container as a scope, its limits changed while it runs
 	@tools/demo.sh
 
-test: test-extras ## lint, unit, plans, fuzz, the host lane under a real systemd, and the lane in a guest
+test: test-extras ## all tests: lint, unit, plans, fuzz, the host lane under a real systemd, the lane in a guest
 	@.venv/bin/python tools/test.py
 
 test-extras: build
@@ -31,10 +31,10 @@ test-unit: test-extras ## the tests that do not touch the machine
 test-host: test-extras ## the tests that run real containers under a real systemd
 	@tools/test-host.sh
 
-test-vm: ## the tests that need cgroup v2 and SELinux, in an emulated machine
+test-vm: ## the tests on cgroup v2 and with SELinux, in an emulated guest
 	@tools/test-vm.sh
 
-vm-shell: ## a shell in that machine, with sysbox installed
+vm-shell: ## a shell in that guest, with sysbox installed
 	@tools/setup.sh vm
 	@.venv/bin/python tools/vm/run.py --shell
 
@@ -44,22 +44,22 @@ soak: test-extras ## fuzzing and the tests of faults for half an hour: kills, fa
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint
 
-docs: build ## the tables that are made from the code
+docs: build ## update the tables in docs/ that are made from the code
 	@.venv/bin/python tools/resources.py
 
-bench: build ## what it costs, beside docker, podman, nspawn, crun and runc
+bench: build ## measure time and memory, beside docker, podman, nspawn, crun and runc
 	@bench/run.sh
 
-bench-crowd: build ## the same of 300 containers at once, beside docker and podman; takes a quarter of an hour
+bench-crowd: build ## measure 300 containers at once, beside docker and podman; takes a quarter of an hour
 	@bench/run.sh --crowd
 
-bench-attacks: build ## the attacks of docs/security.md on docker, podman and sysbox
+bench-attacks: build ## run the attacks of docs/security.md on docker, podman and sysbox
 	@bench/run.sh --attacks
 
-bench-against: ## the same commands of another version, in pairs: `make bench-against COMMIT=v1`
+bench-against: ## compare with another version, command by command: `make bench-against COMMIT=v1`
 	@bench/against.sh $(COMMIT)
 
-# Directories of this installation: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
+# Other directories: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
 install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to it below /usr/local (LINKS)
 	@tools/install-system.sh install
 

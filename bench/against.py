@@ -1,8 +1,7 @@
-"""Two builds of sysbox beside each other, each on an embedded host of its own; `bench/against.sh` runs it.
+"""Compare two builds of sysbox, each on its own embedded host; `bench/against.sh` runs it.
 
-A build is a checkout with its `.venv`. Every measure is taken in pairs, new and old, the order changing
-from pair to pair, and judged by the median of their ratios. Prints Markdown, tells its progress on
-standard error.
+A build is a checkout with its `.venv`. Every measure is taken in pairs, new and old, in alternating order;
+the result is the median of the pairs' ratios. Prints Markdown, and its progress on standard error.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from hardware import load
 from timing import PAUSE, Command, MeasureError, alarms, timed
 
 IMAGE = "bench:1"
-LISTED = 50  # containers that are up where `ps`, `inspect` and `stats` are measured
+LISTED = 50  # running containers while `ps` and `stats` are measured
 
 
 def serve() -> None:
-    """On an embedded host: time each command line of standard input, answer in milliseconds."""
+    """On an embedded host: time each command line of standard input, and print its milliseconds."""
     with alarms():
         for line in sys.stdin:
             request = json.loads(line)
@@ -62,7 +61,7 @@ class Build:
 
 @contextmanager
 def booted(name: str, checkout: Path) -> Iterator[Build]:
-    """A build on a new embedded host, which is gone afterwards with all that it had."""
+    """A build on a new embedded host, which is removed afterwards with its state."""
     launcher = checkout / ".venv/bin/sysbox"
     subprocess.run(
         [launcher, "host", "start", "--name", name, "--private-network"],
@@ -89,7 +88,7 @@ def booted(name: str, checkout: Path) -> Iterator[Build]:
 
 
 class Measure:
-    """One command line, and what undoes it."""
+    """One command line, and the one that undoes it."""
 
     def __init__(self, *words: str, undo: Sequence[str] = (), terminal: bool = False) -> None:
         self.words = words
@@ -127,7 +126,7 @@ MANY = {
 def ratios(
     new: Build, old: Build, measures: dict[str, Measure], pairs: int
 ) -> Iterator[tuple[str, list[float], list[float]]]:
-    """The name of each measure, and the times of both builds in it."""
+    """(name, times of the new build, times of the old build) of each measure, in milliseconds."""
     for name, measure in measures.items():
         say(name)
         times: dict[Build, list[float]] = {new: [], old: []}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: bench/against.sh [--pairs N] [--only WORDS] COMMIT
 #
-# Compares this checkout with COMMIT in one run: builds COMMIT in a worktree of its own below .venv/, boots an
+# Compares this checkout with COMMIT in one run: builds COMMIT in a worktree below .venv/, boots an
 # embedded host for each of the two, and prints the ratios of their times (see against.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."

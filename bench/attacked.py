@@ -1,4 +1,4 @@
-"""An engine that is attacked, and what is looked at meanwhile: memory of the host's, its journal."""
+"""The engine under attack, and what is measured during an attack: the host's memory, its journal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from timing import PATH, MeasureError
 NOBODY = 65534
 LIMIT = 90  # seconds that one command may take
 LATE = 124
-LARGE = 200 << 10  # KiB that a process of the host's takes for a container
+LARGE = 200 << 10  # KiB that a process of the host may use for a container
 Attack = Callable[["Attacked"], str]
 ATTACKS: list[Attack] = []
 
 
 def attack(function: Attack) -> Attack:
-    """Put it into the table; its docstring is the line's title."""
+    """Add an attack to the table; its docstring is the line's title."""
     ATTACKS.append(function)
     return function
 
@@ -52,7 +52,7 @@ class Attacked:
         return subprocess.CompletedProcess(begun.args, begun.returncode, out, err)
 
     def begin(self, *words: str | Path) -> subprocess.Popen[str]:
-        """The same without waiting for it."""
+        """Start `ENGINE WORDS...` without waiting for its end."""
         with self._peer.view():
             return subprocess.Popen(
                 [*self._peer.command(), *map(str, words)],
@@ -132,9 +132,9 @@ class Attacked:
 
 
 def last(text: str) -> str:
-    """The last line of a message, as short as a table wants it."""
+    """The last line of a message, cut to fit into a table."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:140].replace("|", "/") if lines else "no word"
+    return lines[-1][:140].replace("|", "/") if lines else "no message"
 
 
 def verdict(fell: object, words: str) -> str:
@@ -142,7 +142,7 @@ def verdict(fell: object, words: str) -> str:
 
 
 class Largest:
-    """The most memory that a process of the host's had which was not there before or has grown."""
+    """The largest resident size of a process that is new on the host, or has grown, since the start."""
 
     def __enter__(self) -> Largest:
         self._before = resident()
@@ -158,7 +158,7 @@ class Largest:
 
 
 def resident() -> dict[int, int]:
-    """KiB resident of all processes of the host, by pid."""
+    """The resident size in KiB of all processes of the host, by pid."""
     listed = subprocess.run(
         ["/usr/bin/ps", "-A", "-o", "pid=,rss="], capture_output=True, text=True, check=True
     )
@@ -173,7 +173,7 @@ def send(data: bytes) -> None:
 
 
 def as_nobody(function: Callable[[], None]) -> None:
-    """Do it in a process without privileges."""
+    """Call a function in an unprivileged process."""
     if (pid := os.fork()) == 0:
         try:
             os.setgroups([])

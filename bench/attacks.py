@@ -1,7 +1,7 @@
-"""The attacks of docs/security.md, made on docker, podman and sysbox alike; `bench/run.sh --attacks` runs it.
+"""The attacks of docs/security.md, on docker, podman and sysbox; `bench/run.sh --attacks` runs it.
 
-Runs as root on a booted systemd that it may litter, the embedded host of run.sh. Prints a table in Markdown:
-what each of them did. The first word says who won: "held", or "FELL". Where a peer is not asked, "–".
+Runs as root on the embedded host of run.sh, which it does not clean up. Prints a table in Markdown with the
+result for each engine: "held" if the attack failed, "FELL" if it succeeded, "–" for an engine left out.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ sleep 1000
 
 @attack
 def rights_of_exec(engine: Attacked) -> str:
-    """a container with CAP_SYS_PTRACE looks for a process of `exec` that has more than itself"""
+    """a container with CAP_SYS_PTRACE looks for a process of `exec` with more capabilities than its own"""
     with engine.container("--cap-add", "SYS_PTRACE", command=("sh", "-c", LOOK)) as name:
         for _ in range(25):
             engine("exec", name, "true")
@@ -130,13 +130,13 @@ def volume_of_an_image(engine: Attacked) -> str:
 
 @attack
 def flood_of_a_health_check(engine: Attacked) -> str:
-    """a health check that prints without end, in a container with `-m 32m`"""
+    """a health check that prints endlessly, in a container with `-m 32m`"""
     flags = ("--health-cmd", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "--health-interval", "1s")
     with (
         Largest() as largest,
         engine.container("-m", "32m", *flags, "--health-timeout", "4s") as name,
     ):
-        # its checks are started by a timer, which cannot reach an engine with a store of its own
+        # a timer starts podman's checks, without the options for this engine's own store
         check = engine.begin("healthcheck", "run", name) if engine.name == "podman" else None
         for _ in range(50):
             largest.look()
@@ -144,7 +144,7 @@ def flood_of_a_health_check(engine: Attacked) -> str:
         if check:
             check.kill()
             check.communicate()
-    return verdict(largest.found > LARGE, f"a process of the host's has {largest.found >> 10} MiB")
+    return verdict(largest.found > LARGE, f"a process on the host has {largest.found >> 10} MiB")
 
 
 @attack
@@ -187,7 +187,7 @@ def forged_log(engine: Attacked) -> str:
 
 @attack
 def flood_of_the_log(engine: Attacked) -> str:
-    """a container prints for 10 s, by the journald driver: what is left of the host's own journal"""
+    """a container prints for 10 s, by the journald driver: how much does the journal grow"""
     driver = () if engine.name == "sysbox" else ("--log-driver", "journald")
     subprocess.run(
         ["/usr/bin/systemd-cat", "-t", "before", "echo", f"mark-{engine.name}"], check=True
@@ -204,7 +204,7 @@ def flood_of_the_log(engine: Attacked) -> str:
 
 @attack
 def raw_sockets(engine: Attacked) -> str:
-    """CAP_NET_RAW by default, which ARP spoofing takes; and may a user ping without it"""
+    """CAP_NET_RAW, which ARP spoofing needs, by default; and may a user ping without it"""
     script = "grep CapEff /proc/self/status; cat /proc/sys/net/ipv4/ping_group_range"
     _, mask, *groups = engine("run", "--rm", IMAGE, "sh", "-c", script).stdout.split()
     raw = int(mask, 16) >> NET_RAW & 1
@@ -280,14 +280,14 @@ def link_to_dev(engine: Attacked) -> str:
 
 @attack
 def mount_over_proc(engine: Attacked) -> str:
-    """a user's own mount over all of /proc"""
+    """a mount by the user over all of /proc"""
     done = engine("run", "--rm", "-v", f"{engine.place}:/proc", IMAGE, "ls", "/proc")
     return verdict(not done.returncode, "taken" if not done.returncode else last(done.stderr))
 
 
 @attack
 def left_by_a_check(engine: Attacked) -> str:
-    """a health check that starts a process in a session of its own and never ends, timeout 1 s"""
+    """a health check that starts a process in a new session and never ends, timeout 1 s"""
     check = "setsid sleep 4321 & sleep 4321"
     flags = ("--health-cmd", check, "--health-interval", "1s", "--health-timeout", "1s")
     with engine.container(*flags, "--health-retries", "100") as name:
@@ -301,7 +301,7 @@ def left_by_a_check(engine: Attacked) -> str:
 
 @attack
 def named_systemd(engine: Attacked) -> str:
-    """an image whose command ends in /systemd: which capabilities has it"""
+    """an image whose command ends in /systemd: which capabilities does it get"""
     with engine.image(
         {"sbin/systemd": "#!/bin/sh\nsleep 1000\n"}, 'CMD ["/sbin/systemd"]'
     ) as image:
@@ -315,7 +315,7 @@ def named_systemd(engine: Attacked) -> str:
 
 
 def capabilities(status: str) -> int:
-    """The effective ones, of /proc/PID/status."""
+    """The effective capabilities in a /proc/PID/status."""
     found = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
     return int(found[0], 16) if found else 0
 

@@ -1,4 +1,4 @@
-"""What a host has at a moment, so that one can say what a crowd of containers left on it."""
+"""A snapshot of a host's processes, mounts and the like, to find what a crowd of containers left behind."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-STATE = (Path("/run"), Path("/var/lib/sysbox"))  # the peers' state is below them, too
-LOGS = frozenset({"/run/log", "/run/systemd/journal", "/run/udev"})  # not what a container leaves
+STATE = (Path("/run"), Path("/var/lib/sysbox"))  # the peers' state is below these, too
+LOGS = frozenset({"/run/log", "/run/systemd/journal", "/run/udev"})  # change without containers
 _FILTERS = ("iptables-save", "iptables-legacy-save")
 _COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|^:\S+ ", re.MULTILINE)
 _STEP = 0.2  # seconds
 
-Snapshot = dict[str, frozenset[str]]  # kind -> what there is of it
+Snapshot = dict[str, frozenset[str]]  # kind -> names of that kind
 
 
 def take() -> Snapshot:
@@ -33,7 +33,7 @@ def take() -> Snapshot:
 
 
 def left(before: Snapshot, seconds: float) -> tuple[Snapshot, float]:
-    """What is there and was not, once that is nothing or the time is over; and how long it took."""
+    """Wait until nothing is left beyond `before`, or for `seconds`: (what is left, seconds waited)."""
     begin = time.monotonic()
     while True:
         now = take()
@@ -54,7 +54,7 @@ def _processes() -> Iterator[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         fields = rest.split()
-        if fields[1] != "2":  # a thread of the kernel's, where those are seen
+        if fields[1] != "2":  # the parent of kernel threads
             yield f"{name}) since {fields[19]}"
 
 

@@ -1,7 +1,7 @@
-"""What sysbox costs beside docker, podman, systemd-nspawn, crun and runc; `bench/run.sh` runs it.
+"""The cost of sysbox beside docker, podman, systemd-nspawn, crun and runc; `bench/run.sh` runs it.
 
-Runs as root on a booted systemd that it may litter, the embedded host of run.sh. Prints Markdown, tells
-its progress on standard error. Exit status 0, 1 if a measure could not be taken, 2 if nothing could.
+Runs as root on the embedded host of run.sh, which it does not clean up. Prints Markdown, and its progress on
+standard error. Exit status 0, 1 if a measure could not be taken, 2 if none could.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from peers import IMAGE, LAUNCHER, Engine, Peer
 from timing import Command, MeasureError, interleaved, timed
 
 BATCH = 20  # detached containers, started one after another
-LEAVE = (
-    "import posix; posix._exit(0)"  # as sysbox does: tearing an interpreter down takes time, too
-)
-LISTED, LISTED_QUICK = 100, 30  # containers that `ps` lists, and `stats` looks at
-SHARES = 512  # the least that `update` sets; another with each run, or there would be nothing to do
+# skips the interpreter's shutdown, which takes time, as sysbox does
+LEAVE = "import posix; posix._exit(0)"
+LISTED, LISTED_QUICK = 100, 30  # running containers while `ps` and `stats` are measured
+SHARES = 512  # the least value for `update`; each run sets another, or there would be nothing to do
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -40,7 +39,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 class Bench:
-    """The measures, in their order, and what came of them."""
+    """The measures, in their order, and their results."""
 
     def __init__(self, peers: list[Peer], runs: int, listed: int) -> None:
         self.peers = peers
@@ -61,7 +60,7 @@ class Bench:
         self.detached()
 
     def startup(self) -> None:
-        """What an interpreter and the imports of a hot verb cost before any work is done."""
+        """The time of the interpreter's start, and of the imports of a hot verb."""
         say("starting an interpreter")
         python = os.path.realpath(LAUNCHER.parent / "python3")
         bare = [python, "-I", "-S", "-X", "utf8", "-c"]
@@ -132,7 +131,7 @@ class Bench:
             self.drop(peer, ["bench-exec"])
 
     def detached(self) -> None:
-        """Start BATCH containers, weigh their supervisors, fill up, list all, look at all, change one."""
+        """Start BATCH containers, measure their supervisors, start the rest; measure ps, stats, update."""
         managers = {peer.name: peer for peer in self.peers if peer.manages}
         started: dict[str, list[str]] = {name: [] for name in managers}
 
@@ -178,7 +177,7 @@ class Bench:
         )
 
     def weigh(self, started: dict[str, list[str]]) -> None:
-        """The PSS of what watches each container, not of the payload."""
+        """The PSS of each container's supervisor, without the payload."""
         for peer in self.peers:
             if not peer.manages or not started[peer.name]:
                 continue
@@ -191,7 +190,7 @@ class Bench:
             self.results.daemons[peer.name] = memory.pss(peer.daemons)[1]
 
     def fill(self, peer: Peer, names: list[str]) -> None:
-        """Up to as many containers as are to be listed; on the way, what PID 1 grows by for each."""
+        """Start containers until `listed` run, and measure by how much PID 1 grows for each."""
         say(f"{peer.name}: {self.listed - len(names)} more containers")
         before, first = memory.pss_of(1), len(names)
         try:
@@ -211,7 +210,7 @@ class Bench:
 
 
 def set_property(container: str) -> Callable[[int], float]:
-    """The same change of the same scope by systemctl(1): what systemd itself needs for it."""
+    """The same change of the same scope by systemctl(1): the time that systemd itself needs."""
     words = [str(LAUNCHER), "inspect", "-f", "{{.Sysbox.Scope}}", container]
     scope = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     command = ["/usr/bin/systemctl", "set-property", "--runtime", scope]
@@ -219,7 +218,7 @@ def set_property(container: str) -> Callable[[int], float]:
 
 
 def hot_imports(python: str) -> str:
-    """A script that imports what `sysbox run` does, found by looking at one run, in the way it does it."""
+    """A script that imports the modules of `sysbox run`, as found in one run, in the same way."""
     mains = sorted(LAUNCHER.parents[1].glob("lib*/python3*/site-packages/sysbox/_main.py"))
     if not mains:
         raise MeasureError(f"the package is not installed beside {LAUNCHER}")

@@ -1,4 +1,4 @@
-"""Contestants chosen, set up, and cleaned up after."""
+"""Choose the contestants, set them up, and clean up after them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import rootfs
 from peers import PEERS, Peer, Sysbox
 from timing import MeasureError, alarms
 
-WORK = Path("/var/lib/sysbox/bench")  # the real disk, gone with the embedded host's state
+WORK = Path("/var/lib/sysbox/bench")  # on the real disk; removed with the embedded host's state
 
 
 def say(text: str) -> None:
@@ -37,12 +37,12 @@ def add_only(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(only: set[str]) -> list[type[Peer]]:
-    """The contestants: all, or these beside sysbox."""
+    """The contestants: all, or sysbox and those in `only`."""
     return [kind for kind in PEERS if not only or kind is Sysbox or kind.name in only]
 
 
 def prepare(peer: Peer, tree: Path, archive: Path, stack: ExitStack) -> str:
-    """Set a peer up, to be cleaned up when the stack unwinds; the reason if it cannot take part."""
+    """Set a peer up, and add its cleanup to the stack; returns why it cannot take part, "" if it can."""
     if missing := peer.missing():
         return f"not installed: {', '.join(missing)}"
     stack.callback(clean, peer)
@@ -64,9 +64,9 @@ def clean(peer: Peer) -> None:
 
 @contextmanager
 def contest(kinds: Iterable[type[Peer]]) -> Iterator[tuple[list[Peer], list[str]]]:
-    """Those that are ready, and why the others are not; all is cleaned up afterwards.
+    """(the contestants that are ready, why the others are not); cleans up afterwards.
 
-    Raises SystemExit where nothing can be measured.
+    Raises SystemExit if nothing can be measured.
     """
     if os.geteuid() or not Path("/run/systemd/system").exists():
         say("needs root on a booted systemd: use bench/run.sh")

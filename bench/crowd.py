@@ -1,8 +1,9 @@
 """Hundreds of containers at once, beside docker and podman; `bench/run.sh --crowd` runs it.
 
-Of each in turn: so many started one after the other, weighed, watched for a minute, listed, removed; then
-the same number started four at a time, and removed. Prints Markdown, tells its progress on standard
-error. Exit status 0, 1 if a measure could not be taken, 2 if nothing could.
+For each engine in turn: start the containers one after the other, measure the memory of their supervisors
+and their CPU time in a minute, list and remove the containers; then start as many four at a time, and remove
+them. Prints Markdown, and its progress on standard error. Exit status 0, 1 if a measure could not be taken, 2
+if none could.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from timing import Begun, Command, MeasureError, Sample, finish, spawn
 CROWD = 300
 IDLE = 60  # seconds
 PS_RUNS = 15
-SETTLING = 10  # seconds within which everything should be as before
-PATIENCE = 1800  # seconds for the removal of all
+SETTLING = 10  # seconds after a removal until nothing should be left
+PATIENCE = 1800  # seconds for one start
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -45,7 +46,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, float]:
-    """Start them, `abreast` at a time: what each took, in their order, and all, in seconds."""
+    """Start containers, `abreast` at a time: (the time of each in milliseconds, of all in seconds)."""
     waiting = list(reversed(names))
     running: dict[int, tuple[str, Begun]] = {}
     took: dict[str, float] = {}
@@ -71,7 +72,7 @@ def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, flo
 
 
 def cpu_times(names: frozenset[str]) -> dict[int, int]:
-    """Nanoseconds on a CPU so far of all threads of each process of these names (`comm`)."""
+    """pid -> CPU time in nanoseconds, for the processes of these names (`comm`)."""
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -85,14 +86,14 @@ def cpu_times(names: frozenset[str]) -> dict[int, int]:
 
 
 def cpu_time(pid: int) -> int:
-    """Nanoseconds: the first field of each thread's /proc/PID/schedstat (sched-stats.rst)."""
+    """CPU time in nanoseconds: the first field of each thread's schedstat (sched-stats.rst)."""
     threads = os.listdir(f"/proc/{pid}/task")
     paths = (Path(f"/proc/{pid}/task/{thread}/schedstat") for thread in threads)
     return sum(int(path.read_text().split()[0]) for path in paths)
 
 
 def watch(peer: Engine, crowd: Crowd) -> None:
-    """What supervising costs while nothing happens."""
+    """Measure the CPU time of supervisors, daemons and PID 1 while the containers are idle."""
     before = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
     time.sleep(crowd.seconds)
     after = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
@@ -112,7 +113,7 @@ def names_of(count: int) -> list[str]:
 
 
 def give_up(peer: Engine, count: int) -> None:
-    """Remove whatever was started, so that it is not in the others' way."""
+    """Remove the containers that were started, so that they do not disturb other measures."""
     for name in names_of(count):
         try:
             peer.remove([name])
@@ -121,9 +122,9 @@ def give_up(peer: Engine, count: int) -> None:
 
 
 def measure(peer: Engine, count: int, idle: int) -> Crowd:
-    """Everything about one contestant; raises MeasureError."""
+    """Take all measures of one contestant; raises MeasureError."""
     crowd = Crowd(count=count, seconds=idle)
-    # what comes to be with the first container is no part of what a crowd leaves
+    # the first container makes things that stay, such as the bridge: they do not count as left behind
     start(peer, ["crowd-0"], 1)
     peer.remove(["crowd-0"])
     time.sleep(2)
@@ -136,7 +137,7 @@ def measure(peer: Engine, count: int, idle: int) -> Crowd:
         crowd.rates[abreast] = count / seconds
         if abreast == 1:
             crowd.sequential = sample
-            time.sleep(5)  # what a start leaves to be done afterwards is over
+            time.sleep(5)  # until the work that follows a start is done
             crowd.work = (cpu_seconds() - used) * 1000 / count
             look(peer, crowd)
         say(f"{peer.name}: removing {count}")
@@ -150,7 +151,7 @@ def measure(peer: Engine, count: int, idle: int) -> Crowd:
 
 
 def look(peer: Engine, crowd: Crowd) -> None:
-    """While they are up: the memory of what supervises them, its idle cost, a list of them."""
+    """Measure the running containers: memory and idle CPU time of their supervisors, time of `ps`."""
     say(f"{peer.name}: idle for {crowd.seconds} s")
     crowd.supervisors = memory.pss(peer.supervisors)
     watch(peer, crowd)

@@ -1,4 +1,4 @@
-"""From what came of the crowds to the tables that are printed and kept."""
+"""The report on the crowds: from their results to tables."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from report import MINE, QUIET, machine_table, table
 from timing import Sample
 
 ABREAST = 4  # starts at a time
-ENDS = 10  # the first and the last so many starts are compared
-CPU = 0.0  # milliseconds of a supervisor, per container, while nothing happens
+ENDS = 10  # the number of first and of last starts that are compared
+CPU = 0.0  # milliseconds of a supervisor per idle container: the goal
 _HOW = f"""\
 Detached containers on the default bridge, each contestant by itself: all started one after the
-other, left alone, listed, removed by one `rm -f`, started again {ABREAST} at a time, removed again.
-What is left is looked for among processes, mounts, links, cgroups, units, rules of the packet
-filter and files, against what was there after one container that does not count. Made by `make
-bench-crowd`."""
+other, left idle, listed, removed by one `rm -f`, started again {ABREAST} at a time, removed again.
+"Left" counts processes, mounts, links, cgroups, units, rules of the packet filter and files that did
+not exist after a first container, which does not count. Made by `make bench-crowd`."""
 
 
 @dataclass(slots=True)
 class Crowd:
-    """What came of one contestant."""
+    """The results of one contestant."""
 
     count: int  # containers
-    seconds: int  # that they were watched for
-    sequential: Sample | None = None  # of one start each, in milliseconds
-    work: float = 0.0  # milliseconds of CPU time, of everything on the host, for one start
-    rates: dict[int, float] = field(default_factory=dict)  # at a time -> containers a second
+    seconds: int  # of idle time
+    sequential: Sample | None = None  # the time of each start, in milliseconds
+    work: float = 0.0  # milliseconds of CPU time of the whole host for one start
+    rates: dict[int, float] = field(default_factory=dict)  # starts at a time -> containers a second
     ps: Sample | None = None
-    supervisors: tuple[int, int] = (0, 0)  # how many, their PSS in KiB
-    idle: float = 0.0  # milliseconds of CPU time of all supervisors meanwhile
-    daemons: float = 0.0  # of the daemons
-    manager: float = 0.0  # of systemd, PID 1
+    supervisors: tuple[int, int] = (0, 0)  # (number, their PSS in KiB)
+    idle: float = 0.0  # milliseconds of CPU time of all supervisors in the idle time
+    daemons: float = 0.0  # the same of the daemons
+    manager: float = 0.0  # the same of systemd, PID 1
     removals: list[float] = field(default_factory=list)  # seconds for `rm -f` of all
-    settled: list[float] = field(default_factory=list)  # seconds from there to the baseline
+    settled: list[float] = field(default_factory=list)  # seconds from then until nothing is left
     left: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def ends(self) -> tuple[float, float]:
@@ -58,7 +57,7 @@ def markdown(
         machine_table(load, peers),
     ]
     if load > QUIET:
-        blocks.append("The machine was not idle: others' work is in these figures.")
+        blocks.append("The machine was not idle: these figures include other work.")
     if crowds:
         blocks += [_starts(crowds), _idle(crowds), _ends(crowds), _wanted(crowds)]
     if failures:
@@ -97,9 +96,9 @@ def _idle(crowds: Mapping[str, Crowd]) -> str:
         rows.append((name, *each, f"{crowd.daemons:.0f}", f"{crowd.manager:.0f}"))
     seconds = max(crowd.seconds for crowd in crowds.values())
     return (
-        "## Leaving them alone\n\n"
-        "What supervises one container (sysbox-monitor, containerd-shim, conmon): its PSS, and its CPU "
-        f"time in {seconds} s; and that of the daemons and of systemd (PID 1), for all.\n\n"
+        "## Leaving them idle\n\n"
+        "The supervisor of one container (sysbox-monitor, containerd-shim, conmon): its PSS, and its CPU "
+        f"time in {seconds} s; and the CPU time of the daemons and of systemd (PID 1) for all containers.\n\n"
         + table(("", "KiB each", "CPU ms each", "daemons CPU ms", "PID 1 CPU ms"), rows)
     )
 
@@ -112,7 +111,7 @@ def _ends(crowds: Mapping[str, Crowd]) -> str:
         rows.append((name, *(f"{a:.1f} + {b:.1f}" for a, b in times), left or "nothing"))
     return (
         "## Removing them\n\n"
-        "Seconds that `rm -f` of all took, and from there until everything was as before.\n\n"
+        "Seconds that `rm -f` of all took, and from then until nothing was left.\n\n"
         + table(("", "first time", "again", "left"), rows)
     )
 

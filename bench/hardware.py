@@ -1,4 +1,4 @@
-"""What the numbers were taken on: the machine and the versions, so far as they matter for them."""
+"""The machine and the versions with which the measures were taken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load() -> float:
 
 
 def cpu_seconds() -> float:
-    """What everything in the cgroups that are seen from here has used of the CPUs; 0 where nobody counts."""
+    """CPU time in seconds of all visible cgroups; 0 if the kernel does not count it."""
     for path, unit in (("cpuacct/cpuacct.usage", 1e9), ("cpu,cpuacct/cpuacct.usage", 1e9)):
         if (CGROUPS / path).exists():
             return int((CGROUPS / path).read_text()) / unit

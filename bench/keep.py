@@ -1,7 +1,7 @@
-"""Put a report into a file of several: `keep.py FILE < REPORT`.
+"""Put a report into a file of several reports: `keep.py FILE < REPORT`.
 
-A report begins with a line "# TITLE", which no other line of it does; it takes the place of the one with the
-same first words before the colon, or goes to the end.
+A report begins with its only line "# TITLE". It replaces the report whose title is the same up to the colon,
+or is appended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _title(part: str) -> str:
 def main() -> None:
     path, report = Path(sys.argv[1]), sys.stdin.read()
     if not report.startswith("# "):
-        sys.exit("bench: what was printed is no report")
+        sys.exit("bench: the output is not a report")
     part = path.with_suffix(".new")
     part.write_text(merge(path.read_text() if path.exists() else "", report))
     part.rename(path)

@@ -1,7 +1,7 @@
-"""What a container writes, to the journal: how fast, in which order, and how fast it is read again.
+"""A container's output in the journal: how fast it is written, in which order, and how fast it is read.
 
-`bench/run.sh --lines` runs it, for sysbox and for docker's journald driver. journald drops nothing meanwhile:
-its own rate limit, which counts all of docker's containers as one unit, is off. Prints Markdown.
+`bench/run.sh --lines` runs it, for sysbox and for docker's journald driver. journald's own rate limit, which
+counts all containers of docker as one unit, is off, so that journald drops nothing. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def call(peer: Engine, *words: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def start(peer: Engine, name: str, script: str) -> float:
-    """Run it to its end: seconds from its start to that, as the engine has them."""
+    """Run a container to its end; its run time in seconds, as the engine reports it."""
     driver = ("--log-driver", "journald")
     done = call(peer, "run", "-d", "--name", name, *driver, IMAGE, "sh", "-c", script)
     if done.returncode:
@@ -63,7 +63,7 @@ def kept(name: str) -> list[str]:
 
 
 def settled(name: str) -> list[str]:
-    """What is kept once nothing more comes: a daemon may still be sending what it has read."""
+    """The lines in the journal once no more arrive: a daemon may still be sending."""
     lines: list[str] = []
     while len(found := kept(name)) > len(lines):
         lines = found
@@ -72,7 +72,7 @@ def settled(name: str) -> list[str]:
 
 
 def most(peer: Engine, name: str) -> str:
-    """The most memory that the supervisor had, of a container that has logged so much and goes on."""
+    """The supervisor's peak memory in KiB, for a running container that has logged LINES lines."""
     script = f"{FLOOD}; sleep 1000"
     done = call(
         peer, "run", "-d", "--name", name, "--log-driver", "journald", IMAGE, "sh", "-c", script
@@ -103,7 +103,7 @@ def timed(peer: Engine, *words: str) -> float:
 
 def row(peer: Engine) -> list[str]:
     say(f"{peer.name}: {LINES} lines")
-    # the journal keeps what the other one's containers have said
+    # names with the engine's: the journal keeps the lines of the other engine's containers
     flood, pairs, again = (f"{peer.name}-{name}" for name in ("flood", "pairs", "again"))
     took = start(peer, flood, FLOOD)
     lines = settled(flood)

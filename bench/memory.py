@@ -1,4 +1,4 @@
-"""What processes occupy: the proportional set size of proc_pid_smaps(5), in KiB."""
+"""Memory of processes: the proportional set size of proc_pid_smaps(5), in KiB."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def pss(names: frozenset[str]) -> tuple[int, int]:
-    """How many processes of these names there are (`comm`, 15 bytes at most), and their PSS in KiB.
+    """(number, PSS in KiB) of the processes of these names (`comm`, 15 bytes at most).
 
-    A process that goes away meanwhile does not count.
+    A process that ends meanwhile does not count.
     """
     count = total = 0
     for entry in os.listdir("/proc"):

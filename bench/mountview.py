@@ -1,8 +1,8 @@
 """A second view of the mounts for programs that refuse cgroup v1 and v2 side by side.
 
-crun (and podman with it) wants a hybrid /sys/fs/cgroup/unified without controllers, which a kernel
-with more controllers than anybody has mounted never has. In this view the directory is not mounted at
-all: they see plain cgroup v1, and do the same work in it.
+crun (and so podman) expects that a hybrid /sys/fs/cgroup/unified has no controllers, but the kernel leaves in
+it the controllers that are not mounted elsewhere. In this view the directory is not mounted: crun sees plain
+cgroup v1, and does the same work there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MountView:
-    """A mount namespace without the unified hierarchy; nothing where there is no need for one."""
+    """A mount namespace without the unified hierarchy; on other hosts it does nothing."""
 
     def __init__(self) -> None:
         self._view = self._own = -1
@@ -46,7 +46,7 @@ class MountView:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Within it this process, and what it starts, sees the view."""
+        """Within this context the process and its children are in the mount namespace."""
         if not self.needed:
             yield
             return

@@ -1,7 +1,7 @@
-"""The contestants: how each one does the same thing, with defaults where a user has defaults.
+"""The contestants: the commands of each for the same work, with the defaults that a user gets.
 
-All state is below one directory on the real disk (an overlay cannot lie on an overlay), all sockets and
-run-time state below /run of the embedded host.
+All state is below one directory on the real disk (an overlay cannot be the upper layer of another), all
+sockets and run-time state below /run of the embedded host.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LAUNCHER = Path(__file__).resolve().parents[1] / ".venv/bin/sysbox"
 
 
 class Peer:
-    """One contestant. What it does not do is empty in the tables."""
+    """One contestant. A measure that it does not support is empty in the tables."""
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
@@ -45,7 +45,7 @@ class Peer:
         return [program for program in self.programs if not Path(program).exists()]
 
     def setup(self, tree: Path, archive: Path) -> None:
-        """Start what it needs, and give it the root file system."""
+        """Start the services that it needs, and import the root file system."""
         raise NotImplementedError
 
     def run(self, network: str) -> list[str]:
@@ -53,7 +53,7 @@ class Peer:
         raise NotImplementedError
 
     def exec(self, name: str) -> list[str]:
-        """The command line that runs `true` in a container that is up."""
+        """The command line that runs `true` in a running container."""
         raise NotImplementedError
 
     def start(self, name: str) -> list[str]:
@@ -65,7 +65,7 @@ class Peer:
         raise NotImplementedError
 
     def stats(self) -> list[str]:
-        """The command line that shows once what each running container uses."""
+        """The command line that shows once the resource usage of each running container."""
         raise NotImplementedError
 
     def update(self, name: str, shares: int) -> list[str]:
@@ -77,20 +77,20 @@ class Peer:
         raise NotImplementedError
 
     def cleanup(self) -> None:
-        """End what `setup` started. What lies on the disk goes with the embedded host's state."""
+        """End what `setup` started. Files on the disk are removed with the embedded host's state."""
 
     @contextmanager
     def view(self) -> Iterator[None]:
-        """Around everything it is made to do."""
+        """A context manager around each of its commands."""
         yield
 
     def time(self, argv: list[str], *, terminal: bool = False) -> float:
-        """Milliseconds that one of its command lines takes, on a terminal or not; raises MeasureError."""
+        """Milliseconds that a command line takes, on a terminal or not; raises MeasureError."""
         with self.view():
             return timed(Command(argv, self.environment, terminal))
 
     def call(self, *argv: str) -> None:
-        """Run something of its own that is not timed; raises MeasureError with its last words."""
+        """Run a command that is not timed; raises MeasureError with the end of its standard error."""
         with self.view():
             done = subprocess.run(
                 argv,
@@ -107,7 +107,7 @@ class Peer:
 
 
 class Engine(Peer):
-    """What has docker's command line."""
+    """A contestant with docker's command line."""
 
     networks = frozenset({"none", "bridge"})
     has_exec = manages = True
@@ -155,7 +155,7 @@ class Sysbox(Engine):
 
 
 class Docker(Engine):
-    """With a daemon of its own, as a unit of the embedded host."""
+    """docker, with its daemon as a unit of the embedded host."""
 
     name = "docker"
     packages = ("docker.io", "containerd")
@@ -182,7 +182,7 @@ class Docker(Engine):
 
 
 class Hybrid(Peer):
-    """What uses crun, and so needs another view of the cgroups on a hybrid host."""
+    """A contestant that uses crun, and so needs another view of the cgroups on a hybrid host."""
 
     def setup(self, tree: Path, archive: Path) -> None:
         self._mounts = MountView()
@@ -210,7 +210,7 @@ class Podman(Hybrid, Engine):
 
 
 class Nspawn(Peer):
-    """On the tree itself, without a writable layer, and not registered with machined: its quickest way."""
+    """systemd-nspawn on the tree itself, without a writable layer or machined: its fastest mode."""
 
     name = "systemd-nspawn"
     packages = ("systemd-container",)
@@ -227,7 +227,7 @@ class Nspawn(Peer):
 
 
 class Runtime(Peer):
-    """An OCI runtime on a bundle whose root is the tree itself, with systemd's cgroups."""
+    """An OCI runtime with a bundle whose root is the tree itself, with systemd's cgroups."""
 
     has_exec = True
 

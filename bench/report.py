@@ -1,4 +1,4 @@
-"""From the samples to the tables that are printed and kept."""
+"""The report of bench.py: from samples to tables."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Results:
     load_before: float
     times: dict[str, dict[str, Sample]] = field(default_factory=dict)  # measure -> contestant
     memory: dict[str, float] = field(default_factory=dict)  # KiB of supervisors per container
-    daemons: dict[str, int] = field(default_factory=dict)  # KiB of what runs for all of them
+    daemons: dict[str, int] = field(default_factory=dict)  # KiB of the daemons, for all containers
     manager: dict[str, float] = field(default_factory=dict)  # KiB that PID 1 grows by per container
     failures: list[str] = field(default_factory=list)
 
 
-# measure, whose figure ours is divided by, the most that the quotient may be
+# (measure, contestant, the most that sysbox's figure divided by the contestant's may be)
 WANTED = (
     (RUN["bridge"], "docker", 0.25),
     (RUN["bridge"], "podman", 0.25),
@@ -65,13 +65,13 @@ def markdown(results: Results, peers: Sequence[Peer], runs: int, listed: int) ->
     """The whole report."""
     how = (
         f"Whole processes, from `posix_spawn` to the return of `wait4`, on one embedded host; {runs} runs "
-        "of each after one that does not count, interleaved (A B C A B C). Every contestant has the same "
+        "of each after a warm-up run, interleaved (A B C A B C). Every contestant has the same "
         "root file system, a static busybox. Made by `make bench`."
     )
     blocks = ["# What it costs", how, machine_table(results.load_before, peers)]
     if results.load_before > QUIET:
         blocks.append(
-            "The machine was not idle: others' work is in these times, and less in their ratios."
+            "The machine was not idle: other work affects these times, and less so their ratios."
         )
     blocks += [_times(title, results.times[title]) for title in _titles(results, listed)]
     blocks += [_memory(results), _wanted(results)]
@@ -96,7 +96,7 @@ def _titles(results: Results, listed: int) -> list[str]:
 
 
 def machine_table(load_before: float, peers: Sequence[Peer]) -> str:
-    """What it was measured on, and what was measured."""
+    """The machine, the load, and the versions of the contestants."""
     facts = hardware.describe()
     facts["load"] = f"{load_before:.1f} before, {hardware.load():.1f} after"
     facts |= {peer.name: found for peer in peers if (found := hardware.version(peer.packages))}
@@ -133,9 +133,9 @@ def _memory(results: Results) -> str:
             )
         )
     return (
-        f"## {MEMORY[0].upper()}{MEMORY[1:]}\n\nPSS in KiB of what supervises it (sysbox-monitor, "
-        "containerd-shim, conmon), not of its payload; beside it what the daemons take once, and what "
-        "systemd (PID 1) grows by for each container.\n\n"
+        f"## {MEMORY[0].upper()}{MEMORY[1:]}\n\nPSS in KiB of the supervisor (sysbox-monitor, "
+        "containerd-shim, conmon), without the payload; beside it the memory of the daemons, and the "
+        "growth of systemd (PID 1) for each container.\n\n"
         + table(("", "KiB each", f"{MINE} is", "daemons", "PID 1 grows by"), rows)
     )
 

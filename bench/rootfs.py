@@ -17,7 +17,7 @@ FILES = {
 
 
 def make(tree: Path, archive: Path) -> None:
-    """Fill the new directory `tree`, and write it to the file `archive` as well."""
+    """Fill the new directory `tree`, and pack it into the tar archive `archive`."""
     for directory in DIRECTORIES:
         (tree / directory).mkdir(parents=True)
     for name, text in FILES.items():

@@ -4,9 +4,10 @@
 #        bench/run.sh --attacks [--only PEER,PEER...]
 #        bench/run.sh --lines [--only docker]
 #
-# Times sysbox beside docker, podman, systemd-nspawn, crun and runc: installs what is missing of them from
-# the distribution, boots an embedded host with a network of its own, runs bench.py (or crowd.py)
-# on it, and keeps what that prints in its part of bench/RESULTS.md. The host, its daemons, images and containers are gone afterwards.
+# Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
+# distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py)
+# on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,8 +24,8 @@ script=bench.py
 say() { printf 'bench: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# What is installed must not start a daemon here (deb-systemd-invoke(1), invoke-rc.d(8)): the peers are
-# to run on the embedded host only.
+# The packages must not start a daemon on this machine (deb-systemd-invoke(1), invoke-rc.d(8)): the peers
+# run only on the embedded host.
 install_peers() {
     local missing=() package guarded=
     for package in "${packages[@]}"; do
@@ -46,7 +47,7 @@ install_peers() {
     [[ -z $guarded ]] || rm -f "$guard"
     ((status == 0)) || die "apt-get install failed with status $status"
     if [[ -d /run/systemd/system && " ${missing[*]} " == *" docker.io "* ]]; then
-        say "docker.io has enabled its daemon for the next boot; against that:" \
+        say "docker.io has enabled its daemon for the next boot; to prevent that:" \
             "systemctl disable docker.service docker.socket"
     fi
 }
@@ -77,7 +78,7 @@ fi
 if command -v dpkg-query >/dev/null; then
     install_peers
 else
-    say "not a Debian-like system: what is missing of ${packages[*]} is left out"
+    say "not a Debian-like system: peers that are not installed are left out (packages: ${packages[*]})"
 fi
 
 printed=$(mktemp)
@@ -91,6 +92,6 @@ status=0
 if ((status < 2)) && [[ $script != attacks.py ]]; then
     "$PWD/.venv/bin/python" -B "$PWD/bench/keep.py" "$results" <"$printed"
     [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID:$SUDO_GID" "$results"
-    say "kept in bench/RESULTS.md"
+    say "the report is in bench/RESULTS.md"
 fi
 exit "$status"

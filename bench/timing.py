@@ -1,4 +1,4 @@
-"""Whole processes, timed: from posix_spawn(3) to the return of wait4(2), on the monotonic clock."""
+"""Time whole processes: from posix_spawn(3) to the return of wait4(2), on the monotonic clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-PAUSE = (
-    0.05  # seconds between two runs: what one leaves to its daemons is not the next one's to pay
-)
+# seconds between two runs, so that work left to a daemon by one does not slow the next
+PAUSE = 0.05
 LIMIT = 120  # seconds for one process
-_SHOWN = 400  # bytes of what a failed process said
+_SHOWN = 400  # bytes of a failed process's standard error that are shown
 
 
 class MeasureError(Exception):
@@ -24,28 +23,28 @@ class MeasureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is timed: an absolute program, its arguments, what its environment has beside PATH."""
+    """A command to time: an absolute path and arguments, and its environment besides PATH."""
 
     argv: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    terminal: bool = False  # its standard input and output are one, and not /dev/null
+    terminal: bool = False  # standard input and output are a terminal, not /dev/null
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A command that runs."""
+    """A running command."""
 
     command: Command
     pid: int
     begin: int  # nanoseconds on the monotonic clock
-    said: int  # a file that its standard error goes to
-    terminal: tuple[int, ...] = ()  # both ends of it
+    said: int  # the file for its standard error
+    terminal: tuple[int, ...] = ()  # both ends of its terminal
 
 
 def spawn(command: Command) -> Begun:
     """Start a command; raises MeasureError.
 
-    Standard input and output are /dev/null, as in a script that only looks at the status, or a terminal.
+    Standard input and output are /dev/null, as in a script that uses only the exit status, or a terminal.
     """
     environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **command.environment}
     said = os.memfd_create("stderr")
@@ -69,8 +68,9 @@ def spawn(command: Command) -> Begun:
 
 
 def finish(begun: Begun, wait_status: int) -> float:
-    """Milliseconds until now, when it has been waited for; raises MeasureError with its words unless its
-    status is 0.
+    """Milliseconds from the start until now, for a command that has ended.
+
+    Raises MeasureError, with the end of its standard error, unless its status is 0.
     """
     end = time.monotonic_ns()
     try:
@@ -86,7 +86,7 @@ def finish(begun: Begun, wait_status: int) -> float:
 
 
 def timed(command: Command) -> float:
-    """Milliseconds that a command took; raises MeasureError with its words unless its status is 0."""
+    """Milliseconds that a command took; raises MeasureError unless its status is 0."""
     begun = spawn(command)
     signal.alarm(LIMIT)
     _, wait_status, _ = os.wait4(begun.pid, 0)
@@ -96,7 +96,7 @@ def timed(command: Command) -> float:
 
 @contextmanager
 def alarms() -> Iterator[None]:
-    """Within it a process that takes longer than LIMIT is a MeasureError: wait4 is interrupted."""
+    """A context in which a process that takes longer than LIMIT raises MeasureError: wait4 is interrupted."""
 
     def expired(*_: object) -> None:
         raise MeasureError(f"still running after {LIMIT} s")
@@ -137,7 +137,7 @@ def interleaved(
     *,
     warm_up: bool = True,
 ) -> dict[str, Sample]:
-    """Each contestant once a round, A B C A B C; one that fails is told of and left out from then on.
+    """Call each contestant once a round, A B C A B C; one that fails is reported and left out from then on.
 
     A contestant is called with the number of its run. The warm-up round, number 0, does not count.
     """

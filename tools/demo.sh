@@ -1,19 +1,19 @@
 #!/bin/bash
 # Usage: tools/demo.sh
 #
-# `make run`: one container with limits, seen as the systemd unit that it is, and tuned while it runs.
-# Where PID 1 is not systemd, everything happens in the embedded host, which sysbox boots by itself.
+# `make run`: shows one container with limits as a systemd unit, and changes a limit while it runs.
+# Where PID 1 is not systemd, all of it runs on the embedded host, which sysbox boots by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 sysbox=$PWD/.venv/bin/sysbox
 name=tour-$$
 
-# A command on the host that the containers are on.
+# The prefix of commands that must run on the containers' host.
 if [[ -d /run/systemd/system ]]; then
     on_host=()
 elif ((EUID)); then
-    exec "$sysbox" ps # says what is missing, and what to do
+    exec "$sysbox" ps # fails, and says what to do
 else
     on_host=("$sysbox" host exec)
     "$sysbox" host start
@@ -21,7 +21,7 @@ fi
 
 if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-# Shows a command as one would type it, and runs it.
+# Prints a command as a user would type it, and runs it.
 try() {
     printf '%s# %s%s\n' "$dim" "${*/#"$sysbox"/sysbox}" "$plain"
     case $1 in
@@ -29,7 +29,7 @@ try() {
         *) "${on_host[@]}" "$@" ;;
     esac
 }
-show() { # TITLE FILE: a limit, from the file the kernel keeps it in
+show() { # TITLE FILE: prints a limit from the kernel's file
     printf '%-28s%-18s%s\n' "$1" "$("${on_host[@]}" cat "$2")" "$dim$2$plain"
 }
 finish() { "$sysbox" rm -f "$name" >/dev/null 2>&1 || true; }
@@ -67,14 +67,14 @@ else
     show "--pids-limit 64" "$(at pids.max)"
 fi
 
-say "5. Tuned live, with systemd's own tool, and seen by sysbox."
+say "5. Changed while it runs, with systemd's own tool; sysbox shows the new value."
 try systemctl set-property --runtime "$scope" "$tune"
 show "after $tune" "$weight"
 try "$sysbox" inspect -f 'cpu shares {{ .HostConfig.CpuShares }}, memory {{ .HostConfig.Memory }}' "$name"
 
-say "6. Its log is the unit's log; its end is the unit's end."
+say "6. Its log is the unit's log; stopping the unit stops the container."
 try "$sysbox" logs --tail 2 "$name"
 try systemctl stop "$scope"
 try "$sysbox" ps -a --filter "name=$name"
-say "That was it. \`sysbox --help\` lists the rest; README.md tells more."
-[[ ${#on_host[@]} == 0 ]] || echo "The embedded host keeps running; \`$sysbox host stop\` ends it."
+say "This is the end of the tour. \`sysbox --help\` lists all verbs; README.md has more."
+[[ ${#on_host[@]} == 0 ]] || echo "The embedded host keeps running; \`$sysbox host stop\` shuts it down."

@@ -1,4 +1,4 @@
-"""Keep what Debian's docker shows of the containers in tests/host/lookalike.py: see docker-keys.sh."""
+"""Record what Debian's docker shows for the containers in tests/host/lookalike.py: see docker-keys.sh."""
 
 from __future__ import annotations
 

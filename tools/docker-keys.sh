@@ -1,9 +1,9 @@
 #!/bin/bash
 # Usage: tools/docker-keys.sh
 #
-# Writes tests/docker/api-1.41: the keys and types that Debian's docker (unpacked by `tools/setup.sh test`) shows of
-# containers, images, volumes and itself, on an embedded host of its own. Needed when a kind of container is
-# added to tests/host/lookalike.py.
+# Writes tests/docker/api-1.41: the keys and types that Debian's docker (unpacked by `tools/setup.sh test`) shows for
+# containers, images, volumes and itself. docker runs on an embedded host made for this. Run it after adding a kind of
+# container to tests/host/lookalike.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
 #!/bin/bash
 # Usage: tools/install-system.sh install|links|uninstall
 #
-# Installs sysbox for a whole machine, beside its package manager: an environment in PREFIX by pip, and below LINKS
-# the command, the man pages, completion and systemd's units. `links` makes the second part alone.
-# PREFIX/installed lists what was made below LINKS; `uninstall` removes that and PREFIX.
+# Installs sysbox for a whole machine, without its package manager: an environment in PREFIX by pip, and below LINKS
+# the command, the man pages, completion and systemd's units. `links` makes only the files below LINKS.
+# PREFIX/installed lists those; `uninstall` removes them and PREFIX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -17,13 +17,13 @@ die() { say "$*"; exit 1; }
 
 [[ $prefix == /* && $links == /* ]] || die "PREFIX and LINKS must be absolute paths"
 
-# systemd is told only where it runs and looks below LINKS.
+# Calls systemctl if systemd runs and reads units below LINKS.
 tell_systemd() {
     [[ -d /run/systemd/system && $links == /usr/local ]] || return 0
     systemctl "$@" || say "systemctl $* failed"
 }
 
-place() { # FILE: a new file from standard input, noted in the list
+place() { # FILE: makes a new file from standard input, and adds it to the list
     mkdir -p "$(dirname "$1")"
     rm -f "$1"
     cat >"$1"
@@ -39,7 +39,7 @@ point() { # LINK TARGET
 make_links() {
     local page
     [[ -x $prefix/bin/sysbox ]] || die "$prefix/bin/sysbox is missing: \`make install\` makes it"
-    # an older version's files, of which this one may have fewer
+    # an older version may have installed files that this one does not have
     remove_links
     point "$links/bin/sysbox" "$prefix/bin/sysbox"
     for page in "$prefix"/man/man[15]/sysbox*.[15]; do
@@ -67,10 +67,10 @@ ours() {
 }
 
 install() {
-    # `venv` would go on in any directory, and `uninstall` removes the whole of it
+    # `venv` accepts any directory, and `uninstall` removes all of it
     ours || [[ ! -e $prefix || -z $(ls -A "$prefix") ]] || die "$prefix has other files in it: choose another PREFIX"
     mkdir -p "$prefix" 2>/dev/null && [[ -w $prefix ]] || die "$prefix cannot be written: run it as root"
-    if ! "$prefix/bin/python" -I -m pip --version &>/dev/null; then # a new one, or the interpreter has changed
+    if ! "$prefix/bin/python" -I -m pip --version &>/dev/null; then # a new environment, or a changed interpreter
         remove_links
         "$(tools/setup.sh python)" -I -m venv --clear "$prefix"
     fi

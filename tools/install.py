@@ -1,7 +1,7 @@
-"""Install sysbox into the environment that runs this script, doing no more than what has changed.
+"""Install sysbox into the environment that runs this script; only the steps whose sources have changed.
 
-Each step keeps a stamp, the digest of what it was made from. A change of Python files alone is copied into
-the environment, which is as good as a new installation and takes no time; anything else goes through pip.
+Each step keeps a stamp, the digest of its sources. Changed Python files are copied into the environment,
+which has the same result as a new installation and takes no time; any other change goes through pip.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def pip_install(step: str, requirements: list[str]) -> None:
-    """Install what others have made, once per list of requirements."""
+    """Install packages of others, once per list of requirements."""
     digest = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
     if read_stamp(step) == digest:
         return
@@ -52,7 +52,7 @@ def pip_install(step: str, requirements: list[str]) -> None:
 
 
 def install_sysbox() -> None:
-    """Through pip where C or the build changed, else file by file."""
+    """Install sysbox: through pip if C or the build has changed, else file by file."""
     native = digest_of([ROOT / name for name in NATIVE])
     files = python_files(ROOT / "sysbox")
     python = digest_of(files)
@@ -61,7 +61,7 @@ def install_sysbox() -> None:
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
         pip("--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
-        # pip writes it first: were the rest seconds later, each module would pass for newer
+        # pip writes modules.bin first: a module installed a second later would count as newer
         precompile()
     else:
         if read_stamp("python") != python:
@@ -74,7 +74,7 @@ def install_sysbox() -> None:
 
 
 def synchronise(files: list[Path]) -> None:
-    """Make the installed Python files those of the checkout, and compile them as pip does."""
+    """Copy changed Python files of the checkout, remove deleted ones, and compile them as pip does."""
     wanted = {path.relative_to(ROOT / "sysbox"): path for path in files}
     for installed in python_files(PACKAGE):
         if installed.relative_to(PACKAGE) not in wanted:
@@ -90,13 +90,13 @@ def synchronise(files: list[Path]) -> None:
 
 
 def precompile() -> None:
-    """Make the one file of all modules anew, from those that are installed."""
+    """Make modules.bin again from the installed modules."""
     command = [sys.executable, "-I", "-B", "-X", "no_debug_ranges", ROOT / "tools/precompile.py"]
     subprocess.run([*command, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
 
 
 def make_pages() -> None:
-    """Make the man pages anew, where meson-python has put them: it takes the prefix for the datadir."""
+    """Make the man pages again, where meson-python has put them: it takes the prefix for the datadir."""
     target = ENVIRONMENT / "man"
     for page in target.glob("man[15]/sysbox*.[15]"):
         page.unlink()
@@ -104,7 +104,7 @@ def make_pages() -> None:
 
 
 def python_files(directory: Path) -> list[Path]:
-    """What meson.build installs from sysbox/: everything but bytecode and what C was made into."""
+    """The files that meson.build installs from sysbox/: all but bytecode and the results of C."""
     skipped = {".pyc", ".pyo", ".so", ".bin"}
     return sorted(
         path
@@ -134,18 +134,18 @@ def pip(*arguments: str) -> None:
 
 
 def read_stamp(step: str) -> str:
-    """The digest that a step was last done with."""
+    """The digest of the sources with which a step was last done; "" for never."""
     path = ENVIRONMENT / f".sysbox-{step}"
     return path.read_text() if path.exists() else ""
 
 
 def write_stamp(step: str, digest: str) -> None:
-    """Note that a step is done."""
+    """Record that a step is done."""
     (ENVIRONMENT / f".sysbox-{step}").write_text(digest)
 
 
 def say(text: str) -> None:
-    """Progress, beside the output of what is run."""
+    """Print progress on standard error."""
     print(f"setup: {text}", file=sys.stderr)
 
 

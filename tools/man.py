@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The man pages: one for each verb, sysbox(1) and sysbox.conf(5).
 
-What the option table knows (name, usage, options) comes from there, the keys of sysbox.conf from theirs, the
-rest from docs/man/PAGE.md.
+Name, usage and options come from the option table, the keys of sysbox.conf from the table of keys, the rest
+from docs/man/PAGE.md.
 
 tools/man.py --list             the names of the files that are made
 tools/man.py DIRECTORY          make them there
 tools/man.py --tree DIRECTORY   make them in man1/ and man5/ below it
 
-Of Markdown it understands `## SECTION`, paragraphs, `* ` lists, definitions (`: ` begins the second line),
+It understands this Markdown: `## SECTION`, paragraphs, `* ` lists, definitions (`: ` begins the second line),
 fenced code, `code` and *emphasis*. Version and date are those of CHANGELOG.md, so that the same source makes
 the same pages.
 """
@@ -29,7 +29,7 @@ from sysbox.cli.table.options import Option, Verb  # noqa: E402 (the path comes 
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of  # noqa: E402
 from sysbox.conf.table import BY_SECTION, Key  # noqa: E402
 
-# after these come the sections that are made from the table; every other one follows, as it stands
+# after this section come those made from the tables, and then the others in the order of the source
 FIRST = "DESCRIPTION"
 CONFIGURATION = "sysbox.conf"
 _TYPED = {"…": "...", "–": "-", "“": '"', "”": '"', "→": "->", "×": "x"}
@@ -121,7 +121,7 @@ def key_entry(one: Key) -> list[str]:
 def heading(name: str, section: int = 1) -> str:
     version, date = release()
     head = f'.TH "{code(name.upper())}" {section} "{code(date)}" "sysbox {version}" "sysbox"'
-    return f"{head}\n.nh\n.ad l"  # a flag that is broken in two cannot be pasted
+    return f"{head}\n.nh\n.ad l"  # no hyphenation: a flag broken in two cannot be pasted
 
 
 def finish(lines: list[str]) -> str:
@@ -153,7 +153,7 @@ def synopsis(verb: Verb) -> list[str]:
 
 
 def spellings(verb: Verb) -> list[str]:
-    """The further names that a verb has."""
+    """The other names of a verb."""
     return [name for name, one in VERBS.items() if one is verb and name != verb.name]
 
 
@@ -213,7 +213,7 @@ def inline(words: str) -> str:
 
 
 def text(words: str) -> str:
-    """Running text: what roff would take for its own is escaped."""
+    """Running text, with the characters escaped that have a meaning for roff."""
     return re.sub(r"(?<![\w])-(?=\w)", r"\\-", code(words, hyphen="-"))
 
 
@@ -228,7 +228,7 @@ def code(words: str, hyphen: str = "\\-") -> str:
 
 
 def guard(line: str) -> str:
-    """A line that begins with a dot would be a request."""
+    """A line of text as it is: roff would take one that begins with a dot for a request."""
     return "\\&" + line if line.startswith((".", "'")) else line
 
 

@@ -1,8 +1,7 @@
 """Usage: python -X no_debug_ranges precompile.py FILE [DIRECTORY]
 
-Compile the package that is in DIRECTORY (this checkout) into one file;
-sysbox/base/precompiled.py says what for. Without that flag each line of code has its columns too, and
-the file is a tenth larger.
+Compile the package in DIRECTORY (by default this checkout) into one file; sysbox/base/precompiled.py says
+why. Without the option -X the code would also contain column numbers, and the file would be a tenth larger.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from pathlib import Path
 
 
 class Strip(ast.NodeTransformer):
-    """Leaves out what only readers and type checkers need, and each start would pay for."""
+    """Removes code that only readers and type checkers need, and that every start would have to load."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        """`from __future__ import annotations`: a flag says the same, and its module need not be read."""
+        """Remove `from __future__ import`: a flag of compile() does the same without loading the module."""
         return None if node.module == "__future__" else node
 
     def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
-        """`if TYPE_CHECKING:`, but for its `else:`"""
+        """Remove `if TYPE_CHECKING:`, keep its `else:`."""
         self.generic_visit(node)
         return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """The types of arguments and of what is returned. Those of fields stay: a Frozen reads them."""
+        """Remove the types of arguments and results. Those of fields stay: Frozen reads them."""
         self.generic_visit(node)
         node.returns = None
         arguments = node.args
@@ -43,7 +42,7 @@ class Strip(ast.NodeTransformer):
 
 
 def imports(tree: ast.Module, known: Container[str]) -> Iterator[str]:
-    """Which of the `known` modules one imports at its top, each after its package, as they are imported."""
+    """The `known` modules that a module imports at its top, in import order: each after its package."""
     for statement in tree.body:
         names: list[str] = []
         if isinstance(statement, ast.Import):
@@ -58,7 +57,7 @@ def imports(tree: ast.Module, known: Container[str]) -> Iterator[str]:
 
 
 def main(target: Path, parent: Path) -> None:
-    """Write the file; it is there whole or not at all."""
+    """Write the file, which appears complete or not at all."""
     index, codes, begin = {}, [], 0
     flags = __future__.annotations.compiler_flag
     sources = {

@@ -2,7 +2,7 @@
 """The table of docs/resources.md, made from the code's own table of limits.
 
 tools/resources.py            write it into the document
-tools/resources.py --check    say whether the document has it; status 1 if not
+tools/resources.py --check    check that the document has it; status 1 if not
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _row(one: Resource, notes: dict[str, int]) -> list[str]:
 
 
 def _cells(way: Way, notes: dict[str, int], *, on_v1: bool) -> list[str]:
-    """The property and the file, the one that is there with the number of its note."""
+    """(property, file); the first has the number of its note."""
     mark = f" [{notes.setdefault(way.note, len(notes) + 1)}]" if way.note else ""
     if not way.available:
         return [f"no{mark}", ""]
@@ -70,7 +70,7 @@ def main(words: list[str]) -> int:
     wanted = with_table(text)
     if words == ["--check"]:
         if text != wanted:
-            print(f"{DOCUMENT} is not what the table says: run `make docs`", file=sys.stderr)
+            print(f"{DOCUMENT} differs from the table of limits: run `make docs`", file=sys.stderr)
         return int(text != wanted)
     DOCUMENT.write_text(wanted, encoding="utf-8")
     return 0

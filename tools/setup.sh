@@ -1,9 +1,9 @@
 #!/bin/bash
 # Usage: tools/setup.sh build|test|vm|python
 #
-# Makes the development environment: the distribution's packages that are missing, .venv from the
-# distribution's own interpreter, and sysbox installed in it. Does nothing the second time. `python` prints the
-# interpreter, with what building sysbox with it needs.
+# Makes the development environment: installs missing packages of the distribution, makes .venv from the
+# distribution's own interpreter, and installs sysbox in it. A second run does nothing. `python` installs what a build
+# with the distribution's interpreter needs, and prints that interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ vm_packages=(qemu-system-x86 qemu-utils seabios mmdebstrap debian-archive-keyrin
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The first interpreter of the distribution's that is new enough; never a shim from somebody's PATH.
+# The first interpreter of the distribution that is new enough; never a shim in PATH.
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 /usr/bin/python3.{13,12,11} /usr/local/bin/python3.{13,12,11}; do
@@ -51,13 +51,13 @@ distribution() {
     fi
 }
 
-# Services for a container with systemd of its own, what asks machined, and the docker that sysbox is compared
-# with: unpacked where the tests look for them, not installed, so that none of them is enabled on this machine.
+# Services for containers with systemd inside, a client of machined, and the docker that sysbox is compared
+# with. They are unpacked for the tests, not installed, so that none of them is enabled on this machine.
 services=(haproxy keepalived rsyslog libnss-mymachines docker.io containerd runc)
 unpack_services() {
     local target=.venv/test-services archives package
     [[ $(cat "$target/unpacked" 2>/dev/null) != "${services[*]}" ]] && command -v dpkg-deb >/dev/null || return 0
-    say "fetching what containers run in the tests: ${services[*]}"
+    say "fetching packages for the tests: ${services[*]}"
     archives=$(mktemp -d)
     mkdir "$archives/partial"
     apt-get install -qq --yes --download-only --reinstall --no-install-recommends -o Debug::NoLocking=true \

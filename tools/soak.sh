@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: tools/soak.sh [PYTEST-ARGUMENT...]
 #
-# First tests/fuzz with SYSBOX_FUZZ (1000) inputs for each property, others each time: some minutes. Then the long
-# versions of tests/host/test_faults.py, on an embedded host of their own: SYSBOX_SOAK_ROUNDS (1000) rounds with
-# kill -9 at random instants, every error from every kind of system call, 64 starts at once, every damage to every
-# record. It takes half an hour. What is left to chance is repeated with SYSBOX_SEED=, which is in the output.
+# Runs tests/fuzz with SYSBOX_FUZZ (1000) new random inputs for each property, which takes some minutes. Then runs the
+# long versions of tests/host/test_faults.py on an embedded host: SYSBOX_SOAK_ROUNDS (1000) rounds with kill -9 at random
+# instants, every error from every kind of system call, 64 starts at once, every kind of damage to every record. It takes
+# half an hour. To repeat a run, set SYSBOX_SEED to the value in its output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Usage: tools/test-host.sh [PYTEST-ARGUMENT...]
 #
-# Runs tests/host and tests/attack (or the files given) as root on an embedded host of its own: a real systemd, a network
-# namespace with an uplink, and a network namespace "outside" at the other end of it. Stops it always.
+# Runs tests/host and tests/attack (or the given files) as root on an embedded host made for them: a real systemd, a network
+# namespace with an uplink, and a network namespace "outside" at its other end. Always stops the host at the end.
 # Exit status: pytest's (1: tests failed), 2 if the host could not be stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."

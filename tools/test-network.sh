@@ -1,8 +1,8 @@
 #!/bin/bash
 # Usage: tools/test-network.sh
 #
-# Gives a host that has no network the one that the tests expect: an uplink, and at the other end of it the
-# network namespace "outside" with an address of its own behind it.
+# Makes the network that the tests expect, on a host without one: an uplink, and at its other end the network
+# namespace "outside", which has a second address behind it.
 set -euo pipefail
 
 ip netns add outside

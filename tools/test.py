@@ -1,8 +1,8 @@
 """Usage: tools/test.py
 
-Runs all lanes of tests, one after the other. A test that fails is run once more, by itself and on a fresh
-host. If it passes then, it is called UNSTEADY, and the end of both logs is shown. Exit status: 0 if nothing
-failed and at most three tests were unsteady, else 1.
+Runs all lanes of tests, one after the other. A failed test is run a second time, by itself and on a fresh
+host. If it passes then, it is reported as UNSTEADY, with the end of both logs. Exit status: 0 if no test
+failed twice and at most three were unsteady, else 1.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 3  # unsteady tests in one run
 END = 60  # lines of a log
-TESTS_FAILED = (
-    1  # pytest's status, and that of the lanes; any other tells of something worse than a test
-)
+# status of pytest and of the lanes if tests failed; any other status means a worse error
+TESTS_FAILED = 1
 NAMED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
-HEADING = re.compile(
-    r"^(?:_{3,} .+ _{3,}|={3,} .+ ={3,})$"
-)  # pytest's, above each failure and each part
+# pytest's lines above each failure and each section
+HEADING = re.compile(r"^(?:_{3,} .+ _{3,}|={3,} .+ ={3,})$")
 
 PYTEST = (".venv/bin/pytest", "-p", "no:cacheprovider")
-LANES = {  # what runs a lane, and what runs one of its tests
+LANES = {  # name -> (command for the lane, command for one of its tests)
     "lint, unit, plans and fuzz": (
         (*PYTEST, "tests/lint", "tests/unit", "tests/plans", "tests/fuzz"),
         PYTEST,
@@ -61,7 +59,7 @@ def main() -> int:
 
 
 def run(command: tuple[str, ...]) -> tuple[int, str]:
-    """The exit status of a command, and what it said, which is shown meanwhile."""
+    """The exit status of a command and its output, which is also shown while it runs."""
     said = []
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -80,7 +78,7 @@ def named(output: str) -> list[str]:
 
 
 def report(test: str, first: str, second: str) -> None:
-    """Print the end of what each run said of it."""
+    """Print the end of both runs' output for a test."""
     say(f"UNSTEADY: {test}")
     for what, lines in (
         ("failed", failure(test, first)),
@@ -104,7 +102,7 @@ def failure(test: str, output: str) -> Iterator[str]:
 
 
 def say(text: str) -> None:
-    """One line of our own."""
+    """Print a line that begins with "test:"."""
     print(f"test: {text}", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""What is made once and kept: an entry is a directory, named by the digest of what it is made from.
+"""A cache of what is made once: an entry is a directory, named by the digest of its sources.
 
-A change of what goes into it therefore makes a new one, and nothing stale is ever used. An entry appears
-complete or not at all, by one process at a time; one whose files have not their sizes any more is made
-again. What nobody has used for a while is removed.
+A change of the sources therefore makes a new entry, and no stale one is ever used. An entry appears complete
+or not at all, made by one process at a time; one with a file of the wrong size is made again. Entries that
+were not used for a while are removed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysbox" / "vm"
 KEPT = {"image": 14 * 86400}  # seconds
-KEPT_OTHERWISE = 86400  # what is made in seconds, and anew after each change of the sources
-SIZES = "sizes.json"  # of an entry's files; written last
+KEPT_OTHERWISE = 86400  # seconds, for entries that are made quickly and often
+SIZES = "sizes.json"  # sizes of an entry's files; written last
 GIB = 1 << 30
 
 
 class Failed(Exception):
-    """The guest cannot be had; the text says why."""
+    """The guest cannot be made or started; the text says why."""
 
 
 def cached(parent: Path, kind: str, key: str, space: int, make: Callable[[Path], None]) -> Path:
-    """The entry `parent`/`kind`-`key`, made by `make` if it is not there, which takes `space` bytes."""
+    """The entry `parent`/`kind`-`key`; if missing, `make` makes it in `space` bytes. Raises Failed."""
     entry = parent / f"{kind}-{key}"
     if not _complete(entry):
         parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def _make(entry: Path, fresh: Path, space: int, make: Callable[[Path], None]) ->
     if entry.exists():
         say(f"{entry} is damaged: making it again")
         _remove(entry)
-    _remove(fresh)  # what was killed
+    _remove(fresh)  # left by a process that was killed
     need(entry.parent, space)
     try:
         fresh.mkdir()
@@ -78,7 +78,7 @@ def _prune(parent: Path, kind: str, entry: Path) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """The image is made by root, who need not be who uses it."""
+    """Remove a directory if it exists. Raises Failed if root has made it and the user is not root."""
     if directory.exists():
         try:
             shutil.rmtree(directory)
@@ -87,7 +87,7 @@ def _remove(directory: Path) -> None:
 
 
 def need(directory: Path, space: int) -> None:
-    """Raises Failed where there is not as much space: what runs into it says less."""
+    """Check free space in bytes. Raises Failed, with a clearer message than that of a full disk."""
     free = shutil.disk_usage(directory).free
     if free < space:
         raise Failed(
@@ -97,7 +97,7 @@ def need(directory: Path, space: int) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock, and say so if it must be waited for."""
+    """Hold a lock; print a message before waiting for it."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,15 +108,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def digest(paths: list[Path], text: str = "") -> str:
-    """Over names and contents, short enough for a file name."""
+    """A digest of names, execute permissions and contents, short enough for a file name."""
     total = hashlib.sha256(text.encode())
     for path in paths:
-        program = bool(path.stat().st_mode & 0o100)  # the rest is the umask's
+        program = bool(path.stat().st_mode & 0o100)  # the other bits depend on the umask
         total.update(f"\0{path.relative_to(ROOT)}\0{program}\0".encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 
 
 def say(text: str) -> None:
-    """Progress, beside the output of what is run."""
+    """Print progress on standard error."""
     print(f"vm: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The guest's image, and the project as it goes into the guest."""
+"""The guest's image, and the archive of the project for the guest."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from cache import CACHE, GIB, ROOT, Failed, cached, digest, say
 
 HERE = Path(__file__).resolve().parent
 PREFIX = Path("opt/sysbox")  # of the environment in the guest, below its root
-PROJECT = "root/sysbox"  # where its tests are there
-PYTHON = "/usr/bin/python3.11"  # the guest's: what is installed for it is made by the same here
+PROJECT = "root/sysbox"  # directory of the tests in the guest
+PYTHON = (
+    "/usr/bin/python3.11"  # the guest's; its packages must be installed by the same version here
+)
 RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.service")
-# of what the wheel is made, beside the sources: tools/precompile.py makes one of its files
+# sources of the wheel besides the code: tools/precompile.py makes one of its files
 BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
 SHIPPED = ("tests", "pyproject.toml", "tools/vm", "tools/test-network.sh")
 
 
 def image() -> Path:
-    """The directory with what QEMU boots."""
+    """The directory with the files that QEMU boots."""
     packages = requirements()
     key = digest([HERE / name for name in RECIPE], "\n".join(packages))
     return cached(CACHE, "image", key, 4 * GIB, lambda directory: _build(directory, packages))
@@ -48,7 +50,7 @@ def _build(directory: Path, packages: list[str]) -> None:
 
 
 def requirements() -> list[str]:
-    """What the project needs at run time, and pytest."""
+    """The packages that the project needs at run time, and pytest."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     tests = project["optional-dependencies"]["test"]
@@ -58,14 +60,14 @@ def requirements() -> list[str]:
 def _check_interpreter() -> None:
     if os.path.realpath(sys.executable) != PYTHON:
         raise Failed(
-            f"the guest is Debian 12: {PYTHON} makes what goes into it, not {sys.executable}"
+            f"the guest is Debian 12 and needs packages made by {PYTHON}, not {sys.executable}"
         )
 
 
 def bundle() -> IO[bytes]:
-    """A tar archive, to be unpacked at the guest's root: the project's wheel, installed, and its tests.
+    """A tar archive for the guest's root: the project's wheel, installed, and its tests.
 
-    It is a file without a name, so that nothing is left whatever ends this process.
+    It is a file without a name, so that it is gone however this process ends.
     """
     sources = [path for name in ("sysbox", "src") for path in files_below(ROOT / name)]
     key = digest([*(ROOT / name for name in BUILT_BY), *sources])
@@ -98,10 +100,10 @@ def _install_wheel(directory: Path) -> None:
 
 
 def files_below(path: Path) -> list[Path]:
-    """A file, or all the files of a directory that are not made by running it."""
+    """A file, or all source files of a directory."""
     if path.is_file():
         return [path]
-    # the whole of __pycache__: what is compiled just now has a name there that goes in a moment
+    # all of __pycache__, not only *.pyc: while Python compiles, the directory has files with temporary names
     found = (
         one for one in path.rglob("*") if one.suffix != ".so" and "__pycache__" not in one.parts
     )
@@ -116,7 +118,7 @@ def pip(*words: str) -> None:
 
 
 def run(command: list[str], env: dict[str, str] | None = None) -> None:
-    """Run a program that tells on its standard error what is wrong. Raises Failed."""
+    """Run a program whose standard error explains its failure. Raises Failed."""
     try:
         subprocess.run(command, env=env, check=True, stdout=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:

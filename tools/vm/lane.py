@@ -1,8 +1,8 @@
 """Usage: tools/vm/lane.py
 
-Runs tests/vm, and of tests/host and tests/attack all that does not say `not_emulated`, in groups of files
-of about the same size: each group in a guest of its own, a few guests at a time. Exit status: 1 if tests
-failed, 125 if there was no guest for some, any other if something else went wrong.
+Runs tests/vm, and the tests of tests/host and tests/attack that are not marked `not_emulated`, in groups of
+files of about the same size: each group in its own guest, a few guests at a time. Exit status: 1 if tests
+failed, 125 if a guest could not be made, any other after another error.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from machine import exit_on_signals
 LANES = ("vm", "host", "attack")
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
-GUEST = 3 * GIB  # what one may take
+GUEST = 3 * GIB  # memory that a guest may take
 MOST = 4  # guests at a time
-GROUPS = 3  # of files for each, to end at about the same time; each starts a pytest, which is slow
-NOTHING_RAN = 5  # pytest: all of a file's tests are about another kind of host
+GROUPS = 3  # groups per guest: more would balance better, but each starts a pytest, which is slow
+NOTHING_RAN = 5  # pytest's status if all tests of the files are for another kind of host
 NO_GUEST = 125
 
 
@@ -47,7 +47,7 @@ class Job:
         say(f"{self.name} has started")
 
     def finish(self) -> int:
-        """Show what it said; its status."""
+        """Wait for the end and print the output; returns the exit status."""
         status = self.process.wait()
         self._output.seek(0)
         sys.stdout.buffer.write(self._output.read())
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
-    """What runs in one guest each, the smoke test first, whose guest may have to be booted."""
+    """(flavour, files) per group, the enforcing group first: its guest may have to be booted."""
     found: dict[str, list[Path]] = {"enforcing": [], "permissive": [], "": []}
     for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
@@ -101,7 +101,7 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
 
 
 def size(file: Path) -> int:
-    """In lines of the tests that run in a guest, which is about how long they take."""
+    """The number of lines of the tests that run in a guest, an estimate of their time."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     # names for the marker: ONLY_HERE = pytest.mark.not_emulated("why")
     names = {
@@ -120,7 +120,7 @@ def size(file: Path) -> int:
 
 
 def elsewhere(marker: ast.expr, names: Collection[str] = ()) -> bool:
-    """Whether it says that what it is on does not run in a guest, itself or by one of these names."""
+    """Whether a marker says that a test does not run in a guest; `names` are variables with such markers."""
     if isinstance(marker, ast.Call):
         marker = marker.func
     if isinstance(marker, ast.Name):
@@ -129,7 +129,7 @@ def elsewhere(marker: ast.expr, names: Collection[str] = ()) -> bool:
 
 
 def flavour(file: Path) -> str:
-    """Of the guest that a file's tests are for; "" if for none."""
+    """The flavour of the guest that a file's tests need; "" if none of them runs in a guest."""
     lines = file.read_text(encoding="utf-8").splitlines()
     marks = "".join(line for line in lines if line.startswith("pytestmark"))
     if "not_emulated" in marks or "v1_only" in marks or not size(file):
@@ -138,7 +138,7 @@ def flavour(file: Path) -> str:
 
 
 def guests() -> int:
-    """How many at a time: one for each processor, where there is memory for them."""
+    """The number of guests at a time: one for each CPU, if there is memory for them."""
     lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     (available,) = [int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line]
     return max(1, min(len(os.sched_getaffinity(0)), available // GUEST, MOST))

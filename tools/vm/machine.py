@@ -1,9 +1,8 @@
-"""One QEMU without KVM: booted, resumed from a snapshot, and spoken to.
+"""One QEMU without KVM: boot a guest, resume it from a snapshot, run commands in it.
 
-A snapshot is the guest's memory in a file, which every run maps for itself, and the state of its devices,
-which is small: resuming is a matter of a tenth of a second, and no run changes what the next one gets. All
-disks are written to copies that are thrown away. Whatever ends this process, QEMU ends with it, and none of
-its files has a name.
+A snapshot is the guest's memory in a file, which every run maps privately, and the state of its devices,
+which is small: resuming takes a tenth of a second, and no run changes the snapshot. Writes to disks go to
+copies that are thrown away. QEMU ends with this process, however that ends, and none of its files has a name.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from image import run
 
 MEMORY = 2048  # MiB
 CPUS = 2
-BUNDLE = 64 << 20  # bytes of the disk that a bundle is: always the same, as a snapshot knows it
-BOOT = 600.0  # seconds: a machine that does other things at the same time is slow
+BUNDLE = 64 << 20  # bytes of a bundle's disk; constant, since the snapshot has the disk's size
+BOOT = 600.0  # seconds; long, since a busy machine is slow
 FLAVOURS = {
     "permissive": "security=selinux selinux=1 enforcing=0",
     "enforcing": "security=selinux selinux=1 enforcing=1",
 }
 QEMU = "qemu-system-x86_64"
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-SCRATCH = os.environ.get("TMPDIR", "/var/tmp")  # for what the guest writes to its disks
-# Nehalem: with more features the guest's programs use instructions that take longer to emulate
+SCRATCH = os.environ.get("TMPDIR", "/var/tmp")  # for the guest's writes to its disks
+# Nehalem: on newer CPUs the guest's programs use instructions that take longer to emulate
 MACHINE = (
     "setpriv", "--pdeathsig", "KILL",
     QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -44,7 +43,7 @@ MACHINE = (
     "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem", "-smp", str(CPUS), "-m", str(MEMORY),
 )  # fmt: skip
 KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
-# what nearly every run needs is brought into memory, and what is slow the first time is done
+# loads what nearly every run needs, and does what is slow the first time
 WARM_UP = """
 set -e
 systemctl is-system-running --wait || { systemctl --failed; exit 1; }
@@ -56,7 +55,7 @@ sync
 
 
 def exit_on_signals() -> None:
-    """Let a signal end this process in order, as an error would; a second one does not disturb that."""
+    """Let a signal end this process by SystemExit, as an error would; further signals are ignored."""
 
     def leave(number: int, _frame: object) -> None:
         for one in ENDING:
@@ -75,7 +74,7 @@ class Qmp:
         self("qmp_capabilities")
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """The answer to a command; greetings and events are passed over."""
+        """The reply to a command; greetings and events are skipped. Raises Failed."""
         try:
             self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self._file.flush()
@@ -86,11 +85,11 @@ class Qmp:
                 if "return" in answer:
                     return answer["return"]
         except ConnectionError:
-            pass  # as if it had ended before it could answer
+            pass  # QEMU has ended: reported below
         raise Failed(f"QEMU ended during {command}")
 
     def migrate(self, command: str, uri: str, *, until: tuple[str, str]) -> None:
-        """Move the devices' state out or in; the memory stays in its file."""
+        """Save or load the devices' state; the memory stays in its file."""
         capability = {"capability": "x-ignore-shared", "state": True}
         self("migrate-set-capabilities", capabilities=[capability])
         self(command, uri=uri)
@@ -102,7 +101,7 @@ class Qmp:
 
 
 class Machine:
-    """A running guest: with a bundle one that waits for a snapshot to resume, else one that boots."""
+    """A running guest: with a bundle it waits for a snapshot to resume, without one it boots."""
 
     def __init__(
         self, image: Path, flavour: str, disk: str, memory: str, bundle: IO[bytes] | None = None
@@ -140,7 +139,7 @@ class Machine:
         self.qmp = Qmp(control)
 
     def await_agent(self) -> None:
-        """Until it has booted."""
+        """Wait until the guest has booted. Raises Failed."""
         if not select.select([self.port], [], [], BOOT)[0]:
             raise self.failure(f"has not booted in {BOOT:g} s")
         try:
@@ -149,10 +148,10 @@ class Machine:
             raise self.failure("died as it booted") from None
 
     def failure(self, what: str) -> Failed:
-        """That the guest did this, with the last lines of its console."""
+        """The error "the guest WHAT", with the last lines of its console."""
         self._console.seek(0)
         lines = self._console.read().decode(errors="replace").splitlines()[-20:]
-        advice = f"if it does so again, remove {self._image}: it is made anew"
+        advice = f"if this happens again, remove {self._image}: the next run makes it again"
         return Failed("\n".join([f"the guest {what}; its console ends:", *lines, advice]))
 
     def request(
@@ -166,10 +165,10 @@ class Machine:
         wire.send(self.port, wire.RUN, json.dumps(request).encode())
 
     def follow(self, silence: float, output: int = 1, errors: int = 2) -> int:
-        """Copy what it writes until it ends; its exit status. Raises TimeoutError, Failed.
+        """Copy the script's output until it ends; returns its exit status. Raises TimeoutError, Failed.
 
-        `silence`: seconds in which it must write something. How long all of it takes is for whoever
-        waits: a machine that is busy with other things takes several times as long.
+        `silence`: seconds within which it must write something. There is no limit on the whole time: a busy
+        machine takes several times as long.
         """
         sinks = {wire.OUTPUT: output, wire.ERRORS: errors}
         while True:
@@ -186,20 +185,20 @@ class Machine:
                 view = view[os.write(sinks[kind], view) :]
 
     def end(self) -> None:
-        """Pull its plug."""
+        """Kill QEMU and wait for it."""
         self.process.kill()
         self.process.wait()
 
 
 def _drive(number: int, options: str) -> list[str]:
     name = f"disk{number}"
-    # a full disk here is an error there: else QEMU stops the guest without a word
+    # a full disk here becomes a write error in the guest; by default QEMU would silently stop the guest
     drive = f"if=none,id={name},cache=unsafe,werror=report,{options}"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
 
 
 def resume(image: Path, flavour: str, bundle: IO[bytes]) -> Machine:
-    """A guest as the snapshot has it, with a bundle as its third disk; the snapshot is made if need be."""
+    """A guest resumed from the snapshot, with a bundle as its third disk; makes a missing snapshot."""
     version = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
     key = digest([Path(__file__).resolve()], version)
     directory = cached(image, flavour, key, 2 * GIB, lambda fresh: _save(image, flavour, fresh))
@@ -212,7 +211,9 @@ def resume(image: Path, flavour: str, bundle: IO[bytes]) -> Machine:
         machine.qmp("cont")
     except Failed as error:
         machine.end()
-        raise Failed(f"{error}; if it does so again, remove {directory}: it is made anew") from None
+        raise Failed(
+            f"{error}; if this happens again, remove {directory}: it is made again"
+        ) from None
     except BaseException:
         machine.end()
         raise
@@ -230,7 +231,7 @@ def _save(image: Path, flavour: str, fresh: Path) -> None:
         machine.await_agent()
         machine.request(WARM_UP, {})
         if machine.follow(BOOT, output=2):
-            raise machine.failure("is not as it should be")
+            raise machine.failure("has failed units or lacks a module")
         machine.qmp("stop")
         target = f"exec:cat >{shlex.quote(str(fresh))}/devices"
         machine.qmp.migrate("migrate", target, until=("query-migrate", "completed"))

@@ -1,8 +1,8 @@
 """Usage: tools/vm/run.py [--flavour permissive|enforcing] [--silence SECONDS] [--shell | SCRIPT]
 
-Runs a shell script in a guest with the project installed, from a snapshot; its output comes as it is
-written and its exit status is this program's. --shell: an interactive shell. Exit status 124: nothing was
-written for that long; 125: there is no guest, and standard error says why.
+Runs a shell script in a guest with the project installed, resumed from a snapshot; shows its output as it is
+written, and exits with its status. --shell: an interactive shell. Exit status 124: the script has written
+nothing for SECONDS; 125: there is no guest, and standard error says why.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cache import Failed
 from image import bundle, image
 from machine import FLAVOURS, Machine, exit_on_signals, resume
 
-# labels are for what was installed, as a package manager gives them: a copied file has its directory's
+# a package manager would label installed files: a copied file has the label of its directory
 INSTALL = """
 cd / && tar -xf /dev/vdc || exit 125
 restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox || exit 125
 export PATH=/opt/sysbox/bin:$PATH
 cd /root/sysbox
 """
-# the guest is ours: nothing that a test needs may be missing. And it is slow: see tests/host/lane.py
+# CI: no program that a test needs may be missing in the guest. SLOWNESS: see tests/host/lane.py
 ENVIRONMENT = {"CI": "true", "SYSBOX_TEST_SLOWNESS": "5"}
 
 
@@ -48,7 +48,7 @@ def main() -> int:
         machine.request(INSTALL + (options.script or sys.stdin.read()), ENVIRONMENT)
         return machine.follow(options.silence)
     except TimeoutError:
-        print(f"vm: not a word in {options.silence:g} s: given up", file=sys.stderr)
+        print(f"vm: no output for {options.silence:g} s: giving up", file=sys.stderr)
         return 124
     finally:
         machine.end()
@@ -77,7 +77,7 @@ def interact(machine: Machine) -> int:
 
 
 def resized(machine: Machine) -> None:
-    """The terminal has a new size."""
+    """Tell the guest the new size of the terminal."""
     size = os.get_terminal_size(0)
     wire.send(machine.port, wire.WINDOW, json.dumps([size.lines, size.columns]).encode())
 
