@@ -1,1 +1,1 @@
-"""A container at rest: its record, its name, its locks, what is known of its runs."""
+"""A container at rest: its record, its name, its locks, and the state of its runs on disk."""

@@ -1,9 +1,9 @@
 """Events: a record in the journal for each thing that happens to a container, an image or a volume.
 
 The names are docker's. Each has a MESSAGE_ID of its own (journald.conf(5), systemd.journal-fields(7)), so
-that `journalctl MESSAGE_ID=...` finds all of a kind; what belongs to it is in SYSBOX_* fields. Sent by
-whoever did it, as one datagram of the journal's native protocol; nobody waits for it. It is signed, since
-others write to the journal too.
+that `journalctl MESSAGE_ID=...` finds all of a kind; the details are in SYSBOX_* fields. The process that
+caused the event sends it as one datagram of the journal's native protocol, without waiting. An event is
+signed, since any local user may write to the journal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
     from _struct import Struct
 
 
-# (type, action) -> MESSAGE_ID; for ever, once released
+# (type, action) -> MESSAGE_ID; never changed once released
 MESSAGE_IDS = {
     ("container", "create"): "4777de94762f4f4c948a2aa60f3c10df",
     ("container", "start"): "0c782b4af404427e958995d28029bd63",
@@ -62,23 +62,23 @@ MESSAGE_IDS = {
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
 }
 
-_TIME_DIGITS = 19  # of nanoseconds since 1970, in 63 bits
+_TIME_DIGITS = 19  # of nanoseconds since 1970 that fit into 63 bits
 _LE64 = Struct("<Q").pack
-_VALUE_MAX = 16 << 10  # bytes; a label has no bound of its own
-_DATAGRAM_MAX = 160 << 10  # bytes; a larger one would have to be passed as a file
+_VALUE_MAX = 16 << 10  # characters of one attribute; a label has no bound of its own
+_DATAGRAM_MAX = 160 << 10  # bytes; journald takes a larger message as a file only
 
 
 def container(action: str, record: Record, **attributes: str) -> None:
-    """Tell of a container; `attributes` are docker's for this action, such as exitCode."""
+    """Emit an event of a container; `attributes` are docker's for this action, such as exitCode."""
     known = {**record.spec.labels, "image": record.image_name, "name": record.name, **attributes}
     emit("container", action, record.id, known, record.name)
 
 
 def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:
-    """Tell of anything: `kind` is container, image or volume, `actor` its id (of a volume: its name).
+    """Emit an event: `kind` is container, image or volume, `actor` its id (of a volume: its name).
 
-    Raises KeyError for an action that is not docker's. What cannot be sent is lost: an event is not worth
-    failing what it tells of.
+    Raises KeyError for an action that is not docker's. An event that cannot be sent is lost: the action
+    that it reports must not fail for that.
     """
     fields = {
         "MESSAGE": f"{kind} {action} {name or actor}",
@@ -99,15 +99,15 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
     try:
         encoded[signature.FIELD.encode()] = signature.sign(encoded, signature.ensure_key())
     except SysboxError:
-        pass  # ignoring: it is not believed then, yet journalctl shows it
+        pass  # ignoring: `events` skips an unsigned event, but journalctl shows it
     try:
         unix.send(journal.SOCKET, b"".join(map(_field, encoded.items())), wait=False)
     except OSError:
-        pass  # ignoring: no journald, or one that is too busy
+        pass  # ignoring: journald does not run, or its socket's queue is full
 
 
 def _shortened(attributes: dict[str, str]) -> dict[str, str]:
-    """Attributes that fit into a datagram, the short ones first where not all do."""
+    """The attributes that fit into a datagram; where not all do, the short ones. Long values are cut."""
     kept: dict[str, str] = {}
     left = _DATAGRAM_MAX
     for key in sorted(attributes, key=lambda one: len(attributes[one])):
@@ -127,16 +127,16 @@ def _field(field: tuple[bytes, bytes]) -> bytes:
 
 
 def parse(entry: dict[bytes, bytes]) -> dict[str, Any] | None:
-    """An event in docker's JSON form from an entry of the journal; None where it is none of ours, which any
-    local user may have written.
+    """An event in docker's JSON form from an entry of the journal; None where its signature is not sysbox's:
+    any local user may have written it.
     """
-    from sysbox.units import journalread  # who tells of an event needs none of it
+    from sysbox.units import journalread  # not needed to emit an event
 
     return read(entry) if journalread.is_trusted(entry) else None
 
 
 def read(entry: dict[bytes, bytes]) -> dict[str, Any] | None:
-    """What an entry says that is trusted; None where it is no event, or a damaged one."""
+    """The event in an entry that is trusted; None where it is no event, or a damaged one."""
     try:
         kind, action, actor, attributes = (
             entry[b"SYSBOX_" + name].decode() for name in (b"TYPE", b"ACTION", b"ID", b"ATTRIBUTES")

@@ -1,4 +1,4 @@
-"""Health: which checks hold for a container, what is known of a run, what the next result makes of that."""
+"""Health: the check of a container, the state of its run, and the state after the next result."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 DEFAULTS = Health(
     interval=30_000_000, timeout=30_000_000, start_period=0, start_interval=5_000_000, retries=3
 )
-_KEPT = 5  # results, as docker keeps them
-# microseconds between two checks that an image may ask for: each costs the host some 40 ms of CPU time, which
-# no limit of the container's bounds. Its user may ask for less.
+_KEPT = 5  # results, as in docker
+# microseconds: the shortest interval that an image may set, since each check costs the host some 40 ms of CPU
+# time, which no limit of the container bounds. The user may set a shorter one.
 FLOOR = 1_000_000
 
 
 class Result(Frozen):
-    """One check."""
+    """The result of one check."""
 
     started_ns: int
     finished_ns: int
-    exit_code: int  # 0 is success, -1 that it took too long
+    exit_code: int  # 0 is success, -1 a timeout
     output: str
 
 
 class State(Frozen):
-    """What is known of a run's health."""
+    """The health of a run."""
 
     status: str = "starting"  # starting, healthy, unhealthy
     failing_streak: int = 0
@@ -41,7 +41,7 @@ class State(Frozen):
 
 
 def merge(asked: Health, image: Health | None) -> Health:
-    """What holds: what was asked, else the image's, else docker's default; without a command nothing."""
+    """Each setting is the user's, else the image's, else docker's default; without a command, no check."""
     if asked.disabled:
         return Health(disabled=True)
     chosen = asked
@@ -58,7 +58,7 @@ def merge(asked: Health, image: Health | None) -> Health:
 
 
 def _bounded(image: Health | None) -> Health | None:
-    """An image's wish, with intervals that are not below the floor."""
+    """The image's check, its intervals raised to FLOOR at least."""
     if image is None:
         return None
     slower = {
@@ -70,9 +70,9 @@ def _bounded(image: Health | None) -> Health | None:
 
 
 def status(record: Record) -> State | None:
-    """The health of the run that goes on; None without checks.
+    """The health of the current run; None without checks.
 
-    What cannot be read is as if there was nothing yet: the next check writes it anew.
+    A damaged file counts as a missing one: the next check replaces it.
     """
     if not record.spec.health.command:
         return None
@@ -89,7 +89,9 @@ def path(record: Record) -> str:
 
 
 def judge(before: State, result: Result, health: Health, started_ns: int) -> State:
-    """docker's rule: healthy by one success, unhealthy by `retries` failures after the start period."""
+    """The state after `result`, by docker's rule: healthy after one success, unhealthy after `retries`
+    failures in a row; until the first success, those in the start period do not count.
+    """
     log = (*before.log, result)[-_KEPT:]
     if result.exit_code == 0:
         return State(status="healthy", log=log)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def own_hostname(record: Record) -> str:
-    """That of its own UTS namespace; "" where it has none."""
+    """The host name of the container's own UTS namespace; "" where it has none."""
     return hostname_of(record) if record.spec.namespaces.uts == "private" else ""
 
 
 def hostname_of(record: Record) -> str:
-    """Its host name; "" where that is the host's. Who shares a container's network has that one's name, as
-    with docker: it is the name that belongs to the address.
+    """The container's host name; "" where it has the host's. A container that shares another's network has
+    that one's name, as in docker: the name belongs to the address.
     """
     spec = record.spec
     uts, network = spec.namespaces.uts, spec.namespaces.network
@@ -34,4 +34,4 @@ def hostname_of(record: Record) -> str:
     try:
         return hostname_of(store.find(other.removeprefix("container:"))) or own
     except NotFound:
-        return own  # it was removed, and this one still runs
+        return own  # the other was removed while this one runs

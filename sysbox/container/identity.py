@@ -1,4 +1,4 @@
-"""Ids of containers, and names for those whose user gave none: two words, easy to say and to type."""
+"""Ids of containers, and names for those without one: two words, easy to say and to type."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SECOND = (
 
 
 def random_name() -> str:
-    """Such as `brave_otter`; the caller makes sure it is free."""
+    """A name such as `brave_otter`; the caller checks that it is free."""
     first, second = posix.urandom(2)
     return f"{_FIRST[first % len(_FIRST)]}_{_SECOND[second % len(_SECOND)]}"
 
 
 def new_id() -> str:
-    """A fresh container id. Its beginning is the hostname: all digits, it would read as an address."""
+    """A new container id. Its first 12 digits, the host name, are not all decimal: an address could be."""
     while (fresh := posix.urandom(32).hex())[:12].isdecimal():
         pass
     return fresh
 
 
 def new_uuid() -> str:
-    """A fresh random UUID, as the kernel writes one (RFC 9562, version 4)."""
+    """A new random UUID, as the kernel writes one (RFC 9562, version 4)."""
     data = bytearray(posix.urandom(16))
     data[6] = data[6] & 0x0F | 0x40
     data[8] = data[8] & 0x3F | 0x80
@@ -44,5 +44,5 @@ HEX = frozenset("0123456789abcdef")
 
 
 def is_id(text: str) -> bool:
-    """Whether it is 64 hexadecimal digits, as a full id has; asked before it becomes part of a path."""
+    """Whether `text` is a full id, 64 hexadecimal digits; checked before it becomes part of a path."""
     return len(text) == 64 and HEX.issuperset(text)

@@ -1,4 +1,6 @@
-"""Who works on a container: its lock, and the doorway through which the directory of each comes and goes."""
+"""Locks: one per container, and one on the directory of all containers (shared to add or remove one,
+exclusive for gc).
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,19 @@ from sysbox.base.files import remove_tree
 from sysbox.base.flock import Held
 from sysbox.base.paths import CONTAINERS
 
+# a directory, a symbolic link or a socket has the name of the lock
 _NO_FILE = (
     errno.EISDIR,
     errno.ELOOP,
     errno.ENXIO,
-)  # a directory, a link, a socket in a file's place
+)
 
 
 class Lock(Held):
-    """An exclusive flock on a container; held while anything about it is being changed.
+    """An exclusive flock(2) on a container; held while anything about it is being changed.
 
-    Its file is made with the container, and goes with it: whoever waited for it is told then that there is
-    no such container. Raises NotFound, FormatError for something else in its place, and Conflict without
-    `wait`.
+    Its file is made and removed with the container: a process that waited for a container that was removed
+    gets NotFound. Raises NotFound, FormatError where the lock is no file, and Conflict without `wait`.
     """
 
     def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
@@ -37,11 +39,11 @@ class Lock(Held):
 
 
 class Doorway(Held):
-    """A flock on the directory of all containers: shared by those who add to it or remove from it.
+    """A flock(2) on the directory of all containers: shared to add or remove one, exclusive with `alone`.
 
-    `alone` in it one sees no directory that is about to be locked, or half removed, by somebody who is
-    alive. A container's lock may be held when this is taken, and is never waited for meanwhile. Raises
-    NotFound where there is no such directory yet, and Conflict without `wait`.
+    While it is held exclusively, a directory without a lock, or half removed, was left by a dead process. It
+    may be taken with a container's lock held; with it held, do not wait for a container's lock. Raises
+    NotFound where the directory does not exist yet, and Conflict without `wait`.
     """
 
     def __init__(self, *, alone: bool = False, wait: bool = True) -> None:
@@ -56,7 +58,7 @@ class Doorway(Held):
 
 
 def replaced(container_id: str, *, wait: bool = True) -> Lock:
-    """The lock whose file was lost, or is something else: that was never locked by anybody.
+    """Make a container's lock file again and take the lock: it was lost, or something else has its name.
 
     Raises NotFound where the container is gone, and Conflict without `wait`.
     """
@@ -90,7 +92,7 @@ def _path(container_id: str) -> str:
 
 
 def advice(container_id: str) -> str:
-    """What helps where a file of a container cannot be read."""
+    """The hint for a file of a container that cannot be read."""
     return f"`sysbox rm -f {container_id[:12]}` removes it"
 
 

@@ -1,4 +1,4 @@
-"""`--log-opt tag=`, `labels=` and `env=`: what stands beside each line of a log, by docker's names."""
+"""`--log-opt tag=`, `labels=` and `env=`: the attributes of each line of a log, by docker's names."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record
 
-_ATTRIBUTES_MAX = 64 << 10  # bytes of what is beside each line of a json-file
+_ATTRIBUTES_MAX = 64 << 10  # characters of the attributes in each line of a json-file
 
 
 def sink(record: Record) -> journal.Sink:
-    """Where its output goes in the journal: under its name, or its tag. Raises KernelError."""
+    """Open the container's sink in the journal, under its tag, else its name. Raises KernelError."""
     return journal.open_sink(tag(record) or record.name, record.spec.logging)
 
 
 def tag(record: Record) -> str:
-    """The tag that was asked for, with its placeholders filled in."""
+    """The tag that was asked for, with its placeholders replaced; "" for none."""
     image_id = record.image_id.removeprefix("sha256:")
     text = record.spec.logging.tag
     for name, value in {
@@ -35,7 +35,7 @@ def tag(record: Record) -> str:
 
 
 def attributes(record: Record, image_env: tuple[str, ...]) -> dict[str, str]:
-    """The labels and the variables that were asked for, of those that there are; without the tag."""
+    """The labels and variables that were asked for and exist; without the tag."""
     logging = record.spec.logging
     if not (logging.labels or logging.env):
         return {}
@@ -47,7 +47,7 @@ def attributes(record: Record, image_env: tuple[str, ...]) -> dict[str, str]:
 
 
 def fields(record: Record, image_env: tuple[str, ...]) -> dict[str, str]:
-    """What journald adds to each line."""
+    """The journal fields of each line (systemd.journal-fields(7))."""
     known = journal.container_fields(record.id, record.name, record.image_name)
     if given := tag(record):
         known["CONTAINER_TAG"] = given
@@ -59,13 +59,13 @@ def fields(record: Record, image_env: tuple[str, ...]) -> dict[str, str]:
 
 
 def field_name(name: str) -> str:
-    """As docker's driver has it: upper case, "_" for what is no letter and no digit, and none in front."""
+    """As docker's driver has it: upper case, "_" for other than letters and digits, a letter in front."""
     plain = "".join(char.upper() if char.isascii() and char.isalnum() else "_" for char in name)
     return plain.lstrip("_0123456789")[:64]
 
 
 def beside(record: Record, image_env: tuple[str, ...]) -> str:
-    """What stands in each line of a json-file after its text, as JSON: `"attrs":{...},`, or nothing."""
+    """The JSON after the text in each line of a json-file: `"attrs":{...},`, or "" for none."""
     found = attributes(record, image_env)
     if given := tag(record):
         found["tag"] = given

@@ -32,7 +32,7 @@ def take_name(name: str, container_id: str) -> bool:
 
 
 def _free_stale_name(name: str) -> bool:
-    with Doorway(alone=True):  # nobody takes one meanwhile
+    with Doorway(alone=True):  # no process takes a name meanwhile
         stale = is_stale(name)
         if stale:
             remove_tree(f"{NAMES}/{name}")
@@ -40,7 +40,7 @@ def _free_stale_name(name: str) -> bool:
 
 
 def is_stale(name: str) -> bool:
-    """Whether it leads to no container: an interrupted removal left it, or it is nothing of ours."""
+    """Whether a name leads to no container: a removal was interrupted, or sysbox did not make it."""
     owner = owner_of(name)
     return owner is None or not is_directory(f"{CONTAINERS}/{owner}")
 
@@ -56,7 +56,7 @@ def owner_of(name: str) -> str | None:
 
 
 def release_name(name: str, container_id: str) -> bool:
-    """Free a name if it leads to this container; whether it did."""
+    """Free a name if it leads to this container; returns whether it did."""
     with Doorway():
         mine = owner_of(name) == container_id
         if mine:
@@ -65,12 +65,12 @@ def release_name(name: str, container_id: str) -> bool:
 
 
 def named(record: Record) -> bool:
-    """Whether the record's name leads back to it: false while it is being made or removed."""
+    """Whether the container's name leads to its id: false while it is being made or removed."""
     return owner_of(record.name) == record.id
 
 
 def taken_names() -> dict[str, str]:
-    """Every name that is taken, and the id it leads to."""
+    """Every name that is taken, with the id that it leads to."""
     try:
         return {name: owner for name in posix.listdir(NAMES) if (owner := owner_of(name))}
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a process of a container is, up to its execve(2): the first one, and those of `exec`. Pure."""
+"""Plan a process of a container up to its execve(2): the first one, and those of `exec`. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _USER_MAX = 1024  # characters; a name of an account has at most 256 (LOGIN_NAME
 
 
 class ProcessPlan(Frozen):
-    """One process, decided."""
+    """One process as decided."""
 
     argv: tuple[str, ...]
     image_env: tuple[str, ...]
     env: tuple[str, ...]
     workdir: str
-    user: str  # resolved inside, from the container's own passwd and group
+    user: str  # looked up in the container, in its own passwd and group
     group_add: tuple[str, ...]
-    hostname: str  # "" leaves the host's
+    hostname: str  # "" does not set one
     tty: bool
     capabilities: Sets
     no_new_privileges: bool
@@ -37,7 +37,7 @@ class ProcessPlan(Frozen):
 
 
 class Asked(Frozen):
-    """What is asked of one process; "" is the container's."""
+    """What was asked for one process; "" means as in the container."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -57,8 +57,8 @@ def plan_process(
     held: int,
     sysctls: tuple[tuple[str, str], ...] = (),
 ) -> ProcessPlan:
-    """A process of a container. `hostname` is "" where that is the host's, `held` the mask of capabilities
-    that this process has itself. Raises SpecError.
+    """The plan of a process. `hostname` is "" where none is to be set, `held` the mask of capabilities that
+    the caller has. Raises SpecError.
     """
     spec = record.spec
     return ProcessPlan(

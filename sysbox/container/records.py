@@ -1,4 +1,4 @@
-"""What a container's files on disk hold: what was asked, a run that goes on, how the last one ended."""
+"""The content of a container's files on disk: its record, its current run, the end of the last one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Of record.json; absent is 1. It is raised, and the older one is given a translation here, when the default
-# of a field of Record or ContainerSpec, or what that means, changes: an old record has left it out.
+# Of record.json; absent is 1. A record leaves out defaults: when the default of a field of Record or
+# ContainerSpec changes, or its meaning, raise this number and translate the older format below.
 FORMAT = 2
-_ABOUT_TO_SAY = 0.2  # seconds
-_STEP = 0.002
+_ABOUT_TO_SAY = 0.2  # seconds for the supervisor to write how a run ended
+_STEP = 0.002  # seconds
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
 _PIDS = 1 << 31
 
@@ -35,24 +35,24 @@ def _is_entry(name: str) -> bool:
 
 
 class Resolved(Frozen):
-    """What the specification and the image came to when the container was made: no image is asked again."""
+    """The specification merged with the image when the container was made; the image is not read again."""
 
-    env: tuple[str, ...] = ()  # the image's, "NAME=VALUE"; the specification's goes before it
-    # the user's own, else the image's; looked up in the container's files at each start
+    env: tuple[str, ...] = ()  # the image's, "NAME=VALUE"; the specification's takes precedence
+    # that of --user, else the image's; looked up in the container's files at each start
     user: str = ""
     workdir: str = ""  # "" where neither has one: /
     stop_signal: str = ""  # a name or a number; "" where neither has one
-    entrypoint: tuple[str, ...] = ()  # with the command, Record.argv
+    entrypoint: tuple[str, ...] = ()  # Record.argv is this and `command`
     command: tuple[str, ...] = ()
     labels: dict[str, str] = {}  # noqa: RUF012 (the image's, and over them the user's)
     volumes: tuple[str, ...] = ()  # the image's, absolute paths
     layers: tuple[str, ...] = ()  # directory names below the store's layers, lowest first
     usr_bind: bool = False  # the host's /usr is bound at /usr (the image `host`)
-    driver: str = "overlay"  # that makes its root: see fs/drivers/driver.py
+    driver: str = "overlay"  # the storage driver of its root: see fs/drivers/driver.py
 
 
 class Record(Frozen):
-    """What was asked, and what it was resolved to; changed by `rename` and `update` alone."""
+    """What was asked, and what it was resolved to; changed by `rename`, `update` and `tuned.harvest` only."""
 
     id: str  # 64 hex
     name: str
@@ -62,13 +62,13 @@ class Record(Frozen):
     image_name: str
     argv: tuple[str, ...]  # entrypoint and command as resolved
     anonymous_volumes: dict[str, str] = {}  # noqa: RUF012 (target -> volume name, removed with the container)
-    # property -> value, as in a drop-in of systemd's: what others set on its scope with `systemctl
-    # set-property`, kept for the next start; laid over what was asked
+    # property -> value, as in a drop-in of systemd's: set on the scope with `systemctl set-property`, kept
+    # for the next start, where it overrides what was asked
     tuned: dict[str, str] = {}  # noqa: RUF012
     updated: dict[str, int] = {}  # noqa: RUF012 (limit or property -> when `update` set it, ns since 1970)
-    # what its image exposes, as in 80/tcp, so that `ps` need not look at images; None: an older record
+    # the ports that its image exposes, as in 80/tcp, so that `ps` need not read images; None: an older record
     exposed: tuple[str, ...] | None = None
-    # None: an older record, whose image is asked (image/resolved.py)
+    # None: an older record, resolved again by its image (image/resolved.py)
     resolved: Resolved | None = None
 
     def wrong(self) -> str:
@@ -86,7 +86,7 @@ class Record(Frozen):
 
     @property
     def volumes(self) -> dict[str, str]:
-        """The names of its volumes, by the target."""
+        """Target -> name of the container's volumes."""
         return {
             mount.target: mount.source or self.anonymous_volumes[mount.target]
             for mount in self.spec.mounts
@@ -104,7 +104,7 @@ class Record(Frozen):
 
     @property
     def log_path(self) -> str:
-        """Of the json-file driver."""
+        """The log of the json-file driver."""
         return f"{self.directory}/{self.id}-json.log"
 
     @property
@@ -113,9 +113,9 @@ class Record(Frozen):
 
 
 class Runtime(Frozen):
-    """A run that was begun and whose end has not been recorded yet."""
+    """A run that has begun and whose end has not been recorded yet."""
 
-    pid: int  # 0 until the first process is there
+    pid: int  # 0 until the first process exists
     start_time: int  # field 22 of its /proc/PID/stat, against recycled pids
     supervisor: int
     supervisor_start: int
@@ -124,10 +124,10 @@ class Runtime(Frozen):
     started_ns: int = 0  # 0 until its command runs
     networks: tuple[Attachment, ...] = ()
     ports: tuple[Port, ...] = ()
-    # what versions before wrote of their one network
+    # written by older versions, for their one network
     address: str = ""
     mac: str = ""
-    restarting: bool = False  # its supervisor waits before it starts it again
+    restarting: bool = False  # the supervisor waits before it starts the container again
 
     def wrong(self) -> str:
         if not (0 <= self.pid < _PIDS and 0 <= self.supervisor < _PIDS):
@@ -135,27 +135,27 @@ class Runtime(Frozen):
         return "" if 0 <= self.started_ns < _END_OF_TIME else "started_ns: out of range"
 
     def attachments(self) -> tuple[Attachment, ...]:
-        """Its ends of networks, also of a run that an older version has begun."""
+        """The container's ends of networks, also of a run that an older version has begun."""
         if self.networks or not self.address:
             return self.networks
         return (Attachment(network="bridge", address=self.address, mac=self.mac),)
 
     def alive(self) -> bool:
-        """Whether the container's first process is there."""
+        """Whether the container's first process exists."""
         return self.pid > 0 and process.alive(self.pid, self.start_time)
 
     def send(self, signal: int) -> None:
-        """Send a signal to its first process. Raises KernelError when it is gone."""
+        """Send a signal to the container's first process. Raises KernelError when it is gone."""
         pidfd = process.pidfd(self.pid)
         try:
-            # asked with the handle in hand: the number may have become another's
+            # checked once the pidfd is open: the pid may have been reused before
             if self.alive():
                 process.send(pidfd, signal)
         finally:
             posix.close(pidfd)
 
     def await_end(self, timeout: float | None = None) -> bool:
-        """Wait until its first process is gone; False when `timeout` seconds are over. Raises KernelError."""
+        """Wait until the first process is gone; False after `timeout` seconds. Raises KernelError."""
         if not self.alive():
             return True
         try:
@@ -167,18 +167,18 @@ class Runtime(Frozen):
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            # asked again: the number may have become another's
+            # checked once the pidfd is open: the pid may have been reused before
             return not self.alive() or bool(poll.poll(None if timeout is None else timeout * 1000))
         finally:
             posix.close(pidfd)
 
     def supervised(self) -> bool:
-        """Whether the process that waits for it is there."""
+        """Whether the container's supervisor exists."""
         return self.supervisor > 0 and process.alive(self.supervisor, self.supervisor_start)
 
 
 class Usage(Frozen):
-    """What a run has used, read at its end; -1 is not known."""
+    """What a run has used, read at its end; -1 is unknown."""
 
     cpu_ns: int = -1
     memory_peak: int = -1  # bytes
@@ -187,16 +187,16 @@ class Usage(Frozen):
 
 
 class Ended(Frozen):
-    """How a process ended: the exit status of a shell, and the signal that ended it, or 0."""
+    """How a process ended."""
 
-    code: int
-    signal: int = 0
+    code: int  # as a shell has it: 128 + `signal` where a signal ended it
+    signal: int = 0  # that ended it, or 0
     oom: bool = False
-    oom_told: bool = False  # as an event, when it happened
-    timeout: bool = False  # it was killed, since it did not stop in time
+    oom_told: bool = False  # the event `oom` was emitted when it happened
+    timeout: bool = False  # it did not stop in time, and was killed
     finished_ns: int = 0
     usage: Usage = Usage()
-    error: str = ""  # why its supervisor could not go on, and has killed it
+    error: str = ""  # why the supervisor could not go on and killed it
 
 
 class Final(Frozen):
@@ -208,10 +208,10 @@ class Final(Frozen):
     how: str = "exited"  # exited, signalled, oom, timeout (of its stop), failed (to start), lost
     signal: int = 0
     oom_killed: bool = False
-    victims: tuple[str, ...] = ()  # names of those that were killed for lack of memory
+    victims: tuple[str, ...] = ()  # names of the processes that were killed for lack of memory
     phase: str = ""  # of a start that failed, then or since: how far the first process came
-    error: str = ""  # why it did, or that nobody saw how the run ended
-    rebooted: bool = False  # systemd inside has asked for a restart, and it is to get one
+    error: str = ""  # why it failed, or that no supervisor saw how the run ended
+    rebooted: bool = False  # systemd inside asked for a reboot: start the container again
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
 
@@ -223,9 +223,10 @@ class Final(Frozen):
 
 
 class Status(Frozen):
-    """What `ps` and `inspect` say."""
+    """The state of a container, as `ps` and `inspect` show it."""
 
-    state: str  # created, running, paused, restarting, exited, dead (ended, and nobody saw how)
+    # created, running, paused, restarting, exited, dead (ended, and no supervisor saw how)
+    state: str
     pid: int = 0
     exit_code: int = 0
     oom_killed: bool = False
@@ -235,12 +236,12 @@ class Status(Frozen):
 
 
 def to_file(record: Record) -> bytes:
-    """What record.json holds: what is a default is left out, and the format says what that was."""
+    """The content of record.json: defaults are left out, and the format number tells what they were."""
     return codec.dumps({"format": FORMAT, **record.to_data()})
 
 
 def fitting(record: Record) -> bytes:
-    """What is written of a record. Raises SpecError where that could not be read again."""
+    """The content of record.json. Raises SpecError where it is too large to be read again."""
     data = to_file(record)
     if len(data) > LIMIT:
         raise SpecError(
@@ -251,7 +252,7 @@ def fitting(record: Record) -> bytes:
 
 
 def from_file(data: bytes, where: str) -> Record:
-    """The record in a file of this version's, or of an older one's, where a default means what it meant then.
+    """The record in a file of this or an older version; a field left out has that version's default.
 
     Raises ValueError, FormatError.
     """
@@ -268,15 +269,15 @@ def from_file(data: bytes, where: str) -> Record:
 
 
 def _of_format_1(record: Record) -> Record:
-    """NET_RAW was a default capability. What its user has asked for, or dropped, goes before that."""
+    """Keep NET_RAW, a default capability then; --cap-add and --cap-drop take precedence."""
     security = record.spec.security.replace(cap_kept=("NET_RAW",))
     return record.replace(spec=record.spec.replace(security=security))
 
 
 def just_ended(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) -> Status | None:
-    """How a run stands whose first process is gone, and whose supervisor is about to say how it ended.
+    """Wait up to 0.2 s for the supervisor to write how `run` ended, whose first process is gone; else `dead`.
 
-    `ask` tells which run there is; None where it is another by now, or none.
+    `ask` reads the current run; None where that is no longer `run`.
     """
     started_at = run.started_ns / 1e9
     deadline = time.monotonic() + _ABOUT_TO_SAY

@@ -1,4 +1,4 @@
-"""What state a container is in: worked out of its run and its end, never stored."""
+"""The state of a container: derived from its run and its end, never stored."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def read_status(record: Record) -> Status:
-    """The truth now: whether its first process is there, else how it ended. Raises FormatError."""
+    """The state now: by the first process, if it exists, else by how it ended. Raises FormatError."""
     running = runtime(record.id)
     if running is not None and running.started_ns and running.alive():
-        # asked of the kernel: whoever has frozen it, it is
+        # the kernel knows, whichever program has frozen the container
         state = "paused" if frozen(probe(), running.cgroup) else "running"
         return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
     if running is not None and running.started_ns and running.supervised():
         return just_ended(record, running, lambda: runtime(record.id)) or read_status(record)
     ended = final(record.id)
     if running is not None and ended is not None and ended.finished_ns < running.started_ns:
-        ended = None  # it is that of an earlier run
+        ended = None  # the end of an earlier run
     if running is not None and running.restarting and running.supervised() and ended:
         return Status(
             state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9
         )
     if ended is None:
         if running is not None and running.started_ns:
-            # it has just ended, or its supervisor was killed: nobody has recorded it yet
+            # the run has just ended, or its supervisor was killed: the end is not recorded yet
             return Status(state="dead", started_at=running.started_ns / 1e9)
         return Status(state="created")
     return Status(
@@ -49,7 +49,7 @@ def read_status(record: Record) -> Status:
 
 
 def read_networks(record: Record) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
-    """Its ends of networks, and its published ports; empty when it does not run."""
+    """The container's ends of networks and its published ports; empty when it does not run."""
     running = runtime(record.id)
     if running is None or not running.alive():
         return (), ()

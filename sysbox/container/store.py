@@ -1,11 +1,11 @@
-"""One directory per container: what was asked (the record), what is running, how it ended; and names.
+"""One directory per container: its record, its current run, how the last one ended; and names.
 
 On disk, below paths.CONTAINERS/<id>/: `record.json`, `exit.json` of the last run, `lock`. Below
 paths.RUN_CONTAINERS/<id>/ (volatile): `state.json`, and `exit`, which the monitor writes. A name is a
 symbolic link to the id, so that claiming it is one atomic call. Every file is replaced by rename.
 
-A record whose name does not lead back to it is being made or being removed; if nobody holds its lock,
-that was interrupted, and `sysbox gc` removes the rest.
+A container whose name does not lead to its id is being made or removed; if no process holds its lock, that
+was interrupted, and `sysbox gc` removes the rest.
 """
 
 from __future__ import annotations
@@ -42,24 +42,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_DRAFT = ".new-"  # the directory of a container before it is one
-_STATE_LIMIT = (
-    4 * LIMIT
-)  # a port that is published is longer here, by its address and number of the host
+_DRAFT = ".new-"  # before the id: a container's directory until its lock is held
+# bytes; a published port takes more than in the record, with its address and port of the host
+_STATE_LIMIT = 4 * LIMIT
 
 
 def prepare() -> None:
-    """Make the directories; nobody but root may look into them (CVE-2021-41091)."""
+    """Make the directories; only root may read or enter them (CVE-2021-41091)."""
     for path in (CONTAINERS, NAMES, RUN_CONTAINERS):
         if not is_directory(path):
             make_private(path)
 
 
 def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]:
-    """Make the container's directory and take its name; the lock is held by the caller.
+    """Make the container's directory and take its name; the caller then holds its lock.
 
-    `fill` makes what belongs to it. A record without a name gets a free one. Raises Conflict when the name
-    is taken; nothing is left then but what `fill` made elsewhere.
+    `fill` makes the other files of the container. A record without a name gets a free one. Raises Conflict
+    when the name is taken, and SpecError; nothing is left then but what `fill` made elsewhere.
     """
     fitting(record)
     prepare()
@@ -73,7 +72,7 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
             # the record first: a name must never lead to nothing
             save(named)
             if not attempt:
-                # between the two: what has a name is complete, what is interrupted is known
+                # before the name: a container with a name is complete, and gc knows an interrupted one
                 fill(named)
             if take_name(name, record.id):
                 return named, lock
@@ -91,7 +90,9 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
 
 
 def _appear(record: Record) -> Lock:
-    """Its directory appears with its lock held, so that `gc` cannot take it for something left behind."""
+    """Make a container's directory; its lock is held before it has its final name, so that `gc` never takes
+    it for an interrupted one.
+    """
     draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
     with Doorway():
         posix.mkdir(draft, 0o700)
@@ -120,7 +121,7 @@ def load(container_id: str) -> Record:
 
 
 def ids() -> list[str]:
-    """All full ids there are, readable or not."""
+    """The full ids of all containers, even of those with a damaged record."""
     try:
         return [name for name in posix.listdir(CONTAINERS) if is_id(name)]
     except FileNotFoundError:
@@ -128,23 +129,23 @@ def ids() -> list[str]:
 
 
 def discard_drafts() -> list[str]:
-    """Remove what was to become a container when its maker was killed; the ids."""
+    """Remove directories of containers whose making was interrupted; returns their ids."""
     left = _sweep(CONTAINERS, lambda name: name.startswith(_DRAFT))
     return [name.removeprefix(_DRAFT) for name in left]
 
 
 def free_stale_names() -> list[str]:
-    """Free all names that lead to no container; these."""
+    """Free all names that lead to no container; returns them."""
     return _sweep(NAMES, is_stale)
 
 
 def forget_stale_runs() -> list[str]:
-    """Forget the runs of containers that there are no more; their ids."""
+    """Remove the runs of containers that no longer exist; returns their ids."""
     return _sweep(RUN_CONTAINERS, lambda name: not is_directory(f"{CONTAINERS}/{name}"))
 
 
 def _sweep(directory: str, is_left: Callable[[str], bool]) -> list[str]:
-    """Remove what nobody comes back for; nothing while somebody adds or removes a container."""
+    """Remove the entries for which `is_left`; none while a process adds or removes a container."""
     try:
         with Doorway(alone=True, wait=False):
             left = [name for name in posix.listdir(directory) if is_left(name)]
@@ -155,7 +156,7 @@ def _sweep(directory: str, is_left: Callable[[str], bool]) -> list[str]:
 
 
 def _remove_all(paths: Iterable[str]) -> None:
-    """Raises the first error, after all the others have been removed."""
+    """Remove all paths; raises the first KernelError when all have been tried."""
     failed: list[KernelError] = []
     for path in paths:
         try:
@@ -196,7 +197,7 @@ def find(text: str) -> Record:
 
 
 def all_records() -> list[Record]:
-    """Every readable record, newest first; those being made, removed or damaged are left out."""
+    """All records, newest first, without damaged ones and containers that are being made or removed."""
     records = []
     for container_id in ids():
         try:
@@ -210,7 +211,7 @@ def all_records() -> list[Record]:
 
 
 def save(record: Record) -> None:
-    """Write the record down, so that it survives a power cut: that of a container with --rm need not.
+    """Write the record, so that it survives a power cut (except with --rm, where it need not).
 
     Raises SpecError for one that is too large. The caller holds the lock.
     """
@@ -219,9 +220,9 @@ def save(record: Record) -> None:
 
 
 def rename(record: Record, name: str) -> Record:
-    """Give it another name. Raises Conflict. The caller holds the lock."""
+    """Give a container another name. Raises Conflict, SpecError. The caller holds the lock."""
     renamed = record.replace(name=name, spec=record.spec.replace(name=name))
-    fitting(renamed)  # before the name is taken, which would stay so
+    fitting(renamed)  # checked before the name is taken: it would stay taken
     if not take_name(name, record.id):
         raise Conflict(f"the name '{name}' is in use by container {(owner_of(name) or '')[:12]}")
     save(renamed)
@@ -230,7 +231,7 @@ def rename(record: Record, name: str) -> Record:
 
 
 def discard(container_id: str) -> None:
-    """Remove the container's directories from disk, its lock among them. The caller holds that."""
+    """Remove the container's directories, its lock among them, which the caller holds."""
     with Doorway():
         for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
             remove_tree(path)
@@ -242,29 +243,29 @@ def write_runtime(record: Record, runtime: Runtime) -> None:
 
 
 def remove_run(record: Record) -> None:
-    """Forget the run that is over."""
+    """Remove the files of a run that is over."""
     remove_tree(record.run_directory)
 
 
 def runtime(container_id: str) -> Runtime | None:
-    """The run that is going on, or whose end was not recorded. Raises FormatError."""
+    """The current run, or one whose end was not recorded; None without one. Raises FormatError."""
     data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json", _STATE_LIMIT)
     if data is None:
         return None
     where = f"the state of container {container_id[:12]}"
     found: Runtime = _parse(Runtime, data, where, container_id)
     unit = f"docker-{container_id}.scope"
-    # what it names is killed and removed
+    # checked, as the scope and cgroup that it names are killed and removed
     if found.scope != unit or found.cgroup.rpartition("/")[2] not in ("", unit):
         raise FormatError(f"{where} names another unit: {found.scope}", hint=advice(container_id))
     return found
 
 
 def started(record: Record) -> Runtime | None:
-    """Its run, once a start that goes on has come to its end; None where the container is gone.
+    """Wait for a start in progress, then return the run; None where there is none, or no container.
 
-    Until then its first process may have the host's root, and what is to end it would be lost on it. The
-    caller does not hold the lock. Raises FormatError.
+    During a start the first process may have the host's root, and a signal to it would be lost. The caller
+    does not hold the lock. Raises FormatError.
     """
     try:
         with Lock(record.id):
@@ -279,7 +280,7 @@ def write_final(record: Record, final: Final) -> None:
 
 
 def final(container_id: str) -> Final | None:
-    """How the last run ended. Raises FormatError."""
+    """How the last run ended; None before the first end. Raises FormatError."""
     data = read_file(f"{CONTAINERS}/{container_id}/exit.json")
     return (
         None
@@ -296,7 +297,7 @@ def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
 
 
 def _put(path: str, data: bytes, limit: int = LIMIT, *, durable: bool = False) -> None:
-    """Replace a file, or whatever is in its place below a directory of ours."""
+    """Replace a file of sysbox's, even if a directory has its name."""
     if is_directory(path):
         remove_tree(path)
     write_file(path, data, limit=limit, durable=durable)

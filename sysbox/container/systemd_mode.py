@@ -1,6 +1,6 @@
-"""Whether a container's first process is systemd, and what is different about its end then. Pure.
+"""systemd mode: whether a container's first process is systemd, and how it then ends. Pure.
 
-What podman calls its systemd mode; what it adds to a plan is container/systemd_plan.py's to decide.
+The mode is podman's; container/systemd_plan.py decides what it adds to a plan.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ def applies(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
 
 
 def chosen_by_user(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
-    """Whether it was the user who asked for systemd, and not the image by the name of its own command."""
+    """Whether the user asked for systemd: the image's own command alone is no such request."""
     typed = spec.entrypoint or (spec.command and argv == spec.command)
     return spec.systemd == "always" or bool(typed)
 
 
 def stop_signal(spec: ContainerSpec, argv: tuple[str, ...]) -> str:
-    """The one that asks the container to end, where neither its user nor its image has chosen one."""
-    # systemd(1), SIGNALS: of SIGTERM it makes that it executes itself anew
+    """The signal that asks the container to end, where neither the user nor the image names one."""
+    # systemd(1), SIGNALS: systemd re-executes itself on SIGTERM
     return "SIGRTMIN+3" if is_systemd(argv) or spec.systemd == "always" else "SIGTERM"
 
 
 def keeps_journal(spec: ContainerSpec, argv: tuple[str, ...]) -> bool:
-    """Whether its journal is beside the record: readable from outside, running or not, and gone with the
-    container. A mount of the user's own goes before that.
+    """Whether the journal of systemd inside is in the container's directory: readable from the host, running
+    or not, and removed with the container. A mount of the user's at JOURNAL takes precedence.
     """
     return applies(spec, argv) and all(mount.target != JOURNAL for mount in spec.mounts)
 
 
 def journal_directory(directory: str) -> str:
-    """Where that is, in a container's own directory."""
+    """The path of that journal, in a container's `directory`."""
     return f"{directory}/journal"
 
 
-# Of reboot(2) the kernel makes an end of the pid namespace's PID 1 by a signal that can reach it in no other
-# way (pid_namespaces(7)); the supervisor then ends with 128 plus that.
+# On reboot(2) in a pid namespace the kernel ends its PID 1 by one of these signals, which can reach it in no
+# other way (pid_namespaces(7)); the exit status is then 128 plus the signal.
 RESTART, HALT = _signal.SIGHUP, _signal.SIGINT
 STATUSES = (128 + RESTART, 128 + HALT)
 
 
 def exit_status(spec: ContainerSpec, argv: tuple[str, ...], code: int) -> int:
-    """Of a container whose supervisor saw `code`: a systemd that was shut down has not failed."""
+    """The exit status of a container whose supervisor saw `code`: a systemd that shut down has not failed."""
     return 0 if code in STATUSES and applies(spec, argv) else code

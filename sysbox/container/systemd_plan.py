@@ -1,8 +1,8 @@
-"""What a container gets beyond others when its first process is systemd, decided. Pure.
+"""Plan what a container has in addition when its first process is systemd. Pure.
 
 systemd asks its container manager for little (https://systemd.io/CONTAINER_INTERFACE): a tmpfs on /run, its
 own cgroup subtree to write in, a name in $container, SIGRTMIN+3 as the signal that stops it. It needs no
-CAP_SYS_ADMIN: what systemd cannot do without that, it leaves out.
+CAP_SYS_ADMIN: systemd skips what it cannot do without it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 _PRIVATE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-# as systemd mounts them itself where it may (src/shared/mount-setup.c)
+# as systemd itself mounts them where it can (src/shared/mount-setup.c)
 _TMPFS = (
     ("/run", (("mode", "755"), ("nr_inodes", "800k")), _PRIVATE | MOUNT_ATTR_STRICTATIME),
     ("/run/lock", (("mode", "1777"), ("size", "5m")), _PRIVATE | MOUNT_ATTR_NOEXEC),
     ("/tmp", (("mode", "1777"), ("nr_inodes", "1m")), _PRIVATE | MOUNT_ATTR_STRICTATIME),
 )
 _CAPABILITIES: tuple[str, ...] = (
-    "SETPCAP",  # units have a CapabilityBoundingSet=, which is to be dropped to
+    "SETPCAP",  # to drop to the CapabilityBoundingSet= of a unit
 )
 
 
@@ -43,22 +43,22 @@ class Mode(Frozen):
     after: tuple[Operation, ...] = ()
     environment: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
-    read_only: tuple[str, ...] = ()  # paths, beyond those that are anyway
+    read_only: tuple[str, ...] = ()  # paths that are read-only in this mode only
     oom_policy: str = "kill"
 
 
 def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory: str) -> Mode:
-    """What `container` (64 hex) gets, whose own directory is `directory`. Raises SpecError."""
+    """The mode of the container with the id `container` (64 hex) and its `directory`. Raises SpecError."""
     if not systemd_mode.applies(spec, argv):
         return Mode(active=False)
     chosen = {mount.target for mount in spec.mounts}
     capabilities = _CAPABILITIES
     if not systemd_mode.chosen_by_user(spec, argv):
-        # a name in an image gives no rights
+        # an image must not get capabilities by the name of its command
         capabilities = ()
     elif spec.security.seccomp == "default":
-        # reboot(2) ends the pid namespace alone; but the same capability is asked for by kexec_load(2),
-        # which only our own filter is known to refuse
+        # for reboot(2), which ends the pid namespace only; kexec_load(2) needs the same capability, and only
+        # sysbox's default filter is known to refuse it
         capabilities += ("SYS_BOOT",)
     return Mode(
         active=True,
@@ -71,18 +71,18 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
             _boot_id(directory),
             *([_journal(directory)] if systemd_mode.keeps_journal(spec, argv) else []),
         ),
-        # the id of a machine whose image has none yet
+        # container_uuid becomes the machine-id(5) where the image has none
         environment=("container=sysbox", f"container_uuid={container[:32]}"),
         capabilities=capabilities,
-        # its services have an OOMPolicy= each
+        # each service inside has its own OOMPolicy=
         oom_policy="continue",
-        # of a privileged one too: udev runs where it can write to it, and acts on the host's devices
+        # even in a privileged container: udev would run where /sys is writable, and act on the host's devices
         read_only=() if spec.security.unmask else ("/sys",),
     )
 
 
 def _boot_id(directory: str) -> Operation:
-    """One that is new with each start: the kernel's is the host's, and `journalctl -b` goes by it."""
+    """A boot id that is new with each start: the kernel's is the host's, and `journalctl -b` uses it."""
     return Bind(
         source=f"{directory}/boot_id",
         target="/proc/sys/kernel/random/boot_id",
