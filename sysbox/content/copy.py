@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_LINKS = 40  # symbolic links on the way, as in the kernel
+_LINKS = 40  # symbolic links that are followed at most, as in the kernel
 
 
 class Side(Frozen):
-    """One end of a copy: a path of this machine's, or of a container's, whose root is a descriptor."""
+    """One end of a copy: a path on the host, or one in a container, whose root is a descriptor."""
 
     path: str
     root: int = -1  # -1 is the host
@@ -45,19 +45,19 @@ class Side(Frozen):
         return f"{self.container}:{self.path}" if self.root >= 0 else self.path
 
     def open(self, path: str, flags: int) -> int:
-        """Open a path of this side's. Raises KernelError."""
+        """Open a path on this side. Raises KernelError."""
         if self.root >= 0:
             return mount.open_in_root(self.root, path, flags)
         return caller_root.open_path(path, flags)
 
     @property
     def content_only(self) -> bool:
-        """Whether it names what is in a directory: "DIR/.", ".", "/"."""
+        """Whether the path names the content of a directory: "DIR/.", ".", "/"."""
         return self.path.rstrip("/").rpartition("/")[2] in ("", ".")
 
     @property
     def name(self) -> str:
-        """The last component, as the copy will be called."""
+        """The last component, which becomes the name of the copy."""
         parts: list[str] = []
         path = self.path
         if not path.startswith("/"):
@@ -79,7 +79,7 @@ def copy(
     left_out: Callable[[str, str], None] = lambda _name, _why: None,
     tell: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Copy; the number of bytes, of which `tell` hears as they go.
+    """Copy; returns the number of bytes. `tell` is called with the size of each piece, in bytes.
 
     Raises NotFound, SpecError, Conflict, KernelError.
     """
@@ -102,7 +102,7 @@ def copy(
 
 
 def explained(error: KernelError, destination: Side) -> Exception:
-    """Say of a read-only mount that it is the container's."""
+    """A read-only mount of the container as a SpecError with a hint; any other error as it is."""
     if error.errno != errno.EROFS or destination.root < 0:
         return error
     return SpecError(
@@ -112,7 +112,7 @@ def explained(error: KernelError, destination: Side) -> Exception:
 
 
 def open_source(source: Side, *, follow: bool) -> Found:
-    """What is to be copied. Raises NotFound, SpecError, KernelError."""
+    """Open the entry to copy. Raises NotFound, SpecError, KernelError."""
     directory = source.content_only or source.path.endswith("/")
     nofollow = 0 if follow or directory else posix.O_NOFOLLOW
     try:
@@ -128,7 +128,7 @@ def open_source(source: Side, *, follow: bool) -> Found:
 
 
 def open_directory(destination: Side) -> int:
-    """The directory that an archive is unpacked into. Raises NotFound, SpecError, KernelError."""
+    """Open the directory that an archive is unpacked into. Raises NotFound, SpecError, KernelError."""
     try:
         return destination.open(destination.path, _DIRECTORY)
     except KernelError as error:
@@ -142,7 +142,7 @@ def open_directory(destination: Side) -> int:
 
 
 def _destination(side: Side, found: Found, source: Side) -> tuple[int, str]:
-    """An open directory, and the name in it to copy to; "" puts the source's content into it."""
+    """An open directory, and the name of the copy in it; "" copies the source's content into it."""
     try:
         directory = side.open(side.path, _DIRECTORY)
     except KernelError as error:
@@ -167,8 +167,9 @@ def _destination(side: Side, found: Found, source: Side) -> tuple[int, str]:
 
 
 def _slot(side: Side) -> tuple[int, str, Found | None]:
-    """The directory and the name that a path leads to in the end, and whether something is there.
+    """(open directory, name, existing entry) that a path leads to, with all symbolic links followed.
 
+    The entry is closed; None: there is none.
     Raises NotFound, SpecError, KernelError.
     """
     path = side.path

@@ -1,8 +1,8 @@
-"""Unpacks a tar archive into a directory of a container's, as `sysbox cp -` and docker do.
+"""Unpacks a tar archive into a directory of a container, as `sysbox cp -` and docker do.
 
-Unlike an image's layer (`image/layer.py`) it meets what is there already. A symbolic link among the
-parents of an entry is followed inside the container's root, as tar would there; the entry itself replaces
-what it finds.
+Unlike an image's layer (`image/layer.py`), the directory has entries already. A symbolic link among the
+parents of an entry is followed inside the container's root, as tar would do there; the entry itself replaces
+one of its name.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Extractor:
 
     def _entry(self, source: Source, header: Header, name: str) -> None:
         if not name:
-            return  # the directory itself, which stays as it is
+            return  # the destination itself, which is not changed
         above, _, base = name.rpartition("/")
         parent = self._parent(above)
         given = self._attributes(header)
@@ -89,7 +89,7 @@ class Extractor:
 
     def _hard_link(self, target: str, parent: int, base: str, name: str) -> None:
         if target == name:
-            return  # as tar does of a file that is named twice
+            return  # tar writes this for a file that is named twice
         above, _, old = target.rpartition("/")
         origin = mount.open_in_root(self._root, f"{self._path}/{above}", _HANDLE)
         try:
@@ -105,7 +105,7 @@ class Extractor:
             posix.close(origin)
 
     def _parent(self, path: str) -> int:
-        """The directory of an entry, made if the archive does not list it; one is kept open."""
+        """The directory of an entry, made if the archive does not list it; the last one is kept open."""
         if self._open[1] >= 0 and self._open[0] == path:
             return self._open[1]
         self._forget()
@@ -125,14 +125,14 @@ class Extractor:
         return fd
 
     def _finish(self) -> None:
-        """Directories last, the deepest first: what goes into them changes their time."""
+        """Set the attributes of directories, the deepest first: their entries have changed their times."""
         for name in sorted(self._late, reverse=True):
             try:
                 fd = mount.open_in_root(
                     self._root, f"{self._path}/{name}", _HANDLE | posix.O_NOFOLLOW
                 )
             except KernelError:
-                continue  # replaced by something else since
+                continue  # a later entry has replaced it
             try:
                 place.give(fd, self._late[name])
             finally:

@@ -1,4 +1,4 @@
-"""A container's writable layer: what it has changed (`diff`), and an image of it (`commit`)."""
+"""A container's writable layer: its changes (`diff`), its size, and an image of it (`commit`)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from sysbox.image.tarwriter import Archive
 
 _OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_ATTEMPTS = 10  # to measure what somebody moves about
-# what is mounted on in every container
+_ATTEMPTS = 10  # to measure a tree while its directories are moved
+# the mount points that every container has
 _USUAL = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
 class Writable:
     """The writable layer of a container above the layers of its image; a context manager.
 
-    `ours` are the paths in it that sysbox itself made, to mount on. Raises NotFound, KernelError, OSError.
+    `ours` are the paths in it that sysbox made as mount points. Raises NotFound, KernelError, OSError.
     """
 
     def __init__(self, record: Record) -> None:
@@ -56,7 +56,7 @@ class Writable:
             posix.close(self.upper)
 
     def write(self, write: Callable[[bytes], object]) -> None:
-        """It as an image's layer: a tar archive with whiteouts. Raises OSError, FormatError."""
+        """Write it as an image's layer: a tar archive with whiteouts. Raises OSError, FormatError."""
         from sysbox.image.tarwriter import Archive
 
         archive = Archive(write)
@@ -117,7 +117,7 @@ def tree_size(directory: int) -> int:
             return _sum(directory)
         except OSError as error:
             if error.errno != errno.ESTALE or not left:
-                raise  # else somebody has moved a directory meanwhile
+                raise  # else a directory was moved meanwhile
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -143,10 +143,10 @@ def commit(
     pause: bool = True,
     tell: Callable[[int], object] = lambda _: None,
 ) -> Image:
-    """Make the image `name` ("" for none) of a container as it is now, standing still unless `pause` is off.
+    """Make the image `name` ("" for none) of a container as it is now, frozen unless `pause` is off.
 
-    `instructions` are those of `import --change`; `tell` hears of each number of bytes. Raises SpecError,
-    NotFound, FormatError, KernelError; nothing is left then.
+    `instructions` are those of `import --change`; `tell` is called with the size of each piece, in bytes.
+    Raises SpecError, NotFound, FormatError, KernelError; then it leaves nothing behind.
     """
     from sysbox.image import commit as committing
     from sysbox.image.changes import apply
@@ -173,7 +173,7 @@ def commit(
 
 
 def config_of(record: Record, image: Image) -> ImageConfig:
-    """The image's configuration with what was asked for this container, as docker commits it."""
+    """The image's configuration, overridden by what was asked for the container, as docker commits it."""
     spec, config = record.spec, image.config
     given = {entry.partition("=")[0] for entry in spec.env}
     kept = tuple(one for one in config.env if one.partition("=")[0] not in given)
@@ -195,6 +195,6 @@ def config_of(record: Record, image: Image) -> ImageConfig:
         stop_signal=spec.stop_signal or config.stop_signal,
         volumes=tuple(sorted({*config.volumes, *anonymous})),
         exposed_ports=tuple(sorted({*config.exposed_ports, *ports})),
-        # what is to be done about it is no image's to say
+        # the action on failure is for the user of a container to choose, not for an image
         health=spec.health.replace(on_failure="none") if checked else config.health,
     )

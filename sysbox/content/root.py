@@ -1,10 +1,10 @@
-"""The root of a container, running or not, as a descriptor for whoever copies something in or out.
+"""The root of a container, running or not, as a descriptor, to copy files in and out.
 
-Nothing of the container's is run, and no path of its is ever looked up from the host's root: callers walk
-from the descriptor, with `mount.open_in_root` (CVE-2018-15664, CVE-2019-14271). While it runs, the
-descriptor is its first process's root, and everything that it has mounted is seen. When it does not, its
-root is mounted in the mount namespace of a child that does nothing else, and comes back as a detached tree,
-which is gone with the last descriptor. The container's lock is held meanwhile, so that it cannot start.
+No program of the container is run, and no path in it is ever looked up from the host's root: callers walk
+from the descriptor, with `mount.open_in_root` (CVE-2018-15664, CVE-2019-14271). Of a running container, the
+descriptor is the root of its first process, with everything that is mounted there. The root of a stopped one
+is mounted by a child in a mount namespace of its own, and is passed back as a detached tree, which the kernel
+unmounts with the last descriptor. The container's lock is held meanwhile, so that it cannot start.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 
     from sysbox.container.records import Record, Resolved, Runtime
 
-_ROOT = b"R"  # of the child that mounts or finds it: the root
-_GRAFT = b"G"  # and what is to be seen in it besides
+# the messages of the child: the descriptor of the root, then that of /usr
+_ROOT = b"R"
+_GRAFT = b"G"
 _HANDLE = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
 class Root:
     """A container's root while it is used; a context manager.
 
-    `bare` leaves out everything that is mounted in it. `/usr` of the image `host`, which is part of that
-    image, is then in `usr` (-1 for other images).
+    `bare` leaves out everything that is mounted in it; `usr` is then a descriptor of `/usr` of the image
+    `host`, which belongs to that image (-1 for other images).
     """
 
     def __init__(self, record: Record, *, bare: bool = False) -> None:
@@ -52,7 +53,7 @@ class Root:
 
     def __enter__(self) -> Self:
         try:
-            # a start that goes on comes to its end first: until then its process has the host's root
+            # waits for a start in progress: until its end the first process has the host's root
             self._lock = Lock(self.record.id)
             runtime = store.runtime(self.record.id)
             if runtime is not None and runtime.alive():
@@ -82,7 +83,7 @@ class Root:
         try:
             init = process.pidfd(runtime.pid)
             self._kept.append(init)
-            # its mounts stay as long as somebody has their namespace, should it end while we work
+            # an open mount namespace keeps its mounts, even if the process ends meanwhile
             there = namespace.open_ns(runtime.pid, "mount")
             self._kept.append(there)
             self.fd = posix.open(f"/proc/{runtime.pid}/root", _HANDLE)
@@ -90,7 +91,7 @@ class Root:
             if runtime.alive():
                 raise
         if not runtime.alive():
-            # the number may have been another's when we used it
+            # the pid may have been that of another process above
             raise Conflict(f"container {self.record.name} has just ended")
         if self._bare:
             posix.close(self.fd)
@@ -108,7 +109,7 @@ class Root:
 
 
 def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
-    """What of the container's mounts is there when it does not run: files, directories and volumes."""
+    """The mounts that a container has while it does not run: files, directories and volumes."""
     empty = rootfs.Protection(masked=(), read_only=(), directories=(), nodes=(), links=())
     operations = rootfs.plan_operations(
         record.spec,
@@ -121,7 +122,7 @@ def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]
     planning.import_copyup(one.mark for one in binds if one.mark)
     return tuple(
-        # what we mount and take away again must never reach the host
+        # neither these mounts nor their removal may propagate to the host
         one.replace(propagation=mount.MS_PRIVATE)
         for one in binds
         if not one.target.startswith("/dev/")
@@ -135,7 +136,7 @@ def _mounted(
     operations: tuple[rootfs.Bind, ...],
     beside: tuple[rootfs.Bind, ...],
 ) -> tuple[int, int]:
-    """In the child: the root with `operations` done in it, and the source of `beside`."""
+    """In the child: the root with `operations` applied, and the source of `beside` (-1 for none)."""
     _sys.unshare(namespace.CLONE_NEWNS)
     copies = sources.clone((*operations, *beside))
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
@@ -157,14 +158,14 @@ def _mounted(
 
 
 def _copies(there: int, *, usr: bool) -> tuple[int, int]:
-    """In the child: copies of the mounts of `/` and `/usr` of a mount namespace, without what is on them."""
+    """In the child: copies of the mount of `/` in a mount namespace, and of those of `/usr` (-1 for none)."""
     _sys.setns(there, namespace.CLONE_NEWNS)
     root = mount.clone_tree("/", recursive=False)
     return root, mount.clone_tree("/usr", recursive=True) if usr and is_directory("/usr") else -1
 
 
 def _from_child(work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
-    """What `work` returns in a child: a process changes its mount namespace for good."""
+    """Run `work` in a child and return its descriptors: it changes the mount namespace of its process."""
     ours, theirs = Channel.pair()
     pid, pidfd = _sys.clone3(0)
     if pid == 0:
