@@ -1,4 +1,4 @@
-"""docker's Config and Mounts of a container: what it was made of."""
+"""docker's Config and Mounts of a container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sysbox.spec import Health, Mount
 
 _SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean
-_MICRO = 1000  # nanoseconds
+_MICRO = 1000  # nanoseconds in a microsecond
 
 
 def config(record: Record, images: KnownImages) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
 
 
 def health_check(health: Health | None) -> Any:
-    """docker's form of a check: times in nanoseconds, 0 for what was not said; null without one."""
+    """docker's Healthcheck: times in nanoseconds, 0 for a setting without a value; null without a check."""
     if health is None or not (health.command or health.disabled):
         return NULL
     test = ["CMD", *health.command]
@@ -89,7 +89,7 @@ def _environment(image: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
 
 
 def _own_volumes(record: Record, resolved: Resolved) -> list[str]:
-    """Where a volume was asked for without a name."""
+    """The targets of volumes without a name, the image's and the user's."""
     return list(dict.fromkeys((*resolved.volumes, *record.anonymous_volumes)))
 
 
@@ -118,7 +118,7 @@ def _mount(record: Record, mount: Mount) -> dict[str, Any]:
 
 
 def no_config() -> dict[str, Any]:
-    """docker's Config where there is none."""
+    """docker's Config without any values."""
     return {
         "Hostname": "",
         "Domainname": "",

@@ -1,4 +1,4 @@
-"""docker's HostConfig of a container: what was asked of the host. Every key of API 1.41 is there."""
+"""docker's HostConfig of a container, what was asked of the host, with every key of API 1.41."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _POINTERS = ("MemorySwappiness", "OomKillDisable", "PidsLimit")
 
 
 def host_config(record: Record, live: dict[str, Any]) -> dict[str, Any]:
-    """What was asked; `live` are the limits of a running container that are in force, in their place."""
+    """As asked, but with the limits in `live`, those in force of a running container."""
     spec = record.spec
     return Struct(
         {
@@ -107,7 +107,7 @@ def _security_options(spec: ContainerSpec) -> Iterable[str]:
 def _protection(spec: ContainerSpec) -> dict[str, Any]:
     try:
         masked, read_only = paths.plan(spec.security, probe().cpus)
-    except SpecError:  # a record that nothing can be started from is shown all the same
+    except SpecError:  # `start` refuses such a record; it is shown nevertheless
         masked, read_only = (), ()
     return {
         "Mounts": listed(_asked_mount(one) for one in spec.mounts if _by_mount_flag(one)),
@@ -135,7 +135,7 @@ def _cap(name: str) -> str:
 
 
 def _own(mode: str) -> str:
-    """docker's word for a namespace of the container's own is the empty one."""
+    """The mode of a namespace in docker's words: "" where the container has one of its own."""
     return "" if mode == "private" else mode
 
 
@@ -150,7 +150,7 @@ def limits_now(record: Record, pid: int) -> dict[str, Any]:
 
 
 def _limits(spec: ContainerSpec) -> dict[str, Any]:
-    """As asked, in docker's words."""
+    """The limits as asked, under docker's names."""
     limits = spec.limits
     found = {one.inspect: _limit(getattr(limits, one.field)) for one in TABLE if one.inspect}
     return found | {
@@ -186,7 +186,7 @@ def _limits(spec: ContainerSpec) -> dict[str, Any]:
 
 
 def _typed(limits: dict[str, Any]) -> dict[str, Any]:
-    """With docker's kinds of null."""
+    """The limits with docker's kinds of null."""
     return (
         limits
         | {name: listed(limits[name] or ()) for name in _NULL_LISTS}
@@ -195,19 +195,19 @@ def _typed(limits: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(value: Any) -> Any:
-    """0 for what was not asked; the rates of disks as a list."""
+    """One limit in docker's form: 0 if it was not asked for, the rates of disks as a list."""
     if isinstance(value, tuple):
         return [{"Path": one[0], "Rate": one[1]} for one in value if not isinstance(one, str)]
     return value or 0
 
 
 def _by_mount_flag(mount: Mount) -> bool:
-    """Whether a bind mount was asked for with --mount: -v makes what is missing."""
+    """Whether a bind mount was asked for with --mount: with -v, a missing source is made."""
     return mount.kind == "bind" and not mount.create
 
 
 def _binds(mounts: Iterable[Mount]) -> Iterable[str]:
-    """What was asked for with -v, as it is written there; an anonymous volume has no source to be bound."""
+    """The arguments of -v, without those of anonymous volumes, which have no source to bind."""
     for mount in mounts:
         if mount.kind != "tmpfs" and mount.source and not _by_mount_flag(mount):
             options = ",".join(mount_options(mount))
@@ -221,7 +221,7 @@ def mount_options(mount: Mount) -> list[str]:
 
 
 def propagation(mount: Mount) -> str:
-    """Of a bind mount, rprivate by default; "" of a volume that asked for none."""
+    """The propagation of a mount: as asked, else rprivate for a bind mount and "" for a volume."""
     found = [option for option in mount.options if option in PROPAGATION]
     return found[0] if found else "rprivate" if mount.kind == "bind" else ""
 
@@ -243,7 +243,7 @@ def _asked_mount(mount: Mount) -> dict[str, Any]:
 
 
 def bindings(ports: Iterable[Port]) -> dict[str, Any]:
-    """docker's map from 80/tcp to where it is published."""
+    """docker's map from a port (80/tcp) to the addresses and ports of the host that it is published on."""
     found: dict[str, Any] = {}
     for port in ports:
         host = str(port.host_port) if port.host_port else ""

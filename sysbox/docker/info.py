@@ -1,4 +1,4 @@
-"""What `sysbox info` shows: docker's keys of API 1.41, and our own below `Sysbox`."""
+"""The content of `sysbox info`: docker's keys of API 1.41, and sysbox's own below `Sysbox`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RUNTIME = "sysbox"
 def collect(states: Sequence[str]) -> dict[str, Any]:
     """Containers by their states, images, and what this host can do.
 
-    Raises FormatError, SpecError of sysbox.conf.
+    Raises FormatError, SpecError for sysbox.conf.
     """
     facts = probe()
     release = _os_release()
@@ -53,7 +53,7 @@ def collect(states: Sequence[str]) -> dict[str, Any]:
             "ExperimentalBuild": False,
             "ServerVersion": program.VERSION,
             **_programs(),
-            "LiveRestoreEnabled": True,  # there is no daemon whose end could matter
+            "LiveRestoreEnabled": True,  # containers run without a daemon
             "Isolation": "",
             "SecurityOptions": _security(),
             "Warnings": listed(_warnings(facts)),
@@ -73,7 +73,7 @@ def _client() -> dict[str, Any]:
 
 
 def _state(log_driver: str) -> dict[str, Any]:
-    """What docker says of its daemon."""
+    """docker's keys for the state of its daemon."""
     return {
         "Plugins": {
             "Volume": ["local"],
@@ -110,21 +110,21 @@ def _storage() -> dict[str, Any]:
         "Driver": DEFAULT,
         "DriverStatus": [
             ["Backing Filesystem", _file_system(paths.STATE)],
-            ["Supports d_type", "true"],  # the kernel's overlay wants it
+            ["Supports d_type", "true"],  # overlayfs requires it
             ["userxattr", "false"],
         ],
     }
 
 
 def _abilities(facts: HostFacts) -> dict[str, bool]:
-    """Which limits this host has."""
+    """docker's keys for the limits that this host supports."""
     have = facts.controllers
     v1 = facts.cgroup_mode == "v1"
     memory, cpu = "memory" in have, "cpu" in have
     return {
         "MemoryLimit": memory,
         "SwapLimit": memory and (not v1 or exists(f"{have['memory']}/memory.memsw.limit_in_bytes")),
-        "KernelMemory": False,  # no flag sets it; the kernel has dropped it
+        "KernelMemory": False,  # no flag sets it; the kernel has dropped this limit
         "KernelMemoryTCP": False,
         "CpuCfsPeriod": cpu and exists("/proc/sys/kernel/sched_cfs_bandwidth_slice_us"),
         "CpuCfsQuota": cpu and exists("/proc/sys/kernel/sched_cfs_bandwidth_slice_us"),
@@ -143,7 +143,7 @@ def _switched_on(setting: str) -> bool:
 
 
 def _nothing_remote() -> dict[str, Any]:
-    """Registries, proxies and a swarm: there are none."""
+    """docker's keys for registries, proxies and a swarm, all empty."""
     return {
         "IndexServerAddress": "",
         "RegistryConfig": {
@@ -205,7 +205,7 @@ def _configuration(loaded: files.Loaded) -> dict[str, Any]:
 
 
 def systemd() -> dict[str, str]:
-    """What systemd says of itself (`manager.describe`); its Version is "not running" where there is none."""
+    """systemd's description of itself (`manager.describe`); Version is "not running" without a systemd."""
     from sysbox.units import manager
 
     try:
@@ -217,7 +217,7 @@ def systemd() -> dict[str, str]:
 
 
 def _machine() -> str:
-    """An id of this machine that does not give machine-id(5) itself away, as that asks for."""
+    """An id of this machine, a hash of its machine-id(5): that page says not to expose the id itself."""
     import hashlib
     import hmac
 
@@ -246,7 +246,7 @@ def _file_system(path: str) -> str:
 
 
 def _security() -> list[str]:
-    """What is applied to containers by default."""
+    """docker's SecurityOptions: what applies to containers by default."""
     seccomp = "Seccomp:" in read_text("/proc/self/status")
     return [*(["name=seccomp,profile=default"] if seccomp else []), "name=cgroupns"]
 

@@ -24,7 +24,7 @@ _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 
 
 def container(record: store.Record, status: store.Status, *, size: bool = False) -> dict[str, Any]:
-    """Everything about one container, live limits included; `size`: what its layer holds, too."""
+    """Everything about one container, with the limits in force; with `size`, its size on disk too."""
     live: dict[str, Any] = {}
     own: dict[str, Any] = {}
     if status.pid:
@@ -61,7 +61,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
 
 
 def _files(record: store.Record) -> dict[str, str]:
-    """Of what is mounted into it, and its log."""
+    """The paths of the files that sysbox mounts into the container, and of its log."""
     return {
         "ResolvConfPath": f"{record.directory}/resolv.conf",
         "HostnamePath": f"{record.directory}/hostname",
@@ -71,7 +71,7 @@ def _files(record: store.Record) -> dict[str, str]:
 
 
 def _sizes(record: store.Record, images: KnownImages, *, wanted: bool) -> dict[str, Any]:
-    """Bytes of what it has written, and of its whole root file system; null where nobody asked."""
+    """The bytes of the writable layer and of the whole root file system; null unless `wanted`."""
     if not wanted:
         return {"SizeRw": NULL, "SizeRootFs": NULL}
     from sysbox.docker.sizes import sizes
@@ -91,7 +91,7 @@ def _beyond_docker(record: store.Record) -> dict[str, Any]:
 
 def _at_rest(record: store.Record) -> dict[str, Any]:
     return {
-        "Scope": names.scope_unit(record.id),  # the next run's, too
+        "Scope": names.scope_unit(record.id),  # the name is the same in each run
         "ControlGroup": "",
         "Slice": record.spec.slice,
         "Tuned": record.tuned,
@@ -107,7 +107,7 @@ def _journal(record: store.Record) -> str:
 
 
 def _usage(record: store.Record) -> dict[str, int | None]:
-    """Of the run that goes on, or of the last one, by systemd's names; null is not known."""
+    """The usage of the current run, else of the last one, by systemd's names; null is unknown."""
     usage = usage_of(record)
     numbers = {
         "CPUUsageNSec": usage.cpu_ns,
@@ -119,7 +119,7 @@ def _usage(record: store.Record) -> dict[str, int | None]:
 
 
 def _graph(record: store.Record, images: KnownImages) -> dict[str, Any]:
-    """docker's GraphDriver, by the container's own driver."""
+    """docker's GraphDriver, from the container's storage driver."""
     driver = driver_of(record)
     layers = tuple(f"{IMAGES}/layers/{name}" for name in resolved_by(record, images).layers)
     return {"Data": Strings(driver.describe(layers, record.directory)), "Name": driver.NAME}
@@ -151,7 +151,7 @@ def _state(record: store.Record, status: store.Status) -> dict[str, Any]:
 
 
 def _was_short_of_memory(pid: int) -> bool:
-    """Whether the run that goes on has lost a process for lack of memory; 0: none goes on."""
+    """Whether the kernel has killed a process of the current run for lack of memory; `pid` 0: no run."""
     if not pid:
         return False
     from sysbox.docker.live import was_short_of_memory
@@ -176,11 +176,11 @@ def _end(record: store.Record) -> dict[str, Any] | None:
 
 
 def _health(record: store.Record, status: store.Status) -> Any:
-    """Of the run that goes on; null without checks, and before the first run."""
+    """docker's Health of the current run; null without checks, and before the first run."""
     if not record.spec.health.command or not status.started_at:
         return NULL
     known = health.status(record) if status.pid else None
-    if known is None:  # docker's word for one that has ended
+    if known is None:  # as docker shows a container that has ended
         return {"Status": "unhealthy", "FailingStreak": 0, "Log": []}
     log = [
         {

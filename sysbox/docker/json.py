@@ -1,6 +1,6 @@
 """JSON as docker prints it: keys in their own order, text not escaped, four spaces of indentation.
 
-Records are written by `codec.dumps`: it sorts the keys, and escapes text, so that no byte of a name is lost.
+Records are written by `codec.dumps` instead: it sorts keys, and escapes text, so that no byte is lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def _encode_string(text: str) -> str:
     if not text.isascii():
-        # a byte that is no UTF-8 cannot be in JSON
+        # JSON cannot have a byte that is not UTF-8
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return str(_json.encode_basestring(text))
 
@@ -27,7 +27,7 @@ _encode: Any = _make_encoder(None, None, _encode_string, None, ":", ",", False, 
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON, keys in their own order."""
+    """Compact JSON, keys in their own order. Raises SpecError."""
     try:
         return "".join(_encode(_plain(value), 0))
     except (TypeError, ValueError) as error:
@@ -35,7 +35,7 @@ def to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The same without what is null and still a list, a map or a pointer to a template."""
+    """The value with None for each Null, which only templates take for a list, a map or a pointer."""
     if isinstance(value, Null):
         return None
     if isinstance(value, dict):

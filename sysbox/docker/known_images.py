@@ -1,4 +1,4 @@
-"""The images of containers that are listed: each is looked up once, however many containers have it."""
+"""The images of the containers that a verb shows: each is read once, however many containers use it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class KnownImages:
     @property
     def _store(self) -> Store:
         if self._opened is None:
-            from sysbox.image.store import Store  # `ps` of what does not run goes without
+            from sysbox.image.store import Store  # not needed for records that have all of it
 
             self._opened = Store()
         return self._opened
 
     def get(self, image_id: str) -> Image | None:
-        """None where it is gone, or damaged."""
+        """The image; None where it was removed, or is damaged."""
         if image_id not in self._found:
             try:
                 self._found[image_id] = self._store.resolve(image_id)
@@ -37,7 +37,7 @@ class KnownImages:
 
 
 def resolved_by(record: Record, images: KnownImages) -> Resolved:
-    """What a container came to; of an older record by its image, and by itself alone once that is gone."""
+    """What a container was created with; an older record is merged again with its image, if that exists."""
     if record.resolved is not None:
         return record.resolved
     # for older records alone
@@ -49,7 +49,7 @@ def resolved_by(record: Record, images: KnownImages) -> Resolved:
 
 
 def exposed_ports(record: Record, images: KnownImages) -> list[str]:
-    """As in 80/tcp: those of the image, of --expose, and those that are published."""
+    """The ports (80/tcp) that the image exposes, those of --expose, and those that are published."""
     declared = record.exposed
     if declared is None:
         image = images.get(record.image_id)

@@ -1,7 +1,6 @@
-"""The limits of a running container as they are now, in docker's terms: what the kernel has, whoever set it.
+"""The limits of a running container in docker's terms: as the kernel has them, whichever program set them.
 
-Nothing here is remembered: a change by `systemctl set-property`, or by a hand in the cgroup's files, shows
-at once.
+Nothing is cached: a change by `systemctl set-property`, or by a write to the cgroup's files, shows at once.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _IO_WEIGHT = 100
 
 
 class Live(Frozen):
-    """What systemd says of a running container's scope, and where its cgroup is."""
+    """The properties of a running container's scope, and the path of its cgroup."""
 
     facts: HostFacts
     path: str  # of the cgroup in each hierarchy
@@ -50,13 +49,13 @@ class Live(Frozen):
 
 
 def look(record: Record, pid: int) -> Live | None:
-    """None when systemd cannot be asked, or the container has just gone."""
+    """Ask systemd about a running container; None when that fails, or the container has just ended."""
     facts = probe()
     try:
-        # a container that was started by an older version has nobody who does it at once
+        # the monitor of an older version does not do this when a limit is set
         property_changes.apply_newest(record, facts)
     except SysboxError:
-        pass  # ignoring: it has just gone, and what is seen is what there is
+        pass  # ignoring: the container has just ended; its limits are shown as they are
     asked = ["ControlGroup", "Slice"]
     for one in table.TABLE:
         name = one.way(facts).bus_name
@@ -76,7 +75,7 @@ def look(record: Record, pid: int) -> Live | None:
 
 
 def was_short_of_memory(pid: int) -> bool:
-    """Whether the kernel has killed somebody in its container for lack of memory."""
+    """Whether the kernel has killed a process in the container of `pid` for lack of memory."""
     facts = probe()
     mounted = facts.controllers.get("memory")
     try:
@@ -87,7 +86,7 @@ def was_short_of_memory(pid: int) -> bool:
 
 
 def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(HostConfig entries, the `Sysbox` entry) of a running container; empty where `look` finds nothing."""
+    """(HostConfig entries, the `Sysbox` entry) of a running container; both empty if `look` fails."""
     live = look(record, pid)
     if live is None:
         return {}, {}
@@ -108,7 +107,7 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
 def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, Any]:
     """docker's HostConfig entries for all limits that docker knows."""
     shares = tuned.get("CPUShares", "")
-    if shares.isdigit():  # as exact as they were set
+    if shares.isdigit():  # the exact number that was set: a weight is rounded
         asked = asked.replace(cpu_shares=int(shares))
     found: dict[str, Any] = {}
     for resource in table.TABLE:
@@ -121,7 +120,7 @@ def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, A
 
 
 def _in_force(way: Way, live: Live) -> Any:
-    """What the kernel has; INFINITY for a default that nobody has set."""
+    """The kernel's value; INFINITY for a default that was never set."""
     have = readback.read_kernel(way, live.path, live.facts)
     want = readback.systemd_value(way, live.properties)
     if want in (None, INFINITY) and readback.values_agree(way, want, have):
@@ -130,7 +129,7 @@ def _in_force(way: Way, live: Live) -> Any:
 
 
 def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limits) -> Any:
-    """A value in docker's units and types; without a limit it is 0, and null for the number of processes."""
+    """A value in docker's units and types. No limit is 0, but null for the number of processes."""
     if isinstance(value, tuple):
         if resource.field in ("cpuset_cpus", "cpuset_mems"):
             return format_list(list(value))
@@ -165,7 +164,7 @@ def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limi
 
 
 def _block_weight(way: Way, weight: int, asked: Limits) -> int:
-    """The weight that was asked for a disk, if it comes to this one; BFQ's own may be what the file has."""
+    """The weight asked for a disk, if it converts to `weight` (or BFQ's); else `weight` converted."""
     for _, one in asked.blkio_weight_device:
         own = io_weight_of_blkio(one) if way.bus_name == "IODeviceWeight" else one
         if weight in (own, bfq_weight(own)):
@@ -174,7 +173,7 @@ def _block_weight(way: Way, weight: int, asked: Limits) -> int:
 
 
 def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
-    """Shares for a weight: those that were asked for, if they come to it."""
+    """The CPU shares for a weight: those that were asked for, if they convert to it."""
     for one in candidates:
         if one not in (None, INFINITY) and weight_of_shares(one or 0) == weight:
             return one or 0
@@ -182,7 +181,7 @@ def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
 
 
 def _with_paths(way: Way, value: tuple[Any, ...], live: Live) -> list[tuple[str, int]]:
-    """(path, rate) for (MAJOR:MINOR, rate): the path that was given, else the kernel's name."""
+    """(path, rate) for (MAJOR:MINOR, rate): the path that the user gave, else the kernel's name."""
     given: dict[str, str] = {}
     for name in (way.bus_name, other_spelling(way.bus_name)):
         for path, _ in live.properties.get(name) or ():
@@ -200,7 +199,7 @@ def _node(number: str) -> str:
 def _cpu_quota(live: Live, asked: Limits) -> dict[str, Any]:
     """docker shows the one limit under the flag that set it: --cpus, or --cpu-quota and --cpu-period.
 
-    A period without a quota is the property's: systemd gives it to the kernel when there is one.
+    Without a quota the period is read from the property: systemd writes it to the kernel only with a quota.
     """
     quota_way = table.by_field("cpu_quota").way(live.facts)
     period_way = table.by_field("cpu_period").way(live.facts)

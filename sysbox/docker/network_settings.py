@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# the networks that there are, with ids that never change: each the SHA-256 of "sysbox network NAME"
+# the networks, with ids that never change: each the SHA-256 of "sysbox network NAME"
 NETWORKS = {
     "bridge": "f78581549ff04ede887775595ce23e8485c1585bfb00ce0cdb110fbc4806642c",
     "host": "f8aa181d19e70fda0598d9276caed61d9a55e075c8b4d1b4b9db241e4231e1a0",
@@ -26,14 +26,14 @@ NETWORKS = {
 def network_settings(
     record: store.Record, status: store.Status, exposed: Iterable[str]
 ) -> dict[str, Any]:
-    """Of one container; `exposed` are the ports that its image or it declares, as in 80/tcp."""
+    """docker's NetworkSettings; `exposed` are the ports (80/tcp) that the image or the container declares."""
     mode = record.spec.namespaces.network
     attachments, ports = read_networks(record)
     attached = _complete(record, attachments[0]) if attachments else Attachment(network=mode)
     bridged = bool(attachments)
     ends = _ends(attached)
     endpoint = record.id if bridged else ""
-    own = bool(status.pid) and mode in NETWORKS  # else the namespace is another's
+    own = bool(status.pid) and mode in NETWORKS  # else another container's namespace
     published = _published(ports)
     open_ports = {name: published.get(name, NullList()) for name in (*exposed, *published)}
     return Struct(
@@ -62,7 +62,7 @@ def _published(ports: Any) -> dict[str, Any]:
 
 
 def _complete(record: store.Record, attached: Attachment) -> Attachment:
-    """What an older version did not write down is what the host has now."""
+    """Fill in what an older version did not record, from the host's present configuration."""
     if attached.bridge:
         return attached
     network = network_of(record.spec.bridge, read_text("/proc/net/route"))

@@ -1,8 +1,8 @@
-"""What JSON alone does not tell a template: the types that docker's values have in Go.
+"""The types that docker's values have in Go, which templates depend on and JSON does not have.
 
-docker's own templates see Go's structures, and only what is not found there is looked up in the JSON. So a
-structure has two spellings of some names, what is missing in a map of strings is no error, and a null that
-is a list or a map prints as an empty one, has the length 0 and can be ranged over.
+docker's templates look up a name in Go's structures, and then in the JSON. So a structure has two spellings
+of some names, a missing key of a map of strings is no error, and a null list or map prints as an empty one,
+has the length 0 and can be ranged over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Go's names of fields whose JSON names are others
+# Go's name of a field -> its names in JSON, where they differ
 _GO_NAMES = {
     "APIVersion": ("ApiVersion",),
     "BridgeNfIP6tables": ("BridgeNfIp6tables",),
@@ -42,7 +42,7 @@ _GO_NAMES = {
 
 
 class Struct(dict[str, "Any"]):
-    """A structure of docker's: templates find its fields by Go's names too."""
+    """A structure: templates find its fields by Go's names too."""
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or bool(self._other(name))
@@ -59,7 +59,7 @@ class Struct(dict[str, "Any"]):
 
 
 class Map(dict[str, "Any"]):
-    """A map: a template may name a key that is not there, and prints `<no value>`."""
+    """A map: for a missing key, a template prints `<no value>`."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -69,26 +69,26 @@ class Map(dict[str, "Any"]):
 
 
 class Strings(Map):
-    """A map of strings: what `index` does not find is an empty one."""
+    """A map of strings: for a missing key, `index` returns an empty one."""
 
     def get(self, key: str, default: Any = "") -> Any:
         return super().get(key, default)
 
 
 class Null:
-    """What is null in JSON."""
+    """A value that is null in JSON."""
 
 
 class NullList(Null, list["Any"]):
-    """A list that there is not."""
+    """A null list."""
 
 
 class NullMap(Null, Map):
-    """A map that there is not."""
+    """A null map."""
 
 
 class NullPointer(Null):
-    """A structure, a number or a truth value that there is not."""
+    """A null pointer to a structure, a number or a boolean."""
 
     def __bool__(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""How large a container is: what it has written, and its whole root file system."""
+"""The size of a container: of its writable layer, and of its whole root file system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sizes(record: Record, image: Image | None) -> tuple[int, int]:
-    """(bytes in its own layer, those and the image's)."""
+    """(bytes of the writable layer, bytes of the layer and the image)."""
     written = layer_size(driver_of(record).writable(record.directory))
     return written, written + (image.size if image else 0)
 
@@ -30,7 +30,7 @@ def size_text(record: Record, image: Image | None) -> str:
 def layer_size(path: str) -> int:
     """Bytes of the files below a directory that a container may be changing; hard links count once.
 
-    What is more than trees.DEPTH directories deep, or is gone meanwhile, does not count.
+    Files more than tree.DEPTH directories deep, and those removed meanwhile, do not count.
     """
     try:
         top = posix.open(path, tree.DIRECTORY)

@@ -1,4 +1,4 @@
-"""One line of `sysbox stats`: the texts that docker prints, those that we add, the numbers behind them."""
+"""One line of `sysbox stats`: docker's texts, sysbox's own, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -40,24 +40,23 @@ HEADERS = {
 }
 _UNKNOWN = "--"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-NOTHING = CgroupUsage(
-    cpu_ns=0, memory=0, cache=0, memory_limit=0, swap=0, pids=0, devices=()
-)  # what docker shows of a container that does not run
+# as docker shows a container that does not run
+NOTHING = CgroupUsage(cpu_ns=0, memory=0, cache=0, memory_limit=0, swap=0, pids=0, devices=())
 
 
 class Shown(Frozen):
-    """What one line is made from."""
+    """The values of one line."""
 
     id: str  # of a container; "" for another unit
     name: str
-    given: str  # as the user called it
+    given: str  # the name or id that the user gave
     usage: CgroupUsage
-    percent: float | None  # of one CPU; None is not known
+    percent: float | None  # of one CPU; None is unknown
     network: tuple[int, int] | None  # bytes received and sent
 
 
 def row(shown: Shown, *, full: bool, details: bool) -> dict[str, Any]:
-    """What a column or a template may show; what goes beyond docker's with `details`."""
+    """Texts by the names that columns and templates use; with `details`, sysbox's own too."""
     usage = shown.usage
     received, sent = shown.network or (-1, -1)
     texts: dict[str, Any] = {
@@ -96,7 +95,7 @@ def _further(shown: Shown) -> dict[str, Any]:
 
 
 def _numbers(shown: Shown) -> dict[str, Any]:
-    """The same as numbers, under systemd's names where it has one; null is not known."""
+    """The values as numbers, under systemd's names where it has one; null is unknown."""
     usage = shown.usage
     numbers = {
         "CPUUsageNSec": usage.cpu_ns,
@@ -141,7 +140,7 @@ def _device_numbers(usage: DeviceUsage) -> dict[str, Any]:
 
 
 def report(usage: Usage) -> dict[str, str]:
-    """What `ps --format` can show of a run's use of the host."""
+    """The fields of `ps --format` for what a run has used."""
     return {
         "CPUTime": _seconds(usage.cpu_ns),
         "MemPeak": binary_size(usage.memory_peak),
@@ -151,7 +150,7 @@ def report(usage: Usage) -> dict[str, str]:
 
 
 def binary_size(size: float) -> str:
-    """ "12.34MiB": binary units, four significant figures, as docker shows memory; "--" is not known."""
+    """ "12.34MiB": binary units, four significant figures, as docker shows memory; "--" is unknown."""
     if size < 0:
         return _UNKNOWN
     for unit in _BINARY:
@@ -190,7 +189,7 @@ _names: dict[str, str] = {}
 
 
 def _device(usage: DeviceUsage) -> str:
-    """The name of a block device, as below /dev; its number where the host has it no more."""
+    """The name of a block device, as below /dev; its MAJOR:MINOR where it no longer exists."""
     if usage.device not in _names:
         try:
             link = posix.readlink(f"/sys/dev/block/{usage.device}")

@@ -1,8 +1,7 @@
 """Go's text/template, as far as docker's users need it: evaluation, over plain JSON values.
 
-A callable in the data is a method: `{{.Label "key"}}`. Keys of maps are sorted by `range` and when a map
-is printed, as Go does it. What a template may cost is bounded: it may come from a script that somebody
-else wrote.
+A callable in the data is a method: `{{.Label "key"}}`. `range`, and printing a map, sort its keys, as in Go.
+The output and steps of a template are bounded: it may come from a script that its user did not write.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
 
     from sysbox.docker.template_parse import Nodes
 
-_ALLOWANCE = 8 << 20  # characters made, on the way too, by one evaluation; a step counts as _STEP
-_STEP = 16  # so that nothing takes more than half a million steps
-_DEPTH = 100  # of blocks and templates in one another; each takes a few frames of the interpreter
+_ALLOWANCE = 8 << 20  # characters that one evaluation may make; a step counts as _STEP
+_STEP = 16  # so that no evaluation takes more than half a million steps
+_DEPTH = 100  # of nested blocks and templates; each takes a few frames of the interpreter
 
 
 def compiled(text: str, *, titles: bool = False) -> Callable[..., str]:
-    """A function from data, and one that shows a printed value, to text.
+    """A function from data, and a function that each printed value goes through, to text.
 
-    `titles`: the data are headings. Raises UsageError, here or when it is called.
+    `titles`: the data are headings of columns. Raises UsageError, here or when it is called.
     """
     template = parse(text)
 
@@ -74,13 +73,13 @@ class _Run:
             _fail(self.source, "it makes too much text, or takes too many steps")
 
     def template(self, nodes: Nodes, dot: Any) -> None:
-        """The nodes with `$` as the dot, and no other variable."""
+        """Evaluate nodes with `$` as the dot, and no other variable."""
         outside, self.variables = self.variables, [{"$": dot}]
         self.nodes(nodes, dot)
         self.variables = outside
 
     def nodes(self, nodes: Nodes, dot: Any) -> str:
-        """Print them; "break" or "continue" where one of them was that, else ""."""
+        """Evaluate nodes; returns "break" or "continue" if one of them is that, else ""."""
         self.depth += 1
         if self.depth > _DEPTH:
             _fail(self.source, f"nested too deeply: more than {_DEPTH} templates and blocks")
@@ -204,7 +203,7 @@ class _Run:
         return value
 
     def short_circuit(self, call: Call, dot: Any, piped: Any, source: str) -> Any:
-        """`and` and `or` evaluate no further than they must; the value is that of the last operand."""
+        """`and` and `or` stop at the operand that decides; the value is that of the last one evaluated."""
         value: Any = piped
         for argument in call.arguments:
             value = self.operand(argument, dot, source)

@@ -18,7 +18,7 @@ _BASES = {"b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
 
 
 class _Verb(Frozen):
-    """One verb with what stands before it; a width or precision of -1 is none."""
+    """One verb with its flags, width and precision (-1: none)."""
 
     letter: str
     flags: str
@@ -27,7 +27,7 @@ class _Verb(Frozen):
 
 
 class _Form:
-    """A format on the way: where we are in it, and which value is next."""
+    """A format being expanded: the position in it, and the index of the next value."""
 
     def __init__(self, form: str, values: tuple[Any, ...]) -> None:
         self.form = form
@@ -37,7 +37,7 @@ class _Form:
         self.reordered = self.bad_index = False
 
     def number(self) -> int:
-        """The digits that stand here; -1 where there are none, or far too many."""
+        """The number at the position; -1 without digits, more than _WIDEST with too many."""
         start = self.at
         while self.form[self.at : self.at + 1].isdigit() and self.form[self.at].isascii():
             self.at += 1
@@ -59,7 +59,7 @@ class _Form:
             self.bad_index = True
 
     def amount(self) -> tuple[int, bool]:
-        """A width or precision, and whether it is one: digits, or `*` and a value."""
+        """(width or precision, whether it is valid): digits, or `*` and a value."""
         if self.form[self.at : self.at + 1] != "*":
             found = self.number()
             return found, found <= _WIDEST
@@ -71,7 +71,7 @@ class _Form:
 
 
 def printf(spend: Callable[[int], None], form: str, *values: Any) -> str:
-    """The text; `spend` is told how much of it is made before it is."""
+    """The text; `spend` is called with numbers of characters, and may raise to stop it."""
     state = _Form(form, values)
     out: list[str] = []
     while state.at < len(form):
@@ -92,7 +92,7 @@ def printf(spend: Callable[[int], None], form: str, *values: Any) -> str:
 
 
 def _one(state: _Form, spend: Callable[[int], None]) -> str:
-    """What stands for the verb that begins here."""
+    """The text for the verb that begins at the position."""
     form = state.form
     start = state.at
     state.bad_index = False
@@ -133,7 +133,7 @@ def _one(state: _Form, spend: Callable[[int], None]) -> str:
 
 
 def _value(verb: _Verb, value: Any, spend: Callable[[int], None]) -> str:
-    """One value by one verb; what is in a list or a map each by itself, as in Go."""
+    """One value by one verb; of a list or map each element by itself, as in Go."""
     value = plain(value)
     spend(max(verb.width, verb.precision, 0))
     if verb.letter == "T":
@@ -154,7 +154,7 @@ def _value(verb: _Verb, value: Any, spend: Callable[[int], None]) -> str:
 
 
 def _scalar(verb: _Verb, value: Any) -> str | None:
-    """None where the verb is not for this type."""
+    """A value other than a list or map by one verb; None where the verb is not for its type."""
     letter = verb.letter
     if isinstance(value, bool):
         return _padded(verb, go_string(value)) if letter in "tv" else None
@@ -166,7 +166,7 @@ def _scalar(verb: _Verb, value: Any) -> str | None:
 
 
 def _wrong(value: Any) -> str:
-    """A value in Go's complaints: its type and it."""
+    """A value in Go's format errors: TYPE=VALUE."""
     return "<nil>" if value is None else f"{type_name(value)}={go_string(value)}"
 
 
@@ -204,7 +204,7 @@ def _signed(verb: _Verb, negative: bool, prefix: str, digits: str) -> str:  # no
 
 
 def _character(value: int) -> str:
-    """What is no character is U+FFFD, as in Go."""
+    """The character with this code; U+FFFD if there is none, as in Go."""
     return chr(value) if 0 <= value < 0xD800 or 0xDFFF < value <= 0x10FFFF else "\ufffd"
 
 
@@ -254,7 +254,7 @@ def quoted(text: str, flags: str, mark: str = '"') -> str:
             out.append(_NAMED[character])
         elif character.isprintable() and (code < 0x7F or "+" not in flags):
             out.append(character)
-        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
             out.append(f"\\x{code - 0xDC00:02x}")
         elif code < 0x80:
             out.append(f"\\x{code:02x}")

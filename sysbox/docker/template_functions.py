@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    Spend = Callable[[int], None]  # of what a template may cost; raises when that is used up
+    # takes characters off the template's allowance; raises when that is used up
+    Spend = Callable[[int], None]
 
 
 def call(
     name: str, arguments: list[Any], fail: Callable[[str], NoReturn], spend: Spend, *, titles: bool
 ) -> Any:
-    """The function's value; `fail` is called with the reason where there is none.
+    """The function's value; on an error, `fail` is called with the reason.
 
-    With `titles` the values are headings of columns, which docker leaves as they are.
+    With `titles` the arguments are headings of columns, which docker does not convert.
     """
     spend(sum(len(one) for one in arguments if isinstance(one, str | list)))
     try:
@@ -128,7 +129,7 @@ def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _call(function: Any, *_: Any) -> NoReturn:
-    # the methods of a row are called by naming them, as docker's are: nothing holds a function
+    # a method of a row is called by its name, as in docker: no value is a function
     raise ValueError(f"non-function of type {type_name(function)}")
 
 
@@ -221,7 +222,7 @@ def _truncate(value: Any, length: Any) -> str:
 
 
 def _title(value: Any) -> str:
-    """The first letter of each word, as strings.Title finds them."""
+    """The first letter of each word in upper case, by the word boundaries of strings.Title."""
     out = []
     before = " "
     for one in _text(value):
@@ -258,7 +259,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ge": _compare(lambda left, right: left >= right),
 }
 
-# these may make far more than they are given, and say so before they do
+# these may make far more text than they are given, and call `spend` before they do
 _WRITERS: dict[str, Callable[..., Any]] = {
     "join": _join,
     "pad": _pad,

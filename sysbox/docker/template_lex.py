@@ -1,4 +1,4 @@
-"""Go's text/template: from text to the words of its actions. Without `re`, so that `inspect -f` stays hot.
+"""Go's text/template: from text to the tokens of its actions. Without `re`, so that `inspect -f` stays hot.
 
 The grammar is that of Go's documentation: package text/template, and "Lexical elements" of the language.
 """
@@ -76,6 +76,7 @@ def _action_end(text: str, at: int) -> int:
 
 
 def string_end(text: str, at: int) -> int:
+    """The index of the quote that closes the string beginning at `at`. Raises UsageError."""
     quote = text[at]
     end = at + 1
     while end < len(text) and text[end] != quote:
@@ -89,7 +90,7 @@ def string_end(text: str, at: int) -> int:
 
 
 def tokens(action: str) -> list[Token]:
-    """The words of an action; a field that follows without a space is part of its operand."""
+    """The tokens of an action; a field that follows without a space is part of its operand."""
     found: list[Token] = []
     at = 0
     while at < len(action):
@@ -142,7 +143,7 @@ def _is_digit(text: str) -> bool:
 
 
 def is_letter(letter: str) -> bool:
-    """What may stand in a name."""
+    """Whether a character may be in a name."""
     return letter == "_" or letter.isalnum()
 
 
@@ -170,7 +171,7 @@ def number_of(text: str) -> int | float:
             raise ValueError
         if real:
             value = float.fromhex(plain) if hexadecimal else float(plain)
-            if value - value != 0:  # infinite, or no number
+            if value - value != 0:  # infinite, or NaN
                 raise ValueError
             return value
         octal = whole[:1] == "0" and whole[1:].isdigit()  # Go's old spelling: 017

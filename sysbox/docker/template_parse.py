@@ -1,4 +1,4 @@
-"""Go's text/template: from the words of its actions to nodes."""
+"""Go's text/template: from the tokens of its actions to nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Nodes = tuple[object, ...]
 
-DEPTH = 50  # blocks in blocks, and parentheses in parentheses: a template's author needs three
+DEPTH = 50  # of nested blocks, and of nested parentheses: a real template needs three
 
 FUNCTIONS = frozenset(
     """and call eq ge gt html index join js json le len lower lt ne not or pad print printf println slice
@@ -72,7 +72,7 @@ class Jump(Frozen):
 
 
 class Use(Frozen):
-    """`{{template "name" pipeline}}`, and what `block` leaves in its place."""
+    """`{{template "name" pipeline}}`; `block` is replaced by one as well."""
 
     name: str
     pipeline: object = None  # a Pipeline; None: nil is the dot
@@ -172,7 +172,7 @@ class _Reader:
         return self.group()
 
     def called(self, name: str) -> object:
-        """A function without arguments, as an operand; perhaps a field of what it gives."""
+        """A function without arguments, as an operand; perhaps with fields of its value."""
         call = Call(head=name)
         fields = self.fields()
         if not fields:
@@ -229,11 +229,11 @@ class _Parser:
         self.pieces = pieces
         self.at = 0
         self.depth = 0
-        self.ranges = 0  # around where we are
+        self.ranges = 0  # `range` blocks around the position
         self.defined: dict[str, Nodes] = {}
 
     def nodes(self) -> tuple[Nodes, str]:
-        """Nodes up to an `end` or `else`, which comes back too, or to the end of the template."""
+        """The nodes up to an `end` or `else`, and that action; "" at the end of the template."""
         found: list[object] = []
         while self.at < len(self.pieces):
             is_action, content = self.pieces[self.at]
@@ -284,7 +284,7 @@ class _Parser:
         self.defined[name] = body or self.defined.get(name, ())
 
     def inner(self) -> tuple[Nodes, str]:
-        """Nodes one level further in."""
+        """As `nodes`, one block deeper."""
         self.deeper()
         found = self.nodes()
         self.depth -= 1

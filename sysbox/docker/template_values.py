@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NO_VALUE = object()  # what a pipeline without a result gives
+NO_VALUE = object()  # the value of a pipeline without a result
 
 
 def go_string(value: Any) -> str:
@@ -30,7 +30,7 @@ def go_string(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value, and nil for a pointer that leads nowhere."""
+    """The value; None (Go's nil) for a null pointer."""
     return None if isinstance(value, NullPointer) else value
 
 
@@ -55,7 +55,7 @@ def go_float(value: float) -> str:
 
 
 def type_name(value: Any) -> str:
-    """What Go would call the type."""
+    """Go's name of the type."""
     for kind, name in ((bool, "bool"), (int, "int"), (float, "float64"), (str, "string")):
         if isinstance(value, kind):
             return name
@@ -65,5 +65,5 @@ def type_name(value: Any) -> str:
 
 
 def truth(value: Any) -> bool:
-    """Go's rule: false, 0, nil and what is empty are false."""
+    """Go's rule: false, 0, nil and empty values are false."""
     return value is not NO_VALUE and bool(value)
