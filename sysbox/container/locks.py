@@ -38,31 +38,31 @@ class Lock(Held):
             raise _not_there(container_id)
 
 
-class Doorway(Held):
-    """A flock(2) on the directory of all containers: shared to add or remove one, exclusive with `alone`.
+class ContainersLock(Held):
+    """A flock(2) on the directory of all containers: shared to add or remove one, exclusive to judge it.
 
     While it is held exclusively, a directory without a lock, or half removed, was left by a dead process. It
     may be taken with a container's lock held; with it held, do not wait for a container's lock. Raises
     NotFound where the directory does not exist yet, and Conflict without `wait`.
     """
 
-    def __init__(self, *, alone: bool = False, wait: bool = True) -> None:
+    def __init__(self, *, exclusive: bool = False, wait: bool = True) -> None:
         try:
             fd = posix.open(CONTAINERS, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("no containers yet") from None
         try:
-            super().__init__(fd, shared=not alone, wait=wait)
+            super().__init__(fd, shared=not exclusive, wait=wait)
         except BlockingIOError:
             raise Conflict("a container is being made or removed") from None
 
 
-def replaced(container_id: str, *, wait: bool = True) -> Lock:
+def replace_lock(container_id: str, *, wait: bool = True) -> Lock:
     """Make a container's lock file again and take the lock: it was lost, or something else has its name.
 
     Raises NotFound where the container is gone, and Conflict without `wait`.
     """
-    with Doorway(alone=True, wait=wait):
+    with ContainersLock(exclusive=True, wait=wait):
         try:
             fd = _open(container_id, create=True)
         except FormatError:

@@ -64,7 +64,7 @@ def field_name(name: str) -> str:
     return plain.lstrip("_0123456789")[:64]
 
 
-def beside(record: Record, image_env: tuple[str, ...]) -> str:
+def json_attributes(record: Record, image_env: tuple[str, ...]) -> str:
     """The JSON after the text in each line of a json-file: `"attrs":{...},`, or "" for none."""
     found = attributes(record, image_env)
     if given := tag(record):

@@ -13,7 +13,7 @@ from sysbox.base.files import (
 )
 from sysbox.base.paths import CONTAINERS, NAMES
 from sysbox.container.identity import is_id
-from sysbox.container.locks import Doorway
+from sysbox.container.locks import ContainersLock
 from sysbox.container.records import (
     Record,
 )
@@ -21,7 +21,7 @@ from sysbox.container.records import (
 
 def take_name(name: str, container_id: str) -> bool:
     while True:
-        with Doorway():
+        with ContainersLock():
             try:
                 posix.symlink(container_id, f"{NAMES}/{name}")
                 return True
@@ -32,7 +32,7 @@ def take_name(name: str, container_id: str) -> bool:
 
 
 def _free_stale_name(name: str) -> bool:
-    with Doorway(alone=True):  # no process takes a name meanwhile
+    with ContainersLock(exclusive=True):  # no process takes a name meanwhile
         stale = is_stale(name)
         if stale:
             remove_tree(f"{NAMES}/{name}")
@@ -57,14 +57,14 @@ def owner_of(name: str) -> str | None:
 
 def release_name(name: str, container_id: str) -> bool:
     """Free a name if it leads to this container; returns whether it did."""
-    with Doorway():
+    with ContainersLock():
         mine = owner_of(name) == container_id
         if mine:
             unlink(f"{NAMES}/{name}")
         return mine
 
 
-def named(record: Record) -> bool:
+def owns_name(record: Record) -> bool:
     """Whether the container's name leads to its id: false while it is being made or removed."""
     return owner_of(record.name) == record.id
 

@@ -240,7 +240,7 @@ def to_file(record: Record) -> bytes:
     return codec.dumps({"format": FORMAT, **record.to_data()})
 
 
-def fitting(record: Record) -> bytes:
+def to_checked_file(record: Record) -> bytes:
     """The content of record.json. Raises SpecError where it is too large to be read again."""
     data = to_file(record)
     if len(data) > LIMIT:
@@ -274,7 +274,7 @@ def _of_format_1(record: Record) -> Record:
     return record.replace(spec=record.spec.replace(security=security))
 
 
-def just_ended(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) -> Status | None:
+def await_exit(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) -> Status | None:
     """Wait up to 0.2 s for the supervisor to write how `run` ended, whose first process is gone; else `dead`.
 
     `ask` reads the current run; None where that is no longer `run`.

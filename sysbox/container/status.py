@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.container.records import (
     Record,
     Status,
-    just_ended,
+    await_exit,
 )
 from sysbox.container.store import final, runtime
 from sysbox.host import probe
@@ -25,7 +25,7 @@ def read_status(record: Record) -> Status:
         state = "paused" if frozen(probe(), running.cgroup) else "running"
         return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
     if running is not None and running.started_ns and running.supervised():
-        return just_ended(record, running, lambda: runtime(record.id)) or read_status(record)
+        return await_exit(record, running, lambda: runtime(record.id)) or read_status(record)
     ended = final(record.id)
     if running is not None and ended is not None and ended.finished_ns < running.started_ns:
         ended = None  # the end of an earlier run

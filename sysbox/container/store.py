@@ -27,14 +27,14 @@ from sysbox.base.files import (
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.container import identity
 from sysbox.container.identity import HEX, is_id
-from sysbox.container.locks import Doorway, Lock, advice
+from sysbox.container.locks import ContainersLock, Lock, advice
 from sysbox.container.names import is_stale, owner_of, release_name, take_name
 from sysbox.container.records import Final as Final
 from sysbox.container.records import Record as Record
 from sysbox.container.records import Runtime as Runtime
 from sysbox.container.records import Status as Status
 from sysbox.container.records import Usage as Usage
-from sysbox.container.records import fitting, from_file
+from sysbox.container.records import from_file, to_checked_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
     `fill` makes the other files of the container. A record without a name gets a free one. Raises Conflict
     when the name is taken, and SpecError; nothing is left then but what `fill` made elsewhere.
     """
-    fitting(record)
+    to_checked_file(record)
     prepare()
     lock = _appear(record)
     try:
@@ -94,7 +94,7 @@ def _appear(record: Record) -> Lock:
     it for an interrupted one.
     """
     draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
-    with Doorway():
+    with ContainersLock():
         posix.mkdir(draft, 0o700)
         try:
             lock = Lock(f"{_DRAFT}{record.id}", create=True)
@@ -144,11 +144,11 @@ def forget_stale_runs() -> list[str]:
     return _sweep(RUN_CONTAINERS, lambda name: not is_directory(f"{CONTAINERS}/{name}"))
 
 
-def _sweep(directory: str, is_left: Callable[[str], bool]) -> list[str]:
-    """Remove the entries for which `is_left`; none while a process adds or removes a container."""
+def _sweep(directory: str, is_stale_entry: Callable[[str], bool]) -> list[str]:
+    """Remove the entries for which `is_stale_entry`; none while a process adds or removes a container."""
     try:
-        with Doorway(alone=True, wait=False):
-            left = [name for name in posix.listdir(directory) if is_left(name)]
+        with ContainersLock(exclusive=True, wait=False):
+            left = [name for name in posix.listdir(directory) if is_stale_entry(name)]
             _remove_all(f"{directory}/{name}" for name in left)
     except (Conflict, FileNotFoundError, NotFound):
         return []
@@ -216,13 +216,13 @@ def save(record: Record) -> None:
     Raises SpecError for one that is too large. The caller holds the lock.
     """
     path, durable = f"{record.directory}/record.json", not record.spec.remove
-    write_file(path, fitting(record), durable=durable)
+    write_file(path, to_checked_file(record), durable=durable)
 
 
 def rename(record: Record, name: str) -> Record:
     """Give a container another name. Raises Conflict, SpecError. The caller holds the lock."""
     renamed = record.replace(name=name, spec=record.spec.replace(name=name))
-    fitting(renamed)  # checked before the name is taken: it would stay taken
+    to_checked_file(renamed)  # checked before the name is taken: it would stay taken
     if not take_name(name, record.id):
         raise Conflict(f"the name '{name}' is in use by container {(owner_of(name) or '')[:12]}")
     save(renamed)
@@ -232,7 +232,7 @@ def rename(record: Record, name: str) -> Record:
 
 def discard(container_id: str) -> None:
     """Remove the container's directories, its lock among them, which the caller holds."""
-    with Doorway():
+    with ContainersLock():
         for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
             remove_tree(path)
 
@@ -261,7 +261,7 @@ def runtime(container_id: str) -> Runtime | None:
     return found
 
 
-def started(record: Record) -> Runtime | None:
+def await_start(record: Record) -> Runtime | None:
     """Wait for a start in progress, then return the run; None where there is none, or no container.
 
     During a start the first process may have the host's root, and a signal to it would be lost. The caller

@@ -36,7 +36,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     unit_file.stopped(record)
     # its service would have the monitor send the container's own stop signal
     by_systemd = signal is None and request_stop(record)
-    runtime = store.started(record)
+    runtime = store.await_start(record)
     if runtime is None or not runtime.alive():
         await_end(record)
         if by_systemd:
@@ -58,7 +58,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
 
 def kill(record: Record, signal: int) -> None:
     """`sysbox kill`. Raises Conflict when it does not run."""
-    runtime = store.runtime(record.id) if signal == 9 else store.started(record)
+    runtime = store.runtime(record.id) if signal == 9 else store.await_start(record)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} is not running")
     if signal != 9 and frozen(probe(), runtime.cgroup):

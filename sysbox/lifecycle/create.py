@@ -33,7 +33,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Plan]:
         # an image that is in use cannot be removed, and from the record on this one is
         image, spec = prepare(spec)
         record = _draft(spec, image)
-        records.fitting(record)
+        records.to_checked_file(record)
         plan = planning.plan_of(record, probe())  # what cannot be started is not made
         if spec.cidfile:
             _write_cidfile(spec.cidfile, record.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError
 from sysbox.container import health, store
-from sysbox.container.names import named
+from sysbox.container.names import owns_name
 from sysbox.container.status import read_status
 from sysbox.host import probe
 
@@ -24,7 +24,7 @@ def all_containers() -> Iterator[tuple[Record, Status]]:
         except FormatError as error:
             status = store.Status(state="dead", error=error.message)
         # one that runs is there; another may have been removed meanwhile
-        if status.pid or named(record):
+        if status.pid or owns_name(record):
             yield record, status
 
 

@@ -12,7 +12,7 @@ from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
 from sysbox.container import locks, store
 from sysbox.container.locks import Lock
-from sysbox.container.names import named, release_name, taken_names
+from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
@@ -125,7 +125,7 @@ def _container(container_id: str) -> list[str]:
             record = store.load(container_id)
         except NotFound:
             record = None
-        if record is None or not named(record):
+        if record is None or not owns_name(record):
             for name in record.anonymous_volumes.values() if record else ():
                 volumes.remove(name)
             discard_by_id(container_id)
@@ -140,7 +140,7 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id, wait=False)
     except NotFound:
-        return locks.replaced(container_id, wait=False)
+        return locks.replace_lock(container_id, wait=False)
 
 
 def _ended(record: Record) -> list[str]:

@@ -100,7 +100,7 @@ def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id)
     except (FormatError, NotFound):
-        return locks.replaced(container_id)
+        return locks.replace_lock(container_id)
 
 
 def _end_by_id(container_id: str) -> None:

@@ -7,7 +7,7 @@ a container that ends between the two looks would be shown as dead.
 from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
-from sysbox.container.names import named
+from sysbox.container.names import owns_name
 from sysbox.lifecycle import current
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ def all_repaired() -> Iterator[tuple[Record, Status]]:
     for record, status in current.all_containers():
         repaired = _repaired(record, status)
         # one with --rm is removed with its end
-        if repaired is status or named(record):
+        if repaired is status or owns_name(record):
             yield record, repaired
 
 

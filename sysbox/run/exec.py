@@ -172,7 +172,7 @@ def _attend(
 
 
 def _running(record: Record) -> store.Runtime:
-    runtime = store.started(record)
+    runtime = store.await_start(record)
     if runtime is None or not runtime.started_ns or not runtime.alive():
         raise Conflict(
             f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"

@@ -113,7 +113,7 @@ def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, st
     logging = record.spec.logging
     if logging.driver != "json-file":
         return None
-    beside = log_options.beside(record, image_env)
+    beside = log_options.json_attributes(record, image_env)
     return record.log_path, logging.max_size, logging.max_files, beside
 
 

@@ -10,7 +10,7 @@ import pytest
 from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.base.files import remove_tree
 from sysbox.container import locks, store
-from sysbox.container.locks import Doorway, Lock
+from sysbox.container.locks import ContainersLock, Lock
 
 ID = "ab" * 32
 
@@ -54,24 +54,24 @@ def test_a_lock_is_replaced(containers: Path) -> None:
     lock.unlink()
     with pytest.raises(NotFound):
         Lock(ID)
-    locks.replaced(ID).release()
+    locks.replace_lock(ID).release()
     Lock(ID).release()
     lock.unlink()
     (lock / "in").mkdir(parents=True)
     with pytest.raises(FormatError, match="the lock of container abababababab: Is a directory"):
         Lock(ID)
-    locks.replaced(ID).release()
+    locks.replace_lock(ID).release()
     Lock(ID).release()
     with pytest.raises(NotFound):
-        locks.replaced("cd" * 32)
+        locks.replace_lock("cd" * 32)
 
 
 def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
     draft = containers / f".new-{'cd' * 32}"
     draft.mkdir()
-    with Doorway(), Doorway():
+    with ContainersLock(), ContainersLock():
         with pytest.raises(Conflict):
-            locks.replaced(ID, wait=False)
+            locks.replace_lock(ID, wait=False)
         assert store.discard_drafts() == []
     assert draft.exists()
     assert store.discard_drafts() == ["cd" * 32]
@@ -83,5 +83,5 @@ def test_where_there_is_no_directory_nobody_goes_through(
 ) -> None:
     monkeypatch.setattr(locks, "CONTAINERS", f"{tmp_path}/none")
     with pytest.raises(NotFound):
-        Doorway()
+        ContainersLock()
     assert store.discard_drafts() == []

@@ -49,7 +49,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         current, "all_containers", lambda: [(record, one.status_of(record)) for record in records]
     )
     monkeypatch.setattr(current, "status_of", one.status_of)
-    monkeypatch.setattr(repair, "named", named)
+    monkeypatch.setattr(repair, "owns_name", named)
     monkeypatch.setattr(control, "settle_if_dead", one.settle)
     return one
 
