@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], object]
 
 # the keys that `archive.config_document` writes
-_OURS = frozenset(
+_WRITTEN = frozenset(
     "Cmd Entrypoint Env ExposedPorts Healthcheck Labels StopSignal User Volumes WorkingDir".split()
 )
 _DERIVED = "derived"  # in the index, under catalog.BUILTIN: committed from the image `host`
@@ -115,7 +115,7 @@ def _document(
         archive.config_document(config, stack, said["created"], ""), "image config"
     )
     # `fresh` lacks empty values: an old value of such a key must not stay
-    kept = {key: value for key, value in container.items() if key not in _OURS}
+    kept = {key: value for key, value in container.items() if key not in _WRITTEN}
     history = [*sequence(document, "history", "image config"), {k: v for k, v in said.items() if v}]
     author = {"author": said["author"]} if said["author"] else {}
     return codec.dumps(

@@ -241,7 +241,7 @@ class Ingest:
             name=full,
             builtin=builtin,
         )
-        store.edit(lambda entries: named(entries, entry))
+        store.edit(lambda entries: with_entry(entries, entry))
         return image.replace(names=(full,) if full else ())
 
     def _open_layer(self, layer: Layer) -> int:
@@ -340,7 +340,7 @@ def describe(
     )
 
 
-def named(entries: list[Entry], new: Entry) -> list[Entry]:
+def with_entry(entries: list[Entry], new: Entry) -> list[Entry]:
     """The entries and `new`; an image that had its name loses it, and stays, perhaps without a name."""
     rest = []
     for entry in entries:

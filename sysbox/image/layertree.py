@@ -34,7 +34,7 @@ def set_attribute(fd: int | str, key: bytes, value: bytes) -> None:
             raise
 
 
-class Late:
+class Deferred:
     """Attributes of a directory that are set after its entries, which would inherit or change them."""
 
     __slots__ = ("acl", "mode", "mtime")
@@ -52,7 +52,7 @@ class Tree:
         self._root = root
         self._lower = lower
         self._open: dict[bytes, int] = {b"": root}
-        self._late: dict[bytes, Late] = {}
+        self._deferred: dict[bytes, Deferred] = {}
         self._held = 0  # bytes
 
     def open(self, path: bytes, *, create: bool = True) -> int:
@@ -67,18 +67,18 @@ class Tree:
         except FileNotFoundError:
             if not create:
                 raise
-            fd = self._imply(above, path, name)
+            fd = self._make_unlisted(above, path, name)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            fd = self._obstructed(above, path, name)
+            fd = self._open_obstructed(above, path, name)
         self._open[path] = fd
         return fd
 
     def trim(self) -> None:
         """Close all directories when many are open (RLIMIT_NOFILE); called between two entries."""
         if len(self._open) > _OPEN_DIRECTORIES:
-            self._forget()
+            self._close_all()
 
     def make(self, path: bytes) -> None:
         """Make a directory at `path`, or keep the one that exists. Raises OSError."""
@@ -101,16 +101,16 @@ class Tree:
         fd = self.open(path)
         posix.fchown(fd, header.uid, header.gid)
         posix.fchmod(fd, header.mode & ~_stat.S_ISGID)
-        late = Late(header)
+        deferred = Deferred(header)
         for key, value in header.xattrs:
             if key != _DEFAULT:
                 set_attribute(fd, key, value)
-        self._held += len(path) + len(late.acl)
+        self._held += len(path) + len(deferred.acl)
         if self._held > _MOST_HELD:
             raise FormatError(
                 f"the layer has directories with more than {_MOST_HELD} bytes of names"
             )
-        self._late[path] = late
+        self._deferred[path] = deferred
 
     def replace(self, directory: int, name: bytes) -> None:
         """Remove what has the name of a new entry. Descriptors from `open` are closed afterwards."""
@@ -118,7 +118,7 @@ class Tree:
             remove_at(directory, name)
         else:
             posix.unlink(name, dir_fd=directory)
-        self._forget()
+        self._close_all()
 
     def hide(self, fd: int) -> None:
         """Make a directory opaque: overlayfs then shows nothing of the layers below in it."""
@@ -126,10 +126,10 @@ class Tree:
 
     def finish(self) -> None:
         """Set the attributes that are set last. Raises KernelError."""
-        self._forget()
-        for path in sorted(self._late, reverse=True):
+        self._close_all()
+        for path in sorted(self._deferred, reverse=True):
             try:
-                self._settle(path, self._late[path])
+                self._set_deferred(path, self._deferred[path])
             except OSError as error:
                 # a later entry has replaced the directory, or a symbolic link that led to it
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
@@ -137,24 +137,24 @@ class Tree:
 
     def close(self) -> None:
         """Close the directories that `open` opened."""
-        self._forget()
+        self._close_all()
 
-    def _settle(self, path: bytes, late: Late) -> None:
+    def _set_deferred(self, path: bytes, deferred: Deferred) -> None:
         self.trim()
         fd = self.open(path, create=False)
-        if late.mode & _stat.S_ISGID:
-            posix.fchmod(fd, late.mode)
-        if late.acl:
-            set_attribute(fd, _DEFAULT, late.acl)
-        posix.utime(fd, ns=(late.mtime, late.mtime))
+        if deferred.mode & _stat.S_ISGID:
+            posix.fchmod(fd, deferred.mode)
+        if deferred.acl:
+            set_attribute(fd, _DEFAULT, deferred.acl)
+        posix.utime(fd, ns=(deferred.mtime, deferred.mtime))
 
-    def _forget(self) -> None:
+    def _close_all(self) -> None:
         for path, fd in self._open.items():
             if path:
                 posix.close(fd)
         self._open = {b"": self._root}
 
-    def _imply(self, above: int, path: bytes, name: bytes) -> int:
+    def _make_unlisted(self, above: int, path: bytes, name: bytes) -> int:
         """Make a directory that the archive does not list, with mode and owner as in the layers below."""
         posix.mkdir(name, 0o755, dir_fd=above)
         fd = posix.open(name, _DIRECTORY, dir_fd=above)
@@ -167,7 +167,7 @@ class Tree:
                 break
         return fd
 
-    def _obstructed(self, above: int, path: bytes, name: bytes) -> int:
+    def _open_obstructed(self, above: int, path: bytes, name: bytes) -> int:
         """A parent that is not a directory: follow a link inside the layer, undo a whiteout, else refuse."""
         status = posix.stat(name, dir_fd=above, follow_symlinks=False)
         if _stat.S_ISLNK(status.st_mode):
@@ -180,7 +180,7 @@ class Tree:
                 raise OSError(error.errno, posix.strerror(error.errno)) from None
         if _is_whiteout(status):
             posix.unlink(name, dir_fd=above)
-            fd = self._imply(above, path, name)
+            fd = self._make_unlisted(above, path, name)
             self.hide(fd)
             return fd
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory")

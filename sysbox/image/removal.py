@@ -12,7 +12,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
-from sysbox.image.ingest import named, prepare
+from sysbox.image.ingest import prepare, with_entry
 from sysbox.image.model import Image
 from sysbox.image.reference import is_hex, parse, refuse_host
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     InUse = Callable[[str], list[str]]
 
 
-class Gone(Frozen):
+class Removed(Frozen):
     """One step of a removal: a name that was taken from an image, or an image that was deleted."""
 
     action: str  # untag or delete, as docker's events have it
@@ -47,19 +47,19 @@ def tag(store: Catalog, name: str, new: str) -> None:
         def change(entries: list[Entry]) -> list[Entry]:
             for entry in entries:
                 if entry.image_id == image.id:
-                    return named(entries, entry.replace(name=reference.full()))
+                    return with_entry(entries, entry.replace(name=reference.full()))
             raise NotFound(f"no such image: {name}")
 
         store.edit(change)
 
 
-def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Gone]:
+def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Removed]:
     """As `Store.remove`."""
     matched, image = store.find(name)
     users = in_use(image.id)
     gone = _names_to_go(image, matched, users, name, force=force)
     keep_data = bool(users) or len(gone) < len(image.names)
-    done = [Gone(action="untag", image_id=image.id, name=parse(one).familiar()) for one in gone]
+    done = [Removed(action="untag", image_id=image.id, name=parse(one).familiar()) for one in gone]
 
     def change(entries: list[Entry]) -> list[Entry]:
         rest = [e for e in entries if e.image_id != image.id or (e.name and e.name not in gone)]
@@ -70,7 +70,7 @@ def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Gon
 
     store.edit(change)
     if not keep_data:
-        done.append(Gone(action="delete", image_id=image.id, name=""))
+        done.append(Removed(action="delete", image_id=image.id, name=""))
         sweep(store, in_use)
     return done
 

@@ -26,7 +26,7 @@ _PREFIX = b"GNU.sparse."
 REPEATED = (_PREFIX + b"offset", _PREFIX + b"numbytes")  # keys that format 0.0 repeats
 
 
-def of_header(
+def read_gnu_map(
     source: Source, block: bytes, number: Callable[[bytes, str], int]
 ) -> tuple[int, Segments]:
     """(bytes of the file, its segments) by an old GNU header and the blocks after it. Raises FormatError."""
@@ -58,22 +58,22 @@ def is_pax(extra: dict[bytes, bytes]) -> bool:
     return any(key.startswith(_PREFIX) for key in extra)
 
 
-def name_of(extra: dict[bytes, bytes], name: bytes) -> bytes:
+def real_name(extra: dict[bytes, bytes], name: bytes) -> bytes:
     """The file's name: the one in the header is a placeholder."""
     return extra.get(_PREFIX + b"name", name)
 
 
-def collect(extra: dict[bytes, bytes], values: list[bytes]) -> None:
+def keep_map(extra: dict[bytes, bytes], values: list[bytes]) -> None:
     """Keep the records of format 0.0, which repeats two keys, as the map of 0.1."""
     known = extra.get(_PREFIX + b"map")
     extra[_PREFIX + b"map"] = b",".join(values if known is None else (known, *values))
 
 
-def of_pax(source: Source, extra: dict[bytes, bytes]) -> tuple[int, Segments]:
+def read_pax_map(source: Source, extra: dict[bytes, bytes]) -> tuple[int, Segments]:
     """(bytes of the file, its segments) by pax records; the map of 1.0 is read from the content."""
     size = extra.get(_PREFIX + b"realsize", extra.get(_PREFIX + b"size", b""))
     if extra.get(_PREFIX + b"major") == b"1":
-        numbers = _map_before(source)
+        numbers = _read_map(source)
     else:
         text = extra.get(_PREFIX + b"map", b"")
         numbers = [_decimal(one) for one in text.split(b",")] if text else []
@@ -82,7 +82,7 @@ def of_pax(source: Source, extra: dict[bytes, bytes]) -> tuple[int, Segments]:
     return _decimal(size), tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def _map_before(source: Source) -> list[int]:
+def _read_map(source: Source) -> list[int]:
     """The offset and length of each segment: lines of one number, the first their count; in whole blocks."""
     rest = b""
     numbers: list[int] = []

@@ -13,11 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.image.removal import Gone
+    from sysbox.image.removal import Removed
 
     Entries = list[Entry]
     Lines = list[str]  # `list` is a method of the class
-    Done = list[Gone]
+    Done = list[Removed]
     InUse = Callable[[str], Lines]
 
 __all__ = ["Image", "ImageConfig", "Store"]

@@ -102,14 +102,14 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
         kind = fields[7]
         if kind in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
             size = _number(fields[4], "size")
-            pending = _more(pending, size, limits)
+            pending = _add_extended(pending, size, limits)
             _read_extension(source, kind, size, extra, limits)
             continue
         pending = 0
         header = _header(kind, fields, extra, limits) if extra else _plain_header(kind, fields)
         end = source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
         if kind == _SPARSE or (extra and sparse.is_pax(extra)):
-            end = _expand(source, block, header, extra)
+            end = _read_sparse(source, block, header, extra)
         extra = {}
         whole += header.whole
         if whole > limits.bytes:
@@ -118,7 +118,7 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
         source.skip_to(end)
 
 
-def _more(pending: int, size: int, limits: LayerLimits) -> int:
+def _add_extended(pending: int, size: int, limits: LayerLimits) -> int:
     """The bytes of the extended headers before one entry, so far. Raises FormatError."""
     pending += max(size, 0)
     if pending > limits.extended + 2 * limits.path:
@@ -169,7 +169,7 @@ def _header(
     if b"path" in extra:
         known[0], known[14] = extra[b"path"], b""
     header = _plain_header(kind, tuple(known))
-    header.name = sparse.name_of(extra, header.name)
+    header.name = sparse.real_name(extra, header.name)
     header.link = extra.get(b"linkpath", header.link)
     if b"\0" in header.link:
         raise FormatError(f"{shown(header.name)}: a link to a name with a NUL in it")
@@ -187,17 +187,17 @@ def _header(
     return header
 
 
-def _expand(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
+def _read_sparse(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
     """Read the map of a sparse file; returns the position of the next header."""
     if header.kind != REGULAR:
         raise FormatError(f"{shown(header.name)}: a sparse entry that is not a regular file")
     if sparse.is_pax(extra):
         start = source.position
-        header.whole, header.segments = sparse.of_pax(source, extra)
+        header.whole, header.segments = sparse.read_pax_map(source, extra)
         end = start + (header.size + BLOCK - 1) // BLOCK * BLOCK
         header.size -= source.position - start
     else:
-        header.whole, header.segments = sparse.of_header(source, block, _number)
+        header.whole, header.segments = sparse.read_gnu_map(source, block, _number)
         end = source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
     sparse.check(header.whole, header.segments, header.size)
     return end
@@ -243,7 +243,7 @@ def _parse_pax(data: bytes, extra: dict[bytes, bytes]) -> None:
             extra[key] = value
         position = end
     if segments:
-        sparse.collect(extra, segments)
+        sparse.keep_map(extra, segments)
 
 
 def _check_sum(block: bytes, field: bytes) -> None:
