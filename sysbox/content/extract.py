@@ -37,7 +37,7 @@ class Extractor:
         self._root = root
         self._path = path.rstrip("/")
         self._owner = owner  # (uid, gid) of all that is made; None takes the archive's
-        self._late: dict[str, Attributes] = {}
+        self._deferred: dict[str, Attributes] = {}
         self._held = 0  # bytes
         self._open = ("", -1)
 
@@ -53,7 +53,7 @@ class Extractor:
             source.drain()
             self._finish()
         finally:
-            self._forget()
+            self._close_parent()
 
     def _entry(self, source: Source, header: Header, name: str) -> None:
         if not name:
@@ -69,7 +69,7 @@ class Extractor:
                 raise FormatError(
                     f"the archive's directories have more than {_MOST_HELD} bytes of names"
                 )
-            self._late[name] = given
+            self._deferred[name] = given
         elif header.kind == tar.REGULAR:
             fd = place.regular(parent, base, name)
             try:
@@ -108,7 +108,7 @@ class Extractor:
         """The directory of an entry, made if the archive does not list it; the last one is kept open."""
         if self._open[1] >= 0 and self._open[0] == path:
             return self._open[1]
-        self._forget()
+        self._close_parent()
         where = f"{self._path}/{path}"
         try:
             fd = mount.open_in_root(self._root, where, _HANDLE)
@@ -120,13 +120,13 @@ class Extractor:
             posix.fchmod(made, 0o755)
             posix.close(made)
             fd = mount.open_in_root(self._root, where, _HANDLE)
-            self._forget()
+            self._close_parent()
         self._open = (path, fd)
         return fd
 
     def _finish(self) -> None:
         """Set the attributes of directories, the deepest first: their entries have changed their times."""
-        for name in sorted(self._late, reverse=True):
+        for name in sorted(self._deferred, reverse=True):
             try:
                 fd = mount.open_in_root(
                     self._root, f"{self._path}/{name}", _HANDLE | posix.O_NOFOLLOW
@@ -134,7 +134,7 @@ class Extractor:
             except KernelError:
                 continue  # a later entry has replaced it
             try:
-                place.give(fd, self._late[name])
+                place.give(fd, self._deferred[name])
             finally:
                 posix.close(fd)
 
@@ -153,7 +153,7 @@ class Extractor:
             ),
         )
 
-    def _forget(self) -> None:
+    def _close_parent(self) -> None:
         if self._open[1] >= 0:
             posix.close(self._open[1])
         self._open = ("", -1)

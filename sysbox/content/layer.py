@@ -32,7 +32,7 @@ _USUAL = ("/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.c
 class Writable:
     """The writable layer of a container above the layers of its image; a context manager.
 
-    `ours` are the paths in it that sysbox made as mount points. Raises NotFound, KernelError, OSError.
+    `placeholders` are the paths in it that sysbox made to mount on. Raises NotFound, KernelError, OSError.
     """
 
     def __init__(self, record: Record) -> None:
@@ -40,14 +40,14 @@ class Writable:
         self._resolved = resolved_of(record)
         self.upper = -1
         self.lower = Layers(())
-        self.ours: frozenset[str] = frozenset()
+        self.placeholders: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         store = Store()
         self.upper = posix.open(driver_of(self._record).writable(self._record.directory), _OPEN)
         layers = reversed(self._resolved.layers)
         self.lower = Layers([posix.open(store.layer(name), _OPEN) for name in layers])
-        self.ours = changes.placeholders(self.upper, self.lower, self._targets())
+        self.placeholders = changes.placeholders(self.upper, self.lower, self._targets())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class Writable:
             archive.mark(f"{prefix}.wh..wh..opq")
         for found in tree.entries(directory, prefix):
             name = prefix + found.name
-            if f"/{name}" in self.ours:
+            if f"/{name}" in self.placeholders:
                 continue
             if changes.is_whiteout(found):
                 archive.mark(f"{prefix}.wh.{found.name}")
@@ -95,7 +95,7 @@ class Writable:
 def changes_of(record: Record) -> list[Change]:
     """What a container has changed, sorted by path. Raises NotFound, OSError."""
     with Writable(record) as layer:
-        return changes.changes(layer.upper, layer.lower, layer.ours)
+        return changes.changes(layer.upper, layer.lower, layer.placeholders)
 
 
 def size_of(record: Record) -> int:
@@ -148,7 +148,7 @@ def commit(
     `instructions` are those of `import --change`; `tell` is called with the size of each piece, in bytes.
     Raises SpecError, NotFound, FormatError, KernelError; then it leaves nothing behind.
     """
-    from sysbox.image import commit as committing
+    from sysbox.image import commit as image_commit
     from sysbox.image.changes import apply
 
     store = Store()
@@ -160,7 +160,7 @@ def commit(
             with FrozenWhile(record, wanted=pause):
                 layer.write(lambda data: (write(data), tell(len(data))))
 
-        return committing.commit(
+        return image_commit.commit(
             store,
             image,
             config,

@@ -48,7 +48,7 @@ class Live(Frozen):
     properties: dict[str, Any]  # by their names on the bus, in both spellings
 
 
-def look(record: Record, pid: int) -> Live | None:
+def read_live(record: Record, pid: int) -> Live | None:
     """Ask systemd about a running container; None when that fails, or the container has just ended."""
     facts = probe()
     try:
@@ -86,8 +86,8 @@ def was_short_of_memory(pid: int) -> bool:
 
 
 def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(HostConfig entries, the `Sysbox` entry) of a running container; both empty if `look` fails."""
-    live = look(record, pid)
+    """(HostConfig entries, the `Sysbox` entry) of a running container; both empty if `read_live` fails."""
+    live = read_live(record, pid)
     if live is None:
         return {}, {}
     _, writes = plan_limits(record.spec.limits, live.facts)

@@ -6,7 +6,7 @@ import time
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
-from sysbox.docker.live import look
+from sysbox.docker.live import read_live
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
@@ -48,7 +48,7 @@ class _Case:
         self.facts = probe()
         self.record = record
         self.pid = pid
-        self.live: Live | None = look(record, pid) if pid else None
+        self.live: Live | None = read_live(record, pid) if pid else None
         self.drop_ins = tuned.drop_ins(record.id) if self.live else ()
         self.tuned, self.not_kept = tuned.collect(record, self.facts)
         self.path_of: dict[str, tuned.DropIn] = {}
