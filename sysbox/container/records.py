@@ -285,8 +285,8 @@ def await_exit(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) 
         if ask() != run:
             return None
         try:
-            told = codec.loads(read_file(f"{record.run_directory}/exit") or b"null", "exit")
-            code, finished_at = int(told["code"]), int(told["finished"]) / 1e9
+            values = codec.loads(read_file(f"{record.run_directory}/exit") or b"null", "exit")
+            code, finished_at = int(values["code"]), int(values["finished"]) / 1e9
         except (FormatError, KeyError, TypeError, ValueError):
             time.sleep(_STEP)
             continue

@@ -166,22 +166,22 @@ def _copies(there: int, *, usr: bool) -> tuple[int, int]:
 
 def _from_child(work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
     """Run `work` in a child and return its descriptors: it changes the mount namespace of its process."""
-    ours, theirs = Channel.pair()
+    parent_end, child_end = Channel.pair()
     pid, pidfd = _sys.clone3(0)
     if pid == 0:
         try:
-            ours.close()
+            parent_end.close()
             root, usr = work()
-            theirs.send(_ROOT, fd=root)
-            theirs.send(_GRAFT, fd=usr)
+            child_end.send(_ROOT, fd=root)
+            child_end.send(_GRAFT, fd=usr)
         except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
-            theirs.report("root", "open the container's root", error)
+            child_end.report("root", "open the container's root", error)
         finally:
             posix._exit(0)
-    theirs.close()
+    child_end.close()
     try:
-        return ours.receive(_ROOT)[1], ours.receive(_GRAFT)[1]
+        return parent_end.receive(_ROOT)[1], parent_end.receive(_GRAFT)[1]
     finally:
-        ours.close()
+        parent_end.close()
         posix.close(pidfd)
         posix.waitpid(pid, 0)

@@ -68,8 +68,8 @@ def commit(
         below = [read_layer(store, one) for one in base.layers]
         stack = [*below, work.unpack(blob, "the container's changes", below)]
         blobs = [*_blobs_of(store, base), blob]
-        said = {"created": archive.now(), "created_by": created_by, "author": author}
-        document = _document(store, base, config, stack, {**said, "comment": message})
+        notes = {"created": archive.now(), "created_by": created_by, "author": author}
+        document = _document(store, base, config, stack, {**notes, "comment": message})
         suffixes = [OCI_LAYER + archive.SUFFIX[one.compression] for one in blobs]
         manifest = archive.manifest_document(
             document, [descriptor_of(one, kind) for one, kind in zip(blobs, suffixes, strict=True)]
@@ -103,7 +103,7 @@ def _document(
     base: Image,
     config: ImageConfig,
     stack: Sequence[Layer],
-    said: dict[str, str],
+    notes: dict[str, str],
 ) -> bytes:
     """The document of `base` with the layers of `stack` and the values of `config`."""
     data = files.read_file(store.blob(base.id), MAX_CONFIG)
@@ -112,17 +112,20 @@ def _document(
     document = load(data, "image config", MAX_CONFIG)
     container = mapping(document, "config", "image config")
     fresh: dict[str, Any] = codec.loads(
-        archive.config_document(config, stack, said["created"], ""), "image config"
+        archive.config_document(config, stack, notes["created"], ""), "image config"
     )
     # `fresh` lacks empty values: an old value of such a key must not stay
     kept = {key: value for key, value in container.items() if key not in _WRITTEN}
-    history = [*sequence(document, "history", "image config"), {k: v for k, v in said.items() if v}]
-    author = {"author": said["author"]} if said["author"] else {}
+    history = [
+        *sequence(document, "history", "image config"),
+        {k: v for k, v in notes.items() if v},
+    ]
+    author = {"author": notes["author"]} if notes["author"] else {}
     return codec.dumps(
         {
             **document,
             **author,
-            "created": said["created"],
+            "created": notes["created"],
             "config": {**kept, **fresh["config"]},
             "rootfs": fresh["rootfs"],
             "history": history,
