@@ -85,6 +85,7 @@ def status(record: Record) -> State | None:
 
 
 def path(record: Record) -> str:
+    """The file with the health of the current run."""
     return f"{record.run_directory}/health.json"
 
 

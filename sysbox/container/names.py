@@ -20,6 +20,7 @@ from sysbox.container.records import (
 
 
 def take_name(name: str, container_id: str) -> bool:
+    """Take a name for a container; False where another container has it. Raises KernelError."""
     while True:
         with ContainersLock():
             try:
@@ -46,6 +47,7 @@ def is_stale(name: str) -> bool:
 
 
 def owner_of(name: str) -> str | None:
+    """The id that a name leads to; None where it is free, or leads to no id. Raises KernelError."""
     try:
         owner = posix.readlink(f"{NAMES}/{name}")
     except OSError as error:

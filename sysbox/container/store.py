@@ -238,6 +238,7 @@ def discard(container_id: str) -> None:
 
 
 def write_runtime(record: Record, runtime: Runtime) -> None:
+    """Write the current run. Raises FormatError where it is too large, KernelError."""
     make_private(record.run_directory)
     _put(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()), _STATE_LIMIT)
 
@@ -275,6 +276,7 @@ def await_start(record: Record) -> Runtime | None:
 
 
 def write_final(record: Record, final: Final) -> None:
+    """Write how the last run ended; it survives a power cut, except with --rm. Raises KernelError."""
     durable = not record.spec.remove
     _put(f"{record.directory}/exit.json", codec.dumps(final.to_data()), durable=durable)
 
@@ -304,4 +306,5 @@ def _put(path: str, data: bytes, limit: int = LIMIT, *, durable: bool = False) -
 
 
 def now_ns() -> int:
+    """The time in nanoseconds since 1970."""
     return time.time_ns()

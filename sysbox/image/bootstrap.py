@@ -88,7 +88,7 @@ def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> I
             "bootstrap needs mmdebstrap, which is not installed", hint="apt-get install mmdebstrap"
         )
     if os.geteuid() != 0:
-        raise Unsupported("images are made by root", hint="run it with sudo")
+        raise Unsupported("only root can make images", hint="run it with sudo")
     sources = "" if request.mirror else apt.sources_for(request.suite)
     process = _start([program, *_arguments(request, from_stdin=bool(sources))], sources)
     report = _Report(process, say)

@@ -23,7 +23,7 @@ def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
     changes = tuple(changes)
     named = {change.strip().partition(" ")[0].upper() for change in changes}
     if "ENTRYPOINT" in named and "CMD" not in named:
-        # a new entry point resets the command that was there before
+        # a new entry point resets the earlier command
         config = config.replace(cmd=())
     for change in changes:
         if any(ord(character) < 32 and character != "\t" for character in change):
