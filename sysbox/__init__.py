@@ -1,1 +1,1 @@
-"""sysbox: containers as systemd scopes. Nothing lives here, so that importing it costs nothing."""
+"""sysbox: containers as systemd scopes. This module is empty, so that importing it costs nothing."""

@@ -1,20 +1,20 @@
 """The first file the launcher's interpreter reads: `python -I -S .../sysbox/_main.py LAUNCHER ARGS`.
 
-A script is compiled anew at each start, so there is as little here as possible.
+Python compiles a script anew at each start, so this file does as little as possible.
 """
 
 import gc
 import sys
 
-# a command ends before its garbage would matter, and looking for it costs a tenth of the imports
+# a command ends before its garbage matters, and collecting costs a tenth of the import time
 gc.disable()
 
 parent = __file__.rpartition("/")[0].rpartition("/")[0]
-# the package without looking for it: not even its directory is read
+# register the package by hand: the import system would search for it and read its directory
 package = sys.modules["sysbox"] = type(sys)("sysbox")
 package.__file__ = f"{parent}/sysbox/__init__.py"
 package.__path__ = [f"{parent}/sysbox"]
-# behind: none of a package beside ours may take the place of the standard library's
+# last: a package beside sysbox must not shadow one of the standard library
 sys.path.append(parent)
 
 try:
@@ -23,7 +23,7 @@ try:
     precompiled.use(parent)
     from sysbox.cli.dispatch import start
 except (ImportError, MemoryError, OSError) as error:
-    # nothing of ours is there to say it
+    # no module of sysbox is loaded that could print the error
     print(f"sysbox: cannot be loaded: {error}", file=sys.stderr)
     raise SystemExit(125) from None
 

@@ -1,4 +1,4 @@
-"""HostFacts: what this host can do, found by looking and never by changing anything."""
+"""HostFacts: what this host can do, found by read-only probes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ _UNIFIED = "/sys/fs/cgroup/unified"
 
 
 class HostFacts(Frozen):
-    """A read-only probe of the host; the pure planners decide from it."""
+    """What the pure planners know of the host."""
 
     cgroup_mode: str  # v1 (with or without a unified tree beside it) or v2
-    controllers: dict[
-        str, str
-    ]  # controller -> its mount point; on v2 all have the unified one; also "name=systemd"
+    # controller, or "name=systemd" -> its mount point; on v2 each has the mount point of the unified tree
+    controllers: dict[str, str]
     systemd: bool  # PID 1 is systemd (sd_booted(3))
     effective_uid: int
-    cpus: str  # "0-3": the CPUs that are on line
+    cpus: str  # "0-3": the CPUs that are online
     memory_nodes: str  # "0"
     selinux: bool
     apparmor: bool
-    unified: str = ""  # on v1: where the unified tree is mounted beside it ("hybrid")
+    unified: str = ""  # on v1: mount point of a unified tree beside it ("hybrid")
 
 
 def read_text(path: str, limit: int = _MAX) -> str:
-    """A small file of the kernel's; "" where it does not exist."""
+    """The first `limit` bytes of a file in /proc or /sys, as text; "" where it cannot be read."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
@@ -50,7 +49,7 @@ _probed: HostFacts | None = None
 
 
 def probe() -> HostFacts:
-    """What this host is, looked up once: it does not change while a command runs."""
+    """The facts of this host, looked up once: they do not change while a command runs."""
     global _probed
     if _probed is None:
         _probed = _look()
@@ -73,7 +72,7 @@ def _look() -> HostFacts:
 
 
 def exists(path: str) -> bool:
-    """Whether something is there, symbolic links not followed."""
+    """Whether the path exists; a symbolic link is not followed."""
     try:
         posix.lstat(path)
     except OSError:
@@ -98,7 +97,7 @@ _ARCHITECTURES = {
 
 
 def architecture() -> str:
-    """This machine's, by Go's name."""
+    """The architecture of this machine, by Go's name."""
     machine = posix.uname().machine
     return _ARCHITECTURES.get(machine, machine)
 

@@ -1,7 +1,7 @@
-"""From what was asked to a Plan. Pure: what the host and other containers have is given to it.
+"""Make a Plan from a container's record. Pure: the caller passes in the state of the host.
 
-The plan is everything a start needs, decided: the scope, the root, the network, the process. Nothing
-below it looks at the specification again; `run --dry-run` prints it.
+The plan decides everything a start needs: the scope, the root, the network, the process. The code that
+carries it out does not look at the specification again; `run --dry-run` prints the plan.
 """
 
 from __future__ import annotations
@@ -37,30 +37,29 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
     from sysbox.units.scopeplan import ScopePlan
 
-# In the order in which they are entered: the user namespace owns the others, so it is first.
+# The order in which namespaces are entered: the user namespace owns the others, so it is first.
 _ORDER = ("user", "time", "ipc", "uts", "network", "pid", "mount", "cgroup")
 
 
 class NamespacePlan(Frozen):
-    """Which namespaces are new, and which are entered."""
+    """Which namespaces are new, and which are joined."""
 
-    new: int  # CLONE_NEW* of unshare(2), but those of pid and cgroup
+    new: int  # CLONE_NEW* of unshare(2), except those of pid and cgroup
     new_pid: bool
     new_cgroup: bool
     joined: tuple[tuple[str, str], ...] = ()  # (kind, path of the namespace), in order
-    uids: tuple[
-        IdMap, ...
-    ] = ()  # of a user namespace of its own, which owns the others; () is none
+    # maps of the container's own user namespace, which owns the others; () is no user namespace
+    uids: tuple[IdMap, ...] = ()
     gids: tuple[IdMap, ...] = ()
 
     @property
     def joins_pid(self) -> bool:
-        """Whether its first process is born into a pid namespace that there is already."""
+        """Whether the container's first process is created in an existing pid namespace."""
         return any(kind == "pid" for kind, _ in self.joined)
 
 
 class Plan(Frozen):
-    """One start, decided."""
+    """Every decision about one start of a container."""
 
     id: str
     scope: ScopePlan
@@ -70,12 +69,12 @@ class Plan(Frozen):
     process: ProcessPlan
 
     def named(self, name: str, image: str) -> Plan:
-        """The same for a container that has been given its name since."""
+        """A copy for a container that got its name after the plan was made."""
         description = scopeplan.describe(name, image)
         return self.replace(scope=self.scope.replace(description=description))
 
     def describe(self) -> str:
-        """What would be done, in order, a line each."""
+        """The steps in order, a line each."""
         lines = [f"scope {self.scope.unit} in {self.scope.slice}"]
         lines += [f"  {one.name}={_value(one.value)}" for one in self.scope.properties]
         lines += [
@@ -122,26 +121,26 @@ def _value(value: object) -> str:
 
 
 class Surroundings(Frozen):
-    """What a start finds on the host and of other containers; looked up, not decided."""
+    """The state of the host and of other containers that a start depends on."""
 
-    hostname: str = ""  # "" where that is the host's
+    hostname: str = ""  # "" where the container has the host's
     volumes: dict[str, str] = {}  # noqa: RUF012 (target of a volume mount -> the host's directory)
-    marks: dict[str, str] = {}  # noqa: RUF012 (target -> the file that tells whether that is new)
-    # kind of a namespace that is shared -> its path; "proc" is the mount namespace with the procfs of a
-    # shared pid namespace
+    marks: dict[str, str] = {}  # noqa: RUF012 (target -> the file that tells whether the volume is new)
+    # kind of a shared namespace -> its path; "proc" is the mount namespace with the procfs of a shared
+    # pid namespace
     joins: dict[str, str] = {}  # noqa: RUF012
-    devices: tuple[DeviceNode, ...] = ()  # that are asked for
+    devices: tuple[DeviceNode, ...] = ()  # requested by the user
     host_devices: tuple[DeviceNode, ...] = ()  # of the host's /dev, for a privileged container
-    network: Network = DEFAULT_NETWORK  # that the bridge has, or would get
-    capabilities: int = 0  # mask of those that this process has
+    network: Network = DEFAULT_NETWORK  # of the bridge, as it is or would be created
+    capabilities: int = 0  # mask of the capabilities of this process
 
 
 def make_plan(
     record: Record, resolved: Resolved, around: Surroundings, facts: HostFacts, service: str = ""
 ) -> Plan:
-    """Decide everything; `service` is the unit around it, "" without one.
+    """The plan of one start; `service` is the unit of the supervisor, "" without one.
 
-    Raises SpecError, UsageError, Unsupported: naming the flag, the value and the reason.
+    Raises SpecError, UsageError, Unsupported, naming the flag, the value and the reason.
     """
     spec = record.spec
     mode = systemd_plan.decide(record.id, spec, record.argv, record.directory)
@@ -168,13 +167,13 @@ def make_plan(
 
 
 def _device_rules(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str, str], ...] | None:
-    """What the scope's device controller allows; None for a privileged container: everything."""
+    """The scope's DeviceAllow= rules; None for a privileged container, which may use every device."""
     if spec.security.privileged:
         return None
     found = devices.rules_of(around.devices)
     if not spec.limits.device_rules:
         return found
-    from sysbox.security import device_rules  # which few containers need
+    from sysbox.security import device_rules  # few containers need it
 
     return (*found, *device_rules.rules(spec.limits.device_rules))
 
@@ -203,7 +202,7 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
 
 
 def _ipc_owner(spec: ContainerSpec, joins: dict[str, str]) -> str:
-    """The mount namespace with the shared memory that goes with another container's IPC namespace."""
+    """Path of the mount namespace with the /dev/shm that belongs to a shared IPC namespace, or ""."""
     if not spec.namespaces.ipc.startswith("container:"):
         return ""
     return joins["ipc"].removesuffix("ipc") + "mnt"

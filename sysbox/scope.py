@@ -1,7 +1,7 @@
-"""The container's scope, live: started, read, changed, stopped. systemd keeps the state.
+"""Start, read, change and stop a container's scope over D-Bus. systemd keeps the state.
 
-A method's reply says only that a job is queued: the processes are in the scope when JobRemoved
-says so.
+A method's reply says only that a job is queued: the processes are in the scope once JobRemoved
+says "done".
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
 _STEP = 0.004  # seconds
 _NAME_IS_FREED = 2.0  # seconds
-_NAME_IS_HELD = 0.2  # seconds: what is not freed by then will not be by itself
+_NAME_IS_HELD = 0.2  # seconds: a name that is not free by then does not become free by itself
 _POLL = 0.02  # seconds, only while PID 1 re-executes
 
 
 class Pending:
-    """A unit that was asked for and not yet awaited."""
+    """A unit whose start was requested and not yet awaited."""
 
     def __init__(
         self,
@@ -46,7 +46,10 @@ class Pending:
         properties: list[tuple[str, tuple[str, Any]]],
         stuck: Callable[[], None] | None = None,
     ) -> None:
-        """`stuck` is called from time to time while an earlier run's unit has the name (run/name_hold.py)."""
+        """Request the start. Raises SystemdError.
+
+        `stuck` is called from time to time while an earlier run's unit has the name (run/name_hold.py).
+        """
         self.unit = unit
         self._stuck = stuck
         self._next_call = 0.0
@@ -57,7 +60,7 @@ class Pending:
         self._serial = self._send()
 
     def _send(self) -> int:
-        # a connection that was lost before has told nobody
+        # a connection that was lost before this call delivered no request, so it may be sent again
         return self._bus.retry(lambda: self._bus.send(*_start(self.unit, self._properties)))
 
     def wait(self, timeout: float = TIMEOUT) -> None:
@@ -79,7 +82,10 @@ class Pending:
             self._serial = self._send()
 
     def _may_be_freed(self, error: SystemdError, until: float) -> bool:
-        """Whether an earlier run has the name: it is free once that is reset, or a moment after its end."""
+        """Whether to ask again, since an earlier run's unit still has the name and may yet be unloaded.
+
+        systemd unloads a failed unit once it is reset, and any other a moment after its end.
+        """
         now = time.monotonic()
         if error.dbus_name != _EXISTS or now > until:
             return False
@@ -102,7 +108,7 @@ class Pending:
         if self._is_scope:
             active, _, result = state(self._bus, self.unit)
             if active not in ("active", "activating"):
-                # on v1 an early "the cgroup is empty" can end a scope that was only just started
+                # on v1 an early "cgroup is empty" notification can end a scope that has just started
                 raise SystemdError(
                     f"{self.unit}: {active} right after its start ({result or 'no reason given'})",
                     unit=self.unit,
@@ -122,7 +128,7 @@ class Pending:
             raise
 
     def queued(self) -> None:
-        """Return when the job is queued, whatever becomes of it. Raises SystemdError."""
+        """Return when the job is queued, without waiting for its result. Raises SystemdError."""
         until = time.monotonic() + _NAME_IS_FREED
         while True:
             try:
@@ -130,7 +136,7 @@ class Pending:
             except SystemdError as error:
                 if is_lost(error):
                     if active_state(self._bus, self.unit) != "inactive":
-                        return  # PID 1 has heard of it before it executed itself anew
+                        return  # PID 1 had taken the request before it re-executed
                 elif not self._may_be_freed(error, until):
                     raise
             else:
@@ -138,17 +144,17 @@ class Pending:
             self._serial = self._send()
 
     def abandon(self) -> None:
-        """Let a start that is not wanted any more come to its end: before that there is nothing to stop.
+        """Wait for the end of a start that is no longer wanted: until then there is no unit to stop.
 
-        One that was awaited already is fine.
+        A start that was awaited already is fine.
         """
         try:
             self._await_job(time.monotonic() + TIMEOUT)
         except SystemdError:
-            pass  # ignoring: it failed, or systemd is gone; nothing is left that could still start
+            pass  # ignoring: the job failed, or systemd is gone; no start is pending in either case
 
     def _wait_active(self, deadline: float) -> None:
-        """PID 1 re-executed and dropped the connection: look at the unit until it is started."""
+        """Poll the unit until it is started, after PID 1 re-executed and dropped the connection."""
         while True:
             try:
                 self._bus.reconnect()
@@ -156,8 +162,8 @@ class Pending:
                 if active in ("active", "failed"):
                     return
                 if active == "inactive":
-                    # it has not heard of it: the process that waits for its scope, or RemainAfterExit=, would
-                    # keep it active, and to start a container twice is no harm
+                    # PID 1 lost the request: had it taken it, the waiting process (of a scope) or
+                    # RemainAfterExit= (of a service) would keep the unit active; asking twice is harmless
                     self._serial = self._send()
                     self._await_job(deadline)
             except SystemdError as error:
@@ -179,7 +185,7 @@ def _start(
 def begin(
     bus: Bus, plan: ScopePlan, pids: tuple[int, ...], stuck: Callable[[], None] | None = None
 ) -> Pending:
-    """Ask for the scope around `pids`, to be awaited later: the child works on meanwhile."""
+    """Request the scope around `pids`, to be awaited later: the child goes on meanwhile."""
     properties = [
         ("Description", ("s", plan.description)),
         ("Slice", ("s", plan.slice)),
@@ -189,7 +195,7 @@ def begin(
     pending = Pending(bus, plan.unit, properties, stuck)
     keeper = plan.keeper
     if keeper is not None and not exists(keeper.directory):
-        # after the scope, which must not wait for it; not awaited, since it only saves time later
+        # requested after the scope, which must not wait for it; not awaited: it only saves time later
         bus.send(*_start(keeper.unit, _variants(keeper.properties)))
     return pending
 
@@ -197,12 +203,12 @@ def begin(
 def start_service(
     bus: Bus, unit: str, properties: tuple[Property, ...], stuck: Callable[[], None] | None = None
 ) -> Pending:
-    """Ask for a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
+    """Request a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
     return Pending(bus, unit, _variants(properties), stuck)
 
 
 def request_start(bus: Bus, unit: str) -> None:
-    """Ask for a start of a unit that has a file, and do not wait for it. Raises SystemdError."""
+    """Request the start of a unit that has a file, without waiting for it. Raises SystemdError."""
 
     def ask() -> None:
         bus.call(MANAGER_PATH, MANAGER, "StartUnit", "ss", (unit, "replace"))
@@ -212,13 +218,13 @@ def request_start(bus: Bus, unit: str) -> None:
     except SystemdError as error:
         if error.dbus_name not in _GONE:
             raise
-        # remembered as missing from when something else named it, and the file had not been written
+        # another unit named this one before its file existed, and systemd remembers it as not found
         reload(bus)
         bus.retry(ask)
 
 
 def reload(bus: Bus) -> None:
-    """Have systemd read all unit files anew. Raises SystemdError."""
+    """Have systemd reload all unit files. Raises SystemdError."""
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload"))
 
 
@@ -227,7 +233,7 @@ def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, An
 
 
 def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
-    """Wait for a job to be done; raises SystemdError with its `result` where it was not."""
+    """Wait for the end of a job. Raises SystemdError with its `result` unless that is done or skipped."""
     try:
         _, _, _, result = bus.wait_signal("JobRemoved", lambda args: args[1] == job, timeout)
     except SystemdError as error:
@@ -239,7 +245,7 @@ def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
 
 
 def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
-    """What became of a job whose end PID 1 could not tell, since it re-executed itself meanwhile."""
+    """The result of a job whose JobRemoved was lost because PID 1 re-executed; read from the unit's state."""
 
     def ended() -> str:
         active, job = progress(bus, unit)
@@ -251,9 +257,9 @@ def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
 
 
 def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
-    """Stop the unit and wait for it; one that is gone already is success.
+    """Stop the unit and wait for the job; a unit that does not exist is success.
 
-    `timeout` in seconds must exceed the unit's own TimeoutStopUSec.
+    `timeout`, in seconds, must exceed the unit's own TimeoutStopUSec.
     """
     try:
         (job,) = bus.retry(
@@ -267,17 +273,17 @@ def stop(bus: Bus, unit: str, timeout: float = TIMEOUT) -> None:
 
 
 def request_stop(bus: Bus, unit: str) -> None:
-    """Ask for a stop and do not wait for it; one that is gone already is success."""
+    """Request a stop without waiting for it; a unit that does not exist is success."""
     _unless_gone(bus, "StopUnit", "ss", (unit, "replace"))
 
 
 def kill(bus: Bus, unit: str, signal: int) -> None:
-    """Send a signal to every process of the unit; one that is gone already is success."""
+    """Send a signal to every process of the unit; a unit that does not exist is success."""
     _unless_gone(bus, "KillUnit", "ssi", (unit, "all", signal))
 
 
 def reset_failed(bus: Bus, unit: str) -> None:
-    """Forget that the unit failed, which unloads it; one that is gone already is success."""
+    """Reset the unit's failed state, so that systemd unloads it; a unit that does not exist is success."""
     _unless_gone(bus, "ResetFailedUnit", "s", (unit,))
 
 
@@ -292,7 +298,7 @@ def _unless_gone(bus: Bus, member: str, signature: str, args: tuple[Any, ...]) -
 def properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) -> dict[str, Any]:
     """Properties of a unit by name, in one round trip; `interface` is UNIT or one of INTERFACES.
 
-    One that this systemd does not know is left out.
+    A property that this systemd does not know is left out.
     """
     return bus.retry(lambda: _properties(bus, unit, interface, names_))
 
@@ -303,7 +309,7 @@ def _properties(bus: Bus, unit: str, interface: str, names_: tuple[str, ...]) ->
     found: dict[str, Any] = {}
     failed: SystemdError | None = None
     for name, serial in zip(names_, serials, strict=True):
-        try:  # every reply is taken, so that none is left to be mistaken later
+        try:  # take every reply, so that a later call does not find a stale one
             (found[name],) = bus.reply(serial)
         except SystemdError as error:
             if error.dbus_name != "org.freedesktop.DBus.Error.UnknownProperty":
@@ -323,7 +329,7 @@ def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
 def set_properties(
     bus: Bus, unit: str, props: tuple[Property, ...], *, runtime: bool = True
 ) -> None:
-    """Change a live unit as `systemctl set-property` does; the cgroup files follow at once."""
+    """Change a loaded unit as `systemctl set-property` does; systemd writes the cgroup files at once."""
     args = (unit, runtime, _variants(props))
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
@@ -334,12 +340,12 @@ def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
 
 
 def active_state(bus: Bus, unit: str) -> str:
-    """ActiveState; a unit that does not exist is inactive."""
+    """ActiveState; "inactive" for a unit that does not exist."""
     return str(properties(bus, unit, UNIT, ("ActiveState",))["ActiveState"])
 
 
 def progress(bus: Bus, unit: str) -> tuple[str, int]:
-    """(ActiveState, the number of a job that is queued for it, or 0)."""
+    """(ActiveState, the id of the unit's queued job, or 0)."""
     found = properties(bus, unit, UNIT, ("ActiveState", "Job"))
     return found["ActiveState"], found["Job"][0]
 
@@ -361,14 +367,14 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
-    """Wait until a unit is neither active nor on its way there or back; False when the time is over."""
+    """Wait at most `timeout` seconds until a unit is inactive or failed; False on timeout."""
     return wait.until(lambda: active_state(bus, unit) in ("inactive", "failed"), timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:
-    """Wait until systemd has let go of a transient unit that has ended; False when the time is over.
+    """Wait at most `timeout` seconds until systemd has unloaded an ended transient unit; False on timeout.
 
-    It takes some milliseconds, and does not happen while another unit that is loaded wants it.
+    Unloading takes some milliseconds, and does not happen while another loaded unit wants this one.
     """
     return wait.until(
         lambda: not properties(bus, unit, UNIT, ("Transient",))["Transient"], timeout, _STEP

@@ -1,6 +1,6 @@
-"""What was asked for: the frozen records that the three front doors (command line, unit file, OCI
-config) all produce, and that a container's record keeps on disk. Values are already parsed and in base
-units: bytes, microseconds, absolute paths. `parse/common.py` does the parsing of single values.
+"""ContainerSpec: a container as it was requested, frozen. The command line, unit files and OCI configs
+all produce it, and the container's record keeps it on disk. Values are already parsed and in base
+units: bytes, microseconds, absolute paths. `parse/common.py` parses single values.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ class Mount(Frozen):
     target: str  # absolute path inside the container
     source: str = ""  # host path (bind), volume name (volume; "" is an anonymous one), "" (tmpfs)
     read_only: bool = False
-    options: tuple[
-        str, ...
-    ] = ()  # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
+    # rprivate rslave rshared private slave shared, nosuid nodev noexec, size=N mode=N
+    options: tuple[str, ...] = ()
     recursive: bool = True  # rbind
     create: bool = False  # `-v` makes a missing source directory, `--mount` does not
-    copy_up: bool = True  # a new volume takes the image's content at the target
-    from_image: bool = False  # a volume that the image asks for, and not the user
+    copy_up: bool = True  # a new volume starts with the image's content at the target
+    from_image: bool = False  # the image declares this volume, not the user
 
     def wrong(self) -> str:
         if self.kind not in ("bind", "volume", "tmpfs"):
@@ -50,7 +49,7 @@ class Ulimit(Frozen):
 
 
 class Port(Frozen):
-    """One `-p [HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]`; host_port 0 is any free one."""
+    """One `-p [HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]`; host_port 0 is any free port."""
 
     container_port: int
     host_port: int = 0
@@ -65,23 +64,24 @@ class Port(Frozen):
 
 
 class Limits(Frozen):
-    """Resource limits as asked; None is not asked. Docker's meaning throughout."""
+    """Resource limits as requested, with docker's meanings; None is not requested."""
 
     cpu_shares: int | None = None  # 2..262144, 1024 is the default weight
     nano_cpus: int | None = None  # --cpus in 10^-9 CPUs
     cpu_quota: int | None = None  # microseconds per period; -1 is unlimited
     cpu_period: int | None = None  # microseconds, 1000..1000000
-    cpu_idle: bool | None = None  # only what nobody else wants (CPUWeight=idle)
+    cpu_idle: bool | None = None  # only CPU time that no other cgroup wants (CPUWeight=idle)
     cpuset_cpus: str | None = None  # "0-2,5"
     cpuset_mems: str | None = None
     memory: int | None = None  # bytes
     memory_swap: int | None = None  # memory plus swap, bytes; -1 is unlimited
     memory_reservation: int | None = None  # bytes, reclaimed last
-    memory_high: int | None = None  # bytes, beyond which it is slowed down and reclaimed; v2
+    memory_high: int | None = None  # bytes; above, the kernel throttles and reclaims; v2
     memory_min: int | None = None  # bytes, never reclaimed; v2
     memory_swappiness: int | None = None  # 0..100; v1
     oom_kill_disable: bool | None = None  # v1: a process waits for memory instead of being killed
-    oom_policy: str | None = None  # continue, stop, kill: what becomes of the rest (OOMPolicy=)
+    # continue, stop, kill: what systemd does with the other processes after an OOM kill (OOMPolicy=)
+    oom_policy: str | None = None
     pids: int | None = None  # -1 is unlimited
     blkio_weight: int | None = None  # 10..1000
     blkio_weight_device: tuple[tuple[str, int], ...] = ()  # (device path, 10..1000)
@@ -99,23 +99,21 @@ class Security(Frozen):
 
     privileged: bool = False
     cap_add: tuple[str, ...] = ()  # upper case without CAP_, or ALL
-    # what the defaults had when it was made, and have no more: kept like they were, not asked
+    # capabilities that were default when the container was made and no longer are; it keeps them
     cap_kept: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
-    no_new_privileges: bool = (
-        False  # docker's default; `--security-opt no-new-privileges` switches it on
-    )
+    # off is docker's default; `--security-opt no-new-privileges` switches it on
+    no_new_privileges: bool = False
     seccomp: str = "default"  # default, unconfined, or the path of a profile
     unmask: tuple[str, ...] = ()  # paths neither masked nor read-only; "ALL"
-    label: tuple[
-        str, ...
-    ] = ()  # SELinux: disable, type:T, level:L, ... (a later issue applies them)
+    # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
+    label: tuple[str, ...] = ()
 
 
 class Health(Frozen):
-    """`--health-*`, or an image's HEALTHCHECK; times in microseconds, -1 is not said."""
+    """`--health-*`, or an image's HEALTHCHECK; times in microseconds, -1 is not given."""
 
-    command: tuple[str, ...] = ()  # () is none
+    command: tuple[str, ...] = ()  # () is no health check
     disabled: bool = False  # --no-healthcheck, or the image's NONE
     interval: int = -1
     timeout: int = -1
@@ -129,13 +127,14 @@ class Logging(Frozen):
     """`--log-driver` and `--log-opt`: where the output is kept."""
 
     driver: str = "journald"  # journald, json-file, none
-    max_size: int = 20 << 20  # bytes of one file of json-file; 0 is no bound
+    max_size: int = 20 << 20  # bytes per file of json-file; 0 is no limit
     max_files: int = 5
-    # of journald; -1 is what the version that starts it has as its default
+    # of journald; -1 is the default of the sysbox version that starts the container
     rate_limit: int = -1  # lines a second; 0 is no limit
     rate_burst: int = -1  # lines at once
-    tag: str = ""  # may have {{.ID}} and the like
-    labels: tuple[str, ...] = ()  # names of those that stand beside each line
+    tag: str = ""  # may contain {{.ID}} and the like
+    # names of the labels, and of the environment variables, that are stored with each line
+    labels: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
 
     def wrong(self) -> str:
@@ -146,10 +145,10 @@ class Logging(Frozen):
 
 
 class RestartPolicy(Frozen):
-    """`--restart`: whether systemd starts it again when it has ended, and at boot."""
+    """`--restart`: whether systemd starts the container again after its end, and at boot."""
 
     name: str = "no"  # no, on-failure, always, unless-stopped
-    retries: int = 0  # of on-failure; 0 is without end
+    retries: int = 0  # of on-failure; 0 is no limit
 
     def wrong(self) -> str:
         if self.name not in ("no", "on-failure", "always", "unless-stopped"):
@@ -161,7 +160,8 @@ class Bridge(Frozen):
     """The network `bridge`, as sysbox.conf(5) had it when the container was made."""
 
     name: str = "sysbox0"
-    subnet: str = ""  # "10.90.0.0/16"; "": that, or the next one that is free when it starts
+    # "" is 10.90.0.0/16, or the next subnet that is free when the container starts
+    subnet: str = ""
 
     def wrong(self) -> str:
         fits = 0 < len(self.name.encode("utf-8", "replace")) < 16 and "/" not in self.name
@@ -169,14 +169,15 @@ class Bridge(Frozen):
 
 
 class Namespaces(Frozen):
-    """For each kind: "private" (new), "host", "container:ID", "ns:PATH"; ids are resolved to full ones."""
+    """For each kind: "private" (new), "host", "container:ID" (the full id), "ns:PATH"."""
 
     network: str = "bridge"  # bridge, none, host, container:ID, ns:PATH
     pid: str = "private"
     ipc: str = "private"  # also none: private, and no /dev/shm
     uts: str = "private"
     cgroup: str = "private"
-    user: str = "host"  # a later issue turns user and time namespaces on
+    # no flag sets user and time yet
+    user: str = "host"
     time: str = "host"
 
     def wrong(self) -> str:
@@ -188,15 +189,14 @@ class Namespaces(Frozen):
 
 
 class ContainerSpec(Frozen):
-    """Everything that one `run` or `create` asked for."""
+    """Everything that one `run` or `create` requests."""
 
     image: str  # the reference as the user wrote it
-    name: str = ""  # "" until claimed; then always set
+    name: str = ""  # "" until the container has claimed one
     command: tuple[str, ...] = ()  # after the image name; () takes the image's
     entrypoint: tuple[str, ...] | None = None  # None takes the image's; () clears it
-    env: tuple[
-        str, ...
-    ] = ()  # "NAME=VALUE", files already read; a bare NAME took the caller's value
+    # "NAME=VALUE"; --env-file is already read, and a bare NAME has the caller's value
+    env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()
@@ -205,15 +205,13 @@ class ContainerSpec(Frozen):
     interactive: bool = False
     tty: bool = False
     detach: bool = False
-    attach: tuple[
-        str, ...
-    ] = ()  # stdin, stdout, stderr: what the command is attached to; () is usual
-    sig_proxy: bool = True  # the command passes its signals on
+    # streams that `run` attaches to: stdin, stdout, stderr; () is the default
+    attach: tuple[str, ...] = ()
+    sig_proxy: bool = True  # `run` passes its signals on
     remove: bool = False  # --rm
     init: bool = False
-    systemd: str = (
-        "auto"  # auto (if that is its command), always, false: see container/systemd_mode.py
-    )
+    # auto (if the command is systemd), always, false: see container/systemd_mode.py
+    systemd: str = "auto"
     mounts: tuple[Mount, ...] = ()
     shm_size: int = 64 << 20
     read_only: bool = False
@@ -225,20 +223,20 @@ class ContainerSpec(Frozen):
     stop_timeout: int = 10  # seconds
     restart: RestartPolicy = RestartPolicy()
     logging: Logging = Logging()
-    health: Health = Health()  # complete once the container is made
-    detach_keys: str = ""  # as written; "" is the default, which `attach` knows
+    health: Health = Health()  # completed from the image when the container is made
+    detach_keys: str = ""  # as written; "" is the default of `attach`
     pull: str = "missing"
     devices: tuple[Device, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}  # noqa: RUF012
     add_hosts: tuple[str, ...] = ()  # "name:ip"
     ports: tuple[Port, ...] = ()
-    exposed: tuple[str, ...] = ()  # "80/tcp": declared, and nothing else
+    exposed: tuple[str, ...] = ()  # "80/tcp": declared, not published
     namespaces: Namespaces = Namespaces()
-    bridge: Bridge = Bridge()  # of those on the network `bridge`
+    bridge: Bridge = Bridge()  # for containers on the network `bridge`
     security: Security = Security()
     limits: Limits = Limits()
-    oom_score_adj: int = 0  # -1000 to 1000: how readily the kernel chooses it when memory is short
+    oom_score_adj: int = 0  # -1000 to 1000: the higher, the sooner the OOM killer chooses it
     slice: str = "system.slice"
     properties: tuple[str, ...] = ()  # "KEY=VALUE", checked by units/properties.py
 

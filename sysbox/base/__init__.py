@@ -1,1 +1,1 @@
-"""What knows nothing of containers."""
+"""Helpers that know nothing of containers."""

@@ -1,9 +1,9 @@
 """Strict JSON in about a millisecond: the C scanner and encoder of the standard library, without `json`.
 
-Importing `json` costs ten times as much as reading a record with it (it pulls in `re`). Every document
-is treated as hostile: its size is capped by the caller, duplicate keys, NaN, infinity, integers over 64 bits
-and deep nesting are refused, and so are lone surrogates, but for those that stand for a byte of a file's name
-or of an argument that is no UTF-8 (PEP 383).
+Importing `json` costs ten times as much as reading a record with it, since it imports `re`. Every document
+is treated as hostile: the caller limits its size, and duplicate keys, NaN, infinity, integers over 64 bits
+and deep nesting are errors. So are lone surrogates, except those that PEP 383 uses for a byte of a file name
+or an argument that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _float(text: str) -> float:
 
 
 def _check_depth(document: str, value: Any) -> None:
-    """Whoever walks the value later may take a frame for each level."""
+    """Raises RecursionError for more than MAX_DEPTH levels: later code may recurse once per level."""
     if document.count("[") + document.count("{") <= MAX_DEPTH:
         return
     level = [value]
@@ -64,7 +64,7 @@ def _check_depth(document: str, value: Any) -> None:
 
 
 def _check_surrogates(value: Any) -> None:
-    """Whatever prints or passes on a text encodes it so."""
+    """Raises UnicodeEncodeError for a string that cannot be encoded when it is printed or passed on."""
     level = [value]
     for one in level:
         if isinstance(one, str):
@@ -110,7 +110,7 @@ def loads(text: bytes | str, what: str) -> Any:
         if "\\u" in stripped or not (isinstance(text, bytes) or text.isascii()):
             _check_surrogates(value)
     except SystemError:
-        # the C scanner looks for JSONDecodeError in `json.decoder`, which we never import
+        # the C scanner wants to raise JSONDecodeError of `json.decoder`, which sysbox does not import
         raise FormatError(f"{what}: not valid JSON") from None
     except StopIteration as stop:
         raise FormatError(f"{what}: not valid JSON at character {stop.value}") from None

@@ -1,8 +1,8 @@
-"""The exception tree and the exit statuses; the command line is the only place that prints them.
+"""The exception tree and the exit statuses; only the command line prints them.
 
 A message says what was being done, to what, and why it failed; the hint says what to do about it.
-Exit statuses are docker's: the payload's own, 125 sysbox itself failed, 126 the command cannot be
-executed, 127 it was not found, 128+N it was ended by signal N.
+Exit statuses are docker's: the container's own, 125 sysbox itself failed, 126 the command cannot be
+executed, 127 it was not found, 128+N signal N ended it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SIGNALLED = 128
 
 
 class SysboxError(Exception):
-    """Anything sysbox tells its user: one clear line, and perhaps one of advice."""
+    """An error for the user: a message of one line, and perhaps a hint."""
 
     status = FAILED
 
@@ -33,7 +33,7 @@ class UsageError(SysboxError):
 
 
 class SpecError(SysboxError):
-    """A value that was asked for is not valid: which one, and what would be."""
+    """A requested value is not valid; the message says which one, and what would be valid."""
 
 
 class NotFound(SysboxError):
@@ -41,7 +41,7 @@ class NotFound(SysboxError):
 
 
 class Conflict(SysboxError):
-    """A name that is taken, an id that is ambiguous, a state that does not allow the verb."""
+    """A name is taken, an id is ambiguous, or a container's state does not allow the verb."""
 
 
 class FormatError(SysboxError):
@@ -49,7 +49,7 @@ class FormatError(SysboxError):
 
 
 class Unsupported(SysboxError):
-    """This host cannot do it: which part is missing, and what to use instead."""
+    """This host cannot do it; the message says what is missing, and what to use instead."""
 
 
 class KernelError(SysboxError):
@@ -65,23 +65,23 @@ class KernelError(SysboxError):
 
     @classmethod
     def of(cls, op: str, target: str, error: OSError) -> KernelError:
-        """From the OSError that the call raised."""
+        """The error for an OSError that the call raised; EIO where that has no errno."""
         return cls(op, target, error.errno or _errno.EIO)
 
 
 class OutputError(KernelError):
-    """What a command prints or passes on cannot be written: docker's status is 1."""
+    """A command's output, or a container's that it copies, cannot be written: docker's status is 1."""
 
     status = 1
 
     def __init__(self, fd: int, error: OSError) -> None:
         name = "standard error" if fd == 2 else "standard output"
         super().__init__("write to", name, error.errno or _errno.EIO)
-        self.hint = ""  # that of the errno is about the host
+        self.hint = ""  # the errno's hint is about the host, not about the output
 
 
 class SystemdError(SysboxError):
-    """systemd refused: `dbus_name` is the D-Bus error, `unit` the unit, `result` the job's."""
+    """systemd refused a request or a job failed: `dbus_name` is the D-Bus error, `result` the job's."""
 
     def __init__(
         self, message: str, *, dbus_name: str = "", unit: str = "", result: str = ""
@@ -120,7 +120,7 @@ DBUS_ADVICE = {
 
 
 def strerror(errno: int) -> str:
-    """The kernel's words for an errno, without importing `os`."""
+    """strerror(3), without importing `os`."""
     import posix
 
     return posix.strerror(errno)

@@ -1,4 +1,4 @@
-"""Small files and directories of our own: replaced as a whole, read with a cap, removed by fd."""
+"""sysbox's own small files and directories: replaced as a whole, read with a size limit, removed by fd."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT = 1 << 20  # bytes; nothing of ours is larger, neither when it is read nor when it is written
-# what says that there is nothing, and not that it cannot be told just now: who takes the one for the other
-# removes what is in use
+LIMIT = 1 << 20  # bytes; sysbox neither reads nor writes a larger file of its own
+# Errors that prove a path is absent. EIO or EMFILE prove nothing; treating them as absent would delete
+# live data.
 NOT_THERE = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES)
 )
-_USUAL = 4096  # a larger buffer would be mapped and unmapped for each file
+_USUAL = 4096  # bytes; malloc(3) would map and unmap a larger buffer for each file
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_ATTEMPTS = 10  # to remove a directory that somebody puts something into
-_KEPT = 8  # levels of a directory whose descriptors stay open while it is emptied
+_ATTEMPTS = 10  # to remove a directory while another process adds entries
+_KEPT = 8  # levels of a tree whose descriptors stay open during a walk
 
 
 def is_directory(path: str) -> bool:
-    """Whether a directory (or a link to one) is there. Raises KernelError where that cannot be told."""
+    """Whether the path is a directory or a link to one. Raises KernelError where stat(2) does not tell."""
     try:
         return _stat.S_ISDIR(posix.stat(path).st_mode)
     except OSError as error:
@@ -38,7 +38,7 @@ def is_directory(path: str) -> bool:
 
 
 def make_private(path: str) -> None:
-    """mkdir -p, readable by root alone. Raises KernelError."""
+    """mkdir -p with mode 0700. Raises KernelError."""
     above = path.rpartition("/")[0]
     if above and not is_directory(above):
         make_private(above)
@@ -55,9 +55,9 @@ def write_file(
 ) -> None:
     """Replace a file as a whole: a crash of the writer leaves the old content or the new, never a part.
 
-    `durable`: so does a power cut, and once this has returned it is the new one. The kernel makes sure
-    of neither without fsync(2) for the file before the rename, and for the directory after it. Raises
-    KernelError, and FormatError for what `read_file` would refuse.
+    With `durable` a power cut does the same, and after this has returned the content is the new one. For
+    that the kernel needs fsync(2) of the file before the rename, and of the directory after it. Raises
+    KernelError, and FormatError for more than `limit` bytes.
     """
     check_size(path, data, limit)
     temporary = f"{path}.{posix.getpid()}"
@@ -82,7 +82,7 @@ def write_file(
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """write(2) until everything is written; raises OSError."""
+    """Repeat write(2) until all of `data` is written. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[posix.write(fd, view) :]
@@ -101,13 +101,13 @@ def sync_directory(path: str) -> None:
 
 
 def check_size(what: str, data: bytes, limit: int = LIMIT) -> None:
-    """Raises FormatError for more than `limit` bytes: the reader and the writer have one bound."""
+    """Raises FormatError for more than `limit` bytes. Reader and writer share this check."""
     if len(data) > limit:
         raise FormatError(f"{what}: larger than {limit} bytes")
 
 
 def stale_files(directory: str) -> list[str]:
-    """What `write_file` left in a directory because it was killed: the writer's pid is in the name."""
+    """Paths of temporary files whose writer was killed in `write_file`; their names end in its pid."""
     try:
         found = posix.listdir(directory)
     except FileNotFoundError:
@@ -120,7 +120,10 @@ def stale_files(directory: str) -> list[str]:
 
 
 def read_file(path: str, limit: int = LIMIT) -> bytes | None:
-    """A file of ours; None where there is none. Raises FormatError when it is not a plain small file."""
+    """The content of a file of sysbox; None where it does not exist.
+
+    Raises FormatError where it cannot be read or is larger than `limit` bytes.
+    """
     try:
         fd = posix.open(
             path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
@@ -142,7 +145,7 @@ def read_file(path: str, limit: int = LIMIT) -> bytes | None:
 
 
 def unlink(path: str) -> bool:
-    """Remove a file; whether it was there. Raises KernelError."""
+    """Remove a file; False where it did not exist. Raises KernelError."""
     try:
         posix.unlink(path)
     except FileNotFoundError:
@@ -153,7 +156,7 @@ def unlink(path: str) -> bool:
 
 
 def names(path: str) -> list[str]:
-    """The names in a directory, sorted; none where it does not exist."""
+    """The names in a directory, sorted; [] where it does not exist. Raises OSError."""
     try:
         return sorted(posix.listdir(path))
     except FileNotFoundError:
@@ -161,10 +164,10 @@ def names(path: str) -> list[str]:
 
 
 def remove_tree(path: str) -> None:
-    """rm -rf by descriptor, following no link and entering no mount; already gone is success.
+    """rm -rf by descriptor, following no link and entering no mount; an absent path is success.
 
-    A container makes trees as deep as it likes: this neither recurses, nor keeps a descriptor per level, nor
-    spells out a path. Raises KernelError.
+    A container can make a tree of any depth, so this neither recurses, nor keeps a descriptor per level, nor
+    builds paths. Raises KernelError.
     """
     above, _, name = path.rpartition("/")
     try:
@@ -180,14 +183,14 @@ def remove_tree(path: str) -> None:
 
 
 def remove_at(parent: int, name: str | bytes) -> None:
-    """The same of a name in an open directory. Raises OSError."""
+    """`remove_tree` of a name in an open directory. Raises OSError."""
     for left in reversed(range(_ATTEMPTS)):
         if _remove_one(parent, name):
             return
         try:
             empty_at(parent, name, _remove_one)
         except OSError as error:
-            # somebody who does not know yet has moved something in it
+            # a process that still uses the tree has moved or replaced something in it: try again
             if error.errno not in (errno.ESTALE, *_REPLACED) or not left:
                 raise
     if not _remove_one(parent, name):
@@ -195,7 +198,7 @@ def remove_at(parent: int, name: str | bytes) -> None:
 
 
 def _remove_one(parent: int, name: str | bytes) -> bool:
-    """Remove what is no directory, or an empty one; False for one that has something in it."""
+    """Remove a file or an empty directory; False for a directory that is not empty. Raises OSError."""
     try:
         try:
             posix.unlink(name, dir_fd=parent)
@@ -215,10 +218,9 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 
 
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
-    """Call `remove` for what is in a directory; where that says False, for what is in there first.
+    """Call `remove` for each entry of a directory; where it returns False, for that entry's content first.
 
-    Raises OSError: ESTALE where somebody has moved a directory far below meanwhile (see Way), and no more
-    is removed.
+    Raises OSError, and stops: ESTALE where another process has moved a directory far below (see Way).
     """
     way = Way(posix.open(name, _DIRECTORY, dir_fd=parent))
     above: list[tuple[list[str], str]] = []  # names to do, name below
@@ -239,10 +241,10 @@ def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes]
 
 
 class Way:
-    """One open directory after the other, down a tree and up again.
+    """A walk down a directory tree and up again, with few descriptors however deep it is.
 
-    The first levels stay open. Below these there is one descriptor, and ".." leads to where it was, or else
-    somebody has moved the directory.
+    The directories of the first levels stay open. Below them only the current one is open, and ".." leads
+    up; another inode there means that the directory was moved meanwhile.
     """
 
     def __init__(self, fd: int) -> None:
@@ -251,12 +253,12 @@ class Way:
         self._closed: list[tuple[int, int]] = []
 
     def down(self, name: str) -> bool:
-        """False for what is gone, or something else by now. Raises OSError: EBUSY where a mount begins."""
+        """Enter a directory; False if it is gone or replaced. Raises OSError: EBUSY for a mount point."""
         try:
             inner = _sys.openat2(self.fd, name, _DIRECTORY, 0, RESOLVE_NO_XDEV)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                # what is mounted there is somebody else's
+                # sysbox did not mount it, and its content is not to be removed
                 raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY)) from None
             if error.errno not in _REPLACED:
                 raise
@@ -265,7 +267,7 @@ class Way:
         return True
 
     def enter(self, inner: int) -> None:
-        """Go on in a directory that was opened in this one."""
+        """Make `inner`, a descriptor of a directory in the current one, the current one."""
         if len(self._kept) < _KEPT:
             self._kept.append(self.fd)
         else:
@@ -274,7 +276,7 @@ class Way:
         self.fd = inner
 
     def up(self) -> None:
-        """Raises OSError: ESTALE where the directory was moved."""
+        """Return to the directory above. Raises OSError: ESTALE where this one was moved."""
         inner = self.fd
         if not self._closed:
             self.fd = self._kept.pop()

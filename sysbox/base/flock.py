@@ -1,4 +1,4 @@
-"""flock(2): who works on something. A lock goes with the process that holds it."""
+"""Locks by flock(2). The kernel releases a lock when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-BRIEFLY = 30.0  # seconds: a timeout for what nobody holds for long
+BRIEFLY = 30.0  # seconds: a timeout for locks that are held only for moments
 _STEP = 0.002  # seconds between two tries
 _FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
 class Held:
-    """The lock of an open file, which is closed with it; a context manager.
+    """A lock on an open file; a context manager. Releasing it closes the descriptor.
 
-    Raises BlockingIOError where another has it and `wait` is off, OSError.
+    Raises OSError; BlockingIOError where another process has the lock and `wait` is off.
     """
 
     def __init__(self, fd: int, *, shared: bool = False, wait: bool = True) -> None:
@@ -34,12 +34,12 @@ class Held:
         self._fd = fd
 
     def release(self) -> None:
-        """Unlock and close it."""
+        """Unlock the file and close the descriptor."""
         try:
-            # unlocked by name: a child that was forked meanwhile has a copy of the descriptor
+            # explicitly: closing does not unlock while a forked child has a copy of the descriptor
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
-            # or this process would wait for itself
+            # even after an error: an open descriptor would keep the lock, and this process block on it
             posix.close(self._fd)
 
     def __enter__(self) -> Self:
@@ -50,10 +50,10 @@ class Held:
 
 
 class Lock(Held):
-    """The lock of a file that is there for that, and is made, with its directory, where it is missing.
+    """A lock on a lock file, which is created, with its directory, where it does not exist.
 
-    Whoever held it before may have removed the file: then it is made anew. Raises Conflict without `wait`, or
-    where another has it for longer than `timeout` seconds; KernelError.
+    If the previous holder has removed the file, it is created again. Raises KernelError, and Conflict where
+    another process has the lock: at once without `wait`, else after `timeout` seconds.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Lock(Held):
             raise KernelError.of("lock", path, error) from None
 
     def _take(self, *, wait: bool) -> bool:
-        """False where another has it, or the path leads to another file by now."""
+        """False where another process has the lock, or the path names another file by now."""
         try:
             super().__init__(self._open(), shared=self._shared, wait=wait)
         except BlockingIOError:

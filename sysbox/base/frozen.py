@@ -1,9 +1,9 @@
-"""Frozen records: what `dataclasses` gives us, without its 20 ms of imports.
+"""Frozen records: frozen dataclasses without the 20 ms that importing `dataclasses` takes.
 
 A subclass declares annotated fields, with or without defaults; instances take keywords only, compare by
-value, and cannot be changed. `to_data`/`from_data` turn a record into plain JSON values and back; reading
-is strict, since records on disk are external input: an unknown key, a missing one or a wrong type is an
-error that names the field.
+value, and cannot be changed. `to_data` and `from_data` turn a record into plain JSON values and back.
+Reading is strict, since records on disk are external input: an unknown key, a missing one or a wrong type
+is an error that names the field.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Frozen(metaclass=_FrozenMeta):
     else:
 
         def __init__(self, **values):
-            # a list of containers makes thousands of them: all fields at once, not one by one
+            # listing containers makes thousands of records, so all fields are set at once
             whole = {**self._defaults, **values}
             if whole.keys() != self._fields.keys():
                 self._complain(values)
@@ -94,17 +94,17 @@ class Frozen(metaclass=_FrozenMeta):
 
     @classmethod
     def from_data(cls, data: object, where: str = "") -> Self:
-        """The record that `to_data` wrote.
+        """The record that `to_data` wrote; `where` names it in errors.
 
-        Raises ValueError, naming the field, for an unknown key, a missing field, a wrong type, and for a
-        value that `wrong` complains of.
+        Raises ValueError, naming the field, for an unknown key, a missing field, a wrong type, and a value
+        that `wrong` rejects.
         """
         here = where or cls.__name__
         if type(data) is not dict:
             raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
         values: dict[str, Any] = {}
         for key, value in data.items():
-            # as most are: without a word for an error
+            # the usual case, without formatting the name that only an error would need
             if _SCALARS.get(cls._fields.get(key, "")) is type(value):
                 values[key] = value
                 continue
@@ -120,7 +120,7 @@ class Frozen(metaclass=_FrozenMeta):
         return made
 
     def wrong(self) -> str:
-        """What others rely on and is not so, as "FIELD: must be ..."; "" where all is well."""
+        """For subclasses: the first invalid value, as "FIELD: must be ..."; "" where all are valid."""
         return ""
 
 

@@ -8,7 +8,7 @@ _MAX_CPU = 8191  # CONFIG_NR_CPUS never exceeds 8192
 
 
 def parse_list(flag: str, text: str) -> list[int]:
-    """The numbers of a kernel list such as "0-2,5", sorted, each once."""
+    """The numbers of a kernel list such as "0-2,5", sorted, each once. Raises SpecError, naming `flag`."""
     numbers: set[int] = set()
     for part in text.split(","):
         low, dash, high = part.strip(" ").partition("-")
@@ -40,7 +40,7 @@ def format_list(numbers: list[int]) -> str:
 
 
 def bitmask(numbers: list[int]) -> bytes:
-    """AllowedCPUs on the bus: bit n of byte n/8, no longer than it must be."""
+    """The value of AllowedCPUs on D-Bus: number n is bit n%8 of byte n/8; no trailing zero bytes."""
     mask = 0
     for number in numbers:
         mask |= 1 << number

@@ -1,8 +1,8 @@
-"""Where sysbox keeps things: persistent state, volatile state, cache; and where its configuration is.
+"""Paths of sysbox: persistent state, volatile state, cache, configuration.
 
-Persistent: images, records of containers, their writable layers. Volatile (a tmpfs, gone at boot with
-the containers themselves): pids, leases, locks. The variables exist for tests and for trying sysbox
-out beside an installed one.
+Persistent: images, records of containers, their writable layers. Volatile (on a tmpfs, lost at shutdown
+like the running containers): pids, leases, locks. The environment variables are for tests, and for
+trying a second sysbox beside an installed one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _directory(variable: bytes, default: str) -> str:
 
 STATE = _directory(b"SYSBOX_STATE_DIR", "/var/lib/sysbox")
 RUN = _directory(b"SYSBOX_RUN_DIR", "/run/sysbox")
-# where sysbox.conf and sysbox.conf.d/ may be: a distribution's, and an administrator's, which goes before
+# where sysbox.conf and sysbox.conf.d/ are: the distribution's, then the administrator's, which override
 CONFIGURATION = (
     _directory(b"SYSBOX_SHARE_DIR", "/usr/share/sysbox"),
     _directory(b"SYSBOX_ETC_DIR", "/etc/sysbox"),
@@ -31,6 +31,6 @@ VOLUMES = f"{STATE}/volumes"  # <name>/_data
 EVENT_KEY = f"{STATE}/events.key"  # signs events: see units/signature.py
 CACHE = f"{STATE}/cache"  # compiled seccomp programs
 RUN_CONTAINERS = f"{RUN}/containers"  # <id>/state.json, exit, lock
-NETWORK = f"{RUN}/network"  # leases, locks, marks of rules that are in place
+NETWORK = f"{RUN}/network"  # leases, locks, marks of installed rules
 PACKAGE = __file__.rpartition("/")[0].rpartition("/")[0]
 LIBEXEC = f"{PACKAGE}/libexec"  # the static monitor and init

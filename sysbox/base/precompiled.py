@@ -1,14 +1,14 @@
-"""The package's modules from one file: to find and read each of a hundred takes longer than all the rest.
+"""Import sysbox's modules from one file: finding and reading a hundred files takes most of a start.
 
-tools/precompile.py makes `modules.bin` when sysbox is installed: the marshalled index and, one after the
-other, each module marshalled: what it imports of ours at its top, and its code. The file is left aside if
-another interpreter made it, and so is a module in it whose source has been written to since.
+tools/precompile.py makes `modules.bin` when sysbox is installed: the marshalled index, then for each module,
+marshalled, the names of the sysbox modules that it imports at its top, and its code. The file is not used
+if another interpreter made it, nor is a module in it whose source has changed since.
 
-What a module imports is loaded before it, with a fraction of what importlib does for each: that then finds
-it where all modules are.
+The imports of a module are loaded before it, with a fraction of importlib's work for each; its own import
+statements then find them in sys.modules.
 """
 
-# nothing from __future__: of this one module, which is not in that file, it would have to be found and read
+# no `from __future__` here: this module is not in modules.bin, so Python would search for __future__
 import marshal
 import posix
 import sys
@@ -20,25 +20,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HEADER = 8  # bytes: the length of the index
-_USUAL = 1 << 15  # bytes: more than the index has, and nearly every module
-# seconds that an installation may take, on a busy machine; what is edited meanwhile is noticed by its size
+_USUAL = 1 << 15  # bytes: larger than the index and nearly every module
+# seconds that an installation may take on a busy machine; an edit within them is noticed by the file's size
 _SLACK = 60.0
 
 
 class Finder:
-    """A finder and loader, as sys.meta_path has them."""
+    """A finder and loader for sys.meta_path."""
 
     def __init__(self, parent: str) -> None:
-        """Of the package in the directory `parent`. Raises what a damaged file leads to."""
+        """Read the index for the package in the directory `parent`.
+
+        Raises OSError, and for a damaged file ValueError, EOFError, TypeError, MemoryError or OverflowError.
+        """
         self._parent = parent
         self._file = f"{parent}/sysbox/modules.bin"
         status = posix.stat(self._file)
         self._made = status.st_mtime + _SLACK
         self._identity = _identity(status)
-        # one for all: to touch new memory costs more than to read
+        # one buffer for all reads: touching new memory costs more than reading
         self._buffer = memoryview(bytearray(_USUAL))
-        # name -> (where it begins, its length, whether it is a package, the size of its source)
-        self.magic, self._index = marshal.loads(self._head())  # noqa: S302 (ours, as a .pyc is)
+        # name -> (offset, length, whether it is a package, size of its source)
+        self.magic, self._index = marshal.loads(self._head())  # noqa: S302 (trusted like a .pyc)
 
     def _head(self) -> memoryview:
         file = self._open()
@@ -50,10 +53,10 @@ class Finder:
             posix.close(file)
 
     def _open(self) -> int:
-        """Its descriptor. Raises OSError, also where another was installed since.
+        """A descriptor of modules.bin. Raises OSError, also where another file was installed since.
 
-        It is closed at once, before anything is executed: a descriptor of code that the host runs must not be
-        near a container, which could open it anew for writing.
+        The caller closes it before any module is executed: a container that got hold of a descriptor of code
+        that the host runs could reopen it for writing.
         """
         file = posix.open(self._file, posix.O_RDONLY | posix.O_CLOEXEC)
         if _identity(posix.fstat(file)) != self._identity:
@@ -62,12 +65,12 @@ class Finder:
         return file
 
     def _read(self, file: int, begin: int, length: int) -> memoryview:
-        """A piece of it, until the next is read. Raises OSError."""
+        """A piece of the file, valid until the next call. Raises OSError."""
         into = self._buffer[:length] if length <= _USUAL else memoryview(bytearray(length))
         return into[: posix.preadv(file, [into], begin)]
 
     def find_spec(self, name: str, *_: object) -> "ModuleSpec | None":
-        """importlib.abc.MetaPathFinder.find_spec; what it imports is loaded by then."""
+        """importlib.abc.MetaPathFinder.find_spec; also loads the modules that this one imports."""
         if name not in self._index:
             return None
         codes: dict[str, CodeType] = {}
@@ -84,11 +87,11 @@ class Finder:
         spec = self._spec(name)
         spec.loader_state = codes.pop(name)
         for other in tuple(codes):
-            self._load(other, codes.pop(other))  # each makes room for the next
+            self._load(other, codes.pop(other))  # popped, so that its memory serves the next
         return spec
 
     def _collect(self, file: int, name: str, codes: "dict[str, CodeType]", seen: set[str]) -> None:
-        """The code of a module, behind that of what has to be loaded for it, but for what is newer.
+        """Add a module's code to `codes`, after that of its imports; skip one with a newer source.
 
         Raises OSError.
         """
@@ -105,10 +108,10 @@ class Finder:
         codes[name] = code
 
     def _load(self, name: str, code: "CodeType") -> None:
-        """Execute a module whose package and imports have been. Raises what it raises."""
+        """Execute a module after its package and imports. Raises what the module raises."""
         above, _, last = name.rpartition(".")
         if above not in sys.modules or name in sys.modules:
-            return  # importlib will see to it
+            return  # importlib handles it
         spec = self._spec(name)
         module: Any = type(sys)(name)
         module.__spec__, module.__loader__, module.__file__ = spec, self, spec.origin
@@ -131,13 +134,13 @@ class Finder:
         path = self._source(name)
         spec: ModuleSpec = type(sys.__spec__)(name, self, origin=path)  # type: ignore[arg-type]
         spec.has_location = True
-        spec.cached = self._file  # else importlib looks for the name that a .pyc file would have
+        spec.cached = self._file  # otherwise importlib computes the name of a .pyc file
         if self._index[name][2]:
             spec.submodule_search_locations = [path[:-12]]
         return spec
 
     def create_module(self, _: object) -> None:
-        """importlib.abc.Loader.create_module: as usual"""
+        """importlib.abc.Loader.create_module: None asks for the default module object"""
 
     def exec_module(self, module: "ModuleType") -> None:
         """importlib.abc.Loader.exec_module"""
@@ -147,20 +150,20 @@ class Finder:
 
 
 def use(parent: str) -> None:
-    """From now on import the package in a directory from that file, if there is one that fits."""
+    """Import the package in the directory `parent` from its modules.bin, if this interpreter made that."""
     try:
         finder: Any = Finder(parent)
     except (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowError):
-        return  # ignoring: it saves time alone
+        return  # ignoring: the file only saves time; importlib reads the sources
     if finder.magic == magic():
         sys.meta_path.insert(0, finder)
 
 
 def _identity(status: posix.stat_result) -> tuple[int, int, int]:
-    """What differs once a file was replaced by another."""
+    """(device, inode, mtime in ns): it differs once the file was replaced."""
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def magic() -> bytes:
-    """What changes with the format of bytecode."""
+    """The magic number of this interpreter's bytecode format."""
     return sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""The program itself: how it was started, and where its packages are.
+"""How this process was started, and third-party packages.
 
-`_main.py` fills the variables in before anything else runs; service units that sysbox makes name the
-launcher in their ExecStart=.
+cli/dispatch.py sets the variables before a verb runs; service units that sysbox makes name the
+launcher in ExecStart=.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ VERSION = "0.1.0"  # as in meson.build; a test compares them
 
 launcher: str = "/usr/bin/sysbox"  # absolute path of the command that was called
 debug: bool = False  # `sysbox --debug`: show tracebacks
-# the exit status of a failure: 1, as docker has it; 125 where other statuses are those of a command
+# exit status of a failure: 1, as docker has it; 125 in verbs that otherwise pass on a command's status
 failed: int = 1
 _site_loaded = False
 
@@ -20,8 +20,8 @@ _site_loaded = False
 def load_site() -> None:
     """Make third-party packages importable, wherever this interpreter keeps them.
 
-    The interpreter is started with -S, since reading every .pth file costs tens of milliseconds. Whoever
-    is about to import a package (click, pystemd, dbus_next, pyroute2, iptc) calls this first.
+    The interpreter is started with -S, since reading every .pth file costs tens of milliseconds. Code that
+    imports a package (click, pystemd, dbus_next, pyroute2, iptc) calls this first.
     """
     global _site_loaded
     if _site_loaded:
@@ -31,7 +31,7 @@ def load_site() -> None:
 
     before = set(sys.path)
     site.main()
-    # site puts new directories behind ours; nothing of the caller's may come in front of the library
+    # directories that `site` added come last: none may shadow the standard library
     sys.path[:] = [entry for entry in sys.path if entry in before] + [
         entry for entry in sys.path if entry not in before
     ]

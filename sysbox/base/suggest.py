@@ -1,4 +1,4 @@
-"""The nearest known name to a mistyped one, without `difflib`, which a hot verb must not import."""
+"""Find the known name nearest to a mistyped one, without `difflib`, which a hot verb must not import."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ if TYPE_CHECKING:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """A hint with the nearest of the names, or with all of them."""
+    """A hint that names the nearest known name, or all of them where none is near."""
     names = sorted(known)
     near = nearest(word, names)
     return f"did you mean {near}?" if near else f"valid: {', '.join(names)}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint such as "did you mean 'SYS_ADMIN'?", or "" where nothing is near enough."""
+    """A hint such as "did you mean 'SYS_ADMIN'?", or "" where no name is near."""
     near = nearest(word, known)
     return f"did you mean '{near}'?" if near else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The name that may have been meant: one slip in four letters, and one more. "" where there is none."""
+    """The known name within one typing error per four letters, and one more; "" where there is none."""
     best, found = len(word) // 4 + 1, ""
     for name in known:
         away = _distance(word.lower(), name.lower(), best)
@@ -31,7 +31,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _distance(left: str, right: str, limit: int) -> int:
-    """The Levenshtein distance; anything over `limit` comes back as limit + 1."""
+    """The Levenshtein distance; limit + 1 for anything over `limit`."""
     if abs(len(left) - len(right)) > limit:
         return limit + 1
     row = list(range(len(right) + 1))

@@ -1,9 +1,8 @@
-"""Trees that somebody else may be changing meanwhile, read by descriptor.
+"""Read directory trees that another process may be changing, by descriptor.
 
-Nothing is followed, and nothing is opened before it is known what it is: a name that was a file a moment ago
-may be a symbolic link to the host's /etc/shadow by now, or a device whose mere opening does something
-(CVE-2018-15664, CVE-2023-0778). So each entry is taken with O_PATH first, looked at, and only then opened
-anew through its descriptor.
+No link is followed, and nothing is opened before its type is known: a name that was a file a moment ago
+may now be a symbolic link to the host's /etc/shadow, or a device that acts on open(2) (CVE-2018-15664,
+CVE-2023-0778). So each entry is opened with O_PATH, checked, and only then reopened through that descriptor.
 """
 
 from __future__ import annotations
@@ -22,18 +21,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEPTH = (
-    200  # directories inside each other: each costs a descriptor; what an image layer may have too
-)
+# nested directories, each of which costs a descriptor; image layers have the same limit
+DEPTH = 200
 CHUNK = 1 << 20
 _SEEK_DATA, _SEEK_HOLE = 3, 4  # lseek(2)
 _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-# never blocks on a fifo, never gets a terminal
+# does not block on a fifo, and does not acquire a controlling terminal
 _PLAIN = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
 
 
-# file systems that are the kernel's own words, or devices: linux/magic.h, and statfs(2)
+# pseudo file systems, whose files are kernel interfaces or devices: linux/magic.h, and statfs(2)
 _KERNELS = frozenset(
     (
         0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163, 0x73636673,
@@ -45,11 +43,11 @@ _FUSE = 0x65735546
 
 
 class Gone(FileNotFoundError):
-    """What was found a moment ago is not there any more: a process has ended, a file was removed."""
+    """An entry disappeared after it was found: its process ended, or the file was removed."""
 
 
 class Found:
-    """One entry, held by an O_PATH descriptor, so that it stays what it is."""
+    """A directory entry, pinned by an O_PATH descriptor."""
 
     __slots__ = ("fd", "name", "status")
 
@@ -69,7 +67,7 @@ class Found:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """(device, inode): what hard links of one file have in common."""
+        """(device, inode): the same for all hard links of one file."""
         return self.status.st_dev, self.status.st_ino
 
     def open(self) -> int:
@@ -82,11 +80,11 @@ class Found:
 
     @property
     def path(self) -> str:
-        """A path that leads to this very inode, whatever becomes of its name."""
+        """A path that leads to this inode even if the entry was renamed or replaced."""
         return f"/proc/self/fd/{self.fd}"
 
     def link_text(self) -> str:
-        """Where a symbolic link leads. Raises Gone, OSError."""
+        """The target of a symbolic link. Raises Gone, OSError."""
         try:
             return posix.readlink("", dir_fd=self.fd)
         except OSError as error:
@@ -97,31 +95,31 @@ class Found:
 
 
 def _gone(error: OSError) -> OSError:
-    """Of a process that has ended procfs says ESRCH."""
+    """Gone for ENOENT, and for ESRCH, which procfs returns for a process that has ended; else `error`."""
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return Gone(error.errno, error.strerror)
     return error
 
 
 def is_kernels(found: Found, above: int) -> bool:
-    """Whether a file system of the kernel's own is mounted on a directory; `above` is the device it is in."""
+    """Whether a pseudo file system is mounted on a directory; `above` is the device of its parent."""
     if not found.is_directory or found.status.st_dev == above:
         return False
     return is_of_kernel(found)
 
 
 def is_of_kernel(found: Found) -> bool:
-    """Whether an entry is in a file system of the kernel's own."""
+    """Whether an entry is in a pseudo file system."""
     return _sys.fstatfs_type(found.fd) in _KERNELS
 
 
 def is_unsized(fd: int) -> bool:
-    """Whether an open file has content that its size does not tell, as those of procfs have."""
+    """Whether an open file may have content though its size is 0, as files of procfs have."""
     return posix.fstat(fd).st_size == 0 and _sys.fstatfs_type(fd) in (*_KERNELS, _FUSE)
 
 
 def look(directory: int, name: str | bytes) -> Found | None:
-    """An entry of an open directory, itself and not where it leads; None if it is gone. Raises OSError."""
+    """An entry of an open directory; a link is not followed. None if it is gone. Raises OSError."""
     try:
         shown = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
         return Found(shown, posix.open(name, _HANDLE, dir_fd=directory))
@@ -132,10 +130,10 @@ def look(directory: int, name: str | bytes) -> Found | None:
 
 
 def entries(directory: int, where: str = "") -> Iterator[Found]:
-    """What is in an open directory, sorted by name; each is closed when the next is asked for.
+    """The entries of an open directory, sorted by name; each is closed when the next is requested.
 
-    `where` names the directory in messages. Raises OSError, KernelError for a file system with impossible
-    names.
+    `where` names the directory in messages. Raises OSError, and KernelError where the file system returns
+    an invalid name.
     """
     try:
         names = sorted(posix.listdir(directory))
@@ -154,9 +152,9 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
 
 
 def below(directory: int) -> Iterator[Found]:
-    """Every entry below an open directory, however deep; each is closed when the next is asked for.
+    """Every entry below an open directory, at any depth; each is closed when the next is requested.
 
-    Raises OSError: ESTALE when somebody has moved a directory far below meanwhile.
+    Raises OSError: ESTALE where another process has moved a directory far below.
     """
     way = Way(posix.open(".", DIRECTORY, dir_fd=directory))
     above: list[list[str]] = []  # names to do
@@ -186,7 +184,7 @@ def below(directory: int) -> Iterator[Found]:
 
 
 def mount_id(fd: int) -> int:
-    """Which mount an open file was reached through (proc_pid_fdinfo(5)). Raises OSError."""
+    """The id of the mount that an open file was reached through (proc_pid_fdinfo(5)). Raises OSError."""
     info = posix.open(f"/proc/self/fdinfo/{fd}", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         lines = posix.read(info, 4096).split(b"\n")
@@ -196,13 +194,13 @@ def mount_id(fd: int) -> int:
 
 
 def check_depth(depth: int, where: str) -> None:
-    """Raises FormatError for a tree that is deeper than anybody needs."""
+    """Raises FormatError for more than DEPTH nested directories."""
     if depth > DEPTH:
         raise FormatError(f"{printable(where[:200])}...: more than {DEPTH} directories deep")
 
 
 def attributes(path: str | int) -> list[tuple[str, bytes]]:
-    """The extended attributes of a file or directory, by descriptor or `Found.path`, without overlayfs'."""
+    """The extended attributes of a file or directory except overlayfs's; `path` may be `Found.path`."""
     try:
         names = posix.listxattr(path)
     except OSError:
@@ -219,14 +217,14 @@ def attributes(path: str | int) -> list[tuple[str, bytes]]:
 
 
 def segments(fd: int, size: int) -> Iterator[tuple[bool, int, int]]:
-    """The first `size` bytes of an open file as (whether it is data, position, length), holes included."""
+    """The first `size` bytes of an open file as (is data, position, length); the others are holes."""
     position = 0
     while position < size:
         try:
             data = min(posix.lseek(fd, position, _SEEK_DATA), size)
             end = min(posix.lseek(fd, data, _SEEK_HOLE), size) if data < size else size
         except OSError as error:
-            # ENXIO: nothing but a hole is left; EINVAL: this file system does not tell
+            # ENXIO: the rest is a hole; EINVAL: this file system does not report holes
             hole = error.errno == errno.ENXIO
             yield not hole, position, size - position
             return

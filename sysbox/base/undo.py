@@ -1,4 +1,4 @@
-"""What is taken back when the rest fails: one list, in place of nested excepts."""
+"""Undo the steps already done when a later one fails: one list in place of nested excepts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Undo:
-    """A context manager: where its block raises, the steps that were added are done, the last one first."""
+    """A context manager: when its block raises, it calls the added steps, the last one first."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[BaseException], object]] = []
 
     def add(self, step: Callable[[BaseException], object]) -> None:
-        """`step` is given what was raised. Where it raises itself, those before it are done all the same."""
+        """`step` gets the exception of the block. If a step raises, the earlier ones are still called."""
         self._steps.append(step)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The one loop that asks again until something is so."""
+"""Poll until a condition holds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def until(ask: Callable[[], Answer], timeout: float, step: float) -> Answer:
-    """Call `ask` every `step` seconds until its answer is true or `timeout` seconds are over; the last one.
+    """Call `ask` every `step` seconds until its answer is true or `timeout` seconds have passed.
 
-    It is called once at least, and once more when the time is over.
+    Returns the last answer. `ask` is called at least once, and once more at the timeout.
     """
     deadline = time.monotonic() + timeout
     while True:
