@@ -1,1 +1,1 @@
-"""sysbox.conf: the defaults of new containers, as an administrator has them."""
+"""sysbox.conf: an administrator's defaults for new containers."""

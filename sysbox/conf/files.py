@@ -1,10 +1,9 @@
-"""sysbox.conf and its drop-ins, found and read as systemd does with its own.
+"""Find and read sysbox.conf and its drop-ins, as systemd does with its own configuration.
 
-The main file of the directory with the highest priority counts; drop-ins come after it, from all directories,
-sorted by name, and of two with one name that of the higher directory. An empty file, or a link to /dev/null,
-takes the place of a file and says nothing (systemd-system.conf(5), "Configuration Directories and
-Precedence").
-What is read is strict: a word that nobody knows is an error, since it was meant to do something.
+Only the main file of the directory with the highest priority is read. Then follow the drop-ins of all
+directories, sorted by name; of two with the same name only that of the directory with the higher priority.
+An empty file, or a link to /dev/null, masks a file (systemd-system.conf(5), "Configuration Directories and
+Precedence"). An unknown section or key is an error, since its author meant it to have an effect.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ _NULL = posix.makedev(1, 3)
 
 
 class Loaded(Frozen):
-    """What the files come to."""
+    """The result of reading all files."""
 
     settings: Settings
-    files: tuple[str, ...]  # those that say something, in the order in which they are read
-    texts: dict[str, str]  # Key.title -> its value as written, of keys that are set
+    files: tuple[str, ...]  # paths of the files that are not empty, in the order of reading
+    texts: dict[str, str]  # Key.title -> its value as written, for keys that are set
 
 
 def load() -> Loaded:
-    """Read them all. Raises what `merged` raises, and KernelError."""
+    """Read all files. Raises FormatError, SpecError (see `merged`), KernelError."""
     return merged((path, read(path)) for path in find())
 
 
 def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
-    """What (path, text) of several files come to, in the order in which they count. Pure.
+    """Merge the files, (path, text) each; a later assignment replaces an earlier one. Pure.
 
     Raises FormatError and SpecError, which name file, line, key and reason.
     """
@@ -55,7 +54,7 @@ def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
     texts: dict[str, str] = {}
     for path, text in texts_of:
         if not text:
-            continue  # it masks another one
+            continue  # an empty file masks one of lower priority
         files.append(path)
         for one in syntax.read(text, path):
             key = key_of(one, path)
@@ -63,14 +62,14 @@ def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
                 continue
             values.pop(key.field, None)
             texts.pop(key.title, None)
-            if one.value:  # an empty one resets
+            if one.value:  # an empty value resets the key to its default
                 values[key.field] = key.parse(one.value, f"{path}:{one.line}: {one.key}")
                 texts[key.title] = one.value
     return Loaded(settings=Settings(**values), files=tuple(files), texts=texts)
 
 
 def key_of(one: syntax.Entry, path: str) -> Key | None:
-    """The key that is assigned; None of a section's header. Raises FormatError for an unknown one."""
+    """The key that a line assigns to; None for a section header. Raises FormatError for an unknown one."""
     keys = BY_SECTION.get(one.section)
     where = f"{path}:{one.line}: "
     if keys is None:
@@ -86,7 +85,7 @@ def key_of(one: syntax.Entry, path: str) -> Key | None:
 
 
 def find() -> list[str]:
-    """The paths of those that count, in the order in which they are read."""
+    """The paths of the files in effect, in the order of reading. Raises KernelError."""
     mains = [f"{directory}/{FILE}" for directory in paths.CONFIGURATION]
     drop_ins: dict[str, str] = {}
     for directory in paths.CONFIGURATION:

@@ -1,7 +1,7 @@
-"""What sysbox.conf says, or would say: all that a command needs where there is no such file.
+"""The settings of sysbox.conf, without importing the parser where no such file exists.
 
-A default holds for containers that are made from then on: `completed` writes it into what was asked, so that
-no later change of the file changes a container.
+A default applies to containers that are made after it was set: `completed` writes it into the
+specification, so that a later change of the file does not change a container.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from sysbox.spec import Bridge, ContainerSpec
 
 
 def settings() -> Settings:
-    """What holds here; nothing of a file that is wrong. Raises FormatError, SpecError, KernelError."""
+    """The settings of this host. Raises FormatError, SpecError, KernelError where any file is invalid."""
     if not any_file():
         return Settings()
-    from sysbox.conf import files  # which most hosts do without
+    from sysbox.conf import files  # most hosts have no file and do not need it
 
     return files.load().settings
 
 
 def any_file() -> bool:
-    """Whether there is anything to read."""
+    """Whether sysbox.conf or sysbox.conf.d exists in any directory. Raises KernelError."""
     return any(
         is_there(directory)
         and (is_there(f"{directory}/{FILE}") or is_there(f"{directory}/{DROP_INS}"))
@@ -30,7 +30,10 @@ def any_file() -> bool:
 
 
 def completed(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:
-    """What was asked, with the defaults written out that are not sysbox's own; its log driver is chosen."""
+    """The specification with the settings that differ from sysbox's defaults filled in.
+
+    Its log driver is already chosen.
+    """
     if chosen == Settings():
         return spec
     logging, limits = spec.logging, spec.limits

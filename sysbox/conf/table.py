@@ -1,4 +1,4 @@
-"""The keys of sysbox.conf. From here come what is read, what `info` and `doctor` show, and sysbox.conf(5)."""
+"""The keys of sysbox.conf. The parser, `info`, `doctor` and sysbox.conf(5) are all driven by this table."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
 
 class Key(Frozen):
-    """One key."""
+    """One key of sysbox.conf."""
 
     section: str
     name: str
-    field: str  # of settings.Settings
-    parse: Callable[
-        [str, str], Any
-    ]  # (text, what an error calls it) -> the value; raises SpecError
-    default: str  # in words, or as it would be written
-    help: str  # one line; `code` and pages as in docs/man
+    field: str  # of values.Settings
+    # (text, its name in errors) -> the value; raises SpecError
+    parse: Callable[[str, str], Any]
+    default: str  # in words, or as it would be written in the file
+    help: str  # one line; `code` and man pages as in docs/man
 
     @property
     def title(self) -> str:

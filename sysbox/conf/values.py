@@ -1,4 +1,4 @@
-"""The keys of sysbox.conf as values, and whether there is a file at all."""
+"""The values of sysbox.conf, and a check whether its files exist."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ class Settings(Frozen):
     """The value of each key of table.py; the defaults are those of a host without the file."""
 
     bridge: str = "sysbox0"
-    subnet: str = ""  # "": the first of topology.SUBNETS that is free
+    subnet: str = ""  # "" is the first of topology.SUBNETS that is free
     log_driver: str = "journald"
-    rate_limit: int = -1  # lines a second; -1 is units/journal.py's own
-    rate_burst: int = -1  # lines at once
+    rate_limit: int = -1  # lines a second; -1 is the default in units/journal.py
+    rate_burst: int = -1  # lines at once; likewise
     pids_limit: int | None = None  # -1 is no limit; None leaves systemd's DefaultTasksMax=
 
 
 def is_there(path: str) -> bool:
-    """Whether something is at a path of the caller's: an embedded host has a copy of /etc that does not get
-    what is changed there later. Raises KernelError where that cannot be told.
+    """Whether a path exists, seen from the caller's root. Raises KernelError where that cannot be found out.
+
+    An embedded host has a copy of /etc, which later changes of the caller's /etc do not reach.
     """
     try:
         posix.close(caller_root.open_path(path, posix.O_PATH | posix.O_NOFOLLOW))

@@ -1,1 +1,1 @@
-"""One kernel ABI per file, over the C extension `_sys`: the lowest row of the package."""
+"""Kernel interfaces, one per file, over the C extension `_sys`: the lowest layer of sysbox."""

@@ -1,4 +1,4 @@
-"""bpf(2): whether the kernel takes programs that decide about devices, as cgroup v2 needs them."""
+"""bpf(2): whether the kernel accepts device programs, which control devices on cgroup v2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALLOW = b"\xb7\x00\x00\x00\x01\x00\x00\x00" + b"\x95" + bytes(7)
 
 
 def device_programs() -> str:
-    """ "" where a device program is accepted, else why not; none is attached to anything."""
+    """Load a device program without attaching it: "" if the kernel accepts it, else the reason."""
     try:
         posix.close(_sys.bpf_prog_load(_CGROUP_DEVICE, _ALLOW, "GPL"))
     except OSError as error:

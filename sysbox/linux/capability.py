@@ -1,4 +1,4 @@
-"""Capability sets as masks, bit N being capability N. capabilities(7)."""
+"""Capability sets as masks: bit N is capability N. capabilities(7)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = (
 )  # fmt: skip
 _NUMBERS = {name: index for index, name in enumerate(NAMES)}
 
-_BITS = 64  # of a set
+_BITS = 64  # in a set
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -32,9 +32,9 @@ class Sets(Frozen):
     bounding: int = 0
     permitted: int = 0
     effective: int = 0
-    # of a container's first process it must be empty, or file capabilities could raise it (CVE-2022-24769)
+    # must be empty for a container's first process: file capabilities could raise it (CVE-2022-24769)
     inheritable: int = 0
-    ambient: int = 0  # within permitted and inheritable
+    ambient: int = 0  # a subset of permitted and inheritable
 
 
 def number(name: str) -> int:
@@ -46,7 +46,7 @@ def number(name: str) -> int:
 
 
 def mask(names: tuple[str, ...]) -> int:
-    """The set of some capabilities. Raises SpecError."""
+    """The mask of some capabilities. Raises SpecError for an unknown name."""
     total = 0
     for name in names:
         total |= 1 << number(name)
@@ -54,7 +54,7 @@ def mask(names: tuple[str, ...]) -> int:
 
 
 def names(mask: int) -> tuple[str, ...]:
-    """What is in a set, in the kernel's order; one that is newer than NAMES by its number."""
+    """The capabilities in a mask, in the kernel's order; one that is newer than NAMES as its number."""
     return tuple(
         NAMES[bit] if bit < len(NAMES) else str(bit)
         for bit in range(mask.bit_length())
@@ -63,9 +63,9 @@ def names(mask: int) -> tuple[str, ...]:
 
 
 def last_cap() -> int:
-    """The highest capability of this kernel, asked for without /proc.
+    """The highest capability of this kernel, found by prctl(2): /proc may not be mounted.
 
-    Raises KernelError where a filter answers in the kernel's place.
+    Raises KernelError where a seccomp filter answers in the kernel's place.
     """
     last = len(NAMES) - 1
     while last >= 0 and not _known(last):
@@ -78,7 +78,10 @@ def last_cap() -> int:
 
 
 def _known(capability: int) -> bool:
-    """Raises KernelError: the kernel itself answers nothing but EINVAL (prctl(2))."""
+    """Whether the kernel has a capability.
+
+    Raises KernelError for any error but EINVAL, the only one of the kernel itself (prctl(2)).
+    """
     try:
         _sys.prctl(_PR_CAPBSET_READ, capability)
     except OSError as error:
@@ -89,7 +92,7 @@ def _known(capability: int) -> bool:
 
 
 def held() -> int:
-    """What this process can hand to a container: its bounding set as far as it is permitted."""
+    """Mask of the capabilities that this process can give to a container: bounding and permitted."""
     bounding = 0
     for capability in range(last_cap() + 1):
         bounding |= _sys.prctl(_PR_CAPBSET_READ, capability) << capability
@@ -97,7 +100,7 @@ def held() -> int:
 
 
 def keep_caps() -> None:
-    """Keep the permitted set over the next change from uid 0 to another. Raises KernelError."""
+    """Keep the permitted set across the next change from uid 0 to another. Raises KernelError."""
     try:
         _sys.prctl(_PR_SET_KEEPCAPS, 1)
     except OSError as error:
@@ -105,7 +108,7 @@ def keep_caps() -> None:
 
 
 def drop_bounding(keep_mask: int) -> None:
-    """Take everything but `keep_mask` out of the bounding set; needs SETPCAP. Raises KernelError."""
+    """Drop all but `keep_mask` from the bounding set; needs CAP_SETPCAP. Raises KernelError."""
     for capability in range(last_cap() + 1):
         if keep_mask >> capability & 1 or not _sys.prctl(_PR_CAPBSET_READ, capability):
             continue
@@ -117,14 +120,14 @@ def drop_bounding(keep_mask: int) -> None:
 
 
 def plain(mask: int) -> Sets:
-    """What docker gives a process that may have `mask`: all of it now, and nothing by inheritance."""
+    """docker's sets for a process that may have `mask`: bounding, permitted, effective; no inheritable."""
     return Sets(bounding=mask, permitted=mask, effective=mask)
 
 
 def apply(sets: Sets) -> None:
-    """Make these the calling thread's sets, all but the bounding set (see `drop_bounding`).
+    """Set the calling thread's sets except the bounding set (see `drop_bounding`).
 
-    Raises KernelError, EPERM for a capability that is not permitted now.
+    Raises KernelError; EPERM for a capability that is not in its permitted set.
     """
     try:
         _sys.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)

@@ -1,6 +1,6 @@
-"""Control-group files: where a process is, and reading and writing of values. cgroups(7).
+"""Control-group files: find a process's cgroups, read and write values. cgroups(7).
 
-Nothing here decides who may write what: a value that systemd has a property for is systemd's.
+The caller decides what to write. Values that systemd has a property for are set through systemd only.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
-UNIFIED = ""  # the key of the cgroup v2 path in what `paths_of` returns
-GONE = (
-    errno.ENOENT,
-    errno.ENODEV,
-)  # of a file of a cgroup that was removed, before and after its open
+UNIFIED = ""  # the key of the cgroup v2 path in the result of `paths_of`
+# errors for a file of a removed cgroup: at open(2), and at read(2) or write(2)
+GONE = (errno.ENOENT, errno.ENODEV)
 _CHUNK = 1 << 16
 
 
 def paths_of(pid: int) -> dict[str, str]:
-    """Controller -> path of the cgroup below its mount point; UNIFIED -> that on the unified tree.
+    """Controller -> path of the process's cgroup below the mount point; UNIFIED -> its path on cgroup v2.
 
-    A named hierarchy has its name as in the mount option ("name=systemd"). Raises KernelError.
+    A named hierarchy is called as in the mount option ("name=systemd"). Raises KernelError.
     """
     return parse(read(f"/proc/{pid}", "cgroup"))
 
 
 def parse(text: str) -> dict[str, str]:
-    """The same from the text of /proc/PID/cgroup: lines HIERARCHY:CONTROLLERS:PATH."""
+    """`paths_of` for the text of /proc/PID/cgroup: lines HIERARCHY:CONTROLLERS:PATH."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -42,13 +40,16 @@ def parse(text: str) -> dict[str, str]:
 
 
 def path_of(pid: int, controller: str) -> str:
-    """Where a process is in the hierarchy of one controller, v1 or unified. Raises KernelError."""
+    """Path of a process's cgroup in the hierarchy of one controller, v1 or unified. Raises KernelError."""
     paths = paths_of(pid)
     return paths.get(controller, paths.get(UNIFIED, "/"))
 
 
 def directory(facts: HostFacts, controller: str, cgroup_path: str) -> str:
-    """The directory of a cgroup, such as `paths_of` returns. Raises Unsupported without the controller."""
+    """The directory of a cgroup whose path is as `paths_of` returns it.
+
+    Raises Unsupported where the controller is not mounted.
+    """
     mounted = facts.controllers.get(controller)
     if mounted is None:
         raise Unsupported(
@@ -59,7 +60,7 @@ def directory(facts: HostFacts, controller: str, cgroup_path: str) -> str:
 
 
 def read(directory: str, file: str) -> str:
-    """The text of a file, without the last newline. Raises KernelError."""
+    """The text of a file, without trailing newlines. Raises KernelError."""
     path = f"{directory}/{file}"
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -81,7 +82,7 @@ def read_keyed(directory: str, file: str) -> dict[str, int]:
 
 
 def write(directory: str, file: str, value: str) -> None:
-    """Write one value in one call, as the kernel wants it. Raises KernelError."""
+    """Write a value in one write(2), as the kernel requires. Raises KernelError."""
     path = f"{directory}/{file}"
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
@@ -94,7 +95,7 @@ def write(directory: str, file: str, value: str) -> None:
 
 
 def children(directory: str) -> list[str]:
-    """The directories of the cgroups right below one. Raises KernelError."""
+    """The directories of a cgroup's direct children. Raises KernelError."""
     try:
         with posix.scandir(directory) as entries:
             return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -103,7 +104,7 @@ def children(directory: str) -> list[str]:
 
 
 def processes(directory: str) -> list[int]:
-    """The processes of a cgroup and of all below it, in no order. Raises KernelError."""
+    """The pids of a cgroup and its descendants, unsorted. Raises KernelError."""
     found = [int(pid) for pid in read(directory, "cgroup.procs").split()]
     waiting = children(directory)
     while waiting:
@@ -120,8 +121,8 @@ def processes(directory: str) -> list[int]:
 def enter(directories: tuple[str, ...]) -> None:
     """Move the calling process, which must have one thread, into cgroups. Raises KernelError.
 
-    By the v1 file `tasks` where there is one: a single thread that moves itself needs no lock that every
-    fork and exit on the host shares, and no RCU grace period with it (10 ms and more).
+    It writes to `tasks` on v1: a single thread that moves itself does not take the lock that all forks and
+    exits on the host share, and so does not wait for an RCU grace period (10 ms and more).
     """
     for one in directories:
         try:
@@ -133,19 +134,19 @@ def enter(directories: tuple[str, ...]) -> None:
 
 
 def join(pid: int, directories: tuple[str, ...]) -> None:
-    """Move a process (with all its threads) into cgroups, one per hierarchy. Raises KernelError."""
+    """Move a process with all its threads into cgroups, one per hierarchy. Raises KernelError."""
     for one in directories:
         write(one, "cgroup.procs", str(pid))
 
 
 def expect_move(directory: str) -> None:
-    """Have the kernel prepare for somebody's move of a process between cgroups, some milliseconds from now.
+    """Spare the next move of a process between cgroups, some milliseconds from now, its RCU grace period.
 
-    Who moves a process with all its threads needs a lock that every fork and exit on the host shares, and
-    waits for an RCU grace period first: two ticks and more, which is 8 ms at 250 Hz. The kernel lets go of
-    the lock after another one at the earliest, and who comes until then does not wait. So this process is
-    moved to where it is, its own cgroup's `directory`, by a thread that nobody waits for. That changes
-    nothing, and nothing is lost where it cannot be done.
+    To move a process with all its threads, the kernel takes a lock that all forks and exits on the host
+    share, and first waits for an RCU grace period: two ticks or more, which is 8 ms at 250 Hz. It leaves the
+    lock's fast mode off for at least another grace period, and a move in that time does not wait. So a
+    separate thread "moves" this process into `directory`, the cgroup where it already is. This changes
+    nothing; if it fails, the next move is only slower.
     """
     try:
         fd = posix.open(f"{directory}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)

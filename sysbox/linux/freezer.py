@@ -1,6 +1,6 @@
 """The cgroup freezer: freezer.state of v1 (freezer-subsystem.rst), cgroup.freeze of v2 (cgroup-v2.rst).
 
-A frozen process of v1 takes no signal, not even SIGKILL, before it is thawed; one of v2 dies of SIGKILL.
+On v1 a frozen process acts on no signal, not even SIGKILL, before it is thawed; on v2 SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
-UNIFIED = "/sys/fs/cgroup/unified"  # where a hybrid host has the v2 tree
+UNIFIED = "/sys/fs/cgroup/unified"  # mount point of the v2 tree on a hybrid host
 
 
 def is_v1(facts: HostFacts) -> bool:
-    """Whether the v1 freezer is what there is; a v2 tree beside v1 controllers has one of its own."""
+    """Whether sysbox uses the v1 freezer here; without one, a hybrid host uses that of its v2 tree."""
     return facts.cgroup_mode == "v1" and "freezer" in facts.controllers
 
 
 def directory(facts: HostFacts, path: str) -> str:
-    """The directory of a cgroup ("/system.slice/x.scope") where it is frozen. Raises Unsupported."""
+    """The directory with the freezer's files of a cgroup ("/system.slice/x.scope"). Raises Unsupported."""
     if is_v1(facts):
         return cgroup.directory(facts, "freezer", path)
     if facts.cgroup_mode == "v2":
@@ -38,7 +38,7 @@ def directory(facts: HostFacts, path: str) -> str:
 
 
 def thaw_file(facts: HostFacts, path: str) -> tuple[str, str]:
-    """The file that thaws a cgroup, and what to write into it; both "" where there is no freezer."""
+    """The file that thaws a cgroup, and the value to write; both "" where there is no freezer."""
     try:
         where = directory(facts, path)
     except Unsupported:
@@ -47,9 +47,9 @@ def thaw_file(facts: HostFacts, path: str) -> tuple[str, str]:
 
 
 def frozen(facts: HostFacts, path: str) -> bool:
-    """Whether a cgroup is frozen, by itself or with one above it; one that is not there is not.
+    """Whether a cgroup is frozen, itself or with an ancestor; False if it does not exist.
 
-    One that is only on its way there counts on v1, where no process in it takes a signal any more.
+    On v1 FREEZING counts as frozen, since no process in the cgroup acts on a signal any more.
     """
     try:
         where = directory(facts, path)
@@ -61,10 +61,10 @@ def frozen(facts: HostFacts, path: str) -> bool:
 
 
 def holding(facts: HostFacts, pid: int) -> str:
-    """The file of the v2 tree by which whoever comes to where `pid` is stops at once, "" where there is none.
+    """The cgroup.freeze file of the v2 tree that would freeze a process entering the cgroup of `pid`, or "".
 
-    Beside v1 controllers and below its scope a container can freeze what it likes of its own. Whether all
-    that is there has stopped already says nothing: one process in a vfork(2) puts that off for ever.
+    On the v2 tree of a hybrid host, and below its scope, a container can freeze cgroups of its own. The
+    "frozen" state in cgroup.events does not answer this: one process in vfork(2) delays it without end.
     """
     tree = UNIFIED if is_v1(facts) else facts.controllers.get("name=systemd", "")
     try:
@@ -74,12 +74,12 @@ def holding(facts: HostFacts, pid: int) -> str:
                 return f"{directory}/cgroup.freeze"
             directory = directory.rpartition("/")[0]
     except KernelError:
-        pass  # it has just ended, or there is no such tree
+        pass  # ignoring: the process has just ended, or there is no v2 tree
     return ""
 
 
 def asked(facts: HostFacts, path: str) -> bool:
-    """Whether somebody wants this very cgroup frozen, whether it is yet or not."""
+    """Whether a freeze of this cgroup itself was requested, even if it is not frozen yet."""
     file = "freezer.self_freezing" if is_v1(facts) else "cgroup.freeze"
     try:
         return cgroup.read(directory(facts, path), file) == "1"
@@ -88,7 +88,7 @@ def asked(facts: HostFacts, path: str) -> bool:
 
 
 def asked_above(facts: HostFacts, path: str) -> str:
-    """The nearest cgroup above `path` that somebody wants frozen, "" where there is none."""
+    """The nearest cgroup above `path` whose freeze was requested, "" where there is none."""
     above = path.rpartition("/")[0]
     while above:
         if asked(facts, above):
@@ -104,9 +104,9 @@ def request(facts: HostFacts, path: str) -> None:
 
 
 def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
-    """Thaw a cgroup, with `below` all those too that a container has made in it; gone already is success.
+    """Thaw a cgroup, with `below` its descendants too; a removed cgroup is success.
 
-    One above it that is frozen still holds it. Raises KernelError, Unsupported.
+    It stays frozen while an ancestor is. Raises KernelError, Unsupported.
     """
     file, word = ("freezer.state", "THAWED") if is_v1(facts) else ("cgroup.freeze", "0")
     waiting = [directory(facts, path)]
@@ -121,7 +121,7 @@ def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
 
 
 def doomed(pid: int) -> bool:
-    """Whether a process has a SIGKILL that it cannot die of, as one that is frozen on v1 cannot."""
+    """Whether SIGKILL is pending for a process: on v1 a frozen process cannot act on it."""
     try:
         status = cgroup.read(f"/proc/{pid}", "status")
     except KernelError:

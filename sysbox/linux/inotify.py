@@ -1,4 +1,4 @@
-"""inotify(7): being told that something in a directory has changed."""
+"""inotify(7): wait for changes in a directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVENTS = 1 << 14
 
 
 def watch(directory: str, mask: int) -> int:
-    """A descriptor that can be read when what `mask` says has happened there. Raises KernelError."""
+    """A descriptor that becomes readable on an event of `mask` in the directory. Raises KernelError."""
     try:
         fd = _sys.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
     except OSError as error:
@@ -30,7 +30,7 @@ def watch(directory: str, mask: int) -> int:
 
 
 def drain(fd: int) -> None:
-    """Take the events that are there; what they say does not matter."""
+    """Read and discard all queued events."""
     try:
         while posix.read(fd, _EVENTS):
             pass

@@ -1,4 +1,4 @@
-"""Session keyrings, which are not namespaced. keyctl(2), session-keyring(7)."""
+"""Session keyrings, which belong to no namespace. keyctl(2), session-keyring(7)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sysbox.linux import _sys
 
 
 def join_session(name: str | None) -> int:
-    """Leave the caller's session keyring for a new one, so that a container does not hold its keys.
+    """Replace the caller's session keyring, so that the container does not get its keys.
 
-    None makes an anonymous one; a name joins the one that has it. Returns its serial number, 0 on a kernel
-    that has no keyrings. Raises KernelError (EDQUOT: kernel.keys.maxkeys of this user is reached).
+    None makes an anonymous keyring; a name joins the keyring of that name. Returns its serial number, 0 on a
+    kernel without keyrings. Raises KernelError (EDQUOT: this user has kernel.keys.maxkeys keys).
     """
     try:
         return _sys.keyctl_join_session(name)

@@ -1,4 +1,4 @@
-"""The kernel's log, for what it alone says: whom it killed for lack of memory."""
+"""The kernel's log: it alone names the processes that the OOM killer killed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _KIND = "] oom-kill:"
 
 
 def oom_victims(scope: str, since_us: int) -> tuple[str, ...]:
-    """The names of the processes of a scope that were killed since then, a moment of CLOCK_MONOTONIC in
-    microseconds; the latest last. () where dmesg(1) is missing, or the log has lost them.
+    """Names of the scope's processes that the OOM killer killed since `since_us`, the latest last.
 
-    The log's own clock starts with that one, and is some milliseconds beside it after hours (dmesg(1), -T).
+    `since_us` is CLOCK_MONOTONIC in microseconds; the log's clock starts with it and drifts by some
+    milliseconds in hours (dmesg(1), -T). () where dmesg(1) is missing, or the log has dropped the lines.
     """
     try:
-        # by syslog(2): /dev/kmsg is not everywhere
+        # --syslog: /dev/kmsg does not exist everywhere
         _, output = process.spawn(["dmesg", "--syslog", "--raw"])
     except KernelError:
         return ()
@@ -25,7 +25,7 @@ def oom_victims(scope: str, since_us: int) -> tuple[str, ...]:
 
 
 def victim(line: str, scope: str, since_us: int) -> str:
-    """The name in the line of such a kill that is later than that, "" in any other.
+    """The process name in a line about an OOM kill in the scope since `since_us`; "" for any other line.
 
     <PRIORITY>[SECONDS.MICROSECONDS] oom-kill:...,task_memcg=CGROUP,task=NAME,pid=N,uid=N
     """
@@ -33,6 +33,6 @@ def victim(line: str, scope: str, since_us: int) -> str:
     seconds, _, micro = head.rpartition("[")[2].strip().partition(".")
     if not micro.isdigit() or int(seconds) * 1_000_000 + int(micro) < since_us:
         return ""
-    # a name may hold a comma: it ends where ",pid=" begins, for the last time
+    # a name may contain a comma, so it ends at the last ",pid="
     path, _, rest = text.partition(",task_memcg=")[2].partition(",task=")
     return rest.rpartition(",pid=")[0] if f"/{scope}/" in f"{path}/" else ""

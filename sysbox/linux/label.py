@@ -11,9 +11,9 @@ from sysbox.linux import mount
 def set_exec_label(text: str, *, proc_fd: int = -1) -> None:
     """Have the next execve enter the domain `text`.
 
-    Through a procfs that is verified to be one (`proc_fd`, else /proc) and on that mount alone: a label
-    written to a fake file would leave the container unconfined without anybody noticing (CVE-2019-16884,
-    CVE-2025-52881). Raises KernelError; EINVAL means that no security module took it.
+    The label is written through a verified procfs (`proc_fd`, else /proc), on that mount alone: a label
+    written to a fake file would silently leave the container unconfined (CVE-2019-16884, CVE-2025-52881).
+    Raises KernelError; EINVAL means that no security module accepted it.
     """
     procfs = mount.open_procfs() if proc_fd < 0 else proc_fd
     try:

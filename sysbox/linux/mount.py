@@ -1,7 +1,7 @@
-"""The mount API by file descriptor: detached mounts are made, changed, and attached last.
+"""The mount API by file descriptor: make a detached mount, change it, attach it last.
 
-mount(2), fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), openat2(2). A detached mount is seen by
-nobody, so it is complete (read-only, private, with its options) before anything can reach it.
+mount(2), fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), openat2(2). No path leads to a detached
+mount, so it is complete (read-only, private, with its options) before any process can reach it.
 """
 
 from __future__ import annotations
@@ -73,19 +73,19 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PROC_SUPER_MAGIC = 0x9FA0
-# linux/magic.h: file systems whose files are the kernel itself, though fstat(2) calls them regular
+# linux/magic.h: pseudo file systems, whose files are kernel interfaces though fstat(2) calls them regular
 _KERNELS_MAGIC = frozenset((
     PROC_SUPER_MAGIC, 0x62656572, 0x27E0EB, 0x63677270, 0x64626720, 0x74726163, 0x73636673, 0x62656570,
     0xCAFE4A11, 0xDE5E81E4, 0xF97CFF8C, 0x19800202,
 ))  # fmt: skip
-_RACES = 64  # attempts at openat2 that end in EAGAIN: something was renamed or mounted on the way
+_RACES = 64  # attempts at openat2 that end in EAGAIN: a rename or mount changed the path meanwhile
 
 
 def new_filesystem(fstype: str, options: tuple[tuple[str, str | None], ...], attrs: int) -> int:
-    """A detached mount of a new file system; an option without a value is a flag, "source" the device.
+    """A descriptor of a detached mount of a new file system.
 
-    A value has at most 255 bytes (the kernel's limit for this interface). Raises KernelError, with the
-    kernel's own explanation as the hint where it gives one.
+    An option without a value is a flag; the option "source" is the device. A value has at most 255 bytes
+    (fsconfig(2)). Raises KernelError, whose hint is the kernel's own explanation where it gives one.
     """
     context = -1
     option = ""
@@ -109,18 +109,18 @@ def new_filesystem(fstype: str, options: tuple[tuple[str, str | None], ...], att
 
 
 def _explanation(context: int) -> str:
-    """What the kernel wrote to the log of a file-system context: lines like "e overlay: No changes"."""
+    """The kernel's messages in the log of a file-system context: lines such as "e overlay: No changes"."""
     lines = []
     try:
         while context >= 0:
             lines.append(posix.read(context, 512)[2:].decode("utf-8", "replace").strip())
-    except OSError:  # ENODATA: that was all
+    except OSError:  # ignoring: ENODATA ends the log
         pass
     return "; ".join(lines)
 
 
 def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: bool = True) -> int:
-    """A detached copy of the mount at `path` below `dirfd` ("" is `dirfd` itself): a bind, not yet attached.
+    """A descriptor of a detached bind mount of `path` below `dirfd` ("" is `dirfd` itself).
 
     Symbolic links are followed unless `follow` is False. Raises KernelError.
     """
@@ -148,7 +148,7 @@ def set_attributes(
     With MOUNT_ATTR_IDMAP, ids are mapped as in the user namespace `userns_fd`. Raises KernelError.
     """
     if set & MOUNT_ATTR__ATIME:
-        clear |= MOUNT_ATTR__ATIME  # an enumeration, not flags: it must be cleared to be set
+        clear |= MOUNT_ATTR__ATIME  # an enumeration, not flags: the kernel wants it cleared first
     if not (set or clear or propagation):
         return
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
@@ -159,7 +159,7 @@ def set_attributes(
 
 
 def attach(mount_fd: int, target_fd: int) -> None:
-    """Mount a detached mount over what `target_fd` refers to. Raises KernelError."""
+    """Attach a detached mount on the file or directory `target_fd`. Raises KernelError."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     try:
         _sys.move_mount(mount_fd, "", target_fd, "", flags)
@@ -170,14 +170,14 @@ def attach(mount_fd: int, target_fd: int) -> None:
 def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` with `root_fd` as the root, for symbolic links and `..` too; magic links are refused.
 
-    The only way to open a name that a container's image or its processes chose: a link that is swapped
-    meanwhile cannot lead out (CVE-2018-15664, CVE-2021-30465). Raises KernelError.
+    Every name that an image or a container's process chose is opened this way: a link that is swapped
+    meanwhile cannot lead out of the root (CVE-2018-15664, CVE-2021-30465). Raises KernelError.
     """
     return _openat2(root_fd, path or "/", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
 def open_root() -> int:
-    """An O_PATH fd of this process's root: the one path that is no name. Raises KernelError."""
+    """An O_PATH descriptor of this process's root directory. Raises KernelError."""
     try:
         return posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
@@ -185,9 +185,9 @@ def open_root() -> int:
 
 
 def reopen(procfs: int, fd: int, flags: int) -> int:
-    """Open what an O_PATH descriptor refers to, once it has been looked at: no name is looked up.
+    """Reopen an O_PATH descriptor that the caller has checked; its name is not looked up again.
 
-    `procfs` is one that can be trusted: the host's, never a container's. Raises KernelError.
+    `procfs` must be trusted: the host's, never a container's. Raises KernelError.
     """
     flags |= posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
     try:
@@ -197,15 +197,15 @@ def reopen(procfs: int, fd: int, flags: int) -> int:
 
 
 def is_plain_file(fd: int) -> bool:
-    """Whether a descriptor (O_PATH does) is that of a regular file which somebody has written.
+    """Whether a descriptor (O_PATH suffices) is of a regular file that is not a kernel interface.
 
-    /proc/kmsg calls itself regular, and to read it takes the kernel's log away.
+    /proc/kmsg is a regular file by fstat(2), but reading it consumes the kernel's log.
     """
     return _stat.S_ISREG(posix.fstat(fd).st_mode) and _sys.fstatfs_type(fd) not in _KERNELS_MAGIC
 
 
 def path_of(procfs: int, fd: int) -> str:
-    """Where an O_PATH descriptor leads, from this process's root. Raises KernelError."""
+    """The path of an O_PATH descriptor, from this process's root. Raises KernelError."""
     try:
         return posix.readlink(f"self/fd/{fd}", dir_fd=procfs)
     except OSError as error:
@@ -215,8 +215,8 @@ def path_of(procfs: int, fd: int) -> str:
 def open_beneath(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a relative `path` that stays below `dirfd` and on its mount: for procfs and cgroupfs.
 
-    Anything mounted over a file there (a fake /proc/sys, CVE-2019-16884, CVE-2025-52881) is refused with
-    EXDEV. Raises KernelError.
+    A file with another mount on it (a fake /proc/sys, CVE-2019-16884, CVE-2025-52881) fails with EXDEV.
+    Raises KernelError.
     """
     resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
     return _openat2(dirfd, path, flags, mode, resolve)
@@ -233,7 +233,7 @@ def _openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:
 
 
 def open_procfs(path: str = "/proc") -> int:
-    """A handle on a procfs that is verified to be one. Raises KernelError (ENODEV for an impostor)."""
+    """An O_PATH descriptor of a verified procfs. Raises KernelError (ENODEV for any other file system)."""
     try:
         fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
     except OSError as error:

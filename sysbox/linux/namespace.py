@@ -1,4 +1,4 @@
-"""Namespaces: their kinds, which of them this kernel has, and handles on those of a process.
+"""Namespaces: the kinds, which kinds this kernel has, and descriptors of a process's namespaces.
 
 namespaces(7). A kind is named as in the OCI runtime specification's `linux.namespaces`.
 """
@@ -19,8 +19,8 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-# kind -> (flag of clone(2), unshare(2) and setns(2); file in /proc/PID/ns). In the order of joining: a
-# user namespace owns the others and comes first, the mount namespace changes what paths mean.
+# kind -> (flag of clone(2), unshare(2) and setns(2); file in /proc/PID/ns). In the order of joining: the
+# user namespace owns the others and is first; the mount namespace changes what paths mean and is last.
 KINDS: dict[str, tuple[int, str]] = {
     "user": (CLONE_NEWUSER, "user"),
     "time": (CLONE_NEWTIME, "time"),
@@ -46,7 +46,7 @@ def _allowed(file: str) -> bool:
     try:
         fd = posix.open(f"/proc/sys/user/max_{file}_namespaces", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
-        return True  # no limit that could be read: the kernel will tell
+        return True  # the limit cannot be read: unshare(2) will report it
     try:
         return posix.read(fd, 32).strip() != b"0"
     finally:
@@ -54,9 +54,9 @@ def _allowed(file: str) -> bool:
 
 
 def open_ns(pid: int, kind: str) -> int:
-    """A handle on the namespace of `kind` that process `pid` is in, for setns(2).
+    """A descriptor of the namespace of `kind` that process `pid` is in, for setns(2).
 
-    Raises KernelError; ENOENT means that the process is gone.
+    Raises KernelError; ENOENT means that the process has ended.
     """
     path = f"/proc/{pid}/ns/{KINDS[kind][1]}"
     try:

@@ -1,4 +1,4 @@
-"""Processes: who is still the same one, signals, resource limits, descriptors, running a program."""
+"""Processes: identity by pid and start time, signals, resource limits, descriptors, running a program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import posix
 from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
-# with hidepid= (proc(5)) others' processes are as if they were not there
+# EACCES: with hidepid= (proc(5)) a process of another user looks as if it did not exist
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EACCES)
 
 PR_SET_PDEATHSIG = 1
@@ -31,16 +31,16 @@ CLEAN_ENVIRONMENT = {
 
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
-_PIPE_HOLDS = 1 << 16  # bytes, unless it is told otherwise
-# Fields 3, 9 and 22 of proc_pid_stat(5), counted behind the command's name.
+_PIPE_HOLDS = 1 << 16  # bytes, by default (pipe(7))
+# Fields 3, 9 and 22 of proc_pid_stat(5), counted after the command's name.
 _STATE, _FLAGS, _START_TIME = 0, 6, 19
 _PF_FORKNOEXEC = 0x40  # of the flags (the kernel's include/linux/sched.h)
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat behind the name, which may hold spaces and parentheses; [] if gone.
+    """The fields of /proc/PID/stat after the name, which may hold spaces and parentheses; [] if it has ended.
 
-    Raises KernelError where that cannot be told: what was taken for gone would be removed.
+    Raises KernelError for other errors: callers clean up after a process that has ended.
     """
     path = f"/proc/{pid}/stat"
     try:
@@ -52,7 +52,7 @@ def _stat_fields(pid: int) -> list[bytes]:
     try:
         return posix.read(fd, 4096).rpartition(b") ")[2].split()
     except OSError as error:
-        if error.errno in _GONE:  # it went between open and read
+        if error.errno in _GONE:  # it ended between open and read
             return []
         raise KernelError.of("read", path, error) from None
     finally:
@@ -60,13 +60,16 @@ def _stat_fields(pid: int) -> list[bytes]:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with its pid, its identity. 0 if it is gone."""
+    """Start time of a process in clock ticks since boot; 0 if it has ended. Raises KernelError.
+
+    Together with the pid it identifies a process, since the kernel reuses pids.
+    """
     fields = _stat_fields(pid)
     return int(fields[_START_TIME]) if fields else 0
 
 
 def is_fork(pid: int) -> bool:
-    """Whether a process, dead or alive, has called no execve(2) since it was forked; False if it is gone."""
+    """Whether a process, or a zombie, was forked and has not called execve(2); False if it does not exist."""
     fields = _stat_fields(pid)
     return bool(fields) and bool(int(fields[_FLAGS]) & _PF_FORKNOEXEC)
 
@@ -78,7 +81,7 @@ def alive(pid: int, start: int) -> bool:
 
 
 def pidfd(pid: int) -> int:
-    """A handle that stays this process, whatever becomes of its number. Raises KernelError (ESRCH)."""
+    """A pidfd, which refers to this process even if its pid is reused. Raises KernelError (ESRCH)."""
     try:
         return posix.pidfd_open(pid)
     except OSError as error:
@@ -86,7 +89,7 @@ def pidfd(pid: int) -> int:
 
 
 def send(pidfd: int, signal: int) -> bool:
-    """Send a signal; False if the process has ended already. Raises KernelError."""
+    """Send a signal; False if the process has ended. Raises KernelError."""
     try:
         _signal.pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
@@ -97,7 +100,7 @@ def send(pidfd: int, signal: int) -> bool:
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:
-    """Limit this process; -1 is unlimited. `name` as in RLIMITS. Raises KernelError."""
+    """Set a resource limit of this process; -1 is unlimited. `name` as in RLIMITS. Raises KernelError."""
     try:
         _sys.prlimit(0, RLIMITS[name], (soft, hard))
     except OSError as error:
@@ -106,7 +109,7 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
 
 
 def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
-    """The same for another process; one that has ended is success. Raises KernelError."""
+    """`set_rlimit` for another process; one that has ended is success. Raises KernelError."""
     try:
         _sys.prlimit(pid, RLIMITS[name], (soft, hard))
     except ProcessLookupError:
@@ -117,10 +120,10 @@ def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
 
 
 def set_oom_score_adj(pid: int, value: int) -> None:
-    """How readily the kernel chooses a process, and what it forks, when memory is short; 0 is oneself.
+    """Set oom_score_adj (proc(5)) of a process and its future children; `pid` 0 is this process.
 
-    proc(5), oom_score_adj: -1000 (never) to 1000. Raises KernelError; 0 is not insisted on: where it is
-    refused, somebody without CAP_SYS_RESOURCE would be less likely to be chosen than before.
+    -1000 (never killed for lack of memory) to 1000. Raises KernelError unless `value` is 0: the kernel
+    refuses 0 only where the process has a higher number and the caller lacks CAP_SYS_RESOURCE; it stays.
     """
     path = f"/proc/{pid or 'self'}/oom_score_adj"
     try:
@@ -130,7 +133,7 @@ def set_oom_score_adj(pid: int, value: int) -> None:
         finally:
             posix.close(fd)
     except (FileNotFoundError, ProcessLookupError):
-        return  # it has ended
+        return  # the process has ended
     except OSError as error:
         if value:
             hint = "a number below that of the caller needs CAP_SYS_RESOURCE"
@@ -140,7 +143,7 @@ def set_oom_score_adj(pid: int, value: int) -> None:
 
 
 def rlimit_of(pid: int, name: str) -> tuple[int, int] | None:
-    """(soft, hard) of a process, -1 for unlimited; None when it is gone or not ours to ask."""
+    """(soft, hard) of a process, -1 for unlimited; None if it has ended or the kernel denies it."""
     try:
         return _sys.prlimit(pid, RLIMITS[name], None)
     except OSError:
@@ -148,7 +151,7 @@ def rlimit_of(pid: int, name: str) -> tuple[int, int] | None:
 
 
 def reset_signals() -> None:
-    """Default action for every signal, nothing blocked: execve(2) keeps what is ignored or blocked."""
+    """Set every signal to its default action and unblock all: execve(2) keeps ignored and blocked ones."""
     for number in _signal.valid_signals():
         if number not in (_signal.SIGKILL, _signal.SIGSTOP):
             _signal.signal(number, _signal.SIG_DFL)
@@ -156,7 +159,7 @@ def reset_signals() -> None:
 
 
 def close_fds_except(keep: set[int]) -> None:
-    """Close every descriptor above 2 that is not one of these."""
+    """Close every descriptor above 2 except `keep`."""
     first = 3
     for fd in sorted(fd for fd in keep if fd >= first):
         if fd > first:
@@ -177,11 +180,11 @@ def spawn(
     *,
     merge_stderr: bool = False,
 ) -> tuple[int, bytes]:
-    """Run a program to its end: (exit status as a shell has it, what it wrote to standard output).
+    """Run a program to its end. Returns (exit status as a shell has it, its standard output).
 
-    argv[0] is looked for on the administrator's PATH, unless it is a path. `env` None is a clean
-    environment; without `stdin` it reads from /dev/null; standard error is ours unless merged.
-    Raises KernelError if it cannot be started.
+    argv[0] is searched for on the PATH of CLEAN_ENVIRONMENT, unless it is a path. `env` None is
+    CLEAN_ENVIRONMENT; without `stdin` the program reads /dev/null; its standard error is the caller's unless
+    merged. Raises KernelError if it cannot be started.
     """
     given = _filled_pipe(stdin) if stdin is not None else posix.open("/dev/null", posix.O_RDONLY)
     output, end = posix.pipe()
@@ -195,7 +198,8 @@ def spawn(
             CLEAN_ENVIRONMENT if env is None else env,
             file_actions=actions,
             setsigmask=(),
-            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),  # the interpreter ignores these two
+            # Python ignores these two, and the program would inherit that
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
         )
     except OSError as error:
         posix.close(output)
@@ -211,7 +215,7 @@ def spawn(
 
 
 def find_program(name: str) -> str:
-    """The path of a program of the host's; the name itself if there is none, for execve's error."""
+    """The path of a program of the host; the name itself if there is none, so that execve reports it."""
     if "/" in name:
         return name
     for directory in CLEAN_ENVIRONMENT["PATH"].split(":"):
@@ -221,16 +225,16 @@ def find_program(name: str) -> str:
 
 
 def shell_status(wait_status: int) -> int:
-    """From waitpid's status: the exit code, or 128 plus the signal."""
+    """The exit code in a wait status of waitpid(2), or 128 plus the signal."""
     code = posix.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code
 
 
 def _filled_pipe(content: bytes) -> int:
-    """The end to read of a pipe that holds all of `content`.
+    """The read end of a pipe that holds all of `content`. Raises KernelError.
 
-    Not a file in memory: SELinux lets a confined program such as iptables read its caller's pipe, but not its
-    caller's files, and hands it /dev/null instead without an error. Raises KernelError.
+    A pipe and not a memfd: SELinux lets a confined program such as iptables read its caller's pipe, but not
+    its caller's files; in place of a file it silently gets /dev/null.
     """
     reader, writer = posix.pipe()
     try:

@@ -1,4 +1,4 @@
-"""Loading a compiled seccomp filter. seccomp(2)."""
+"""Load a compiled seccomp filter. seccomp(2)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FILTER_FLAG_SPEC_ALLOW = 4
 
 
 def load(program: bytes, flags: int = 0) -> None:
-    """Filter the system calls of this process and all it will start, for ever.
+    """Filter the system calls of this process and its descendants; this cannot be undone.
 
-    `program` is an array of struct sock_filter. Needs no_new_privs or SYS_ADMIN (else EACCES).
+    `program` is an array of struct sock_filter. Needs no_new_privs or CAP_SYS_ADMIN (else EACCES).
     Raises KernelError.
     """
     try:

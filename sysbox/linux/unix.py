@@ -1,4 +1,4 @@
-"""Sockets that have a place in the file system: unix(7)."""
+"""Unix sockets with a path in the file system: unix(7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sysbox.base.errors import KernelError
 
 
 def bound(path: str, kind: int) -> _socket.socket:
-    """A socket of a kind (SOCK_DGRAM, ...) that others find at `path`. Raises KernelError."""
+    """A socket of a kind (SOCK_DGRAM, ...) bound to `path`. Raises KernelError."""
     socket = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     try:
         socket.bind(path)
@@ -19,7 +19,7 @@ def bound(path: str, kind: int) -> _socket.socket:
 
 
 def send(address: str, data: bytes, *, wait: bool) -> None:
-    """Send one datagram; without `wait` only if there is room for it at once. Raises OSError."""
+    """Send one datagram. Raises OSError: without `wait`, EAGAIN where the receiver's queue is full."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         socket.setblocking(wait)

@@ -11,7 +11,7 @@ LINES_MAX = 340  # of one map, since Linux 4.15
 
 
 class IdMap(Frozen):
-    """A range of ids: `count` of them from `inside` on are those from `outside` on."""
+    """A range of `count` ids: `inside` + n in the namespace is `outside` + n on the host."""
 
     inside: int
     outside: int
@@ -19,9 +19,10 @@ class IdMap(Frozen):
 
 
 def write_maps(pid: int, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:
-    """Give the user namespace of a process its maps; the kernel takes no second ones. Raises KernelError.
+    """Write the maps of a process's user namespace; the kernel accepts them only once. Raises KernelError.
 
-    The caller has CAP_SETUID and CAP_SETGID where it was made, so setgroups(2) stays allowed inside.
+    The caller has CAP_SETUID and CAP_SETGID in the parent user namespace, so setgroups(2) stays allowed
+    inside.
     """
     for file, ranges in (("uid_map", uids), ("gid_map", gids)):
         text = "".join(f"{one.inside} {one.outside} {one.count}\n" for one in ranges)
@@ -29,7 +30,7 @@ def write_maps(pid: int, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> No
         try:
             fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
             try:
-                # in one call: the kernel takes a map whole
+                # one write(2): the kernel accepts a map only as a whole
                 posix.write(fd, text.encode())
             finally:
                 posix.close(fd)

@@ -1,1 +1,1 @@
-"""One text, one value: what the command line, unit files and records are given."""
+"""Parse single values of the command line, unit files and records: one text in, one value out."""

@@ -1,8 +1,7 @@
-"""What all of parse/ needs: sizes, numbers, CPU lists, names and modes.
+"""Parsers that the others share: sizes, numbers, CPU lists, names and modes.
 
-The command line and the unit files both go through here. Each function takes the text and the flag (or
-key) it was given to, returns the value in base units, and raises SpecError naming flag, value, reason
-and what would be valid.
+Each function of parse/ takes the text and its flag (or key), returns the value in base units, and raises
+SpecError, which names flag, value, reason and what would be valid.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ NAME_MAX = 128
 
 
 def bad(flag: str, text: str, reason: str, hint: str = "") -> NoReturn:
-    """Raise the SpecError for one value."""
+    """Raise the SpecError for one value; `hint` says what would be valid."""
     raise SpecError(f"{flag} {text}: {reason}" if text else f"{flag}: {reason}", hint=hint)
 
 
 def is_digits(text: str) -> bool:
-    """Whether it is a plain decimal number (str.isdigit alone takes other scripts' digits too)."""
+    """Whether the text is ASCII digits only; str.isdigit alone accepts those of other scripts."""
     return text.isascii() and text.isdigit()
 
 
@@ -42,7 +41,7 @@ def parse_int(text: str, flag: str, low: int, high: int) -> int:
 
 
 def _fixed_point(number: str, digits: int) -> int | None:
-    """`number` times 10**digits, exactly; None if it is no such decimal."""
+    """`number` times 10**digits, exactly; None if it is not a decimal with at most `digits` places."""
     whole, dot, fraction = number.partition(".")
     if not is_digits(whole or "0") or (dot and not is_digits(fraction)):
         return None
@@ -89,7 +88,7 @@ def parse_cpus(text: str, flag: str) -> int:
 
 
 def parse_cpuset(text: str, flag: str) -> str:
-    """A list of CPUs or memory nodes, "0-2,5"; its form only, the host's CPUs are the planner's."""
+    """A list of CPUs or memory nodes, "0-2,5"; only its form: the planner knows which the host has."""
     for part in text.split(","):
         first, dash, last = part.partition("-")
         numbers = [first, last] if dash else [first]
@@ -101,7 +100,7 @@ def parse_cpuset(text: str, flag: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path made absolute with the working directory, with "." and ".." resolved by their text."""
+    """The absolute path, relative to the working directory; "." and ".." are resolved lexically."""
     return clean_path(path if path.startswith("/") else f"{posix.getcwd()}/{path}")
 
 

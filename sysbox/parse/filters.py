@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_REFUSED = 1  # docker's status for a filter that it understands and does not know
+_REFUSED = 1  # docker's exit status for a filter with an unknown key or value
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
-_SPECIAL = frozenset("^$.*+?[](){}|\\")  # of a regular expression
+_SPECIAL = frozenset("^$.*+?[](){}|\\")  # in a regular expression
 
 
 def split(text: str, keys: tuple[str, ...]) -> tuple[str, str]:
-    """The key and the value; raises UsageError for what is no pair, or for a key that is none of `keys`."""
+    """The key and the value. Raises UsageError for a text without "=", and for a key not in `keys`."""
     key, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(keys)}")
@@ -26,19 +26,19 @@ def split(text: str, keys: tuple[str, ...]) -> tuple[str, str]:
 
 
 def refused(text: str, reason: str, hint: str = "") -> UsageError:
-    """The error for a filter that cannot be taken."""
+    """The error for an invalid filter."""
     return UsageError(f"--filter {text}: {reason}", hint=hint, status=_REFUSED)
 
 
 def truth(key: str, value: str) -> bool:
-    """A truth value as docker's filters have it; raises UsageError."""
+    """A boolean as docker's filters write it: true, 1, false, 0. Raises UsageError."""
     if value not in TRUTH:
         raise refused(f"{key}={value}", "not true or false")
     return TRUTH[value]
 
 
 def chosen(key: str, value: str, choices: tuple[str, ...]) -> str:
-    """One of `choices`; raises UsageError that names the nearest."""
+    """The value, if it is one of `choices`. Raises UsageError, whose hint names the nearest."""
     if value not in choices:
         raise refused(f"{key}={value}", f"unknown {key}", suggest(value, choices))
     return value
@@ -47,7 +47,7 @@ def chosen(key: str, value: str, choices: tuple[str, ...]) -> str:
 def like(key: str, pattern: str, text: str) -> bool:
     """docker's rule for names and ids: a regular expression that matches anywhere. Raises UsageError."""
     if not _SPECIAL & set(pattern):
-        return pattern in text  # as most are
+        return pattern in text  # the usual case, without importing `re`
     import re
 
     try:
@@ -57,6 +57,6 @@ def like(key: str, pattern: str, text: str) -> bool:
 
 
 def labelled(labels: Mapping[str, str], want: str) -> bool:
-    """Whether there is a label KEY, or one KEY=VALUE."""
+    """Whether `labels` has the key of `want`, "KEY" or "KEY=VALUE", and with "=" that value."""
     key, equals, value = want.partition("=")
     return key in labels and (not equals or labels[key] == value)

@@ -1,4 +1,4 @@
-"""Parsing of the values that limits have of their own; see `parse/common.py`."""
+"""Parse the values of resource limits; see `parse/common.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CLASS_MAX = (1 << 32) - 1
 _HALF_MAX = 0xFFFF
 _HEX = frozenset("0123456789abcdefABCDEF")
 _KINDS = ("char-", "block-")
-_NUMBER_MAX = (1 << 20) - 1  # a minor of Linux has 20 bits, a major 12
+_NUMBER_MAX = (1 << 20) - 1  # a device's minor number has 20 bits, its major 12
 
 
 def parse_device_number(text: str, flag: str, low: int, high: int) -> tuple[str, int]:
@@ -20,7 +20,7 @@ def parse_device_number(text: str, flag: str, low: int, high: int) -> tuple[str,
 
 
 def parse_pids(text: str, flag: str) -> int:
-    """The greatest number of tasks; -1 and 0 are no limit, which is -1. Raises SpecError."""
+    """The greatest number of tasks; -1 for "-1" and "0", which are no limit. Raises SpecError."""
     return parse_int(text, flag, -1, 1 << 22) or -1
 
 
@@ -44,7 +44,7 @@ def parse_class_id(text: str, flag: str) -> int:
 
 
 def parse_huge_pages(text: str, flag: str) -> tuple[str, int]:
-    """(size of a page as the kernel calls it, bytes) from "2MB=64m"."""
+    """(page size as in the kernel's file names, limit in bytes) from "2MB=64m"."""
     name, equals, limit = text.partition("=")
     if not equals or not name:
         bad(flag, text, "not SIZE=BYTES", "as in 2MB=64m")
@@ -55,7 +55,7 @@ def parse_huge_pages(text: str, flag: str) -> tuple[str, int]:
 
 
 def page_size_name(size: int) -> str:
-    """64KB, 2MB, 1GB: a size of huge pages, in bytes, as the kernel has it in file names."""
+    """A huge page's size in bytes as the kernel writes it in file names: 64KB, 2MB, 1GB."""
     for shift, unit in ((30, "GB"), (20, "MB")):
         if size >> shift:
             return f"{size >> shift}{unit}"
@@ -63,14 +63,14 @@ def page_size_name(size: int) -> str:
 
 
 def page_size(name: str) -> int:
-    """The other way round."""
+    """The reverse of `page_size_name`: a huge page's size in bytes. Raises SpecError."""
     return parse_size(name, "page size")
 
 
 def parse_device_rule(text: str, flag: str) -> str:
-    """One rule of the device controller, "c 1:3 rwm", "b 8:* r", "a *:* rwm", "char-pts rw"; tidied.
+    """Normalise a device rule: "c 1:3 rwm", "b 8:* r", "a *:* rwm", "char-pts rw".
 
-    Kind, numbers and access are docker's; a group of /proc/devices may stand for kind and numbers.
+    Kind, numbers and access are docker's; a group of /proc/devices may replace kind and numbers.
     """
     words = text.split()
     if len(words) == 2 and words[0].startswith(_KINDS):

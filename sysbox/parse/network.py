@@ -1,4 +1,4 @@
-"""Texts about the network: addresses, ports, names of hosts."""
+"""Parse network values: addresses, ports, host names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
 
 
 def parse_ip(text: str, flag: str, whole: str = "") -> str:
-    """An IPv4 or IPv6 address, as given."""
+    """Check an IPv4 or IPv6 address; returned as given. `whole` is the text for the error message."""
     import _socket
 
     family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
@@ -34,7 +34,7 @@ def _port_range(text: str, flag: str, whole: str) -> tuple[int, int]:
 
 
 def parse_port(text: str, flag: str) -> tuple[Port, ...]:
-    """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; either may be a range A-B."""
+    """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; both ports may be ranges A-B."""
     rest, slash, protocol = text.partition("/")
     if slash and protocol not in ("tcp", "udp", "sctp"):
         bad(flag, text, f"{protocol or 'nothing'} is not a protocol", "tcp, udp or sctp")
@@ -66,7 +66,7 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
 
 
 def check_link(text: str, flag: str) -> str:
-    """The name of a network link, of the characters that every tool takes (ip-link(8), iptables(8)).
+    """Check the name of a network link: only characters that ip-link(8) and iptables(8) both accept.
 
     Raises SpecError.
     """
@@ -81,7 +81,7 @@ def check_link(text: str, flag: str) -> str:
 
 
 def check_hostname(text: str, flag: str) -> str:
-    """A host name that sethostname(2) and the usual tools take."""
+    """Check a host name: only characters that sethostname(2) and common tools accept."""
     allowed = ALNUM | frozenset("-._")
     if len(text) > HOSTNAME_MAX:
         bad(flag, text, f"longer than {HOSTNAME_MAX} characters")

@@ -1,4 +1,4 @@
-"""Texts about the process: environment, labels, user and group."""
+"""Parse values about the process: environment, labels, user and group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX_ID = (1 << 32) - 2  # (uid_t)-1 means "no change" to the kernel
 
 
 def caller_env(name: str) -> str | None:
-    """A variable of the caller's environment."""
+    """The value of a variable in the environment of sysbox; None where it is unset."""
     found = posix.environ.get(name.encode("utf-8", "surrogateescape"))
     return None if found is None else found.decode("utf-8", "surrogateescape")
 
@@ -27,9 +27,9 @@ def parse_env(text: str, flag: str) -> str | None:
 
 
 def read_lines(path: str, flag: str, form: str) -> list[str]:
-    """The lines, of this `form`, of a small text file that are neither empty nor comments.
+    """The lines of a text file, without empty lines and comments; `form` describes a line in errors.
 
-    Raises SpecError if it cannot be read, is over 1 MiB, or is not UTF-8 text.
+    Raises SpecError if the file cannot be read, is over 1 MiB, or is not UTF-8.
     """
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -43,7 +43,7 @@ def read_lines(path: str, flag: str, form: str) -> list[str]:
             posix.close(fd)
     except OSError as error:
         bad(flag, path, error.strerror or "cannot be read", f"a text file, one {form} a line")
-    except ValueError:  # a NUL byte, or what no encoding has
+    except ValueError:  # a NUL byte, or a character that cannot be encoded
         bad(flag, path, "not a path")
     try:
         text = data.decode("utf-8-sig")
@@ -56,7 +56,7 @@ def read_lines(path: str, flag: str, form: str) -> list[str]:
 
 
 def parse_env_file(path: str, flag: str) -> tuple[str, ...]:
-    """NAME=VALUE lines of a file (no quoting, as docker); a bare NAME takes the caller's value."""
+    """NAME=VALUE lines of a file, without quoting, as docker; a bare NAME takes the caller's value."""
     found = []
     for line in read_lines(path, flag, "NAME=VALUE"):
         name = line.partition("=")[0]
@@ -77,14 +77,14 @@ def parse_label(text: str, flag: str) -> tuple[str, str]:
 
 
 def parse_user(text: str, flag: str) -> str:
-    """Check "name|uid[:group|gid]", either left out; names are looked up in the container's own files."""
+    """Check "[name|uid][:group|gid]"; at the start, names are looked up in the container's own files."""
     for part in filter(None, text.split(":", 1)) if ":" in text else (text,):
         check_account(part, flag, text)
     return text
 
 
 def check_account(part: str, flag: str, text: str) -> str:
-    """One user or group: a name, or a number that the kernel can hold."""
+    """Check one user or group: a name, or a number in the kernel's range; `text` is for the error."""
     if is_digits(part):
         if len(part) > 10 or int(part) > _MAX_ID:
             bad(flag, text, f"{part} is out of range", f"at most {_MAX_ID}")

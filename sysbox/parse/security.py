@@ -1,4 +1,4 @@
-"""Texts about what a container may do: capabilities, sysctls, rlimits, --security-opt."""
+"""Parse security values: capabilities, sysctls, rlimits, --security-opt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ULIMITS = frozenset(
 
 
 def parse_ulimit(text: str, flag: str) -> Ulimit:
-    """`NAME=SOFT[:HARD]`, as setrlimit(2) counts; -1 or "unlimited" is no limit."""
+    """`NAME=SOFT[:HARD]`, in the units of setrlimit(2); -1 or "unlimited" is no limit."""
     name, equals, limits = text.partition("=")
     if not equals:
         bad(flag, text, "not NAME=SOFT[:HARD]", "as in nofile=1024:4096")
@@ -34,7 +34,7 @@ def parse_ulimit(text: str, flag: str) -> Ulimit:
 def _ulimit(number: str, flag: str, text: str) -> int:
     if number in ("-1", "unlimited"):
         return -1
-    if not is_digits(number) or len(number) > 18:  # the kernel's and Python's own are below 2^63
+    if not is_digits(number) or len(number) > 18:  # at most 18 digits stay below 2^63
         bad(flag, text, f"{number or 'nothing'} is not a limit", "a whole number, or -1")
     return int(number)
 
@@ -55,7 +55,7 @@ _SECURITY_OPTS = ("no-new-privileges", "seccomp=", "label=", "unmask=", "systemp
 
 
 def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
-    """The fields of Security that `--security-opt` sets; both "key=value" and docker's old "key:value"."""
+    """The fields of Security that `--security-opt` sets; docker's old "key:value" is accepted too."""
     security = Security()
     for text in texts:
         key, equals, value = text.partition("=")
@@ -83,7 +83,7 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
 
 
 def parse_sysctl(text: str, flag: str) -> tuple[str, str]:
-    """(name with dots, value) of "net.ipv4.ip_forward=1"; which may be set is the planner's to say."""
+    """(name with dots, value) of "net.ipv4.ip_forward=1"; the planner checks which sysctls may be set."""
     name, equals, value = text.partition("=")
     if not equals or not name or not (NAME | {"/"}).issuperset(name) or "\0" in value:
         bad(flag, text, "not KEY=VALUE")

@@ -1,4 +1,4 @@
-"""Single values that say how a container is looked after: its restart policy, its log."""
+"""Parse values about supervision: restart policy, log, health check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sysbox.parse.time import parse_duration
 from sysbox.spec import Health, Logging, RestartPolicy
 
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
-_MOST = 1 << 16  # systemd counts starts in 32 bits; nobody waits for more
+_MOST = 1 << 16  # systemd counts starts in 32 bits; this is enough
 
 
 def parse_restart(text: str, flag: str) -> RestartPolicy:
@@ -23,7 +23,7 @@ def parse_restart(text: str, flag: str) -> RestartPolicy:
 
 
 DRIVERS = ("journald", "json-file", "none")
-# the options of each driver, with docker's names but for the first two of journald
+# the options of each driver; all have docker's names except rate-limit and rate-burst
 _LOG_OPTIONS = {
     "journald": ("rate-limit", "rate-burst", "tag", "labels", "env"),
     "json-file": ("max-size", "max-file", "tag", "labels", "env"),
@@ -42,12 +42,12 @@ def parse_driver(text: str, flag: str) -> str:
 
 
 def parse_rate(text: str, flag: str) -> int:
-    """Lines a second; 0 is no limit. Raises SpecError."""
+    """A rate limit in lines a second; 0 is no limit. Raises SpecError."""
     return parse_int(text, flag, 0, _MOST_LINES)
 
 
 def parse_rate_burst(text: str, flag: str) -> int:
-    """Lines at once. Raises SpecError."""
+    """A burst limit: lines at once. Raises SpecError."""
     return parse_int(text, flag, 1, _MOST_LINES)
 
 
@@ -99,7 +99,10 @@ _SHORTEST = 1000  # microseconds
 
 
 def parse_health(texts: dict[str, str | None], *, disabled: bool) -> Health:
-    """The values of `--health-NAME`, by NAME with "_" for "-"; None is not given. Raises SpecError."""
+    """A health check from `texts`: NAME of `--health-NAME`, with "_" for "-" -> value, None if not given.
+
+    Raises SpecError.
+    """
     if disabled:
         given = [name for name, text in texts.items() if text is not None]
         if given:

@@ -1,4 +1,4 @@
-"""Parsing of `-v`, `--mount`, `--tmpfs` and `--device`; see `parse/common.py`."""
+"""Parse `-v`, `--mount`, `--tmpfs` and `--device`; see `parse/common.py`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,8 @@ _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
 _ACCESS_TIMES = ("noatime", "relatime", "strictatime", "nodiratime")
 _HUGE = ("never", "always", "within_size", "advise")  # tmpfs(5)
 _RELABEL = ("z", "Z")
-_IGNORED = (
-    "cached",
-    "delegated",
-    "consistent",
-    "rbind",
-)  # docker's hints to other platforms; the default
+# docker's hints for other platforms, and rbind, the default
+_IGNORED = ("cached", "delegated", "consistent", "rbind")
 
 
 def _target(text: str, flag: str, whole: str) -> str:
@@ -40,7 +36,7 @@ def _target(text: str, flag: str, whole: str) -> str:
 
 
 def parse_mount_v(text: str, flag: str) -> Mount:
-    """`[SOURCE:]TARGET[:OPTIONS]`: a bind mount of a path, or a volume by name (none is anonymous)."""
+    """`[SOURCE:]TARGET[:OPTIONS]`: a bind mount of a path, a named volume, or (no SOURCE) an anonymous one."""
     parts = text.split(":")
     if len(parts) > 3 or "\0" in text:
         bad(flag, text, "not [SOURCE:]TARGET[:OPTIONS]")
@@ -91,7 +87,7 @@ _ONLY_FOR = {
 }  # fmt: skip
 
 
-# what docker has and this version lacks -> what to do instead
+# keys of docker that sysbox lacks -> what to do instead
 _KEYS_LATER = {
     "volume-opt": "the driver is `local`, which has no options", "volume-driver": "the driver is `local`",
     "volume-label": "`sysbox volume create --label` sets it", "volume-subpath": "mount the whole volume",
@@ -102,7 +98,7 @@ _TYPES_LATER = ("image", "npipe", "cluster")
 
 
 def _fields(text: str, flag: str) -> dict[str, str]:
-    """The key=value pairs; a field in double quotes may contain commas, and quotes doubled (RFC 4180)."""
+    """The key=value pairs; a field in double quotes may contain commas, and quotes as "" (RFC 4180)."""
     fields: dict[str, str] = {}
     rest = text
     while rest:
@@ -125,7 +121,7 @@ def _fields(text: str, flag: str) -> dict[str, str]:
 
 
 def _quoted(rest: str, flag: str, text: str) -> tuple[str, str]:
-    """The field whose opening quote has been read, and what follows its comma."""
+    """The rest of a field whose opening quote has been read, and the text after its comma."""
     field = ""
     while True:
         part, quote, rest = rest.partition('"')
@@ -202,7 +198,7 @@ def _octal_mode(text: str, flag: str, whole: str) -> str:
 
 
 def parse_tmpfs(text: str, flag: str) -> Mount:
-    """`TARGET[:OPTIONS]`; nosuid, nodev and noexec unless said otherwise, as docker."""
+    """`TARGET[:OPTIONS]`; nosuid, nodev and noexec are the default, as in docker."""
     target, _, rest = text.partition(":")
     chosen = {"suid": "nosuid", "dev": "nodev", "exec": "noexec"}
     read_only = False
@@ -225,7 +221,7 @@ def parse_tmpfs(text: str, flag: str) -> Mount:
             values.append(_octal_mode(value, flag, text))
         elif key in ("uid", "gid", "nr_inodes") and is_digits(value):
             values.append(option)
-        elif option not in PROPAGATION:  # a fresh tmpfs has no peers: propagation says nothing here
+        elif option not in PROPAGATION:  # a new tmpfs has no peers, so propagation has no effect
             if key == "huge" and equals:
                 bad(flag, text, f"{value or 'nothing'} is not a mode of huge=", ", ".join(_HUGE))
             known = ("ro", "rw", "size=", "mode=", "uid=", "gid=", "nr_inodes=", "huge=", *_FLAGS)
@@ -239,7 +235,7 @@ def parse_tmpfs(text: str, flag: str) -> Mount:
 
 
 def parse_device(text: str, flag: str) -> Device:
-    """`HOST[:CONTAINER[:rwm]]`, or `HOST:rwm`; whether the device exists is looked up when it is used."""
+    """`HOST[:CONTAINER[:rwm]]`, or `HOST:rwm`; whether the device exists is checked at the start."""
     parts = text.split(":")
     source = parts[0]
     target = source

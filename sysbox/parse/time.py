@@ -1,11 +1,11 @@
-"""Parsing of durations, moments and signals; see `parse/common.py`."""
+"""Parse durations, points in time and signals; see `parse/common.py`."""
 
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.parse.common import bad, is_digits
 
-# Go's spellings and systemd.time(7)'s, in microseconds
+# microseconds -> unit names of Go and systemd.time(7)
 _SPANS = {
     1: ("us", "usec", "µs"),
     1000: ("ms", "msec"),
@@ -40,16 +40,16 @@ def parse_duration(text: str, flag: str) -> int:
 
 
 def parse_seconds(text: str, flag: str) -> int:
-    """Whole seconds, rounded up; "-1" is -1 (docker's "for ever")."""
+    """Whole seconds, rounded up; "-1" is -1, docker's "without limit"."""
     if text == "-1":
         return -1
     return -(-parse_duration(text, flag) // 10**6)
 
 
 def parse_moment(text: str, flag: str, now: float) -> float:
-    """Seconds since 1970 from an RFC 3339 time, a number of such seconds, or a duration before now.
+    """Seconds since 1970 from an RFC 3339 time, from seconds since 1970, or from a duration before `now`.
 
-    Without a zone the time is local, as docker has it.
+    A time without a zone is local, as in docker.
     """
     if is_digits(text.replace(".", "", 1)):
         if len(text.partition(".")[0]) > _SECONDS:
@@ -77,7 +77,7 @@ def parse_signal(text: str, flag: str) -> int:
         if not 1 <= number <= 64:
             bad(flag, text, "not a signal", "from 1 to 64")
         return number
-    # a letter that is no ASCII may have an upper case that is
+    # the upper case of a non-ASCII letter may be an ASCII letter
     name = text.upper().removeprefix("SIG") if text.isascii() else "_"
     base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
     found = getattr(_signal, f"SIG{base}", None)
