@@ -141,7 +141,7 @@ class Logging(Frozen):
         if self.driver not in ("journald", "json-file", "none"):
             return "driver: must be journald, json-file or none"
         fits = 0 < self.max_files < 1 << 31 and 0 <= self.max_size < 1 << 63
-        return "" if fits else "max_files, max_size: must be from 1, from 0"
+        return "" if fits else "max_files, max_size: must be at least 1 and 0"
 
 
 class RestartPolicy(Frozen):
@@ -153,7 +153,7 @@ class RestartPolicy(Frozen):
     def wrong(self) -> str:
         if self.name not in ("no", "on-failure", "always", "unless-stopped"):
             return "name: must be no, on-failure, always or unless-stopped"
-        return "" if 0 <= self.retries < 1 << 63 else "retries: must be from 0"
+        return "" if 0 <= self.retries < 1 << 63 else "retries: must be at least 0"
 
 
 class Bridge(Frozen):

@@ -141,7 +141,7 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
         raise _gone(error) from None
     for name in names:
         if "/" in name or name in ("", ".", ".."):
-            raise KernelError("read", where, errno.EIO, hint="its file system lies about its names")
+            raise KernelError("read", where, errno.EIO, hint="its file system has invalid names")
         found = look(directory, name)
         if found is None:
             continue  # removed since

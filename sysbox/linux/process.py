@@ -136,7 +136,7 @@ def set_oom_score_adj(pid: int, value: int) -> None:
         return  # the process has ended
     except OSError as error:
         if value:
-            hint = "a number below that of the caller needs CAP_SYS_RESOURCE"
+            hint = "a value below the caller's own needs CAP_SYS_RESOURCE"
             raise KernelError(
                 "set --oom-score-adj", str(value), error.errno or 0, hint=hint
             ) from None

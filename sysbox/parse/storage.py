@@ -36,7 +36,7 @@ def _target(text: str, flag: str, whole: str) -> str:
 
 
 def parse_mount_v(text: str, flag: str) -> Mount:
-    """`[SOURCE:]TARGET[:OPTIONS]`: a bind mount of a path, a named volume, or (no SOURCE) an anonymous one."""
+    """`[SOURCE:]TARGET[:OPTIONS]`: a bind mount, a named volume, or without SOURCE an anonymous volume."""
     parts = text.split(":")
     if len(parts) > 3 or "\0" in text:
         bad(flag, text, "not [SOURCE:]TARGET[:OPTIONS]")
@@ -49,7 +49,7 @@ def parse_mount_v(text: str, flag: str) -> Mount:
     if is_path:
         source = absolute(source)
     elif "/" in source:
-        bad(flag, text, f"{source} is no name of a volume", f"for a host path write ./{source}")
+        bad(flag, text, f"{source} is not a volume name", f"for a host path write ./{source}")
     elif source:
         check_name(source, flag)
     mount = Mount(kind=kind, target=target, source=source, create=is_path)

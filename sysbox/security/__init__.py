@@ -1,1 +1,1 @@
-"""Security defaults: the choices are pure, the kernel calls are in `linux/`."""
+"""Security defaults and profiles: pure decisions; the kernel calls are in `linux/`."""

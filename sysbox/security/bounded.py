@@ -1,8 +1,8 @@
-"""Compiles a seccomp profile that somebody gave us, with an end to the time and memory that it may take.
+"""Compile a user's seccomp profile with a limit on CPU time and memory.
 
-libseccomp makes a tree of the rules for one call that compare arguments; sixty of them, with the right
-operators, take it minutes and a few more all of the memory. So it works in a process of its own that the
-kernel limits (setrlimit(2)): how long a profile takes cannot be told from its looks.
+libseccomp builds a tree from the rules of one system call that compare arguments; sixty of them, with
+unfortunate operators, take it minutes, and a few more all of the memory. The cost of a profile cannot be
+predicted, so a child process with resource limits (setrlimit(2)) compiles it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from sysbox.security.profile import Profile
 
 SECONDS = 10  # of CPU time; docker's own profile takes a tenth of one
-_MEMORY = 2 << 30  # bytes of addresses
+_MEMORY = 2 << 30  # bytes of address space
 _PROGRAM = b"P"
 _KINDS = ("SpecError", "Unsupported")
 
 
 def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
-    """As `bpf.compile_profile`, and raises SpecError for a profile that takes too much."""
+    """`bpf.compile_profile`; also raises SpecError for a profile that exceeds the limits, KernelError."""
     reader, writer = posix.pipe()
     try:
         child = posix.fork()
@@ -54,15 +54,15 @@ def _answered(answer: bytes) -> bytes:
     message, _, hint = rest.partition("\n")
     if kind in _KINDS:
         raise getattr(errors, kind)(message, hint=hint)
-    # it said nothing: the kernel ended it
+    # no answer: the kernel killed the child at a limit
     raise SpecError(
         f"seccomp profile: compiling it takes more than {SECONDS} s or {_MEMORY >> 30} GiB",
-        hint="many rules that compare several arguments of one call do that: give fewer",
+        hint="use fewer rules that compare several arguments of one system call",
     )
 
 
 def _work(profile: Profile, cap_mask: int, machine: str, writer: int) -> None:
-    """In the child: the program, or the words of the error."""
+    """In the child: compile, and write the program or the error to the pipe."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

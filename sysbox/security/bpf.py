@@ -1,8 +1,8 @@
-"""Compiles a seccomp profile to the kernel's classic BPF, through libseccomp.
+"""Compile a seccomp profile to classic BPF, through libseccomp.
 
-Only here, inside a function, is pyseccomp imported: a cold cost that the cache in `seccomp.py` pays
-once. libseccomp knows each CPU's numbers for the names; a name that it does not know is newer than
-it and is left to the profile's default action.
+Only this module imports pyseccomp, inside a function: the cache in `seccomp.py` makes that a cost of the
+first compilation. libseccomp knows each CPU's system call numbers; a name that it does not know is newer
+than the library and gets the profile's default action.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 INSTRUCTION = 8  # bytes of a struct sock_filter
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
-# machine of uname(2) -> Go's name, libseccomp's token, tokens of the 32-bit side that runs too.
-# x32 is in no list: its numbers above 0x40000000 are refused as a foreign architecture.
+# machine of uname(2) -> Go's name, libseccomp's token, tokens of the 32-bit ABI that the CPU also runs.
+# x32 is missing on purpose: its numbers above 0x40000000 are refused as a foreign architecture.
 ARCHITECTURES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "x86_64": ("amd64", "X86_64", ("X86",)),
     "i686": ("386", "X86", ()),
@@ -50,7 +50,8 @@ _NR, _ARCH, _ARGS = 0, 4, 16
 _LOAD, _JUMP, _JUMP_EQUAL, _RETURN = 0x20, 0x05, 0x15, 0x06
 _RET_ERRNO = 0x00050000
 
-# where libseccomp gives a call that socketcall(2) multiplexes a number of its own (asm/unistd.h)
+# direct numbers (asm/unistd.h) of calls for which libseccomp returns a pseudo number, as socketcall(2)
+# multiplexes them too
 _DIRECT_NUMBERS = (
     ("socket", "X86", 359),
     ("socket", "S390", 359),
@@ -82,12 +83,12 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
 def _too_long() -> SpecError:
     return SpecError(
         f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled",
-        hint="the kernel takes no more (seccomp(2)): compare fewer arguments",
+        hint="the kernel accepts no more (seccomp(2)): compare fewer arguments",
     )
 
 
 def _library() -> Any:
-    """pyseccomp; left alone, its import would run ldconfig to find two libraries we can name."""
+    """Import pyseccomp, with find_library replaced: that would run ldconfig to find two known names."""
     program.load_site()
     import ctypes.util
 
@@ -130,7 +131,7 @@ def _rules(
     except OSError as error:
         reason = posix.strerror(error.errno or 0)
         raise SpecError(
-            f"seccomp profile: its architectures do not go together: {reason}"
+            f"seccomp profile: its architectures cannot be combined: {reason}"
         ) from None
     built.set_attr(library.Attr.ACT_BADARCH, library.ERRNO(38))  # ENOSYS, as without the support
     built.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: fast to run and fast to load
@@ -138,7 +139,7 @@ def _rules(
     for rule in profile.rules:
         action = _action(library, rule.action, rule.errno)
         if action == default or not _applies(rule, held, machine):
-            continue  # libseccomp refuses a rule that says what the default says
+            continue  # libseccomp refuses a rule whose action is the default action
         numbers = _numbers(library, rule.names)
         for args in _alternatives(rule.args):
             for name, number in numbers.items():
@@ -146,13 +147,13 @@ def _rules(
                 if key not in done:
                     done.add(key)
                     _add(library, built, name, number, action, args)
-            if len(done) > MAX_INSTRUCTIONS:  # each takes one at least
+            if len(done) > MAX_INSTRUCTIONS:  # each needs at least one instruction
                 raise _too_long()
     return _export(built)
 
 
 def _numbers(library: Any, names: tuple[str, ...]) -> dict[str, int]:
-    """Those of the names that libseccomp knows, each once, and their numbers."""
+    """Name -> number, for the names that libseccomp knows."""
     found = {name: library.resolve_syscall(library.Arch.NATIVE, name) for name in names}
     return {name: number for name, number in found.items() if number != _UNKNOWN}
 
@@ -172,11 +173,11 @@ def _add(
         ) from None
 
 
-_UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls of other CPUs only
+_UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers are pseudo numbers for calls of other CPUs
 
 
 def _alternatives(args: tuple[Condition, ...]) -> list[tuple[Condition, ...]]:
-    """Conditions on different arguments are all to hold; on the same one, any (as runc has it)."""
+    """Split conditions into rules, as runc: on different arguments all must hold, on the same one any."""
     if len({arg.index for arg in args}) == len(args):
         return [args]
     return [(arg,) for arg in dict.fromkeys(args)]
@@ -210,7 +211,7 @@ def _export(built: Any) -> bytes:
 
 
 class _File:
-    """What pyseccomp takes for a file: anything with a descriptor."""
+    """A file object for pyseccomp, which only calls fileno()."""
 
     __slots__ = ("_fd",)
 
@@ -224,7 +225,7 @@ class _File:
 def _guards(
     library: Any, guards: tuple[Guard, ...], held: frozenset[str], tokens: list[int]
 ) -> bytes:
-    """Instructions to put in front of libseccomp's: jumps are relative, nothing else changes."""
+    """The guards' instructions, which run before libseccomp's; jumps are relative, so those stay valid."""
     direct = {(name, getattr(library.Arch, arch)): number for name, arch, number in _DIRECT_NUMBERS}
     kept = [guard for guard in guards if held.isdisjoint(guard.unless_caps)]
     code = b""
@@ -244,7 +245,7 @@ def _guards(
 
 
 def _guard(guard: Guard, number: int) -> bytes:
-    """Expects the number of the call in the accumulator, and leaves it there."""
+    """The instructions of one guard: they expect the call's number in the accumulator and leave it there."""
     refusal = _op(_RETURN, _RET_ERRNO | guard.errno)
     if not guard.values:
         return _op(_JUMP_EQUAL, number, 0, 1) + refusal
@@ -253,7 +254,7 @@ def _guard(guard: Guard, number: int) -> bytes:
     body = _op(_LOAD, low)
     for position, value in enumerate(guard.values):
         body += _op(_JUMP_EQUAL, value, count - position, 0)
-    # no match: over the return and back to the number; a match lands on the return
+    # no match: skip the return and reload the number; a match jumps to the return
     body += _op(_JUMP, 1) + refusal + _op(_LOAD, _NR)
     return _op(_JUMP_EQUAL, number, 0, len(body) // INSTRUCTION) + body
 

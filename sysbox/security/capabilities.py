@@ -1,8 +1,8 @@
 """Which capabilities a container's processes hold: an allowlist, `--cap-drop`, `--cap-add`.
 
-An allowlist and never a drop list, so that a capability which a future kernel adds starts dropped.
-The same mask becomes the bounding, permitted and effective sets; inheritable and ambient stay
-empty, since a non-empty inheritable set lets file capabilities raise it (CVE-2022-24769).
+An allowlist and never a drop list, so that a capability of a future kernel is dropped until it is listed.
+The same mask becomes the bounding, permitted and effective sets. Inheritable and ambient stay empty, since
+file capabilities could raise a non-empty inheritable set (CVE-2022-24769).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from sysbox.base.suggest import did_you_mean
 from sysbox.linux import capability
 from sysbox.spec import Security
 
-# without NET_RAW: whoever can forge ARP takes a neighbour's traffic. ping(8) needs none where its group may
-# (security/sysctls.py)
+# without NET_RAW: with it a container can forge ARP and intercept its neighbours' traffic. ping(8) works
+# without it, by net.ipv4.ping_group_range (security/sysctls.py)
 DEFAULT = (
     "CHOWN",
     "DAC_OVERRIDE",
@@ -32,9 +32,9 @@ ALL = "ALL"
 
 
 def normalize(name: str) -> str:
-    """`cap_sys-admin`, `SYS_ADMIN`, `all` -> `SYS_ADMIN`, `ALL`.
+    """A capability's name in upper case without CAP_: `SYS_ADMIN` from `cap_sys-admin`, or `ALL`.
 
-    Raises SpecError, with the nearest name, for one that no kernel has.
+    Raises SpecError for an unknown name; the hint names the nearest.
     """
     plain = name.strip().upper().replace("-", "_").removeprefix("CAP_")
     if plain == ALL or plain in capability.NAMES:
@@ -44,13 +44,11 @@ def normalize(name: str) -> str:
 
 
 def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...] = ()) -> int:
-    """The capability mask of a container, bit N being capability N.
+    """The capability mask of a container: bit N is capability N.
 
-    `held` is what the caller can hand on, None asks the kernel. What it lacks is silently left out
-    of the defaults, of `more`, which are added to them, of ALL and of `--privileged`, which mean "as
-    much as there is". Raises
-    Unsupported for a capability that `--cap-add` names and the host cannot give, SpecError for an
-    unknown name.
+    `held` is the mask that sysbox can give; None asks the kernel. `more` is added to the defaults.
+    Capabilities that sysbox lacks are silently left out of the defaults, `more`, ALL and `--privileged`.
+    Raises Unsupported for one that `--cap-add` names and sysbox lacks, SpecError for an unknown name.
     """
     held = capability.held() if held is None else held
     adds = tuple(normalize(name) for name in security.cap_add)
@@ -70,7 +68,7 @@ def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...
         missing = " ".join(capability.names(named & ~held))
         raise Unsupported(
             f"cannot add the capability {missing}: sysbox itself does not hold it here",
-            hint="run sysbox outside the container or service that took it away",
+            hint="run sysbox outside the container or service that removed it",
         )
     return (base & ~_mask(drops)) | named
 

@@ -1,4 +1,4 @@
-"""`--device-cgroup-rule`: docker's rules as systemd's DeviceAllow=, which a daemon-reload keeps."""
+"""`--device-cgroup-rule`: translate docker's rules to DeviceAllow=, so that a daemon-reload keeps them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECTIONS = {"Character devices:": "char", "Block devices:": "block"}
 
 
 def rules(texts: tuple[str, ...], drivers: str | None = None) -> tuple[tuple[str, str], ...]:
-    """(path below /dev or group, access) for DeviceAllow=, from rules as `values_limits` tidies them.
+    """(path below /dev or group, access) for DeviceAllow=, from rules normalised by `parse_device_rule`.
 
     `drivers` is the text of /proc/devices, by default the host's; a group must be in it. Raises SpecError.
     """
@@ -29,7 +29,7 @@ def rules(texts: tuple[str, ...], drivers: str | None = None) -> tuple[tuple[str
                     f"{_FLAG} '{text}': systemd cannot allow one minor of every major",
                     hint="name the major, or allow all minors: *:*",
                 )
-            # systemd reads the numbers out of these names: neither file nor driver has to be there
+            # systemd takes the numbers from these names; neither the file nor the driver need exist
             what = f"{name}-{major}" if minor == "*" else f"/dev/{name}/{int(major)}:{int(minor)}"
             found.append((what, access))
     return tuple(found)
@@ -47,7 +47,7 @@ def _group(name: str, text: str, drivers: str | None) -> str:
 
 
 def _groups(drivers: str) -> dict[str, list[str]]:
-    """The names in /proc/devices by kind."""
+    """Kind -> the names in /proc/devices."""
     found: dict[str, list[str]] = {"char": [], "block": []}
     names: list[str] = []
     for line in drivers.splitlines():

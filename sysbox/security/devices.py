@@ -1,8 +1,8 @@
-"""Device nodes of a container, and what its scope's device controller allows.
+"""Device nodes of a container, and the rules of its scope's device controller.
 
-Nothing is allowed but what is listed here: the scope has DevicePolicy=strict, so that even a
-process with CAP_MKNOD that makes the node of a disk cannot open it (GO-2022-0396). Making a node is
-allowed for any number, as archives need it; opening one is not.
+Only devices that are listed here may be opened: the scope has DevicePolicy=strict, so even a process
+with CAP_MKNOD that makes a disk's node cannot open it (GO-2022-0396). Making a node is allowed for any
+number, since unpacking archives needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DeviceNode(Frozen):
-    """One node in the container's /dev: mknod(2)'s arguments and its owner."""
+    """One node in the container's /dev: the arguments of mknod(2), and the owner."""
 
     path: str  # absolute path inside the container
     kind: str  # c or b
@@ -30,14 +30,14 @@ class DeviceNode(Frozen):
     mode: int = 0o666  # permission bits
     uid: int = 0
     gid: int = 0
-    access: str = "rwm"  # what the device controller allows: read, write, mknod
+    access: str = "rwm"  # for the device controller: read, write, mknod
 
 
 def _standard(name: str, major: int, minor: int) -> DeviceNode:
     return DeviceNode(path=f"/dev/{name}", kind="c", major=major, minor=minor)
 
 
-# /dev/console is not made: it is the container's own terminal, mounted there where it has one
+# without /dev/console: where the container has a terminal, that is mounted there
 DEFAULT_NODES = (
     _standard("null", 1, 3),
     _standard("zero", 1, 5),
@@ -56,7 +56,7 @@ DEFAULT_LINKS = (
     ("/dev/ptmx", "pts/ptmx"),
 )
 
-# systemd reads the numbers out of these names and needs no such file (systemd.resource-control(5))
+# systemd takes the numbers from these names; the files need not exist (systemd.resource-control(5))
 DEFAULT_RULES = (
     ("/dev/char/1:3", "rwm"),  # null
     ("/dev/char/1:5", "rwm"),  # zero
@@ -75,15 +75,12 @@ DEFAULT_RULES = (
 _TTY_MAJOR, _VIRTUAL_CONSOLES, _VCS_MAJOR = 4, 64, 7
 _KMSG = (1, 11)
 
-_MAX_NODES = 4096  # of one directory: a tree of links or mounts must not keep us for ever
+_MAX_NODES = 4096  # below one directory, so that a walk always ends
 _NOT_THE_HOSTS = ("pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty")
 
 
 def rules_of(nodes: tuple[DeviceNode, ...]) -> tuple[tuple[str, str], ...]:
-    """What the scope's device controller allows, as (path or group, access) for DeviceAllow=.
-
-    The default rules, and one for each node that is asked for.
-    """
+    """The scope's DeviceAllow= rules as (path or group, access): the defaults, and one for each node."""
     asked = (
         (f"/dev/{_DIRECTORY[node.kind]}/{node.major}:{node.minor}", node.access) for node in nodes
     )
@@ -94,10 +91,10 @@ _DIRECTORY = {"c": "char", "b": "block"}
 
 
 def resolve_devices(devices: tuple[Device, ...]) -> tuple[DeviceNode, ...]:
-    """The nodes that `--device` asks for; a directory stands for every device in it.
+    """The nodes for `--device`; a directory means every device below it.
 
-    The host is looked at (stat(2), symbolic links followed) and not changed. Raises SpecError where
-    there is no device, the target is not an absolute path, or the access is not made of r, w and m.
+    Symbolic links to the device are followed. Raises SpecError where there is no device, the target is not
+    an absolute path, or the access is not made of r, w and m; KernelError.
     """
     found: list[DeviceNode] = []
     for device in devices:
@@ -114,9 +111,9 @@ def resolve_devices(devices: tuple[Device, ...]) -> tuple[DeviceNode, ...]:
 
 
 def resolve_device(source: str, target: str = "", access: str = "rwm") -> DeviceNode:
-    """The node at a host path, to be made at `target` (the same path by default).
+    """The node of the device at a host path, to be made at `target` (the same path by default).
 
-    Raises SpecError if there is none or if it is not a device.
+    Raises SpecError if the path does not exist or is not a device.
     """
     if not source.startswith("/") or "\0" in source:
         raise SpecError(f"--device {source}: must be an absolute path")
@@ -134,12 +131,18 @@ def resolve_device(source: str, target: str = "", access: str = "rwm") -> Device
 
 
 def host_nodes() -> tuple[DeviceNode, ...]:
-    """Every device of the host's /dev, for `--privileged`; terminals stay the container's own."""
+    """Every device of the host's /dev, for `--privileged`, except terminals: the container has its own.
+
+    Raises KernelError, SpecError.
+    """
     return tuple(_walk("/dev", "/dev", "rwm", _NOT_THE_HOSTS))
 
 
 def is_console(node: DeviceNode) -> bool:
-    """A virtual console of the host's, its screen or its kernel log: systemd inside would use them."""
+    """Whether a node is a virtual console of the host, its screen or the kernel log.
+
+    systemd inside a container would use these.
+    """
     vt = node.major == _TTY_MAJOR and node.minor < _VIRTUAL_CONSOLES
     return node.kind == "c" and (
         vt or node.major == _VCS_MAJOR or (node.major, node.minor) == _KMSG
@@ -149,9 +152,9 @@ def is_console(node: DeviceNode) -> bool:
 def nodes_of(
     asked: Iterable[DeviceNode], hosts: Iterable[DeviceNode] = ()
 ) -> tuple[DeviceNode, ...]:
-    """All nodes of a container's /dev, in the order in which they are made; each path once.
+    """All nodes of a container's /dev, in the order of making; each path once.
 
-    A privileged container has the `hosts` nodes.
+    `asked` are those of `--device`, `hosts` those of a privileged container.
     """
     found = {node.path: node for node in DEFAULT_NODES}
     found.update((node.path, node) for node in hosts if node.path not in found)
@@ -179,7 +182,7 @@ def _node(status: posix.stat_result, path: str, access: str) -> DeviceNode | Non
 
 
 def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Iterator[DeviceNode]:
-    """The devices below a directory, links not followed; `skip` names entries of the top."""
+    """The devices below a directory, links not followed; `skip` names top-level entries to leave out."""
     pending = [(source, target)]
     count = 0
     while pending:
@@ -188,7 +191,7 @@ def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Itera
             names = sorted(posix.listdir(directory))
         except OSError as error:
             if directory != source and error.errno == errno.ENOENT:
-                continue  # so were all the devices in it
+                continue  # removed meanwhile, with its devices
             raise KernelError.of("list devices in", directory, error) from None
         for name in names:
             if directory == source and name in skip:
@@ -196,7 +199,7 @@ def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Itera
             try:
                 status = posix.lstat(f"{directory}/{name}")
             except OSError:
-                continue  # a device that was unplugged meanwhile
+                continue  # the device was unplugged meanwhile
             if _stat.S_ISDIR(status.st_mode):
                 pending.append((f"{directory}/{name}", f"{inside}/{name}"))
                 continue

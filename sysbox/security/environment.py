@@ -1,6 +1,5 @@
-"""The environment of a container's process: built from nothing, never filtered from the caller's.
-
-So that no variable of the host or of another container can leak (CVE-2021-3602, CVE-2020-14370).
+"""The environment of a container's process. It starts empty and is never a filtered copy of the caller's,
+so that no variable of the host or of another container can leak (CVE-2021-3602, CVE-2020-14370).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ def build_env(
 ) -> tuple[str, ...]:
     """The strings "NAME=VALUE" for execve(2).
 
-    In docker's order: PATH, HOSTNAME, TERM (with a terminal), the image's, the user's, and HOME
-    where nobody set it. A later value of a name wins.
+    In docker's order: PATH, HOSTNAME, TERM (with a terminal), the image's, the user's, and HOME where
+    neither sets it. A later value of a name wins.
 
     Raises SpecError for an entry without a name or "=", or with a NUL.
     """
@@ -37,7 +36,7 @@ def build_env(
 
 
 def split(entry: str) -> tuple[str, str]:
-    """The name and the value of one "NAME=VALUE"."""
+    """(name, value) of one "NAME=VALUE". Raises SpecError."""
     name, equals, value = entry.partition("=")
     if not equals or not name or "\0" in entry:
         shown = entry.replace("\0", "\\0")

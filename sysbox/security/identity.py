@@ -1,8 +1,8 @@
-"""Who a container's process is: uid, gid and groups, from `-u` and the image's passwd and group.
+"""The uid, gid and groups of a container's process, from `-u` and the image's passwd and group.
 
-Every runtime has had an escape here: numbers that overflow to 0 (CVE-2024-40635), numeric-looking
-names (CVE-2016-3697), "0x0" and "-1" taken as root, groups of the caller left in place
-(CVE-2022-36109, CVE-2023-25173). So: decimal digits only, 0 to 2^32-2, groups always set.
+Container runtimes have had escapes here: numbers that overflow to 0 (CVE-2024-40635), numeric-looking
+names (CVE-2016-3697), "0x0" and "-1" read as root, the caller's groups left in place (CVE-2022-36109,
+CVE-2023-25173). So an id is decimal digits only, 0 to 2^32-2, and groups are always set.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_ID = 0xFFFFFFFE  # 2^32-1 is (uid_t)-1, "leave unchanged" to setresuid(2)
-# bytes: what callers read of passwd and group at most (CVE-2024-3056, CVE-2026-47262)
+# bytes that callers read of passwd and of group at most (CVE-2024-3056, CVE-2026-47262)
 MAX_FILE = 4 << 20
 MAX_GROUPS = 65536  # NGROUPS_MAX, setgroups(2)
 
 
 class Identity(Frozen):
-    """What the child sets, in this order: groups, gid, uid."""
+    """The ids of a process. The child sets them in this order: groups, gid, uid."""
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()  # supplementary, sorted; always set, even when empty
     home: str = "/"
-    name: str = ""  # the login name, "" where the uid has none
+    name: str = ""  # the login name, "" where passwd has none
 
 
 class _User(Frozen):
@@ -40,11 +40,10 @@ class _User(Frozen):
 def resolve_user(user: str, group_add: tuple[str, ...], passwd: bytes, group: bytes) -> Identity:
     """The identity that `-u user` and `--group-add` mean in an image.
 
-    `user` is "name|uid[:group|gid]", "" is uid 0, and "name:" is "name". Digits are always an id
-    and never a name (CVE-2016-3697). Without `:group` the supplementary groups are those that the group
-    file gives the user, with it none; `group_add` comes on top. A uid without an entry has gid 0
-    and home "/". Raises SpecError for a name that is not there and for a number that is not a plain
-    decimal id.
+    `user` is "name|uid[:group|gid]", "" is uid 0, and "name:" is "name". Digits are always an id, never a
+    name (CVE-2016-3697). Without `:group` the user has the supplementary groups of the group file, with it
+    none; `group_add` is added to both. A uid without an entry has gid 0 and home "/". Raises SpecError for
+    an unknown name, and for a number that is not a plain decimal id.
     """
     wanted, _, wanted_group = user.partition(":")
     if "\0" in user or "\n" in user or ":" in wanted_group:
@@ -67,12 +66,12 @@ def resolve_user(user: str, group_add: tuple[str, ...], passwd: bytes, group: by
 
 
 def names_anybody(user: str, group_add: tuple[str, ...]) -> bool:
-    """Whether there is a user or a group among them that is no number."""
+    """Whether any user or group is given by name, so that passwd and group must be read."""
     return not all(one.isdecimal() for one in (*user.split(":"), *group_add) if one)
 
 
 def parse_id(text: str) -> int:
-    """A uid or gid in plain decimal. Raises SpecError for anything else: sign, base, overflow."""
+    """A uid or gid in plain decimal. Raises SpecError for a sign, another base or a number too large."""
     # isdecimal alone would take the digits of other scripts
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         raise SpecError(f"'{text}' is not a decimal id", hint=f"0 to {MAX_ID}")
@@ -96,7 +95,7 @@ def _find_user(wanted: str, passwd: bytes) -> _User:
 
 
 def _number(wanted: str) -> int | None:
-    """The id that a text means, None if it is a name. Raises SpecError where it is neither."""
+    """The id in a text, None if it is a name. Raises SpecError where it is neither."""
     if wanted.isascii() and wanted.isdecimal():
         return parse_id(wanted)
     if wanted[0] in "+-":
@@ -105,7 +104,7 @@ def _number(wanted: str) -> int | None:
 
 
 def _users(passwd: bytes) -> Iterator[_User]:
-    """passwd(5); a malformed line is no user, as in every libc."""
+    """The users of passwd(5); malformed lines are skipped, as in every C library."""
     for fields in _lines(passwd, 7):
         uid, gid = _file_id(fields[2]), _file_id(fields[3])
         if uid is not None and gid is not None:

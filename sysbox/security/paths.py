@@ -1,9 +1,8 @@
 """Which paths of a container are masked and which are read-only.
 
-Masked paths give away or control the host (memory, keys, timers, power: CVE-2015-3630,
-GO-2023-2412, GHSA-6fw5-f8r9-fgfm) and have no meaning inside. The read-only ones are kernel
-settings that have no namespace. A file is covered by the verified null device, a directory by an
-empty read-only tmpfs.
+Masked paths expose or control the host (memory, keys, timers, power: CVE-2015-3630, GO-2023-2412,
+GHSA-6fw5-f8r9-fgfm) and are of no use in a container. Read-only paths are kernel settings without a
+namespace. A masked file is covered by the verified null device, a directory by an empty read-only tmpfs.
 """
 
 from __future__ import annotations
@@ -41,13 +40,12 @@ ALL = "ALL"
 
 
 def plan(security: Security, cpus: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(masked, read-only): absolute container paths, in the order in which they are to be covered.
+    """(masked, read-only): absolute container paths, in the order of covering.
 
-    `cpus` is the host's list of CPUs ("0-3", HostFacts.cpus); the thermal counters of each are a
-    side channel and masked too. A path that does not exist in the container is no error: there is
-    nothing to cover. A privileged container and one with `systempaths=unconfined` (unmask ALL) have
-    none; `unmask=PATH` takes PATH and everything below it, `PATH/*` only what is below. Raises
-    SpecError for an unmask that is not an absolute path.
+    `cpus` is the host's list of CPUs ("0-3", HostFacts.cpus); the thermal counters of each are a side
+    channel and masked too. A path need not exist in the container. A privileged container and one with
+    `systempaths=unconfined` (unmask ALL) have none. `unmask=PATH` leaves out PATH and everything below it,
+    `PATH/*` only what is below. Raises SpecError for an unmask that is not an absolute path.
     """
     if security.privileged:
         return (), ()
@@ -56,7 +54,7 @@ def plan(security: Security, cpus: str = "") -> tuple[tuple[str, ...], tuple[str
 
 
 def _numbers(text: str) -> list[int]:
-    """What the kernel writes as "0-2,5"."""
+    """The numbers of the kernel's list "0-2,5"."""
     numbers: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")

@@ -1,12 +1,12 @@
-"""The seccomp profile in force by default, and the records that any profile is made of.
+"""The default seccomp profile, and the records that every profile is made of.
 
-An allowlist of system calls by topic. What needs a capability is allowed when it is held.
-Calls that are known and refused fail with EPERM; what is not listed at all is newer than the list
-and fails with ENOSYS, so that a C library falls back to the older call. So does clone3 without
-CAP_SYS_ADMIN, whose flags no filter can see. The shape is moby's; seccomp_rule_add(3) and the OCI
-runtime specification (config-linux, "Seccomp") define its terms.
+An allowlist of system calls by topic. A call that needs a capability is allowed if the container holds it.
+Listed calls that are refused fail with EPERM. A call that is not listed is newer than the list and fails
+with ENOSYS, so that a C library falls back to the older call. clone3 without CAP_SYS_ADMIN fails with ENOSYS
+too, since no filter can see its flags. The structure is moby's; seccomp_rule_add(3) and the OCI runtime
+specification (config-linux, "Seccomp") define the terms.
 
-This module is imported only when a filter has to be compiled.
+This module is imported only to compile a filter.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ class Condition(Frozen):
 
 
 class Rule(Frozen):
-    """One action for some system calls, where the container's capabilities and the CPU match."""
+    """One action for some system calls; it applies where the container's capabilities and the CPU match."""
 
     names: tuple[str, ...]
     action: str = ALLOW
     errno: int | None = None
     args: tuple[Condition, ...] = ()
-    if_caps: tuple[str, ...] = ()  # all of them, without CAP_
-    unless_caps: tuple[str, ...] = ()  # none of them
+    if_caps: tuple[str, ...] = ()  # the container holds all of these; without CAP_
+    unless_caps: tuple[str, ...] = ()  # the container holds none of these
     if_arches: tuple[str, ...] = ()  # Go's names: amd64, arm64, s390x, ...
     unless_arches: tuple[str, ...] = ()
 
 
 class Guard(Frozen):
-    """Values of a 32-bit argument that are refused before any rule is looked at.
+    """Values of a 32-bit argument that are refused before any rule applies.
 
-    The kernel takes the lower half of the register and libseccomp compares the whole of it: a rule
-    would be passed by setting the upper half (CVE-2019-7303, CVE-2023-1523).
+    The kernel uses the lower half of the register, but libseccomp compares all of it: a program could evade
+    a rule by setting the upper half (CVE-2019-7303, CVE-2023-1523).
     """
 
     name: str
     index: int = 0
-    values: tuple[int, ...] = ()  # none: the call is refused whatever its arguments are
+    values: tuple[int, ...] = ()  # () refuses the call with any arguments
     errno: int = errno.EPERM
     unless_caps: tuple[str, ...] = ()
 
 
 class Profile(Frozen):
-    """What a filter is compiled from."""
+    """A seccomp profile; bpf.py compiles it to a filter."""
 
     default_action: str
     default_errno: int | None = None
-    sub_architectures: dict[str, tuple[str, ...]] | None = None  # None: this module's table
+    sub_architectures: dict[str, tuple[str, ...]] | None = None  # None is bpf.ARCHITECTURES
     rules: tuple[Rule, ...] = ()
     guards: tuple[Guard, ...] = ()
 
@@ -157,7 +157,7 @@ _REFUSED = """
     userfaultfd ustat vm86 vm86old vserver
 """
 
-# what a container may do once it holds one of the capabilities; without it EPERM
+# calls that a container may make if it holds one of the capabilities; without it EPERM
 _BY_CAPABILITY = (
     (("DAC_READ_SEARCH",), "open_by_handle_at"),
     (
@@ -193,7 +193,7 @@ _BY_ARCHITECTURE = (
 # personality(2): Linux, Linux 32-bit, each with UNAME26, and the query
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
-# CLONE_NEWTIME shares its bit with the exit signal of clone(2) and means nothing there
+# without CLONE_NEWTIME: in clone(2) its bit is part of the exit signal
 _CLONE_NAMESPACES = (
     0x00020000,  # CLONE_NEWNS
     0x02000000,  # CLONE_NEWCGROUP
@@ -205,12 +205,12 @@ _CLONE_NAMESPACES = (
 )
 
 _AF_ALG = 38  # page-cache writes from unprivileged code (CVE-2026-31431)
-_AF_VSOCK = 40  # reaches the hypervisor's host past every network namespace
-_TIOCSTI = 0x5412  # types into the terminal of whoever started us (CVE-2016-10124)
+_AF_VSOCK = 40  # reaches the hypervisor's host, bypassing network namespaces
+_TIOCSTI = 0x5412  # types into the terminal of the user who ran sysbox (CVE-2016-10124)
 _TIOCLINUX = 0x541C  # pastes into a virtual console (CVE-2023-1523)
 
 GUARDS = (
-    # socket(2) of 32-bit programs too, with its family behind a pointer; they have the direct call
+    # 32-bit programs reach socket(2) by it, with the family behind a pointer; they also have the direct call
     Guard(name="socketcall"),
     Guard(name="socket", index=0, values=(_AF_ALG, _AF_VSOCK)),
     Guard(name="ioctl", index=1, values=(_TIOCSTI, _TIOCLINUX), unless_caps=("SYS_ADMIN",)),
@@ -218,7 +218,7 @@ GUARDS = (
 
 
 def default() -> Profile:
-    """The profile of a container that asked for no other."""
+    """The profile of a container without `--security-opt seccomp=`."""
     allowed = " ".join(
         (_FILES, _DIRECTORIES, _MEMORY, _PROCESSES, _IDENTITY, _SIGNALS)
         + (_TIME, _POLLING, _SOCKETS, _IPC, _SCHEDULING, "ioctl socket")
@@ -256,7 +256,7 @@ def _clone_rules() -> list[Rule]:
             unless_arches=but,
         )
         rules.append(threads)
-        # each of these excludes the one above, so no order between the rules is needed
+        # a call matches either the rule above or some of these, so their order does not matter
         for flag in _CLONE_NAMESPACES:
             one = Condition(index=index, value=flag, value_two=flag, op=MASKED_EQ)
             rules.append(threads.replace(args=(one,), action=ERRNO, errno=errno.EPERM))

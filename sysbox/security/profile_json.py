@@ -1,7 +1,7 @@
-"""Reads a seccomp profile in docker's or the OCI runtime specification's JSON.
+"""Read a seccomp profile in docker's or the OCI runtime specification's JSON.
 
-Strictly: an unknown key is an error that names it, since a misspelt one would silently weaken the
-filter. Names of system calls that no library knows are no error: profiles name newer ones.
+An unknown key is an error, since a misspelt one would silently weaken the filter. An unknown system call
+is not: profiles name calls that are newer than the library.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _GO_NAMES = {"x86": "386"}
 _MAX_ERRNO = 4095  # MAX_ERRNO of the kernel
 _MAX_RULES = 4096
 _MAX_NAMES = 65536  # in all rules together
-_HARMLESS_FLAGS = ("SECCOMP_FILTER_FLAG_TSYNC",)  # we load it in a process of one thread
+_HARMLESS_FLAGS = ("SECCOMP_FILTER_FLAG_TSYNC",)  # no effect: the loading process has one thread
 
 
 def parse(content: bytes, path: str) -> Profile:
     """The profile in a file's content; `path` names it in errors.
 
-    Raises FormatError for what is not strict JSON, SpecError, naming the key, for anything else.
+    Raises FormatError where it is not strict JSON, SpecError, naming the key, for any other error.
     """
     where = f"seccomp profile {path}"
     data = _object(codec.loads(content, where), _TOP_KEYS, where)
@@ -76,7 +76,7 @@ def parse(content: bytes, path: str) -> Profile:
 
 
 def _rule(data: Any, where: str) -> Rule | None:
-    """One rule; None where it is for a newer kernel."""
+    """One rule; None where its minKernel excludes this kernel."""
     data = _object(data, _RULE_KEYS, where)
     names = _strings(data, "names", where)
     if "name" in data:
@@ -116,7 +116,7 @@ def _condition(data: Any, where: str) -> Condition:
 
 
 def _architectures(data: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
-    """libseccomp's token of a CPU -> the others that its filter covers."""
+    """libseccomp's token of a CPU -> the other architectures that its filter covers."""
     plain = tuple(
         _token(name, f"{where}: architectures") for name in _items(data, "architectures", where)
     )
@@ -182,7 +182,7 @@ def _given(data: dict[str, Any], key: str) -> Any:
 
 
 def _items(data: dict[str, Any], key: str, where: str) -> list[Any]:
-    """A list; docker's own file has null for an empty one."""
+    """A list; null is an empty one, as in docker's own profile."""
     value = data.get(key)
     if value is None:
         return []
@@ -215,7 +215,7 @@ def _integer(data: dict[str, Any], key: str, highest: int, where: str) -> int:
 
 
 def _errno(data: dict[str, Any], key: str, name_key: str, where: str) -> int | None:
-    """The number, or its name, which containers-common writes beside it."""
+    """An errno, from its number or else its name; containers-common writes both."""
     name = data.get(name_key)
     if name is not None and not (type(name) is str and hasattr(errno, name) and name[:1] == "E"):
         raise SpecError(f"{where}: {name_key}: {name!r} is not the name of an errno")

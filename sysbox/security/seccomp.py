@@ -1,8 +1,7 @@
 """The compiled seccomp filter of a container, from a cache on disk or from the compiler.
 
-A filter is looked up by a name that says everything it was made from, so reading one back costs a
-few system calls and no parsing. Nothing here fails open: where no filter can be had, that is an
-error, and never a container without one.
+A cached filter's name holds everything it was made from, so reading it takes a few system calls and no
+parsing. Where no filter can be made, an error is raised: a container never starts without the filter.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from sysbox.base.errors import KernelError, SpecError
 from sysbox.linux import capability
 from sysbox.spec import Security
 
-# to be raised with every change of the default profile or of the compiler; a test holds both to it
+# raise it with every change of the default profile or of the compiler; a test enforces it
 VERSION = 1
 
-# the capabilities that the default profile asks about: filters differ by these only
+# the capabilities that the default profile depends on
 GATES = (
     "BPF",
     "DAC_READ_SEARCH",
@@ -39,20 +38,20 @@ GATES = (
 DIRECTORY = f"{paths.CACHE}/seccomp"
 MAX_PROFILE = 8 << 20  # bytes of a profile that the user gives
 
-# not to wait for the writer of a FIFO, who never comes
+# O_NONBLOCK: open(2) of a FIFO would wait for a writer
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 _INSTRUCTION = 8  # struct sock_filter
 _MAX_PROGRAM = 4096 * _INSTRUCTION  # BPF_MAXINSNS
 _MAGIC = b"SBX1"
-_TRAILER = len(_MAGIC) + 4  # and a CRC-32
+_TRAILER = len(_MAGIC) + 4  # the magic number and a CRC-32
 
 
 def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes | None:
     """The filter as an array of struct sock_filter; None is unconfined.
 
-    `cap_mask` is what the container holds, `machine` that of uname(2). A privileged container is
-    unconfined unless it was given a profile of its own (docker's meaning). Raises SpecError for a
-    profile that cannot be read or is malformed, Unsupported where it cannot be compiled.
+    `cap_mask` is the container's capabilities, `machine` that of uname(2). A privileged container is
+    unconfined unless it has a profile of its own, as in docker. Raises SpecError or FormatError for a profile
+    that cannot be read or is malformed, Unsupported where it cannot be compiled, KernelError.
     """
     machine = machine or posix.uname().machine
     choice = chosen(security)
@@ -64,7 +63,7 @@ def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes |
 
 
 def chosen(security: Security) -> str:
-    """default, unconfined, or the path of a profile."""
+    """Which filter applies: "default", "unconfined", or the path of a profile."""
     if security.seccomp in ("", "default", "builtin"):
         return "unconfined" if security.privileged else "default"
     return security.seccomp
@@ -127,7 +126,7 @@ def _read(fd: int, limit: int) -> bytes:
 
 
 def _library(machine: str) -> str:
-    """The version of libseccomp, by the name behind its link: a newer one knows more calls."""
+    """The version of libseccomp, from the target of its link: a newer version knows more calls."""
     for directory in (f"/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/usr/lib"):
         try:
             target = posix.readlink(f"{directory}/libseccomp.so.2")
@@ -138,7 +137,7 @@ def _library(machine: str) -> str:
 
 
 def _load(name: str) -> bytes | None:
-    """A program from the cache; None where there is none, or none that can be trusted."""
+    """A program from the cache; None where there is none, or the file is not trusted or damaged."""
     try:
         fd = posix.open(f"{DIRECTORY}/{name}", _READ | posix.O_NOFOLLOW)
     except OSError:
@@ -166,16 +165,16 @@ def _sealed(program: bytes) -> bytes:
 
 
 def _opened(content: bytes) -> bytes | None:
-    """The program of a cache file; a damaged one is None, and is compiled again."""
+    """The program in a cache file's content; None where that is damaged."""
     program = content[:-_TRAILER]
     whole = len(program) % _INSTRUCTION == 0 and content == _sealed(program)
     return program if whole else None
 
 
 def _store(name: str, program: bytes) -> None:
-    """Put a program into the cache, whole or not at all.
+    """Write a program to the cache, whole or not at all.
 
-    Ignoring failures: a full or read-only disk costs the next container a compilation, no more.
+    ignoring: errors, since the program is only compiled again at the next start
     """
     temporary = f"{DIRECTORY}/.{name}.{posix.getpid()}"
     try:
