@@ -1,1 +1,1 @@
-"""The root file system: planned as operations, applied through a root fd."""
+"""A container's root file system: planned as operations, applied through a root descriptor."""

@@ -1,8 +1,8 @@
-"""What a container has changed: its writable layer compared with the layers of its image.
+"""List a container's changes: compare its writable layer with the layers of its image.
 
-Read from the layers themselves, not from the mount, so that it works while the container runs and when it
-does not. A layer says what it hides in overlayfs' own way: a character device 0:0 hides a name, the
-attribute trusted.overlay.opaque on a directory all that is below it (kernel: overlayfs.rst).
+It reads the layers, not the mount, so it works whether or not the container runs. overlayfs marks what a
+layer hides: a character device 0:0 hides a name, and the attribute trusted.overlay.opaque on a directory
+hides its content in the layers below (kernel: overlayfs.rst).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Change(Frozen):
 
 
 class Layers:
-    """One directory as some layers have it together; the fds are of those that contribute, highest first."""
+    """One directory merged from several layers; the descriptors are those of the layers, highest first."""
 
     def __init__(self, fds: Sequence[int]) -> None:
         self._fds = tuple(fds)
 
     def look(self, name: str) -> Found | None:
-        """The entry that shows, for the caller to close; None if there is none or it is hidden."""
+        """The visible entry, which the caller closes; None if there is none or it is hidden."""
         for fd in self._fds:
             found = look(fd, name)
             if found is None:
@@ -50,7 +50,7 @@ class Layers:
         return None
 
     def below(self, name: str) -> Layers:
-        """The directory `name`, merged; nothing where it is no directory. For the caller to close."""
+        """The directory `name`, merged; empty where it is not a directory. The caller closes it."""
         fds: list[int] = []
         for fd in self._fds:
             found = look(fd, name)
@@ -58,7 +58,7 @@ class Layers:
                 continue
             try:
                 if not found.is_directory:
-                    break  # it hides what is lower
+                    break  # it hides the entries of lower layers
                 fds.append(found.open())
                 if is_opaque(fds[-1]):
                     break
@@ -67,7 +67,7 @@ class Layers:
         return Layers(fds)
 
     def names(self) -> set[str]:
-        """What shows in it."""
+        """The visible names."""
         shown: set[str] = set()
         hidden: set[str] = set()
         for fd in self._fds:
@@ -84,12 +84,12 @@ class Layers:
 
 
 def is_whiteout(found: Found) -> bool:
-    """Whether it stands for "not here"."""
+    """Whether an entry is overlayfs's mark for a deleted name."""
     return found.kind == _stat.S_IFCHR and found.status.st_rdev == 0
 
 
 def is_opaque(fd: int) -> bool:
-    """Whether a directory, by a descriptor to read from, hides what the layers below have in it."""
+    """Whether a directory hides its content in the layers below; `fd` is readable. Raises OSError."""
     try:
         return posix.getxattr(fd, _OPAQUE) == b"y"
     except OSError as error:
@@ -99,10 +99,10 @@ def is_opaque(fd: int) -> bool:
 
 
 def changes(upper: int, lower: Layers, ours: frozenset[str]) -> list[Change]:
-    """Every change in the writable layer `upper` (a descriptor to read from), sorted by path.
+    """Every change in the writable layer `upper` (a readable descriptor), sorted by path.
 
-    A directory counts as changed when something in it has, as docker has it; the paths `ours` (see
-    `placeholders`) do not count. Raises OSError, FormatError for a tree that is too deep.
+    As in docker, a directory counts as changed when something in it is. The paths `ours` are left out (see
+    `placeholders`). Raises OSError, FormatError for a tree that is too deep.
     """
     found = list(_directory(upper, lower, "", ours, is_new=False, depth=0))
     return sorted(found, key=lambda one: one.path)
@@ -164,7 +164,7 @@ def _inner(
 
 
 def _differs(old: posix.stat_result, new: posix.stat_result) -> bool:
-    """docker's rule: of a directory neither the size nor the time counts."""
+    """Whether two entries differ by docker's rule, which ignores a directory's size and time."""
     if (old.st_mode, old.st_uid, old.st_gid, old.st_rdev) != (
         new.st_mode, new.st_uid, new.st_gid, new.st_rdev
     ):  # fmt: skip
@@ -175,9 +175,9 @@ def _differs(old: posix.stat_result, new: posix.stat_result) -> bool:
 
 
 def placeholders(upper: int, lower: Layers, targets: Sequence[str]) -> frozenset[str]:
-    """The paths in the writable layer that are there only because something was mounted on `targets`.
+    """The paths in the writable layer that sysbox made only to mount something on `targets`.
 
-    Empty files and directories that the image lacks, and what leads to them with nothing else in it.
+    These are empty files and directories that the image lacks, and their parents with nothing else in them.
     """
     candidates: set[str] = set()
     for target in targets:
@@ -211,7 +211,7 @@ def _is_empty(entry: Found, path: str, ours: set[str]) -> bool:
 
 
 def resolve(path: str, lower: Layers) -> str:
-    """Where a path leads in the image, symbolic links followed inside of it; absolute."""
+    """The absolute path that `path` leads to in the image, with symbolic links followed inside it."""
     waiting = [part for part in reversed(path.split("/")) if part]
     done: list[str] = []
     links = 0
@@ -232,7 +232,7 @@ def resolve(path: str, lower: Layers) -> str:
 
 
 def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
-    """The text of the symbolic link `name` in a directory of the image; None where it is none."""
+    """The target of the symbolic link `name` in a directory of the image; None where it is not a link."""
     found = _at(lower, "/".join((*directory, name)))
     if found is None:
         return None
@@ -243,7 +243,7 @@ def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
 
 
 def _at(layers: Layers, path: str) -> Found | None:
-    """The entry at a path in which no symbolic link is followed, for the caller to close."""
+    """The entry at a path, which the caller closes; no symbolic link is followed."""
     *above, name = [part for part in path.split("/") if part]
     opened: Layers | None = None
     try:

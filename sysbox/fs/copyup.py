@@ -1,10 +1,10 @@
-"""Fills a new volume with what the image has at its mount point, as docker does: once, and never again.
+"""Fill a new volume with the image's content at its mount point, once, as docker does.
 
-Whether a volume is new stands in a file beside its content (`volumes.MARK`), which the first mount locks and
-empties. One that has no such file, as version 0.1 made them at first, counts as used.
+A file beside the volume's content (`volumes.MARK`) tells whether the volume is new; the first mount locks and
+empties it. A volume without this file, from an early version 0.1, counts as used.
 
-Both trees are walked by descriptor, without following a symbolic link, so nothing in the image can make it
-read or write elsewhere (CVE-2018-15664).
+Both trees are walked by descriptor, without following a symbolic link, so an image cannot redirect a read or
+a write (CVE-2018-15664).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from sysbox.base.tree import Found
 from sysbox.fs.treecopy import Copier, Rules
 
 _MARK = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC
-NEW, BEGUN = b"new", b"begun"  # what stands in the mark of a volume that is not filled
+NEW, BEGUN = b"new", b"begun"  # content of the mark while the volume is not filled
 
 
 def first_mount(mark: str, image: int, volume: int) -> None:
-    """Copy the directory `image` into the directory `volume` (O_PATH fds) if that is new, and empty.
+    """Copy the directory `image` into the directory `volume` (O_PATH descriptors) if it is new and empty.
 
-    An `image` of -1 is none. `mark` is the path of its mark. Two containers that start at once wait for each
-    other here. Raises KernelError, FormatError for a tree that is too deep; the next start begins anew then.
+    `image` -1 copies nothing. `mark` is the path of the volume's mark, whose lock makes containers that start
+    at the same time wait for each other. Raises KernelError, FormatError for a tree that is too deep; then
+    the next start copies again.
     """
     try:
         fd = posix.open(mark, _MARK)
@@ -37,7 +38,7 @@ def first_mount(mark: str, image: int, volume: int) -> None:
             if written in (NEW, BEGUN) and image >= 0:
                 posix.pwrite(fd, BEGUN, 0)
                 _fill(image, volume, begun=written == BEGUN)
-            # in place: when its directory was changed is when the volume was made
+            # truncated, not removed: the mtime of its directory is the volume's time of creation
             posix.ftruncate(fd, 0)
     except OSError as error:
         raise KernelError.of("copy the image's content into the volume", "", error) from None

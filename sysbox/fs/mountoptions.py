@@ -1,4 +1,4 @@
-"""The options of one mount, from words to what the kernel takes. Pure."""
+"""Translate the options of one mount to the kernel's flags. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def of(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
     propagation = MS_PRIVATE
     options: dict[str, str] = {}
     if mount.kind == "tmpfs":
-        # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" take one back
+        # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" each clear one
         attributes |= _NOTHING
         options["mode"] = "1777"
     for option in mount.options:

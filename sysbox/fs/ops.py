@@ -1,11 +1,12 @@
-"""Applies the operations of `fs/rootfs.py` inside the container's own mount namespace.
+"""Apply the operations of `fs/rootfs.py` inside the container's own mount namespace.
 
-Every path of the container is reached from a root fd with openat2(2) and RESOLVE_IN_ROOT, so a symbolic
-link in an image cannot lead outside, and every mount is made detached and then attached to a target that
+Every path of the container is opened from a root descriptor with openat2(2) and RESOLVE_IN_ROOT, so a
+symbolic link in an image cannot lead outside. Every mount is made detached and then attached to a target that
 was opened once (CVE-2021-30465: nothing is looked up twice).
 
-What is missing is made with the mode that it shall have, under an umask of 0. A mode set afterwards, by name,
-could be another file's: whoever shares a volume may exchange the name for a link to the host's /etc/shadow.
+Missing files and directories are made with their final mode, under a umask of 0. A later chmod(2) by name
+could reach another file: a container that shares the volume may replace the name by a link to the host's
+/etc/shadow.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ _KERNELS = ("/dev", "/proc", "/sys")
 
 
 class Tree:
-    """A root being built: `root` is an O_PATH fd of it, `sources` the mounts cloned from the host, `procfs`
-    the host's /proc. `null` is an open descriptor of the null device that was made in it, or -1.
+    """A root that is being built.
+
+    `root` is its O_PATH descriptor, `sources` the cloned mounts by operation (see `sources.clone`), `procfs`
+    the host's /proc. `null` is a descriptor of the null device that was made in it, or -1.
     """
 
     def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
@@ -45,10 +48,10 @@ class Tree:
         self._procfs = procfs
         self._top = mount.path_of(procfs, root)
         self._empty = -1
-        self._usr = -1  # which mount is the image's own /usr
+        self._usr = -1  # mount id of the image's own /usr
 
     def apply(self, operations: Sequence[Operation]) -> None:
-        """Do them in order. Raises KernelError or SpecError, naming the target."""
+        """Apply the operations in order. Raises KernelError or SpecError, naming the target."""
         for operation in operations:
             apply: Callable[[Tree, Any], None] = _APPLY[type(operation)]
             apply(self, operation)
@@ -83,8 +86,8 @@ class Tree:
         posix.close(made)
 
     def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
-        """Copy into a new volume what the image has at its place: the layers, not what is mounted there."""
-        from sysbox.fs import copyup  # few starts have one
+        """Fill a new volume from the image's layers, not from another mount at the target."""
+        from sysbox.fs import copyup  # few starts have a new volume
 
         image = -1
         try:
@@ -113,13 +116,13 @@ class Tree:
         return target
 
     def _directory_target(self, path: str, what: str) -> int:
-        """As `directory`; `what` is mounted there."""
+        """`directory` for a mount; `what` names the mount in errors."""
         try:
             return self.directory(path)
         except SpecError as refused:
             try:
                 found = self._target(path, _ANY)
-            except KernelError:  # what is in the way is above it
+            except KernelError:  # the obstacle is in a parent of the target
                 raise refused from None
             is_directory = _is_directory(found)
             posix.close(found)
@@ -147,7 +150,7 @@ class Tree:
             if is_new and (op.uid or op.gid):
                 posix.chown(found.path, op.uid, op.gid)
             if (op.target, kind, op.major, op.minor) == _NULL:
-                # in the container's own tmpfs: a chmod(2) of it reaches nothing of the host's
+                # in the container's own tmpfs: a chmod(2) of it does not reach the host's node
                 self.null = mount.reopen(self._procfs, found.fd, posix.O_RDWR)
             found.close()
         except OSError as error:
@@ -174,7 +177,7 @@ class Tree:
             target = mount.open_in_root(self.root, op.target, _ANY | posix.O_NOFOLLOW)
         except KernelError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return  # nothing there to hide
+                return  # there is nothing to hide
             raise
         made = self._empty_tmpfs() if _is_directory(target) else self._null_device()
         _attach(made, target, op.target)
@@ -191,7 +194,7 @@ class Tree:
             mount.set_attributes(target, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
             posix.close(target)
             return
-        # a bind of the path onto itself carries the flag; what is mounted below comes along
+        # bind the path onto itself with the flag; if recursive, with the mounts below it
         made = mount.clone_tree("", recursive=op.recursive, dirfd=target)
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
         _attach(made, target, op.target)
@@ -228,15 +231,17 @@ class Tree:
         posix.close(above)
 
     def _keep_bound(self, op: rootfs.Cgroups, target: str) -> None:
-        """Without the mount option nsdelegate a container could lift what bounds its own cgroup."""
+        """Make cgroup.max.descendants read-only: without the mount option nsdelegate the container, which
+        may write to its cgroup, could raise this limit.
+        """
         if op.bounded:
             file = f"{target}/cgroup.max.descendants"
             self.read_only(rootfs.ReadOnly(target=file, recursive=False))
 
     def directory(self, path: str, mode: int = 0o755, what: str = "mount target") -> int:
-        """An O_PATH fd of a directory of the container's, made with its parents if it is missing.
+        """An O_PATH descriptor of a directory in the container, made with its parents if missing.
 
-        Raises SpecError, KernelError; `what` names the path in their messages.
+        Raises SpecError, KernelError; `what` names the path in the messages.
         """
         try:
             return self._target(path, _DIRECTORY, what)
@@ -248,14 +253,14 @@ class Tree:
             try:
                 parent = _made_in(parent, name, 0o755 if left else mode)
             except (FileExistsError, NotADirectoryError):
-                # a dangling symbolic link: made into nothing that leads anywhere
+                # never create the target of an image's symbolic link
                 raise SpecError(f"{what} {path}: a dangling symbolic link is in the way") from None
             except OSError as error:
                 raise KernelError.of("mkdir", path, error) from None
         return parent
 
     def _nearest(self, path: str, what: str) -> tuple[int, list[str]]:
-        """The deepest directory on the way to a path that is there, and the names that are missing below."""
+        """The deepest existing parent of a path, and the missing names below it, in order."""
         above, missing = path.rstrip("/"), []
         while True:
             above, _, name = above.rpartition("/")
@@ -267,7 +272,10 @@ class Tree:
                     raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
 
     def file(self, path: str) -> int:
-        """An O_PATH fd of a file of the container's to mount over, made empty if it is missing."""
+        """An O_PATH descriptor of a file in the container to mount on, made empty if missing.
+
+        Raises SpecError, KernelError.
+        """
         try:
             return self._target(path, _ANY)
         except KernelError as error:
@@ -291,8 +299,10 @@ class Tree:
         return self._target(path, _ANY)
 
     def _target(self, path: str, flags: int, what: str = "mount target") -> int:
-        """An fd of a path of the container's. It leads into the kernel's file systems by its own name alone:
-        a link of the image's would choose what of them is covered, or what is taken for a device.
+        """A descriptor of a path in the container.
+
+        A mount target may be in /dev, /proc or /sys only by its own name: by a symbolic link an image could
+        choose which of their files is covered, or what passes for a device. Raises SpecError, KernelError.
         """
         fd = mount.open_in_root(self.root, path, flags)
         if what == "mount target" and not _in_kernels(path):
@@ -306,7 +316,10 @@ class Tree:
         return fd
 
     def _null_device(self) -> int:
-        """A detached mount of the container's own null device that nobody can change (CVE-2025-31133)."""
+        """A detached read-only mount of the container's own null device (CVE-2025-31133).
+
+        Raises SpecError where there is none, KernelError.
+        """
         if self.null < 0:
             raise SpecError("there is no null device to cover files of /proc with",
                             hint="--device must not take the place of /dev/null")  # fmt: skip
@@ -315,7 +328,7 @@ class Tree:
         return made
 
     def _ordinary(self, path: str) -> int:
-        """As `directory`, for the file systems of the kernel: no symbolic link on the way."""
+        """`directory` for a mount of the kernel's own file systems. Raises SpecError for a symbolic link."""
         posix.close(self.directory(path))
         fd = mount.open_in_root(self.root, path, _ANY | posix.O_NOFOLLOW)
         if not _is_directory(fd):
@@ -327,9 +340,10 @@ class Tree:
         return fd
 
     def _empty_tmpfs(self) -> int:
-        """One empty read-only tmpfs, shared by all masked directories.
+        """A detached mount of an empty read-only tmpfs, which all masked directories share.
 
-        The first of them gets the mount itself: up to Linux 6.14 only what is attached can be copied.
+        The first directory gets the mount itself, the others copies: up to Linux 6.14 open_tree(2) can copy
+        only an attached mount.
         """
         if self._empty >= 0:
             return mount.clone_tree("", recursive=False, dirfd=self._empty)
@@ -359,7 +373,7 @@ def _has_content(path: str) -> bool:
 
 
 def _made_in(parent: int, name: str, mode: int) -> int:
-    """An O_PATH fd of a new directory; `parent` is closed. Raises OSError."""
+    """Make a directory and return its O_PATH descriptor; `parent` is closed. Raises OSError."""
     umask = posix.umask(0)
     try:
         posix.mkdir(name, mode, dir_fd=parent)
@@ -378,7 +392,7 @@ def _in_kernels(path: str) -> bool:
 
 
 def _attach(made: int, target: int, path: str) -> None:
-    """Attach a detached mount to an opened target, and close the target."""
+    """Attach a detached mount to an opened target, and close the target. Raises SpecError, KernelError."""
     try:
         mount.attach(made, target)
     except KernelError as error:

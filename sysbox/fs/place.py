@@ -1,7 +1,7 @@
-"""Puts entries into a directory that somebody else may be changing: by descriptor, following nothing.
+"""Make entries in a directory that another process may be changing: by descriptor, following no link.
 
-As docker does, what is there is replaced by what comes, but a directory never by anything else, nor anything
-else by a directory; two directories become one.
+As in docker, a new entry replaces an existing one, but a directory never replaces anything else, nor anything
+else a directory; two directories are merged. `shown` is the entry's name in errors.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CREATE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_ATTEMPTS = 16  # somebody may put things there as fast as they are replaced
+_ATTEMPTS = 16  # another process may recreate the entry each time
 
 
 class Attributes(Frozen):
-    """What an entry is given besides its content."""
+    """The attributes of a new entry."""
 
     mode: int  # the twelve bits of chmod(2)
     uid: int
     gid: int
     mtime: int  # nanoseconds
-    atime: int = -1  # nanoseconds; -1 is the same
+    atime: int = -1  # nanoseconds; -1 is that of mtime
     extended: tuple[tuple[str, bytes], ...] = ()
 
 
 def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
-    """A descriptor of the directory `name`, and whether it was made, with mode 0700.
+    """(descriptor of the directory `name`, whether it was made, with mode 0700).
 
-    Raises Conflict when something else is there, OSError.
+    Raises Conflict where another kind of file exists, OSError.
     """
     try:
         posix.mkdir(name, 0o700, dir_fd=parent)
@@ -52,11 +52,10 @@ def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
 
 
 def regular(parent: int, name: str, shown: str) -> int:
-    """A descriptor to write a new file to, in place of what was there.
+    """A writable descriptor of a new, empty file, which replaces an existing entry.
 
-    A file that something is mounted over, as /etc/hosts is in a container, is written in place.
-
-    Raises Conflict for a directory, OSError.
+    A file with a mount on it, such as a container's /etc/hosts, is truncated and written in place. Raises
+    Conflict for a directory, OSError.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -68,13 +67,13 @@ def regular(parent: int, name: str, shown: str) -> int:
 
 
 def symlink(parent: int, name: str, text: str, given: Attributes, shown: str) -> None:
-    """A symbolic link. Raises Conflict for a directory, OSError."""
+    """Make a symbolic link to `text`. Raises Conflict for a directory, OSError."""
     _replace(parent, name, shown, lambda: posix.symlink(text, name, dir_fd=parent))
     _give(parent, name, _stat.S_IFLNK, given)
 
 
 def node(parent: int, name: str, kind: int, device: int, given: Attributes, shown: str) -> None:
-    """A device node or a fifo; `kind` is S_IFCHR, S_IFBLK or S_IFIFO. Raises Conflict, OSError."""
+    """Make a device node or a FIFO; `kind` is S_IFCHR, S_IFBLK or S_IFIFO. Raises Conflict, OSError."""
     _replace(parent, name, shown, lambda: posix.mknod(name, kind | 0o600, device, dir_fd=parent))
     _give(parent, name, kind, given)
 
@@ -82,9 +81,9 @@ def node(parent: int, name: str, kind: int, device: int, given: Attributes, show
 def hard_link(
     origin: int, old: str, parent: int, name: str, identity: tuple[int, int], shown: str
 ) -> bool:
-    """A hard link to `old` in the directory `origin`, if that is still the file `identity` (device, inode).
+    """Make a hard link to `old` in the directory `origin`, if that is still `identity` (device, inode).
 
-    False when it is another by now, or on another file system. Raises Conflict for a directory, OSError.
+    False where it is another file by now, or no link is possible. Raises Conflict for a directory, OSError.
     """
     try:
         _replace(
@@ -107,9 +106,9 @@ def hard_link(
 
 
 def give(fd: int, given: Attributes) -> None:
-    """Owner, mode, extended attributes and time of an open file or directory, in the order that keeps them.
+    """Set the attributes of an open file or directory. Raises OSError.
 
-    A change of owner clears the set-user-ID bits and the capabilities. Raises OSError.
+    The owner first: chown(2) clears set-user-ID bits and capabilities. The times last.
     """
     posix.fchown(fd, given.uid, given.gid)
     posix.fchmod(fd, given.mode)
@@ -123,7 +122,7 @@ def _extend(fd: int | str, given: Attributes) -> None:
             posix.setxattr(fd, key, value)
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise  # ignoring: a file system without them; a label is another's business
+                raise  # ignoring: the file system lacks extended attributes, or forbids this one
 
 
 def _times(given: Attributes) -> tuple[int, int]:
@@ -131,9 +130,9 @@ def _times(given: Attributes) -> tuple[int, int]:
 
 
 def _give(parent: int, name: str, kind: int, given: Attributes) -> None:
-    """The same for what cannot be opened.
+    """`give` for an entry that cannot be opened. Raises OSError.
 
-    It is looked at first: by now the name may be a hard link to another's file, which must not change owner.
+    It is checked first: the name may be a hard link to another file by now, whose owner must not change.
     """
     found = tree.look(parent, name)
     if found is None:
@@ -162,10 +161,10 @@ def _replace(parent: int, name: str, shown: str, make: Callable[[], object]) -> 
 
 
 def _clear(parent: int, name: str, shown: str) -> bool:
-    """Remove what is in the way; False if something is mounted there. Raises Conflict for a directory.
+    """Remove an existing entry; False if it is a mount point. Raises Conflict for a directory, OSError.
 
-    A mount is looked for first: unlink(2) refuses only what is mounted in its caller's namespace, and would
-    take the container's own mounts away with the name.
+    Mounts are checked for first: unlink(2) refuses only mount points of the caller's own namespace, and would
+    remove the mounts of the container along with the name.
     """
     found = tree.look(parent, name)
     if found is None:

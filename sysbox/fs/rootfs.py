@@ -1,7 +1,7 @@
-"""From what was asked to an ordered list of operations that make a container's root file system.
+"""Plan a container's root file system: an ordered list of operations, from its specification.
 
-Pure: the list is data, printed by `run --dry-run` and applied by `fs/ops.py` through a root fd. Targets
-are paths inside the container; no host path is ever made by joining one to something else.
+Pure: the list is data, printed by `run --dry-run` and applied by `fs/ops.py` through a root descriptor.
+Targets are paths inside the container; they are never joined to a host path.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ _ATTRIBUTES = {
 }
 
 
-# where --init puts its program: in our own /dev, so that the image may be anything
+# path of the --init program: in /dev, which is sysbox's own tmpfs, so the image need not provide a place
 INIT = "/dev/sysbox-init"
 
 
 class Filesystem(Frozen):
-    """Mount a new file system. `ordinary`: the target must be a real directory of the image's,
-    not a symbolic link (CVE-2019-19921, CVE-2023-28642)."""
+    """Mount a new file system.
+
+    `ordinary`: the target must be a real directory, not a symbolic link (CVE-2019-19921, CVE-2023-28642).
+    """
 
     fstype: str
     target: str
@@ -61,12 +63,12 @@ class Bind(Frozen):
     recursive: bool = True
     propagation: int = MS_PRIVATE
     create: bool = False  # make the source a directory if it is missing
-    mark: str = ""  # the file that has something in it while this volume is new
-    copy_up: bool = False  # a new volume takes what the image has at the target
-    of_image: bool = False  # a part of the image itself
-    owner: str = ""  # of what is in another mount namespace: that namespace's path
-    kind: str = "tmpfs"  # what file system that must be: tmpfs or proc
-    ordinary: bool = False  # as of Filesystem
+    mark: str = ""  # the file that is not empty while this volume is new
+    copy_up: bool = False  # a new volume starts with the image's content at the target
+    of_image: bool = False  # the source is a part of the image
+    owner: str = ""  # path of the mount namespace that has the source; "" is the host's
+    kind: str = "tmpfs"  # with `owner`: the file system that the source must be, tmpfs or proc
+    ordinary: bool = False  # as in Filesystem
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
@@ -99,7 +101,7 @@ class Link(Frozen):
 
 
 class Directory(Frozen):
-    """Make a directory (and those above it) unless it exists."""
+    """Make a directory and its parents unless it exists."""
 
     target: str
     mode: int = 0o755
@@ -109,7 +111,7 @@ class Directory(Frozen):
 
 
 class Mask(Frozen):
-    """Hide a path of proc or sysfs: /dev/null over a file, an empty read-only tmpfs over a directory."""
+    """Cover a path of procfs or sysfs: a file by /dev/null, a directory by an empty read-only tmpfs."""
 
     target: str
 
@@ -118,7 +120,7 @@ class Mask(Frozen):
 
 
 class ReadOnly(Frozen):
-    """Make a path read-only, with everything mounted below it if `recursive`."""
+    """Make a path read-only; if `recursive`, with all mounts below it."""
 
     target: str
     recursive: bool = True
@@ -128,14 +130,14 @@ class ReadOnly(Frozen):
 
 
 class Cgroups(Frozen):
-    """Mount the container's own cgroup subtree, after it is inside its scope and cgroup namespace."""
+    """Mount the container's own cgroup subtree, once it is in its scope and cgroup namespace."""
 
     target: str
-    # mount point's last component -> options of the v1 hierarchy, "" for v2; {} means that v2 is all there is
+    # last component of the mount point -> options of the v1 hierarchy, "" for v2; {} means v2 only
     controllers: dict[str, str]
     writable: bool = False
-    delegated: tuple[str, ...] = ()  # of the controllers, those that are writable in any case
-    bounded: bool = False  # how many can be made in it is not for the container to say
+    delegated: tuple[str, ...] = ()  # keys of `controllers` that are writable in any case
+    bounded: bool = False  # the container cannot change cgroup.max.descendants
 
     def describe(self) -> str:
         what = (
@@ -152,16 +154,16 @@ if TYPE_CHECKING:
 class RootPlan(Frozen):
     """The root of one container: its layers, the writable layer, and the operations on top."""
 
-    driver: str  # that mounts it
-    layers: tuple[str, ...]  # directory names below the store's layers, lowest first
+    driver: str  # name of the storage driver
+    layers: tuple[str, ...]  # directory names below the image store's layers, lowest first
     directory: str  # the container's own directory: upper/, work/, merged/
-    volatile: bool  # the writable layer need not survive a crash (it is removed with the container)
-    operations: tuple[Operation, ...]  # before the container is in its scope
-    late: tuple[Operation, ...]  # after
-    booted: bool = False  # systemd is its first process
+    volatile: bool  # the writable layer need not survive a crash: it is removed with the container
+    operations: tuple[Operation, ...]  # applied before the container is in its scope
+    late: tuple[Operation, ...]  # applied after that
+    booted: bool = False  # its first process is systemd
 
     def marks(self) -> tuple[str, ...]:
-        """The files that tell of its volumes whether they are new."""
+        """The files that tell whether the container's volumes are new."""
         return tuple(one.mark for one in self.operations if isinstance(one, Bind) and one.mark)
 
 
@@ -172,11 +174,11 @@ def _shown(attributes: int, options: tuple[tuple[str, str], ...]) -> str:
 
 
 class Protection(Frozen):
-    """What the security defaults chose for the tree (see `security/paths.py`, `security/devices.py`)."""
+    """The security plan for the root (see `security/paths.py`, `security/devices.py`)."""
 
     masked: tuple[str, ...]
     read_only: tuple[str, ...]
-    directories: tuple[Directory, ...]  # of /dev, for the nodes
+    directories: tuple[Directory, ...]  # the parents of nodes below /dev
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
 
@@ -194,20 +196,20 @@ def plan_operations(
     before: tuple[Operation, ...] = (),
     after: tuple[Operation, ...] = (),
 ) -> tuple[Operation, ...]:
-    """Everything but the cgroup file systems, in the order in which it is done.
+    """All operations except the cgroup file systems, in the order of applying. Raises SpecError.
 
-    `volumes` gives the host directory of each volume mount by its target, `marks` the file that tells whether
-    it is new, `ipc_owner` and `proc_owner` the mount namespaces of those whose IPC or pid namespace is
-    shared; `before` and `after` go around the user's own mounts.
+    `volumes` maps a volume mount's target to its host directory, `marks` to the file that tells whether it is
+    new. `ipc_owner` and `proc_owner` are the paths of the mount namespaces of the containers whose IPC or pid
+    namespace is shared. `before` and `after` are placed around the user's mounts.
     """
     operations: list[Operation] = [_usr()] if usr_bind else []
     operations += _kernel(spec, protect, ipc_owner, proc_owner)
     operations += before
     operations += _mounts(spec, volumes, marks)
     operations += after
-    # after a volume that is all of /etc
+    # after the mounts, since one of them may cover /etc
     operations += _identity(spec, directory)
-    # a mount of the user's own over one of these is what he asked for; an image's volume is not
+    # a user's mount on a protected path is wanted and stays visible; an image's volume is covered
     chosen = {mount.target for mount in spec.mounts if not mount.from_image} | {"/sys"}
     operations += [Mask(target=path) for path in protect.masked if path not in chosen]
     operations += [ReadOnly(target=path) for path in protect.read_only if path not in chosen]
@@ -217,13 +219,13 @@ def plan_operations(
 
 
 def _usr() -> Bind:
-    """The machine's own /usr, which is a part of the image `host`."""
+    """The host's /usr, which is a part of the image `host`."""
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV
     return Bind(source="/usr", target="/usr", attributes=attributes, of_image=True)
 
 
 def check_depth(path: str, what: str) -> None:
-    """Raises SpecError for a path in the container that is deeper than what walks there goes."""
+    """Raises SpecError for a path in the container with more than DEPTH directories."""
     if path.count("/") > DEPTH:
         raise SpecError(f"{what} {path[:60]}...: more than {DEPTH} directories deep")
 
@@ -231,7 +233,7 @@ def check_depth(path: str, what: str) -> None:
 def _kernel(
     spec: ContainerSpec, protect: Protection, ipc_owner: str, proc_owner: str
 ) -> list[Operation]:
-    """proc, /dev and what is below it, sysfs (read-only unless it is left out of the protection)."""
+    """procfs, /dev and its content, and sysfs, which is read-only unless `protect` leaves it out."""
     sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
     return [
         _proc(proc_owner),
@@ -260,7 +262,7 @@ def _kernel(
 
 
 def _proc(owner: str) -> Operation:
-    """A new procfs, or that of the container whose pid namespace is shared, with nothing covered yet."""
+    """A new procfs, or the procfs of the container whose pid namespace is shared, without its masks."""
     if owner:
         return Bind(source="/proc", target="/proc", attributes=_NOTHING, recursive=False,
                     owner=owner, kind="proc", ordinary=True)  # fmt: skip
@@ -268,10 +270,10 @@ def _proc(owner: str) -> Operation:
 
 
 def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
-    """POSIX message queues and shared memory, whose owner is that of the System V objects.
+    """POSIX message queues and shared memory; they belong to the container that owns the IPC namespace.
 
-    A new mount of mqueue shows the queues of the mounter's IPC namespace; shared memory is a tmpfs like
-    any other. Who joins a namespace by path shares no more than the namespace.
+    A new mount of mqueue shows the queues of the mounter's IPC namespace, but shared memory is an ordinary
+    tmpfs. A container that joins an IPC namespace by path shares only the namespace, not /dev/shm.
     """
     if spec.namespaces.ipc == "none":
         return [
@@ -293,7 +295,7 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
 
 
 def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
-    """The three files that name the container and its network; they live beside the record."""
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf, from files beside the container's record."""
     chosen = {mount.target for mount in spec.mounts}
     attributes = MOUNT_ATTR_RDONLY if spec.read_only else 0
     return [
@@ -309,7 +311,7 @@ def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
 
 
 def _mounts(spec: ContainerSpec, volumes: dict[str, str], marks: dict[str, str]) -> list[Operation]:
-    """The user's own, parents before what is mounted below them."""
+    """The mounts of the user and the image, parents before mounts below them; first the --init program."""
     operations: list[Operation] = []
     if spec.init:
         from sysbox.base.paths import LIBEXEC
@@ -346,8 +348,8 @@ def plan_cgroups(
 ) -> tuple[Operation, ...]:
     """The cgroup file systems of a container: its own subtree, read-only unless it is privileged.
 
-    On v1 one mount per hierarchy, as on the host. For `systemd` as PID 1 what it keeps its units in is
-    writable: all of v2, or on v1 its own hierarchy and the unified one beside it, but no controller.
+    On v1 there is one mount per hierarchy, as on the host. With `systemd` as PID 1 the hierarchies of its
+    units are writable: v2, or on v1 name=systemd and the unified tree beside it, but no controller.
     """
     target, writable = "/sys/fs/cgroup", spec.security.privileged
     if facts.cgroup_mode == "v2":

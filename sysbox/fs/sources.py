@@ -1,4 +1,4 @@
-"""The sources of binds: copies of the host's mounts, and of other containers', before the root is made."""
+"""The sources of bind mounts: copies of the host's and other containers' mounts, made before the root."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ _PROC_ROOT = 1  # the inode number of a procfs's root
 
 
 def clone(operations: Sequence[Operation]) -> dict[int, int]:
-    """Detached copies of every bind's source, by the operation's id().
+    """A detached copy of every bind mount's source, by id() of the operation. Raises SpecError, KernelError.
 
-    Taken before the mount namespace leaves the host's peer groups, so that shared and slave propagation
-    can still be had.
+    Called before the mount namespace leaves the host's peer groups: shared and slave propagation need them.
     """
     sources: dict[int, int] = {}
     for operation in operations:
@@ -57,10 +56,11 @@ def _copy(bind: rootfs.Bind) -> int:
 
 
 def _copy_elsewhere(bind: rootfs.Bind) -> int:
-    """A copy of another container's file system: a mount can be copied only from inside its namespace.
+    """A detached copy of another container's mount, made inside its mount namespace, as the kernel requires.
 
-    Its procfs shows its pid namespace: a new one would show that of the process that mounts it, which must
-    not be seen in there. What another has made of its /proc is at most a pid namespace below its own.
+    A copied procfs shows the shared pid namespace. A new procfs would show that of the process that mounts
+    it, and this process must stay invisible in the shared one. The other container may have mounted another
+    procfs on its /proc, but that shows its own pid namespace or one below it.
     """
     here = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
     there = -1
@@ -70,7 +70,7 @@ def _copy_elsewhere(bind: rootfs.Bind) -> int:
         try:
             root = posix.open("/", _DIRECTORY)
             found = mount.open_in_root(root, bind.source, _DIRECTORY)
-            # whatever that container has made of the path, this is all that it can give
+            # the other container controls the path: accept nothing but a mount of the expected kind
             part = bind.kind == "proc" and posix.fstat(found).st_ino != _PROC_ROOT
             if part or _sys.fstatfs_type(found) != _MAGIC[bind.kind]:
                 raise SpecError(f"the {bind.source} of {bind.owner} is not a {bind.kind}")
@@ -89,7 +89,7 @@ def _copy_elsewhere(bind: rootfs.Bind) -> int:
 
 
 def make_directories(path: str, mode: int = 0o755) -> None:
-    """mkdir -p on the host, for a path that the user himself gave. Raises KernelError."""
+    """mkdir -p on the host, for a path from the user's command line. Raises KernelError."""
     missing = []
     above = path.rstrip("/")
     while above and not exists(above):
@@ -99,6 +99,6 @@ def make_directories(path: str, mode: int = 0o755) -> None:
         try:
             posix.mkdir(one, mode)
         except FileExistsError:
-            pass  # made meanwhile
+            pass  # ignoring: it was made meanwhile
         except OSError as error:
             raise KernelError.of("mkdir", path, error) from None

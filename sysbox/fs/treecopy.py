@@ -1,8 +1,8 @@
-"""Copies files and trees between directories either of which may belong to a container that runs.
+"""Copy files and trees between directories, each of which may belong to a running container.
 
-Both sides are walked by descriptor (see `trees` and `place`): whatever is swapped for a symbolic link
-meanwhile is copied as a link or refused, never followed. Content goes by sendfile(2), hole by hole, so that
-a sparse file stays sparse and a large one takes no memory.
+Both sides are walked by descriptor (see `base/tree.py` and `place`): an entry that is replaced by a symbolic
+link meanwhile is copied as a link or refused, never followed. sendfile(2) copies the content and leaves out
+holes, so a sparse file stays sparse and a large one takes no memory.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: 
 
 
 class Rules(Frozen):
-    """What is kept of an entry, besides its content, its mode and its time."""
+    """What a copy keeps besides content, mode and time."""
 
-    owner: tuple[int, int] | None = None  # (uid, gid) of all that is made; None keeps them
-    privileged: bool = True  # set-user-ID bits, capabilities, access control lists
-    devices: bool = True  # device nodes are made; else they are left out
+    owner: tuple[int, int] | None = None  # (uid, gid) of all copies; None keeps the originals'
+    privileged: bool = True  # keep set-user-ID bits, capabilities, access control lists
+    devices: bool = True  # copy device nodes; else they are left out
 
 
 class Copier:
-    """One copy; hard links inside of it stay hard links."""
+    """One copy of a tree; hard links within the tree stay hard links."""
 
     def __init__(
         self,
@@ -48,11 +48,13 @@ class Copier:
         tell: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._rules = rules
-        self._left_out = left_out  # (name, why): sockets, and devices where there may be none
-        self._tell = tell  # of each number of bytes that was copied
+        self._left_out = left_out  # called with (name, reason) for each entry that is not copied
+        self._tell = tell  # called with each number of bytes that was copied
+        # (device, inode) of a source -> (path of its copy below `_base`, (device, inode) of the copy)
         self._links: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
-        self._base = -1  # the directory that names of `_links` start from
-        self._own: tuple[int, int] = (0, 0)  # where the copy goes: not to be copied into itself
+        self._base = -1
+        # (device, inode) of the destination, which must not be copied into itself
+        self._own: tuple[int, int] = (0, 0)
         self.size = 0  # bytes of content
 
     def put(self, source: Found, parent: int, name: str) -> None:
@@ -64,9 +66,9 @@ class Copier:
         self._entry(source, parent, name, name, 0)
 
     def merge(self, source: Found, destination: int, *, whole: bool = False) -> None:
-        """Copy what is in a directory into an open directory; raises the same.
+        """Copy the content of a directory into an open directory; with `whole`, also its attributes.
 
-        Its own attributes stay, unless it takes those of the `whole` directory.
+        Raises the same as `put`.
         """
         self._base = destination
         self._own = tree.identity(destination)
@@ -80,7 +82,7 @@ class Copier:
     ) -> None:
         try:
             if source.is_directory:
-                # what is named itself is what is wanted
+                # a pseudo file system is copied only if the user named it
                 entered = depth == 0 or not tree.is_kernels(source, above)
                 self._directory(source, parent, name, path, depth, entered=entered)
             elif not self._linked(source, parent, name, path):
@@ -88,7 +90,7 @@ class Copier:
         except tree.Gone as error:
             if not depth:
                 raise KernelError.of("copy", tree.printable(path), error) from None
-            # what vanishes while its directory is copied is no error
+            # ignoring: an entry may disappear while its directory is copied
         except OSError as error:
             raise KernelError.of("copy", tree.printable(path), error) from None
 
@@ -108,7 +110,7 @@ class Copier:
             else:
                 self._left_out(tree.printable(path), "it is a file system of the kernel's")
             if made or self._rules.owner is None:
-                # after what is in it, which changes its time
+                # after the content, whose copying changes the directory's time
                 place.give(fd, given)
         finally:
             posix.close(fd)
@@ -124,7 +126,7 @@ class Copier:
             posix.close(directory)
 
     def _linked(self, source: Found, parent: int, name: str, path: str) -> bool:
-        """Whether it is another name of a file that was copied, and could be made one here."""
+        """Make a hard link, if the source is another name of a copied file; whether that was done."""
         known = self._links.get(source.identity) if source.status.st_nlink > 1 else None
         if known is None:
             return False
@@ -162,7 +164,7 @@ class Copier:
         except PermissionError as error:
             if not tree.is_of_kernel(source):
                 raise
-            # some of the kernel's files are for writing only
+            # some files of pseudo file systems are write-only
             self._left_out(tree.printable(path), str(error.strerror).lower())
             return
         writer = -1
@@ -199,9 +201,9 @@ class Copier:
 
 
 def _content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
-    """Copy what can be read of a file, with its holes; how many bytes it has then.
+    """Copy the content of a file, with its holes; returns the bytes of the copy.
 
-    That is not always its size: the kernel's files have none, or one of which they hold less.
+    Files of pseudo file systems may have more content than their size, or less.
     """
     size = posix.fstat(reader).st_size
     if tree.is_unsized(reader):
@@ -217,7 +219,7 @@ def _content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
 def _send(
     writer: int, reader: int, position: int, length: int, tell: Callable[[int], object]
 ) -> int:
-    """A stretch of data to its place in another file; how much there was."""
+    """Copy `length` bytes to the same position in another file; returns how many there were."""
     posix.lseek(writer, position, 0)
     start = position
     while length:
@@ -226,7 +228,7 @@ def _send(
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
-            # not every file system can: procfs, some of FUSE's
+            # not every file system supports sendfile(2): not procfs, nor some of FUSE
             piece = posix.pread(reader, min(length, tree.CHUNK), position)
             sent = posix.write(writer, piece) if piece else 0
         if not sent:

@@ -1,7 +1,7 @@
 """Volumes: directories that outlive containers, below paths.VOLUMES/<name>/_data.
 
-A container's record is written before its volumes are made, and who removes a volume looks for records that
-name it while he holds the lock: so none goes away from under a container that is just being made.
+A container's record is written before its volumes are made, and the removal of a volume looks for records
+that name it while it holds the lock. So no volume of a container that is being made is removed.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from sysbox.base.files import is_directory, make_private, read_file, remove_tree
 from sysbox.base.paths import VOLUMES
 from sysbox.parse.common import check_name
 
-# in it stands whether the volume is to be filled when it is mounted: see `copyup`
+# name of the file that tells whether the first mount must fill the volume: see `copyup`
 MARK = "copy-up"
 _ANONYMOUS = 64  # hexadecimal digits
 _HEX = frozenset("0123456789abcdef")
 
 
 class Lock(flock.Lock):
-    """The lock of all volumes; a context manager."""
+    """The lock on all volumes; a context manager. Raises KernelError."""
 
     def __init__(self) -> None:
         super().__init__(f"{VOLUMES}/.lock")
 
 
 def directory(name: str) -> str:
-    """Where a volume's content is. The name has been checked: it has no slash."""
+    """The path of a volume's content. The caller has checked the name: it has no slash."""
     return f"{VOLUMES}/{name}/_data"
 
 
 def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
-    """Make a volume unless it is there; whether it was made. Raises KernelError."""
+    """Make a volume unless it exists; whether it was made. Raises KernelError."""
     path = directory(name)
     with Lock():
         if is_directory(path):
@@ -55,18 +55,18 @@ def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
 
 
 def may_be_of_image(target: str) -> bool:
-    """Whether an image may ask for a volume there: it must not hide what is the kernel's."""
+    """Whether an image may declare a volume at `target`: it must not cover /proc, /sys, /dev or the root."""
     kernels = ("/proc/", "/sys/", "/dev/")
     return target != "/" and "\0" not in target and not f"{target}/".startswith(kernels)
 
 
 def mark(name: str) -> str:
-    """The path of the file that says whether the volume is new."""
+    """The path of the file that tells whether the volume is new."""
     return f"{VOLUMES}/{name}/{MARK}"
 
 
 def exists(name: str) -> bool:
-    """Whether there is such a volume."""
+    """Whether the volume exists. Raises KernelError."""
     return is_directory(directory(name))
 
 
@@ -79,7 +79,7 @@ def check(name: str) -> None:
 
 
 def names() -> list[str]:
-    """All there are, sorted."""
+    """The names of all volumes, sorted. Raises OSError, KernelError."""
     try:
         return sorted(name for name in posix.listdir(VOLUMES) if is_directory(directory(name)))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def names() -> list[str]:
 
 
 def labels(name: str) -> dict[str, str]:
-    """What a volume was labelled with. Raises FormatError for a damaged file."""
+    """The labels of a volume. Raises FormatError for a damaged file."""
     path = f"{VOLUMES}/{name}/labels.json"
     data = read_file(path)
     found = codec.loads(data, path) if data is not None else {}
@@ -97,20 +97,22 @@ def labels(name: str) -> dict[str, str]:
 
 
 def created(name: str) -> float:
-    """When it was made, in seconds since 1970; its directory holds nothing that comes or goes later."""
+    """The time of a volume's creation in seconds since 1970: the mtime of its directory, whose entries are
+    neither made nor removed later. Raises OSError.
+    """
     return posix.stat(f"{VOLUMES}/{name}").st_mtime
 
 
 def is_anonymous(name: str) -> bool:
-    """Whether the name was made by `new_name`."""
+    """Whether a name has the form of `new_name`."""
     return len(name) == _ANONYMOUS and _HEX.issuperset(name)
 
 
 def remove(name: str) -> None:
-    """Remove a volume and its content; already gone is success."""
+    """Remove a volume and its content; one that does not exist is success. Raises KernelError."""
     remove_tree(f"{VOLUMES}/{name}")
 
 
 def new_name() -> str:
-    """The name of an anonymous volume."""
+    """A new name for an anonymous volume."""
     return posix.urandom(_ANONYMOUS // 2).hex()

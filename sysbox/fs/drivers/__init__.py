@@ -1,1 +1,1 @@
-"""Where layers live: one file per storage driver."""
+"""Storage drivers, one per file."""

@@ -1,7 +1,7 @@
-"""Storage drivers: what makes the root of a container out of the layers of its image.
+"""The interface of storage drivers, which make a container's root from the layers of its image.
 
-Each is a module of its own beside this one, with the functions of `Driver`. Which one a container has is kept
-in its record, so that another default changes no container.
+Each driver is a module beside this one, with the functions of `Driver`. A container's record names its
+driver, so a change of the default affects only new containers.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from sysbox.fs.rootfs import RootPlan
 
     class Driver(Protocol):
-        """What a driver does. Paths are absolute; `directory` is the container's own."""
+        """The functions of a driver. Paths are absolute; `directory` is the container's directory."""
 
         NAME: str
 
         def prepare(self, directory: str) -> None:
-            """Make the writable layer; once, when the container is made. Raises OSError."""
+            """Make the writable layer. Called once, when the container is made. Raises OSError."""
 
         def renew(self, directory: str) -> None:
-            """Have a volatile writable layer, whose run has just ended, mounted once more. Raises OSError."""
+            """Allow a volatile writable layer to be mounted again after its run ended. Raises OSError."""
 
         def mount_root(self, plan: RootPlan) -> int:
-            """Mount the root in the caller's mount namespace; an O_PATH descriptor of it.
+            """Mount the root in the caller's mount namespace and return an O_PATH descriptor of it.
 
-            In the child of a start: it imports nothing. Raises KernelError, Unsupported.
+            Called in the forked child, so it must not import anything. Raises KernelError, Unsupported.
             """
 
         def writable(self, directory: str) -> str:
-            """The directory with what the container has written, as a layer of an image has it."""
+            """The directory with the container's changes, in the format of an image layer."""
 
         def describe(self, layers: tuple[str, ...], directory: str = "") -> dict[str, str]:
-            """docker's GraphDriver.Data of an image's `layers` (lowest first), or of a container above."""
+            """docker's GraphDriver.Data of an image's `layers` (lowest first) or of a container."""
 
 
 DEFAULT = overlay.NAME
@@ -45,7 +45,7 @@ _DRIVERS: dict[str, Driver] = {overlay.NAME: overlay}
 
 
 def named(name: str) -> Driver:
-    """Raises Unsupported where this version has no such driver."""
+    """The driver of that name. Raises Unsupported where this version has no such driver."""
     try:
         return _DRIVERS[name]
     except KeyError:
@@ -56,5 +56,5 @@ def named(name: str) -> Driver:
 
 
 def driver_of(record: Record) -> Driver:
-    """That of a container. Raises Unsupported."""
+    """The driver of a container. Raises Unsupported."""
     return named(record.resolved.driver if record.resolved else DEFAULT)

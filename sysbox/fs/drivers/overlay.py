@@ -1,6 +1,6 @@
 """The overlay driver: shared read-only layers below, one writable layer per container.
 
-Kernel document: Documentation/filesystems/overlayfs.rst.
+Kernel documentation: Documentation/filesystems/overlayfs.rst.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 NAME = "overlay"
 _OVERLAYFS_SUPER_MAGIC = 0x794C7630  # linux/magic.h
-_PAGE = 4096  # mount(2) takes one page of options
+_PAGE = 4096  # bytes: mount(2) accepts one page of options
 
 
 def prepare(directory: str) -> None:
-    """Make the writable layer of a container; done once, when it is created."""
+    """Make the writable layer. Raises OSError."""
     for name in ("upper", "work", "merged"):
         posix.mkdir(f"{directory}/{name}", 0o755 if name == "upper" else 0o700)
 
 
 def renew(directory: str) -> None:
-    """Have the writable layer of a container that has just ended mounted once more, though it is volatile.
+    """Allow a volatile writable layer to be mounted again after its run ended.
 
-    The kernel refuses that, since after a crash of the host it might be damaged (overlayfs.rst, "Volatile
-    mount"); there was none.
+    The kernel refuses that, since a crash of the host may have damaged the layer (overlayfs.rst, "Volatile
+    mount"). Within one boot there was no crash, so the mark in the work directory is removed.
     """
     remove_tree(f"{directory}/work")
     posix.mkdir(f"{directory}/work", 0o700)
 
 
 def writable(directory: str) -> str:
-    """The upper directory: whiteouts and opaque directories are as in a layer."""
+    """The upper directory, whose whiteouts and opaque directories are those of an image layer."""
     return f"{directory}/upper"
 
 
 def describe(layers: tuple[str, ...], directory: str = "") -> dict[str, str]:
-    """docker's names. Of an image the topmost layer is the upper directory, and nothing is mounted."""
+    """By docker's names. An image's topmost layer is its UpperDir, and it has no MergedDir and WorkDir."""
     ordered = layers[::-1]
     return {
         "LowerDir": ":".join(ordered if directory else ordered[1:]),
@@ -55,19 +55,19 @@ def describe(layers: tuple[str, ...], directory: str = "") -> dict[str, str]:
 
 
 def options(plan: RootPlan) -> str:
-    """The options of mount(2); the lower directories are relative to the store's layers."""
+    """The options for mount(2); the lower directories are relative to the image store's layers."""
     lower = ":".join(reversed(plan.layers))
     text = f"lowerdir={lower},upperdir={plan.directory}/upper,workdir={plan.directory}/work"
-    # whatever the kernel's defaults are, the writable layer is to be read as a layer of an image is:
-    # complete files where they are, and nothing that says "look elsewhere" (diff, commit)
+    # off whatever the kernel's defaults are: diff and commit read the writable layer like an image layer,
+    # with complete files at their own paths
     text += ",redirect_dir=off,metacopy=off"
     return f"{text},volatile" if plan.volatile else text
 
 
 def mount_root(plan: RootPlan) -> int:
-    """Mount the root in the caller's mount namespace; an O_PATH fd of it.
+    """Mount the root in the caller's mount namespace and return an O_PATH descriptor of it.
 
-    Raises KernelError; Unsupported for more layers than one mount call can name.
+    Raises KernelError; Unsupported for more layers than one call of mount(2) can name.
     """
     text = options(plan)
     if len(text) >= _PAGE:
