@@ -1,1 +1,1 @@
-"""The network namespace of a container: links, addresses, rules."""
+"""A container's network: links, addresses, packet filter rules."""

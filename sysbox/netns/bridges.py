@@ -1,7 +1,7 @@
-"""What is there, through pyroute2: bridges, their ports and neighbours, for people and for checks.
+"""Show and check bridges and their ports, through pyroute2.
 
-Nothing here is on the way of starting a container. The functions look at the network namespace of the
-calling process.
+Starting a container does not use this module. The functions read the network namespace of the calling
+process.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class BridgePort(Frozen):
     name: str
     up: bool
     isolated: bool
-    container: str = ""  # the id it belongs to, as far as leases tell
+    container: str = ""  # id of its container, where a lease names one
 
 
 class Bridge(Frozen):
-    """A bridge as the kernel has it now."""
+    """The state of a bridge in the kernel."""
 
     name: str
     up: bool
@@ -53,9 +53,9 @@ def all_bridges() -> tuple[Bridge, ...]:
 
 
 def made_by_sysbox() -> tuple[Bridge, ...]:
-    """The bridges that sysbox has made, also with an earlier sysbox.conf. Raises KernelError.
+    """The bridges that sysbox has made, including those of an earlier sysbox.conf. Raises KernelError.
 
-    Each has the MAC that follows from its address.
+    They are recognised by their MAC, which `bridge_mac` derives from the address.
     """
     return tuple(
         one
@@ -65,7 +65,7 @@ def made_by_sysbox() -> tuple[Bridge, ...]:
 
 
 def inspect(name: str) -> Bridge:
-    """One bridge; NotFound if there is none of that name."""
+    """One bridge. Raises NotFound where none has that name, KernelError."""
     for bridge in all_bridges():
         if bridge.name == name:
             return bridge
@@ -73,7 +73,7 @@ def inspect(name: str) -> Bridge:
 
 
 def verify(bridge: Bridge, network: Network) -> list[str]:
-    """What is wrong with a network's bridge and its links, in words; nothing when all is well."""
+    """Messages about what is wrong with a network's bridge and its links; [] where nothing is."""
     wrong = []
     if not bridge.up:
         wrong.append(f"{bridge.name} is down")
@@ -92,7 +92,7 @@ def verify(bridge: Bridge, network: Network) -> list[str]:
 
 
 def remove(name: str) -> None:
-    """Remove a bridge; gone already is success. Raises Conflict while it has ports, KernelError."""
+    """Remove a bridge; an absent one is success. Raises Conflict while it has ports, KernelError."""
     try:
         if inspect(name).ports:
             raise Conflict(f"the bridge {name} still has ports", hint="stop the containers on it")
@@ -105,7 +105,7 @@ def remove(name: str) -> None:
 
 
 def _with_route(what: str, ask: Callable[[Any], Any]) -> Any:
-    """What `ask` gets out of pyroute2; its errors become KernelError."""
+    """Call `ask` with a pyroute2.IPRoute. Raises KernelError, which says `what` failed; Unsupported."""
     from sysbox.base import program
 
     program.load_site()

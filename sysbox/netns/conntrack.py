@@ -1,8 +1,8 @@
-"""Forgetting translations of UDP flows.
+"""Delete connection tracking entries of UDP flows to published ports.
 
-A UDP flow lives in the kernel's table for as long as packets come. A client that goes on sending would be
-translated to the address of a container that is gone, past the rule for its successor; so the flows of
-a UDP port are forgotten when it is published and when it no longer is. A TCP connection ends with
+The kernel keeps a flow's entry, with its address translation, as long as packets come. A client that keeps
+sending would reach the address of a container that has ended, in spite of its successor's rule. So the
+entries of a UDP port are deleted when it is published and when it is unpublished. A TCP connection ends with
 its container.
 """
 
@@ -28,10 +28,10 @@ _HEADER = _struct.Struct("=IHHII")
 
 
 def forget_udp(host_ports: set[int]) -> int:
-    """Delete the IPv4 flows to these UDP ports; how many there were.
+    """Delete the IPv4 flows to these UDP ports; returns how many there were.
 
-    A kernel without ctnetlink, or one that refuses, keeps them: ignoring that, since they expire by
-    themselves, 120 s after the last packet at the latest (nf_conntrack_udp_timeout_stream).
+    ignoring: a kernel without ctnetlink, or one that refuses. The flows then expire by themselves, at most
+    120 s after the last packet (nf_conntrack_udp_timeout_stream).
     """
     if not host_ports:
         return 0
@@ -55,14 +55,14 @@ def forget_udp(host_ports: set[int]) -> int:
 
 
 def is_udp_to(flow: bytes, host_ports: set[int]) -> bool:
-    """Whether a flow's original direction is UDP to one of the ports (pure)."""
+    """Whether a flow (CTA_TUPLE_ORIG) is UDP to one of the ports (pure)."""
     protocol = dict(rt.attributes(dict(rt.attributes(flow)).get(_CTA_TUPLE_PROTO, b"")))
     port = int.from_bytes(protocol.get(_CTA_PROTO_DST_PORT, b""), "big")
     return protocol.get(_CTA_PROTO_NUM) == bytes((_socket.IPPROTO_UDP,)) and port in host_ports
 
 
 def _dump(wire: _socket.socket) -> list[bytes]:
-    """The original direction's tuple of every flow."""
+    """CTA_TUPLE_ORIG, the original direction, of every flow. Raises OSError."""
     request = _HEADER.pack(
         _HEADER.size + len(_GENERIC), _CT_GET, rt.NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
     )

@@ -1,22 +1,22 @@
-"""Counters of network interfaces: proc_pid_net(5), the file `dev`."""
+"""Counters of network interfaces: /proc/PID/net/dev, proc_pid_net(5)."""
 
 from __future__ import annotations
 
 from sysbox.host import read_text
 
-_SENT = 8  # the ninth number of a line; the first is what was received
+_SENT = 8  # index of the bytes sent in a line; the bytes received are first
 
 
 def counters(pid: str = "self") -> dict[str, tuple[int, int]]:
-    """Interface -> (bytes received, bytes sent), of the network namespace that a process is in.
+    """Interface -> (bytes received, bytes sent) in the network namespace of a process.
 
-    Empty when the process is gone.
+    Empty where the process has ended.
     """
     return parse(read_text(f"/proc/{pid}/net/dev"))
 
 
 def parse(text: str) -> dict[str, tuple[int, int]]:
-    """The same from the file's text: two lines of headings, then `NAME: NUMBER...`."""
+    """`counters` for the file's text: two lines of headings, then `NAME: NUMBER...`."""
     found = {}
     for line in text.splitlines()[2:]:
         name, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""The content of a container's /etc/hosts and /etc/resolv.conf: pure."""
+"""The content of a container's /etc/hosts and /etc/resolv.conf. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from sysbox.base.errors import SpecError
 from sysbox.netns.topology import address_number
 
 RESOLV_CONF = "/etc/resolv.conf"
-# systemd-resolved(8): the file above may name only its stub, which no other namespace reaches; this
-# one names the real servers
+# systemd-resolved(8): /etc/resolv.conf may name only its stub, which other network namespaces cannot reach;
+# this file names the real servers
 UPLINK_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
-PUBLIC_SERVERS = (
-    "8.8.8.8",
-    "8.8.4.4",
-)  # docker's, where the host has none that a container reaches
+# docker's choice where the host has no server that a container can reach
+PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
 _HEADER = "# Made by sysbox when the container was started.\n"
 
 
@@ -21,10 +19,10 @@ def hosts_file(
 ) -> str:
     """/etc/hosts of a container.
 
-    `address` is its own, "" where it has none of its own; `extra` are `--add-host` values "name:ip",
-    where "host-gateway" must have been replaced by an address; `host_text` is the file of whose network it
-    is in: the host's or another container's. Its own name is always there. Raises SpecError for an extra
-    entry that is not valid.
+    `address` is its own address, "" where it has none. `extra` are `--add-host` values "name:ip", in which
+    the caller has replaced "host-gateway" by an address. `host_text` is the file of the host or of the
+    container whose network it shares. The container's own name is always added. Raises SpecError for an
+    invalid extra entry.
     """
     lines = [_HEADER]
     if host_text:
@@ -51,11 +49,11 @@ def _is_known(hostname: str, text: str) -> bool:
 
 
 def resolv_conf(host_text: str, uplink_text: str = "", *, own_network: bool = True) -> str:
-    """/etc/resolv.conf of a container, from the host's file and that of RESOLV_CONF's uplink.
+    """/etc/resolv.conf of a container, from the texts of RESOLV_CONF and UPLINK_RESOLV_CONF of the host.
 
-    With a network namespace of its own (`own_network`) a server on the host's loopback is of no use: the
-    servers behind systemd-resolved's stub are taken instead, then all that are not loopback, then public
-    ones. resolv.conf(5): search and options stay as they are.
+    A container with a network namespace of its own (`own_network`) cannot reach servers on the host's
+    loopback. If the host's file names only systemd-resolved's stub, the uplink's servers replace it; then
+    loopback servers are left out; if none remains, public servers are used. search and options are kept.
     """
     if not own_network:
         return host_text
@@ -83,7 +81,7 @@ def _is_stub(text: str) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
-    # a link-local server names a link of the host's, which the container does not have
+    # a link-local address (fe80:) is valid on a link of the host only, so it is left out too
     return address.startswith("127.") or address == "::1" or address.lower().startswith("fe80:")
 
 

@@ -1,8 +1,8 @@
 """The packet filter: base rules by python-iptables once per boot, ports by iptables-restore.
 
-python-iptables knows the legacy tables only, and does not take the lock that all iptables programs
-share; we do. Importing it costs a quarter of a second, so that starting a container only looks at a
-mark: which network namespace (its inode) has the rules of which bridges.
+python-iptables knows only the legacy tables, and does not take the lock of the iptables programs, so this
+module takes it. Importing it costs a quarter of a second, so the start of a container only reads a mark: the
+inode of the network namespace, and the bridges whose rules are in place there.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ MARK = f"{paths.NETWORK}/rules"
 XTABLES_LOCK = "/run/xtables.lock"  # iptables(8), -w
 _LOCK = f"{paths.NETWORK}/firewall.lock"
 _WAIT = "30"  # seconds that iptables waits for its lock
-_RESOURCE_PROBLEM = 4  # its exit status when it cannot have its lock, or the kernel's tables
+_RESOURCE_PROBLEM = 4  # exit status of iptables where it cannot get its lock or the kernel's tables
 _PROGRAMS = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
 _HINT = "install the package `iptables` (its legacy programs), or use --network host or none"
 
 
 def ensure(plan: NetPlan) -> None:
-    """Make sure that the rules of the plan's bridges are in place; one small read when the mark says
-    so.
+    """Make sure that the rules of the plan's bridges are in place; reads only the mark if that lists them.
 
-    Raises Unsupported where the kernel or the host has no legacy iptables, Conflict when another
-    program holds the iptables lock for half a minute.
+    Raises Unsupported where the kernel or the host has no legacy iptables, Conflict where another program
+    holds a lock for half a minute, KernelError, SysboxError.
     """
     policies = rules.policies_of(plan)
     if not policies or set(policies) <= set(_marked()):
@@ -50,9 +49,9 @@ def ensure(plan: NetPlan) -> None:
 
 
 def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
-    """Publish the plan's ports at the container's address; the ports, with the host port each got.
+    """Publish the plan's ports at the container's address; returns them with the host port of each.
 
-    Raises Conflict when a port is taken.
+    Raises Conflict where a port is taken, Unsupported, KernelError, SysboxError.
     """
     if not plan.ports:
         return ()
@@ -61,11 +60,11 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
         others = ports.load()
         resolved = ports.resolve(plan.ports, others)
         mine = tuple(Published(id=plan.id, address=address, port=port) for port in resolved)
-        # The record first: whatever happens next, gc finds what there may be to remove
+        # the record first: after a crash gc finds the rules to remove
         ports.store(others + mine)
         try:
             if _restore(rules.restore_text("-A", mine)):
-                # somebody removed our chains: all rules are made anew, these among them
+                # another program removed sysbox's chains: make all rules again, including these
                 _apply(_marked() or rules.policies_of(plan), others + mine)
         except SysboxError:
             ports.store(others)
@@ -75,15 +74,16 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
 
 
 def unpublish(container_id: str) -> None:
-    """Remove the container's published ports; rules that are gone already are success."""
+    """Remove the container's published ports; missing rules are success."""
     if any(entry.id == container_id for entry in ports.load()):
         _withdraw(lambda one: one == container_id)
 
 
 def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
-    """Unpublish the ports of all containers that are not alive; their ids.
+    """Unpublish the ports of all containers that are not alive; returns their ids.
 
-    `is_alive` is asked while no port can be published: it must be true of a container that is starting.
+    `is_alive` is called under the lock, while no other process can publish a port; it must return True for a
+    container that is starting.
     """
     return _withdraw(lambda one: not is_alive(one)) if ports.load() else []
 
@@ -95,7 +95,7 @@ def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
         mine = tuple(entry for entry in entries if entry.id in meant)
         others = tuple(entry for entry in entries if entry.id not in meant)
         if mine and _restore(rules.restore_text("-D", mine)):
-            # one that is missing fails the whole transaction: each by itself, then
+            # a missing rule fails the whole transaction, so remove each by itself
             results = [_restore(rules.restore_text("-D", (entry,))) for entry in mine]
             if _RESOURCE_PROBLEM in results:
                 _apply(_marked(), others)
@@ -106,12 +106,12 @@ def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
 
 
 def published(container_id: str) -> tuple[Port, ...]:
-    """The container's published ports, with the host ports they have; takes no lock."""
+    """The container's published ports, with their host ports; takes no lock. Raises FormatError."""
     return tuple(entry.port for entry in ports.load() if entry.id == container_id)
 
 
 def reconcile() -> list[str]:
-    """Put right what others (`iptables -F`, a firewall's reload) did to our rules; what it was.
+    """Restore rules that other programs removed (`iptables -F`, a firewall's reload); returns the changes.
 
     Does nothing where no container has used a bridge since boot.
     """
@@ -121,7 +121,7 @@ def reconcile() -> list[str]:
 
 
 def remove() -> list[str]:
-    """Take all our rules out; what was there. Published ports must be unpublished before."""
+    """Remove all rules of sysbox; returns the changes. The caller has unpublished all ports."""
     with Lock(_LOCK, timeout=BRIEFLY), _xtables_lock():
         iptc = _import()
         try:
@@ -147,7 +147,7 @@ def _marked() -> tuple[Policy, ...]:
         return ()
     try:
         return tuple(Policy.read(line) for line in lines[1:])
-    except ValueError:  # damaged: the rules are simply made again
+    except ValueError:  # damaged: the rules are made again
         return ()
 
 
@@ -159,7 +159,7 @@ def _namespace() -> str:
 
 
 def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list[str]:
-    from sysbox.netns import links  # most have no ports, and their rules are there
+    from sysbox.netns import links  # most starts find their rules in place and do not need it
 
     links.enable_forwarding()
     iptc = _import()
@@ -177,9 +177,10 @@ def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list
 
 
 def _xtables_lock() -> Lock:
-    """The lock of all iptables programs, which exists from its first use.
+    """The lock of the iptables programs, whose file the first user creates.
 
-    Made by us it gets the label that the policy has for it, or else SELinux would keep iptables from it.
+    Where sysbox creates it, the file gets its label from the policy: otherwise SELinux would deny it to
+    iptables.
     """
     if exists(XTABLES_LOCK) or not exists("/sys/fs/selinux/enforce"):
         return Lock(XTABLES_LOCK, timeout=BRIEFLY)
@@ -189,12 +190,12 @@ def _xtables_lock() -> Lock:
         try:
             spawn(["restorecon", XTABLES_LOCK])
         except KernelError:
-            pass  # ignoring: a policy without its tools may allow it all the same
+            pass  # ignoring: without restorecon(8) the policy may still allow the access
     return Lock(XTABLES_LOCK, timeout=BRIEFLY)
 
 
 def _import() -> Any:
-    """python-iptables, or Unsupported."""
+    """Import python-iptables. Raises Unsupported."""
     from sysbox.base import program
 
     program.load_site()
@@ -202,7 +203,7 @@ def _import() -> Any:
     import sys
 
     if "XTABLES_LIBDIR" not in os.environ:
-        # without it python-iptables asks ldconfig, which takes longer than all our rules
+        # without it python-iptables runs ldconfig, which takes longer than making all rules
         machine = getattr(sys.implementation, "_multiarch", "")
         for directory in (f"/usr/lib/{machine}/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"):
             if os.path.isdir(directory):
@@ -211,7 +212,7 @@ def _import() -> Any:
     try:
         import iptc
         import iptc.easy
-    except Exception as error:  # noqa: BLE001 (it raises what its C libraries make it raise)
+    except Exception as error:  # noqa: BLE001 (its import raises errors of many types)
         raise Unsupported(
             f"the packet filter: cannot load python-iptables: {error}", hint=_HINT
         ) from None
@@ -231,10 +232,10 @@ def _open_table(iptc: Any, name: str) -> Any:
 
 
 def _close_tables(iptc: Any) -> None:
-    """Let go of all tables, and of changes that could not be committed.
+    """Close all tables, and drop uncommitted changes.
 
-    All at once and out of the library's cache: it looks into every cached table whenever it makes a
-    rule, and reading a closed one ends the process.
+    All are closed together and removed from the library's cache: it reads every cached table whenever it
+    makes a rule, and reading a closed one crashes the process.
     """
     for table in iptc.Table._cache.values():
         table.close()
@@ -242,7 +243,10 @@ def _close_tables(iptc: Any) -> None:
 
 
 def _apply_table(iptc: Any, name: str, wanted: dict[str, list[rules.Rule]]) -> list[str]:
-    """Bring one table to what is wanted, in one commit or none."""
+    """Make one table's chains and jumps as wanted, in at most one commit; returns the changes.
+
+    Raises SysboxError, Unsupported.
+    """
     table = _open_table(iptc, name)
     changes = []
     try:
@@ -302,8 +306,10 @@ def _take_out(iptc: Any) -> list[str]:
 
 
 def _rule(iptc: Any, wanted: rules.Rule) -> Any:
-    """The library's own rule. It leaves out silently what it cannot express, and a rule without its
-    match would let everything through, so that what it made is read back.
+    """The library's object for a rule. Raises Unsupported.
+
+    It is read back and compared: the library silently leaves out what it cannot express, and a rule without
+    its match would apply to all packets.
     """
     rule = iptc.easy.encode_iptc_rule(dict(wanted))
     made = _read(iptc, rule)
@@ -322,7 +328,7 @@ def _read(iptc: Any, rule: Any) -> rules.Rule:
 
 
 def _restore(text: bytes) -> int:
-    """iptables-legacy-restore --noflush; its exit status. Raises Unsupported where there is none."""
+    """Run iptables-legacy-restore --noflush; its exit status. Raises Unsupported where there is none."""
     from sysbox.linux.process import spawn
 
     for directory in _PROGRAMS:
@@ -331,7 +337,7 @@ def _restore(text: bytes) -> int:
             posix.stat(path)
         except OSError:
             continue
-        # what it says of a rule that is gone is no news, and what else fails fails again below `_apply`
+        # its messages are dropped: a missing rule is expected, and `_apply` reports other errors
         status, _ = spawn([path, "-w", _WAIT, "--noflush"], None, text, merge_stderr=True)
         return status
     raise Unsupported("the packet filter: no iptables-legacy-restore on this host", hint=_HINT)

@@ -1,13 +1,11 @@
-"""Addresses in use: one small file under /run, changed under a lock and replaced by rename.
+"""Address leases: one small file under /run, changed under a lock and replaced by rename.
 
-Line 1 is the address that was given last; each other line is "ADDRESS ID". An address that was
-given back is not given again before all others have been, so that neighbours' caches and clients
-that remember it do not meet its next owner. The file lies on a tmpfs: after a boot there are no
-leases, and no containers.
+Line 1 is the last address that was assigned; each other line is "ADDRESS ID". A released address is assigned
+again only after all others, so that neighbours' caches and clients that remember it do not reach its next
+owner. The file is on a tmpfs: after a boot there are no leases, and no containers.
 
-Addresses are those of a network namespace, and several hosts may be in one: embedded hosts on the machine's
-network, and the machine. These have a directory in common, with a copy of each one's file: what another one
-has is not given.
+Leases apply to a network namespace, which the machine may share with embedded hosts. These hosts share a
+directory with a copy of each host's file, so that no two hosts assign the same address.
 """
 
 from __future__ import annotations
@@ -32,10 +30,10 @@ if TYPE_CHECKING:
 
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
-SHARED = f"{paths.RUN}/addresses"  # there where there is an embedded host on the machine's network
+SHARED = f"{paths.RUN}/addresses"  # exists while an embedded host is on the machine's network
 _SHARED_LOCK = ".lock"
-_NAME = "/run/host/sysbox-host"  # on an embedded host: its name
-_MACHINE = "machine."  # which no embedded host is called
+_NAME = "/run/host/sysbox-host"  # on an embedded host, the file with its name
+_MACHINE = "machine."  # the machine's own name here; no embedded host can have it
 
 
 def acquire(
@@ -43,7 +41,10 @@ def acquire(
     subnet: str = DEFAULT_NETWORK.subnet,
     gateway: str = DEFAULT_NETWORK.gateway,
 ) -> str:
-    """The container's address, a new one if it has none; Conflict when the subnet is used up."""
+    """The container's address; a new one if it has none.
+
+    Raises Conflict where no address is free or the lock is held too long, FormatError, KernelError.
+    """
     with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
         held = leases.get(container_id)
@@ -63,7 +64,7 @@ def _give(container_id: str, address: str, leases: dict[str, str]) -> str:
 
 
 def _of_others() -> set[str]:
-    """The addresses that the other hosts of this network have given."""
+    """The addresses that other hosts on this network have assigned."""
     found: set[str] = set()
     for name in posix.listdir(SHARED):
         if name[0] != "." and name != _own_name():
@@ -77,8 +78,9 @@ def _own_name() -> str:
 
 
 def share(name: str) -> None:
-    """Called on the machine before an embedded host boots on its network: have the directory, with what the
-    machine itself has given.
+    """Share leases with the embedded host `name`: make the directory, with a copy of the machine's file.
+
+    Called on the machine before an embedded host boots on its network. Raises KernelError, FormatError.
     """
     make_private(SHARED)
     write_file(f"{SHARED}/{_own_name()}", read_file(FILE) or b"")
@@ -86,9 +88,9 @@ def share(name: str) -> None:
 
 
 def forget_host(name: str) -> bool:
-    """Called on the machine when an embedded host is gone: give back all that it had.
+    """Release all addresses of the embedded host `name`; whether it was the last on the machine's network.
 
-    Whether it was the last one on the machine's network.
+    Called on the machine after the host has ended. Raises KernelError.
     """
     if unlink(f"{SHARED}/{name}") and set(posix.listdir(SHARED)) <= {_own_name(), _SHARED_LOCK}:
         remove_tree(SHARED)
@@ -97,7 +99,7 @@ def forget_host(name: str) -> bool:
 
 
 def release(container_id: str) -> None:
-    """Give the container's address back; a container without one is success."""
+    """Release the container's address; a container without one is success."""
     with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
         if leases.pop(container_id, None) is not None:
@@ -105,14 +107,15 @@ def release(container_id: str) -> None:
 
 
 def all() -> dict[str, str]:  # noqa: A001 (used qualified: leases.all())
-    """Every lease: container id -> address. Takes no lock: the file is always whole."""
+    """Every lease: container id -> address. It takes no lock: the file is replaced as a whole."""
     return _load()[1]
 
 
 def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
-    """Give back the addresses of all containers that are not alive; the ids that had one.
+    """Release the addresses of all containers that are not alive; returns their ids.
 
-    `is_alive` is asked while no lease can be taken: it must be true of a container that is starting.
+    `is_alive` is called under the lock, while no other process can acquire a lease; it must return True for a
+    container that is starting.
     """
     with Lock(_LOCK, timeout=BRIEFLY):
         last, leases = _load()
@@ -125,9 +128,9 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
 
 
 def choose(subnet: str, gateway: str, last: str, taken: set[str]) -> str:
-    """The lowest free address above `last`, around the end if need be (pure)."""
+    """The lowest free address above `last`, else the lowest free one (pure). Raises Conflict."""
     base, bits = split_subnet(subnet)
-    # neither the network's own address nor the broadcast address
+    # excluding the network address and the broadcast address
     first, final = base + 1, base + (1 << (32 - bits)) - 2
     here = address_number(last) if last else base
     if not first <= here <= final:
@@ -144,7 +147,7 @@ def choose(subnet: str, gateway: str, last: str, taken: set[str]) -> str:
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
-    """(last address, id -> address) from the file's text; FormatError for anything else."""
+    """(last address, id -> address) from the file's text. Raises FormatError."""
     lines = text.splitlines()
     leases: dict[str, str] = {}
     for line in lines[1:]:
@@ -156,7 +159,7 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
 
 
 def forget() -> None:
-    """Remove the file, as a boot would."""
+    """Remove the file of leases. Raises KernelError."""
     unlink(FILE)
 
 

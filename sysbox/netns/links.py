@@ -1,6 +1,6 @@
-"""The bridge, the pair, and the container's own end.
+"""The bridge, the veth pair, and the container's end of it.
 
-The host's end of a pair needs no undoing: it dies with the container's network namespace.
+The pair needs no cleanup: the kernel removes it with the container's network namespace.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SIOCGIFINDEX = 0x8933
 
 
 def ensure_bridge(attachment: Attachment) -> int:
-    """Make sure that the network's bridge is up and has its address; its interface index.
+    """Make sure that the network's bridge is up and has its address; returns its interface index.
 
-    Four ioctls when it is there already. Raises Conflict when the subnet is in use elsewhere on
-    this host, KernelError when the bridge cannot be made.
+    Four ioctls where the bridge exists. Raises Conflict where another link of this host uses the subnet or
+    the bridge has another address, KernelError.
     """
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
@@ -50,11 +50,11 @@ def ensure_bridge(attachment: Attachment) -> int:
 
 
 def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...] = ()) -> None:
-    """Make the pairs: one end on the bridge, the other in the container's network namespace.
+    """Make the veth pairs: one end on the bridge, the other in the container's network namespace.
 
-    The namespace is that of `netns_fd`, or of the process `pid` where there is no descriptor; `bridges` are
-    the interface indexes, where they are known. All pairs are one batch.
-    Raises KernelError, with EXFULL when a bridge has no port left.
+    The namespace is `netns_fd`, or that of the process `pid` where it is -1. `bridges` are the bridges'
+    interface indexes, () if unknown. All pairs are one batch. Raises Conflict, and KernelError; EXFULL where
+    a bridge has no port left.
     """
     bridges = bridges or tuple(ensure_bridge(one) for one in plan.attachments)
     hairpin = bool(plan.ports)
@@ -66,15 +66,18 @@ def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...
     with rt.Socket() as link:
         results = link.attempt(messages)
         if any(result[1] == _errno.EEXIST for result in results[::2]):
-            # The namespace of an earlier start is still being torn down by the kernel. The names
-            # belong to this container alone, so those ends can go at once, and their peers with them.
+            # The kernel is still removing the network namespace of an earlier start. Only this
+            # container uses the links' names, so remove the old pairs now.
             _remove(link, plan)
             results = link.attempt(messages)
         link.check(results)
 
 
 def disconnect(plan: NetPlan) -> None:
-    """Remove the pairs without waiting for the namespace to die; a pair that is gone is success."""
+    """Remove the veth pairs without waiting for the end of the namespace; an absent pair is success.
+
+    Raises KernelError.
+    """
     if not plan.attachments:
         return
     with rt.Socket() as link:
@@ -87,21 +90,20 @@ def _remove(link: rt.Socket, plan: NetPlan) -> None:
 
 
 def prepare_inside() -> None:
-    """In the container's own process, right after it entered its new network namespace and before
-    eth0 exists: no router advertisement shall configure it (CVE-2020-13401). Needs the host's /proc
-    in view.
+    """Keep router advertisements from configuring eth0 (CVE-2020-13401). Raises KernelError.
 
-    Does nothing where the kernel has no IPv6.
+    Called in the container's own process, in its new network namespace, before eth0 exists and while /proc is
+    still the host's. Does nothing where the kernel has no IPv6.
     """
     for name in ("accept_ra", "autoconf"):
         _write_sysctl(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
 
 
 def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:
-    """In the container's own process: loopback up, each interface with its address, and the default route by
-    the first, in one batch. Opens no file and imports nothing, so that it may run behind the new root.
+    """Set loopback up, give each interface its address, and the first the default route, in one batch.
 
-    `addresses` are the leases, without a mask, in the order of the attachments. Raises KernelError.
+    Called in the container's own process. It opens no file and imports nothing, so it also works in the new
+    root. `addresses` are the leases, without a mask, in the order of the attachments. Raises KernelError.
     """
     if plan.mode not in ("bridge", "none"):
         return
@@ -126,12 +128,12 @@ def _index_of(name: str) -> int:
 
 
 def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Message:
-    """The one message that makes both ends, each in its place and with its name, MAC and MTU."""
+    """The message that makes both ends, each in its namespace, with its name, MAC and MTU."""
     if netns_fd >= 0:
         place = rt.u32(rt.IFLA_NET_NS_FD, netns_fd)
     else:
         place = rt.u32(rt.IFLA_NET_NS_PID, pid)
-    # One queue each: a pair has no hardware to spread over, and each queue costs sysfs objects
+    # one queue each: a pair has no hardware queues, and each queue costs sysfs objects
     one_queue = rt.u32(rt.IFLA_NUM_TX_QUEUES, 1) + rt.u32(rt.IFLA_NUM_RX_QUEUES, 1)
     peer = rt.nested(
         rt.VETH_INFO_PEER,
@@ -158,11 +160,11 @@ def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Mes
 
 
 def bridge_port(attachment: Attachment, *, hairpin: bool) -> rt.Message:
-    """What a link takes only once it exists: no IPv6 address of its own, the port's flags; and up.
+    """Settings that the kernel accepts only for an existing link: no IPv6 address, the port's flags, up.
 
-    An isolated port (Linux 4.18) exchanges no frame with other isolated ports, whether or not
-    bridged frames pass through iptables on this host. Where they do (br_netfilter), a container
-    that calls its own published port has its frame turned around at its own port: hairpin mode.
+    An isolated port (Linux 4.18) exchanges no frames with other isolated ports, whether or not bridged frames
+    pass through iptables on this host. Where they do (br_netfilter), a container may connect to its own
+    published port; the bridge then must send the frame back through the port it came from: hairpin mode.
     """
     body = (
         rt.ifinfo(0, rt.IFF_UP, rt.IFF_UP),
@@ -183,10 +185,10 @@ def bridge_port(attachment: Attachment, *, hairpin: bool) -> rt.Message:
 
 
 def inside(attachment: Attachment, index: int, address: str) -> list[rt.Message]:
-    """The container's end: no automatic IPv6 address, address, up."""
+    """The messages for the container's end: no automatic IPv6 address, address, up."""
     quiet = rt.ifinfo(index) + rt.nested(
         rt.IFLA_AF_SPEC,
-        # neighbours may still hold the MAC of an earlier owner of the address
+        # announce the MAC: neighbours may have cached that of an earlier owner of the address
         _ipv4_settings((rt.IPV4_DEVCONF_ARP_NOTIFY, 1)),
         _no_ipv6_address(),
     )
@@ -199,14 +201,14 @@ def inside(attachment: Attachment, index: int, address: str) -> list[rt.Message]
 
 
 def default_route(gateway: str) -> rt.Message:
-    """The IPv4 default route by a gateway."""
+    """The message that adds the IPv4 default route via a gateway."""
     body = rt.default_route() + rt.ipv4(rt.RTA_GATEWAY, gateway)
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
     return rt.Message(rt.RTM_NEWROUTE, flags, body, f"add the default route via {gateway}")
 
 
 def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
-    """An address of a subnet on a link."""
+    """The message that adds an address of a subnet to a link."""
     base, bits = split_subnet(subnet)
     broadcast = address_text(base | ((1 << (32 - bits)) - 1))
     body = (
@@ -221,19 +223,19 @@ def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
 
 
 def set_up(index: int, name: str) -> rt.Message:
-    """A link, by its index, set up."""
+    """The message that sets a link up."""
     body = rt.ifinfo(index, rt.IFF_UP, rt.IFF_UP)
     return rt.Message(rt.RTM_NEWLINK, 0, body, f"set {name} up")
 
 
 def remove(name: str) -> rt.Message:
-    """A link, by its name, removed."""
+    """The message that removes a link."""
     body = rt.ifinfo() + rt.text(rt.IFLA_IFNAME, name)
     return rt.Message(rt.RTM_DELLINK, 0, body, f"remove the link {name}")
 
 
 def bridge(attachment: Attachment) -> rt.Message:
-    """The bridge: no STP, no forward delay, a MAC that stays."""
+    """The message that makes the bridge: no STP, no forward delay, a fixed MAC."""
     body = (
         rt.ifinfo(),
         rt.text(rt.IFLA_IFNAME, attachment.bridge),
@@ -261,14 +263,13 @@ def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
             hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
         )
     with rt.Socket() as link:
-        # made by somebody else meanwhile, or left without its address: it is completed
+        # EEXIST: another process made it meanwhile, or it has lost its address; complete it
         link.check(link.attempt([bridge(attachment)]), ignore=(_errno.EEXIST,))
         index = _index(probe, attachment.bridge)
         settings = rt.ifinfo(index) + rt.nested(
             rt.IFLA_AF_SPEC,
-            # published ports on 127.0.0.1 are reached through this link (ip-sysctl:
-            # route_localnet); a rule of ours drops what containers send to 127.0.0.0/8
-            # (CVE-2020-8558)
+            # route_localnet (ip-sysctl): the host reaches ports published on 127.0.0.1 through this
+            # link; a rule in the raw table drops packets of containers to 127.0.0.0/8 (CVE-2020-8558)
             _ipv4_settings((rt.IPV4_DEVCONF_ROUTE_LOCALNET, 1), (rt.IPV4_DEVCONF_RP_FILTER, 1)),
         )
         _write_sysctl(f"net/ipv6/conf/{attachment.bridge}/disable_ipv6", "1", missing_ok=True)
@@ -282,7 +283,7 @@ def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
 
 
 def enable_forwarding() -> None:
-    """Let this host route; raises KernelError where /proc/sys cannot be written."""
+    """Switch on IPv4 forwarding. Raises KernelError where /proc/sys cannot be written."""
     if read_text("/proc/sys/net/ipv4/ip_forward").strip() != "1":
         _write_sysctl("net/ipv4/ip_forward", "1", missing_ok=False)
 
@@ -307,7 +308,7 @@ def _index(probe: _socket.socket, name: str) -> int:
 
 
 def _address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
-    """(first address, bits of its mask, whether it is up) of a link; ("", 0, False) where one is missing."""
+    """(first address, bits of its mask, whether the link is up); ("", 0, False) without link or address."""
     request = _request(name)
     try:
         (flags,) = _struct.unpack_from("=H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)
@@ -322,7 +323,7 @@ def _address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
 
 
 def _refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
-    """Two networks on one bridge would take each other's rules away. Raises Conflict."""
+    """Raises Conflict if the bridge has another address: two networks would remove each other's rules."""
     address, bits, _ = there
     if address and (address, bits) != (attachment.gateway, attachment.prefix):
         raise Conflict(

@@ -1,7 +1,7 @@
-"""Published ports: which container holds which, in one small file under /run; choosing free ones.
+"""Published ports of all containers, in one small file under /run; choosing free ports.
 
-The file is what `sysbox port` shows, what finds two containers that want the same port, and what
-the rules are made anew from. Whoever changes it holds the firewall's lock.
+`sysbox port` shows this file, a conflict of two containers is found in it, and the rules are restored from
+it. A process changes it only while it holds the firewall's lock.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _TRIES = 64
 
 
 def load() -> tuple[Published, ...]:
-    """All published ports; FormatError when the file is damaged."""
+    """All published ports. Raises FormatError where the file is damaged."""
     return parse((read_file(FILE) or b"").decode("ascii", "replace"))
 
 
 def store(entries: tuple[Published, ...]) -> None:
-    """Replace the file."""
+    """Replace the file. Raises KernelError."""
     write_file(FILE, render(entries).encode("ascii"))
 
 
 def parse(text: str) -> tuple[Published, ...]:
-    """The records in the file's text (pure)."""
+    """The published ports in the file's text (pure). Raises FormatError."""
     entries = []
     for line in text.splitlines():
         try:
@@ -58,9 +58,9 @@ def render(entries: tuple[Published, ...]) -> str:
 
 
 def resolve(wanted: tuple[Port, ...], others: tuple[Published, ...]) -> tuple[Port, ...]:
-    """The ports with a host port each: as asked, or a free one where 0 was.
+    """The ports with a host port each: as requested, or a free one in place of 0.
 
-    Raises Conflict when another container or another program has the port.
+    Raises Conflict where another container or program uses the port, KernelError.
     """
     resolved: list[Port] = []
     for port in wanted:
@@ -107,14 +107,15 @@ def _pick(port: Port, others: tuple[Published, ...], mine: list[Port]) -> Port:
 
 
 def _bind(port: Port) -> int:
-    """Bind and let go; the number that the kernel gave. A translated port has no listener of ours,
-    so that this finds other programs only.
+    """Bind to a host port, or to a free one for 0, and close the socket; returns the number. Raises OSError.
+
+    sysbox has no listener on published ports, so this finds a conflict with other programs only.
     """
     kind = _socket.SOCK_STREAM if port.protocol == "tcp" else _socket.SOCK_DGRAM
     probe = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC)
     try:
         if kind == _socket.SOCK_STREAM:
-            # connections that linger in TIME_WAIT are no reason to refuse, a listener is
+            # only a listener is a conflict, not a connection in TIME_WAIT
             probe.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         probe.bind((port.host_ip or "0.0.0.0", port.host_port))
         return int(probe.getsockname()[1])

@@ -1,9 +1,8 @@
-"""rtnetlink(7), raw: a batch of messages is one sendto(2), errors carry the kernel's own words.
+"""rtnetlink(7) without a library: a batch of messages is one sendto(2), errors have the kernel's text.
 
-Only the handful of requests that starting a container needs; everything else goes through pyroute2
-in `bridges.py`. A test proves that both put the same attributes on the wire. Nothing here opens a
-file or imports a module after start, since a container's own first process uses it behind its new
-root.
+Only the few requests that the start of a container needs; everything else goes through pyroute2 in
+`bridges.py`. A test proves that both send the same attributes. No function opens a file or imports a module,
+since a container's first process calls them in its new root.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ _RTMSG = _struct.Struct("=BBBBBBBBI")  # struct rtmsg
 
 
 class Message:
-    """One request: what it does in words, for the error, and its bytes after the header."""
+    """One request; `body` is the bytes after the header, `what` the action for error messages."""
 
     __slots__ = ("body", "flags", "kind", "what")
 
@@ -110,7 +109,7 @@ class Socket:
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             try:
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
-            except OSError:  # before Linux 4.12: errors come without words
+            except OSError:  # ignoring: before Linux 4.12 errors have no text
                 continue
         self._sequence = 0
 
@@ -121,19 +120,19 @@ class Socket:
         self.close()
 
     def close(self) -> None:
-        """Close the socket; twice is harmless."""
+        """Close the socket; closing it twice is harmless."""
         self._socket.close()
 
     def request(self, messages: Iterable[Message]) -> None:
-        """Send all in one sendto(2), in order, and take the answers.
+        """Send all messages in one sendto(2), in order, and read the acknowledgements.
 
-        Raises KernelError for the first message that failed; the kernel has then carried out, or
-        tried, the others too, so that callers put into one batch only what may be repeated.
+        Raises KernelError for the first message that failed. The kernel processes the others all the same, so
+        a batch must contain only requests that may be repeated.
         """
         self.check(self.attempt(messages))
 
     def attempt(self, messages: Iterable[Message]) -> list[tuple[Message, int, str]]:
-        """Like `request`, but gives (message, errno or 0, the kernel's words) for each."""
+        """`request`, but returns (message, errno or 0, the kernel's text) for each. Raises KernelError."""
         pending: dict[int, Message] = {}
         wire = b""
         for message in messages:
@@ -144,7 +143,7 @@ class Socket:
             self._socket.sendto(wire, (0, 0))
             results: dict[int, tuple[int, str]] = {}
             while len(results) < len(pending):
-                # rtnetlink answers before sendto returns, so this never waits
+                # rtnetlink answers before sendto returns, so this does not wait
                 results.update(parse_acks(self._socket.recv(1 << 16)))
         except OSError as error:
             raise KernelError.of("talk to rtnetlink", "", error) from None
@@ -166,7 +165,10 @@ _ADVICE = {
 
 
 def parse_acks(data: bytes) -> dict[int, tuple[int, str]]:
-    """Sequence number -> (errno or 0, words) of each acknowledgement in a datagram (netlink(7))."""
+    """Sequence number -> (errno or 0, the kernel's text) of each acknowledgement in a datagram.
+
+    netlink(7). Raises KernelError for a malformed datagram.
+    """
     results: dict[int, tuple[int, str]] = {}
     at = 0
     while at + _HEADER.size <= len(data):
@@ -183,7 +185,7 @@ def parse_acks(data: bytes) -> dict[int, tuple[int, str]]:
 def _ack_text(message: bytes, flags: int) -> str:
     if not flags & _NLM_F_ACK_TLVS:
         return ""
-    # behind the errno lies the header of the request and, unless capped, its whole body
+    # after the errno come the header of the request and, unless capped, its whole body
     at = _HEADER.size + 4
     (length,) = _struct.unpack_from("=I", message, at)
     at += _HEADER.size if flags & _NLM_F_CAPPED else align(length)
@@ -199,7 +201,7 @@ def align(length: int) -> int:
 
 
 def attributes(data: bytes) -> list[tuple[int, bytes]]:
-    """The (type, value) pairs of a row of attributes; flags in the type are dropped."""
+    """The (type, value) pairs of consecutive attributes, without the flags in the type."""
     found = []
     at = 0
     while at + _ATTRIBUTE.size <= len(data):
@@ -218,7 +220,7 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
+    """An attribute that contains attributes."""
     return attribute(kind, b"".join(parts))
 
 

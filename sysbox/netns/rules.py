@@ -1,9 +1,8 @@
 """The packet filter's rules as data: pure, and the same for python-iptables and iptables-restore.
 
-A rule is a dictionary in the form of python-iptables' `easy` module, which is also what that module
-reads back, so that what is in place can be compared with what should be. Chains of our own carry
-all rules; each built-in chain has exactly one jump to them. Only published ports have rules per
-container.
+A rule is a dictionary as python-iptables' `easy` module writes and reads it, so that rules in the kernel can
+be compared with the wanted ones. All rules are in chains of sysbox; each built-in chain has exactly one jump
+to one of these. Only published ports have rules per container.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _LOOPBACK = "127.0.0.0/8"
 
 
 class Policy(Frozen):
-    """What the rules of one bridge depend on; kept as one line of the mark of rules in place."""
+    """The settings that a bridge's rules depend on; one line of the mark in `firewall.MARK`."""
 
     bridge: str
     subnet: str
@@ -42,7 +41,7 @@ class Policy(Frozen):
 
     @classmethod
     def read(cls, line: str) -> Policy:
-        """The policy that `line` wrote; ValueError for anything else."""
+        """The policy in a line that `line` wrote. Raises ValueError for any other text."""
         bridge, subnet, isolate, host = line.split(" ")
         return cls(
             bridge=bridge,
@@ -53,7 +52,7 @@ class Policy(Frozen):
 
 
 class Published(Frozen):
-    """One published port of a container, with the host port it got."""
+    """One published port of a container, with its host port."""
 
     id: str
     address: str  # the container's
@@ -61,7 +60,7 @@ class Published(Frozen):
 
 
 def policies_of(plan: NetPlan) -> tuple[Policy, ...]:
-    """The part of a container's plan that the rules of its bridges depend on."""
+    """The settings in a container's plan that the rules of its bridges depend on."""
     return tuple(
         Policy(
             bridge=one.bridge,
@@ -76,7 +75,7 @@ def policies_of(plan: NetPlan) -> tuple[Policy, ...]:
 def chains(
     policies: tuple[Policy, ...], published: tuple[Published, ...]
 ) -> dict[str, dict[str, list[Rule]]]:
-    """Table -> chain of ours -> its rules, in order."""
+    """Table -> sysbox's chain -> its rules, in order."""
     return {
         "raw": {RAW: [_no_loopback(policy) for policy in policies]},
         "nat": {
@@ -84,8 +83,8 @@ def chains(
             POSTROUTING: [rule for policy in policies for rule in _masquerade(policy)],
         },
         "filter": {
-            # What comes in is decided for all bridges before what goes out is accepted for any: a
-            # packet from one bridge to another must meet the second one's DROP
+            # the rules for packets to any bridge are before those that accept packets from one: a
+            # packet from one bridge to another must meet the DROP of the second
             FORWARD: [rule for policy in policies for rule in _into(policy)]
             + [_out_of(policy) for policy in policies],
             INPUT: [rule for policy in policies for rule in _to_host(policy)],
@@ -94,18 +93,17 @@ def chains(
 
 
 def jumps() -> dict[str, list[tuple[str, Rule, bool]]]:
-    """Table -> (built-in chain, the jump, whether it goes first).
+    """Table -> (built-in chain, the jump, whether it is the first rule).
 
-    First where a verdict of the host's own rules would come too early; last in nat, where others
-    may have translations of their own.
+    It is first where the host's own rules could decide before; last in nat, where other programs may have
+    translations of their own.
     """
     local = {"dst-type": "LOCAL"}
     return {
         "raw": [("PREROUTING", {"target": RAW}, True)],
         "nat": [
-            # From outside a loopback address is never translated, else a port published on
-            # 127.0.0.1 would be open to the neighbours on the LAN; untranslated, the kernel drops
-            # such a packet
+            # A packet from outside to a loopback address is not translated, so the kernel drops it:
+            # translated, a port published on 127.0.0.1 would be open to neighbours on the LAN
             ("PREROUTING", {"dst": f"!{_LOOPBACK}", "addrtype": local, "target": DNAT}, False),
             ("OUTPUT", {"addrtype": local, "target": DNAT}, False),
             ("POSTROUTING", {"target": POSTROUTING}, False),
@@ -118,7 +116,7 @@ def jumps() -> dict[str, list[tuple[str, Rule, bool]]]:
 
 
 def dnat(entry: Published) -> Rule:
-    """One published port. The comment names the container, for people and for `gc`."""
+    """The rule of one published port. Its comment names the container."""
     port = entry.port
     rule: Rule = {"dst": f"{port.host_ip}/32"} if port.host_ip not in ("", "0.0.0.0") else {}
     return rule | {
@@ -130,7 +128,7 @@ def dnat(entry: Published) -> Rule:
 
 
 def dnat_words(entry: Published) -> list[str]:
-    """The same rule in the words of iptables(8), without a command."""
+    """The rule of `dnat` as arguments of iptables(8), without a command."""
     port = entry.port
     words = ["-d", f"{port.host_ip}/32"] if port.host_ip not in ("", "0.0.0.0") else []
     words += ["-p", port.protocol, "-m", port.protocol, "--dport", str(port.host_port)]
@@ -145,8 +143,8 @@ def restore_text(command: str, entries: tuple[Published, ...]) -> bytes:
 
 
 def _no_loopback(policy: Policy) -> Rule:
-    # The bridge has route_localnet, so that the host reaches published ports through 127.0.0.1; a
-    # container must not reach the host's own loopback services that way (CVE-2020-8558)
+    # the bridge has route_localnet, so that the host reaches published ports at 127.0.0.1; by it a
+    # container must not reach services on the host's loopback (CVE-2020-8558)
     return {"dst": _LOOPBACK, "in-interface": policy.bridge, "target": "DROP"}
 
 
@@ -154,8 +152,8 @@ def _masquerade(policy: Policy) -> list[Rule]:
     bridge, outside = policy.bridge, f"!{policy.bridge}"
     return [
         {"src": policy.subnet, "out-interface": outside, "target": "MASQUERADE"},
-        # to a published port from the host's loopback, and from another container by way of the
-        # host's address: the answer has to come back through us
+        # to a published port, from the host's loopback, and from another container through the host's
+        # address: the reply must return through the host, which translates it back
         {"src": _LOOPBACK, "out-interface": bridge, "target": "MASQUERADE"},
         {
             "src": policy.subnet,

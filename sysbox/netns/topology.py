@@ -1,7 +1,7 @@
-"""From what was asked to names, addresses and ports: pure; the network's constants live here.
+"""Plan a container's network: names, addresses, ports, and the network's constants. Pure.
 
-The default subnet stays clear of the defaults of docker (172.17.0.0/16), podman (10.88.0.0/16 and
-10.89.0.0/16), LXC (10.0.3.0/24) and libvirt (192.168.122.0/24).
+The default subnet avoids the defaults of docker (172.17.0.0/16), podman (10.88.0.0/16 and 10.89.0.0/16),
+LXC (10.0.3.0/24) and libvirt (192.168.122.0/24).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from sysbox.base.errors import SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Bridge, ContainerSpec, Port
 
-INSIDE = "eth0"  # the container's end of the pair
+INSIDE = "eth0"  # the container's end of the veth pair
 BRIDGE_PORTS = 1023  # the kernel's BR_MAX_PORTS - 1: port numbers have ten bits and begin at 1
-_ID_DIGITS = 10  # of the id, in names and MACs; a link's name has at most 15 characters
+_ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at most 15 characters
 
 
 class Network(Frozen):
@@ -24,24 +24,24 @@ class Network(Frozen):
     bridge: str = "sysbox0"
     subnet: str = "10.90.0.0/16"
     gateway: str = "10.90.0.1"  # the bridge's own address
-    mtu: int = 1500
+    mtu: int = 1500  # bytes
     isolate: bool = False  # containers of this bridge cannot reach each other
     host_access: bool = True  # containers may open connections to the host itself
 
 
 DEFAULT_NETWORK = Network()
-# of a bridge that sysbox.conf gives none: the default, and what takes its place where it is in use
+# for a bridge without Subnet= in sysbox.conf: the default, then those to try where it is in use
 SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
 
 
 class Attachment(Frozen):
-    """A container's end of one network: planned, and with its addresses recorded while it runs."""
+    """A container's connection to one network: in its plan, and with addresses in its runtime."""
 
-    network: str  # its name
-    bridge: str = ""  # the host's link
-    interface: str = INSIDE  # the container's end of the pair
-    host_link: str = ""  # the host's end
-    mac: str = ""  # the container's, "02:..."
+    network: str  # the network's name
+    bridge: str = ""  # name of the network's bridge
+    interface: str = INSIDE  # name of the container's end of the veth pair
+    host_link: str = ""  # name of the host's end
+    mac: str = ""  # of the container's end, "02:..."
     mtu: int = 0  # bytes
     subnet: str = ""  # "10.90.0.0/16"
     address: str = ""  # IPv4, leased at the start; "" without one
@@ -55,9 +55,9 @@ class Attachment(Frozen):
 
 
 class NetPlan(Frozen):
-    """A container's networks, decided: the effect files of this package see nothing else."""
+    """The plan of a container's networks, the only input of the modules that set them up."""
 
-    id: str  # the container's, 64 hex digits
+    id: str  # the container's id, 64 hex digits
     mode: str  # bridge, none, host, join
     join: str = ""  # mode join: "container:ID" or "ns:PATH"
     attachments: tuple[Attachment, ...] = ()  # the first has the default route and the ports
@@ -78,8 +78,8 @@ class NetPlan(Frozen):
 def network_of(asked: Bridge, routes: str) -> Network:
     """The network of a container on the network `bridge`; `routes` is the text of /proc/net/route.
 
-    A subnet that was asked for is never replaced. Else the one that the bridge has already, else the first
-    that is free: in a container of ours, where the outer one is in use, the next. Raises SpecError.
+    A requested subnet is never replaced. Otherwise it is the subnet of the existing bridge, or the first free
+    one of SUBNETS: inside a container of sysbox the outer container's subnet is in use. Raises SpecError.
     """
     if asked.subnet:
         return _network(asked.name, asked.subnet)
@@ -95,18 +95,17 @@ def network_of(asked: Bridge, routes: str) -> Network:
 
 
 def _network(bridge: str, subnet: str) -> Network:
-    """The bridge has the first address."""
+    """A network whose bridge has the subnet's first address. Raises SpecError."""
     return Network(bridge=bridge, subnet=subnet, gateway=address_text(split_subnet(subnet)[0] + 1))
 
 
 def plan_network(
     container_id: str, spec: ContainerSpec, network: Network = DEFAULT_NETWORK
 ) -> NetPlan:
-    """The network of one container.
+    """The plan of one container's network. As in docker, ports are ignored with `none` and `host`.
 
-    Raises SpecError for a mode or port that is not valid, UsageError for published ports on a
-    joined namespace, Unsupported for IPv6 host addresses. Ports are ignored with `none` and `host`,
-    as docker does.
+    Raises SpecError for an invalid mode or port, UsageError for published ports with a joined namespace,
+    Unsupported for IPv6 host addresses and for sctp.
     """
     mode = spec.namespaces.network
     if mode in ("none", "host"):
@@ -140,28 +139,26 @@ def plan_network(
 
 
 def host_link(container_id: str) -> str:
-    """The name of the host's end of the pair, which can be found again from the id."""
+    """The name of the host's end of the veth pair, derived from the container's id."""
     return "sb" + container_id[:_ID_DIGITS]
 
 
 def mac_address(container_id: str) -> str:
-    """A locally administered unicast MAC, the same at each start, so that neighbours' caches stay
-    right.
-    """
+    """A locally administered unicast MAC from the id, the same at each start: neighbours cache it."""
     digits = container_id[:_ID_DIGITS]
     return "02:" + ":".join(digits[at : at + 2] for at in range(0, _ID_DIGITS, 2))
 
 
 def bridge_mac(gateway: str) -> str:
-    """A fixed MAC for a bridge; without one it would take its lowest port's and change as ports
-    come and go.
+    """A fixed MAC for a bridge. Without one the kernel uses the lowest MAC of its ports, which changes with
+    them.
     """
     address = _socket.inet_pton(_socket.AF_INET, gateway)
     return "02:5b:" + ":".join(f"{byte:02x}" for byte in address)
 
 
 def address_number(address: str) -> int:
-    """An IPv4 address as a number; SpecError if it is none."""
+    """An IPv4 address as a number. Raises SpecError for any other text."""
     try:
         return int.from_bytes(_socket.inet_pton(_socket.AF_INET, address), "big")
     except (OSError, ValueError):
@@ -174,8 +171,9 @@ def address_text(number: int) -> str:
 
 
 def overlapping_route(routes: str, network: Network | Attachment) -> str:
-    """The first route of another link that overlaps the network's subnet, or ""; `routes` is the text
-    of /proc/net/route.
+    """The first route of another link that overlaps the network's subnet, or "".
+
+    `routes` is the text of /proc/net/route.
     """
     base, bits = split_subnet(network.subnet)
     for line in routes.splitlines()[1:]:
@@ -191,8 +189,9 @@ def overlapping_route(routes: str, network: Network | Attachment) -> str:
 
 
 def split_subnet(subnet: str) -> tuple[int, int]:
-    """("10.90.0.0/16") -> (network address as a number, bits of the mask); SpecError for host bits
-    or /31.
+    """(network address as a number, bits of the mask) of a subnet such as "10.90.0.0/16".
+
+    Raises SpecError for host bits, or a mask outside /8 to /30.
     """
     base, slash, bits = subnet.partition("/")
     number = address_number(base)
@@ -210,7 +209,7 @@ def port_text(port: Port) -> str:
 
 
 def ports_overlap(one: Port, other: Port) -> bool:
-    """Whether two published ports claim the same packets."""
+    """Whether two published ports apply to the same packets."""
     if one.protocol != other.protocol or one.host_port != other.host_port or not one.host_port:
         return False
     addresses = {one.host_ip or "0.0.0.0", other.host_ip or "0.0.0.0"}
@@ -218,7 +217,7 @@ def ports_overlap(one: Port, other: Port) -> bool:
 
 
 def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
-    seen: dict[int, list[Port]] = {}  # by their port of the host: few have the same
+    seen: dict[int, list[Port]] = {}  # host port -> ports that use it, usually one
     for port in ports:
         if port.protocol not in ("tcp", "udp"):
             raise Unsupported(
