@@ -35,10 +35,8 @@ _KERNELS = ("/dev", "/proc", "/sys")
 
 
 class Tree:
-    """A root that is being built.
-
-    `root` is its O_PATH descriptor, `sources` the cloned mounts by operation (see `sources.clone`), `procfs`
-    the host's /proc. `null` is a descriptor of the null device that was made in it, or -1.
+    """A root that is being built: `root` is its O_PATH descriptor, `sources` the mounts of `sources.clone`,
+    `procfs` the host's /proc, `null` a descriptor of the null device that was made in it, or -1.
     """
 
     def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
@@ -231,9 +229,7 @@ class Tree:
         posix.close(above)
 
     def _keep_bound(self, op: rootfs.Cgroups, target: str) -> None:
-        """Make cgroup.max.descendants read-only: without the mount option nsdelegate the container, which
-        may write to its cgroup, could raise this limit.
-        """
+        """Make cgroup.max.descendants read-only: without nsdelegate the container could raise it."""
         if op.bounded:
             file = f"{target}/cgroup.max.descendants"
             self.read_only(rootfs.ReadOnly(target=file, recursive=False))
@@ -299,10 +295,8 @@ class Tree:
         return self._target(path, _ANY)
 
     def _target(self, path: str, flags: int, what: str = "mount target") -> int:
-        """A descriptor of a path in the container.
-
-        A mount target may be in /dev, /proc or /sys only by its own name: by a symbolic link an image could
-        choose which of their files is covered, or what passes for a device. Raises SpecError, KernelError.
+        """A descriptor of a path in the container. A symbolic link to /dev, /proc or /sys is no mount target:
+        the image could choose which of their files is covered, or what passes for a device.
         """
         fd = mount.open_in_root(self.root, path, flags)
         if what == "mount target" and not _in_kernels(path):
@@ -316,10 +310,7 @@ class Tree:
         return fd
 
     def _null_device(self) -> int:
-        """A detached read-only mount of the container's own null device (CVE-2025-31133).
-
-        Raises SpecError where there is none, KernelError.
-        """
+        """A detached read-only mount of the container's own null device (CVE-2025-31133)."""
         if self.null < 0:
             raise SpecError("there is no null device to cover files of /proc with",
                             hint="--device must not take the place of /dev/null")  # fmt: skip
@@ -342,8 +333,7 @@ class Tree:
     def _empty_tmpfs(self) -> int:
         """A detached mount of an empty read-only tmpfs, which all masked directories share.
 
-        The first directory gets the mount itself, the others copies: up to Linux 6.14 open_tree(2) can copy
-        only an attached mount.
+        The first directory gets the mount itself: up to Linux 6.14 only an attached mount can be copied.
         """
         if self._empty >= 0:
             return mount.clone_tree("", recursive=False, dirfd=self._empty)
