@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hostfacts import facts
 
 from sysbox.base.errors import SpecError
 from sysbox.container import systemd_mode, systemd_plan
 from sysbox.container.systemd_plan import Mode
 from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
-from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security
 
 ID = "0123456789abcdef" * 4
@@ -104,19 +104,10 @@ def test_a_name_in_an_image_gives_no_capability(fields: dict[str, object], expec
     assert bool(mode.capabilities) is expected
 
 
-def facts(mode: str, unified: str = "") -> HostFacts:
-    mounted = {"v1": "/sys/fs/cgroup/{}", "v2": "/sys/fs/cgroup"}[mode]
-    controllers = {"memory": mounted.format("memory"), "name=systemd": mounted.format("systemd")}
-    return HostFacts(
-        cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0", memory_nodes="0",
-        selinux=False, apparmor=False, unified=unified,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("systemd", [False, True])
 @pytest.mark.parametrize("unified", ["", "/sys/fs/cgroup/unified"])
 def test_its_cgroups_on_v1(systemd: bool, unified: str) -> None:
-    (plan,) = plan_cgroups(ContainerSpec(image="x"), facts("v1", unified), systemd=systemd)
+    (plan,) = plan_cgroups(ContainerSpec(image="x"), facts("v1", unified=unified), systemd=systemd)
     assert isinstance(plan, Cgroups)
     assert not plan.writable
     assert plan.delegated == (("systemd", "unified")[: 2 if unified else 1] if systemd else ())

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_units_limits_properties import facts
+from hostfacts import facts
 
 from sysbox.base.errors import SysboxError
 from sysbox.cli.parse import hot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hostfacts import facts
 
 from sysbox.base import numbers
 from sysbox.base.errors import SpecError
@@ -14,24 +15,6 @@ from sysbox.units.limits.properties import INFINITY, CgroupWrite
 
 ID = "0123456789abcdef" * 4
 MIB = 1 << 20
-CONTROLLERS = {
-    "v1": "blkio cpu cpuacct cpuset devices freezer hugetlb memory net_cls perf_event pids",
-    "v2": "cpu cpuset hugetlb io memory pids",
-}
-
-
-def facts(mode: str = "v1") -> HostFacts:
-    return HostFacts(
-        cgroup_mode=mode,
-        controllers={name: f"/sys/fs/cgroup/{name}" for name in CONTROLLERS[mode].split()}
-        | {"name=systemd": "/sys/fs/cgroup/systemd"},
-        systemd=True,
-        effective_uid=0,
-        cpus="0-1",
-        memory_nodes="0",
-        selinux=False,
-        apparmor=False,
-    )
 
 
 V1, V2 = facts("v1"), facts("v2")

@@ -5,26 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hostfacts import facts
 
 from sysbox.host import HostFacts
 from sysbox.units.limits import spellings
 from sysbox.units.limits.dropins import PAIRS
 from sysbox.units.limits.properties import INFINITY
-
-
-def facts(mode: str) -> HostFacts:
-    controllers = ("cpu", "memory", "pids", "blkio", "io")
-    return HostFacts(
-        cgroup_mode=mode,
-        controllers=dict.fromkeys(controllers, "/sys/fs/cgroup"),
-        systemd=True,
-        effective_uid=0,
-        cpus="0-3",
-        memory_nodes="0",
-        selinux=False,
-        apparmor=False,
-    )
-
 
 V1, V2 = facts("v1"), facts("v2")
 # values of one limit by both names, and what stands in the other's place

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hostfacts import facts
 
 from sysbox.base.errors import KernelError, Unsupported
-from sysbox.host import HostFacts
 from sysbox.linux import cgroup
 
 HYBRID = """\
@@ -17,13 +17,6 @@ HYBRID = """\
 1:name=systemd:/system.slice/docker-1.scope
 0::/user.slice/with:colon
 """
-
-
-def facts(controllers: dict[str, str]) -> HostFacts:
-    return HostFacts(
-        cgroup_mode="v1", controllers=controllers, systemd=True, effective_uid=0, cpus="0",
-        memory_nodes="0", selinux=False, apparmor=False,
-    )  # fmt: skip
 
 
 def test_parse() -> None:
@@ -47,7 +40,7 @@ def test_our_own_paths() -> None:
 
 
 def test_directory() -> None:
-    here = facts({"memory": "/sys/fs/cgroup/memory"})
+    here = facts("v1", {"memory": "/sys/fs/cgroup/memory"})
     assert cgroup.directory(here, "memory", "/a.slice") == "/sys/fs/cgroup/memory/a.slice"
     assert cgroup.directory(here, "memory", "/") == "/sys/fs/cgroup/memory"
     with pytest.raises(Unsupported, match="'rdma'"):

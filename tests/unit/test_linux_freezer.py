@@ -8,20 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hostfacts import facts
 
 from sysbox.base.errors import Unsupported
 from sysbox.host import HostFacts
 from sysbox.linux import freezer
 
 PATH = "/a.slice/docker-1.scope"
-
-
-def facts(mode: str, **controllers: Path) -> HostFacts:
-    return HostFacts(
-        cgroup_mode=mode, controllers={name.replace("systemd", "name=systemd"): str(path)
-        for name, path in controllers.items()}, systemd=True, effective_uid=0, cpus="0",
-        memory_nodes="0", selinux=False, apparmor=False,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def v1(tmp_path: Path) -> HostFacts:
     for directory in (scope, scope.parent):
         (directory / "freezer.state").write_text("THAWED\n")
         (directory / "freezer.self_freezing").write_text("0\n")
-    return facts("v1", freezer=tmp_path)
+    return facts("v1", {"freezer": str(tmp_path)})
 
 
 @pytest.fixture
@@ -41,7 +34,7 @@ def v2(tmp_path: Path) -> HostFacts:
     for directory in (scope, scope.parent):
         (directory / "cgroup.freeze").write_text("0\n")
         (directory / "cgroup.events").write_text("populated 1\nfrozen 0\n")
-    return facts("v2", systemd=tmp_path)
+    return facts("v2", {"name=systemd": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +80,7 @@ def test_request_and_release(request: pytest.FixtureRequest, tmp_path: Path, mod
 def test_no_freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A v1 host without that controller has the one of the v2 tree beside it, or none."""
     monkeypatch.setattr(freezer, "UNIFIED", str(tmp_path))
-    host = facts("v1", memory=tmp_path)
+    host = facts("v1", {"memory": str(tmp_path)})
     with pytest.raises(Unsupported, match="no cgroup freezer"):
         freezer.request(host, PATH)
     assert not freezer.frozen(host, PATH)

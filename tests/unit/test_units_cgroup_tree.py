@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import pytest
+from hostfacts import TOP, facts
 
 from sysbox.host import HostFacts
 from sysbox.linux import cgroup
 from sysbox.units.cgroup import tree
 from sysbox.units.limits.properties import CgroupWrite
 
-TOP = "/sys/fs/cgroup"
 PATH = "/system.slice/docker-1.scope"
 CPUSET = CgroupWrite(controller="cpuset", file="cpuset.cpus", value="0")
 SWAP = CgroupWrite(controller="memory", file="memory.memsw.limit_in_bytes", value="1")
 CLASS = CgroupWrite(controller="net_cls", file="net_cls.classid", value="1")
 
 
-def facts(mode: str, mounts: str) -> HostFacts:
+def mounted(mode: str, mounts: str) -> HostFacts:
     """`mounts` are directories, named as their controllers: "cpu,cpuacct memory systemd"."""
     controllers = {
         "name=systemd" if name == "systemd" else name: f"{TOP}/{directory}"
         for directory in mounts.split()
         for name in directory.split(",")
     }
-    return HostFacts(
-        cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0",
-        memory_nodes="0", selinux=False, apparmor=False,
-    )  # fmt: skip
+    return facts(mode, controllers)
 
 
-USUAL = facts(
+USUAL = mounted(
     "v1", "cpu,cpuacct cpuset memory blkio devices pids freezer net_cls,net_prio perf_event systemd"
 )
-APART = facts("v1", "cpu cpuacct cpuset memory devices freezer net_cls perf_event systemd")
-UNIFIED = facts("v2", "systemd")
+APART = mounted("v1", "cpu cpuacct cpuset memory devices freezer net_cls perf_event systemd")
+UNIFIED = mounted("v2", "systemd")
 
 
 def test_what_is_ours() -> None:
@@ -116,4 +113,4 @@ def test_no_move_is_expected_without_cgroups(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cgroup, "paths_of", lambda _: {})
     monkeypatch.setattr(cgroup, "expect_move", lambda _: pytest.fail("of what?"))
     tree.expect_move(USUAL)
-    tree.expect_move(facts("v2", ""))
+    tree.expect_move(mounted("v2", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hostfacts import facts
 
 from sysbox.container.records import Usage
 from sysbox.host import HostFacts
@@ -26,13 +27,6 @@ BLKIO = """\
 Total 12291
 """
 SCOPE = "/a.slice/a-b.slice/docker-1.scope"
-
-
-def facts(mode: str, controllers: dict[str, str]) -> HostFacts:
-    return HostFacts(
-        cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0",
-        memory_nodes="0", selinux=False, apparmor=False,
-    )  # fmt: skip
 
 
 def fill(root: Path, files: dict[str, str]) -> None:

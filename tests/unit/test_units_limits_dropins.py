@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hostfacts import facts
 
 from sysbox.host import HostFacts
 from sysbox.spec import Limits
@@ -15,20 +16,6 @@ MADE = """\
 # or an equivalent operation. Do not edit.
 [Scope]
 """
-
-
-def facts(mode: str) -> HostFacts:
-    controllers = ("cpu", "memory", "pids", "blkio", "io", "cpuset")
-    return HostFacts(
-        cgroup_mode=mode,
-        controllers=dict.fromkeys(controllers, "/sys/fs/cgroup"),
-        systemd=True,
-        effective_uid=0,
-        cpus="0-3",
-        memory_nodes="0",
-        selinux=False,
-        apparmor=False,
-    )
 
 
 V1, V2 = facts("v1"), facts("v2")

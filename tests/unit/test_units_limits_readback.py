@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostfacts import on_directories
 
 from sysbox.host import HostFacts
 from sysbox.units.limits import readback, table
@@ -17,18 +18,7 @@ PATH = "/system.slice/docker-1.scope"
 @pytest.fixture(params=["v1", "v2"])
 def facts(request: pytest.FixtureRequest, tmp_path: Path) -> HostFacts:
     """A host whose hierarchies are below a directory of the test's own."""
-    return host(request.param, tmp_path)
-
-
-def host(mode: str, root: Path) -> HostFacts:
-    names = ("cpu", "cpuset", "memory", "pids", "blkio", "io", "hugetlb", "net_cls")
-    mounts = {name: str(root / name if mode == "v1" else root) for name in names}
-    for mount in mounts.values():
-        Path(mount + PATH).mkdir(parents=True, exist_ok=True)
-    return HostFacts(
-        cgroup_mode=mode, controllers=mounts, systemd=True, effective_uid=0, cpus="0-3", memory_nodes="0",
-        selinux=False, apparmor=False,
-    )  # fmt: skip
+    return on_directories(request.param, tmp_path, PATH)
 
 
 def put(facts: HostFacts, controller: str, file: str, text: str) -> None:
@@ -64,7 +54,7 @@ KERNEL: list[tuple[str, str, dict[str, str], Any]] = [
 
 @pytest.mark.parametrize(("mode", "field", "files", "value"), KERNEL)
 def test_kernel(tmp_path: Path, mode: str, field: str, files: dict[str, str], value: Any) -> None:
-    facts = host(mode, tmp_path)
+    facts = on_directories(mode, tmp_path, PATH)
     way = table.by_field(field).way(facts)
     for file, text in files.items():
         put(facts, way.controller, file, text)
@@ -81,7 +71,7 @@ def drift(facts: HostFacts, field: str, live: dict[str, Any], text: str) -> str:
 
 def test_the_kernel_rounds(tmp_path: Path) -> None:
     """Memory to pages, a quota to microseconds of its period, weights as the scheduler has them."""
-    v1 = host("v1", tmp_path)
+    v1 = on_directories("v1", tmp_path, PATH)
     assert not drift(v1, "memory", {"MemoryLimit": 100_000_001}, "99999744")
     assert drift(v1, "memory", {"MemoryLimit": 100_000_001}, "99995648")
     assert not drift(v1, "nano_cpus", {"CPUQuotaPerSecUSec": 330_000}, "33000")
@@ -101,7 +91,7 @@ def test_a_default_is_no_drift(facts: HostFacts) -> None:
 
 def test_the_other_spelling_counts(tmp_path: Path) -> None:
     """CPUWeight is what systemd heeds where it is set, on v1 too."""
-    v1 = host("v1", tmp_path)
+    v1 = on_directories("v1", tmp_path, PATH)
     assert not drift(v1, "cpu_shares", {"CPUShares": 700, "CPUWeight": 50}, "512")
 
 
@@ -121,13 +111,13 @@ def test_the_other_spelling_counts(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_written(tmp_path: Path, write: CgroupWrite, text: str, same: bool) -> None:
     """What we have written ourselves."""
-    v1 = host("v1", tmp_path)
+    v1 = on_directories("v1", tmp_path, PATH)
     put(v1, write.controller, write.file, text)
     assert (readback.written(write, PATH, v1) == "") is same
 
 
 def test_why_memory_was_refused(tmp_path: Path) -> None:
-    v1 = host("v1", tmp_path)
+    v1 = on_directories("v1", tmp_path, PATH)
     way = table.by_field("memory").way(v1)
     put(v1, "memory", "memory.usage_in_bytes", "5000")
     put(v1, "memory", "memory.memsw.limit_in_bytes", "8000")
