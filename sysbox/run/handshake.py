@@ -97,8 +97,8 @@ class Channel:
     def receive(self, expected: bytes) -> tuple[dict[str, Any], int]:
         """Wait for a message; its data and its fd (-1 for none).
 
-        Raises StartError with what the child reported, or when the peer ended without a word; EOFError
-        when the end of the conversation (`expected` is b"") was awaited and has come.
+        `expected` is b"" for the end of the conversation. Raises StartError with what the child reported, or
+        when the peer ended without a word.
         """
         message, rights, _, _ = self._socket.recvmsg(_LIMIT, _FD, _socket.MSG_CMSG_CLOEXEC)
         fd = int.from_bytes(rights[0][2][:4], "little") if rights else -1

@@ -4,11 +4,14 @@ Each file in runs/ has its purpose in the first line, behind #. Then lines of th
 
     $ run ...            the command line; the image is always `box`
     host: v2 cpus=0-3    the layout of the cgroups (v1 is the default), and what else is known of the host
-    image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh
+    image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh;
+                         `usr_bind` is the flag of the image `host`
     around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid    what is found on the host
     + line               a line of the plan, without its indentation
     - beginning          no line of the plan begins so
     ! text               the error that is raised in place of a plan
+
+Of a line, ID is the container's id and LIBEXEC where sysbox's own programs are.
 
 A block ends with an empty line; the next one begins with another command line. Lines are in the plan's order.
 """
@@ -23,6 +26,7 @@ import pytest
 from hostfacts import facts
 
 from sysbox.base.errors import SysboxError
+from sysbox.base.paths import LIBEXEC
 from sysbox.cli.parse import hot
 from sysbox.cli.request import spec as request
 from sysbox.cli.table.verbs import VERBS
@@ -73,7 +77,10 @@ class Case:
         """The lines of the plan. Raises what planning raises."""
         values = hot.parse(VERBS["run"], self.words[1:])
         spec = request.build(values, detach=values.detach)
-        resolved = resolve(spec, Image(id="sha256:" + "a" * 64, manifest="", config=self._config()))
+        image = Image(
+            id="sha256:" + "a" * 64, manifest="", config=self._config(), usr_bind="usr_bind" in self.image
+        )  # fmt: skip
+        resolved = resolve(spec, image)
         record = Record(
             id=ID,
             name=spec.name or "brave_otter",
@@ -87,7 +94,8 @@ class Case:
         host = facts(next((one for one in self.host if "=" not in one), "v1"))
         host = host.replace(**pairs(self.host))
         plan = make_plan(record, record.resolved or resolved, self._surroundings(), host)
-        return [line.strip() for line in plan.describe().replace(ID, "ID").splitlines()]
+        text = plan.describe().replace(ID, "ID").replace(LIBEXEC, "LIBEXEC")
+        return [line.strip() for line in text.splitlines()]
 
     def _config(self) -> ImageConfig:
         given = pairs(self.image)
