@@ -113,3 +113,23 @@ def test_links_stay_inside() -> None:
     for path, text in devices.DEFAULT_LINKS:
         assert path.startswith("/dev/")
         assert text.startswith("/proc/self/fd") or text == "pts/ptmx"
+
+
+@pytest.mark.parametrize(
+    ("kind", "major", "minor", "console"),
+    [
+        ("c", 4, 0, True),
+        ("c", 4, 63, True),
+        ("c", 4, 64, False),  # ttyS0
+        ("c", 7, 1, True),  # vcs1
+        ("c", 7, 129, True),  # vcsa1
+        ("b", 7, 1, False),  # loop1
+        ("c", 1, 11, True),  # kmsg
+        ("c", 1, 3, False),
+        ("c", 5, 1, False),
+    ],
+)
+def test_what_is_a_console_of_the_host(kind: str, major: int, minor: int, console: bool) -> None:
+    """Numbers of devices.txt of Linux."""
+    node = devices.DeviceNode(path="/dev/x", kind=kind, major=major, minor=minor)
+    assert devices.is_console(node) is console

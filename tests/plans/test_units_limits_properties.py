@@ -10,6 +10,7 @@ from sysbox.base.errors import SpecError
 from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import scopeplan
+from sysbox.units.limits import properties
 from sysbox.units.limits.plan import plan_devices, plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite
 
@@ -256,3 +257,21 @@ def test_slice() -> None:
     assert keeper.directory == "/sys/fs/cgroup/systemd/system.slice/system-sysbox.slice"
     with pytest.raises(SpecError):
         scope(slice="../etc")
+
+
+@pytest.mark.parametrize("text", ["0-8192", "99999", "3-1", "-1", "1-", "a", "", "0,,1", "²"])
+def test_a_list_of_the_kernel_s_is_checked(text: str) -> None:
+    with pytest.raises(SpecError, match="--x"):
+        numbers.parse_list("--x", text)
+
+
+def test_the_highest_cpu() -> None:
+    assert numbers.parse_list("--x", "8191") == [8191]
+
+
+@pytest.mark.parametrize(
+    ("io", "block"), [(1, 10), (2, 10), (100, 500), (200, 1000), (10000, 1000)]
+)
+def test_a_weight_stays_in_the_range_of_the_other_property(io: int, block: int) -> None:
+    """10 to 1000 of BlockIOWeight=, systemd.resource-control(5)."""
+    assert properties.block_of_io(io) == block

@@ -1,9 +1,13 @@
-"""The unit file of a container with a restart policy."""
+"""The service around a container: its properties on the bus, its unit file, its restart policy. Pure."""
 
 from __future__ import annotations
 
+import pytest
+
 from sysbox.spec import ContainerSpec, RestartPolicy
 from sysbox.units import names, serviceplan
+from sysbox.units.limits.properties import INFINITY, Property
+from sysbox.units.serviceplan import ServicePlan
 
 OWN, OTHER = "a" * 64, names.service_unit("b" * 64)
 
@@ -59,3 +63,112 @@ RestartForceExitStatus=133
 WantedBy=multi-user.target
 """
     )
+
+
+def of(properties: tuple[Property, ...]) -> dict[str, tuple[str, object]]:
+    found = {one.name: (one.signature, one.value) for one in properties}
+    assert len(found) == len(properties)
+    return found
+
+
+def planned(stop_timeout: int = 10) -> ServicePlan:
+    spec = ContainerSpec(image="bb:1", stop_timeout=stop_timeout)
+    return serviceplan.plan_service(OWN, "child", spec, "/usr/bin/sysbox", (133, 134))
+
+
+def runs(verb: str) -> tuple[str, object]:
+    return "a(sasb)", [("/usr/bin/sysbox", ["/usr/bin/sysbox", verb, OWN], False)]
+
+
+BOUNDS = {"MemoryMax": ("t", 512 << 20), "TasksMax": ("t", 64)}
+GONE_AT_ITS_END = {"CollectMode": ("s", "inactive-or-failed"), "Slice": ("s", "sysbox.slice")}
+SCOPE = names.scope_unit(OWN)
+BEHIND_ITS_SCOPE = {
+    "PartOf": ("as", [SCOPE]),
+    "After": ("as", ["network.target", "dbus.socket", SCOPE]),
+}
+
+
+def test_the_transient_service_as_a_whole() -> None:
+    """The time to stop is the monitor's own, and five seconds for it to write how the container ended."""
+    assert of(serviceplan.transient(planned())) == {
+        "Description": ("s", "sysbox container child"),
+        "Type": ("s", "notify"),
+        "NotifyAccess": ("s", "main"),
+        "ExecStart": runs("_supervise"),
+        "ExecStopPost": runs("_cleanup"),
+        "KillMode": ("s", "mixed"),
+        "TimeoutStopUSec": ("t", 15_000_000),
+        "OOMPolicy": ("s", "continue"),
+        "SuccessExitStatus": ("(aiai)", ([133, 134], [])),
+        **GONE_AT_ITS_END,
+        **BEHIND_ITS_SCOPE,
+        **BOUNDS,
+    }
+
+
+def test_without_a_timeout_systemd_waits_too() -> None:
+    assert of(serviceplan.transient(planned(-1)))["TimeoutStopUSec"] == ("t", INFINITY)
+    assert "\nTimeoutStopSec=infinity\n" in serviceplan.unit_file(planned(-1))
+    assert of(serviceplan.transient(planned(0)))["TimeoutStopUSec"] == ("t", 5_000_000)
+
+
+def test_what_starts_it_once_more() -> None:
+    assert of(serviceplan.starter(planned())) == {
+        "Description": ("s", "Restart of sysbox container child"),
+        "Type": ("s", "exec"),
+        "ExecStart": runs("start"),
+        **GONE_AT_ITS_END,
+        **BOUNDS,
+    }
+    assert of(serviceplan.restarter(planned())) == {
+        "Description": ("s", "Restart of sysbox container child"),
+        "Type": ("s", "oneshot"),
+        "ExecStart": runs("restart"),
+        **GONE_AT_ITS_END,
+        **BOUNDS,
+    }
+
+
+def test_what_stands_between_the_scope_and_a_service_with_restarts() -> None:
+    assert of(serviceplan.stopper(planned())) == {
+        "Description": ("s", "Graceful stop of sysbox container child"),
+        "Type": ("s", "oneshot"),
+        "RemainAfterExit": ("b", True),
+        "ExecStop": runs("_stop"),
+        "TimeoutStopUSec": ("t", INFINITY),
+        **GONE_AT_ITS_END,
+        **BEHIND_ITS_SCOPE,
+        **BOUNDS,
+    }
+
+
+@pytest.mark.parametrize(
+    ("policy", "retries", "lines"),
+    [
+        ("always", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=always"]),
+        ("unless-stopped", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=always"]),
+        ("on-failure", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=on-failure"]),
+        ("on-failure", 3, ["StartLimitIntervalSec=infinity", "StartLimitBurst=4", "Restart=on-failure"]),
+        ("no", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=no"]),
+    ],
+)  # fmt: skip
+def test_the_restart_policy(policy: str, retries: int, lines: list[str]) -> None:
+    """The first start is none of the retries."""
+    spec = ContainerSpec(image="bb:1", restart=RestartPolicy(name=policy, retries=retries))
+    plan = serviceplan.plan_service(OWN, "child", spec, "/usr/bin/sysbox")
+    found = serviceplan.policy_settings(plan).splitlines()
+    assert [line for line in found if "=" in line] == [*lines, "RestartSec=100ms"]
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/usr/bin/sysbox", '"/usr/bin/sysbox"'),
+        ("/a b/100%/sysbox", '"/a b/100%%/sysbox"'),
+        ("/$HOME/sysbox", '"/$$HOME/sysbox"'),
+        ('/a"b/c\\d', '"/a\\"b/c\\\\d"'),
+    ],
+)
+def test_systemd_expands_nothing_in_the_name_of_a_program(path: str, word: str) -> None:
+    assert serviceplan.program_word(path) == word

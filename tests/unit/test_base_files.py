@@ -1,15 +1,21 @@
-"""Files of our own: what the kernel is told so that they survive a power cut, by strace(1)."""
+"""Files of our own: what is synced, by strace(1); what is removed, and what an error proves."""
 
 from __future__ import annotations
 
+import errno
 import os
+import posix
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sysbox.base import files, tree
+from sysbox.base.errors import KernelError
 
 WRITE = "import sys; from sysbox.base.files import write_file; "
 
@@ -59,3 +65,52 @@ def test_a_deep_tree_is_walked_and_removed(tmp_path: Path) -> None:
     assert sorted(found) == sorted(["a", "b", "c", "file"] * depth)
     files.remove_tree(str(tmp_path / "top"))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "there"),
+    [(errno.ENOENT, False), (errno.ENOTDIR, False), (errno.ELOOP, False), (errno.EACCES, False)]
+    + [(number, None) for number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)],
+)  # fmt: skip
+def test_an_error_that_proves_nothing_is_not_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch, number: int, there: bool | None
+) -> None:
+    """gc would remove what is in use. No test can have the kernel say EIO of a file."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(posix, "stat", fail)
+    if there is None:
+        with pytest.raises(KernelError, match="look at /x"):
+            files.is_directory("/x")
+    else:
+        assert files.is_directory("/x") is there
+
+
+def test_a_directory_is_emptied_and_a_link_to_one_is_not(tmp_path: Path) -> None:
+    """Somebody may have put the link there since it was looked at."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "link").symlink_to("kept")
+    parent = os.open(tmp_path, os.O_RDONLY)
+    removed: list[object] = []
+    try:
+        with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+            files.empty_at(parent, "link", lambda _, name: removed.append(name) or True)
+        assert removed == []
+        files.empty_at(parent, "kept", lambda _, name: removed.append(name) or True)
+        assert removed == ["file"]
+    finally:
+        os.close(parent)
+
+
+def test_a_file_of_ours_is_ours_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        files.write_file(f"{tmp_path}/a", b"x")
+        files.make_private(f"{tmp_path}/b/c")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b", "b/c")]
+    assert modes == [0o600, 0o700, 0o700]

@@ -219,3 +219,30 @@ def test_hostile_archives_stay_inside(hostile: Path, name: str) -> None:
     for path in (hostile / "box").rglob("*"):
         if not path.is_symlink():
             assert not [one for one in os.listxattr(path) if one.startswith("trusted.")]
+
+
+def test_a_link_that_replaced_a_directory_keeps_what_it_leads_to(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories get their mode last, and by name: the container may have put something else there."""
+    other, finish = box / "into/other", Extractor._finish
+    other.mkdir(mode=0o700)
+
+    def replaced_before(self: Extractor) -> None:
+        (box / "into/d").rmdir()
+        (box / "into/d").symlink_to("other")
+        finish(self)
+
+    monkeypatch.setattr(Extractor, "_finish", replaced_before)
+    extract(archive(directory("d", 0o777), directory("e", 0o711)), box)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
+    assert stat.S_IMODE((box / "into/e").stat().st_mode) == 0o711
+
+
+def test_attributes_of_overlayfs_are_left_out(box: Path) -> None:
+    data = archive(
+        pax(("SCHILY.xattr.user.overlay.opaque", "y"), ("SCHILY.xattr.user.note", "n")),
+        entry("file", b"x"),
+    )
+    extract(data, box)
+    assert os.listxattr(box / "into/file") == ["user.note"]

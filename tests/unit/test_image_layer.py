@@ -272,7 +272,16 @@ def test_reading_in_pieces() -> None:
 def test_a_mapped_file_may_be_closed_twice() -> None:
     fd = os.memfd_create("x")
     os.write(fd, bytes(2048))
+    before = mapped()
     source = MappedSource(fd, 2048, "x", BIG, "sha256:x")
+    assert mapped() == before + 1
     source.close()
+    assert mapped() == before
     source.close()
+    assert mapped() == before
     os.close(fd)
+
+
+def mapped() -> int:
+    """How many files in memory this process has mapped."""
+    return Path("/proc/self/maps").read_text(encoding="ascii", errors="replace").count("/memfd:x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -90,12 +89,28 @@ def test_no_freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert freezer.thaw_file(host, PATH) == (f"{tmp_path}{PATH}/cgroup.freeze", "0")
 
 
-def test_doomed() -> None:
-    """A stopped process dies of SIGKILL at once, so nothing here is doomed; a number that is gone is not."""
+KILL = 1 << (signal.SIGKILL - 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "doomed"),
+    [(0, 0, False), (KILL, 0, True), (0, KILL, True), (KILL | 1, KILL | 1, True),
+     (KILL >> 1, KILL << 1, False)],
+)  # fmt: skip
+def test_a_kill_that_waits(
+    monkeypatch: pytest.MonkeyPatch, own: int, shared: int, doomed: bool
+) -> None:
+    """As proc(5) has it: of the thread, and of the whole process."""
+    status = f"Name:\tx\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{KILL:016x}\n"
+    monkeypatch.setattr(freezer.cgroup, "read", lambda *_: status)
+    assert freezer.doomed(1) is doomed
+
+
+def test_a_process_that_runs_and_one_that_is_gone_are_not_doomed() -> None:
     pid = os.fork()
     if not pid:
-        while True:
-            time.sleep(1)
+        signal.pause()
+        os._exit(0)
     assert not freezer.doomed(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

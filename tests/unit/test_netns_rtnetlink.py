@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import in_child
 
 from sysbox.base.errors import KernelError
+from sysbox.linux.namespace import CLONE_NEWNET
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import NetPlan, Network, plan_network
@@ -30,6 +35,8 @@ LINK_NESTS = {
 }
 PEER = (rt.IFLA_LINKINFO, rt.IFLA_INFO_DATA, rt.VETH_INFO_PEER)
 IFINFO = 16
+SIOCGIFFLAGS = 0x8913  # netdevice(7)
+IFF_UP = 1
 
 
 def tree(data: bytes, path: tuple[int, ...] = (), *, veth: bool = False) -> dict[Any, Any]:
@@ -304,6 +311,26 @@ def test_routes_that_overlap(route: str, clash: str) -> None:
     assert links.overlapping_route(ROUTES + route, ETH0) == clash
 
 
-def test_none_of_it_needs_a_bridge_plan() -> None:
-    links.disconnect(NetPlan(id=ID, mode="none"))
-    links.configure_inside(NetPlan(id=ID, mode="host"))
+@pytest.mark.parametrize("mode", ["none", "host"])
+def test_without_a_bridge_the_kernel_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Not even a socket is opened."""
+    opened: list[object] = []
+    answers = SimpleNamespace(attempt=lambda _: [], check=lambda *_, **__: None)
+    monkeypatch.setattr(rt, "Socket", lambda *given: opened.append(given) or nullcontext(answers))
+    links.disconnect(NetPlan(id=ID, mode=mode))
+    assert opened == []
+    links.disconnect(PLAN)
+    assert opened == [()]
+
+
+@pytest.mark.parametrize(("mode", "up"), [("host", False), ("none", True)])
+def test_the_loopback_of_the_host_is_left_alone(mode: str, up: bool) -> None:
+    def configure() -> bool:
+        links.configure_inside(NetPlan(id=ID, mode=mode))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+        return bool(struct.unpack("16xH14x", answer)[0] & IFF_UP)
+
+    assert in_child(configure, CLONE_NEWNET) is up

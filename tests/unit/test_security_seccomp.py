@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import posix
+import stat
 import struct
 from pathlib import Path
 
 import pytest
+from forked import needs_root
 
 from sysbox.base.errors import FormatError, SpecError, Unsupported
 from sysbox.linux import capability
@@ -235,7 +238,7 @@ def test_a_cached_filter_is_not_compiled_again(
 
 
 @pytest.mark.parametrize(
-    "damage", ["empty", "truncated", "flipped", "long", "link", "public", "fifo"]
+    "damage", ["empty", "truncated", "flipped", "long", "link", "public", "foreign", "fifo"]
 )
 def test_a_damaged_cache_is_compiled_once_more(cache: Path, damage: str) -> None:
     first = default_program()
@@ -251,6 +254,9 @@ def test_a_damaged_cache_is_compiled_once_more(cache: Path, damage: str) -> None
         entry.write_bytes(content * 20)
     elif damage == "public":
         entry.chmod(0o666)
+    elif damage == "foreign":
+        needs_root()
+        os.chown(entry, 1, 0)
     elif damage == "fifo":
         entry.unlink()
         posix.mkfifo(entry, 0o600)
@@ -261,7 +267,9 @@ def test_a_damaged_cache_is_compiled_once_more(cache: Path, damage: str) -> None
     assert default_program() == first
     (entry,) = cache.iterdir()
     assert entry.read_bytes() == content
-    assert not entry.is_symlink()
+    status = entry.lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
 
 
 def test_without_a_compiler_there_is_no_container(
