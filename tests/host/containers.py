@@ -126,6 +126,24 @@ def within(measure: Callable[[], float], low: float, high: float) -> None:
     raise AssertionError(f"{found} <= {low}")
 
 
+def throttled(directory: Path) -> tuple[int, int]:
+    """(periods, those of them in which the quota was used up) of a cgroup's CPU time, from its cpu.stat."""
+    lines = (directory / "cpu.stat").read_text(encoding="ascii").splitlines()
+    found = dict(line.split() for line in lines)
+    return int(found["nr_periods"]), int(found["nr_throttled"])
+
+
+def share_of_cpu(directory: Path, used: Callable[[], float]) -> float:
+    """CPU seconds by `used`, for each second of the quota's periods of 100 ms: while twenty are used up.
+
+    Periods and not the clock: on a machine that is busy a container may get less than its quota.
+    """
+    before, (periods, times) = used(), throttled(directory)
+    eventually(lambda: throttled(directory)[1] >= times + 20, "it is throttled")
+    passed = throttled(directory)[0] - periods
+    return (used() - before) / (passed * 0.1)
+
+
 def commands() -> list[str]:
     """The command lines of the host's processes."""
     ps = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)

@@ -187,7 +187,7 @@ def test_run_with_keys(sysbox: Sysbox, containers: Containers) -> None:
         assert here.status() == 0
         assert sysbox("inspect", "-f", "{{.State.Running}}", "left", check=True).stdout == "true\n"
         back = Terminal("attach", "left")
-        time.sleep(0.3)
+        eventually(lambda: not termios.tcgetattr(back.fd)[3] & termios.ICANON, "it is attached")
         back.type(b"x\n")
         assert back.status() == 6
     finally:

@@ -6,10 +6,11 @@ In the guest: no check is made while cgroup.freeze of v2 holds the container.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from containers import Container, Containers, eventually, systemctl
-from lane import SLOWNESS, Sysbox
+from lane import Sysbox
 
 from sysbox.container import health
 from sysbox.container.health import Result, State
@@ -77,14 +78,23 @@ def test_one_that_takes_too_long(containers: Containers) -> None:
 
 def test_not_while_it_is_paused(containers: Containers) -> None:
     one = containers(*QUICK, "--health-cmd", "true")
-    is_now(one, "healthy")
+    other = containers(*QUICK, "--health-cmd", "true")
+    for each in (one, other):
+        is_now(each, "healthy")
     one("pause")
-    time.sleep(0.5 * SLOWNESS)  # a check whose command had ended may still be recorded
-    before = one.inspect("State.Health.Log")
-    time.sleep(0.5)
-    assert one.inspect("State.Health.Log") == before
+    paused = datetime.now(UTC)
+    for _ in range(5):  # as often as one would have been made here
+        last = begun(other)[-1]
+        eventually(lambda last=last: begun(other)[-1] > last, "the other is checked again")  # type: ignore[misc]
+    # one that was being made may have been recorded since
+    assert [each for each in begun(one) if each > paused] == []
     one("unpause")
-    eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
+    eventually(lambda: begun(one)[-1] > paused, "checks go on")
+
+
+def begun(one: Container) -> list[datetime]:
+    """When the last checks began, the latest last."""
+    return [datetime.fromisoformat(check["Start"]) for check in one.inspect("State.Health.Log")]
 
 
 @pytest.mark.not_emulated("timers are the same there")
@@ -97,7 +107,12 @@ def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
     is_now(one, "healthy")
     eventually(lambda: "sleep 1\n" in one("top"), "another check")
     one("pause")
-    time.sleep(4)
+    # the whole time that a check may take, and is given to one of another container
+    other = containers(
+        "--health-interval", "10ms", "--health-timeout", "3s", "--health-retries", "1",
+        "--health-cmd", "sleep 77", "--stop-signal", "KILL",
+    )  # fmt: skip
+    is_now(other, "unhealthy")
     before = one.inspect("State.Health.Log")
     one("unpause")
     eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")

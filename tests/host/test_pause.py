@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,10 +38,15 @@ def runs(one: Container) -> None:
 
 
 def stands_still(one: Container) -> None:
-    """Fails if its command makes progress."""
-    before = counted(one)
-    time.sleep(0.3)
-    assert counted(one) == before
+    """Fails if its command makes progress while one of the host's that does the same makes some."""
+    command = ["sh", "-c", "while echo; do sleep 0.05; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as witness:
+        assert witness.stdout
+        before = counted(one)
+        for _ in range(8):
+            witness.stdout.readline()
+        assert counted(one) == before
+        witness.kill()
 
 
 @pytest.fixture
@@ -331,9 +335,16 @@ def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> N
 def test_a_shell_that_is_about_to_wait(containers: Containers) -> None:
     """Debian's makes children with vfork(2), and the kernel may pass over who is about to wait for one."""
     one = containers(command=("sh", "-c", "while :; do sleep 0.001; done"), image="host")
+    pid, path = one.pid, f"/system.slice/{one.scope}"
+    state = one.cgroup("freezer") / "freezer.state" if V1 else None
     for _ in range(60):
         one("pause")
+        # FREEZING, where one of them is not yet
+        assert state is None or state.read_text(encoding="ascii") == "FROZEN\n"
+        assert freezer.frozen(probe(), path)
         one("unpause")
+        assert not freezer.frozen(probe(), path)
+    assert one.pid == pid
 
 
 @pytest.mark.v1_only

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,13 +28,15 @@ def volume(sysbox: Sysbox) -> Iterator[str]:
 
 
 def waits(process: subprocess.Popen[str]) -> None:
-    """It has begun to wait, for a process or for what happens in a directory of records, and goes on."""
+    """It sleeps in poll(2), for a process or for what happens in a directory of records."""
     eventually(
         # a file below that directory is one that it just reads
-        lambda: any("pidfd" in one or one.endswith("/containers") for one in held(process)),
+        lambda: (
+            any("pidfd" in one or one.endswith("/containers") for one in held(process))
+            and "poll" in Path(f"/proc/{process.pid}/wchan").read_text(encoding="ascii")
+        ),
         "waits",
     )
-    time.sleep(0.1)
     assert process.poll() is None
 
 

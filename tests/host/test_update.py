@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -459,13 +458,11 @@ def test_several(containers: Containers, sysbox: Sysbox) -> None:
 
 
 @ONLY_HERE
-def test_visible_within_a_second(containers: Containers, sysbox: Sysbox) -> None:
-    """inspect and ps show what set-property has changed."""
+def test_visible_at_once(containers: Containers, sysbox: Sysbox) -> None:
+    """inspect and ps show what set-property has changed: they ask the kernel, and remember nothing."""
     one = containers("-m", "64m")
     tune(one, f"{MEMORY[0]}=80M")
-    changed = time.monotonic()
-    while one.inspect("HostConfig.Memory") != 80 * MIB:
-        assert time.monotonic() - changed < 1
+    assert one.inspect("HostConfig.Memory") == 80 * MIB
     shown = sysbox("ps", "--no-trunc", "--format", "{{.ID}} {{.Memory}}", check=True).stdout
     assert f"{one.id} {80 * MIB}" in shown.splitlines()
 

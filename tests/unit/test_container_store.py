@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import posix
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
@@ -13,6 +11,7 @@ from sysbox.base import codec
 from sysbox.container import identity, store
 from sysbox.container.identity import is_id
 from sysbox.container.status import read_status
+from sysbox.spec import ContainerSpec
 
 
 def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +27,10 @@ def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = "ab" * 32
-    record = cast("store.Record", SimpleNamespace(id=container))
+    record = store.Record(
+        id=container, name="x", created_ns=1, spec=ContainerSpec(image="i"),
+        image_id=f"sha256:{container}", image_name="i", argv=("/x",),
+    )  # fmt: skip
     for name in ("CONTAINERS", "RUN_CONTAINERS"):
         monkeypatch.setattr(store, name, f"{tmp_path}/{name}")
         (tmp_path / name / container).mkdir(parents=True)
