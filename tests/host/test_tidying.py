@@ -28,15 +28,16 @@ def volume(sysbox: Sysbox) -> Iterator[str]:
 
 
 def waits(process: subprocess.Popen[str]) -> None:
-    """It sleeps in poll(2), for a process or for what happens in a directory of records."""
-    eventually(
+    """It sleeps in a system call, for a process or for what happens in a directory of records."""
+
+    def sleeps() -> bool:
+        where = Path(f"/proc/{process.pid}/wchan").read_text(encoding="ascii")
+        if "poll" in where:
+            return any("pidfd" in one for one in held(process))
         # a file below that directory is one that it just reads
-        lambda: (
-            any("pidfd" in one or one.endswith("/containers") for one in held(process))
-            and "poll" in Path(f"/proc/{process.pid}/wchan").read_text(encoding="ascii")
-        ),
-        "waits",
-    )
+        return "sigtimedwait" in where and any(one.endswith("/containers") for one in held(process))
+
+    eventually(sleeps, "it waits")
     assert process.poll() is None
 
 

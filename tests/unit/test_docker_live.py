@@ -107,8 +107,12 @@ def test_without_a_limit(tmp_path: Path, mode: str) -> None:
     ],
 )  # fmt: skip
 def test_what_the_kernel_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, files: dict[str, str], expected: dict[str, Any]
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    files: dict[str, str],
+    expected: dict[str, Any],
+) -> None:
     monkeypatch.setattr(live, "_node", lambda number: number)  # whatever disks there are here
     found = shown(mode, tmp_path, files)
     assert {key: found[key] for key in expected} == expected
