@@ -274,4 +274,4 @@ def test_the_highest_cpu() -> None:
 )
 def test_a_weight_stays_in_the_range_of_the_other_property(io: int, block: int) -> None:
     """10 to 1000 of BlockIOWeight=, systemd.resource-control(5)."""
-    assert properties.block_of_io(io) == block
+    assert properties.blkio_weight_of_io(io) == block

@@ -321,7 +321,7 @@ def test_without_a_bridge_the_kernel_is_told_nothing(
     monkeypatch.setattr(rt, "Socket", lambda *given: opened.append(given) or nullcontext(answers))
     links.disconnect(NetPlan(id=ID, mode=mode))
     assert opened == []
-    links.disconnect(PLAN)
+    links.disconnect(plan_network(ID, ContainerSpec(image="x")))
     assert opened == [()]
 
 
