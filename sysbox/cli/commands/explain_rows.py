@@ -194,7 +194,7 @@ def _written_drift(case: _Case, way: Way, live: Live) -> str:
     above = readback.read_kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
     if have in (None, (), INFINITY, 0, above):
         return ""
-    return f"{way.controller}/{way.file} has {readback.format_value(have)}, and nobody asked for it"
+    return f"{way.controller}/{way.file} has {readback.format_value(have)}, which was not asked for"
 
 
 def _ancestor(way: Way, have: Any, live: Live) -> str:

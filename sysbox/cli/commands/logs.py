@@ -1,4 +1,4 @@
-"""`sysbox logs`: the output of a container, its standard error on our standard error."""
+"""`sysbox logs`: the output of a container; its standard error goes to standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sysbox container|image|volume|system prune`: remove what nothing needs any more."""
+"""`sysbox container|image|volume|system prune`: remove unused objects."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def bridge() -> list[Check]:
     wrong = "; ".join(bridges.verify(found, wanted))
     detail = f"{', '.join(found.addresses)}, {len(found.ports)} links"
     advice = (
-        f"stop the containers on it, and `ip link del {found.name}`: the next start makes it anew"
+        f"stop the containers on it, and `ip link del {found.name}`: the next start makes it again"
     )
     return [useful("network", found.name, wrong, detail, advice)]
 

@@ -1,1 +1,1 @@
-"""From a parser's values to what is asked of a container."""
+"""From the values of a parser to the specification of a container."""
