@@ -1,1 +1,1 @@
-"""Resource limits: as asked, as unit properties, and as the kernel has them."""
+"""Resource limits: as flags, as unit properties, and as the kernel's cgroup files have them."""

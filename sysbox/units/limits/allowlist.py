@@ -1,9 +1,9 @@
 """`--property KEY=VALUE`: the resource properties that may be set, each with its type and range. Pure.
 
-An allowlist, since a scope's other properties start programs, choose its place or lift its device
-rules (CVE-2024-3154). Values are parsed here and leave as D-Bus types, never as text for systemd to parse.
-Keys are those of systemd.resource-control(5), old and new; an old one is sent under its new name on v2
-and the other way round, so that the two kinds never meet in one unit, where systemd ignores one.
+An allowlist, since a scope's other properties start programs, choose its slice or lift its device
+rules (CVE-2024-3154). Values are parsed here and sent as D-Bus types, never as text for systemd to parse.
+Keys are those of systemd.resource-control(5), old and new. An old one is sent under its new name on v2,
+and a new one under its old name on v1: where one unit has both, systemd ignores one of them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _tasks(text: str, key: str) -> Typed:
 
 
 def _scale(text: str, key: str) -> Typed:
-    """A share of the host's as systemd carries it: 2^32-1 is the whole."""
+    """A share of the host's memory or tasks as systemd carries it: 2^32-1 is all of it."""
     return ("Scale", "u", _share(text, key))
 
 
@@ -143,7 +143,7 @@ def _per_device(parse_value: Callable[[str, str], int]) -> Parser:
 
 
 def _rate(text: str, key: str) -> int:
-    """Bytes or operations per second; powers of 1000 here, as systemd has it for bandwidths."""
+    """Bytes or operations per second; K, M, G and T are powers of 1000, as in systemd's bandwidths."""
     number = text[:-1] if text[-1:].lower() in "kmgt" and text else text
     unit = text[len(number) :].lower()
     if not is_digits(number) or len(number) > 15 or int(number) == 0:
@@ -158,7 +158,7 @@ def _networks(text: str, key: str) -> Typed:
             family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
             try:
                 packed = _socket.inet_pton(family, address)
-            except (OSError, ValueError):  # or nothing that could be written
+            except (OSError, ValueError):  # ValueError: a NUL, or a character without an encoding
                 bad(key, word, "not an address", "as in 192.0.2.0/24, 2001:db8::/32, localhost")
             bits = len(packed) * 8
             length = bits if prefix < 0 else prefix
@@ -191,14 +191,14 @@ def _unified(parser: Parser, *keys: str) -> dict[str, Any]:
 _SHARES, _BLOCK_WEIGHT, _WEIGHT = _number(2, 262144), _number(10, 1000), _number(1, 10000)
 _RATES = _per_device(_rate)
 
-# key -> (parser, D-Bus name with v1 controllers ("": not there), D-Bus name on v2)
+# key -> (parser, D-Bus name with v1 controllers ("" for none), D-Bus name on v2)
 KEYS: dict[str, tuple[Parser, str, str]] = {
     **_pair("CPUShares", "CPUWeight", _SHARES, _cpu_weight),
     **_pair("StartupCPUShares", "StartupCPUWeight", _SHARES, _cpu_weight),
     **_pair("MemoryLimit", "MemoryMax", _size, _size),
     **_pair("BlockIOWeight", "IOWeight", _BLOCK_WEIGHT, _WEIGHT),
     **_pair("StartupBlockIOWeight", "StartupIOWeight", _BLOCK_WEIGHT, _WEIGHT),
-    # no property of v1: systemd knows the file of CFQ alone, which Linux 5.0 has dropped
+    # none on v1: systemd writes only the file of CFQ, which Linux 5.0 removed
     "BlockIODeviceWeight": (_per_device(lambda text, key: parse_int(text, key, 10, 1000)),
                             "", "IODeviceWeight"),
     "IODeviceWeight": (_per_device(lambda text, key: parse_int(text, key, 1, 10000)),
@@ -266,7 +266,7 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[int], int]] = {
 def parse_property(text: str, facts: HostFacts) -> Property:
     """`KEY=VALUE` of `--property`, typed and checked against `KEYS`.
 
-    Raises SpecError with what would be valid. Nothing else gets through to systemd (CVE-2024-3154).
+    Raises SpecError that says what is valid. No other property reaches systemd (CVE-2024-3154).
     """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
@@ -291,7 +291,7 @@ def parse_property(text: str, facts: HostFacts) -> Property:
 
 
 def convert(key: str, name: str, signature: str, value: Any) -> Any:
-    """A value of the property `key` in the terms of `name`, its other spelling. Raises SpecError."""
+    """Convert a value of the property `key` to its other spelling, `name`. Raises SpecError."""
     if key == "CPUWeight" and value == 0:
         raise SpecError(
             "--property CPUWeight=idle: needs cgroup v2", hint=f"use --cpu-idle, {_BOTH}"

@@ -1,9 +1,9 @@
-"""Limits of both directions of a disk on cgroup v1, made to outlive a daemon-reload.
+"""Keep a disk's limits for reads and for writes on cgroup v1 across a daemon-reload.
 
-systemd writes a list as an empty assignment, which empties it, and the values after it. Reading that back,
-as it does at a reload, it takes `BlockIOWriteBandwidth=` for both directions (config_parse_blockio_bandwidth
-up to 257), so that the limits for reads, which stand before, are lost. Without the empty lines it reads
-what was meant. The files go with the unit; what counts until then is what systemd has in memory.
+systemd writes a list as an empty assignment, which resets it, followed by the values. When it reads that
+back at a reload, `BlockIOWriteBandwidth=` resets both directions (config_parse_blockio_bandwidth up to 257),
+so that the limits for reads, which come before it, are lost. Without the empty assignments it reads all of
+them. systemd removes the files with the unit; until a reload it uses the values in its memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from sysbox.units.syntax import Entry
 
     Limits = dict[tuple[str, str], str]  # (key, device) -> rate
-    Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment empties
+    Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment to a key resets
 
 READ, WRITE = "BlockIOReadBandwidth", "BlockIOWriteBandwidth"
 _TRANSIENT = "/run/systemd/transient"
 
 
 def protect(unit: str, properties: tuple[Property, ...]) -> None:
-    """Rewrite the unit's files where a reload would lose one of these, which have just been set.
+    """Rewrite the unit's files if a reload would lose one of the properties, which were just set.
 
     A unit that is gone is success. Raises KernelError.
     """
@@ -41,7 +41,7 @@ def protect(unit: str, properties: tuple[Property, ...]) -> None:
         try:
             data = read_file(f"{_TRANSIENT}/{name}")
         except SysboxError:
-            data = None  # it is being removed
+            data = None  # ignoring: systemd is removing the unit
         texts[name] = syntax.decode(data or b"")
     fragment, *drop_ins = texts.values()
     for name, text in zip(texts, without_resets(fragment, tuple(drop_ins)), strict=True):
@@ -50,7 +50,7 @@ def protect(unit: str, properties: tuple[Property, ...]) -> None:
 
 
 def _replace(path: str, text: str) -> None:
-    """With the time that systemd knows: a newer file counts as one that it has not read."""
+    """Write the file and keep its time: systemd takes a newer file for one that it has not read."""
     try:
         status = posix.stat(path)
         write_file(path, text.encode("utf-8", "surrogateescape"), 0o644)
@@ -60,9 +60,9 @@ def _replace(path: str, text: str) -> None:
 
 
 def without_resets(fragment: str, drop_ins: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts of a unit's file and of its drop-ins, in systemd's order, so that it reads what they mean.
+    """The texts of a unit's file and its drop-ins, in systemd's order, without the resets that lose limits.
 
-    As they are where nothing would be lost. A key that a drop-in has leaves the unit's file.
+    Unchanged if no limit would be lost. A key that a drop-in sets is removed from the unit's file.
     """
     texts = (fragment, *drop_ins)
     meant = _read(texts, lambda key: (key,))
@@ -98,10 +98,10 @@ def _assignments(text: str) -> Iterable[tuple[str, str]]:
 
 
 def _with(text: str, lines: list[str] | None) -> str:
-    """The text with these lines in place of its assignments; None: with its own but the empty ones."""
+    """The text with `lines` in place of its assignments; None removes only the empty assignments."""
     from sysbox.units import syntax
 
-    left = iter(["".join(lines or ())])  # all where the first one was
+    left = iter(["".join(lines or ())])  # all lines go where the first assignment was
 
     def change(one: Entry) -> str | None:
         if one.key not in (READ, WRITE):

@@ -1,4 +1,4 @@
-"""CPU time, CPUs and memory nodes, numbers of processes: see limits.py."""
+"""Plan the limits of CPU time, CPUs, memory nodes and processes; called by plan.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PERCENT = _SECOND // 100
 def plan(
     limits: Limits, facts: HostFacts, properties: list[Property], writes: list[CgroupWrite]
 ) -> None:
-    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    """Append properties and writes for the limits. Raises SpecError and Unsupported that name the flag."""
     _plan_weight(limits, facts, properties, writes)
     _plan_quota(limits, facts, properties)
     _plan_cpuset(limits, facts, properties, writes)
@@ -43,7 +43,7 @@ def _plan_weight(
         if limits.cpu_idle:
             raise SpecError("--cpu-idle and --cpu-shares set the same weight: give one of them")
         if unified:
-            # systemd's own conversion, under which the two defaults (1024 and 100) are the same
+            # converted as systemd does it: its default of 1024 shares is the default weight 100
             out.append(Property(name="CPUWeight", signature="t", value=weight_of_shares(shares)))
         else:
             out.append(Property(name="CPUShares", signature="t", value=shares))
@@ -70,10 +70,10 @@ def _plan_quota(limits: Limits, facts: HostFacts, out: list[Property]) -> None:
 
 
 def _quota(limits: Limits, facts: HostFacts) -> int | None:
-    """Microseconds of CPU per second, or None where no quota was asked.
+    """Microseconds of CPU per second, or None without a quota.
 
-    Rounded up to whole percents, since that is how systemd writes it into the unit's drop-in:
-    anything finer would change at the next daemon-reload.
+    Rounded up to whole percents: systemd writes whole percents into the unit's drop-in, so a finer value
+    would change at the next daemon-reload.
     """
     if limits.nano_cpus:
         available = len(parse_list("the host's CPUs", facts.cpus))
@@ -117,7 +117,7 @@ def _plan_cpuset(
 
 
 def _plan_pids(limits: Limits, facts: HostFacts, out: list[Property]) -> None:
-    """Not asked leaves systemd's DefaultTasksMax, a share of the host's own limit."""
+    """Without --pids-limit systemd's DefaultTasksMax applies, a share of the host's own limit."""
     if limits.pids is None:
         return
     require_controller(facts, "pids", "--pids-limit")

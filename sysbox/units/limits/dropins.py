@@ -1,4 +1,4 @@
-"""What `systemctl set-property` leaves behind: drop-ins, read and told apart from what was asked. Pure.
+"""Read the drop-ins of `systemctl set-property`, and tell them apart from what `run` and `update` set. Pure.
 
 For a transient unit systemd writes each changed property to /run/systemd/transient/UNIT.d/50-KEY.conf,
 with `--runtime` or without, and removes it with the unit. A container's record keeps them as `tuned`:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
 
-# properties that are limited where nobody asks, and the manager's property that says how
+# properties that systemd limits by default -> the manager's property with that default
 HOST_DEFAULTS = {"TasksMax": "DefaultTasksMax"}
 _SECTIONS = ("Scope", "Slice")
 _OFF = ("no", "false", "off", "0")
@@ -42,7 +42,7 @@ _OLD, _NEW = frozenset(old for old, _ in PAIRS), frozenset(new for _, new in PAI
 def assignments(text: str) -> list[tuple[str, str]]:
     """The (key, value) pairs of a drop-in's resource sections, in order.
 
-    What is no assignment is left out, as systemd leaves it out.
+    Other lines are skipped, as systemd skips them.
     """
     return [
         (one.key, syntax.unescape_specifiers(one.value))
@@ -52,7 +52,7 @@ def assignments(text: str) -> list[tuple[str, str]]:
 
 
 def merge(texts: Iterable[str]) -> dict[str, str]:
-    """Key -> value of several drop-ins, given in the order of their names: an empty one resets."""
+    """Key -> value of several drop-ins, given in the order of their names: an empty value resets the key."""
     found: dict[str, str] = {}
     for text in texts:
         for key, value in assignments(text):
@@ -62,9 +62,9 @@ def merge(texts: Iterable[str]) -> dict[str, str]:
 
 
 def to_property(key: str, text: str, facts: HostFacts) -> Property:
-    """The property of this host that a drop-in's value stands for; `text` as in `tuned`.
+    """The property that a drop-in's assignment sets on this host; `text` as in `tuned`.
 
-    A value of None in it is "not set". Raises SpecError for what `--property` would not take either.
+    Its value is None for "not set". Raises SpecError for what `--property` would refuse too.
     """
     if not text:
         if key not in KEYS:
@@ -84,9 +84,9 @@ def to_property(key: str, text: str, facts: HostFacts) -> Property:
 def overlay(
     asked: tuple[Property, ...], tuned: dict[str, str], facts: HostFacts
 ) -> tuple[Property, ...]:
-    """The properties to start with: what was asked, and over it what others have set since.
+    """The properties to start a scope with: those asked for, overridden by those that others set since.
 
-    What this host does not know is left out: no start shall fail for it.
+    A property that this host does not know is left out, since no start may fail for it.
     """
     over = {base_name(one.name): one for one in tuned_properties(tuned, facts).values()}
     return (
@@ -96,7 +96,7 @@ def overlay(
 
 
 def by_name(properties: tuple[Property, ...]) -> dict[str, Property]:
-    """What several assignments come to: a later one replaces an earlier one, in a list that of its device."""
+    """Name -> property: a later one replaces an earlier one; of a list, only the entries of its devices."""
     found: dict[str, Property] = {}
     for one in properties:
         name = base_name(one.name)
@@ -107,7 +107,9 @@ def by_name(properties: tuple[Property, ...]) -> dict[str, Property]:
 
 
 def tuned_properties(tuned: dict[str, str], facts: HostFacts) -> dict[str, Property]:
-    """Key -> property. Old spellings come first: of two for one thing the new one wins, as in systemd."""
+    """Key -> property, without keys unknown to this host. Old spellings come first: the new one overrides
+    the old one, as in systemd.
+    """
     found: dict[str, Property] = {}
     for key in sorted(tuned, key=lambda one: one in KEYS and one == KEYS[one][2]):
         try:
@@ -118,7 +120,7 @@ def tuned_properties(tuned: dict[str, str], facts: HostFacts) -> dict[str, Prope
 
 
 def base_name(name: str) -> str:
-    """MemoryMax for MemoryMaxScale: two ways to say one thing."""
+    """MemoryMax for MemoryMaxScale: both set the same limit."""
     return name.removesuffix("Scale")
 
 
@@ -127,7 +129,7 @@ def same_value(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return sorted(one) == sorted(other)
     if isinstance(one, bytes) and isinstance(other, bytes):
-        # a mask, which systemd fills up to whole words
+        # a bitmask, which systemd pads to whole words
         return one.rstrip(b"\0") == other.rstrip(b"\0")
     return bool(one == other)
 
@@ -139,18 +141,18 @@ def sort_out(
     facts: HostFacts,
     defaults: dict[str, Any],
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(what is tuned now, the keys that are not kept).
+    """Separate what others set from what sysbox set: (what is tuned now, the keys that are not kept).
 
-    `found` is what the drop-ins say, `asked` the properties that run and update have asked for (their
+    `found` is what the drop-ins assign, `asked` the properties that run and update asked for (their
     changes of a running scope make drop-ins too), `before` what was tuned when the scope was started,
-    `defaults` what the host gives where nobody asks.
+    `defaults` the host's values of properties that nobody asked for.
     """
     wanted = {name: one.value for name, one in by_name(asked).items()}
     tuned = dict(before)
     ignored = []
     for key, text in found.items():
         if is_neutral(key, text) and is_foreign(key, facts):
-            continue  # the other version's spelling is not set: it says nothing
+            continue  # unset under the other cgroup version's name: no effect
         try:
             one = to_property(key, text, facts)
         except SpecError:
@@ -160,7 +162,7 @@ def sort_out(
         had = {other: tuned.pop(other) for other in spellings(key) if other in tuned}
         want = wanted.get(name, defaults.get(name))
         if not same_value(want, one.value) and not (name not in wanted and _is_default(one, facts)):
-            # said again by its other name (spellings.py) it stays in the words of who has set it
+            # spellings.py set it again under its other name: keep the name it was first set by
             first = next(
                 (other for other in had if _same(to_property(other, had[other], facts), one)), key
             )
@@ -182,12 +184,12 @@ def is_neutral(key: str, text: str) -> bool:
 
 
 def is_foreign(key: str, facts: HostFacts) -> bool:
-    """Whether it is the spelling of the other cgroup version."""
+    """Whether the key is the other cgroup version's spelling."""
     return key in (_OLD if facts.cgroup_mode == "v2" else _NEW)
 
 
 def _is_default(one: Property, facts: HostFacts) -> bool:
-    """Whether a value means "as if nobody had set it": `update` writes that where it takes a limit away."""
+    """Whether a value means "as if nobody had set it": `update` sets such a value to remove a limit."""
     unlimited = one.value == INFINITY and one.name not in HOST_DEFAULTS
     return (
         one.value is None
@@ -198,7 +200,7 @@ def _is_default(one: Property, facts: HostFacts) -> bool:
 
 
 def spellings(key: str) -> tuple[str, ...]:
-    """All keys for the same thing: CPUShares and CPUWeight."""
+    """All keys of one limit: CPUShares and CPUWeight."""
     if key not in KEYS:
         return (key,)
     _, old, new = KEYS[key]
@@ -213,9 +215,9 @@ def other_spelling(name: str) -> str:
 
 
 def converted(name: str, live: dict[str, Any]) -> Any:
-    """The value in force of a property (D-Bus name): where both its spellings are set, that of the new one.
+    """The effective value of a property (D-Bus name); if both its spellings are set, that of the new one.
 
-    `live` are a scope's properties by name.
+    `live` has a scope's properties by name.
     """
     other = _OTHER.get(name, "")
     first, second = (name, other) if name in _NEW else (other, name)
@@ -227,7 +229,7 @@ def converted(name: str, live: dict[str, Any]) -> Any:
 
 
 def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> dict[str, str]:
-    """`tuned` without what stands for one of these properties (D-Bus names)."""
+    """`tuned` without the keys that set one of these properties (D-Bus names)."""
     dropped = {base_name(name) for name in names}
     standing = tuned_properties(tuned, facts)
     return {
@@ -238,7 +240,7 @@ def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> di
 
 
 def memory_of(tuned: dict[str, str], facts: HostFacts) -> int:
-    """The memory limit that others have set, in bytes (INFINITY: some share of the host's), or 0."""
+    """The memory limit that others set, in bytes; INFINITY for a share of the host's, 0 for none."""
     for one in tuned_properties(tuned, facts).values():
         if base_name(one.name) in _MEMORY and one.value is not None:
             return int(one.value) if one.name in _MEMORY else INFINITY

@@ -1,4 +1,4 @@
-"""Block I/O: weights, bytes and operations per second: see limits.py."""
+"""Plan the limits of block I/O: weights, bytes and operations per second; called by plan.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_BYTES = (1 << 63) - 1
 def plan(
     limits: Limits, facts: HostFacts, properties: list[Property], writes: list[CgroupWrite]
 ) -> None:
-    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    """Append properties and writes for the limits. Raises SpecError and Unsupported that name the flag."""
     unified = facts.cgroup_mode == "v2"
     controller = "io" if unified else "blkio"
     weight = limits.blkio_weight
@@ -68,7 +68,7 @@ def _check_rates(flag: str, devices: tuple[tuple[str, int], ...], high: int) -> 
 def _plan_operations(
     limits: Limits, facts: HostFacts, out: list[Property], writes: list[CgroupWrite]
 ) -> None:
-    """Operations per second have a property on v2 alone."""
+    """Only v2 has properties for operations per second."""
     for flag, devices, file, name in (
         (
             "--device-read-iops",
@@ -106,13 +106,13 @@ def _plan_device_weights(
         ]
         out.append(Property(name="IODeviceWeight", signature="a(st)", value=value))
     else:
-        # systemd's BlockIODeviceWeight knows the file of CFQ alone, which Linux 5.0 has dropped
+        # systemd's BlockIODeviceWeight writes only the file of CFQ, which Linux 5.0 removed
         weights = tuple((disk, bfq_weight(one)) for disk, one in limits.blkio_weight_device)
         writes += _per_disk("blkio.bfq.weight_device", flag, weights)
 
 
 def bfq_weight(weight: int) -> int:
-    """BFQ's weight (1 to 1000) for a block I/O weight, as systemd converts that of the whole scope."""
+    """BFQ's weight (1 to 1000) for a block I/O weight, as systemd converts the scope's own weight."""
     return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
 
 

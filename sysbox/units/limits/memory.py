@@ -1,4 +1,4 @@
-"""Memory and swap: see limits.py. Docker's arithmetic: `--memory-swap` is both together."""
+"""Plan the limits of memory and swap; called by plan.py. As in docker, `--memory-swap` is both together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST = 6 << 20  # bytes; below, no process can start (docker's limit)
 def plan(
     limits: Limits, facts: HostFacts, properties: list[Property], writes: list[CgroupWrite]
 ) -> None:
-    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    """Append properties and writes for the limits. Raises SpecError and Unsupported that name the flag."""
     memory, reservation = limits.memory or 0, limits.memory_reservation or 0
     unified = facts.cgroup_mode == "v2"
     _check(limits, memory, reservation)
@@ -77,7 +77,7 @@ def _check(limits: Limits, memory: int, reservation: int) -> None:
 def _plan_swap(
     memory: int, swap: int, out: list[Property], writes: list[CgroupWrite], *, unified: bool
 ) -> None:
-    """`swap` is both together, twice the memory by default, -1 unlimited."""
+    """`swap` is memory and swap together, in bytes; 0 is twice the memory, -1 unlimited."""
     total = swap or 2 * memory
     if unified:
         value = INFINITY if total == -1 else total - memory

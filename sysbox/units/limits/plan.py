@@ -1,11 +1,10 @@
-"""Limits as asked → unit properties and the few cgroup files that no property reaches.
+"""Convert limits to unit properties, and to writes of the few cgroup files that no property sets.
 
-Names are chosen by the cgroup hierarchy: with v1 controllers the names that systemd applies natively
-there (CPUShares, MemoryLimit, BlockIO*), with v2 the new ones, which is all that systemd 258 and
-later know. A file that has a property is never written: systemd would revert it at the next
-daemon-reload.
+The cgroup version decides the properties' names: with v1 controllers those that systemd applies natively
+there (CPUShares, MemoryLimit, BlockIO*), with v2 the new ones, the only ones that systemd 258 and later
+know. A file that has a property is never written: systemd would revert it at the next daemon-reload.
 
-Pure but for a look at the disks and huge pages that limits name.
+Pure, but for looking up the disks and huge pages that limits name.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ _KINDS = ("char-", "block-")
 def plan_limits(
     limits: Limits, facts: HostFacts
 ) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
-    """The properties and the writes for what was asked; nothing asked gives nothing.
+    """The properties and the writes for the limits; both empty without a limit.
 
-    Raises SpecError that names the flag and the range, and Unsupported for what this host lacks.
+    Raises SpecError that names the flag and the range, and Unsupported for a limit that this host lacks.
     """
     if limits == _NO_LIMITS:
         return (), ()
-    from sysbox.units.limits import cpu, memory  # which only a container with limits needs
+    from sysbox.units.limits import cpu, memory  # here: only a container with limits needs them
 
     properties: list[Property] = []
     writes: list[CgroupWrite] = []
@@ -57,7 +56,7 @@ def plan_limits(
 
 
 def plan_devices(rules: tuple[tuple[str, str], ...] | None) -> tuple[Property, ...]:
-    """DevicePolicy and DeviceAllow for (path or `char-GROUP`, access) rules; None: privileged.
+    """DevicePolicy and DeviceAllow for (path or `char-GROUP`, access) rules; None means privileged.
 
     Raises SpecError for a rule that is not systemd's (systemd.resource-control(5)).
     """
@@ -71,7 +70,7 @@ def plan_devices(rules: tuple[tuple[str, str], ...] | None) -> tuple[Property, .
             )
         if not access or not set(access) <= set("rwm"):
             raise SpecError(f"device rule {what!r}: access {access!r} must be made of r, w, m")
-        # systemd takes the last rule for a device, and not all of them as the kernel does
+        # merged, since systemd keeps only the last rule for a device, where the kernel adds them up
         had = allowed.get(what, "")
         allowed[what] = had + "".join(one for one in access if one not in had)
     return (

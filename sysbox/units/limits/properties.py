@@ -1,4 +1,4 @@
-"""Unit properties as D-Bus carries them, and what the planners of limits share. Pure."""
+"""Unit properties as D-Bus carries them, and functions that the planners of limits share. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INFINITY = (1 << 64) - 1  # systemd's "no limit" in a property of type t
 
 
 class Property(Frozen):
-    """One unit property as D-Bus carries it; the value's type goes with the signature (see wire.py)."""
+    """One unit property as D-Bus carries it; the signature gives the value's Python type (see wire.py)."""
 
     name: str
     signature: str
@@ -24,18 +24,18 @@ class Property(Frozen):
 
 
 class CgroupWrite(Frozen):
-    """A value for a cgroup file without a property, written inside the scope's own directory."""
+    """A value to write into a file of the scope's cgroup that no unit property sets."""
 
     controller: str
     file: str
     value: str
-    optional: bool = False  # a default of ours: skipped where the kernel has no such file
-    before: bool = False  # of a change: to be written ahead of the properties
-    inherit: bool = False  # the value that the parent cgroup has; `value` is "" then
+    optional: bool = False  # a default of sysbox: skipped where the kernel has no such file
+    before: bool = False  # in a change: written before the properties are set
+    inherit: bool = False  # write the parent cgroup's value; `value` is ""
 
 
 def require_controller(facts: HostFacts, controller: str, flag: str) -> None:
-    """Raise Unsupported where this host lacks the controller that a flag needs."""
+    """Raise Unsupported if this host lacks the controller that a flag needs."""
     if controller not in facts.controllers:
         raise Unsupported(
             f"{flag}: the cgroup controller '{controller}' is not available on this host",
@@ -49,7 +49,7 @@ def weight_of_shares(shares: int) -> int:
 
 
 def shares_of_weight(weight: int) -> int:
-    """cpu.shares for cpu.weight, the other way round."""
+    """cpu.shares for cpu.weight, the inverse."""
     return min(max(weight * 1024 // 100, 2), 262144)
 
 
@@ -59,12 +59,12 @@ def io_weight_of_blkio(weight: int) -> int:
 
 
 def blkio_weight_of_io(weight: int) -> int:
-    """The other way round."""
+    """A weight of block I/O (10 to 1000) for io.weight, the inverse."""
     return min(max(weight * 500 // 100, 10), 1000)
 
 
 def everything(name: str, facts: HostFacts) -> bytes | None:
-    """All CPUs or memory nodes, for the property that chooses among them; None for another property."""
+    """A bitmask of all CPUs or memory nodes, for the property that selects them; None for any other."""
     if name == "AllowedCPUs":
         return bitmask(parse_list("the host's CPUs", facts.cpus))
     if name == "AllowedMemoryNodes":
@@ -73,7 +73,7 @@ def everything(name: str, facts: HostFacts) -> bytes | None:
 
 
 def check_range(flag: str, value: int, low: int, high: int, unit: str = "") -> None:
-    """Raise SpecError where the value of a flag is out of range."""
+    """Raise SpecError if the value of a flag is out of range."""
     if not low <= value <= high:
         suffix = f" {unit}" if unit else ""
         raise SpecError(f"{flag} {value}: the range is {low} to {high}{suffix}")

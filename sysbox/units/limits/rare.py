@@ -1,4 +1,4 @@
-"""The class of a container's packets, and huge pages: see limits.py. No unit property reaches either."""
+"""Plan the class of a container's packets, and huge pages: no unit property sets them. Called by plan.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CLASS = (1 << 32) - 1
 
 
 def plan(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> None:
-    """Append what the limits become. Raises SpecError and Unsupported that name the flag."""
+    """Append writes for the limits. Raises SpecError and Unsupported that name the flag."""
     unified = facts.cgroup_mode == "v2"
     if limits.net_cls is not None:
         if unified:
@@ -53,7 +53,7 @@ def _plan_huge_pages(limits: Limits, writes: list[CgroupWrite], *, unified: bool
 
 
 def page_sizes() -> tuple[str, ...]:
-    """The huge pages this host has, as the cgroup files call them: 2MB, 1GB; smallest first."""
+    """The sizes of this host's huge pages, as the cgroup files call them: 2MB, 1GB; smallest first."""
     try:
         entries = posix.listdir(_HUGE)
     except OSError:

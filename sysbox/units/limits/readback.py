@@ -1,6 +1,6 @@
-"""What the kernel has in a scope's cgroup files, in the terms of the property that stands for each file.
+"""Read a scope's cgroup files back, in the units of the property that sets each file.
 
-A number without a limit is INFINITY, a list of CPUs is its numbers, what is per device is by MAJOR:MINOR.
+"No limit" is INFINITY, a list of CPUs a tuple of numbers, values of devices are pairs (MAJOR:MINOR, value).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from sysbox.units.limits.table import Way
 
 _V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
-_HUGE = 1 << 62  # bytes: a limit of huge pages is rounded to whole pages, so that none is not exact
+_HUGE = 1 << 62  # bytes: the kernel rounds "no limit" of huge pages, to a value above this
 _PAGE = 4096
 _PERIOD = 100_000  # microseconds, the kernel's default
 _SECOND = 1_000_000
-_SHORTEST = 1000  # microseconds of quota, below which systemd does not go
-# what the kernel has where nobody has set anything
+_SHORTEST = 1000  # microseconds: systemd sets no shorter quota
+# the kernel's defaults
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "CPUShares": (1024,),
     "CPUWeight": (100,),
@@ -38,7 +38,7 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "BlockIOWeight": (500, 100, 136),
     "IOWeight": (100,),
 }
-# another name of the same, with another I/O scheduler
+# the same limit's file with another I/O scheduler
 _ALSO = {
     "blkio.bfq.weight": "blkio.weight",
     "blkio.bfq.weight_device": "blkio.weight_device",
@@ -57,7 +57,7 @@ _IO_MAX = {
 
 
 def read_kernel(way: Way, path: str, facts: HostFacts) -> Any:
-    """What is in force for one limit in the cgroup `path`; None where this kernel has no such file."""
+    """The kernel's value of one limit in the cgroup `path`; None if this kernel has no such file."""
     text = read_raw(way, path, facts)
     if text is None:
         return None
@@ -79,7 +79,7 @@ def read_kernel(way: Way, path: str, facts: HostFacts) -> Any:
 
 
 def read_raw(way: Way, path: str, facts: HostFacts) -> str | None:
-    """The text of a limit's file, without the last newline; None where there is none to compare with."""
+    """The text of a limit's file, without the last newline; None if there is none to compare with."""
     if not way.file or way.file in _NOT_COMPARED:
         return None
     try:
@@ -93,12 +93,12 @@ def read_raw(way: Way, path: str, facts: HostFacts) -> str | None:
         for file in dict.fromkeys((way.file, _ALSO.get(way.file, way.file)))
         if exists(f"{directory}/{file}")
     ]
-    # of two files for the weights of disks the one counts that has any: it goes by the disk's scheduler
+    # of two files for the weights of disks take the one with entries: the disk's scheduler decides which
     return next((text for text in texts if "\n" in text), texts[0]) if texts else None
 
 
 def _sizes(directory: str, file: str) -> str | None:
-    """ "SIZE VALUE" lines of the pages that are limited."""
+    """ "SIZE VALUE" lines, one for each size of huge pages; None if there is none."""
     before, _, after = file.partition("{size}")
     try:
         names = sorted(posix.listdir(directory))
@@ -152,7 +152,7 @@ def _io_max(text: str, key: str) -> tuple[tuple[str, int], ...]:
 
 
 def systemd_value(way: Way, live: dict[str, Any]) -> Any:
-    """The same from what systemd has: `live` are the scope's properties by name, in either spelling."""
+    """systemd's value of the limit, in `read_kernel`'s form; `live` has the scope's properties by name."""
     value = converted(way.bus_name, live)
     if isinstance(value, bytes):
         return tuple(
@@ -164,7 +164,7 @@ def systemd_value(way: Way, live: dict[str, Any]) -> Any:
 
 
 def device_number(path: str) -> str:
-    """MAJOR:MINOR of a device's node; the path itself where there is none."""
+    """MAJOR:MINOR of a device node, or of the file system of another file; the path if it is missing."""
     try:
         status = posix.stat(path)
     except OSError:
@@ -174,7 +174,10 @@ def device_number(path: str) -> str:
 
 
 def values_agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
-    """Whether the kernel has what the property says, within what the kernel rounds."""
+    """Whether the kernel's value `have` is the property's value `want`, but for the kernel's rounding.
+
+    `period` is the CPU period in microseconds.
+    """
     if want == have or have is None:
         return True
     if isinstance(want, str):
@@ -184,7 +187,7 @@ def values_agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
     if want in (None, INFINITY) and have in _DEFAULTS.get(way.bus_name, ()):
         return True
     if way.file in _WEIGHTS and (want == 0 or have == _IDLE):
-        return True  # it is idle, and its weight sleeps
+        return True  # while cpu.idle is set the weight has no effect
     if way.bus_name in _BFQ and isinstance(want, tuple) and isinstance(have, tuple):
         return bool(have == tuple((number, bfq_weight(weight)) for number, weight in want))
     if not isinstance(want, int) or not isinstance(have, int) or INFINITY in (want, have):
@@ -202,7 +205,7 @@ def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
     """How the kernel's file differs from systemd's property; "" where it does not."""
     want, have = systemd_value(way, live), read_kernel(way, path, facts)
     if way.bus_name == "CPUQuotaPeriodUSec" and not _has_quota(way, path, facts):
-        return ""  # systemd keeps it until there is a quota
+        return ""  # systemd writes no period before there is a quota
     if values_agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
         return ""
     return f"{way.property} is {format_value(want)}, {way.controller}/{way.file} has {format_value(have)}"
@@ -227,7 +230,7 @@ def format_value(value: Any) -> str:
 
 
 def written(write: CgroupWrite, path: str, facts: HostFacts) -> str:
-    """How a file differs from what we have written to it; "" where it does not."""
+    """How a file differs from what sysbox wrote to it; "" where it does not."""
     try:
         directory = cgroup.directory(facts, write.controller, path)
     except SysboxError:
@@ -246,7 +249,7 @@ def _same_text(write: CgroupWrite, text: str) -> bool:
     if text == write.value or words in lines:
         return True
     if len(words) == 2 and words[1] in ("0", "default"):
-        # a device's limit was taken away, and its line with it
+        # the device's limit was removed, and with it its line
         return all(line[0] != words[0] for line in lines)
     want, have = _number(write.value), _number(text)
     if write.file.startswith("cpuset."):
@@ -258,7 +261,7 @@ def _same_text(write: CgroupWrite, text: str) -> bool:
 
 
 def reason(way: Way, path: str, facts: HostFacts, want: Any) -> str:
-    """Why the kernel has refused a limit, and what to do; "" where there is no telling."""
+    """Why the kernel refused a limit, and what to do; "" if the reason is unknown."""
     if way.file != "memory.limit_in_bytes" or not isinstance(want, int):
         return ""
     directory = cgroup.directory(facts, "memory", path)

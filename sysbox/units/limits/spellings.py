@@ -1,10 +1,11 @@
-"""Two names for one limit: which of them was used last, and what systemd is told so that it acts. Pure.
+"""Two names for one limit, old and new: find the one that was set last, and let it take effect. Pure.
 
-systemd heeds the new names (CPUWeight, MemoryMax, IO*) as soon as one of a family is set, whatever is said
-by an old one (CPUShares, MemoryLimit, BlockIO*) later (cgroup_context_apply, up to 257). A container's
-limits are therefore kept in one language: on cgroup v2 the new one, where an old name that is used last is
-said again by its new one; on v1 the old one, where a new name is said again by its old one and taken back.
-When each was said is the time of its drop-in; of two in one call the new name counts, as for systemd.
+Once a new name of a family is set (CPUWeight, MemoryMax, IO*), systemd ignores the family's old names
+(CPUShares, MemoryLimit, BlockIO*), even those set later (cgroup_context_apply, up to 257). A container's
+limits are therefore kept under one kind of name. On cgroup v2 that is the new one: a value that was set
+last under an old name is set again under the new one. On v1 it is the old one: a value that was set under
+a new name is set again under the old one, and the new name is unset. The time of its drop-in says when a
+name was set; of two names set in one call the new one counts, as for systemd.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.units.limits.properties import Property
 
-# keys that v1 has no use for, and beside which systemd heeds no MemoryLimit, or no BlockIO*
+# keys without effect on v1; while one is set, systemd ignores MemoryLimit, or every BlockIO*
 _MASKING = (
     "MemoryHigh", "MemoryLow", "MemoryMin", "MemorySwapMax",
     "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceLatencyTargetSec",
@@ -30,14 +31,14 @@ _MASKING = (
 
 
 class Assigned(Frozen):
-    """What the drop-ins say of one key."""
+    """The value that the drop-ins assign to one key."""
 
     text: str  # as in `tuned` (dropins.py)
     changed: float  # seconds since the epoch
 
 
 def last_assigned(drop_ins: Iterable[tuple[float, str]]) -> dict[str, Assigned]:
-    """By key, from (time of change, text) of each drop-in, oldest first."""
+    """Key -> its last assignment; each drop-in is given as (time of change, text), oldest first."""
     found: dict[str, Assigned] = {}
     for changed, text in drop_ins:
         for key, value in assignments(text):
@@ -48,7 +49,7 @@ def last_assigned(drop_ins: Iterable[tuple[float, str]]) -> dict[str, Assigned]:
 
 
 def translate(found: dict[str, Assigned], facts: HostFacts) -> tuple[Property, ...]:
-    """What systemd is to be told in one call, so that what was said last is in force; () for nothing."""
+    """The properties to set, in one call, so that the names that were set last take effect; () for none."""
     unified = facts.cgroup_mode == "v2"
     told: list[Property] = []
     for old, new in PAIRS:
@@ -59,36 +60,36 @@ def translate(found: dict[str, Assigned], facts: HostFacts) -> tuple[Property, .
             for key in _MASKING
             if key in found and not is_neutral(key, found[key].text)
         ]
-    # what is taken back comes first: its drop-in is then never the newer one
+    # unset properties first: their drop-ins are then never newer than those of the others
     return tuple(sorted(told, key=lambda one: not _is_unset(one, facts)))
 
 
 def _to_new(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
-    """On v2: what has to be told where the old name was used."""
+    """On v2: the properties to set if the old name was used."""
     one, other = found.get(old), found.get(new)
     if one is None:
         return []
     nothing = is_neutral(old, one.text)
     reset = other is not None and is_neutral(new, other.text)
     if other is not None and (other.changed, not reset) > (one.changed, False):
-        # a new name that says nothing leaves systemd with the old one
+        # a new name that is reset lets systemd apply the old one again: unset that too
         return [_unset(old, facts)] if reset and not nothing else []
     if nothing:
         return [] if reset or old.endswith("Accounting") else [_unset(new, facts)]
     try:
         told = to_property(old, one.text, facts)
     except SpecError:
-        return []  # ignoring: systemd has taken what we do not know, and goes by it as far as it can
-    # a list that stayed would come again with the next device that is added to it
+        return []  # ignoring: systemd accepted a value unknown to sysbox, and applies it as far as it can
+    # unset the old list: else the next device that is added to it brings its older entries back
     return [_unset(old, facts), told] if told.signature == "a(st)" else [told]
 
 
 def _to_old(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
-    """On v1: what has to be told where the new name was used."""
+    """On v1: the properties to set if the new name was used."""
     one, other = found.get(new), found.get(old)
     if one is None:
         return []
-    has_old = bool(KEYS[new][1])  # weights of single disks have no property there
+    has_old = bool(KEYS[new][1])  # v1 has no property for the weight of a single disk
     is_older = other is not None and other.changed > one.changed
     if is_neutral(new, one.text):
         is_known = other is not None and (
@@ -101,11 +102,11 @@ def _to_old(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) ->
         return [_unset(new, facts)]
     key, text = (old, other.text) if is_older and other is not None else (new, one.text)
     try:
-        # the old one also where it was the last word, which the one that is taken back would be else
+        # set the old name even if it was set last: else unsetting the new one would be the newer change
         told = to_property(key, text, facts)
         return [_unset(new, facts), told if told.value is not None else _unset(old, facts)]
     except SpecError:
-        return []  # ignoring: CPUWeight=idle, of which systemd makes the least of shares
+        return []  # ignoring: CPUWeight=idle, which systemd converts to the fewest shares
 
 
 def _unset(key: str, facts: HostFacts) -> Property:

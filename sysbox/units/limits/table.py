@@ -1,8 +1,8 @@
-"""The one table of resource limits: which flag is which unit property and which cgroup file. Pure.
+"""The table of resource limits: for each flag its unit property and its cgroup file. Pure.
 
-`docs/resources.md`, `sysbox explain`, `sysbox doctor` and `inspect` are made from TABLE. What a limit's
-value becomes is `plan_limits`' to say; `change_writes` makes of two of its plans what has to be written
-for a running scope.
+`docs/resources.md`, `sysbox explain`, `sysbox doctor` and `inspect` are made from TABLE. `plan_limits`
+converts a limit's value; `change_writes` compares the writes of two plans and returns those that change a
+running scope.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Way(Frozen):
-    """How one limit gets to the kernel in one version of cgroups."""
+    """How one limit is set in one version of cgroups."""
 
-    property: str = ""  # as in a unit file and a drop-in ("CPUQuota"); "": there is none
+    property: str = ""  # as in a unit file and a drop-in ("CPUQuota"); "" for none
     bus_name: str = ""  # the same on the bus ("CPUQuotaPerSecUSec")
     controller: str = ""
     file: str = ""  # in the scope's directory; {size} stands for a page size
-    written: bool = False  # no property reaches the file: sysbox writes it
-    available: bool = True  # else this version of cgroups has no such limit: see the note
+    written: bool = False  # no property sets the file: sysbox writes it
+    available: bool = True  # False: this version of cgroups has no such limit, see `note`
     note: str = ""
 
 
@@ -34,13 +34,13 @@ class Resource(Frozen):
 
     field: str  # of Limits
     flag: str
-    inspect: str  # key of docker's HostConfig; "": docker has none
+    inspect: str  # key of docker's HostConfig; "" for none
     v1: Way
     v2: Way
-    live: bool = True  # `update` reaches a running container
+    live: bool = True  # `update` changes it in a running container
 
     def way(self, facts: HostFacts) -> Way:
-        """How it works on this host."""
+        """How this host sets the limit."""
         return self.v2 if facts.cgroup_mode == "v2" else self.v1
 
 
@@ -60,7 +60,7 @@ _WHOLE_PERCENTS = "rounded up to whole percents, as systemd keeps it"
 _WHOLE_DISK = "the limit is the whole disk's, whatever path on it is named"
 _NEEDS_BFQ = "needs BFQ on that disk"
 _OWN_CGROUP = "systemd has no cgroups there: sysbox makes the container's"
-_AT_CREATION = "from the next start on: systemd takes it with a new scope alone"
+_AT_CREATION = "from the next start on: systemd accepts it only for a new scope"
 
 TABLE: tuple[Resource, ...] = (
     Resource(
@@ -135,7 +135,7 @@ TABLE: tuple[Resource, ...] = (
     ),
     Resource(
         field="oom_policy", flag="--oom-policy", inspect="", live=False,
-        v1=_prop("OOMPolicy", "memory", "", _AT_CREATION + "; sysbox acts on it, systemd hears of no kill"),
+        v1=_prop("OOMPolicy", "memory", "", _AT_CREATION + "; sysbox acts on it, systemd learns of no kill"),
         v2=_prop("OOMPolicy", "memory", "memory.oom.group", _AT_CREATION),
     ),
     Resource(
@@ -192,11 +192,11 @@ TABLE: tuple[Resource, ...] = (
 
 _BY_FIELD = {one.field: one for one in TABLE}
 
-# what a property has when nobody set it; of the others a list is emptied and a number is INFINITY, which
-# systemd takes for "not set" as for "no limit". A choice of CPUs or nodes becomes that of all: systemd does
-# not tell the kernel of an empty one, which would refuse it while there are processes
+# a property's value when nobody set it. Of the others a list becomes empty, and a number INFINITY, which
+# systemd takes for "not set" and for "no limit". A mask of CPUs or nodes gets all bits: systemd does not
+# write an empty one to the kernel, which would refuse it while the cgroup has processes
 _UNSET = {"MemoryLow": 0, "MemoryMin": 0}
-# what a written file has when nobody wrote it; "" is its parent's
+# a written file's value when nobody wrote it; "" is its parent's
 _UNWRITTEN = {
     "cpu.idle": "0",
     "cpuset.cpus": "",
@@ -208,7 +208,7 @@ _UNWRITTEN = {
     "net_cls.classid": "0",
 }
 _OF_A_DEVICE = "_device"
-_UNWRITTEN_DEVICE = {"blkio.bfq.weight_device": "default"}  # of the others 0 is no limit
+_UNWRITTEN_DEVICE = {"blkio.bfq.weight_device": "default"}  # in the other files 0 is no limit
 _SWAP = "memory.memsw.limit_in_bytes"
 
 
@@ -218,7 +218,7 @@ def by_field(field: str) -> Resource:
 
 
 def writes_to(way: Way, write: CgroupWrite) -> bool:
-    """Whether a write is one limit's."""
+    """Whether the write sets the limit's file."""
     before, size, after = way.file.partition("{size}")
     if size:
         return write.file.startswith(before) and write.file.endswith(after)
@@ -226,7 +226,7 @@ def writes_to(way: Way, write: CgroupWrite) -> bool:
 
 
 def unset(name: str, signature: str, facts: HostFacts) -> Property:
-    """The property (its name on the bus) as if nobody had set it."""
+    """The property `name` (D-Bus name) with the value it has when nobody set it."""
     value: Any = False if signature == "b" else everything(name, facts)
     if value is None:
         value = _UNSET.get(name, [] if signature.startswith("a") else INFINITY)
@@ -236,37 +236,37 @@ def unset(name: str, signature: str, facts: HostFacts) -> Property:
 def change_writes(
     before: tuple[CgroupWrite, ...], after: tuple[CgroupWrite, ...], memory: int
 ) -> tuple[CgroupWrite, ...]:
-    """What has to be written so that the values of `after` are in force; `memory` is the limit until now.
+    """The writes that replace the values of `before` by those of `after`; `memory` is the limit until now.
 
-    Writes with `before` come ahead of the properties that change with them, the others after.
+    A write whose field `before` is set must be made before the properties change, the others after.
     """
     kept = {_place(one) for one in after}
     writes = [_unwritten(one) for one in before if _place(one) not in kept]
-    # the kernel forgets the weights for devices when the scope's own is set, so they are written again
+    # the kernel drops the weights of devices when the scope's own is set, so they are written again
     writes += [one for one in after if one not in before or one.file in _UNWRITTEN_DEVICE]
     return tuple(_in_order(one, memory) for one in writes)
 
 
 def _place(one: CgroupWrite) -> tuple[str, str]:
-    """What a later write to the same place replaces: a file, or a device's line of it."""
+    """What a write sets, and a later write to the same place replaces: a file, or a device's line of it."""
     device = one.value.partition(" ")[0] if one.file.endswith(_OF_A_DEVICE) else ""
     return one.file, device
 
 
 def _unwritten(one: CgroupWrite) -> CgroupWrite:
-    """The write that makes a file what it was before `one`."""
+    """The write that resets what `one` has set."""
     file, device = _place(one)
     if device:
         return one.replace(value=f"{device} {_UNWRITTEN_DEVICE.get(file, '0')}")
     if file.startswith("hugetlb."):
         return one.replace(value="max" if file.endswith(".max") else "-1")
     value = _UNWRITTEN[file]
-    # a weight that is set while it is idle is refused: shares come after
+    # the kernel refuses a weight while cpu.idle is set: reset it before the properties
     return one.replace(value=value, inherit=not value, before=file == "cpu.idle")
 
 
 def _in_order(one: CgroupWrite, memory: int) -> CgroupWrite:
-    """Memory and swap together may never be below memory: raised first, lowered last."""
+    """The kernel refuses memory and swap together below memory: raise that limit first, lower it last."""
     if one.file != _SWAP:
         return one
     return one.replace(before=one.value == "-1" or int(one.value) >= memory)
