@@ -137,7 +137,7 @@ def _boot_unit() -> str:
         ("ExecStart", f"{launcher} _boot"),
         ("ExecStop", f"{launcher} _halt"),
     )
-    unit = (("Description", "Put sysbox containers right after a boot"),)
+    unit = (("Description", "Clean up and start sysbox containers at boot"),)
     return syntax.dump((("Unit", unit), ("Service", service)))
 
 

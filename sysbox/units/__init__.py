@@ -1,1 +1,1 @@
-"""Everything that speaks to systemd: unit names, properties, D-Bus."""
+"""Everything that concerns systemd: unit names, properties, D-Bus, the journal."""

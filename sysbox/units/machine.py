@@ -1,9 +1,9 @@
-"""machined's register (org.freedesktop.machine1(5)): machinectl(1), `journalctl -M`, `systemctl -M` and
-nss-mymachines(8) know the containers that are in it.
+"""Register containers with machined (org.freedesktop.machine1(5)): machinectl(1), `journalctl -M`,
+`systemctl -M` and nss-mymachines(8) then know them.
 
-Nothing depends on it, and nothing waits: the message is sent, and the connection held for a while, since
-machined may have to be started first and asks the bus who was calling. An entry that nobody takes out goes
-with its scope.
+Nothing depends on it, and sysbox waits for no reply: it sends the message and keeps the connection open for a
+while, since machined may have to be started first, and asks the bus who the caller was. machined removes an
+entry with its scope at the latest.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ _PATH = "/org/freedesktop/machine1"
 _MANAGER = f"{_SERVICE}.Manager"
 _ACTIVATED_BY = f"/usr/share/dbus-1/system-services/{_SERVICE}.service"
 _MASK = "/etc/systemd/system/systemd-machined.service"
-_STATE = "/run/systemd/machines"  # a file for each, and unit:UNIT -> its name
-_NAME_MAX = 64  # HOST_NAME_MAX, which is what a machine's name is held to
+_STATE = "/run/systemd/machines"  # a file for each machine, and links unit:UNIT -> machine
+_NAME_MAX = 64  # HOST_NAME_MAX: machined takes no longer name
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.")
-_SETTLED = 0.5  # seconds: what is over before that is nobody's machine
+_SETTLED = 0.5  # seconds: a shorter run is not registered
 _PATIENCE = 2.0  # seconds
-_AT_MOST = 0.1  # seconds that a broker may hold up a start
-HOLD = 5.0  # seconds, in which machined has been started
+_AT_MOST = 0.1  # seconds that a broker may delay a start
+HOLD = 5.0  # seconds to keep the connection open; machined has been started by then
 
 
 class Machine(Frozen):
-    """One entry."""
+    """A container as machined's entry."""
 
     name: str  # the container's
     id: str  # 64 hex
-    leader: int  # its first process
-    start_time: int  # of that, field 22 of /proc/PID/stat
+    leader: int  # the pid of its first process
+    start_time: int  # of the leader, field 22 of /proc/PID/stat
     link: str = ""  # the host's end of its network link; "" without one
 
 
 def is_available() -> bool:
-    """Whether there is a machined, running or to be started on demand, that is not masked."""
+    """Whether machined runs or can be started on demand, and is not masked."""
     if not exists(_ACTIVATED_BY) or not exists(SYSTEM_SOCKET):
         return False
     try:
@@ -59,16 +59,16 @@ def is_available() -> bool:
 
 
 def machine_name(name: str) -> str:
-    """The name as machined takes it: a hostname, of letters, digits, and `.` and `-` inside of words."""
+    """The name as machined accepts it: a hostname of letters and digits, with `.` and `-` between them."""
     plain = "".join(char if char in _LETTERS else "-" for char in name[:_NAME_MAX])
     labels = [label.strip("-") for label in plain.split(".")]
     return ".".join(filter(None, labels))
 
 
 def register(machine: Machine) -> int:
-    """Have it entered, under its id where another has its name; nobody is told if that fails.
+    """Ask machined to register it, under its id if its name is taken; a failure is ignored.
 
-    Returns at once: a descriptor to be held for HOLD seconds, or -1.
+    Returns at once: a descriptor that the caller keeps open for HOLD seconds, or -1.
     """
     if not is_available() or not process.alive(machine.leader, machine.start_time):
         return -1
@@ -85,11 +85,11 @@ def register(machine: Machine) -> int:
             )  # fmt: skip
             return bus.detach()
     except (OSError, SystemdError):
-        return -1  # ignoring: machined is not there after all, or the container is not any more
+        return -1  # ignoring: machined cannot be reached, or the container has ended
 
 
 def register_later(machine: Machine) -> None:
-    """The same, by SIGALRM, for a container that its caller waits for: if it is there for a while."""
+    """Register a foreground container by SIGALRM, once it has run for half a second."""
 
     def enter(*_: object) -> None:
         held = register(machine)
@@ -102,12 +102,12 @@ def register_later(machine: Machine) -> None:
 
 
 def cancel_register() -> None:
-    """It is over: no later announcement."""
+    """Cancel `register_later`, since the container has ended."""
     setitimer(ITIMER_REAL, 0)
 
 
 def unregister(scope: str) -> None:
-    """Take the entry of a container out, whose scope this is; none is success."""
+    """Remove the entry of the container with this scope; no entry is success."""
     try:
         name = posix.readlink(f"{_STATE}/unit:{scope}")
     except OSError:
@@ -116,4 +116,4 @@ def unregister(scope: str) -> None:
         with Bus.broker() as bus:
             bus.call(_PATH, _MANAGER, "UnregisterMachine", "s", (name,), _PATIENCE, to=_SERVICE)
     except SystemdError:
-        pass  # ignoring: it goes with the scope
+        pass  # ignoring: machined removes the entry with the scope

@@ -1,6 +1,6 @@
-"""What the system manager says of itself, through pystemd, for `info` and `doctor`.
+"""Read the system manager's properties through pystemd, for `info` and `doctor`.
 
-The hot way to start and change units is `bus.py`; a host test holds the two against each other.
+Hot verbs start and change units through `bus.py`; a host test compares the two.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _DESCRIBED = ("Version", "SystemState", "Virtualization")
 
 
 def describe() -> dict[str, str]:
-    """Its version, its state and what it runs in, by its own names (org.freedesktop.systemd1(5)).
+    """The manager's version, state and virtualization, by property name (org.freedesktop.systemd1(5)).
 
-    Raises SystemdError where no systemd answers, Unsupported where pystemd is not installed.
+    Raises SystemdError if no systemd answers, Unsupported if pystemd is not installed.
     """
     bus = _connect()
     try:
@@ -28,7 +28,7 @@ def describe() -> dict[str, str]:
 
 
 def _connect() -> Any:
-    """To PID 1 itself, else through the system bus, which takes those who are not root too."""
+    """Connect to PID 1's private socket, else to the system bus, which unprivileged users may use too."""
     from sysbox.base import program
 
     program.load_site()
@@ -39,7 +39,7 @@ def _connect() -> Any:
     private = dbuslib.DBusAddress(f"unix:path={PRIVATE_SOCKET}".encode(), peer_to_peer=True)
     try:
         private.open()
-    except Exception:  # noqa: BLE001 (of its own kinds, and the next one says why)
+    except Exception:  # noqa: BLE001 (pystemd has its own classes; the next attempt reports the reason)
         return _open(dbuslib.DBus())
     return private
 

@@ -1,4 +1,4 @@
-"""Names of containers' units, of slices, and systemd's escaping (systemd.unit(5))."""
+"""Names of containers' units and of slices, and systemd's escaping (systemd.unit(5))."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def service_unit(container: str) -> str:
 
 
 def stopper_unit(container: str) -> str:
-    """The unit that has the service stopped when the scope is: `sysbox-stop-<64 hex>.service`."""
+    """The unit that stops the service when the scope is stopped: `sysbox-stop-<64 hex>.service`."""
     return f"sysbox-stop-{_check_id(container)}.service"
 
 
@@ -63,7 +63,7 @@ def escape(text: str) -> str:
 
 
 def check_slice(name: str, flag: str = "--slice") -> str:
-    """The slice's name, complete with its suffix; raises SpecError where systemd would refuse it.
+    """The slice's name, complete with its suffix; raises SpecError if systemd would refuse it.
 
     `web` is short for `web.slice`. "-" is the hierarchy's separator, so it neither begins, ends nor
     repeats (systemd.slice(5)); the root slice is `-.slice`.
@@ -87,7 +87,7 @@ def check_slice(name: str, flag: str = "--slice") -> str:
 
 
 def slice_path(name: str) -> str:
-    """Where a slice lies in the cgroup tree: `a.slice/a-b.slice` for `a-b.slice`, "" for `-.slice`."""
+    """The path of a slice in the cgroup tree: `a.slice/a-b.slice` for `a-b.slice`, "" for `-.slice`."""
     stem = check_slice(name)[: -len(".slice")]
     if stem == "-":
         return ""
@@ -109,7 +109,7 @@ def is_below(slice_: str, ancestor: str) -> bool:
 
 
 def object_path(unit: str) -> str:
-    """The unit's D-Bus object; any byte but a letter or a digit (and a leading digit) is `_NN`."""
+    """The path of the unit's D-Bus object; `_NN` for a byte that is no letter or digit, or a leading digit."""
     encoded = []
     for index, byte in enumerate(unit.encode("utf-8", "surrogateescape")):
         char = chr(byte)

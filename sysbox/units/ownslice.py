@@ -1,5 +1,5 @@
-"""sysbox.slice, in which all that looks after containers runs: outside of their limits, so with less weight
-than they have together.
+"""sysbox.slice, which holds the supervisors and health checks of containers. They run outside the containers'
+limits, so the slice has less CPU weight than all containers together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NAME = "sysbox.slice"
 # as systemd/system/sysbox.slice, which a distribution's package installs
 TEXT = """\
 [Unit]
-Description=What looks after sysbox containers: supervisors, and health checks being made
+Description=Supervisors and health checks of sysbox containers
 Before=slices.target
 
 [Slice]
@@ -26,11 +26,11 @@ _OTHERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/sys
 
 
 def ensure(facts: HostFacts) -> None:
-    """Write its unit file where there is none, before the first unit in it starts: until the next boot.
+    """Write the slice's unit file below /run if there is none, before the first unit in the slice starts.
 
-    An administrator's file, or drop-in, wins over it. Raises KernelError.
+    An administrator's file, or drop-in, overrides it. Raises KernelError.
     """
     if exists(f"{facts.controllers.get('name=systemd', '')}/{NAME}"):
-        return  # it is active: too late, or done
+        return  # the slice is active: too late, or already done
     if not any(exists(f"{directory}/{NAME}") for directory in (*_OTHERS, _DIRECTORY)):
         write_file(f"{_DIRECTORY}/{NAME}", TEXT.encode(), 0o644)

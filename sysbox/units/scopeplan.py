@@ -1,6 +1,6 @@
-"""The scope of one container, decided: its name, its place, every property it starts with.
+"""Plan the scope of one container: its name, its slice, every property it starts with.
 
-Pure but for `resolve`, which looks up the disks that device limits name.
+Pure, but for `resolve`, which looks up the disks that device limits name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SECOND = 1_000_000  # microseconds
 _KEEPER = "system-sysbox.slice"
 _STOP_NOW = 1000  # microseconds: systemd takes 0 for "never"
 _MEMSW = "memory.memsw.limit_in_bytes"
-_FLAGS = {  # of the properties that limit a device
+_FLAGS = {  # property that limits a device -> its flag
     "BlockIOReadBandwidth": "--device-read-bps",
     "BlockIOWriteBandwidth": "--device-write-bps",
     "IOReadBandwidthMax": "--device-read-bps",
@@ -36,19 +36,19 @@ _FLAGS = {  # of the properties that limit a device
 
 
 class KeeperPlan(Frozen):
-    """An empty slice beside the scopes that keeps the controllers switched on in their parent.
+    """An empty slice beside the scopes that keeps controllers enabled in their parent.
 
-    Without it systemd switches them on in every neighbouring unit when the first scope comes, and off
-    when the last one goes, which is most of what starting and stopping a lone container costs.
+    Without it systemd enables them in every sibling unit when the first scope starts, and disables them
+    when the last one ends, which is most of what starting and stopping a lone container costs.
     """
 
     unit: str
-    directory: str  # there while the slice is active
+    directory: str  # exists while the slice is active
     properties: tuple[Property, ...]
 
 
 class ScopePlan(Frozen):
-    """What `scope.begin` sends and `tree.apply_writes` writes."""
+    """What `scope.begin` sends to PID 1, and `tree.apply_writes` writes."""
 
     unit: str
     slice: str
@@ -71,10 +71,10 @@ def plan_scope(
     tuned: dict[str, str] | None = None,
     resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> ScopePlan:
-    """The scope for `container` (64 hex). `properties` and `writes` are plan_limits', `devices` the
-    rules for plan_devices, `service` the unit that supervises the container ("": foreground).
+    """The scope for `container` (64 hex). `properties` and `writes` come from plan_limits, `devices` are the
+    rules for plan_devices, `service` is the unit that supervises the container ("": foreground).
 
-    `--property` comes last, so that it wins over a flag; and over both lies what others have `tuned` since
+    `--property` comes last, so that it overrides a flag; what others have `tuned` since overrides both
     (see dropins.py). Raises SpecError for a bad slice or property.
     """
     own = (
@@ -103,9 +103,9 @@ def asked_properties(
     facts: HostFacts,
     resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> tuple[Property, ...]:
-    """plan_limits' properties and those of `--property`, for whole disks. Raises SpecError."""
+    """The properties of plan_limits and of `--property`, with devices as whole disks. Raises SpecError."""
     if texts:
-        from sysbox.units.limits.allowlist import parse_property  # a table that only this needs
+        from sysbox.units.limits.allowlist import parse_property  # here: only --property needs it
 
         limits += tuple(parse_property(text, facts) for text in texts)
     return tuple(_on_disks(one, resolve) for one in limits)
@@ -117,11 +117,11 @@ def tune(
     tuned: dict[str, str],
     facts: HostFacts,
 ) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
-    """Lay what others have set over what is wanted. What this host does not know is left out."""
-    from sysbox.units.limits import dropins  # only a container that was tuned needs it
+    """Override what is wanted by what others set, `tuned`. Properties unknown to this host are left out."""
+    from sysbox.units.limits import dropins  # here: only a container that was tuned needs it
 
     memory = dropins.memory_of(tuned, facts)
-    # the kernel refuses a limit of memory and swap together that is below the memory's own
+    # the kernel refuses a limit of memory and swap together below the memory limit
     writes = tuple(
         one.replace(value=str(max(int(one.value), memory))) if one.file == _MEMSW else one
         for one in writes
@@ -131,7 +131,7 @@ def tune(
 
 
 def _on_disks(one: Property, resolve: Callable[[str, str], str]) -> Property:
-    """A property whose devices are the whole disks that the kernel can limit."""
+    """The property with each device replaced by its whole disk, which the kernel can limit."""
     if one.signature != "a(st)":
         return one
     flag = _FLAGS.get(one.name, f"--property {one.name}")
@@ -151,7 +151,7 @@ def _lifetime(spec: ContainerSpec, oom_policy: str) -> tuple[Property, ...]:
     timeout = INFINITY if spec.stop_timeout < 0 else spec.stop_timeout * _SECOND or _STOP_NOW
     if oom_policy not in ("continue", "stop", "kill"):
         raise SpecError(f"OOM policy {oom_policy!r}: must be continue, stop or kill")
-    # a scope that failed stays loaded and tells why, unless the user wants nothing to be left
+    # a failed scope stays loaded, so that `systemctl status` shows why; not with --rm
     collect = "inactive-or-failed" if spec.remove else "inactive"
     return (
         Property(name="Delegate", signature="b", value=True),
@@ -163,16 +163,16 @@ def _lifetime(spec: ContainerSpec, oom_policy: str) -> tuple[Property, ...]:
 
 
 def _ordering(service: str) -> tuple[Property, ...]:
-    """Stopped in order at shutdown; a supervising service first, which ends the payload gracefully.
+    """Order the scope's stop at shutdown: after its supervising service, which ends the payload gracefully.
 
-    What else ties the two together is the service's (see serviceplan.py).
+    The service's own dependencies on the scope are in serviceplan.py.
     """
     ordering = [
         Property(name="DefaultDependencies", signature="b", value=True),
         Property(name="After", signature="as", value=["network.target", "dbus.socket"]),
     ]
     if not service:
-        # SIGCONT is of no effect: the supervisor hears of the stop and does what is to be done
+        # SIGCONT has no effect: the supervisor learns of the stop job and stops the container
         ordering.append(Property(name="KillSignal", signature="i", value=18))
     else:
         ordering.append(Property(name="Before", signature="as", value=[service]))
@@ -188,7 +188,7 @@ def _accounting(facts: HostFacts) -> tuple[Property, ...]:
 
 
 def _keeper(facts: HostFacts) -> KeeperPlan:
-    # a weight that is set, though to its default, is what switches a controller on
+    # setting a weight, even to its default, makes systemd enable the controller
     weights = {
         "v1": ("CPUShares", 1024, "BlockIOWeight", 500),
         "v2": ("CPUWeight", 100, "IOWeight", 100),

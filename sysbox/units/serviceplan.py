@@ -1,7 +1,7 @@
-"""The service that supervises a detached container, decided: its settings as a transient unit or as a file.
+"""Plan the service that supervises a detached container, as a transient unit or as a unit file. Pure.
 
-A container with a restart policy has a unit file, since Restart= and a start at boot want a unit that stays
-when it has stopped; all others have a transient unit. Pure.
+A container with a restart policy has a unit file, since Restart= and a start at boot need a unit that still
+exists after it has stopped; all others have a transient unit.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 ADMINISTRATORS = "/etc/systemd/system"  # where an administrator's units are (systemd.unit(5))
-DIRECTORY = "/etc/systemd/system.attached"  # what is here gives way to them
+DIRECTORY = "/etc/systemd/system.attached"  # an administrator's unit overrides one here
 WANTS = f"{ADMINISTRATORS}/multi-user.target.wants"
 
 _SECOND = 1_000_000  # microseconds
-_MARGIN = 5  # seconds that systemd waits beyond the monitor's own patience
-# What one of these units may use. The command that starts the container, the one that records its end and
-# each health check take some 30 MB for a moment; the rest is for what the kernel caches of image and log
-# files, which it takes back before anything fails. Nothing here grows with what a container does.
+_MARGIN = 5  # seconds that systemd waits beyond the monitor's stop timeout
+# The limits of each of these units. The command that starts the container, the one that records its end and
+# each health check take some 30 MB for a moment; the rest is page cache of image and log files, which the
+# kernel reclaims before an allocation fails. None of it grows with what the container does.
 MEMORY_MAX = 512 << 20  # bytes
 TASKS_MAX = 64
 _AFTER = ("network.target", "dbus.socket")
@@ -30,27 +30,26 @@ _RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-
 
 
 class ServicePlan(Frozen):
-    """What supervises one container."""
+    """The service that supervises one container."""
 
     unit: str
     scope: str
     name: str  # the container's
     container: str  # its id
     launcher: str  # absolute path of the command
-    stop_timeout: int  # seconds; negative is for ever
+    stop_timeout: int  # seconds; negative is unlimited
     restart: str  # no, on-failure, always, unless-stopped
-    retries: int  # of on-failure; 0 is without end
-    clean_statuses: tuple[int, ...] = ()  # exit statuses that are none of a failure
-    restart_status: int = 0  # the one that asks for another start; 0: there is none
-    joined: tuple[
-        str, ...
-    ] = ()  # services that are started before it, where both are started at once
+    retries: int  # of on-failure; 0 is unlimited
+    clean_statuses: tuple[int, ...] = ()  # exit statuses that are no failure
+    restart_status: int = 0  # the exit status that asks for another start; 0 for none
+    # services that systemd starts before it, if it starts both at once
+    joined: tuple[str, ...] = ()
 
 
 def plan_service(
     container: str, name: str, spec: ContainerSpec, launcher: str, statuses: tuple[int, ...] = ()
 ) -> ServicePlan:
-    """The supervisor of `container` (64 hex), called `name`; `statuses` are those of systemd mode."""
+    """Plan the supervisor of `container` (64 hex), called `name`; `statuses` are those of systemd mode."""
     return ServicePlan(
         unit=names.service_unit(container),
         scope=names.scope_unit(container),
@@ -66,11 +65,11 @@ def plan_service(
 
 
 def transient(plan: ServicePlan) -> tuple[Property, ...]:
-    """Its properties, for StartTransientUnit.
+    """The service's properties, for StartTransientUnit.
 
-    PartOf= makes a stop of the scope one of this service, which comes first and ends the payload gracefully;
-    a scope that ends by itself stops nothing. After= also keeps the ended scope loaded, with what was
-    set on it, until this service has read that.
+    PartOf= makes a stop of the scope stop this service too; by After= systemd stops the service first, which
+    ends the payload gracefully. A scope that ends by itself stops nothing. After= also keeps the ended scope
+    loaded until the service has read the properties that were set on it.
     """
     stop = INFINITY if plan.stop_timeout < 0 else (plan.stop_timeout + _MARGIN) * _SECOND
     settings: tuple[tuple[str, str, object], ...] = (
@@ -92,9 +91,10 @@ def transient(plan: ServicePlan) -> tuple[Property, ...]:
 
 
 def starter(plan: ServicePlan) -> tuple[Property, ...]:
-    """A unit that starts it once more when its transient service is gone, for StartTransientUnit.
+    """A unit that starts the container again once its transient service is gone, for StartTransientUnit.
 
-    That service cannot do so itself: with Restart= it would stay, and the scope's name with it.
+    The service cannot restart itself: with Restart= it would stay loaded, and so would the ended scope, whose
+    name the next run needs.
     """
     settings: tuple[tuple[str, str, object], ...] = (
         ("Description", "s", f"Restart of sysbox container {plan.name}"),
@@ -107,17 +107,18 @@ def starter(plan: ServicePlan) -> tuple[Property, ...]:
 
 
 def stopper(plan: ServicePlan) -> tuple[Property, ...]:
-    """A unit that stands between the scope and a service with Restart=, for StartTransientUnit.
+    """A unit between the scope and a service with Restart=, for StartTransientUnit.
 
-    Stopping the scope runs its ExecStop=, which has the service stopped first. The service itself cannot be
-    PartOf= the scope: it outlives it, and as long as a unit is referred to, no new one can have its name.
+    A stop of the scope stops this unit first, whose ExecStop= stops the service. The service itself cannot be
+    PartOf= the scope: it outlives the scope, and while a unit refers to another, no new unit can take the
+    other's name.
     """
     settings: tuple[tuple[str, str, object], ...] = (
         ("Description", "s", f"Graceful stop of sysbox container {plan.name}"),
         ("Type", "s", "oneshot"),
         ("RemainAfterExit", "b", True),
         ("ExecStop", "a(sasb)", _command(plan, "_stop")),
-        ("TimeoutStopUSec", "t", INFINITY),  # the service has a timeout
+        ("TimeoutStopUSec", "t", INFINITY),  # the service's own timeout applies
         ("CollectMode", "s", "inactive-or-failed"),
         ("Slice", "s", "sysbox.slice"),
         ("PartOf", "as", [plan.scope]),
@@ -151,10 +152,10 @@ def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
 
 
 def unit_file(plan: ServicePlan) -> str:
-    """Its unit file.
+    """The text of the service's unit file. Raises SpecError.
 
-    Those whose namespaces it joins come first, and are not wanted: it would start one again that its user
-    has stopped. Raises SpecError.
+    The services of containers whose namespaces it joins are in After= only: Wants= would start one again
+    that its user has stopped.
     """
     from sysbox.units import syntax  # here and below: most services are transient
 
@@ -191,7 +192,7 @@ def unit_file(plan: ServicePlan) -> str:
 
 
 def policy_settings(plan: ServicePlan) -> str:
-    """The part of a unit file that is the restart policy."""
+    """The lines of a unit file for the restart policy."""
     from sysbox.units import syntax
 
     return syntax.dump(_policy(plan))
@@ -200,8 +201,8 @@ def policy_settings(plan: ServicePlan) -> str:
 def _policy(plan: ServicePlan) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """The restart policy, as sections.
 
-    The start limit is that of `on-failure:N`; the back-off is `_supervise`'s. systemd has one of its own
-    since 254 (RestartSteps=), and no other way to end one that grows.
+    The start limit implements `on-failure:N`. `_supervise` does the back-off: systemd has one only since 254
+    (RestartSteps=), and no way to reset one that has grown.
     """
     limited = plan.restart == "on-failure" and plan.retries > 0
     again = (("RestartForceExitStatus", str(plan.restart_status)),) if plan.restart_status else ()
@@ -214,7 +215,7 @@ def _policy(plan: ServicePlan) -> tuple[tuple[str, tuple[tuple[str, str], ...]],
 
 
 def program_word(path: str) -> str:
-    """The program of a command line, with nothing in it that systemd would expand (systemd.service(5))."""
+    """The program of a command line, escaped so that systemd expands nothing in it (systemd.service(5))."""
     from sysbox.units import syntax
 
     return syntax.escape_specifiers(syntax.quote(path)).replace("$", "$$")

@@ -1,10 +1,10 @@
-"""The signature of an event: what only root on the host can write into the journal.
+"""Sign events, to show that root on the host wrote them into the journal.
 
-journald says who sent an entry, but in which cgroup it reads from /proc, after the entry has come: of a
-process that has ended by then it says nothing, and of one whose pid was taken again something wrong. Root in
-a container has _UID=0 too. So each event carries a keyed BLAKE2b (RFC 7693) of what it says. The key is made
-once for each host, and root alone can read it. So nobody needs to wait until journald has looked, and the
-events of a command that was killed count too.
+journald records the sender's uid, but root in a container has _UID=0 too; and it reads the sender's cgroup
+from /proc only after the entry has arrived: if the sender has ended by then it records none, and if the pid
+was reused a wrong one. So each event carries a keyed BLAKE2b (RFC 7693) of its fields. The key is made once
+per host, and only root can read it. So the sender need not wait for journald, and the events of a command
+that was killed are trusted too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
     from _struct import Struct
 
 FIELD = "SYSBOX_SIGNATURE"
-# all that sysbox reads of an event, in the order in which it is signed
+# the fields of an event that sysbox reads, in the order in which they are signed
 FIELDS = (
     "MESSAGE_ID", "SYSBOX_TYPE", "SYSBOX_ACTION", "SYSBOX_ID", "SYSBOX_NAME", "SYSBOX_TIME_NSEC",
     "SYSBOX_ATTRIBUTES",
@@ -45,18 +45,18 @@ def sign(fields: Mapping[bytes, bytes], key: bytes) -> bytes:
 
 
 def read_key() -> bytes | None:
-    """This host's key; None where nothing has been signed yet. Raises FormatError."""
+    """This host's key; None if there is none yet, or a damaged one. Raises FormatError."""
     data = read_file(EVENT_KEY)
     return data if data and len(data) == _KEY_SIZE else None
 
 
 def ensure_key() -> bytes:
-    """The same, made where there is none. Raises FormatError, KernelError."""
+    """This host's key, made if there is none. Raises FormatError, KernelError."""
     return read_key() or _make()
 
 
 def _make() -> bytes:
-    """Of those who make one at once, one wins: what is signed by another key would not be believed."""
+    """Make the key. Of processes that make one at once link(2) lets one win, and all sign with its key."""
     make_private(STATE)
     temporary = f"{EVENT_KEY}.{posix.getpid()}"
     try:
@@ -67,7 +67,7 @@ def _make() -> bytes:
         )
         try:
             posix.write(fd, posix.urandom(_KEY_SIZE))
-            posix.fsync(fd)  # it must not be lost while events that it signed are kept
+            posix.fsync(fd)  # the key must not be lost while events signed with it are kept
         finally:
             posix.close(fd)
         try:
@@ -79,14 +79,14 @@ def _make() -> bytes:
     except OSError as error:
         raise KernelError.of("write", EVENT_KEY, error) from None
     made = read_key()
-    if made is None:  # removed by somebody meanwhile
+    if made is None:  # another process removed it meanwhile
         raise KernelError("read", EVENT_KEY, errno.ENOENT)
     return made
 
 
 def key_time_us() -> int:
-    """When the key was made, in microseconds since 1970: what is older need not be signed. Without a key that
-    is the end of time.
+    """When the key was made, in microseconds since 1970: older events need no signature. 1 << 63 without a
+    key.
     """
     try:
         return posix.stat(EVENT_KEY).st_mtime_ns // 1000

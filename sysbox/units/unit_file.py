@@ -1,8 +1,9 @@
-"""The unit file of a container with a restart policy, and whether it is wanted at boot.
+"""The unit file of a container with a restart policy, and whether systemd starts it at boot.
 
-It lies where files of an administrator's win over it, so that `systemctl mask` has a place for its link;
-`systemctl enable` and `disable` make and remove the link that is followed at boot. What an administrator has
-said of the boot is kept with the container, for a host that keeps its containers and not its /etc.
+The file's directory has lower priority than /etc/systemd/system, so that `systemctl mask` has a place for its
+link; `systemctl enable` and `disable` make and remove the link that systemd follows at boot. An
+administrator's choice about the boot is saved with the container, for a host that keeps its containers and
+not its /etc.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ _AT_BOOT = ("always", "unless-stopped")
 
 
 def plan_of(record: Record) -> serviceplan.ServicePlan:
-    """The service that supervises it."""
+    """The plan of the service that supervises the container."""
     booted = systemd_mode.applies(record.spec, record.argv)
     statuses = systemd_mode.STATUSES if booted else ()
     return serviceplan.plan_service(record.id, record.name, record.spec, program.launcher, statuses)
 
 
 def _joined(record: Record) -> tuple[str, ...]:
-    """The services of the containers whose namespaces it joins, of those that have a unit file or will.
+    """The services of the containers whose namespaces it joins, if they have a unit file or will get one.
 
-    Any other is not started at boot. Its service is transient, and must not be named by a unit that stays:
-    the next one could not have its name.
+    Other containers are not started at boot. Their service is transient, and a unit that stays must not refer
+    to it: no new transient unit could take that name.
     """
     asked = record.spec.namespaces
     modes = (asked.network, asked.pid, asked.ipc, asked.uts, asked.cgroup)
@@ -43,21 +44,21 @@ def _joined(record: Record) -> tuple[str, ...]:
         try:
             other = store.find(mode.removeprefix("container:"))
         except SysboxError:
-            continue  # ignoring: without it there is nothing to wait for, and the start will say so
+            continue  # ignoring: a missing container cannot be waited for, and the start will report it
         if other.spec.restart.name != "no" or is_installed(other.id):
             found.append(names.service_unit(other.id))
     return tuple(found)
 
 
 def is_installed(container_id: str) -> bool:
-    """Whether there is a file, or an administrator's link in its place."""
+    """Whether the container has a unit file, or an administrator's link in its place."""
     return any(exists(path) for path in _paths(container_id))
 
 
 def install(record: Record, *, wanted: bool = True) -> None:
-    """Write the unit file, and have it `wanted` at boot where its policy says so. Raises KernelError.
+    """Write the unit file; systemd starts it at boot if `wanted` and its policy says so. Raises KernelError.
 
-    A file that is new to systemd is read when the unit is started. One that is masked stays so.
+    systemd reads a new file when the unit is started. A masked unit stays masked.
     """
     if is_masked(record.id):
         return
@@ -69,12 +70,12 @@ def install(record: Record, *, wanted: bool = True) -> None:
     if read_file(path) != text:
         write_file(path, text, 0o644)
     if unlink(old):
-        unlink(_link(record.id))  # which led there
+        unlink(_link(record.id))  # it pointed to the old file
     set_wanted(record, wanted=wanted and plan.restart in _AT_BOOT)
 
 
 def set_wanted(record: Record, *, wanted: bool) -> None:
-    """What `systemctl enable` and `disable` do: a link that is followed at boot. Raises KernelError."""
+    """Make or remove the link that systemd follows at boot, as systemctl(1) does. Raises KernelError."""
     link = _link(record.id)
     if not wanted:
         unlink(link)
@@ -99,7 +100,7 @@ def _make(directory: str) -> None:
 
 
 def is_masked(container_id: str) -> bool:
-    """Whether an administrator has masked it: the link of `systemctl mask`."""
+    """Whether an administrator has masked the service: the link that `systemctl mask` makes."""
     unit = names.service_unit(container_id)
     for directory in (serviceplan.ADMINISTRATORS, "/run/systemd/system"):
         try:
@@ -111,8 +112,8 @@ def is_masked(container_id: str) -> bool:
 
 
 def boot_state(record: Record) -> str:
-    """What becomes of it at boot: "" (it has no policy for that, or was never started), "enabled", "masked",
-    or "disabled": by an administrator, or since its user has stopped one that starts unless stopped.
+    """Whether systemd starts it at boot: "enabled"; "masked"; "disabled", by an administrator or because its
+    user stopped an unless-stopped container; "" if its policy is not for the boot, or it was never started.
     """
     if is_masked(record.id):
         return "masked"
@@ -122,26 +123,26 @@ def boot_state(record: Record) -> str:
 
 
 def is_disabled(record: Record) -> bool:
-    """Whether an administrator wants it not to be started at boot."""
+    """Whether an administrator has disabled or masked its start at boot."""
     return boot_state(record) in ("disabled", "masked") and not exists(_marker(record))
 
 
 def stopped(record: Record) -> None:
-    """Its user has stopped it: unless-stopped is not started at boot any more, until its user starts it."""
+    """Note that its user stopped it: if unless-stopped, it is not started at boot until its user starts it."""
     if record.spec.restart.name == "unless-stopped" and not is_disabled(record):
         set_wanted(record, wanted=False)
         write_file(_marker(record), b"")
 
 
 def note_started(record: Record) -> None:
-    """Its user has started it: what an administrator has said of the boot holds all the same."""
+    """Note that its user started it; an administrator's choice about the boot still holds."""
     wanted = not is_disabled(record)
     unlink(_marker(record))
     install(record, wanted=wanted)
 
 
 def remember(record: Record) -> None:
-    """Keep with the container what an administrator has said of the boot."""
+    """Save an administrator's choice about the boot with the container."""
     if is_disabled(record):
         write_file(_boot_choice(record), boot_state(record).encode("utf-8", "surrogateescape"))
     elif is_installed(record.id):
@@ -149,9 +150,9 @@ def remember(record: Record) -> None:
 
 
 def restore(record: Record) -> bool:
-    """Write the unit file anew where it is not there; whether it is to be started, as systemd has not.
+    """Write a missing unit file again, for a host that kept its containers and not its /etc.
 
-    So a container comes back on a host that kept its state and not its /etc.
+    Returns whether the caller must start the container, since systemd did not at boot. Raises KernelError.
     """
     if record.spec.restart.name == "no" or is_installed(record.id):
         return False
@@ -168,7 +169,7 @@ def restore(record: Record) -> bool:
 
 
 def uninstall(container_id: str) -> bool:
-    """Remove the file and the links; whether there was a file."""
+    """Remove the file and the links; returns whether there was a file."""
     unlink(_link(container_id))
     gone = [unlink(path) for path in _paths(container_id)]
     return any(gone)
@@ -187,7 +188,7 @@ def installed() -> list[str]:
 
 
 def _paths(container_id: str) -> tuple[str, str]:
-    """Of the file, and of an administrator's in its place, where the first sysbox had its own."""
+    """The unit file's path, and that of an administrator's in its place, where the first sysbox had its own."""
     unit = names.service_unit(container_id)
     return f"{serviceplan.DIRECTORY}/{unit}", f"{serviceplan.ADMINISTRATORS}/{unit}"
 
@@ -216,4 +217,4 @@ def _read(path: str) -> bytes | None:
     try:
         return read_file(path)
     except FormatError:
-        return None  # ignoring: it is nothing of ours
+        return None  # ignoring: sysbox did not write this file

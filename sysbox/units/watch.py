@@ -1,6 +1,6 @@
-"""Units as they come and go, through dbus-next, for `events`; a start awaits its own job over `bus.py`.
+"""Watch units change state, through dbus-next, for `events`; a start awaits its own job over `bus.py`.
 
-Needs the system bus, since dbus-next has no way in without a broker.
+Needs the system bus, since dbus-next cannot connect without a broker.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UnitEvent(Frozen):
 async def changes(
     prefix: str = "docker-", suffix: str = ".scope", *, begun: Callable[[], None] = lambda: None
 ) -> AsyncIterator[UnitEvent]:
-    """Changes of the units of such names, until the caller stops asking; none is missed after `begun`.
+    """Changes of the units with this prefix and suffix; none is missed once `begun` has been called.
 
     Raises SystemdError.
     """
@@ -45,7 +45,7 @@ async def changes(
 
 
 class _Watcher:
-    """The system bus, with every unit's changes put into a queue."""
+    """A connection to the system bus that puts every unit's changes into a queue."""
 
     def __init__(self, bus: Any, queue: asyncio.Queue[UnitEvent]) -> None:
         self.bus = bus
@@ -95,7 +95,7 @@ class _Watcher:
         return list(reply.body)
 
     def _take(self, message: Any) -> bool:
-        """Put what concerns a unit into the queue; False lets dbus-next go on with the message."""
+        """Put a unit's change into the queue; False lets dbus-next process the message further."""
         if message.member == "UnitRemoved":
             self.queue.put_nowait(UnitEvent(unit=message.body[0], active_state="gone"))
         elif message.member == "PropertiesChanged" and message.body[0] == _UNIT:
