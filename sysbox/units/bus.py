@@ -1,8 +1,8 @@
 """A blocking D-Bus connection to systemd that costs a millisecond: no main loop, no imports.
 
-The way in is PID 1's private socket, as systemctl(1) takes it: no broker in between, and no Hello,
-AddMatch or Subscribe, since signals go to every private peer. Where it is not to be had (not root),
-the system bus serves. SYSBOX_BUS=private or =system chooses one of them.
+It connects to PID 1's private socket, as systemctl(1) does: no broker in between, and no Hello, AddMatch or
+Subscribe, since PID 1 sends its signals to every private peer. If that fails (not root), it connects to the
+system bus. SYSBOX_BUS=private or =system chooses one of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SYSTEM_SOCKET = "/run/dbus/system_bus_socket"
 TIMEOUT = 25.0  # seconds, as in libdbus and sd-bus
 
 _DBUS = "org.freedesktop.DBus"
-_KEPT_SIGNALS = 4096  # of a member that is waited for; the oldest go first
+_KEPT_SIGNALS = 4096  # of watched members; the oldest are dropped first
 _LINE_MAX = 1 << 14
 _CLOSED = "io.github.sysbox.Disconnected"
-# the latter by a broker that has lost PID 1, which may have had the question or not
+# the last two come from a broker that has lost PID 1, which may have got the call or not
 _LOST = (_CLOSED, f"{_DBUS}.Error.NoReply", f"{_DBUS}.Error.Disconnected")
 _POLL = 0.02  # seconds, only while PID 1 re-executes
 _TIMEVAL = Struct("ll").pack
@@ -50,14 +50,14 @@ class Bus:
 
     def __init__(self, sock: _socket.socket, *, private: bool, manager: bool = True) -> None:
         self.private = private
-        self._manager = manager  # what it is for, and whose signals it gets
+        self._manager = manager  # for calls to the manager, with its signals
         self._watched = {"JobRemoved"}
         self._use(sock)
 
     def _use(self, sock: _socket.socket) -> None:
         self._sock = sock
         self._serial = 0
-        # authentication needs no answer before the first call, so all of it leaves in one write
+        # authentication needs no answer before the first call, so both leave in one write
         uid = str(posix.geteuid()).encode("ascii").hex()
         self._out = bytearray(f"\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n".encode("ascii"))
         self._in = bytearray()
@@ -71,9 +71,9 @@ class Bus:
             self._join_system_bus()
 
     def reconnect(self) -> None:
-        """Start over on a new connection, as is needed after PID 1 re-executed itself.
+        """Connect again, as is needed after PID 1 re-executed itself.
 
-        Raises SystemdError, for which `is_lost` holds, as long as there is none to be had.
+        Raises SystemdError, for which `is_lost` is true, while PID 1 or the broker accepts no connection.
         """
         self._sock.close()
         path = PRIVATE_SOCKET if self.private else SYSTEM_SOCKET
@@ -83,9 +83,10 @@ class Bus:
             raise self._lost(error) from None
 
     def retry(self, ask: Callable[[], _Answer], timeout: float = TIMEOUT) -> _Answer:
-        """Ask what may be asked twice, on new connections until it is answered.
+        """Return what `ask` returns; if the connection is lost, reconnect and ask again, up to `timeout` s.
 
-        PID 1 drops all of them when it re-executes itself, and a broker's when that is restarted.
+        `ask` must be harmless when repeated. PID 1 drops all connections when it re-executes itself, and a
+        broker does when it is restarted. Raises SystemdError.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -105,7 +106,7 @@ class Bus:
     def connect(cls) -> Bus:
         """Connect to the system manager; nothing is sent before the first call.
 
-        Raises SystemdError where no systemd answers, naming what was tried.
+        Raises SystemdError if no systemd answers, naming the sockets that were tried.
         """
         wanted = posix.environ.get(b"SYSBOX_BUS", b"auto").decode("utf-8", "replace")
         ways = {
@@ -127,9 +128,9 @@ class Bus:
 
     @classmethod
     def broker(cls, patience: float = TIMEOUT) -> Bus:
-        """Connect to the system bus, to call others than the manager. Raises SystemdError.
+        """Connect to the system bus, to call other services than the manager. Raises SystemdError.
 
-        `patience` is how long, in seconds, a broker that stands still may hold up what is sent.
+        `patience` is how long, in seconds, connecting and sending may block on a broker that does not read.
         """
         try:
             return cls(_open(SYSTEM_SOCKET, patience), private=False, manager=False)
@@ -169,7 +170,7 @@ class Bus:
         args: Any = (),
         to: str = SYSTEMD,
     ) -> int:
-        """Send a call without waiting; `reply` takes the answer, if it matters, by this serial."""
+        """Send a call without waiting; returns its serial, by which `reply` waits for the answer."""
         serial = self._queue(to, path, interface, member, signature, args)
         self._flush()
         return serial
@@ -184,7 +185,7 @@ class Bus:
         timeout: float = TIMEOUT,
         to: str = SYSTEMD,
     ) -> tuple[Any, ...]:
-        """Call and wait; the reply's values. Raises SystemdError with the error's `dbus_name`."""
+        """Call and wait; returns the reply's values. Raises SystemdError with the error's `dbus_name`."""
         return self.reply(self.send(path, interface, member, signature, args, to), timeout)
 
     def reply(self, serial: int, timeout: float = TIMEOUT) -> tuple[Any, ...]:
@@ -204,7 +205,7 @@ class Bus:
         return message.args
 
     def watch(self, member: str) -> None:
-        """Keep the manager's signals of this name from now on; JobRemoved is kept always."""
+        """Keep the manager's signals of this name from now on; JobRemoved is always kept."""
         self._watched.add(member)
 
     def wait_signal(
@@ -212,7 +213,7 @@ class Bus:
     ) -> tuple[Any, ...]:
         """The values of the first kept signal that `predicate` accepts; later ones stay queued.
 
-        Raises SystemdError when none came within the time.
+        Raises SystemdError if none came within `timeout_s` seconds.
         """
         self.watch(member)
         deadline = time.monotonic() + timeout_s
@@ -227,7 +228,7 @@ class Bus:
             self._receive(deadline)
 
     def pending(self, member: str) -> list[tuple[Any, ...]]:
-        """The values of the kept signals of this name that have come by now. Raises SystemdError."""
+        """Take the kept signals of this name that have arrived; returns their values. Raises SystemdError."""
         if self._readable(0):
             self._receive(time.monotonic() + 1)
         found = [signal.args for signal in self._signals if signal.member == member]
@@ -239,7 +240,7 @@ class Bus:
         return self._sock.fileno()
 
     def detach(self) -> int:
-        """The descriptor of the connection, which is the caller's from now on."""
+        """The descriptor of the connection, which the caller must close from now on."""
         return self._sock.detach()
 
     def close(self) -> None:
@@ -267,11 +268,11 @@ class Bus:
         try:
             return bool(self._poll.poll(seconds * 1000))
         except OSError as error:
-            # whoever has asked need not wait for an answer that nobody takes any more
+            # no reply can be read any more, so the caller must not wait for one
             raise self._lost(error) from None
 
     def _receive(self, deadline: float) -> None:
-        """Wait for more bytes and sort out the whole messages among them."""
+        """Wait for bytes, and keep the replies and signals that are complete. Raises SystemdError."""
         remaining = deadline - time.monotonic()
         if remaining <= 0 or not self._readable(remaining):
             raise SystemdError(
@@ -298,7 +299,7 @@ class Bus:
             raise SystemdError(f"systemd: {error}", dbus_name=_CLOSED) from None
 
     def _read_authentication(self) -> bool:
-        """Take the server's line; True once it is through."""
+        """Read the server's authentication line; True once it has come. Raises SystemdError if refused."""
         line, found, rest = bytes(self._in).partition(b"\r\n")
         if not found:
             if len(line) > _LINE_MAX:
@@ -311,8 +312,8 @@ class Bus:
             )
         self._in = bytearray(rest)
         self._authenticated = True
-        # sd-bus may have read our first call together with BEGIN; it then looks at it only when the
-        # socket becomes readable once more, so a message that needs no answer wakes it
+        # sd-bus may have read our first call together with BEGIN; it then handles it only when the socket
+        # becomes readable again, so a message that needs no answer follows
         self._out += wire.method_call(
             self._next_serial(), SYSTEMD, "/", f"{_DBUS}.Peer", "Ping", flags=wire.NO_REPLY_EXPECTED
         )
@@ -320,7 +321,7 @@ class Bus:
         return True
 
     def _is_watched(self, data: bytes) -> bool:
-        """Not if it is a signal that nobody watches: a private peer gets those of all units that change."""
+        """False for a signal that is not watched: PID 1 sends a private peer the signals of every unit."""
         return data[1] != wire.SIGNAL or any(name.encode() in data for name in self._watched)
 
     def _sort(self, message: wire.Message) -> None:
@@ -336,7 +337,7 @@ class Bus:
 def _open(path: str, patience: float = TIMEOUT) -> _socket.socket:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        # for connect(2) too, which waits while too many others do
+        # for connect(2) too, which blocks while the socket's backlog is full
         sock.setsockopt(
             _socket.SOL_SOCKET,
             _socket.SO_SNDTIMEO,

@@ -1,7 +1,8 @@
-"""A container's output in the journal: where it is sent, and what journald adds to each of its lines.
+"""A container's output to the journal: the socket, the fields that journald adds to each line, rate limits.
 
-src/journal.c sends it, by the native protocol. A file beside systemd's own lends each line of a unit more
-fields, and two links bound how many lines journald takes from it. Reading is in journalread.py.
+src/journal.c sends the lines, by the native protocol. A file beside systemd's own in /run/systemd/units gives
+journald further fields for each line of a unit, and two links limit how many lines it accepts from the unit.
+journalread.py reads the journal.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ RATE, BURST = 2000, 250_000  # lines a second, and lines at once, that a contain
 
 _UNITS = "/run/systemd/units"
 _DRAFTS = "log-extra-fields:docker-"
-_INTERVAL = 30  # seconds: journald's own count, which is to begin only where ours has failed
+_INTERVAL = 30  # seconds of journald's rate limit, which acts only if sysbox's own has failed
 _FIELD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-_FIELD_MAX = 64  # characters of a name, of journald
+_FIELD_MAX = 64  # characters of a name: journald's limit
 _IDENTIFIER_MAX = 64  # characters
 _VALUE_MAX = 4096
 _LE64 = Struct("<Q").pack
@@ -40,7 +41,7 @@ _STEP = 0.0003  # seconds
 
 
 class Sink(Frozen):
-    """Where the output of one container goes, and how much of it."""
+    """Where the output of one container goes, and how much of it at most."""
 
     fd: int  # a datagram socket that is connected to journald's
     identifier: str  # SYSLOG_IDENTIFIER=
@@ -49,7 +50,7 @@ class Sink(Frozen):
 
 
 def open_sink(identifier: str, logging: Logging) -> Sink:
-    """Raises KernelError without journald."""
+    """Connect to journald. Raises KernelError if there is none."""
     name = "".join(char if char.isprintable() else "?" for char in identifier)[:_IDENTIFIER_MAX]
     rate, burst = limits(logging)
     return Sink(fd=_connected().detach(), identifier=name, rate=rate, burst=burst)
@@ -96,11 +97,12 @@ def container_fields(container: str, name: str, image: str) -> dict[str, str]:
 
 
 def write_fields(unit: str, fields: dict[str, str], logging: Logging) -> None:
-    """Lend the fields to every line of the unit from now on; done before its first line.
+    """Have journald add the fields to every line of the unit from now on: call it before the first line.
 
-    The links are what LogRateLimitIntervalSec= and LogRateLimitBurst= of a service would leave there for
-    journald (systemd.exec(5)); a scope has no such settings, and journald's default is far too low for a
-    container. Our own limit, which leaves a mark where lines are missing, is half of this one; 0 is none.
+    The links are those that LogRateLimitIntervalSec= and LogRateLimitBurst= of a service make for journald
+    (systemd.exec(5)); a scope has no such settings, and journald's default is far too low for a container.
+    sysbox's own limit, which logs a mark where lines are missing, is half of this one; 0 is no limit. Raises
+    KernelError, SpecError.
     """
     path = _fields_path(unit)
     part = f"{path}.sysbox-{posix.getpid()}"
@@ -129,7 +131,7 @@ def _link(target: str, path: str) -> None:
     try:
         posix.symlink(target, path)
     except FileExistsError:
-        posix.unlink(path)  # of a run that nobody could clean up after
+        posix.unlink(path)  # left by an earlier run that was not cleaned up
         posix.symlink(target, path)
 
 
@@ -145,7 +147,7 @@ def remove_fields(unit: str) -> None:
 
 
 def drafts() -> list[str]:
-    """The paths of files of `write_fields` whose writer did not live to give them their name."""
+    """The paths of unfinished files of `write_fields`, whose writer died before it renamed them."""
     try:
         found = [name for name in posix.listdir(_UNITS) if name.startswith(_DRAFTS)]
     except FileNotFoundError:
@@ -163,11 +165,11 @@ def _fields_path(unit: str) -> str:
 
 
 def synchronize() -> None:
-    """Wait until journald has taken all entries that were sent to it, by anybody; without journald there is
-    nothing to wait for, and after some seconds its silence is taken for that.
+    """Wait until journald has read all entries that any process has sent to it. Returns at once without
+    journald, and after some seconds if it does not read.
 
-    Its socket is one queue, read by one thread: a comment, which it passes over, is read after all that came
-    before. (Its own method io.systemd.Journal.Synchronize writes everything to the disk, and an entry too.)
+    Its socket is one queue, read by one thread: a comment, which it skips, is read after all sent before.
+    (Its own method io.systemd.Journal.Synchronize writes everything to the disk, and an entry too.)
     """
     import fcntl
 

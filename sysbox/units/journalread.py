@@ -1,8 +1,8 @@
-"""Reading a container's log, and events, through journalctl(1): what root wrote, and nobody else.
+"""Read a container's log, and events, through journalctl(1), without entries that local users have forged.
 
 Any local user may write entries with any field that does not begin with "_" (systemd.journal-fields(7)).
-Those that do are journald's own: who wrote it, and in which unit. So a log is what was written in the
-container's scope, and an event is what root wrote outside of all containers and has signed (signature.py).
+journald sets the fields that do: the sender's uid, its unit. So a log is what was sent from the container's
+scope, and an event is what root sent from outside of all containers, with a signature (signature.py).
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 STDOUT_PRIORITY = 6  # info
 STDERR_PRIORITY = 3  # err
 _PRIORITY_MAX = 7  # debug
-_DIGITS_MAX = 20  # digits from which on a number may not fit into 64 bits
+_DIGITS_MAX = 20  # a number of so many digits may not fit into 64 bits
 
 _JOURNALCTL = "/usr/bin/journalctl"
 _CHUNK = 1 << 17
-_ENTRY_MAX = (
-    64 << 20
-) + 4096  # journald's own bound for a field is 64 MiB (DATA_SIZE_MAX); and its name
+# bytes: journald's own limit for a field, 64 MiB (DATA_SIZE_MAX), and room for its name
+_ENTRY_MAX = (64 << 20) + 4096
 _EVENT_FIELDS = ",".join((*signature.FIELDS, signature.FIELD, "_UID", "_SYSTEMD_CGROUP"))
-_DELAY = 60_000_000  # microseconds until journald has read an event: one that comes later is a copy
+_DELAY = 60_000_000  # microseconds until journald has read an event: a later one is a replay
 _FIELDS = "MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE,_LINE_BREAK"
-# of a line that came by a stream: why journald ended it other than at its newline -> what stood there
+# why journald ended a stream's line, if not at a newline (_LINE_BREAK=) -> the byte that was there
 _BREAKS = {b"nul": b"\0", b"line-max": b"", b"eof": b"", b"pid-change": b""}
 
 
@@ -40,7 +39,7 @@ class LogLine(Frozen):
     """A line of a container's output, or a piece of one; `message` ends as the payload ended it."""
 
     timestamp: int  # microseconds since 1970
-    priority: int  # STDOUT_PRIORITY or STDERR_PRIORITY; in between where lines were dropped
+    priority: int  # STDOUT_PRIORITY or STDERR_PRIORITY; in between for a mark of dropped lines
     message: bytes
 
 
@@ -53,11 +52,11 @@ def journal_arguments(
     lines: int | None = None,
 ) -> list[str]:
     """journalctl's argv for the payload's own lines (not systemd's about the unit); times in
-    microseconds since 1970, `lines` the last so many.
+    microseconds since 1970, `lines` for the last so many.
     """
     argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
     argv.append(f"--output-fields={_FIELDS}")
-    # what the supervisor sent; and what came by a stream to journald, as version 0.1 once had it
+    # lines that the supervisor sent, or lines of a stream to journald, which version 0.1 once used
     ours = [f"_SYSTEMD_UNIT={unit}", "SYSBOX_STREAM=stdout", "SYSBOX_STREAM=stderr"]
     return [*argv, *ours, "+", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
 
@@ -70,9 +69,9 @@ def event_arguments(
     until: int | None = None,
     lines: int | None = None,
 ) -> list[str]:
-    """journalctl's argv for root's records of these kinds; times in microseconds since 1970.
+    """journalctl's argv for root's entries with these MESSAGE_IDs; times in microseconds since 1970.
 
-    Without `since`, those alone that come from now on. What comes is for `is_trusted` to judge.
+    `follow` without `since` and `lines` shows new ones only. The caller must ask `is_trusted` about each.
     """
     if lines is None and since is None and follow:
         lines = 0
@@ -82,10 +81,10 @@ def event_arguments(
 
 
 def is_trusted(entry: Entry) -> bool:
-    """Whether sysbox wrote this event, as root on this host: it is signed, and not sent again by somebody.
+    """Whether sysbox wrote this event, as root on this host: it is signed, and no replay.
 
-    What is older than the key is not signed. That is trusted if journald knows where it came from, and that
-    is no container.
+    An event older than the key is not signed. It is trusted if journald recorded its cgroup, and that is no
+    container's.
     """
     cgroup = _text(entry, b"_SYSTEMD_CGROUP")
     inside = any(
@@ -125,13 +124,13 @@ def _journalctl(
 
 
 def find_removed_scope(container: str, kinds: list[str]) -> str:
-    """The scope of the latest container with this name or id that was removed; "" where the journal knows of
-    none. `kinds` are the MESSAGE_IDs of the events that tell of one.
+    """The scope of the last removed container with this name or id; "" if the journal has none. `kinds` are
+    the MESSAGE_IDs of the events to search.
     """
     for field in ("SYSBOX_NAME", "SYSBOX_ID"):
         for entry in entries([*event_arguments(kinds, f"{field}={container}"), "--reverse"]):
             unit = f"docker-{_text(entry, b'SYSBOX_ID')}.scope"
-            # journalctl finds an entry by any of the values of a field, and ours is the first of them
+            # journalctl matches any value of a repeated field, and only the first one counts here
             found = _text(entry, field.encode()) == container
             if found and is_trusted(entry) and names.container_of(unit):
                 return unit
@@ -147,14 +146,14 @@ def _text(entry: Entry, field: bytes) -> str:
 
 
 def _number(entry: Entry, field: bytes) -> int:
-    """A decimal number of at most 63 bits; -1 where there is none."""
+    """A decimal number of at most 63 bits; -1 if there is none."""
     value = entry.get(field, b"")
     return int(value) if value.isdigit() and len(value) < _DIGITS_MAX else -1
 
 
 def parse_entry(entry: Entry) -> LogLine:
-    """Raises FormatError where it is not journalctl's. A priority that is none is that of output: the
-    container may have chosen it.
+    """The line of an entry. Raises FormatError for an entry without a time. An invalid priority, which the
+    container may have chosen, counts as that of standard output.
     """
     if entry.get(b"CONTAINER_PARTIAL_MESSAGE") == b"true":
         ending = b""
@@ -162,7 +161,7 @@ def parse_entry(entry: Entry) -> LogLine:
         ending = _BREAKS.get(entry.get(b"_LINE_BREAK", b""), b"\n")
     timestamp, priority = _number(entry, b"__REALTIME_TIMESTAMP"), _number(entry, b"PRIORITY")
     if timestamp < 0:
-        raise FormatError("journalctl: a malformed entry: it says no time")
+        raise FormatError("journalctl: a malformed entry: it has no time")
     return LogLine(
         timestamp=timestamp,
         priority=priority if 0 <= priority <= _PRIORITY_MAX else STDOUT_PRIORITY,
@@ -178,8 +177,8 @@ def read_logs(
     until: int | None = None,
     lines: int | None = None,
 ) -> Iterator[LogLine]:
-    """The payload's lines, oldest first; see `journal_arguments`. With `follow` it goes on until that says
-    False: see `entries`. Raises Unsupported without journalctl.
+    """The payload's lines, oldest first; see `journal_arguments`. With `follow` also new ones, until it
+    returns False: see `entries`. Raises Unsupported without journalctl.
     """
     journal.synchronize()
     argv = journal_arguments(unit, follow=follow is not None, since=since, until=until, lines=lines)
@@ -188,9 +187,9 @@ def read_logs(
 
 
 def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Iterator[Entry]:
-    """What journalctl exports; raises SysboxError where it fails.
+    """The entries that journalctl exports; raises SysboxError if it fails.
 
-    `wait` is called with its descriptor before each read, and ends it by saying False.
+    `wait` is called with the descriptor of its output before each read; False ends the reading.
     """
     pid, fd = start_journalctl(argv)
     status = None
@@ -201,7 +200,7 @@ def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Itera
                 break
             yield from parser.feed(chunk)
         else:
-            return  # it would go on
+            return  # journalctl still runs: it is ended below
         status = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
     finally:
         posix.close(fd)
@@ -212,10 +211,10 @@ def entries(argv: list[str], wait: Callable[[int], bool] | None = None) -> Itera
 
 
 class Parser:
-    """The journal's export format (https://systemd.io/JOURNAL_EXPORT_FORMATS), as it comes in pieces.
+    """Parses the journal's export format (https://systemd.io/JOURNAL_EXPORT_FORMATS) piece by piece.
 
-    A field is NAME=text in a line; or the name alone, a length in 64 bits, little-endian, so many bytes of
-    any kind, and a newline. An empty line ends an entry. Of a field that comes twice the first counts.
+    A field is a line NAME=text; or a line with the name alone, a length in 64 bits, little-endian, so many
+    bytes of any kind, and a newline. An empty line ends an entry. Of a repeated field the first value counts.
     """
 
     def __init__(self) -> None:
@@ -223,7 +222,7 @@ class Parser:
         self._entry: Entry = {}
 
     def feed(self, chunk: bytes) -> Iterator[Entry]:
-        """The entries that are complete now. Raises FormatError."""
+        """Add a piece; returns the entries that it completes. Raises FormatError."""
         data = self._pending + chunk if self._pending else chunk
         entry = self._entry
         at = 0
@@ -252,7 +251,7 @@ class Parser:
 
 
 def start_journalctl(argv: list[str]) -> tuple[int, int]:
-    """Start journalctl, with nothing of our environment but the locale: its pid, and its output."""
+    """Start journalctl with a clean environment: its pid, and a pipe of its output. Raises Unsupported."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     env = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
@@ -268,7 +267,7 @@ def start_journalctl(argv: list[str]) -> tuple[int, int]:
 
 
 def stop_journalctl(pid: int) -> None:
-    """End our journalctl, which the caller stopped reading."""
+    """End journalctl, whose output the caller reads no longer; already gone is success."""
     import _signal
 
     try:

@@ -109,7 +109,7 @@ def is_below(slice_: str, ancestor: str) -> bool:
 
 
 def object_path(unit: str) -> str:
-    """The path of the unit's D-Bus object; `_NN` for a byte that is no letter or digit, or a leading digit."""
+    """The unit's D-Bus object path; any byte but a letter or a digit (and a leading digit) becomes `_NN`."""
     encoded = []
     for index, byte in enumerate(unit.encode("utf-8", "surrogateescape")):
         char = chr(byte)

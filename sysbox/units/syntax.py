@@ -1,8 +1,8 @@
-r"""The syntax of systemd's files, read and written (systemd.syntax(7)): sections, `Key=value`, words.
+r"""Read and write the syntax of systemd's files (systemd.syntax(7)): sections, `Key=value`, words. Pure.
 
-There is one reader for unit files and drop-ins, of which systemd skips what it does not understand
-(`entries`), and for our own configuration, in which nothing is skipped (`read`). Callers decide what an
-assignment means: that the last one counts, that an empty one resets a list, which drop-in comes first. Pure.
+One parser serves unit files and drop-ins, of which systemd skips what it does not understand (`entries`), and
+sysbox's own configuration, in which nothing is skipped (`read`). Callers decide what an assignment means:
+that the last one counts, that an empty one resets a list, which drop-in comes first.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Entry(Frozen):
 
     section: str  # "" before the first header
     key: str
-    value: str  # what stands after the "=", continued lines joined; neither unquoted nor expanded
+    value: str  # the text after the "=", continued lines joined; neither unquoted nor expanded
     line: int  # its first line, from 1
     last: int = 0  # its last line
 
 
 def entries(text: str) -> Iterator[Entry]:
-    """The assignments of a file, as systemd takes them: what it ignores is left out.
+    """The assignments of a file as systemd reads them: lines that it ignores are left out.
 
-    It stops at a header that has no end, which systemd refuses.
+    Ends at a section header without a "]", where systemd refuses the file.
     """
     for _, entry, problem in _parsed(text):
         if entry is not None and entry.key:
@@ -57,9 +57,9 @@ def entries(text: str) -> Iterator[Entry]:
 
 
 def read(text: str, where: str) -> list[Entry]:
-    """The headers and assignments of a file of ours, `where`: what systemd would skip is an error.
+    """The headers and assignments of sysbox's own file `where`: what systemd would skip is an error.
 
-    Raises FormatError, which names file, line, reason and what would be right.
+    Raises FormatError, which names file, line, reason and the valid form.
     """
     found = []
     for line, entry, problem in _parsed(text):
@@ -82,7 +82,7 @@ _NO_END = "begins with '[' and does not end in ']'"
 
 
 def _parsed(text: str) -> Iterator[tuple[int, Entry | None, str]]:
-    """(line, header or assignment, what is wrong with it) of all that is neither empty nor a comment."""
+    """(line, header or assignment, what is wrong with it) of each line but empty ones and comments."""
     section = ""
     for first, last, line in _joined(_lines(text)):
         if not _is_utf8(line):
@@ -108,8 +108,8 @@ def _parsed(text: str) -> Iterator[tuple[int, Entry | None, str]]:
 
 
 def _joined(lines: list[str]) -> Iterator[tuple[int, int, str]]:
-    """(first line, last line, text) of what counts: a line that ends in a backslash goes on in the next one,
-    past comments; an empty one ends it.
+    """(first line, last line, text) of each logical line: one that ends in a backslash continues in the next
+    line, past comments; an empty line ends it.
     """
     parts: list[str] = []
     first = 0
@@ -128,7 +128,7 @@ def _joined(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def _goes_on(line: str) -> bool:
-    """Whether a backslash at its end is none that another one escapes."""
+    """Whether the line ends in a backslash that is not itself escaped."""
     return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
@@ -153,9 +153,9 @@ def _cut(text: str, end: str) -> list[str]:
 
 
 def rewrite(text: str, change: Callable[[Entry], str | None]) -> str:
-    """The text with other lines in the place of assignments, all else as it stands.
+    """The text with some assignments replaced, all else unchanged.
 
-    `change` gives what stands there then ("" for nothing, else whole lines), None for what is there now.
+    `change` returns the whole lines that replace an assignment ("" removes it), None to keep it.
     """
     lines = _lines(text)
     made: list[str] = []
@@ -171,7 +171,7 @@ def rewrite(text: str, change: Callable[[Entry], str | None]) -> str:
 def dump(sections: Iterable[Section], comment: str = "") -> str:
     """A file: a comment of one line, and sections with an empty line between them.
 
-    Raises SpecError for what could not be read again: see `assignment`.
+    Raises SpecError for what would be read back differently: see `assignment`.
     """
     parts = [
         "".join((f"[{_name(name)}]\n", *(assignment(key, value) for key, value in pairs)))
@@ -190,7 +190,7 @@ def _name(section: str) -> str:
 def assignment(key: str, value: str) -> str:
     """The line `key=value`, with its end.
 
-    Raises SpecError where that would be read as something else: `quote` writes any text as a word.
+    Raises SpecError if that would be read back differently: `quote` writes any text as a word.
     """
     line = f"{key}={value}"
     wrong = (
@@ -216,7 +216,7 @@ def escape_specifiers(text: str) -> str:
 
 
 def unescape_specifiers(text: str) -> str:
-    """What `escape_specifiers` was given; other specifiers stay as they are."""
+    """The inverse of `escape_specifiers`; other specifiers stay as they are."""
     return text.replace("%%", "%")
 
 
@@ -243,7 +243,7 @@ def quote(word: str) -> str:
 def split(value: str, where: str) -> list[str]:
     """The words of a value, unquoted; `where` is the file, line and key that an error names.
 
-    As extract_first_word() of systemd's source, which also takes a quote inside a word. Raises FormatError
+    As extract_first_word() of systemd's source, which also accepts a quote inside a word. Raises FormatError
     for a quote without its end and for an escape that systemd.syntax(7) does not have.
     """
     data = value.encode("utf-8", "surrogatepass" if not _is_bytes(value) else "surrogateescape")
@@ -275,7 +275,7 @@ def split(value: str, where: str) -> list[str]:
 
 
 def _escape(data: bytes, at: int, where: str) -> tuple[bytes, int]:
-    """What stands for the escape whose backslash is before `at`, and where it ends."""
+    """The bytes of the escape whose backslash is before `at`, and the index after it. Raises FormatError."""
     letter = data[at] if at < len(data) else 0
     if letter in _ESCAPES:
         return bytes((_ESCAPES[letter],)), at + 1
@@ -303,5 +303,5 @@ def _is_utf8(text: str) -> bool:
 
 
 def _is_bytes(text: str) -> bool:
-    """Whether its surrogates, if any, stand for bytes."""
+    """Whether all surrogates in the text, if any, stand for bytes."""
     return not any("\ud800" <= char < "\udc80" or "\udcff" < char <= "\udfff" for char in text)

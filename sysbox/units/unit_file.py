@@ -128,7 +128,7 @@ def is_disabled(record: Record) -> bool:
 
 
 def stopped(record: Record) -> None:
-    """Note that its user stopped it: if unless-stopped, it is not started at boot until its user starts it."""
+    """Note that its user stopped it: unless-stopped then does not start it at boot, until its user does."""
     if record.spec.restart.name == "unless-stopped" and not is_disabled(record):
         set_wanted(record, wanted=False)
         write_file(_marker(record), b"")
@@ -188,7 +188,7 @@ def installed() -> list[str]:
 
 
 def _paths(container_id: str) -> tuple[str, str]:
-    """The unit file's path, and that of an administrator's in its place, where the first sysbox had its own."""
+    """The paths of the unit file, and of an administrator's in its place (older versions wrote there)."""
     unit = names.service_unit(container_id)
     return f"{serviceplan.DIRECTORY}/{unit}", f"{serviceplan.ADMINISTRATORS}/{unit}"
 

@@ -20,7 +20,7 @@ NO_REPLY_EXPECTED, NO_AUTO_START = 1, 2
 _MAX_MESSAGE = 1 << 27  # bytes, of the specification
 _MAX_ARRAY = 1 << 26
 _MAX_DEPTH = 64  # 32 arrays and 32 structs
-_HEAD = 16  # the fixed part, with the length of the array of fields
+_HEAD = 16  # bytes: a header's fixed part, with the length of the array of fields
 
 _FIXED = {  # type code -> (struct code, size; the alignment is the size)
     "y": ("B", 1),
@@ -132,7 +132,7 @@ def _put_fixed(out: bytearray, kind: str, value: Any) -> None:
         out += _U32(value)
         return
     pack, size = _PACK[kind]
-    if type(value) is bool:  # is an int to struct, and would pass for 0 or 1
+    if type(value) is bool:  # struct would pack a bool as 0 or 1
         raise WireError(f"{value!r} is not a number of type '{kind}'")
     out += _PADDING[-len(out) & (size - 1)]
     try:
@@ -252,7 +252,7 @@ def method_call(
     """The bytes of one method call."""
     body = bytearray()
     marshal(body, signature, args)
-    fields = bytearray(_HEAD)  # stands for the fixed part, so that the alignment is the message's
+    fields = bytearray(_HEAD)  # room for the fixed part: alignment counts from the message's start
     for number, kind, text in (
         (1, "o", path),
         (2, "s", interface),
@@ -302,7 +302,7 @@ class Message:
 
 
 def message_size(data: bytes | bytearray) -> int:
-    """The size of the message that `data` begins with; 0 while too little of it is there."""
+    """The size of the message that `data` begins with; 0 if `data` is too short to tell."""
     if len(data) < _HEAD:
         return 0
     order = _order(data)

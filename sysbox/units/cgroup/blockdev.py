@@ -1,4 +1,4 @@
-"""Which disk a path stands for: the kernel limits whole disks, not partitions, directories or links."""
+"""Find the disk of a path: the kernel limits whole disks, not partitions, directories or links."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sysbox.base.errors import SpecError
 from sysbox.host import exists, read_text
 
 _SYSFS = "/sys/dev/block"
-_COSTS = "/sys/fs/cgroup/io.cost.qos"  # cgroup-v2.rst; there on v2 alone
+_COSTS = "/sys/fs/cgroup/io.cost.qos"  # cgroup-v2.rst; v2 only
 
 
 def resolve_block_device(path: str, flag: str) -> str:
     """The `/dev` node of the disk that `path` is, is a partition of, or is stored on.
 
-    Raises SpecError, naming `flag`, where there is none. systemd would only log it and ignore the limit.
+    Raises SpecError, naming `flag`, if there is none: systemd would only log that and ignore the limit.
     """
     if not path.startswith("/") or not path.isprintable() or " " in path:
         raise SpecError(f"{flag} {path!r}: must be an absolute path, such as /dev/sda")
@@ -58,7 +58,7 @@ def disk_number(path: str, flag: str) -> str:
 
 
 def check_weighed(path: str, flag: str) -> None:
-    """Raise SpecError for a disk that nothing shares by weight: no BFQ, and no cost model (v2)."""
+    """Raise SpecError for a disk whose I/O is not shared by weight: no BFQ, and no cost model (v2)."""
     number = disk_number(path, flag)
     scheduler = read_text(f"{_SYSFS}/{number}/queue/scheduler")
     costs = read_text(_COSTS).splitlines()

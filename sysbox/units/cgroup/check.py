@@ -1,8 +1,8 @@
-"""The cgroup of one health check, below that of its container: whatever the check has started is in it.
+"""The cgroup of one health check, below its container's: it holds every process that the check starts.
 
-A process that the check left behind is no child of anything that we know: its parent is the container's
-first process as soon as its own has ended. On v1 the group is in the hierarchy of the freezer, which systemd
-never looks at; on v2 it is below the cgroup of the container's first process, without controllers of its own.
+A process that the check leaves behind cannot be found by its parent: when that has ended, the container's
+first process becomes its parent. On v1 the cgroup is in the freezer's hierarchy, which systemd never looks
+at; on v2 it is below the cgroup of the container's first process, without controllers of its own.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 _NAME = "sysbox-check"
-_PATIENCE = 5.0  # seconds for what was killed to be gone
-_BRIEFLY = 0.5  # seconds for all of it to stand still
+_PATIENCE = 5.0  # seconds for killed processes to end
+_BRIEFLY = 0.5  # seconds for all processes to freeze
 _STEP = 0.002
 
 
 class CheckGroup:
-    """Made for a check in the container whose first process is `pid`.
+    """The cgroup for a check in the container whose first process is `pid`.
 
-    What an earlier check that was never finished has left in it is killed first. Raises KernelError.
+    Processes that an unfinished earlier check left in it are killed first. Raises KernelError.
     """
 
     def __init__(self, pid: int, facts: HostFacts) -> None:
@@ -36,7 +36,7 @@ class CheckGroup:
         self._facts = facts
         above = cgroup.path_of(pid, controller)
         self._path = f"{above}/{_NAME}"
-        self.directory = ""  # without a hierarchy for it only the check itself can be killed
+        self.directory = ""  # without a hierarchy for it: only the check itself can be killed
         try:
             if above == "/":
                 return
@@ -47,15 +47,15 @@ class CheckGroup:
         try:
             posix.mkdir(self.directory, 0o755)
         except FileExistsError:
-            pass  # its last process could not be killed: ignoring, for nothing else would become of it
+            pass  # ignoring: an earlier check's process could not be killed, and the cgroup serves both
         except OSError as error:
             raise KernelError.of("make the cgroup", self.directory, error) from None
 
     def kill(self) -> None:
-        """Kill all that is in it, and remove it; already gone is success."""
+        """Kill every process in the cgroup, and remove it; already gone is success."""
         if until(self._killed, _PATIENCE, _STEP):
             self._remove()
-        # else one waits for a device, in state D: the next check tries again
+        # else a process waits for a device, in state D: the next check tries again
 
     def _killed(self) -> bool:
         if not self._processes():
@@ -64,7 +64,7 @@ class CheckGroup:
         return False
 
     def dissolve(self) -> None:
-        """Give what the check has left running to the container, and remove the group."""
+        """Move what the check has left running to the container's cgroup, and remove this one."""
         deadline = time.monotonic() + _PATIENCE
         above = self.directory.rpartition("/")[0]
         while (left := self._processes()) and time.monotonic() < deadline:
@@ -79,7 +79,7 @@ class CheckGroup:
         try:
             return cgroup.processes(self.directory) if self.directory else []
         except KernelError:
-            return []  # the group is gone, perhaps with its container
+            return []  # the cgroup is gone, perhaps with its container
 
     def _kill_all(self) -> None:
         try:
@@ -89,7 +89,7 @@ class CheckGroup:
                     return
                 except KernelError:
                     pass  # a kernel before 5.14
-            # what stands still forks nothing that is not listed
+            # frozen first: a frozen process forks no child that the list lacks
             freezer.request(self._facts, self._path)
             try:
                 self._await_frozen()
@@ -101,7 +101,7 @@ class CheckGroup:
             finally:
                 freezer.release(self._facts, self._path)
         except KernelError:
-            pass  # ignoring: the group is gone, perhaps with its container
+            pass  # ignoring: the cgroup is gone, perhaps with its container
 
     def _await_frozen(self) -> None:
         until(self._is_frozen, _BRIEFLY, _STEP)
@@ -111,7 +111,7 @@ class CheckGroup:
             return freezer.frozen(self._facts, self._path)
         if cgroup.read(self.directory, "freezer.state") == "FROZEN":
             return True
-        # the kernel passes over one that waits for its child of vfork(2): asked again
+        # the kernel skips a process that waits for its child of vfork(2): ask again
         freezer.request(self._facts, self._path)
         return False
 
@@ -120,4 +120,4 @@ class CheckGroup:
             if self.directory:
                 posix.rmdir(self.directory)
         except OSError:
-            pass  # ignoring: it goes with the container's cgroups at the latest
+            pass  # ignoring: it is removed with the container's cgroups at the latest

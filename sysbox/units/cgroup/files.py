@@ -1,6 +1,6 @@
-"""The files of a cgroup that tell what a run has used: read when it becomes empty, by whoever supervises it.
+"""The files of a cgroup that show what a run has used: the supervisor reads them when it becomes empty.
 
-What they say is usage.py's to read.
+usage.py parses them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ _HYBRID = "/sys/fs/cgroup/unified"
 
 
 def unified_mount(facts: HostFacts) -> str:
-    """Where the unified tree is mounted, which has every unit; "" without one."""
+    """The mount point of the unified tree, which has a cgroup for every unit; "" without one."""
     if facts.cgroup_mode == "v2":
         return facts.controllers["name=systemd"]
     return _HYBRID if exists(f"{_HYBRID}/cgroup.procs") else ""
 
 
 def events_file(path: str, facts: HostFacts) -> str:
-    """The file that wakes poll(2) when the cgroup becomes empty; "" where the kernel has none (v1 alone)."""
+    """The file that wakes poll(2) when the cgroup becomes empty; "" without a unified tree."""
     directory = unified_mount(facts)
     return directory and f"{directory}{path}/cgroup.events"
 
 
 def report_files(path: str, facts: HostFacts) -> tuple[str, ...]:
-    """The files that tell what a cgroup has used; those that this kernel lacks are among them."""
+    """The files that show what a cgroup has used, including those that this kernel lacks."""
     if facts.cgroup_mode == "v2":
         directory = facts.controllers["name=systemd"] + path
         return tuple(f"{directory}/{file}" for file in ("memory.peak", "cpu.stat", "io.stat"))
-    files = {  # in the order in which they are read: first those that systemd removes
+    files = {  # in the order in which they are read: first those whose cgroups systemd removes
         "memory": ("memory.max_usage_in_bytes",),
         "blkio": (THROTTLE_BYTES, BFQ_BYTES),
         "cpuacct": ("cpuacct.usage",),

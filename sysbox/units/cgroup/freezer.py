@@ -1,6 +1,6 @@
-"""Stopping every process of a scope where it is, and letting it go on.
+"""Freeze and thaw a scope.
 
-On v2 systemd does it (FreezeUnit), so that `systemctl status` says so; it has no such thing on v1.
+On v2 systemd does it (FreezeUnit), so that `systemctl status` shows it; on v1 systemd cannot freeze a unit.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
 
-_PATIENCE = 10.0  # seconds for the last process to come out of the kernel
+_PATIENCE = 10.0  # seconds for the last process to return from its system call
 _STEP = 0.002
 _TIMEOUT = "org.freedesktop.DBus.Error.Timeout"
-_REFUSED = (  # by a systemd without FreezeUnit (before 246), and where it cannot do it
+_REFUSED = (  # by a systemd without FreezeUnit (before 246), or where it cannot freeze
     "org.freedesktop.DBus.Error.UnknownMethod",
     "org.freedesktop.DBus.Error.NotSupported",
 )
 
 
 def freeze(unit: str, path: str, facts: HostFacts) -> None:
-    """Freeze a scope, whose cgroup is `path`; nothing in it runs any more when this returns.
+    """Freeze a scope, whose cgroup is `path`; when this returns, none of its processes runs.
 
-    What does not stop in ten seconds is thawed again. Raises KernelError, SystemdError, Unsupported.
+    If it does not freeze in ten seconds it is thawed again. Raises KernelError, SystemdError, Unsupported.
     """
     tree.adopt(path, "freezer", facts)
     try:
@@ -56,7 +56,7 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
 
 
 def thaw(unit: str, path: str, facts: HostFacts) -> None:
-    """Let a scope go on. Raises Conflict where it is frozen with its slice, KernelError, SystemdError."""
+    """Thaw a scope. Raises Conflict if its slice is frozen too, KernelError, SystemdError."""
     if above := freezer.asked_above(facts, path):
         raise Conflict(f"{above} is frozen, and {unit} with it", hint=_thaw_hint(above, facts))
     try:
@@ -73,7 +73,7 @@ def _request_thaw(unit: str, path: str, facts: HostFacts) -> None:
 
 
 def check_not_frozen(path: str, facts: HostFacts) -> None:
-    """Raises Conflict where a process that comes to `path` would be frozen at once, with its slice."""
+    """Raise Conflict if a slice above `path` is frozen: a process that enters would freeze at once."""
     if above := freezer.asked_above(facts, path):
         raise Conflict(f"{above} is frozen: nothing in it can start", hint=_thaw_hint(above, facts))
 
@@ -86,10 +86,10 @@ def _thaw_hint(path: str, facts: HostFacts) -> str:
 
 
 def kill(path: str, facts: HostFacts) -> None:
-    """SIGKILL to everything in a frozen scope, and thaw it: a frozen process of v1 dies only then.
+    """Send SIGKILL to every process of a frozen scope, and thaw it: on v1 a frozen process dies only then.
 
-    All have their signal before the first can run again. Gone already is success. Raises KernelError, and
-    Conflict where it is frozen with its slice, and cannot die.
+    All have their signal before the first can run again. Already gone is success. Raises KernelError, and
+    Conflict if its slice is frozen too, so that on v1 they cannot die.
     """
     try:
         directory = freezer.directory(facts, path)
@@ -118,14 +118,14 @@ def _has_frozen(facts: HostFacts, path: str) -> bool:
         return freezer.frozen(facts, path)
     state = cgroup.read(freezer.directory(facts, path), "freezer.state")
     if state == "FREEZING":
-        # the kernel's freeze_cgroup() looks at each process once, and passes over one that is about to wait
-        # for its child of vfork(2); a shell has such children all the time
+        # ask again: the kernel's freeze_cgroup() looks at each process once, and skips one that is about to
+        # wait for its child of vfork(2); a shell has such children all the time
         freezer.request(facts, path)
     return state == "FROZEN"
 
 
 def _systemd(member: str, unit: str) -> None:
-    """Does nothing where this systemd cannot do it. Raises TimeoutError, SystemdError."""
+    """Call the manager; a systemd that cannot freeze is no error. Raises TimeoutError, SystemdError."""
     with Bus.connect() as bus:
         try:
             bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, member, "s", (unit,), _PATIENCE))
@@ -137,6 +137,6 @@ def _systemd(member: str, unit: str) -> None:
 
 
 def _await(condition: Callable[[], bool]) -> None:
-    """Raises TimeoutError."""
+    """Wait for the condition. Raises TimeoutError."""
     if not until(condition, _PATIENCE, _STEP):
         raise TimeoutError

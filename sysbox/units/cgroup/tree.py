@@ -1,9 +1,9 @@
-"""The cgroups of one scope: those that systemd makes no directory in, what no unit property reaches, and the
-set that `exec` joins.
+"""Cgroup work that systemd does not do: v1 hierarchies that it leaves alone, files without a unit property,
+and the cgroups that `exec` joins.
 
-systemd fills the v1 hierarchies that it has settings for. In the others a container has a directory of its
-own too, under the same path, made, filled and removed here; systemd never looks at it, so it stays what it is
-across a daemon-reload.
+systemd makes a scope's cgroup in the v1 hierarchies that it has settings for. In the others, sysbox's own
+hierarchies, sysbox makes, fills and removes it, under the same path; systemd never looks at it, so that a
+daemon-reload changes nothing there.
 """
 
 from __future__ import annotations
@@ -24,35 +24,34 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.units.limits.properties import CgroupWrite
 
-# v1 hierarchies in which every container has a directory: to be frozen, counted, and profiled by
+# v1 hierarchies in which every container has a cgroup: to freeze it, count its CPU time, and profile it
 _ALWAYS = ("freezer", "cpuacct", "perf_event")
-# and those in which it has one once something was asked there
+# v1 hierarchies in which a container has a cgroup once a limit there was asked for
 _WHEN_ASKED = ("cpuset", "net_cls", "net_prio", "hugetlb")
-# mounted together with one of these (cpu,cpuacct mostly is) a hierarchy is systemd's
+# a hierarchy with one of these is systemd's, also if another is mounted with it (as in cpu,cpuacct)
 _SYSTEMDS = ("cpu", "blkio", "memory", "devices", "pids", "name=systemd")
 _SYSTEMD = {"v1": "name=systemd", "v2": cgroup.UNIFIED}
 # cpuset(7): a process may join only where both are set
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
 _DESCENDANTS = "cgroup.max.descendants"
-MAX_DESCENDANTS = 1024  # of a container with systemd: a unit has one, a container in it some ten
-_PATIENCE = 1.0  # seconds for the last process to be out of a cgroup
+MAX_DESCENDANTS = 1024  # for systemd in a container: one per unit, some ten per nested container
+_PATIENCE = 1.0  # seconds for the last process to leave a cgroup
 _STEP = 0.002
 _MOST_ROUNDS = 100  # of moving processes that fork meanwhile
 
 
 class Placement(Frozen):
-    """Where a container's first process goes by itself, before its command runs."""
+    """The cgroups that a container's first process enters by itself, before its command runs."""
 
     path: str  # its scope's: "/system.slice/docker-<id>.scope"
-    mounts: tuple[
-        tuple[str, bool], ...
-    ]  # (mount point of a hierarchy of ours, whether cpuset is in it)
-    freezer: str  # the mount point of that one, "" without
+    # (mount point of an own hierarchy, whether cpuset is in it)
+    mounts: tuple[tuple[str, bool], ...]
+    freezer: str  # the mount point of the freezer's own hierarchy, "" if there is none
     writes: tuple[tuple[str, CgroupWrite], ...]  # (mount point, value)
 
 
 def own_hierarchies(facts: HostFacts) -> dict[str, str]:
-    """The v1 controllers whose hierarchy systemd leaves alone, and where they are mounted."""
+    """The v1 controllers whose hierarchy systemd leaves alone -> their mount point."""
     if facts.cgroup_mode == "v2":
         return {}
     filled = {facts.controllers.get(name) for name in _SYSTEMDS}
@@ -66,7 +65,7 @@ def own_hierarchies(facts: HostFacts) -> dict[str, str]:
 def split_writes(
     path: str, writes: tuple[CgroupWrite, ...], facts: HostFacts
 ) -> tuple[Placement, tuple[CgroupWrite, ...]]:
-    """What the first process does for itself (`place`), and the values for the scope that systemd makes."""
+    """Split the writes: those that the first process makes (`place`), and those to cgroups of systemd's."""
     own = own_hierarchies(facts)
     wanted = {*_ALWAYS, *(write.controller for write in writes)}
     placed = tuple((own[write.controller], write) for write in writes if write.controller in own)
@@ -84,15 +83,15 @@ def split_writes(
 
 
 def place(placement: Placement) -> None:
-    """Go into directories of its own in the hierarchies that systemd does not fill: called by the container's
-    first process, which has one thread and can do it without a lock that the whole host shares.
+    """Make the container's cgroups in the own hierarchies, and enter them. Raises KernelError, Unsupported.
 
-    Values come before the process, so that it never runs under a wider set. Raises KernelError, Unsupported.
+    The container's first process calls this: it has one thread, and so can move itself without a lock that
+    the whole host shares. Values are written before it enters, so that it never runs without its limits.
     """
     for mount, is_cpuset in placement.mounts:
         made = _make(mount, placement.path, fill=is_cpuset)
         if not made and mount == placement.freezer:
-            # what an earlier run left frozen would freeze this process
+            # a cgroup that an earlier run left frozen would freeze this process
             cgroup.write(mount + placement.path, "freezer.state", "THAWED")
     for mount, write in placement.writes:
         _write(mount + placement.path, write)
@@ -108,20 +107,20 @@ def cgroup_path(pid: int, facts: HostFacts) -> str:
 
 
 def expect_move(facts: HostFacts) -> None:
-    """Have the kernel prepare for what systemd is about to do: to move a process to another cgroup."""
+    """Have the kernel prepare for systemd's move of a process to another cgroup."""
     try:
         path = cgroup_path(posix.getpid(), facts)
         directory = cgroup.directory(facts, "name=systemd", path)
     except (KernelError, KeyError, Unsupported):
-        return  # ignoring: it saves time alone
-    if not path.startswith("/.."):  # outside of what can be seen here
+        return  # ignoring: the preparation only saves time
+    if not path.startswith("/.."):  # outside of this cgroup namespace
         cgroup.expect_move(directory)
 
 
 def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     """The directories, one per hierarchy, that a process must join to be where `pid` is.
 
-    A hierarchy in which `pid` is at the root is left out. Raises KernelError when it is gone.
+    A hierarchy in which `pid` is at the root is left out. Raises KernelError when `pid` is gone.
     """
     paths = cgroup.paths_of(pid)
     own = paths.get(cgroup.UNIFIED, "/")
@@ -138,11 +137,11 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
 
 
 def open_entry(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[str, ...]]:
-    """How a new process gets to where `pid` is: an fd of the unified cgroup for clone3(2), or -1, and the
-    directories of the other hierarchies. `group` is a directory right below one of them, to go there instead.
+    """What puts a new process into the cgroups of `pid`: an fd of the unified cgroup for clone3(2), or -1,
+    and the directories of the other hierarchies. `group` is a directory right below one, to use instead.
 
-    A process that is cloned into a cgroup is not moved there, which would take a lock that every fork and
-    exit on the host shares. Raises KernelError when `pid` is gone.
+    clone3(2) makes the process in that cgroup: to move it there would take a lock that every fork and exit
+    on the host shares. Raises KernelError when `pid` is gone.
     """
     unified = freezer.UNIFIED if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     others, fd = [], -1
@@ -160,7 +159,7 @@ def open_entry(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[
 
 
 def scope_path(path: str) -> str:
-    """The scope's own path, of a process whose container may have made cgroups below it."""
+    """The scope's path in a process's cgroup path: the container may have made cgroups below it."""
     parts = path.split("/")
     for position, part in enumerate(parts):
         if part.endswith(".scope"):
@@ -169,10 +168,10 @@ def scope_path(path: str) -> str:
 
 
 def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) -> None:
-    """Write values for a scope that runs; `pid` is a process that it holds.
+    """Write values for a running scope; `pid` is one of its processes.
 
-    The first value in a hierarchy of ours takes all its processes there. Raises KernelError that names the
-    file, or Unsupported where this kernel has no such file.
+    A value in an own hierarchy makes the scope's cgroup there, and moves all its processes into it. Raises
+    KernelError that names the file, or Unsupported if this kernel has no such file.
     """
     if not writes:
         return
@@ -187,17 +186,16 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
         elif facts.cgroup_mode == "v2" and not exists(f"{directory}/{write.file}"):
             _hand_down(facts, write.controller, path)
         _write(directory, write)
-    # after the values, so that no process runs under a wider set
+    # after the values, so that no process runs without them
     for controller in moved:
         move_all(path, controller, facts)
 
 
 def bound_descendants(path: str, facts: HostFacts) -> None:
-    """Bound how many cgroups a container can make below its scope's, where it may make any.
+    """Limit how many cgroups a container can make below its scope's, if it may make any. Raises KernelError.
 
-    On v2 and in the unified tree beside v1. The hierarchies of v1 know no such bound: there the kernel
-    charges each cgroup to the container's memory (since Linux 6.0), which -m limits. Inside the file is
-    read-only. Raises KernelError.
+    On v2 and in the unified tree beside v1. v1 hierarchies have no such limit: there the kernel charges each
+    cgroup to the container's memory (since Linux 6.0), which -m limits. Inside the file is read-only.
     """
     unified = facts.unified if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     directory = unified + path
@@ -206,7 +204,7 @@ def bound_descendants(path: str, facts: HostFacts) -> None:
 
 
 def _hand_down(facts: HostFacts, controller: str, path: str) -> None:
-    """Switch a controller of v2 on, down to a scope: one that systemd does not know, and so leaves as it is.
+    """Enable down to a scope a v2 controller that systemd does not know, and so leaves enabled.
 
     Raises KernelError.
     """
@@ -218,7 +216,7 @@ def _hand_down(facts: HostFacts, controller: str, path: str) -> None:
 
 
 def adopt(path: str, controller: str, facts: HostFacts) -> None:
-    """Give a running scope that lacks it a directory in a hierarchy of ours, with all its processes.
+    """Make a running scope's cgroup in an own hierarchy if it is missing, and move all its processes there.
 
     Raises KernelError.
     """
@@ -229,10 +227,10 @@ def adopt(path: str, controller: str, facts: HostFacts) -> None:
 
 
 def move_all(path: str, controller: str, facts: HostFacts) -> None:
-    """Take all processes of a scope into its directory of a controller.
+    """Move all processes of a scope into its cgroup in a controller's hierarchy.
 
-    A process may fork while its parent is moved, so this goes on until there is none left to move. What is
-    below that directory already is where the container wants it. Raises KernelError.
+    A process may fork while its parent is moved, so this repeats until there is none left to move. Processes
+    already below that cgroup stay where the container put them. Raises KernelError.
     """
     source = cgroup.directory(facts, "name=systemd", path)
     target = cgroup.directory(facts, controller, path)
@@ -259,7 +257,7 @@ def _is_below(pid: int, path: str, controller: str) -> bool:
             raise
         return True  # it has ended
     scope, there = f"{path}/", f"{paths[controller]}/"
-    # one that is just ending is shown at the root of every hierarchy, and need not move
+    # /proc shows an exiting process at the root of every hierarchy; it need not move
     return there.startswith(scope) or not f"{paths['name=systemd']}/".startswith(scope)
 
 
@@ -276,9 +274,9 @@ def _write(directory: str, write: CgroupWrite) -> None:
 
 
 def _make(mount: str, path: str, *, fill: bool) -> bool:
-    """Make `path` in a hierarchy of ours, with `fill` each level filled from its parent where it is empty.
+    """Make the cgroup `path` in an own hierarchy; `fill` copies a cpuset's values down to empty levels.
 
-    False when it was there.
+    False if the cgroup existed.
     """
     made = False
     if not fill:
@@ -286,7 +284,7 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
             posix.mkdir(mount + path, 0o755)
             return True
         except OSError:
-            pass  # its slice is not there yet, or an earlier run left it: as below
+            pass  # its slice's cgroup is missing, or an earlier run left this one: make each level
     directory = mount
     for part in path.strip("/").split("/"):
         parent, directory = directory, f"{directory}/{part}"
@@ -304,9 +302,9 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
 
 
 def left(facts: HostFacts, unit: str = "") -> list[str]:
-    """The paths of containers' scopes with a directory in any hierarchy; docker's have the same names.
+    """The paths of containers' scopes that have a cgroup in any hierarchy; docker's have the same names.
 
-    `unit` is its name, "" for all.
+    `unit` is the name of the one to look for, "" for all.
     """
     found: dict[str, None] = {}
     for mount in _everywhere(facts):
@@ -315,7 +313,7 @@ def left(facts: HostFacts, unit: str = "") -> list[str]:
 
 
 def _everywhere(facts: HostFacts) -> list[str]:
-    """The mount points of all hierarchies, that first by which systemd knows whether a scope is empty."""
+    """The mount points of all hierarchies; first the one by which systemd sees that a scope is empty."""
     hybrid = facts.cgroup_mode == "v1" and exists(f"{freezer.UNIFIED}/cgroup.procs")
     first = freezer.UNIFIED if hybrid else facts.controllers["name=systemd"]
     return list(dict.fromkeys((first, *facts.controllers.values())))
@@ -327,7 +325,7 @@ def _search(mount: str, path: str, unit: str, found: dict[str, None]) -> None:
     except KernelError as error:
         if error.errno not in cgroup.GONE:
             raise
-        return  # it went meanwhile
+        return  # it was removed meanwhile
     for name in names:
         if name.endswith(".slice"):
             _search(mount, f"{path}/{name}", unit, found)
@@ -336,10 +334,10 @@ def _search(mount: str, path: str, unit: str, found: dict[str, None]) -> None:
 
 
 def remove_cgroups(path: str, facts: HostFacts) -> None:
-    """Remove the scope's directories that systemd does not; already gone is success.
+    """Remove the scope's cgroups in the own hierarchies; already gone is success. Raises KernelError.
 
-    The parents stay: other scopes share them, and they are as cheap as empty. What a process is still in
-    after a while stays too, for `sysbox gc`. Raises KernelError.
+    Their parents stay: other scopes share them, and an empty cgroup costs little. A cgroup that still has a
+    process after a second stays too, for `sysbox gc`.
     """
     deadline = time.monotonic() + _PATIENCE
     if path.strip("/"):
@@ -348,10 +346,10 @@ def remove_cgroups(path: str, facts: HostFacts) -> None:
 
 
 def remove_if_empty(path: str, facts: HostFacts) -> bool:
-    """Remove the scope's directories in all hierarchies, at once and without waiting: False where a process
-    is in one of them, or there is none.
+    """Remove the scope's cgroups in all hierarchies, without waiting: False if one of them has a process, or
+    there is none.
 
-    Only of a scope that systemd does not know. Raises KernelError.
+    Only for a scope that systemd does not know. Raises KernelError.
     """
     there = [mount + path for mount in _everywhere(facts) if exists(mount + path)]
     for directory in there:
@@ -364,7 +362,7 @@ def remove_if_empty(path: str, facts: HostFacts) -> bool:
 def _removed(parent: int, name: str) -> bool:
     if _rmdir(parent, name):
         return True
-    # a container may have made them as deep as it likes
+    # a container may have nested cgroups as deep as it likes
     empty_at(parent, name, _rmdir)
     return _rmdir(parent, name)
 
@@ -384,7 +382,7 @@ def _remove_tree(directory: str, timeout: float) -> None:
 
 
 def _rmdir(parent: int, name: str | bytes) -> bool:
-    """False while it holds a process, or another cgroup."""
+    """Remove a cgroup; False while it has a process, or another cgroup."""
     try:
         posix.rmdir(name, dir_fd=parent)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""What a cgroup uses now, read from its files; and what it has used, from those that were read last.
+"""Read what a cgroup uses now, and what a run has used, from the cgroup's files. Writes nothing.
 
 The files: cgroups(7), the kernel's admin-guide/cgroup-v1/ (cpuacct, memory, blkio-controller) and
-admin-guide/cgroup-v2. Beside the controllers of v1 there may be a unified tree without any (hybrid): it
-still counts CPU time and pressure, and has every unit. Nothing here is written.
+admin-guide/cgroup-v2. A hybrid host has a unified tree without controllers beside those of v1: it still
+counts CPU time and pressure, and has a cgroup for every unit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNKNOWN = -1
 _CHUNK = 1 << 16
 _RESOURCES = ("cpu", "memory", "io")
-_NO_LIMIT = 1 << 62  # more than this is how v1 spells none (a multiple of the page size below 2^63)
+_NO_LIMIT = 1 << 62  # v1 shows "no limit" as more (a multiple of the page size below 2^63)
 _THROTTLE_COUNT = "blkio.throttle.io_serviced_recursive"
 _BFQ_COUNT = "blkio.bfq.io_serviced_recursive"
 
@@ -44,36 +44,36 @@ class Pressure(Frozen):
     resource: str  # cpu, memory, io
     some: float
     full: float
-    stalled_us: int  # some, since the cgroup exists
+    stalled_us: int  # total of `some` since the cgroup exists, microseconds
 
 
 class CgroupUsage(Frozen):
-    """One reading of one cgroup, all that is below it included; -1 is not known."""
+    """One reading of a cgroup, including all cgroups below it; -1 is unknown."""
 
     cpu_ns: int = UNKNOWN  # CPU time since it exists
     periods: int = UNKNOWN  # of the CPU quota
-    throttled_periods: int = UNKNOWN  # those in which it was used up
+    throttled_periods: int = UNKNOWN  # those in which the quota was used up
     throttled_ns: int = UNKNOWN
     memory: int = UNKNOWN  # bytes, page cache included
-    cache: int = UNKNOWN  # bytes of page cache that would go first, which docker leaves out
+    cache: int = UNKNOWN  # bytes of inactive page cache, which docker leaves out
     memory_limit: int = UNKNOWN  # bytes: the smallest of its own, its ancestors', the host's memory
-    limited_by: str = ""  # the cgroup whose limit that is; "" is the host
+    limited_by: str = ""  # the cgroup that has this limit; "" is the host
     swap: int = UNKNOWN  # bytes
     pids: int = UNKNOWN
-    pids_limit: int = UNKNOWN  # the smallest of its own and its ancestors'; -1 is none
+    pids_limit: int = UNKNOWN  # the smallest of its own and its ancestors'; -1 is no limit
     devices: tuple[DeviceUsage, ...] | None = None
     pressure: tuple[Pressure, ...] = ()  # empty where the kernel keeps none
 
     @property
     def working_set(self) -> int:
-        """Bytes of memory as docker has it: without the page cache that is not in use; -1 is not known."""
+        """Bytes of memory as docker counts them: without inactive page cache; -1 is unknown."""
         if self.memory < 0:
             return UNKNOWN
         return self.memory - self.cache if 0 <= self.cache < self.memory else self.memory
 
     @property
     def io(self) -> DeviceUsage:
-        """Of all devices together; -1 throughout where it is not known."""
+        """The sum of all devices; all values are -1 if it is unknown."""
         if self.devices is None:
             return DeviceUsage(device="", read_bytes=-1, written_bytes=-1, reads=-1, writes=-1)
         return DeviceUsage(
@@ -86,7 +86,7 @@ class CgroupUsage(Frozen):
 
 
 class Reader:
-    """Reads many cgroups at one time: what they have in common, their ancestors' limits, is read once."""
+    """Reads many cgroups at one moment: the limits of ancestors that they share are read once."""
 
     def __init__(self, facts: HostFacts) -> None:
         self._v2 = facts.cgroup_mode == "v2"
@@ -105,12 +105,12 @@ class Reader:
         return _number(self._v1("cpuacct", path, "cpuacct.usage"))
 
     def has_quota(self, path: str) -> bool:
-        """Whether a CPU quota, its own or an ancestor's, may make it stand still for most of a period."""
+        """Whether a CPU quota, its own or an ancestor's, may throttle it for most of a period."""
         file = "cpu.max" if self._v2 else "cpu.cfs_quota_us"
         return self._smallest("cpu", path, file)[0] >= 0
 
     def brief(self, path: str) -> CgroupUsage:
-        """What docker shows, CPU time aside; all unknown when the cgroup is gone."""
+        """What docker shows, without CPU time; all unknown when the cgroup is gone."""
         values = self._memory(path)
         limit = values.pop("limit", UNKNOWN)
         if limit < 0:
@@ -176,7 +176,7 @@ class Reader:
         return (limit, by) if 0 <= limit <= self._total else (self._total, "")
 
     def _smallest(self, controller: str, path: str, file: str) -> tuple[int, str]:
-        """The smallest limit on the way from a cgroup to the root, and whose it is; (-1, "") without any."""
+        """The smallest limit of a cgroup and its ancestors, and which of them has it; (-1, "") for none."""
         key = f"{file}:{path}"
         known = self._limits.get(key)
         if known is not None:
@@ -200,7 +200,7 @@ class Reader:
         if in_bytes is None:
             return None
         if self._bfq and not _by_device(in_bytes):
-            # some kernels count what has no limit in the scheduler alone
+            # some kernels count I/O without a limit only in the scheduler's files
             files = (BFQ_BYTES, _BFQ_COUNT)
             in_bytes = self._v1("blkio", path, files[0]) or ""
         operations = self._v1("blkio", path, files[1]) if counts else None
@@ -214,7 +214,7 @@ class Reader:
 
 
 def _read(path: str) -> str | None:
-    """A small file of the kernel's; None where it is not, or its cgroup has gone."""
+    """The text of a small kernel file; None if it is missing, or its cgroup is gone."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
@@ -236,13 +236,13 @@ def _number(text: str | None) -> int:
 
 
 def _field(text: str, name: str) -> int:
-    """One number of a "flat keyed" file of many: most lines are not looked at."""
+    """One number of a long "flat keyed" file, found without parsing the other lines."""
     start = text.find(f"\n{name} ")
     return _number(text[start + len(name) + 2 :].partition("\n")[0]) if start >= 0 else UNKNOWN
 
 
 def parse_flat_keyed(text: str | None) -> dict[str, int]:
-    """A "flat keyed" file: lines NAME NUMBER."""
+    """The numbers of a "flat keyed" file by name: lines NAME NUMBER."""
     found = {}
     for line in (text or "").splitlines():
         name, _, number = line.partition(" ")
@@ -252,7 +252,7 @@ def parse_flat_keyed(text: str | None) -> dict[str, int]:
 
 
 def host_memory() -> int:
-    """Bytes of memory of the host, from proc_meminfo(5); -1 where that cannot be read."""
+    """Bytes of memory of the host, from proc_meminfo(5); -1 if that cannot be read."""
     for line in read_text("/proc/meminfo").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) << 10
@@ -317,17 +317,17 @@ def parse_pressure(resource: str, text: str) -> Pressure:
     )
 
 
-# What a run has used (units/cgroup/files.py says which files tell)
+# What a run has used; the files are those of units/cgroup/files.py
 
 
 def used(path: str, facts: HostFacts) -> Usage:
-    """What a cgroup that is there has used so far; all unknown when it is gone."""
+    """What a cgroup has used so far; all unknown when it is gone."""
     texts = {file.rpartition("/")[2]: _read(file) for file in report_files(path, facts)}
     return parse_usage({name: text for name, text in texts.items() if text is not None})
 
 
 def parse_usage(texts: dict[str, str]) -> Usage:
-    """From the last content of those files, by their names; what is missing is not known."""
+    """What a run has used, from the last texts of those files by name; unknown where a file is missing."""
     cpu = _number(texts.get("cpuacct.usage"))
     micro = parse_flat_keyed(texts.get("cpu.stat")).get("usage_usec")
     if "io.stat" in texts:
