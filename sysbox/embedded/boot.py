@@ -3,7 +3,7 @@
 ::
 
     starter                                     child (PID 1 of the new namespaces)
-    lock, clear what a dead one left
+    lock, clear what a dead host left
     cgroup directories, notification socket
     clone3 ───────────────────────────────────► waits
     join its cgroups, record it ── 1 go ──────► cgroup namespace, root, pivot, execve(systemd)
@@ -49,9 +49,9 @@ ARGUMENTS = ("--unit=multi-user.target", "--log-target=journal", "--show-status=
 def start(
     name: str, *, private_network: bool = False, say: Callable[[str], None] | None = None
 ) -> Host:
-    """The running host of that name, booted if it was not up; `say` is told what a user wants to know.
+    """The running host of that name, booted if it was not up; `say` is called with messages for the user.
 
-    Raises Unsupported where this machine cannot have one, SystemdError if systemd does not come up.
+    Raises Unsupported if this machine cannot have one, SystemdError if systemd does not come up.
     """
     state.check_name(name)
     host = state.load_running(name)
@@ -105,12 +105,12 @@ def _boot(name: str, *, private_network: bool) -> Host:
     )
     temporary = mount.clone_tree("/tmp", recursive=True)
     try:
-        # else what is unmounted on the host, at its shutdown at the latest, is unmounted on the machine
+        # else an unmount on the host, at its shutdown at the latest, would unmount on the machine too
         mount.set_attributes(temporary, recursive=True, propagation=mount.MS_SLAVE)
         host = _launch(plan, roots, private_network=private_network)
         _await_ready(host, notify)
         _attach(host, temporary)
-        # as late as this, since the program may lie below /tmp
+        # only after /tmp is attached, since the unit's program may be below it
         run_inside(host, "systemctl", "start", "--no-block", quiet.BOOT)
         host = host.replace(phase=state.RUNNING)
         state.save(host)
@@ -128,7 +128,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
 
 
 def _notify_socket(path: str) -> socket.socket:
-    """Where systemd says READY=1 (sd_notify(3), and the container interface of systemd)."""
+    """The socket to which systemd sends READY=1 (sd_notify(3), and systemd's container interface)."""
     files.unlink(path)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     notify.bind(path)
@@ -176,7 +176,7 @@ def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], *, private_network
 def _become_init(plan: root.RootPlan, go: int, failure: int) -> NoReturn:
     """The child's part, up to execve."""
     try:
-        if os.read(go, 1) != b"1":  # the starter is gone: so are we
+        if os.read(go, 1) != b"1":  # the starter has died: end too
             os._exit(1)
         os.setsid()
         os.umask(0o022)
@@ -196,7 +196,7 @@ def _become_init(plan: root.RootPlan, go: int, failure: int) -> NoReturn:
         }
         systemd = next(path for path in SYSTEMD if os.access(path, os.X_OK))
         os.execve(systemd, (systemd, *ARGUMENTS), environment)
-    except BaseException as error:  # noqa: BLE001 (whatever it is, the starter reports it)
+    except BaseException as error:  # noqa: BLE001 (the starter reports any error)
         text = str(error) or type(error).__name__
         os.write(failure, text.encode("utf-8", "surrogateescape"))
     finally:
@@ -204,7 +204,10 @@ def _become_init(plan: root.RootPlan, go: int, failure: int) -> NoReturn:
 
 
 def _await_ready(host: Host, notify: socket.socket) -> None:
-    """Until systemd has reached its default target; it says so over its notification socket."""
+    """Wait until systemd reports, over the notification socket, that its default target is reached.
+
+    Raises SystemdError.
+    """
     deadline = time.monotonic() + BOOT_TIMEOUT
     leader = os.pidfd_open(host.pid)
     status = ""
@@ -230,7 +233,7 @@ def _await_ready(host: Host, notify: socket.socket) -> None:
 
 
 def _attach(host: Host, temporary: int) -> None:
-    """The machine's real /tmp over the one that systemd booted with."""
+    """Mount the machine's real /tmp over the one that systemd booted with. Raises SystemdError."""
     child = os.fork()
     if child == 0:
         try:
@@ -246,7 +249,7 @@ def _attach(host: Host, temporary: int) -> None:
 
 
 def run_inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
-    """What a command prints that is run on the host; "" if it cannot be run, or not in time."""
+    """Run a command on the host, killed after `timeout` seconds; what it printed, "" if it cannot be run."""
     read, write = os.pipe()
 
     def main() -> int:
@@ -282,7 +285,7 @@ def failed_units(host: Host) -> list[str]:
 
 
 def _last_lines(name: str) -> str:
-    """The end of the journal of a host that does not come up, and what systemd said before it had one."""
+    """The last lines of boot.log, which systemd writes first, and of the journal, after a failed boot."""
     kept = state.state_directory(name)
     lines = (
         (files.read_file(f"{kept}/boot.log") or b"").decode("utf-8", "replace").splitlines()[-15:]
@@ -292,5 +295,5 @@ def _last_lines(name: str) -> str:
         _, output = process.spawn(command)
         lines += output.decode("utf-8", "replace").splitlines()
     except errors.KernelError:
-        pass  # there is no journalctl: ignoring
+        pass  # ignoring: there is no journalctl
     return "; ".join(line.strip() for line in lines)

@@ -1,7 +1,8 @@
-"""Paths as whoever called us means them.
+"""Open the caller's paths in the caller's own root.
 
 On the embedded host, /etc, /var and the rest of the operating system are copies that are gone when it stops:
-what is copied out must not end there. So the caller's root is kept when its mount namespace is left.
+a file that the user copies out must not go there. So sysbox keeps a descriptor of the caller's root when it
+leaves the caller's mount namespace.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 from sysbox.linux.mount import RESOLVE_IN_ROOT
 
-_root = -1  # an O_PATH descriptor, or -1 where nothing was left
+_root = -1  # an O_PATH descriptor, or -1 in the caller's own mount namespace
 _directory = "/"
 
 
 def keep(directory: str) -> None:
-    """Keep the root of this moment, and a working directory (absolute)."""
+    """Keep the current root, and a working directory (absolute), as the caller's."""
     global _root, _directory
     if _root < 0:
         _root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -25,7 +26,7 @@ def keep(directory: str) -> None:
 
 
 def open_path(path: str, flags: int) -> int:
-    """Open a path of the caller's, never one of a container's. Raises KernelError."""
+    """Open a path that the caller gave, never one from a container. Raises KernelError."""
     try:
         if _root < 0:
             return posix.open(path or ".", flags | posix.O_CLOEXEC)

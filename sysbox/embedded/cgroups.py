@@ -1,7 +1,7 @@
 """The embedded host's subtree in every cgroup hierarchy of the machine: made, filled, removed.
 
-Each hierarchy is reached through a mount of our own that is attached nowhere, so that it does not matter
-which of them the machine has mounted, and where (cgroups(7), "Mounting v1 controllers").
+Each hierarchy is reached through a detached mount of its own, so that it does not matter which of them the
+machine has mounted, and where (cgroups(7), "Mounting v1 controllers").
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sysbox.embedded import state
 from sysbox.host import read_text
 from sysbox.linux import mount
 
-_GOING = 1.0  # seconds for a hierarchy of a host that was just stopped to go
+_GOING = 1.0  # seconds for the kernel to remove a hierarchy of a host that was just stopped
 
 
 class Hierarchy(Frozen):
-    """One cgroup hierarchy and where it goes below /sys/fs/cgroup."""
+    """One cgroup hierarchy and its directory below /sys/fs/cgroup."""
 
     fstype: str  # cgroup or cgroup2
     options: tuple[tuple[str, str | None], ...]
@@ -29,7 +29,7 @@ class Hierarchy(Frozen):
 
     @property
     def data(self) -> str:
-        """The options as mount(2) wants them."""
+        """The options as mount(2) takes them."""
         return ",".join(key if value is None else f"{key}={value}" for key, value in self.options)
 
 
@@ -40,9 +40,9 @@ def _v1(directory: str, *options: tuple[str, str | None]) -> Hierarchy:
 def hierarchies(self_cgroup: str, proc_cgroups: str) -> tuple[Hierarchy, ...]:
     """What to mount, from the texts of /proc/self/cgroup and /proc/cgroups.
 
-    Where no controller is bound to a v1 hierarchy there is the unified tree alone. Otherwise each v1
-    hierarchy as it is, those controllers that are bound nowhere on one of their own, systemd's named
-    one, and the unified tree beside them: what systemd calls hybrid.
+    If no controller is bound to a v1 hierarchy, the unified tree alone. Otherwise what systemd calls hybrid:
+    each v1 hierarchy as it is, one for each controller that is bound nowhere, systemd's named one, and the
+    unified tree.
     """
     found = []
     for line in self_cgroup.splitlines():
@@ -67,11 +67,11 @@ def machine_hierarchies() -> tuple[Hierarchy, ...]:
 
 
 def open_root(hierarchy: Hierarchy) -> int | None:
-    """A detached mount of the hierarchy; None where the kernel will not have it.
+    """A detached mount of the hierarchy; None if the kernel refuses it. Raises KernelError.
 
-    A controller that the unified tree uses (EBUSY), or one bound nowhere when we are in a cgroup
-    namespace (EPERM), cannot be had: the host does without it. But while a hierarchy that nobody has mounted
-    any more goes away, the kernel has fsconfig(2) start again, which then says EBUSY too: it is asked anew.
+    The kernel refuses a controller that the unified tree uses (EBUSY), and in a cgroup namespace one that is
+    bound nowhere (EPERM): the host does without it. While the kernel removes a hierarchy that is mounted
+    nowhere any more it restarts fsconfig(2), which then fails with EBUSY too: so EBUSY is tried again.
     """
     deadline = time.monotonic() + _GOING
     while True:
@@ -88,10 +88,10 @@ def open_root(hierarchy: Hierarchy) -> int | None:
 
 
 def create(name: str) -> dict[Hierarchy, int]:
-    """Make the host's directory in each hierarchy.
+    """Make the host's directory in each hierarchy. Raises KernelError, Unsupported.
 
-    Returns the detached mounts, which keep hierarchies that only we use alive until the host has mounted
-    them itself; the caller closes them.
+    Returns the detached mounts, which keep hierarchies that nothing else uses alive until the host has
+    mounted them itself; the caller closes them.
     """
     roots: dict[Hierarchy, int] = {}
     for hierarchy in machine_hierarchies():
@@ -121,17 +121,17 @@ def _make_directory(root: int, path: str, hierarchy: Hierarchy) -> None:
             "mkdir", f"cgroup {hierarchy.directory}/{path}", error
         ) from None
     if ("cpuset", None) in hierarchy.options:
-        # a cpuset takes no process before it has both; children get them by clone_children
+        # a cpuset accepts no process before both are set; clone_children copies them to its children
         for file in ("cpuset.cpus", "cpuset.mems"):
             _write(root, f"{path}/{file}", _read(root, file))
         _write(root, f"{path}/cgroup.clone_children", "1")
 
 
 def _enable_controllers(root: int) -> None:
-    """Hand every controller of the unified tree to its children, so that the host may use it.
+    """Enable every controller of the unified tree for its children, so that the host can use it.
 
-    In a cgroup namespace whose root holds processes the kernel refuses (the "no internal processes"
-    rule of cgroups(7)): they are moved to a leaf of their own first, as a nested manager must.
+    In a cgroup namespace whose root holds processes the kernel refuses that (the "no internal processes"
+    rule of cgroups(7)): the processes are moved to a leaf cgroup first, as a nested manager must do.
     """
     wanted = set(_read(root, "cgroup.controllers").split())
     wanted -= set(_read(root, "cgroup.subtree_control").split())
@@ -140,7 +140,7 @@ def _enable_controllers(root: int) -> None:
             _write(root, "cgroup.subtree_control", f"+{controller}")
         except OSError as error:
             if error.errno != errno.EBUSY:
-                continue  # not available to us: the host does without it
+                continue  # ignoring: it is not available here, and the host does without it
             _empty_root(root)
             _write(root, "cgroup.subtree_control", f"+{controller}")
 
@@ -154,7 +154,7 @@ def _empty_root(root: int) -> None:
         try:
             _write(root, "sysbox-machine/cgroup.procs", pid)
         except OSError:
-            pass  # it has ended, or it is a kernel thread: ignoring
+            pass  # ignoring: it has ended, or it is a kernel thread
 
 
 def join(roots: dict[Hierarchy, int], name: str, pid: int) -> None:
@@ -175,7 +175,7 @@ def close(roots: dict[Hierarchy, int]) -> None:
 
 
 def client_pids(name: str) -> list[int]:
-    """The processes that were brought into the host's cgroups from outside, waiting sides included."""
+    """The pids of commands that joined the host from the machine, and of their waiting parents."""
     found: set[int] = set()
     for hierarchy in machine_hierarchies():
         root = open_root(hierarchy) if hierarchy.directory in ("", "unified", "systemd") else None
@@ -185,22 +185,22 @@ def client_pids(name: str) -> list[int]:
             text = _read(root, f"{state.cgroup_name(name)}/{state.CLIENTS}/cgroup.procs")
             found.update(int(pid) for pid in text.split())
         except FileNotFoundError:
-            pass  # nobody ever came in: ignoring
+            pass  # ignoring: no command has joined yet
         finally:
             os.close(root)
     return sorted(found)
 
 
 def remove(name: str, timeout: float = 5.0) -> None:
-    """Remove the host's directories in every hierarchy; its PID 1 is dead, its processes are dying.
+    """Remove the host's cgroups in every hierarchy; its PID 1 is dead, its processes are dying.
 
-    A process that is outside the host's pid namespace but in its cgroups is put back to the root.
-    Raises SysboxError if a directory stays busy for `timeout` seconds.
+    A process that is outside the host's pid namespace but in its cgroups is moved back to the root cgroup.
+    Raises SysboxError if a cgroup stays busy for `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     path = state.cgroup_name(name)
-    # without the controllers that are bound nowhere: there is nothing in them, and opening them would bind
-    # them to a hierarchy that takes a while to go, for which the next start would find them busy
+    # without the controllers that are bound nowhere: the host has no cgroup there, and to open one would bind
+    # it to a new hierarchy, which the kernel removes only after a while: the next start would find it busy
     for hierarchy in hierarchies(read_text("/proc/self/cgroup"), ""):
         root = open_root(hierarchy)
         if root is None:
@@ -223,7 +223,7 @@ def _removed(root: int, path: str) -> bool:
 
 
 def _remove(root: int, above: int, name: str | bytes) -> bool:
-    """Remove a cgroup, its processes put back to the root; False if it is busy still, or has others in it."""
+    """Move a cgroup's processes to the root, and remove it; False if it is still busy or has children."""
     for emptied in (False, True):
         try:
             if emptied:
@@ -240,7 +240,7 @@ def _remove(root: int, above: int, name: str | bytes) -> bool:
 
 
 def _empty(root: int, path: str) -> None:
-    """Remove what is below a cgroup, however deep, as far as it goes."""
+    """Remove the cgroups below a cgroup, at any depth, as far as possible."""
     try:
         files.empty_at(root, path, lambda above, name: _remove(root, above, name))
     except FileNotFoundError:
@@ -256,12 +256,12 @@ def _expel_from(root: int, above: int, name: str | bytes) -> None:
 
 
 def _expel(root: int, directory: int) -> None:
-    """Put what is left in a cgroup back to the root: the waiting side of `enter`, or a stray process."""
+    """Move the processes left in a cgroup to the root: a waiting parent (`join.call`), or a stray process."""
     for pid in _read(directory, "cgroup.procs").split():
         try:
             _write(root, "cgroup.procs", pid)
         except OSError:
-            pass  # it has ended: ignoring
+            pass  # ignoring: it has ended
 
 
 def _read(root: int, path: str) -> str:

@@ -1,6 +1,6 @@
-"""The embedded host's own /dev: the machine's nodes made again, so that a chmod there stays there.
+"""The embedded host's own /dev: the machine's nodes made again, so that a chmod does not reach the machine's.
 
-Without the machine's consoles, its kernel log and its memory: nothing in the host has business there.
+Without the machine's consoles, kernel log and memory, which no process of the host needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sysbox.linux.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_STRICTATIME
 # character devices by major and minor (None: any): terminals, console, vcs, kmsg, mem, kmem, port
 HIDDEN = frozenset(((4, None), (5, 1), (7, None), (1, 11), (1, 1), (1, 2), (1, 4)))
 OWN = ("pts", "shm", "mqueue", "hugepages")
-LOOP_DEVICES = 64  # their nodes cannot appear by themselves later, as they do in a devtmpfs
+LOOP_DEVICES = 64  # made in advance: in a tmpfs the kernel adds no nodes, as it does in a devtmpfs
 
 
 def mount(
@@ -29,7 +29,7 @@ def mount(
 
 
 def mount_all(target: str) -> None:
-    """Mount and fill it at `target`."""
+    """Mount the host's /dev at `target` and fill it. Raises KernelError."""
     mount("dev", target, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=4m")
     _copy_nodes("/dev", target)
     for number in range(LOOP_DEVICES):
@@ -63,7 +63,7 @@ def _copy_nodes(source: str, target: str) -> None:
             try:
                 _copy_node(entry, f"{target}/{entry.name}")
             except FileNotFoundError:
-                pass  # a disk that has just gone, or a name that udev replaces: ignoring
+                pass  # ignoring: the device has just gone, or udev replaces the name
 
 
 def _copy_node(entry: os.DirEntry[str], path: str) -> None:

@@ -1,6 +1,6 @@
 """Choose the host that SYSBOX_HOST asks for, and run on it.
 
-Hot: every ordinary verb comes through here on a machine whose PID 1 is not systemd.
+Hot: every ordinary verb calls this on a machine whose PID 1 is not systemd.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def chosen_host() -> str:
     """The embedded host that SYSBOX_HOST asks for; "" for the machine's own systemd.
 
-    The variable is auto (the default), system, embedded or embedded:NAME. Raises Unsupported where neither
-    can serve, UsageError for a value that has no meaning.
+    The variable is auto (the default), system, embedded or embedded:NAME. Raises Unsupported if neither can
+    be used, UsageError for an invalid value.
     """
     wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace") or "auto"
     kind, colon, name = wish.partition(":")
@@ -51,8 +51,8 @@ def host_kind() -> str:
 def run_on_host(main: Callable[[], int], name: str = "") -> int:
     """Run `main` where SYSBOX_HOST says, or on the embedded host `name`; returns its exit status.
 
-    Starts the host if it is not up, and says so on standard error. Raises Unsupported where no systemd
-    can be had. Like fork(2) it returns in two processes: with what `main` returned (or raised) in the one
+    Starts the host if it is not up, and says so on standard error. Raises Unsupported without a usable
+    systemd. Like fork(2) it returns in two processes: with what `main` returned (or raised) in the one
     that is on the host, and with the same exit status in the one that waits for it.
     """
     target = name or chosen_host()
@@ -70,4 +70,4 @@ def _say(text: str) -> None:
     try:
         posix.write(2, f"sysbox: {text}\n".encode("utf-8", "surrogateescape"))
     except OSError:
-        pass  # standard error is closed: ignoring
+        pass  # ignoring: standard error is closed

@@ -1,7 +1,7 @@
-"""Join an embedded host: its namespaces and cgroups, and go on in a child that is a process of it.
+"""Join an embedded host's namespaces and cgroups, and continue in a child that is a process of the host.
 
-Hot, as `enter` is. A process cannot change its own pid namespace (setns(2): "only for children"), so the one
-that was called stays behind as the waiting side: it passes signals on and ends as the child ends.
+Hot, as `enter` is. A process cannot change its own pid namespace (setns(2): "only for children"), so the
+called process stays outside and waits for the child: it passes signals on and ends as the child ends.
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ _PASSED_ON = (
 )
 _TERMINAL_STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _LONG = 3600.0  # seconds
-_FROM_KERNEL = (
-    0x80  # si_code of a signal that the terminal sent (sigaction(2)): its whole group has it
-)
+# si_code of a signal that the terminal sent (sigaction(2)): the whole process group has it
+_FROM_KERNEL = 0x80
 
 
 def call(host: Host, main: Callable[[], int]) -> int:
-    """Run `main` in a child process that belongs to the host; which returns in two processes, like fork(2).
+    """Run `main` in a child process on the host; like fork(2) it returns in two processes.
 
-    In the child it returns (or raises) what `main` does, in the one that waits the child's exit status.
+    In the child it returns (or raises) what `main` does, in the waiting parent the child's exit status.
     """
     join(host)
     signals = {*_PASSED_ON, _signal.SIGCHLD}
@@ -59,7 +58,7 @@ def call(host: Host, main: Callable[[], int]) -> int:
     sys.stderr.flush()
     child = posix.fork()
     if child == 0:
-        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)  # a kill -9 of what the user sees ends both
+        _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)  # a kill -9 of the waiting parent ends both
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         return main()
     try:
@@ -69,7 +68,7 @@ def call(host: Host, main: Callable[[], int]) -> int:
 
 
 def join(host: Host) -> None:
-    """Join everything but the pid namespace, which counts for children only.
+    """Join the host's namespaces and cgroups; the pid namespace takes effect for children only.
 
     The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
     """
@@ -81,11 +80,11 @@ def join(host: Host) -> None:
     try:
         leader = posix.pidfd_open(host.pid)
         try:
-            if not host.alive:  # looked at only now that the pidfd holds the process
+            if not host.alive:  # only now: with a pidfd open the pid is not reused unnoticed
                 raise ProcessLookupError
             _sys.setns(leader, kinds)
-            # the files are opened from the machine's cgroup namespace: with nsdelegate, cgroup v2
-            # lets nobody move a process in whom it cannot see (cgroup_namespaces(7))
+            # before the cgroup namespace: with nsdelegate, cgroup v2 refuses to move a process in from a
+            # cgroup that is not visible inside the namespace (cgroup_namespaces(7))
             _join_cgroups()
             _sys.setns(leader, CLONE_NEWCGROUP)
         finally:
@@ -110,11 +109,11 @@ def _working_directory() -> str:
 
 
 def _join_cgroups() -> None:
-    """Move this process below the host's root in each hierarchy.
+    """Move this process into the host's part of each hierarchy.
 
-    systemd removes empty directories it does not know from the v1 hierarchies of its controllers, so
-    there it is the root itself; where systemd keeps its tree, and where no process may be beside
-    children, it is a directory of our own.
+    In a v1 hierarchy of controllers that is the host's root cgroup, since systemd removes empty cgroups there
+    that it does not know. In systemd's own hierarchy and in the unified one, where a cgroup with children may
+    have no processes, it is the cgroup CLIENTS.
     """
     if exists(f"{CGROUPS}/cgroup.procs"):
         _enter_cgroup(f"{CGROUPS}/{state.CLIENTS}")
@@ -154,8 +153,8 @@ def _wait(child: int, signals: set[int]) -> int:
         if pid == 0:
             continue
         if posix.WIFSTOPPED(status):
-            # by the terminal: the shell that called us must see its job stopped (SIGCONT will go to the
-            # whole group). SIGSTOP may be systemd's at shutdown, and is followed by SIGKILL: stay
+            # if the terminal stopped the child, stop too, so that the shell sees its job stopped (SIGCONT
+            # will go to the whole group). SIGSTOP may be systemd's at shutdown, before SIGKILL: go on
             if posix.WSTOPSIG(status) in _TERMINAL_STOPS:
                 posix.kill(posix.getpid(), _signal.SIGSTOP)
         elif posix.WIFSIGNALED(status):

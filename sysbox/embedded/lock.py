@@ -1,4 +1,4 @@
-"""One start or stop of a host at a time."""
+"""The lock of an embedded host: one start or stop at a time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sysbox.embedded import state
 
 
 class Lock(flock.Lock):
-    """An exclusive lock on a host's name; its file is gone when nobody holds or awaits it."""
+    """An exclusive lock on a host's name; releasing it removes its file."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{state.RUN}/{name}.lock")
 
     def release(self) -> None:
-        """And its directory, with the last host."""
+        """Remove the file, release the lock, and remove the hosts' directory if it is empty."""
         files.unlink(self.path)
         super().release()
         try:
             os.rmdir(state.RUN)
         except OSError:
-            pass  # another host is there, or another command: ignoring
+            pass  # ignoring: another host or another command uses it

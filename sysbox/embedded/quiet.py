@@ -1,8 +1,8 @@
-"""What the embedded systemd must not start: everything the machine has enabled, but for its own core.
+"""Keep the embedded systemd from starting what the machine has enabled, except for systemd's own core.
 
-The machine's units stay usable (`systemctl start` works), only what would start them at boot is masked:
-a dependency symlink that points to /dev/null in a directory of higher priority counts as absent
-(systemd.unit(5)). All of it is written below the host's own /run before systemd is executed.
+The machine's units stay usable (`systemctl start` works); only the links that would start them at boot are
+masked: a dependency symlink that points to /dev/null in a directory of higher priority counts as absent
+(systemd.unit(5)). All masks are written below the host's own /run before systemd is executed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sysbox.base import program
 from sysbox.units import ownslice, syntax
 from sysbox.units.serviceplan import program_word
 
-BOOT = "sysbox-boot.service"  # to be started once the host is up
+BOOT = "sysbox-boot.service"  # `boot` starts it once the host is up
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -41,7 +41,7 @@ KEPT = frozenset(
         " systemd-journald.socket systemd-tmpfiles-setup.service timers.target"
     ).split()
 )
-# what would act on the machine itself, or wait for hardware that is the machine's, however it is started
+# masked altogether: they would act on the machine itself, or wait for its hardware
 MASKED = (
     "autovt@.service",
     "console-getty.service",
@@ -103,7 +103,7 @@ DROP_INS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
 
 
 def write(run: str, root: str) -> None:
-    """Fill `run`, the host's /run, from what `root`, its root directory, has enabled."""
+    """Write masks and drop-ins into `run`, the host's /run, for the units enabled below `root`, its root."""
     control = f"{run}/systemd/system.control"
     os.makedirs(control, exist_ok=True)
     for unit in MASKED:
@@ -128,7 +128,7 @@ def write(run: str, root: str) -> None:
 
 
 def _boot_unit() -> str:
-    """As systemd/system/sysbox-boot.service, for the program that runs here."""
+    """The text of systemd/system/sysbox-boot.service with the path of the running program."""
     launcher = program_word(program.launcher)
     service = (
         ("Type", "oneshot"),

@@ -1,8 +1,8 @@
-"""The embedded host's root file system, built and entered by what becomes its PID 1.
+"""The embedded host's root file system, built and entered by the process that becomes its PID 1.
 
-/usr is the machine's, read-only: packages are installed on the machine, never here, where their data base
-below /var would be forgotten. /etc, /var and the rest of the operating system are copy-on-write over it,
-and gone when the host stops. Every other directory of the machine's root (/home, /root, /srv, a
+/usr is the machine's, read-only: packages are installed on the machine, never here, where their database
+below /var would be lost. /etc, /var and the rest of the operating system are copy-on-write over the
+machine's, and gone when the host stops. Every other directory of the machine's root (/home, /root, /srv, a
 checkout's) is the real one. /proc, /sys, /dev, /run and the cgroup tree are the host's own.
 """
 
@@ -36,19 +36,19 @@ OWN = frozenset(("proc", "sys", "dev", "run", "tmp"))
 SYSTEM = frozenset(
     ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var", "lost+found")
 )
-# where the machine may have a file system of its own, and systemd writes
+# directories that systemd writes to, on which the machine may have mounted another file system
 COPIED = frozenset(
     ("/etc", "/var", "/var/cache", "/var/lib", "/var/lib/systemd", "/var/log", "/var/tmp")
 )
 
 
 class RootPlan(Frozen):
-    """What the root of one host is made of; paths are the machine's."""
+    """What the root of one host is made of; paths are those of the machine."""
 
     name: str
     stage: str  # an empty directory to mount on
     journal: str
-    sysbox_state: str  # what is /var/lib/sysbox inside
+    sysbox_state: str  # the directory that is /var/lib/sysbox inside
     notify: str  # the socket that PID 1 reports to
     hierarchies: tuple[Hierarchy, ...]
     machine_id: str
@@ -56,8 +56,11 @@ class RootPlan(Frozen):
 
 
 def build(plan: RootPlan) -> str:
-    """Mount everything at the stage; returns the new root. In the host's own namespaces already."""
-    # what the machine mounts later may show up here; what is mounted here stays here
+    """Mount everything at the stage; returns the new root. Runs in the host's own namespaces.
+
+    Raises KernelError, Unsupported.
+    """
+    # later mounts of the machine may show up here, but mounts made here stay here
     mount("none", "/", None, MS_REC | MS_SLAVE)
     mount("sysbox-host", plan.stage, "tmpfs", 0, "mode=700,size=50%")
     root = f"{plan.stage}/root"
@@ -77,12 +80,12 @@ def build(plan: RootPlan) -> str:
 
 
 def enter(root: str) -> None:
-    """Make `root` the root of this mount namespace, and drop the machine's."""
+    """Make `root` the root of this mount namespace, and unmount the machine's."""
     os.chdir(root)
     _sys.pivot_root(".", ".")
     _sys.umount2(".", MNT_DETACH)
     os.chdir("/")
-    # systemd leaves the propagation alone in a container, and its services rely on it
+    # in a container systemd does not make mounts shared, but its services rely on that
     mount("none", "/", None, MS_REC | MS_SHARED)
 
 
@@ -111,7 +114,7 @@ def _overlay(stage: str, lower: str, target: str, slot: str) -> None:
 
 
 def _bind_real(root: str, mounts: list[str]) -> None:
-    """Bind what is not the operating system, and mounts within the operating system's directories."""
+    """Bind directories that are not the operating system's, and mounts below those that are."""
     with os.scandir("/") as entries:
         names = [
             entry.name
@@ -151,7 +154,7 @@ def _kernel_file_systems(root: str, hierarchies: tuple[Hierarchy, ...]) -> None:
 
 def _volatile(root: str) -> None:
     mount("run", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=755,size=20%")
-    # the machine's own /tmp comes over this one after the boot, which clears what it finds here
+    # the boot clears /tmp, so the machine's own is mounted over this one afterwards
     mount(
         "tmp", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=1777,size=20%"
     )
@@ -179,7 +182,7 @@ def _state(plan: RootPlan, root: str) -> None:
 
 
 def _resolver(root: str) -> None:
-    """/etc/resolv.conf as the machine resolves it, also where it is a link into the machine's /run."""
+    """Copy the machine's /etc/resolv.conf if it is a link (as into /run) or missing in `root`."""
     text = read_text("/etc/resolv.conf")
     if text and (
         os.path.islink("/etc/resolv.conf") or not os.path.exists(f"{root}/etc/resolv.conf")
@@ -196,7 +199,7 @@ def _replace(path: str, text: str, mode: int) -> None:
 
 
 def machine_id(name: str) -> str:
-    """The host's machine id: its own where one is kept, else the machine's, else a new one that is kept.
+    """The host's machine id: its own if it has one, else the machine's, else a new one; saved as its own.
 
     machine-id(5): 32 lower-case hexadecimal digits.
     """

@@ -1,8 +1,8 @@
-"""Where an embedded host is recorded, and whether it is alive.
+"""The record of an embedded host, and whether it is alive.
 
 On the machine, `/run/sysbox-host/NAME/` holds the leader file and `/var/lib/sysbox-host/NAME/` what
-survives a stop. The leader file is one line, "PID START PHASE NETWORK": a pid alone may have been used
-again, a pid with its start time (proc_pid_stat(5), field 22) may not.
+survives a stop. The leader file is one line, "PID START PHASE NETWORK": the kernel reuses a pid, but not
+with the same start time (proc_pid_stat(5), field 22).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STATE = "/var/lib/sysbox-host"
 DEFAULT = "default"
 BOOTING = "booting"
 RUNNING = "running"
-CLIENTS = "sysbox-clients"  # the cgroup of commands that were brought in from the machine
+CLIENTS = "sysbox-clients"  # the cgroup of commands that have joined from the machine
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -47,17 +47,17 @@ def check_name(name: str) -> str:
 
 
 def run_directory(name: str) -> str:
-    """What is gone at the machine's boot: the leader file, the notification socket, the stage."""
+    """The directory that is empty after the machine's boot: leader file, notification socket, stage."""
     return f"{RUN}/{name}"
 
 
 def state_directory(name: str) -> str:
-    """What survives a stop: the journal, the machine id, and for all but the default host its state."""
+    """The directory that survives a stop: journal, machine id, and for all but the default host its state."""
     return f"{STATE}/{name}"
 
 
 def sysbox_directory(name: str) -> str:
-    """The real directory that is /var/lib/sysbox on the host: the default one has the machine's own."""
+    """The real directory that is /var/lib/sysbox on the host: the machine's own on the default host."""
     return paths.STATE if name == DEFAULT else f"{state_directory(name)}/state"
 
 
@@ -67,7 +67,7 @@ def cgroup_name(name: str) -> str:
 
 
 def load(name: str) -> Host | None:
-    """The host as its leader file has it, dead or alive; None where there is none."""
+    """The host as recorded in its leader file, dead or alive; None without a valid one."""
     fields = (files.read_file(f"{RUN}/{name}/leader", 4096) or b"").split()
     if len(fields) != 4 or not fields[0].isdigit() or not fields[1].isdigit():
         return None
@@ -87,7 +87,7 @@ def load_running(name: str) -> Host | None:
 
 
 def save(host: Host) -> None:
-    """Write the leader file, atomically."""
+    """Write the host's leader file, atomically."""
     network = "private" if host.private_network else "shared"
     line = f"{host.pid} {host.start} {host.phase} {network}\n"
     files.write_file(f"{run_directory(host.name)}/leader", line.encode())
@@ -99,7 +99,7 @@ def names() -> list[str]:
 
 
 def all_names() -> list[str]:
-    """Hosts that have state, or a run directory: all that there are."""
+    """All hosts: those that have state or a run directory."""
     return sorted({*names(), *_list(STATE)})
 
 

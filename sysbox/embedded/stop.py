@@ -15,23 +15,21 @@ from sysbox.embedded.state import Host
 from sysbox.host import exists, read_text
 from sysbox.netns import leases
 
-POWER_OFF = (
-    signal.SIGRTMIN + 4
-)  # systemd(1): "Powers off the machine, starts the poweroff.target unit"
+# systemd(1): "Powers off the machine, starts the poweroff.target unit"
+POWER_OFF = signal.SIGRTMIN + 4
 STOP_TIMEOUT = 60.0
 KILL_TIMEOUT = 10.0
 PATIENCE = 0.5
 GRACE = 2.0
 _STEP = 0.05
-FINAL = (
-    "systemd-shutdow\n"  # what PID 1 has become when it kills what is left (systemd-shutdown(8))
-)
+# the name of PID 1 once it kills the remaining processes (systemd-shutdown(8))
+FINAL = "systemd-shutdow\n"
 
 
 def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
-    """Stop everything in order, then its PID 1; False if the host was not up.
+    """Stop a host's units in order, then its PID 1; False if the host was not up.
 
-    What is still there after `timeout` seconds is killed.
+    A host that has not ended after `timeout` seconds is killed. Raises SysboxError if that fails.
     """
     state.check_name(name)
     with Lock(name):
@@ -45,9 +43,9 @@ def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
 
 
 def clear(name: str) -> bool:
-    """Kill what is left of a host and remove its cgroups and run directory; state is kept.
+    """Kill what is left of a host and remove its cgroups and run directory; its state is kept.
 
-    Whether it was the last one on the machine's network.
+    Returns whether it was the last host on the machine's network.
     """
     host = state.load(name)
     if host is not None and host.alive:
@@ -61,11 +59,11 @@ def clear(name: str) -> bool:
 
 
 def _release_network() -> None:
-    """Remove the bridges and the rules of all embedded hosts from the machine's network.
+    """Remove the embedded hosts' bridges and packet filter rules from the machine's network.
 
-    They stay while a container is on a bridge, and where the machine has containers of its own.
+    They stay while a container is on a bridge, and if the machine has containers of its own.
     """
-    from sysbox.netns import bridges, firewall  # packages that only this takes
+    from sysbox.netns import bridges, firewall  # here: only this needs their packages
 
     if exists(firewall.MARK):
         return
@@ -77,21 +75,21 @@ def _release_network() -> None:
             firewall.remove()
             files.unlink(firewall.MARK)
         except errors.Conflict:
-            return False  # the kernel takes the links of containers that have ended away at leisure
+            return False  # the kernel removes the links of ended containers only after a while
         except (errors.SysboxError, OSError):
-            pass  # ignoring: they do no harm, and the next container takes them as they are
+            pass  # ignoring: they do no harm, and the next container uses them as they are
         return True
 
     until(released, GRACE, _STEP)
 
 
 def purge(name: str) -> None:
-    """Remove the state of a host that is stopped; never that of the default one's containers."""
+    """Remove the state of a stopped host; the default host's containers are kept."""
     files.remove_tree(state.state_directory(name))
     try:
         os.rmdir(state.STATE)
     except OSError:
-        pass  # another host's: ignoring
+        pass  # ignoring: another host has state
 
 
 def _end(host: Host, number: int, timeout: float) -> None:
@@ -118,28 +116,28 @@ def _end(host: Host, number: int, timeout: float) -> None:
 
 
 def _ended(host: Host, leader: int, timeout: float) -> bool:
-    """Whether it ends in time.
+    """Wait for the host's PID 1; whether it ends in `timeout` seconds.
 
-    The kernel ends a pid namespace only when all in it have been waited for (pid_namespaces(7)), and
-    those that wait for our clients' commands may be stopped themselves: they are continued.
+    The kernel ends a pid namespace only when all its processes have been waited for (pid_namespaces(7)), and
+    the parents that wait for joined commands may be stopped: they get SIGCONT.
     """
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
         if select.select([leader], [], [], min(left, PATIENCE))[0]:
             return True
         if read_text(f"/proc/{host.pid}/comm") == FINAL:
-            # all units are stopped; left are clients that heed no SIGTERM
+            # all units are stopped; what remains are joined commands that ignore SIGTERM
             deadline = min(deadline, time.monotonic() + GRACE)
         for pid in cgroups.client_pids(host.name):
             try:
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
-                pass  # it has ended: ignoring
+                pass  # ignoring: it has ended
     return False
 
 
 def _reap(pid: int) -> None:
-    """Collect it where it is our own child (a boot that failed)."""
+    """Reap PID 1 if it is this process's child (after a failed boot)."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
