@@ -152,12 +152,12 @@ def drafts() -> list[str]:
         found = [name for name in posix.listdir(_UNITS) if name.startswith(_DRAFTS)]
     except FileNotFoundError:
         return []
-    left = []
+    stale = []
     for name in found:
         _, mark, pid = name.rpartition(".sysbox-")
         if mark and pid.isdigit() and not process.start_time(int(pid)):
-            left.append(f"{_UNITS}/{name}")
-    return left
+            stale.append(f"{_UNITS}/{name}")
+    return stale
 
 
 def _fields_path(unit: str) -> str:

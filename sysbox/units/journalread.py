@@ -57,8 +57,8 @@ def journal_arguments(
     argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
     argv.append(f"--output-fields={_FIELDS}")
     # lines that the supervisor sent, or lines of a stream to journald, which version 0.1 once used
-    ours = [f"_SYSTEMD_UNIT={unit}", "SYSBOX_STREAM=stdout", "SYSBOX_STREAM=stderr"]
-    return [*argv, *ours, "+", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
+    sent = [f"_SYSTEMD_UNIT={unit}", "SYSBOX_STREAM=stdout", "SYSBOX_STREAM=stderr"]
+    return [*argv, *sent, "+", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
 
 
 def event_arguments(
@@ -102,8 +102,8 @@ def is_trusted(entry: Entry) -> bool:
         return bool(cgroup) and 0 <= received < signature.key_time_us()
     if key is None or mark != signature.sign(entry, key):
         return False
-    told = _number(entry, b"SYSBOX_TIME_NSEC") // 1000
-    return received >= 0 and abs(received - told) <= _DELAY
+    signed_us = _number(entry, b"SYSBOX_TIME_NSEC") // 1000
+    return received >= 0 and abs(received - signed_us) <= _DELAY
 
 
 def _journalctl(

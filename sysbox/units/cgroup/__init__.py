@@ -1,1 +1,1 @@
-"""The cgroups of a scope: what systemd leaves to us."""
+"""The cgroups of a scope: reading and freezing them, and the work that systemd does not do."""

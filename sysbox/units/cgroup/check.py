@@ -67,8 +67,8 @@ class CheckGroup:
         """Move what the check has left running to the container's cgroup, and remove this one."""
         deadline = time.monotonic() + _PATIENCE
         above = self.directory.rpartition("/")[0]
-        while (left := self._processes()) and time.monotonic() < deadline:
-            for pid in left:
+        while (remaining := self._processes()) and time.monotonic() < deadline:
+            for pid in remaining:
                 try:
                     cgroup.join(pid, (above,))
                 except KernelError:

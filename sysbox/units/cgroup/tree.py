@@ -235,10 +235,10 @@ def move_all(path: str, controller: str, facts: HostFacts) -> None:
     source = cgroup.directory(facts, "name=systemd", path)
     target = cgroup.directory(facts, controller, path)
     for _ in range(_MOST_ROUNDS):
-        left = [pid for pid in cgroup.processes(source) if not _is_below(pid, path, controller)]
-        if not left:
+        others = [pid for pid in cgroup.processes(source) if not _is_below(pid, path, controller)]
+        if not others:
             return
-        for pid in left:
+        for pid in others:
             try:
                 cgroup.join(pid, (target,))
             except KernelError as error:

@@ -51,17 +51,17 @@ def last_assigned(drop_ins: Iterable[tuple[float, str]]) -> dict[str, Assigned]:
 def translate(found: dict[str, Assigned], facts: HostFacts) -> tuple[Property, ...]:
     """The properties to set, in one call, so that the names that were set last take effect; () for none."""
     unified = facts.cgroup_mode == "v2"
-    told: list[Property] = []
+    wanted: list[Property] = []
     for old, new in PAIRS:
-        told += (_to_new if unified else _to_old)(old, new, found, facts)
+        wanted += (_to_new if unified else _to_old)(old, new, found, facts)
     if not unified:
-        told += [
+        wanted += [
             _unset(key, facts)
             for key in _MASKING
             if key in found and not is_neutral(key, found[key].text)
         ]
     # unset properties first: their drop-ins are then never newer than those of the others
-    return tuple(sorted(told, key=lambda one: not _is_unset(one, facts)))
+    return tuple(sorted(wanted, key=lambda one: not _is_unset(one, facts)))
 
 
 def _to_new(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
@@ -77,11 +77,11 @@ def _to_new(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) ->
     if nothing:
         return [] if reset or old.endswith("Accounting") else [_unset(new, facts)]
     try:
-        told = to_property(old, one.text, facts)
+        wanted = to_property(old, one.text, facts)
     except SpecError:
         return []  # ignoring: systemd accepted a value unknown to sysbox, and applies it as far as it can
     # unset the old list: else the next device that is added to it brings its older entries back
-    return [_unset(old, facts), told] if told.signature == "a(st)" else [told]
+    return [_unset(old, facts), wanted] if wanted.signature == "a(st)" else [wanted]
 
 
 def _to_old(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
@@ -103,8 +103,8 @@ def _to_old(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) ->
     key, text = (old, other.text) if is_older and other is not None else (new, one.text)
     try:
         # set the old name even if it was set last: else unsetting the new one would be the newer change
-        told = to_property(key, text, facts)
-        return [_unset(new, facts), told if told.value is not None else _unset(old, facts)]
+        wanted = to_property(key, text, facts)
+        return [_unset(new, facts), wanted if wanted.value is not None else _unset(old, facts)]
     except SpecError:
         return []  # ignoring: CPUWeight=idle, which systemd converts to the fewest shares
 
