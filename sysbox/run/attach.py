@@ -1,7 +1,7 @@
-"""Being attached to a container that its service supervises: its output here, our input there.
+"""Attach to a container that its service supervises: its output comes here, our input goes there.
 
-The monitor serves a socket (see src/output.c): it sends the output, and hands over the descriptor of the
-container's input. Any number of commands may be attached at once, and each may leave without ending it.
+The monitor serves a socket (see src/output.c): it sends the output, and passes the descriptor of the
+container's input. Several commands may be attached at once; each may detach without ending the container.
 """
 
 from __future__ import annotations
@@ -30,31 +30,35 @@ if TYPE_CHECKING:
 DETACHED = -1  # in place of an exit status
 
 _CHUNK = 1 << 16
-_HELD = 1 << 16  # bytes of input that the container has yet to take, beyond which no more is read
+_HELD = 1 << 16  # bytes of input; no more is read while the container has yet to take as many
 _STEP = 0.02  # seconds
-_PATIENCE = 5.0  # seconds for a container that is started again to serve its socket
+_PATIENCE = 5.0  # seconds until a restarted container has to serve its socket
 
 
 class AttachOptions(Frozen):
-    """How to be attached."""
+    """Which streams, signals and keys `attach` passes on."""
 
-    interactive: bool = True  # pass input on
-    closes_input: bool = False  # its end closes the container's input
-    outputs: tuple[int, ...] = (1, 2)  # the streams that are shown
+    interactive: bool = True  # pass standard input on
+    closes_input: bool = False  # the end of standard input closes the container's input
+    outputs: tuple[int, ...] = (1, 2)  # 1 is standard output, 2 is standard error
     pass_signals: bool = True
-    keys: bytes = b"\x10\x11"  # that detach; b"" for none
-    # called at the third ctrl-c, says whether to kill it, else to detach; None: it is passed on
+    keys: bytes = b"\x10\x11"  # the key sequence that detaches; b"" for none
+    # called at the third ctrl-c: True kills the container, False detaches; None: ctrl-c is passed on
     on_third_interrupt: Callable[[], bool] | None = None
 
 
 class _LeaveRequest(Exception):
-    """Ctrl-c was pressed for the third time: leave."""
+    """The user has pressed ctrl-c for the third time: detach."""
 
 
 def attach(record: Record, options: AttachOptions) -> int:
-    """Until it ends, or the caller leaves: its exit status, or DETACHED. Raises Conflict."""
+    """Stay attached until the container ends or the user detaches; its exit status, or DETACHED.
+
+    Raises Conflict.
+    """
     while True:
-        # before there is a connection, so that none is lost; after it, where it was only being started
+        # before there is a connection, so that no signal is lost; a container that is still being started
+        # gets them from then on
         passing = options.pass_signals and _pass_signals_on(record, options)
         socket, given = _connect(record)
         if options.pass_signals and not passing:
@@ -67,7 +71,7 @@ def attach(record: Record, options: AttachOptions) -> int:
         if code == DETACHED:
             return code
         if restart.has_policy(record):
-            # before it is started again, which takes longer than this
+            # systemd takes longer than this to start the container again
             attach_socket.expect(record)
         await_end(record)
         if not restart.runs_again(record):
@@ -91,7 +95,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
         try:
             process.send(pidfd, instead.get(number, number))
         except SysboxError:
-            pass  # it has just ended: the socket tells
+            pass  # the container has just ended, which the socket reports
 
     for number in supervisor.FORWARDED:
         _signal.signal(number, forward)
@@ -99,7 +103,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
 
 
 def _connect(record: Record) -> tuple[_socket.socket, int]:
-    """The connection, and the descriptor of the container's input, or -1. Raises Conflict."""
+    """(connection to the monitor, descriptor of the container's input or -1). Raises Conflict."""
     deadline = time.monotonic() + _PATIENCE
     accepted = False
     while True:
@@ -114,8 +118,8 @@ def _connect(record: Record) -> tuple[_socket.socket, int]:
                 raise _full(record)
         except (FileNotFoundError, ConnectionError):
             pass
-        # refused; or closed without a word, by a monitor that ends just now, or by one of the first
-        # version that serves as many as it can
+        # refused; or closed without a greeting, by a monitor that is ending, or by one of sysbox's first
+        # version that has no room for another client
         socket.close()
         status = restart.status(record).state
         if status not in ("running", "paused", "restarting"):
@@ -160,16 +164,16 @@ class _Attachment:
         self._keys = Finder(options.keys if record.spec.tty else b"")
         self._input = given
         self._reading = self._input >= 0 and options.interactive
-        self._ended = False  # our input
-        self._held = b""  # of it, what the container has yet to take
+        self._ended = False  # standard input
+        self._held = b""  # input that the container has yet to take
         if self._reading:
-            # it may be slow to read while it writes to us: to wait for it here would hang both
+            # never block here: a container that writes before it reads would wait for us, and we for it
             posix.set_blocking(self._input, False)
 
     def run(self) -> int:
         saved = None
         if self._input >= 0 and self._record.spec.tty:
-            # before the first look at its size: none that it gets later is missed
+            # set before the size is copied, so that no later change is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._input))
             terminal.copy_size(self._input)
             saved = terminal.raw() if self._options.interactive else None
@@ -209,11 +213,11 @@ class _Attachment:
                 select.select([], [fd], [])
 
     def _take_input(self) -> bool:
-        """False when the keys that detach were pressed."""
+        """Read standard input; False when the detach keys were pressed."""
         try:
             data = posix.read(0, _CHUNK)
         except OSError:
-            data = b""  # its terminal has hung up
+            data = b""  # the terminal has hung up
         if not data:
             self._reading = False
             self._ended = True
@@ -222,14 +226,14 @@ class _Attachment:
         return not pressed
 
     def _give_input(self) -> None:
-        """As much of it as the container takes now."""
+        """Write as much of the held input as the container takes now."""
         try:
             while self._held:
                 self._held = self._held[posix.write(self._input, self._held) :]
         except BlockingIOError:
             return
         except OSError:
-            # it reads no more
+            # every process has closed the container's input
             self._held = b""
             self._reading = False
         if self._ended and self._options.closes_input and self._input >= 0:

@@ -1,6 +1,6 @@
-"""Where a container in the background can be attached to: the socket that its monitor serves.
+"""The socket by which commands attach to a detached container.
 
-Its supervisor opens it, run/attach.py connects to it.
+The supervisor opens it, the monitor serves it, run/attach.py connects to it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _BACKLOG = 8
 _WINSIZE = 8  # bytes of a struct winsize
-_STALE = 90.0  # seconds; a back-off is shorter
+_STALE = 90.0  # seconds after which a marker is ignored; the longest back-off is shorter
 
 
 def listen(record: Record) -> int:
-    """The socket that the monitor is to serve. Raises KernelError."""
+    """Make the socket that the monitor will serve; its descriptor. Raises KernelError."""
     make_private(record.run_directory)
     path = path_of(record)
     unlink(path)
@@ -32,12 +32,12 @@ def listen(record: Record) -> int:
 
 
 def path_of(record: Record) -> str:
-    """Its place below /run."""
+    """The path of the socket, below /run."""
     return f"{record.run_directory}/attach"
 
 
 def expect(record: Record, size: bytes = b"") -> None:
-    """The next supervisor lets it wait for us before it reads its output.
+    """Ask the next start to hold the container's output until this process has attached.
 
     `size` is that of our terminal, a struct winsize (TIOCSWINSZ(2const)).
     """
@@ -45,9 +45,9 @@ def expect(record: Record, size: bytes = b"") -> None:
 
 
 def is_expected(record: Record) -> bytes | None:
-    """The size of the terminal that is about to be attached, b"" for none; None where nobody attaches.
+    """The terminal size of the client that is about to attach, b"" without a terminal; None without a client.
 
-    Asked once. One that asked long ago did not live to attach.
+    The marker is removed: it counts for one start. The client of an old one died before it attached.
     """
     path = _marker(record)
     try:

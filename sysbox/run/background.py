@@ -1,4 +1,4 @@
-"""In the background: have systemd start a service that supervises the container (see run/service.py)."""
+"""Start a container in the background: systemd runs a service that supervises it (see run/service.py)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
     from sysbox.container.records import Record
 
-_STALE = 60  # seconds after which nobody waits for a report
-_REPORTS = f"{RUN}/reports"  # <id>: a socket, to which its supervisor says that it runs, or why it does not
-# seconds until systemd is asked whether there is a supervisor, the last again and again
+_STALE = 60  # seconds; the client of an older report socket has died
+# <id>: the socket of the client that waits; the supervisor reports there that the command runs, or why not
+_REPORTS = f"{RUN}/reports"
+# seconds after which systemd is asked whether the service still runs; the last is repeated
 _LOOK = (0.2, 0.5, 1.0)
 
 
 def start_detached(record: Record, *, new: bool = False) -> None:
-    """Start it under a service of its own; a `new` one has never had a unit.
+    """Start it under a service of its own; a `new` container has never had a unit.
 
     Raises SysboxError with what the service reported.
     """
@@ -50,12 +51,12 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 scope.start_service(
                     bus, unit, plan, lambda: name_hold.forget_service(bus, unit)
                 ).queued()
-        # not on that connection: systemd sends to each whatever changes in any unit
+        # with the connection closed: systemd sends each client every change of every unit
         report.wait(unit)
 
 
 class _Report:
-    """Where the supervisor of a container answers to who has asked for its start."""
+    """The socket at which the supervisor answers the client that has asked for the start."""
 
     def __init__(self, container_id: str) -> None:
         make_private(_REPORTS)
@@ -71,7 +72,7 @@ class _Report:
         self._socket.close()
 
     def wait(self, unit: str) -> None:
-        """Return when it runs. Raises SysboxError when it could not be started; its service is over then."""
+        """Return once the command runs. Raises SysboxError if the start failed and the service has ended."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         looks = iter(_LOOK)
@@ -80,7 +81,7 @@ class _Report:
             with Bus.connect() as bus:
                 active, job = scope.progress(bus, unit)
                 if active == "active":
-                    return  # its answer got lost
+                    return  # the answer was lost
                 if active in ("inactive", "failed") and not job and not poll.poll(0):
                     result = scope.state(bus, unit)[2]
                     raise SysboxError(
@@ -98,17 +99,17 @@ class _Report:
 
 def _free_names(bus: Bus, record: Record) -> None:
     unit = names.service_unit(record.id)
-    # that of an earlier run may still be recording its end
+    # the service of an earlier run may still be recording the end
     scope.await_inactive(bus, unit)
     if restart.has_policy(record):
         restart.free_service_name(bus, record)
-    # a scope that failed stays loaded, and would for as long as the new service names it
+    # a failed scope stays loaded for as long as a service names it, as the new one does
     scope.reset_failed(bus, names.scope_unit(record.id))
     scope.reset_failed(bus, unit)
 
 
 def forget_reports(known: Callable[[str], bool]) -> None:
-    """Remove the sockets of those who did not live to hear what they waited for."""
+    """Remove report sockets whose waiting client has died."""
     try:
         left = posix.listdir(_REPORTS)
     except FileNotFoundError:
@@ -124,11 +125,14 @@ def forget_reports(known: Callable[[str], bool]) -> None:
 
 
 def report(container_id: str, error: SysboxError | None) -> None:
-    """Tell who waits that it runs, or why not: a job's result is only a word. Often nobody waits."""
+    """Tell the waiting client that the command runs, or why not: a job's result is only a word.
+
+    Often no client waits.
+    """
     data = b""
     if error is not None:
         data = codec.dumps({"message": error.message, "hint": error.hint, "status": error.status})
     try:
         unix.send(f"{_REPORTS}/{container_id}", data, wait=False)
     except OSError:
-        pass  # ignoring: systemd knows too how it stands
+        pass  # ignoring: no client waits, or it asks systemd

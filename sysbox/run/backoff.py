@@ -1,4 +1,4 @@
-"""How long a restart waits, by how the container ended before."""
+"""The back-off: how long a restart waits, by how quickly the runs before it ended."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Final
 
-_QUICK = 10  # seconds: a run that lasted longer begins the back-off anew, as docker has it
-_FIRST = 0.1  # seconds, which RestartSec= waits anyway
+_QUICK = 10  # seconds; a longer run resets the back-off, as in docker
+_FIRST = 0.1  # seconds; RestartSec= waits as long by itself
 _LONGEST = 60.0  # seconds
 
 
 def back_off(final: Final | None) -> float:
-    """Seconds to wait before another start, beyond RestartSec=: 0.1, doubled for each quick end in a row."""
+    """Seconds to wait before a start, beyond RestartSec=: in all 0.1, doubled by each quick end in a row."""
     if final is None or final.quick_ends < 2:
         return 0.0
     doubled = _FIRST * (1 << min(final.quick_ends - 1, 16))
@@ -22,7 +22,7 @@ def back_off(final: Final | None) -> float:
 
 
 def wait_or_stopped(seconds: float) -> bool:
-    """Wait; True where SIGTERM, which the caller has blocked, said to stop instead."""
+    """Wait; True if SIGTERM, which the caller has blocked, arrived meanwhile."""
     return seconds > 0 and _signal.sigtimedwait({_signal.SIGTERM}, seconds) is not None
 
 

@@ -1,7 +1,7 @@
-"""What a supervisor in Python notes of its container's cgroup, which is gone soon after the end.
+"""What a supervisor in Python reads of its container's cgroup, which systemd removes soon after the end.
 
-src/usage.c does the same for a detached one, with the same descriptors: all are opened before the command
-runs.
+src/usage.c does the same for a detached container, with the same descriptors: all are opened before the
+command runs.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ if TYPE_CHECKING:
     from sysbox.container.records import Usage
 
 _CHUNK = 1 << 16
-_REMOVAL_TOLD = 0.1  # seconds
-_IN_DOUBT_MS = 1000
+_REMOVAL_TOLD = 0.1  # seconds in which the kernel reports that a cgroup was removed
+_IN_DOUBT_MS = 1000  # how long after a shortage of memory the kernel may count a kill
 _IN_MODIFY = 0x2  # linux/inotify.h
 
 
 class OutOfMemory:
-    """Learns whether somebody in a memory cgroup was killed for lack of memory.
+    """Learn whether the kernel has killed a process of a memory cgroup for lack of memory.
 
-    The kernel tells of a lack of memory before it kills: by an eventfd on v1 (memory.rst, "OOM Control"), by
-    memory.events on v2. The counter of kills, which comes after, is looked at for a while then; it may be
-    gone with the cgroup. What is left then on v2 are the changes that inotify(7) has kept, and the counter of
-    the slice, which counts what is below it too (cgroup-v2.rst, "memory.events").
+    The kernel reports the shortage before it kills: by an eventfd on v1 (memory.rst, "OOM Control"), by
+    memory.events on v2. It counts the kill later, so the counter is read again for a second; the cgroup may
+    be removed before that. On v2 there are still the changes that inotify(7) has queued, and the counter of
+    the slice, which includes the cgroups below it (cgroup-v2.rst, "memory.events").
     """
 
     def __init__(self, directory: str, version: str) -> None:
         self.event = -1
         self.file = -1
-        # called when the kernel has killed somebody
+        # called when the kernel has killed a process
         self.on_kill: Callable[[], None] = lambda: None
-        self.all_reported = False  # all that was counted was heard of
+        self.all_reported = False  # `on_kill` was called for every kill that was counted
         self._kills = 0
         self._shortages = 0
-        self._doubt = (
-            0.0,
-            0.0,
-        )  # from when, and until when, nobody knows whether somebody was killed
-        self._wakes = 0  # one when the cgroup is removed, the others for lack of memory
-        self._slice = ("", 0)  # its directory on v2, and its kills when the counter was read last
+        # (from, until), monotonic seconds: after a shortage, a kill may yet be counted; zeros are none
+        self._doubt = (0.0, 0.0)
+        self._wakes = 0  # of the eventfd: one when the cgroup is removed, the others for a shortage
+        # on v2: the slice's directory, and its kills when they were last read
+        self._slice = ("", 0)
         self._changes = -1
         try:
             name = "memory.oom_control" if version == "v1" else "memory.events"
@@ -69,13 +68,13 @@ class OutOfMemory:
             return  # no memory controller here: nothing will be killed for its limit
 
     def awaited(self) -> tuple[int, int]:
-        """A descriptor and what poll(2) is to await of it; (-1, 0) for nothing."""
+        """A descriptor and the poll(2) events to wait for; (-1, 0) for none."""
         if self.event >= 0:
             return self.event, select.POLLIN
         return (self.file, select.POLLPRI) if self.file >= 0 else (-1, 0)
 
     def patience(self) -> int | None:
-        """Milliseconds after which to `look` again; None: not before something is told."""
+        """Milliseconds after which to `look` again; None: not before the kernel reports something."""
         start, until = self._doubt
         if not until:
             return None
@@ -83,7 +82,7 @@ class OutOfMemory:
         return min(max(int((time.monotonic() - start) * 1000), 1), _IN_DOUBT_MS)
 
     def look(self) -> bool:
-        """Read the counter; whether it could be. A kill that it says of is handed to `on_kill`."""
+        """Read the counters, and call `on_kill` for new kills; False if the cgroup is gone."""
         try:
             text = posix.pread(self.file, 4096, 0).decode()
         except OSError:
@@ -99,7 +98,7 @@ class OutOfMemory:
             self.all_reported = True
             self.on_kill()
         elif self._doubt[1] and time.monotonic() > self._doubt[1]:
-            self._doubt = (0.0, 0.0)  # nobody was killed
+            self._doubt = (0.0, 0.0)  # no process was killed
         return True
 
     def _begin_doubt(self) -> None:
@@ -107,7 +106,7 @@ class OutOfMemory:
         self._doubt = (now, now + _IN_DOUBT_MS / 1000)
 
     def woken(self) -> None:
-        """Something was told: a lack of memory, or that the cgroup was removed."""
+        """The kernel has reported something: a shortage of memory, or that the cgroup was removed."""
         self._count_wakes()
         before = self._kills
         there = self.look()
@@ -117,7 +116,7 @@ class OutOfMemory:
         if there and self.event >= 0 and self._kills == before:
             self._begin_doubt()
         if not there and self.event < 0:
-            self.file = -1  # it would wake us without end
+            self.file = -1  # a removed file would wake poll(2) again and again
 
     def _count_wakes(self) -> int:
         if self.event >= 0:  # else v2
@@ -128,36 +127,37 @@ class OutOfMemory:
         return self._wakes
 
     def _changed(self) -> bool:
-        """Whether memory.events has changed since this was asked last."""
+        """Whether memory.events has changed since the last call."""
         if self._changes < 0:
             return False
         try:
-            # the first of what was kept: that the file is gone would be the last
+            # the first event of the queue: the removal of the file would be the last
             return posix.read(self._changes, 4096)[4] == _IN_MODIFY
         except OSError:
             return False
 
     def killed(self) -> bool:
-        """Asked once the process has ended."""
-        heard, self.on_kill = self._kills, lambda: None  # there is nothing left to be done about it
+        """Whether the kernel has killed a process. To be called once the container has ended."""
+        # the container has ended: there is no policy to apply any more
+        heard, self.on_kill = self._kills, lambda: None
         there = self.look()
         self.all_reported = self.all_reported and heard == self._kills
         if self._kills or there:
             return self._kills > 0
         if self._doubt[1]:
             self.all_reported = False
-            return True  # gone, and with it what it would have said
+            return True  # a shortage, and the counter is gone: taken for a kill
         above, known = self._slice
         if above and self._changed() and kills(above, "v2") > known:
             self.all_reported = False
             return True
-        # that the cgroup was removed is told a moment later; of a lack of memory we would know by now
+        # the removal is reported a moment later; every shortage has been reported by now
         until(lambda: self._count_wakes() != 1, _REMOVAL_TOLD, _REMOVAL_TOLD / 20)
         return self._wakes > 1
 
 
 def kills(directory: str, version: str) -> int:
-    """How many of a memory cgroup were killed for lack of memory so far; 0 where that cannot be told."""
+    """How many processes of a memory cgroup were killed for lack of memory; 0 if that cannot be read."""
     name = "memory.oom_control" if version == "v1" else "memory.events"
     for line in read_text(f"{directory}/{name}").splitlines():
         if line.startswith("oom_kill "):
@@ -166,10 +166,10 @@ def kills(directory: str, version: str) -> int:
 
 
 class Reports:
-    """What the container's cgroup has used, read the moment it becomes empty: soon after, it is gone.
+    """What the container's cgroup has used, read the moment it becomes empty: systemd then removes it.
 
-    `events` is cgroup.events, which wakes poll(2) then, or ""; `files` are read. Those that the kernel
-    lacks are left out.
+    `events` is cgroup.events, which wakes poll(2) at that moment, or ""; `files` are the files to read.
+    Those that the kernel lacks are left out.
     """
 
     def __init__(self, events: str, files: tuple[str, ...]) -> None:
@@ -179,7 +179,7 @@ class Reports:
         self._texts: dict[str, str] = {}
 
     def read(self) -> None:
-        """Take what can be read now; what cannot any more stays as it was."""
+        """Read every file; what can no longer be read stays as it was."""
         for name, fd in self.files.items():
             try:
                 self._texts[name] = posix.pread(fd, _CHUNK, 0).decode("ascii", "replace")
@@ -187,21 +187,20 @@ class Reports:
                 continue
 
     def woken(self) -> bool:
-        """cgroup.events has changed; False once it is gone, and would wake us without end."""
+        """cgroup.events has changed; False once it is removed, when it would wake poll(2) again and again."""
         try:
             text = posix.pread(self.event, _CHUNK, 0)
         except OSError:
             return False
-        # else somebody has come or was frozen: what is read then would pass for the end's, if that is missed
+        # else a process was added or frozen: if the end is missed, this would pass for the final usage
         if b"populated 0" in text:
             self.read()
         return True
 
     def usage(self) -> Usage:
-        """From what was read last."""
-        from sysbox.units.cgroup.usage import (
-            parse_usage,
-        )  # most have a monitor, and need none of it
+        """The usage, from what was read last."""
+        # here, not above: a detached container has a monitor, which needs none of it
+        from sysbox.units.cgroup.usage import parse_usage
 
         return parse_usage(self._texts)
 

@@ -1,6 +1,6 @@
-"""What systemd runs when a container in the background is to end, or has: `_stop` and `_cleanup`.
+"""What systemd runs to stop a detached container, and after its end: `_stop` and `_cleanup`.
 
-The latter is the ExecStopPost= of its service: the end is recorded whatever happened.
+`_cleanup` is the ExecStopPost= of the service, so the end is recorded however the service ended.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sysbox.units import unit_file
 
 
 def stop_for_scope(container_id: str) -> int:
-    """ExecStop= of the unit that is stopped with the scope: have the service stopped, and wait for the end.
+    """ExecStop= of the unit that is stopped with the scope: stop the service, wait for the container's end.
 
-    Not for the service: its own end waits for that of this unit.
+    It does not wait for the service, whose stop job waits for this unit.
     """
     try:
         record = store.load(container_id)
@@ -25,8 +25,8 @@ def stop_for_scope(container_id: str) -> int:
         if runtime is not None and runtime.alive():
             restart.request_stop(record)
             await_end(record)
-        # this unit has kept the scope loaded: what was set on it goes with the two. It is stopped for a scope
-        # that has ended by itself too: machined asks for that
+        # this unit has kept the scope loaded, and systemd removes what was set on the scope along with it:
+        # save that now. The container may have ended by itself: machined has the scope stopped then
         with Lock(container_id):
             tuned.harvest(store.load(container_id))
     except NotFound:
@@ -35,12 +35,12 @@ def stop_for_scope(container_id: str) -> int:
 
 
 def cleanup(container_id: str) -> int:
-    """ExecStopPost= of the supervising service: it has ended, whatever became of it."""
+    """ExecStopPost= of the supervising service, which has ended: record the end of the container."""
     try:
         record = store.load(container_id)
         runtime = store.runtime(container_id)
         if runtime is not None and runtime.alive():
-            # the monitor was killed, and the container did not go with it
+            # the monitor was killed, and the container survived it
             stop_scope(runtime.scope)
     except NotFound:
         restart.stop_stopper(container_id)
@@ -52,6 +52,6 @@ def cleanup(container_id: str) -> int:
         unit_file.remember(record)
         return 0
     if (final := store.final(record.id)) is not None and final.rebooted:
-        # whoever has recorded it
+        # whichever process has recorded the end
         restart.start_again(record)
     return 0

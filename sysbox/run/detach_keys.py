@@ -1,4 +1,4 @@
-"""The keys that detach a terminal from what runs in a container: `ctrl-p,ctrl-q` unless others are chosen."""
+"""The key sequence that detaches a terminal from a container: `ctrl-p,ctrl-q` unless another is chosen."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def parse(text: str, flag: str) -> bytes:
 
 
 class Finder:
-    """Finds the keys in what is typed; what may be their beginning is held back."""
+    """Finds the key sequence in typed input; what may be its beginning is held back."""
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
         self._held = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """(what is passed on, whether the keys were pressed)."""
+        """(the input to pass on, whether the keys were pressed)."""
         if not self._keys:
             return data, False
         passed = bytearray()

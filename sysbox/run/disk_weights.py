@@ -1,8 +1,8 @@
-"""Weights of disks on cgroup v1, kept.
+"""Keep the weights of single disks on cgroup v1.
 
-The kernel forgets a scope's weights for single disks whenever the weight for all of them is written, and
-systemd writes that at each daemon-reload. A path unit watches its file; the service of the same name,
-`sysbox _weights ID`, then writes the others again. Both end with the scope.
+The kernel forgets a scope's weights for single disks whenever the weight for all disks is written, and
+systemd writes that at each daemon-reload. A path unit watches that file; the service of the same name,
+`sysbox _weights ID`, then writes the single weights again. Both units end with the scope.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FILE = "blkio.bfq.weight_device"
 _WATCHED = "blkio.bfq.weight"
-# the path unit sees nothing while the service runs, and reloads like to come in numbers
+# the path unit misses a change while the service runs, and several reloads often follow each other
 _PASSES = 2
 _PAUSE = 1.0  # seconds
 _NAME_IS_FREED = 2.0  # seconds
@@ -42,9 +42,9 @@ _SIGNATURE = "ssa(sv)a(sa(sv))"
 
 
 def keep(bus: Bus, unit: str, path: str, writes: tuple[CgroupWrite, ...], facts: HostFacts) -> None:
-    """See to it that the weights among `writes`, if any, stay in the scope's cgroup, which is `path`.
+    """Have the weights among `writes`, if any, kept in the scope's cgroup at `path`.
 
-    Where all are taken away nothing is watched any more. Raises SystemdError.
+    When all are removed, the path unit is stopped. Raises SystemdError.
     """
     found = [one.value for one in writes if one.file == FILE]
     if not found:
@@ -58,7 +58,7 @@ def keep(bus: Bus, unit: str, path: str, writes: tuple[CgroupWrite, ...], facts:
 
 
 def _watch(bus: Bus, stem: str, path: _Properties, service: _Properties) -> None:
-    """Start the path unit with its service; one that is there serves as well, for it asks the record."""
+    """Start the path unit with its service. An active one will do: its service reads the record."""
     watcher, helper = f"{stem}.path", f"{stem}.service"
     args = (watcher, "fail", path, ((helper, service),))
     deadline = time.monotonic() + _NAME_IS_FREED
@@ -71,7 +71,7 @@ def _watch(bus: Bus, stem: str, path: _Properties, service: _Properties) -> None
                 raise
         if scope.active_state(bus, watcher) == "active":
             return None
-        # one of an earlier run's, or before the weights were taken away
+        # left over from an earlier run, or from before the weights were removed
         for unit in (watcher, helper):
             scope.stop(bus, unit)
             scope.reset_failed(bus, unit)
@@ -100,7 +100,7 @@ def _service(container: str) -> _Properties:
 
 
 def rewrite(container: str) -> int:
-    """Write the weights that were asked for; 0. A container that is gone is success. Raises KernelError."""
+    """Write the weights of the record again; 0, also if the container is gone. Raises KernelError."""
     for turn in range(_PASSES):
         if turn:
             time.sleep(_PAUSE)

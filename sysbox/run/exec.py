@@ -1,8 +1,8 @@
-"""`sysbox exec`: another process in a container that runs, inside its scope and limits.
+"""`sysbox exec`: another process in a running container, inside its scope and limits.
 
-The same rules as for a start hold after the fork (see run/init.py). The process is in the container's pid
-namespace from its first moment, so a helper outside of that namespace does everything that takes privileges,
-and what is born inside has none beyond the container's (see run/process.py, CVE-2016-9962).
+After the fork the same rules hold as for a start (see run/init.py). The container can see the process from
+its first moment. So a helper outside of the pid namespace does everything that needs privileges, and the
+process that is born inside has no more than the container's (see run/process.py, CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 _ENTERED = (
     namespace.CLONE_NEWNS
-    | namespace.CLONE_NEWPID  # of the children
+    | namespace.CLONE_NEWPID  # takes effect for children
     | namespace.CLONE_NEWUTS
     | namespace.CLONE_NEWIPC
     | namespace.CLONE_NEWNET
     | namespace.CLONE_NEWCGROUP
 )
 DETACHED = -1  # in place of an exit status
-_GOING = 0.5  # seconds
+_GOING = 0.5  # seconds in which a container that is ending has ended
 
 
 class ExecSpec(Frozen):
@@ -64,13 +64,13 @@ class ExecSpec(Frozen):
     tty: bool = False
     interactive: bool = False
     detach: bool = False
-    keys: bytes = b""  # that detach from its terminal; b"" for none
+    keys: bytes = b""  # the key sequence that detaches; b"" for none
     privileged: bool = False
     emits_events: bool = True
 
 
 class ExecContext:
-    """What a caller of `exec_in` that is no user's command has for the process."""
+    """What sysbox itself adds to a process that no user has asked for, such as a health check."""
 
     def __init__(self) -> None:
         self.streams: Streams | None = None  # None: those of this process
@@ -79,7 +79,7 @@ class ExecContext:
 
 
 class Entering(Frozen):
-    """The one object that crosses the fork."""
+    """What the helper needs; the one object that crosses the fork."""
 
     init: int  # pidfd of the container's first process
     cgroups: tuple[str, ...]
@@ -88,23 +88,28 @@ class Entering(Frozen):
     owned: tuple[int, ...]
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None
-    outlives: bool  # this command, which may leave it
+    outlives: bool  # the process may outlive this command, which can detach from it
 
 
 def exec_in(record: Record, spec: ExecSpec, context: ExecContext | None = None) -> int:
-    """Run it; its exit status, 0 once it runs detached, DETACHED when its user left it. Raises Conflict."""
+    """Run a process in the container; its exit status, 0 once it runs detached, DETACHED if its user leaves.
+
+    Raises Conflict, KernelError, StartError.
+    """
     runtime = _running(record)
     try:
         return _run(record, spec, runtime, context or ExecContext())
     except (KernelError, StartError) as error:
-        # cgroups and namespaces go with the container, whichever is met first
+        # the container may be ending: its cgroups and namespaces go one after the other
         if not runtime.await_end(_GOING if _may_be_its_end(error) else 0):
             raise
         raise Conflict(_ended(record)) from None
 
 
 def _may_be_its_end(error: KernelError | StartError) -> bool:
-    """Its namespaces are left, or who entered it is killed, while its first process is still to be seen."""
+    """Whether the container's end explains the error: its namespaces are gone, or the helper was killed with
+    it, while its first process still exists.
+    """
     if isinstance(error, KernelError):
         return error.errno == errno.ESRCH
     return error.phase == "handshake"
@@ -122,12 +127,13 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
     )
     unified, others = tree.open_entry(runtime.pid, probe(), context.group)
     entering = _entering(record, spec, runtime, wired, others)
-    if not runtime.alive():  # what was entered may be another's, by a number that was given anew
+    # the pid may have been reused: the cgroups would be those of another process
+    if not runtime.alive():
         raise Conflict(_ended(record))
     command = " ".join(spec.argv)
     if spec.emits_events:
         events.container("exec_create", record, command=command)
-    # inherited by the child, which is visible to the container at once
+    # the child inherits it: the container sees the child at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
     parked.meanwhile = lambda: _check_held(record, runtime)
@@ -153,7 +159,7 @@ def _attend(
     master: int,
     context: ExecContext,
 ) -> int:
-    """Until it ends, or its user detaches."""
+    """Supervise the process until it ends or its user detaches; its exit status, or DETACHED."""
     keys = spec.keys if spec.interactive else b""
     foreground = supervisor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
     foreground.watches = context.watches
@@ -178,7 +184,7 @@ def _running(record: Record) -> store.Runtime:
             f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"
         )
     if frozen(probe(), runtime.cgroup):
-        # what enters it would stop there, and this command with it
+        # a process that enters is frozen too, and this command would wait for it
         raise Conflict(
             f"container {record.name} is paused; unpause it first",
             hint=f"`sysbox unpause {record.name}`",
@@ -188,7 +194,7 @@ def _running(record: Record) -> store.Runtime:
 
 
 def _check_held(record: Record, runtime: store.Runtime) -> None:
-    """Raises Conflict where a process that enters it stops before its command runs."""
+    """Raises Conflict if a process that enters would be frozen before its command runs."""
     if file := holding(probe(), runtime.pid):
         raise Conflict(
             f"container {record.name} has frozen itself",
@@ -220,7 +226,7 @@ def _entering(
 
 
 def _terminal_size() -> bytes:
-    from sysbox.run import terminal  # which few need
+    from sysbox.run import terminal  # few need it
 
     return terminal.size()
 
@@ -244,17 +250,17 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
 
 
 def main(entering: Entering, channel: Channel) -> NoReturn:
-    """The helper. Never returns."""
+    """What the helper does after the fork. Never returns."""
     phase = "namespaces"
     try:
         plan = entering.process
-        # first of all: what else is open here is the host's
+        # first of all: every other open descriptor is the host's
         process.close_fds_except({channel.fileno(), entering.init, *entering.stdio})
         process.reset_signals()
         posix.umask(0o022)
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
-        procfs = mount.open_procfs()  # the host's: what is there inside is the container's
+        procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
         _enter(entering.init)
 
         phase = "process"
@@ -277,7 +283,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
 
 
 def _enter(init: int) -> None:
-    """Go where the container is; its pid namespace is that of the children."""
+    """Join the container's namespaces; the pid namespace takes effect for children only (setns(2))."""
     try:
         _sys.setns(init, _ENTERED)
     except OSError as error:
@@ -285,7 +291,7 @@ def _enter(init: int) -> None:
 
 
 def _change_directory(root: int, path: str) -> None:
-    """By a descriptor that was opened without magic links (CVE-2024-21626)."""
+    """Through a descriptor that was opened without magic links (CVE-2024-21626)."""
     try:
         directory = mount.open_in_root(
             root, path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC

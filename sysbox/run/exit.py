@@ -1,4 +1,4 @@
-"""The end of a run: wait for it, bring it about, record it, and undo what the run had."""
+"""The end of a run: kill it, wait for it, record it, and release what the run had."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from sysbox.container.records import Ended
     from sysbox.container.store import Record, Runtime
 
-_PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
+_PATIENCE = 10.0  # seconds for a supervisor to record the end
 _STEP = 0.004
 
 
 def settle(
     container_id: str, ended: Ended | None = None, *, force: bool = False
 ) -> store.Final | None:
-    """Record the end of a run whose first process is gone, undo what it had, remove it if it was --rm.
+    """Record the end of a run whose first process is gone, release what it had, remove a --rm container.
 
-    `ended` is given by the supervisor itself, or read from what the monitor wrote. Does nothing while the
-    container runs or its supervisor has yet to say how it ended (unless by `force`), and when somebody
-    else has done it already. What was recorded, if it was now. Raises FormatError for damaged records.
+    `ended` is what the supervisor saw; without it, what the monitor wrote. Nothing is done while the
+    container runs, while its supervisor has yet to say how it ended (unless `force`), or if another process
+    has done it already. Returns what it has recorded, or None. Raises FormatError for damaged records.
     """
     try:
         lock = Lock(container_id)
@@ -52,12 +52,13 @@ def settle(
         if ended is None and runtime.supervised() and not force:
             return None
         if not record.spec.remove:
-            # of a service's container systemd has it still; in the foreground it was watched
+            # systemd still has what was set on a detached container's scope; in the foreground it was saved
+            # when it was set
             record = tuned.harvest(record)
         unwind(record, runtime)
         final = exit_record.of_run(record, runtime, ended)
         store.write_final(record, final)
-        # before the run is forgotten: whoever has waited for that tells next what came of it
+        # before the run is forgotten: a command that waits for that emits its own event next
         _tell(record, final, told=ended is not None and ended.oom_told)
         store.remove_run(record)
         if final.rebooted:
@@ -72,7 +73,7 @@ def _recorded(record: Record) -> Ended | None:
     try:
         return exit_record.of_monitor(record.run_directory)
     except FormatError:
-        return None  # ignoring: with nothing that can be read, nobody saw how it ended
+        return None  # ignoring: recorded as an end that no process saw
 
 
 def _tell(record: Record, final: store.Final, *, told: bool) -> None:
@@ -100,7 +101,7 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
         return current is None or current.pid != runtime.pid
 
     def nobody_will() -> bool:
-        """Its supervisor has said how it ended, will not, or is this process."""
+        """The supervisor has written the end, is gone, or is this process."""
         own = runtime.supervisor == posix.getpid()
         return own or not runtime.supervised() or _monitor_wrote(record)
 
@@ -118,7 +119,7 @@ def _monitor_wrote(record: Record) -> bool:
 
 
 def kill_now(record: Record, runtime: Runtime) -> None:
-    """SIGKILL to its first process, and to everything in its scope, and wait for the end."""
+    """Send SIGKILL to the first process, then to the scope, and wait for the end. Raises SysboxError."""
     send(runtime, 9)
     kill_frozen(runtime.cgroup)
     if not await_end(record, _PATIENCE):

@@ -1,4 +1,4 @@
-"""How a run ended, as it is recorded: by itself, by a signal, for lack of memory, too slowly, or unseen."""
+"""How a run ended, as it is recorded: exited, signalled, oom, timeout, lost or failed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Runtime
 
-_LOST = 137  # as if killed: nobody saw how it ended
+_LOST = 137  # as after SIGKILL: no process saw how it ended
 
 
 def of_monitor(directory: str) -> Ended | None:
-    """What the monitor wrote; None where it did not come to it. Raises FormatError."""
-    from sysbox.units.cgroup.usage import parse_usage  # in the foreground nothing is read
+    """The end that the monitor wrote; None if it wrote none. Raises FormatError."""
+    from sysbox.units.cgroup.usage import parse_usage  # the foreground does not need it
 
     data = read_file(f"{directory}/exit")
     if data is None:
@@ -43,7 +43,7 @@ def of_monitor(directory: str) -> Ended | None:
 
 
 def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
-    """The end of a run that has begun; `ended` is what its supervisor saw, None where there is none left."""
+    """The end of a run that has begun; `ended` is what its supervisor saw, None if that was killed."""
     quick = 0
     if restart.has_policy(record):
         quick = backoff.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
@@ -59,7 +59,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
     rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
     if code != ended.code:
-        # by itself, though it looks like a signal
+        # systemd inside ended by itself: its reboot(2) looks like a signal
         ended = ended.replace(code=code, signal=0)
     victims: tuple[str, ...] = ()
     if ended.oom or _may_be_victim(record, ended):
@@ -97,16 +97,19 @@ def _how(record: Record, ended: Ended) -> str:
 
 
 def _may_be_victim(record: Record, ended: Ended) -> bool:
-    """On cgroup v2 the counter goes with the cgroup, sometimes before its supervisor has read it."""
+    """Whether to ask the kernel's log: on cgroup v2 the counter goes with the cgroup, sometimes unread."""
     if probe().cgroup_mode != "v2":
         return False
-    if ended.usage == Usage() and not record.spec.remove:  # of --rm nothing is read
-        return True  # it went before: somebody else in it may have been killed
+    if ended.usage == Usage() and not record.spec.remove:  # with --rm it is not read
+        return True  # the cgroup went first: any of its processes may have been killed
     return ended.signal == 9 and _how(record, ended) != "timeout"
 
 
 def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:
-    """Since the pause before this run: the kernel's log goes by a clock of its own, which nobody adjusts."""
+    """The victims of this run in the kernel's log, from the middle of the pause before it on.
+
+    The log has monotonic times; the wall clock may have been set since.
+    """
     from sysbox.linux import kmsg
 
     if previous is None:
@@ -117,17 +120,17 @@ def _victims(runtime: Runtime, previous: Final | None) -> tuple[str, ...]:
 
 
 def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
-    """The end of a start that came to nothing: that of the run before, with the error beside it.
+    """The end of a start that failed: that of the run before, with the error added.
 
-    `phase` is how far it came, where the error does not say so itself.
+    `phase` is how far the start came, unless the error says so.
     """
     phase = error.phase if isinstance(error, StartError) else phase
     message = reason(error)
     previous = _previous(record)
-    # one that systemd tries again is to be tried ever more slowly
+    # systemd tries again: each failed start makes the back-off longer
     quick = backoff.quick_ends(previous, 0) if restart.has_policy(record) else 0
     if previous is not None and previous.started_ns:
-        # that run's wish for a restart has been granted
+        # the restart that the run before asked for was tried just now
         return previous.replace(phase=phase, error=message, quick_ends=quick, rebooted=False)
     return Final(
         exit_code=error.status if isinstance(error, SysboxError) else FAILED,
@@ -141,14 +144,14 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
 
 
 def reason(error: BaseException) -> str:
-    """What is recorded of it."""
+    """The text of an error in the record."""
     if isinstance(error, SysboxError):
         return error.message
     return f"{error}" if isinstance(error, OSError) else f"interrupted: {error!r}"
 
 
 def mark_timed_out(record: Record) -> None:
-    """It is about to be killed, since it did not stop in time."""
+    """Note that a SIGKILL from now on means that the container did not stop in time."""
     if exists(record.run_directory):
         write_file(_marker(record), b"")
 

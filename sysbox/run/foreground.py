@@ -61,23 +61,23 @@ class Attended:
         if (fd := tuned.watch(record.id)) >= 0:
             self._foreground.watches[fd] = lambda: property_changes.handle(record.id, fd)
             if tuned.drop_ins(record.id):
-                property_changes.handle(record.id)  # somebody was faster than the watch
+                property_changes.handle(record.id)  # set before the watch began
 
     def _out_of_memory(self) -> None:
-        """The kernel has killed somebody in it. On cgroup v1 nobody else sees to what becomes of the rest."""
+        """The kernel has killed a process in it. On cgroup v1 nobody else applies OOMPolicy= to the rest."""
         events.container("oom", self._record)
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
             start.thaw(self._started)
         elif self._started.oom_policy == "stop":
             try:
-                with Bus.connect() as bus:  # we hear of it, and act
+                with Bus.connect() as bus:  # `_watch_stop_requests` acts on the job
                     scope.request_stop(bus, names.scope_unit(self._record.id))
             except SystemdError:
                 process.send(self._started.pidfd, stop_signal(self._record))
 
     def _watch_stop_requests(self, started: start.Started) -> None:
-        """systemd leaves it to us to stop it, and kills it when its time is over."""
+        """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""
         requests = stop_requests.StopRequests(started.bus, names.scope_unit(self._record.id))
         watches = self._foreground.watches
 
@@ -86,7 +86,7 @@ class Attended:
             try:
                 requests.read()
             except SystemdError:
-                return  # without systemd nobody will ask
+                return  # systemd is gone, and no stop can be requested
             act_or_wait()
 
         def act_or_wait() -> None:
@@ -101,7 +101,7 @@ class Attended:
         act_or_wait()
 
     def wait(self) -> int:
-        """Until its end, which is recorded; the exit status. A restart that it asks for is no end."""
+        """Wait for the end, and record it; the exit status. A container that reboots is started again."""
         while True:
             with start.give_up_on_failure(self._record, self._started):
                 machine.register_later(self._entry)
@@ -116,24 +116,24 @@ class Attended:
 def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.Streams]:
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
-        # until it runs, and these are passed on to it, they end the start as ^C does
+        # until the command runs and is sent these signals, they end the start, as ctrl-c does
         _signal.signal(number, _signal.default_int_handler)
-    # the log of a --rm container would go with it: then nothing stands between it and the caller's pipe
+    # a --rm container needs no log, which would be removed with it: its output goes straight to the caller
     log = None if spec.remove else log_options.sink(record)
     wired = stdio.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     with Undo() as undo:
         undo.add(lambda _: supervisor.release_signals())
         with Lock(record.id):
             started = start.bring_up(record, wired, size=_size(spec), plan=plan)
-            # it runs, even if the lock cannot be released
+            # it runs, even if releasing the lock fails
             undo.add(lambda error: start.give_up(record, started, error))
     return started, wired
 
 
 def _size(spec: ContainerSpec) -> bytes:
-    """Of the caller's terminal, where the container has one."""
+    """The size of the caller's terminal (struct winsize) for a container with a terminal, else b""."""
     if not spec.tty:
         return b""
-    from sysbox.run import terminal  # for terminals alone
+    from sysbox.run import terminal  # only a terminal needs it
 
     return terminal.size()

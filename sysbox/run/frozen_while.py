@@ -1,4 +1,4 @@
-"""A container that stands still while it is looked at, and goes on whatever becomes of who looks."""
+"""Freeze a container for the length of a `with` block; a forked guard thaws it if this process is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 
 
 class FrozenWhile:
-    """Nothing in the container runs while this context lasts. One that does not run, or is paused, stays so.
+    """The container is frozen while the block runs. One that does not run, or is paused, stays as it is.
 
     Raises KernelError, SystemdError, Unsupported.
     """
@@ -30,7 +30,7 @@ class FrozenWhile:
     def __init__(self, record: Record, *, wanted: bool = True) -> None:
         runtime = store.runtime(record.id) if wanted else None
         self._runtime = runtime if runtime is not None and runtime.alive() else None
-        self._guard = -1  # a pipe to the process that thaws it if this one does not come to it
+        self._guard = -1  # a pipe to the guard; a byte tells it that it is not needed
 
     def __enter__(self) -> None:
         if self._runtime is not None and frozen(probe(), self._runtime.cgroup):
@@ -63,7 +63,7 @@ class FrozenWhile:
 
 
 def _guard(runtime: Runtime) -> int:
-    """Fork a process that thaws the container if this one is killed; a pipe, to tell it that it need not."""
+    """Fork the guard; the write end of its pipe. It thaws the container if the pipe closes without a byte."""
     reader, writer = posix.pipe()
     try:
         pid, pidfd = _sys.clone3(0)
@@ -71,7 +71,7 @@ def _guard(runtime: Runtime) -> int:
         raise KernelError.of("fork", "", error) from None
     if pid == 0:
         try:
-            # not to be ended by what ends the caller, down to a kill of its process group
+            # what ends the caller must not end it, not even a signal to the process group
             posix.setsid()
             for number in (_signal.SIGINT, *_ENDING):
                 _signal.signal(number, _signal.SIG_IGN)
@@ -79,7 +79,7 @@ def _guard(runtime: Runtime) -> int:
             if not posix.read(reader, 1):
                 freezer.thaw(runtime.scope, runtime.cgroup, probe())
         except (OSError, SysboxError):
-            pass  # ignoring: it has ended meanwhile
+            pass  # ignoring: the container has ended meanwhile
         finally:
             posix._exit(0)
     posix.close(reader)

@@ -1,21 +1,21 @@
 """The handshake between a parked child and its parent, over a SOCK_SEQPACKET pair.
 
-The rendezvous points, in their only order; the numbers stand in comments on both sides:
+The messages, in their only order; the numbers stand in comments on both sides:
 
-  #0 MAPPED     parent -> child   where it is born in a user namespace of its own: that has its maps, and its
-                                  other namespaces can be made, which it then owns
+  #0 MAPPED     parent -> child   if the child is born in a user namespace: it has its maps, and will own the
+                                  other namespaces, which the child can make now
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
-  #2 PROCEED    parent -> child   its scope is active, its link is there (the data says with which addresses)
-  #3 CONSOLE    child -> parent   the master of its terminal, where it has one
-     BORN       child -> parent   where a pid namespace is joined: the pid of what was born there in its
-                                  place, and goes on
-     WAITING    child -> parent   in place of 4 for a container that is only created: it needs nothing more,
-                                  and waits for somebody to connect to its socket; the parent may leave
-     STARTING   child -> starter  over that connection, on which 4 or FAILED follows
-  #4 (end)      the socket closes on a successful execve(2), being close-on-exec
+  #2 PROCEED    parent -> child   its scope is active, its links exist (the data has their addresses)
+  #3 CONSOLE    child -> parent   the master of its terminal, if it has one
+     BORN       child -> parent   if a pid namespace is joined: the pid of the process that was born there and
+                                  continues in place of the child
+     WAITING    child -> parent   instead of #4 if the container is only created: the child needs nothing more
+                                  of the parent, which may exit, and waits for a connection to its socket
+     STARTING   child -> starter  over that connection, on which #4 or FAILED follows
+  #4 (end)      the socket, which is close-on-exec, closes at a successful execve(2)
      FAILED     child -> parent   instead of any of these: phase, message, hint, exit status
 
-The parent's end closes when the parent dies; a child that reads that leaves.
+The parent's end closes when the parent dies; a child that finds it closed exits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FD = _socket.CMSG_SPACE(4)
 
 
 class Channel:
-    """One end."""
+    """One end of the connection."""
 
     def __init__(self, socket: _socket.socket) -> None:
         self._socket = socket
@@ -69,7 +69,7 @@ class Channel:
 
     @staticmethod
     def accept(listening: int) -> Channel:
-        """The end of one that has connected to a socket of this kind; waits for that. Raises OSError."""
+        """Wait for a connection to the listening socket, an fd; our end of it. Raises OSError."""
         gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listening)
         try:
             fd, _ = gate._accept()  # type: ignore[attr-defined]
@@ -84,7 +84,7 @@ class Channel:
         self._socket.close()
 
     def send(self, kind: bytes, data: dict[str, Any] | None = None, fd: int = -1) -> None:
-        """Send one message, with an fd if given. A peer that is gone is found out when it is waited for."""
+        """Send one message, with an fd if given. That the peer is gone shows when its answer is awaited."""
         message = kind + (codec.dumps(data) if data else b"")
         rights = (
             [] if fd < 0 else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))]
@@ -97,8 +97,8 @@ class Channel:
     def receive(self, expected: bytes) -> tuple[dict[str, Any], int]:
         """Wait for a message; its data and its fd (-1 for none).
 
-        `expected` is b"" for the end of the conversation. Raises StartError with what the child reported, or
-        when the peer ended without a word.
+        `expected` b"" waits until the peer closes its end. Raises StartError with what the child reported, or
+        when the peer has ended without a report.
         """
         message, rights, _, _ = self._socket.recvmsg(_LIMIT, _FD, _socket.MSG_CMSG_CLOEXEC)
         fd = int.from_bytes(rights[0][2][:4], "little") if rights else -1
@@ -114,13 +114,13 @@ class Channel:
         )
 
     def reported_failure(self) -> StartError | None:
-        """The failure that waits to be read, if there is one; does not wait for it."""
+        """The failure that the child has sent, if one is there to be read; does not wait for it."""
         try:
             while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):
                 if message[:1] == FAILURE:
                     return _failure(message[1:])
         except OSError:
-            pass  # nothing has been said, or the conversation is over
+            pass  # nothing is there to be read, or the connection is closed
         return None
 
     def check_peer(self) -> None:
@@ -131,7 +131,7 @@ class Channel:
             raise StartError("the process that started the container died", phase="handshake")
 
     def report(self, phase: str, doing: str, error: BaseException) -> None:
-        """The child's last word, whatever ended it: in which phase, doing what."""
+        """Send the child's last message: what has ended it, in which phase, doing what."""
         if isinstance(error, OSError) and not isinstance(error, SysboxError):
             error = KernelError.of(f"{doing} ({phase})", "", error)
         if not isinstance(error, SysboxError):
@@ -140,15 +140,15 @@ class Channel:
         self.fail(getattr(error, "phase", phase), error.message, error.hint, error.status)
 
     def fail(self, phase: str, message: str, hint: str, status: int) -> None:
-        """The child's last word."""
-        # what is longer comes cut, and unreadable
+        """Send the child's last message, cut to what fits."""
+        # the peer would receive a longer message truncated, and could not parse it
         message, hint = message[:_TEXT_MAX], hint[:_TEXT_MAX]
         data = {"phase": phase, "message": message, "hint": hint, "status": status}
         self.tell(FAILURE, data)
 
     def tell(self, kind: bytes, data: dict[str, Any]) -> None:
-        """Send one message from under a container's filter: by write(2), which a profile that allows anything
-        allows, and tried once. What is refused is not told: the other end sees that this process ends.
+        """Send one message under a container's filter: by write(2), which a profile that allows anything
+        allows, tried once. A refused message is lost: the peer sees that this process ends.
         """
         try:
             _sys.write(self._socket.fileno(), kind + codec.dumps(data))
@@ -157,7 +157,7 @@ class Channel:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """What a message carries. Raises StartError: a container with CAP_SYS_PTRACE may have written it."""
+    """The data of a message. Raises StartError: a container with CAP_SYS_PTRACE may have forged it."""
     try:
         found = codec.loads(data, "handshake")
     except FormatError:
@@ -175,7 +175,7 @@ def _failure(data: bytes) -> StartError:
     return StartError(
         str(found.get("message", "")),
         phase=str(found.get("phase", "")),
-        # a command that has not run has not succeeded, whatever is said of it
+        # a command that has not run has failed, whatever status the child claims
         status=status if status in (NOT_EXECUTABLE, NOT_FOUND) else FAILED,
         hint=str(found.get("hint", "")),
     )

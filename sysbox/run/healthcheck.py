@@ -1,7 +1,7 @@
-"""Making a health check, and doing what is to follow.
+"""Run a health check, and act on its result.
 
-The monitor has `sysbox _health ID` run when a check is due (see src/monitor.c), one at a time: there is no
-unit and no timer to be left behind. Nothing is checked while the container is paused.
+The monitor runs `sysbox _health ID` when a check is due (see src/monitor.c), one at a time: no unit and no
+timer can be left behind. A paused container is not checked.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ else:
 
 STARTING = 1  # exit status of `_health`: the next check comes after the start interval
 
-_OUTPUT = 4096  # bytes of it that are kept
+_OUTPUT = 4096  # bytes of a check's output that are kept
 _CHUNK = 1 << 16
-_TIMED_OUT = -1  # docker's exit code for it
+_TIMED_OUT = -1  # docker's exit code for a check that took too long
 _FAILED = 1
-_LOOK = 1.0  # seconds after which it is looked whether a container is still paused
+_LOOK = 1.0  # seconds between two looks whether the container is still paused
 
 
 def check(container_id: str) -> int:
@@ -51,7 +51,7 @@ def check(container_id: str) -> int:
         before = health.status(record) or health.State()
         result = _run(record, runtime)
         if result is None or not runtime.alive():
-            return 0  # it ended or was paused meanwhile: that is no matter of its health
+            return 0  # the container ended or was paused meanwhile, which is not ill health
         after = health.judge(before, result, record.spec.health, runtime.started_ns)
         write_file(health.path(record), codec.dumps(after.to_data()))
     except (NotFound, FormatError, KernelError):
@@ -71,9 +71,9 @@ class _TimedOut(Exception):
 
 
 class _Output:
-    """What a check writes: its beginning is kept, and the rest is read and dropped, so that it can go on.
+    """The output of a check: its beginning is kept, the rest is read and dropped, so that the check goes on.
 
-    It is outside of the container's limits that this is kept.
+    This process keeps it, outside of the container's limits: hence the bound.
     """
 
     def __init__(self) -> None:
@@ -91,23 +91,23 @@ class _Output:
         try:
             data = posix.read(self.fd, _CHUNK)
         except OSError:
-            return False  # there is nothing yet, or the check was never begun
+            return False  # no output yet, or the check never began
         if not data:
-            self.watches.pop(self.fd, None)  # all have closed it
+            self.watches.pop(self.fd, None)  # every process has closed it
         self._kept += data[: _OUTPUT - len(self._kept)]
         return bool(data)
 
     def text(self) -> str:
-        """The beginning, with what is in the pipe yet; what was left running may go on to write to it."""
+        """The kept beginning, with what is still in the pipe; a process left running may write for ever."""
         while len(self._kept) < _OUTPUT and self._read():
             pass
         return self._kept.decode("utf-8", "replace")
 
 
 def _run(record: Record, runtime: Runtime) -> health.Result | None:
-    """The command, in the container; None where nothing runs there any more.
+    """Run the command in the container; None if nothing runs there any more.
 
-    One that takes too long is killed, with all that it has started.
+    A command that takes too long is killed, with all the processes it has started.
     """
     started = time.time_ns()
     output = _Output()
@@ -129,7 +129,7 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
         code = _TIMED_OUT
         text = f"Health check exceeded timeout ({record.spec.health.timeout / 1e6:g}s)\n"
     except Conflict:
-        return None  # the group goes with the container, or with the next check
+        return None  # its cgroup is removed with the container, or by the next check
     except SysboxError as error:
         group.kill()
         code, text = _FAILED, f"{error.message}\n"
@@ -139,9 +139,9 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
 
 
 class _Timeout:
-    """Raises _TimedOut in what is done meanwhile, when `timeout` microseconds are over.
+    """Raises _TimedOut in the block once it has lasted `timeout` microseconds.
 
-    What is paused in the midst of it goes on later, and has all its time from then on.
+    If the container is paused meanwhile, the check gets the whole time again once it is thawed.
     """
 
     def __init__(self, timeout: int, runtime: Runtime) -> None:
@@ -164,7 +164,7 @@ class _Timeout:
 
 
 def _act(record: Record, runtime: Runtime) -> None:
-    """`--health-on-failure`. This process belongs to the service: what ends that is left to systemd."""
+    """Apply `--health-on-failure`. This process is part of the service, so systemd has to stop that."""
     wish = record.spec.health.on_failure
     if wish == "none":
         return

@@ -1,9 +1,9 @@
 """The child's side of a start: from the fork to the execve, as a flat recipe.
 
-After the fork nothing is imported, no name from the image is opened but through the root fd, nothing of
-the image is run, and there are two ways out: execve(2) and the end. Every module that is needed is
-imported above, before the fork; a test listens for imports after it. Behind pivot_root(2) nothing is opened
-by a name at all (`tests/lint/test_opens.py`).
+After the fork nothing is imported, a name from the image is opened only through the root fd, no program of
+the image is run, and there are two ways out: execve(2) and the exit of the process. Every module that is
+needed is imported above, before the fork; a test detects imports after it. After pivot_root(2) nothing is
+opened by name at all (`tests/lint/test_opens.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Inherited(Frozen):
 
     plan: Plan
     stdio: tuple[int, int, int]  # fds for 0, 1, 2; -1 is /dev/null, or the terminal if there is one
-    owned: tuple[int, ...]  # those of them that are ours, to be given to the container's user
+    owned: tuple[int, ...]  # those of them that sysbox has made: chowned to the container's user
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None  # the compiled filter; None is unconfined
     placement: Placement
@@ -55,19 +55,19 @@ class Inherited(Frozen):
 def main(
     inherited: Inherited, channel: Channel, joined: list[tuple[str, int]], pid_namespace: int
 ) -> NoReturn:
-    """Be the container's first process, or have it born into a pid namespace that there is already (its fd;
-    -1 is none). Never returns.
+    """Become the container's first process; with `pid_namespace`, an fd (-1 is none), have it born in that
+    namespace instead. Never returns.
     """
     phase = "namespaces"
     try:
         plan = inherited.plan
         needed = {channel.fileno(), *inherited.stdio, *(fd for _, fd in joined), pid_namespace}
-        # first of all: what else is open here is the host's
+        # first of all: every other open descriptor is the host's
         process.close_fds_except(needed)
         process.reset_signals()
         posix.umask(0o022)
         posix.setsid()
-        # before anything of the container's can look at this process (CVE-2016-9962)
+        # before any process of the container can inspect this one (CVE-2016-9962)
         _sys.prctl(process.PR_SET_DUMPABLE, 0)
         if plan.namespaces.uids:
             channel.receive(MAPPED)  # 0
@@ -81,7 +81,7 @@ def main(
         phase = "root"
         procfs = mount.open_procfs()
         copies = sources.clone(plan.root.operations)
-        # from here on nothing that is mounted is seen by the host
+        # from here on the host sees none of the mounts
         _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
         root = driver.named(plan.root.driver).mount_root(plan.root)
         tree = ops.Tree(root, copies, procfs)
@@ -92,11 +92,11 @@ def main(
         _set_sysctls(procfs, plan.process.sysctls)
 
         phase = "scope"
-        # where systemd does not take it; the rest of the time until #2 is systemd's
+        # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
         place(inherited.placement)
         addresses = channel.receive(PROCEED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
-            # in its scope now, so that the scope becomes the root of what it sees
+            # only now: the cgroup it is in, its scope, becomes the root of the new namespace
             _sys.unshare(namespace.CLONE_NEWCGROUP)
         tree.apply(plan.root.late)
 
@@ -113,14 +113,14 @@ def main(
             stdio = (slave, slave, slave)
         _enter_root(root, directory)
         if plan.root.booted:
-            # its services, in mount namespaces of their own, see what is mounted later; only now, since
-            # pivot_root(2) refuses a shared root
+            # services of a systemd inside have mount namespaces of their own, and must see later mounts;
+            # only now, since pivot_root(2) refuses a shared root
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         null = tree.null if tree.null >= 0 else new_null()
         take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
         forks = pid_namespace >= 0
         if forks:
-            # of the children: what is born there must have no more than the container
+            # takes effect for children: a process born there must have no more than the container
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         process.close_fds_except({channel.fileno()})
@@ -138,10 +138,10 @@ def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:
 
 
 def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
-    """Through the host's procfs, which was opened before anything of the container's was there
-    (CVE-2025-52881); where its /proc/sys is covered, as in a container, through one of our own.
+    """Write sysctls through the host's procfs, which was opened before any mount of the container was made
+    (CVE-2025-52881); where its /proc/sys is covered, as in a container, through a procfs of our own.
 
-    Which namespaces' settings they are goes by the process that opens them.
+    The kernel picks the namespaces by the process that opens the file.
     """
     for path, value in settings:
         try:
@@ -168,7 +168,7 @@ def _write_below(directory: int, path: str, value: str) -> None:
 
 
 def _bind_console(tree: ops.Tree, slave: int) -> None:
-    """By descriptor, onto a file that we make in our own /dev (CVE-2025-52565)."""
+    """Bind the terminal, by descriptor, onto a file that we make in our own /dev (CVE-2025-52565)."""
     made = mount.clone_tree("", recursive=False, dirfd=slave)
     target = tree.file("/dev/console")
     mount.attach(made, target)
@@ -177,7 +177,7 @@ def _bind_console(tree: ops.Tree, slave: int) -> None:
 
 
 def _enter_root(root: int, directory: int) -> None:
-    """pivot_root(2) with "." twice: the old root ends up on top, and is taken off."""
+    """pivot_root(2) with "." twice: the old root ends up mounted on top, and is unmounted."""
     posix.fchdir(root)
     _sys.pivot_root(".", ".")
     _sys.umount2(".", mount.MNT_DETACH)

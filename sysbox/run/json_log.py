@@ -1,4 +1,4 @@
-"""Reading what the json-file driver keeps (see src/jsonlog.c): all of it, the last lines, and what comes."""
+"""Read the log of the json-file driver (see src/jsonlog.c): all lines, the last ones, and new ones."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def read_logs(
     until: int | None = None,
     lines: int | None = None,
 ) -> Iterator[LogLine]:
-    """The lines of a log of up to `files` files; times in microseconds since 1970, `lines` the last so many.
+    """The lines of a log of up to `files` files; with `lines` the last so many.
 
-    With `goes_on` it waits for more as long as that says so. Raises FormatError.
+    `since` and `until` are microseconds since 1970. New lines are awaited for as long as `goes_on` returns
+    True. Raises FormatError.
     """
     fds = _open_all(path, files)
     try:
@@ -48,9 +49,9 @@ def read_logs(
 
 
 def _open_all(path: str, files: int) -> list[int]:
-    """Oldest first. Those that are rotated meanwhile stay what they are."""
+    """The files, oldest first. A descriptor stays with its file when that is rotated."""
     fds: list[int] = []
-    # the newest is opened first: what is rotated now comes once more, and none is passed over
+    # the newest first: a file that is rotated meanwhile is met twice, and none is missed
     for number in range(files):
         try:
             fd = _open(f"{path}.{number}" if number else path)
@@ -68,7 +69,7 @@ def _inode(fd: int) -> int:
 
 
 def _open(path: str) -> int:
-    """Raises FormatError for what is no file: a FIFO there would never come to an end."""
+    """Raises FormatError unless it is a regular file: a FIFO would never end."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     if not _stat.S_ISREG(posix.fstat(fd).st_mode):
         posix.close(fd)
@@ -77,7 +78,7 @@ def _open(path: str) -> int:
 
 
 def _last(fds: list[int], lines: int, since: int | None, until: int | None) -> list[LogLine]:
-    """The last so many lines, read from the end; each file is left behind its last whole line."""
+    """The last `lines` lines, read backwards; each file's offset is left after its last complete line."""
     ends = {fd: _whole(fd) for fd in fds}
     for fd, end in ends.items():
         posix.lseek(fd, end, _FROM_START)
@@ -89,7 +90,7 @@ def _last(fds: list[int], lines: int, since: int | None, until: int | None) -> l
 
 
 def _whole(fd: int) -> int:
-    """Where the last line ends that is there as a whole."""
+    """The offset after the last complete line."""
     at = posix.fstat(fd).st_size
     while at > 0:
         begin = max(at - _CHUNK, 0)
@@ -101,19 +102,19 @@ def _whole(fd: int) -> int:
 
 
 def _backwards(fd: int, end: int) -> Iterator[bytes]:
-    """The lines before a place that is behind a newline, the last one first."""
+    """The lines before the offset `end`, which follows a newline, the last one first."""
     at = end - 1
     rest = b""
     while at > 0:
         begin = max(at - _CHUNK, 0)
         chunk = posix.pread(fd, at - begin, begin)
         if len(chunk) < at - begin:
-            return  # it has become shorter
+            return  # the file was truncated
         first, *whole = (chunk + rest).split(b"\n")
         yield from reversed(whole)
         rest, at = first, begin
         if len(rest) > _LINE_MAX:
-            raise FormatError("the log has a line that is too long to be one of ours")
+            raise FormatError("the log has a line longer than any that sysbox writes")
     if end > 0:
         yield rest
 
@@ -128,7 +129,7 @@ def _wanted(found: Iterator[LogLine], since: int | None, until: int | None) -> I
 
 
 def _entries(fd: int) -> Iterator[LogLine]:
-    """What can be read now; half a line at the end is left for the next time."""
+    """The lines that can be read now; half a line at the end is left for the next call."""
     pending = b""
     while chunk := posix.read(fd, _CHUNK):
         pending += chunk
@@ -136,7 +137,7 @@ def _entries(fd: int) -> Iterator[LogLine]:
         for line in whole:
             yield _parse(line)
         if len(pending) > _LINE_MAX:
-            raise FormatError("the log has a line that is too long to be one of ours")
+            raise FormatError("the log has a line longer than any that sysbox writes")
     if pending:
         posix.lseek(fd, -len(pending), _FROM_HERE)
 
@@ -149,7 +150,7 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
             last = line.timestamp
             yield line
         if _rotated(path, fds):
-            # what came between the two looks
+            # lines that the old file got between the two looks
             for fd in fds[-2:-1]:
                 yield from _entries(fd)
             continue
@@ -159,8 +160,8 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
 
 
 def _entries_or_anew(fd: int, last: int) -> Iterator[LogLine]:
-    """What has come. A file that was emptied and written anew is read from its start: it is shorter, or what
-    stands where we were is no line. `last` is when the last line was written that is known.
+    """The new lines. A file that was truncated and written again is read from its start: it is shorter, or
+    no line begins at our offset. `last` is the time of the last known line, in microseconds since 1970.
     """
     anew = posix.fstat(fd).st_size < posix.lseek(fd, 0, _FROM_HERE)
     if not anew:
@@ -176,7 +177,7 @@ def _entries_or_anew(fd: int, last: int) -> Iterator[LogLine]:
 
 
 def _rotated(path: str, fds: list[int]) -> bool:
-    """Go on with the next file, where ours is not the newest; True if there was one."""
+    """Add the next newer file to `fds` if ours is not the newest; True if there was one."""
     number = _position(path, fds[-1]) if fds else 1
     if number == 0:
         return False
@@ -185,7 +186,7 @@ def _rotated(path: str, fds: list[int]) -> bool:
     except FileNotFoundError:
         return False
     if fds and _position(path, fds[-1]) != number:
-        # rotated between the two: it is not the next one
+        # rotated between the two looks: this is not the next file
         posix.close(fd)
         return _rotated(path, fds)
     fds.append(fd)
@@ -193,7 +194,7 @@ def _rotated(path: str, fds: list[int]) -> bool:
 
 
 def _position(path: str, fd: int) -> int:
-    """How often our file was rotated since it was opened; one that is gone counts as the oldest there is."""
+    """How often our file was rotated since it was opened; a removed one counts as the oldest."""
     ours = _inode(fd)
     number = 0
     while True:

@@ -1,6 +1,6 @@
-"""The small static program that stands by a detached container: what it is told, and what it wrote down.
+"""Execute the monitor, the small static program that supervises a detached container (src/monitor.c).
 
-See src/monitor.c. This process turns into it, so that it stays the container's parent.
+This process executes it, and so stays the container's parent.
 """
 
 from __future__ import annotations
@@ -21,30 +21,26 @@ if TYPE_CHECKING:
 
 
 class Duties(Frozen):
-    """What the monitor is to do beside waiting."""
+    """What the monitor does besides waiting for its child."""
 
     pid: int  # of its child
-    directory: str  # where it writes how that ended
+    directory: str  # where it writes `exit`: how the child ended
     stop_signal: int
-    stop_timeout: int  # seconds; negative is for ever
+    stop_timeout: int  # seconds; negative waits for ever
     oom: OutOfMemory | None = None
-    oom_policy: str = "continue"  # kill, stop: what becomes of the rest
+    oom_policy: str = "continue"  # or kill or stop: what happens to the rest
     reports: Reports | None = None
     thaw: tuple[str, str] = ("", "")  # a file, and what thaws the container when written there
     attach: int = -1  # a listening socket
-    wait_for_first: bool = False  # who attaches, before anything is read
-    json: tuple[str, int, int, str] | None = (
-        None  # a log file, its size in bytes (0: no bound), how many; JSON beside each line's text
-    )
-    helper: tuple[str, str] = (
-        "",
-        "",
-    )  # launcher, container: what is run when others change its limits
-    drop_ins: str = ""  # the directory where they do
-    hold: int = -1  # a connection that is to stay open for a while
-    health: tuple[int, int, str, str] | None = (
-        None  # intervals in milliseconds, launcher, container
-    )
+    wait_for_first: bool = False  # read no output before a client has attached
+    # a log file, its size in bytes (0: no bound), the number of files, JSON to add to each line
+    json: tuple[str, int, int, str] | None = None
+    # launcher and container, of the command that is run when others change its limits
+    helper: tuple[str, str] = ("", "")
+    drop_ins: str = ""  # the directory in which systemd leaves such changes
+    hold: int = -1  # the connection by which machined was told, to be kept open for a while
+    # the interval and the start interval in milliseconds, launcher, container
+    health: tuple[int, int, str, str] | None = None
 
 
 def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:

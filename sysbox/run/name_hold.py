@@ -1,9 +1,9 @@
-"""Who keeps an ended scope loaded, so that no new one can have its name.
+"""Units that keep an ended scope loaded, so that no new scope can have its name.
 
-systemd forgets a unit that has ended as soon as no unit that it has loaded names it, and starts a scope only
-once while it remembers it (`once_only` in its source, which says "Refuse starting scope units more than
-once"). The service of a container without a restart policy names its scope: as long as that is right it
-goes away with it. It stays where an administrator restarts the service, or another unit names that.
+systemd forgets an ended unit as soon as no loaded unit names it, and starts a scope only once while it
+remembers it (`once_only` in its source, which says "Refuse starting scope units more than once"). The
+service of a container without a restart policy names its scope, and systemd normally forgets both together.
+Both stay if an administrator restarts the service, or if another unit names one of them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NAMED_BY = (
 
 
 def free_scope_name(bus: Bus, container_id: str) -> None:
-    """Have systemd forget the scope of the last run. Raises Conflict that names the units that forbid it.
+    """Have systemd forget the scope of the last run. Raises Conflict that names the units that prevent it.
 
-    A service of ours that names the scope does so no more from then on (see `names_no_scope`).
+    The name is removed from a transient service of the container (see `names_no_scope`).
     """
     if has_stopper(container_id):
-        # it was left behind where its service was masked: systemd runs no ExecStopPost= of such
+        # left over: systemd does not run the ExecStopPost= of a masked service, which stops this unit
         scope.request_stop(bus, names.stopper_unit(container_id))
         return
     if _rewrite(container_id, ""):
@@ -41,10 +41,10 @@ def free_scope_name(bus: Bus, container_id: str) -> None:
         return
     unit = names.scope_unit(container_id)
     found = scope.properties(bus, unit, scope.UNIT, _NAMED_BY)
-    own = {"shutdown.target", names.service_unit(container_id)}  # which the scope names
+    own = {"shutdown.target", names.service_unit(container_id)}  # units that the scope itself names
     others = sorted({one for units in found.values() for one in units} - own)
     if not others:
-        return  # it is only just on its way out
+        return  # systemd is about to forget it
     raise Conflict(
         f"{unit} has ended, but is named by {', '.join(others)}: as long as systemd remembers a scope,"
         " no other can have its name",
@@ -53,27 +53,27 @@ def free_scope_name(bus: Bus, container_id: str) -> None:
 
 
 def has_service(container_id: str) -> bool:
-    """Whether systemd knows a transient service of it."""
+    """Whether systemd has a transient service of the container."""
     return exists(_file(container_id))
 
 
 def set_policy(bus: Bus, container_id: str, settings: str) -> None:
-    """Have a transient service that runs go on without its scope's name, and with `settings` of a policy.
+    """Give a running transient service the `settings` of a policy, and remove its scope's name from it.
 
-    systemd has no other way to change its Restart=.
+    systemd has no other way to change the Restart= of a running service.
     """
     _rewrite(container_id, settings)
     scope.reload(bus)
 
 
 def _rewrite(container_id: str, settings: str) -> bool:
-    """Whether that changes anything."""
+    """Remove the scope's name from the transient service's file, and add `settings`; whether it changed."""
     unit, path = names.scope_unit(container_id), _file(container_id)
     data = read_file(path)
     if data is None:
         return False
 
-    from sysbox.units import syntax  # which only a service that is restarted by hand needs
+    from sysbox.units import syntax  # only a service that is restarted by hand needs it
 
     def change(one: Entry) -> str | None:
         is_policy = settings and one.key.startswith(_POLICY)
@@ -87,9 +87,9 @@ def _rewrite(container_id: str, settings: str) -> bool:
 
 
 def forget_service(bus: Bus, unit: str) -> None:
-    """Have systemd forget what it knows of a transient service that has ended and is named by another unit.
+    """Have systemd forget the settings of a transient service that has ended and that another unit names.
 
-    Unlike a scope it may be started once more then, under the same name.
+    Unlike a scope, it can then be started again under the same name.
     """
     for path in (f"{_TRANSIENT}/{unit}.d", f"{_TRANSIENT}/{unit}"):
         remove_tree(path)
@@ -97,15 +97,15 @@ def forget_service(bus: Bus, unit: str) -> None:
 
 
 def names_no_scope(container_id: str) -> bool:
-    """Whether its transient service does not name its scope any more: something else has to stop the two
-    in order then.
+    """Whether the transient service no longer names its scope, so that a third unit has to stop the two in
+    order.
     """
     text = read_file(_file(container_id))
     return text is not None and names.scope_unit(container_id).encode() not in text
 
 
 def has_stopper(container_id: str) -> bool:
-    """Whether there is such a unit (see restart.start_stopper)."""
+    """Whether the unit exists that stops the two in order (see restart.start_stopper)."""
     return exists(f"{_TRANSIENT}/{names.stopper_unit(container_id)}")
 
 

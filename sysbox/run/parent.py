@@ -1,4 +1,4 @@
-"""The parent's side of a start: fork a child that parks, talk to it, know when its command runs."""
+"""The parent's side of a start: fork a child that parks, talk to it, learn when its command runs."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ if TYPE_CHECKING:
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
 _PATIENCE = 1000  # ms
-# the ends of a process that its filter leaves nothing else (`_sys.leave`), or that its filter ends
+# the ends of a process whose filter refuses even exit(2) (`_sys.leave`), or kills it
 _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
 
 
 class Parked:
-    """A child that waits to be let go, or leaves when this process does.
+    """A child that waits until it may go on, and exits when this process does.
 
-    A context manager: where its block raises, the child is destroyed, and what it has said itself goes before
-    what may only follow from that, as a link into no namespace.
+    A context manager: if its block raises, the child is destroyed. A failure that the child has reported is
+    raised instead, since the block's error may only follow from it, as when a link finds no namespace.
     """
 
     def __init__(self, pid: int, pidfd: int, channel: Channel) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._channel = channel
-        self.meanwhile: Callable[[], None] | None = None  # each second that it keeps us waiting
+        # called each second while we wait for the child
+        self.meanwhile: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +65,7 @@ class Parked:
             raise reported from None
 
     def send_mapped(self) -> None:
-        """Its user namespace has its maps."""
+        """Send #0: the child's user namespace has its maps."""
         self._channel.send(MAPPED)  # 0
 
     def await_namespaces(self) -> None:
@@ -81,10 +82,10 @@ class Parked:
         return self._channel.receive(CONSOLE)[1]  # 3
 
     def await_birth(self) -> None:
-        """Wait until what was forked has had another child of ours born in its place, and has left.
+        """Wait until the helper has had another child of ours born in its place, and has exited.
 
-        What was born may be in the hands of others in its pid namespace already: of what it says it is
-        believed only that it is a child of ours. Raises StartError.
+        Processes of its pid namespace may control the newborn already: its message is believed only as far
+        as the pid is a child of ours. Raises StartError.
         """
         self._await(self._channel.fileno())
         try:
@@ -97,17 +98,17 @@ class Parked:
         self.pidfd = -1
         pidfd = -1
         try:
-            # ours to wait for, so that its number stays its own
+            # a child of ours: its pid cannot be reused before we reap it
             pidfd = posix.pidfd_open(born)
             posix.waitid(_P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         except (OSError, TypeError, OverflowError):
             if pidfd >= 0:
-                posix.close(pidfd)  # another's: `destroy` must not get hold of it
-            raise StartError("the process that was born is not ours", phase="handshake") from None
+                posix.close(pidfd)  # not our child: `destroy` must not kill it
+            raise StartError("the newborn is not a child of sysbox", phase="handshake") from None
         self.pid, self.pidfd = born, pidfd
 
     def await_waiting(self) -> None:
-        """Wait until a container that is created alone needs nothing more of us. Raises StartError."""
+        """Wait until a container that is only created needs nothing more of us. Raises StartError."""
         try:
             self._channel.receive(WAITING)
         finally:
@@ -125,7 +126,7 @@ class Parked:
             raise refused
 
     def _await(self, fd: int) -> None:
-        """Until there is something to read: `meanwhile` may give up."""
+        """Wait until `fd` can be read; `meanwhile` may raise."""
         if self.meanwhile:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
@@ -133,7 +134,7 @@ class Parked:
                 self.meanwhile()
 
     def _refused(self, error: StartError | None = None) -> StartError | None:
-        """Why the conversation is over, if its filter has ended it before its command ran."""
+        """The error to raise if its filter has ended the child before the command ran, else None."""
         if error and error.phase != "handshake":
             return None  # it has said why
         if not process.is_fork(self.pid):
@@ -151,7 +152,7 @@ class Parked:
 
 
 def let_start(path: str) -> None:
-    """Have a created container, which waits at the socket at `path`, run its command: return once that runs.
+    """Have a created container, which waits at the socket `path`, run its command; return once that runs.
 
     Raises StartError with what its process reports; KernelError where nothing waits there.
     """
@@ -168,7 +169,7 @@ def let_start(path: str) -> None:
 
 
 def destroy(pid: int, pidfd: int) -> int | None:
-    """Kill and reap a child of ours: the status word of waitpid(2), None for one that was reaped already."""
+    """Kill and reap a child of ours; the status word of waitpid(2), None if it was reaped already."""
     try:
         _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
     except OSError:
@@ -184,7 +185,7 @@ def park(inherited: Inherited) -> Parked:
 
     Raises KernelError, SpecError for a namespace that cannot be joined.
     """
-    # `exec` has no use for it; the child itself imports nothing
+    # here, not above: `exec` does not need it; not later: the child imports nothing
     from sysbox.run import init
 
     plan = inherited.plan.namespaces
@@ -212,7 +213,7 @@ def fork_mapped(
 ) -> Parked:
     """Fork a child that runs `run`, with the CLONE_NEW* `flags`. Raises KernelError.
 
-    With maps it is born in a user namespace, the owner of what `flags` make; it makes others after #0.
+    With maps it is born in a user namespace, which owns what `flags` make; it makes others after #0.
     """
     if not uids:
         return _fork(run, flags)
@@ -224,8 +225,8 @@ def fork_mapped(
 
 
 def fork_helper(run: Callable[[Channel], NoReturn], cgroup: int = -1) -> Parked:
-    """Fork a helper that runs `run`, which ends with another child of ours being born; the cgroup (v2) is
-    given by its fd. `await_birth` comes next. Raises KernelError.
+    """Fork a helper that runs `run`, in the cgroup (v2) of the fd. The helper ends by having another child of
+    ours born: `await_birth` comes next. Raises KernelError.
     """
     return _fork(run, 0, cgroup)
 
@@ -246,9 +247,9 @@ def _fork(run: Callable[[Channel], NoReturn], flags: int, cgroup: int = -1) -> P
 
 
 def _become_child(ours: Channel, theirs: Channel, run: Callable[[Channel], NoReturn]) -> NoReturn:
-    """`run`, and nothing else: what follows its caller is the parent's to do, whatever is raised here."""
+    """Call `run` and exit, whatever is raised: the code that follows the fork is the parent's."""
     try:
-        # from its first moment; a change of its credentials clears it (prctl(2)), see run/process.py
+        # at once; run/process.py sets it again, since a change of credentials clears it (prctl(2))
         _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
         ours.close()
         theirs.check_peer()

@@ -1,4 +1,4 @@
-"""The plan of one start, from a container's record: with what volumes and other containers add to it."""
+"""Make the plan of one start: from the container's record, its volumes and the containers it joins."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
-    """The plan of one start. Raises what make_plan raises, NotFound for a shared container that is gone."""
+    """The plan of one start. Raises what make_plan raises, NotFound if a container that it joins is gone."""
     return make_plan(record, resolved_of(record), surroundings_of(record), facts, service)
 
 
 def surroundings_of(record: Record) -> Surroundings:
-    """What its plan needs to know of the host and of other containers. Raises SysboxError."""
+    """What the plan needs to know of the host and of other containers. Raises SysboxError."""
     spec, names = record.spec, record.volumes
     bridged = spec.namespaces.network == "bridge"
     return Surroundings(
@@ -51,13 +51,13 @@ def surroundings_of(record: Record) -> Surroundings:
 
 
 def import_copyup(marks: Iterable[str]) -> None:
-    """Before the fork, for the child that fills new volumes, and imports nothing."""
+    """Import `fs.copyup` if there are new volumes: the child fills them, and imports nothing itself."""
     if any(read_file(mark, 16) for mark in marks):
         import sysbox.fs.copyup  # noqa: F401
 
 
 def joins_of(asked: Namespaces) -> dict[str, str]:
-    """The paths of the namespaces that are another's. Raises Conflict when that container does not run."""
+    """The paths of the namespaces to join, by kind. Raises Conflict if their container does not run."""
     joins: dict[str, str] = {}
     for kind in ("network", "pid", "ipc", "uts", "cgroup"):
         mode: str = getattr(asked, kind)
@@ -71,7 +71,7 @@ def joins_of(asked: Namespaces) -> dict[str, str]:
 
 
 def _process_in(path: str) -> int:
-    """A process in the pid namespace at a path: that of the path, else the first one there is.
+    """A process in the pid namespace at `path`: the one that the path names, else the first one found.
 
     Raises SpecError when nothing runs there.
     """

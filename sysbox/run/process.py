@@ -1,11 +1,11 @@
 """The last steps of a process that becomes a container's, the same for `run` and `exec`.
 
-What is seen inside a pid namespace has from its first instruction no more rights than the container: its
-root, mounts, capabilities, filter and descriptors. A pid namespace of its own shows the process to nobody.
-One that exists already (`exec`, `--pid container:X`) shows it to all that is in there, so everything is done
-outside first, and only a child without privileges is born inside (`fork_inside`).
+A process that can be seen inside a pid namespace has, from its first instruction, no more rights than the
+container: its root, mounts, capabilities, filter and descriptors. In a new pid namespace no other process
+can see it. In an existing one (`exec`, `--pid container:X`) all can, so everything is done outside first, and
+only a child without privileges is born inside (`fork_inside`).
 
-Nothing here opens a path by name: what is around this process by now is the container's.
+Nothing here opens a path by name: the file system around this process is the container's by now.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ PROFILE_HINT = (
 
 
 def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
-    """Who the process is to be. Raises SpecError, StartError.
+    """The user and groups of the process. Raises SpecError, StartError.
 
-    Of a file that is too large its beginning counts, as long as no name has to be looked up.
+    Of a file that is too large the beginning is used, as long as no name has to be looked up.
     """
     databases = []
     for path in ("/etc/passwd", "/etc/group"):
@@ -64,12 +64,12 @@ def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
 
 
 def read_database(root: int, procfs: int, path: str) -> bytes:
-    """A regular file of the image's, through the root fd; empty where there is none.
+    """The content of a regular file of the image, through the root fd; empty if there is none.
 
-    Of one that is larger than identity.MAX_FILE more than that is read, and not all.
+    Of a larger file slightly more than identity.MAX_FILE is read, so that the caller can tell.
 
-    It is looked at before it is opened: to read a link to /proc/kmsg would drain the kernel's log. `procfs`
-    is the host's.
+    Its type is checked before it is opened: reading a link to /proc/kmsg would drain the kernel's log.
+    `procfs` is the host's.
     """
     try:
         found = mount.open_in_root(root, path, posix.O_PATH | posix.O_CLOEXEC)
@@ -90,8 +90,8 @@ def read_database(root: int, procfs: int, path: str) -> bytes:
 
 
 def open_terminal(root: int, channel: Channel, size: bytes) -> int:
-    """The slave of a terminal of the container's own devpts, which has the caller's `size` (struct winsize)
-    before anything can ask for it; the master goes to the parent (3).
+    """The slave of a terminal of the container's own devpts, set to the caller's `size` (struct winsize)
+    before any process can ask for it; the master goes to the parent (3).
 
     Raises StartError when /dev/pts is not a devpts.
     """
@@ -124,9 +124,9 @@ def is_null(fd: int) -> bool:
 
 
 def open_null(root: int, procfs: int) -> int:
-    """The container's null device if its /dev/null is that, verified before it is opened; else a new one.
+    """The container's /dev/null if it is the null device, verified before it is opened; else a new one.
 
-    Never the host's: a chmod(2) of a descriptor reaches the inode.
+    Never the host's: a chmod(2) of the descriptor would change the host's inode.
     """
     found = -1
     try:
@@ -134,7 +134,7 @@ def open_null(root: int, procfs: int) -> int:
         if is_null(found):
             return mount.reopen(procfs, found, posix.O_RDWR)
     except KernelError:
-        pass  # it is not there, or on a mount with nodev
+        pass  # it does not exist, or is on a mount with nodev
     finally:
         if found >= 0:
             posix.close(found)
@@ -142,7 +142,7 @@ def open_null(root: int, procfs: int) -> int:
 
 
 def new_null() -> int:
-    """A null device that nobody else has: a node on a tmpfs of its own, which is mounted nowhere."""
+    """A null device for this process alone: a node on a new tmpfs that is mounted nowhere."""
     made = mount.new_filesystem("tmpfs", (("size", "4k"), ("nr_inodes", "2")), 0)
     try:
         posix.mknod("null", _stat.S_IFCHR | 0o666, _NULL, dir_fd=made)
@@ -166,10 +166,10 @@ def check_inside_root() -> None:
 def take_streams(
     stdio: tuple[int, int, int], null: int, owned: tuple[int, ...], uid: int, *, tty: bool
 ) -> None:
-    """Move three fds to 0, 1 and 2, -1 being `null`, and let the container's user open /dev/stdout and its
-    terminal anew.
+    """Move three fds to 0, 1 and 2, -1 being `null`, and chown them so that the container's user can open
+    /dev/stdout and its terminal again.
 
-    None of them is in the way of another: each is above 2 or in its place.
+    No fd overwrites another: each is above 2 or in its place already.
     """
     for target, fd in enumerate(stdio):
         posix.dup2(null if fd < 0 else fd, target, inheritable=True)
@@ -183,11 +183,11 @@ def drop_privileges(
 ) -> None:
     """Become the container's user with its capabilities and filter, and nothing more.
 
-    A process that `forks` another counts as one of its user's: that limit comes when it is over.
+    A process that `forks` counts against its user's RLIMIT_NPROC: `run_command` sets that after the fork.
     """
     for name, soft, hard in plan.rlimits:
         if forks and name == _NPROC:
-            # as high as it goes without CAP_SYS_RESOURCE, or as high as it is asked for
+            # as high as possible without CAP_SYS_RESOURCE, or as high as it is asked for
             _, most = process.rlimit_of(0, name) or (-1, -1)
             soft = hard = -1 if -1 in (most, hard) else max(most, hard)
         process.set_rlimit(name, soft, hard)
@@ -195,7 +195,7 @@ def drop_privileges(
     if program is None or plan.no_new_privileges:
         _become(plan, who)
     else:
-        # without no_new_privs a filter takes CAP_SYS_ADMIN, which goes next (seccomp(2))
+        # without no_new_privs a filter needs CAP_SYS_ADMIN, which is dropped next (seccomp(2))
         seccomp.load(program)
         try:
             _become(plan, who)
@@ -215,27 +215,27 @@ def _become(plan: ProcessPlan, who: Identity) -> None:
     posix.setgroups(list(who.groups))
     posix.setresgid(who.gid, who.gid, who.gid)
     posix.setresuid(who.uid, who.uid, who.uid)
-    # what execve(2) would take from a user who is not root goes at once
+    # drop at once what execve(2) would take from a user other than root
     keeps = who.uid == 0 or sets.ambient
     capability.apply(sets if keeps else capability.Sets(bounding=sets.bounding))
-    # to take a capability away may have made it open to inspection again (prctl(2))
+    # dropping a capability may have made the process dumpable again (prctl(2))
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     _check_became(plan, who)
 
 
 def _check_became(plan: ProcessPlan, who: Identity) -> None:
-    """A filter may say 0, which is success, in the place of a call. Raises KernelError."""
+    """Verify the result: a filter can replace a system call by a return of 0, success. Raises KernelError."""
     more = 0
     try:
         more = _sys.capget()[1] & ~plan.capabilities.permitted
     except OSError:
-        pass  # refused, which says nothing
+        pass  # refused, which proves nothing
     if more or (who.uid and posix.getuid() == 0) or (who.gid and posix.getgid() == 0):
         raise KernelError("become the container's user", "", errno.EPERM)
 
 
 def refused_by_profile(error: OSError | KernelError) -> StartError:
-    """What fails under the filter that did not fail without it."""
+    """The error for a step that fails under the filter, and not without it."""
     why = error.message if isinstance(error, KernelError) else error.strerror
     return StartError(f"{PROFILE_REFUSES}: {why}", phase="process", hint=PROFILE_HINT)
 
@@ -243,12 +243,12 @@ def refused_by_profile(error: OSError | KernelError) -> StartError:
 def fork_inside(
     plan: ProcessPlan, env: tuple[str, ...], channel: Channel, *, attended: bool
 ) -> NoReturn:
-    """Have a child born into the pid namespace that was joined, with what this process has left, and leave.
+    """Have a child born in the joined pid namespace, with the rights this process has left, and exit.
 
-    It is a child of our parent's, which learns of it through the channel. By clone(2), since a filter cannot
-    look into the arguments of clone3(2) and mostly refuses that.
+    It is a child of our parent, which learns its pid through the channel. Made with clone(2): filters cannot
+    check the arguments of clone3(2), and mostly refuse it.
 
-    Raises StartError: the filter of a container may allow no new process, or its limit may be reached.
+    Raises StartError: the container's filter may allow no new process, or its limit may be reached.
     """
     try:
         pid = _sys.clone(namespace.CLONE_PARENT)
@@ -281,9 +281,9 @@ def run_command(
     born: bool = False,
     gate: int = -1,
 ) -> NoReturn:
-    """Run the command; what is `attended` dies with its supervisor. Never returns.
+    """Execute the command; an `attended` one dies with its supervisor. Never returns.
 
-    With a `gate`, a listening socket, it waits for somebody to connect to that first.
+    With a `gate`, a listening socket, the process waits for a connection first.
     """
     phase = "process"
     try:
@@ -299,7 +299,7 @@ def run_command(
         elif attended:
             # last, since a change of credentials clears it (prctl(2))
             _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
-        # the parent may have died before this process asked to die with it
+        # the parent may have died before the prctl(2)
         channel.check_peer()
         phase = "exec"
         execute(plan.argv, env)
@@ -309,9 +309,9 @@ def run_command(
 
 
 def await_start(gate: int, channel: Channel) -> Channel:
-    """Say that nothing is left to do but the execve(2), and wait for who starts it: the channel to that one.
+    """Report that only the execve(2) is left, and wait for the starter; the channel to it.
 
-    The parent may leave meanwhile, and this process lives on (OCI runtime spec, runtime.md, "Create").
+    The parent may exit meanwhile, and this process lives on (OCI runtime spec, runtime.md, "Create").
     Raises OSError.
     """
     _sys.prctl(process.PR_SET_PDEATHSIG, 0)
@@ -323,7 +323,7 @@ def await_start(gate: int, channel: Channel) -> Channel:
 
 
 def execute(argv: tuple[str, ...], env: tuple[str, ...]) -> NoReturn:
-    """execve(2), with PATH looked up inside. Raises StartError with docker's exit statuses."""
+    """execve(2), with PATH searched in the container. Raises StartError with docker's exit statuses."""
     variables = dict(entry.split("=", 1) for entry in env)
     command = argv[0]
     if "/" in command:

@@ -1,4 +1,4 @@
-"""Of the two names of a limit that others have changed, the one that was used last acts."""
+"""After `systemctl set-property` on a scope: save what was set; of a limit's two names the last set acts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
 
 
 def apply_newest(record: Record, facts: HostFacts | None = None) -> bool:
-    """See to it that the name of a limit that was used last acts; whether there was anything to do.
+    """Make the name of a limit that was set last take effect; whether anything had to be done.
 
-    For a container that runs. Raises SysboxError.
+    For a running container. Raises SysboxError.
     """
     if not any(_has_two_names(one.path) for one in tuned.drop_ins(record.id)):
         return False
-    from sysbox.run import translate  # which only a container that was tuned needs
+    from sysbox.run import translate  # only a container with such a drop-in needs it
 
     return translate.translate(record, facts)
 
 
 def _has_two_names(path: str) -> bool:
-    """Whether a drop-in is of a kind of which there are two names."""
+    """Whether the drop-in at `path` sets a limit that has two names."""
     return path.rpartition("/50-")[2].removeprefix("Startup").startswith(_TWO_NAMES)
 
 
 def handle(container_id: str, fd: int = -1) -> None:
-    """Something was set on its scope: `tuned.watch`'s descriptor says so, or the monitor."""
+    """A property of the scope was set: the monitor says so, or `fd`, the descriptor of `tuned.watch`."""
     if fd >= 0:
         inotify.drain(fd)
     try:

@@ -1,7 +1,7 @@
-"""Restart policies: systemd acts on them, by a unit file (units/unit_file.py); and the back-off.
+"""Restart policies: systemd applies them, by a unit file (units/unit_file.py).
 
-`always` and `unless-stopped` differ at boot alone: a container that its user has stopped is not wanted then
-until it is started again.
+`always` and `unless-stopped` differ at boot only: with the latter, systemd does not start a container that
+its user has stopped.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _STEP = 0.02
 _BRIEFLY = 0.5
-_RECENTLY = 120.0  # seconds: longer than systemd and `_supervise` leave one alone that is to be started again
+_RECENTLY = 120.0  # seconds: longer than a restart waits, in systemd and in `_supervise`
 
 
 def has_policy(record: Record) -> bool:
-    """Whether it has, or has had, a policy: its service then has a file, and outlives its scope."""
+    """Whether it has, or has had, a policy: its service then has a unit file, and outlives its scope."""
     return record.spec.restart.name != "no" or unit_file.is_installed(record.id)
 
 
@@ -36,10 +36,10 @@ def needs_stopper(record: Record) -> bool:
 
 
 def free_service_name(bus: Bus, record: Record) -> None:
-    """Have systemd let go of the service of a run that had no policy: a start would be one of that.
+    """Have systemd forget the transient service of a run that had no policy: a start would start that one.
 
-    Where systemd has read its units since the policy came, the target of the boot wants that service, and
-    keeps it.
+    If systemd has read its units since the policy was set, the boot target wants that service and keeps it
+    loaded: the link is removed for that time.
     """
     unit = names.service_unit(record.id)
     if not scope.await_freed(bus, unit, _BRIEFLY):
@@ -51,7 +51,7 @@ def free_service_name(bus: Bus, record: Record) -> None:
 
 
 def mark_started(record: Record) -> None:
-    """Its user starts it. Raises Conflict where an administrator has masked its service."""
+    """Record that the user starts it. Raises Conflict if an administrator has masked its service."""
     if unit_file.is_masked(record.id):
         unit = names.service_unit(record.id)
         raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
@@ -59,10 +59,10 @@ def mark_started(record: Record) -> None:
 
 
 def request_stop(record: Record) -> bool:
-    """Have systemd stop it, and not start it again, without waiting for that.
+    """Have systemd stop the service, and not start it again; does not wait for that.
 
-    False where its service does not run, or is stopped with the scope: it has no policy, or a command attends
-    to it.
+    False if the service does not run (a command in the foreground supervises the container) or is stopped
+    with the scope (there is no policy).
     """
     if not needs_stopper(record):
         return False
@@ -75,14 +75,14 @@ def request_stop(record: Record) -> bool:
 
 
 def abandon(container_id: str) -> None:
-    """Have systemd start a container no more that was removed meanwhile. Raises SystemdError."""
+    """Keep systemd from starting a container that was removed meanwhile. Raises SystemdError."""
     unit_file.uninstall(container_id)
     with Bus.connect() as bus:
         scope.request_stop(bus, names.service_unit(container_id))
 
 
 def runs_again(record: Record) -> bool:
-    """Whether it runs again, or will: asked when a run has ended, and answered when systemd has decided."""
+    """Whether it runs again, or will, after a run has ended; waits until systemd has decided."""
     if not has_policy(record):
         return False
     with Bus.connect() as bus:
@@ -97,9 +97,9 @@ def runs_again(record: Record) -> bool:
 
 
 def await_service(record: Record) -> None:
-    """Wait until its service has stopped, as its user wanted: how is no failure.
+    """Wait until its service has stopped at the user's request, and reset a failed state.
 
-    A kill may be faster than systemd's request to the monitor, which would have said so.
+    The service fails if the container is killed before systemd's SIGTERM reaches the monitor.
     """
     with Bus.connect() as bus:
         unit = names.service_unit(record.id)
@@ -108,23 +108,23 @@ def await_service(record: Record) -> None:
 
 
 def start_again(record: Record) -> None:
-    """Have it started once more as soon as its service, whose part this is, has ended."""
+    """Start a transient unit that starts the container once its service, which runs this, has stopped."""
     with Bus.connect() as bus:
         unit = f"sysbox-start-{record.id}.service"
         scope.start_service(bus, unit, serviceplan.starter(unit_file.plan_of(record))).wait()
 
 
 def restart_elsewhere(record: Record) -> None:
-    """`sysbox restart` in a unit of its own, not awaited: the caller is part of what will be stopped."""
+    """Run `sysbox restart` in a unit of its own, without waiting: it stops the service that runs this."""
     with Bus.connect() as bus:
         plan = serviceplan.restarter(unit_file.plan_of(record))
         scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
 
 
 def forget(container_id: str) -> None:
-    """Have systemd forget the service whose file was removed.
+    """Have systemd forget a service whose file was removed.
 
-    One that was wanted at boot when systemd last read its units stays loaded until it reads them anew.
+    If it was wanted at boot when systemd last read its units, it stays loaded until they are read again.
     """
     unit = names.service_unit(container_id)
     with Bus.connect() as bus:
@@ -135,13 +135,13 @@ def forget(container_id: str) -> None:
             if scope.properties(bus, unit, scope.UNIT, ("FragmentPath",)).get("FragmentPath"):
                 scope.reload(bus)
         except SystemdError:
-            pass  # ignoring: what remains is a line in a list
+            pass  # ignoring: the unit stays in systemctl's list
 
 
 def change(record: Record) -> bool:
-    """A policy was changed: the file follows, and a running service with it.
+    """Apply a changed policy: write the unit file, and change a running service.
 
-    False where that holds from the next start on: a command attends to it in the foreground.
+    False if it takes effect at the next start only: a command supervises the container in the foreground.
     Raises KernelError, SystemdError.
     """
     if not has_policy(record):
@@ -165,7 +165,7 @@ def change(record: Record) -> bool:
 
 
 def status(record: Record) -> Status:
-    """How it stands; of one that has just ended systemd is asked whether it starts it again.
+    """The status; if the container has just ended, systemd is asked whether it will start it again.
 
     Raises FormatError.
     """
@@ -182,7 +182,7 @@ def status(record: Record) -> Status:
         return found
     on_its_way = active == "activating"
     if active in ("active", "deactivating") and not job:
-        # its end is being recorded, and nobody has asked for a stop
+        # its end is being recorded, and no stop was requested
         on_its_way = policy != "on-failure" or found.exit_code != 0
     if not on_its_way:
         return found
@@ -194,26 +194,26 @@ def status(record: Record) -> Status:
 
 
 def restarts(record: Record) -> int:
-    """How often systemd has started it again since its user did; 0 where nobody can tell."""
+    """How often systemd has started it again since its user did; 0 if systemd cannot be asked."""
     unit = names.service_unit(record.id)
     try:
         with Bus.connect() as bus:
             found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("NRestarts",))
     except SystemdError:
         return 0
-    # systemd also counts the one that the start limit forbade
+    # systemd also counts the start that the start limit refused
     return min(int(found.get("NRestarts", 0)), record.spec.restart.retries or 1 << 32)
 
 
 def start_stopper(record: Record) -> None:
-    """Start that unit. Raises SystemdError."""
+    """Start the unit that stops the service before the scope (see `needs_stopper`). Raises SystemdError."""
     with Bus.connect() as bus:
         properties = serviceplan.stopper(unit_file.plan_of(record))
         scope.start_service(bus, names.stopper_unit(record.id), properties).wait()
 
 
 def stop_stopper(container_id: str) -> None:
-    """Stop that unit, which lets go of the scope's name. No such unit is success."""
+    """Stop that unit, so that systemd can forget the scope. No such unit is success."""
     with Bus.connect() as bus:
         unit = names.stopper_unit(container_id)
         scope.request_stop(bus, unit)

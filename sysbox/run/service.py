@@ -1,7 +1,7 @@
-"""What systemd starts for a container in the background: it brings the container up and becomes the monitor.
+"""The service of a detached container, `sysbox _supervise`: it starts the container and becomes the monitor.
 
-The service is transient, or a unit file where there is a restart policy (see serviceplan.py). systemd starts
-it with a clean environment; run/cleanup.py is what it runs at the end.
+The service is transient, or has a unit file if there is a restart policy (see serviceplan.py). systemd starts
+it with a clean environment, and runs run/cleanup.py at its end.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 
 def supervise(container_id: str) -> int:
-    """ExecStart= of the supervising service: bring it up, say so, become the monitor. Raises SysboxError."""
-    # a request to stop is for the monitor, which inherits it
+    """ExecStart= of the service: start the container, report it, become the monitor. Raises SysboxError."""
+    # a SIGTERM stays pending for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     again, started = 0, None
     record = _record(container_id)
@@ -52,7 +52,7 @@ def supervise(container_id: str) -> int:
                 image_env = resolved_of(record).env
                 attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
                 wired = _wired(record)
-                # before it runs: it may be over at once, and its cgroup gone before the monitor looks
+                # before it runs: it may end at once, and its cgroup be gone before the monitor looks
                 stop_signal = signals.stop_signal(record)
             unit = names.service_unit(container_id)
             started = start.bring_up(record, wired, service=unit, size=size or b"")
@@ -63,7 +63,7 @@ def supervise(container_id: str) -> int:
             start.give_up(record, started, error)
         background.report(container_id, error)
         if not again:
-            # what its user has started and has never run is not tried again
+            # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise
     else:
@@ -118,7 +118,7 @@ def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, st
 
 
 def _checks(record: Record) -> tuple[int, int, str, str] | None:
-    """Intervals in milliseconds, and what is to be run then."""
+    """Interval and start interval in milliseconds, launcher and container; None without a check."""
     asked = record.spec.health
     if not asked.command:
         return None
@@ -127,7 +127,7 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 
 def _may_restart(record: Record) -> bool:
-    """Wait as long as the policy has it; False where it is to be stopped instead."""
+    """Wait for the back-off; False if the container is to be stopped instead."""
     seconds = backoff.back_off(store.final(record.id))
     pid = posix.getpid()
     waiting = store.Runtime(
@@ -148,7 +148,7 @@ def _may_restart(record: Record) -> bool:
 
 
 def _notify(message: str) -> None:
-    """sd_notify(3), where the caller is a service that wants to know."""
+    """sd_notify(3); does nothing unless systemd has set NOTIFY_SOCKET."""
     address = posix.environ.get(b"NOTIFY_SOCKET", b"").decode()
     if address:
         place = "\0" + address[1:] if address[0] == "@" else address

@@ -1,4 +1,4 @@
-"""The signals that ask a container to end, and how those of its supervisor are passed on."""
+"""The signals that ask a container to end, and which of its supervisor's signals reach it as others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def send(runtime: Runtime, signal: int) -> None:
-    """A signal to its first process; one that is gone meanwhile is fine."""
+    """Send a signal to its first process; one that has ended is success."""
     try:
         runtime.send(signal)
     except KernelError:
@@ -26,7 +26,7 @@ def send(runtime: Runtime, signal: int) -> None:
 
 def stop_signal(record: Record) -> int:
     """The signal that asks it to end: the user's, the image's, systemd's if that is what runs, SIGTERM."""
-    from sysbox.parse.time import parse_signal  # to remove one takes none of it
+    from sysbox.parse.time import parse_signal  # removing a container does not need it
 
     default = systemd_mode.stop_signal(record.spec, record.argv)
     try:
@@ -37,7 +37,7 @@ def stop_signal(record: Record) -> int:
 
 
 def substitutes(record: Record) -> dict[int, int]:
-    """The signals that reach the container as others: of SIGTERM systemd makes something else."""
+    """The signals that reach the container as others: systemd re-executes itself on SIGTERM."""
     if not systemd_mode.applies(record.spec, record.argv):
         return {}
     return {_signal.SIGTERM: stop_signal(record)}

@@ -1,7 +1,7 @@
-"""Bringing a created container up: the order of DESIGN, with the kernel and systemd working in parallel.
+"""Start a created container, with the kernel and systemd working in parallel (docs/architecture.md, 2).
 
 The parked child makes its root while PID 1 makes the scope and this process makes the link; they meet
-once (see run/handshake.py). Whatever fails, the child is killed and `exit.settle` undoes the rest.
+once (see run/handshake.py). If a step fails, the child is killed and the other steps are undone.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Started(Frozen):
     pidfd: int
     terminal: int  # the master of its terminal, or -1
     oom: OutOfMemory
-    oom_policy: str  # continue, stop, kill: what becomes of the rest
+    oom_policy: str  # continue, stop, kill: what happens to the rest
     reports: Reports | None
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
-    bus: Bus  # to systemd, which whoever has started it may go on with
+    bus: Bus  # to systemd; the caller may go on using it
 
 
 class RecordedFailure:
-    """What is done for a start before there is a run of it: what fails is in the record, as of phase "plan".
+    """The steps of a start before there is a run: a failure is recorded, as of phase "plan".
 
     The caller holds the container's lock.
     """
@@ -75,7 +75,7 @@ class RecordedFailure:
         runtime = store.runtime(self._record.id)
         if runtime is None or not runtime.alive():
             store.write_final(self._record, exit_record.of_start(self._record, error, "plan"))
-            # what waited for this start, or `settle` would take it for a run that nobody saw the end of
+            # it was written for the back-off: `settle` would take it for a run whose end no process saw
             store.remove_run(self._record)
 
 
@@ -87,9 +87,9 @@ def bring_up(
     size: bytes = b"",
     plan: Plan | None = None,
 ) -> Started:
-    """Start it; the caller holds its lock, and is its supervisor from now on. `size` is that of the terminal
-    that will show its own, a struct winsize; `plan` is made unless it is given.
+    """Start the container; the caller holds its lock, and is its supervisor from now on.
 
+    `size` is a struct winsize, of the terminal that will show the container's. `plan` is made if not given.
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
@@ -126,14 +126,14 @@ def _set_going(
         undo.add(lambda _: bus.close())
         attachments, ports = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
-        # while it is parked: its command may be over before anybody looks
+        # while the child is parked: the command may end before its cgroup is read
         oom = _out_of_memory(runtime.cgroup, facts)
-        # nobody can ask what one has used that is removed at its end
+        # a --rm container is removed at its end, and its usage with it
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
-        # what it is born with comes from whoever has started us
+        # the child has inherited the value of the caller
         process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
         terminal = _release(record, plan, parked, attachments)
         if plan.namespaces.joins_pid:
@@ -152,7 +152,7 @@ def _set_going(
 
 
 def give_up_on_failure(record: Record, started: Started) -> Undo:
-    """What this process does for a container that it has started; where that fails, it gives it up."""
+    """A context for what this process does for a container that it has started: a failure gives it up."""
     undo = Undo()
     undo.add(lambda _: supervisor.release_signals())
     undo.add(lambda error: give_up(record, started, error))
@@ -160,15 +160,15 @@ def give_up_on_failure(record: Record, started: Started) -> Undo:
 
 
 def give_up(record: Record, started: Started, error: BaseException) -> None:
-    """End a container that this process has started and cannot look after, and record that; `error` is why.
+    """End a container that this process has started and cannot supervise, and record that; `error` is why.
 
-    At once, and whatever fails: who removes it then would wait for its supervisor, which is this process.
+    At once, whatever else fails: a later removal would wait for the supervisor, which is this process.
     The caller does not hold its lock.
     """
     try:
         process.send(started.pidfd, _signal.SIGKILL)
     except SysboxError:
-        pass  # ignoring: the next one tries it again
+        pass  # ignoring: `parent.destroy` sends it again
     thaw(started)
     status = parent.destroy(started.pid, started.pidfd)
     try:
@@ -182,7 +182,7 @@ def give_up(record: Record, started: Started, error: BaseException) -> None:
 
 
 def thaw(started: Started) -> None:
-    """What is paused gets its signal first, and then goes on."""
+    """Thaw the container if it is paused; a signal that was sent before takes effect first."""
     path, text = started.thaw
     directory, _, file = path.rpartition("/")
     try:
@@ -192,13 +192,13 @@ def thaw(started: Started) -> None:
 
 
 def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
-    """Write down which process it is."""
+    """Record the pid and start time of its first process."""
     start = process.start_time(parked.pid)
     store.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
 
 
 def machine_of(record: Record, started: Started) -> machine.Machine:
-    """What machined is told of it."""
+    """The machine by which machined knows the container."""
     bridged = record.spec.namespaces.network == "bridge"
     return machine.Machine(
         name=record.name,
@@ -210,7 +210,7 @@ def machine_of(record: Record, started: Started) -> machine.Machine:
 
 
 def _claim(record: Record, plan: Plan) -> Runtime:
-    """Write down that a start is going on: from here on `gc` can tell that it was interrupted."""
+    """Record that a start is going on: from here on `gc` can detect that it was interrupted."""
     runtime = Runtime(
         pid=0,
         start_time=0,
@@ -221,7 +221,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
     )
     store.write_runtime(record, runtime)
     for name in ("hosts", "hostname", "resolv.conf"):
-        # mounted by the child at once, filled by us meanwhile
+        # the child mounts these at once; this process fills them meanwhile
         write_file(f"{record.directory}/{name}", b"", 0o644)
     if plan.root.booted:
         write_file(f"{record.directory}/boot_id", f"{identity.new_uuid()}\n".encode(), 0o444)
@@ -229,7 +229,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
 
 
 def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
-    """What no property reaches, in the directories that systemd has made."""
+    """Write the limits that have no unit property, in the cgroups that systemd has made."""
     writes = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[1]
     tree.apply_writes(writes, pid, facts)
     if plan.root.booted:
@@ -250,7 +250,7 @@ def _surround(
         bus, plan.scope, (parked.pid,), lambda: name_hold.free_scope_name(bus, record.id)
     )
     with Undo() as undo:
-        # a scope that came to be after the unwinding would be nobody's
+        # a scope that started after the unwinding would belong to no run
         undo.add(lambda _: pending.abandon())
         if logged:
             fields = log_options.fields(record, plan.process.image_env)
@@ -322,7 +322,7 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
     extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     network = plan.network
     if network.join.startswith("container:"):
-        # what belongs to the address: that container's own
+        # the files that go with the address: those of that container
         other = f"{CONTAINERS}/{network.join.removeprefix('container:')}"
         given, resolv = (read_text(f"{other}/{name}") for name in ("hosts", "resolv.conf"))
     else:
@@ -336,7 +336,7 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
     hosts = dns.hosts_file(full, address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
-        # in place: the mount is of this very file
+        # in place: the child has mounted this very file
         fd = posix.open(
             f"{record.directory}/{name}", posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC
         )

@@ -1,13 +1,13 @@
-"""A container's standard streams: what its first process gets, and what its supervisor copies where.
+"""A container's standard streams: what its first process gets, and what its supervisor copies.
 
 The container never holds the caller's terminal (CVE-2016-10124: it could push input into it): it gets a
-pipe or a terminal of its own. A caller's pipe is handed over as it is. Output that is kept goes
-through two pipes and its supervisor to the journal, not into a socket: that cannot be opened anew, and many
-images write their logs to /dev/stdout. The supervisor sends as the container, so that the journal files
-every line under the container's scope (src/journal.c).
+pipe or a terminal of its own. A caller's pipe is passed on as it is. Output that is kept goes through two
+pipes and the supervisor to the journal. A socket would not do: a container cannot open it again, and many
+images write their logs to /dev/stdout. The supervisor sends in the name of the container's process, so that
+the journal files every line under the container's scope (src/journal.c).
 
-Our end of a pipe never blocks. It is an open file description of its own (pipe(2)), so the container's end is
-as it was; but whoever is in the container can open that one anew and read what poll(2) has told us of.
+Our end of a pipe never blocks. It is an open file description of its own (pipe(2)), so the container's end
+is unchanged; but a process in the container can open that end again and read what poll(2) has announced.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
     from sysbox.units import journal
 
-# an end of a pump: the container's terminal, which is known only later
+# in place of a descriptor in `pumps`: the container's terminal, which is known only later
 TERMINAL = -1
 
 
 class Streams:
-    """The ends for the child, and the copying left for the supervisor.
+    """The child's ends, and what the supervisor has to copy.
 
     `pumps` are (from, to...); an end may be TERMINAL. Those from the container are its standard output and
     its standard error, in this order, or its terminal alone.
@@ -36,7 +36,7 @@ class Streams:
         self.owned: list[int] = []
         self.log: journal.Sink | None = None  # where its output is kept in the journal
         self.pumps: list[tuple[int, ...]] = []
-        self.input = -1  # the pipe to the container's standard input, where we hold it
+        self.input = -1  # our end of the pipe to the container's standard input, or -1
         self._ours: list[int] = []
 
     def close_child_ends(self) -> None:
@@ -46,7 +46,7 @@ class Streams:
         self.owned.clear()
 
     def close(self) -> None:
-        """When nothing came of it."""
+        """Close everything: the start has failed."""
         self.close_child_ends()
         for fd in self._ours:
             posix.close(fd)
@@ -65,7 +65,7 @@ class Streams:
 
 
 def for_service(spec: ContainerSpec, log: journal.Sink | None) -> Streams:
-    """Nobody at the other end yet: output to the log, input from nowhere, held open with -i."""
+    """The streams of a service: output goes to the log; input is empty, or with -i a pipe that stays open."""
     streams = Streams()
     streams.log = log
     if spec.tty:
@@ -79,7 +79,7 @@ def for_service(spec: ContainerSpec, log: journal.Sink | None) -> Streams:
 
 
 def for_caller(*, tty: bool, interactive: bool, log: journal.Sink | None) -> Streams:
-    """The caller's own streams; `log` where the output is kept as well."""
+    """The caller's own streams; with `log` the output is kept as well."""
     streams = Streams()
     streams.log = log
     if tty:
@@ -104,14 +104,14 @@ def for_caller(*, tty: bool, interactive: bool, log: journal.Sink | None) -> Str
 
 
 def _as_it_is(fd: int) -> int | None:
-    """What the container gets in place of the caller's stream without a copier in between, if anything.
+    """The descriptor that the container gets for the caller's stream `fd`; None if the stream is copied.
 
-    A pipe or a socket opens no way to anything else. A file would: whoever holds it can open it anew, for
-    writing, and read what others have written to it.
+    A pipe or a socket leads to nothing else. A file does: the container could open it again for writing, and
+    read what others have written to it.
     """
     status = posix.fstat(fd)
     if _stat.S_ISFIFO(status.st_mode) or _stat.S_ISSOCK(status.st_mode):
         return fd
     if _stat.S_ISCHR(status.st_mode) and status.st_rdev == posix.makedev(1, 3):
-        return -1  # /dev/null: it has one of its own
+        return -1  # /dev/null: the container has one of its own
     return None

@@ -1,7 +1,7 @@
-"""Hearing that systemd is asked to stop a scope whose supervisor is no service of systemd's.
+"""Learn that systemd is asked to stop a scope whose supervisor is a command in the foreground.
 
-A scope in the foreground has a KillSignal= that does nothing (see scopeplan.py), since systemd sends it to
-every process. What the container's first process is to get, its supervisor sends when it hears of the job.
+Such a scope has a KillSignal= that does nothing (see scopeplan.py), since systemd sends it to every process.
+The supervisor sends the stop signal to the container's first process when it learns of the stop job.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PATIENCE = 10.0  # seconds
 
 
 class StopRequests:
-    """A connection to systemd that can be polled, which is closed with this. Raises SystemdError."""
+    """Watches a scope over `bus`, which can be polled and which `close` closes. Raises SystemdError."""
 
     def __init__(self, bus: Bus, unit: str) -> None:
         self._unit = unit
@@ -30,22 +30,22 @@ class StopRequests:
         self._look()
 
     def _look(self) -> None:
-        """Once on each connection: it may have been asked for before."""
+        """Look once on each connection: the stop may have been requested before."""
         active, job = scope.progress(self._bus, self._unit)
-        # a job that is still queued was told of before, and will not be again
+        # systemd has announced a queued job already, and does not repeat that
         self.asked = self.asked or active == "deactivating" or job != 0
-        # what came together with the answer wakes nobody any more
+        # signals read along with the reply will not make the fd readable again: take them now
         self._take(self._bus.pending("JobNew"))
 
     def _take(self, jobs: list[tuple[Any, ...]]) -> None:
         self.asked = self.asked or any(job[2] == self._unit for job in jobs)
 
     def fileno(self) -> int:
-        """For poll(2); another one after each `read`, maybe."""
+        """The descriptor for poll(2), which `read` may change."""
         return self._bus.fileno()
 
     def read(self) -> None:
-        """There is something to read: learn whether a stop was `asked` for.
+        """Read what has arrived; sets `asked` if a stop was requested.
 
         Raises SystemdError when systemd is gone.
         """
@@ -54,7 +54,7 @@ class StopRequests:
         except SystemdError as error:
             if not is_lost(error):
                 raise
-            # PID 1 executes itself anew
+            # PID 1 re-executes itself
             self._bus.retry(self._look, _PATIENCE)
 
     def close(self) -> None:

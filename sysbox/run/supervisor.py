@@ -1,4 +1,4 @@
-"""Waiting for a container in this process, with the caller's streams."""
+"""Supervise a container from the caller's process: copy its streams, pass signals on, wait for its end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sysbox.units.journal import Sink
 
 _CHUNK = 1 << 16
-_HELD = 1 << 16  # bytes of what is typed that the container has yet to read
-_INSISTENT = 10.0  # seconds in which ctrl-c is pressed three times
+_HELD = 1 << 16  # bytes of typed input that the container has yet to read
+_INSISTENT = 10.0  # seconds within which ctrl-c has to be pressed three times
 FORWARDED = (
     _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
 )  # fmt: skip
@@ -39,17 +39,17 @@ def ended_of(status: int) -> Ended:
 
 
 def hold_signals() -> None:
-    """From here on the signals that are passed on are the container's: they wait until they can be."""
+    """Block the signals that are passed on: they are the container's, and stay pending until it runs."""
     _signal.pthread_sigmask(_signal.SIG_BLOCK, FORWARDED)
 
 
 def release_signals() -> None:
-    """They arrive again, those first that were held."""
+    """Unblock them; the pending ones arrive first."""
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED)
 
 
 class InterruptCounter:
-    """Counts ctrl-c: who presses it three times wants to leave, whatever the container makes of SIGINT."""
+    """Counts ctrl-c: a user who presses it three times wants to leave, whatever SIGINT does inside."""
 
     def __init__(self) -> None:
         self._pressed: list[float] = []
@@ -82,25 +82,25 @@ class Foreground:
             for pump in streams.pumps
         ]
         self._saved: list[Any] | None = None
-        self._reported = False  # reports.event has said the last that it will say
-        # descriptor -> what is done when it can be read
+        self._reported = False  # the file of reports.event was removed
+        # descriptor -> called when it can be read
         self.watches: dict[int, Callable[[], None]] = {}
-        # signal -> the one that is passed on in its place
+        # signal -> the signal that is sent in its place
         self.instead: dict[int, int] = {}
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
         self.on_third_interrupt: Callable[[], None] | None = None
-        self.detached = False  # the keys were pressed, and it goes on
+        self.detached = False  # the detach keys were pressed; the process still runs
 
     def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
-        """Until it has ended and its output is copied, or the keys to detach are pressed.
+        """Wait until it has ended and its output is copied, or until the detach keys are pressed.
 
-        The terminal is then as it was before.
+        The terminal is restored then.
         """
         self._forward_signals()
         if self._terminal >= 0:
             from sysbox.run import terminal
 
-            # before the first look at its size: none that it gets later is missed
+            # set before the size is copied, so that no later change is missed
             _signal.signal(_signal.SIGWINCH, lambda *_: terminal.copy_size(self._terminal))
             terminal.copy_size(self._terminal)
             self._saved = terminal.raw()
@@ -114,7 +114,7 @@ class Foreground:
                 pump.drain()
             if self._log:
                 self._log.close()
-            # reaped last: until then its number is its own, and its lines are sent in its name
+            # reaped last: until then its pid is not reused, and lines can be sent in its name
             status = posix.waitpid(self._pid, 0)[1]
         finally:
             self._restore_terminal()
@@ -147,7 +147,7 @@ class Foreground:
                 return
 
     def _awaited(self, oom: OutOfMemory | None, reports: Reports | None) -> dict[int, int]:
-        """Each descriptor with all that is awaited of it: one pump reads a terminal, another writes to it."""
+        """Each descriptor with all its events: one pump reads a terminal, another writes to it."""
         awaited = {self._pidfd: select.POLLIN, **dict.fromkeys(self.watches, select.POLLIN)}
         if oom and oom.awaited()[1]:
             awaited[oom.awaited()[0]] = oom.awaited()[1]
@@ -168,7 +168,7 @@ class Foreground:
             process.send(self._pidfd, self.instead.get(number, number))
 
         for number in FORWARDED:
-            # a terminal of its own takes the keys; what else arrives here is for the container
+            # the container's own terminal handles ctrl-c; a signal that arrives here is for the container
             _signal.signal(number, forward)
         release_signals()
 
@@ -190,7 +190,7 @@ class _Log:
         _journal.begin(sink.fd, pid, sink.identifier, sink.rate, sink.burst)
 
     def write(self, stream: int, data: bytes) -> None:
-        """All of it, however long journald takes; b"" is the end. `stream` is 0 for output, 1 for errors."""
+        """Write all of it, however long journald takes; b"" is the end. `stream`: 0 output, 1 errors."""
         if not data:
             self._journal.end(stream)
         view = memoryview(data)
@@ -217,29 +217,29 @@ class _Pump:
         self._log = None if self._into_container else log
         self._stream = int(sink == 2)  # of the log
         self._pending = b""  # what the sink has yet to get
-        self.left = False  # the keys that detach were pressed
+        self.left = False  # the detach keys were pressed
         self._keys: Finder | None = None
         if self._into_container:
-            # its reader may be slow while it writes to us: waiting for it here would hang both
+            # never block here: a container that writes before it reads would wait for us, and we for it
             posix.set_blocking(sink, False)
             if keys:
                 from sysbox.run.detach_keys import Finder
 
                 self._keys = Finder(keys)
         else:
-            # the container can open the other end, and take away what poll has told of
+            # the container can open the other end and read what poll(2) has announced
             posix.set_blocking(source, False)
 
     def awaits(self) -> Iterable[tuple[int, int]]:
         """What to poll for: descriptors, and events."""
         if self._pending:
             yield self._sink, select.POLLOUT
-        # the keys are found even while the container reads nothing
+        # input is read for the detach keys even while the container reads nothing
         if self._source >= 0 and len(self._pending) < (_HELD if self._keys else 1):
             yield self._source, select.POLLIN
 
     def turn(self, fd: int, events: int) -> None:
-        """poll(2) has said this of a descriptor, which may be another pump's."""
+        """Handle poll(2)'s `events` of `fd`, which may be another pump's."""
         failed = events & ~(select.POLLIN | select.POLLOUT)
         for awaited, wanted in tuple(self.awaits()):
             if fd != awaited or not events & wanted | failed:
@@ -259,7 +259,7 @@ class _Pump:
         self._take(data)
 
     def drain(self) -> None:
-        """After the end: what is still in the pipe."""
+        """Copy what is still in the pipe after the container's end."""
         if self._into_container or self._source < 0:
             return
         self._write_all()
@@ -268,7 +268,7 @@ class _Pump:
             self._write_all()
 
     def _read(self) -> bytes | None:
-        """What there is; None where that is nothing yet, b"" at the end."""
+        """What can be read now; None if nothing yet, b"" at the end."""
         try:
             return posix.read(self._source, _CHUNK)
         except BlockingIOError:

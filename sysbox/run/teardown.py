@@ -1,4 +1,4 @@
-"""Give back what a run had and the kernel does not free by itself; remove what a container had at rest.
+"""Release what a run had and the kernel does not free by itself; remove what a container had at rest.
 
 It is one short list, the same after a failed start, after a normal end and for `sysbox gc`: every step
 treats "already gone" as success.
@@ -28,9 +28,9 @@ _BRIEFLY = 0.5
 
 
 def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
-    """Give back what a run had. Everything else is the kernel's: mounts, links and namespaces die with it."""
+    """Release what a run had. The kernel frees the rest: mounts, links and namespaces vanish with it."""
     if failed or runtime.alive() or record.spec.namespaces.pid != "private":
-        # without a pid namespace of its own, its other processes are held together by the scope alone
+        # without a pid namespace of its own, only the scope holds its other processes together
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
     machine.unregister(runtime.scope)
@@ -42,7 +42,7 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
 def stop_scope(unit: str, cgroup: str = "") -> None:
     """Kill everything in a scope and wait until it is gone; no scope is success.
 
-    `cgroup` is its path, where it is known: something frozen in it dies even without systemd.
+    `cgroup` is its path, if known: frozen processes in it are killed even without systemd.
     A stop job is not waited for: it comes after that of the service that supervises the scope, and the
     caller may be that service.
     """
@@ -54,7 +54,7 @@ def stop_scope(unit: str, cgroup: str = "") -> None:
                 known = scope.properties(bus, unit, scope.INTERFACES[".scope"], ("ControlGroup",))
                 kill_frozen(known.get("ControlGroup", ""))
             if not scope.await_inactive(bus, unit, _BRIEFLY):
-                # on cgroup v1 nobody tells systemd of a scope whose processes were gone before it was made
+                # on cgroup v1 systemd does not learn that the processes had ended before the scope was made
                 scope.request_stop(bus, unit)
                 scope.await_inactive(bus, unit, _BRIEFLY)
             scope.reset_failed(bus, unit)
@@ -63,7 +63,7 @@ def stop_scope(unit: str, cgroup: str = "") -> None:
 
 
 def kill_frozen(cgroup: str) -> None:
-    """Kill what is in a cgroup if it is frozen: on v1 it would take no signal before it is thawed."""
+    """Kill the processes of a frozen cgroup: on v1 they act on no signal before they are thawed."""
     if cgroup and frozen(probe(), cgroup):
         freezer.kill(cgroup, probe())
 
@@ -73,7 +73,7 @@ def discard(record: Record) -> None:
     events.container("destroy", record)
     release_name(record.name, record.id)
     if record.spec.detach:
-        # what it wrote last may still be on its way, and shall carry its name
+        # journald may have yet to read its last lines, and needs the fields for them
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
     if restart.has_policy(record):
@@ -84,8 +84,8 @@ def discard(record: Record) -> None:
 
 
 def forget_failure(unit: str) -> None:
-    """A scope that failed stays loaded until its container is removed: systemd sees a kill for lack of memory
-    on cgroup v2, and a stop that took too long on both.
+    """Reset a failed scope, which stays loaded until its container is removed. A scope fails by a kill for
+    lack of memory on cgroup v2, and by a stop that took too long on both.
     """
     try:
         with Bus.connect() as bus:
@@ -93,13 +93,13 @@ def forget_failure(unit: str) -> None:
                 scope.reset_failed(bus, unit)
                 return
     except SystemdError:
-        return  # ignoring: what remains is a line in a list
-    # what was written down about a run was lost, and it goes on
+        return  # ignoring: the scope stays in systemctl's list
+    # the scope still runs: the record of that run was lost
     stop_scope(unit)
 
 
 def disconnect(container_id: str) -> None:
-    from sysbox.netns import firewall, leases  # which only a bridge needs
+    from sysbox.netns import firewall, leases  # only a bridge needs them
 
     firewall.unpublish(container_id)
     leases.release(container_id)

@@ -1,4 +1,4 @@
-"""The caller's terminal: raw while a container's is shown in it, and how large it is."""
+"""The caller's terminal: its raw mode while it shows a container's terminal, and its size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 1 << 16
 
 
 def raw(fd: int = 0) -> list[Any] | None:
-    """Pass every key on as it is, as cfmakeraw(3); what to restore, or None where it is no terminal."""
+    """Set raw mode, as cfmakeraw(3): every key is passed on. What to `restore`; None if it is no terminal."""
     if not posix.isatty(fd):
         return None
     saved = termios.tcgetattr(fd)
@@ -39,7 +39,7 @@ def restore(saved: list[Any] | None, fd: int = 0) -> None:
 
 
 def size(fd: int = 0) -> bytes:
-    """A struct winsize (TIOCGWINSZ(2const)), b"" where it is no terminal."""
+    """A struct winsize (TIOCGWINSZ(2const)); b"" if it is no terminal."""
     try:
         return bytes(fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
     except OSError:
@@ -47,7 +47,7 @@ def size(fd: int = 0) -> bytes:
 
 
 def copy_size(target: int, fd: int = 0) -> None:
-    """Give the terminal `target` the size of ours; where ours is none there is nothing to pass on."""
+    """Give the terminal `target` the size of ours, if ours is a terminal."""
     try:
         if found := size(fd):
             fcntl.ioctl(target, termios.TIOCSWINSZ, found)
@@ -56,9 +56,9 @@ def copy_size(target: int, fd: int = 0) -> None:
 
 
 def hold(master: int) -> None:
-    """Leave a process with the master of a terminal: without it the command would get SIGHUP (pty(7)).
+    """Fork a process that keeps the master of a terminal: otherwise the command would get SIGHUP (pty(7)).
 
-    It reads what is written, so that no one who writes has to wait, until the terminal is closed.
+    It reads and drops the output, so that no writer blocks, until every process has closed the terminal.
     """
     if posix.fork():
         return

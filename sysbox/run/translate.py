@@ -1,8 +1,8 @@
-"""A limit of a running container that was changed by its other name: systemd is told so that it acts.
+"""Of a limit that was set by one of its two names, set the name that systemd acts on.
 
-What is to be told is decided in units/spellings.py. On cgroup v1 systemd needs help besides: a memory limit
-above that of memory and swap together would be refused by the kernel, and a limit of a disk by its new name
-masks the old ones until systemd has read the unit again, even when it is taken back.
+units/limits/spellings.py decides what to set. On cgroup v1 systemd needs help besides: the kernel would
+refuse a memory limit above that of memory and swap together, and a limit of a disk by its new name masks
+the old ones until systemd has read the unit again, even if it was reset.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 _MEMSW = "memory.memsw.limit_in_bytes"
-_NONE = 0x7FFFFFFFFFFFF000  # what that file reads without a limit
+_NONE = 0x7FFFFFFFFFFFF000  # the content of that file without a limit
 _INTERFACE = scope.INTERFACES[".scope"]
 _NAMES = tuple(key for pair in dropins.PAIRS for key in pair)
 _TRIES = 5
@@ -43,9 +43,9 @@ _STUCK = (
 
 
 def translate(record: Record, facts: HostFacts | None = None) -> bool:
-    """See to it that the name of a limit that was used last acts; whether there was anything to do.
+    """Make the name of a limit that was set last take effect; whether anything had to be done.
 
-    The scope is there, or has just gone. Raises SysboxError.
+    The scope exists, or has just ended. Raises SysboxError.
     """
     facts = facts or probe()
     on_v1 = facts.cgroup_mode == "v1"
@@ -60,7 +60,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
             before = _live(bus, unit)
             found = _said(record)
             if runtime is None or not runtime.alive():
-                return False  # systemd is removing what was read, one by one
+                return False  # what was read is incomplete: systemd is removing it
             told = spellings.translate(found, facts)
             swap = _Swap(record, runtime, found, facts) if on_v1 else None
             if swap and swap.adjust(up=True):
@@ -71,7 +71,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
                 bandwidths.protect(unit, (*told, *_bandwidths(found)))
             if not lost:
                 break
-            # somebody was quicker: it is said once more, and is then the last word
+            # these were set by others while we set ours: set them again, so that they count
             scope.set_properties(bus, unit, lost)
         if on_v1 and any(one.name in _STUCK for one in told):
             scope.reload(bus)
@@ -85,9 +85,9 @@ def _live(bus: Bus, unit: str) -> dict[str, Any]:
 def _tell(
     bus: Bus, unit: str, told: tuple[Property, ...], before: dict[str, Any]
 ) -> tuple[Property, ...]:
-    """Change the unit; what others have changed since `before`, and this has overwritten.
+    """Set `told` on the unit; returns what others have set since `before` and this has overwritten.
 
-    systemd takes what one connection sends in that order, and nothing of others while it handles one message.
+    systemd handles the messages of a connection in their order, and those of others only in between.
     """
     path = names.object_path(unit)
     names_ = tuple(before)
@@ -108,7 +108,7 @@ def _tell(
 
 
 def _await_quiet(record: Record) -> None:
-    """Until nobody has set anything for a moment, as between the calls of a script."""
+    """Wait until nothing has been set for a moment: a script may set several properties in a row."""
     for _ in range(_MOST):
         newest = max((one.changed for one in tuned.drop_ins(record.id)), default=0.0)
         left = newest + _QUIET - time.time()
@@ -122,13 +122,13 @@ def _said(record: Record) -> dict[str, spellings.Assigned]:
 
 
 def _bandwidths(found: dict[str, spellings.Assigned]) -> tuple[Property, ...]:
-    """Those that were set, by name: a reload would lose one of two (see bandwidths.py)."""
+    """The bandwidths that were set, without values: a reload would lose one of two (see bandwidths.py)."""
     keys = (bandwidths.READ, bandwidths.WRITE)
     return tuple(Property(name=key, signature="a(st)", value=[]) for key in keys if key in found)
 
 
 class _Swap:
-    """The limit of memory and swap together on v1, which follows that of memory as at a start."""
+    """The v1 limit of memory and swap together; it follows the memory limit, as at a start."""
 
     def __init__(
         self,
@@ -145,12 +145,12 @@ class _Swap:
             _, writes = update_plan.wanted(record.spec, tuned.collect(record, facts)[0], facts)
         except SysboxError:
             self._directory = ""
-            return  # ignoring: a start will say what is wrong with it
+            return  # ignoring: the next start reports what is wrong
         values = [int(one.value) for one in writes if one.file == _MEMSW]
         self._wanted = values[0] if values else -1
 
     def adjust(self, *, up: bool) -> bool:
-        """Write it where it is to be raised, or lowered; whether that was so. There may be none."""
+        """Write the limit if it has to be raised (`up`) or lowered (not `up`); whether it was written."""
         text = read_text(f"{self._directory}/{_MEMSW}").strip() if self._directory else ""
         if not text.isdigit():
             return False
@@ -168,7 +168,7 @@ class _Swap:
 def _memory(
     found: dict[str, spellings.Assigned], told: tuple[Property, ...], facts: HostFacts
 ) -> tuple[Property, ...]:
-    """MemoryLimit to be told once more, since the kernel has refused it; () if it is told anyhow."""
+    """MemoryLimit, to be set again since the kernel has refused it; () if it is set anyway."""
     if "MemoryLimit" not in found or any(
         dropins.base_name(one.name) == "MemoryLimit" for one in told
     ):

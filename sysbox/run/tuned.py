@@ -2,7 +2,7 @@
 
 systemd writes such a change of a transient unit below /run/systemd/transient, and removes it with the
 unit. A service that supervises a container keeps the unit loaded until its end has been recorded (see
-run/service.py); in the foreground the directory is watched, since nothing else keeps the unit.
+run/service.py); in the foreground nothing keeps the unit, so the directory is watched.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class DropIn(Frozen):
 
 
 def directory(container_id: str) -> str:
-    """Where systemd puts what is changed of a container's scope."""
+    """The directory in which systemd leaves changes of a container's scope."""
     return f"{TRANSIENT}/{names.scope_unit(container_id)}.d"
 
 
 def drop_ins(container_id: str) -> tuple[DropIn, ...]:
-    """What others, and `update`, have changed of its scope since it was started, the oldest first."""
+    """The changes of its scope since it was started, by others and by `update`, the oldest first."""
     where = directory(container_id)
     try:
         files = sorted(name for name in posix.listdir(where) if name.endswith(".conf"))
@@ -58,18 +58,18 @@ def drop_ins(container_id: str) -> tuple[DropIn, ...]:
             continue  # systemd is removing them
         text = (data or b"").decode("utf-8", "surrogateescape")
         found.append(DropIn(path=path, changed=changed, text=text))
-    # of two in one call in the order of their names: an old name counts less than the new one
+    # those of one call stay in the order of their names: the new name of a limit follows the old one
     return tuple(sorted(found, key=lambda one: one.changed))
 
 
 def collect(
     record: Record, facts: HostFacts | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(what others have set, as the record's `tuned`; the keys of what they set that is not kept)."""
+    """(what others have set, as the record's `tuned` has it; the keys they have set that are not kept)."""
     found = drop_ins(record.id)
     if not found:
         return record.tuned, ()
-    from sysbox.units.limits import dropins  # a table that only a container that was tuned needs
+    from sysbox.units.limits import dropins  # only a tuned container needs this table
 
     facts = facts or probe()
     merged = dropins.merge(one.text for one in found)
@@ -78,7 +78,7 @@ def collect(
 
 
 def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
-    """What systemd gives a scope that asks for none of these; empty when it cannot be asked."""
+    """systemd's defaults for a scope that sets none of these; empty if systemd cannot be asked."""
     from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
     from sysbox.units.limits.dropins import HOST_DEFAULTS
 
@@ -91,7 +91,7 @@ def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
                 args = (MANAGER, HOST_DEFAULTS[name])
                 (found[name],) = bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", args)
     except SysboxError:
-        pass  # ignoring: systemd is on its way down, and so is everything that it limits
+        pass  # ignoring: systemd is shutting down, and with it everything that it limits
     return found
 
 
@@ -108,7 +108,7 @@ def requested(record: Record, facts: HostFacts) -> tuple[Property, ...]:
 
 
 def harvest(record: Record) -> Record:
-    """Write down what others have set; the record as it is then. The caller holds the lock."""
+    """Save in the record what others have set; the new record. The caller holds the lock."""
     now, _ = collect(record)
     if now != record.tuned:
         record = record.replace(tuned=now)
@@ -117,20 +117,20 @@ def harvest(record: Record) -> Record:
 
 
 def prepare(container_id: str) -> str:
-    """The directory where others leave what they set, made so that it can be watched.
+    """Make the directory in which systemd leaves what others set, so that it can be watched; its path.
 
-    It is removed by `unwatch` or by systemd.
+    `unwatch` or systemd removes it.
     """
     where = directory(container_id)
     try:
         posix.mkdir(where, 0o755)
     except OSError:
-        pass  # ignoring: it is there, or the watch will say why not
+        pass  # ignoring: it exists, or watching it fails too
     return where
 
 
 def watch(container_id: str) -> int:
-    """A descriptor that can be read when something was set on its scope; -1 if that cannot be told."""
+    """A descriptor that becomes readable when something is set on its scope; -1 if that cannot be watched."""
     try:
         return inotify.watch(prepare(container_id), inotify.IN_MOVED_TO)
     except SysboxError:
@@ -138,7 +138,7 @@ def watch(container_id: str) -> int:
 
 
 def watched() -> list[str]:
-    """The containers for which there is such a directory."""
+    """The ids of the containers that have such a directory."""
     try:
         found = posix.listdir(TRANSIENT)
     except FileNotFoundError:
@@ -152,4 +152,4 @@ def unwatch(container_id: str) -> None:
     try:
         posix.rmdir(directory(container_id))
     except OSError:
-        pass  # ignoring: systemd's to remove, or gone
+        pass  # ignoring: systemd will remove it, or it is gone

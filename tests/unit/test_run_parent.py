@@ -143,7 +143,7 @@ def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:
     theirs.close()
     parked = Parked(helper, os.pidfd_open(helper), ours)
     try:
-        with pytest.raises(StartError, match="not ours"):
+        with pytest.raises(StartError, match="not a child"):
             parked.await_birth()
         parked.destroy()
         assert not select.select([watched], [], [], 1)[0], "it was killed"
