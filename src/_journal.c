@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sysbox.linux._journal: src/journal.c for a command that is a container's supervisor itself. One container for
- * each process.
+ * sysbox.linux._journal: src/journal.c for a command in the foreground, which supervises a container itself. A
+ * process can serve one container.
  */
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>

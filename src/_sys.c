@@ -2,7 +2,7 @@
  *
  * sysbox.linux._sys: the system calls that CPython lacks, one function each and no policy.
  *
- * Raw calls by number throughout, so that neither the C library's version nor its wrappers (which may
+ * Every call is made by number, so that neither the C library's version nor its wrappers (which may
  * fall back to something else) matter. Each function raises OSError with the kernel's errno. Paths are
  * str (surrogateescape) or bytes, without NUL. The interpreter's lock is kept: nothing here blocks for
  * long, and Python has one thread here.
@@ -71,7 +71,7 @@ static PyObject *sys_clone3(PyObject *module, PyObject *arguments)
     struct clone_args how = {
         .flags = flags | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
-        /* a sibling takes its parent's: clone3(2) wants no signal with CLONE_PARENT */
+        /* a sibling has its parent's signal: with CLONE_PARENT clone3(2) allows none here */
         .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
     };
     if (cgroup_fd >= 0) {
@@ -92,7 +92,7 @@ static PyObject *sys_clone3(PyObject *module, PyObject *arguments)
     return Py_BuildValue("(li)", pid, pidfd);
 }
 
-/* clone(2) with the same of its flags; the stack stays the parent's, as after fork(2). */
+/* clone(2), which refuses the same flags; the child keeps the parent's stack, as after fork(2). */
 static PyObject *sys_clone(PyObject *module, PyObject *arguments)
 {
     unsigned long flags;
@@ -161,7 +161,7 @@ static PyObject *sys_close_range(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_close_range, first, last, flags));
 }
 
-/* prlimit(2) with -1 for RLIM64_INFINITY both ways; None only reads. */
+/* prlimit(2); -1 is RLIM64_INFINITY, given and returned; None only reads. */
 static PyObject *sys_prlimit(PyObject *module, PyObject *arguments)
 {
     int pid, resource;
@@ -453,9 +453,9 @@ static PyObject *sys_syncfs(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_syncfs, fd));
 }
 
-/* What a process under a container's filter has left to do. */
+/* For a process under a container's seccomp filter */
 
-/* Once: write(2) of Python tries again for as long as a filter says EINTR. */
+/* One write(2): Python's own retries for as long as a filter returns EINTR. */
 static PyObject *sys_write(PyObject *module, PyObject *arguments)
 {
     int fd;
@@ -466,8 +466,8 @@ static PyObject *sys_write(PyObject *module, PyObject *arguments)
     return int_or_error(syscall(SYS_write, fd, data, size));
 }
 
-/* The end of this process, whatever its filter says: the last step takes no system call, and a fault that is
-   not handled ends the first process of a pid namespace too. */
+/* End this process, whatever its filter refuses: the last step needs no system call, and an unhandled fault ends
+   even the first process of a pid namespace. */
 static PyObject *sys_leave(PyObject *module, PyObject *arguments)
 {
     int status;
@@ -479,8 +479,9 @@ static PyObject *sys_leave(PyObject *module, PyObject *arguments)
         __builtin_trap();
 }
 
-/* A thread that the C library knows nothing of, and the other way round: so whatever is forked meanwhile finds
-   none of its locks held, and `errno` (the one of the thread that made it) is left alone. It makes two calls. */
+/* A thread that the C library does not know, and that does not use the C library: it holds none of its locks, so
+   this process can fork meanwhile, and it leaves `errno` (that of the thread that made it) alone. It makes two
+   system calls. */
 
 #if defined __x86_64__ || defined __aarch64__
 static long bare_call(long number, long first, long second, long third)
@@ -508,7 +509,7 @@ static int write_zero(void *descriptor)
     return 0;
 }
 
-/* Whether it goes on by itself: once in a process, whose only such stack this is. */
+/* Start that thread; whether it was started. Once in a process: there is one such stack. */
 static int go_aside(int fd)
 {
     static char stack[1 << 14] __attribute__((aligned(16)));
@@ -517,7 +518,7 @@ static int go_aside(int fd)
     if (is_taken)
         return 0;
     is_taken = 1;
-    /* no signal is its business, and no handler may run on its stack */
+    /* all signals blocked: no handler may run on its small stack */
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     int status = clone(write_zero, stack + sizeof stack,
                        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
@@ -532,8 +533,8 @@ static int go_aside(int fd)
 }
 #endif
 
-/* "0" into a file where the kernel takes its time, which nobody waits for, and the descriptor closed. What
-   cannot be done so is not done. */
+/* Write "0" into a file whose write(2) takes long in the kernel, without waiting, and close the descriptor. If the
+   thread cannot be started, only close it. */
 static PyObject *sys_write_aside(PyObject *module, PyObject *arguments)
 {
     int fd;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What this program is too small to do itself: the command, run when something has happened.
+ * Runs sysbox for what the monitor is too small to do itself.
  *
- *     --helper LAUNCHER ID     LAUNCHER VERB ID is what is run
- *     --drop-ins DIRECTORY     where systemd leaves what `systemctl set-property` changes; VERB is _tuned
+ *     --helper LAUNCHER ID     it executes LAUNCHER VERB ID
+ *     --drop-ins DIRECTORY     where `systemctl set-property` makes systemd leave files; VERB is _tuned
  *
  * VERB is _oom when the kernel has killed something for lack of memory.
  *
- * The directory is watched by F_NOTIFY of fcntl(2), and not by inotify(7), of which a user can have 128 only.
+ * The directory is watched by F_NOTIFY of fcntl(2), not by inotify(7): a user can have only 128 instances.
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -26,8 +26,8 @@ static struct {
 
 static struct helper {
     char *verb;
-    pid_t pid;   /* of the one that runs */
-    int64_t due; /* 0: none is wanted */
+    pid_t pid;   /* of the running helper, else 0 */
+    int64_t due; /* milliseconds(); 0: not wanted */
     int failed;
 } helpers[] = {{.verb = "_tuned"}, {.verb = "_oom"}};
 enum { TUNED, OOM, HELPERS };
@@ -49,9 +49,9 @@ void helper_watch(const char *directory)
 {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_MULTISHOT) < 0)
-        return; /* a kernel without it: the next command that looks at the container makes up for it */
+        return; /* not in this kernel: the next command that looks at the container catches up */
     if (!is_empty(fd))
-        helper_changed(); /* before we came */
+        helper_changed(); /* set before the watch began */
 }
 
 void helper_changed(void)
@@ -71,7 +71,7 @@ static void start(struct helper *helper)
     helper->due = 0;
     pid_t pid = fork();
     if (pid) {
-        helper->pid = pid > 0 ? pid : 0; /* no room for it: at the next change */
+        helper->pid = pid > 0 ? pid : 0; /* if fork failed: again at the next change */
         helper->failed |= pid < 0;
         return;
     }
@@ -102,7 +102,7 @@ int helper_told_oom(void)
     return !helpers[OOM].due && !helpers[OOM].failed;
 }
 
-/* Never two of a kind at a time: what changes meanwhile is looked at afterwards. */
+/* Never two of a kind at a time: a change meanwhile is handled by the next one. */
 int64_t helper_turn(void)
 {
     int64_t next = 0;

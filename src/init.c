@@ -2,9 +2,9 @@
  *
  * sysbox-init COMMAND [ARGUMENT...]: PID 1 of a container started with --init.
  *
- * PID 1 ignores a signal it has no handler for, and inherits every orphan. So this one runs the command as
- * its child, in a process group and (on a terminal) the foreground of its own, forwards it each signal,
- * reaps whatever ends, and exits with the command's status: its code, or 128 plus the signal.
+ * The kernel discards a signal to PID 1 that has no handler, and makes every orphan its child. So this program
+ * runs the command as its child, in a process group of its own and (on a terminal) in the foreground, forwards
+ * each signal to it, reaps every child, and exits with the command's status: its code, or 128 plus the signal.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 enum { FAILED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, SIGNALLED = 128 };
 
-/* Faults are our own bugs and must not be held back; job control must not stop us. */
+/* Faults are bugs of this program and must not be blocked; job control must not stop it. */
 static const int faults[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
 
 static _Noreturn void fail(const char *what, int status)
@@ -38,7 +38,7 @@ static _Noreturn void run(char **command, const sigset_t *original)
     fail(command[0], errno == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }
 
-/* Reap all that has ended; the command's status once it is among them, else -1. */
+/* Reap every child that has ended; the command's status if it is one of them, else -1. */
 static int reap(pid_t child)
 {
     int status, result = -1;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a container writes becomes entries of the journal, one for each line, with every byte of it. A line longer
- * than 16 KiB becomes several entries with docker's marks, CONTAINER_PARTIAL_*; so does what ends without a newline.
+ * Each line of a container's output becomes an entry of the journal, byte for byte. A line longer than 16 KiB becomes
+ * several entries with docker's marks, CONTAINER_PARTIAL_*; a last line without a newline has the marks too.
  *
- * Entries are collected and sent as one datagram: journald takes any number from one, looks up who sent it once, and
+ * Entries are collected and sent as one datagram: journald accepts any number in one, looks up the sender once, and
  * the order of both streams is kept. It files them under the unit of the process that the message names, which root
- * may choose (unix(7), SCM_CREDENTIALS): the container's first one. That is a child of ours and not reaped yet, so
- * the number is its own.
+ * may choose (unix(7), SCM_CREDENTIALS): the container's first process. That is a child of ours and not reaped yet,
+ * so its pid cannot have been reused.
  */
 #define _GNU_SOURCE
 #include "journal.h"
@@ -31,15 +31,15 @@
 enum {
     LINE = 16384,             /* docker's bound for one entry */
     IDENTIFIER = 256,
-    HEAD = 512 + IDENTIFIER,  /* what stands beside the text of an entry */
+    HEAD = 512 + IDENTIFIER,  /* the fields of an entry other than its text */
     BATCH = 32768,
     PAGE = 4096,
-    ID = 16,                  /* random bytes of the name of a long line */
+    ID = 16,                  /* random bytes in the id of a long line */
     THOUSAND = 1000,
-    UNIT = 1024,              /* bytes that count as a line of the rate */
-    PAUSE = 5 * SECOND,       /* how long lines are dropped once there are too many */
-    PATIENCE = 4 * SECOND,    /* with a journald that takes nothing, at the end */
-    STEP = 300000,            /* nanoseconds between two looks whether it has read everything */
+    UNIT = 1024,              /* bytes that count as one line for the rate */
+    PAUSE = 5 * SECOND,       /* for how long lines are dropped once there are too many */
+    PATIENCE = 4 * SECOND,    /* at the end, with a journald that reads nothing */
+    STEP = 300000,            /* nanoseconds between two looks whether journald has read everything */
 };
 
 enum ending { NEWLINE, FULL, END };
@@ -47,15 +47,15 @@ enum ending { NEWLINE, FULL, END };
 static char texts[2][LINE] __attribute__((aligned(PAGE)));
 static char entries[BATCH] __attribute__((aligned(PAGE)));
 
-static struct line { /* of which the newline has not come yet */
+static struct line { /* a line whose newline has not come yet */
     size_t length;
-    uint64_t ordinal; /* of the last entry of a line that became several; 0 is none */
+    uint64_t ordinal; /* of the last entry sent for this line; 0 is none */
     char id[2 * ID + 1];
 } lines[2];
 
 static struct {
-    size_t length, most; /* of what is to be sent; and since memory was given back */
-    uint64_t lines, told; /* how many are in it; and of how many it says that they were dropped */
+    size_t length, most; /* bytes to send now; the most since memory was released */
+    uint64_t lines, told; /* lines in it; dropped lines that it reports */
 } batch;
 
 static struct {
@@ -67,8 +67,8 @@ static struct {
 } journal = {.fd = -1};
 
 static struct {
-    uint64_t rate, burst, left; /* lines a second; in thousandths of a line */
-    int64_t counted, until;     /* when `left` was right; until when lines are dropped, or 0 */
+    uint64_t rate, burst, left; /* rate: lines a second; the others: thousandths of a line */
+    int64_t counted, until;     /* when `left` was computed; until when lines are dropped, or 0 */
     uint64_t dropped;
 } limit;
 
@@ -111,7 +111,7 @@ static ssize_t send_as(const void *data, size_t length, int file)
     return sendmsg(journal.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* What is too long for a datagram goes as a sealed file of its own in memory. */
+/* A batch that is too long for a datagram is sent as a sealed memfd. */
 static ssize_t send_file(void)
 {
     int file = memfd_create("journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -137,7 +137,7 @@ static int is_gone(int error)
     return error == ECONNREFUSED || error == ENOTCONN || error == ECONNRESET || error == EPIPE;
 }
 
-/* Whether there is nothing left to be sent. What cannot be sent is counted as dropped: its journal is gone. */
+/* Returns whether nothing is left to send. Lines that cannot be sent count as dropped: their journal is gone. */
 static int send_batch(void)
 {
     for (int tries = 0; batch.length;) {
@@ -148,7 +148,7 @@ static int send_batch(void)
             continue;
         if (sent < 0 && errno == EAGAIN)
             return 0;
-        /* the socket was made anew */
+        /* journald has a new socket: connect to it, once */
         if (sent < 0 && is_gone(errno) && !tries++ &&
             connect(journal.fd, (struct sockaddr *)&journal.address, journal.address_length) == 0)
             continue;
@@ -173,7 +173,7 @@ static char *put_head(char *end, const char *priority, const char *stream)
     return put_field(end, "SYSBOX_STREAM=", stream);
 }
 
-/* docker's fields of a line that is in pieces. Without its newline it is to be read as one that goes on. */
+/* docker's fields for a line in pieces. A piece without a newline is marked as continued. */
 static char *put_marks(char *end, struct line *line, enum ending ending)
 {
     if (ending == NEWLINE && !line->ordinal)
@@ -212,13 +212,13 @@ static int make_room(size_t length)
 
 static void end_entry(char *end)
 {
-    *end++ = '\n'; /* an empty line is between two */
+    *end++ = '\n'; /* an empty line separates entries */
     batch.length = (size_t)(end - entries);
     if (batch.length > batch.most)
         batch.most = batch.length;
 }
 
-/* Where lines are missing stands how many. */
+/* Put an entry that says how many lines are missing here. */
 static int tell_dropped(void)
 {
     if (!make_room(0))
@@ -235,7 +235,7 @@ static int tell_dropped(void)
     return 1;
 }
 
-/* A line, or a piece of one: what was kept of it before, and `count` bytes more. False: journald has no room. */
+/* Put a line, or a piece of one: the bytes kept before, and `count` more. False if journald has no room. */
 static int put_entry(int stream, const char *data, size_t count, enum ending ending)
 {
     struct line *line = &lines[stream];
@@ -266,7 +266,7 @@ static int put_entry(int stream, const char *data, size_t count, enum ending end
     return 1;
 }
 
-/* What may be written by now. */
+/* Add to `left` what the rate allows by now. */
 static void count(void)
 {
     if (!limit.rate)
@@ -304,7 +304,7 @@ size_t journal_write(int stream, const char *data, size_t length)
     return taken;
 }
 
-/* False where journald has no room; journal_close tries again. */
+/* Put the half line. False if journald has no room; journal_close tries again. */
 static int put_rest(int stream)
 {
     return (!lines[stream].length && !lines[stream].ordinal) || put_entry(stream, "", 0, END);
@@ -349,7 +349,7 @@ static void wait_until_read(void)
     const struct timespec step = {.tv_nsec = STEP};
     int64_t deadline = milliseconds() + SECOND;
     int left = 0;
-    /* a comment, which journald passes over: once that is read, what was sent before has been dealt with */
+    /* a comment, which journald ignores: once it is read, everything sent before has been processed */
     while (send_as("#\n", 2, -1) < 0 && errno == EAGAIN && milliseconds() < deadline)
         nanosleep(&step, NULL);
     while (ioctl(journal.fd, TIOCOUTQ, &left) == 0 && left > 0 && milliseconds() < deadline)

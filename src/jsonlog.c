@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The log as docker's json-file has it: one object a line, {"log":"text\n","stream":"stdout","time":"..."}.
+ * The log in docker's json-file format: one object a line, {"log":"text\n","stream":"stdout","time":"..."}.
  * A line longer than 16 KiB becomes several, all but the last without a newline; a byte that is not UTF-8
- * becomes U+FFFD. When the file has reached its size it becomes FILE.1, what was that FILE.2, and so on.
+ * becomes U+FFFD. When FILE has reached its size it becomes FILE.1, the old FILE.1 becomes FILE.2, and so on.
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -17,11 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE = 16384, WORST = 6, TAIL = 96 }; /* \uXXXX for a byte; what follows the text */
+enum { LINE = 16384, WORST = 6, TAIL = 96 }; /* WORST: \uXXXX for a byte; TAIL: what follows the text */
 
 static struct {
     int fd, max_files;
-    uint64_t size, max_size; /* 0: without end */
+    uint64_t size, max_size; /* max_size 0: no limit */
     const char *beside; /* "attrs":{...}, or nothing */
     char path[PATH_MAX];
 } file = {.fd = -1};
@@ -75,7 +75,7 @@ static void rotate(void)
     for (int i = file.max_files - 1; i > 0; i--)
         rename(rotated(from, i - 1), rotated(to, i));
     if (file.max_files == 1)
-        unlink(file.path); /* a new file, and not this one emptied: who follows it notices */
+        unlink(file.path); /* a new file instead of a truncated one, so that readers notice */
     open_file(O_TRUNC);
 }
 

@@ -8,10 +8,10 @@
  * cost more than a whole `sysbox ps`). LAUNCHER is this program's own absolute path: units that sysbox
  * makes run it again.
  *
- * The interpreter is executed through a read-only bind mount that is attached nowhere. sysbox runs inside
- * a container's namespaces for a moment, where a hostile process may reach /proc/PID/exe; through this
- * mount the host's interpreter cannot be opened for writing, then or later (CVE-2019-5736). Without the
- * privilege to make the mount there is no privilege to protect either, and a plain execve does.
+ * The interpreter is executed through a read-only bind mount that is attached nowhere. sysbox runs for a
+ * moment inside a container's namespaces, where a hostile process may reach /proc/PID/exe; through this mount
+ * it cannot open the host's interpreter for writing, then or later (CVE-2019-5736). A caller without the
+ * privilege to make the mount has no privilege to protect either, so a plain execve will do.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,7 +60,7 @@ static int join(char *result, const char *first, const char *second, const char 
     return 1;
 }
 
-/* Our own path, symbolic links resolved; without /proc the one the kernel was given. */
+/* This program's path, symbolic links resolved; without /proc the path that was given to execve(2). */
 static void find_self(char *path)
 {
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
@@ -73,7 +73,7 @@ static void find_self(char *path)
         fail("cannot find its own path", "");
 }
 
-/* The interpreter beside us (a virtual environment, /usr/bin), else the one of the build. */
+/* The interpreter beside this program (a virtual environment, /usr/bin), that of the build, or /usr/bin/python3. */
 static void find_python(const char *directory, char *python)
 {
     char candidate[PATH_MAX];
@@ -85,7 +85,7 @@ static void find_python(const char *directory, char *python)
         fail("no interpreter: neither beside this program nor ", PYTHON);
 }
 
-/* The package below our prefix, for this interpreter's version; else where the build put it. */
+/* The package below this program's prefix, for the interpreter's version; else where the build put it. */
 static void find_main(const char *directory, const char *python, char *path)
 {
     static const char *const libraries[] = {"/../lib/", "/../lib64/"};
@@ -119,14 +119,14 @@ static void execute_read_only(const char *python, char **argv)
 
 int main(int argc, char **argv)
 {
-    /* Before anything else: a closed standard stream would be the number of the first file that is opened, and
-     * a container's input. open(2) gives the lowest free number, so they are filled in their order. */
+    /* Before anything else: the first file to be opened would get the number of a closed standard stream, and become
+     * a container's input. open(2) returns the lowest free number, so the streams are filled in order. */
     for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
         if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", O_RDWR) != stream)
             _exit(FAILED);
 
-    /* The interpreter ends in the middle of its own start where one of them is a directory. In its place the null
-     * device is opened in the other direction: reading from it, or writing to it, fails as it does of a directory. */
+    /* The interpreter aborts its start if one of them is a directory. Replace that by the null device, opened in the
+     * wrong direction: reading or writing it fails, as with a directory. */
     for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
         struct stat status;
         if (fstat(stream, &status) == 0 && S_ISDIR(status.st_mode)) {
@@ -136,10 +136,10 @@ int main(int argc, char **argv)
         }
     }
 
-    /* Ignored by the caller, it lets the kernel reap our children, and how they ended is lost (wait(2), NOTES). */
+    /* If the caller ignores SIGCHLD, the kernel reaps our children and their status is lost (wait(2), NOTES). */
     signal(SIGCHLD, SIG_DFL);
 
-    /* With fewer a start fails in its middle, and so does what would take it back. */
+    /* With fewer descriptors a start fails half-way, and so does its undoing. */
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES) {
         errno = EMFILE;

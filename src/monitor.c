@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sysbox-monitor: what a detached container costs while it runs.
+ * sysbox-monitor: supervises a detached container; the only process of sysbox while that runs.
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
  *                    [--oom FILE EVENT] [--oom-policy NAME] [--events FD] [--report NAME FD]...
@@ -10,19 +10,19 @@
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
  *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
  *
- * The process that forked the container executes this program, so PID is its child: nobody else can reap it,
- * and a signal sent to it cannot hit a recycled number. It copies what the container writes (--pump: a pipe or a
- * terminal's master; --journal: to the journal; --json: to a file) and serves those who attach
+ * The process that forked the container executes this program, so PID is its child: no other process can reap it,
+ * and a signal sent to it cannot hit a reused pid. The monitor copies the container's output (--pump: a pipe or a
+ * terminal's master; --journal: to the journal; --json: to a file) and serves clients that attach
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
- * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), has the health checked
- * (intervals in milliseconds), has the command run when others change its limits (helper.c), keeps a connection
+ * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), runs health checks
+ * (intervals in milliseconds), runs sysbox when others change its limits (helper.c), keeps a connection
  * open for a while (--hold), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
  * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
  *
  * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
- * --report, a file of its cgroup, said last. It then exits with that code, with 0 where it was asked to stop.
+ * --report, a file of its cgroup, said last. It then exits with that code, or with 0 if it was asked to stop.
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -53,17 +53,17 @@ static struct {
     int terminal;
     int freezer;      /* freezer.state or cgroup.freeze */
     const char *thaw; /* what is written there */
-    int asked;        /* to stop: the service that does so has succeeded, whatever the payload's status */
+    int asked;        /* to stop: the service has then succeeded, whatever the container's status */
     int oom_policy;   /* the first letter of continue, stop, kill */
-    int timeout;      /* it was killed, since it did not stop in time */
-    int64_t deadline; /* milliseconds(); 0 while nobody asked to stop */
+    int timeout;      /* the container was killed, since it did not stop in time */
+    int64_t deadline; /* milliseconds(); 0 until a stop is requested */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .terminal = -1, .freezer = -1};
 
 static struct {
     char *launcher, *id;
     int interval, start_interval;
-    pid_t pid;   /* of the check that goes on */
-    int64_t due; /* 0: none is to be made */
+    pid_t pid;   /* of the running check */
+    int64_t due; /* 0: no check is due */
 } health;
 
 static struct {
@@ -103,7 +103,7 @@ static _Noreturn void finish(const siginfo_t *how)
     _exit(monitor.asked ? 0 : code);
 }
 
-/* It stays a zombie until we end: its number must not become another's while its last lines are sent. */
+/* The container stays a zombie until we exit: its pid must not be reused while its last lines are sent. */
 static void look(void)
 {
     siginfo_t how = {0};
@@ -113,7 +113,7 @@ static void look(void)
         finish(&how);
 }
 
-/* Health. When the next check is due is known once the last one is over: they never pile up. */
+/* Health. The next check becomes due after the last one has ended: checks never pile up. */
 
 static void check_health(void)
 {
@@ -122,14 +122,14 @@ static void check_health(void)
     health.due = 0;
     health.pid = fork();
     if (health.pid)
-        return; /* where there is no room for it, the next SIGCHLD tries again */
+        return; /* if fork failed, the next SIGCHLD tries again */
     sigprocmask(SIG_SETMASK, &none, NULL);
     char *arguments[] = {health.launcher, "_health", health.id, NULL}, *environment[] = {NULL};
     execve(health.launcher, arguments, environment);
     _exit(FAILED);
 }
 
-/* It exits with 1 while the container is starting, when checks come at another interval. */
+/* A check exits with 1 while the container is starting: the start interval applies then. */
 static void reap_health(void)
 {
     int status;
@@ -143,8 +143,7 @@ static void reap_health(void)
 
 /* Being asked to stop */
 
-/* A container that is paused would not act on a signal, on cgroup v1 not even on SIGKILL. It has it before it
- * goes on. */
+/* A paused container acts on no signal, on cgroup v1 not even on SIGKILL: thaw it once the signal is pending. */
 static void send_signal(int number)
 {
     kill(monitor.pid, number);
@@ -159,7 +158,7 @@ static void stop(void)
         monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
 }
 
-/* What becomes of the rest: with cgroup v2 systemd and the kernel see to that too, with v1 nobody else. */
+/* Apply OOMPolicy= to the rest: on cgroup v2 systemd and the kernel do that too, on v1 only the monitor does. */
 static void out_of_memory(void)
 {
     helper_tell_oom();
@@ -187,7 +186,7 @@ static void take_signals(int fd)
     helper_reap();
 }
 
-/* How long poll may sleep; what is due by now is done. */
+/* Do what is due; return for how long poll may sleep, in milliseconds. */
 static int patience(void)
 {
     int64_t now = milliseconds(), next = output_deadline();
@@ -310,9 +309,9 @@ int main(int argc, char **argv)
     int signals = signalfd(-1, &awaited, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         fail("signalfd");
-    /* Our own end of the terminal: it never hangs up while the container has it closed. */
+    /* Open the terminal's slave too: the master then never hangs up while the container has it closed. */
     if (monitor.terminal >= 0)
         ioctl(monitor.terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    look(); /* it may have ended before SIGCHLD was blocked */
+    look(); /* the container may have ended before SIGCHLD was blocked */
     watch(signals);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the container writes: to the journal or a file, and to those who are attached.
+ * Copies the container's output to the journal or a file, and to the clients that are attached.
  *
- * A client is a connection to a socket of sequenced packets. The first packet that it gets is "H", with the
- * descriptor that leads to the container's input where there is one (unix(7), SCM_RIGHTS): it writes there by
- * itself, and sets the size of a terminal. Each packet after that is one byte, '1' or '2', and what the container
- * wrote there, and at the end "E" and the exit status. "C" from a client closes the container's input. A slow
- * client slows the container down, as a pipe would. One too many gets "F" instead of "H".
+ * A client is a connection to a socket of sequenced packets. The first packet to it is "H", with the descriptor of
+ * the container's input if there is one (unix(7), SCM_RIGHTS): the client writes there directly, and sets the size
+ * of a terminal. Each packet after that is one byte, '1' or '2', and output of that stream; the last is "E" and the
+ * exit status. "C" from a client closes the container's input. A slow client slows the container down, as a pipe
+ * would. A client for which there is no room gets "F" instead of "H".
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -18,26 +18,26 @@
 #include <unistd.h>
 
 enum { BUFFER = 4096, FIRST = 5 * SECOND, JOURNAL_PATIENCE = 4 * SECOND };
-enum { LISTENER = PUMPS, JOURNAL, CLIENT }; /* where they stand among those that are polled */
+enum { LISTENER = PUMPS, JOURNAL, CLIENT }; /* indices among the polled descriptors */
 
 static struct pump {
     int in;
-    size_t length, written; /* of what was read, and how much of it the journal has */
+    size_t length, written; /* bytes read, and how many of them the journal has */
     char buffer[1 + BUFFER];
 } pumps[PUMPS];
 static int pump_count;
 static int logged;     /* to the journal */
-static uint64_t moved; /* bytes, or packets, that went on */
+static uint64_t moved; /* bytes and packets that were passed on so far */
 
 static struct client {
     int fd;
-    unsigned owed; /* a bit for each pump whose buffer it has yet to get */
+    unsigned owed; /* a bit for each pump whose buffer the client has yet to get */
 } clients[CLIENTS];
-static int client_count; /* of those that are or have been in use */
+static int client_count; /* slots that are or have been in use */
 static int listener = -1, input = -1;
-static int64_t first; /* until when to wait for the first client; nothing is read before */
+static int64_t first; /* until when to wait for the first client, reading nothing; 0: not */
 
-/* Our end never blocks: the container can open the other one, and take away what poll has told of. */
+/* Our end must not block: the container can open the other end and read what poll has announced. */
 void output_add(int in)
 {
     fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
@@ -60,7 +60,7 @@ void output_listen(int fd, int wait_for_first)
 
 void output_give(int fd)
 {
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* those who are attached write to it */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* clients write to it */
     input = fd;
 }
 
@@ -100,7 +100,7 @@ static void flush(struct pump *pump)
         pump->written += taken;
         moved += taken;
         if (pump->written < pump->length)
-            return; /* no room there */
+            return; /* the journal has no room */
     }
     pump->written = pump->length;
     if (!owed(index))
@@ -230,7 +230,7 @@ int64_t output_deadline(void)
     return first && (!told || first < told) ? first : told;
 }
 
-/* As long as it goes on: a reader that stands still holds nothing up, and a journal that does not for long. */
+/* Copy while there is progress: a client that does not read delays the end by a second, journald by four. */
 void output_end(int code)
 {
     uint64_t before = moved;

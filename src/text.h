@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the static programs beside a container share: text without a heap, the time, and how they fail. A function
- * that puts text returns where it ends.
+ * What the static programs share: text without a heap, the time, and how they fail. A put_ function writes at
+ * `end` and returns the new end.
  */
 #pragma once
 

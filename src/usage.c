@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the container's cgroup has used, and whether it ran out of memory.
+ * What the container's cgroup has used, and whether the kernel killed a process in it for lack of memory.
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -17,23 +17,23 @@ _Static_assert(USAGE_SPACE >= REPORTS * (NAME + 2 * REPORT), "room for every rep
 
 static int oom_file = -1;  /* v1: memory.oom_control, v2: memory.events */
 static int oom_event = -1; /* v1: an eventfd; v2: the file itself wakes poll */
-static uint64_t kills;     /* of processes in it for lack of memory */
+static uint64_t kills;     /* of processes in the cgroup for lack of memory */
 static void (*tell_killed)(void);
-static uint64_t shortages; /* v2: how often it ran out of memory */
+static uint64_t shortages; /* v2: how often the cgroup ran out of memory */
 static struct {
     int64_t until, next; /* milliseconds(); 0: none */
     int step;
-} doubt; /* it has just run out of memory, and the kernel has yet to say that somebody was killed */
-static uint64_t oom_wakes; /* of the eventfd: one when the cgroup is removed, the others for lack of memory */
+} doubt; /* the cgroup has run out of memory, and the kernel may yet count a kill */
+static uint64_t oom_wakes; /* of the eventfd: one when the cgroup is removed, the others for shortages */
 static int events = -1;    /* cgroup.events: wakes poll when the cgroup becomes empty */
 
 static struct report {
     const char *name;
     int fd;
-    ssize_t length; /* -1: not known */
+    ssize_t length; /* -1: unknown */
 } reports[REPORTS];
 static int report_count;
-static char texts[REPORTS][REPORT]; /* apart, and so not in memory before the end */
+static char texts[REPORTS][REPORT]; /* apart: their pages are not in memory before the end */
 
 static void usage_doubt(void);
 
@@ -71,7 +71,7 @@ static void usage_doubt(void)
     doubt.next = now + doubt.step;
 }
 
-/* The kernel tells of a lack of memory before it kills, and on v1 of the kill not at all. */
+/* The kernel reports a shortage before it kills, and on v1 it does not report the kill. */
 int64_t usage_turn(void)
 {
     int64_t now = milliseconds();
@@ -79,7 +79,7 @@ int64_t usage_turn(void)
         return doubt.until ? doubt.next : 0;
     doubt.next = now + (doubt.step *= 2);
     if (check_oom() && now >= doubt.until)
-        doubt.until = 0; /* nobody was killed */
+        doubt.until = 0; /* no process was killed */
     return doubt.until ? doubt.next : 0;
 }
 
@@ -90,8 +90,8 @@ void usage_watch_oom(int file, int event, void (*killed)(void))
     oom_event = event;
 }
 
-/* Ask for short turns on the CPU: then those of others are cut short when this process wakes, with Linux
- * 6.12 (sched_setattr(2)). On a busy host it reads in time twice as often. */
+/* Ask for short time slices on the CPU: since Linux 6.12 this process then preempts others when it wakes
+ * (sched_setattr(2)). On a busy host it reads in time twice as often. */
 static void hurry(void)
 {
     struct {
@@ -100,7 +100,7 @@ static void hurry(void)
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = sizeof attributes, .flags = 1 /* not for children */, .runtime = 100000 /* ns */};
+    } attributes = {.size = sizeof attributes, .flags = 1 /* SCHED_FLAG_RESET_ON_FORK */, .runtime = 100000 /* ns */};
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
@@ -117,8 +117,8 @@ void usage_add_report(const char *name, int file)
         reports[report_count++] = (struct report){.name = name, .fd = file, .length = -1};
 }
 
-/* The service manager removes a cgroup as soon as it is empty, and its files, open or not, cannot be read
- * any more. The kernel wakes poll on cgroup.events before it tells inotify, which the manager waits for. */
+/* systemd removes a cgroup as soon as it is empty, and its files, open or not, can then no longer be read. The
+ * kernel wakes poll on cgroup.events before it notifies inotify, which systemd waits for. */
 void usage_read(void)
 {
     for (int i = 0; i < report_count; i++) {
@@ -150,14 +150,14 @@ void usage_ready(const struct pollfd fds[USAGE_FDS])
         ssize_t length = pread(events, text, sizeof text - 1, 0);
         text[length > 0 ? length : 0] = '\0';
         if (length < 0)
-            events = -1; /* removed: from now on it would wake us without end */
+            events = -1; /* removed: it would wake poll again and again */
         else if (strstr(text, "populated 0"))
             usage_read();
     }
     if (fds[1].revents) {
         int v2 = oom_event < 0;
-        /* v1 wakes us before the kill, and once more when the cgroup is removed; v2 for each change,
-         * and without end once it is removed */
+        /* v1 wakes poll before the kill, and once more when the cgroup is removed; v2 at each change,
+         * and again and again once it is removed */
         if (!v2)
             count_wakes();
         uint64_t before = kills;
@@ -175,11 +175,11 @@ int usage_oom(void)
     if (kills || there)
         return kills > 0;
     if (doubt.until)
-        return 1; /* gone, and with it what it would have said */
+        return 1; /* a shortage, and the counter is gone: taken for a kill */
     if (oom_event < 0)
         return 0;
-    /* the cgroup is gone, and its counters with it; that it was removed is told a moment later. Of a lack of
-     * memory we would have been told before */
+    /* the cgroup is gone, and its counters with it. The eventfd reports the removal a moment later; a shortage it has
+     * reported before */
     int64_t until = milliseconds() + REMOVAL_TOLD;
     for (count_wakes(); oom_wakes == 1 && milliseconds() < until; count_wakes())
         poll(&(struct pollfd){.fd = oom_event, .events = POLLIN}, 1, REMOVAL_TOLD / 4);
