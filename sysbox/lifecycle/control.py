@@ -1,4 +1,4 @@
-"""What the verbs do to a container that is there: stop, kill, pause, unpause, restart, rm, rename."""
+"""What the verbs do to an existing container: stop, kill, pause, unpause, restart, rm, rename."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def settle_if_dead(record: Record) -> None:
-    """Record the end of a run that nobody recorded: its supervisor was killed."""
+    """Record the end of a run whose supervisor was killed before it could."""
     runtime = store.runtime(record.id)
     if runtime is None or runtime.supervised():
         return
@@ -31,10 +31,10 @@ def settle_if_dead(record: Record) -> None:
 
 
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
-    """`sysbox stop`: its stop signal, or `signal`; SIGKILL when the timeout (seconds, -1 never) is over."""
+    """`sysbox stop`: send the stop signal, or `signal`; SIGKILL after `timeout` seconds (-1 is never)."""
     settle_if_dead(record)
     unit_file.stopped(record)
-    # its service would have the monitor send the container's own stop signal
+    # not with a given signal: the service has the monitor send the container's own stop signal
     by_systemd = signal is None and request_stop(record)
     runtime = store.await_start(record)
     if runtime is None or not runtime.alive():
@@ -44,7 +44,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
-        # its service has the monitor do it
+        # else the monitor sends the signal, and thaws
         signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
         if frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
@@ -68,17 +68,17 @@ def kill(record: Record, signal: int) -> None:
         )
     by_systemd = False
     if has_policy(record) and signal in (9, signals.stop_signal(record)):
-        # one that its user has killed is not started again
+        # a container that its user has killed is not started again
         unit_file.stopped(record)
         if signal == 9:
-            # first: systemd begins with the stop signal, which the container may be quick to end by
+            # first: systemd begins with the stop signal, and the container might end by that
             signals.send(runtime, 9)
         by_systemd = request_stop(record)
     if signal == 9:
         kill_now(record, runtime)
         if by_systemd:
             await_service(record)
-    elif not by_systemd:  # else its service has the monitor do it
+    elif not by_systemd:  # else the monitor sends it
         signals.send(runtime, signal)
     events.container("kill", record, signal=str(signal))
 
@@ -86,7 +86,7 @@ def kill(record: Record, signal: int) -> None:
 def pause(record: Record) -> None:
     """`sysbox pause`. Raises Conflict when it does not run, or is paused."""
     settle_if_dead(record)
-    with Lock(record.id):  # a start that goes on comes to its end first
+    with Lock(record.id):  # a start in progress ends first
         runtime = _of_running(record)
         if frozen(probe(), runtime.cgroup):
             raise Conflict(f"container {record.name} is already paused")
@@ -125,7 +125,7 @@ def remove(record: Record, *, force: bool, volumes: bool) -> None:
 
 
 def set_policy(record: Record, policy: RestartPolicy) -> bool:
-    """`sysbox update --restart`; False where that acts from the next start on.
+    """`sysbox update --restart`; False if it takes effect at the next start only.
 
     Raises Conflict for a container with --rm.
     """

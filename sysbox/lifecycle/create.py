@@ -1,4 +1,4 @@
-"""From a specification to a created container: its image found, its record written, its name taken."""
+"""Create a container from a specification: find its image, write its record, take its name."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 def create(spec: ContainerSpec) -> tuple[Record, Plan]:
-    """Make a container; with the plan of a start that this process would supervise.
+    """(the new container, the plan of a start that this process supervises).
 
-    Raises SysboxError, naming what is wrong with it; nothing is left then.
+    Raises SysboxError, which names what is wrong; nothing is left then.
     """
     with Store().hold():
-        # an image that is in use cannot be removed, and from the record on this one is
+        # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
         record = _draft(spec, image)
         records.to_checked_file(record)
-        plan = planning.plan_of(record, probe())  # what cannot be started is not made
+        plan = planning.plan_of(record, probe())  # raises for what cannot be started
         if spec.cidfile:
             _write_cidfile(spec.cidfile, record.id)
         try:
@@ -47,7 +47,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Plan]:
 
 
 def describe(spec: ContainerSpec) -> str:
-    """What `run` would do with it (`--dry-run`), a line each; nothing is made."""
+    """What `run` would do (`--dry-run`), a line each; nothing is made."""
     image, spec = prepare(spec)
     plan = planning.plan_of(_draft(spec, image), probe())
     return f"{plan.describe()}\n{_log(spec.logging)}"
@@ -63,7 +63,7 @@ def _log(logging: Logging) -> str:
 
 
 def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
-    """Find the image, and write into the specification what it and other containers decide.
+    """Find the image, and complete the specification with what it and other containers decide.
 
     Raises NotFound, Unsupported.
     """
@@ -82,7 +82,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     )
     checks = spec.health
     if checks.command or image.config.health:
-        from sysbox.container import health  # most have none
+        from sysbox.container import health  # few containers need it
 
         checks = health.merge(checks, image.config.health)
     return image, spec.replace(
@@ -91,7 +91,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
 
 
 def _volume_of(path: str) -> Mount:
-    """The volume that an image asks for. Raises SpecError where none of an image's may be."""
+    """The volume that an image asks for. Raises SpecError for a path at which it may have none."""
     target = clean_path(path)
     if not path.startswith("/") or not volumes.may_be_of_image(target):
         raise SpecError(
@@ -102,7 +102,7 @@ def _volume_of(path: str) -> Mount:
 
 
 def find_image(spec: ContainerSpec) -> Image:
-    """The image a container is to be made of. Raises NotFound, Unsupported."""
+    """The image to make a container of. Raises NotFound, Unsupported."""
     if spec.pull == "always":
         raise Unsupported(
             "--pull always: there is no registry client yet", hint="use --pull missing or never"

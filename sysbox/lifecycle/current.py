@@ -23,13 +23,13 @@ def all_containers() -> Iterator[tuple[Record, Status]]:
             status = status_of(record)
         except FormatError as error:
             status = store.Status(state="dead", error=error.message)
-        # one that runs is there; another may have been removed meanwhile
+        # a running container exists; another may have been removed meanwhile
         if status.pid or owns_name(record):
             yield record, status
 
 
 def usage_of(record: Record) -> Usage:
-    """What the run that goes on has used so far, else the last one. Raises FormatError."""
+    """What the current run has used so far, else the last run. Raises FormatError."""
     running = store.runtime(record.id)
     if running is not None and running.started_ns and running.alive():
         from sysbox.units.cgroup.usage import used

@@ -1,7 +1,7 @@
 """`sysbox gc`: finish what a killed command or monitor left half done.
 
-Everything here is decided from records, locks and what lives; what somebody is working on right now is
-locked, and left to him.
+Everything here is decided from records, locks and live processes. What another command is working on is
+locked, and left alone.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record, Runtime
 
-_ABOUT_NOW = 60_000_000_000  # nanoseconds
+_ABOUT_NOW = 60_000_000_000  # nanoseconds in which a requested restart happens
 _ON_ITS_WAY = 1.0  # seconds for a scope to end by itself
 
 
 def collect() -> tuple[list[str], list[str]]:
-    """Put everything right: a line for each thing that was, and one for each that could not be.
+    """Repair everything: (a line for each repair, a line for each failure).
 
-    A step that fails stops none of the others: what one container left must not keep all others down.
+    A step that fails does not stop the others: one container's leftovers must not keep the others down.
     """
     done: list[str] = []
     failed: list[str] = []
     for what, step in _STEPS:
         try:
             for line in step():
-                done.append(line)  # noqa: PERF402 (what was done before a step failed is told too)
+                done.append(line)  # noqa: PERF402 (what was done before a step failed is returned too)
         except Exception as error:  # noqa: BLE001 (whatever it is, the next step is due)
             failed.append(f"{what}: {_reason(error)}")
     return done, failed
 
 
 def at_boot() -> list[str]:
-    """`sysbox-boot.service`: finish what the last boot left, and start what should be up and is not.
+    """`sysbox-boot.service`: finish what the last boot left, and start containers that should run and do not.
 
-    A line for each thing that failed.
+    Returns a line for each failure.
     """
     failed = collect()[1]
     with Bus.connect() as bus:
-        # the oldest first: one that joins another's namespaces was made after that one, and waits for a start
-        # that has been asked for
+        # the oldest first: a container that joins another's namespaces was made after that one, and waits
+        # for its start, which has then been requested
         for record in reversed(store.all_records()):
             try:
                 if unit_file.restore(record):
                     scope.request_start(bus, names.service_unit(record.id))
-            except Exception as error:  # noqa: BLE001 (the others are to come up all the same)
+            except Exception as error:  # noqa: BLE001 (the others must start all the same)
                 failed.append(f"{record.name} is not started: {_reason(error)}")
     return failed
 
@@ -75,9 +75,9 @@ def _reason(error: Exception) -> str:
 
 
 def at_halt() -> list[str]:
-    """When `sysbox-boot.service` is stopped: keep what an administrator has said of the next boot.
+    """When `sysbox-boot.service` is stopped: save what an administrator has enabled or disabled at boot.
 
-    A line for each thing that failed.
+    Returns a line for each failure.
     """
     failed = []
     for record in store.all_records():
@@ -109,7 +109,7 @@ def _containers() -> Iterator[str]:
             yield from _container(container_id)
         except FormatError as error:
             yield f"left alone: {error.message}"
-        except Exception as error:  # noqa: BLE001 (told below; the other containers come first)
+        except Exception as error:  # noqa: BLE001 (raised below; the other containers come first)
             failed.append(error)
     if failed:
         raise failed[0]
@@ -119,7 +119,7 @@ def _container(container_id: str) -> list[str]:
     try:
         lock = _lock(container_id)
     except (Conflict, NotFound):
-        return []  # what is locked is being worked on
+        return []  # locked: another command is working on it
     with lock:
         try:
             record = store.load(container_id)
@@ -144,7 +144,7 @@ def _lock(container_id: str) -> Lock:
 
 
 def _ended(record: Record) -> list[str]:
-    """One that does not run. The caller holds its lock."""
+    """A container that does not run. The caller holds its lock."""
     final = store.final(record.id) if record.spec.remove else None
     if final is None or _comes_back(final):
         return []
@@ -162,7 +162,7 @@ def _run(record: Record, runtime: Runtime) -> list[str]:
         kill_now(record, runtime)
         done = f"ended {record.name}, whose supervisor was killed"
     elif _service_is_ending(record.id):
-        return []  # its last command records it
+        return []  # its ExecStopPost= records the end
     else:
         done = f"recorded the end of {record.name}"
     return [done] if settle(record.id) else []
@@ -174,12 +174,12 @@ def _service_is_ending(container_id: str) -> bool:
 
 
 def _comes_back(final: store.Final) -> bool:
-    """Whether it has asked for a restart just now, and somebody is about to see to that."""
+    """Whether it has asked for a restart just now, which its supervisor is about to do."""
     return final.rebooted and store.now_ns() - final.finished_ns < _ABOUT_NOW
 
 
 def _known(container_id: str) -> bool:
-    """Asked of each thing after it was found: a container made meanwhile has its record first."""
+    """Whether the container exists; asked after its thing was found, since its directory is made first."""
     return is_directory(f"{CONTAINERS}/{container_id}")
 
 
@@ -190,7 +190,7 @@ def _runs() -> Iterator[str]:
 
 def _network() -> Iterator[str]:
     for container_id in leases.reclaim(_has_run):
-        yield f"gave back the address of {container_id[:12]}"
+        yield f"released the address of {container_id[:12]}"
 
 
 def _port_rules() -> Iterator[str]:
@@ -226,7 +226,7 @@ def _names() -> list[str]:
 
 
 def _half_renamed(name: str, owner: str) -> bool:
-    """Whether its container had another name and nobody is renaming it: it is freed then."""
+    """Free a name whose container has another, unless a rename is going on; whether it was freed."""
     try:
         if store.load(owner).name == name:
             return False
@@ -237,7 +237,7 @@ def _half_renamed(name: str, owner: str) -> bool:
 
 
 def _scopes() -> list[str]:
-    """Scopes of ours that nobody knows any more; docker's have the same names, but not our description."""
+    """Stop scopes without a record of their run; docker's have the same names, but another description."""
     with Bus.connect() as bus:
         units = listing.list_units(bus, names.scope_unit("*"))
         done = []
@@ -246,7 +246,7 @@ def _scopes() -> list[str]:
             container_id = names.container_of(unit.name)
             if not ours or (_known(container_id) and not _forgotten(container_id, unit)):
                 continue
-            # that of a container which was just removed is on its way out
+            # the scope of a container that was just removed ends by itself
             if not scope.await_inactive(bus, unit.name, _ON_ITS_WAY):
                 stop_scope(unit.name)
                 done.append(f"stopped {unit.name}")
@@ -261,7 +261,7 @@ def _scopes() -> list[str]:
 
 
 def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
-    """Whether it failed, its container is gone, and it had a unit file: others unload themselves."""
+    """Whether it failed, its container is gone, and it had a unit file: systemd unloads the others."""
     if service.active_state != "failed" or _known(container_id):
         return False
     found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath",))
@@ -269,7 +269,7 @@ def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
 
 
 def _forgotten(container_id: str, unit: listing.UnitStatus) -> bool:
-    """Whether nothing is written down of a run that goes on: a file was lost."""
+    """Whether an active scope has no record of its run: a file was lost."""
     if unit.active_state != "active":
         return False
     try:
@@ -280,10 +280,11 @@ def _forgotten(container_id: str, unit: listing.UnitStatus) -> bool:
 
 
 def _cgroups() -> list[str]:
-    """Empty directories of scopes that systemd does not know: those that are ours to remove, and those that
-    systemd forgot, as when it is reloaded at the moment when a process joins a scope that ends.
+    """Remove empty cgroups of scopes that systemd does not know: those that sysbox has made, and those that
+    systemd forgot, as when it is reloaded while a process joins a scope that ends.
 
-    docker's have the same names, but systemd knows them. Listed before the units: a scope is loaded first.
+    docker's have the same names, but systemd knows them. The cgroups are listed before the units: systemd
+    loads a scope before its cgroup is made.
     """
     facts, done = probe(), []
     if not (found := tree.left(facts)):

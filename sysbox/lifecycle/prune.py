@@ -1,4 +1,4 @@
-"""What nothing needs any more is found and removed: containers that do not run, images, volumes."""
+"""Remove what is no longer needed: containers that do not run, images, volumes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ENDED = ("created", "exited", "dead")
 
 
 class Wanted(Frozen):
-    """The filters of one prune: everything, unless something was asked."""
+    """The filters of one prune; the default matches everything."""
 
     until: float = 0.0  # seconds since 1970: only what was made before; 0 is any time
     labels: tuple[str, ...] = ()  # KEY or KEY=VALUE, all of them
@@ -46,14 +46,14 @@ class Wanted(Frozen):
 
 
 class Removed(Frozen):
-    """What went."""
+    """What a prune has removed."""
 
     names: tuple[str, ...] = ()  # container ids, volume names, or docker's lines about images
     size: int = 0  # bytes
 
 
 def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
-    """From `--filter` flags, of which `keys` are allowed. Raises UsageError, SpecError."""
+    """Parse `--filter` flags, whose keys must be in `keys`. Raises UsageError, SpecError."""
     until = 0.0
     labels: dict[bool, list[str]] = {True: [], False: []}
     for text in filters:
@@ -72,7 +72,7 @@ def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
 
 
 def containers(which: Wanted) -> Removed:
-    """Remove containers that do not run, with their writable layers; volumes stay, as docker has it."""
+    """Remove containers that do not run, with their writable layers; volumes stay, as in docker."""
     gone: list[str] = []
     size = 0
     for record in all_records():
@@ -94,7 +94,7 @@ def containers(which: Wanted) -> Removed:
 def images(which: Wanted, *, everything: bool) -> Removed:
     """Remove images that no container needs: those without a name, or all.
 
-    The built-in `host` stays: it would be made again.
+    The built-in `host` stays: it would only be made again.
     """
     store = Store()
     before = _layers(store)
@@ -108,15 +108,15 @@ def images(which: Wanted, *, everything: bool) -> Removed:
         try:
             done = remove_image(store, image.id, force=True)
         except (Conflict, NotFound):
-            continue  # somebody was faster
+            continue  # another command was faster
         lines += [f"{line[:1].lower()}{line[1:]}" for line in done]
     return Removed(names=tuple(lines), size=max(before - _layers(store), 0))
 
 
 def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
-    """Volume -> names of the containers that have it; also of those that are being made or removed.
+    """Volume -> names of the containers that have it, also of those that are being made or removed.
 
-    Raises FormatError for a record that cannot be read, but with `damaged`: it may have any of them.
+    An unreadable record may have any volume: raises FormatError, unless `damaged`.
     """
     users: dict[str, list[str]] = {}
     for container_id in ids():
@@ -157,7 +157,7 @@ def unused_volumes(which: Wanted, *, everything: bool) -> Removed:
 
 
 def drop_volume(name: str) -> None:
-    """Remove a volume that nobody has; the caller holds the lock."""
+    """Remove a volume that no container has; the caller holds the lock on volumes."""
     volumes.remove(name)
     events.emit("volume", "destroy", name, {"driver": "local"})
 
@@ -173,7 +173,7 @@ def volume_size(name: str) -> int:
 
 
 def _size(measure: Callable[[], int]) -> int:
-    """What cannot be measured is removed all the same."""
+    """The size to report; 0 for what cannot be measured, and is removed all the same."""
     try:
         return measure()
     except (OSError, SysboxError):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
 
 _SERVICE_PATIENCE = 15.0  # seconds for its service to end, after everything in the scope was killed
-_STARTS = 5  # that `rm -f` ends, one after the other
+_STARTS = 5  # how many starts in a row `rm -f` ends
 
 
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
@@ -33,7 +33,7 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
         return  # --rm: its supervisor was faster
     with lock:
         if record.anonymous_volumes and not (with_volumes or record.spec.remove):
-            # they stay, even if the rest of this is left to gc
+            # these volumes stay, even if `gc` has to do the rest
             record = record.replace(anonymous_volumes={})
             store.save(record)
         discard(record)
@@ -46,7 +46,7 @@ def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
 
 
 def _ended(record: Record, *, force: bool) -> Lock:
-    """Its lock, once it does not run. Raises Conflict, NotFound."""
+    """The container's lock, once it does not run. Raises Conflict, NotFound."""
     for _ in range(_STARTS if force else 1):
         _end(record, force=force)
         lock = Lock(record.id)
@@ -56,7 +56,7 @@ def _ended(record: Record, *, force: bool) -> Lock:
         except BaseException:
             lock.release()
             raise
-        # a start was on its way, which goes on without the command that asked for it
+        # its service was about to start it, and does so without the command that asked for that
         lock.release()
     raise Conflict(f"container {record.name} was started meanwhile")
 
@@ -80,7 +80,7 @@ def _end(record: Record, *, force: bool) -> None:
 
 
 def remove_damaged(container_id: str, *, with_volumes: bool) -> None:
-    """`sysbox rm -f` of a container of which some file cannot be read: by its id, and by what can be read.
+    """`sysbox rm -f` of a container with unreadable files: by its id, and by what can be read.
 
     It may run. Raises SysboxError.
     """
@@ -88,7 +88,7 @@ def remove_damaged(container_id: str, *, with_volumes: bool) -> None:
     try:
         lock = _lock(container_id)
     except NotFound:
-        return  # somebody was faster
+        return  # another command was faster
     with lock:
         if with_volumes:
             for name in _anonymous_volumes(container_id):
@@ -104,10 +104,10 @@ def _lock(container_id: str) -> Lock:
 
 
 def _end_by_id(container_id: str) -> None:
-    """Without the lock, which its service wants at its end."""
+    """End it without the lock, which its service takes at its end."""
     with Bus.connect() as bus:
         service = names.service_unit(container_id)
-        # first, or it would be started again
+        # first, or systemd would start it again
         scope.request_stop(bus, service)
         stop_scope(names.scope_unit(container_id))
         scope.await_inactive(bus, service, _SERVICE_PATIENCE)
@@ -123,7 +123,7 @@ def _anonymous_volumes(container_id: str) -> list[str]:
 
 
 def discard_by_id(container_id: str) -> None:
-    """Undo and discard all that is known by the id alone, where the record cannot be read."""
+    """Release and remove all that can be found by the id alone, without the record."""
     unit = names.scope_unit(container_id)
     stop_scope(unit)
     for path in tree.left(probe(), unit):

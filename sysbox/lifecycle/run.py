@@ -1,4 +1,4 @@
-"""What the verbs do that begin: run, create, start."""
+"""The verbs that make or start a container: run, create, start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SILENT = Notices()
 
 def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
-    # here and below: each way takes what it needs, and no more
+    # here and below, not above: each path imports only what it needs
     from sysbox.lifecycle import create as creating
 
     if dry_run:
@@ -61,9 +61,9 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
 
 
 def needs_service(spec: ContainerSpec) -> bool:
-    """Whether it takes more to look after it than the command that starts it can do.
+    """Whether the container needs a service: the command that starts it cannot supervise it.
 
-    The user of a terminal may detach from it, and the container goes on.
+    For one, the user of a terminal may detach, and the container goes on.
     """
     return (
         (spec.tty and spec.interactive)
@@ -83,12 +83,12 @@ def _detach(record: Record, *, new: bool = False) -> None:
 
 
 def _detach_expected(record: Record, *, new: bool = False) -> None:
-    """Start its service, which lets it wait for us to be attached."""
+    """Start its service, which holds the output until this process has attached."""
     from sysbox.run import attach_socket, supervisor, terminal
 
     attach_socket.expect(record, terminal.size() if record.spec.tty else b"")
     _detach(record, new=new)
-    # from now on they are the container's, and `attach` passes them on
+    # from now on the signals are the container's, and `attach` passes them on
     supervisor.hold_signals()
 
 
@@ -99,7 +99,7 @@ def _attend(record: Record, notices: Notices, plan: Plan | None = None) -> Atten
 
 
 def _attached(record: Record, notices: Notices) -> int:
-    """Be attached to one that was just started for that; its exit status, or 0 when its user detached."""
+    """Attach to the container; its exit status, or 0 if the user has detached."""
     from sysbox.container import events
     from sysbox.run import attach as attaching
     from sysbox.run import detach_keys
@@ -129,7 +129,7 @@ def _attached(record: Record, notices: Notices) -> int:
 
 
 def _outputs(spec: ContainerSpec) -> tuple[int, ...]:
-    """The descriptors of the streams that are shown: all of them where none is chosen."""
+    """The descriptors of the streams that are shown: both if none is chosen."""
     chosen = spec.attach or ("stdout", "stderr")
     return tuple(fd for fd, name in ((1, "stdout"), (2, "stderr")) if name in chosen)
 
@@ -142,7 +142,7 @@ def create(spec: ContainerSpec) -> str:
 
 
 def _abandon(record: Record) -> None:
-    """A container that `run` made and that never ran is removed, --rm or not: nothing half-made is left."""
+    """Remove a container that `run` has made and that has never run, --rm or not."""
     from sysbox.lifecycle.remove import remove
 
     try:
@@ -154,7 +154,7 @@ def _abandon(record: Record) -> None:
 
 
 def start(record: Record, *, attach: bool, interactive: bool, notices: Notices = SILENT) -> int:
-    """`sysbox start`. One that runs already is success, as docker has it."""
+    """`sysbox start`. A container that runs already is success, as in docker."""
     from sysbox.lifecycle import control
 
     control.settle_if_dead(record)

@@ -1,8 +1,8 @@
-"""`sysbox update`: other limits for a container, on its running scope and in its record.
+"""`sysbox update`: change the limits of a container, on its running scope and in its record.
 
-The record says what was asked, so it changes only after the scope has; what the kernel did not take is
-taken back. What others have set with `systemctl set-property` gives way to what is asked here of the same
-limit, and to nothing else.
+The record has what was asked, so it is written once the scope has changed; if the kernel refuses a value,
+the scope is changed back. What others have set with `systemctl set-property` is replaced only by a value for
+the same limit.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _INTERFACE = scope.INTERFACES[".scope"]
 
 
 def update(record: Record, change: Change) -> tuple[str, ...]:
-    """Change a container, running or not; which flags act from its next start on only.
+    """Change a container, running or not; returns the flags that take effect at its next start only.
 
-    Raises SysboxError; it is as before then.
+    Raises SysboxError; the container is then as before.
     """
     with Lock(record.id):
         record = store.load(record.id)
@@ -51,7 +51,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             updated=_updated(record, change),
         )
         if running and runtime is not None:
-            # a process that is just being made has what its parent had, and is not to be seen yet
+            # frozen: a process that is just being forked has its parent's limits, and is not listed yet
             with FrozenWhile(record, wanted=bool(change.ulimits)):
                 _apply(record, after, about, runtime, facts)
                 _limit_processes(runtime, change.ulimits, facts)
@@ -97,13 +97,13 @@ def _take_back(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> No
 
 
 def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: bool) -> None:
-    """Raises SysboxError; with `check` also where what is read back is something else."""
+    """Set it on the scope. Raises SysboxError; with `check` also if a value that is read back differs."""
     early = tuple(one for one in delta.writes if one.before)
     late = tuple(one for one in delta.writes if not one.before)
     tree.apply_writes(early, runtime.pid, facts)
     if delta.properties:
         scope.set_properties(bus, runtime.scope, delta.properties)
-        # its reply says that the change is queued; the next one comes after it was made
+        # the reply says that the change is queued; the next reply comes after it was made
         scope.active_state(bus, runtime.scope)
         bandwidths.protect(runtime.scope, delta.properties)
         if check:
@@ -117,7 +117,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
 
 
 def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostFacts) -> None:
-    """Read the properties back. Raises SysboxError where systemd or the kernel has something else."""
+    """Read the properties back. Raises SysboxError if systemd or the kernel has another value."""
     set_now = {dropins.base_name(one.name): one for one in told}
     live = scope.properties(bus, runtime.scope, _INTERFACE, tuple(set_now))
     for name, one in set_now.items():
@@ -139,7 +139,7 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
 
 
 def _limit_processes(runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:
-    """setrlimit(2) for every process of the scope, which stands still; what it starts later inherits that.
+    """prlimit(2) on every process of the scope, which is frozen; their children inherit the limits.
 
     Raises SysboxError.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
 
-# set together: what is asked of one decides about the others
+# limits that are set together: one decides about the others
 _TOGETHER = {
     "memory": ("memory_swap",),
     "cpu_period": ("cpu_quota",),
@@ -40,21 +40,21 @@ class Change(Frozen):
     """What one `update` asks for; what it does not name stays."""
 
     limits: dict[str, Any] = {}  # noqa: RUF012 (field of Limits -> value; None, or () of a list, clears it)
-    # field of Limits -> (device, value); None takes this device's entry away
+    # field of Limits -> (device, value); None removes this device's entry
     devices: dict[str, tuple[tuple[str, Any], ...]] = {}  # noqa: RUF012
-    properties: tuple[tuple[str, str | None], ...] = ()  # KEY, VALUE; None takes it away
+    properties: tuple[tuple[str, str | None], ...] = ()  # KEY, VALUE; None removes it
     ulimits: tuple[Ulimit, ...] = ()
     no_ulimits: tuple[str, ...] = ()  # names that are not to be limited from the next start on
-    forget: bool = False  # what others have set since
+    forget: bool = False  # drop what others have set
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The limits that it is about."""
+        """The limits that it names."""
         return (*self.limits, *self.devices)
 
 
 class Delta(Frozen):
-    """What a running scope is told."""
+    """What is set on a running scope."""
 
     properties: tuple[Property, ...]
     writes: tuple[CgroupWrite, ...]
@@ -82,13 +82,13 @@ def change_spec(spec: ContainerSpec, change: Change, facts: HostFacts) -> Contai
 
 
 def _check(before: Limits, after: Limits, change: Change) -> None:
-    """The contradictions that plan_limits would name too, with what to do about them."""
+    """Raises SpecError for contradictions that plan_limits would find too, but with a hint what to do."""
     for field in change.fields:
         for other in _EXCLUSIVE.get(field, ()):
             if getattr(after, field) and getattr(before, other) and other not in change.limits:
                 raise SpecError(
                     f"{_flag(field)}: the container has {_flag(other)}, which sets the same limit",
-                    hint=f"take that away at the same time: {_flag(other)} unset",
+                    hint=f"remove that at the same time: {_flag(other)} unset",
                 )
     if "memory" not in change.limits or "memory_swap" in change.limits:
         return
@@ -101,7 +101,7 @@ def _check(before: Limits, after: Limits, change: Change) -> None:
     if swap > 0 and not memory:
         raise SpecError(
             "--memory unset: the container has --memory-swap, which counts on top of it",
-            hint="take both away: --memory unset --memory-swap unset",
+            hint="remove both: --memory unset --memory-swap unset",
         )
 
 
@@ -129,7 +129,7 @@ def _disk(path: str) -> str:
 
 
 def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple[str, ...]:
-    """`--property` texts: of one thing the last word counts, be it said by a flag or by its property."""
+    """The `--property` texts: of a limit's flag and its property, the one that was given last counts."""
     said = {table.by_field(field).way(facts).property for field in change.fields}
     said |= {key for key, _ in change.properties}
     dropped = {other for key in said if key for other in dropins.spellings(key)}
@@ -138,7 +138,7 @@ def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple
 
 
 def touched(change: Change, facts: HostFacts) -> frozenset[str]:
-    """The properties (D-Bus names) and the files that it is about, whether it changes their values or not."""
+    """The properties (D-Bus names) and the files that it names, whether it changes their values or not."""
     found = set()
     for field in change.fields:
         for one in (field, *_TOGETHER.get(field, ())):
@@ -233,8 +233,8 @@ def _unset(one: Property, defaults: dict[str, Any], facts: HostFacts) -> Propert
 def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Property]]:
     """(property of this host, its other spelling unset) for what others set by the other spelling.
 
-    While CPUWeight is set systemd heeds no CPUShares, while any IO* is set no BlockIO*: `update` has to put
-    all it sets into one of the two languages.
+    While CPUWeight is set systemd ignores CPUShares, and while any IO* is set, BlockIO*: `update` has to set
+    all of them by one of the two spellings.
     """
     pairs = []
     for key, text in found.items():

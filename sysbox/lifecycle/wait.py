@@ -1,7 +1,7 @@
 """`sysbox wait`: until a container does not run, until it has ended once more, or until it is removed.
 
-The names of the conditions are those of docker's API. While it runs, its first process is waited for; before
-and after, the directories of its records, by F_NOTIFY of fcntl(2): nobody polls.
+The names of the conditions are those of docker's API. While the container runs, its first process is waited
+for; before and after, a change in the directories of its records, by F_NOTIFY of fcntl(2).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record, Runtime
 
 NOT_RUNNING, NEXT_EXIT, REMOVED = CONDITIONS = ("not-running", "next-exit", "removed")
-_PATIENCE = 10.0  # seconds for a supervisor to write down what it saw
+_PATIENCE = 10.0  # seconds for a supervisor to record the end
 _STEP = 0.004
 _CODE_DIGITS = 3  # of an exit status
-_LOOK = 5.0  # seconds after which everything is looked at even if nothing was said
+_LOOK = 5.0  # seconds after which everything is read again even without a notification
 _CHANGES = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT
 
 
@@ -68,12 +68,12 @@ def _next_exit(record: Record) -> int:
                 if code is None:
                     raise NotFound(f"container {record.name} was removed")
                 return code
-            # its process comes a moment after its run
+            # the process is recorded a moment after the run
             watch.pause(_LOOK if runtime is None else _STEP)
 
 
 def _end_of(record: Record, runtime: Runtime) -> int:
-    """Wait for the end of a run, and say its status: from whoever was first to know it."""
+    """Wait for the end of a run; its status, by what the monitor wrote or by the record, as they come."""
     runtime.await_end()
     ended = None
 
@@ -90,7 +90,7 @@ def _end_of(record: Record, runtime: Runtime) -> int:
 
     until(told, _PATIENCE, _STEP)
     if ended is not None:
-        # so that whoever has waited finds it recorded
+        # so that the caller finds the end recorded
         settle(record.id)
         return systemd_mode.exit_status(record.spec, record.argv, ended.code)
     control.settle_if_dead(record)
@@ -101,8 +101,8 @@ def _end_of(record: Record, runtime: Runtime) -> int:
 
 
 def _told(record: Record) -> int | None:
-    """The status that the last event of a container that is gone tells; None where there is none."""
-    from sysbox.parse.common import is_digits  # only where nothing else tells
+    """The exit status in the last event of a removed container; None if there is none."""
+    from sysbox.parse.common import is_digits  # rarely needed
 
     journal.synchronize()
     mark = events.MESSAGE_IDS["container", "die"]
@@ -118,14 +118,14 @@ def _told(record: Record) -> int | None:
 
 
 class _Watch:
-    """Says when something is made, renamed or removed in some directories; a context manager."""
+    """Waits until a file is made, renamed or removed in some directories; a context manager."""
 
     def __init__(self, *directories: str) -> None:
         self._fds: list[int] = []
         self._directories = directories
 
     def __enter__(self) -> Self:
-        # blocked, it waits to be taken
+        # blocked, so that it stays pending for `pause`
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGIO,))
         for path in self._directories:
             try:
@@ -136,7 +136,7 @@ class _Watch:
             try:
                 fcntl.fcntl(fd, fcntl.F_NOTIFY, _CHANGES)
             except OSError:
-                pass  # ignoring: a kernel without it, where we look now and then
+                pass  # ignoring: a kernel without F_NOTIFY; `pause` then waits for its time
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,5 +146,5 @@ class _Watch:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGIO,))
 
     def pause(self, seconds: float = _LOOK) -> None:
-        """Wait for a change, or so long."""
+        """Wait for a change, at most `seconds`."""
         _signal.sigtimedwait((_signal.SIGIO,), seconds)
