@@ -101,8 +101,7 @@ def _attend(record: Record, notices: Notices, plan: Plan | None = None) -> Atten
 def _attached(record: Record, notices: Notices) -> int:
     """Attach to the container; its exit status, or 0 if the user has detached."""
     from sysbox.container import events
-    from sysbox.run import attach as attaching
-    from sysbox.run import detach_keys
+    from sysbox.run import attach, detach_keys
 
     spec = record.spec
 
@@ -110,7 +109,7 @@ def _attached(record: Record, notices: Notices) -> int:
         notices.killing()
         return True
 
-    wishes = attaching.AttachOptions(
+    options = attach.AttachOptions(
         interactive="stdin" in spec.attach if spec.attach else spec.interactive,
         outputs=_outputs(spec),
         pass_signals=spec.sig_proxy,
@@ -118,10 +117,10 @@ def _attached(record: Record, notices: Notices) -> int:
         keys=detach_keys.parse(spec.detach_keys or detach_keys.DEFAULT, "--detach-keys"),
         on_third_interrupt=None if spec.tty else kill,
     )
-    if not wishes.outputs:
+    if not options.outputs:
         print(record.id, flush=True)  # as docker: nothing else is printed
-    code = attaching.attach(record, wishes)
-    if code != attaching.DETACHED:
+    code = attach.attach(record, options)
+    if code != attach.DETACHED:
         return code
     events.container("detach", record)
     notices.detached(record)

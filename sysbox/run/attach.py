@@ -84,7 +84,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    instead = substitutes(record)
+    replaced = substitutes(record)
     interrupts = supervisor.InterruptCounter()
 
     def forward(number: int, _: object) -> None:
@@ -93,7 +93,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
                 raise _LeaveRequest
             number = _signal.SIGKILL
         try:
-            process.send(pidfd, instead.get(number, number))
+            process.send(pidfd, replaced.get(number, number))
         except SysboxError:
             pass  # the container has just ended, which the socket reports
 

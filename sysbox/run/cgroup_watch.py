@@ -105,7 +105,7 @@ class OutOfMemory:
         now = time.monotonic()
         self._doubt = (now, now + _IN_DOUBT_MS / 1000)
 
-    def woken(self) -> None:
+    def on_event(self) -> None:
         """The kernel has reported something: a shortage of memory, or that the cgroup was removed."""
         self._count_wakes()
         before = self._kills
@@ -139,9 +139,9 @@ class OutOfMemory:
     def killed(self) -> bool:
         """Whether the kernel has killed a process. To be called once the container has ended."""
         # the container has ended: there is no policy to apply any more
-        heard, self.on_kill = self._kills, lambda: None
+        reported, self.on_kill = self._kills, lambda: None
         there = self.look()
-        self.all_reported = self.all_reported and heard == self._kills
+        self.all_reported = self.all_reported and reported == self._kills
         if self._kills or there:
             return self._kills > 0
         if self._doubt[1]:
@@ -186,7 +186,7 @@ class Reports:
             except OSError:
                 continue
 
-    def woken(self) -> bool:
+    def on_event(self) -> bool:
         """cgroup.events has changed; False once it is removed, when it would wake poll(2) again and again."""
         try:
             text = posix.pread(self.event, _CHUNK, 0)

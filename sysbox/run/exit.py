@@ -59,7 +59,7 @@ def settle(
         final = exit_record.of_run(record, runtime, ended)
         store.write_final(record, final)
         # before the run is forgotten: a command that waits for that emits its own event next
-        _tell(record, final, told=ended is not None and ended.oom_told)
+        _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
         store.remove_run(record)
         if final.rebooted:
             if record.spec.remove:
@@ -76,10 +76,10 @@ def _recorded(record: Record) -> Ended | None:
         return None  # ignoring: recorded as an end that no process saw
 
 
-def _tell(record: Record, final: store.Final, *, told: bool) -> None:
+def _emit_events(record: Record, final: store.Final, *, oom_told: bool) -> None:
     if not final.started_ns:
         return
-    if final.oom_killed and not told:
+    if final.oom_killed and not oom_told:
         events.container("oom", record)
     seconds = (final.finished_ns - final.started_ns) // 1_000_000_000
     events.container("die", record, exitCode=str(final.exit_code), execDuration=str(seconds))
@@ -100,12 +100,12 @@ def await_end(record: Record, timeout: float | None = None) -> bool:
         current = store.runtime(record.id)
         return current is None or current.pid != runtime.pid
 
-    def nobody_will() -> bool:
+    def no_more_to_come() -> bool:
         """The supervisor has written the end, is gone, or is this process."""
         own = runtime.supervisor == posix.getpid()
         return own or not runtime.supervised() or _monitor_wrote(record)
 
-    until(lambda: recorded() or nobody_will(), _PATIENCE, _STEP)
+    until(lambda: recorded() or no_more_to_come(), _PATIENCE, _STEP)
     if not recorded():
         settle(record.id, force=True)
     return True

@@ -55,7 +55,7 @@ class Attended:
             started.pid, started.pidfd, wired, started.terminal
         )
         self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
-        self._foreground.instead = substitutes(record)
+        self._foreground.substitutes = substitutes(record)
         self._watch_stop_requests(started)
         started.oom.on_kill = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:

@@ -144,9 +144,9 @@ class Channel:
         # the peer would receive a longer message truncated, and could not parse it
         message, hint = message[:_TEXT_MAX], hint[:_TEXT_MAX]
         data = {"phase": phase, "message": message, "hint": hint, "status": status}
-        self.tell(FAILURE, data)
+        self.send_once(FAILURE, data)
 
-    def tell(self, kind: bytes, data: dict[str, Any]) -> None:
+    def send_once(self, kind: bytes, data: dict[str, Any]) -> None:
         """Send one message under a container's filter: by write(2), which a profile that allows anything
         allows, tried once. A refused message is lost: the peer sees that this process ends.
         """

@@ -146,7 +146,7 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
     last = 0
     while True:
         ended = not goes_on()
-        for line in _entries_or_anew(fds[-1], last) if fds else ():
+        for line in _entries_or_reread(fds[-1], last) if fds else ():
             last = line.timestamp
             yield line
         if _rotated(path, fds):
@@ -159,19 +159,19 @@ def _following(path: str, fds: list[int], goes_on: Callable[[], bool]) -> Iterat
         time.sleep(_POLL)
 
 
-def _entries_or_anew(fd: int, last: int) -> Iterator[LogLine]:
+def _entries_or_reread(fd: int, last: int) -> Iterator[LogLine]:
     """The new lines. A file that was truncated and written again is read from its start: it is shorter, or
     no line begins at our offset. `last` is the time of the last known line, in microseconds since 1970.
     """
-    anew = posix.fstat(fd).st_size < posix.lseek(fd, 0, _FROM_HERE)
-    if not anew:
+    rewritten = posix.fstat(fd).st_size < posix.lseek(fd, 0, _FROM_HERE)
+    if not rewritten:
         try:
             for line in _entries(fd):
                 last = line.timestamp
                 yield line
         except FormatError:
-            anew = True
-    if anew:
+            rewritten = True
+    if rewritten:
         posix.lseek(fd, 0, _FROM_START)
         yield from (line for line in _entries(fd) if line.timestamp > last)
 

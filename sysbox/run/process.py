@@ -259,7 +259,7 @@ def fork_inside(
             hint=_birth_hint(error.errno or 0),
         ) from None
     if pid:
-        channel.tell(BORN, {"pid": pid})
+        channel.send_once(BORN, {"pid": pid})
         _sys.leave(0)
     run_command(plan, env, channel, attended=attended, born=True)
 
@@ -315,10 +315,10 @@ def await_start(gate: int, channel: Channel) -> Channel:
     Raises OSError.
     """
     _sys.prctl(process.PR_SET_PDEATHSIG, 0)
-    channel.tell(WAITING, {})
+    channel.send_once(WAITING, {})
     channel.close()
     starter = Channel.accept(gate)
-    starter.tell(STARTING, {})
+    starter.send_once(STARTING, {})
     return starter
 
 

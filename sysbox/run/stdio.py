@@ -88,14 +88,14 @@ def for_caller(*, tty: bool, interactive: bool, log: journal.Sink | None) -> Str
             streams.pumps.append((0, TERMINAL))
         return streams
     if interactive:
-        given = _as_it_is(0)
+        given = _passed_directly(0)
         if given is None:
             streams.input = streams.pipe(0)
             streams.pumps.append((0, streams.input))
         else:
             streams.child[0] = given
     for target in (1, 2):
-        given = _as_it_is(target) if log is None else None
+        given = _passed_directly(target) if log is None else None
         if given is not None:
             streams.child[target] = given
             continue
@@ -103,7 +103,7 @@ def for_caller(*, tty: bool, interactive: bool, log: journal.Sink | None) -> Str
     return streams
 
 
-def _as_it_is(fd: int) -> int | None:
+def _passed_directly(fd: int) -> int | None:
     """The descriptor that the container gets for the caller's stream `fd`; None if the stream is copied.
 
     A pipe or a socket leads to nothing else. A file does: the container could open it again for writing, and

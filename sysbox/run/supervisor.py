@@ -86,7 +86,7 @@ class Foreground:
         # descriptor -> called when it can be read
         self.watches: dict[int, Callable[[], None]] = {}
         # signal -> the signal that is sent in its place
-        self.instead: dict[int, int] = {}
+        self.substitutes: dict[int, int] = {}
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
         self.on_third_interrupt: Callable[[], None] | None = None
         self.detached = False  # the detach keys were pressed; the process still runs
@@ -134,15 +134,15 @@ class Foreground:
             if any(fd == self._pidfd for fd, _ in ready):
                 return
             for fd, events in ready:
-                if reports and fd == reports.event and not reports.woken():
+                if reports and fd == reports.event and not reports.on_event():
                     self._reported = True
                 if oom and fd == oom.awaited()[0]:
-                    oom.woken()
+                    oom.on_event()
                 if fd in self.watches:
                     self.watches[fd]()
                 for pump in self._pumps:
-                    pump.turn(fd, events)
-            if any(pump.left for pump in self._pumps):
+                    pump.on_event(fd, events)
+            if any(pump.detached for pump in self._pumps):
                 self.detached = True
                 return
 
@@ -165,7 +165,7 @@ class Foreground:
             if self.on_third_interrupt and interrupts.is_third(number):
                 self.on_third_interrupt()
                 number = _signal.SIGKILL
-            process.send(self._pidfd, self.instead.get(number, number))
+            process.send(self._pidfd, self.substitutes.get(number, number))
 
         for number in FORWARDED:
             # the container's own terminal handles ctrl-c; a signal that arrives here is for the container
@@ -217,7 +217,7 @@ class _Pump:
         self._log = None if self._into_container else log
         self._stream = int(sink == 2)  # of the log
         self._pending = b""  # what the sink has yet to get
-        self.left = False  # the detach keys were pressed
+        self.detached = False  # the detach keys were pressed
         self._keys: Finder | None = None
         if self._into_container:
             # never block here: a container that writes before it reads would wait for us, and we for it
@@ -238,7 +238,7 @@ class _Pump:
         if self._source >= 0 and len(self._pending) < (_HELD if self._keys else 1):
             yield self._source, select.POLLIN
 
-    def turn(self, fd: int, events: int) -> None:
+    def on_event(self, fd: int, events: int) -> None:
         """Handle poll(2)'s `events` of `fd`, which may be another pump's."""
         failed = events & ~(select.POLLIN | select.POLLOUT)
         for awaited, wanted in tuple(self.awaits()):
@@ -255,7 +255,7 @@ class _Pump:
         if not data:
             self._source = -1
         if self._keys:
-            data, self.left = self._keys.feed(data)
+            data, self.detached = self._keys.feed(data)
         self._take(data)
 
     def drain(self) -> None:

@@ -50,7 +50,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
     facts = facts or probe()
     on_v1 = facts.cgroup_mode == "v1"
     unit = names.scope_unit(record.id)
-    if spellings.translate(_said(record), facts):
+    if spellings.translate(_assigned(record), facts):
         _await_quiet(record)
     elif not on_v1:
         return False
@@ -58,43 +58,43 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
         for _ in range(_TRIES):
             runtime = store.runtime(record.id)
             before = _live(bus, unit)
-            found = _said(record)
+            found = _assigned(record)
             if runtime is None or not runtime.alive():
                 return False  # what was read is incomplete: systemd is removing it
-            told = spellings.translate(found, facts)
+            changes = spellings.translate(found, facts)
             swap = _Swap(record, runtime, found, facts) if on_v1 else None
             if swap and swap.adjust(up=True):
-                told += _memory(found, told, facts)
-            lost = _tell(bus, unit, told, before) if told else ()
+                changes += _memory(found, changes, facts)
+            lost = _set_properties(bus, unit, changes, before) if changes else ()
             if swap:
                 swap.adjust(up=False)
-                bandwidths.protect(unit, (*told, *_bandwidths(found)))
+                bandwidths.protect(unit, (*changes, *_bandwidths(found)))
             if not lost:
                 break
             # these were set by others while we set ours: set them again, so that they count
             scope.set_properties(bus, unit, lost)
-        if on_v1 and any(one.name in _STUCK for one in told):
+        if on_v1 and any(one.name in _STUCK for one in changes):
             scope.reload(bus)
-    return bool(told)
+    return bool(changes)
 
 
 def _live(bus: Bus, unit: str) -> dict[str, Any]:
     return scope.properties(bus, unit, _INTERFACE, _NAMES)
 
 
-def _tell(
-    bus: Bus, unit: str, told: tuple[Property, ...], before: dict[str, Any]
+def _set_properties(
+    bus: Bus, unit: str, changes: tuple[Property, ...], before: dict[str, Any]
 ) -> tuple[Property, ...]:
-    """Set `told` on the unit; returns what others have set since `before` and this has overwritten.
+    """Set `changes` on the unit; returns what others have set since `before` and this has overwritten.
 
     systemd handles the messages of a connection in their order, and those of others only in between.
     """
     path = names.object_path(unit)
     names_ = tuple(before)
     serials = [bus.send(path, PROPERTIES, "Get", "ss", (_INTERFACE, name)) for name in names_]
-    scope.set_properties(bus, unit, told)
+    scope.set_properties(bus, unit, changes)
     now = {name: bus.reply(serial)[0] for name, serial in zip(names_, serials, strict=True)}
-    touched = {dropins.base_name(one.name) for one in told}
+    touched = {dropins.base_name(one.name) for one in changes}
     touched |= {dropins.other_spelling(name) for name in touched}
     scope.active_state(bus, unit)  # its answer comes after the change was made
     lost = []
@@ -117,7 +117,7 @@ def _await_quiet(record: Record) -> None:
         time.sleep(left)
 
 
-def _said(record: Record) -> dict[str, spellings.Assigned]:
+def _assigned(record: Record) -> dict[str, spellings.Assigned]:
     return spellings.last_assigned((one.changed, one.text) for one in tuned.drop_ins(record.id))
 
 
@@ -166,11 +166,11 @@ class _Swap:
 
 
 def _memory(
-    found: dict[str, spellings.Assigned], told: tuple[Property, ...], facts: HostFacts
+    found: dict[str, spellings.Assigned], changes: tuple[Property, ...], facts: HostFacts
 ) -> tuple[Property, ...]:
     """MemoryLimit, to be set again since the kernel has refused it; () if it is set anyway."""
     if "MemoryLimit" not in found or any(
-        dropins.base_name(one.name) == "MemoryLimit" for one in told
+        dropins.base_name(one.name) == "MemoryLimit" for one in changes
     ):
         return ()
     try:

@@ -345,7 +345,7 @@ def test_oom(bus: Bus) -> None:
             assert select.select([oom.event], [], [], 20 * SLOWNESS)[0], (
                 "the kernel wakes us before it kills"
             )
-            oom.woken()
+            oom.on_event()
         assert one.process.wait() == -signal.SIGKILL
         if V1:
             assert oom.killed()

@@ -138,7 +138,7 @@ def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:
     ours, theirs = Channel.pair()
     helper = os.fork()
     if helper == 0:
-        theirs.tell(BORN, {"pid": stranger})
+        theirs.send_once(BORN, {"pid": stranger})
         os._exit(0)
     theirs.close()
     parked = Parked(helper, os.pidfd_open(helper), ours)

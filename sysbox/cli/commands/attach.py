@@ -22,14 +22,14 @@ def main(values: Values) -> int:
     keys = values.detach_keys
     if keys is None:
         keys = record.spec.detach_keys or detach_keys.DEFAULT
-    wishes = attach.AttachOptions(
+    options = attach.AttachOptions(
         interactive=not values.no_stdin,
         pass_signals=values.sig_proxy and not record.spec.tty,
         keys=detach_keys.parse(keys, "--detach-keys"),
         on_third_interrupt=None if record.spec.tty else _note_leaving,
     )
     events.container("attach", record)
-    code = attach.attach(record, wishes)
+    code = attach.attach(record, options)
     if code != attach.DETACHED:
         return code
     events.container("detach", record)
