@@ -71,6 +71,7 @@ class Storm:
         finally:
             self._over.set()
             weather.join()
+            _reset_failed()
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -80,8 +81,7 @@ class Storm:
         while not self._over.wait(random.uniform(0.2, 2.0) * SLOWNESS):
             words = random.choice(WEATHER)
             self._count(" ".join(words).removeprefix(f"{SYSBOX.parent}/"))
-            # systemd gives up on what dies too often
-            subprocess.run(["systemctl", "reset-failed", "systemd-journald", "dbus"], check=False)
+            _reset_failed()
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if words[0] == str(SYSBOX) and (done.returncode or done.stderr):
                 self.complaints.append(f"{words[1]}: {done.returncode}: {done.stderr}")
@@ -171,6 +171,12 @@ class Storm:
             done = subprocess.CompletedProcess(watcher.args, watcher.returncode, "", errors)
             if watcher.returncode >= 0 and (wrong := unclean(done, payload=True)):
                 self.complaints.append(f"{name}: {watcher.args}: {wrong}")
+
+
+def _reset_failed() -> None:
+    """systemd does not start again what died too often, and shows it as failed."""
+    for service in ("systemd-journald", "systemd-machined", "dbus"):
+        subprocess.run(["systemctl", "reset-failed", service], capture_output=True, check=False)
 
 
 def _spawn(*words: str) -> subprocess.Popen[str]:
