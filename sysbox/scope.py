@@ -30,6 +30,7 @@ INTERFACES = {
 
 _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
+_ENDED = ("inactive", "failed")  # ActiveState of a unit that runs no more
 _STEP = 0.004  # seconds
 _NAME_IS_FREED = 2.0  # seconds
 _NAME_IS_HELD = 0.2  # seconds: a name that is not free by then does not become free by itself
@@ -91,7 +92,9 @@ class Pending:
             return False
         self._next_call = self._next_call or now + _NAME_IS_HELD
         if self._stuck and now > self._next_call:
-            self._stuck()
+            # never of one that runs: it may be ours, by a request that seemed lost
+            if active_state(self._bus, self.unit) in _ENDED:
+                self._stuck()
             self._next_call = time.monotonic() + _NAME_IS_HELD
         reset_failed(self._bus, self.unit)
         time.sleep(_STEP)
@@ -130,14 +133,17 @@ class Pending:
     def queued(self) -> None:
         """Return when the job is queued, without waiting for its result. Raises SystemdError."""
         until = time.monotonic() + _NAME_IS_FREED
+        lost = False
         while True:
             try:
                 self._bus.reply(self._serial)
             except SystemdError as error:
-                if is_lost(error):
-                    if active_state(self._bus, self.unit) != "inactive":
-                        return  # PID 1 had taken the request before it re-executed
-                elif not self._may_be_freed(error, until):
+                lost = lost or is_lost(error)
+                if lost and active_state(self._bus, self.unit) != "inactive":
+                    # PID 1 had taken the request whose reply was lost; on another connection it may say at
+                    # first that there is no such unit, and that it exists when it is asked again
+                    return
+                if not is_lost(error) and not self._may_be_freed(error, until):
                     raise
             else:
                 return
@@ -368,7 +374,7 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     """Wait at most `timeout` seconds until a unit is inactive or failed; False on timeout."""
-    return wait.until(lambda: active_state(bus, unit) in ("inactive", "failed"), timeout, _STEP)
+    return wait.until(lambda: active_state(bus, unit) in _ENDED, timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:

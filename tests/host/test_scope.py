@@ -443,6 +443,28 @@ def test_name_in_use_is_an_error(bus: Bus) -> None:
         assert scope.state(bus, one.unit)[0] == "active"
 
 
+@pytest.mark.not_emulated("units are the same there")
+def test_a_service_that_runs_is_never_forgotten(bus: Bus) -> None:
+    """It may be the caller's own, by a request whose reply was lost; without its file it stays failed."""
+    unit = f"sysbox-{os.urandom(32).hex()}.service"
+    command = [("/bin/sleep", ["sleep", "60"], False)]
+    properties = (
+        Property(name="ExecStart", signature="a(sasb)", value=command),
+        Property(name="CollectMode", signature="s", value="inactive-or-failed"),
+    )
+    forgotten: list[str] = []
+    scope.start_service(bus, unit, properties).queued()
+    try:
+        second = scope.start_service(bus, unit, properties, lambda: forgotten.append(unit))
+        with pytest.raises(SystemdError) as caught:
+            second.queued()
+        assert caught.value.dbus_name == "org.freedesktop.systemd1.UnitExists"
+        assert not forgotten
+        assert scope.state(bus, unit)[0] == "active"
+    finally:
+        scope.stop(bus, unit)
+
+
 @pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_process_that_is_gone(bus: Bus) -> None:
     parked = Parked(["true"])
