@@ -74,7 +74,7 @@ class Attacked:
         done = self("run", "-d", "--name", name, *flags, IMAGE, *command)
         try:
             if done.returncode:
-                raise MeasureError(last(done.stderr))
+                raise MeasureError(last_line(done.stderr))
             yield name
         finally:
             self("rm", "-f", name)
@@ -99,7 +99,7 @@ class Attacked:
         done = self("import", "--change", change, archive, "attack:1")
         try:
             if done.returncode:
-                raise MeasureError(f"held: refused: {last(done.stderr)}")
+                raise MeasureError(f"held: refused: {last_line(done.stderr)}")
             yield "attack:1"
         finally:
             self("rmi", "-f", "attack:1")
@@ -131,7 +131,7 @@ class Attacked:
         return self("exec", name, "sh", "-c", script).stdout.strip()
 
 
-def last(text: str) -> str:
+def last_line(text: str) -> str:
     """The last line of a message, cut to fit into a table."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:140].replace("|", "/") if lines else "no message"

@@ -25,7 +25,7 @@ from attacked import (
     as_nobody,
     attack,
     journal_size,
-    last,
+    last_line,
     send,
     verdict,
 )
@@ -50,7 +50,7 @@ def null_of_a_volume(engine: Attacked) -> str:
         try:
             with engine.container("-v", f"{directory}:/dev", command=("sh", "-c", script)) as name:
                 time.sleep(0.5)
-                found.add(last(engine("logs", name).stdout))
+                found.add(last_line(engine("logs", name).stdout))
         except MeasureError as error:
             refused = str(error)
     strange = {target for target in found if target != "/dev/null" and "pipe:" not in target}
@@ -124,7 +124,7 @@ def volume_of_an_image(engine: Attacked) -> str:
     with engine.image({}, "VOLUME /sys/firmware") as image:
         done = engine("run", "--rm", image, "ls", "/sys/firmware")
     if done.returncode:
-        return verdict(False, f"refused: {last(done.stderr)}")
+        return verdict(False, f"refused: {last_line(done.stderr)}")
     return verdict(done.stdout, f"in /sys/firmware: {' '.join(done.stdout.split()) or 'nothing'}")
 
 
@@ -156,7 +156,7 @@ def deep_tree(engine: Attacked) -> str:
     name = "deep"
     engine("run", "--name", name, IMAGE, "sh", "-c", script)
     done = engine("rm", "-f", name)
-    return verdict(done.returncode, "removed" if not done.returncode else last(done.stderr))
+    return verdict(done.returncode, "removed" if not done.returncode else last_line(done.stderr))
 
 
 @attack
@@ -250,7 +250,7 @@ def health_interval(engine: Attacked) -> str:
     )
     if done.returncode:
         engine("rm", "-f", "quick")
-        return verdict(False, f"refused: {last(done.stderr)}")
+        return verdict(False, f"refused: {last_line(done.stderr)}")
     before = busy()
     time.sleep(5)
     used = (busy() - before) / 5
@@ -273,7 +273,7 @@ def link_to_dev(engine: Attacked) -> str:
         (directory / "mark").touch()
         done = engine("run", "--rm", "-v", f"{directory}:/data", image, "ls", "/dev")
     if done.returncode:
-        return verdict(False, f"refused: {last(done.stderr)}")
+        return verdict(False, f"refused: {last_line(done.stderr)}")
     fell = "mark" in done.stdout.split()
     return verdict(fell, "it covers /dev" if fell else "/dev is not covered")
 
@@ -282,7 +282,7 @@ def link_to_dev(engine: Attacked) -> str:
 def mount_over_proc(engine: Attacked) -> str:
     """a mount by the user over all of /proc"""
     done = engine("run", "--rm", "-v", f"{engine.place}:/proc", IMAGE, "ls", "/proc")
-    return verdict(not done.returncode, "taken" if not done.returncode else last(done.stderr))
+    return verdict(not done.returncode, "taken" if not done.returncode else last_line(done.stderr))
 
 
 @attack

@@ -6,7 +6,7 @@ import json
 import tarfile
 import time
 
-from attacked import LARGE, LATE, LIMIT, Attacked, Largest, attack, last, verdict
+from attacked import LARGE, LATE, LIMIT, Attacked, Largest, attack, last_line, verdict
 from peers import IMAGE
 
 
@@ -26,7 +26,7 @@ def pax_headers(engine: Attacked) -> str:
             largest.look()
             time.sleep(0.05)
         begun.kill()
-        words = last(begun.communicate()[1])
+        words = last_line(begun.communicate()[1])
     engine("rmi", "-f", "pax:1")
     how = "taken" if begun.returncode == 0 else f"refused: {words}"
     return verdict(largest.found > LARGE, f"{largest.found >> 10} MiB at most; {how}")
@@ -52,7 +52,9 @@ def hostile_passwd(engine: Attacked) -> str:
         begun = time.monotonic()
         done = engine("exec", "--user", "nobody", name, "true", limit=20)
         took = time.monotonic() - begun
-    return verdict(took > 10, f"status {done.returncode} after {took:.1f} s: {last(done.stderr)}")
+    return verdict(
+        took > 10, f"status {done.returncode} after {took:.1f} s: {last_line(done.stderr)}"
+    )
 
 
 @attack
@@ -61,7 +63,7 @@ def templates(engine: Attacked) -> str:
     with engine.container() as name:
         done = engine("inspect", "--format", '{{printf "%999999999d" 1 | len}}', name, limit=30)
     return verdict(
-        done.returncode == LATE, f"status {done.returncode}: {last(done.stdout + done.stderr)}"
+        done.returncode == LATE, f"status {done.returncode}: {last_line(done.stdout + done.stderr)}"
     )
 
 
@@ -79,7 +81,7 @@ def closed_input(engine: Attacked) -> str:
 def long_path(engine: Attacked) -> str:
     """a working directory of 2,000 components"""
     done = engine("run", "--rm", "-w", "/a" * 2000, IMAGE, "true")
-    how = f"status {done.returncode}: {last(done.stderr)}" if done.returncode else "taken"
+    how = f"status {done.returncode}: {last_line(done.stderr)}" if done.returncode else "taken"
     return verdict(done.returncode == LATE, how)
 
 
@@ -89,7 +91,7 @@ def deep_template(engine: Attacked) -> str:
     with engine.container() as name:
         text = "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}"
         done = engine("inspect", "--format", text, name, limit=30)
-    return verdict(done.returncode == LATE, f"status {done.returncode}: {last(done.stderr)}")
+    return verdict(done.returncode == LATE, f"status {done.returncode}: {last_line(done.stderr)}")
 
 
 @attack
@@ -105,7 +107,7 @@ def endless_range(engine: Attacked) -> str:
                 time.sleep(0.2)
             ended = begun.poll() is not None
             begun.kill()
-            words = last(begun.communicate()[1])
+            words = last_line(begun.communicate()[1])
     how = f"status {begun.returncode}: {words}" if ended else "did not end in 15 s"
     return verdict(not ended, f"{how}; {largest.found >> 10} MiB at most")
 
@@ -129,5 +131,5 @@ def long_profile(engine: Attacked) -> str:
     begun = time.monotonic()
     done = engine("run", "--rm", "--security-opt", f"seccomp={profile}", IMAGE, "true", limit=60)
     took = time.monotonic() - begun
-    how = "taken" if not done.returncode else f"status {done.returncode}: {last(done.stderr)}"
+    how = "taken" if not done.returncode else f"status {done.returncode}: {last_line(done.stderr)}"
     return verdict(took > 30, f"{how}, after {took:.0f} s")

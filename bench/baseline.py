@@ -32,7 +32,7 @@ def take() -> Snapshot:
     }
 
 
-def left(before: Snapshot, seconds: float) -> tuple[Snapshot, float]:
+def leftovers(before: Snapshot, seconds: float) -> tuple[Snapshot, float]:
     """Wait until nothing is left beyond `before`, or for `seconds`: (what is left, seconds waited)."""
     begin = time.monotonic()
     while True:

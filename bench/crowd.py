@@ -144,7 +144,7 @@ def measure(peer: Engine, count: int, idle: int) -> Crowd:
         begin = time.monotonic()
         peer.remove(names)
         crowd.removals.append(time.monotonic() - begin)
-        left, seconds = baseline.left(before, SETTLING)
+        left, seconds = baseline.leftovers(before, SETTLING)
         crowd.settled.append(seconds)
         crowd.left |= {kind: crowd.left.get(kind, frozenset()) | left[kind] for kind in left}
     return crowd

@@ -57,21 +57,21 @@ def start(peer: Engine, name: str, script: str) -> float:
     return (end - begin).total_seconds()
 
 
-def kept(name: str) -> list[str]:
+def journal_lines(name: str) -> list[str]:
     command = ["journalctl", "-q", "-o", "cat", f"CONTAINER_NAME={name}"]
     return subprocess.check_output(command, text=True).splitlines()
 
 
-def settled(name: str) -> list[str]:
+def final_lines(name: str) -> list[str]:
     """The lines in the journal once no more arrive: a daemon may still be sending."""
     lines: list[str] = []
-    while len(found := kept(name)) > len(lines):
+    while len(found := journal_lines(name)) > len(lines):
         lines = found
         time.sleep(2)
     return lines
 
 
-def most(peer: Engine, name: str) -> str:
+def peak_memory(peer: Engine, name: str) -> str:
     """The supervisor's peak memory in KiB, for a running container that has logged LINES lines."""
     script = f"{FLOOD}; sleep 1000"
     done = call(
@@ -80,7 +80,7 @@ def most(peer: Engine, name: str) -> str:
     if done.returncode:
         raise MeasureError(done.stderr.decode(errors="replace")[-400:])
     deadline = time.monotonic() + PATIENCE
-    while len(kept(name)) < LINES and time.monotonic() < deadline:
+    while len(journal_lines(name)) < LINES and time.monotonic() < deadline:
         time.sleep(1)
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
@@ -106,13 +106,13 @@ def row(peer: Engine) -> list[str]:
     # names with the engine's: the journal keeps the lines of the other engine's containers
     flood, pairs, again = (f"{peer.name}-{name}" for name in ("flood", "pairs", "again"))
     took = start(peer, flood, FLOOD)
-    lines = settled(flood)
+    lines = final_lines(flood)
     whole = timed(peer, flood)
     tail = min(timed(peer, "--tail", "1", flood) for _ in range(5))
     start(peer, pairs, ALTERNATING)
-    order = [int(line) for line in settled(pairs)]
+    order = [int(line) for line in final_lines(pairs)]
     wrong = sum(one > after for one, after in pairwise(order)) / max(len(order), 1)
-    memory = most(peer, again)
+    memory = peak_memory(peer, again)
     peer.remove([flood, pairs, again])
     cells = [peer.name, f"{took:.2f}", str(len(lines)), memory]
     cells += [f"{whole:.2f}", f"{tail * 1000:.0f}", f"{wrong * 100:.0f}"]

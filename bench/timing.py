@@ -37,7 +37,7 @@ class Begun:
     command: Command
     pid: int
     begin: int  # nanoseconds on the monotonic clock
-    said: int  # the file for its standard error
+    stderr: int  # the file for its standard error
     terminal: tuple[int, ...] = ()  # both ends of its terminal
 
 
@@ -47,7 +47,7 @@ def spawn(command: Command) -> Begun:
     Standard input and output are /dev/null, as in a script that uses only the exit status, or a terminal.
     """
     environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **command.environment}
-    said = os.memfd_create("stderr")
+    stderr = os.memfd_create("stderr")
     terminal = os.openpty() if command.terminal else ()
     if terminal:
         actions = [(os.POSIX_SPAWN_DUP2, terminal[1], fd) for fd in (0, 1)]
@@ -56,15 +56,15 @@ def spawn(command: Command) -> Begun:
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
         ]
-    actions.append((os.POSIX_SPAWN_DUP2, said, 2))
+    actions.append((os.POSIX_SPAWN_DUP2, stderr, 2))
     begin = time.monotonic_ns()
     try:
         pid = os.posix_spawn(command.argv[0], command.argv, environment, file_actions=actions)
     except OSError as error:
-        for fd in (said, *terminal):
+        for fd in (stderr, *terminal):
             os.close(fd)
         raise MeasureError(f"{command.argv[0]}: {error.strerror}") from None
-    return Begun(command, pid, begin, said, terminal)
+    return Begun(command, pid, begin, stderr, terminal)
 
 
 def finish(begun: Begun, wait_status: int) -> float:
@@ -76,11 +76,11 @@ def finish(begun: Begun, wait_status: int) -> float:
     try:
         status = os.waitstatus_to_exitcode(wait_status)
         if status:
-            words = os.pread(begun.said, 1 << 16, 0)[-_SHOWN:].decode(errors="replace").strip()
+            words = os.pread(begun.stderr, 1 << 16, 0)[-_SHOWN:].decode(errors="replace").strip()
             argv = " ".join(begun.command.argv)[:200]
             raise MeasureError(f"`{argv}` ended with {status}: {words}")
     finally:
-        for fd in (begun.said, *begun.terminal):
+        for fd in (begun.stderr, *begun.terminal):
             os.close(fd)
     return (end - begun.begin) / 1e6
 

@@ -19,7 +19,7 @@ MOST = 3  # unsteady tests in one run
 END = 60  # lines of a log
 # status of pytest and of the lanes if tests failed; any other status means a worse error
 TESTS_FAILED = 1
-NAMED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
+FAILED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
 # pytest's lines above each failure and each section
 HEADING = re.compile(r"^(?:_{3,} .+ _{3,}|={3,} .+ ={3,})$")
 
@@ -41,7 +41,7 @@ def main() -> int:
         status, output = run(lane)
         if status == 0:
             continue
-        failed = named(output) if status == TESTS_FAILED else []
+        failed = failed_tests(output) if status == TESTS_FAILED else []
         if not failed or len(failed) + len(unsteady) > MOST:
             say(f"the lane {name} failed: status {status}, {len(failed)} tests")
             return 1
@@ -72,9 +72,9 @@ def run(command: tuple[str, ...]) -> tuple[int, str]:
     return process.returncode, b"".join(said).decode(errors="replace").replace("\r\n", "\n")
 
 
-def named(output: str) -> list[str]:
+def failed_tests(output: str) -> list[str]:
     """The tests that a lane names as failed, each once, in their order."""
-    return list(dict.fromkeys(NAMED.findall(output)))
+    return list(dict.fromkeys(FAILED.findall(output)))
 
 
 def report(test: str, first: str, second: str) -> None:

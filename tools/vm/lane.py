@@ -107,7 +107,7 @@ def size(file: Path) -> int:
     names = {
         target.id
         for node in tree.body
-        if isinstance(node, ast.Assign) and elsewhere(node.value)
+        if isinstance(node, ast.Assign) and is_not_emulated(node.value)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
@@ -115,11 +115,11 @@ def size(file: Path) -> int:
         (node.end_lineno or 0) - node.lineno + 1
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        and not any(elsewhere(one, names) for one in node.decorator_list)
+        and not any(is_not_emulated(one, names) for one in node.decorator_list)
     )  # fmt: skip
 
 
-def elsewhere(marker: ast.expr, names: Collection[str] = ()) -> bool:
+def is_not_emulated(marker: ast.expr, names: Collection[str] = ()) -> bool:
     """Whether a marker says that a test does not run in a guest; `names` are variables with such markers."""
     if isinstance(marker, ast.Call):
         marker = marker.func
