@@ -52,11 +52,11 @@ def probe() -> HostFacts:
     """The facts of this host, looked up once: they do not change while a command runs."""
     global _probed
     if _probed is None:
-        _probed = _look()
+        _probed = _probe_host()
     return _probed
 
 
-def _look() -> HostFacts:
+def _probe_host() -> HostFacts:
     mode, controllers = cgroup_layout(read_text("/proc/self/mountinfo"))
     return HostFacts(
         cgroup_mode=mode,

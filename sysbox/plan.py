@@ -68,7 +68,7 @@ class Plan(Frozen):
     network: NetPlan
     process: ProcessPlan
 
-    def named(self, name: str, image: str) -> Plan:
+    def with_name(self, name: str, image: str) -> Plan:
         """A copy for a container that got its name after the plan was made."""
         description = scopeplan.describe(name, image)
         return self.replace(scope=self.scope.replace(description=description))

@@ -130,7 +130,7 @@ class Pending:
             self._serial, self._job = -1, ""
             raise
 
-    def queued(self) -> None:
+    def wait_queued(self) -> None:
         """Return when the job is queued, without waiting for its result. Raises SystemdError."""
         until = time.monotonic() + _NAME_IS_FREED
         lost = False
@@ -245,12 +245,12 @@ def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
     except SystemdError as error:
         if not is_lost(error):
             raise
-        result = _await_unheard(bus, unit, verb, timeout)
+        result = _await_after_reexec(bus, unit, verb, timeout)
     if result not in ("done", "skipped"):
         raise SystemdError(f"{unit}: the {verb} job ended as '{result}'", unit=unit, result=result)
 
 
-def _await_unheard(bus: Bus, unit: str, verb: str, timeout: float) -> str:
+def _await_after_reexec(bus: Bus, unit: str, verb: str, timeout: float) -> str:
     """The result of a job whose JobRemoved was lost because PID 1 re-executed; read from the unit's state."""
 
     def ended() -> str:

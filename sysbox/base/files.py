@@ -220,9 +220,9 @@ def _remove_one(parent: int, name: str | bytes) -> bool:
 def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes], bool]) -> None:
     """Call `remove` for each entry of a directory; where it returns False, for that entry's content first.
 
-    Raises OSError, and stops: ESTALE where another process has moved a directory far below (see Way).
+    Raises OSError, and stops: ESTALE where another process has moved a directory far below (see TreeWalk).
     """
-    way = Way(posix.open(name, _DIRECTORY, dir_fd=parent))
+    way = TreeWalk(posix.open(name, _DIRECTORY, dir_fd=parent))
     above: list[tuple[list[str], str]] = []  # names to do, name below
     try:
         waiting = posix.listdir(way.fd)
@@ -240,7 +240,7 @@ def empty_at(parent: int, name: str | bytes, remove: Callable[[int, str | bytes]
         way.close()
 
 
-class Way:
+class TreeWalk:
     """A walk down a directory tree and up again, with few descriptors however deep it is.
 
     The directories of the first levels stay open. Below them only the current one is open, and ".." leads

@@ -12,7 +12,7 @@ import errno
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
-from sysbox.base.files import Way
+from sysbox.base.files import TreeWalk
 from sysbox.base.files import identity as identity
 from sysbox.base.visible import printable as printable
 from sysbox.linux import _sys
@@ -46,7 +46,7 @@ class Gone(FileNotFoundError):
     """An entry disappeared after it was found: its process ended, or the file was removed."""
 
 
-class Found:
+class TreeEntry:
     """A directory entry, pinned by an O_PATH descriptor."""
 
     __slots__ = ("fd", "name", "status")
@@ -101,14 +101,14 @@ def _gone(error: OSError) -> OSError:
     return error
 
 
-def is_kernels(found: Found, above: int) -> bool:
+def is_pseudo_mount(found: TreeEntry, above: int) -> bool:
     """Whether a pseudo file system is mounted on a directory; `above` is the device of its parent."""
     if not found.is_directory or found.status.st_dev == above:
         return False
-    return is_of_kernel(found)
+    return is_pseudo(found)
 
 
-def is_of_kernel(found: Found) -> bool:
+def is_pseudo(found: TreeEntry) -> bool:
     """Whether an entry is in a pseudo file system."""
     return _sys.fstatfs_type(found.fd) in _KERNELS
 
@@ -118,18 +118,18 @@ def is_unsized(fd: int) -> bool:
     return posix.fstat(fd).st_size == 0 and _sys.fstatfs_type(fd) in (*_KERNELS, _FUSE)
 
 
-def look(directory: int, name: str | bytes) -> Found | None:
+def open_entry(directory: int, name: str | bytes) -> TreeEntry | None:
     """An entry of an open directory; a link is not followed. None if it is gone. Raises OSError."""
     try:
         shown = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
-        return Found(shown, posix.open(name, _HANDLE, dir_fd=directory))
+        return TreeEntry(shown, posix.open(name, _HANDLE, dir_fd=directory))
     except OSError as error:
         if isinstance(_gone(error), Gone):
             return None
         raise
 
 
-def entries(directory: int, where: str = "") -> Iterator[Found]:
+def entries(directory: int, where: str = "") -> Iterator[TreeEntry]:
     """The entries of an open directory, sorted by name; each is closed when the next is requested.
 
     `where` names the directory in messages. Raises OSError, and KernelError where the file system returns
@@ -142,7 +142,7 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
     for name in names:
         if "/" in name or name in ("", ".", ".."):
             raise KernelError("read", where, errno.EIO, hint="its file system has invalid names")
-        found = look(directory, name)
+        found = open_entry(directory, name)
         if found is None:
             continue  # removed since
         try:
@@ -151,12 +151,12 @@ def entries(directory: int, where: str = "") -> Iterator[Found]:
             found.close()
 
 
-def below(directory: int) -> Iterator[Found]:
+def walk(directory: int) -> Iterator[TreeEntry]:
     """Every entry below an open directory, at any depth; each is closed when the next is requested.
 
     Raises OSError: ESTALE where another process has moved a directory far below.
     """
-    way = Way(posix.open(".", DIRECTORY, dir_fd=directory))
+    way = TreeWalk(posix.open(".", DIRECTORY, dir_fd=directory))
     above: list[list[str]] = []  # names to do
     try:
         waiting = posix.listdir(way.fd)
@@ -165,7 +165,7 @@ def below(directory: int) -> Iterator[Found]:
                 way.up()
                 waiting = above.pop()
                 continue
-            found = look(way.fd, waiting.pop())
+            found = open_entry(way.fd, waiting.pop())
             if found is None:
                 continue  # removed since
             try:
@@ -200,7 +200,7 @@ def check_depth(depth: int, where: str) -> None:
 
 
 def attributes(path: str | int) -> list[tuple[str, bytes]]:
-    """The extended attributes of a file or directory except overlayfs's; `path` may be `Found.path`."""
+    """The extended attributes of a file or directory except overlayfs's; `path` may be `TreeEntry.path`."""
     try:
         names = posix.listxattr(path)
     except OSError:

@@ -40,11 +40,11 @@ class Loaded(Frozen):
 
 
 def load() -> Loaded:
-    """Read all files. Raises FormatError, SpecError (see `merged`), KernelError."""
-    return merged((path, read(path)) for path in find())
+    """Read all files. Raises FormatError, SpecError (see `merge`), KernelError."""
+    return merge((path, read(path)) for path in find_files())
 
 
-def merged(texts_of: Iterable[tuple[str, str]]) -> Loaded:
+def merge(texts_of: Iterable[tuple[str, str]]) -> Loaded:
     """Merge the files, (path, text) each; a later assignment replaces an earlier one. Pure.
 
     Raises FormatError and SpecError, which name file, line, key and reason.
@@ -84,7 +84,7 @@ def key_of(one: syntax.Entry, path: str) -> Key | None:
     return keys[one.key]
 
 
-def find() -> list[str]:
+def find_files() -> list[str]:
     """The paths of the files in effect, in the order of reading. Raises KernelError."""
     mains = [f"{directory}/{FILE}" for directory in paths.CONFIGURATION]
     drop_ins: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """The settings of sysbox.conf, without importing the parser where no such file exists.
 
-A default applies to containers that are made after it was set: `completed` writes it into the
+A default applies to containers that are made after it was set: `with_defaults` writes it into the
 specification, so that a later change of the file does not change a container.
 """
 
@@ -29,7 +29,7 @@ def any_file() -> bool:
     )
 
 
-def completed(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:
+def with_defaults(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:
     """The specification with the settings that differ from sysbox's defaults filled in.
 
     Its log driver is already chosen.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.linux.capability import Sets, plain
+from sysbox.linux.capability import Sets, docker_sets
 from sysbox.linux.process import RLIMITS
 from sysbox.security import capabilities, seccomp
 
@@ -70,13 +70,13 @@ def plan_process(
         group_add=spec.group_add,
         hostname=hostname,
         tty=asked.tty,
-        capabilities=plain(
+        capabilities=docker_sets(
             held
             if asked.privileged
             else capabilities.resolve(spec.security, held, more=mode.capabilities)
         ),
         no_new_privileges=spec.security.no_new_privileges,
-        seccomp=seccomp.chosen(
+        seccomp=seccomp.profile_of(
             spec.security.replace(privileged=asked.privileged or spec.security.privileged)
         ),
         rlimits=_rlimits(spec),

@@ -9,7 +9,7 @@ from sysbox.container.records import (
 )
 from sysbox.container.store import final, runtime
 from sysbox.host import probe
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import is_frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def read_status(record: Record) -> Status:
     running = runtime(record.id)
     if running is not None and running.started_ns and running.alive():
         # the kernel knows, whichever program has frozen the container
-        state = "paused" if frozen(probe(), running.cgroup) else "running"
+        state = "paused" if is_frozen(probe(), running.cgroup) else "running"
         return Status(state=state, pid=running.pid, started_at=running.started_ns / 1e9)
     if running is not None and running.started_ns and running.supervised():
         return await_exit(record, running, lambda: runtime(record.id)) or read_status(record)

@@ -19,7 +19,7 @@ import posix
 from sysbox.base import tree
 from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.base.tree import Found
+from sysbox.base.tree import TreeEntry
 from sysbox.embedded import caller_root
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.linux import mount
@@ -111,12 +111,12 @@ def explained(error: KernelError, destination: Side) -> Exception:
     )
 
 
-def open_source(source: Side, *, follow: bool) -> Found:
+def open_source(source: Side, *, follow: bool) -> TreeEntry:
     """Open the entry to copy. Raises NotFound, SpecError, KernelError."""
     directory = source.content_only or source.path.endswith("/")
     nofollow = 0 if follow or directory else posix.O_NOFOLLOW
     try:
-        found = Found(source.name, source.open(source.path, _HANDLE | nofollow))
+        found = TreeEntry(source.name, source.open(source.path, _HANDLE | nofollow))
     except KernelError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise NotFound(f"{source.shown}: {posix.strerror(error.errno).lower()}") from None
@@ -141,7 +141,7 @@ def open_directory(destination: Side) -> int:
         raise
 
 
-def _destination(side: Side, found: Found, source: Side) -> tuple[int, str]:
+def _destination(side: Side, found: TreeEntry, source: Side) -> tuple[int, str]:
     """An open directory, and the name of the copy in it; "" copies the source's content into it."""
     try:
         directory = side.open(side.path, _DIRECTORY)
@@ -166,7 +166,7 @@ def _destination(side: Side, found: Found, source: Side) -> tuple[int, str]:
     return parent, name
 
 
-def _slot(side: Side) -> tuple[int, str, Found | None]:
+def _slot(side: Side) -> tuple[int, str, TreeEntry | None]:
     """(open directory, name, existing entry) that a path leads to, with all symbolic links followed.
 
     The entry is closed; None: there is none.
@@ -182,7 +182,7 @@ def _slot(side: Side) -> tuple[int, str, Found | None]:
             parent = side.open(above, _DIRECTORY)
         except KernelError as error:
             raise _no_parent(side, above, error) from None
-        there = tree.look(parent, name)
+        there = tree.open_entry(parent, name)
         if there is None:
             return parent, name, None
         try:

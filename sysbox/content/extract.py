@@ -62,7 +62,7 @@ class Extractor:
         parent = self._parent(above)
         given = self._attributes(header)
         if header.kind == tar.DIRECTORY:
-            fd, _ = place.directory(parent, base, name)
+            fd, _ = place.make_directory(parent, base, name)
             posix.close(fd)
             self._held += len(name) + sum(len(value) for _, value in given.extended)
             if self._held > _MOST_HELD:
@@ -71,21 +71,21 @@ class Extractor:
                 )
             self._deferred[name] = given
         elif header.kind == tar.REGULAR:
-            fd = place.regular(parent, base, name)
+            fd = place.make_file(parent, base, name)
             try:
                 sparse.write(source, fd, header)
-                place.give(fd, given)
+                place.set_attributes(fd, given)
             finally:
                 posix.close(fd)
         elif header.kind == tar.SYMLINK:
             text = header.link.decode("utf-8", "surrogateescape")
-            place.symlink(parent, base, text, given, name)
+            place.make_symlink(parent, base, text, given, name)
         elif header.kind == tar.HARD_LINK:
             self._hard_link(clean(header.link), parent, base, name)
         else:
             device = posix.makedev(header.major, header.minor)
             kind = _NODES[header.kind]
-            place.node(parent, base, kind, 0 if kind == _stat.S_IFIFO else device, given, name)
+            place.make_node(parent, base, kind, 0 if kind == _stat.S_IFIFO else device, given, name)
 
     def _hard_link(self, target: str, parent: int, base: str, name: str) -> None:
         if target == name:
@@ -93,13 +93,13 @@ class Extractor:
         above, _, old = target.rpartition("/")
         origin = mount.open_in_root(self._root, f"{self._path}/{above}", _HANDLE)
         try:
-            found = tree.look(origin, old)
+            found = tree.open_entry(origin, old)
             if found is None or found.is_directory:
                 raw = name.encode("utf-8", "surrogateescape")
                 raise FormatError(f"{shown(raw)}: a hard link to something that is not a file")
             identity = found.identity
             found.close()
-            if not place.hard_link(origin, old, parent, base, identity, name):
+            if not place.make_hard_link(origin, old, parent, base, identity, name):
                 raise OSError(errno.EXDEV, posix.strerror(errno.EXDEV))
         finally:
             posix.close(origin)
@@ -116,7 +116,7 @@ class Extractor:
             if error.errno != errno.ENOENT or not path:
                 raise
             above, _, base = path.rpartition("/")
-            made, _ = place.directory(self._parent(above), base, path)
+            made, _ = place.make_directory(self._parent(above), base, path)
             posix.fchmod(made, 0o755)
             posix.close(made)
             fd = mount.open_in_root(self._root, where, _HANDLE)
@@ -134,7 +134,7 @@ class Extractor:
             except KernelError:
                 continue  # a later entry has replaced it
             try:
-                place.give(fd, self._deferred[name])
+                place.set_attributes(fd, self._deferred[name])
             finally:
                 posix.close(fd)
 

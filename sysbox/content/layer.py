@@ -6,7 +6,7 @@ import errno
 import posix
 
 from sysbox.base import tree
-from sysbox.base.tree import Found
+from sysbox.base.tree import TreeEntry
 from sysbox.fs import changes, volumes
 from sysbox.fs.changes import Change, Layers
 from sysbox.fs.drivers.driver import driver_of
@@ -60,7 +60,7 @@ class Writable:
         from sysbox.image.tarwriter import Archive
 
         archive = Archive(write)
-        root = Found(".", posix.dup(self.upper))
+        root = TreeEntry(".", posix.dup(self.upper))
         try:
             archive.entry(root, ".")
             self._write(archive, self.upper, "", 0)
@@ -124,7 +124,7 @@ def tree_size(directory: int) -> int:
 def _sum(directory: int) -> int:
     seen: set[tuple[int, int]] = set()
     total = 0
-    for found in tree.below(directory):
+    for found in tree.walk(directory):
         if found.is_directory or (found.status.st_nlink > 1 and found.identity in seen):
             continue
         if found.status.st_nlink > 1:

@@ -148,7 +148,7 @@ def _mounted(
         operations=operations,
         late=(),
     )
-    root = driver.named(resolved.driver).mount_root(plan)
+    root = driver.by_name(resolved.driver).mount_root(plan)
     usr = copies.pop(id(beside[0])) if beside else -1
     ops.Tree(root, copies, mount.open_procfs()).apply(operations)
     made = mount.clone_tree("", recursive=True, dirfd=root)

@@ -13,7 +13,7 @@ import posix
 
 from sysbox.base import tree
 from sysbox.base.frozen import Frozen
-from sysbox.base.tree import Found, entries, look
+from sysbox.base.tree import TreeEntry, entries, open_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class Layers:
     def __init__(self, fds: Sequence[int]) -> None:
         self._fds = tuple(fds)
 
-    def look(self, name: str) -> Found | None:
+    def look(self, name: str) -> TreeEntry | None:
         """The visible entry, which the caller closes; None if there is none or it is hidden."""
         for fd in self._fds:
-            found = look(fd, name)
+            found = open_entry(fd, name)
             if found is None:
                 continue
             if not is_whiteout(found):
@@ -53,7 +53,7 @@ class Layers:
         """The directory `name`, merged; empty where it is not a directory. The caller closes it."""
         fds: list[int] = []
         for fd in self._fds:
-            found = look(fd, name)
+            found = open_entry(fd, name)
             if found is None:
                 continue
             try:
@@ -83,7 +83,7 @@ class Layers:
             posix.close(fd)
 
 
-def is_whiteout(found: Found) -> bool:
+def is_whiteout(found: TreeEntry) -> bool:
     """Whether an entry is overlayfs's mark for a deleted name."""
     return found.kind == _stat.S_IFCHR and found.status.st_rdev == 0
 
@@ -124,7 +124,7 @@ def _directory(
 
 
 def _entry(
-    entry: Found, lower: Layers, path: str, ours: frozenset[str], *, is_new: bool, depth: int
+    entry: TreeEntry, lower: Layers, path: str, ours: frozenset[str], *, is_new: bool, depth: int
 ) -> Iterator[Change]:
     before = None if is_new else lower.look(entry.name)
     try:
@@ -146,8 +146,8 @@ def _entry(
 
 
 def _inner(
-    entry: Found,
-    before: Found | None,
+    entry: TreeEntry,
+    before: TreeEntry | None,
     lower: Layers,
     path: str,
     ours: frozenset[str],
@@ -198,7 +198,7 @@ def placeholders(upper: int, lower: Layers, targets: Sequence[str]) -> frozenset
     return frozenset(found)
 
 
-def _is_empty(entry: Found, path: str, ours: set[str]) -> bool:
+def _is_empty(entry: TreeEntry, path: str, ours: set[str]) -> bool:
     if entry.kind == _stat.S_IFREG:
         return entry.status.st_size == 0
     if not entry.is_directory:
@@ -242,7 +242,7 @@ def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
         found.close()
 
 
-def _at(layers: Layers, path: str) -> Found | None:
+def _at(layers: Layers, path: str) -> TreeEntry | None:
     """The entry at a path, which the caller closes; no symbolic link is followed."""
     *above, name = [part for part in path.split("/") if part]
     opened: Layers | None = None

@@ -14,7 +14,7 @@ import posix
 from sysbox.base import tree
 from sysbox.base.errors import KernelError
 from sysbox.base.flock import Held
-from sysbox.base.tree import Found
+from sysbox.base.tree import TreeEntry
 from sysbox.fs.treecopy import Copier, Rules
 
 _MARK = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -45,7 +45,7 @@ def first_mount(mark: str, image: int, volume: int) -> None:
 
 
 def _fill(image: int, volume: int, *, begun: bool) -> None:
-    source = Found("", posix.dup(image))
+    source = TreeEntry("", posix.dup(image))
     destination = -1
     try:
         destination = posix.open(".", tree.DIRECTORY, dir_fd=volume)

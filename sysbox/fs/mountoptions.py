@@ -53,7 +53,7 @@ _IGNORED_OPTIONS = (
 )
 
 
-def of(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+def parse_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
     """(attributes, propagation, options of the file system). Raises SpecError for an unknown one."""
     attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
     propagation = MS_PRIVATE

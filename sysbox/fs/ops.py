@@ -142,7 +142,7 @@ class Tree:
                 is_new = False
             finally:
                 posix.umask(umask)
-            found = tree.look(parent, name)
+            found = tree.open_entry(parent, name)
             if found is None or found.kind != kind or found.status.st_rdev != device:
                 raise SpecError(f"device {op.target}: something else is there in the image")
             if is_new and (op.uid or op.gid):

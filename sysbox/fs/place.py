@@ -33,7 +33,7 @@ class Attributes(Frozen):
     extended: tuple[tuple[str, bytes], ...] = ()
 
 
-def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
+def make_directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
     """(descriptor of the directory `name`, whether it was made, with mode 0700).
 
     Raises Conflict where another kind of file exists, OSError.
@@ -51,7 +51,7 @@ def directory(parent: int, name: str, shown: str) -> tuple[int, bool]:
         raise Conflict(f"{tree.printable(shown)}: cannot replace a file with a directory") from None
 
 
-def regular(parent: int, name: str, shown: str) -> int:
+def make_file(parent: int, name: str, shown: str) -> int:
     """A writable descriptor of a new, empty file, which replaces an existing entry.
 
     A file with a mount on it, such as a container's /etc/hosts, is truncated and written in place. Raises
@@ -66,19 +66,21 @@ def regular(parent: int, name: str, shown: str) -> int:
     raise OSError(errno.EEXIST, posix.strerror(errno.EEXIST))
 
 
-def symlink(parent: int, name: str, text: str, given: Attributes, shown: str) -> None:
+def make_symlink(parent: int, name: str, text: str, given: Attributes, shown: str) -> None:
     """Make a symbolic link to `text`. Raises Conflict for a directory, OSError."""
     _replace(parent, name, shown, lambda: posix.symlink(text, name, dir_fd=parent))
-    _give(parent, name, _stat.S_IFLNK, given)
+    _set_attributes_at(parent, name, _stat.S_IFLNK, given)
 
 
-def node(parent: int, name: str, kind: int, device: int, given: Attributes, shown: str) -> None:
+def make_node(
+    parent: int, name: str, kind: int, device: int, given: Attributes, shown: str
+) -> None:
     """Make a device node or a FIFO; `kind` is S_IFCHR, S_IFBLK or S_IFIFO. Raises Conflict, OSError."""
     _replace(parent, name, shown, lambda: posix.mknod(name, kind | 0o600, device, dir_fd=parent))
-    _give(parent, name, kind, given)
+    _set_attributes_at(parent, name, kind, given)
 
 
-def hard_link(
+def make_hard_link(
     origin: int, old: str, parent: int, name: str, identity: tuple[int, int], shown: str
 ) -> bool:
     """Make a hard link to `old` in the directory `origin`, if that is still `identity` (device, inode).
@@ -105,7 +107,7 @@ def hard_link(
     return False
 
 
-def give(fd: int, given: Attributes) -> None:
+def set_attributes(fd: int, given: Attributes) -> None:
     """Set the attributes of an open file or directory. Raises OSError.
 
     The owner first: chown(2) clears set-user-ID bits and capabilities. The times last.
@@ -129,12 +131,12 @@ def _times(given: Attributes) -> tuple[int, int]:
     return given.mtime if given.atime < 0 else given.atime, given.mtime
 
 
-def _give(parent: int, name: str, kind: int, given: Attributes) -> None:
-    """`give` for an entry that cannot be opened. Raises OSError.
+def _set_attributes_at(parent: int, name: str, kind: int, given: Attributes) -> None:
+    """`set_attributes` for an entry that cannot be opened. Raises OSError.
 
     It is checked first: the name may be a hard link to another file by now, whose owner must not change.
     """
-    found = tree.look(parent, name)
+    found = tree.open_entry(parent, name)
     if found is None:
         return
     try:
@@ -166,7 +168,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
     Mounts are checked for first: unlink(2) refuses only mount points of the caller's own namespace, and would
     remove the mounts of the container along with the name.
     """
-    found = tree.look(parent, name)
+    found = tree.open_entry(parent, name)
     if found is None:
         return True
     try:
@@ -190,7 +192,7 @@ def _clear(parent: int, name: str, shown: str) -> bool:
 
 
 def _in_place(parent: int, name: str) -> int:
-    found = tree.look(parent, name)
+    found = tree.open_entry(parent, name)
     if found is None:
         raise OSError(errno.ENOENT, posix.strerror(errno.ENOENT))
     try:

@@ -326,7 +326,7 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str], marks: dict[str, str])
 
 def _one_mount(mount: Mount, volumes: dict[str, str], marks: dict[str, str]) -> Operation:
     check_depth(mount.target, "mount target")
-    attributes, propagation, options = mountoptions.of(mount)
+    attributes, propagation, options = mountoptions.parse_options(mount)
     if mount.kind == "tmpfs":
         return Filesystem(
             fstype="tmpfs", target=mount.target, options=options, attributes=attributes

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.base.tree import Found
+    from sysbox.base.tree import TreeEntry
 
 _SET_ID = _stat.S_ISUID | _stat.S_ISGID
 _PIECE = 1 << 26  # bytes of one sendfile(2)
@@ -57,7 +57,7 @@ class Copier:
         self._own: tuple[int, int] = (0, 0)
         self.size = 0  # bytes of content
 
-    def put(self, source: Found, parent: int, name: str) -> None:
+    def put(self, source: TreeEntry, parent: int, name: str) -> None:
         """Copy an entry to `name` in the open directory `parent`.
 
         Raises Conflict, KernelError naming the entry, FormatError for a tree that is too deep.
@@ -65,7 +65,7 @@ class Copier:
         self._base = parent
         self._entry(source, parent, name, name, 0)
 
-    def merge(self, source: Found, destination: int, *, whole: bool = False) -> None:
+    def merge(self, source: TreeEntry, destination: int, *, whole: bool = False) -> None:
         """Copy the content of a directory into an open directory; with `whole`, also its attributes.
 
         Raises the same as `put`.
@@ -75,15 +75,15 @@ class Copier:
         given = self._attributes(source, source.path)
         self._content(source, destination, "", 0)
         if whole:
-            place.give(destination, given)
+            place.set_attributes(destination, given)
 
     def _entry(
-        self, source: Found, parent: int, name: str, path: str, depth: int, above: int = -1
+        self, source: TreeEntry, parent: int, name: str, path: str, depth: int, above: int = -1
     ) -> None:
         try:
             if source.is_directory:
                 # a pseudo file system is copied only if the user named it
-                entered = depth == 0 or not tree.is_kernels(source, above)
+                entered = depth == 0 or not tree.is_pseudo_mount(source, above)
                 self._directory(source, parent, name, path, depth, entered=entered)
             elif not self._linked(source, parent, name, path):
                 self._other(source, parent, name, path)
@@ -95,12 +95,12 @@ class Copier:
             raise KernelError.of("copy", tree.printable(path), error) from None
 
     def _directory(
-        self, source: Found, parent: int, name: str, path: str, depth: int, *, entered: bool
+        self, source: TreeEntry, parent: int, name: str, path: str, depth: int, *, entered: bool
     ) -> None:
         if source.identity == self._own:
             self._left_out(tree.printable(path), "it is where the copy goes")
             return
-        fd, made = place.directory(parent, name, path)
+        fd, made = place.make_directory(parent, name, path)
         try:
             if depth == 0:
                 self._own = tree.identity(fd)
@@ -111,11 +111,11 @@ class Copier:
                 self._left_out(tree.printable(path), "it is a file system of the kernel's")
             if made or self._rules.owner is None:
                 # after the content, whose copying changes the directory's time
-                place.give(fd, given)
+                place.set_attributes(fd, given)
         finally:
             posix.close(fd)
 
-    def _content(self, source: Found, destination: int, prefix: str, depth: int) -> None:
+    def _content(self, source: TreeEntry, destination: int, prefix: str, depth: int) -> None:
         tree.check_depth(depth, prefix)
         directory = source.open()
         try:
@@ -125,7 +125,7 @@ class Copier:
         finally:
             posix.close(directory)
 
-    def _linked(self, source: Found, parent: int, name: str, path: str) -> bool:
+    def _linked(self, source: TreeEntry, parent: int, name: str, path: str) -> bool:
         """Make a hard link, if the source is another name of a copied file; whether that was done."""
         known = self._links.get(source.identity) if source.status.st_nlink > 1 else None
         if known is None:
@@ -137,20 +137,20 @@ class Copier:
         except KernelError:
             return False
         try:
-            return place.hard_link(origin, old, parent, name, identity, path)
+            return place.make_hard_link(origin, old, parent, name, identity, path)
         finally:
             posix.close(origin)
 
-    def _other(self, source: Found, parent: int, name: str, path: str) -> None:
+    def _other(self, source: TreeEntry, parent: int, name: str, path: str) -> None:
         kind = source.kind
         if kind == _stat.S_IFREG:
             self._file(source, parent, name, path)
         elif kind == _stat.S_IFLNK:
             text = source.link_text()
-            place.symlink(parent, name, text, self._attributes(source, None), path)
+            place.make_symlink(parent, name, text, self._attributes(source, None), path)
         elif kind == _stat.S_IFIFO or (kind != _stat.S_IFSOCK and self._rules.devices):
             given = self._attributes(source, source.path)
-            place.node(parent, name, kind, source.status.st_rdev, given, path)
+            place.make_node(parent, name, kind, source.status.st_rdev, given, path)
         else:
             self._left_out(tree.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
             return
@@ -158,27 +158,27 @@ class Copier:
             made = posix.stat(name, dir_fd=parent, follow_symlinks=False)
             self._links.setdefault(source.identity, (path, (made.st_dev, made.st_ino)))
 
-    def _file(self, source: Found, parent: int, name: str, path: str) -> None:
+    def _file(self, source: TreeEntry, parent: int, name: str, path: str) -> None:
         try:
             reader = source.open()
         except PermissionError as error:
-            if not tree.is_of_kernel(source):
+            if not tree.is_pseudo(source):
                 raise
             # some files of pseudo file systems are write-only
             self._left_out(tree.printable(path), str(error.strerror).lower())
             return
         writer = -1
         try:
-            writer = place.regular(parent, name, path)
+            writer = place.make_file(parent, name, path)
             size = _content(writer, reader, self._tell)
             self.size += size
-            place.give(writer, self._attributes(source, reader))
+            place.set_attributes(writer, self._attributes(source, reader))
         finally:
             for fd in (reader, writer):
                 if fd >= 0:
                     posix.close(fd)
 
-    def _attributes(self, source: Found, readable: str | int | None) -> Attributes:
+    def _attributes(self, source: TreeEntry, readable: str | int | None) -> Attributes:
         status, rules = source.status, self._rules
         mode = _stat.S_IMODE(status.st_mode)
         uid, gid = rules.owner or (status.st_uid, status.st_gid)

@@ -17,7 +17,7 @@ import errno
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
-from sysbox.base.tree import look
+from sysbox.base.tree import open_entry
 from sysbox.image import sparse, tar
 from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
@@ -200,7 +200,7 @@ def _own(header: Header, directory: int, base: bytes) -> None:
 
 def _finish_node(header: Header, directory: int, base: bytes) -> None:
     """Set owner, mode, access control list and time of a node, which must not be opened."""
-    found = look(directory, base)
+    found = open_entry(directory, base)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
     try:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.base.tree import Found
+    from sysbox.base.tree import TreeEntry
 
 _pack = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x").pack
 _PAX = b"x"
@@ -53,7 +53,11 @@ class Archive:
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tree(
-        self, found: Found, name: str, grafts: dict[str, Found] | None = None, depth: int = 0
+        self,
+        found: TreeEntry,
+        name: str,
+        grafts: dict[str, TreeEntry] | None = None,
+        depth: int = 0,
     ) -> None:
         """Write an entry and everything below it; `grafts` are trees that replace others, by name.
 
@@ -70,7 +74,9 @@ class Archive:
             for inner in trees.entries(directory, name):
                 path = prefix + inner.name
                 try:
-                    if path not in (grafts or {}) and trees.is_kernels(inner, found.status.st_dev):
+                    if path not in (grafts or {}) and trees.is_pseudo_mount(
+                        inner, found.status.st_dev
+                    ):
                         self.entry(inner, path)
                         self._left_out(path, "it is a file system of the kernel's")
                     else:
@@ -78,13 +84,13 @@ class Archive:
                 except trees.Gone:
                     continue  # removed meanwhile, which is no error
                 except PermissionError as error:
-                    if not trees.is_of_kernel(inner):
+                    if not trees.is_pseudo(inner):
                         raise
                     self._left_out(path, str(error.strerror).lower())
         finally:
             posix.close(directory)
 
-    def entry(self, found: Found, name: str) -> None:
+    def entry(self, found: TreeEntry, name: str) -> None:
         """Write one entry with its content; a socket is left out. Raises OSError."""
         kind = _KINDS.get(found.kind)
         if kind is None:
@@ -115,7 +121,7 @@ class Archive:
 
     def _header(
         self,
-        found: Found,
+        found: TreeEntry,
         kind: bytes,
         name: bytes,
         link: bytes = b"",
@@ -131,7 +137,7 @@ class Archive:
         )  # fmt: skip
         self._write(_headers(kind, name, link, size, owned, device, attributes or []))
 
-    def _file(self, found: Found, name: bytes) -> None:
+    def _file(self, found: TreeEntry, name: bytes) -> None:
         fd = found.open()
         try:
             size = posix.fstat(fd).st_size

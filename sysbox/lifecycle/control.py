@@ -7,7 +7,7 @@ from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle.remove import remove as removing
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import is_frozen
 from sysbox.run import background, exit_record, signals
 from sysbox.run.exit import await_end, kill_now, settle
 from sysbox.run.restart import await_service, change, has_policy, request_stop
@@ -46,7 +46,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     if not by_systemd:
         # else the monitor sends the signal, and thaws
         signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
-        if frozen(probe(), runtime.cgroup):
+        if is_frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
     if not await_end(record, None if patience < 0 else float(patience)):
         exit_record.mark_timed_out(record)
@@ -61,7 +61,7 @@ def kill(record: Record, signal: int) -> None:
     runtime = store.runtime(record.id) if signal == 9 else store.await_start(record)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} is not running")
-    if signal != 9 and frozen(probe(), runtime.cgroup):
+    if signal != 9 and is_frozen(probe(), runtime.cgroup):
         raise Conflict(
             f"container {record.name} is paused: it takes no signal but SIGKILL",
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
@@ -88,7 +88,7 @@ def pause(record: Record) -> None:
     settle_if_dead(record)
     with Lock(record.id):  # a start in progress ends first
         runtime = _of_running(record)
-        if frozen(probe(), runtime.cgroup):
+        if is_frozen(probe(), runtime.cgroup):
             raise Conflict(f"container {record.name} is already paused")
         freezer.freeze(runtime.scope, runtime.cgroup, probe())
     events.container("pause", record)
@@ -98,7 +98,7 @@ def unpause(record: Record) -> None:
     """`sysbox unpause`. Raises Conflict when it does not run, or is not paused."""
     settle_if_dead(record)
     runtime = _of_running(record)
-    if not frozen(probe(), runtime.cgroup):
+    if not is_frozen(probe(), runtime.cgroup):
         raise Conflict(f"container {record.name} is not paused")
     freezer.thaw(runtime.scope, runtime.cgroup, probe())
     events.container("unpause", record)

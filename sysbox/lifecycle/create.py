@@ -39,7 +39,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Plan]:
             _write_cidfile(spec.cidfile, record.id)
         try:
             made = _claim(record)
-            return made, plan.named(made.name, spec.image)
+            return made, plan.with_name(made.name, spec.image)
         except BaseException:
             if spec.cidfile:
                 unlink(spec.cidfile)

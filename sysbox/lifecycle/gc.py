@@ -17,7 +17,7 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.lifecycle.remove import discard_by_id
-from sysbox.linux.freezer import doomed, frozen
+from sysbox.linux.freezer import has_pending_kill, is_frozen
 from sysbox.netns import firewall, leases
 from sysbox.run import background, tuned
 from sysbox.run.exit import kill_now, settle
@@ -154,7 +154,7 @@ def _ended(record: Record) -> list[str]:
 
 def _run(record: Record, runtime: Runtime) -> list[str]:
     if runtime.supervised():
-        if not (frozen(probe(), runtime.cgroup) and doomed(runtime.pid)):
+        if not (is_frozen(probe(), runtime.cgroup) and has_pending_kill(runtime.pid)):
             return []
         kill_now(record, runtime)
         return [f"thawed {record.name}, which was killed while it was paused"]

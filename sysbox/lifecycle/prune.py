@@ -15,7 +15,7 @@ from sysbox.fs import volumes
 from sysbox.image import rebuild
 from sysbox.image.store import Store
 from sysbox.lifecycle import control, gc
-from sysbox.parse.filters import labelled
+from sysbox.parse.filters import has_label
 from sysbox.parse.time import parse_moment
 from sysbox.run import restart
 
@@ -40,8 +40,8 @@ class Wanted(Frozen):
     def matches(self, created: float, labels: dict[str, str]) -> bool:
         if self.until and created >= self.until:
             return False
-        return all(labelled(labels, one) for one in self.labels) and not any(
-            labelled(labels, one) for one in self.unlabelled
+        return all(has_label(labels, one) for one in self.labels) and not any(
+            has_label(labels, one) for one in self.unlabelled
         )
 
 

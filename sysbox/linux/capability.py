@@ -91,7 +91,7 @@ def _known(capability: int) -> bool:
     return True
 
 
-def held() -> int:
+def grantable() -> int:
     """Mask of the capabilities that this process can give to a container: bounding and permitted."""
     bounding = 0
     for capability in range(last_cap() + 1):
@@ -119,7 +119,7 @@ def drop_bounding(keep_mask: int) -> None:
             raise KernelError.of("drop from the bounding set", name, error) from None
 
 
-def plain(mask: int) -> Sets:
+def docker_sets(mask: int) -> Sets:
     """docker's sets for a process that may have `mask`: bounding, permitted, effective; no inheritable."""
     return Sets(bounding=mask, permitted=mask, effective=mask)
 

@@ -46,7 +46,7 @@ def thaw_file(facts: HostFacts, path: str) -> tuple[str, str]:
     return (f"{where}/freezer.state", "THAWED") if is_v1(facts) else (f"{where}/cgroup.freeze", "0")
 
 
-def frozen(facts: HostFacts, path: str) -> bool:
+def is_frozen(facts: HostFacts, path: str) -> bool:
     """Whether a cgroup is frozen, itself or with an ancestor; False if it does not exist.
 
     On v1 FREEZING counts as frozen, since no process in the cgroup acts on a signal any more.
@@ -60,7 +60,7 @@ def frozen(facts: HostFacts, path: str) -> bool:
         return False
 
 
-def holding(facts: HostFacts, pid: int) -> str:
+def freezing_file(facts: HostFacts, pid: int) -> str:
     """The cgroup.freeze file of the v2 tree that would freeze a process entering the cgroup of `pid`, or "".
 
     On the v2 tree of a hybrid host, and below its scope, a container can freeze cgroups of its own. The
@@ -78,7 +78,7 @@ def holding(facts: HostFacts, pid: int) -> str:
     return ""
 
 
-def asked(facts: HostFacts, path: str) -> bool:
+def is_requested(facts: HostFacts, path: str) -> bool:
     """Whether a freeze of this cgroup itself was requested, even if it is not frozen yet."""
     file = "freezer.self_freezing" if is_v1(facts) else "cgroup.freeze"
     try:
@@ -87,18 +87,18 @@ def asked(facts: HostFacts, path: str) -> bool:
         return False
 
 
-def asked_above(facts: HostFacts, path: str) -> str:
+def requested_above(facts: HostFacts, path: str) -> str:
     """The nearest cgroup above `path` whose freeze was requested, "" where there is none."""
     above = path.rpartition("/")[0]
     while above:
-        if asked(facts, above):
+        if is_requested(facts, above):
             return above
         above = above.rpartition("/")[0]
     return ""
 
 
 def request(facts: HostFacts, path: str) -> None:
-    """Ask the kernel to freeze a cgroup; `frozen` says when it is. Raises KernelError, Unsupported."""
+    """Ask the kernel to freeze a cgroup; `is_frozen` says when it is. Raises KernelError, Unsupported."""
     file, word = ("freezer.state", "FROZEN") if is_v1(facts) else ("cgroup.freeze", "1")
     cgroup.write(directory(facts, path), file, word)
 
@@ -120,7 +120,7 @@ def release(facts: HostFacts, path: str, *, below: bool = False) -> None:
                 raise
 
 
-def doomed(pid: int) -> bool:
+def has_pending_kill(pid: int) -> bool:
     """Whether SIGKILL is pending for a process: on v1 a frozen process cannot act on it."""
     try:
         status = cgroup.read(f"/proc/{pid}", "status")

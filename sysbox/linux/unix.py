@@ -7,7 +7,7 @@ import _socket
 from sysbox.base.errors import KernelError
 
 
-def bound(path: str, kind: int) -> _socket.socket:
+def bind(path: str, kind: int) -> _socket.socket:
     """A socket of a kind (SOCK_DGRAM, ...) bound to `path`. Raises KernelError."""
     socket = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     try:

@@ -40,11 +40,11 @@ def ensure(plan: NetPlan) -> None:
     holds a lock for half a minute, KernelError, SysboxError.
     """
     policies = rules.policies_of(plan)
-    if not policies or set(policies) <= set(_marked()):
+    if not policies or set(policies) <= set(_marked_policies()):
         return
     with Lock(_LOCK, timeout=BRIEFLY):
         mine = {one.bridge for one in policies}
-        others = tuple(other for other in _marked() if other.bridge not in mine)
+        others = tuple(other for other in _marked_policies() if other.bridge not in mine)
         _apply((*others, *policies), ports.load())
 
 
@@ -65,7 +65,7 @@ def publish(plan: NetPlan, address: str) -> tuple[Port, ...]:
         try:
             if _restore(rules.restore_text("-A", mine)):
                 # another program removed sysbox's chains: make all rules again, including these
-                _apply(_marked() or rules.policies_of(plan), others + mine)
+                _apply(_marked_policies() or rules.policies_of(plan), others + mine)
         except SysboxError:
             ports.store(others)
             raise
@@ -98,7 +98,7 @@ def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
             # a missing rule fails the whole transaction, so remove each by itself
             results = [_restore(rules.restore_text("-D", (entry,))) for entry in mine]
             if _RESOURCE_PROBLEM in results:
-                _apply(_marked(), others)
+                _apply(_marked_policies(), others)
         if mine:
             ports.store(others)
     _forget_flows(tuple(entry.port for entry in mine))
@@ -116,7 +116,7 @@ def reconcile() -> list[str]:
     Does nothing where no container has used a bridge since boot.
     """
     with Lock(_LOCK, timeout=BRIEFLY):
-        policies = _marked()
+        policies = _marked_policies()
         return _apply(policies, ports.load()) if policies else []
 
 
@@ -125,7 +125,7 @@ def remove() -> list[str]:
     with Lock(_LOCK, timeout=BRIEFLY), _xtables_lock():
         iptc = _import()
         try:
-            changes = _take_out(iptc)
+            changes = _remove_rules(iptc)
         finally:
             _close_tables(iptc)
         write_file(MARK, b"")
@@ -140,7 +140,7 @@ def _forget_flows(of: tuple[Port, ...]) -> None:
         conntrack.forget_udp(udp)
 
 
-def _marked() -> tuple[Policy, ...]:
+def _marked_policies() -> tuple[Policy, ...]:
     """The policies whose rules are in place in this network namespace."""
     lines = (read_file(MARK) or b"").decode("ascii", "replace").splitlines()
     if not lines or lines[0] != _namespace():
@@ -283,7 +283,7 @@ def _ensure_jump(iptc: Any, chain: Any, jump: rules.Rule, *, first: bool) -> boo
     return True
 
 
-def _take_out(iptc: Any) -> list[str]:
+def _remove_rules(iptc: Any) -> list[str]:
     changes = []
     for name, jumps in rules.jumps().items():
         table = _open_table(iptc, name)

@@ -51,19 +51,21 @@ def acquire(
         if held is not None:
             return held
         if not exists(SHARED):
-            return _give(container_id, choose(subnet, gateway, last, set(leases.values())), leases)
+            return _assign(
+                container_id, choose(subnet, gateway, last, set(leases.values())), leases
+            )
         with Lock(f"{SHARED}/{_SHARED_LOCK}", timeout=BRIEFLY):
-            taken = {*leases.values(), *_of_others()}
-            return _give(container_id, choose(subnet, gateway, last, taken), leases)
+            taken = {*leases.values(), *_foreign_addresses()}
+            return _assign(container_id, choose(subnet, gateway, last, taken), leases)
 
 
-def _give(container_id: str, address: str, leases: dict[str, str]) -> str:
+def _assign(container_id: str, address: str, leases: dict[str, str]) -> str:
     leases[container_id] = address
     _store(address, leases)
     return address
 
 
-def _of_others() -> set[str]:
+def _foreign_addresses() -> set[str]:
     """The addresses that other hosts on this network have assigned."""
     found: set[str] = set()
     for name in posix.listdir(SHARED):

@@ -21,30 +21,30 @@ def split(text: str, keys: tuple[str, ...]) -> tuple[str, str]:
     if not equals:
         raise UsageError(f"--filter {text}: not KEY=VALUE", hint=f"keys: {', '.join(keys)}")
     if key not in keys:
-        raise refused(text, f"unknown key {key}", suggest(key, keys))
+        raise invalid_filter(text, f"unknown key {key}", suggest(key, keys))
     return key, value
 
 
-def refused(text: str, reason: str, hint: str = "") -> UsageError:
+def invalid_filter(text: str, reason: str, hint: str = "") -> UsageError:
     """The error for an invalid filter."""
     return UsageError(f"--filter {text}: {reason}", hint=hint, status=_REFUSED)
 
 
-def truth(key: str, value: str) -> bool:
+def parse_bool(key: str, value: str) -> bool:
     """A boolean as docker's filters write it: true, 1, false, 0. Raises UsageError."""
     if value not in TRUTH:
-        raise refused(f"{key}={value}", "not true or false")
+        raise invalid_filter(f"{key}={value}", "not true or false")
     return TRUTH[value]
 
 
-def chosen(key: str, value: str, choices: tuple[str, ...]) -> str:
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> str:
     """The value, if it is one of `choices`. Raises UsageError, whose hint names the nearest."""
     if value not in choices:
-        raise refused(f"{key}={value}", f"unknown {key}", suggest(value, choices))
+        raise invalid_filter(f"{key}={value}", f"unknown {key}", suggest(value, choices))
     return value
 
 
-def like(key: str, pattern: str, text: str) -> bool:
+def matches_pattern(key: str, pattern: str, text: str) -> bool:
     """docker's rule for names and ids: a regular expression that matches anywhere. Raises UsageError."""
     if not _SPECIAL & set(pattern):
         return pattern in text  # the usual case, without importing `re`
@@ -53,10 +53,10 @@ def like(key: str, pattern: str, text: str) -> bool:
     try:
         return re.search(pattern, text) is not None
     except re.error as error:
-        raise refused(f"{key}={pattern}", str(error)) from None
+        raise invalid_filter(f"{key}={pattern}", str(error)) from None
 
 
-def labelled(labels: Mapping[str, str], want: str) -> bool:
+def has_label(labels: Mapping[str, str], want: str) -> bool:
     """Whether `labels` has the key of `want`, "KEY" or "KEY=VALUE", and with "=" that value."""
     key, equals, value = want.partition("=")
     return key in labels and (not equals or labels[key] == value)

@@ -26,7 +26,7 @@ def listen(record: Record) -> int:
     make_private(record.run_directory)
     path = path_of(record)
     unlink(path)
-    socket = unix.bound(path, _socket.SOCK_SEQPACKET)
+    socket = unix.bind(path, _socket.SOCK_SEQPACKET)
     socket.listen(_BACKLOG)
     return socket.detach()
 

@@ -50,7 +50,7 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 plan = serviceplan.transient(unit_file.plan_of(record))
                 scope.start_service(
                     bus, unit, plan, lambda: name_hold.forget_service(bus, unit)
-                ).queued()
+                ).wait_queued()
         # with the connection closed: systemd sends each client every change of every unit
         report.wait(unit)
 
@@ -62,7 +62,7 @@ class _Report:
         make_private(_REPORTS)
         self._path = f"{_REPORTS}/{container_id}"
         unlink(self._path)
-        self._socket = unix.bound(self._path, _socket.SOCK_DGRAM)
+        self._socket = unix.bind(self._path, _socket.SOCK_DGRAM)
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
-from sysbox.linux.freezer import frozen, holding
+from sysbox.linux.freezer import freezing_file, is_frozen
 from sysbox.run import parent, supervisor
 from sysbox.run.process import (
     check_inside_root,
@@ -183,7 +183,7 @@ def _running(record: Record) -> store.Runtime:
         raise Conflict(
             f"container {record.name} is not running", hint=f"`sysbox start {record.name}`"
         )
-    if frozen(probe(), runtime.cgroup):
+    if is_frozen(probe(), runtime.cgroup):
         # a process that enters is frozen too, and this command would wait for it
         raise Conflict(
             f"container {record.name} is paused; unpause it first",
@@ -195,7 +195,7 @@ def _running(record: Record) -> store.Runtime:
 
 def _check_held(record: Record, runtime: store.Runtime) -> None:
     """Raises Conflict if a process that enters would be frozen before its command runs."""
-    if file := holding(probe(), runtime.pid):
+    if file := freezing_file(probe(), runtime.pid):
         raise Conflict(
             f"container {record.name} has frozen itself",
             hint=f"to let it go on: echo 0 >{file}",
@@ -245,7 +245,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         ),
         systemd_plan.decide(record.id, record.spec, record.argv, record.directory),
         hostname=own_hostname(record),
-        held=capability.held(),
+        held=capability.grantable(),
     )
 
 

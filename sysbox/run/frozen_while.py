@@ -9,7 +9,7 @@ from sysbox.base.errors import KernelError, SysboxError, signal_status
 from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import _sys
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import is_frozen
 from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class FrozenWhile:
         self._guard = -1  # a pipe to the guard; a byte tells it that it is not needed
 
     def __enter__(self) -> None:
-        if self._runtime is not None and frozen(probe(), self._runtime.cgroup):
+        if self._runtime is not None and is_frozen(probe(), self._runtime.cgroup):
             self._runtime = None
         if self._runtime is None:
             return

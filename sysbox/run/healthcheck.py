@@ -16,7 +16,7 @@ from sysbox.base.files import write_file
 from sysbox.container import events, health, store
 from sysbox.container.status import read_status
 from sysbox.host import probe
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import is_frozen
 from sysbox.run import restart, stdio
 from sysbox.run.exec import ExecContext, ExecSpec, exec_in
 from sysbox.run.signals import send, stop_signal
@@ -157,7 +157,7 @@ class _Timeout:
         setitimer(ITIMER_REAL, 0)
 
     def _over(self, *_: object) -> None:
-        was_paused, self._paused = self._paused, frozen(probe(), self._runtime.cgroup)
+        was_paused, self._paused = self._paused, is_frozen(probe(), self._runtime.cgroup)
         if not (was_paused or self._paused):
             raise _TimedOut
         setitimer(ITIMER_REAL, _LOOK if self._paused else self._seconds)

@@ -83,7 +83,7 @@ def main(
         copies = sources.clone(plan.root.operations)
         # from here on the host sees none of the mounts
         _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
-        root = driver.named(plan.root.driver).mount_root(plan.root)
+        root = driver.by_name(plan.root.driver).mount_root(plan.root)
         tree = ops.Tree(root, copies, procfs)
         tree.apply(plan.root.operations)
         directory = tree.directory(plan.process.workdir, what="working directory")

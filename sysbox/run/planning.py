@@ -46,7 +46,7 @@ def surroundings_of(record: Record) -> Surroundings:
         network=network_of(spec.bridge, read_text("/proc/net/route"))
         if bridged
         else DEFAULT_NETWORK,
-        capabilities=capability.held(),
+        capabilities=capability.grantable(),
     )
 
 

@@ -55,7 +55,7 @@ def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
     for path in ("/etc/passwd", "/etc/group"):
         data = read_database(root, procfs, path)
         if len(data) > identity.MAX_FILE:
-            if identity.names_anybody(plan.user, plan.group_add):
+            if identity.has_names(plan.user, plan.group_add):
                 limit = f"{identity.MAX_FILE >> 20} MiB"
                 raise StartError(f"the image's {path} is larger than {limit}", phase="process")
             data = data[: data.rfind(b"\n", 0, identity.MAX_FILE) + 1]

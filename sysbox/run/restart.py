@@ -118,7 +118,7 @@ def restart_elsewhere(record: Record) -> None:
     """Run `sysbox restart` in a unit of its own, without waiting: it stops the service that runs this."""
     with Bus.connect() as bus:
         plan = serviceplan.restarter(unit_file.plan_of(record))
-        scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).queued()
+        scope.start_service(bus, f"sysbox-restart-{record.id}.service", plan).wait_queued()
 
 
 def forget(container_id: str) -> None:

@@ -14,7 +14,7 @@ from sysbox.container import events, store
 from sysbox.container.names import release_name
 from sysbox.fs import volumes
 from sysbox.host import probe
-from sysbox.linux.freezer import frozen
+from sysbox.linux.freezer import is_frozen
 from sysbox.run import restart, tuned
 from sysbox.units import journal, machine, names, unit_file
 from sysbox.units.bus import Bus
@@ -64,7 +64,7 @@ def stop_scope(unit: str, cgroup: str = "") -> None:
 
 def kill_frozen(cgroup: str) -> None:
     """Kill the processes of a frozen cgroup: on v1 they act on no signal before they are thawed."""
-    if cgroup and frozen(probe(), cgroup):
+    if cgroup and is_frozen(probe(), cgroup):
         freezer.kill(cgroup, probe())
 
 

@@ -35,7 +35,7 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
     if not child:
         try:
             posix.close(reader)
-            _work(profile, cap_mask, machine, writer)
+            _compile_in_child(profile, cap_mask, machine, writer)
         finally:
             posix._exit(0)
     posix.close(writer)
@@ -44,10 +44,10 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
         answer += chunk
     posix.close(reader)
     posix.waitpid(child, 0)
-    return _answered(answer)
+    return _read_answer(answer)
 
 
-def _answered(answer: bytes) -> bytes:
+def _read_answer(answer: bytes) -> bytes:
     if answer[:1] == _PROGRAM:
         return answer[1:]
     kind, _, rest = answer.decode().partition("\n")
@@ -61,7 +61,7 @@ def _answered(answer: bytes) -> bytes:
     )
 
 
-def _work(profile: Profile, cap_mask: int, machine: str, writer: int) -> None:
+def _compile_in_child(profile: Profile, cap_mask: int, machine: str, writer: int) -> None:
     """In the child: compile, and write the program or the error to the pipe."""
     import resource
 

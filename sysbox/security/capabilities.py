@@ -50,7 +50,7 @@ def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...
     Capabilities that sysbox lacks are silently left out of the defaults, `more`, ALL and `--privileged`.
     Raises Unsupported for one that `--cap-add` names and sysbox lacks, SpecError for an unknown name.
     """
-    held = capability.held() if held is None else held
+    held = capability.grantable() if held is None else held
     adds = tuple(normalize(name) for name in security.cap_add)
     drops = tuple(normalize(name) for name in security.cap_drop)
     if security.privileged:

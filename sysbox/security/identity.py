@@ -65,7 +65,7 @@ def resolve_user(user: str, group_add: tuple[str, ...], passwd: bytes, group: by
     )
 
 
-def names_anybody(user: str, group_add: tuple[str, ...]) -> bool:
+def has_names(user: str, group_add: tuple[str, ...]) -> bool:
     """Whether any user or group is given by name, so that passwd and group must be read."""
     return not all(one.isdecimal() for one in (*user.split(":"), *group_add) if one)
 

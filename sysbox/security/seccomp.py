@@ -54,7 +54,7 @@ def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes |
     that cannot be read or is malformed, Unsupported where it cannot be compiled, KernelError.
     """
     machine = machine or posix.uname().machine
-    choice = chosen(security)
+    choice = profile_of(security)
     if choice == "unconfined":
         return None
     return (
@@ -62,7 +62,7 @@ def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes |
     )
 
 
-def chosen(security: Security) -> str:
+def profile_of(security: Security) -> str:
     """Which filter applies: "default", "unconfined", or the path of a profile."""
     if security.seccomp in ("", "default", "builtin"):
         return "unconfined" if security.privileged else "default"
@@ -151,23 +151,23 @@ def _load(name: str) -> bytes | None:
             or not 0 < status.st_size - _TRAILER <= _MAX_PROGRAM
         ):
             return None
-        return _opened(_read(fd, status.st_size))
+        return _without_checksum(_read(fd, status.st_size))
     except OSError:
         return None
     finally:
         posix.close(fd)
 
 
-def _sealed(program: bytes) -> bytes:
+def _with_checksum(program: bytes) -> bytes:
     import zlib
 
     return program + _MAGIC + zlib.crc32(program).to_bytes(4, "little")
 
 
-def _opened(content: bytes) -> bytes | None:
+def _without_checksum(content: bytes) -> bytes | None:
     """The program in a cache file's content; None where that is damaged."""
     program = content[:-_TRAILER]
-    whole = len(program) % _INSTRUCTION == 0 and content == _sealed(program)
+    whole = len(program) % _INSTRUCTION == 0 and content == _with_checksum(program)
     return program if whole else None
 
 
@@ -188,7 +188,7 @@ def _store(name: str, program: bytes) -> None:
     except OSError:
         return
     try:
-        _write(fd, _sealed(program))
+        _write(fd, _with_checksum(program))
         posix.rename(temporary, f"{DIRECTORY}/{name}")
     except OSError:
         posix.unlink(temporary)

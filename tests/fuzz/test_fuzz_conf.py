@@ -22,10 +22,10 @@ TEXTS = st.lists(
 
 @given(TEXTS)
 def test_any_files(texts: list[str]) -> None:
-    loaded = outcome(lambda: files.merged(("x", text) for text in texts))
+    loaded = outcome(lambda: files.merge(("x", text) for text in texts))
     if loaded is Refused:
         return
-    made = settings.completed(ContainerSpec(image="x"), loaded.settings)
+    made = settings.with_defaults(ContainerSpec(image="x"), loaded.settings)
     assert ContainerSpec.from_data(made.to_data()) == made
     network = topology.network_of(made.bridge, "")
     assert topology.address_number(network.gateway)

@@ -320,7 +320,7 @@ def test_nothing_runs_while_it_is_committed(
     images.append("still")
 
     def is_frozen() -> bool:
-        return freezer.frozen(probe(), f"/system.slice/{made.scope}")
+        return freezer.is_frozen(probe(), f"/system.slice/{made.scope}")
 
     # slowed down, so that there is something to be seen
     slowly = ("systemd-run", "--quiet", "--scope", "--property=CPUQuota=10%")

@@ -306,7 +306,7 @@ def test_all_of_its_processes(sysbox: Sysbox, containers: Containers) -> None:
     eventually(lambda: len(everything.read_text().split()) == 3, "three processes")
     one("pause")
     assert (one.cgroup(inside) / "cgroup.procs").read_text() == everything.read_text()
-    assert freezer.frozen(probe(), f"/system.slice/{one.scope}")
+    assert freezer.is_frozen(probe(), f"/system.slice/{one.scope}")
 
 
 SLICE = "sysboxfrozen.slice"
@@ -341,9 +341,9 @@ def test_a_shell_that_is_about_to_wait(containers: Containers) -> None:
         one("pause")
         # FREEZING, where one of them is not yet
         assert state is None or state.read_text(encoding="ascii") == "FROZEN\n"
-        assert freezer.frozen(probe(), path)
+        assert freezer.is_frozen(probe(), path)
         one("unpause")
-        assert not freezer.frozen(probe(), path)
+        assert not freezer.is_frozen(probe(), path)
     assert one.pid == pid
 
 

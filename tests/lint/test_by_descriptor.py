@@ -79,7 +79,7 @@ def by_name(call: ast.Call) -> str:
 
 
 def is_descriptor(argument: ast.expr) -> bool:
-    """An open descriptor, or the path of one (`Found.path`)."""
+    """An open descriptor, or the path of one (`TreeEntry.path`)."""
     if isinstance(argument, ast.Attribute):
         return argument.attr == "path" and ast.unparse(argument.value) == "found"
     return isinstance(argument, ast.Name) and argument.id in DESCRIPTORS

@@ -49,9 +49,9 @@ def test_exec_is_as_the_container_but_for_what_it_asks() -> None:
 
 def test_a_privileged_exec_has_everything() -> None:
     spec = ContainerSpec(image="x", security=Security(cap_drop=("CHOWN",)))
-    assert planned(spec, Asked(argv=("ls",), privileged=True)).capabilities == capability.plain(
-        EVERYTHING
-    )
+    assert planned(
+        spec, Asked(argv=("ls",), privileged=True)
+    ).capabilities == capability.docker_sets(EVERYTHING)
     assert planned(spec, Asked(argv=("ls",), privileged=True)).seccomp == "unconfined"
 
 

@@ -60,7 +60,7 @@ def test_a_deep_tree_is_walked_and_removed(tmp_path: Path) -> None:
         (inner / "file").touch()
         inner = inner / "b"
     directory = os.open(tmp_path / "top", os.O_RDONLY)
-    found = [one.name for one in tree.below(directory)]
+    found = [one.name for one in tree.walk(directory)]
     os.close(directory)
     assert sorted(found) == sorted(["a", "b", "c", "file"] * depth)
     files.remove_tree(str(tmp_path / "top"))

@@ -72,7 +72,7 @@ def test_the_order_of_the_files(tree: Path) -> None:
     """As conf_files_list() of systemd: main files first, drop-ins by name, the higher directory's of two."""
     put(tree, "share/sysbox.conf", pids(1) + "[Log]\nDriver=none\n")
     share = put(tree, "share/sysbox.conf.d/50-a.conf", pids(2))
-    assert [one.partition(f"{tree}/")[2] for one in files.find()] == [
+    assert [one.partition(f"{tree}/")[2] for one in files.find_files()] == [
         "share/sysbox.conf",
         "share/sysbox.conf.d/50-a.conf",
     ]
@@ -184,8 +184,8 @@ CHOSEN = Settings(
 
 
 def test_defaults_are_written_into_what_was_asked() -> None:
-    assert settings.completed(ASKED, Settings()) == ASKED
-    made = settings.completed(ASKED, CHOSEN)
+    assert settings.with_defaults(ASKED, Settings()) == ASKED
+    made = settings.with_defaults(ASKED, CHOSEN)
     assert made == ASKED.replace(
         logging=Logging(rate_limit=3, rate_burst=4),
         limits=Limits(pids=5),
@@ -193,7 +193,7 @@ def test_defaults_are_written_into_what_was_asked() -> None:
     )
     # they are in the record, and hold there whatever the file says later
     assert ContainerSpec.from_data(made.to_data()) == made
-    assert settings.completed(made, CHOSEN.replace(rate_limit=9, pids_limit=9)).limits.pids == 5
+    assert settings.with_defaults(made, CHOSEN.replace(rate_limit=9, pids_limit=9)).limits.pids == 5
 
 
 def test_what_was_asked_goes_before() -> None:
@@ -202,6 +202,6 @@ def test_what_was_asked_goes_before() -> None:
         limits=Limits(pids=-1),
         namespaces=Namespaces(network="none"),
     )
-    assert settings.completed(asked, CHOSEN) == asked
+    assert settings.with_defaults(asked, CHOSEN) == asked
     other = ASKED.replace(logging=Logging(driver="json-file"), limits=Limits(pids=-1))
-    assert settings.completed(other, CHOSEN).logging == other.logging
+    assert settings.with_defaults(other, CHOSEN).logging == other.logging

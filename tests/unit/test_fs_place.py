@@ -30,8 +30,8 @@ def owner_of(path: Path) -> tuple[int, int, int]:
 
 
 def test_a_node_is_given_away(parent: int, tmp_path: Path) -> None:
-    place.node(parent, "fifo", stat.S_IFIFO, 0, GIVEN, "fifo")
-    place.symlink(parent, "link", "/nowhere", GIVEN, "link")
+    place.make_node(parent, "fifo", stat.S_IFIFO, 0, GIVEN, "fifo")
+    place.make_symlink(parent, "link", "/nowhere", GIVEN, "link")
     assert owner_of(tmp_path / "fifo") == (5, 6, 0o640)
     assert owner_of(tmp_path / "link")[:2] == (5, 6)
     assert (tmp_path / "fifo").stat().st_mtime == 1_500_000_000
@@ -46,7 +46,7 @@ def test_what_was_put_in_its_place_keeps_its_owner(parent: int, tmp_path: Path, 
         os.link(other, tmp_path / "fifo")
     elif what == "kind":
         (tmp_path / "fifo").touch(0o600)
-    place._give(parent, "fifo", stat.S_IFIFO, GIVEN)
+    place._set_attributes_at(parent, "fifo", stat.S_IFIFO, GIVEN)
     assert owner_of(other) == (0, 0, 0o600)
     if what == "kind":
         assert owner_of(tmp_path / "fifo") == (0, 0, 0o600)

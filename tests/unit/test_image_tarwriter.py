@@ -13,7 +13,7 @@ import pytest
 from forked import needs_root
 from sampletree import described, everything
 
-from sysbox.base.tree import Found
+from sysbox.base.tree import TreeEntry
 from sysbox.image import layer
 from sysbox.image.source import MappedSource
 from sysbox.image.tar import LayerLimits
@@ -25,9 +25,9 @@ def root() -> None:
     needs_root()
 
 
-def handle(path: Path) -> Found:
+def handle(path: Path) -> TreeEntry:
     """As a walk finds it."""
-    return Found(path.name, os.open(path, os.O_PATH | os.O_NOFOLLOW))
+    return TreeEntry(path.name, os.open(path, os.O_PATH | os.O_NOFOLLOW))
 
 
 def packed(path: Path, name: str = ".") -> bytes:

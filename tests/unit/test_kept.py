@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from forked import needs_root
 
-from sysbox.base.tree import Found
+from sysbox.base.tree import TreeEntry
 from sysbox.content import copy as copying
 from sysbox.content.copy import Side
 from sysbox.content.extract import Extractor
@@ -147,7 +147,7 @@ def by_first_mount(top: Path, copy: Path) -> None:
 
 def packed(top: Path) -> bytes:
     out = io.BytesIO()
-    found = Found(".", os.open(top, os.O_PATH))
+    found = TreeEntry(".", os.open(top, os.O_PATH))
     archive = Archive(out.write)
     archive.tree(found, ".")
     archive.finish()

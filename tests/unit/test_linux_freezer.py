@@ -41,22 +41,22 @@ def v2(tmp_path: Path) -> HostFacts:
 )
 def test_frozen_on_v1(v1: HostFacts, tmp_path: Path, state: str, frozen: bool) -> None:
     (tmp_path / PATH[1:] / "freezer.state").write_text(f"{state}\n")
-    assert freezer.frozen(v1, PATH) is frozen
-    assert not freezer.frozen(v1, "/gone")
+    assert freezer.is_frozen(v1, PATH) is frozen
+    assert not freezer.is_frozen(v1, "/gone")
 
 
 def test_frozen_on_v2(v2: HostFacts, tmp_path: Path) -> None:
-    assert not freezer.frozen(v2, PATH)
+    assert not freezer.is_frozen(v2, PATH)
     (tmp_path / PATH[1:] / "cgroup.events").write_text("populated 1\nfrozen 1\n")
-    assert freezer.frozen(v2, PATH)
-    assert not freezer.frozen(v2, "/gone")
+    assert freezer.is_frozen(v2, PATH)
+    assert not freezer.is_frozen(v2, "/gone")
 
 
 def test_who_wants_it(v1: HostFacts, tmp_path: Path) -> None:
-    assert freezer.asked_above(v1, PATH) == ""
+    assert freezer.requested_above(v1, PATH) == ""
     (tmp_path / "a.slice/freezer.self_freezing").write_text("1\n")
-    assert not freezer.asked(v1, PATH)
-    assert freezer.asked_above(v1, PATH) == "/a.slice"
+    assert not freezer.is_requested(v1, PATH)
+    assert freezer.requested_above(v1, PATH) == "/a.slice"
 
 
 @pytest.mark.parametrize("mode", ["v1", "v2"])
@@ -82,8 +82,8 @@ def test_no_freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = facts("v1", {"memory": str(tmp_path)})
     with pytest.raises(Unsupported, match="no cgroup freezer"):
         freezer.request(host, PATH)
-    assert not freezer.frozen(host, PATH)
-    assert freezer.asked_above(host, PATH) == ""
+    assert not freezer.is_frozen(host, PATH)
+    assert freezer.requested_above(host, PATH) == ""
     assert freezer.thaw_file(host, PATH) == ("", "")
     (tmp_path / "cgroup.procs").write_text("")
     assert freezer.thaw_file(host, PATH) == (f"{tmp_path}{PATH}/cgroup.freeze", "0")
@@ -103,7 +103,7 @@ def test_a_kill_that_waits(
     """As proc(5) has it: of the thread, and of the whole process."""
     status = f"Name:\tx\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{KILL:016x}\n"
     monkeypatch.setattr(freezer.cgroup, "read", lambda *_: status)
-    assert freezer.doomed(1) is doomed
+    assert freezer.has_pending_kill(1) is doomed
 
 
 def test_a_process_that_runs_and_one_that_is_gone_are_not_doomed() -> None:
@@ -111,10 +111,10 @@ def test_a_process_that_runs_and_one_that_is_gone_are_not_doomed() -> None:
     if not pid:
         signal.pause()
         os._exit(0)
-    assert not freezer.doomed(pid)
+    assert not freezer.has_pending_kill(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert not freezer.doomed(pid)
+    assert not freezer.has_pending_kill(pid)
 
 
 @pytest.mark.parametrize("where", ["/a.slice", PATH, f"{PATH}/it"])
@@ -124,9 +124,9 @@ def test_what_holds_a_process(
     (tmp_path / PATH[1:] / "it").mkdir()
     (tmp_path / PATH[1:] / "it/cgroup.freeze").write_text("0\n")
     monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": f"{PATH}/it"})
-    assert freezer.holding(v2, 1) == ""
+    assert freezer.freezing_file(v2, 1) == ""
     file = tmp_path / where[1:] / "cgroup.freeze"
     file.write_text("1\n")
-    assert freezer.holding(v2, 1) == str(file)
+    assert freezer.freezing_file(v2, 1) == str(file)
     monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": "/gone"})
-    assert freezer.holding(v2, 1) == ""
+    assert freezer.freezing_file(v2, 1) == ""

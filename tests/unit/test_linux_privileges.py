@@ -37,7 +37,7 @@ def status_sets() -> dict[str, int]:
 
 def test_held_is_what_can_be_given() -> None:
     sets = status_sets()
-    assert capability.held() == sets["CapBnd"] & sets["CapPrm"]
+    assert capability.grantable() == sets["CapBnd"] & sets["CapPrm"]
 
 
 def test_only_the_mask_is_left() -> None:
@@ -46,7 +46,7 @@ def test_only_the_mask_is_left() -> None:
 
     def confine() -> dict[str, int]:
         capability.drop_bounding(keep)
-        capability.apply(capability.plain(keep))
+        capability.apply(capability.docker_sets(keep))
         return status_sets()
 
     assert in_child(confine) == {
@@ -61,7 +61,7 @@ def test_capabilities_survive_a_change_of_user_when_kept() -> None:
     def change() -> int:
         _sys.prctl(PR_SET_KEEPCAPS, 1)
         os.setresuid(65534, 65534, 65534)
-        capability.apply(capability.plain(keep))
+        capability.apply(capability.docker_sets(keep))
         return status_sets()["CapEff"]
 
     assert in_child(change) == keep
@@ -100,7 +100,7 @@ def test_what_is_not_permitted_cannot_be_raised() -> None:
     def raise_it() -> str:
         capability.apply(capability.Sets())
         try:
-            capability.apply(capability.plain(1))
+            capability.apply(capability.docker_sets(1))
         except KernelError as error:
             return str(error)
         return "raised"

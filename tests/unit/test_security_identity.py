@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sysbox.base.errors import SpecError
-from sysbox.security.identity import MAX_FILE, Identity, names_anybody, parse_id, resolve_user
+from sysbox.security.identity import MAX_FILE, Identity, has_names, parse_id, resolve_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh
 # comment:x:0:0::/:
@@ -118,7 +118,7 @@ def test_plain_decimal(text: str, number: int) -> None:
     ],
 )  # fmt: skip
 def test_a_name_among_them(user: str, groups: tuple[str, ...], named: bool) -> None:
-    assert names_anybody(user, groups) is named
+    assert has_names(user, groups) is named
 
 
 def test_the_largest_file_takes_no_minute() -> None:

@@ -13,7 +13,7 @@ from sysbox.docker import template
 from sysbox.docker.json import to_json
 from sysbox.docker.shapes import Strings, Struct
 from sysbox.lifecycle import control
-from sysbox.parse.filters import labelled, split
+from sysbox.parse.filters import has_label, split
 from sysbox.parse.time import parse_moment
 from sysbox.units import journalread, names, watch
 
@@ -181,7 +181,7 @@ def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:
     }
     for key, values in wanted.items():
         if key == "label":
-            if not all(labelled(attributes, value) for value in values):
+            if not all(has_label(attributes, value) for value in values):
                 return False
         elif key in tests:
             if not any(tests[key](value) for value in values):

@@ -7,7 +7,7 @@ import errno
 import posix
 
 from sysbox.base.errors import KernelError, UsageError
-from sysbox.base.tree import Found, printable
+from sysbox.base.tree import TreeEntry, printable
 from sysbox.cli.output import emit, write_all
 from sysbox.cli.progress import Progress
 from sysbox.container import events, store
@@ -49,10 +49,10 @@ def _export(root: Root, output: str) -> None:
 
 
 def _write(root: Root, fd: int) -> None:
-    held = [Found(".", posix.dup(root.fd))]
+    held = [TreeEntry(".", posix.dup(root.fd))]
     grafts = {}
     if root.usr >= 0:
-        grafts["usr"] = Found("usr", posix.dup(root.usr))
+        grafts["usr"] = TreeEntry("usr", posix.dup(root.usr))
         held.append(grafts["usr"])
     progress = Progress("export")
 

@@ -7,7 +7,7 @@ from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.cli.output import print_inspect, report
 from sysbox.docker.config import health_check, no_config
 from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
-from sysbox.fs.drivers.driver import DEFAULT, named
+from sysbox.fs.drivers.driver import DEFAULT, by_name
 from sysbox.image.documents import MAX_CONFIG, load, parse_config
 from sysbox.image.model import Image
 from sysbox.image.reference import parse
@@ -48,7 +48,7 @@ def describe(name: str) -> dict[str, Any]:
     if data is None:
         raise NotFound(f"the configuration of the image {image.id} is missing in {store.root}")
     document = load(data, "image config", MAX_CONFIG)
-    driver = named(DEFAULT)
+    driver = by_name(DEFAULT)
     references = [parse(name) for name in image.names]
     repositories = sorted({one.familiar_repository() for one in references})
     return Struct(

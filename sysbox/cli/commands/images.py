@@ -9,7 +9,7 @@ from sysbox.cli.output import print_list
 from sysbox.docker.human import human_duration, human_size
 from sysbox.image.reference import Reference, parse
 from sysbox.image.store import Store
-from sysbox.parse.filters import labelled, split, truth
+from sysbox.parse.filters import has_label, parse_bool, split
 from sysbox.parse.time import parse_moment
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def _filters(store: Store, texts: list[str]) -> dict[str, list[str]]:
     for text in texts:
         key, value = split(text, _FILTERS)
         if key == "dangling":
-            truth(key, value)
+            parse_bool(key, value)
         if key in ("before", "since"):
             value = _created(store, value)
         found.setdefault(key, []).append(value)
@@ -111,10 +111,10 @@ def _created(store: Store, name: str) -> str:
 
 def _matches(image: Image, wanted: dict[str, list[str]]) -> bool:
     """docker's rule: all labels must match, and all values of the other keys."""
-    if not all(labelled(image.config.labels, want) for want in wanted.get("label", [])):
+    if not all(has_label(image.config.labels, want) for want in wanted.get("label", [])):
         return False
     for want in wanted.get("dangling", []):
-        if truth("dangling", want) == bool(image.names):
+        if parse_bool("dangling", want) == bool(image.names):
             return False
     return all(image.created < moment for moment in wanted.get("before", [])) and all(
         image.created > moment for moment in wanted.get("since", [])

@@ -8,7 +8,14 @@ from sysbox.container.status import read_networks
 from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import health_of, mount_name
 from sysbox.parse.common import is_digits, parse_int
-from sysbox.parse.filters import chosen, labelled, like, refused, split, truth
+from sysbox.parse.filters import (
+    check_choice,
+    has_label,
+    invalid_filter,
+    matches_pattern,
+    parse_bool,
+    split,
+)
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -63,7 +70,7 @@ def _ports(key: str) -> Callable[[str], str]:
 
 
 def _task(value: str) -> str:
-    truth("is-task", value)
+    parse_bool("is-task", value)
     return value
 
 
@@ -73,10 +80,10 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "exited": _exit_status,
     "expose": _ports("expose"),
     "publish": _ports("publish"),
-    "health": lambda value: chosen("health", value, _HEALTH),
+    "health": lambda value: check_choice("health", value, _HEALTH),
     "is-task": _task,
     "slice": lambda value: names.check_slice(value, "--filter slice"),
-    "status": lambda value: chosen("status", value, _STATES),
+    "status": lambda value: check_choice("status", value, _STATES),
 }
 
 
@@ -89,7 +96,7 @@ def _port_range(key: str, text: str) -> tuple[int, int, str]:
         not all(is_digits(one) and len(one) <= 5 and int(one) <= _PORT_MAX for one in ends)
         or (protocol or "tcp") not in _PROTOCOLS
     ):
-        raise refused(f"{key}={text}", "not PORT[-PORT][/PROTOCOL]")
+        raise invalid_filter(f"{key}={text}", "not PORT[-PORT][/PROTOCOL]")
     return int(ends[0]), int(ends[1]), protocol or "tcp"
 
 
@@ -103,7 +110,7 @@ def matches(record: Record, status: Status, filters: Filters, images: KnownImage
     tests = _tests(record, status, images)
     for key, wanted in filters.items():
         if key == "label":
-            if not all(labelled(record.spec.labels, want) for want in wanted):
+            if not all(has_label(record.spec.labels, want) for want in wanted):
                 return False
         elif not any(tests[key](want) for want in wanted):
             return False
@@ -119,11 +126,12 @@ def _tests(record: Record, status: Status, images: KnownImages) -> dict[str, Cal
         "expose": lambda want: _any_port("expose", want, _exposed(record, images)),
         "publish": lambda want: _any_port("publish", want, _published(record)),
         "health": lambda want: (health_of(record, status) or "none") == want,
-        "id": lambda want: like("id", want, record.id),
-        "is-task": lambda want: not truth("is-task", want),
+        "id": lambda want: matches_pattern("id", want, record.id),
+        "is-task": lambda want: not parse_bool("is-task", want),
         # docker's names begin with a slash, which scripts may leave out
         "name": lambda want: (
-            like("name", want, record.name) or like("name", want, f"/{record.name}")
+            matches_pattern("name", want, record.name)
+            or matches_pattern("name", want, f"/{record.name}")
         ),
         "network": lambda want: _on_network(want, record),
         "slice": lambda want: names.is_below(record.spec.slice, want),

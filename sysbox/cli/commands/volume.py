@@ -10,7 +10,7 @@ from sysbox.docker import volume
 from sysbox.fs import volumes
 from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name
-from sysbox.parse.filters import labelled, like, split, truth
+from sysbox.parse.filters import has_label, matches_pattern, parse_bool, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,18 +84,18 @@ def _filters(texts: list[str]) -> dict[str, list[str]]:
     for text in texts:
         key, value = split(text, _FILTERS)
         if key == "dangling":
-            truth(key, value)
+            parse_bool(key, value)
         found.setdefault(key, []).append(value)
     return found
 
 
 def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]]) -> bool:
     labels = volumes.labels(name) if "label" in wanted else {}
-    if not all(labelled(labels, want) for want in wanted.get("label", [])):
+    if not all(has_label(labels, want) for want in wanted.get("label", [])):
         return False
-    if any(truth("dangling", one) == (name in users) for one in wanted.get("dangling", [])):
+    if any(parse_bool("dangling", one) == (name in users) for one in wanted.get("dangling", [])):
         return False
-    if "name" in wanted and not any(like("name", one, name) for one in wanted["name"]):
+    if "name" in wanted and not any(matches_pattern("name", one, name) for one in wanted["name"]):
         return False
     return "local" in wanted.get("driver", ["local"])
 

@@ -57,7 +57,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     )
     _note_ignored(spec)
     spec = _with_supervision(_with_identity(spec, given), given, detach=detach)
-    return settings.completed(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
+    return settings.with_defaults(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:

@@ -44,7 +44,7 @@ DEFAULT = overlay.NAME
 _DRIVERS: dict[str, Driver] = {overlay.NAME: overlay}
 
 
-def named(name: str) -> Driver:
+def by_name(name: str) -> Driver:
     """The driver of that name. Raises Unsupported where this version has no such driver."""
     try:
         return _DRIVERS[name]
@@ -57,4 +57,4 @@ def named(name: str) -> Driver:
 
 def driver_of(record: Record) -> Driver:
     """The driver of a container. Raises Unsupported."""
-    return named(record.resolved.driver if record.resolved else DEFAULT)
+    return by_name(record.resolved.driver if record.resolved else DEFAULT)

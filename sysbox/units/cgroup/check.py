@@ -108,7 +108,7 @@ class CheckGroup:
 
     def _is_frozen(self) -> bool:
         if not freezer.is_v1(self._facts):
-            return freezer.frozen(self._facts, self._path)
+            return freezer.is_frozen(self._facts, self._path)
         if cgroup.read(self.directory, "freezer.state") == "FROZEN":
             return True
         # the kernel skips a process that waits for its child of vfork(2): ask again

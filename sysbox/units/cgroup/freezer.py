@@ -39,7 +39,7 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
     try:
         if facts.cgroup_mode == "v2":
             _systemd("FreezeUnit", unit)
-        if not freezer.asked(facts, path):
+        if not freezer.is_requested(facts, path):
             freezer.request(facts, path)
         _await(lambda: _has_frozen(facts, path))
     except TimeoutError:
@@ -57,11 +57,11 @@ def freeze(unit: str, path: str, facts: HostFacts) -> None:
 
 def thaw(unit: str, path: str, facts: HostFacts) -> None:
     """Thaw a scope. Raises Conflict if its slice is frozen too, KernelError, SystemdError."""
-    if above := freezer.asked_above(facts, path):
+    if above := freezer.requested_above(facts, path):
         raise Conflict(f"{above} is frozen, and {unit} with it", hint=_thaw_hint(above, facts))
     try:
         _request_thaw(unit, path, facts)
-        _await(lambda: not freezer.frozen(facts, path))
+        _await(lambda: not freezer.is_frozen(facts, path))
     except TimeoutError:
         raise KernelError("thaw", unit, errno.EBUSY) from None
 
@@ -74,7 +74,7 @@ def _request_thaw(unit: str, path: str, facts: HostFacts) -> None:
 
 def check_not_frozen(path: str, facts: HostFacts) -> None:
     """Raise Conflict if a slice above `path` is frozen: a process that enters would freeze at once."""
-    if above := freezer.asked_above(facts, path):
+    if above := freezer.requested_above(facts, path):
         raise Conflict(f"{above} is frozen: nothing in it can start", hint=_thaw_hint(above, facts))
 
 
@@ -99,7 +99,7 @@ def kill(path: str, facts: HostFacts) -> None:
         if error.errno not in cgroup.GONE:
             raise
     freezer.release(facts, path, below=True)
-    if freezer.is_v1(facts) and (above := freezer.asked_above(facts, path)):
+    if freezer.is_v1(facts) and (above := freezer.requested_above(facts, path)):
         raise Conflict(
             f"{above} is frozen: the processes below it have got SIGKILL and end when it is thawed",
             hint=_thaw_hint(above, facts),
@@ -115,7 +115,7 @@ def _kill(pid: int) -> None:
 
 def _has_frozen(facts: HostFacts, path: str) -> bool:
     if not freezer.is_v1(facts):
-        return freezer.frozen(facts, path)
+        return freezer.is_frozen(facts, path)
     state = cgroup.read(freezer.directory(facts, path), "freezer.state")
     if state == "FREEZING":
         # ask again: the kernel's freeze_cgroup() looks at each process once, and skips one that is about to
