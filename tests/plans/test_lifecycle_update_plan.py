@@ -204,3 +204,9 @@ def test_at_the_next_start() -> None:
     change = Change(limits={"oom_policy": "stop"}, properties=(("TimeoutStopSec", "5"),))
     assert told(delta(spec(), change)) == []
     assert update_plan.at_next_start(change, V1) == ("--oom-policy", "--property TimeoutStopSec")
+
+
+def test_memory_up_to_all_of_memory_and_swap() -> None:
+    had = spec(memory=32 * MIB, memory_swap=64 * MIB)
+    after = update_plan.change_spec(had, Change(limits={"memory": 64 * MIB}), V1)
+    assert (after.limits.memory, after.limits.memory_swap) == (64 * MIB, 64 * MIB)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import posix
 import shutil
 import signal
 import stat
@@ -231,6 +233,47 @@ def test_resolving_is_hot(store: Store) -> None:
     assert native["open"] == 2
     assert not {"listdir", "scandir", "stat", "lstat", "fsync", "flock"} & set(native)
     assert (among - alone) / 100 < 20
+
+
+def test_everything_is_synced_before_it_has_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves an image whose blob is empty, or a layer that counts as whole and is not."""
+    synced, unsynced, layers = set[int](), list[str](), list[bool]()
+    fsync, rename = posix.fsync, posix.rename
+
+    def note_sync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def note_rename(source: str, target: str) -> None:
+        if os.path.isdir(source):
+            layers.append(bool(whole))
+        elif os.stat(source).st_ino not in synced:
+            unsynced.append(target.removeprefix(store.root))
+        rename(source, target)
+
+    whole: list[str] = []
+    monkeypatch.setattr(ingest, "sync_file_system", whole.append)
+    monkeypatch.setattr(posix, "fsync", note_sync)
+    monkeypatch.setattr(posix, "rename", note_rename)
+    fixtures.import_bytes(store, gzip.compress(TWO), "a")
+    assert whole == [store.root]
+    assert layers == [True]
+    # those can be made again: see test_a_record_is_made_again
+    assert [path for path in unsynced if "/blobs/" in path or "index" in path] == []
+
+
+def test_a_compressed_layer_may_grow_by_its_size(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_FLOOR", 1 << 20)
+    bomb = gzip.compress(archive(entry("zeros", bytes(8 << 20))))
+    assert len(bomb) * ingest._RATIO < 8 << 20
+    with pytest.raises(FormatError, match="unpacks to more than"):
+        fixtures.import_bytes(store, bomb, "a")
+    monkeypatch.setattr(ingest, "_FLOOR", 16 << 20)
+    fixtures.import_bytes(store, bomb, "a")
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "list", "other-type"])

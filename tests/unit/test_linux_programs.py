@@ -20,6 +20,7 @@ import pytest
 from forked import needs_root
 
 from sysbox.base.paths import LIBEXEC
+from sysbox.base.wait import until
 
 MONITOR, INIT = f"{LIBEXEC}/sysbox-monitor", f"{LIBEXEC}/sysbox-init"
 LAUNCHER = Path(sys.executable).parent / "sysbox"
@@ -322,3 +323,40 @@ def test_launcher_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode in (0, 125), "it may find the package that it was built for"
     if done.returncode:
         assert done.stderr.startswith("sysbox: ")
+
+
+def test_monitor_gives_a_second_stop_no_more_time(tmp_path: Path) -> None:
+    """However often it is asked, the first time counts: else it would never be killed."""
+
+    def payload() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "ready").touch()
+        time.sleep(60)
+
+    monitor = start(tmp_path, payload, "--stop-signal", int(signal.SIGTERM), "--stop-timeout", 1)
+    ready(tmp_path)
+    for _ in range(200):
+        if os.waitid(os.P_PID, monitor, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break
+        os.kill(monitor, signal.SIGTERM)
+        time.sleep(0.1)
+    else:
+        os.kill(monitor, signal.SIGKILL)
+    status, ended = finish(monitor, tmp_path)
+    assert (status, ended["code"], ended["timeout"]) == (0, 137, True)
+
+
+def test_a_health_check_heeds_signals(tmp_path: Path) -> None:
+    """The monitor has them blocked, and a child inherits that."""
+    begin, end = os.pipe()
+    script, mask = tmp_path / "launcher", tmp_path / "mask"
+    script.write_text(
+        f"#!/bin/sh\ngrep SigBlk /proc/self/status >{mask}.new; mv {mask}.new {mask}\n"
+    )
+    script.chmod(0o755)
+    health = ("--health", 10, 10, script, "a" * 64)
+    monitor = start(tmp_path, lambda: os._exit(len(os.read(begin, 1))), *health)
+    assert until(mask.exists, 30, 0.01)
+    os.write(end, b"x")
+    finish(monitor, tmp_path)
+    assert int(mask.read_text().split()[1], 16) == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from forked import needs_root
 
 from sysbox.base.errors import NOT_FOUND, KernelError, StartError
 from sysbox.container.process_plan import ProcessPlan
@@ -121,3 +123,27 @@ def test_it_is_started_once(place: str) -> None:
 def test_nothing_waits_there(place: str) -> None:
     with pytest.raises(KernelError, match="No such file or directory"):
         let_start(place)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "link", "directory", "missing", "file"])
+def test_an_image_s_user_database_is_a_file_or_nothing(tmp_path: Path, kind: str) -> None:
+    """A FIFO would be waited for without end, with the container's lock held."""
+    needs_root()
+    place, inside = tmp_path / "etc/passwd", tmp_path / "other"
+    place.parent.mkdir()
+    inside.write_bytes(b"text")
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "device":
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    elif kind == "link":
+        place.symlink_to("/other")
+    elif kind == "directory":
+        place.mkdir()
+    elif kind == "file":
+        place.write_bytes(b"text")
+    root, procfs = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
+    found = process.read_database(root, procfs, "/etc/passwd")
+    assert found == (b"text" if kind in ("link", "file") else b"")
+    for fd in (root, procfs):
+        os.close(fd)

@@ -76,6 +76,9 @@ def test_the_kernel_rounds(tmp_path: Path) -> None:
     assert drift(v1, "memory", {"MemoryLimit": 100_000_001}, "99995648")
     assert not drift(v1, "nano_cpus", {"CPUQuotaPerSecUSec": 330_000}, "33000")
     assert drift(v1, "nano_cpus", {"CPUQuotaPerSecUSec": 330_000}, "34000")
+    # half a percent, which is less than the shortest quota that systemd gives the kernel
+    assert not drift(v1, "nano_cpus", {"CPUQuotaPerSecUSec": 5_000}, "1000")
+    assert drift(v1, "nano_cpus", {"CPUQuotaPerSecUSec": 5_000}, "2000")
     assert not drift(v1, "blkio_weight", {"BlockIOWeight": 300}, "118")
     assert drift(v1, "blkio_weight", {"BlockIOWeight": 300}, "119")
 
