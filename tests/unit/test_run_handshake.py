@@ -129,18 +129,18 @@ def test_what_ended_the_child_is_told(
     assert (told.message, told.hint, told.phase, told.status) == (message, hint, phase, status)
 
 
-def test_the_last_word_is_found_behind_others_and_not_waited_for() -> None:
+def test_a_reported_failure_is_found_behind_others_and_not_waited_for() -> None:
     parent, child = Channel.pair()
-    assert parent.last_word() is None
+    assert parent.reported_failure() is None
     child.send(UNSHARED)
-    assert parent.last_word() is None
+    assert parent.reported_failure() is None
     child.send(UNSHARED)
     child.fail("process", "why", "", NOT_FOUND)
     child.close()
-    found = parent.last_word()
+    found = parent.reported_failure()
     assert found
     assert (found.message, found.phase, found.status) == ("why", "process", NOT_FOUND)
-    assert parent.last_word() is None
+    assert parent.reported_failure() is None
 
 
 def test_a_peer_that_is_gone() -> None:
@@ -148,7 +148,7 @@ def test_a_peer_that_is_gone() -> None:
     child.check_peer()
     parent.close()
     child.send(UNSHARED)  # no error
-    child.tell(FAILURE, {})
+    child.send_once(FAILURE, {})
     with pytest.raises(StartError, match="the process that started the container died"):
         child.check_peer()
 
