@@ -1,4 +1,4 @@
-"""The containers there are, and how they stand. Reading that changes nothing: lifecycle/repair.py does."""
+"""All containers and their status. Reading it changes nothing; lifecycle/repair.py repairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def all_containers() -> Iterator[tuple[Record, Status]]:
-    """Every container and how it stands, newest first. One that is damaged hides no other."""
+    """Every container and its status, newest first. A damaged one is dead, and does not hide the others."""
     for record in store.all_records():
         try:
             status = status_of(record)
@@ -40,10 +40,10 @@ def usage_of(record: Record) -> Usage:
 
 
 def status_of(record: Record) -> Status:
-    """How it stands; "dead" where its run is over and nobody has recorded the end. Raises FormatError."""
+    """The status; "dead" if the run is over and its end is not recorded. Raises FormatError."""
     if record.spec.restart.name == "no":
         return read_status(record)
-    from sysbox.run import restart  # which few have need of
+    from sysbox.run import restart  # few containers need it
 
     return restart.status(record)
 

@@ -1,7 +1,7 @@
-"""The step of a verb that shows containers: an end that nobody recorded is recorded, then shown.
+"""Record the ends that no supervisor has recorded, before a verb shows the containers.
 
-Which those are comes from the reading itself. A look of its own beforehand would double what `ps` reads, and
-a container that ends between the two looks would be shown as dead.
+The status that was read for showing decides which containers those are. Reading it separately beforehand
+would double what `ps` reads, and a container that ends in between would be shown as dead.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def all_repaired() -> Iterator[tuple[Record, Status]]:
-    """Every container and how it stands, newest first; one that cannot be repaired hides no other."""
+    """Every container and its status, newest first; one that cannot be repaired does not hide the others."""
     for record, status in current.all_containers():
         repaired = _repaired(record, status)
-        # one with --rm is removed with its end
+        # a --rm container is removed once its end is recorded
         if repaired is status or owns_name(record):
             yield record, repaired
 
 
 def repaired(record: Record) -> Status:
-    """How one container stands, its end recorded. Raises FormatError."""
+    """The status of one container, once its end is recorded. Raises FormatError."""
     return _repaired(record, current.status_of(record))
 
 
 def _repaired(record: Record, status: Status) -> Status:
-    """How it stands once its end is recorded: its supervisor was killed, or its service is about to do it."""
+    """The status once the end is recorded: its supervisor was killed, or its service is about to do so."""
     if status.state != "dead" or status.error:
         return status
-    from sysbox.lifecycle import control  # which most have no need of
+    from sysbox.lifecycle import control  # few calls need it
 
     try:
         control.settle_if_dead(record)
