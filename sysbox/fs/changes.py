@@ -98,33 +98,33 @@ def is_opaque(fd: int) -> bool:
         raise
 
 
-def changes(upper: int, lower: Layers, ours: frozenset[str]) -> list[Change]:
+def changes(upper: int, lower: Layers, ignored: frozenset[str]) -> list[Change]:
     """Every change in the writable layer `upper` (a readable descriptor), sorted by path.
 
-    As in docker, a directory counts as changed when something in it is. The paths `ours` are left out (see
+    As in docker, a directory counts as changed when something in it is. The paths `ignored` are left out (see
     `placeholders`). Raises OSError, FormatError for a tree that is too deep.
     """
-    found = list(_directory(upper, lower, "", ours, is_new=False, depth=0))
+    found = list(_directory(upper, lower, "", ignored, is_new=False, depth=0))
     return sorted(found, key=lambda one: one.path)
 
 
 def _directory(
-    upper: int, lower: Layers, path: str, ours: frozenset[str], *, is_new: bool, depth: int
+    upper: int, lower: Layers, path: str, ignored: frozenset[str], *, is_new: bool, depth: int
 ) -> Iterator[Change]:
     tree.check_depth(depth, path)
     seen = set()
     for entry in entries(upper, path):
         seen.add(entry.name)
-        if f"{path}/{entry.name}" not in ours:
+        if f"{path}/{entry.name}" not in ignored:
             inside = f"{path}/{entry.name}"
-            yield from _entry(entry, lower, inside, ours, is_new=is_new, depth=depth)
+            yield from _entry(entry, lower, inside, ignored, is_new=is_new, depth=depth)
     if not is_new and is_opaque(upper):
         for name in lower.names() - seen:
             yield Change(kind=DELETED, path=f"{path}/{name}")
 
 
 def _entry(
-    entry: TreeEntry, lower: Layers, path: str, ours: frozenset[str], *, is_new: bool, depth: int
+    entry: TreeEntry, lower: Layers, path: str, ignored: frozenset[str], *, is_new: bool, depth: int
 ) -> Iterator[Change]:
     before = None if is_new else lower.look(entry.name)
     try:
@@ -134,7 +134,7 @@ def _entry(
             return
         inner: list[Change] = []
         if entry.is_directory:
-            inner = _inner(entry, before, lower, path, ours, depth)
+            inner = _inner(entry, before, lower, path, ignored, depth)
         if before is None:
             yield Change(kind=ADDED, path=path)
         elif inner or _differs(before.status, entry.status):
@@ -150,14 +150,14 @@ def _inner(
     before: TreeEntry | None,
     lower: Layers,
     path: str,
-    ours: frozenset[str],
+    ignored: frozenset[str],
     depth: int,
 ) -> list[Change]:
     is_new = before is None or not before.is_directory
     below = Layers(()) if is_new else lower.below(entry.name)
     directory = entry.open()
     try:
-        return list(_directory(directory, below, path, ours, is_new=is_new, depth=depth + 1))
+        return list(_directory(directory, below, path, ignored, is_new=is_new, depth=depth + 1))
     finally:
         posix.close(directory)
         below.close()
@@ -198,14 +198,14 @@ def placeholders(upper: int, lower: Layers, targets: Sequence[str]) -> frozenset
     return frozenset(found)
 
 
-def _is_empty(entry: TreeEntry, path: str, ours: set[str]) -> bool:
+def _is_empty(entry: TreeEntry, path: str, ignored: set[str]) -> bool:
     if entry.kind == _stat.S_IFREG:
         return entry.status.st_size == 0
     if not entry.is_directory:
         return False
     directory = entry.open()
     try:
-        return all(f"{path}/{name}" in ours for name in posix.listdir(directory))
+        return all(f"{path}/{name}" in ignored for name in posix.listdir(directory))
     finally:
         posix.close(directory)
 
