@@ -92,7 +92,7 @@ class Pending:
             return False
         self._next_call = self._next_call or now + _NAME_IS_HELD
         if self._stuck and now > self._next_call:
-            # never of one that runs: it may be ours, by a request that seemed lost
+            # not for an active unit: it may be this one, from a request that only seemed lost
             if active_state(self._bus, self.unit) in _ENDED:
                 self._stuck()
             self._next_call = time.monotonic() + _NAME_IS_HELD

@@ -157,7 +157,7 @@ class RestartPolicy(Frozen):
 
 
 class Bridge(Frozen):
-    """The network `bridge`, as sysbox.conf(5) had it when the container was made."""
+    """The settings of the network `bridge` in sysbox.conf(5) when the container was made."""
 
     name: str = "sysbox0"
     # "" is 10.90.0.0/16, or the next subnet that is free when the container starts

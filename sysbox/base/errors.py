@@ -127,5 +127,5 @@ def strerror(errno: int) -> str:
 
 
 def signal_status(signal: int) -> int:
-    """The exit status of a process that was ended by `signal`."""
+    """The exit status of a process that `signal` ended."""
     return SIGNALLED + signal

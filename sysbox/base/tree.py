@@ -58,7 +58,7 @@ class TreeEntry:
 
     @property
     def kind(self) -> int:
-        """S_IFREG and so on."""
+        """The file type: S_IFREG, S_IFDIR, ..."""
         return _stat.S_IFMT(self.status.st_mode)
 
     @property

@@ -47,29 +47,28 @@ KEYS = (
     ),
     Key(
         section="Network", name="Subnet", field="subnet", parse=_subnet,
-        default=f"{topology.SUBNETS[0]} or the next one that is free, up to {topology.SUBNETS[-1]}",
-        help="The IPv4 subnet of that bridge, whose first address the bridge has. A subnet that is given here"
-        " is never replaced: where it overlaps a route of the host, no container starts on it.",
+        default=f"{topology.SUBNETS[0]} or the next free one, up to {topology.SUBNETS[-1]}",
+        help="The IPv4 subnet of that bridge, which has the first address. A subnet that is set here is never"
+        " replaced: where it overlaps a route of the host, no container starts on it.",
     ),
     Key(
         section="Log", name="Driver", field="log_driver", parse=parse_driver, default="journald",
-        help=f"What `--log-driver` is where it is not given: {', '.join(DRIVERS)}.",
+        help=f"The log driver of containers without `--log-driver`: {', '.join(DRIVERS)}.",
     ),
     Key(
         section="Log", name="RateLimit", field="rate_limit", parse=parse_rate, default="2000",
-        help="How many lines a second a container may log with the driver journald; 0 is no limit. What"
-        " `--log-opt rate-limit=` is where it is not given.",
+        help="How many lines a second a container may log with the driver journald; 0 is no limit."
+        " `--log-opt rate-limit=` overrides it.",
     ),
     Key(
         section="Log", name="RateBurst", field="rate_burst", parse=parse_rate_burst, default="250000",
-        help="How many lines a container may log at once with the driver journald. What"
-        " `--log-opt rate-burst=` is where it is not given.",
+        help="How many lines a container may log at once with the driver journald."
+        " `--log-opt rate-burst=` overrides it.",
     ),
     Key(
         section="Container", name="PidsLimit", field="pids_limit", parse=parse_pids,
         default="DefaultTasksMax= of systemd",
-        help="What `--pids-limit` is where it is not given: the greatest number of processes; -1 is no"
-        " limit.",
+        help="The greatest number of processes of a container; -1 is no limit. `--pids-limit` overrides it.",
     ),
 )  # fmt: skip
 # section -> name -> key

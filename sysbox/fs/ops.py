@@ -144,7 +144,7 @@ class Tree:
                 posix.umask(umask)
             found = tree.open_entry(parent, name)
             if found is None or found.kind != kind or found.status.st_rdev != device:
-                raise SpecError(f"device {op.target}: something else is there in the image")
+                raise SpecError(f"device {op.target}: the image has another file there")
             if is_new and (op.uid or op.gid):
                 posix.chown(found.path, op.uid, op.gid)
             if (op.target, kind, op.major, op.minor) == _NULL:

@@ -55,7 +55,7 @@ class Filesystem(Frozen):
 
 
 class Bind(Frozen):
-    """Mount a part of the host's tree, or a volume, inside the container."""
+    """Bind-mount a host path, a volume, or a mount of another container."""
 
     source: str
     target: str

@@ -1,4 +1,4 @@
-"""The security label of the next program: /proc/PID/attr/exec, as SELinux and AppArmor read it."""
+"""The security label of the next program: /proc/PID/attr/exec, for SELinux and AppArmor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--filter KEY=VALUE`, as the verbs that list or prune take it."""
+"""Parse `--filter KEY=VALUE` of the verbs that list or prune."""
 
 from __future__ import annotations
 

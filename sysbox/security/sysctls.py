@@ -1,7 +1,7 @@
-"""`--sysctl`: only settings that belong to a namespace of the container's own.
+"""`--sysctl`: only settings of a namespace that is the container's own.
 
-Any other one would change the host (CVE-2022-0532), and a name or value that is not plain would be
-read as something else by whoever writes it (CVE-2022-0811).
+Any other setting would change the host (CVE-2022-0532). Names and values must be plain text, since special
+characters could make one setting into another (CVE-2022-0811).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ IPC_PREFIX = "fs.mqueue."
 NET_PREFIX = "net."
 UTS = ("kernel.domainname",)
 
-# of a network namespace of the container's own, unless its user says otherwise; docker's. Every group may
-# ping, and every user may bind a port below 1024: that protects nothing where all is one container's.
+# docker's defaults for a container with its own network namespace; `--sysctl` overrides them. Every group may
+# ping and every user may bind ports below 1024: in a container's own namespace that limit protects nothing.
 DEFAULTS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
@@ -34,20 +34,20 @@ OPTIONAL = tuple(name.replace(".", "/") for name in DEFAULTS)
 
 _OWN = ("private", "bridge", "none")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
-_MAX_VALUE = 4096  # bytes; the kernel takes at most a page
+_MAX_VALUE = 4096  # bytes; the kernel accepts at most a page
 
 
 def check(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
     """(path below /proc/sys, value) for each setting, sorted by name.
 
-    Raises SpecError for a name outside the allowlist, one whose namespace is not the container's
-    own, and a name or value that is not plain text.
+    Raises SpecError for a name outside the allowlist, for a setting whose namespace is not the container's
+    own, and for a name or value that is not plain text.
     """
     return tuple((_path(name, namespaces), _value(name, sysctls[name])) for name in sorted(sysctls))
 
 
 def settings(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
-    """The same with what every container has whose network namespace is its own. Raises SpecError."""
+    """`check`, with DEFAULTS added where the network namespace is the container's own. Raises SpecError."""
     if namespaces.network in _OWN:
         sysctls = {**DEFAULTS, **sysctls}
     return check(sysctls, namespaces)
