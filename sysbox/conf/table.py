@@ -33,10 +33,17 @@ class Key(Frozen):
 
 
 def _subnet(text: str, flag: str) -> str:
+    hint = "as in 10.90.0.0/16"
     try:
-        topology.split_subnet(text)
+        base, bits = topology.split_subnet(text)
     except SpecError as error:
-        bad(flag, text, error.message.rpartition(": ")[2], "as in 10.90.0.0/16")
+        bad(flag, text, error.message.rpartition(": ")[2], hint)
+    written = f"{topology.address_text(base)}/{bits}"
+    if text != written:
+        bad(flag, text, f"is written {written}", hint)
+    # "this network", loopback, and from multicast on: no link of a container can have these (RFC 6890)
+    if base >> 24 in (0, 127) or base >> 24 >= 224:
+        bad(flag, text, "not addresses that a container can have", hint)
     return text
 
 

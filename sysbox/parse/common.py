@@ -18,6 +18,7 @@ ALNUM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 NAME = ALNUM | frozenset("_.-")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 NAME_MAX = 128
+_DIGITS_MAX = 20  # of a whole number, with its sign: one of 64 bits has no more
 
 
 def bad(flag: str, text: str, reason: str, hint: str = "") -> NoReturn:
@@ -32,10 +33,11 @@ def is_digits(text: str) -> bool:
 
 def parse_int(text: str, flag: str, low: int, high: int) -> int:
     """A decimal integer within [low, high]."""
-    if len(text) > 20 or not is_digits(text.removeprefix("-")):
+    if not is_digits(text.removeprefix("-")):
         bad(flag, text, "not a whole number")
-    number = int(text)
-    if not low <= number <= high:
+    # int() of thousands of digits takes long, and has a limit of its own
+    number = int(text) if len(text) <= _DIGITS_MAX else None
+    if number is None or not low <= number <= high:
         bad(flag, text, "out of range", f"from {low} to {high}")
     return number
 
