@@ -31,7 +31,10 @@ def read_status(record: Record) -> Status:
         ended = None  # the end of an earlier run
     if running is not None and running.restarting and running.supervised() and ended:
         return Status(
-            state="restarting", exit_code=ended.exit_code, finished_at=ended.finished_ns / 1e9
+            state="restarting",
+            exit_code=ended.exit_code,
+            started_at=ended.started_ns / 1e9,
+            finished_at=ended.finished_ns / 1e9,
         )
     if ended is None:
         if running is not None and running.started_ns:

@@ -50,6 +50,17 @@ def free_service_name(bus: Bus, record: Record) -> None:
         unit_file.set_wanted(record, wanted=wanted)
 
 
+def reread(bus: Bus, record: Record) -> None:
+    """Have systemd read a unit file that has changed since it did, before it starts the unit.
+
+    Another unit that names the service (After=) keeps it loaded as it was: with the program of an older
+    version, at another place.
+    """
+    unit = names.service_unit(record.id)
+    if scope.properties(bus, unit, scope.UNIT, ("NeedDaemonReload",)).get("NeedDaemonReload"):
+        scope.reload(bus)
+
+
 def mark_started(record: Record) -> None:
     """Record that the user starts it. Raises Conflict if an administrator has masked its service."""
     if unit_file.is_masked(record.id):
@@ -190,7 +201,9 @@ def status(record: Record) -> Status:
     again = read_status(record)
     if again.state not in ("exited", "dead"):
         return again
-    return again.replace(state="restarting")
+    # of an end that nobody has recorded yet the time is not known: it was a moment ago
+    finished_at = again.finished_at or found.finished_at or time.time()
+    return again.replace(state="restarting", finished_at=finished_at)
 
 
 def restarts(record: Record) -> int:
