@@ -45,6 +45,8 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 _free_names(bus, record)
             if restart.has_policy(record):
                 restart.mark_started(record)
+                if not new:
+                    restart.reread(bus, record)
                 scope.request_start(bus, unit)
             else:
                 plan = serviceplan.transient(unit_file.plan_of(record))

@@ -10,7 +10,7 @@ import _signal
 import posix
 
 from sysbox.base import program
-from sysbox.base.errors import NotFound, SysboxError
+from sysbox.base.errors import FormatError, NotFound, SysboxError
 from sysbox.container import log_options, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
@@ -34,6 +34,8 @@ from sysbox.units.cgroup import tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
+
+_DAMAGED = 10.0  # seconds between two starts of a container whose record cannot be read
 
 
 def supervise(container_id: str) -> int:
@@ -80,6 +82,11 @@ def _record(container_id: str) -> Record:
         return store.load(container_id)
     except NotFound:
         restart.abandon(container_id)
+        raise
+    except FormatError as error:
+        background.report(container_id, error)
+        # Restart= has no limit of its own, and the next try most likely ends here too
+        backoff.wait_or_stopped(_DAMAGED)
         raise
 
 
