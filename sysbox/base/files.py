@@ -68,6 +68,9 @@ def write_file(
             mode,
         )
         try:
+            if mode & 0o077:
+                # what a container reads too: not less what the caller's umask takes away
+                posix.fchmod(fd, mode)
             write_all(fd, data)
             if durable:
                 posix.fsync(fd)

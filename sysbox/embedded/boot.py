@@ -91,7 +91,11 @@ def _boot(name: str, *, private_network: bool) -> Host:
         files.make_private(path)
     if not private_network:
         leases.share(name)
-    roots = cgroups.create(name)
+    umask = os.umask(0o022)  # the caller's may be 077, and users look into these
+    try:
+        roots = cgroups.create(name)
+    finally:
+        os.umask(umask)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(
         name=name,

@@ -153,3 +153,12 @@ def expect_move(directory: str) -> None:
     except OSError:
         return
     _sys.write_aside(fd)
+
+
+def make(directory: str) -> None:
+    """mkdir(2), with systemd's mode whatever the caller's umask is. Raises OSError."""
+    umask = posix.umask(0o022)
+    try:
+        posix.mkdir(directory, 0o755)
+    finally:
+        posix.umask(umask)

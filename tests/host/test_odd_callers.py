@@ -108,3 +108,37 @@ def test_settings_without_measure(sysbox: Sysbox, image: str, tmp_path: Path) ->
         assert len(refused.stderr.splitlines()) == 2
     done = sysbox("create", "--name", "measure", image, "true", check=True)
     sysbox("rm", done.stdout.strip(), check=True)
+
+
+@pytest.mark.parametrize("flags", [(), ("-d",)])
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_the_callers_umask(sysbox: Sysbox, image: str, umask: int, flags: tuple[str, ...]) -> None:
+    """077 is root's on a hardened machine: a user of a container reads its files all the same."""
+    files = ("/", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+    script = f"stat -c %a {' '.join(files)}; find /sys/fs/cgroup -type d ! -perm -5"
+    before = os.umask(umask)
+    try:
+        done = sysbox("run", *flags, "--name", "masked", "-u", "1000", image, "sh", "-c", script)
+    finally:
+        os.umask(before)
+    try:
+        assert sysbox("wait", "masked", check=True).stdout.strip() == "0", done.stderr
+        text = sysbox("logs", "masked", check=True).stdout if flags else done.stdout
+    finally:
+        sysbox("rm", "-f", "masked", check=True)
+    assert text.split() == ["755", "644", "644", "644"]
+
+
+def test_from_another_pid_namespace(sysbox: Sysbox, containers: Containers) -> None:
+    """Its processes cannot be seen from there: that is not taken for its end."""
+    one = containers("--name", "seen")
+    pid = one.pid
+    for words in (("ps", "-a"), ("inspect", "seen"), ("rm", "seen"), ("gc",), ("stop", "seen")):
+        done = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", SYSBOX, *words],
+            capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1, done.stdout
+        assert "another pid namespace" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert one.pid == pid, words

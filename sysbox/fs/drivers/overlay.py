@@ -25,7 +25,9 @@ _PAGE = 4096  # bytes: mount(2) accepts one page of options
 def prepare(directory: str) -> None:
     """Make the writable layer. Raises OSError."""
     for name in ("upper", "work", "merged"):
-        posix.mkdir(f"{directory}/{name}", 0o755 if name == "upper" else 0o700)
+        posix.mkdir(f"{directory}/{name}", 0o700)
+    # the mode of the container's root: not less what the caller's umask takes away
+    posix.chmod(f"{directory}/upper", 0o755)
 
 
 def renew(directory: str) -> None:

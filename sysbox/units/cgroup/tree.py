@@ -281,7 +281,7 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
     made = False
     if not fill:
         try:
-            posix.mkdir(mount + path, 0o755)
+            cgroup.make(mount + path)
             return True
         except OSError:
             pass  # its slice's cgroup is missing, or an earlier run left this one: make each level
@@ -289,7 +289,7 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
     for part in path.strip("/").split("/"):
         parent, directory = directory, f"{directory}/{part}"
         try:
-            posix.mkdir(directory, 0o755)
+            cgroup.make(directory)
             made = True
         except FileExistsError:
             made = False
