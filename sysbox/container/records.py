@@ -128,6 +128,8 @@ class Runtime(Frozen):
     address: str = ""
     mac: str = ""
     restarting: bool = False  # the supervisor waits before it starts the container again
+    # the inode of the pid namespace in which its pids count; 0: an older run
+    pid_namespace: int = 0
 
     def wrong(self) -> str:
         if not (0 <= self.pid < _PIDS and 0 <= self.supervisor < _PIDS):

@@ -35,6 +35,7 @@ from sysbox.container.records import Runtime as Runtime
 from sysbox.container.records import Status as Status
 from sysbox.container.records import Usage as Usage
 from sysbox.container.records import from_file, to_checked_file
+from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ def discard(container_id: str) -> None:
 def write_runtime(record: Record, runtime: Runtime) -> None:
     """Write the current run. Raises FormatError where it is too large, KernelError."""
     make_private(record.run_directory)
+    runtime = runtime.replace(pid_namespace=process.pid_namespace())
     _put(f"{record.run_directory}/state.json", codec.dumps(runtime.to_data()), _STATE_LIMIT)
 
 
@@ -249,7 +251,11 @@ def remove_run(record: Record) -> None:
 
 
 def runtime(container_id: str) -> Runtime | None:
-    """The current run, or one whose end was not recorded; None without one. Raises FormatError."""
+    """The current run, or one whose end was not recorded; None without one.
+
+    Raises FormatError, and Unsupported in another pid namespace than that of its supervisor: there its
+    processes seem to be gone, and what is gone is cleaned up.
+    """
     data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json", _STATE_LIMIT)
     if data is None:
         return None
@@ -259,6 +265,11 @@ def runtime(container_id: str) -> Runtime | None:
     # checked, as the scope and cgroup that it names are killed and removed
     if found.scope != unit or found.cgroup.rpartition("/")[2] not in ("", unit):
         raise FormatError(f"{where} names another unit: {found.scope}", hint=advice(container_id))
+    if found.pid_namespace not in (0, process.pid_namespace()):
+        raise Unsupported(
+            f"container {container_id[:12]} was started in another pid namespace than this one",
+            hint="run sysbox where its containers run, not below `unshare --pid` or in a container",
+        )
     return found
 
 

@@ -80,6 +80,15 @@ def alive(pid: int, start: int) -> bool:
     return bool(fields) and int(fields[_START_TIME]) == start and fields[_STATE] not in (b"Z", b"X")
 
 
+def pid_namespace() -> int:
+    """The inode of the caller's pid namespace (pid_namespaces(7)). Raises KernelError."""
+    path = "/proc/self/ns/pid"
+    try:
+        return posix.stat(path).st_ino
+    except OSError as error:
+        raise KernelError.of("look at", path, error) from None
+
+
 def pidfd(pid: int) -> int:
     """A pidfd, which refers to this process even if its pid is reused. Raises KernelError (ESRCH)."""
     try:
