@@ -91,11 +91,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         files.make_private(path)
     if not private_network:
         leases.share(name)
-    umask = os.umask(0o022)  # the caller's may be 077, and users look into these
-    try:
-        roots = cgroups.create(name)
-    finally:
-        os.umask(umask)
+    roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(
         name=name,

@@ -15,7 +15,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.wait import until
 from sysbox.embedded import state
 from sysbox.host import read_text
-from sysbox.linux import mount
+from sysbox.linux import cgroup, mount
 
 _GOING = 1.0  # seconds for the kernel to remove a hierarchy of a host that was just stopped
 
@@ -113,7 +113,7 @@ def create(name: str) -> dict[Hierarchy, int]:
 
 def _make_directory(root: int, path: str, hierarchy: Hierarchy) -> None:
     try:
-        os.mkdir(path, 0o755, dir_fd=root)
+        cgroup.make(path, root)
     except FileExistsError:
         pass
     except OSError as error:
@@ -147,7 +147,7 @@ def _enable_controllers(root: int) -> None:
 
 def _empty_root(root: int) -> None:
     try:
-        os.mkdir("sysbox-machine", 0o755, dir_fd=root)
+        cgroup.make("sysbox-machine", root)
     except FileExistsError:
         pass
     for pid in _read(root, "cgroup.procs").split():

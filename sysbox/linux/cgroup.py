@@ -155,10 +155,10 @@ def expect_move(directory: str) -> None:
     _sys.write_aside(fd)
 
 
-def make(directory: str) -> None:
+def make(directory: str, dir_fd: int | None = None) -> None:
     """mkdir(2), with systemd's mode whatever the caller's umask is. Raises OSError."""
     umask = posix.umask(0o022)
     try:
-        posix.mkdir(directory, 0o755)
+        posix.mkdir(directory, 0o755, dir_fd=dir_fd)
     finally:
         posix.umask(umask)
