@@ -73,19 +73,15 @@ def _updated(record: Record, change: Change) -> dict[str, int]:
 def _apply(
     before: Record, after: Record, about: frozenset[str], runtime: Runtime, facts: HostFacts
 ) -> None:
-    found = dropins.merge(one.text for one in tuned.drop_ins(before.id))
     was, will = (before.spec, before.tuned), (after.spec, after.tuned)
-    defaults = tuned.host_defaults(
-        tuple(name for name in dropins.HOST_DEFAULTS if name in about or name in before.tuned)
-    )
-    there = update_plan.delta(was, will, about, found, facts, defaults)
+    tuning = tuned.tuning(tuned.drop_ins(before.id), facts, about | before.tuned.keys())
+    there = update_plan.delta(was, will, about, tuning)
     with Bus.connect() as bus:
         try:
             _tell(bus, there, runtime, facts, check=True)
         except SysboxError:
-            _take_back(
-                bus, update_plan.delta(will, was, about, {}, facts, defaults), runtime, facts
-            )
+            back = update_plan.delta(will, was, about, tuning.replace(found={}))
+            _take_back(bus, back, runtime, facts)
             raise
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
+    from sysbox.units.limits.dropins import Tuning
 
 # limits that are set together: one decides about the others
 _TOGETHER = {
@@ -164,21 +165,20 @@ def delta(
     before: tuple[ContainerSpec, dict[str, str]],
     after: tuple[ContainerSpec, dict[str, str]],
     about: frozenset[str],
-    found: dict[str, str],
-    facts: HostFacts,
-    defaults: dict[str, Any],
+    tuning: Tuning,
 ) -> Delta:
-    """From one (specification, tuned) to another. `about` are the properties to be set even if they are
-    equal, `found` what the drop-ins say, `defaults` what the host gives where nobody asks. Raises SpecError.
+    """From one (specification, tuned) to another, on the scope that `tuning` was read of.
+
+    `about` are the properties to be set even if they are equal. Raises SpecError.
     """
-    old, old_writes = wanted(*before, facts)
-    new, new_writes = wanted(*after, facts)
+    old, old_writes = wanted(*before, tuning.facts)
+    new, new_writes = wanted(*after, tuning.facts)
     limit = old.get("MemoryLimit")
     memory = limit.value if limit is not None and limit.signature == "t" else INFINITY
     writes = table.change_writes(old_writes, new_writes, memory)
     there = {one.file for one in writes}
     writes += tuple(one for one in new_writes if one.file in about and one.file not in there)
-    properties = told(old, new, about, found, facts, defaults)
+    properties = told(old, new, about, tuning)
     live = tuple(one for one in properties if one.name not in _AT_START)
     return Delta(properties=live, writes=writes)
 
@@ -187,20 +187,20 @@ def told(
     old: dict[str, Property],
     new: dict[str, Property],
     about: frozenset[str],
-    found: dict[str, str],
-    facts: HostFacts,
-    defaults: dict[str, Any],
+    tuning: Tuning,
 ) -> list[Property]:
     """From one set of properties to another, the rest as in `delta`."""
-    foreign = _foreign(found, facts)
+    foreign = _foreign(tuning)
     # ahead of what takes its place: the name whose drop-in is the newer one is taken for the last word
     properties = [alias for _, alias in foreign]
-    properties += [_unset(one, defaults, facts) for name, one in old.items() if name not in new]
+    properties += [_unset(one, tuning) for name, one in old.items() if name not in new]
     again = about | {name for name, _ in foreign}
     for name, one in new.items():
         if one != old.get(name) or name in again:
             # what is set of a list is added to it
-            properties += [table.unset(name, one.signature, facts)] * (one.signature == "a(st)")
+            properties += [table.unset(name, one.signature, tuning.facts)] * (
+                one.signature == "a(st)"
+            )
             properties.append(one)
     return properties
 
@@ -218,26 +218,22 @@ def at_next_start(change: Change, facts: HostFacts) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _unset(one: Property, defaults: dict[str, Any], facts: HostFacts) -> Property:
-    if dropins.base_name(one.name) in defaults:
-        return Property(
-            name=dropins.base_name(one.name),
-            signature="t",
-            value=defaults[dropins.base_name(one.name)],
-        )
-    return table.unset(
-        dropins.base_name(one.name), "t" if one.signature == "u" else one.signature, facts
-    )
+def _unset(one: Property, tuning: Tuning) -> Property:
+    name = dropins.base_name(one.name)
+    if name in tuning.defaults:
+        return Property(name=name, signature="t", value=tuning.defaults[name])
+    return table.unset(name, "t" if one.signature == "u" else one.signature, tuning.facts)
 
 
-def _foreign(found: dict[str, str], facts: HostFacts) -> list[tuple[str, Property]]:
+def _foreign(tuning: Tuning) -> list[tuple[str, Property]]:
     """(property of this host, its other spelling unset) for what others set by the other spelling.
 
     While CPUWeight is set systemd ignores CPUShares, and while any IO* is set, BlockIO*: `update` has to set
     all of them by one of the two spellings.
     """
+    facts = tuning.facts
     pairs = []
-    for key, text in found.items():
+    for key, text in tuning.found.items():
         if dropins.is_neutral(key, text) or not dropins.is_foreign(key, facts):
             continue
         try:

@@ -19,10 +19,12 @@ from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
+    from sysbox.units.limits.dropins import Tuning
     from sysbox.units.limits.properties import Property
 
 TRANSIENT = "/run/systemd/transient"
@@ -72,12 +74,21 @@ def collect(
     from sysbox.units.limits import dropins  # only a tuned container needs this table
 
     facts = facts or probe()
+    return dropins.sort_out(tuning(found, facts), requested(record, facts), record.tuned)
+
+
+def tuning(
+    found: tuple[DropIn, ...], facts: HostFacts, about: Collection[str] = frozenset()
+) -> Tuning:
+    """What drop-ins say, with the host's defaults of what is in them, and of the properties `about`."""
+    from sysbox.units.limits import dropins
+
     merged = dropins.merge(one.text for one in found)
-    defaults = host_defaults(tuple(dropins.HOST_DEFAULTS)) if "TasksMax" in merged else {}
-    return dropins.sort_out(merged, requested(record, facts), record.tuned, facts, defaults)
+    names = tuple(name for name in dropins.HOST_DEFAULTS if name in merged or name in about)
+    return dropins.Tuning(facts=facts, found=merged, defaults=_host_defaults(names))
 
 
-def host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
+def _host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
     """systemd's defaults for a scope that sets none of these; empty if systemd cannot be asked."""
     from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
     from sysbox.units.limits.dropins import HOST_DEFAULTS

@@ -58,7 +58,7 @@ def test_drop_ins(texts: list[str]) -> None:
     for facts in FACTS:
         dropins.tuned_properties(merged, facts)
         dropins.memory_of(merged, facts)
-        kept, ignored = dropins.sort_out(merged, (), {}, facts, {})
+        kept, ignored = dropins.sort_out(dropins.Tuning(facts=facts, found=merged), (), {})
         assert set(kept) | set(ignored) <= set(merged)
 
 

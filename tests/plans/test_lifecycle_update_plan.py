@@ -10,6 +10,7 @@ from sysbox.host import HostFacts
 from sysbox.lifecycle import update_plan
 from sysbox.lifecycle.update_plan import Change, Delta
 from sysbox.spec import ContainerSpec, Limits, Ulimit
+from sysbox.units.limits.dropins import Tuning
 from sysbox.units.limits.properties import INFINITY, Property
 
 
@@ -28,9 +29,8 @@ def delta(
 ) -> Delta:
     after = update_plan.change_spec(before, change, host)
     about = update_plan.touched(change, host)
-    return update_plan.delta(
-        (before, tuned or {}), (after, kept or {}), about, found or {}, host, {}
-    )
+    tuning = Tuning(facts=host, found=found or {})
+    return update_plan.delta((before, tuned or {}), (after, kept or {}), about, tuning)
 
 
 def told(one: Delta) -> list[tuple[str, object]]:
@@ -72,7 +72,8 @@ def test_taken_away(host: HostFacts, properties: list[tuple[str, object]]) -> No
 def test_the_host_s_default() -> None:
     """Where nobody asks systemd limits the number of processes all the same."""
     before, after = spec(pids=9), spec()
-    one = update_plan.delta((before, {}), (after, {}), frozenset(), {}, V1, {"TasksMax": 1000})
+    tuning = Tuning(facts=V1, defaults={"TasksMax": 1000})
+    one = update_plan.delta((before, {}), (after, {}), frozenset(), tuning)
     assert told(one) == [("TasksMax", 1000)]
 
 
@@ -120,9 +121,9 @@ def test_a_list_is_set_anew() -> None:
         name="BlockIOReadBandwidth", signature="a(st)", value=[("/dev/a", 1), ("/dev/b", 2)]
     )
     was = {before.name: before}
-    assert update_plan.told(was, {}, frozenset(), {}, V1, {}) == [before.replace(value=[])]
+    assert update_plan.told(was, {}, frozenset(), Tuning(facts=V1)) == [before.replace(value=[])]
     now = {before.name: before.replace(value=[("/dev/b", 2)])}
-    assert update_plan.told(was, now, frozenset(), {}, V1, {}) == [
+    assert update_plan.told(was, now, frozenset(), Tuning(facts=V1)) == [
         before.replace(value=[]), now[before.name],
     ]  # fmt: skip
 

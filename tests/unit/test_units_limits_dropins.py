@@ -81,7 +81,8 @@ def tuned(
     found: dict[str, str], asked: Limits, before: dict[str, str] | None = None, host: HostFacts = V1
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     properties, _ = plan_limits(asked, host)
-    return dropins.sort_out(found, properties, before or {}, host, {"TasksMax": 1000})
+    tuning = dropins.Tuning(facts=host, found=found, defaults={"TasksMax": 1000})
+    return dropins.sort_out(tuning, properties, before or {})
 
 
 def test_what_was_asked_is_not_tuned() -> None:

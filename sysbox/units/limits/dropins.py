@@ -8,6 +8,7 @@ key -> value as in the drop-in, the values of a list one per line, "" for "as if
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.units import syntax
 from sysbox.units.limits.allowlist import KEYS, convert, parse_property
 from sysbox.units.limits.properties import INFINITY, Property, everything
@@ -37,6 +38,14 @@ PAIRS = (
     ("BlockIODeviceWeight", "IODeviceWeight"),
 )
 _OLD, _NEW = frozenset(old for old, _ in PAIRS), frozenset(new for _, new in PAIRS)
+
+
+class Tuning(Frozen):
+    """What others and `update` have set on a running scope since its start, read once."""
+
+    facts: HostFacts
+    found: dict[str, str] = {}  # noqa: RUF012 (key -> value of all drop-ins, as in `tuned`)
+    defaults: dict[str, Any] = {}  # noqa: RUF012 (property -> what the host gives where nobody asks)
 
 
 def assignments(text: str) -> list[tuple[str, str]]:
@@ -135,22 +144,18 @@ def same_value(one: Any, other: Any) -> bool:
 
 
 def sort_out(
-    found: dict[str, str],
-    asked: tuple[Property, ...],
-    before: dict[str, str],
-    facts: HostFacts,
-    defaults: dict[str, Any],
+    tuning: Tuning, asked: tuple[Property, ...], before: dict[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Separate what others set from what sysbox set: (what is tuned now, the keys that are not kept).
 
-    `found` is what the drop-ins assign, `asked` the properties that run and update asked for (their
-    changes of a running scope make drop-ins too), `before` what was tuned when the scope was started,
-    `defaults` the host's values of properties that nobody asked for.
+    `asked` are the properties that run and update asked for (their changes of a running scope make drop-ins
+    too), `before` what was tuned when the scope was started.
     """
+    facts = tuning.facts
     wanted = {name: one.value for name, one in by_name(asked).items()}
     tuned = dict(before)
     ignored = []
-    for key, text in found.items():
+    for key, text in tuning.found.items():
         if is_neutral(key, text) and is_foreign(key, facts):
             continue  # unset under the other cgroup version's name: no effect
         try:
@@ -160,7 +165,7 @@ def sort_out(
             continue
         name = base_name(one.name)
         had = {other: tuned.pop(other) for other in spellings(key) if other in tuned}
-        want = wanted.get(name, defaults.get(name))
+        want = wanted.get(name, tuning.defaults.get(name))
         if not same_value(want, one.value) and not (name not in wanted and _is_default(one, facts)):
             # spellings.py set it again under its other name: keep the name it was first set by
             first = next(
