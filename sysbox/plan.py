@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sysbox.container.systemd_plan import Mode
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
+    from sysbox.units.limits.disks import Disk
     from sysbox.units.scopeplan import ScopePlan
 
 # The order in which namespaces are entered: the user namespace owns the others, so it is first.
@@ -131,6 +132,7 @@ class Surroundings(Frozen):
     joins: dict[str, str] = {}  # noqa: RUF012
     devices: tuple[DeviceNode, ...] = ()  # requested by the user
     host_devices: tuple[DeviceNode, ...] = ()  # of the host's /dev, for a privileged container
+    disks: dict[str, Disk] = {}  # noqa: RUF012 (path of a device in a limit -> its disk)
     network: Network = DEFAULT_NETWORK  # of the bridge, as it is or would be created
     capabilities: int = 0  # mask of the capabilities of this process
 
@@ -144,7 +146,7 @@ def make_plan(
     """
     spec = record.spec
     mode = systemd_plan.decide(record.id, spec, record.argv, record.directory)
-    properties, writes = plan_limits(spec.limits, facts)
+    properties, writes = plan_limits(spec.limits, facts, around.disks)
     scope = scopeplan.plan_scope(
         record.id,
         spec,
@@ -152,6 +154,7 @@ def make_plan(
         writes=writes,
         devices=_device_rules(spec, around),
         facts=facts,
+        disks=around.disks,
         service=service,
         tuned=record.tuned,
         oom_policy=spec.limits.oom_policy or mode.oom_policy,

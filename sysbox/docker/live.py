@@ -13,6 +13,7 @@ from sysbox.host import probe, read_text
 from sysbox.run import cgroup_watch, property_changes, tuned
 from sysbox.units import names
 from sysbox.units.bus import Bus
+from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.cgroup.tree import cgroup_path, scope_path
 from sysbox.units.limits import readback, table
 from sysbox.units.limits.dropins import other_spelling
@@ -90,7 +91,8 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
     live = read_live(record, pid)
     if live is None:
         return {}, {}
-    _, writes = plan_limits(record.spec.limits, live.facts)
+    disks = disks_of(record.spec, live.facts)
+    _, writes = plan_limits(record.spec.limits, live.facts, disks)
     found, ignored = tuned.collect(record, live.facts)
     own = {
         "Scope": names.scope_unit(record.id),

@@ -17,7 +17,7 @@ from sysbox.linux import cgroup, process
 from sysbox.run import disk_weights, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import tree
+from sysbox.units.cgroup import blockdev, tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.lifecycle.update_plan import Change, Delta
     from sysbox.spec import Ulimit
+    from sysbox.units.limits.disks import Disks
     from sysbox.units.limits.properties import Property
 
 _INTERFACE = scope.INTERFACES[".scope"]
@@ -45,18 +46,20 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             record = tuned.harvest(record)
             property_changes.apply_newest(record, facts)  # the monitor may not have done so yet
         about = update_plan.touched(change, facts)
+        disks = blockdev.look(update_plan.paths(record.spec, change, facts))
         after = record.replace(
-            spec=update_plan.change_spec(record.spec, change, facts),
+            spec=update_plan.change_spec(record.spec, change, facts, disks),
             tuned={} if change.forget else dropins.without(record.tuned, about, facts),
             updated=_updated(record, change),
         )
         if running and runtime is not None:
             # frozen: a process that is just being forked has its parent's limits, and is not listed yet
             with FrozenWhile(record, wanted=bool(change.ulimits)):
-                _apply(record, after, about, runtime, facts)
+                _apply(record, after, about, runtime, facts, disks)
                 _limit_processes(runtime, change.ulimits, facts)
         else:
-            update_plan.wanted(after.spec, {}, facts)  # what cannot be started is not written down
+            # what cannot be started is not written down
+            update_plan.wanted(after.spec, {}, facts, disks)
         store.save(after)
     return update_plan.at_next_start(change, facts) if running else ()
 
@@ -71,16 +74,21 @@ def _updated(record: Record, change: Change) -> dict[str, int]:
 
 
 def _apply(
-    before: Record, after: Record, about: frozenset[str], runtime: Runtime, facts: HostFacts
+    before: Record,
+    after: Record,
+    about: frozenset[str],
+    runtime: Runtime,
+    facts: HostFacts,
+    disks: Disks,
 ) -> None:
     was, will = (before.spec, before.tuned), (after.spec, after.tuned)
     tuning = tuned.tuning(tuned.drop_ins(before.id), facts, about | before.tuned.keys())
-    there = update_plan.delta(was, will, about, tuning)
+    there = update_plan.delta(was, will, about, tuning, disks)
     with Bus.connect() as bus:
         try:
             _tell(bus, there, runtime, facts, check=True)
         except SysboxError:
-            back = update_plan.delta(will, was, about, tuning.replace(found={}))
+            back = update_plan.delta(will, was, about, tuning.replace(found={}), disks)
             _take_back(bus, back, runtime, facts)
             raise
 

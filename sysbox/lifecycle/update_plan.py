@@ -1,6 +1,6 @@
 """What `update` comes to: the specification as it is to be, and what the running scope must be told.
 
-Pure, but for the disks that two paths are compared by.
+Pure; `disks` are those that the limits before and after name, `paths` says which.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Limits, Ulimit
-from sysbox.units.cgroup.blockdev import resolve_block_device
+from sysbox.units.limits import disks as disks_
 from sysbox.units.limits import dropins, table
 from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
+    from sysbox.units.limits.disks import Disks
     from sysbox.units.limits.dropins import Tuning
 
 # limits that are set together: one decides about the others
@@ -61,17 +62,33 @@ class Delta(Frozen):
     writes: tuple[CgroupWrite, ...]
 
 
-def change_spec(spec: ContainerSpec, change: Change, facts: HostFacts) -> ContainerSpec:
+def paths(spec: ContainerSpec, change: Change, facts: HostFacts) -> tuple[str, ...]:
+    """The paths of devices in what a container has, and in what is asked now."""
+    texts = (f"{key}={value}" for key, value in change.properties if value is not None)
+    limits = Limits().replace(**change.limits)
+    entries = [
+        path
+        for field, entries in change.devices.items()
+        if field != "device_rules"
+        for path, _ in entries
+    ]
+    before = disks_.paths(spec.limits, spec.properties, facts)
+    return tuple(dict.fromkeys((*before, *disks_.paths(limits, texts, facts), *entries)))
+
+
+def change_spec(
+    spec: ContainerSpec, change: Change, facts: HostFacts, disks: Disks
+) -> ContainerSpec:
     """The specification as it is to be. Raises SpecError for what contradicts it."""
     limits = spec.limits.replace(**change.limits)
     for field, entries in change.devices.items():
         had = getattr(limits, field)
         if field == "device_rules":
             had = tuple((rule.rpartition(" ")[0], rule) for rule in had)
-            rules = _merged(had, entries)
+            rules = _merged(had, entries, {})
             limits = limits.replace(device_rules=tuple(rule for _, rule in rules))
         else:
-            limits = limits.replace(**{field: _merged(had, entries)})
+            limits = limits.replace(**{field: _merged(had, entries, disks)})
     _check(spec.limits, limits, change)
     ulimits = {one.name: one for one in spec.ulimits if one.name not in change.no_ulimits}
     ulimits |= {one.name: one for one in change.ulimits}
@@ -111,22 +128,19 @@ def _flag(field: str) -> str:
 
 
 def _merged(
-    had: tuple[tuple[str, Any], ...], entries: tuple[tuple[str, Any], ...]
+    had: tuple[tuple[str, Any], ...], entries: tuple[tuple[str, Any], ...], disks: Disks
 ) -> tuple[tuple[str, Any], ...]:
-    found = {_disk(path): (path, value) for path, value in had}
+    found = {_disk(path, disks): (path, value) for path, value in had}
     for path, value in entries:
-        found.pop(_disk(path), None)
+        found.pop(_disk(path, disks), None)
         if value is not None:
-            found[_disk(path)] = (path, value)
+            found[_disk(path, disks)] = (path, value)
     return tuple(found.values())
 
 
-def _disk(path: str) -> str:
+def _disk(path: str, disks: Disks) -> str:
     """One name for all that lead to one disk."""
-    try:
-        return resolve_block_device(path, "")
-    except SpecError:
-        return path
+    return (disks[path].node if path in disks else "") or path
 
 
 def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple[str, ...]:
@@ -151,11 +165,11 @@ def touched(change: Change, facts: HostFacts) -> frozenset[str]:
 
 
 def wanted(
-    spec: ContainerSpec, tuned: dict[str, str], facts: HostFacts
+    spec: ContainerSpec, tuned: dict[str, str], facts: HostFacts, disks: Disks
 ) -> tuple[dict[str, Property], tuple[CgroupWrite, ...]]:
     """The properties by name, and the writes, that a start would give it. Raises SpecError."""
-    limits, writes = plan_limits(spec.limits, facts)
-    properties = asked_properties(limits, spec.properties, facts)
+    limits, writes = plan_limits(spec.limits, facts, disks)
+    properties = asked_properties(limits, spec.properties, facts, disks)
     if tuned:
         properties, writes = tune(properties, writes, tuned, facts)
     return dropins.by_name(properties), writes
@@ -166,13 +180,14 @@ def delta(
     after: tuple[ContainerSpec, dict[str, str]],
     about: frozenset[str],
     tuning: Tuning,
+    disks: Disks,
 ) -> Delta:
     """From one (specification, tuned) to another, on the scope that `tuning` was read of.
 
     `about` are the properties to be set even if they are equal. Raises SpecError.
     """
-    old, old_writes = wanted(*before, tuning.facts)
-    new, new_writes = wanted(*after, tuning.facts)
+    old, old_writes = wanted(*before, tuning.facts, disks)
+    new, new_writes = wanted(*after, tuning.facts, disks)
     limit = old.get("MemoryLimit")
     memory = limit.value if limit is not None and limit.signature == "t" else INFINITY
     writes = table.change_writes(old_writes, new_writes, memory)

@@ -18,6 +18,7 @@ from sysbox.host import exists, probe
 from sysbox.linux import cgroup
 from sysbox.units import names
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, TIMEOUT
+from sysbox.units.cgroup import blockdev
 from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import CgroupWrite
 
@@ -119,6 +120,7 @@ def _write(container: str) -> None:
     directory = cgroup.directory(facts, "blkio", runtime.cgroup)
     if not exists(f"{directory}/{FILE}"):
         return
-    for one in plan_limits(record.spec.limits, facts)[1]:
+    disks = blockdev.disks_of(record.spec, facts)
+    for one in plan_limits(record.spec.limits, facts, disks)[1]:
         if one.file == FILE:
             cgroup.write(directory, FILE, one.value)

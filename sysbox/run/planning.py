@@ -16,6 +16,7 @@ from sysbox.linux import capability
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
 from sysbox.plan import Surroundings, make_plan
 from sysbox.security import devices
+from sysbox.spec import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,15 +25,18 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.plan import Plan
-    from sysbox.spec import Namespaces
+    from sysbox.spec import ContainerSpec, Namespaces
+    from sysbox.units.limits.disks import Disks
+
+_NO_LIMITS = Limits()
 
 
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
     """The plan of one start. Raises what make_plan raises, NotFound if a container that it joins is gone."""
-    return make_plan(record, resolved_of(record), surroundings_of(record), facts, service)
+    return make_plan(record, resolved_of(record), surroundings_of(record, facts), facts, service)
 
 
-def surroundings_of(record: Record) -> Surroundings:
+def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
     """What the plan needs to know of the host and of other containers. Raises SysboxError."""
     spec, names = record.spec, record.volumes
     bridged = spec.namespaces.network == "bridge"
@@ -43,11 +47,20 @@ def surroundings_of(record: Record) -> Surroundings:
         joins=joins_of(spec.namespaces),
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
+        disks=_disks_of(spec, facts),
         network=network_of(spec.bridge, read_text("/proc/net/route"))
         if bridged
         else DEFAULT_NETWORK,
         capabilities=capability.grantable(),
     )
+
+
+def _disks_of(spec: ContainerSpec, facts: HostFacts) -> Disks:
+    if spec.limits == _NO_LIMITS and not spec.properties:
+        return {}
+    from sysbox.units.cgroup import blockdev  # which few containers need
+
+    return blockdev.disks_of(spec, facts)
 
 
 def import_copyup(marks: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from sysbox.linux import cgroup
 from sysbox.run import tuned
 from sysbox.units import names
 from sysbox.units.bus import PROPERTIES, Bus
+from sysbox.units.cgroup import blockdev
 from sysbox.units.limits import bandwidths, dropins, spellings
 from sysbox.units.limits.properties import INFINITY, Property
 
@@ -142,7 +143,8 @@ class _Swap:
             return
         try:
             self._directory = cgroup.directory(facts, "memory", runtime.cgroup)
-            _, writes = update_plan.wanted(record.spec, tuned.collect(record, facts)[0], facts)
+            over, disks = tuned.collect(record, facts)[0], blockdev.disks_of(record.spec, facts)
+            _, writes = update_plan.wanted(record.spec, over, facts, disks)
         except SysboxError:
             self._directory = ""
             return  # ignoring: the next start reports what is wrong

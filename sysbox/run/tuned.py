@@ -108,12 +108,15 @@ def _host_defaults(wanted: tuple[str, ...]) -> dict[str, Any]:
 
 def requested(record: Record, facts: HostFacts) -> tuple[Property, ...]:
     """The properties that run and update have asked for; none where they make no sense on this host."""
+    from sysbox.units.cgroup.blockdev import disks_of
     from sysbox.units.limits.plan import plan_limits
     from sysbox.units.scopeplan import asked_properties
 
+    spec = record.spec
+    disks = disks_of(spec, facts)
     try:
-        properties, _ = plan_limits(record.spec.limits, facts)
-        return asked_properties(properties, record.spec.properties, facts)
+        properties, _ = plan_limits(spec.limits, facts, disks)
+        return asked_properties(properties, spec.properties, facts, disks)
     except SysboxError:
         return ()
 

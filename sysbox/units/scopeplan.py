@@ -1,23 +1,18 @@
-"""Plan the scope of one container: its name, its slice, every property it starts with.
-
-Pure, but for `resolve`, which looks up the disks that device limits name.
-"""
+"""Plan the scope of one container: its name, its slice, every property it starts with. Pure."""
 
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.units import names
-from sysbox.units.cgroup.blockdev import resolve_block_device
 from sysbox.units.limits.plan import plan_devices
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
+    from sysbox.units.limits.disks import Disks
 
 _DESCRIPTION_MAX = 200  # characters
 _SECOND = 1_000_000  # microseconds
@@ -66,13 +61,14 @@ def plan_scope(
     writes: tuple[CgroupWrite, ...],
     devices: tuple[tuple[str, str], ...] | None,
     facts: HostFacts,
+    disks: Disks,
     service: str = "",
     oom_policy: str = "kill",
     tuned: dict[str, str] | None = None,
-    resolve: Callable[[str, str], str] = resolve_block_device,
 ) -> ScopePlan:
     """The scope for `container` (64 hex). `properties` and `writes` come from plan_limits, `devices` are the
-    rules for plan_devices, `service` is the unit that supervises the container ("": foreground).
+    rules for plan_devices, `disks` those that its limits and properties name, `service` is the unit that
+    supervises the container ("": foreground).
 
     `--property` comes last, so that it overrides a flag; what others have `tuned` since overrides both
     (see dropins.py). Raises SpecError for a bad slice or property.
@@ -83,7 +79,7 @@ def plan_scope(
         *_accounting(facts),
         *plan_devices(devices),
     )
-    wanted = asked_properties(properties, spec.properties, facts, resolve)
+    wanted = asked_properties(properties, spec.properties, facts, disks)
     if tuned:
         wanted, writes = tune(wanted, writes, tuned, facts)
     slice_unit = names.check_slice(spec.slice)
@@ -101,14 +97,14 @@ def asked_properties(
     limits: tuple[Property, ...],
     texts: tuple[str, ...],
     facts: HostFacts,
-    resolve: Callable[[str, str], str] = resolve_block_device,
+    disks: Disks,
 ) -> tuple[Property, ...]:
     """The properties of plan_limits and of `--property`, with devices as whole disks. Raises SpecError."""
     if texts:
         from sysbox.units.limits.allowlist import parse_property  # here: only --property needs it
 
         limits += tuple(parse_property(text, facts) for text in texts)
-    return tuple(_on_disks(one, resolve) for one in limits)
+    return tuple(_on_disks(one, disks) for one in limits)
 
 
 def tune(
@@ -130,12 +126,14 @@ def tune(
     return dropins.overlay(wanted, tuned, facts), writes
 
 
-def _on_disks(one: Property, resolve: Callable[[str, str], str]) -> Property:
+def _on_disks(one: Property, disks: Disks) -> Property:
     """The property with each device replaced by its whole disk, which the kernel can limit."""
     if one.signature != "a(st)":
         return one
+    from sysbox.units.limits.disks import find  # which few containers need
+
     flag = _FLAGS.get(one.name, f"--property {one.name}")
-    return one.replace(value=[(resolve(path, flag), value) for path, value in one.value])
+    return one.replace(value=[(find(disks, path, flag).node, value) for path, value in one.value])
 
 
 def describe(name: str, image: str) -> str:

@@ -88,4 +88,5 @@ def test_a_line_for_systemctl_status(name: str, image: str) -> None:
 
 @given(st.one_of(ANY_TEXT, words("/ /dev /proc null . .. é")))
 def test_block_devices(text: str) -> None:
-    outcome(lambda: blockdev.resolve_block_device(text, "--flag"))
+    found = blockdev.disk_of(text)
+    assert bool(found.node) is not bool(found.reason)

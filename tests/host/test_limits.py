@@ -5,7 +5,6 @@ In the guest: each limit is another file of v2, and a device's rate is held by a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -17,7 +16,6 @@ import pytest
 from containers import V1, Container, Containers, eventually, share_of_cpu, systemctl, within
 from lane import SLOWNESS, Sysbox
 
-from sysbox.base.errors import SpecError
 from sysbox.host import probe
 from sysbox.linux import cgroup
 from sysbox.units.cgroup import blockdev
@@ -164,9 +162,7 @@ def test_s5_the_disk_that_inspect_finds(containers: Containers, requires: Any) -
     """S5: the device below the container's root, from `inspect`, is throttled for its own writes."""
     one = containers()
     upper = one.inspect("GraphDriver.Data.UpperDir")
-    device = ""
-    with contextlib.suppress(SpecError):
-        device = blockdev.resolve_block_device(upper, "--test")
+    device = blockdev.disk_of(upper).node
     requires(device, "a disk below the containers' roots")
     systemctl("set-property", "--runtime", one.scope, f"BlockIOWriteBandwidth={device} 2M")
     words = "if=/dev/zero of=/file oflag=direct"

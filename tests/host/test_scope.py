@@ -102,7 +102,8 @@ class Parked:
 
 def plan(identity: str = "", writes: tuple[Any, ...] = (), **spec: Any) -> scopeplan.ScopePlan:
     wanted = ContainerSpec(image="debian:12", name="parked", **{"remove": True, **spec})
-    properties, limit_writes = plan_limits(wanted.limits, FACTS)
+    disks = blockdev.disks_of(wanted, FACTS)
+    properties, limit_writes = plan_limits(wanted.limits, FACTS, disks)
     identity = identity or os.urandom(32).hex()
     return scopeplan.plan_scope(
         identity,
@@ -113,6 +114,7 @@ def plan(identity: str = "", writes: tuple[Any, ...] = (), **spec: Any) -> scope
         writes=limit_writes + writes,
         devices=DEVICES,
         facts=FACTS,
+        disks=disks,
     )
 
 
@@ -269,8 +271,9 @@ def disk() -> tuple[str, Path] | None:
     """A directory that is stored on a disk, and that disk's node."""
     for directory in (Path(paths.STATE), Path("/var/tmp"), Path("/"), Path(__file__).parent):
         if directory.is_dir():
-            with contextlib.suppress(SpecError):
-                return blockdev.resolve_block_device(str(directory), "--test"), directory
+            found = blockdev.disk_of(str(directory)).node
+            if found:
+                return found, directory
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_units_limits_properties import MIB, V1, V2
+from test_units_limits_properties import DISKS, MIB, V1, V2
 
 from sysbox.base.errors import SpecError
 from sysbox.host import HostFacts
@@ -27,10 +27,10 @@ def delta(
     found: dict[str, str] | None = None,
     host: HostFacts = V1,
 ) -> Delta:
-    after = update_plan.change_spec(before, change, host)
+    after = update_plan.change_spec(before, change, host, DISKS)
     about = update_plan.touched(change, host)
     tuning = Tuning(facts=host, found=found or {})
-    return update_plan.delta((before, tuned or {}), (after, kept or {}), about, tuning)
+    return update_plan.delta((before, tuned or {}), (after, kept or {}), about, tuning, DISKS)
 
 
 def told(one: Delta) -> list[tuple[str, object]]:
@@ -73,7 +73,7 @@ def test_the_host_s_default() -> None:
     """Where nobody asks systemd limits the number of processes all the same."""
     before, after = spec(pids=9), spec()
     tuning = Tuning(facts=V1, defaults={"TasksMax": 1000})
-    one = update_plan.delta((before, {}), (after, {}), frozenset(), tuning)
+    one = update_plan.delta((before, {}), (after, {}), frozenset(), tuning, {})
     assert told(one) == [("TasksMax", 1000)]
 
 
@@ -111,7 +111,7 @@ def test_swap_on_v2() -> None:
 def test_contradictions(before: ContainerSpec, limits: dict[str, object], hint: str) -> None:
     """With what the container has: the hint says which flag to give along."""
     with pytest.raises(SpecError) as error:
-        update_plan.change_spec(before, Change(limits=limits), V1)
+        update_plan.change_spec(before, Change(limits=limits), V1, DISKS)
     assert hint in error.value.hint
 
 
@@ -132,12 +132,12 @@ def test_entries() -> None:
     """An entry replaces that of its device, or takes it away; an emptied list may be filled again."""
     before = spec(device_read_bps=(("/dev/none1", 1), ("/dev/none2", 2)))
     entries = (("/dev/none1", None), ("/dev/none2", 5), ("/dev/none3", 3))
-    after = update_plan.change_spec(before, Change(devices={"device_read_bps": entries}), V1)
+    after = update_plan.change_spec(before, Change(devices={"device_read_bps": entries}), V1, DISKS)
     assert after.limits.device_read_bps == (("/dev/none2", 5), ("/dev/none3", 3))
     change = Change(
         limits={"device_read_bps": ()}, devices={"device_read_bps": (("/dev/none4", 4),)}
     )
-    assert update_plan.change_spec(before, change, V1).limits.device_read_bps == (
+    assert update_plan.change_spec(before, change, V1, DISKS).limits.device_read_bps == (
         ("/dev/none4", 4),
     )
 
@@ -146,7 +146,7 @@ def test_device_rules() -> None:
     before = spec(device_rules=("c 1:3 rwm", "b 8:* r"))
     entries = (("c 1:3", "c 1:3 r"), ("b 8:*", None), ("c 5:1", "c 5:1 w"))
     change = Change(devices={"device_rules": entries})
-    after = update_plan.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1, DISKS)
     assert after.limits.device_rules == ("c 1:3 r", "c 5:1 w")
     assert update_plan.at_next_start(change, V1) == ("--device-cgroup-rule",)
 
@@ -154,10 +154,10 @@ def test_device_rules() -> None:
 def test_a_flag_and_its_property() -> None:
     """The last word counts: --property wins over a flag when it is newer, and only then."""
     before = spec("CPUWeight=50", "TasksMax=7", cpu_shares=100)
-    after = update_plan.change_spec(before, Change(limits={"cpu_shares": 256}), V1)
+    after = update_plan.change_spec(before, Change(limits={"cpu_shares": 256}), V1, DISKS)
     assert after.properties == ("TasksMax=7",)
     change = Change(properties=(("CPUShares", "300"), ("TasksMax", None)))
-    after = update_plan.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1, DISKS)
     assert after.properties == ("CPUShares=300",)
     assert told(delta(before, change)) == [("TasksMax", INFINITY), ("CPUShares", 300)]
 
@@ -167,7 +167,7 @@ def test_ulimits() -> None:
         ulimits=(Ulimit(name="core", soft=0, hard=0), Ulimit(name="cpu", soft=1, hard=1))
     )
     change = Change(ulimits=(Ulimit(name="core", soft=5, hard=6),), no_ulimits=("cpu",))
-    after = update_plan.change_spec(before, change, V1)
+    after = update_plan.change_spec(before, change, V1, DISKS)
     assert after.ulimits == (Ulimit(name="core", soft=5, hard=6),)
 
 
@@ -209,5 +209,5 @@ def test_at_the_next_start() -> None:
 
 def test_memory_up_to_all_of_memory_and_swap() -> None:
     had = spec(memory=32 * MIB, memory_swap=64 * MIB)
-    after = update_plan.change_spec(had, Change(limits={"memory": 64 * MIB}), V1)
+    after = update_plan.change_spec(had, Change(limits={"memory": 64 * MIB}), V1, {})
     assert (after.limits.memory, after.limits.memory_swap) == (64 * MIB, 64 * MIB)

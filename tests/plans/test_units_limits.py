@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from test_units_limits_properties import MIB, V1, V2, planned
+from test_units_limits_properties import DISKS, MIB, V1, V2, planned
 
 from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
-from sysbox.units.cgroup import blockdev
 from sysbox.units.limits import io, rare, table
 from sysbox.units.limits.plan import plan_devices, plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
@@ -26,16 +25,8 @@ Block devices:
 
 
 @pytest.fixture(autouse=True)
-def disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with /dev/sda (8:0), which BFQ schedules, /dev/sdb (8:16), and pages of 2 MB and 1 GB."""
-    numbers = {"/dev/sda": "8:0", "/dev/sda1": "8:0", "/dev/sdb": "8:16"}
-
-    def weighed(path: str, flag: str) -> None:
-        if numbers[path] != "8:0":
-            raise SpecError(f"{flag} {path}: not by weight")
-
-    monkeypatch.setattr(blockdev, "disk_number", lambda path, flag: numbers[path])
-    monkeypatch.setattr(blockdev, "check_weighed", weighed)
+def huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with pages of 2 MB and 1 GB."""
     monkeypatch.setattr(rare, "page_sizes", lambda: ("2MB", "1GB"))
 
 
@@ -88,7 +79,7 @@ def test_each(
     for host, wanted in ((V1, on_v1), (V2, on_v2)):
         if wanted is None:
             with pytest.raises(Unsupported) as caught:
-                plan_limits(Limits(**limits), host)
+                plan_limits(Limits(**limits), host, DISKS)
             assert caught.value.hint
         else:
             assert _planned(host, limits) == wanted
@@ -97,7 +88,7 @@ def test_each(
 def _planned(host: HostFacts, limits: dict[str, object]) -> dict[str, object]:
     """Like `planned`, with all the writes of one file."""
     found: dict[str, object] = planned(host, **limits)
-    _, writes = plan_limits(Limits(**limits), host)
+    _, writes = plan_limits(Limits(**limits), host, DISKS)
     for name in {one.file for one in writes}:
         values = [one.value for one in writes if one.file == name]
         found[name] = values if len(values) > 1 else values[0]
@@ -115,7 +106,7 @@ def test_what_is_not_there_is_what_is_refused() -> None:
         for field, value in values.items():
             if field in missing:
                 with pytest.raises(Unsupported):
-                    plan_limits(Limits(**{field: value}), host)
+                    plan_limits(Limits(**{field: value}), host, DISKS)
             else:
                 assert planned(host, **{field: value})
         assert missing <= set(values)
@@ -137,7 +128,7 @@ def test_the_table_names_what_the_planner_sets(field: str) -> None:
         way = table.by_field(field).way(host)
         if not way.available:
             continue
-        found, writes = plan_limits(Limits(**{field: SOME[field]}), host)
+        found, writes = plan_limits(Limits(**{field: SOME[field]}), host, DISKS)
         names = {one.name for one in found}
         if way.written:
             assert any(table.writes_to(way, one) for one in writes)
@@ -155,7 +146,7 @@ def test_a_controller_the_host_lacks(field: str) -> None:
             continue
         rest = {name: at for name, at in host.controllers.items() if name != way.controller}
         with pytest.raises(Unsupported) as caught:
-            plan_limits(Limits(**{field: SOME[field]}), host.replace(controllers=rest))
+            plan_limits(Limits(**{field: SOME[field]}), host.replace(controllers=rest), DISKS)
         message = caught.value.message
         assert message.startswith(table.by_field(field).flag)
         assert f"'{way.controller}'" in message
@@ -181,13 +172,13 @@ def test_a_controller_the_host_lacks(field: str) -> None:
 def test_bad_values(limits: dict[str, object], words: tuple[str, ...]) -> None:
     for host in (V1, V2):
         with pytest.raises(SysboxError) as caught:
-            plan_limits(Limits(**limits), host)
+            plan_limits(Limits(**limits), host, DISKS)
         assert all(word in caught.value.message for word in words), caught.value.message
 
 
 def test_a_class_is_32_bits() -> None:
     with pytest.raises(SpecError, match="1 to 4294967295"):
-        plan_limits(Limits(net_cls=1 << 32), V1)
+        plan_limits(Limits(net_cls=1 << 32), V1, DISKS)
 
 
 def test_bfq_weights_are_systemds() -> None:
@@ -199,8 +190,8 @@ def change(
     host: HostFacts, before: dict[str, object], after: dict[str, object]
 ) -> list[CgroupWrite]:
     """The writes that lead from one to the other."""
-    _, old = plan_limits(Limits(**before), host)
-    _, new = plan_limits(Limits(**after), host)
+    _, old = plan_limits(Limits(**before), host, DISKS)
+    _, new = plan_limits(Limits(**after), host, DISKS)
     limit = before.get("memory", INFINITY)
     assert isinstance(limit, int)
     return list(table.change_writes(old, new, limit))

@@ -11,6 +11,7 @@ from sysbox.host import HostFacts
 from sysbox.spec import ContainerSpec, Limits
 from sysbox.units import scopeplan
 from sysbox.units.limits import properties
+from sysbox.units.limits.disks import Disk
 from sysbox.units.limits.plan import plan_devices, plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite
 
@@ -20,10 +21,19 @@ MIB = 1 << 20
 
 V1, V2 = facts("v1"), facts("v2")
 
+# a machine with /dev/sda (8:0), which BFQ schedules, and /dev/sdb (8:16)
+SDA = Disk(node="/dev/sda", number="8:0", weighed=True)
+DISKS = {
+    "/dev/sda": SDA,
+    "/dev/sda1": SDA,
+    "/dev/sdb": Disk(node="/dev/sdb", number="8:16"),
+    "/dev/none": Disk(reason="/dev/none: no such thing"),
+}
+
 
 def planned(host: HostFacts, **limits: object) -> dict[str, object]:
     """Properties by name, and writes by file."""
-    found, writes = plan_limits(Limits(**limits), host)
+    found, writes = plan_limits(Limits(**limits), host, DISKS)
     names = [one.name for one in found]
     assert len(set(names)) == len(names)
     return {one.name: one.value for one in found} | {one.file: one.value for one in writes}
@@ -110,8 +120,8 @@ def test_quota_is_a_whole_percent() -> None:
 
 
 def test_swap_asked_for_must_be_there_and_its_default_need_not() -> None:
-    _, (default,) = plan_limits(Limits(memory=8 * MIB), V1)
-    _, (asked,) = plan_limits(Limits(memory=8 * MIB, memory_swap=9 * MIB), V1)
+    _, (default,) = plan_limits(Limits(memory=8 * MIB), V1, {})
+    _, (asked,) = plan_limits(Limits(memory=8 * MIB, memory_swap=9 * MIB), V1, {})
     assert default == CgroupWrite(
         controller="memory",
         file="memory.memsw.limit_in_bytes",
@@ -156,7 +166,7 @@ def test_bad_limits_name_the_flag_and_the_range(
 ) -> None:
     for host in (V1, V2):
         with pytest.raises(SpecError) as caught:
-            plan_limits(Limits(**limits), host)
+            plan_limits(Limits(**limits), host, DISKS)
         assert all(word in caught.value.message for word in words), caught.value.message
 
 
@@ -182,12 +192,12 @@ def scope(host: HostFacts = V1, service: str = "", **spec: object) -> scopeplan.
     return scopeplan.plan_scope(
         ID,
         ContainerSpec(image="debian:12", **spec),
-        properties=plan_limits(spec.get("limits", Limits()), host)[0],
+        properties=plan_limits(spec.get("limits", Limits()), host, DISKS)[0],
         writes=(),
         devices=(("/dev/null", "rwm"),),
         facts=host,
         service=service,
-        resolve=lambda path, flag: f"{path}!{flag}",
+        disks=DISKS,
     )
 
 
@@ -242,10 +252,13 @@ def test_property_wins_over_the_flag() -> None:
 def test_device_limits_are_on_whole_disks() -> None:
     plan = scope(
         limits=Limits(device_read_bps=(("/dev/sda1", 5),)),
-        properties=("BlockIOWriteBandwidth=/dev/sdb1 7",),
+        properties=("BlockIOWriteBandwidth=/dev/sdb 7",),
     )
-    assert values(plan)["BlockIOReadBandwidth"] == [("/dev/sda1!--device-read-bps", 5)]
-    assert values(plan)["BlockIOWriteBandwidth"] == [("/dev/sdb1!--device-write-bps", 7)]
+    assert values(plan)["BlockIOReadBandwidth"] == [("/dev/sda", 5)]
+    assert values(plan)["BlockIOWriteBandwidth"] == [("/dev/sdb", 7)]
+    for text in ("BlockIOReadBandwidth=/dev/none 1", "IOReadBandwidthMax=/dev/none 1"):
+        with pytest.raises(SpecError, match="--device-read-bps /dev/none: no such thing"):
+            scope(properties=(text,))
 
 
 def test_slice() -> None:

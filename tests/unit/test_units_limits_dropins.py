@@ -80,7 +80,7 @@ def test_to_property(host: HostFacts, key: str, text: str, name: str, value: obj
 def tuned(
     found: dict[str, str], asked: Limits, before: dict[str, str] | None = None, host: HostFacts = V1
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    properties, _ = plan_limits(asked, host)
+    properties, _ = plan_limits(asked, host, {})
     tuning = dropins.Tuning(facts=host, found=found, defaults={"TasksMax": 1000})
     return dropins.sort_out(tuning, properties, before or {})
 

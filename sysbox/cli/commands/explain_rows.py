@@ -11,6 +11,7 @@ from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
 from sysbox.run import tuned
+from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.limits import dropins, readback, table
 from sysbox.units.limits.properties import INFINITY
 
@@ -58,7 +59,8 @@ class _Case:
         planned: dict[str, Property] = {}
         self.writes: tuple[CgroupWrite, ...] = ()
         try:
-            planned, self.writes = update_plan.wanted(record.spec, self.tuned, self.facts)
+            disks = disks_of(record.spec, self.facts)
+            planned, self.writes = update_plan.wanted(record.spec, self.tuned, self.facts, disks)
         except SysboxError:
             pass  # ignoring: the next start reports what is wrong
         # what systemd has, or gets at the next start

@@ -83,6 +83,7 @@ class SampleScope:
             writes=(),
             devices=(("/dev/null", "rwm"),),
             facts=self._facts,
+            disks={},
         ).replace(unit=self._unit, description="sysbox doctor", keeper=None)
         scope.begin(self._bus, plan, (self._child,)).wait()
         known = scope.all_properties(self._bus, self._unit, scope.INTERFACES[".scope"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.units.cgroup import blockdev
+from sysbox.units.limits.disks import check_weighed, find
 from sysbox.units.limits.properties import (
     CgroupWrite,
     Property,
@@ -16,13 +16,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
+    from sysbox.units.limits.disks import Disks
 
 _MOST_OPERATIONS = (1 << 32) - 1  # per second: an unsigned int in the kernel
 _MOST_BYTES = (1 << 63) - 1
 
 
 def plan(
-    limits: Limits, facts: HostFacts, properties: list[Property], writes: list[CgroupWrite]
+    limits: Limits,
+    facts: HostFacts,
+    disks: Disks,
+    properties: list[Property],
+    writes: list[CgroupWrite],
 ) -> None:
     """Append properties and writes for the limits. Raises SpecError and Unsupported that name the flag."""
     unified = facts.cgroup_mode == "v2"
@@ -39,7 +44,7 @@ def plan(
             properties.append(Property(name="BlockIOWeight", signature="t", value=weight))
     if limits.blkio_weight_device:
         require_controller(facts, controller, "--blkio-weight-device")
-        _plan_device_weights(limits, properties, writes, unified=unified)
+        _plan_device_weights(limits, disks, properties, writes, unified=unified)
     for flag, devices, old, new in (
         ("--device-read-bps", limits.device_read_bps, "BlockIOReadBandwidth", "IOReadBandwidthMax"),
         (
@@ -54,7 +59,7 @@ def plan(
             _check_rates(flag, devices, _MOST_BYTES)
             name = new if unified else old
             properties.append(Property(name=name, signature="a(st)", value=list(devices)))
-    _plan_operations(limits, facts, properties, writes)
+    _plan_operations(limits, facts, disks, properties, writes)
 
 
 def _check_rates(flag: str, devices: tuple[tuple[str, int], ...], high: int) -> None:
@@ -66,7 +71,11 @@ def _check_rates(flag: str, devices: tuple[tuple[str, int], ...], high: int) -> 
 
 
 def _plan_operations(
-    limits: Limits, facts: HostFacts, out: list[Property], writes: list[CgroupWrite]
+    limits: Limits,
+    facts: HostFacts,
+    disks: Disks,
+    out: list[Property],
+    writes: list[CgroupWrite],
 ) -> None:
     """Only v2 has properties for operations per second."""
     for flag, devices, file, name in (
@@ -90,16 +99,21 @@ def _plan_operations(
         if facts.cgroup_mode == "v2":
             out.append(Property(name=name, signature="a(st)", value=list(devices)))
         else:
-            writes += _per_disk(file, flag, devices)
+            writes += _per_disk(file, flag, devices, disks)
 
 
 def _plan_device_weights(
-    limits: Limits, out: list[Property], writes: list[CgroupWrite], *, unified: bool
+    limits: Limits,
+    disks: Disks,
+    out: list[Property],
+    writes: list[CgroupWrite],
+    *,
+    unified: bool,
 ) -> None:
     flag = "--blkio-weight-device"
     for device, weight in limits.blkio_weight_device:
         check_range(f"{flag} {device}:", weight, 10, 1000)
-        blockdev.check_weighed(device, flag)
+        check_weighed(disks, device, flag)
     if unified:
         value = [
             (device, io_weight_of_blkio(weight)) for device, weight in limits.blkio_weight_device
@@ -108,7 +122,7 @@ def _plan_device_weights(
     else:
         # systemd's BlockIODeviceWeight writes only the file of CFQ, which Linux 5.0 removed
         weights = tuple((disk, bfq_weight(one)) for disk, one in limits.blkio_weight_device)
-        writes += _per_disk("blkio.bfq.weight_device", flag, weights)
+        writes += _per_disk("blkio.bfq.weight_device", flag, weights, disks)
 
 
 def bfq_weight(weight: int) -> int:
@@ -117,10 +131,10 @@ def bfq_weight(weight: int) -> int:
 
 
 def _per_disk(
-    file: str, flag: str, devices: tuple[tuple[str, int], ...]
+    file: str, flag: str, devices: tuple[tuple[str, int], ...], disks: Disks
 ) -> tuple[CgroupWrite, ...]:
     """One write for each disk; of two values for one disk the last counts."""
-    found = {blockdev.disk_number(device, flag): value for device, value in devices}
+    found = {find(disks, device, flag).number: value for device, value in devices}
     return tuple(
         CgroupWrite(controller="blkio", file=file, value=f"{number} {value}")
         for number, value in found.items()

@@ -4,7 +4,7 @@ The cgroup version decides the properties' names: with v1 controllers those that
 there (CPUShares, MemoryLimit, BlockIO*), with v2 the new ones, the only ones that systemd 258 and later
 know. A file that has a property is never written: systemd would revert it at the next daemon-reload.
 
-Pure, but for looking up the disks and huge pages that limits name.
+Pure, but for looking up the sizes of huge pages.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sysbox.units.limits.properties import CgroupWrite, Property
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.host import HostFacts
+    from sysbox.units.limits.disks import Disks
 
 _NO_LIMITS = Limits()
 _OF_DISKS = (
@@ -30,11 +31,12 @@ _KINDS = ("char-", "block-")
 
 
 def plan_limits(
-    limits: Limits, facts: HostFacts
+    limits: Limits, facts: HostFacts, disks: Disks
 ) -> tuple[tuple[Property, ...], tuple[CgroupWrite, ...]]:
     """The properties and the writes for the limits; both empty without a limit.
 
-    Raises SpecError that names the flag and the range, and Unsupported for a limit that this host lacks.
+    `disks` are those that the limits name (disks.py). Raises SpecError that names the flag and the range, and
+    Unsupported for a limit that this host lacks.
     """
     if limits == _NO_LIMITS:
         return (), ()
@@ -47,7 +49,7 @@ def plan_limits(
     if any(getattr(limits, field) for field in _OF_DISKS):
         from sysbox.units.limits import io
 
-        io.plan(limits, facts, properties, writes)
+        io.plan(limits, facts, disks, properties, writes)
     if limits.net_cls is not None or limits.hugetlb:
         from sysbox.units.limits import rare
 
