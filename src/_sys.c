@@ -25,7 +25,6 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -144,15 +143,6 @@ static PyObject *sys_sethostname(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_sethostname, name, length));
 }
 
-static PyObject *sys_setdomainname(PyObject *module, PyObject *arguments)
-{
-    const char *name;
-    Py_ssize_t length;
-    if (!PyArg_ParseTuple(arguments, "s#", &name, &length))
-        return NULL;
-    return none_or_error(syscall(SYS_setdomainname, name, length));
-}
-
 static PyObject *sys_close_range(PyObject *module, PyObject *arguments)
 {
     unsigned int first, last, flags;
@@ -179,52 +169,6 @@ static PyObject *sys_prlimit(PyObject *module, PyObject *arguments)
     if (syscall(SYS_prlimit64, pid, resource, limits == Py_None ? NULL : given, old) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     return Py_BuildValue("(LL)", (long long)old[0], (long long)old[1]);
-}
-
-/* A NULL-terminated vector of C strings from a sequence of str or bytes; `keep` owns the strings. */
-static char **string_vector(PyObject *sequence, PyObject **keep)
-{
-    PyObject *items = PySequence_Tuple(sequence);
-    if (!items)
-        return NULL;
-    Py_ssize_t count = PyTuple_Size(items);
-    char **vector = PyMem_Calloc((size_t)count + 1, sizeof *vector);
-    PyObject *owner = vector ? PyTuple_New(count) : PyErr_NoMemory();
-    for (Py_ssize_t i = 0; owner && i < count; i++) {
-        PyObject *bytes;
-        if (!PyUnicode_FSConverter(PyTuple_GetItem(items, i), &bytes)) {
-            Py_CLEAR(owner);
-            break;
-        }
-        vector[i] = PyBytes_AsString(bytes);
-        PyTuple_SetItem(owner, i, bytes);
-    }
-    Py_DECREF(items);
-    if (!owner) {
-        PyMem_Free(vector);
-        return NULL;
-    }
-    *keep = owner;
-    return vector;
-}
-
-static PyObject *sys_execveat(PyObject *module, PyObject *arguments)
-{
-    int dirfd, flags;
-    PyObject *path, *argv_items, *envp_items, *argv_owner = NULL, *envp_owner = NULL, *result = NULL;
-    char **argv = NULL, **envp = NULL;
-    if (!PyArg_ParseTuple(arguments, "iO&OOi", &dirfd, PyUnicode_FSConverter, &path, &argv_items,
-                          &envp_items, &flags))
-        return NULL;
-    if ((argv = string_vector(argv_items, &argv_owner)) &&
-        (envp = string_vector(envp_items, &envp_owner)))
-        result = none_or_error(syscall(SYS_execveat, dirfd, BYTES(path), argv, envp, flags));
-    PyMem_Free(argv);
-    PyMem_Free(envp);
-    Py_XDECREF(argv_owner);
-    Py_XDECREF(envp_owner);
-    Py_DECREF(path);
-    return result;
 }
 
 /* Mounts */
@@ -401,14 +345,6 @@ static PyObject *sys_prctl(PyObject *module, PyObject *arguments)
     return int_or_error(syscall(SYS_prctl, option, a2, a3, a4, a5));
 }
 
-static PyObject *sys_prctl_name(PyObject *module, PyObject *arguments)
-{
-    const char *name;
-    if (!PyArg_ParseTuple(arguments, "s", &name))
-        return NULL;
-    return none_or_error(syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0));
-}
-
 static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
 {
     unsigned int flags;
@@ -583,10 +519,8 @@ static PyMethodDef methods[] = {
     {"unshare", sys_unshare, METH_VARARGS, "unshare(flags)"},
     {"setns", sys_setns, METH_VARARGS, "setns(fd, nstype)"},
     {"sethostname", sys_sethostname, METH_VARARGS, "sethostname(name)"},
-    {"setdomainname", sys_setdomainname, METH_VARARGS, "setdomainname(name)"},
     {"close_range", sys_close_range, METH_VARARGS, "close_range(first, last, flags)"},
     {"prlimit", sys_prlimit, METH_VARARGS, "prlimit(pid, resource, (soft, hard) or None) -> (soft, hard) as before"},
-    {"execveat", sys_execveat, METH_VARARGS, "execveat(dirfd, path, argv, envp, flags)"},
     {"mount", sys_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},
     {"umount2", sys_umount2, METH_VARARGS, "umount2(target, flags)"},
     {"pivot_root", sys_pivot_root, METH_VARARGS, "pivot_root(new_root, put_old)"},
@@ -602,7 +536,6 @@ static PyMethodDef methods[] = {
     {"capget", sys_capget, METH_NOARGS, "capget() -> (effective, permitted, inheritable)"},
     {"capset", sys_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
-    {"prctl_name", sys_prctl_name, METH_VARARGS, "prctl_name(name): PR_SET_NAME"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},

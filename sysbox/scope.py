@@ -340,11 +340,6 @@ def set_properties(
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
 
-def attach(bus: Bus, unit: str, pids: tuple[int, ...]) -> None:
-    """Move processes into the scope's own cgroup."""
-    bus.call(MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau", (unit, "", list(pids)))
-
-
 def active_state(bus: Bus, unit: str) -> str:
     """ActiveState; "inactive" for a unit that does not exist."""
     return str(properties(bus, unit, UNIT, ("ActiveState",))["ActiveState"])

@@ -43,11 +43,6 @@ def chosen_host() -> str:
     return state.check_name(name or state.DEFAULT)
 
 
-def host_kind() -> str:
-    """ "system" or "embedded"; raises as `chosen_host` does."""
-    return "embedded" if chosen_host() else "system"
-
-
 def run_on_host(main: Callable[[], int], name: str = "") -> int:
     """Run `main` where SYSBOX_HOST says, or on the embedded host `name`; returns its exit status.
 

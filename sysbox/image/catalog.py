@@ -36,7 +36,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
 # "host:<key>" for the image `host`, "derived" for one committed from it; set by sysbox, never by an image
 BUILTIN = "sysbox.builtin"
-_OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class Entry(Frozen):
@@ -227,7 +227,7 @@ def write_index(entries: list[Entry]) -> dict[str, Any]:
                 "annotations": notes,
             }
         )
-    return {"schemaVersion": 2, "mediaType": _OCI_INDEX, "manifests": manifests}
+    return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
 
 
 def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | None:

@@ -24,7 +24,6 @@ MAX_LAYERS = 127  # docker's limit
 MAX_ITEMS = 10_000  # of any list or map in a configuration
 MAX_TEXT = 1 << 17  # of an argument or variable: what execve(2) takes (MAX_ARG_STRLEN)
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"

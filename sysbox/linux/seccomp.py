@@ -5,10 +5,6 @@ from __future__ import annotations
 from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
-FILTER_FLAG_TSYNC = 1
-FILTER_FLAG_LOG = 2
-FILTER_FLAG_SPEC_ALLOW = 4
-
 
 def load(program: bytes, flags: int = 0) -> None:
     """Filter the system calls of this process and its descendants; this cannot be undone.

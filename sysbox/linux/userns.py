@@ -7,8 +7,6 @@ import posix
 from sysbox.base.errors import KernelError
 from sysbox.base.frozen import Frozen
 
-LINES_MAX = 340  # of one map, since Linux 4.15
-
 
 class IdMap(Frozen):
     """A range of `count` ids: `inside` + n in the namespace is `outside` + n on the host."""

@@ -105,21 +105,6 @@ def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
     return meant
 
 
-def published(container_id: str) -> tuple[Port, ...]:
-    """The container's published ports, with their host ports; takes no lock. Raises FormatError."""
-    return tuple(entry.port for entry in ports.load() if entry.id == container_id)
-
-
-def reconcile() -> list[str]:
-    """Restore rules that other programs removed (`iptables -F`, a firewall's reload); returns the changes.
-
-    Does nothing where no container has used a bridge since boot.
-    """
-    with Lock(_LOCK, timeout=BRIEFLY):
-        policies = _marked_policies()
-        return _apply(policies, ports.load()) if policies else []
-
-
 def remove() -> list[str]:
     """Remove all rules of sysbox; returns the changes. The caller has unpublished all ports."""
     with Lock(_LOCK, timeout=BRIEFLY), _xtables_lock():
@@ -158,22 +143,20 @@ def _namespace() -> str:
         raise KernelError.of("look at", "/proc/self/ns/net", error) from None
 
 
-def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> list[str]:
+def _apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> None:
     from sysbox.netns import links  # most starts find their rules in place and do not need it
 
     links.enable_forwarding()
     iptc = _import()
     wanted = rules.chains(policies, entries)
-    changes = []
     with _xtables_lock():
         try:
             for table in rules.TABLES:
-                changes += _apply_table(iptc, table, wanted[table])
+                _apply_table(iptc, table, wanted[table])
         finally:
             _close_tables(iptc)
     lines = [_namespace(), *(policy.line() for policy in policies)]
     write_file(MARK, ("\n".join(lines) + "\n").encode("ascii"))
-    return changes
 
 
 def _xtables_lock() -> Lock:
@@ -242,32 +225,30 @@ def _close_tables(iptc: Any) -> None:
     iptc.Table._cache.clear()
 
 
-def _apply_table(iptc: Any, name: str, wanted: dict[str, list[rules.Rule]]) -> list[str]:
-    """Make one table's chains and jumps as wanted, in at most one commit; returns the changes.
+def _apply_table(iptc: Any, name: str, wanted: dict[str, list[rules.Rule]]) -> None:
+    """Make one table's chains and jumps as wanted, in at most one commit.
 
     Raises SysboxError, Unsupported.
     """
     table = _open_table(iptc, name)
-    changes = []
+    changed = False
     try:
         for chain_name, chain_rules in wanted.items():
             if not table.is_chain(chain_name):
                 table.create_chain(chain_name)
-                changes.append(f"{name}: made the chain {chain_name}")
+                changed = True
             chain = iptc.Chain(table, chain_name)
             if [_read(iptc, rule) for rule in chain.rules] != chain_rules:
                 chain.flush()
                 for rule in chain_rules:
                     chain.append_rule(_rule(iptc, rule))
-                changes.append(f"{name}: filled the chain {chain_name}")
+                changed = True
         for builtin, jump, first in rules.jumps()[name]:
-            if _ensure_jump(iptc, iptc.Chain(table, builtin), jump, first=first):
-                changes.append(f"{name}: made {builtin} jump to {jump['target']}")
-        if changes:
+            changed |= _ensure_jump(iptc, iptc.Chain(table, builtin), jump, first=first)
+        if changed:
             table.commit()
     except iptc.IPTCError as error:
         raise SysboxError(f"the packet filter: table {name}: {error}") from None
-    return changes
 
 
 def _ensure_jump(iptc: Any, chain: Any, jump: rules.Rule, *, first: bool) -> bool:

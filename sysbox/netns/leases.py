@@ -160,11 +160,6 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     return (lines[0] if lines else ""), leases
 
 
-def forget() -> None:
-    """Remove the file of leases. Raises KernelError."""
-    unlink(FILE)
-
-
 def _load() -> tuple[str, dict[str, str]]:
     return parse((read_file(FILE) or b"").decode("ascii", "replace"))
 

@@ -13,7 +13,6 @@ from sysbox.base.frozen import Frozen
 from sysbox.spec import Bridge, ContainerSpec, Port
 
 INSIDE = "eth0"  # the container's end of the veth pair
-BRIDGE_PORTS = 1023  # the kernel's BR_MAX_PORTS - 1: port numbers have ten bits and begin at 1
 _ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at most 15 characters
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sysbox.parse.common import bad, is_digits, parse_int, parse_size
 
 _CLASS_MAX = (1 << 32) - 1
-_HALF_MAX = 0xFFFF
 _HEX = frozenset("0123456789abcdefABCDEF")
 _KINDS = ("char-", "block-")
 _NUMBER_MAX = (1 << 20) - 1  # a device's minor number has 20 bits, its major 12

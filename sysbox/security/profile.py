@@ -18,7 +18,6 @@ from sysbox.base.frozen import Frozen
 ALLOW = "SCMP_ACT_ALLOW"
 ERRNO = "SCMP_ACT_ERRNO"
 EQ = "SCMP_CMP_EQ"
-LE = "SCMP_CMP_LE"
 MASKED_EQ = "SCMP_CMP_MASKED_EQ"
 
 

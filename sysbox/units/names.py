@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
 _SLICE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-\\@")
 _OBJECT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _HEX = frozenset("0123456789abcdef")
@@ -46,20 +45,6 @@ def container_of(unit: str) -> str:
             if len(middle) == 64 and _HEX.issuperset(middle):
                 return middle
     return ""
-
-
-def escape(text: str) -> str:
-    """`text` as one part of a unit name: "/" becomes "-", what is not plain becomes \\xNN."""
-    escaped = []
-    for index, byte in enumerate(text.encode("utf-8", "surrogateescape")):
-        char = chr(byte)
-        if char == "/":
-            escaped.append("-")
-        elif char in _PLAIN and not (index == 0 and char == "."):
-            escaped.append(char)
-        else:
-            escaped.append(f"\\x{byte:02x}")
-    return "".join(escaped)
 
 
 def check_slice(name: str, flag: str = "--slice") -> str:

@@ -38,14 +38,6 @@ def test_slices(text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_a_part_of_a_units_name(text: str) -> None:
-    escaped = names.escape(text)
-    assert escaped.isascii()
-    assert "/" not in escaped
-    assert not escaped.startswith(".")
-
-
-@given(ANY_TEXT)
 def test_the_container_of_a_unit(text: str) -> None:
     assert names.container_of(text) == ""
     assert names.container_of(f"docker-{'ab' * 32}.scope") == "ab" * 32

@@ -339,7 +339,8 @@ def test_oom(bus: Bus) -> None:
     # a second, small process keeps the cgroup, and with it the count, where OOMPolicy=kill does not reach it
     keeper = subprocess.Popen(["sleep", "60"])
     try:
-        scope.attach(bus, one.unit, (keeper.pid,))
+        asked = (MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau")
+        bus.call(*asked, (one.unit, "", [keeper.pid]))
         directories = tree.cgroup_dirs(one.process.pid, FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
         oom = cgroup_watch.OutOfMemory(memory, FACTS.cgroup_mode)

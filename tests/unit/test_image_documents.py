@@ -9,13 +9,12 @@ import pytest
 from sysbox.base import codec
 from sysbox.base.errors import FormatError
 from sysbox.image import documents
-from sysbox.image.catalog import read_index
+from sysbox.image.catalog import OCI_INDEX, read_index
 from sysbox.image.documents import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     OCI_CONFIG,
-    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     parse_config,

@@ -1,4 +1,4 @@
-"""Capabilities, seccomp, keyrings, labels and namespaces: what a container's process is left with."""
+"""Capabilities, seccomp, keyrings and namespaces: what a container's process is left with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from forked import in_child, needs_root
 
 from sysbox.base.errors import KernelError, SpecError
-from sysbox.linux import _sys, capability, keyring, label, namespace, seccomp
+from sysbox.linux import _sys, capability, keyring, namespace, seccomp
 from sysbox.linux.process import PR_SET_NO_NEW_PRIVS
 
 PR_SET_KEEPCAPS = 8
@@ -147,29 +147,6 @@ def test_session_keyring_is_a_new_one() -> None:
 
     first, second = in_child(join)
     assert first != second or first == 0
-
-
-def test_exec_label_fails_loudly_without_a_security_module() -> None:
-    if os.path.exists("/sys/fs/selinux/enforce") or os.path.exists("/sys/kernel/security/apparmor"):
-        return  # there it would act; the tests that need one cover it
-
-    def set_label() -> str:
-        try:
-            label.set_exec_label("system_u:system_r:container_t:s0")
-        except KernelError as error:
-            return error.op
-        return "set"
-
-    assert in_child(set_label) != "set"
-
-
-def test_exec_label_refuses_a_fake_procfs(tmp_path: object) -> None:
-    fake = os.open(str(tmp_path), os.O_PATH | os.O_DIRECTORY)
-    os.makedirs(f"{tmp_path}/self/attr")
-    os.symlink("/proc/self/attr/exec", f"{tmp_path}/self/attr/exec")
-    with pytest.raises(KernelError):
-        label.set_exec_label("anything", proc_fd=fake)
-    os.close(fake)
 
 
 def test_namespace_probe_and_handles() -> None:

@@ -33,24 +33,6 @@ def test_only_an_id_makes_a_unit(bad: str) -> None:
         names.service_unit(bad)
 
 
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("web", "web"),
-        ("a/b", "a-b"),
-        ("a-b", r"a\x2db"),
-        (".hidden", r"\x2ehidden"),
-        ("a b\n", r"a\x20b\x0a"),
-        ("ü", r"\xc3\xbc"),
-        ("a.b_c:d", "a.b_c:d"),
-        ("\\", r"\x5c"),
-    ],
-)
-def test_escape(text: str, escaped: str) -> None:
-    """As systemd-escape(1) prints it."""
-    assert names.escape(text) == escaped
-
-
 def test_object_path() -> None:
     path = names.object_path("docker-0a.scope")
     assert path == "/org/freedesktop/systemd1/unit/docker_2d0a_2escope"
