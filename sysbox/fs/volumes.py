@@ -12,12 +12,11 @@ from sysbox.base import codec, flock
 from sysbox.base.errors import FormatError, KernelError, NotFound
 from sysbox.base.files import is_directory, make_private, read_file, remove_tree, write_file
 from sysbox.base.paths import VOLUMES
+from sysbox.container.identity import is_id
 from sysbox.parse.common import check_name
 
 # name of the file that tells whether the first mount must fill the volume: see `copyup`
 MARK = "copy-up"
-_ANONYMOUS = 64  # hexadecimal digits
-_HEX = frozenset("0123456789abcdef")
 
 
 class Lock(flock.Lock):
@@ -105,7 +104,7 @@ def created(name: str) -> float:
 
 def is_anonymous(name: str) -> bool:
     """Whether a name has the form of `new_name`."""
-    return len(name) == _ANONYMOUS and _HEX.issuperset(name)
+    return is_id(name)
 
 
 def remove(name: str) -> None:
@@ -115,4 +114,4 @@ def remove(name: str) -> None:
 
 def new_name() -> str:
     """A new name for an anonymous volume."""
-    return posix.urandom(_ANONYMOUS // 2).hex()
+    return posix.urandom(32).hex()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.container.identity import is_id
 
 _SLICE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-\\@")
 _OBJECT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -15,7 +16,7 @@ _OBJECTS = "/org/freedesktop/systemd1/unit/"
 
 
 def _check_id(container: str) -> str:
-    if len(container) != 64 or not _HEX.issuperset(container):
+    if not is_id(container):
         raise SpecError(
             f"not a container id: {container[:80]!r} (64 lower-case hexadecimal digits)"
         )
@@ -42,7 +43,7 @@ def container_of(unit: str) -> str:
     for prefix, suffix in (("docker-", ".scope"), ("sysbox-", ".service")):
         if unit.startswith(prefix) and unit.endswith(suffix):
             middle = unit[len(prefix) : -len(suffix)]
-            if len(middle) == 64 and _HEX.issuperset(middle):
+            if is_id(middle):
                 return middle
     return ""
 
