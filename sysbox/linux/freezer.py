@@ -60,15 +60,15 @@ def is_frozen(facts: HostFacts, path: str) -> bool:
         return False
 
 
-def freezing_file(facts: HostFacts, pid: int) -> str:
-    """The cgroup.freeze file of the v2 tree that would freeze a process entering the cgroup of `pid`, or "".
+def freezing_file(facts: HostFacts, path: str) -> str:
+    """The cgroup.freeze file of the v2 tree that would freeze a process entering the cgroup `path`, or "".
 
     On the v2 tree of a hybrid host, and below its scope, a container can freeze cgroups of its own. The
     "frozen" state in cgroup.events does not answer this: one process in vfork(2) delays it without end.
     """
     tree = UNIFIED if is_v1(facts) else facts.controllers.get("name=systemd", "")
+    directory = tree + path
     try:
-        directory = tree + cgroup.paths_of(pid).get(cgroup.UNIFIED, "/")
         while tree and directory.startswith(f"{tree}/") and directory != f"{tree}/":
             if cgroup.read(directory, "cgroup.freeze") == "1":
                 return f"{directory}/cgroup.freeze"

@@ -120,12 +120,14 @@ def _ended(record: Record) -> str:
 
 
 def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecContext) -> int:
+    paths = cgroup.paths_of(runtime.pid)
+    _check_held(record, paths)
     wired = context.streams or (
         Streams()
         if spec.detach
         else for_caller(tty=spec.tty, interactive=spec.interactive, log=None)
     )
-    unified, others = tree.open_entry(runtime.pid, probe(), context.group)
+    unified, others = tree.open_entry(paths, probe(), context.group)
     entering = _entering(record, spec, runtime, wired, others)
     # the pid may have been reused: the cgroups would be those of another process
     if not runtime.alive():
@@ -136,7 +138,7 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
     # the child inherits it: the container sees the child at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
-    parked.meanwhile = lambda: _check_held(record, runtime)
+    parked.meanwhile = lambda: _check_held(record, paths)
     with Undo() as undo:
         undo.add(lambda _: wired.close())
         with parked:
@@ -189,13 +191,12 @@ def _running(record: Record) -> store.Runtime:
             f"container {record.name} is paused; unpause it first",
             hint=f"`sysbox unpause {record.name}`",
         )
-    _check_held(record, runtime)
     return runtime
 
 
-def _check_held(record: Record, runtime: store.Runtime) -> None:
-    """Raises Conflict if a process that enters would be frozen before its command runs."""
-    if file := freezing_file(probe(), runtime.pid):
+def _check_held(record: Record, paths: dict[str, str]) -> None:
+    """Raises Conflict if a process that enters these cgroups would be frozen before its command runs."""
+    if file := freezing_file(probe(), paths.get(cgroup.UNIFIED, "/")):
         raise Conflict(
             f"container {record.name} has frozen itself",
             hint=f"to let it go on: echo 0 >{file}",

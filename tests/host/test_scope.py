@@ -26,6 +26,7 @@ from lane import SLOWNESS
 from sysbox import host, scope
 from sysbox.base import paths
 from sysbox.base.errors import SpecError, SysboxError, SystemdError
+from sysbox.linux import cgroup
 from sysbox.run import cgroup_watch, stop_requests
 from sysbox.spec import ContainerSpec, Limits, Logging
 from sysbox.units import journal, listing, manager, names, scopeplan
@@ -341,7 +342,7 @@ def test_oom(bus: Bus) -> None:
     try:
         asked = (MANAGER_PATH, MANAGER, "AttachProcessesToUnit", "ssau")
         bus.call(*asked, (one.unit, "", [keeper.pid]))
-        directories = tree.cgroup_dirs(one.process.pid, FACTS)
+        directories = tree.cgroup_dirs(cgroup.paths_of(one.process.pid), FACTS)
         (memory,) = (path for path in directories if "/memory/" in path) if V1 else directories
         oom = cgroup_watch.OutOfMemory(memory, FACTS.cgroup_mode)
         one.process.release()
@@ -581,11 +582,9 @@ def test_manager_knows_the_host() -> None:
 
 def test_exec_joins_the_same_cgroups(bus: Bus) -> None:
     with running(bus, limits=Limits(cpuset_cpus="0")) as one:
-        from sysbox.linux import cgroup
-
         joined = Parked(["true"])
         try:
-            cgroup.join(joined.pid, tree.cgroup_dirs(one.process.pid, FACTS))
+            cgroup.join(joined.pid, tree.cgroup_dirs(cgroup.paths_of(one.process.pid), FACTS))
             assert cgroup.paths_of(joined.pid) == cgroup.paths_of(one.process.pid)
         finally:
             joined.end()

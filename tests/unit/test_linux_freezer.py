@@ -118,15 +118,11 @@ def test_a_process_that_runs_and_one_that_is_gone_are_not_doomed() -> None:
 
 
 @pytest.mark.parametrize("where", ["/a.slice", PATH, f"{PATH}/it"])
-def test_what_holds_a_process(
-    v2: HostFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_what_holds_a_process(v2: HostFacts, tmp_path: Path, where: str) -> None:
     (tmp_path / PATH[1:] / "it").mkdir()
     (tmp_path / PATH[1:] / "it/cgroup.freeze").write_text("0\n")
-    monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": f"{PATH}/it"})
-    assert freezer.freezing_file(v2, 1) == ""
+    assert freezer.freezing_file(v2, f"{PATH}/it") == ""
     file = tmp_path / where[1:] / "cgroup.freeze"
     file.write_text("1\n")
-    assert freezer.freezing_file(v2, 1) == str(file)
-    monkeypatch.setattr(freezer.cgroup, "paths_of", lambda pid: {"": "/gone"})
-    assert freezer.freezing_file(v2, 1) == ""
+    assert freezer.freezing_file(v2, f"{PATH}/it") == str(file)
+    assert freezer.freezing_file(v2, "/gone") == ""

@@ -117,12 +117,11 @@ def expect_move(facts: HostFacts) -> None:
         cgroup.expect_move(directory)
 
 
-def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
-    """The directories, one per hierarchy, that a process must join to be where `pid` is.
+def cgroup_dirs(paths: dict[str, str], facts: HostFacts) -> tuple[str, ...]:
+    """The directories, one per hierarchy, that a process must join to be at `paths` (cgroup.paths_of).
 
-    A hierarchy in which `pid` is at the root is left out. Raises KernelError when `pid` is gone.
+    A hierarchy in which that is the root is left out.
     """
-    paths = cgroup.paths_of(pid)
     own = paths.get(cgroup.UNIFIED, "/")
     if facts.cgroup_mode == "v2":
         return (cgroup.directory(facts, "name=systemd", own),)
@@ -136,16 +135,19 @@ def cgroup_dirs(pid: int, facts: HostFacts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def open_entry(pid: int, facts: HostFacts, group: str = "") -> tuple[int, tuple[str, ...]]:
-    """What puts a new process into the cgroups of `pid`: an fd of the unified cgroup for clone3(2), or -1,
-    and the directories of the other hierarchies. `group` is a directory right below one, to use instead.
+def open_entry(
+    paths: dict[str, str], facts: HostFacts, group: str = ""
+) -> tuple[int, tuple[str, ...]]:
+    """What puts a new process into cgroups (`paths` as of cgroup.paths_of): an fd of the unified cgroup for
+    clone3(2), or -1, and the directories of the other hierarchies. `group` is a directory right below one,
+    to use instead.
 
     clone3(2) makes the process in that cgroup: to move it there would take a lock that every fork and exit
-    on the host shares. Raises KernelError when `pid` is gone.
+    on the host shares. Raises KernelError when the cgroup is gone.
     """
     unified = freezer.UNIFIED if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     others, fd = [], -1
-    for directory in cgroup_dirs(pid, facts):
+    for directory in cgroup_dirs(paths, facts):
         if group.rpartition("/")[0] == directory:
             directory = group
         if directory.startswith(unified + "/"):
