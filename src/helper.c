@@ -48,8 +48,10 @@ static int is_empty(int directory)
 void helper_watch(const char *directory)
 {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_MULTISHOT) < 0)
-        return; /* not in this kernel: the next command that looks at the container catches up */
+    if (fd < 0)
+        return;
+    /* not in each kernel: there the next command that looks at the container catches up with later changes */
+    fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_MULTISHOT);
     if (!is_empty(fd))
         helper_changed(); /* set before the watch began */
 }

@@ -5,6 +5,7 @@ In the guest: systemd translates the old names to v2 by itself as long as no new
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,10 +15,15 @@ import pytest
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from lane import Sysbox
 
+from sysbox import scope
+from sysbox.base.errors import SystemdError
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.run import tuned
+from sysbox.units.bus import Bus
 from sysbox.units.limits import spellings
 from sysbox.units.limits.io import bfq_weight
+from sysbox.units.limits.properties import Property
 
 MIB = 1 << 20
 RATES = {"read": "rbps", "write": "wbps"}
@@ -163,6 +169,23 @@ def test_in_the_foreground(containers: Containers, sysbox: Sysbox, image: str, d
         finally:
             command.send_signal(signal.SIGTERM)
         assert command.wait() == 0
+
+
+@pytest.mark.parametrize("flags", [FLAGS, (*FLAGS, "--rm")])
+def test_before_the_monitor_watches(containers: Containers, flags: tuple[str, ...]) -> None:
+    """What is set between the start of the scope and the monitor's watch acts like what comes later."""
+    one = containers(*flags, verb=("create",))
+    used, weight = ("CPUWeight", 75) if V1 else ("CPUShares", 768)
+    told = (Property(name=used, signature="t", value=weight),)
+    with Bus.connect() as bus, popen("start", one.id) as command:
+        while command.poll() is None:
+            with contextlib.suppress(SystemdError):  # there is no such scope yet
+                scope.set_properties(bus, one.scope, told)
+                break
+        assert command.wait() == 0
+    # the monitor comes after that
+    assert tuned.drop_ins(one.id)[0].changed < store.runtime(one.id).started_ns / 1e9
+    eventually(has(one, {"cpu": 768 if V1 else 75}), f"{used} acts, and is the last word")
 
 
 def await_another(one: Container, first: int) -> None:
