@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from containers import Containers
+from containers import Containers, eventually
 from lane import SYSBOX, TIMEOUT, Sysbox, rootfs
 
 pytestmark = pytest.mark.not_emulated("how a command is called, and what it refuses, is the same")
@@ -43,6 +43,26 @@ def test_sigchld_is_ignored(containers: Containers, image: str, tmp_path: Path) 
     done = deaf("import", str(cut), "cut:test")
     assert done.returncode != 0, "an archive that is cut was taken"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_the_umask_of_a_caller_stays_outside(containers: Containers, image: str, mask: int) -> None:
+    script = ("sh", "-c", "umask; echo >/tmp/made; stat -c %a /tmp/made")
+    box = containers()
+    for words in (("run", "--rm", image), ("exec", box.id)):
+        done = subprocess.run(
+            [SYSBOX, *words, *script], umask=mask,
+            capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+        assert (done.stdout, done.stderr) == ("0022\n644\n", "")
+
+
+def test_further_groups_are_those_of_every_process(containers: Containers) -> None:
+    box = containers(
+        "--group-add", "1234", "--group-add", "5", command=("sh", "-c", "id -G; sleep 1000")
+    )
+    assert {"1234", "5"} <= set(box.exec("id", "-G").split())
+    eventually(lambda: {"1234", "5"} <= set(box("logs").split()), "it has said so")
 
 
 def test_few_files_may_be_open(image: str) -> None:
