@@ -88,8 +88,11 @@ def test_not_while_it_is_paused(containers: Containers) -> None:
         eventually(lambda last=last: begun(other)[-1] > last, "the other is checked again")  # type: ignore[misc]
     # one that was being made may have been recorded since
     assert [each for each in begun(one) if each > paused] == []
+    resumed = datetime.now(UTC)
     one("unpause")
     eventually(lambda: begun(one)[-1] > paused, "checks go on")
+    # nor was one begun that froze with the container
+    assert [each for each in begun(one) if paused < each < resumed] == []
 
 
 def begun(one: Container) -> list[datetime]:
