@@ -41,7 +41,9 @@ def begin(record: Record, supervisor: int) -> Runtime:
         supervisor_start=process.start_time(supervisor), scope=f"docker-{ID}.scope", started_ns=5,
     )  # fmt: skip
     store.write_runtime(record, run)
-    return run
+    written = store.runtime(ID)  # with the pid namespace that the writer is in
+    assert written
+    return written
 
 
 def test_a_supervisor_that_is_there_is_waited_for(record: Record) -> None:
