@@ -18,7 +18,7 @@ END = "<!-- end -->"
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from sysbox.units.limits.table import TABLE, Resource, Way  # noqa: E402 (the path comes first)
+from sysbox.units.limits.table import TABLE, Resource, Setting  # noqa: E402 (the path comes first)
 
 COLUMNS = ("flag", "v1: property", "v1: file", "v2: property", "v2: file", "live", "`inspect`")
 
@@ -41,14 +41,14 @@ def _row(one: Resource, notes: dict[str, int]) -> list[str]:
     ]
 
 
-def _cells(way: Way, notes: dict[str, int], *, on_v1: bool) -> list[str]:
+def _cells(setting: Setting, notes: dict[str, int], *, on_v1: bool) -> list[str]:
     """(property, file); the first has the number of its note."""
-    mark = f" [{notes.setdefault(way.note, len(notes) + 1)}]" if way.note else ""
-    if not way.available:
+    mark = f" [{notes.setdefault(setting.note, len(notes) + 1)}]" if setting.note else ""
+    if not setting.available:
         return [f"no{mark}", ""]
-    file = way.file.replace("{size}", "SIZE")
-    file = f"{way.controller}/{file}" if file and on_v1 else file
-    how = "*written*" if way.written else way.property
+    file = setting.file.replace("{size}", "SIZE")
+    file = f"{setting.controller}/{file}" if file and on_v1 else file
+    how = "*written*" if setting.written else setting.property
     return [how + mark, file]
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
-    from sysbox.units.limits.table import Resource, Way
+    from sysbox.units.limits.table import Resource, Setting
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 _BLOCK_IO_WEIGHT = 500  # systemd's default of BlockIOWeight, where that of IOWeight is 100
@@ -59,7 +59,7 @@ def read_live(record: Record, pid: int) -> Live | None:
         pass  # ignoring: the container has just ended; its limits are shown as they are
     asked = ["ControlGroup", "Slice"]
     for one in table.TABLE:
-        name = one.way(facts).bus_name
+        name = one.setting(facts).bus_name
         asked += [each for each in (name, other_spelling(name)) if each]
     try:
         path = scope_path(cgroup_path(pid, facts))
@@ -113,65 +113,65 @@ def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, A
         asked = asked.replace(cpu_shares=int(shares))
     found: dict[str, Any] = {}
     for resource in table.TABLE:
-        way = resource.way(live.facts)
-        if resource.inspect and way.available and way.file:
-            value = _in_force(way, live)
+        setting = resource.setting(live.facts)
+        if resource.inspect and setting.available and setting.file:
+            value = _in_force(setting, live)
             if value is not None:
-                found[resource.inspect] = _in_docker(resource, way, value, live, asked)
+                found[resource.inspect] = _in_docker(resource, setting, value, live, asked)
     return found | _cpu_quota(live, asked)
 
 
-def _in_force(way: Way, live: Live) -> Any:
+def _in_force(setting: Setting, live: Live) -> Any:
     """The kernel's value; INFINITY for a default that was never set."""
-    have = readback.read_kernel(way, live.path, live.facts)
-    want = readback.systemd_value(way, live.properties)
-    if want in (None, INFINITY) and readback.values_agree(way, want, have):
+    have = readback.read_kernel(setting, live.path, live.facts)
+    want = readback.systemd_value(setting, live.properties)
+    if want in (None, INFINITY) and readback.values_agree(setting, want, have):
         return INFINITY if isinstance(have, int) else have
-    return want if "IO" in way.bus_name and readback.values_agree(way, want, have) else have
+    return want if "IO" in setting.bus_name and readback.values_agree(setting, want, have) else have
 
 
-def _in_docker(resource: Resource, way: Way, value: Any, live: Live, asked: Limits) -> Any:
+def _in_docker(resource: Resource, setting: Setting, value: Any, live: Live, asked: Limits) -> Any:
     """A value in docker's units and types. No limit is 0, but null for the number of processes."""
     if isinstance(value, tuple):
         if resource.field in ("cpuset_cpus", "cpuset_mems"):
             return format_list(list(value))
         if resource.field == "blkio_weight_device":
             return [
-                {"Path": path, "Weight": _block_weight(way, weight, asked)}
-                for path, weight in _with_paths(way, value, live)
+                {"Path": path, "Weight": _block_weight(setting, weight, asked)}
+                for path, weight in _with_paths(setting, value, live)
             ]
-        return [{"Path": path, "Rate": rate} for path, rate in _with_paths(way, value, live)]
+        return [{"Path": path, "Rate": rate} for path, rate in _with_paths(setting, value, live)]
     if resource.field == "pids":
         return None if value == INFINITY else value
     if resource.field == "memory_swap":
         memory = readback.read_kernel(
-            table.by_field("memory").way(live.facts), live.path, live.facts
+            table.by_field("memory").setting(live.facts), live.path, live.facts
         )
         limited = isinstance(memory, int) and memory != INFINITY
         if value == INFINITY:
             return -1 if limited or asked.memory_swap == -1 else 0
-        return value if way.written else memory + value if limited else 0
+        return value if setting.written else memory + value if limited else 0
     if resource.field == "memory_swappiness" and asked.memory_swappiness is None:
-        above = readback.read_kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+        above = readback.read_kernel(setting, live.path.rpartition("/")[0] or "/", live.facts)
         return None if value == above else value
     if resource.field == "oom_kill_disable":
         return value == 1
     if value == INFINITY:
         return 0
-    if way.bus_name == "CPUWeight":
+    if setting.bus_name == "CPUWeight":
         return _shares(value, (asked.cpu_shares, live.properties.get("CPUShares")))
-    if way.bus_name == "IOWeight":
+    if setting.bus_name == "IOWeight":
         return value * _BLOCK_IO_WEIGHT // _IO_WEIGHT
     return value
 
 
-def _block_weight(way: Way, weight: int, asked: Limits) -> int:
+def _block_weight(setting: Setting, weight: int, asked: Limits) -> int:
     """The weight asked for a disk, if it converts to `weight` (or BFQ's); else `weight` converted."""
     for _, one in asked.blkio_weight_device:
-        own = io_weight_of_blkio(one) if way.bus_name == "IODeviceWeight" else one
+        own = io_weight_of_blkio(one) if setting.bus_name == "IODeviceWeight" else one
         if weight in (own, bfq_weight(own)):
             return one
-    return blkio_weight_of_io(weight) if way.bus_name == "IODeviceWeight" else weight
+    return blkio_weight_of_io(weight) if setting.bus_name == "IODeviceWeight" else weight
 
 
 def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
@@ -182,10 +182,10 @@ def _shares(weight: int, candidates: tuple[int | None, ...]) -> int:
     return shares_of_weight(weight)
 
 
-def _with_paths(way: Way, value: tuple[Any, ...], live: Live) -> list[tuple[str, int]]:
+def _with_paths(setting: Setting, value: tuple[Any, ...], live: Live) -> list[tuple[str, int]]:
     """(path, rate) for (MAJOR:MINOR, rate): the path that the user gave, else the kernel's name."""
     given: dict[str, str] = {}
-    for name in (way.bus_name, other_spelling(way.bus_name)):
+    for name in (setting.bus_name, other_spelling(setting.bus_name)):
         for path, _ in live.properties.get(name) or ():
             given[readback.device_number(path)] = path
     return [(given.get(number) or _node(number), rate) for number, rate in value]
@@ -203,15 +203,15 @@ def _cpu_quota(live: Live, asked: Limits) -> dict[str, Any]:
 
     Without a quota the period is read from the property: systemd writes it to the kernel only with a quota.
     """
-    quota_way = table.by_field("cpu_quota").way(live.facts)
-    period_way = table.by_field("cpu_period").way(live.facts)
-    per_second = readback.read_kernel(quota_way, live.path, live.facts)
+    quota_setting = table.by_field("cpu_quota").setting(live.facts)
+    period_setting = table.by_field("cpu_period").setting(live.facts)
+    per_second = readback.read_kernel(quota_setting, live.path, live.facts)
     if not isinstance(per_second, int) or per_second == INFINITY:
-        period = readback.systemd_value(period_way, live.properties)
+        period = readback.systemd_value(period_setting, live.properties)
         kept = 0 if period in (None, INFINITY) or asked.nano_cpus else period
         return {"CpuPeriod": kept, "CpuQuota": -1 if asked.cpu_quota == -1 else 0, "NanoCpus": 0}
-    period = readback.read_kernel(period_way, live.path, live.facts)
-    shown = 0 if _in_force(period_way, live) == INFINITY else period
+    period = readback.read_kernel(period_setting, live.path, live.facts)
+    shown = 0 if _in_force(period_setting, live) == INFINITY else period
     if asked.nano_cpus:
         return {"CpuPeriod": 0, "CpuQuota": 0, "NanoCpus": per_second * 1000}
     quota = per_second * (period or _PERIOD) // 1_000_000

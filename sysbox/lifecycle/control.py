@@ -33,7 +33,7 @@ def settle_if_dead(record: Record) -> None:
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
     """`sysbox stop`: send the stop signal, or `signal`; SIGKILL after `timeout` seconds (-1 is never)."""
     settle_if_dead(record)
-    unit_file.stopped(record)
+    unit_file.note_stopped(record)
     # not with a given signal: the service has the monitor send the container's own stop signal
     by_systemd = signal is None and request_stop(record)
     runtime = store.await_start(record)
@@ -69,7 +69,7 @@ def kill(record: Record, signal: int) -> None:
     by_systemd = False
     if has_policy(record) and signal in (9, signals.stop_signal(record)):
         # a container that its user has killed is not started again
-        unit_file.stopped(record)
+        unit_file.note_stopped(record)
         if signal == 9:
             # first: systemd begins with the stop signal, and the container might end by that
             signals.send(runtime, 9)

@@ -32,9 +32,9 @@ def usage_of(record: Record) -> Usage:
     """What the current run has used so far, else the last run. Raises FormatError."""
     running = store.runtime(record.id)
     if running is not None and running.started_ns and running.alive():
-        from sysbox.units.cgroup.usage import used
+        from sysbox.units.cgroup.usage import read_usage
 
-        return used(running.cgroup, probe())
+        return read_usage(running.cgroup, probe())
     ended = store.final(record.id)
     return ended.usage if ended else store.Usage()
 

@@ -82,7 +82,7 @@ def at_halt() -> list[str]:
     failed = []
     for record in store.all_records():
         try:
-            unit_file.remember(record)
+            unit_file.save_boot_choice(record)
         except SysboxError as error:
             failed.append(f"{record.name}: {error.message}")
     return failed
@@ -200,7 +200,7 @@ def _port_rules() -> Iterator[str]:
 
 def _services() -> Iterator[str]:
     background.forget_reports(_known)
-    for container_id in unit_file.installed():
+    for container_id in unit_file.list_installed():
         if not _known(container_id) and unit_file.uninstall(container_id):
             yield f"removed the unit file of {container_id[:12]}"
 
@@ -287,7 +287,7 @@ def _cgroups() -> list[str]:
     loads a scope before its cgroup is made.
     """
     facts, done = probe(), []
-    if not (found := tree.left(facts)):
+    if not (found := tree.find_scope_cgroups(facts)):
         return []
     with Bus.connect() as bus:
         loaded = {unit.name for unit in listing.list_units(bus, names.scope_unit("*"))}

@@ -126,7 +126,7 @@ def discard_by_id(container_id: str) -> None:
     """Release and remove all that can be found by the id alone, without the record."""
     unit = names.scope_unit(container_id)
     stop_scope(unit)
-    for path in tree.left(probe(), unit):
+    for path in tree.find_scope_cgroups(probe(), unit):
         kill_frozen(path)
         tree.remove_cgroups(path, probe())
     for name, owner in taken_names().items():

@@ -115,7 +115,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
     tree.apply_writes(late, runtime.pid, facts)
     disk_weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
     for one in delta.writes if check else ():
-        drift = readback.written(one, runtime.cgroup, facts)
+        drift = readback.write_drift(one, runtime.cgroup, facts)
         if drift:
             raise SysboxError(f"{one.file}: the kernel has not taken it: {drift}")
 
@@ -131,13 +131,15 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
                 hint=f"`systemctl show {runtime.scope}` shows all of it",
             )
     for resource in table.TABLE:
-        way = resource.way(facts)
-        if way.bus_name in set_now and way.bus_name in live:
-            drift = readback.drift(way, live, runtime.cgroup, facts)
+        setting = resource.setting(facts)
+        if setting.bus_name in set_now and setting.bus_name in live:
+            drift = readback.drift(setting, live, runtime.cgroup, facts)
             if drift:
                 raise SysboxError(
                     f"{resource.flag}: the kernel has not taken it: {drift}",
-                    hint=readback.reason(way, runtime.cgroup, facts, live[way.bus_name])
+                    hint=readback.refusal_reason(
+                        setting, runtime.cgroup, facts, live[setting.bus_name]
+                    )
                     or "the journal of PID 1 has what the kernel said",
                 )
 

@@ -145,7 +145,7 @@ def _disk(path: str, disks: Disks) -> str:
 
 def _properties(had: tuple[str, ...], change: Change, facts: HostFacts) -> tuple[str, ...]:
     """The `--property` texts: of a limit's flag and its property, the one that was given last counts."""
-    said = {table.by_field(field).way(facts).property for field in change.fields}
+    said = {table.by_field(field).setting(facts).property for field in change.fields}
     said |= {key for key, _ in change.properties}
     dropped = {other for key in said if key for other in dropins.spellings(key)}
     kept = [text for text in had if text.partition("=")[0].strip() not in dropped]
@@ -157,8 +157,8 @@ def touched(change: Change, facts: HostFacts) -> frozenset[str]:
     found = set()
     for field in change.fields:
         for one in (field, *_TOGETHER.get(field, ())):
-            way = table.by_field(one).way(facts)
-            found.add(way.file if way.written else way.bus_name)
+            setting = table.by_field(one).setting(facts)
+            found.add(setting.file if setting.written else setting.bus_name)
     for key, _ in change.properties:
         found.add(dropins.to_property(key, "", facts).name)
     return frozenset(found - {""})

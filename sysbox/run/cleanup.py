@@ -49,7 +49,7 @@ def cleanup(container_id: str) -> int:
     if restart.needs_stopper(record):
         restart.stop_stopper(record.id)
     if restart.has_policy(record):
-        unit_file.remember(record)
+        unit_file.save_boot_choice(record)
         return 0
     if (final := store.final(record.id)) is not None and final.rebooted:
         # whichever process has recorded the end

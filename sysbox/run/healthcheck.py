@@ -172,7 +172,7 @@ def _act(record: Record, runtime: Runtime) -> None:
         restart.restart_elsewhere(record)
         return
     if wish == "stop":
-        unit_file.stopped(record)
+        unit_file.note_stopped(record)
         if restart.request_stop(record):
             return
     send(runtime, 9 if wish == "kill" else stop_signal(record))

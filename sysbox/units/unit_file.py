@@ -127,7 +127,7 @@ def is_disabled(record: Record) -> bool:
     return boot_state(record) in ("disabled", "masked") and not exists(_marker(record))
 
 
-def stopped(record: Record) -> None:
+def note_stopped(record: Record) -> None:
     """Note that its user stopped it: unless-stopped then does not start it at boot, until its user does."""
     if record.spec.restart.name == "unless-stopped" and not is_disabled(record):
         set_wanted(record, wanted=False)
@@ -141,7 +141,7 @@ def note_started(record: Record) -> None:
     install(record, wanted=wanted)
 
 
-def remember(record: Record) -> None:
+def save_boot_choice(record: Record) -> None:
     """Save an administrator's choice about the boot with the container."""
     if is_disabled(record):
         write_file(_boot_choice(record), boot_state(record).encode("utf-8", "surrogateescape"))
@@ -175,7 +175,7 @@ def uninstall(container_id: str) -> bool:
     return any(gone)
 
 
-def installed() -> list[str]:
+def list_installed() -> list[str]:
     """The ids of all containers that have a unit file."""
     found: dict[str, None] = {}
     for directory in (serviceplan.DIRECTORY, serviceplan.ADMINISTRATORS):

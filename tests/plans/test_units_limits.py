@@ -102,7 +102,7 @@ def test_what_is_not_there_is_what_is_refused() -> None:
         "net_cls": 1,
     }  # fmt: skip
     for host in (V1, V2):
-        missing = {one.field for one in table.TABLE if not one.way(host).available}
+        missing = {one.field for one in table.TABLE if not one.setting(host).available}
         for field, value in values.items():
             if field in missing:
                 with pytest.raises(Unsupported):
@@ -125,31 +125,31 @@ SOME: dict[str, object] = {
 @pytest.mark.parametrize("field", SOME)
 def test_the_table_names_what_the_planner_sets(field: str) -> None:
     for host in (V1, V2):
-        way = table.by_field(field).way(host)
-        if not way.available:
+        setting = table.by_field(field).setting(host)
+        if not setting.available:
             continue
         found, writes = plan_limits(Limits(**{field: SOME[field]}), host, DISKS)
         names = {one.name for one in found}
-        if way.written:
-            assert any(table.writes_to(way, one) for one in writes)
-            assert {one.controller for one in writes} <= {way.controller}
+        if setting.written:
+            assert any(table.writes_to(setting, one) for one in writes)
+            assert {one.controller for one in writes} <= {setting.controller}
         else:
-            assert way.bus_name in names
+            assert setting.bus_name in names
 
 
 @pytest.mark.parametrize("field", SOME)
 def test_a_controller_the_host_lacks(field: str) -> None:
     """One clear line, before anything is made."""
     for host in (V1, V2):
-        way = table.by_field(field).way(host)
-        if not way.available:
+        setting = table.by_field(field).setting(host)
+        if not setting.available:
             continue
-        rest = {name: at for name, at in host.controllers.items() if name != way.controller}
+        rest = {name: at for name, at in host.controllers.items() if name != setting.controller}
         with pytest.raises(Unsupported) as caught:
             plan_limits(Limits(**{field: SOME[field]}), host.replace(controllers=rest), DISKS)
         message = caught.value.message
         assert message.startswith(table.by_field(field).flag)
-        assert f"'{way.controller}'" in message
+        assert f"'{setting.controller}'" in message
         assert "\n" not in message
 
 

@@ -143,7 +143,7 @@ def test_what_is_gone_is_unknown(tmp_path: Path) -> None:
     found = usage.Reader(unified(tmp_path, {"/x": ""})).read("/gone.scope")
     assert (found.cpu_ns, found.working_set, found.pids, found.io.read_bytes) == (-1, -1, -1, -1)
     assert found.devices is None
-    assert usage.used("/gone.scope", unified(tmp_path, {})) == Usage()
+    assert usage.read_usage("/gone.scope", unified(tmp_path, {})) == Usage()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_the_files_of_a_report(tmp_path: Path) -> None:
     files = report_files(SCOPE, host)
     assert f"{tmp_path}{SCOPE}/memory.peak" in files
     assert events_file(SCOPE, host) == f"{tmp_path}{SCOPE}/cgroup.events"
-    assert usage.used(SCOPE, host) == Usage(memory_peak=5, read_bytes=0, written_bytes=0)
+    assert usage.read_usage(SCOPE, host) == Usage(memory_peak=5, read_bytes=0, written_bytes=0)
 
 
 def test_interfaces() -> None:

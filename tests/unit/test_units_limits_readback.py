@@ -55,18 +55,18 @@ KERNEL: list[tuple[str, str, dict[str, str], Any]] = [
 @pytest.mark.parametrize(("mode", "field", "files", "value"), KERNEL)
 def test_kernel(tmp_path: Path, mode: str, field: str, files: dict[str, str], value: Any) -> None:
     facts = on_directories(mode, tmp_path, PATH)
-    way = table.by_field(field).way(facts)
+    setting = table.by_field(field).setting(facts)
     for file, text in files.items():
-        put(facts, way.controller, file, text)
-    assert readback.read_kernel(way, PATH, facts) == value
+        put(facts, setting.controller, file, text)
+    assert readback.read_kernel(setting, PATH, facts) == value
 
 
 def drift(facts: HostFacts, field: str, live: dict[str, Any], text: str) -> str:
-    way = table.by_field(field).way(facts)
-    put(facts, way.controller, way.file, text)
-    if way.file == "cpu.cfs_quota_us":
+    setting = table.by_field(field).setting(facts)
+    put(facts, setting.controller, setting.file, text)
+    if setting.file == "cpu.cfs_quota_us":
         put(facts, "cpu", "cpu.cfs_period_us", "100000")
-    return readback.drift(way, live, PATH, facts)
+    return readback.drift(setting, live, PATH, facts)
 
 
 def test_the_kernel_rounds(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ def test_written(tmp_path: Path, write: CgroupWrite, text: str, same: bool) -> N
     """What we have written ourselves."""
     v1 = on_directories("v1", tmp_path, PATH)
     put(v1, write.controller, write.file, text)
-    assert (readback.written(write, PATH, v1) == "") is same
+    assert (readback.write_drift(write, PATH, v1) == "") is same
 
 
 def test_why_memory_was_refused(tmp_path: Path) -> None:
     v1 = on_directories("v1", tmp_path, PATH)
-    way = table.by_field("memory").way(v1)
+    setting = table.by_field("memory").setting(v1)
     put(v1, "memory", "memory.usage_in_bytes", "5000")
     put(v1, "memory", "memory.memsw.limit_in_bytes", "8000")
-    assert "5000 bytes are in use" in readback.reason(way, PATH, v1, 4000)
-    assert "raise --memory-swap" in readback.reason(way, PATH, v1, 9000)
-    assert readback.reason(way, PATH, v1, 6000) == ""
+    assert "5000 bytes are in use" in readback.refusal_reason(setting, PATH, v1, 4000)
+    assert "raise --memory-swap" in readback.refusal_reason(setting, PATH, v1, 9000)
+    assert readback.refusal_reason(setting, PATH, v1, 6000) == ""

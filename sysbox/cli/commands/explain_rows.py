@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.docker.live import Live
     from sysbox.units.limits.properties import CgroupWrite, Property
-    from sysbox.units.limits.table import Resource, Way
+    from sysbox.units.limits.table import Resource, Setting
 
 # properties whose infinity means "not set", as `systemctl show` prints it, and not "no limit"
 _NOT_SET = ("CPUShares", "CPUWeight", "CPUQuotaPeriodSec", "BlockIOWeight", "IOWeight")
@@ -103,52 +103,64 @@ def rows(record: Record, pid: int) -> list[Row]:
     found = []
     shown: set[str] = set()
     for resource in table.TABLE:
-        way = resource.way(case.facts)
-        if way.available:
-            found.append(_row(case, resource, way))
-            shown.update(dropins.spellings(way.property))
+        setting = resource.setting(case.facts)
+        if setting.available:
+            found.append(_row(case, resource, setting))
+            shown.update(dropins.spellings(setting.property))
     more = [text.partition("=")[0].strip() for text in record.spec.properties]
     others = dict.fromkeys((*more, *case.tuned, *case.not_kept))
     found += [_other(case, key) for key in others if key not in shown]
     return found + [_ulimit(case, one.name, one.soft, one.hard) for one in record.spec.ulimits]
 
 
-def _row(case: _Case, resource: Resource, way: Way) -> Row:
+def _row(case: _Case, resource: Resource, setting: Setting) -> Row:
     asked = _asked(resource.field, getattr(case.record.spec.limits, resource.field))
-    keys = dropins.spellings(way.property) if way.property else ()
+    keys = dropins.spellings(setting.property) if setting.property else ()
     texts = [text for text in case.record.spec.properties if text.partition("=")[0].strip() in keys]
     live = case.live
     now, drift, further = "", "", ""
     if live is not None:
-        have = readback.read_kernel(way, live.path, live.facts)
-        text = readback.read_raw(way, live.path, live.facts)
+        have = readback.read_kernel(setting, live.path, live.facts)
+        text = readback.read_raw(setting, live.path, live.facts)
         now = "" if text is None else "infinity" if have == INFINITY else text.replace("\n", ", ")
-        if way.property:
-            drift = readback.drift(way, live.properties, live.path, live.facts)
+        if setting.property:
+            drift = readback.drift(setting, live.properties, live.path, live.facts)
         else:
-            drift = _written_drift(case, way, live)
-        further = _ancestor(way, have, live)
+            drift = _written_drift(case, setting, live)
+        further = _ancestor(setting, have, live)
     set_by = case.set_by(keys, resource.field, asked=bool(asked or texts))
     if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
         set_by = "follows --memory"
     if drift and live is not None:
-        why = readback.reason(
-            way, live.path, live.facts, readback.systemd_value(way, live.properties)
-        )
-        if why:
-            set_by += f", and the kernel refused it ({drift}): {why}"
-        else:
-            set_by = f"the file was written by something else ({drift})"
+        set_by = _drifted(setting, live, set_by, drift)
     return Row(
         limit=resource.flag,
         asked=", ".join([*([asked] if asked else []), *texts]),
-        property=_as_set(way, case.properties) if way.property else "(written)",
-        file=f"{way.controller}/{way.file}".replace("{size}", "SIZE") if way.file else "",
+        property=_as_set(setting, case.properties) if setting.property else "(written)",
+        file=f"{setting.controller}/{setting.file}".replace("{size}", "SIZE")
+        if setting.file
+        else "",
         now=now,
         set_by="; ".join(filter(None, (set_by, further))),
         drift=drift,
-        words=(resource.field, resource.flag, resource.flag[2:], *keys, way.bus_name, way.file),
+        words=(
+            resource.field,
+            resource.flag,
+            resource.flag[2:],
+            *keys,
+            setting.bus_name,
+            setting.file,
+        ),
     )
+
+
+def _drifted(setting: Setting, live: Live, set_by: str, drift: str) -> str:
+    """Why the kernel has another value: it refused that of `set_by`, or something else wrote the file."""
+    value = readback.systemd_value(setting, live.properties)
+    why = readback.refusal_reason(setting, live.path, live.facts, value)
+    if why:
+        return f"{set_by}, and the kernel refused it ({drift}): {why}"
+    return f"the file was written by something else ({drift})"
 
 
 def _asked(field: str, value: Any) -> str:
@@ -166,55 +178,59 @@ def _asked(field: str, value: Any) -> str:
     return str(value)
 
 
-def _as_set(way: Way, properties: dict[str, Any]) -> str:
+def _as_set(setting: Setting, properties: dict[str, Any]) -> str:
     """The property in the syntax of set-property; its name alone if nothing is set."""
-    want = readback.systemd_value(way, properties)
+    want = readback.systemd_value(setting, properties)
     if want is None:
-        return way.property
+        return setting.property
     text = readback.format_value(want)
     if want == INFINITY:
-        text = "[not set]" if way.property in _NOT_SET else text
-    elif way.property == "CPUQuota":
+        text = "[not set]" if setting.property in _NOT_SET else text
+    elif setting.property == "CPUQuota":
         text = f"{want / 10000:g}%"
-    elif way.property == "CPUQuotaPeriodSec":
+    elif setting.property == "CPUQuotaPeriodSec":
         text = f"{want / 1000:g}ms"
-    elif way.property == "DeviceAllow":
+    elif setting.property == "DeviceAllow":
         text = f"({len(want)} rules)"
-    return f"{way.property}={text}"
+    return f"{setting.property}={text}"
 
 
-def _written_drift(case: _Case, way: Way, live: Live) -> str:
+def _written_drift(case: _Case, setting: Setting, live: Live) -> str:
     """How a file without a property differs from what sysbox wrote, or from its default; "" if not."""
-    own = [write for write in case.writes if table.writes_to(way, write)]
+    own = [write for write in case.writes if table.writes_to(setting, write)]
     for write in own:
-        drift = readback.written(write, live.path, live.facts)
+        drift = readback.write_drift(write, live.path, live.facts)
         if drift:
             return drift
     if own:
         return ""
-    have = readback.read_kernel(way, live.path, live.facts)
-    above = readback.read_kernel(way, live.path.rpartition("/")[0] or "/", live.facts)
+    have = readback.read_kernel(setting, live.path, live.facts)
+    above = readback.read_kernel(setting, live.path.rpartition("/")[0] or "/", live.facts)
     if have in (None, (), INFINITY, 0, above):
         return ""
-    return f"{way.controller}/{way.file} has {readback.format_value(have)}, which was not asked for"
+    return f"{setting.controller}/{setting.file} has {readback.format_value(have)}, which was not asked for"
 
 
-def _ancestor(way: Way, have: Any, live: Live) -> str:
+def _ancestor(setting: Setting, have: Any, live: Live) -> str:
     """The slice above with the lowest limit, if that is lower than `have`; "" for none."""
-    if way.controller not in _LOWEST_COUNTS or not _is_ceiling(way) or not isinstance(have, int):
+    if (
+        setting.controller not in _LOWEST_COUNTS
+        or not _is_ceiling(setting)
+        or not isinstance(have, int)
+    ):
         return ""
     lowest, where = have, ""
     path = live.path.rpartition("/")[0]
     while path:
-        above = readback.read_kernel(way, path, live.facts)
+        above = readback.read_kernel(setting, path, live.facts)
         if isinstance(above, int) and above < lowest:
             lowest, where = above, path
         path = path.rpartition("/")[0]
     return f"{where.rpartition('/')[2]} has only {readback.format_value(lowest)}" if where else ""
 
 
-def _is_ceiling(way: Way) -> bool:
-    return way.bus_name in (
+def _is_ceiling(setting: Setting) -> bool:
+    return setting.bus_name in (
         "MemoryLimit",
         "MemoryMax",
         "MemoryHigh",

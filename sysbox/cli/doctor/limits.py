@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.doctor.scope import Sample
     from sysbox.host import HostFacts
-    from sysbox.units.limits.table import Resource, Way
+    from sysbox.units.limits.table import Resource, Setting
 
 CONTROLLERS = {
     "v1": "blkio cpu cpuacct cpuset devices freezer hugetlb memory net_cls perf_event pids",
@@ -32,46 +32,46 @@ def limits(facts: HostFacts, sample: Sample) -> list[Check]:
 
 
 def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
-    way = one.way(facts)
+    setting = one.setting(facts)
 
     def check(state: str, detail: str, advice: str = "") -> Check:
         return Check(area="limit", name=one.flag, state=state, detail=detail, advice=advice)
 
-    if not way.available:
-        return check(NO, f"cgroup {facts.cgroup_mode} has no such limit", way.note)
+    if not setting.available:
+        return check(NO, f"cgroup {facts.cgroup_mode} has no such limit", setting.note)
     if sample.failure:
         return check(NO, sample.failure)
-    if way.property and way.bus_name not in sample.properties:
-        return check(NO, f"this systemd does not know {way.property} for a scope")
-    missing = _missing(way, facts, sample)
+    if setting.property and setting.bus_name not in sample.properties:
+        return check(NO, f"this systemd does not know {setting.property} for a scope")
+    missing = _missing(setting, facts, sample)
     if missing:
         return check(NO, *missing)
-    where = _file(way, facts, sample)
+    where = _file(setting, facts, sample)
     if where and facts.cgroup_mode == "v1":
-        where = f"{way.controller}/{where}"
-    if "weight" in way.file and way.controller in ("blkio", "io") and not _weighing_disks():
+        where = f"{setting.controller}/{where}"
+    if "weight" in setting.file and setting.controller in ("blkio", "io") and not _weighing_disks():
         return check(
             # the kernel refuses the weight of a single disk, and takes that of all disks without effect
             NO if one.field.endswith("_device") else IDLE,
             "no disk's I/O scheduler shares by weight",
             "echo bfq >/sys/block/DISK/queue/scheduler",
         )
-    if way.written:
+    if setting.written:
         return check(WRITTEN, where)
-    return check(YES, f"{way.property}: {where}" if where else way.property)
+    return check(YES, f"{setting.property}: {where}" if where else setting.property)
 
 
-def _missing(way: Way, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:
+def _missing(setting: Setting, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:
     """(reason, advice) if the kernel lacks the controller or the file of a limit."""
-    if way.controller == "devices" and facts.cgroup_mode == "v2":
+    if setting.controller == "devices" and facts.cgroup_mode == "v2":
         reason = bpf.device_programs()
         return (f"no BPF programs for devices: {reason}", "") if reason else None
-    if way.controller not in facts.controllers:
-        return no_controller(way.controller, facts)
-    if not way.file or _file(way, facts, sample):
+    if setting.controller not in facts.controllers:
+        return no_controller(setting.controller, facts)
+    if not setting.file or _file(setting, facts, sample):
         return None
-    file = way.file.replace("{size}", "SIZE")
-    return f"this kernel has no {file}", _advice(way.file)
+    file = setting.file.replace("{size}", "SIZE")
+    return f"this kernel has no {file}", _advice(setting.file)
 
 
 def _advice(file: str) -> str:
@@ -80,17 +80,17 @@ def _advice(file: str) -> str:
     return ""
 
 
-def _file(way: Way, facts: HostFacts, sample: Sample) -> str:
+def _file(setting: Setting, facts: HostFacts, sample: Sample) -> str:
     """The name of a limit's file on this host; "" if there is none.
 
     A v2 controller that systemd does not know is enabled when the first container asks for it, so the sample
     scope does not have its files: they are taken to exist.
     """
-    unasked = way.written and "{size}" in way.file and facts.cgroup_mode == "v2"
+    unasked = setting.written and "{size}" in setting.file and facts.cgroup_mode == "v2"
     for size in page_sizes() or ["none"]:
-        for template in (way.file, _OTHER_NAMES.get(way.file, "")):
+        for template in (setting.file, _OTHER_NAMES.get(setting.file, "")):
             name = template.replace("{size}", size)
-            if name and (sample.has(way.controller, name) or (unasked and size != "none")):
+            if name and (sample.has(setting.controller, name) or (unasked and size != "none")):
                 return name
     return ""
 

@@ -303,7 +303,7 @@ def _make(mount: str, path: str, *, fill: bool) -> bool:
     return made
 
 
-def left(facts: HostFacts, unit: str = "") -> list[str]:
+def find_scope_cgroups(facts: HostFacts, unit: str = "") -> list[str]:
     """The paths of containers' scopes that have a cgroup in any hierarchy; docker's have the same names.
 
     `unit` is the name of the one to look for, "" for all.

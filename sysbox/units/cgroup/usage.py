@@ -320,7 +320,7 @@ def parse_pressure(resource: str, text: str) -> Pressure:
 # What a run has used; the files are those of units/cgroup/files.py
 
 
-def used(path: str, facts: HostFacts) -> Usage:
+def read_usage(path: str, facts: HostFacts) -> Usage:
     """What a cgroup has used so far; all unknown when it is gone."""
     texts = {file.rpartition("/")[2]: _read(file) for file in report_files(path, facts)}
     return parse_usage({name: text for name, text in texts.items() if text is not None})

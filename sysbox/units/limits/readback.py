@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
     from sysbox.units.limits.properties import CgroupWrite
-    from sysbox.units.limits.table import Way
+    from sysbox.units.limits.table import Setting
 
 _V1_INFINITY = 0x7FFFFFFFFFFFF000  # what a v1 memory file reads without a limit (4 KiB pages)
 _HUGE = 1 << 62  # bytes: the kernel rounds "no limit" of huge pages, to a value above this
@@ -56,41 +56,43 @@ _IO_MAX = {
 }
 
 
-def read_kernel(way: Way, path: str, facts: HostFacts) -> Any:
+def read_kernel(setting: Setting, path: str, facts: HostFacts) -> Any:
     """The kernel's value of one limit in the cgroup `path`; None if this kernel has no such file."""
-    text = read_raw(way, path, facts)
+    text = read_raw(setting, path, facts)
     if text is None:
         return None
-    if "{size}" in way.file:
+    if "{size}" in setting.file:
         return _by_size(text)
-    directory = cgroup.directory(facts, way.controller, path)
-    if way.file == "cpu.cfs_quota_us":
+    directory = cgroup.directory(facts, setting.controller, path)
+    if setting.file == "cpu.cfs_quota_us":
         return _per_second(text, read_text(f"{directory}/cpu.cfs_period_us"))
-    if way.file == "cpu.max":
+    if setting.file == "cpu.max":
         quota, _, period = text.partition(" ")
-        return int(period) if way.property == "CPUQuotaPeriodSec" else _per_second(quota, period)
-    if way.file in ("cpuset.cpus", "cpuset.mems"):
-        return tuple(parse_list(way.file, text)) if text else ()
-    if way.file == "io.max":
-        return _io_max(text, _IO_MAX.get(way.property, ""))
-    if way.file.endswith("_device") or way.property.endswith("DeviceWeight"):
+        return (
+            int(period) if setting.property == "CPUQuotaPeriodSec" else _per_second(quota, period)
+        )
+    if setting.file in ("cpuset.cpus", "cpuset.mems"):
+        return tuple(parse_list(setting.file, text)) if text else ()
+    if setting.file == "io.max":
+        return _io_max(text, _IO_MAX.get(setting.property, ""))
+    if setting.file.endswith("_device") or setting.property.endswith("DeviceWeight"):
         return _by_device(text)
     return _number(text)
 
 
-def read_raw(way: Way, path: str, facts: HostFacts) -> str | None:
+def read_raw(setting: Setting, path: str, facts: HostFacts) -> str | None:
     """The text of a limit's file, without the last newline; None if there is none to compare with."""
-    if not way.file or way.file in _NOT_COMPARED:
+    if not setting.file or setting.file in _NOT_COMPARED:
         return None
     try:
-        directory = cgroup.directory(facts, way.controller, path)
+        directory = cgroup.directory(facts, setting.controller, path)
     except SysboxError:
         return None
-    if "{size}" in way.file:
-        return _sizes(directory, way.file)
+    if "{size}" in setting.file:
+        return _sizes(directory, setting.file)
     texts = [
         read_text(f"{directory}/{file}").strip()
-        for file in dict.fromkeys((way.file, _ALSO.get(way.file, way.file)))
+        for file in dict.fromkeys((setting.file, _ALSO.get(setting.file, setting.file)))
         if exists(f"{directory}/{file}")
     ]
     # of two files for the weights of disks take the one with entries: the disk's scheduler decides which
@@ -151,9 +153,9 @@ def _io_max(text: str, key: str) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def systemd_value(way: Way, live: dict[str, Any]) -> Any:
+def systemd_value(setting: Setting, live: dict[str, Any]) -> Any:
     """systemd's value of the limit, in `read_kernel`'s form; `live` has the scope's properties by name."""
-    value = converted(way.bus_name, live)
+    value = converted(setting.bus_name, live)
     if isinstance(value, bytes):
         return tuple(
             8 * at + bit for at, byte in enumerate(value) for bit in range(8) if byte & (1 << bit)
@@ -173,7 +175,7 @@ def device_number(path: str) -> str:
     return f"{posix.major(number)}:{posix.minor(number)}"
 
 
-def values_agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
+def values_agree(setting: Setting, want: Any, have: Any, period: Any = None) -> bool:
     """Whether the kernel's value `have` is the property's value `want`, but for the kernel's rounding.
 
     `period` is the CPU period in microseconds.
@@ -182,38 +184,41 @@ def values_agree(way: Way, want: Any, have: Any, period: Any = None) -> bool:
         return True
     if isinstance(want, str):
         return True
-    if way.file == "cpu.idle" and way.property:
+    if setting.file == "cpu.idle" and setting.property:
         return bool(have) is bool(want == 0)
-    if want in (None, INFINITY) and have in _DEFAULTS.get(way.bus_name, ()):
+    if want in (None, INFINITY) and have in _DEFAULTS.get(setting.bus_name, ()):
         return True
-    if way.file in _WEIGHTS and (want == 0 or have == _IDLE):
+    if setting.file in _WEIGHTS and (want == 0 or have == _IDLE):
         return True  # while cpu.idle is set the weight has no effect
-    if way.bus_name in _BFQ and isinstance(want, tuple) and isinstance(have, tuple):
+    if setting.bus_name in _BFQ and isinstance(want, tuple) and isinstance(have, tuple):
         return bool(have == tuple((number, bfq_weight(weight)) for number, weight in want))
     if not isinstance(want, int) or not isinstance(have, int) or INFINITY in (want, have):
         return False
-    if way.controller == "memory":
+    if setting.controller == "memory":
         return want // _PAGE == have // _PAGE
-    if way.bus_name == "CPUQuotaPerSecUSec":
+    if setting.bus_name == "CPUQuotaPerSecUSec":
         step = period if isinstance(period, int) and period != INFINITY else _PERIOD
         shortest = _SHORTEST * _SECOND // step
         return abs(max(want, shortest) - have) <= _SECOND // step + 1
-    return way.bus_name in _BFQ and have == bfq_weight(want)
+    return setting.bus_name in _BFQ and have == bfq_weight(want)
 
 
-def drift(way: Way, live: dict[str, Any], path: str, facts: HostFacts) -> str:
+def drift(setting: Setting, live: dict[str, Any], path: str, facts: HostFacts) -> str:
     """How the kernel's file differs from systemd's property; "" where it does not."""
-    want, have = systemd_value(way, live), read_kernel(way, path, facts)
-    if way.bus_name == "CPUQuotaPeriodUSec" and not _has_quota(way, path, facts):
+    want, have = systemd_value(setting, live), read_kernel(setting, path, facts)
+    if setting.bus_name == "CPUQuotaPeriodUSec" and not _has_quota(setting, path, facts):
         return ""  # systemd writes no period before there is a quota
-    if values_agree(way, want, have, live.get("CPUQuotaPeriodUSec")):
+    if values_agree(setting, want, have, live.get("CPUQuotaPeriodUSec")):
         return ""
-    return f"{way.property} is {format_value(want)}, {way.controller}/{way.file} has {format_value(have)}"
+    file = f"{setting.controller}/{setting.file}"
+    return f"{setting.property} is {format_value(want)}, {file} has {format_value(have)}"
 
 
-def _has_quota(way: Way, path: str, facts: HostFacts) -> bool:
+def _has_quota(setting: Setting, path: str, facts: HostFacts) -> bool:
     text = read_raw(
-        way.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else way, path, facts
+        setting.replace(file="cpu.cfs_quota_us") if facts.cgroup_mode == "v1" else setting,
+        path,
+        facts,
     )
     return not (text or "").startswith(("max", "-1"))
 
@@ -229,7 +234,7 @@ def format_value(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def written(write: CgroupWrite, path: str, facts: HostFacts) -> str:
+def write_drift(write: CgroupWrite, path: str, facts: HostFacts) -> str:
     """How a file differs from what sysbox wrote to it; "" where it does not."""
     try:
         directory = cgroup.directory(facts, write.controller, path)
@@ -260,9 +265,9 @@ def _same_text(write: CgroupWrite, text: str) -> bool:
     return False
 
 
-def reason(way: Way, path: str, facts: HostFacts, want: Any) -> str:
+def refusal_reason(setting: Setting, path: str, facts: HostFacts, want: Any) -> str:
     """Why the kernel refused a limit, and what to do; "" if the reason is unknown."""
-    if way.file != "memory.limit_in_bytes" or not isinstance(want, int):
+    if setting.file != "memory.limit_in_bytes" or not isinstance(want, int):
         return ""
     directory = cgroup.directory(facts, "memory", path)
     both = _number(read_text(f"{directory}/memory.memsw.limit_in_bytes"))

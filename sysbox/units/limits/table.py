@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 
-class Way(Frozen):
+class Setting(Frozen):
     """How one limit is set in one version of cgroups."""
 
     property: str = ""  # as in a unit file and a drop-in ("CPUQuota"); "" for none
@@ -35,25 +35,25 @@ class Resource(Frozen):
     field: str  # of Limits
     flag: str
     inspect: str  # key of docker's HostConfig; "" for none
-    v1: Way
-    v2: Way
+    v1: Setting
+    v2: Setting
     live: bool = True  # `update` changes it in a running container
 
-    def way(self, facts: HostFacts) -> Way:
+    def setting(self, facts: HostFacts) -> Setting:
         """How this host sets the limit."""
         return self.v2 if facts.cgroup_mode == "v2" else self.v1
 
 
-def _prop(name: str, controller: str, file: str, note: str = "", bus: str = "") -> Way:
-    return Way(property=name, bus_name=bus or name, controller=controller, file=file, note=note)
+def _prop(name: str, controller: str, file: str, note: str = "", bus: str = "") -> Setting:
+    return Setting(property=name, bus_name=bus or name, controller=controller, file=file, note=note)
 
 
-def _written(controller: str, file: str, note: str = "") -> Way:
-    return Way(controller=controller, file=file, written=True, note=note)
+def _written(controller: str, file: str, note: str = "") -> Setting:
+    return Setting(controller=controller, file=file, written=True, note=note)
 
 
-def _no(note: str) -> Way:
-    return Way(available=False, note=note)
+def _no(note: str) -> Setting:
+    return Setting(available=False, note=note)
 
 
 _WHOLE_PERCENTS = "rounded up to whole percents, as systemd keeps it"
@@ -217,12 +217,12 @@ def by_field(field: str) -> Resource:
     return _BY_FIELD[field]
 
 
-def writes_to(way: Way, write: CgroupWrite) -> bool:
+def writes_to(setting: Setting, write: CgroupWrite) -> bool:
     """Whether the write sets the limit's file."""
-    before, size, after = way.file.partition("{size}")
+    before, size, after = setting.file.partition("{size}")
     if size:
         return write.file.startswith(before) and write.file.endswith(after)
-    return (write.controller, write.file) == (way.controller, way.file)
+    return (write.controller, write.file) == (setting.controller, setting.file)
 
 
 def unset(name: str, signature: str, facts: HostFacts) -> Property:
