@@ -55,6 +55,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
         _await_quiet(record)
     elif not on_v1:
         return False
+    made: tuple[Property, ...] = ()
     with Bus.connect() as bus:
         for _ in range(_TRIES):
             runtime = store.runtime(record.id)
@@ -67,6 +68,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
             if swap and swap.adjust(up=True):
                 changes += _memory(found, changes, facts)
             lost = _set_properties(bus, unit, changes, before) if changes else ()
+            made += changes
             if swap:
                 swap.adjust(up=False)
                 bandwidths.protect(unit, (*changes, *_bandwidths(found)))
@@ -74,9 +76,9 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
                 break
             # these were set by others while we set ours: set them again, so that they count
             scope.set_properties(bus, unit, lost)
-        if on_v1 and any(one.name in _STUCK for one in changes):
+        if on_v1 and any(one.name in _STUCK for one in made):
             scope.reload(bus)
-    return bool(changes)
+    return bool(made)
 
 
 def _live(bus: Bus, unit: str) -> dict[str, Any]:
