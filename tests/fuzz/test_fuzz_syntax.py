@@ -25,7 +25,9 @@ def test_what_is_written_is_read_again(
     text = outcome(lambda: syntax.dump(sections, comment))
     if text is Refused:
         return
-    wanted = [(name, key, value) for name, pairs in sections for key, value in pairs]
+    wanted = [
+        (name, key, value) for name, pairs in sections for key, value in (("", ""), *pairs)
+    ]  # a header has no key
     assert [(one.section, one.key, one.value) for one in syntax.read(text, "x")] == wanted
     assert syntax.rewrite(text, lambda one: syntax.assignment(one.key, one.value)) == text
 
@@ -46,7 +48,7 @@ def test_words_are_split_as_they_were_quoted(given_words: list[str]) -> None:
 def test_any_file(text: str) -> None:
     found = list(syntax.entries(text))
     strict = outcome(lambda: syntax.read(text, "x"))
-    assert strict is Refused or strict == found
+    assert strict is Refused or [one for one in strict if one.key] == found
     assert syntax.rewrite(text, lambda _: None) == text
     left = syntax.rewrite(text, lambda one: "" if one in found else None)
     assert not list(syntax.entries(left))
