@@ -10,10 +10,12 @@ import sys
 gc.disable()
 
 parent = __file__.rpartition("/")[0].rpartition("/")[0]
-# register the package by hand: the import system would search for it and read its directory
-package = sys.modules["sysbox"] = type(sys)("sysbox")
-package.__file__ = f"{parent}/sysbox/__init__.py"
-package.__path__ = [f"{parent}/sysbox"]
+# register two packages by hand: the import system would search for them and read their directories
+for name in ("sysbox", "sysbox.base"):
+    package = sys.modules[name] = type(sys)(name)
+    directory = f"{parent}/{name.replace('.', '/')}"
+    package.__file__ = f"{directory}/__init__.py"
+    package.__path__ = [directory]
 # last: a package beside sysbox must not shadow one of the standard library
 sys.path.append(parent)
 

@@ -71,7 +71,9 @@ def main(target: Path, parent: Path) -> None:
         # a traceback finds the source by sys.path; nobody reads a docstring at run time
         code = compile(tree, str(source), "exec", flags, dont_inherit=True, optimize=2)
         needs = tuple(dict.fromkeys(imports(tree, sources)))
-        data = marshal.dumps((needs, code))
+        # nothing to execute in a package that has a docstring at most
+        is_empty = path.name == "__init__.py" and len(tree.body) == bool(ast.get_docstring(tree))
+        data = b"" if is_empty else marshal.dumps((needs, code))
         index[name] = (begin, len(data), path.name == "__init__.py", len(text))
         codes.append(data)
         begin += len(data)

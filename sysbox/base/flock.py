@@ -7,7 +7,6 @@ import posix
 
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import make_private
-from sysbox.base.wait import until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,13 +65,18 @@ class Lock(Held):
                 while not self._take(wait=wait):
                     if not wait:
                         raise Conflict(f"{path} is locked by another process")
-            elif not until(lambda: self._take(wait=False), timeout, _STEP):
+            elif not self._take_within(timeout):
                 raise Conflict(
                     f"{path} has been locked by another process for {timeout:.0f} s",
                     hint=f"`fuser {path}` names it",
                 )
         except OSError as error:
             raise KernelError.of("lock", path, error) from None
+
+    def _take_within(self, seconds: float) -> bool:
+        from sysbox.base.wait import until  # most locks have no timeout
+
+        return until(lambda: self._take(wait=False), seconds, _STEP)
 
     def _take(self, *, wait: bool) -> bool:
         """False where another process has the lock, or the path names another file by now."""

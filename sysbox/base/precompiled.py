@@ -73,7 +73,7 @@ class Finder:
         """importlib.abc.MetaPathFinder.find_spec; also loads the modules that this one imports."""
         if name not in self._index:
             return None
-        codes: dict[str, CodeType] = {}
+        codes: dict[str, CodeType | None] = {}  # None of an empty package
         try:
             file = self._open()
             try:
@@ -90,7 +90,9 @@ class Finder:
             self._load(other, codes.pop(other))  # popped, so that its memory serves the next
         return spec
 
-    def _collect(self, file: int, name: str, codes: "dict[str, CodeType]", seen: set[str]) -> None:
+    def _collect(
+        self, file: int, name: str, codes: "dict[str, CodeType | None]", seen: set[str]
+    ) -> None:
         """Add a module's code to `codes`, after that of its imports; skip one with a newer source.
 
         Raises OSError.
@@ -99,6 +101,9 @@ class Finder:
             return
         seen.add(name)
         begin, length, _, size = self._index[name]
+        if not length:
+            codes[name] = None
+            return
         status = posix.stat(self._source(name))
         if status.st_mtime > self._made or status.st_size != size:
             return
@@ -107,7 +112,7 @@ class Finder:
             self._collect(file, need, codes, seen)
         codes[name] = code
 
-    def _load(self, name: str, code: "CodeType") -> None:
+    def _load(self, name: str, code: "CodeType | None") -> None:
         """Execute a module after its package and imports. Raises what the module raises."""
         above, _, last = name.rpartition(".")
         if above not in sys.modules or name in sys.modules:
@@ -120,7 +125,8 @@ class Finder:
             module.__package__, module.__path__ = name, spec.submodule_search_locations
         sys.modules[name] = module
         try:
-            exec(code, module.__dict__)
+            if code:
+                exec(code, module.__dict__)
         except BaseException:
             del sys.modules[name]
             raise
@@ -146,7 +152,8 @@ class Finder:
         """importlib.abc.Loader.exec_module"""
         spec: Any = module.__spec__
         code, spec.loader_state = spec.loader_state, None
-        exec(code, module.__dict__)
+        if code:
+            exec(code, module.__dict__)
 
 
 def use(parent: str) -> None:

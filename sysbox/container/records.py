@@ -14,7 +14,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.container.identity import is_id
 from sysbox.linux import process
-from sysbox.netns.topology import Attachment
+from sysbox.netns.attachment import Attachment
 from sysbox.spec import ContainerSpec, Port
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ from sysbox.linux.freezer import is_frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.netns.topology import Attachment
+    from sysbox.netns.attachment import Attachment
     from sysbox.spec import Port
 
 

@@ -7,7 +7,8 @@ from sysbox.container.status import read_networks
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
-from sysbox.netns.topology import Attachment, network_of, split_subnet
+from sysbox.netns.attachment import Attachment
+from sysbox.netns.topology import network_of, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,14 +14,12 @@ import posix
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.host import read_text
 from sysbox.netns import rtnetlink as rt
-from sysbox.netns.topology import (
-    Attachment,
-    NetPlan,
-    address_text,
-    bridge_mac,
-    overlapping_route,
-    split_subnet,
-)
+from sysbox.netns.topology import address_text, bridge_mac, overlapping_route, split_subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.netns.attachment import Attachment
+    from sysbox.netns.topology import NetPlan
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915

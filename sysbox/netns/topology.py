@@ -10,9 +10,9 @@ import _socket
 
 from sysbox.base.errors import SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
+from sysbox.netns.attachment import Attachment
 from sysbox.spec import Bridge, ContainerSpec, Port
 
-INSIDE = "eth0"  # the container's end of the veth pair
 _ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at most 15 characters
 
 
@@ -31,26 +31,6 @@ class Network(Frozen):
 DEFAULT_NETWORK = Network()
 # for a bridge without Subnet= in sysbox.conf: the default, then those to try where it is in use
 SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
-
-
-class Attachment(Frozen):
-    """A container's connection to one network: in its plan, and with addresses in its runtime."""
-
-    network: str  # the network's name
-    bridge: str = ""  # name of the network's bridge
-    interface: str = INSIDE  # name of the container's end of the veth pair
-    host_link: str = ""  # name of the host's end
-    mac: str = ""  # of the container's end, "02:..."
-    mtu: int = 0  # bytes
-    subnet: str = ""  # "10.90.0.0/16"
-    address: str = ""  # IPv4, leased at the start; "" without one
-    prefix: int = 0  # bits of the subnet's mask
-    gateway: str = ""
-    address6: str = ""  # IPv6
-    prefix6: int = 0
-    gateway6: str = ""
-    isolate: bool = False
-    host_access: bool = True
 
 
 class NetPlan(Frozen):

@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
-    from sysbox.netns.topology import Attachment
+    from sysbox.netns.attachment import Attachment
     from sysbox.plan import Plan
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
