@@ -79,13 +79,19 @@ def alive(pid: int, start: int) -> bool:
     return bool(fields) and int(fields[_START_TIME]) == start and fields[_STATE] not in (b"Z", b"X")
 
 
+# pid -> its pid namespace, in which it stays, but not its children; `ps` asks once for each container
+_pid_namespaces: dict[int, int] = {}
+
+
 def pid_namespace() -> int:
     """The inode of the caller's pid namespace (pid_namespaces(7)). Raises KernelError."""
-    path = "/proc/self/ns/pid"
-    try:
-        return posix.stat(path).st_ino
-    except OSError as error:
-        raise KernelError.of("look at", path, error) from None
+    path, pid = "/proc/self/ns/pid", posix.getpid()
+    if pid not in _pid_namespaces:
+        try:
+            _pid_namespaces[pid] = posix.stat(path).st_ino
+        except OSError as error:
+            raise KernelError.of("look at", path, error) from None
+    return _pid_namespaces[pid]
 
 
 def pidfd(pid: int) -> int:
