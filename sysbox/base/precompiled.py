@@ -9,6 +9,7 @@ statements then find them in sys.modules.
 """
 
 # no `from __future__` here: this module is not in modules.bin, so Python would search for __future__
+import _imp
 import marshal
 import posix
 import sys
@@ -23,6 +24,10 @@ _HEADER = 8  # bytes: the length of the index
 _USUAL = 1 << 15  # bytes: larger than the index and nearly every module
 # seconds that an installation may take on a busy machine; an edit within them is noticed by the file's size
 _SLACK = 60.0
+
+
+_SUFFIX = _imp.extension_suffixes()[0]
+_DYNLOAD = [path for path in sys.path if path.endswith("/lib-dynload")]
 
 
 class Finder:
@@ -72,7 +77,7 @@ class Finder:
     def find_spec(self, name: str, *_: object) -> "ModuleSpec | None":
         """importlib.abc.MetaPathFinder.find_spec; also loads the modules that this one imports."""
         if name not in self._index:
-            return None
+            return self._extension(name)
         codes: dict[str, CodeType | None] = {}  # None of an empty package
         try:
             file = self._open()
@@ -143,6 +148,26 @@ class Finder:
         spec.cached = self._file  # otherwise importlib computes the name of a .pyc file
         if self._index[name][2]:
             spec.submodule_search_locations = [path[:-12]]
+        return spec
+
+    def _extension(self, name: str) -> "ModuleSpec | None":
+        """A C extension of sysbox or of the standard library; None for everything else.
+
+        To find the first one in a directory, importlib would read the whole of that.
+        """
+        if name.startswith("sysbox."):
+            path = f"{self._parent}/{name.replace('.', '/')}.abi3.so"
+        elif "." in name or name in sys.builtin_module_names or not _DYNLOAD:
+            return None
+        else:
+            path = f"{_DYNLOAD[-1]}/{name}{_SUFFIX}"
+        try:
+            posix.stat(path)
+        except OSError:
+            return None
+        loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, path)
+        spec: ModuleSpec = type(sys.__spec__)(name, loader, origin=path)
+        spec.has_location = True
         return spec
 
     def create_module(self, _: object) -> None:

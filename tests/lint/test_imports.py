@@ -14,7 +14,7 @@ import sysbox
 # Each is a C module of the standard library, or frozen into the interpreter and loaded by it anyway.
 ALLOWED = set(
     """__future__ _blake2 _io _json _posixsubprocess _sha256 _sha2 _signal _socket _stat _struct _thread array
-       binascii builtins errno fcntl gc marshal posix select sys termios time zlib""".split()
+       _imp binascii builtins errno fcntl gc marshal posix select sys termios time zlib""".split()
 )
 # Loaded by the interpreter's own start, at no cost to us.
 INTERPRETER = set(

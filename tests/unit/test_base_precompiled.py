@@ -244,3 +244,26 @@ for module in list(sys.modules.values()):
     for before in ("sysbox.base", "sysbox.base.precompiled"):
         assert loaders.pop(before) == "SourceFileLoader"
     assert set(loaders.values()) == {"Finder"}
+
+
+def test_extensions_are_found_without_reading_their_directories(tmp_path: Path) -> None:
+    """Those of the standard library and our own; they are the files that importlib finds."""
+    parent = str(Path(sysbox.__file__).parents[1])
+    names = ("_json", "sysbox.linux._sys")
+    # the package is registered by hand, as _main.py does
+    plain = (
+        f"import sys; sys.path.append({parent!r}); package = sys.modules['sysbox'] = type(sys)('sysbox');"
+        f" package.__path__ = [{parent + '/sysbox'!r}]"
+    )
+    finder = f"from sysbox.base import precompiled as one; one.use({parent!r})"
+    show = f"import {', '.join(names)}; print(*[sys.modules[name].__file__ for name in {names}])"
+    found = []
+    for code in (f"{plain}; {finder}; {show}", f"{plain}; {show}"):
+        calls = tmp_path / "calls"
+        command = ["strace", "-qq", "-y", "-e", "trace=getdents64", "-o", calls, sys.executable]
+        done = subprocess.run(
+            [*command, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, check=True
+        )
+        read = calls.read_text()
+        found.append((done.stdout, "lib-dynload>" in read, "sysbox/linux>" in read))
+    assert found == [(found[1][0], False, False), (found[1][0], True, True)]
