@@ -458,11 +458,12 @@ def test_a_service_that_runs_is_never_forgotten(bus: Bus) -> None:
         Property(name="CollectMode", signature="s", value="inactive-or-failed"),
     )
     forgotten: list[str] = []
-    scope.start_service(bus, unit, properties).queued()
+    first = scope.start_service(bus, unit, properties)
     try:
+        first.wait_queued()
         second = scope.start_service(bus, unit, properties, lambda: forgotten.append(unit))
         with pytest.raises(SystemdError) as caught:
-            second.queued()
+            second.wait_queued()
         assert caught.value.dbus_name == "org.freedesktop.systemd1.UnitExists"
         assert not forgotten
         assert scope.state(bus, unit)[0] == "active"
