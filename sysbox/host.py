@@ -23,6 +23,7 @@ class HostFacts(Frozen):
     selinux: bool
     apparmor: bool
     unified: str = ""  # on v1: mount point of a unified tree beside it ("hybrid")
+    cgroup2_flags: tuple[str, ...] = ()  # mount options of cgroup v2 on this host, as nsdelegate
 
 
 def read_text(path: str, limit: int = _MAX) -> str:
@@ -57,7 +58,8 @@ def probe() -> HostFacts:
 
 
 def _probe_host() -> HostFacts:
-    mode, controllers = cgroup_layout(read_text("/proc/self/mountinfo"))
+    mounts = read_text("/proc/self/mountinfo")
+    mode, controllers = cgroup_layout(mounts)
     return HostFacts(
         cgroup_mode=mode,
         controllers=controllers,
@@ -68,6 +70,7 @@ def _probe_host() -> HostFacts:
         selinux=exists("/sys/fs/selinux/enforce"),
         apparmor=read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         unified=_UNIFIED if mode == "v1" and exists(f"{_UNIFIED}/cgroup.procs") else "",
+        cgroup2_flags=cgroup2_flags(mounts),
     )
 
 
@@ -100,6 +103,16 @@ def architecture() -> str:
     """The architecture of this machine, by Go's name."""
     machine = posix.uname().machine
     return _ARCHITECTURES.get(machine, machine)
+
+
+def cgroup2_flags(mountinfo: str) -> tuple[str, ...]:
+    """The flags of cgroup v2, from the text of /proc/self/mountinfo.
+
+    They are those of all its mounts: one that is made in the host's cgroup namespace sets them anew
+    (cgroup_get_tree() of the kernel's source), and without nsdelegate a container could lift its own limits.
+    """
+    options = mountinfo.partition(" - cgroup2 ")[2].partition("\n")[0].rpartition(" ")[2]
+    return tuple(word for word in options.split(",") if word not in ("", "rw", "ro"))
 
 
 def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:

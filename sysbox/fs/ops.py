@@ -201,8 +201,9 @@ class Tree:
     def cgroups(self, op: rootfs.Cgroups) -> None:
         attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
         read_only = 0 if op.writable else mount.MOUNT_ATTR_RDONLY
+        unified = tuple((word, None) for word in op.flags)
         if not op.controllers:
-            made = mount.new_filesystem("cgroup2", (), attributes | read_only)
+            made = mount.new_filesystem("cgroup2", unified, attributes | read_only)
             _attach(made, self.directory(op.target), op.target)
             posix.close(made)
             self._keep_bound(op, op.target)
@@ -216,7 +217,8 @@ class Tree:
                 for word in filter(None, options.split(","))
             )
             chosen = attributes if name in op.delegated else attributes | read_only
-            made = mount.new_filesystem("cgroup" if words else "cgroup2", words, chosen)
+            kind = "cgroup" if words else "cgroup2"
+            made = mount.new_filesystem(kind, words or unified, chosen)
             _attach(made, self.directory(target), target)
             posix.close(made)
             if not words:

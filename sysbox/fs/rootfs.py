@@ -138,6 +138,7 @@ class Cgroups(Frozen):
     writable: bool = False
     delegated: tuple[str, ...] = ()  # keys of `controllers` that are writable in any case
     bounded: bool = False  # the container cannot change cgroup.max.descendants
+    flags: tuple[str, ...] = ()  # of cgroup v2 on the host, which every mount must repeat
 
     def describe(self) -> str:
         what = (
@@ -354,7 +355,13 @@ def plan_cgroups(
     target, writable = "/sys/fs/cgroup", spec.security.privileged
     if facts.cgroup_mode == "v2":
         return (
-            Cgroups(target=target, controllers={}, writable=writable or systemd, bounded=systemd),
+            Cgroups(
+                target=target,
+                controllers={},
+                writable=writable or systemd,
+                bounded=systemd,
+                flags=facts.cgroup2_flags,
+            ),
         )
     hierarchies: dict[str, list[str]] = {}
     for name, directory in sorted(facts.controllers.items()):
@@ -373,5 +380,6 @@ def plan_cgroups(
             writable=writable,
             delegated=delegated,
             bounded=systemd,
+            flags=facts.cgroup2_flags,
         ),
     )

@@ -131,6 +131,26 @@ def test_system_v_objects_are_private(containers: Containers) -> None:
     assert shared.sh("cat /dev/shm/file") == "x"
 
 
+@pytest.mark.v2_only("v1 has no such options")
+def test_a_container_in_the_hosts_cgroup_namespace_keeps_the_options_of_v2(
+    containers: Containers,
+) -> None:
+    """A mount that is made there sets nsdelegate and the others anew, for the whole host."""
+
+    def options() -> str:
+        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        return next(line for line in text.splitlines() if " - cgroup2 " in line).rpartition(" ")[2]
+
+    before = options()
+    assert "nsdelegate" in before
+    one = containers("--cgroupns", "host")
+    assert options() == before
+    assert (
+        one.sh("grep ' - cgroup2 ' /proc/self/mountinfo").rpartition(" ")[2].split(",")[1:]
+        == (before.split(",")[1:])
+    )
+
+
 def test_the_cgroup_namespace_hides_the_host(containers: Containers) -> None:
     """Its scope is the root of what it sees; with the host's it sees where it is."""
     one = containers()
