@@ -30,7 +30,7 @@ INTERFACES = {
 
 _EXISTS = f"{SYSTEMD}.UnitExists"
 _GONE = (f"{SYSTEMD}.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
-_ENDED = ("inactive", "failed")  # ActiveState of a unit that runs no more
+ENDED = ("inactive", "failed")  # ActiveState of a unit that runs no more
 _STEP = 0.004  # seconds
 _NAME_IS_FREED = 2.0  # seconds
 _NAME_IS_HELD = 0.2  # seconds: a name that is not free by then does not become free by itself
@@ -93,7 +93,7 @@ class Pending:
         self._next_call = self._next_call or now + _NAME_IS_HELD
         if self._stuck and now > self._next_call:
             # not for an active unit: it may be this one, from a request that only seemed lost
-            if active_state(self._bus, self.unit) in _ENDED:
+            if active_state(self._bus, self.unit) in ENDED:
                 self._stuck()
             self._next_call = time.monotonic() + _NAME_IS_HELD
         reset_failed(self._bus, self.unit)
@@ -257,7 +257,7 @@ def _await_after_reexec(bus: Bus, unit: str, verb: str, timeout: float) -> str:
         active, job = progress(bus, unit)
         if job:
             return ""
-        return "done" if (active in ("inactive", "failed")) == (verb == "stop") else "failed"
+        return "done" if (active in ENDED) == (verb == "stop") else "failed"
 
     return wait.until(ended, timeout, _POLL) or "timeout"
 
@@ -369,7 +369,7 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
     """Wait at most `timeout` seconds until a unit is inactive or failed; False on timeout."""
-    return wait.until(lambda: active_state(bus, unit) in _ENDED, timeout, _STEP)
+    return wait.until(lambda: active_state(bus, unit) in ENDED, timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:

@@ -84,7 +84,7 @@ class _Report:
                 active, job = scope.progress(bus, unit)
                 if active == "active":
                     return  # the answer was lost
-                if active in ("inactive", "failed") and not job and not poll.poll(0):
+                if active in scope.ENDED and not job and not poll.poll(0):
                     result = scope.state(bus, unit)[2]
                     raise SysboxError(
                         f"{unit}: {active} ({result})", hint=f"`journalctl -u {unit}` may tell why"

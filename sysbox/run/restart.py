@@ -79,7 +79,7 @@ def request_stop(record: Record) -> bool:
         return False
     with Bus.connect() as bus:
         unit = names.service_unit(record.id)
-        if scope.active_state(bus, unit) in ("inactive", "failed"):
+        if scope.active_state(bus, unit) in scope.ENDED:
             return False
         scope.request_stop(bus, unit)
         return True
@@ -99,7 +99,7 @@ def runs_again(record: Record) -> bool:
     with Bus.connect() as bus:
         while True:
             active = scope.active_state(bus, names.service_unit(record.id))
-            if active in ("inactive", "failed"):
+            if active in scope.ENDED:
                 return False
             runtime = store.runtime(record.id)
             if runtime is not None and (runtime.started_ns or runtime.restarting):
@@ -172,7 +172,7 @@ def change(record: Record) -> bool:
             scope.reload(bus)
         if not runs:
             return True
-        return scope.active_state(bus, names.service_unit(record.id)) not in ("inactive", "failed")
+        return scope.active_state(bus, names.service_unit(record.id)) not in scope.ENDED
 
 
 def status(record: Record) -> Status:
