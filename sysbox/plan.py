@@ -89,7 +89,7 @@ class Plan(Frozen):
             f"  mount {root.driver} of {len(root.layers)} layers and {root.directory}/upper on /"
         )
         lines += [f"  {one.describe()}" for one in (*self.root.operations, *self.root.late)]
-        lines += self.network.describe().split("\n")
+        lines.append(self.network.describe())
         process = self.process
         lines.append(f"process {' '.join(process.argv)}")
         lines.append(f"  user {process.user or '0'}, directory {process.workdir}")

@@ -62,15 +62,15 @@ def network_of(asked: Bridge, routes: str) -> Network:
     """
     if asked.subnet:
         return _network(asked.name, asked.subnet)
-    choices = [_network(asked.name, subnet) for subnet in SUBNETS]
     fields = [line.split() for line in routes.splitlines()[1:]]
     there = {one[1] for one in fields if len(one) > 1 and one[0] == asked.name}
-    for network in choices:
-        base = split_subnet(network.subnet)[0].to_bytes(4, "little").hex().upper()
+    for subnet in SUBNETS:
+        base = split_subnet(subnet)[0].to_bytes(4, "little").hex().upper()
         if base in there:
-            return network
+            return _network(asked.name, subnet)
+    choices = (_network(asked.name, subnet) for subnet in SUBNETS)
     free = (one for one in choices if not overlapping_route(routes, one))
-    return next(free, choices[0])
+    return next(free, _network(asked.name, SUBNETS[0]))
 
 
 def _network(bridge: str, subnet: str) -> Network:
