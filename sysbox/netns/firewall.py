@@ -105,16 +105,15 @@ def _withdraw(is_meant: Callable[[str], bool]) -> list[str]:
     return meant
 
 
-def remove() -> list[str]:
-    """Remove all rules of sysbox; returns the changes. The caller has unpublished all ports."""
+def remove() -> None:
+    """Remove all rules of sysbox. The caller has unpublished all ports."""
     with Lock(_LOCK, timeout=BRIEFLY), _xtables_lock():
         iptc = _import()
         try:
-            changes = _remove_rules(iptc)
+            _remove_rules(iptc)
         finally:
             _close_tables(iptc)
         write_file(MARK, b"")
-        return changes
 
 
 def _forget_flows(of: tuple[Port, ...]) -> None:
@@ -264,8 +263,7 @@ def _ensure_jump(iptc: Any, chain: Any, jump: rules.Rule, *, first: bool) -> boo
     return True
 
 
-def _remove_rules(iptc: Any) -> list[str]:
-    changes = []
+def _remove_rules(iptc: Any) -> None:
     for name, jumps in rules.jumps().items():
         table = _open_table(iptc, name)
         ours = [chain for chain in rules.chains((), ())[name] if table.is_chain(chain)]
@@ -278,12 +276,10 @@ def _remove_rules(iptc: Any) -> list[str]:
             for chain_name in ours:
                 iptc.Chain(table, chain_name).flush()
                 table.delete_chain(chain_name)
-                changes.append(f"{name}: removed the chain {chain_name}")
             if ours:
                 table.commit()
         except iptc.IPTCError as error:
             raise SysboxError(f"the packet filter: table {name}: {error}") from None
-    return changes
 
 
 def _rule(iptc: Any, wanted: rules.Rule) -> Any:
