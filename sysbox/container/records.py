@@ -27,7 +27,6 @@ FORMAT = 2
 _ABOUT_TO_SAY = 0.2  # seconds for the supervisor to write how a run ended
 _STEP = 0.002  # seconds
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
-_PIDS = 1 << 31
 
 
 def _is_entry(name: str) -> bool:
@@ -132,7 +131,7 @@ class Runtime(Frozen):
     pid_namespace: int = 0
 
     def wrong(self) -> str:
-        if not (0 <= self.pid < _PIDS and 0 <= self.supervisor < _PIDS):
+        if not all(0 <= pid < process.PID_LIMIT for pid in (self.pid, self.supervisor)):
             return "pid, supervisor: must be the number of a process, or 0"
         return "" if 0 <= self.started_ns < _END_OF_TIME else "started_ns: out of range"
 

@@ -19,7 +19,6 @@ DEFAULT = "default"
 BOOTING = "booting"
 RUNNING = "running"
 CLIENTS = "sysbox-clients"  # the cgroup of commands that have joined from the machine
-_PIDS = 1 << 31  # pid_t
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -72,7 +71,7 @@ def load(name: str) -> Host | None:
     fields = (files.read_file(f"{RUN}/{name}/leader", 4096) or b"").split()
     if len(fields) != 4 or not fields[0].isdigit() or not fields[1].isdigit():
         return None
-    if int(fields[0]) >= _PIDS:
+    if int(fields[0]) >= process.PID_LIMIT:
         return None
     return Host(
         name=name,

@@ -16,6 +16,7 @@ _GONE = (errno.ENOENT, errno.ESRCH, errno.EACCES)
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
+PID_LIMIT = 1 << 31  # pid_t: every pid is smaller
 
 # getrlimit(2) without RLIMIT_, lower case -> the kernel's number (include/uapi/asm-generic/resource.h)
 RLIMITS = {
