@@ -2,7 +2,8 @@
 
 tools/precompile.py makes `modules.bin` when sysbox is installed: the marshalled index, then for each module,
 marshalled, the names of the sysbox modules that it imports at its top, and its code. The file is not used
-if another interpreter made it, nor is a module in it whose source has changed since.
+if another interpreter made it, nor is a module in it whose source has changed since; a package that was
+empty is taken to be empty still.
 
 The imports of a module are loaded before it, with a fraction of importlib's work for each; its own import
 statements then find them in sys.modules.

@@ -317,10 +317,9 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
 def write_identity(record: Record, plan: Plan, address: str) -> None:
     """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
     hostname = plan.process.hostname or posix.uname().nodename
-    attachments = plan.network.attachments
-    gateway = attachments[0].gateway if attachments else "127.0.0.1"
-    extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     network = plan.network
+    gateway = network.attachments[0].gateway if network.attachments else "127.0.0.1"
+    extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     if network.join.startswith("container:"):
         # the files that go with the address: those of that container
         other = f"{CONTAINERS}/{network.join.removeprefix('container:')}"
