@@ -40,10 +40,13 @@ def parse_duration(text: str, flag: str) -> int:
 
 
 def parse_seconds(text: str, flag: str) -> int:
-    """Whole seconds, rounded up; "-1" is -1, docker's "without limit"."""
+    """Whole seconds below 2**32, rounded up; "-1" is -1, docker's "without limit"."""
     if text == "-1":
         return -1
-    return -(-parse_duration(text, flag) // 10**6)
+    seconds = -(-parse_duration(text, flag) // 10**6)
+    if seconds >= 1 << 32:
+        bad(flag, text, "too long", f"at most {(1 << 32) - 1} seconds; -1 is without limit")
+    return seconds
 
 
 def parse_moment(text: str, flag: str, now: float) -> float:

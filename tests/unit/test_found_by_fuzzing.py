@@ -9,12 +9,17 @@ import pytest
 
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, SpecError
+from sysbox.cli.parse import hot
+from sysbox.cli.request.spec import build
+from sysbox.cli.table.options import Option
+from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.host import probe
 from sysbox.image import changes
 from sysbox.image.model import ImageConfig
 from sysbox.parse import limits, storage, time
 from sysbox.parse.network import check_hostname
 from sysbox.parse.security import parse_sysctl, parse_ulimit
+from sysbox.spec import ContainerSpec
 from sysbox.units import serviceplan
 from sysbox.units.limits import allowlist
 
@@ -43,6 +48,7 @@ def prop(text: str, _: str) -> Any:
         # more than 64 bits: the record that it went into could not be read
         (time.parse_duration, "999999999999999w"),
         (time.parse_seconds, "999999999999999w"),
+        (time.parse_seconds, "4294967296"),
         (check_hostname, ""),
         (parse_ulimit, "nofile=9999999999999999999"),
         (parse_sysctl, "net.x=\0"),
@@ -91,3 +97,38 @@ def test_what_is_json_all_the_same(value: Any) -> None:
 
 def test_a_path_in_a_unit_file_is_one_line() -> None:
     assert serviceplan.program_word('/a\n"b%$\\') == '"/a\\n\\"b%%$$\\\\"'
+
+
+EDGES = [
+    f"{(1 << bits) + off}{unit}"
+    for bits in (16, 31, 32, 53, 63, 64)
+    for off in (-1, 0)
+    for unit in ("", "s", "g", "w")
+]
+AROUND = {  # where a value has more than a number
+    "--restart": "on-failure:%s",
+    "--publish": "%s:80",
+    "--ulimit": "nofile=%s",
+    "--log-opt": "max-file=%s",
+    "--mount": "type=tmpfs,dst=/a,tmpfs-size=%s",
+    "--tmpfs": "/a:size=%s",
+    "--device-read-bps": "/dev/null:%s",
+    "--device-write-iops": "/dev/null:%s",
+    "--blkio-weight-device": "/dev/null:%s",
+}
+
+
+@pytest.mark.parametrize(
+    "option", [one for one in options_of(VERBS["run"]) if one.metavar], ids=lambda one: one.dest
+)
+def test_a_number_that_is_accepted_can_be_read_from_the_record(option: Option) -> None:
+    name = option.names[-1]
+    for edge in EDGES:
+        values = hot.read(["run", f"{name}={AROUND.get(name, '%s') % edge}", "--", "image"])
+        if values is None:
+            continue
+        try:
+            spec = build(values)
+        except (SpecError, FormatError):
+            continue
+        assert ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), edge)) == spec
