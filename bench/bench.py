@@ -238,8 +238,8 @@ def hot_imports(python: str) -> str:
             "import gc, sys",
             "gc.disable()",
             f"sys.path.append({str(mains[0].parents[1])!r})",
-            "from sysbox.base import precompiled",
-            f"precompiled.use({str(mains[0].parents[1])!r})",
+            "from sysbox import _main",
+            f"_main.use({str(mains[0].parents[1])!r})",
             f"import {', '.join(names)}",
             LEAVE,
         )

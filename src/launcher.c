@@ -2,7 +2,7 @@
  *
  * sysbox, the command on PATH: finds the interpreter and the package, then executes
  *
- *     python3.N -I -S -X utf8 .../sysbox/_main.py LAUNCHER ARGUMENT...
+ *     python3.N -I -S -X utf8 .../sysbox/_main.cpython-3N.pyc LAUNCHER ARGUMENT...
  *
  * isolated (-I: no PYTHON* variable, no current directory on the path), without `site` (-S: its .pth files
  * cost more than a whole `sysbox ps`). LAUNCHER is this program's own absolute path: units that sysbox
@@ -86,22 +86,34 @@ static void find_python(const char *directory, char *python)
 }
 
 /* The package below this program's prefix, for the interpreter's version; else where the build put it. */
-static void find_main(const char *directory, const char *python, char *path)
+static void find_package(const char *directory, const char *version, char *path)
 {
     static const char *const libraries[] = {"/../lib/", "/../lib64/"};
-    static const char *const tails[] = {"/site-packages/sysbox/_main.py", "/dist-packages/sysbox/_main.py"};
-    const char *version = strrchr(python, '/') + 1; /* python3.11 */
+    static const char *const tails[] = {"/site-packages/sysbox", "/dist-packages/sysbox"};
     char prefix[PATH_MAX], candidate[PATH_MAX];
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 2; j++)
             if (join(prefix, directory, libraries[i], version) && join(candidate, prefix, tails[j], "") &&
                 realpath(candidate, path))
                 return;
-    if (join(candidate, directory, "/../lib/python3/dist-packages/sysbox/_main.py", "") &&
-        realpath(candidate, path))
+    if (join(candidate, directory, "/../lib/python3/dist-packages/sysbox", "") && realpath(candidate, path))
         return;
-    if (!realpath(PACKAGE "/_main.py", path))
+    if (!realpath(PACKAGE, path))
         fail("the package is not below this program's prefix, nor at ", PACKAGE);
+}
+
+/* The package's first file: compiled by a CPython of this version (python3.11), else its source. */
+static void find_main(const char *package, const char *version, char *path)
+{
+    static const char name[] = "python3.";
+    if (strncmp(version, name, sizeof name - 1) == 0) {
+        char compiled[PATH_MAX];
+        if (join(compiled, package, "/_main.cpython-3", version + sizeof name - 1) && join(path, compiled, ".pyc", "") &&
+            access(path, R_OK) == 0)
+            return;
+    }
+    if (!join(path, package, "/_main.py", "") || access(path, R_OK))
+        fail("cannot read the package's first file in ", package);
 }
 
 static void execute_read_only(const char *python, char **argv)
@@ -146,17 +158,19 @@ int main(int argc, char **argv)
         fail("fewer than 64 files may be open, raise `ulimit -n`", "");
     }
 
-    static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX];
+    static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX], file[PATH_MAX];
     find_self(self);
     strcpy(directory, self);
     *strrchr(directory, '/') = '\0';
     find_python(directory, python);
-    find_main(directory, python, package);
+    const char *version = strrchr(python, '/') + 1; /* python3.11 */
+    find_package(directory, version, package);
+    find_main(package, version, file);
 
     char **command = calloc((size_t)argc + OPTIONS + 1, sizeof *command);
     if (!command)
         fail("out of memory", "");
-    char *options[OPTIONS] = {python, "-I", "-S", "-X", "utf8", package, self};
+    char *options[OPTIONS] = {python, "-I", "-S", "-X", "utf8", file, self};
     memcpy(command, options, sizeof options);
     if (argc > 1)
         memcpy(command + OPTIONS, argv + 1, ((size_t)argc - 1) * sizeof *command);

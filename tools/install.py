@@ -90,9 +90,9 @@ def synchronise(files: list[Path]) -> None:
 
 
 def precompile() -> None:
-    """Make modules.bin again from the installed modules."""
+    """Make the compiled files again from the installed modules."""
     command = [sys.executable, "-I", "-B", "-X", "no_debug_ranges", ROOT / "tools/precompile.py"]
-    subprocess.run([*command, PACKAGE / "modules.bin", PACKAGE.parent], check=True)
+    subprocess.run([*command, PACKAGE, PACKAGE.parent], check=True)
 
 
 def make_pages() -> None:

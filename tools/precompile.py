@@ -1,7 +1,8 @@
-"""Usage: python -X no_debug_ranges precompile.py FILE [DIRECTORY]
+"""Usage: python -X no_debug_ranges precompile.py TARGET [DIRECTORY]
 
-Compile the package in DIRECTORY (by default this checkout) into one file; sysbox/base/precompiled.py says
-why. Without the option -X the code would also contain column numbers, and the file would be a tenth larger.
+Compile the package in DIRECTORY (by default this checkout) into TARGET/modules.bin, and its first file into
+TARGET/_main.cpython-3N.pyc; sysbox/_main.py says why. Without the option -X the code would also contain
+column numbers, and the file would be a tenth larger.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import __future__
 import ast
 import marshal
 import os
+import py_compile
 import sys
 from collections.abc import Container, Iterator
 from importlib.util import MAGIC_NUMBER
@@ -56,8 +58,18 @@ def imports(tree: ast.Module, known: Container[str]) -> Iterator[str]:
             yield from (one for one in above if one in known)
 
 
-def main(target: Path, parent: Path) -> None:
-    """Write the file, which appears complete or not at all."""
+def compile_first(target: Path, parent: Path) -> None:
+    """Compile the script that the launcher starts."""
+    name = "sysbox/_main.py"
+    file = target / f"_main.{sys.implementation.cache_tag}.pyc"
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(
+        str(parent / name), str(file), name, doraise=True, optimize=2, invalidation_mode=mode
+    )
+
+
+def compile_modules(target: Path, parent: Path) -> None:
+    """Write the file of all modules, which appears complete or not at all."""
     index, codes, begin = {}, [], 0
     flags = __future__.annotations.compiler_flag
     sources = {
@@ -85,4 +97,6 @@ def main(target: Path, parent: Path) -> None:
 
 if __name__ == "__main__":
     checkout = Path(__file__).resolve().parent.parent
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else checkout)
+    directory = Path(sys.argv[2]) if sys.argv[2:] else checkout
+    compile_first(Path(sys.argv[1]), directory)
+    compile_modules(Path(sys.argv[1]) / "modules.bin", directory)

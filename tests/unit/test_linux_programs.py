@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pty
+import py_compile
 import signal
 import socket
 import subprocess
@@ -281,6 +282,29 @@ def test_launcher_is_isolated_and_passes_arguments(installation: Path) -> None:
     done = launch(installation, source, "run", "--x", "a b", "")
     prefix = installation.parents[4]
     assert done.stdout.strip() == str([1, 1, 1, f"{prefix}/bin/sysbox", "run", "--x", "a b", ""])
+
+
+def test_launcher_prefers_the_compiled_file_of_its_interpreters_version(installation: Path) -> None:
+    said = {}
+    for minor in (sys.version_info.minor, sys.version_info.minor + 1):
+        source = installation.with_name(f"{minor}.py")
+        source.write_text(f"print('compiled for {minor}')")
+        compiled = installation.with_name(f"_main.cpython-3{minor}.pyc")
+        py_compile.compile(str(source), str(compiled), doraise=True)
+        said[minor] = launch(installation, "print('source')").stdout
+        compiled.unlink()
+    assert list(said.values()) == [f"compiled for {sys.version_info.minor}\n", "source\n"]
+
+
+def test_launcher_names_a_package_that_has_no_first_file(installation: Path) -> None:
+    done = subprocess.run(
+        [installation.parents[4] / "bin/sysbox"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 125
+    assert done.stderr == (
+        f"sysbox: cannot read the package's first file in {installation.parent}:"
+        " No such file or directory\n"
+    )
 
 
 def test_launcher_follows_a_link_to_itself(installation: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 import sys
 sys.path.append({parent!r})
-from sysbox import precompiled
-precompiled.use({parent!r})
+from sysbox import _main
+_main.use({parent!r})
 import sysbox.inner.word as word
 print(word.SAID, type(word.__loader__).__name__, word.__file__, word.__spec__.parent)
 try:
@@ -28,11 +28,11 @@ except ValueError as error:
 
 
 def precompile(parent: Path) -> Path:
-    target = parent / "sysbox/modules.bin"
+    target = parent / "sysbox"
     flags = ["-I", "-B", "-X", "no_debug_ranges"]
     command = [sys.executable, *flags, ROOT / "tools/precompile.py", target, parent]
     subprocess.run(command, check=True)
-    return target
+    return target / "modules.bin"
 
 
 @pytest.fixture
@@ -42,9 +42,7 @@ def package(tmp_path: Path) -> Path:
     inner.mkdir(parents=True)
     for directory in (inner.parent, inner):
         (directory / "__init__.py").write_text('"""A package."""\n')
-    (inner.parent / "precompiled.py").write_bytes(
-        (ROOT / "sysbox/base/precompiled.py").read_bytes()
-    )
+    (inner.parent / "_main.py").write_bytes((ROOT / "sysbox/_main.py").read_bytes())
     (inner / "word.py").write_text(
         'SAID = "hello"\n\n\ndef fail():\n    raise ValueError("on purpose")\n'
     )
@@ -67,8 +65,8 @@ def test_from_the_file(package: Path) -> None:
 
 
 def look_at(package: Path, script: str) -> str:
-    begin = f"import sys\nsys.path.append({str(package)!r})\nfrom sysbox import precompiled\n"
-    script = f"{begin}precompiled.use({str(package)!r})\n{script}"
+    begin = f"import sys\nsys.path.append({str(package)!r})\nfrom sysbox import _main\n"
+    script = f"{begin}_main.use({str(package)!r})\n{script}"
     command = [sys.executable, "-I", "-S", "-B", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -229,8 +227,8 @@ def test_the_installed_package_is_in_its_file() -> None:
     script = f"""
 import sys
 sys.path.append({parent!r})
-from sysbox.base import precompiled
-precompiled.use({parent!r})
+from sysbox import _main
+_main.use({parent!r})
 import sysbox.cli.table.verbs, sysbox.units.bus, sysbox.linux._sys
 for module in list(sys.modules.values()):
     if module.__name__.startswith("sysbox."):
@@ -241,8 +239,7 @@ for module in list(sys.modules.values()):
     )
     loaders = dict(line.split() for line in done.stdout.splitlines())
     assert loaders.pop("sysbox.linux._sys") == "ExtensionFileLoader"
-    for before in ("sysbox.base", "sysbox.base.precompiled"):
-        assert loaders.pop(before) == "SourceFileLoader"
+    assert loaders.pop("sysbox._main") == "SourceFileLoader"
     assert set(loaders.values()) == {"Finder"}
 
 
@@ -255,7 +252,7 @@ def test_extensions_are_found_without_reading_their_directories(tmp_path: Path) 
         f"import sys; sys.path.append({parent!r}); package = sys.modules['sysbox'] = type(sys)('sysbox');"
         f" package.__path__ = [{parent + '/sysbox'!r}]"
     )
-    finder = f"from sysbox.base import precompiled as one; one.use({parent!r})"
+    finder = f"from sysbox import _main; _main.use({parent!r})"
     show = f"import {', '.join(names)}; print(*[sys.modules[name].__file__ for name in {names}])"
     found = []
     for code in (f"{plain}; {finder}; {show}", f"{plain}; {show}"):
