@@ -40,6 +40,7 @@ class _FrozenMeta(type):
         cls = super().__new__(mcs, name, bases, namespace)
         cls._fields = fields  # type: ignore[attr-defined]
         cls._defaults = defaults  # type: ignore[attr-defined]
+        cls._required = fields.keys() - defaults.keys()  # type: ignore[attr-defined]
         return cls
 
 
@@ -50,6 +51,7 @@ class Frozen(metaclass=_FrozenMeta):
     if TYPE_CHECKING:
         _fields: dict[str, str]
         _defaults: dict[str, Any]
+        _required: set[str]
     else:
 
         def __init__(self, **values):
@@ -99,24 +101,33 @@ class Frozen(metaclass=_FrozenMeta):
         Raises ValueError, naming the field, for an unknown key, a missing field, a wrong type, and a value
         that `wrong` rejects.
         """
-        here = where or cls.__name__
+        try:
+            return cls._read(data)
+        except ValueError as error:
+            raise ValueError(f"{where or cls.__name__}{error}") from None
+
+    @classmethod
+    def _read(cls, data: object) -> Self:
+        # an error begins with the path below this record: no name is formatted where there is none
         if type(data) is not dict:
-            raise ValueError(f"{here}: must be an object, not {type(data).__name__}")
+            raise ValueError(f": must be an object, not {type(data).__name__}")
         values: dict[str, Any] = {}
         for key, value in data.items():
-            # the usual case, without formatting the name that only an error would need
-            if _SCALARS.get(cls._fields.get(key, "")) is type(value):
+            annotation = cls._fields.get(key)
+            if annotation is None:
+                raise ValueError(f": unknown key '{key}'")
+            if _SCALARS.get(annotation) is type(value):
                 values[key] = value
                 continue
-            if key not in cls._fields:
-                raise ValueError(f"{here}: unknown key '{key}'")
-            values[key] = _reader(cls, cls._fields[key])(value, f"{here}.{key}")
-        for field in cls._fields:
-            if field not in values and field not in cls._defaults:
-                raise ValueError(f"{here}: missing key '{field}'")
+            try:
+                values[key] = _reader(cls, annotation)(value)
+            except ValueError as error:
+                raise ValueError(f".{key}{error}") from None
+        if missing := cls._required - values.keys():
+            raise ValueError(f": missing key '{min(missing)}'")
         made = cls(**values)
         if wrong := made.wrong():
-            raise ValueError(f"{here}.{wrong}")
+            raise ValueError(f".{wrong}")
         return made
 
     def wrong(self) -> str:
@@ -137,7 +148,7 @@ def _plain(value: Any) -> Any:
 _readers: dict[tuple[str, str], Any] = {}
 
 
-def _reader(cls: type, annotation: str) -> Callable[[object, str], Any]:
+def _reader(cls: type, annotation: str) -> Callable[[object], Any]:
     """The function that checks and converts one value, compiled once from its annotation."""
     key = (cls.__module__, annotation)
     if key not in _readers:
@@ -145,59 +156,70 @@ def _reader(cls: type, annotation: str) -> Callable[[object, str], Any]:
     return _readers[key]  # type: ignore[no-any-return]
 
 
-def _compile(cls: type, annotation: str) -> Callable[[object, str], Any]:
+def _compile(cls: type, annotation: str) -> Callable[[object], Any]:
     if annotation.endswith(" | None"):
         inner = _reader(cls, annotation[:-7])
-        return lambda value, where: None if value is None else inner(value, where)
+        return lambda value: None if value is None else inner(value)
     if annotation in _SCALARS:
         return _scalar(_SCALARS[annotation])
     if annotation.startswith("tuple[") and annotation.endswith(", ...]"):
-        return _many(_reader(cls, annotation[6:-6]))
+        item = annotation[6:-6]
+        return _many(_reader(cls, item), _SCALARS.get(item))
     if annotation.startswith("tuple["):
         return _fixed([_reader(cls, part) for part in annotation[6:-1].split(", ")])
     if annotation.startswith("dict[str, "):
         return _mapping(_reader(cls, annotation[10:-1]))
     record = getattr(sys.modules[cls.__module__], annotation, None)
     if isinstance(record, _FrozenMeta):
-        return record.from_data  # type: ignore[attr-defined, no-any-return]
+        return record._read  # type: ignore[attr-defined, no-any-return]
     raise TypeError(f"{cls.__name__}: no reader for the annotation {annotation!r}")
 
 
-def _scalar(kind: type) -> Callable[[object, str], Any]:
-    def read(value: object, where: str) -> Any:
+def _scalar(kind: type) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
         # `type is`, since a bool is an int to isinstance and must not pass for one
         if type(value) is not kind:
-            raise ValueError(f"{where}: must be {kind.__name__}, not {type(value).__name__}")
+            raise ValueError(f": must be {kind.__name__}, not {type(value).__name__}")
         return value
 
     return read
 
 
-def _many(item: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
-    def read(value: object, where: str) -> Any:
+def _many(item: Callable[[object], Any], kind: type | None) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
         if type(value) is not list:
-            raise ValueError(f"{where}: must be a list, not {type(value).__name__}")
-        return tuple(item(one, f"{where}[{index}]") for index, one in enumerate(value))
+            raise ValueError(f": must be a list, not {type(value).__name__}")
+        if kind and {*map(type, value)} <= {kind}:
+            return tuple(value)
+        return tuple(_at(f"[{index}]", item, one) for index, one in enumerate(value))
 
     return read
 
 
-def _fixed(items: list[Callable[[object, str], Any]]) -> Callable[[object, str], Any]:
-    def read(value: object, where: str) -> Any:
+def _fixed(items: list[Callable[[object], Any]]) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
         if type(value) is not list or len(value) != len(items):
-            raise ValueError(f"{where}: must be a list of {len(items)}")
+            raise ValueError(f": must be a list of {len(items)}")
         return tuple(
-            item(one, f"{where}[{index}]")
+            _at(f"[{index}]", item, one)
             for index, (item, one) in enumerate(zip(items, value, strict=True))
         )
 
     return read
 
 
-def _mapping(item: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
-    def read(value: object, where: str) -> Any:
+def _mapping(item: Callable[[object], Any]) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
         if type(value) is not dict:
-            raise ValueError(f"{where}: must be an object, not {type(value).__name__}")
-        return {key: item(one, f"{where}.{key}") for key, one in value.items()}
+            raise ValueError(f": must be an object, not {type(value).__name__}")
+        return {key: _at(f".{key}", item, one) for key, one in value.items()}
 
     return read
+
+
+def _at(place: str, read: Callable[[object], Any], value: object) -> Any:
+    """Read one value of several; an error names its place."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{place}{error}") from None
