@@ -1,10 +1,16 @@
-"""Which hierarchies are ours, and what is written by whom, on facts of different hosts."""
+"""Which hierarchies are ours, what is written by whom, and in which order, on facts of different hosts."""
 
 from __future__ import annotations
+
+import errno
+import os
+import posix
+from pathlib import Path
 
 import pytest
 from hostfacts import TOP, facts
 
+from sysbox.base.errors import KernelError
 from sysbox.host import HostFacts
 from sysbox.linux import cgroup
 from sysbox.units.cgroup import tree
@@ -114,3 +120,114 @@ def test_no_move_is_expected_without_cgroups(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cgroup, "expect_move", lambda _: pytest.fail("of what?"))
     tree.expect_move(USUAL)
     tree.expect_move(mounted("v2", ""))
+
+
+# --- what is done with them: on plain directories that stand for cgroups ---------------------------
+
+
+@pytest.fixture
+def hierarchies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostFacts:
+    """A v1 host below tmp_path, whose directories have the files of a cpuset once they are made."""
+
+    def made(directory: str, dir_fd: int | None = None) -> None:
+        os.mkdir(directory, dir_fd=dir_fd)
+        for file in ("cpuset.cpus", "cpuset.mems", "tasks", "cgroup.procs", "net_cls.classid"):
+            Path(directory, file).touch()
+
+    monkeypatch.setattr(cgroup, "make", made)
+    mounts = {
+        name: f"{tmp_path}/{name}" for name in ("name=systemd", "cpuset", "net_cls", "memory")
+    }
+    for mount in mounts.values():
+        made(mount)
+    (tmp_path / "cpuset/cpuset.cpus").write_text("0-3\n")
+    (tmp_path / "cpuset/cpuset.mems").write_text("0\n")
+    return facts("v1", mounts)
+
+
+def test_values_are_written_before_the_process_enters(
+    hierarchies: HostFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it never runs without its limits; a cpuset without CPUs could not be entered at all."""
+    steps: list[str] = []
+    real = cgroup.write
+
+    def note(directory: str, file: str, value: str) -> None:
+        steps.append(f"{Path(directory).name[:7]} {file}")
+        real(directory, file, value)
+
+    monkeypatch.setattr(cgroup, "write", note)
+    placement, _ = tree.split_writes(PATH, (CPUSET, CLASS), hierarchies)
+    tree.place(placement)
+    values, entries = steps[:-2], steps[-2:]
+    assert entries == ["docker- tasks"] * 2
+    assert {"docker- cpuset.cpus", "docker- net_cls.classid"} <= set(values)
+    assert not [step for step in values if step.endswith(" tasks")]
+
+
+def test_a_new_cpuset_has_the_values_of_those_above(
+    hierarchies: HostFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a running container gets one, in a slice that has none (cpuset(7))."""
+    monkeypatch.setattr(tree, "cgroup_path", lambda *_: PATH)
+    monkeypatch.setattr(tree, "move_all", lambda *_: None)
+    tree.apply_writes((CPUSET.replace(value="1-2"),), os.getpid(), hierarchies)
+    slice_ = Path(hierarchies.controllers["cpuset"], "system.slice")
+    found = {path: path.read_text() for path in slice_.rglob("cpuset.*")}
+    assert {path.name: text for path, text in found.items() if path.parent == slice_} == {
+        "cpuset.cpus": "0-3",
+        "cpuset.mems": "0",
+    }
+    below = slice_ / PATH.rpartition("/")[2]
+    assert (found[below / "cpuset.cpus"], found[below / "cpuset.mems"]) == ("1-2", "0")
+
+
+@pytest.mark.parametrize(
+    ("number", "fails"), [(errno.ESRCH, False), (errno.ENOSPC, True), (errno.EINVAL, True)]
+)
+def test_a_process_that_ends_while_it_is_moved(
+    hierarchies: HostFacts, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+) -> None:
+    inside = [[11, 12], [12], []]
+    joined: list[int] = []
+
+    def join(pid: int, _: object) -> None:
+        joined.append(pid)
+        if pid == 11:
+            raise KernelError("write", "cgroup.procs", number)
+
+    monkeypatch.setattr(cgroup, "processes", lambda _: inside.pop(0))
+    monkeypatch.setattr(cgroup, "join", join)
+    monkeypatch.setattr(tree, "_is_below", lambda *_: False)
+    if fails:
+        with pytest.raises(KernelError):
+            tree.move_all(PATH, "cpuset", hierarchies)
+    else:
+        tree.move_all(PATH, "cpuset", hierarchies)
+        assert (joined, inside) == ([11, 12, 12], [])
+
+
+def test_what_a_container_made_below_its_cgroup_goes_with_it(
+    hierarchies: HostFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while a process is still ending: rmdir(2) says EBUSY for both (cgroups(7))."""
+    rmdir, busy = os.rmdir, ["a", "b"]
+    above = Path(hierarchies.controllers["net_cls"], "system.slice")
+    scope = above / PATH.rpartition("/")[2]
+    (scope / "inner/innermost").mkdir(parents=True)
+
+    def remove(name: str, *, dir_fd: int) -> None:
+        if name == "innermost" and busy:
+            busy.pop()
+            raise OSError(errno.EBUSY, "")
+        try:
+            rmdir(name, dir_fd=dir_fd)
+        except OSError as error:
+            raise OSError(
+                errno.EBUSY if error.errno == errno.ENOTEMPTY else error.errno, ""
+            ) from None
+
+    monkeypatch.setattr(posix, "rmdir", remove)
+    tree.remove_cgroups(PATH, hierarchies)
+    assert (list(above.iterdir()), busy) == ([], [])
+    tree.remove_cgroups(PATH, hierarchies)
