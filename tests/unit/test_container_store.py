@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysbox.base import codec
-from sysbox.container import identity, store
+from sysbox.container import identity, locks, names, records, store
 from sysbox.container.identity import is_id
 from sysbox.container.status import read_status
 from sysbox.spec import ContainerSpec
@@ -21,6 +21,46 @@ def test_an_id_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert identity.new_id() == "ab" * 32
     assert is_id("ab" * 32)
     assert not is_id("AB" * 32)
+
+
+RECORD = store.Record(
+    id="ab" * 32, name="x", created_ns=1, spec=ContainerSpec(image="i", name="x"),
+    image_id=f"sha256:{'ab' * 32}", image_name="i", argv=("/x",),
+)  # fmt: skip
+
+
+@pytest.fixture
+def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where containers, their runs and their names are."""
+    for module in (store, records, locks, names):
+        for name in ("CONTAINERS", "RUN_CONTAINERS", "NAMES"):
+            monkeypatch.setattr(module, name, f"{tmp_path}/{name}", raising=False)
+    return tmp_path
+
+
+def test_a_container_has_its_name_when_it_is_complete(directories: Path) -> None:
+    """Killed before, it is one that gc removes: a name never leads to half a container."""
+    seen: list[tuple[list[str], bool]] = []
+
+    def fill(record: store.Record) -> None:
+        named = list(names.taken_names())
+        seen.append((named, Path(record.directory, "record.json").exists()))
+
+    record, lock = store.claim(RECORD, fill)
+    lock.release()
+    assert seen == [([], True)]
+    assert names.taken_names() == {"x": record.id}
+
+
+def test_nothing_is_left_of_what_is_discarded(directories: Path) -> None:
+    """Not the directory of a run that nobody ended, either."""
+    record, lock = store.claim(RECORD, lambda _: None)
+    store.write_runtime(
+        record, store.Runtime(pid=0, start_time=0, supervisor=0, supervisor_start=0, scope="")
+    )
+    with lock:
+        store.discard(record.id)
+    assert [*directories.glob("*CONTAINERS/*")] == []
 
 
 def test_the_end_of_an_earlier_run_is_not_that_of_this_one(

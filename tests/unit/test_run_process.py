@@ -1,4 +1,7 @@
-"""A created container waits before its command, with its parent gone, until somebody starts it."""
+"""The last steps before a container's command: what it must not be, and what the process waits for.
+
+A created container waits before its command, with its parent gone, until somebody starts it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from forked import needs_root
+from forked import in_child, needs_root
 
-from sysbox.base.errors import NOT_FOUND, KernelError, StartError
+from sysbox.base.errors import FAILED, NOT_FOUND, KernelError, StartError
 from sysbox.container.process_plan import ProcessPlan
+from sysbox.linux import _sys
 from sysbox.linux.capability import Sets
-from sysbox.run import process
+from sysbox.linux.mount import MS_BIND
+from sysbox.linux.namespace import CLONE_NEWNS
+from sysbox.run import init, process
 from sysbox.run.handshake import Channel
 from sysbox.run.parent import fork_mapped, let_start
 
@@ -147,3 +153,54 @@ def test_an_image_s_user_database_is_a_file_or_nothing(tmp_path: Path, kind: str
     assert found == (b"text" if kind in ("link", "file") else b"")
     for fd in (root, procfs):
         os.close(fd)
+
+
+def test_a_terminal_is_one_of_a_devpts(tmp_path: Path) -> None:
+    """A volume at /dev/pts may have any file for its ptmx."""
+    (tmp_path / "dev/pts").mkdir(parents=True)
+    (tmp_path / "dev/pts/ptmx").touch()
+    root = os.open(tmp_path, os.O_PATH)
+    ours, theirs = Channel.pair()
+    with pytest.raises(StartError, match="/dev/pts is not a devpts"):
+        process.open_terminal(root, theirs, b"")
+    for end in (ours, theirs):
+        end.close()
+    os.close(root)
+
+
+def test_a_command_does_not_run_without_the_parent_that_attends_it(tmp_path: Path) -> None:
+    """The parent died before the kernel was told to end the child with it."""
+    plan = PLAN.replace(argv=("/bin/sh", "-c", f"echo >{tmp_path}/ran"))
+
+    def run() -> None:
+        ours, theirs = Channel.pair()
+        ours.close()
+        process.run_command(plan, ("PATH=/usr/bin",), theirs)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == FAILED
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_working_directory_is_inside_of_the_root(tmp_path: Path, inside: bool) -> None:
+    """CVE-2024-21626: else the command begins in a directory of the host's."""
+    (tmp_path / "work").mkdir()
+
+    def enter() -> str:
+        _sys.mount(str(tmp_path), str(tmp_path), None, MS_BIND, None)
+        root = os.open(tmp_path, os.O_PATH)
+        directory = os.open(tmp_path / "work" if inside else "/proc", os.O_PATH)
+        try:
+            init._enter_root(root, directory)
+        except StartError as error:
+            return error.message
+        return os.getcwd()
+
+    found = in_child(enter, CLONE_NEWNS)
+    assert found == ("/work" if inside else "the working directory is outside of the container")

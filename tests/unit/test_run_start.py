@@ -1,0 +1,75 @@
+"""The order of a start's steps, where another would lose a signal, a reason or a scope."""
+
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from forked import in_child
+
+from sysbox.base.errors import StartError
+from sysbox.run import start, supervisor
+
+FAILURE = StartError("no room", phase="network")
+
+
+def test_signals_are_held_before_its_command_may_run() -> None:
+    """One that arrives as soon as the command runs is the container's, not the end of ours."""
+
+    def release() -> list[bool]:
+        held: list[bool] = []
+
+        def note(*_: object) -> None:
+            held.append(set(supervisor.FORWARDED) <= signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+        parked: Any = SimpleNamespace(proceed=note, await_exec=note)
+        plan: Any = SimpleNamespace(
+            process=SimpleNamespace(tty=False), namespaces=SimpleNamespace(joins_pid=False)
+        )
+        record: Any = SimpleNamespace(spec=SimpleNamespace(pidfile=""))
+        start._release(record, plan, parked, ())
+        return held
+
+    assert in_child(release) == [True, True]
+
+
+def test_why_a_start_failed_is_written_before_its_run_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed in between, gc would find a container that was never started."""
+    steps: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda *_, **__: steps.append(name)
+
+    monkeypatch.setattr(start, "unwind", note("unwind"))
+    monkeypatch.setattr(start.store, "write_final", note("write"))
+    monkeypatch.setattr(start.store, "remove_run", note("forget"))
+    monkeypatch.setattr(start.exit_record, "of_start", lambda *_: None)
+    nothing: Any = None
+    start._record_failure(nothing, nothing, FAILURE)
+    assert steps == ["unwind", "write", "forget"]
+
+
+def test_a_scope_that_was_asked_for_is_awaited_though_the_start_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that began after the unwinding would belong to no run."""
+    steps: list[str] = []
+    pending = SimpleNamespace(abandon=lambda: steps.append("abandon"))
+
+    def fail(*_: object) -> None:
+        steps.append("connect")
+        raise FAILURE
+
+    monkeypatch.setattr(start.scope, "begin", lambda *_: pending)
+    monkeypatch.setattr(start, "_connect", fail)
+    record: Any = SimpleNamespace(id="ab" * 32)
+    plan: Any = SimpleNamespace(scope=None)
+    parked: Any = SimpleNamespace(pid=1)
+    bus: Any = None
+    with pytest.raises(StartError, match="no room"):
+        start._surround(bus, record, plan, parked, logged=False)
+    assert steps == ["connect", "abandon"]
