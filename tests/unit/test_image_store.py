@@ -475,6 +475,7 @@ def test_the_documents_must_describe_what_came(store: Store) -> None:
             ),
             (manifest_document(config, [good, good]), config, [layer]),
             (manifest_document(config + b" ", [good]), config, [layer]),
+            (manifest_document(config.replace(b"2026", b"2025"), [good]), config, [layer]),
             (manifest_document(config, [good]), config, [other]),
         ]
         for manifest, document, stack in lies:

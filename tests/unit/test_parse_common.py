@@ -186,6 +186,13 @@ def test_security_opts() -> None:
     assert parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
 
 
+def test_a_profile_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor that reads it has another working directory."""
+    monkeypatch.chdir(tmp_path)
+    for text in ("seccomp=./p.json", f"seccomp={tmp_path}/p.json"):
+        assert parse_security_opts([text], FLAG).seccomp == f"{tmp_path}/p.json"
+
+
 @pytest.mark.parametrize("text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus"])
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):

@@ -237,6 +237,20 @@ def test_a_cached_filter_is_not_compiled_again(
     assert seccomp.program_for(Security(), 0 | capability.mask(("SYS_CHROOT",)), "x86_64") == first
 
 
+def test_a_wide_filter_is_not_that_of_a_narrow_container(cache: Path) -> None:
+    """Each finds its own in the cache, whichever was compiled first."""
+    wide = HELD
+    narrow = capabilities.resolve(Security(), HELD)
+    more = narrow | capability.mask(("NET_ADMIN",))  # the profile does not ask for it
+    for _ in range(2):
+        found = [seccomp.program_for(Security(), mask, "x86_64") for mask in (wide, narrow, more)]
+        assert all(found)
+        assert run(found[0] or b"", EPERM_NUMBERS["mount"]) == ALLOW
+        assert run(found[1] or b"", EPERM_NUMBERS["mount"]) == refused(errno.EPERM)
+        assert found[2] == found[1]
+    assert len(list(cache.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "damage", ["empty", "truncated", "flipped", "long", "link", "public", "foreign", "fifo"]
 )
