@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs bench bench-crowd bench-attacks bench-against install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-attacks bench-against install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,10 @@ vm-shell: ## a shell in that guest, with sysbox installed
 
 soak: test-extras ## fuzzing and the tests of faults for half an hour: kills, failing system calls, damage
 	@tools/soak.sh
+
+# For example `make mutants ONLY=security`, or ONLY=sysbox/run/exec.py, ONLY=tests/plans.
+mutants: test-extras ## apply small mistakes to the code, one at a time, and report which test notices each (ONLY=...)
+	@.venv/bin/python -I tools/mutants.py $(ONLY)
 
 lint: test-extras ## ruff, mypy, and the rules about layers, imports and sizes
 	@$(PYTEST) tests/lint
