@@ -10,8 +10,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import KernelError
-from sysbox.linux import _sys
-from sysbox.linux.mount import RESOLVE_IN_ROOT
+from sysbox.linux import mount
 
 _root = -1  # an O_PATH descriptor, or -1 in the caller's own mount namespace
 _directory = "/"
@@ -31,7 +30,7 @@ def open_path(path: str, flags: int) -> int:
         if _root < 0:
             return posix.open(path or ".", flags | posix.O_CLOEXEC)
         whole = path if path.startswith("/") else f"{_directory}/{path}"
-        return _sys.openat2(_root, whole, flags | posix.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
+        return mount.openat2(_root, whole, flags, 0, mount.RESOLVE_IN_ROOT)
     except OSError as error:
         raise KernelError.of("open", path, error) from None
 

@@ -70,7 +70,7 @@ _KERNELS_MAGIC = frozenset((
     PROC_SUPER_MAGIC, 0x62656572, 0x27E0EB, 0x63677270, 0x64626720, 0x74726163, 0x73636673, 0x62656570,
     0xCAFE4A11, 0xDE5E81E4, 0xF97CFF8C, 0x19800202,
 ))  # fmt: skip
-_RACES = 64  # attempts at openat2 that end in EAGAIN: a rename or mount changed the path meanwhile
+_RACES = 64  # attempts at openat2(2) that end in EAGAIN
 
 
 def new_filesystem(fstype: str, options: tuple[tuple[str, str | None], ...], attrs: int) -> int:
@@ -214,14 +214,25 @@ def open_beneath(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
     return _openat2(dirfd, path, flags, mode, resolve)
 
 
-def _openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:
-    for attempt in range(_RACES):
+def openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2) with O_CLOEXEC, repeated where a rename or a mount elsewhere makes it fail with EAGAIN.
+
+    Raises OSError.
+    """
+    flags |= posix.O_CLOEXEC
+    for _ in range(_RACES - 1):
         try:
-            return _sys.openat2(dirfd, path, flags | posix.O_CLOEXEC, mode, resolve)
-        except OSError as error:
-            if error.errno != _errno.EAGAIN or attempt == _RACES - 1:
-                raise KernelError.of("open", path, error) from None
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            return _sys.openat2(dirfd, path, flags, mode, resolve)
+        except BlockingIOError:  # EAGAIN
+            pass
+    return _sys.openat2(dirfd, path, flags, mode, resolve)
+
+
+def _openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    try:
+        return openat2(dirfd, path, flags, mode, resolve)
+    except OSError as error:
+        raise KernelError.of("open", path, error) from None
 
 
 def open_procfs(path: str = "/proc") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from forked import in_child, needs_root
 
 from sysbox.base.errors import KernelError
 from sysbox.embedded import caller_root
+from sysbox.linux import mount
 
 
 def test_nothing_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +23,27 @@ def test_nothing_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         os.close(fd)
     with pytest.raises(KernelError, match="open none"):
         caller_root.open_path("none", os.O_RDONLY)
+
+
+@pytest.mark.parametrize(("races", "opened"), [(0, True), (1, True), (63, True), (64, False)])
+def test_a_rename_elsewhere_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, races: int, opened: bool
+) -> None:
+    """openat2(2): EAGAIN, if the kernel cannot tell that ".." stays inside of the root."""
+    left = [OSError(errno.EAGAIN, "")] * races
+
+    def openat2(*_: object) -> int:
+        if left:
+            raise left.pop()
+        return 7
+
+    monkeypatch.setattr(caller_root, "_root", 3)
+    monkeypatch.setattr(mount._sys, "openat2", openat2)
+    if opened:
+        assert caller_root.open_path("/a/../b", os.O_RDONLY) == 7
+    else:
+        with pytest.raises(KernelError, match="open /a/"):
+            caller_root.open_path("/a/../b", os.O_RDONLY)
 
 
 def test_the_root_was_left(tmp_path: Path) -> None:
