@@ -228,11 +228,11 @@ def test_no_health_check_begins_once_it_was_asked_to_stop(tmp_path: Path) -> Non
     monitor = start(tmp_path, payload, "--stop-timeout", 1, *health)
     ready(tmp_path)
     assert until(checks.exists, 30, 0.01)
-    os.kill(monitor, signal.SIGTERM)
-    time.sleep(0.2)  # one that has begun may end
     before = checks.stat().st_size
+    os.kill(monitor, signal.SIGTERM)
     finish(monitor, tmp_path)
-    assert checks.stat().st_size == before
+    # those that had begun by then; in the second until its kill there would be dozens
+    assert checks.stat().st_size <= before + 3
 
 
 def test_what_was_paused_again_is_thawed_for_its_kill(tmp_path: Path) -> None:
