@@ -15,7 +15,7 @@ from sysbox.units import journal, names, signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     Entry = dict[bytes, bytes]
 
@@ -176,7 +176,7 @@ def read_logs(
     since: int | None = None,
     until: int | None = None,
     lines: int | None = None,
-) -> Iterator[LogLine]:
+) -> Generator[LogLine, None, None]:
     """The payload's lines, oldest first; see `journal_arguments`. With `follow` also new ones, until it
     returns False: see `entries`. Raises Unsupported without journalctl.
     """
