@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""In the guest: runs one command after the other for the host, over a virtio serial port.
+"""The agent in the guest: runs one command after the other for the host, over a virtio serial port.
 
-A process of it sees pipes or a terminal, never the port itself: SELinux lets no confined program have that.
+Its commands get pipes or a terminal, never the port itself: SELinux allows no confined program to have it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def find_port() -> str:
-    """Its device node, which is not named after it."""
+    """The port's device node, whose name differs from the port's."""
     while True:
         for name in Path("/sys/class/virtio-ports").glob("*/name"):
             if name.read_text().strip() == wire.PORT:
@@ -45,7 +45,7 @@ def find_port() -> str:
 
 def serve(port: int, request: dict[str, Any]) -> int:
     """Run one script to its end; its exit status."""
-    # both stood still since the snapshot was made, and would be the same in every run
+    # both are as in the snapshot, and would be the same in every run
     time.clock_settime(time.CLOCK_REALTIME, request["now"])
     Path("/dev/urandom").write_bytes(bytes.fromhex(request["seed"]))
     command = ["/bin/bash", "-c", request["script"]]
@@ -77,19 +77,19 @@ def _with_terminal(
 
 
 def resize(terminal: int, size: list[int]) -> None:
-    """Rows and columns."""
+    """Set a terminal's size: rows, columns."""
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
 def pump(port: int, pid: int, terminal: int, streams: dict[int, bytes]) -> None:
-    """Copy until the process has ended and what it left in its pipes has been sent."""
+    """Copy until the process has ended and the rest of its pipes has been sent."""
     ended = os.pidfd_open(pid)
     poll = select.poll()
     for fd in (ended, port, *streams):
         poll.register(fd, select.POLLIN)
     over = False
     while True:
-        # whoever the process left behind may hold its pipes open: no longer than there is something
+        # processes that it left behind may keep the pipes open: read only what is in them already
         ready = [fd for fd, _ in poll.poll(0 if over else None)]
         if over and not any(fd in streams for fd in ready):
             break

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: tools/vm/build-image.sh DIRECTORY ENVIRONMENT
 #
-# Fills DIRECTORY with what QEMU boots: disk.raw, vmlinuz, initrd, and packages.txt. The guest is Debian 12
+# Fills DIRECTORY with the files that QEMU boots: disk.raw, vmlinuz, initrd, and packages.txt. The guest is Debian 12
 # with its kernel for virtual machines, SELinux's policy and the policy module for containers, and
-# ENVIRONMENT/ copied over its root. Nothing is mounted on this machine and no loop device is taken: the
-# root is a directory that becomes a file system in one go, with the labels of its files in it. Needs root.
+# ENVIRONMENT/ copied over its root. Nothing is mounted on this machine and no loop device is used: mke2fs makes
+# the file system from the root directory in one step, with the labels of its files. Needs root.
 set -euo pipefail
 umask 022
 
@@ -20,7 +20,7 @@ packages=(
 )
 no_documents=(man doc locale)
 
-# Where this machine gets Debian from; on one that is no Debian 12, where mmdebstrap gets it from.
+# The Debian 12 sources of this machine; empty on other distributions, where mmdebstrap uses its own.
 sources() {
     apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
         while read -r site release component; do
@@ -53,5 +53,5 @@ fi
 mv "$work"/root/boot/vmlinuz-* "$directory/vmlinuz"
 mv "$work"/root/boot/initrd.img-* "$directory/initrd"
 chroot "$work/root" dpkg-query --show >"$directory/packages.txt"
-# without a journal: every boot is of a copy that is thrown away
+# without a journal: every boot uses a copy that is thrown away
 mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=0 -d "$work/root" "$directory/disk.raw" 6G

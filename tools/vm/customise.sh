@@ -6,7 +6,7 @@ set -euo pipefail
 
 root=$1 tools=$2
 
-# Debian ships the policy for containers as source only: container_t, container_file_t and the like
+# Debian ships the policy for containers (container_t, container_file_t and others) only as source
 policy() {
     tar --zstd -xf "$root/usr/src/selinux-policy-src.tar.zst" -C "$root/tmp"
     mkdir "$root/tmp/policy"
@@ -23,7 +23,7 @@ configure() {
     printf 'SELINUX=permissive\nSELINUXTYPE=default\n' >"$root/etc/selinux/config"
     echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     chroot "$root" passwd --delete root
-    # a snapshot is resumed days after it was made: every timer would then be due at once
+    # a snapshot is resumed days after it was made: all timers would expire at once
     chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
         e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer getty@tty1.service serial-getty@ttyS0.service
     mkdir -p "$root/etc/systemd/journald.conf.d"
@@ -40,5 +40,5 @@ agent() {
 policy
 configure
 agent
-# last, so that all that was made is labelled; the labels are ordinary attributes for this kernel
+# last, so that all files are labelled; for this kernel the labels are ordinary attributes
 chroot "$root" setfiles -F -e /proc -e /sys -e /dev /etc/selinux/default/contexts/files/file_contexts /

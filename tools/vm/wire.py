@@ -1,4 +1,4 @@
-"""What the host and the agent in the guest say to each other: frames over one serial port."""
+"""The protocol between the host and the agent in the guest: frames over one serial port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEADER = struct.Struct(">cI")
 
 READY = b"Y"  # agent: waiting for a request
 RUN = b"R"  # host: a request, in JSON (see Machine.request)
-INPUT = b"I"  # host: what was typed at the terminal
+INPUT = b"I"  # host: input from the terminal
 WINDOW = b"W"  # host: the terminal's new size, in JSON
 OUTPUT = b"O"  # agent: of its standard output
 ERRORS = b"E"  # agent: of its standard error
@@ -25,7 +25,7 @@ def send(fd: int, kind: bytes, data: bytes = b"") -> None:
 
 
 def receive(fd: int) -> tuple[bytes, bytes]:
-    """Read one frame. Raises EOFError when the other side has gone."""
+    """Read one frame. Raises EOFError when the other side has closed the port."""
     kind, length = HEADER.unpack(_exactly(fd, HEADER.size))
     return kind, _exactly(fd, length)
 
@@ -41,7 +41,7 @@ def _exactly(fd: int, length: int) -> bytes:
 
 
 def copy(source: int, fd: int, kind: bytes) -> bool:
-    """Send on what can be read; False at its end (for a terminal that is EIO)."""
+    """Send what can be read from `source`; False at its end (EIO for a terminal)."""
     try:
         data = os.read(source, 1 << 16)
     except OSError:
