@@ -24,9 +24,10 @@ FAILED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conft
 HEADING = re.compile(r"^(?:_{3,} .+ _{3,}|={3,} .+ ={3,})$")
 
 PYTEST = (".venv/bin/pytest", "-p", "no:cacheprovider")
+PARALLEL = ("-n", "auto", "--dist", "worksteal")  # one process for each CPU
 LANES = {  # name -> (command for the lane, command for one of its tests)
     "lint, unit, plans and fuzz": (
-        (*PYTEST, "tests/lint", "tests/unit", "tests/plans", "tests/fuzz"),
+        (*PYTEST, *PARALLEL, "tests/lint", "tests/unit", "tests/plans", "tests/fuzz"),
         PYTEST,
     ),
     "host": (("tools/test-host.sh",), ("tools/test-host.sh",)),

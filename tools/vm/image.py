@@ -54,7 +54,7 @@ def requirements() -> list[str]:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     tests = project["optional-dependencies"]["test"]
-    return [*project["dependencies"], *(name for name in tests if name.startswith("pytest"))]
+    return [*project["dependencies"], *(name for name in tests if name.startswith("pytest "))]
 
 
 def _check_interpreter() -> None:
