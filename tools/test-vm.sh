@@ -1,8 +1,7 @@
 #!/bin/bash
 # Usage: tools/test-vm.sh [--optional | PYTEST-ARGUMENT...]
 #
-# Runs tests/vm, and the tests of tests/host and tests/attack that are not marked `not_emulated`, in guests with cgroup v2
-# and SELinux. With arguments: only these, in one guest of the flavour that the files need. Exit status: 125 if no guest can
+# Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in guests with cgroup v2 and SELinux. With arguments: only these, in one guest of the flavour that the files need. Exit status: 125 if no guest can
 # be made; with --optional that is 0 and a message, except in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."

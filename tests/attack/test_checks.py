@@ -1,7 +1,4 @@
-"""A health check is the container's own, and runs for sysbox: what it writes and starts is bounded.
-
-In the guest: a check's group is one of v2, with its memory.peak and its cgroup.freeze.
-"""
+"""A health check is the container's own, and runs for sysbox: what it writes and starts is bounded."""
 
 from __future__ import annotations
 
@@ -38,7 +35,6 @@ def first_result(one: Container) -> dict[str, object]:
     return dict(one.inspect("State.Health.Log")[0])
 
 
-@pytest.mark.not_emulated("pipes are the same there")
 def test_output_without_end_takes_no_memory_of_the_hosts(containers: Containers) -> None:
     one = containers(
         "-m", "32m", *ONCE, "--health-timeout", "2s", "--health-cmd", "cat /dev/zero | tr '\\0' x"
@@ -50,7 +46,6 @@ def test_output_without_end_takes_no_memory_of_the_hosts(containers: Containers)
     one("rm", "-f")
 
 
-@pytest.mark.not_emulated("pipes are the same there")
 def test_output_that_was_written_is_kept_to_its_beginning(containers: Containers) -> None:
     """More than the pipe holds, by a command that is over before anybody reads it all."""
     script = "head -c 300000 /dev/zero | tr '\\0' y; echo end >&2; exit 3"
@@ -60,10 +55,7 @@ def test_output_that_was_written_is_kept_to_its_beginning(containers: Containers
     one("rm", "-f")
 
 
-UNITS_ALIKE = pytest.mark.not_emulated("a unit in a file has the same properties there")
-
-
-@pytest.mark.parametrize("policy", ["no", pytest.param("on-failure", marks=UNITS_ALIKE)])
+@pytest.mark.parametrize("policy", ["no", "on-failure"])
 def test_what_looks_after_it_is_bounded(containers: Containers, policy: str) -> None:
     one = containers("--restart", policy)
     shown = systemctl("show", "--value", "-p", "MemoryMax,TasksMax", service(one)).split()
@@ -74,15 +66,12 @@ def test_what_looks_after_it_is_bounded(containers: Containers, policy: str) -> 
     one("rm", "-f")
 
 
-FEWER = pytest.mark.not_emulated("the last, which escapes more, is killed there")
-
-
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param("sleep 7141; true", marks=FEWER),  # a child of the shell
+        "sleep 7141; true",  # a child of the shell
         # in a session of its own, and nobody's child
-        pytest.param("(setsid sleep 7141 &) ; sleep 7141", marks=FEWER),
+        "(setsid sleep 7141 &) ; sleep 7141",
         "while :; do (setsid sleep 7141 &); sleep 0.01; done",  # and always one more
     ],
 )
@@ -114,7 +103,6 @@ def test_what_a_check_has_left_running_stays(containers: Containers) -> None:
     one("rm", "-f")
 
 
-@pytest.mark.not_emulated("what is written down is the same there")
 def test_an_image_cannot_ask_for_checks_all_the_time(
     sysbox: Sysbox, containers: Containers
 ) -> None:

@@ -75,14 +75,12 @@ def test_s7_the_default_capabilities_of_exec(sysbox: Sysbox, container: str) -> 
     assert sets(fields(asked.stdout)) == (0, 0, 0, DEFAULT, 0)
 
 
-@pytest.mark.not_emulated("capabilities are the same there")
 def test_s7_all_but_sys_admin(sysbox: Sysbox, image: str) -> None:
     mask = HELD & ~capability.mask(("SYS_ADMIN",))
     found = status(sysbox, image, "--cap-add", "all", "--cap-drop", "sys-admin")
     assert sets(found) == (0, mask, mask, mask, 0)
 
 
-@pytest.mark.not_emulated("capabilities are the same there")
 def test_none_at_all_and_one(sysbox: Sysbox, image: str) -> None:
     assert sets(status(sysbox, image, "--cap-drop", "ALL")) == (0, 0, 0, 0, 0)
     only = capability.mask(("NET_ADMIN",))
@@ -90,25 +88,21 @@ def test_none_at_all_and_one(sysbox: Sysbox, image: str) -> None:
     assert sets(found) == (0, only, only, only, 0)
 
 
-@pytest.mark.not_emulated("capabilities are the same there")
 def test_a_user_other_than_root_holds_none(sysbox: Sysbox, image: str) -> None:
     assert sets(status(sysbox, image, "-u", "1000")) == (0, 0, 0, DEFAULT, 0)
 
 
-@pytest.mark.not_emulated("capabilities are the same there")
 def test_privileged(sysbox: Sysbox, image: str) -> None:
     found = status(sysbox, image, "--privileged")
     assert sets(found) == (0, HELD, HELD, HELD, 0)
     assert found["Seccomp"] == "0"
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 def test_no_new_privileges(sysbox: Sysbox, image: str) -> None:
     found = status(sysbox, image, "--security-opt", "no-new-privileges", "-u", "1000")
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 def test_seccomp_unconfined_and_a_profile_of_ones_own(
     sysbox: Sysbox, image: str, tmp_path: Path
 ) -> None:
@@ -129,14 +123,12 @@ def test_seccomp_unconfined_and_a_profile_of_ones_own(
     assert "did you mean 'defaultAction'?" in done.stderr
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 def test_the_filter_is_in_force(sysbox: Sysbox, image: str) -> None:
     done = sysbox("run", "--rm", "--network", "none", image, "unshare", "-m", "true")
     assert done.returncode == 1
     assert "Operation not permitted" in done.stderr
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize("name", ["sys-admn", "", "0"])
 def test_an_unknown_capability(sysbox: Sysbox, image: str, name: str) -> None:
     done = sysbox("run", "--rm", "--cap-add", name, image, "true")
@@ -161,6 +153,7 @@ def test_s8_read_only_paths(sysbox: Sysbox, image: str) -> None:
     assert done.stderr.count("Read-only file system") == (3 if there else 2), done.stderr
 
 
+@pytest.mark.guest("other kernels have other files")
 def test_masked_paths_show_nothing(sysbox: Sysbox, image: str) -> None:
     script = """for path; do if [ -d $path ]; then ls -A $path; else cat $path; fi; done"""
     there = [path for path in protected.MASKED if os.path.exists(path)]
@@ -169,7 +162,6 @@ def test_masked_paths_show_nothing(sysbox: Sysbox, image: str) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.not_emulated("what is left uncovered is the same there")
 def test_unmask(sysbox: Sysbox, image: str) -> None:
     for flags in (
         ("--security-opt", "unmask=/proc/keys"),
@@ -237,7 +229,6 @@ def test_device(
     assert "Operation not permitted" in done.stderr
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("device", "words"),
     [
@@ -268,7 +259,6 @@ def test_a_privileged_container_sees_the_hosts_devices(sysbox: Sysbox, image: st
 # --- who it is -------------------------------------------------------------------------------------
 
 
-@pytest.mark.not_emulated("accounts are files, which are the same there")
 @pytest.mark.parametrize(
     "user",
     [
@@ -292,7 +282,6 @@ def identity(done: subprocess.CompletedProcess[str]) -> tuple[str, ...]:
     return found["Uid"].split()[0], found["Gid"].split()[0], found["Groups"]
 
 
-@pytest.mark.not_emulated("accounts are files, which are the same there")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -318,7 +307,6 @@ def test_groups_are_exact(
         assert identity(done) == expected
 
 
-@pytest.mark.not_emulated("accounts are files, which are the same there")
 def test_group_add(sysbox: Sysbox, image: str) -> None:
     flags = (
         "--rm",
@@ -335,7 +323,6 @@ def test_group_add(sysbox: Sysbox, image: str) -> None:
     assert identity(done) == ("1000", "1000", "7 1000 2000")
 
 
-@pytest.mark.not_emulated("accounts are files, which are the same there")
 def test_a_huge_user_database_is_refused(sysbox: Sysbox, container: str) -> None:
     sysbox("exec", container, "truncate", "-s", "1G", "/etc/group", check=True)
     done = sysbox("exec", "-u", "user", container, "true")
@@ -353,7 +340,6 @@ def test_a_huge_user_database_is_refused(sysbox: Sysbox, container: str) -> None
 # --- what must not leak in -------------------------------------------------------------------------
 
 
-@pytest.mark.not_emulated("files are the same there")
 def test_the_environment_is_built_from_nothing(sysbox: Sysbox, image: str, container: str) -> None:
     for command in (("run", "--rm", "--network", "none", image), ("exec", container)):
         done = sysbox(*command, "env", env={"SECRET": "1", "LD_PRELOAD_X": "1"}, check=True)
@@ -364,7 +350,6 @@ def test_the_environment_is_built_from_nothing(sysbox: Sysbox, image: str, conta
         }
 
 
-@pytest.mark.not_emulated("descriptors are the same there")
 def test_no_descriptor_leaks(image: str, container: str) -> None:
     directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     others = [os.dup(directory) for _ in range(8)]
@@ -418,7 +403,6 @@ def python(requires: Callable[[object, str], None]) -> tuple[str, ...]:
     return ("host", PYTHON, "-I", "-c")
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 def test_the_filter_refuses_what_it_should(sysbox: Sysbox, python: tuple[str, ...]) -> None:
     script = """
 import fcntl, os, socket, threading
@@ -446,7 +430,6 @@ thread.join()
     ]  # fmt: skip
 
 
-@pytest.mark.not_emulated("keyrings are the same there")
 def test_each_container_has_a_session_keyring_of_its_own(
     sysbox: Sysbox, python: tuple[str, ...]
 ) -> None:
@@ -459,7 +442,6 @@ def test_each_container_has_a_session_keyring_of_its_own(
     assert all(int(one) > 0 for one in seen)
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("setting", "flags"),
     [
@@ -479,7 +461,6 @@ def test_a_sysctl_of_the_hosts(
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
-@pytest.mark.not_emulated("sysctls of a namespace are the same there")
 def test_a_sysctl_of_its_own(sysbox: Sysbox, image: str) -> None:
     host = Path("/proc/sys/kernel/shmmni").read_text()
     flags = ("--sysctl", "kernel.shmmni=77", "--sysctl", "net.ipv4.ip_default_ttl=33")
@@ -489,7 +470,6 @@ def test_a_sysctl_of_its_own(sysbox: Sysbox, image: str) -> None:
     assert Path("/proc/sys/kernel/shmmni").read_text() == host
 
 
-@pytest.mark.not_emulated("what waits for the lock is the same there")
 def test_nobody_enters_it_before_it_has_its_root(
     sysbox: Sysbox, image: str, requires: Any, tmp_path: Path
 ) -> None:
@@ -511,7 +491,6 @@ def test_nobody_enters_it_before_it_has_its_root(
             process.wait(60)
 
 
-@pytest.mark.not_emulated("files are the same there")
 def test_nobody_else_can_look_into_the_state(container: str) -> None:
     for top in (paths.STATE, paths.RUN):
         done = subprocess.run(

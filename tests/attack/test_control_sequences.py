@@ -12,8 +12,6 @@ import pytest
 from containers import Container, Containers, eventually
 from lane import SYSBOX, TIMEOUT, Sysbox
 
-pytestmark = pytest.mark.not_emulated("about words, not about kernels")
-
 # sets the title; clears the screen; the same in one character of C1; a line break; an override of direction
 EVIL = "\x1b]0;title\x07\x1b[2J\x9b2J\u202egnp\u2066\rfake\ttab"
 CLEAN = ("\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r\rfake")

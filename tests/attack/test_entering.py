@@ -78,6 +78,7 @@ def check(watcher: Container) -> None:
     assert not {one for one in open_files - own if not one.startswith("/proc/")}
 
 
+@pytest.mark.guest("it enters one cgroup on v2")
 def test_what_exec_makes_is_never_more_than_the_container(
     watcher: Container, requires: Any
 ) -> None:
@@ -90,7 +91,6 @@ def test_what_exec_makes_is_never_more_than_the_container(
     check(watcher)
 
 
-@pytest.mark.not_emulated("exec shows what is made in a cgroup; the rest is the same there")
 def test_nor_is_who_starts_a_neighbour_in_its_pid_namespace(
     watcher: Container, image: str, requires: Any
 ) -> None:
@@ -101,7 +101,6 @@ def test_nor_is_who_starts_a_neighbour_in_its_pid_namespace(
     check(watcher)
 
 
-@pytest.mark.not_emulated("what is in /proc is the same there")
 def test_a_neighbour_in_its_pid_namespace(containers: Containers) -> None:
     """It sees the other's processes through a /proc of its own, with its own covers on it."""
     one = containers("--network", "none", command=("sleep", "4321"))
@@ -117,7 +116,6 @@ def test_a_neighbour_in_its_pid_namespace(containers: Containers) -> None:
 # --- the null device -------------------------------------------------------------------------------
 
 
-@pytest.mark.not_emulated("descriptors are the same there")
 @pytest.mark.parametrize("number", [3, 4, 5])
 def test_no_descriptor_of_the_hosts_by_a_volume_at_dev(
     containers: Containers, tmp_path: Path, number: int
@@ -132,7 +130,6 @@ def test_no_descriptor_of_the_hosts_by_a_volume_at_dev(
     assert one.exec("stat", "-Lc", "%t:%T", "/proc/self/fd/0") == "1:3"
 
 
-@pytest.mark.not_emulated("descriptors are the same there")
 def test_exec_does_not_open_what_a_container_has_made_of_dev_null(containers: Containers) -> None:
     one = containers("--network", "none")
     one.sh("rm /dev/null; ln -s /proc/kmsg /dev/null")
@@ -153,7 +150,6 @@ def state_of(path: str) -> tuple[int, ...]:
     return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_size
 
 
-@pytest.mark.not_emulated("inodes are the same there")
 def test_no_inode_of_the_hosts_can_be_changed(sysbox: Sysbox, image: str, requires: Any) -> None:
     """Masks, devices, the program of --init: chmod, chown, utime and writing stay inside, or fail."""
     init = str(SYSBOX.parents[1] / "lib")

@@ -20,8 +20,6 @@ import lane
 import pytest
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("files that attack are the same there")
-
 NAME = "hostile:test"
 Entries = dict[str, tuple[str, str]]  # path -> (kind: dir, link, file or program, content)
 

@@ -14,8 +14,6 @@ from lane import SYSBOX, Sysbox, run_sysbox
 
 from sysbox.fs import volumes
 
-pytestmark = pytest.mark.not_emulated("files that attack are the same there")
-
 NAME = "hostile-volume:test"
 VOLUME = "test-hostile"
 

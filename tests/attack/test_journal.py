@@ -9,13 +9,10 @@ import sys
 import time
 from typing import Any
 
-import pytest
 from containers import Container, Containers, eventually, popen
 from lane import TIMEOUT, Sysbox
 
 from sysbox.container.events import MESSAGE_IDS
-
-pytestmark = pytest.mark.not_emulated("the journal is the same there")
 
 NOBODY = 65534
 SEND = """

@@ -15,7 +15,6 @@ from sysbox.linux import capability
 from sysbox.security import capabilities
 
 __all__ = ["hostile"]
-pytestmark = pytest.mark.not_emulated("files that attack are the same there")
 
 Image = Callable[..., str]
 KERNEL_LOG_UNREAD = 9  # syslog(2), SYSLOG_ACTION_SIZE_UNREAD

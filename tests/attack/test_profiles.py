@@ -46,7 +46,6 @@ def nothing_is_left(sysbox: Sysbox, *others: Container) -> None:
     assert {line.split()[0] for line in scopes.splitlines()} == {one.scope for one in others}
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 @pytest.mark.parametrize(
     ("default", "errno", "allowed"),
     [
@@ -77,7 +76,6 @@ def test_a_start_ends(
         nothing_is_left(sysbox)
 
 
-@pytest.mark.not_emulated("a filter is the same there")
 def test_so_does_what_is_born_beside_another(
     sysbox: Sysbox, containers: Containers, image: str, tmp_path: Path
 ) -> None:

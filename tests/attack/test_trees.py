@@ -24,10 +24,6 @@ from sysbox.fs.ops import Tree
 from sysbox.linux import mount
 from sysbox.units import serviceplan
 
-pytestmark = pytest.mark.not_emulated(
-    "how names are looked up and trees are removed is the same there"
-)
-
 LIBC = ctypes.CDLL(None, use_errno=True)
 NODE = rootfs.Node(target="/volume/made", kind="c", major=1, minor=3, mode=0o666, uid=9, gid=9)
 OURS = ("posix", "sysbox.linux._sys")

@@ -20,8 +20,6 @@ import pytest
 from containers import Container, Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("terminals and logs are the same there")
-
 COUNT = """while [ ! -e /go ]; do sleep 0.02; done
 for i in 1 2 3; do echo out $i; echo err $i >&2; done; exit 4"""
 

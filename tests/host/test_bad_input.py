@@ -15,8 +15,6 @@ from sysbox.base import paths
 from sysbox.cli.table.options import arguments as arguments_of
 from sysbox.cli.table.verbs import VERBS
 
-pytestmark = pytest.mark.not_emulated("what is refused, and in which words, is the same there")
-
 
 def refused(sysbox: Sysbox, *words: str, status: int = 125) -> str:
     """What it says: one line of why, and perhaps one of advice."""

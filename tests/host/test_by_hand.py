@@ -9,8 +9,6 @@ import pytest
 from containers import Container, Containers, eventually, systemctl
 from lane import Sysbox
 
-pytestmark = pytest.mark.not_emulated("systemd's services are the same there")
-
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
 
 

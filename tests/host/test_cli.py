@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("what a user types and reads is the same there")
-
 
 @pytest.fixture
 def container(sysbox: Sysbox, image: str) -> Iterator[str]:

@@ -13,8 +13,6 @@ from lane import Sysbox
 
 from sysbox.base import paths
 
-pytestmark = pytest.mark.not_emulated("files, records and names of bridges are the same there")
-
 BRIDGE = "br-conf"
 WHOLE = f"""\
 [Network]

@@ -17,8 +17,6 @@ from containers import Containers
 from lane import Sysbox, rootfs, run_sysbox
 from lookalike import KINDS, Lookalike, Tree, Trees, load, load_trees, tree
 
-pytestmark = pytest.mark.not_emulated("keys and words are the same there")
-
 VERBS = (
     "inspect", "inspect-size", "image", "volume", "info", "version", "ps", "images", "volumes", "events",
 )  # fmt: skip

@@ -66,6 +66,7 @@ def in_a_mount_namespace(script: str, **environment: str) -> subprocess.Complete
     )  # fmt: skip
 
 
+@pytest.mark.guest("what v2 and SELinux have")
 def test_a_host_that_runs_containers(sysbox: Sysbox) -> None:
     """All that is essential is there, in one table, and the status says so."""
     done = sysbox("doctor", check=True)
@@ -128,7 +129,6 @@ def test_a_controller_that_is_not_mounted() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_where_there_is_no_systemd() -> None:
     """It still answers, says what is missing, and its status is 1."""
     done = in_a_mount_namespace(
@@ -140,7 +140,6 @@ def test_where_there_is_no_systemd() -> None:
     assert "PID 1 is not systemd" in line
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_not_root(requires: Any) -> None:
     """Whoever is not root is told that it takes root."""
     requires.program("setpriv")
@@ -154,7 +153,6 @@ def test_not_root(requires: Any) -> None:
     assert "only root runs containers" in line
 
 
-@pytest.mark.not_emulated("what a verb imports is the same there")
 @pytest.mark.parametrize(
     ("verb", "package"),
     [("info", "pystemd"), ("doctor", "pystemd"), ("doctor", "pyroute2"), ("help", "click")],

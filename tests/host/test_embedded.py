@@ -22,8 +22,6 @@ from lane import SYSBOX, Sysbox
 from sysbox.base.paths import RUN
 from sysbox.embedded import cgroups, state
 
-pytestmark = pytest.mark.not_emulated("a systemd that boots in an emulated one takes a minute")
-
 NAME = "inner"
 
 

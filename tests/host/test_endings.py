@@ -25,14 +25,12 @@ def end(one: Container, state: str = "exited") -> dict[str, object]:
     return found
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_exited(containers: Containers) -> None:
     told = end(containers(command=("sh", "-c", "exit 3")))
     assert (told["How"], told["Signal"]) == ("exited", 0)
     assert str(told["StartedAt"]) < str(told["FinishedAt"])
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_signalled(containers: Containers) -> None:
     one = containers()
     os.kill(one.pid, signal.SIGUSR1)  # of no effect on a first process without a handler
@@ -41,17 +39,12 @@ def test_signalled(containers: Containers) -> None:
     assert (told["How"], told["Signal"]) == ("signalled", 9)
 
 
-STOPS_ALIKE = pytest.mark.not_emulated(
-    "what ends it is the same there; that systemd does is shown by another"
-)
-
-
 @pytest.mark.parametrize(
     "by",
     [
-        pytest.param("command", marks=STOPS_ALIKE),
+        "command",
         "systemd",
-        pytest.param("systemd in the foreground", marks=STOPS_ALIKE),
+        "systemd in the foreground",
     ],
 )
 def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -> None:
@@ -77,7 +70,7 @@ def test_too_slow(sysbox: Sysbox, containers: Containers, image: str, by: str) -
     assert (told["How"], told["Signal"]) == ("timeout", 9)
 
 
-@pytest.mark.parametrize("reexecuted", [False, pytest.param(True, marks=STOPS_ALIKE)])
+@pytest.mark.parametrize("reexecuted", [False, True])
 def test_systemd_stops_a_foreground_run(sysbox: Sysbox, image: str, reexecuted: bool) -> None:
     """Its stop signal, to its first process alone, whoever asks for the stop."""
     script = """(trap 'echo child' TERM; while :; do sleep 0.05; done) &
@@ -96,6 +89,7 @@ def test_systemd_stops_a_foreground_run(sysbox: Sysbox, image: str, reexecuted: 
         sysbox("rm", "-f", "front")
 
 
+@pytest.mark.guest("memory.events is of v2")
 def test_out_of_memory(containers: Containers) -> None:
     """Which process it was is in the kernel's log alone."""
     one = containers(
@@ -108,7 +102,6 @@ def test_out_of_memory(containers: Containers) -> None:
     assert told["Victims"] == ["dd"]
 
 
-@pytest.mark.not_emulated("what cannot be executed is the same there")
 def test_it_could_not_start(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(verb=("create",), command=("nosuch",))
     assert sysbox("start", one.id).returncode != 0
@@ -117,7 +110,6 @@ def test_it_could_not_start(sysbox: Sysbox, containers: Containers) -> None:
     assert "nosuch" in str(told["Error"])
 
 
-@pytest.mark.not_emulated("what is written down is the same there")
 def test_nobody_saw_it(containers: Containers) -> None:
     one = containers()
     os.kill(int(systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")), signal.SIGKILL)
@@ -126,7 +118,6 @@ def test_nobody_saw_it(containers: Containers) -> None:
     assert "nobody saw" in str(told["Error"])
 
 
-@pytest.mark.not_emulated("a function of its words alone")
 def test_what_the_kernel_says() -> None:
     """A name may hold a comma; a cgroup is not the one that begins alike."""
     line = (
@@ -139,7 +130,6 @@ def test_what_the_kernel_says() -> None:
     assert kmsg.victim("<6>[   12.000500] usb 1-1: new", "a.scope", 0) == ""
 
 
-@pytest.mark.not_emulated("what is written down is the same there")
 @pytest.mark.parametrize("how", ["detached", "attached"])
 def test_a_start_that_fails_keeps_the_last_run(
     sysbox: Sysbox, containers: Containers, tmp_path: Path, how: str
@@ -163,7 +153,6 @@ def test_a_start_that_fails_keeps_the_last_run(
     assert one.inspect("State.Error") == ""
 
 
-@pytest.mark.not_emulated("what is written down is the same there")
 def test_created_and_its_command_is_not_there(sysbox: Sysbox, containers: Containers) -> None:
     """`run` removes what it could not start; `create` is another command, and what that made stays."""
     one = containers(command=("nosuch",), verb=("create",))

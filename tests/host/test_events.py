@@ -13,13 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from containers import Container, Containers, eventually, popen
 from lane import Sysbox
 
 from sysbox.container.events import MESSAGE_IDS
-
-pytestmark = pytest.mark.not_emulated("the journal is the same there")
 
 
 def since(sysbox: Sysbox, start: float, *words: str) -> list[dict[str, Any]]:

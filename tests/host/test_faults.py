@@ -32,8 +32,6 @@ from storm import Storm
 
 from sysbox.base import paths
 
-pytestmark = pytest.mark.not_emulated("hundreds of commands take half an hour there")
-
 
 def nothing_more(sysbox: Sysbox) -> None:
     """gc has nothing to do after gc, there is no container, and no unit of one."""

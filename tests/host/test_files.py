@@ -20,8 +20,6 @@ from sysbox.base.files import remove_tree
 from sysbox.host import probe
 from sysbox.linux import freezer
 
-pytestmark = pytest.mark.not_emulated("files are copied the same there")
-
 STATES = ("running", "stopped", "created")
 SCRIPT = (
     "mkdir /made /data/sub; echo one >/made/file; echo two >/data/sub/file; echo three >/tf/file;"

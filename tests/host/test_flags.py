@@ -9,8 +9,6 @@ import pytest
 from containers import Containers, eventually, popen
 from lane import Sysbox
 
-pytestmark = pytest.mark.not_emulated("words and files are the same there")
-
 
 def test_a_container_with_many(containers: Containers) -> None:
     """--domainname, --expose, --annotation, --ipc none, --quiet."""

@@ -19,8 +19,6 @@ from lane import SYSBOX, Sysbox
 
 from sysbox.base import paths
 
-pytestmark = pytest.mark.not_emulated("a start for each system call takes half an hour there")
-
 # Every call that leaves a trace outside of the process, or that another process waits for.
 CALLS = (
     "clone3", "connect", "flock", "mkdir", "poll", "recvfrom", "recvmsg", "rename", "rmdir",

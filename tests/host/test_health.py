@@ -1,7 +1,4 @@
-"""Health checks: made while the container runs, told, and acted upon; nothing of them is left.
-
-In the guest: no check is made while cgroup.freeze of v2 holds the container.
-"""
+"""Health checks: made while the container runs, told, and acted upon; nothing of them is left."""
 
 from __future__ import annotations
 
@@ -24,7 +21,6 @@ def is_now(one: Container, status: str) -> None:
     eventually(lambda: one.inspect("State.Health.Status") == status, f"it is {status}")
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_it_follows_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(*QUICK, *FILE)
     is_now(one, "unhealthy")
@@ -43,7 +39,6 @@ def test_it_follows_the_container(sysbox: Sysbox, containers: Containers) -> Non
     is_now(one, "unhealthy")
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_it_is_told(sysbox: Sysbox, containers: Containers) -> None:
     start = time.time()
     one = containers(*QUICK, "--health-cmd", "true")
@@ -63,7 +58,6 @@ def told(sysbox: Sysbox, one: Container, since: float) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_one_that_takes_too_long(containers: Containers) -> None:
     one = containers(
         "--health-interval", "50ms", "--health-timeout", "200ms", "--health-retries", "1",
@@ -100,7 +94,6 @@ def begun(one: Container) -> list[datetime]:
     return [datetime.fromisoformat(check["Start"]) for check in one.inspect("State.Health.Log")]
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
     """The check goes on with the container, and was not too slow."""
     one = containers(
@@ -122,7 +115,6 @@ def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
     assert {check["ExitCode"] for check in one.inspect("State.Health.Log")} == {0}
 
 
-@pytest.mark.not_emulated("timers are the same there")
 @pytest.mark.parametrize("action", ["kill", "stop", "restart"])
 def test_what_follows(containers: Containers, action: str) -> None:
     command = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
@@ -140,7 +132,6 @@ def test_what_follows(containers: Containers, action: str) -> None:
     assert one.inspect("State.ExitCode") == {"kill": 137, "stop": 7}[action]
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_the_image_has_one(sysbox: Sysbox, containers: Containers) -> None:
     change = "HEALTHCHECK --interval=100ms --retries=1 CMD exit 1"
     one = containers("--name", "base")
@@ -158,7 +149,6 @@ def test_the_image_has_one(sysbox: Sysbox, containers: Containers) -> None:
         sysbox("rmi", "checked:test", check=True)
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_nothing_is_left(containers: Containers) -> None:
     one = containers(*QUICK, "--health-cmd", "sleep 0.3")
     eventually(lambda: one.inspect("State.Health.Log") or "sleep 0.3" in one("top"), "a check")
@@ -168,7 +158,6 @@ def test_nothing_is_left(containers: Containers) -> None:
     assert systemctl("list-timers", "--all", "--plain", "--no-legend", "sysbox*") == ""
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_the_start_period(containers: Containers) -> None:
     """Failures in it do not count; checks come at their own interval."""
     one = containers(
@@ -181,7 +170,6 @@ def test_the_start_period(containers: Containers) -> None:
     is_now(one, "healthy")
 
 
-@pytest.mark.not_emulated("timers are the same there")
 def test_the_rule() -> None:
     asked = Health(command=("x",), retries=2, start_period=10_000_000)
     begin = 1_000_000_000
@@ -200,7 +188,6 @@ def test_the_rule() -> None:
     assert len(known.log) == 5
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

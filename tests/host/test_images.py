@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from lane import SYSBOX, Sysbox, rootfs
 
-pytestmark = pytest.mark.not_emulated("archives and digests are the same there")
-
 NAME = "images-test"
 
 

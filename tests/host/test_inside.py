@@ -63,6 +63,7 @@ def journal(container: Container) -> Path:
     return Path(container.inspect("Sysbox.Journal"))
 
 
+@pytest.mark.guest("delegation is another on v2")
 def test_unprivileged(containers: Containers) -> None:
     container = boot(containers, "--stop-timeout", "300")
     bounding = int(
@@ -85,7 +86,6 @@ def test_unprivileged(containers: Containers) -> None:
     assert systemctl("is-failed", container.scope, check=False) == "inactive"
 
 
-@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_restart_and_power_off_from_inside(containers: Containers) -> None:
     container = boot(containers)
     before = container.pid
@@ -108,7 +108,6 @@ def reboot(container: Container) -> None:
     await_boot(container)
 
 
-@pytest.mark.not_emulated("a boot more would show nothing new")
 @pytest.mark.parametrize("flags", [("--rm",), ("--restart", "on-failure")], ids=" ".join)
 def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None:
     """A restart is no end for --rm; a power-off is none that a policy would take for a failure."""
@@ -124,7 +123,6 @@ def test_who_restarts_it(containers: Containers, flags: tuple[str, ...]) -> None
         assert container.inspect("State.Status") == "exited"
 
 
-@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_in_the_foreground(sysbox: Sysbox) -> None:
     """The command goes on over a restart; a SIGTERM to it shuts down, as with systemd-nspawn(1)."""
     with popen("run", "--rm", "--name", "foreground", "host", SYSTEMD) as process:
@@ -141,7 +139,6 @@ def test_in_the_foreground(sysbox: Sysbox) -> None:
         assert process.stderr.read() == ""
 
 
-@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 def test_attached_to(sysbox: Sysbox) -> None:
     """The same where the command has a service that it is attached to."""
     words = ("run", "--rm", "--name", "attached", "--detach-keys", "ctrl-a", "host", SYSTEMD)
@@ -152,7 +149,6 @@ def test_attached_to(sysbox: Sysbox) -> None:
         assert process.wait(60) == 0
 
 
-@pytest.mark.not_emulated("a boot takes long there, and the others cover what differs")
 def test_stopped_by_the_host(containers: Containers) -> None:
     container = boot(containers, "--stop-timeout", "300")
     systemctl("stop", container.scope)
@@ -174,7 +170,6 @@ def test_privileged(containers: Containers) -> None:
     assert "/mnt/x" in container.sh(script)
 
 
-@pytest.mark.not_emulated("a boot more would show nothing new")
 def test_switched_off_and_on(sysbox: Sysbox, containers: Containers) -> None:
     def plan(*words: str) -> str:
         return sysbox("run", "--dry-run", *words, check=True).stdout
@@ -204,7 +199,6 @@ def test_switched_off_and_on(sysbox: Sysbox, containers: Containers) -> None:
     assert one.inspect("State.ExitCode") == 7
 
 
-@pytest.mark.not_emulated("its services are unpacked beside the environment of the machine")
 @pytest.mark.parametrize("flags", [(), ("--privileged",)], ids=["unprivileged", "privileged"])
 def test_the_services_of_the_seed(
     containers: Containers, requires: Any, tmp_path: Path, flags: tuple[str, ...]
@@ -271,7 +265,6 @@ def prepare_services(directory: Path) -> Path:
     return etc
 
 
-@pytest.mark.not_emulated("a minute each, and nothing in it goes by the hierarchy")
 def test_a_container_in_a_container(sysbox: Sysbox, containers: Containers) -> None:
     place = ("-v", f"{sys.prefix}:{sys.prefix}:ro")
     outer = boot(containers, "--privileged", *place, "-v", "/var/lib/sysbox")
@@ -285,7 +278,6 @@ def test_a_container_in_a_container(sysbox: Sysbox, containers: Containers) -> N
     assert outer.exec(inner, "rm", "-f", made) == made
 
 
-@pytest.mark.not_emulated("a minute each, and nothing in it goes by the hierarchy")
 def test_a_container_in_a_container_on_an_overlay(sysbox: Sysbox, containers: Containers) -> None:
     outer = boot(containers, "--privileged", "-v", f"{sys.prefix}:{sys.prefix}:ro")
     done = sysbox("exec", outer.id, SYSBOX, "run", "--rm", "host", "true")

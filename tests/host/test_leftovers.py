@@ -67,6 +67,7 @@ def removed(directory: Path) -> bool:
     return True
 
 
+@pytest.mark.guest("one hierarchy on v2")
 def test_gc_removes_what_systemd_forgot(sysbox: Sysbox, process: int, known: list[Path]) -> None:
     """Not what a process is in, and nothing of a scope that systemd knows: docker's have the same names."""
     for directory in directories(EMPTY):

@@ -37,7 +37,6 @@ def ready(one: Container, run: int = 1) -> Container:
 # run
 
 
-@pytest.mark.not_emulated("what cannot be executed is the same there")
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize(
     ("command", "status"),
@@ -52,7 +51,6 @@ def test_a_command_that_cannot_run(
     assert done.stdout == ""
 
 
-@pytest.mark.not_emulated("what cannot be executed is the same there")
 def test_a_command_that_cannot_run_leaves_nothing(sysbox: Sysbox, image: str) -> None:
     """Of `run`; what was made by `create` stays, with the reason."""
     for flags in ((), ("-d",)):
@@ -66,13 +64,11 @@ def test_a_command_that_cannot_run_leaves_nothing(sysbox: Sysbox, image: str) ->
     sysbox("rm", "broken", check=True)
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_128_plus_the_signal(sysbox: Sysbox, image: str) -> None:
     done = sysbox("run", "--rm", "--init", image, "sh", "-c", "kill -SEGV $$")
     assert done.returncode == 139
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_streams_are_the_callers(sysbox: Sysbox, image: str) -> None:
     """Standard input only with -i; output and errors apart; all of it, however much."""
     done = sysbox("run", "--rm", "-i", image, "sh", "-c", "wc -c; echo no >&2", input="x" * 300_000)
@@ -85,7 +81,6 @@ def test_streams_are_the_callers(sysbox: Sysbox, image: str) -> None:
     sysbox("rm", "much", check=True)
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_signals_are_passed_on(sysbox: Sysbox, image: str) -> None:
     process = popen("run", "--rm", image, *POLITE)
     assert process.stdout is not None
@@ -100,7 +95,6 @@ def test_signals_are_passed_on(sysbox: Sysbox, image: str) -> None:
     assert process.stdout.read() == "bye\n"
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_ids_and_files(containers: Containers, sysbox: Sysbox, tmp_path: Path) -> None:
     cidfile, pidfile = tmp_path / "cid", tmp_path / "pid"
     one = containers("--cidfile", str(cidfile), "--pidfile", str(pidfile))
@@ -116,7 +110,6 @@ def test_ids_and_files(containers: Containers, sysbox: Sysbox, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_init_reaps(containers: Containers) -> None:
     """--init: PID 1 is ours, takes in orphans, and passes signals on."""
     one = containers("--init", command=("sleep", "1000"))
@@ -158,7 +151,6 @@ def test_the_way_of_a_container(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("inspect", "way").returncode == 1
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_what_was_written_survives_a_restart(containers: Containers) -> None:
     one = containers(command=("sh", "-c", "echo x >> /count; sleep 1000"))
     eventually(lambda: one.sh("cat /count || true") == "x", "first")
@@ -166,7 +158,6 @@ def test_what_was_written_survives_a_restart(containers: Containers) -> None:
     eventually(lambda: one.sh("cat /count") == "x\nx", "second")
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_start_attached(containers: Containers, sysbox: Sysbox) -> None:
     containers("--name", "attached", "-i", verb=("create",), command=("sh", "-c", "cat; exit 5"))
     done = sysbox("start", "-ai", "attached", input="hello\n")
@@ -175,7 +166,6 @@ def test_start_attached(containers: Containers, sysbox: Sysbox) -> None:
     assert (done.returncode, done.stdout) == (5, "")
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_stop_signal_and_timeout(containers: Containers) -> None:
     one = ready(containers("--stop-signal", "USR1", command=POLITE))
     one("stop")
@@ -191,10 +181,7 @@ def test_stop_signal_and_timeout(containers: Containers) -> None:
     assert time.monotonic() - started < 8 * SLOWNESS
 
 
-SERVICES_ALIKE = pytest.mark.not_emulated("services are stopped the same there")
-
-
-@pytest.mark.parametrize("unit", ["scope", pytest.param("service", marks=SERVICES_ALIKE)])
+@pytest.mark.parametrize("unit", ["scope", "service"])
 def test_systemctl_stop_is_graceful(containers: Containers, unit: str) -> None:
     """`systemctl stop` of the scope, or of its supervisor: the payload traps TERM and exits 0."""
     one = ready(containers(command=POLITE))
@@ -205,7 +192,6 @@ def test_systemctl_stop_is_graceful(containers: Containers, unit: str) -> None:
     assert "bye" in one("logs")
 
 
-@pytest.mark.not_emulated("test_endings.py has it there")
 def test_systemctl_stop_after_the_timeout(containers: Containers) -> None:
     one = ready(containers("--stop-timeout", "1", command=STUBBORN))
     started = time.monotonic()
@@ -215,7 +201,6 @@ def test_systemctl_stop_after_the_timeout(containers: Containers) -> None:
     assert one.inspect("State.ExitCode") == 137
 
 
-@pytest.mark.not_emulated("test_endings.py has it there")
 def test_systemctl_kill_and_stop_in_the_foreground(
     sysbox: Sysbox, image: str, tmp_path: Path
 ) -> None:
@@ -227,7 +212,6 @@ def test_systemctl_kill_and_stop_in_the_foreground(
     assert process.wait(20 * SLOWNESS) == 0
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_rm(containers: Containers, sysbox: Sysbox) -> None:
     one = containers("--name", "kept", "-v", "/data")
     refused = sysbox("rm", "kept")
@@ -242,7 +226,6 @@ def test_rm(containers: Containers, sysbox: Sysbox) -> None:
     assert "nosuch" in done.stderr
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 @pytest.mark.parametrize("flags", [(), ("-d",)])
 def test_rm_by_itself(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> None:
     """--rm: nothing is left once it has ended, the anonymous volume neither (the leak check looks)."""
@@ -250,7 +233,6 @@ def test_rm_by_itself(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> Non
     eventually(lambda: sysbox("inspect", "brief").returncode == 1, "it is removed")
 
 
-@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
     made = [containers("--network", "none") for _ in range(4)]
     removers = [popen("rm", "-f", one.id) for one in made for _ in range(2)]
@@ -263,7 +245,6 @@ def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
 # names
 
 
-@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_one_name_has_one_winner(sysbox: Sysbox, image: str) -> None:
     makers = [popen("create", "--name", "wanted", image, "true") for _ in range(8)]
     done = [(maker.communicate(timeout=30 * SLOWNESS), maker.returncode) for maker in makers]
@@ -273,7 +254,6 @@ def test_one_name_has_one_winner(sysbox: Sysbox, image: str) -> None:
     sysbox("rm", "wanted", check=True)
 
 
-@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_names_and_prefixes(containers: Containers, sysbox: Sysbox) -> None:
     made = [containers("--network", "none", verb=("create",), command=("true",)) for _ in range(17)]
     assert len({one.inspect("Name") for one in made}) == 17
@@ -293,7 +273,6 @@ def test_names_and_prefixes(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("create", "--name", "newname", "busybox:test", "true").returncode == 125
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_rename_while_it_runs(containers: Containers, sysbox: Sysbox, image: str) -> None:
     containers("--name", "before")
     sysbox("rename", "before", "after", check=True)
@@ -312,6 +291,7 @@ def processes(one: Container) -> int:
     return len(one.limit("pids", "cgroup.procs").split())
 
 
+@pytest.mark.guest("cgroup.kill is of v2")
 def test_s17_nothing_outlives_pid_1(containers: Containers) -> None:
     """S17: when PID 1 dies everything in the container is gone, whatever it was doing."""
     script = "setsid sleep 4712 & trap '' TERM; (trap '' HUP TERM; sleep 4713) & sleep 4714"
@@ -331,7 +311,6 @@ def sleeping() -> set[str]:
     return {line for line in commands() if line.startswith("sleep 47")}
 
 
-@pytest.mark.not_emulated("streams and signals are the same there")
 def test_s17_an_exec_ends_with_its_container(containers: Containers) -> None:
     """S17: an `exec` in the foreground returns when the container is killed."""
     one = containers()
@@ -360,7 +339,6 @@ def test_without_a_pid_namespace_nothing_is_left_either(containers: Containers) 
     assert not sleeping()
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_logs_of_both_kinds(containers: Containers, sysbox: Sysbox, image: str) -> None:
     one = containers(command=("sh", "-c", "echo out; echo err >&2"))
     one("wait")
@@ -372,7 +350,6 @@ def test_logs_of_both_kinds(containers: Containers, sysbox: Sysbox, image: str) 
     sysbox("rm", "seen", check=True)
 
 
-@pytest.mark.not_emulated("a crowd takes half a minute there, and is the same")
 def test_many_at_once(sysbox: Sysbox, image: str) -> None:
     """Sixteen runs at the same time, each with an address of its own."""
     runs = [popen("run", "--rm", image, "hostname", "-i") for _ in range(16)]
@@ -381,7 +358,6 @@ def test_many_at_once(sysbox: Sysbox, image: str) -> None:
     assert len(set(addresses)) == 16
 
 
-@pytest.mark.not_emulated("the calls are the same there")
 def test_what_a_container_is_survives_a_power_cut(
     sysbox: Sysbox, image: str, tmp_path: Path, requires: Any
 ) -> None:

@@ -43,7 +43,6 @@ def _tree(scope: str = "") -> str:
     ).stdout  # fmt: skip
 
 
-@pytest.mark.not_emulated("test_inside.py boots it there")
 def test_s1_a_systemd_inside(containers: Containers) -> None:
     """S1: a container whose PID 1 is systemd shows a system.slice of its own below the scope."""
     one = containers(
@@ -95,6 +94,7 @@ SET = {
 }
 
 
+@pytest.mark.guest("other properties on v2")
 def test_inspect_shows_what_others_set(containers: Containers, disk: str) -> None:
     """A set-property from outside is in the very next `inspect`."""
     one = containers()
@@ -115,10 +115,7 @@ def test_s2_s4_defaults(containers: Containers) -> None:
     assert int(one.limit("memory", "memory.memsw.limit_in_bytes")) > 1 << 62
 
 
-WRITES_ALIKE = pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
-
-
-@pytest.mark.parametrize("direction", [pytest.param("Write", marks=WRITES_ALIKE), "Read"])
+@pytest.mark.parametrize("direction", ["Write", "Read"])
 def test_s5_block_io(containers: Containers, disk: str, direction: str) -> None:
     """S5: set-property BlockIOWriteBandwidth and ...ReadBandwidth hold a direct-I/O dd in the container."""
     one = containers("--device", disk)
@@ -145,7 +142,6 @@ def dd_rate(one: Container, words: str) -> float:
     return (COUNT << 16) / (end - start)
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_s5_the_flags_of_run(containers: Containers, disk: str) -> None:
     """S5: --device-write-bps and --device-read-bps set the same."""
     one = containers("--device-write-bps", f"{disk}:1mb", "--device-read-bps", f"{disk}:2mb")
@@ -169,7 +165,6 @@ def test_s5_the_disk_that_inspect_finds(containers: Containers, requires: Any) -
     within(lambda: dd_rate(one, words), 0.85 * RATE / SLOWNESS, 1.15 * RATE)
 
 
-@pytest.mark.not_emulated("resource limits of processes are the same there")
 def test_s12_resource_limits(containers: Containers) -> None:
     """S12: number of processes and of open files, of the first process and of an exec."""
     one = containers("--ulimit", "nofile=512:1024", "--ulimit", "nproc=64", "--ulimit", "core=0")
@@ -180,7 +175,6 @@ def test_s12_resource_limits(containers: Containers) -> None:
     assert re.search(r"Max processes +64 +64 ", table)
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_pids_limit_bounds_a_fork_bomb(containers: Containers) -> None:
     """S12, S18: --pids-limit holds a fork bomb, and all of it ends with its container."""
     one = containers("--pids-limit", "20")
@@ -199,7 +193,6 @@ def test_an_exec_that_finds_no_room(containers: Containers, sysbox: Sysbox) -> N
     assert "--pids-limit" in done.stderr
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_out_of_memory(containers: Containers) -> None:
     """S4: beyond -m the kernel ends it: 137, and the record says why, detached and in the foreground."""
     one = containers(
@@ -238,7 +231,6 @@ def test_s18_every_subsystem_has_the_containers_own_cgroup(containers: Container
     assert [str(directory) for directory in directories if directory.exists()] == []
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_cpu_quota_holds(containers: Containers) -> None:
     """S18: --cpus 0.2 for a process that takes all it gets."""
     one = containers("--cpus", "0.2", command=("sh", "-c", "while :; do :; done"))
@@ -251,7 +243,6 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_slice_and_property(containers: Containers) -> None:
     """The scope below a slice of the user's own, with a property that no flag has."""
     one = containers("--slice", "sysboxtest.slice", "--property", "TasksMax=77")
@@ -279,7 +270,6 @@ UNLIMITED = (
 )  # fmt: skip
 
 
-@pytest.mark.not_emulated("the words are the same there; tests/vm/test_v2_limits.py has the files")
 def test_no_limit_is_shown_as_docker_has_it(containers: Containers) -> None:
     """-1 where it was asked for or is what docker makes of it, else 0, and null where docker has null."""
     for flags, shown in UNLIMITED:

@@ -157,7 +157,6 @@ def test_of_packets_and_huge_pages(containers: Containers, requires: Any) -> Non
     assert int(unlimited) > 1 << 62
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_rules_for_devices(containers: Containers) -> None:
     """docker's rules: a number, all of a major, none but those, as the kernel applies them; a reload keeps
     them.
@@ -179,6 +178,7 @@ def test_rules_for_devices(containers: Containers) -> None:
         assert {"c 10:237 r", "b 7:* r", "c 1:3 rwm"} <= set(listed)
 
 
+@pytest.mark.guest("memory.oom.group is of v2")
 def test_oom_policy(containers: Containers) -> None:
     """--oom-policy is OOMPolicy= of the scope, and by default the rest goes too."""
     for flags, policy in (((), "kill"), (("--oom-policy", "continue"), "continue")):
@@ -202,7 +202,6 @@ BAD = {
 }
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(sysbox: Sysbox, image: str, case: str) -> None:
     """125, one clear line before anything is made, and what to do."""
@@ -213,6 +212,7 @@ def test_bad_input(sysbox: Sysbox, image: str, case: str) -> None:
     assert len(done.stderr.splitlines()) <= 2
 
 
+@pytest.mark.guest("other limits on v2")
 def test_what_the_other_version_has(sysbox: Sysbox, image: str) -> None:
     """A limit that this version of cgroups lacks: what to use instead."""
     here = (
@@ -248,7 +248,6 @@ def test_a_partition_or_a_file_stands_for_its_disk(containers: Containers, disk:
         mounted.rmdir()
 
 
-@pytest.mark.not_emulated("what is planned has a test for each version")
 def test_dry_run_shows_them(sysbox: Sysbox, image: str, disk: str) -> None:
     """`run --dry-run` prints each, as a property or as what is written."""
     flags = ("--cpu-idle", "--device-read-iops", f"{disk}:50", "--device-cgroup-rule", "b 8:* r",

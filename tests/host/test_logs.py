@@ -10,8 +10,6 @@ import pytest
 from containers import Containers, eventually
 from lane import SYSBOX, TIMEOUT, Sysbox
 
-pytestmark = pytest.mark.not_emulated("the journal is the same there")
-
 # trailing blanks, empty lines, tabs, a carriage return, bytes that are no text, a line without its end
 ODD = rb"a  \n\n\tb\t\n c\r\n\377x\0y\n\n\nend"
 WRITTEN = b"a  \n\n\tb\t\n c\r\n\xffx\0y\n\n\nend"

@@ -13,8 +13,6 @@ import pytest
 from containers import Container, Containers
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("words on a terminal are the same there")
-
 SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
 
 

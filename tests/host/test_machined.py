@@ -14,9 +14,6 @@ from lane import Sysbox
 from test_inside import SERVICES, boot
 
 UNIT = "systemd-machined.service"
-pytestmark = pytest.mark.not_emulated(
-    "starting machined takes long there, and it goes by the leader alone"
-)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from containers import V1, Containers
 from lane import SYSBOX, Sysbox
 
 
-@pytest.mark.not_emulated("files are the same there")
 def test_in_the_network_of_another_container(containers: Containers, sysbox: Sysbox) -> None:
     """It has the name that belongs to the address, and what the other resolves."""
     one = containers("--hostname", "first.example", "--add-host", "db:192.0.2.9")
@@ -33,7 +32,6 @@ def test_in_the_network_of_another_container(containers: Containers, sysbox: Sys
     assert "forged" not in one.exec("cat", "/etc/hosts")
 
 
-@pytest.mark.not_emulated("files are the same there")
 @pytest.mark.parametrize(
     "flags",
     [
@@ -53,7 +51,6 @@ def test_its_own_name_is_known(sysbox: Sysbox, image: str, flags: tuple[str, ...
         assert name == posix.uname().nodename
 
 
-@pytest.mark.not_emulated("files are the same there")
 def test_read_only_means_the_three_files_too(sysbox: Sysbox, image: str) -> None:
     script = "for name in hosts hostname resolv.conf; do echo x >>/etc/$name || echo refused; done"
     done = sysbox("run", "--rm", "--read-only", "--network", "none", image, "sh", "-c", script)
@@ -62,7 +59,6 @@ def test_read_only_means_the_three_files_too(sysbox: Sysbox, image: str) -> None
     assert done.stdout == ""
 
 
-@pytest.mark.not_emulated("words are the same there")
 def test_ports_that_are_not_published(sysbox: Sysbox, image: str) -> None:
     for network in ("host", "none"):
         done = sysbox("run", "--rm", "--network", network, "-p", "80:80", image, "echo", "on")
@@ -70,7 +66,6 @@ def test_ports_that_are_not_published(sysbox: Sysbox, image: str) -> None:
         assert done.stderr == f"sysbox: --network {network}: nothing is published, -p is ignored\n"
 
 
-@pytest.mark.not_emulated("words are the same there")
 def test_what_is_mounted_where_it_cannot_be(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -95,7 +90,6 @@ print(ping.recv(64)[0])
 """
 
 
-@pytest.mark.not_emulated("sysctls of a network namespace are the same there")
 def test_who_is_not_root_pings_and_serves(sysbox: Sysbox, requires: Any) -> None:
     python = str(Path(sys.executable).resolve())
     requires(python.startswith("/usr/bin/"), "the distribution's Python")
@@ -107,7 +101,6 @@ def test_who_is_not_root_pings_and_serves(sysbox: Sysbox, requires: Any) -> None
     assert "PermissionError" in sysbox(*command).stderr
 
 
-@pytest.mark.not_emulated("terminals are the same there")
 def test_a_terminal_has_its_size_before_the_command_runs(
     containers: Containers, image: str, requires: Any
 ) -> None:
@@ -130,6 +123,7 @@ def test_a_terminal_has_its_size_before_the_command_runs(
         assert done.stdout.replace("^@", "").split() == ["33", "101"] * times, command
 
 
+@pytest.mark.guest("cgroup.max.descendants is of v2")
 def test_what_a_container_with_systemd_may_make_is_bounded(containers: Containers) -> None:
     one = containers(image="host", command=("/lib/systemd/systemd",))
     tree = one.cgroup("name=systemd")

@@ -15,7 +15,6 @@ from containers import Containers, eventually
 from lane import Sysbox
 
 KINDS = ("pid", "net", "ipc", "mnt", "uts", "cgroup")
-OTHERS_ALIKE = pytest.mark.not_emulated("one that is joined is entered like the others")
 FLAGS = {"pid": "--pid", "net": "--network", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroupns"}
 
 
@@ -29,7 +28,6 @@ def test_s13_all_are_private_by_default(containers: Containers) -> None:
         assert one.namespace(kind) == os.readlink(f"/proc/1/ns/{kind}")
 
 
-@pytest.mark.not_emulated("nothing is made for it, there as here")
 @pytest.mark.parametrize("kind", FLAGS)
 def test_s13_the_hosts(containers: Containers, kind: str) -> None:
     """S13: --KIND host, for that kind alone."""
@@ -39,10 +37,7 @@ def test_s13_the_hosts(containers: Containers, kind: str) -> None:
         assert shared == (each == kind), each
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["cgroup", *(pytest.param(kind, marks=OTHERS_ALIKE) for kind in FLAGS if kind != "cgroup")],
-)
+@pytest.mark.parametrize("kind", FLAGS)
 def test_s13_another_containers(containers: Containers, kind: str) -> None:
     """S13: --KIND container:NAME, for that kind alone."""
     one = containers("--name", "first")
@@ -55,7 +50,6 @@ def test_s13_another_containers(containers: Containers, kind: str) -> None:
     assert one.inspect("State.Running") is True
 
 
-@pytest.mark.not_emulated("a pid namespace ends the same there")
 def test_s13_a_pid_namespace_ends_with_its_owner(containers: Containers) -> None:
     """S13, S17: who lives in another's pid namespace ends with it, and that is recorded."""
     one = containers("--name", "first")
@@ -88,7 +82,6 @@ def holder() -> Iterator[int]:
     process.wait()
 
 
-@pytest.mark.not_emulated("the others show it there")
 def test_s13_by_path(containers: Containers, holder: int) -> None:
     """S13: --KIND ns:PATH."""
     one = containers(
@@ -101,7 +94,6 @@ def test_s13_by_path(containers: Containers, holder: int) -> None:
     assert one.sh("hostname") == "elsewhere"
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
@@ -122,7 +114,6 @@ def test_what_cannot_be_joined(
     assert word in done.stderr
 
 
-@pytest.mark.not_emulated("the others show it there")
 def test_system_v_objects_are_private(containers: Containers) -> None:
     one = containers()
     assert one.sh("tail -n +2 /proc/sysvipc/shm; ls /dev/mqueue") == ""
@@ -151,6 +142,7 @@ def test_a_container_in_the_hosts_cgroup_namespace_keeps_the_options_of_v2(
     )
 
 
+@pytest.mark.guest("one hierarchy on v2")
 def test_the_cgroup_namespace_hides_the_host(containers: Containers) -> None:
     """Its scope is the root of what it sees; with the host's it sees where it is."""
     one = containers()

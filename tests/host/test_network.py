@@ -72,7 +72,6 @@ def test_a_container_has_its_link_address_and_route() -> None:
     assert bridge["linkinfo"]["info_data"]["stp_state"] == 0
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_no_router_advertisement_configures_a_container() -> None:
     one = Container(1, DEFAULT_NETWORK)
@@ -80,7 +79,6 @@ def test_no_router_advertisement_configures_a_container() -> None:
     assert one.sh("cat /proc/sys/net/ipv6/conf/eth0/autoconf").strip() == "0"
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_s11_default_policy() -> None:
     """Containers reach each other, the host, and the outside through the host's address."""
@@ -111,7 +109,6 @@ def test_s11_isolated_containers_reach_neither_each_other_nor_the_host() -> None
     assert link(one.attachment.host_link)["linkinfo"]["info_slave_data"]["isolated"] is True
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_containers_reach_the_host_by_default_but_not_its_loopback() -> None:
     one = Container(1, DEFAULT_NETWORK)
@@ -127,10 +124,7 @@ def test_containers_reach_the_host_by_default_but_not_its_loopback() -> None:
 @in_private_network
 @pytest.mark.parametrize(
     "protocol",
-    [
-        "tcp",
-        pytest.param("udp", marks=pytest.mark.not_emulated("rules and links are the same there")),
-    ],
+    [pytest.param("tcp", marks=pytest.mark.guest("rules of another kernel's netfilter")), "udp"],
 )
 def test_a_published_port(protocol: str) -> None:
     wanted = (Port(container_port=80, host_port=8080, protocol=protocol),)
@@ -155,7 +149,6 @@ def test_a_published_port(protocol: str) -> None:
     assert not [line for line in rules_in("nat") if one.id in line]
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_a_udp_client_that_goes_on_reaches_the_next_container() -> None:
     wanted = (Port(container_port=53, host_port=5353, protocol="udp"),)
@@ -169,7 +162,6 @@ def test_a_udp_client_that_goes_on_reaches_the_next_container() -> None:
     assert outside.call_out(UPLINK, 5353, 40000) == OUTSIDE
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_a_port_published_on_the_loopback_address_stays_there() -> None:
     """CVE-2020-8558's family: a neighbour routes 127.0.0.1 to us, or the container's address."""
@@ -190,7 +182,6 @@ def test_a_port_published_on_the_loopback_address_stays_there() -> None:
     assert outside.fetch("127.0.0.1", 8080) == "TimeoutError"
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_taken_port_is_refused_and_a_free_one_is_found() -> None:
     _serve_on_the_host(8000)
@@ -207,7 +198,6 @@ def test_a_taken_port_is_refused_and_a_free_one_is_found() -> None:
         Container(3, DEFAULT_NETWORK, (again,))
 
 
-@pytest.mark.not_emulated("rules are repaired the same there")
 @in_private_network
 def test_rules_exist_once_however_often_they_are_applied() -> None:
     wanted = (Port(container_port=80, host_port=8080),)
@@ -220,7 +210,6 @@ def test_rules_exist_once_however_often_they_are_applied() -> None:
     assert [rules_in(table) for table in ("raw", "nat", "filter")] == before
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_publishing_and_unpublishing_survive_a_flush() -> None:
     one = Container(1, DEFAULT_NETWORK, (Port(container_port=80, host_port=8080),))
@@ -234,7 +223,6 @@ def test_publishing_and_unpublishing_survive_a_flush() -> None:
     assert ports.load() == ()
 
 
-@pytest.mark.not_emulated("rules are repaired the same there")
 @in_private_network
 def test_rules_of_others_stay() -> None:
     run("iptables-legacy", "-A", "FORWARD", "-s", "198.51.100.0/24", "-j", "ACCEPT")
@@ -257,7 +245,6 @@ def test_rules_of_others_stay() -> None:
     assert [rules_in(table) for table in ("raw", "nat", "filter")] == before
 
 
-@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_two_bridges_keep_apart() -> None:
     other = Network(bridge="sysbox1", subnet="10.91.0.0/24", gateway="10.91.0.1")
@@ -271,7 +258,6 @@ def test_two_bridges_keep_apart() -> None:
     assert len(jumps()) == 6
 
 
-@pytest.mark.not_emulated("leases are the same there")
 @in_private_network
 def test_a_hundred_leases_at_once_are_all_different() -> None:
     children = []
@@ -286,7 +272,6 @@ def test_a_hundred_leases_at_once_are_all_different() -> None:
     assert len(leases.all()) == len(set(leases.all().values())) == 100
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_a_start_right_after_a_stop_takes_the_link_over() -> None:
     one = Container(1, DEFAULT_NETWORK)
@@ -308,7 +293,6 @@ def test_the_pair_dies_with_the_container() -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_a_bridge_that_lost_its_address_gets_it_back() -> None:
     one = Container(1, DEFAULT_NETWORK)
@@ -320,7 +304,6 @@ def test_a_bridge_that_lost_its_address_gets_it_back() -> None:
     assert fetch(one.address, 80) == GATEWAY
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_subnet_in_use_elsewhere_is_refused() -> None:
     run("ip", "link", "add", "lan", "type", "bridge")
@@ -330,7 +313,6 @@ def test_a_subnet_in_use_elsewhere_is_refused() -> None:
         Container(1, DEFAULT_NETWORK)
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @in_private_network
 def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
     run("ip", "link", "add", "sysbox0", "type", "veth", "peer", "name", "other")
@@ -338,7 +320,6 @@ def test_a_link_of_that_name_that_is_no_bridge_is_a_clear_error() -> None:
         Container(1, DEFAULT_NETWORK)
 
 
-@pytest.mark.not_emulated("leases are the same there")
 @in_private_network
 def test_a_full_bridge_is_a_clear_error() -> None:
     """The kernel allows 1023 ports; the next container must say so and leave nothing."""
@@ -355,7 +336,6 @@ def test_a_full_bridge_is_a_clear_error() -> None:
     assert eth0.host_link not in run("ip", "-brief", "link")
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_a_container_on_two_networks() -> None:
     """One batch makes both pairs; each interface has its address, the first has the route and the port."""
@@ -388,7 +368,6 @@ def test_a_container_on_two_networks() -> None:
     assert not [one.host_link for one in plan.attachments if one.host_link in left]
 
 
-@pytest.mark.not_emulated("rules and links are the same there")
 @in_private_network
 def test_none_has_loopback_only() -> None:
     node = Node()
@@ -410,7 +389,6 @@ def _serve_on_the_host(port: int) -> None:
     network_lab._do_serve(port, "tcp")
 
 
-@pytest.mark.not_emulated("links are the same there")
 @in_private_network
 def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
     one = Container(1, DEFAULT_NETWORK)

@@ -13,8 +13,6 @@ import pytest
 from containers import eventually
 from lane import Sysbox
 
-pytestmark = pytest.mark.not_emulated("test_network.py has all in which kernels differ")
-
 GATEWAY = "10.90.0.1"
 HOST = "192.0.2.2"  # tools/test-host.sh: the host's address on its uplink
 SERVER = "198.51.100.1"  # and a server beyond it, with no route back to our subnet

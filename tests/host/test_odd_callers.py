@@ -14,8 +14,6 @@ import pytest
 from containers import Containers, eventually
 from lane import SYSBOX, TIMEOUT, Sysbox, rootfs
 
-pytestmark = pytest.mark.not_emulated("how a command is called, and what it refuses, is the same")
-
 
 def deaf(*words: str) -> subprocess.CompletedProcess[str]:
     """A command whose caller ignores SIGCHLD, as some supervisors do."""

@@ -14,10 +14,8 @@ from lane import Sysbox
 
 SMALL = ("-m", "20m", "--memory-swap", "20m")
 HUNGRY = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null"
-# who supervises in the foreground hears of a kill in another way, which test_noticed_always shows there
-IN_FRONT = pytest.mark.not_emulated("what follows a kill that was noticed is the same there")
-WAYS = [pytest.param("foreground", marks=IN_FRONT), "detached"]
-TIMES = 4 if V1 else 2  # it was four of ten; an emulated guest is late each time
+WAYS = ["foreground", pytest.param("detached", marks=pytest.mark.guest("memory.events is of v2"))]
+TIMES = 4 if V1 else 1  # it was four of ten; an emulated guest is late each time
 
 
 def told(sysbox: Sysbox, container: str) -> int:
@@ -31,6 +29,7 @@ def told_once(sysbox: Sysbox, one: Container) -> Callable[[], bool]:
     return lambda: told(sysbox, one.id) == 1
 
 
+@pytest.mark.guest("of v2, where systemd removes the cgroup first")
 @pytest.mark.parametrize("way", ["foreground", "detached"])
 def test_noticed_always(sysbox: Sysbox, containers: Containers, image: str, way: str) -> None:
     """A child is killed, and the first process ends a moment later by itself."""

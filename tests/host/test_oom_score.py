@@ -9,7 +9,6 @@ from containers import Containers
 from lane import SYSBOX, Sysbox
 
 FILE = "/proc/self/oom_score_adj"
-pytestmark = pytest.mark.not_emulated("neither differs in a guest")
 
 
 def test_of_all_its_processes(containers: Containers, sysbox: Sysbox, image: str) -> None:

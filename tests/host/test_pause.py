@@ -64,6 +64,7 @@ def paused(one: Container) -> Container:
     return one
 
 
+@pytest.mark.guest("of v2, where systemd has a freezer")
 def test_it_stands_still_and_goes_on(one: Container) -> None:
     assert one("pause").strip() == one.id
     stands_still(one)
@@ -71,7 +72,6 @@ def test_it_stands_still_and_goes_on(one: Container) -> None:
     runs(one)
 
 
-@pytest.mark.not_emulated("what is shown of one that is frozen is the same there")
 def test_everybody_says_so(sysbox: Sysbox, paused: Container) -> None:
     one = paused
     state = one.inspect("State")
@@ -88,8 +88,6 @@ def test_everybody_says_so(sysbox: Sysbox, paused: Container) -> None:
     assert sysbox("ps", "-q", "-f", "status=paused").stdout == ""
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
-@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_pause_what_cannot_be(sysbox: Sysbox, paused: Container, containers: Containers) -> None:
     one, other = paused, containers()
     created = containers(verb=("create",))
@@ -121,8 +119,6 @@ def test_what_a_paused_container_refuses(sysbox: Sysbox, paused: Container) -> N
     runs(paused)
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
-@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_wait_and_logs(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(
         command=("sh", "-c", "echo before; trap 'exit 7' TERM; while :; do sleep 0.1; done")
@@ -151,13 +147,14 @@ def supervisor(one: Container) -> int:
     return int(systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service"))
 
 
-# who thaws it before it ends: the command, systemd, or nobody
-EMULATED = ("stop", "systemctl stop SCOPE", "kill -9 SUPERVISOR")
-ENDS_ALIKE = pytest.mark.not_emulated("what thaws it is shown by the others there")
-
-
 @pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=() if way in EMULATED else ENDS_ALIKE) for way in ENDS]
+    "way",
+    [
+        pytest.param(way, marks=pytest.mark.guest("of v2, where systemd has a freezer"))
+        if way == "kill -9 SUPERVISOR"
+        else way
+        for way in ENDS
+    ],
 )
 def test_it_ends_as_any_other(paused: Container, way: str) -> None:
     pid = paused.pid
@@ -168,7 +165,6 @@ def test_it_ends_as_any_other(paused: Container, way: str) -> None:
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its process is gone")
 
 
-@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_with_a_restart_policy(containers: Containers) -> None:
     """Its unit is not systemd's transient one, and it is not to come back."""
     one = containers(*PATIENT, "--restart", "always", command=COUNTING)
@@ -178,7 +174,6 @@ def test_with_a_restart_policy(containers: Containers) -> None:
     assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("exited", 7)
 
 
-@pytest.mark.not_emulated("a command for each system call")
 @pytest.mark.parametrize("verb", ["pause", "unpause"])
 @pytest.mark.parametrize("call", ["write", "sendto", "flock"])
 def test_killed_meanwhile(sysbox: Sysbox, one: Container, verb: str, call: str) -> None:
@@ -194,7 +189,6 @@ def test_killed_meanwhile(sysbox: Sysbox, one: Container, verb: str, call: str) 
     runs(one)
 
 
-@pytest.mark.not_emulated("nothing of it differs on v2")
 def test_rm_and_restart(sysbox: Sysbox, paused: Container) -> None:
     pid = paused.pid
     assert "is running" in sysbox("rm", paused.id).stderr
@@ -229,7 +223,6 @@ def inspected(name: str) -> dict[str, object]:
     return state if state.get("Running") else {}
 
 
-@pytest.mark.not_emulated("the freezer is shown by the others there")
 def test_in_the_foreground(sysbox: Sysbox, image: str) -> None:
     with foreground(image) as (process, _):
         sysbox("pause", "foreground", check=True)
@@ -240,7 +233,6 @@ def test_in_the_foreground(sysbox: Sysbox, image: str) -> None:
         assert process.wait(60) == 7
 
 
-@pytest.mark.not_emulated("the freezer is shown by the others there")
 def test_the_foreground_is_killed(sysbox: Sysbox, image: str) -> None:
     """On v1 a frozen container does not die with its supervisor; gc, and any verb that looks, ends it."""
     with foreground(image) as (process, state):
@@ -312,6 +304,7 @@ def test_all_of_its_processes(sysbox: Sysbox, containers: Containers) -> None:
 SLICE = "sysboxfrozen.slice"
 
 
+@pytest.mark.guest("of v2, where systemd has a freezer")
 def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> None:
     """Nothing hangs in it: it is said, with what thaws it."""
     one = containers("--slice", SLICE)
@@ -331,7 +324,6 @@ def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> N
     eventually(lambda: one.inspect("State.Status") == "running", "it goes on with its slice")
 
 
-@pytest.mark.not_emulated("the freezer of v2 counts who waits like that as frozen")
 def test_a_shell_that_is_about_to_wait(containers: Containers) -> None:
     """Debian's makes children with vfork(2), and the kernel may pass over who is about to wait for one."""
     one = containers(command=("sh", "-c", "while :; do sleep 0.001; done"), image="host")

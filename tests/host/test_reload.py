@@ -1,7 +1,4 @@
-"""Limits of running containers outlive what systemd does to itself: daemon-reload, daemon-reexec (S2-S5).
-
-In the guest: systemd writes other files of v2 again after a reload.
-"""
+"""Limits of running containers outlive what systemd does to itself: daemon-reload, daemon-reexec (S2-S5)."""
 
 from __future__ import annotations
 

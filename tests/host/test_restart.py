@@ -1,7 +1,4 @@
-"""Restart policies: systemd starts a container again, at boot too, and a stop is a stop whoever asks.
-
-In the guest: the supervisor's own cgroup is one of v2, and so is that of the run after.
-"""
+"""Restart policies: systemd starts a container again, at boot too, and a stop is a stop whoever asks."""
 
 from __future__ import annotations
 
@@ -42,7 +39,6 @@ def started_again(one: Container, pid: int) -> None:
     )
 
 
-@pytest.mark.not_emulated("test_what_was_tuned_outlives_a_crash has it there")
 def test_killed_and_started_again(containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     pid = one.pid
@@ -52,7 +48,6 @@ def test_killed_and_started_again(containers: Containers) -> None:
     assert one.inspect("HostConfig.RestartPolicy.Name") == "always"
 
 
-@pytest.mark.not_emulated("what systemd restarts is the same there")
 def test_its_monitor_killed_and_started_again(containers: Containers) -> None:
     one = ready(containers("--restart", "on-failure", command=POLITE))
     pid = one.pid
@@ -69,7 +64,6 @@ def test_what_was_tuned_outlives_a_crash(containers: Containers) -> None:
     assert systemctl("show", "-P", "TasksMax", one.scope) == "77"
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 @pytest.mark.parametrize("how", ["stop", "scope", "service", "kill"])
 def test_a_stop_is_a_stop(sysbox: Sysbox, containers: Containers, how: str) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
@@ -85,7 +79,6 @@ def test_a_stop_is_a_stop(sysbox: Sysbox, containers: Containers, how: str) -> N
     assert one.inspect("RestartCount") == 0
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_on_failure_gives_up(containers: Containers) -> None:
     one = containers("--restart", "on-failure:2", command=("sh", "-c", "echo again; exit 3"))
     eventually(lambda: systemctl("is-failed", service(one), check=False) == "failed", "gave up")
@@ -98,7 +91,6 @@ def test_on_failure_gives_up(containers: Containers) -> None:
     eventually(lambda: one("logs").count("again") == 6, "three more runs")
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_on_failure_is_content_with_success(containers: Containers) -> None:
     one = containers("--restart", "on-failure", command=("true",))
     one.await_state("exited")
@@ -106,7 +98,6 @@ def test_on_failure_is_content_with_success(containers: Containers) -> None:
     assert one.inspect("RestartCount") == 0
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_the_back_off_grows(containers: Containers) -> None:
     """Seen as a state, and ended by a stop."""
     one = containers("--restart", "always", command=("false",))
@@ -123,7 +114,6 @@ def test_the_back_off_grows(containers: Containers) -> None:
     assert waits[-1] < backoff.back_off(None) + 60
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) -> None:
     assert (
         sysbox("run", "-d", "--restart", "always", "--name", "broken", image, "nosuch").returncode
@@ -132,7 +122,6 @@ def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) ->
     assert not [name for name in os.listdir(FILES) if name.startswith("sysbox-")]
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_wanted_at_boot(sysbox: Sysbox, containers: Containers) -> None:
     """always: ever; unless-stopped: until it is stopped; on-failure: not."""
     always, unless, failure = (
@@ -148,7 +137,6 @@ def test_wanted_at_boot(sysbox: Sysbox, containers: Containers) -> None:
     assert systemctl("is-enabled", service(unless)) == "enabled"
 
 
-@pytest.mark.not_emulated("unit files are the same there")
 def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
     """On a host that kept its state and not its /etc, as an embedded one does."""
     up, down = (ready(containers("--restart", "unless-stopped", command=POLITE)) for _ in range(2))
@@ -177,7 +165,6 @@ def end_as_at_shutdown(*those: Container) -> None:
         one.await_state("exited")
 
 
-@pytest.mark.not_emulated("systemd's order is the same there")
 def test_what_joins_another_is_started_after_it(joined: tuple[Container, Container]) -> None:
     """In one transaction, as that of the boot is, wherever it is named in it."""
     net, child = joined
@@ -191,7 +178,6 @@ def test_what_joins_another_is_started_after_it(joined: tuple[Container, Contain
     assert child.namespace("net") == net.namespace("net")
 
 
-@pytest.mark.not_emulated("unit files are the same there")
 def test_what_joins_another_is_brought_back_after_it(
     joined: tuple[Container, Container], sysbox: Sysbox
 ) -> None:
@@ -206,7 +192,6 @@ def test_what_joins_another_is_brought_back_after_it(
         one.await_state("running")
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_why_what_joins_another_is_not_started(joined: tuple[Container, Container]) -> None:
     """In its record and its journal; a stop of the other is a stop all the same."""
     net, child = joined
@@ -232,7 +217,6 @@ def test_why_what_joins_another_is_not_started(joined: tuple[Container, Containe
     assert child.inspect("State.Error") == ""
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
     """At once, of a container with one and of one without."""
     one, other = ready(containers("--restart", "always", command=POLITE)), containers()
@@ -251,7 +235,6 @@ def test_a_policy_is_changed(sysbox: Sysbox, containers: Containers) -> None:
     assert sysbox("update", "--restart", "often", one.id).returncode == 1
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_first_policy_acts_at_once_and_a_stop_is_still_graceful(
     sysbox: Sysbox, containers: Containers
 ) -> None:
@@ -267,7 +250,6 @@ def test_a_first_policy_acts_at_once_and_a_stop_is_still_graceful(
     assert systemctl("show", "-P", "FragmentPath", service(one)) == str(FILES / service(one))
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_policy_for_one_in_the_foreground_waits_and_says_so(sysbox: Sysbox, image: str) -> None:
     held = popen("run", "--rm=false", "-i", "--name", "held", image, "cat", stdin=subprocess.PIPE)
     eventually(
@@ -279,7 +261,6 @@ def test_a_policy_for_one_in_the_foreground_waits_and_says_so(sysbox: Sysbox, im
     sysbox("rm", "-f", "held", check=True)
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_between_an_end_and_the_next_start(containers: Containers) -> None:
     """It is restarting all the time: while its end is recorded, while systemd waits, while it is started."""
     one = containers("--restart", "always", command=("sh", "-c", "sleep 0.1; exit 3"))
@@ -295,7 +276,6 @@ def test_between_an_end_and_the_next_start(containers: Containers) -> None:
     assert one.inspect("State.Status") == "exited"
 
 
-@pytest.mark.not_emulated("unit files are the same there")
 @pytest.mark.parametrize("said", ["disable", "mask"])
 def test_what_an_administrator_says_of_the_boot_holds(
     containers: Containers, sysbox: Sysbox, said: str
@@ -327,7 +307,6 @@ def test_what_an_administrator_says_of_the_boot_holds(
     assert one.inspect("Sysbox.AtBoot") == "enabled"
 
 
-@pytest.mark.not_emulated("systemd's services are the same there")
 def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers) -> None:
     """systemd may still have the transient service of the run before, and would start that."""
     for number in range(3):
@@ -341,7 +320,6 @@ def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers)
         assert link(one).is_symlink()
 
 
-@pytest.mark.not_emulated("its units are the same there")
 def test_removed_as_it_ends(sysbox: Sysbox, containers: Containers) -> None:
     """Between two runs, when nothing of it is there: its service goes too, and is not started without end."""
     patterns = []
@@ -354,7 +332,6 @@ def test_removed_as_it_ends(sysbox: Sysbox, containers: Containers) -> None:
     eventually(lambda: not systemctl(*listing), "no unit of theirs")
 
 
-@pytest.mark.not_emulated("unit files are the same there")
 def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> None:
     one = ready(containers("--restart", "always", command=POLITE))
     assert sysbox("rm", one.id).returncode == 1
@@ -365,7 +342,6 @@ def test_removed_with_the_container(sysbox: Sysbox, containers: Containers) -> N
     eventually(lambda: not systemctl(*listing), "no unit of its own")
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

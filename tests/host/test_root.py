@@ -18,6 +18,7 @@ from sysbox.base import paths
 READ_ONLY = "Read-only file system"
 
 
+@pytest.mark.guest("its kernel has no overlay layers by descriptor")
 def test_the_writable_layer(containers: Containers, sysbox: Sysbox) -> None:
     """What a container writes is its own, and gone with it; the image is untouched."""
     one, two = containers(), containers()
@@ -72,7 +73,6 @@ def test_its_devices(containers: Containers) -> None:
     assert "1777" in one.sh("stat -c %a /dev/shm")
 
 
-@pytest.mark.not_emulated("descriptors are the same there")
 @pytest.mark.parametrize("flags", [("--rm",), ()])
 @pytest.mark.parametrize("user", ["0", "1000"])
 def test_standard_streams_can_be_opened_anew(
@@ -92,7 +92,6 @@ def test_standard_streams_can_be_opened_anew(
     sysbox("rm", "opener", check=True)
 
 
-@pytest.mark.not_emulated("descriptors are the same there")
 @pytest.mark.parametrize("flags", [("--rm",), ()])
 def test_a_file_of_the_callers_is_not_handed_over(
     sysbox: Sysbox, image: str, tmp_path: Path, flags: tuple[str, ...]
@@ -133,7 +132,6 @@ def test_bind_mounts(containers: Containers, tmp_path: Path) -> None:
         assert READ_ONLY in one.sh(f"(echo x > {path}) 2>&1 || true")
 
 
-@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_read_only_holds_below(containers: Containers, tmp_path: Path) -> None:
     """A mount below a read-only bind is read-only as well (CVE-free only if it is recursive)."""
     below = tmp_path / "below"
@@ -147,7 +145,6 @@ def test_read_only_holds_below(containers: Containers, tmp_path: Path) -> None:
         subprocess.run(["umount", below], check=True)
 
 
-@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_volumes(containers: Containers, sysbox: Sysbox) -> None:
     """A named volume outlives its containers and is shared; the image's content fills it once."""
     flags = ("-v", "testvolume:/home")
@@ -177,7 +174,6 @@ def test_copy_up_keeps_owners_and_links(sysbox: Sysbox, containers: Containers) 
     assert two.sh("stat -c %a /root /tmp").split() == ["700", "1777"]
 
 
-@pytest.mark.not_emulated("what is mounted in its root is the same there")
 def test_tmpfs(containers: Containers) -> None:
     one = containers("--tmpfs", "/small:size=64k,mode=700", "--tmpfs", "/run", "--shm-size", "1m")
     assert one.sh("stat -c %a /small /run").split() == ["700", "1777"]
@@ -197,7 +193,6 @@ def test_read_only_root(containers: Containers) -> None:
     assert "overlay / overlay ro" in one.sh("cat /proc/mounts")
 
 
-@pytest.mark.not_emulated("names are resolved the same there")
 def test_a_symbolic_link_of_the_images_leads_nowhere(
     containers: Containers, tmp_path: Path
 ) -> None:
@@ -219,7 +214,6 @@ def test_a_symbolic_link_of_the_images_leads_nowhere(
 # names
 
 
-@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_hosts_hostname_and_resolver(containers: Containers) -> None:
     one = containers(
         "-h", "box.example", "--add-host", "db:10.0.0.7", "--add-host", "gate:host-gateway"
@@ -242,13 +236,11 @@ def test_hosts_hostname_and_resolver(containers: Containers) -> None:
     assert "mine" not in Path("/etc/hosts").read_text(encoding="utf-8")
 
 
-@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_the_hosts_names_with_the_hosts_network(containers: Containers) -> None:
     one = containers("--network", "host", "--uts", "host")
     assert one.sh("hostname") == os.uname().nodename
 
 
-@pytest.mark.not_emulated("files of the container's own are the same there")
 def test_the_working_directory(sysbox: Sysbox, image: str) -> None:
     done = sysbox(
         "run", "--rm", "-w", "/made/for/it", image, "sh", "-c", "pwd; cd ..; pwd", check=True

@@ -257,7 +257,6 @@ def test_s4_memory(bus: Bus) -> None:
         assert one.file("memory", file) == str(32 * MIB)
 
 
-@pytest.mark.not_emulated("tests/vm/test_v2_limits.py has it there")
 def test_pids_and_quota(bus: Bus) -> None:
     with running(bus, limits=Limits(pids=7, nano_cpus=1_500_000_000)) as one:
         assert one.file("pids", "pids.max") == "7"
@@ -315,7 +314,6 @@ def test_s5_block_io_bandwidth(bus: Bus, requires: Any, direction: str) -> None:
         file.unlink()
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_device_limit_on_a_disk_that_is_none() -> None:
     for path in ("/nonexistent", "/dev/null", "sda", "/proc/self/mounts"):
         with pytest.raises(SpecError) as caught:
@@ -376,7 +374,6 @@ def test_stop_and_kill(bus: Bus) -> None:
     scope.reset_failed(bus, one.unit)
 
 
-@pytest.mark.not_emulated("what systemd says on the bus is the same there")
 def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
     """It is told of at once, and begun a moment later: who connects in between hears of neither."""
     for _ in range(5):
@@ -397,7 +394,6 @@ def test_a_stop_that_was_asked_for_before_anybody_listened(bus: Bus) -> None:
             one.end()
 
 
-@pytest.mark.not_emulated("test_endings.py has it there")
 def test_stop_timeout_then_kill(bus: Bus) -> None:
     stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
     reader, writer = os.pipe()
@@ -415,7 +411,6 @@ def test_stop_timeout_then_kill(bus: Bus) -> None:
         one.end()
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_a_failed_scope_tells_why_and_frees_its_name(bus: Bus) -> None:
     identity = os.urandom(32).hex()
     # longer than it takes until it is known to run
@@ -434,7 +429,6 @@ def test_a_failed_scope_tells_why_and_frees_its_name(bus: Bus) -> None:
         first.end()
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_name_in_use_is_an_error(bus: Bus) -> None:
     with running(bus) as one:
         parked = Parked(["true"])
@@ -448,7 +442,6 @@ def test_name_in_use_is_an_error(bus: Bus) -> None:
         assert scope.state(bus, one.unit)[0] == "active"
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_a_service_that_runs_is_never_forgotten(bus: Bus) -> None:
     """It may be the caller's own, by a request whose reply was lost; without its file it stays failed."""
     unit = f"sysbox-{os.urandom(32).hex()}.service"
@@ -471,7 +464,6 @@ def test_a_service_that_runs_is_never_forgotten(bus: Bus) -> None:
         scope.stop(bus, unit)
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_process_that_is_gone(bus: Bus) -> None:
     parked = Parked(["true"])
     parked.end()
@@ -480,7 +472,6 @@ def test_process_that_is_gone(bus: Bus) -> None:
     assert "scope" in caught.value.message or "process" in caught.value.message.lower()
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
 def test_property_that_systemd_refuses(bus: Bus) -> None:
     parked = Parked(["true"])
     planned = plan()
@@ -495,7 +486,6 @@ def test_property_that_systemd_refuses(bus: Bus) -> None:
         parked.end()
 
 
-@pytest.mark.not_emulated("jobs are the same there")
 def test_many_at_once(bus: Bus) -> None:
     """Pipelined on one connection, awaited in the opposite order."""
     parked = [Parked(["sleep", "60"]) for _ in range(12)]
@@ -515,7 +505,6 @@ def test_many_at_once(bus: Bus) -> None:
             scope.stop(bus, planned.unit)
 
 
-@pytest.mark.not_emulated("what systemd says on the bus is the same there")
 def test_start_over_a_daemon_reexec(bus: Bus) -> None:
     """PID 1 drops its connections when it re-executes; a start that is under way survives."""
     parked = Parked(["sleep", "60"])
@@ -530,7 +519,6 @@ def test_start_over_a_daemon_reexec(bus: Bus) -> None:
         scope.stop(bus, planned.unit)
 
 
-@pytest.mark.not_emulated("the bus is the same there")
 def test_system_bus_serves_too(monkeypatch: pytest.MonkeyPatch) -> None:
     # the variable is read from the environment as it was at the start, so it goes to a new process
     code = (
@@ -574,7 +562,6 @@ def test_pystemd_starts_the_same_scope(bus: Bus) -> None:
             scope.stop(bus, unit)
 
 
-@pytest.mark.not_emulated("the bus is the same there")
 def test_manager_knows_the_host() -> None:
     found = manager.describe()
     assert int(found["Version"][:3]) >= 250
@@ -638,7 +625,6 @@ def logged(bus: Bus, script: str, *, identity: str) -> Iterator[str]:
         journal.remove_fields(planned.unit)
 
 
-@pytest.mark.not_emulated("the journal is the same there")
 def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
     for _ in range(5):
         identity = os.urandom(32).hex()
@@ -664,7 +650,6 @@ def test_log_of_a_process_that_exits_at_once(bus: Bus) -> None:
             ]
 
 
-@pytest.mark.not_emulated("the journal is the same there")
 def test_log_is_what_was_written(bus: Bus) -> None:
     script = r"printf 'a\000b\377c\nno end'; head -c 100000 /dev/zero | tr '\0' x"
     with logged(bus, script, identity=os.urandom(32).hex()) as unit:
@@ -676,7 +661,6 @@ def test_log_is_what_was_written(bus: Bus) -> None:
         assert list(read_logs(unit, until=latest - 60_000_000)) == []
 
 
-@pytest.mark.not_emulated("the journal is the same there")
 def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
     with logged(bus, "echo one; echo two", identity=os.urandom(32).hex()) as unit:
         lines = read_logs(unit, follow=lambda _: True)
@@ -684,7 +668,6 @@ def test_following_a_log_ends_when_nobody_reads(bus: Bus) -> None:
         lines.close()
 
 
-@pytest.mark.not_emulated("the journal is the same there")
 def test_copied_output_counts_as_the_payloads(bus: Bus) -> None:
     """A monitor outside the scope copies; the credentials it sends along decide where lines go."""
     with running(bus) as one:
@@ -706,6 +689,7 @@ def test_copied_output_counts_as_the_payloads(bus: Bus) -> None:
         assert found == [b"alive\n", b"a zombie\n"]
 
 
+@pytest.mark.guest("cgroup.subtree_control is of v2")
 def test_controllers_stay_switched_on(bus: Bus) -> None:
     with running(bus) as one:
         assert one.plan.keeper is not None

@@ -56,6 +56,7 @@ def config(one: Container) -> dict[str, str]:
     return {"parent": shown["HostConfig"]["CgroupParent"], **shown["Sysbox"]}
 
 
+@pytest.mark.guest("one hierarchy on v2")
 def test_memory_of_two_is_held_together(containers: Containers, sysbox: Sysbox) -> None:
     """Two containers without a limit of their own take no more together than their slice may have."""
     both = [containers("--slice", slice_) for slice_ in (GROUP, NESTED)]
@@ -117,7 +118,6 @@ def test_nested_in_every_hierarchy(containers: Containers) -> None:
     assert systemctl("show", "-P", "ControlGroup", one.scope) == path
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_a_unit_file_is_in_force_from_the_first_container_on(containers: Containers) -> None:
     """A slice that an administrator wrote: its limits are there when the first process is."""
     weight = "CPUShares=256" if V1 else "CPUWeight=25"
@@ -128,7 +128,6 @@ def test_a_unit_file_is_in_force_from_the_first_container_on(containers: Contain
     assert read(GROUP, "cpu", "cpu.shares" if V1 else "cpu.weight") == weight.partition("=")[2]
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_limits_outlive_the_slice(containers: Containers) -> None:
     """set-property of a slice that no file describes: kept when it is stopped, until `revert`."""
     systemctl("set-property", GROUP, "MemoryMax=48M")
@@ -142,7 +141,6 @@ def test_limits_outlive_the_slice(containers: Containers) -> None:
     assert memory(GROUP, LIMIT) > 1 << 40 if V1 else read(GROUP, "memory", LIMIT) == "max"
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_a_stop_of_the_slice_stops_the_group(containers: Containers) -> None:
     """`systemctl stop web.slice` ends every container below it, each by its own stop signal."""
     graceful = ("sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.05; done")
@@ -158,7 +156,6 @@ def test_a_stop_of_the_slice_stops_the_group(containers: Containers) -> None:
     assert other.inspect("State.Running") is True
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_ps_by_slice(containers: Containers, sysbox: Sysbox) -> None:
     """ps shows the slice, and lists what is below one."""
     outer, inner, other = (
@@ -172,7 +169,6 @@ def test_ps_by_slice(containers: Containers, sysbox: Sysbox) -> None:
         assert set(found.stdout.split()) == expected
 
 
-@pytest.mark.not_emulated("names are the same there")
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -190,7 +186,6 @@ def test_what_is_no_slice(sysbox: Sysbox, image: str, name: str, reason: str) ->
     assert reason in done.stderr
 
 
-@pytest.mark.not_emulated("units are the same there")
 def test_a_masked_slice(containers: Containers, sysbox: Sysbox, image: str) -> None:
     """systemd's own refusal, in its words."""
     systemctl("mask", "--runtime", "sysboxmasked.slice")

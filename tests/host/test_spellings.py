@@ -158,7 +158,6 @@ def test_the_last_name_acts(
         assert one.inspect("HostConfig.CpuShares") == 256
 
 
-@pytest.mark.not_emulated("the foreground translates by the same code, which the others show there")
 def test_in_the_foreground(containers: Containers, sysbox: Sysbox, image: str, disk: str) -> None:
     """The command that waits for it watches, with --rm too."""
     words = ("run", "--rm", "--name", "tuned-here", *FLAGS, image, *ENDS)
@@ -192,7 +191,6 @@ def await_another(one: Container, first: int) -> None:
     eventually(lambda: one.pid not in (0, first), "it runs again")
 
 
-@pytest.mark.not_emulated("it is the same monitor, started once more")
 def test_with_a_restart_policy(containers: Containers) -> None:
     """What systemd starts again is watched like the run before."""
     one = containers("--restart", "always", *FLAGS)
@@ -208,9 +206,6 @@ def test_with_a_restart_policy(containers: Containers) -> None:
         assert limits(one)["cpu"] == 90
 
 
-@pytest.mark.not_emulated(
-    "there each call takes longer than what is waited for between two of a script"
-)
 def test_one_after_the_other(containers: Containers) -> None:
     """A script that says both names without a pause: its last word acts."""
     one = containers(*FLAGS)
@@ -223,6 +218,7 @@ def test_one_after_the_other(containers: Containers) -> None:
         eventually(has(one, {"cpu": weight}), f"{last}, not {limits(one)}")
 
 
+@pytest.mark.guest("old names are sysbox's to translate on v2")
 def test_nobody_watches(containers: Containers) -> None:
     """A supervisor that does not act, as that of an older version: the next command that looks does."""
     one = containers(*FLAGS)

@@ -19,8 +19,6 @@ from lane import Sysbox
 from sysbox.base import paths
 from sysbox.units import serviceplan
 
-pytestmark = pytest.mark.not_emulated("what systemd starts again is the same there")
-
 HOLDER = "holds-a-service"
 
 

@@ -65,7 +65,6 @@ def percent(text: str) -> float:
     return float(text[:-1])
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_the_columns_are_docker_s(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--name", "stats-one", "-m", "64m")
     shown = sysbox("stats", "--no-stream", one.id, check=True).stdout.splitlines()
@@ -77,7 +76,6 @@ def test_the_columns_are_docker_s(sysbox: Sysbox, containers: Containers) -> Non
     assert fields[7] == "1"
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_the_formats(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--name", "stats-two")
     found = one_of(sysbox, one)
@@ -94,6 +92,7 @@ def test_the_formats(sysbox: Sysbox, containers: Containers) -> None:
     assert sysbox("stats", "--no-stream", "--no-trunc", one.id).stdout.count(one.id) == 1
 
 
+@pytest.mark.guest("files of v2")
 def test_the_numbers_are_those_of_the_files(sysbox: Sysbox, containers: Containers) -> None:
     one = containers("--pids-limit", "50", "--cpus", "0.05", command=BUSY)
     eventually(lambda: numbers(sysbox, one)["CPUThrottledPeriods"] > 0, "its quota is used up")
@@ -187,7 +186,6 @@ def test_block_io(sysbox: Sysbox, containers: Containers) -> None:
     assert re.fullmatch(r"[\d.]+k?M?B / [4-8][\d.]*MB", one_of(sysbox, one)["BlockIO"])
 
 
-@pytest.mark.not_emulated("counters of a link are the same there")
 def test_network(sysbox: Sysbox, containers: Containers) -> None:
     """What its eth0 counts; nothing where it has none of its own."""
     one = containers("--cap-add", "NET_RAW")
@@ -205,6 +203,7 @@ def test_network(sysbox: Sysbox, containers: Containers) -> None:
         assert one_of(sysbox, containers("--network", mode))["NetIO"] == "0B / 0B"
 
 
+@pytest.mark.guest("pressure files are of v2")
 def test_pressure(sysbox: Sysbox, containers: Containers, requires: Any) -> None:
     """Two that want the one CPU they have wait for it."""
     requires(Path("/proc/pressure/cpu").exists(), "pressure stall information in the kernel")
@@ -219,7 +218,6 @@ def test_pressure(sysbox: Sysbox, containers: Containers, requires: Any) -> None
     assert re.match(r"cpu [\d.]+%, memory ", one_of(sysbox, one)["Pressure"])
 
 
-@pytest.mark.not_emulated("records and their files are the same there")
 def test_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     """Nothing but zeroes, by name or with -a, as docker has it; else it is left out."""
     runs, ended = containers("--name", "stats-runs"), containers(command=("true",))
@@ -234,7 +232,6 @@ def test_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     runs("unpause")
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_mistakes(sysbox: Sysbox, containers: Containers) -> None:
     one = containers()
     for words, said in {
@@ -253,7 +250,6 @@ def test_mistakes(sysbox: Sysbox, containers: Containers) -> None:
         assert said in done.stderr, done.stderr
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_who_ends_drops_out(containers: Containers) -> None:
     containers("--name", "stats-stays")
     leaves = containers("--name", "stats-leaves")
@@ -268,7 +264,6 @@ def test_who_ends_drops_out(containers: Containers) -> None:
         assert time.monotonic() < deadline, seen
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_it_ends_when_those_it_was_asked_for_are_gone(containers: Containers) -> None:
     both = [containers(), containers()]
     process = popen(
@@ -283,7 +278,6 @@ def test_it_ends_when_those_it_was_asked_for_are_gone(containers: Containers) ->
     assert set(rest.split()) <= {one.id[:12] for one in both}
 
 
-@pytest.mark.not_emulated("what a terminal shows is the same there")
 def test_the_screen(containers: Containers) -> None:
     """Written over in place, as wide and as high as the terminal; after ^C that is as it was before."""
     names = [f"stats-screen-{number}" for number in range(4)]
@@ -339,7 +333,6 @@ def top(sysbox: Sysbox, one: Container, *options: str) -> list[list[str]]:
     return [line.split(maxsplit=7) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.not_emulated("processes are the same there")
 def test_top_shows_everybody(sysbox: Sysbox, containers: Containers) -> None:
     """The first process, one by exec with a user of its own, one in a cgroup below; nobody else."""
     one = containers("--privileged")
@@ -368,7 +361,6 @@ def name_of(uid: int) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.not_emulated("the table and its formats are the same there")
 def test_top_as_ps_has_it(sysbox: Sysbox, containers: Containers) -> None:
     """The same figures as ps(1), and its own options, of the container's processes only."""
     one = containers("-t", command=BUSY)
@@ -393,7 +385,6 @@ def test_top_as_ps_has_it(sysbox: Sysbox, containers: Containers) -> None:
         assert str(one.pid) in done[1].split()
 
 
-@pytest.mark.not_emulated("processes are the same there")
 def test_top_of_what_does_not_run(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(command=("true",))
     one.await_state("exited")
@@ -420,11 +411,12 @@ def known(make: Any) -> tuple[Container, dict[str, Any]]:
     raise AssertionError(f"{ATTEMPTS} times not all is known: {usage}")
 
 
-TOO_LATE = pytest.mark.not_emulated("systemd removes the cgroup there before Python has woken up")
 WORK = f"{EATER}; rm /dev/shm/file; {WRITER}; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
 
 
-@pytest.mark.parametrize("detached", [True, pytest.param(False, marks=TOO_LATE)])
+@pytest.mark.parametrize(
+    "detached", [pytest.param(True, marks=pytest.mark.guest("files of v2")), False]
+)
 def test_what_a_run_has_used(sysbox: Sysbox, containers: Containers, *, detached: bool) -> None:
     """CPU time, the most memory, bytes written: kept at the end, by either kind of supervisor."""
 
@@ -481,7 +473,6 @@ def test_out_of_memory_is_in_the_report(containers: Containers) -> None:
     assert killed.inspect("State.OOMKilled") is False
 
 
-@pytest.mark.not_emulated("the controllers' trees are the same there")
 def test_stats_leaves_no_descriptor(containers: Containers) -> None:
     """A screen that goes on for weeks: as many open files after many readings as after one."""
     containers()

@@ -17,8 +17,6 @@ import pytest
 from containers import Containers, commands, eventually, popen
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("terminals are the same there")
-
 PATIENCE = 15.0
 
 

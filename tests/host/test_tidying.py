@@ -13,8 +13,6 @@ import pytest
 from containers import Containers, eventually, popen
 from lane import SYSBOX, Sysbox
 
-pytestmark = pytest.mark.not_emulated("records and volumes are the same there")
-
 LABEL = "label=test.tidying"  # nothing else on this host may go
 
 

@@ -7,15 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from containers import Containers, eventually, systemctl
 from faults import calls_between, injection, settled, traced, unclean
 from lane import SYSBOX, Sysbox
 from test_faults import NEVER_FAIL, RUN, nothing_more
 
 from sysbox.base import paths
-
-pytestmark = pytest.mark.not_emulated("dozens of commands, which do the same there")
 
 
 def unattended(file: Path, *words: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:

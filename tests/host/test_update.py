@@ -91,15 +91,7 @@ WAYS: dict[str, Callable[[Container], object]] = {
 }
 
 
-# that of systemd's differs with the version of cgroups; the rest is ours
-EMULATED = ("by itself", "systemctl stop")
-ONLY_HERE = pytest.mark.not_emulated("nothing of it differs in a guest with v2")
-
-
-@pytest.mark.parametrize(
-    "way",
-    [pytest.param(way, marks=() if way in EMULATED else ONLY_HERE) for way in WAYS],
-)
+@pytest.mark.parametrize("way", WAYS)
 def test_kept_whatever_ends_it(containers: Containers, way: str) -> None:
     """What others have set is there again after a start, which follows at once."""
     one = containers("-c", "512", "--stop-timeout", "2", command=ENDS)
@@ -112,7 +104,6 @@ def test_kept_whatever_ends_it(containers: Containers, way: str) -> None:
     assert one.inspect("HostConfig.PidsLimit") == 66
 
 
-@ONLY_HERE
 def test_kept_after_a_stop_that_failed(containers: Containers) -> None:
     """A scope that had to be killed is a failed one, and stays loaded: its name is free all the same."""
     deaf = ("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
@@ -124,7 +115,6 @@ def test_kept_after_a_stop_that_failed(containers: Containers) -> None:
     assert one.limit("pids", "pids.max") == "66"
 
 
-@ONLY_HERE
 def test_kept_by_a_restart_policy(containers: Containers) -> None:
     """What systemd starts again by itself has what others have set of the run before."""
     one = containers("--restart", "always", "-c", "512")
@@ -140,7 +130,6 @@ def test_kept_by_a_restart_policy(containers: Containers) -> None:
     assert (weight(one), tuned(one)) == (256 if V1 else 25, {})
 
 
-@ONLY_HERE
 def test_kept_across_a_new_systemd(containers: Containers) -> None:
     """daemon-reexec reads all of it again."""
     one = containers("-c", "512")
@@ -151,7 +140,6 @@ def test_kept_across_a_new_systemd(containers: Containers) -> None:
     assert (weight(one), tuned(one)) == (77, {WEIGHT[0]: "77"})
 
 
-@ONLY_HERE
 def test_kept_in_the_foreground(containers: Containers, image: str) -> None:
     """Nothing keeps the unit of a container in the foreground: the command watches."""
     words = ("run", "--name", "watched", "-c", "512", image, *ENDS)
@@ -179,7 +167,6 @@ def record(one: Container) -> str:
     return Path(paths.CONTAINERS, one.id, "record.json").read_text(encoding="ascii")
 
 
-@ONLY_HERE
 def test_not_kept(containers: Containers, sysbox: Sysbox) -> None:
     """What --property would not take ends with the run, and explain says so."""
     one = containers(command=ENDS)
@@ -238,19 +225,7 @@ LIMITS = {
 }  # fmt: skip
 
 
-# of the others one leads to the same file there, or tests/vm/test_v2_limits.py has them
-EMULATED_LIMITS = (
-    "--cpu-quota 20000 --cpu-period 50000",
-    "--cpuset-cpus 0 --cpuset-mems 0",
-    "-m 64m --memory-swap 96m",
-)
-SAME_FILE = pytest.mark.not_emulated("another test leads to the same file there, and back")
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [pytest.param(flags, marks=() if flags in EMULATED_LIMITS else SAME_FILE) for flags in LIMITS],
-)
+@pytest.mark.parametrize("flags", LIMITS)
 def test_each_limit(containers: Containers, sysbox: Sysbox, flags: str) -> None:
     """Set on a container that runs, in force at once and after a restart; and taken away again."""
     one = containers(command=ENDS)
@@ -280,7 +255,6 @@ def test_each_limit(containers: Containers, sysbox: Sysbox, flags: str) -> None:
     assert (tuned(one), explain(sysbox, one)[0]) == ({}, 0)
 
 
-@ONLY_HERE
 def test_limits_are_independent(containers: Containers) -> None:
     """One that is changed leaves the others as they are; what others have set of another limit too."""
     one = containers("-c", "512", "-m", "64m", "--pids-limit", "40")
@@ -303,6 +277,7 @@ def test_update_over_the_other_spelling(containers: Containers) -> None:
     assert tuned(one) == {}
 
 
+@pytest.mark.guest("swap is counted apart on v2")
 def test_memory_and_swap(containers: Containers, sysbox: Sysbox) -> None:
     """Twice the memory follows the memory up and down; what was asked for stays, and an error names it."""
     one = containers("-m", "64m")
@@ -318,8 +293,6 @@ def test_memory_and_swap(containers: Containers, sysbox: Sysbox) -> None:
     assert one.inspect("HostConfig.MemorySwap") == 200 * MIB
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
-@ONLY_HERE
 def test_contradictions(containers: Containers, sysbox: Sysbox) -> None:
     """--cpus with --cpu-quota, in one command or in two; a value out of range; nothing at all."""
     one = containers("--cpu-quota", "20000")
@@ -372,6 +345,7 @@ def disks(containers: Containers) -> Iterator[list[str]]:
     subprocess.run(["losetup", "--detach", *found], check=True)
 
 
+@pytest.mark.guest("BPF decides on v2")
 def test_device_lists(containers: Containers, disks: list[str]) -> None:
     """An entry replaces the one for its device; DEVICE:unset takes it away, unset all of them."""
     first, second = disks
@@ -392,8 +366,6 @@ def test_device_lists(containers: Containers, disks: list[str]) -> None:
     assert one.inspect("HostConfig.BlkioDeviceReadBps") == [{"Path": first, "Rate": 3 * MIB}]
 
 
-@pytest.mark.not_emulated("resource limits of processes are the same there")
-@ONLY_HERE
 def test_ulimits(containers: Containers) -> None:
     """On every process of the scope, and on what exec starts later."""
     one = containers(command=("sh", "-c", "sleep 1001 & exec sleep 1000"))
@@ -408,8 +380,6 @@ def test_ulimits(containers: Containers) -> None:
     assert one.inspect("HostConfig.Ulimits") is None
 
 
-@pytest.mark.not_emulated("resource limits of processes are the same there")
-@ONLY_HERE
 def test_ulimits_of_what_forks(containers: Containers) -> None:
     """A process that is made at this very moment is limited as well."""
     forking = "i=0; while [ $i -lt 500 ]; do sleep 1000 & i=$((i+1)); done; wait"
@@ -424,8 +394,6 @@ def test_ulimits_of_what_forks(containers: Containers) -> None:
     assert one.inspect("State.Status") == "running"
 
 
-@pytest.mark.not_emulated("what is refused, and in which words, is the same there")
-@ONLY_HERE
 def test_what_does_not_run(containers: Containers) -> None:
     """Written down, checked as a start would, and in force from the start on."""
     one = containers(verb=("create",), command=ENDS)
@@ -435,7 +403,6 @@ def test_what_does_not_run(containers: Containers) -> None:
     assert one.sh("ulimit -n") == "300"
 
 
-@ONLY_HERE
 def test_at_the_next_start(containers: Containers, sysbox: Sysbox) -> None:
     """What a scope takes only when it is made: said, and done then."""
     one = containers(command=ENDS)
@@ -445,8 +412,6 @@ def test_at_the_next_start(containers: Containers, sysbox: Sysbox) -> None:
     assert systemctl("show", "-P", "OOMPolicy", one.scope) == "continue"
 
 
-@pytest.mark.not_emulated("it is the same as for one")
-@ONLY_HERE
 def test_several(containers: Containers, sysbox: Sysbox) -> None:
     """Each by the name it was given; one that is missing is an error of its own."""
     one, two = containers(), containers()
@@ -457,7 +422,6 @@ def test_several(containers: Containers, sysbox: Sysbox) -> None:
     assert [each.limit("pids", "pids.max") for each in (one, two)] == ["44", "44"]
 
 
-@ONLY_HERE
 def test_visible_at_once(containers: Containers, sysbox: Sysbox) -> None:
     """inspect and ps show what set-property has changed: they ask the kernel, and remember nothing."""
     one = containers("-m", "64m")
@@ -467,7 +431,6 @@ def test_visible_at_once(containers: Containers, sysbox: Sysbox) -> None:
     assert f"{one.id} {80 * MIB}" in shown.splitlines()
 
 
-@ONLY_HERE
 def test_explain(containers: Containers, sysbox: Sysbox) -> None:
     """Who set it: run, update, set-property with its file; and whether the file has it."""
     one = containers("-c", "512", "-m", "64m", "--pids-limit", "40")
@@ -535,7 +498,6 @@ def test_more_than_memory_and_swap(containers: Containers, sysbox: Sysbox) -> No
     assert explain(sysbox, one)[0] == 0
 
 
-@ONLY_HERE
 def test_the_keys_that_may_be_tuned() -> None:
     """Both spellings lead to one property, so that the two never meet in one unit."""
     assert set(dropins.spellings("CPUWeight")) == {"CPUShares", "CPUWeight"}

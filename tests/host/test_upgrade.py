@@ -19,8 +19,6 @@ import pytest
 from containers import PATIENCE, eventually, systemctl
 from lane import IMAGE, SYSBOX, TIMEOUT
 
-pytestmark = pytest.mark.not_emulated("what a version has written is the same there")
-
 COMMIT = "7aea3c2"
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".venv/upgraded"  # where the program is, before and after

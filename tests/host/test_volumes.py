@@ -13,8 +13,6 @@ from lane import Sysbox
 from sysbox.base import paths
 from sysbox.fs import copyup, volumes
 
-pytestmark = pytest.mark.not_emulated("volumes are directories there, too")
-
 NAME = "test-copy-up"
 CONTENT = Path(volumes.directory(NAME))
 

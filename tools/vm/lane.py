@@ -1,7 +1,7 @@
 """Usage: tools/vm/lane.py
 
-Runs tests/vm, and the tests of tests/host and tests/attack that are not marked `not_emulated`, in groups of
-files of about the same size: each group in its own guest, a few guests at a time. Exit status: 1 if tests
+Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in groups of files of
+about the same size: each group in its own guest, a few guests at a time. Exit status: 1 if tests
 failed, 125 if a guest could not be made, any other after another error.
 """
 
@@ -13,18 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 from cache import GIB, ROOT, say
 from machine import exit_on_signals
 
 LANES = ("vm", "host", "attack")
+# tests/vm/conftest.py marks all tests of its directory
+MARKERS = {"enforcing": "enforcing", "permissive": "guest and not enforcing"}
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # memory that a guest may take
 MOST = 4  # guests at a time
-GROUPS = 3  # groups per guest: more would balance better, but each starts a pytest, which is slow
+GROUPS = 2  # groups per guest: more would balance better, but each starts a pytest, which is slow
 NOTHING_RAN = 5  # pytest's status if all tests of the files are for another kind of host
 NO_GUEST = 125
 
@@ -37,8 +38,7 @@ class Job:
         self.name = f"{flavour}: {names}"
         self._output = tempfile.TemporaryFile()
         self._started = time.monotonic()
-        marker = "enforcing" if flavour == "enforcing" else "not enforcing and not not_emulated"
-        pytest = f"python -m pytest -p no:cacheprovider --durations 15 -m '{marker}'"
+        pytest = f"python -m pytest -p no:cacheprovider --durations 15 -m '{MARKERS[flavour]}'"
         script = f"tools/test-network.sh && exec {pytest} {names}"
         command = [*TIED, sys.executable, str(RUN), "--flavour", flavour, script]
         self.process = subprocess.Popen(
@@ -103,37 +103,27 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
 def size(file: Path) -> int:
     """The number of lines of the tests that run in a guest, an estimate of their time."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    # names for the marker: ONLY_HERE = pytest.mark.not_emulated("why")
-    names = {
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign) and is_not_emulated(node.value)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
     return sum(
         (node.end_lineno or 0) - node.lineno + 1
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        and not any(is_not_emulated(one, names) for one in node.decorator_list)
+        and (file.parent.name == "vm" or any(map(names_guest, node.decorator_list)))
     )  # fmt: skip
 
 
-def is_not_emulated(marker: ast.expr, names: Collection[str] = ()) -> bool:
-    """Whether a marker says that a test does not run in a guest; `names` are variables with such markers."""
-    if isinstance(marker, ast.Call):
-        marker = marker.func
-    if isinstance(marker, ast.Name):
-        return marker.id in names
-    return isinstance(marker, ast.Attribute) and marker.attr in ("not_emulated", "v1_only")
+def names_guest(decorator: ast.expr) -> bool:
+    """Whether a decorator is the marker `guest`, or gives it to one of a test's parameters."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "guest" for node in ast.walk(decorator)
+    )
 
 
 def flavour(file: Path) -> str:
     """The flavour of the guest that a file's tests need; "" if none of them runs in a guest."""
+    if not size(file):
+        return ""
     lines = file.read_text(encoding="utf-8").splitlines()
     marks = "".join(line for line in lines if line.startswith("pytestmark"))
-    if "not_emulated" in marks or "v1_only" in marks or not size(file):
-        return ""
     return "enforcing" if "enforcing" in marks else "permissive"
 
 
