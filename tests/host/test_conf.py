@@ -52,14 +52,14 @@ def settings(one: Container) -> tuple[object, ...]:
     return (
         one.inspect("NetworkSettings.Bridge"),
         one.inspect("NetworkSettings.Gateway"),
-        address.rpartition(".")[0],
+        address.rsplit(".", 2)[0],
         one.inspect("HostConfig.LogConfig.Type"),
         one.inspect("HostConfig.PidsLimit") == 50,
     )
 
 
-DEFAULT = ("sysbox0", "10.90.0.1", "10.90.0", "journald", False)
-CHOSEN = (BRIDGE, "10.77.0.1", "10.77.0", "json-file", True)
+DEFAULT = ("sysbox0", "10.90.0.1", "10.90", "journald", False)
+CHOSEN = (BRIDGE, "10.77.0.1", "10.77", "json-file", True)
 
 
 def test_it_takes_effect_and_stays_with_the_container(

@@ -21,7 +21,8 @@ def on_terminal(*words: str, columns: int = 80, **environ: str) -> tuple[int, st
     pid, master = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        unwanted = ("NO_COLOR", "COLUMNS", "LINES")
+        inherited = {key: value for key, value in os.environ.items() if key not in unwanted}
         os.execve(SYSBOX, [str(SYSBOX), *words], inherited | {"TERM": "xterm"} | environ)
     seen = b""
     try:

@@ -37,7 +37,8 @@ def run(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     """`run(TEXT...)`: the status and output of tools/test.py, with a lane for each text of a test file."""
 
     def lanes(*texts: str) -> tuple[int, str]:
-        pytest_ = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null")
+        plugins = "-p no:cacheprovider -p no:xdist -p no:hypothesispytest".split()
+        pytest_ = (sys.executable, "-m", "pytest", *plugins, "-c", "/dev/null")
         found = {}
         (tmp_path / "conftest.py").write_bytes((ROOT / "tests" / "conftest.py").read_bytes())
         monkeypatch.setattr(tool, "ROOT", tmp_path)
