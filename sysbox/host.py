@@ -24,6 +24,7 @@ class HostFacts(Frozen):
     apparmor: bool
     unified: str = ""  # on v1: mount point of a unified tree beside it ("hybrid")
     cgroup2_flags: tuple[str, ...] = ()  # mount options of cgroup v2 on this host, as nsdelegate
+    huge_pages: tuple[int, ...] = ()  # bytes: the sizes that the kernel has, smallest first
 
 
 def read_text(path: str, limit: int = _MAX) -> str:
@@ -71,7 +72,17 @@ def _probe_host() -> HostFacts:
         apparmor=read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         unified=_UNIFIED if mode == "v1" and exists(f"{_UNIFIED}/cgroup.procs") else "",
         cgroup2_flags=cgroup2_flags(mounts),
+        huge_pages=_huge_pages(),
     )
+
+
+def _huge_pages() -> tuple[int, ...]:
+    try:
+        entries = posix.listdir("/sys/kernel/mm/hugepages")
+    except OSError:
+        return ()
+    names = (name.removeprefix("hugepages-").removesuffix("kB") for name in entries)
+    return tuple(sorted(int(name) << 10 for name in names))
 
 
 def exists(path: str) -> bool:

@@ -16,13 +16,16 @@ CONTROLLERS = {
 def facts(
     mode: str = "v1", controllers: dict[str, str] | None = None, *, unified: str = ""
 ) -> HostFacts:
-    """A host with two CPUs; by default it has each controller that limits use, mounted by itself."""
+    """A host with two CPUs and huge pages of 2 MB and 1 GB.
+
+    By default it has each controller that limits use, mounted by itself.
+    """
     if controllers is None:
         controllers = {name: f"{TOP}/{name}" for name in CONTROLLERS[mode].split()}
         controllers["name=systemd"] = f"{TOP}/systemd"
     return HostFacts(
         cgroup_mode=mode, controllers=controllers, systemd=True, effective_uid=0, cpus="0-1",
-        memory_nodes="0", selinux=False, apparmor=False, unified=unified,
+        memory_nodes="0", selinux=False, apparmor=False, unified=unified, huge_pages=(2 << 20, 1 << 30),
     )  # fmt: skip
 
 

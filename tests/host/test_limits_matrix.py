@@ -16,7 +16,7 @@ from containers import V1, Container, Containers, eventually, systemctl
 from lane import Sysbox
 
 from sysbox.host import probe
-from sysbox.units.limits.rare import page_sizes
+from sysbox.parse.limits import page_size_name
 
 on_v1 = pytest.mark.v1_only("the files are those of the v1 controllers; tests/vm has those of v2")
 MIB = 1 << 20
@@ -141,7 +141,7 @@ def test_of_weight_on_a_disk_without_weights(sysbox: Sysbox, image: str, disk: s
 
 @on_v1
 def test_of_packets_and_huge_pages(containers: Containers, requires: Any) -> None:
-    controllers, sizes = probe().controllers, page_sizes()
+    controllers, sizes = probe().controllers, [page_size_name(size) for size in probe().huge_pages]
     requires({"net_cls", "hugetlb"} <= set(controllers), "the controllers net_cls and hugetlb")
     requires(sizes, "huge pages")
     limits = [word for size in sizes for word in ("--hugetlb", f"{size}=4g")]

@@ -9,7 +9,7 @@ from sysbox.base.errors import SpecError, SysboxError, Unsupported
 from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
-from sysbox.units.limits import io, rare, table
+from sysbox.units.limits import io, table
 from sysbox.units.limits.plan import plan_devices, plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 
@@ -22,12 +22,6 @@ Block devices:
   8 sd
  65 sd
 """
-
-
-@pytest.fixture(autouse=True)
-def huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with pages of 2 MB and 1 GB."""
-    monkeypatch.setattr(rare, "page_sizes", lambda: ("2MB", "1GB"))
 
 
 A, B = "/dev/sda", "/dev/sdb"

@@ -7,6 +7,7 @@ import posix
 from sysbox.cli.doctor.check import IDLE, NO, WRITTEN, YES, Check, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import bpf
+from sysbox.parse.limits import page_size_name
 from sysbox.units.limits.table import TABLE
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ CONTROLLERS = {
     "v2": "cpu cpuset hugetlb io memory pids",
 }
 _BLOCK = "/sys/block"
-_HUGE = "/sys/kernel/mm/hugepages"
 # file -> the file that takes the same value under another I/O scheduler
 _OTHER_NAMES = {"blkio.bfq.weight": "blkio.weight", "blkio.bfq.weight_device": "blkio.weight_device",
               "io.bfq.weight": "io.weight"}  # fmt: skip
@@ -87,7 +87,7 @@ def _file(setting: Setting, facts: HostFacts, sample: Sample) -> str:
     scope does not have its files: they are taken to exist.
     """
     unasked = setting.written and "{size}" in setting.file and facts.cgroup_mode == "v2"
-    for size in page_sizes() or ["none"]:
+    for size in page_sizes(facts) or ["none"]:
         for template in (setting.file, _OTHER_NAMES.get(setting.file, "")):
             name = template.replace("{size}", size)
             if name and (sample.has(setting.controller, name) or (unasked and size != "none")):
@@ -139,16 +139,9 @@ def _weighing_disks() -> list[str]:
     return found
 
 
-def page_sizes() -> list[str]:
+def page_sizes(facts: HostFacts) -> list[str]:
     """The kernel's huge pages by the names that cgroup files have: "2MB", "1GB"."""
-    sizes = []
-    for name in _names(_HUGE):
-        kilobytes = int(name.removeprefix("hugepages-").removesuffix("kB"))
-        for unit, size in (("GB", 1 << 20), ("MB", 1 << 10), ("KB", 1)):
-            if kilobytes >= size:
-                sizes.append(f"{kilobytes // size}{unit}")
-                break
-    return sizes
+    return [page_size_name(size) for size in facts.huge_pages]
 
 
 def features(facts: HostFacts, sample: Sample) -> list[Check]:
@@ -171,6 +164,7 @@ def features(facts: HostFacts, sample: Sample) -> list[Check]:
         for controller, file in (("io", "io.bfq.weight"), ("blkio", "blkio.bfq.weight"))
     )
     disks = ", ".join(_weighing_disks())
+    sizes = page_sizes(facts)
     return [
         useful("kernel", "freezer", "" if frozen else "no freezer", ", ".join(frozen)),
         useful("kernel", "swap accounting", "" if swap else "not switched on", _swap(),
@@ -178,7 +172,7 @@ def features(facts: HostFacts, sample: Sample) -> list[Check]:
         useful("kernel", "throttling of I/O", "" if throttle else "built without it"),
         useful("kernel", "bfq", "" if weight else "not built in, or its module is not loaded",
                f"in charge of {disks or 'no disk'}", "modprobe bfq"),
-        useful("kernel", "huge pages", "" if page_sizes() else "none", ", ".join(page_sizes())),
+        useful("kernel", "huge pages", "" if sizes else "none", ", ".join(sizes)),
         _pressure(sample.has(tree, "memory.pressure")),
         *([_device_filter()] if unified else []),
     ]  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.parse.limits import page_size, page_size_name
 from sysbox.units.limits.properties import CgroupWrite, check_range, require_controller
@@ -13,7 +11,6 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.spec import Limits
 
-_HUGE = "/sys/kernel/mm/hugepages"
 _MOST_CLASS = (1 << 32) - 1
 
 
@@ -33,11 +30,11 @@ def plan(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> None:
         writes.append(CgroupWrite(controller="net_cls", file="net_cls.classid", value=value))
     if limits.hugetlb:
         require_controller(facts, "hugetlb", "--hugetlb")
-        _plan_huge_pages(limits, writes, unified=unified)
+        _plan_huge_pages(limits, facts, writes)
 
 
-def _plan_huge_pages(limits: Limits, writes: list[CgroupWrite], *, unified: bool) -> None:
-    known = page_sizes()
+def _plan_huge_pages(limits: Limits, facts: HostFacts, writes: list[CgroupWrite]) -> None:
+    known = [page_size_name(size) for size in facts.huge_pages]
     for name, size in limits.hugetlb:
         if name not in known:
             raise SpecError(
@@ -46,17 +43,7 @@ def _plan_huge_pages(limits: Limits, writes: list[CgroupWrite], *, unified: bool
             )
         if size < 0:
             raise SpecError(f"--hugetlb {name}={size}: a size of 0 or more")
-        file = f"hugetlb.{name}.max" if unified else f"hugetlb.{name}.limit_in_bytes"
+        last = "max" if facts.cgroup_mode == "v2" else "limit_in_bytes"
         # the kernel counts whole pages
         value = str(size - size % page_size(name))
-        writes.append(CgroupWrite(controller="hugetlb", file=file, value=value))
-
-
-def page_sizes() -> tuple[str, ...]:
-    """The sizes of this host's huge pages, as the cgroup files call them: 2MB, 1GB; smallest first."""
-    try:
-        entries = posix.listdir(_HUGE)
-    except OSError:
-        return ()
-    sizes = sorted(int(name.removeprefix("hugepages-").removesuffix("kB")) for name in entries)
-    return tuple(page_size_name(size << 10) for size in sizes)
+        writes.append(CgroupWrite(controller="hugetlb", file=f"hugetlb.{name}.{last}", value=value))
