@@ -29,6 +29,7 @@ The format of a file: lines behind # are comments; an empty line ends a mutant. 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -179,19 +180,22 @@ def run(command: tuple[str, ...], file: str = "", text: str = "") -> tuple[int |
 
 
 def wait(process: subprocess.Popen[bytes]) -> int | None:
-    """The exit status of a process that leads a session; None if it had to be ended."""
+    """The exit status of a process that leads a group; None if it had to be ended.
+
+    The rest of its group is killed: a test that fails may leave what it has started.
+    """
     try:
         return process.wait(LIMIT)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        for number, seconds in ((signal.SIGTERM, STOPPING), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             if process.poll() is None:
-                os.killpg(process.pid, number)
-                try:
-                    process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    continue
+                os.killpg(process.pid, signal.SIGTERM)  # the host lane stops its host
+                process.wait(STOPPING)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def judge(mutant: Mutant) -> tuple[str, str]:
