@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,6 +115,29 @@ def test_a_mount_target_that_becomes_a_link_while_it_is_made(tmp_path: Path, kin
     assert moments > 3
     status = secret.stat()
     assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o600, 7, 7)
+
+
+def test_nothing_is_made_behind_a_link_that_appears_meanwhile(tmp_path: Path) -> None:
+    """A mount target below it is made in the container or not at all."""
+    outside, volume = tmp_path / "outside", tmp_path / "root" / "volume"
+    outside.mkdir()
+    volume.mkdir(parents=True)
+    made, link = volume / "made", volume / "link"
+    link.symlink_to(outside)
+    root = os.open(tmp_path / "root", os.O_PATH | os.O_DIRECTORY)
+
+    def prepare() -> None:
+        if made.is_symlink():
+            exchange(made, link)
+        shutil.rmtree(made, ignore_errors=True)
+
+    def act() -> None:
+        os.close(Tree(root, {}, PROCFS).directory("/volume/made/below/it"))
+
+    moments = at_each_moment(prepare, act, lambda: exchange(made, link))
+    os.close(root)
+    assert moments > 3
+    assert list(outside.iterdir()) == []
 
 
 DEEP = """

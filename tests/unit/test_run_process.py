@@ -155,6 +155,30 @@ def test_an_image_s_user_database_is_a_file_or_nothing(tmp_path: Path, kind: str
         os.close(fd)
 
 
+@pytest.mark.parametrize("kind", ["null", "zero", "fifo", "file", "link", "missing"])
+def test_a_null_device_is_never_another_file(tmp_path: Path, kind: str) -> None:
+    """A container may have put anything at its /dev/null, which exec opens (CVE-2025-31133)."""
+    needs_root()
+    place = tmp_path / "dev/null"
+    place.parent.mkdir()
+    numbers = {"null": (1, 3), "zero": (1, 5)}
+    if kind in numbers:
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(*numbers[kind]))
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "file":
+        place.touch()
+    elif kind == "link":
+        place.symlink_to("/dev/file")
+        (tmp_path / "dev/file").touch()
+    root, procfs = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
+    found = process.open_null(root, procfs)
+    status = os.fstat(found)
+    assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, os.makedev(1, 3))
+    for fd in (root, procfs, found):
+        os.close(fd)
+
+
 def test_a_terminal_is_one_of_a_devpts(tmp_path: Path) -> None:
     """A volume at /dev/pts may have any file for its ptmx."""
     (tmp_path / "dev/pts").mkdir(parents=True)
