@@ -50,6 +50,7 @@ LIMIT = 600  # seconds for the tests of one mutant
 STOPPING = 90  # seconds for a lane that is terminated to stop its host
 END = 30  # lines of a log
 TESTS_FAILED = 1  # exit status of pytest; any other but 0 says that it could not run them
+WELL = {"noticed", "equivalent"}
 FAILED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
 # arguments: checkout, an empty directory, the file in the checkout, its text for this run, the command
 ON_OVERLAY = """
@@ -248,12 +249,12 @@ def main(texts: list[str]) -> int:
         begun = time.monotonic()
         word, text = judge(mutant)
         counts[word] = counts.get(word, 0) + 1
-        danger = " (danger)" if mutant.danger and word != "noticed" else ""
+        danger = " (danger)" if mutant.danger and word not in WELL else ""
         print(
             f"{word:<11} {mutant.name}{danger} {time.monotonic() - begun:.0f} s: {text}", flush=True
         )
     print(", ".join(f"{count} {word}" for word, count in counts.items()))
-    return 0 if set(counts) <= {"noticed", "equivalent"} else 1
+    return 0 if WELL.issuperset(counts) else 1
 
 
 if __name__ == "__main__":
