@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _PADDING = 3  # docker's tabwriter: at least three spaces between columns, each at least ten wide
 _MIN_WIDTH = 10
-_LONGEST = 4096  # characters of an error; a path has no more
+PROGRAM = "sysbox:"  # the beginning of an error
+_LONGEST = 4096  # characters of an error
+_LONGEST_WORD = 256  # characters of a word in it: a value, or a path
 
 
 def emit(text: str, fd: int = 1) -> None:
@@ -56,9 +58,13 @@ def line(text: str = "") -> None:
     emit(text + "\n")
 
 
-def report(error: SysboxError) -> int:
-    """Print an error and its hint on standard error, a line each; returns the exit status."""
-    text = f"{coloured('sysbox:', RED, 2)} {_one_line(error.message)}\n"
+def report(error: SysboxError, start: str = PROGRAM) -> int:
+    """Print an error and its hint on standard error, a line each; returns the exit status.
+
+    The line of the error begins with `start`.
+    """
+    start = f"{coloured(start, RED, 2)} " if start else ""
+    text = f"{start}{_one_line(error.message)}\n"
     if error.hint:
         text += f"sysbox: {_one_line(error.hint)}\n"
     try:
@@ -66,6 +72,12 @@ def report(error: SysboxError) -> int:
     except (OSError, KernelError):
         pass  # standard error is gone: the exit status still reports the failure
     return error.status
+
+
+def warn(error: SysboxError) -> None:
+    """Print an error that stops nothing, with its hint, as one line on standard error."""
+    text = f"{error.message}; {error.hint}" if error.hint else error.message
+    note(_one_line(text))
 
 
 def note(text: str, start: str = "") -> None:
@@ -78,7 +90,23 @@ def note(text: str, start: str = "") -> None:
 
 def _one_line(text: str) -> str:
     """The text on one line, escaped and cut: it may quote anything that the user gave."""
-    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+    return printable(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """An error's text without the middle of long words, such as values and paths, and of the whole.
+
+    What is wrong comes last.
+    """
+    if len(text) <= _LONGEST_WORD:
+        return text
+    return _cut(" ".join(_cut(word, _LONGEST_WORD) for word in text.split(" ")), _LONGEST)
+
+
+def _cut(text: str, longest: int) -> str:
+    """The text without its middle, if it is longer than that."""
+    end = longest // 4
+    return text if len(text) <= longest else f"{text[: longest - end]}...{text[-end:]}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -194,3 +194,19 @@ def test_timestamp() -> None:
 def test_version_is_mesons() -> None:
     root = Path(__file__).resolve().parents[2]
     assert f"version: '{program.VERSION}'" in (root / "meson.build").read_text(encoding="utf-8")
+
+
+def test_long_values_are_cut_in_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    """What is wrong comes last, and stays."""
+    output.report(UsageError(f"--memory {'9' * 100_000}: not a size", hint="512m"))
+    error = capfd.readouterr().err
+    assert error.startswith("sysbox: --memory 99999")
+    assert error.endswith("9: not a size\nsysbox: 512m\n")
+    assert len(error) < 400
+    output.report(UsageError(f"{'a b ' * 100_000}: not a name"))
+    error = capfd.readouterr().err
+    assert error.endswith(": not a name\n")
+    assert len(error) < 5000
+    path = "/" + "/".join(["x" * 49] * 5)
+    output.warn(UsageError(f"{path}: damaged", hint="remove it"))
+    assert capfd.readouterr().err == f"sysbox: {path}: damaged; remove it\n"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound, SpecError, UsageError
+from sysbox.base.errors import FormatError, NotFound, SpecError, SysboxError, UsageError
 from sysbox.base.suggest import suggest
-from sysbox.cli.output import emit, print_inspect
+from sysbox.cli.output import PROGRAM, emit, print_inspect, report
 from sysbox.container import store
 
 TYPE_CHECKING = False
@@ -20,22 +20,22 @@ _FAILED = 1  # docker's status
 
 
 def main(values: Values) -> int:
-    """0; 1 if one does not exist: the others are printed even then, `[]` where there are none."""
+    """0; 1 if one does not exist or is damaged: the others are printed even then, `[]` if there are none."""
     if values.type not in (None, *_KINDS):
         hint = suggest(values.type, _KINDS)
         raise UsageError(f"--type {values.type}: unknown type", hint=hint, status=_FAILED)
     found: list[Description] = []
-    missing = []
+    failed: list[SysboxError] = []
     for name in values.name:
         try:
             found.append(_object(name, values.type, size=values.size))
-        except NotFound:
-            missing.append(name)
+        except (FormatError, NotFound) as error:
+            failed.append(error)
     if found or not values.format:
         print_inspect(found, values.format)
-    for name in missing:
-        emit(f"Error: no such {values.type or 'object'}: {name}\n", 2)
-    return _FAILED if missing else 0
+    for one in failed:
+        report(one, "" if isinstance(one, NotFound) else PROGRAM)
+    return _FAILED if failed else 0
 
 
 def _object(name: str, kind: str | None, *, size: bool) -> Description:
@@ -48,7 +48,7 @@ def _object(name: str, kind: str | None, *, size: bool) -> Description:
         except SpecError:  # not a valid name for this kind
             if kind:
                 raise
-    raise NotFound(f"no such {kind or 'object'}: {name}")
+    raise NotFound(f"Error: no such {kind or 'object'}: {name}")  # docker's words
 
 
 def _container(name: str, size: bool) -> Description:  # noqa: FBT001 (one signature for all kinds)
