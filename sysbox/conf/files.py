@@ -9,6 +9,7 @@ Precedence"). An unknown section or key is an error, since its author meant it t
 from __future__ import annotations
 
 import _stat
+import errno
 import posix
 
 from sysbox.base import paths
@@ -98,7 +99,7 @@ def find_files() -> list[str]:
 def _listed(directory: str) -> list[str]:
     if not is_there(directory):
         return []
-    fd = caller_root.open_path(directory, posix.O_RDONLY | posix.O_DIRECTORY)
+    fd = _open(directory, posix.O_RDONLY | posix.O_DIRECTORY)
     try:
         names = posix.listdir(fd)
     finally:
@@ -106,9 +107,22 @@ def _listed(directory: str) -> list[str]:
     return [name for name in names if name.endswith(".conf") and not name.startswith(".")]
 
 
+def _open(path: str, flags: int) -> int:
+    """Open what was found. Raises FormatError for a link that leads nowhere, KernelError."""
+    try:
+        return caller_root.open_path(path, flags)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        raise FormatError(
+            f"{path}: a link to a file that does not exist",
+            hint="make that file, or remove the link; one to /dev/null masks other files of that name",
+        ) from None
+
+
 def read(path: str) -> str:
     """The text of one file; "" where it is empty or a link to /dev/null. Raises FormatError, KernelError."""
-    fd = caller_root.open_path(path, posix.O_RDONLY | posix.O_NONBLOCK)
+    fd = _open(path, posix.O_RDONLY | posix.O_NONBLOCK)
     try:
         status = posix.fstat(fd)
         if _stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:

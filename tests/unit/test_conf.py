@@ -13,6 +13,7 @@ from sysbox.base import paths
 from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor import conf as doctor
 from sysbox.cli.doctor.check import MISSING, YES
+from sysbox.cli.output import shortened
 from sysbox.conf import files, settings, table
 from sysbox.conf.values import Settings
 from sysbox.embedded import caller_root
@@ -154,8 +155,8 @@ def test_what_is_wrong_is_one_clear_line(tree: Path, text: str, message: str, hi
     assert caught.value.message.startswith(f"{path}{message}")
     assert hint in caught.value.hint
     assert caught.value.status == 125
-    (row,) = doctor.configuration()
-    assert (row.state, row.detail) == (MISSING, caught.value.message)
+    (row,), settled = doctor.configuration()
+    assert (row.state, row.detail, settled) == (MISSING, shortened(caught.value.message), None)
     assert "sysbox.conf(5)" in row.advice
 
 
@@ -168,16 +169,25 @@ def test_what_is_no_file(tree: Path) -> None:
     with pytest.raises(SysboxError, match="not a regular file"):
         settings.settings()
     (tree / "etc/sysbox.conf").unlink()
-    (tree / "etc/sysbox.conf").symlink_to("nowhere")
-    with pytest.raises(SysboxError, match="No such file"):
+
+
+@pytest.mark.parametrize("name", ["sysbox.conf", "sysbox.conf.d", "sysbox.conf.d/a.conf"])
+def test_a_link_that_leads_nowhere(tree: Path, name: str) -> None:
+    path = tree / "etc" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to("nowhere")
+    with pytest.raises(SysboxError) as caught:
         settings.settings()
+    assert caught.value.message == f"{path}: a link to a file that does not exist"
+    assert "remove the link" in caught.value.hint
 
 
 def test_the_doctor_shows_what_is_set(tree: Path) -> None:
-    (row,) = doctor.configuration()
+    (row,), _ = doctor.configuration()
     assert (row.state, row.detail) == (YES, "none: each key has its default")
     path = put(tree, "etc/sysbox.conf", pids(5))
-    first, second = doctor.configuration()
+    (first, second), chosen = doctor.configuration()
+    assert chosen == Settings(pids_limit=5)
     assert (first.name, first.detail) == ("sysbox.conf", str(path))
     assert (second.name, second.state, second.detail) == ("Container.PidsLimit", YES, "5")
 

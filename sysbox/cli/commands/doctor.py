@@ -70,16 +70,17 @@ def collect(reason: str = "") -> list[Check]:
     from sysbox.docker.info import systemd
 
     facts = probe()
+    configured, settings = conf.configuration()
     with SampleScope(facts) as scope:
         sample = scope.sample
         return [
             *host.essentials(facts, sample, ", ".join(filter(None, systemd().values())), reason),
-            *conf.configuration(),
+            *configured,
             *limits.controllers(facts),
             *limits.features(facts, sample),
             *limits.limits(facts, sample),
             *host.security(facts),
             *host.network(),
-            *host.bridge(),
+            *(host.bridge(settings) if settings else ()),
             *host.programs(),
         ]

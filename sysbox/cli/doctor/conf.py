@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import NO, Check, needed
+from sysbox.cli.output import shortened
 from sysbox.conf import files
 from sysbox.conf.table import KEYS
+from sysbox.conf.values import Settings
 from sysbox.host import read_text
 from sysbox.netns import topology
 from sysbox.spec import Bridge
@@ -13,13 +15,13 @@ from sysbox.spec import Bridge
 _AREA = "conf"
 
 
-def configuration() -> list[Check]:
-    """The files, and a line for each key that is set."""
+def configuration() -> tuple[list[Check], Settings | None]:
+    """(a check of the files, and one of each key that is set; the settings, None if they are invalid)."""
     try:
         loaded = files.load()
     except SysboxError as error:
         advice = f"{error.hint}; see sysbox.conf(5)" if error.hint else "see sysbox.conf(5)"
-        return [needed(_AREA, "sysbox.conf", error.message, advice=advice)]
+        return [needed(_AREA, "sysbox.conf", shortened(error.message), advice=advice)], None
     read = ", ".join(loaded.files) or "none: each key has its default"
     checks = [needed(_AREA, "sysbox.conf", "", read)]
     problems = {"Network.Subnet": _subnet_problem(loaded)}
@@ -32,7 +34,7 @@ def configuration() -> list[Check]:
             if problem
             else needed(_AREA, key.title, "", text)
         )
-    return checks
+    return checks, loaded.settings
 
 
 def _subnet_problem(loaded: files.Loaded) -> str:

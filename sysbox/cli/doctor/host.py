@@ -8,7 +8,6 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, NotFound, SysboxError
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
-from sysbox.conf.settings import settings
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import rtnetlink as rt
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.cli.doctor.scope import Sample
+    from sysbox.conf.values import Settings
     from sysbox.host import HostFacts
 
 _KERNEL = "Linux 5.12 or newer is needed"
@@ -170,14 +170,10 @@ def network() -> list[Check]:
     return checks
 
 
-def bridge() -> list[Check]:
+def bridge(chosen: Settings) -> list[Check]:
     """The containers' bridge and its links, as the kernel has them; [] before the first container."""
     from sysbox.netns import bridges
 
-    try:
-        chosen = settings()
-    except SysboxError:
-        return []  # ignoring: the area `conf` says what is wrong with sysbox.conf
     asked = Bridge(name=chosen.bridge, subnet=chosen.subnet)
     wanted = network_of(asked, read_text("/proc/net/route"))
     try:
