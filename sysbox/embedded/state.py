@@ -7,6 +7,7 @@ with the same start time (proc_pid_stat(5), field 22).
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.base import errors, files, paths
@@ -19,6 +20,7 @@ DEFAULT = "default"
 BOOTING = "booting"
 RUNNING = "running"
 CLIENTS = "sysbox-clients"  # the cgroup of commands that have joined from the machine
+_LEADER_LIMIT = 4096  # bytes
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -67,8 +69,17 @@ def cgroup_name(name: str) -> str:
 
 
 def load(name: str) -> Host | None:
-    """The host as recorded in its leader file, dead or alive; None without a valid one."""
-    fields = (files.read_file(f"{RUN}/{name}/leader", 4096) or b"").split()
+    """The host as recorded in its leader file, dead or alive; None without a valid one.
+
+    Raises FormatError where the file cannot be read now.
+    """
+    path = f"{RUN}/{name}/leader"
+    try:
+        fields = (files.read_file(path, _LEADER_LIMIT) or b"").split()
+    except errors.FormatError:
+        if _may_be_leader(path):
+            raise
+        return None
     if len(fields) != 4 or not fields[0].isdigit() or not fields[1].isdigit():
         return None
     if int(fields[0]) >= process.PID_LIMIT:
@@ -80,6 +91,15 @@ def load(name: str) -> Host | None:
         phase=fields[2].decode("ascii", "replace"),
         private_network=fields[3] == b"private",
     )
+
+
+def _may_be_leader(path: str) -> bool:
+    """Whether a file that cannot be read may be one: a directory, a link or a large file is none."""
+    try:
+        status = posix.lstat(path)
+    except OSError:
+        return True
+    return _stat.S_ISREG(status.st_mode) and status.st_size <= _LEADER_LIMIT
 
 
 def load_running(name: str) -> Host | None:

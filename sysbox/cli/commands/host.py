@@ -60,11 +60,16 @@ def _status(values: Values) -> int:
 
 
 def _ls(_: Values) -> int:
-    from sysbox.cli.output import table
+    from sysbox.cli.output import table, warn
 
     rows = []
     for name in state.all_names():
-        host = state.load_running(name)
+        try:
+            host = state.load_running(name)
+        except errors.FormatError as error:
+            warn(error)
+            rows.append((name, "unknown", "", ""))
+            continue
         network = "" if host is None else "private" if host.private_network else "the machine's"
         pid = str(host.pid) if host else ""
         rows.append((name, "running" if host else "stopped", pid, network))
