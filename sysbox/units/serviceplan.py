@@ -25,6 +25,12 @@ _MARGIN = 5  # seconds that systemd waits beyond the monitor's stop timeout
 # kernel reclaims before an allocation fails. None of it grows with what the container does.
 MEMORY_MAX = 512 << 20  # bytes
 TASKS_MAX = 64
+# Starts of a service with an unlimited policy: more within the interval (in systemd's syntax) mean that its
+# program is missing (status 203/EXEC, systemd.exec(5)) or fails, since the back-off of `_supervise` allows
+# nine in a minute. `sysbox start` and `restart` reset the counter. A new version may be installed meanwhile:
+# at RestartSec= this many take some seconds.
+STARTS = 30
+STARTS_INTERVAL = "1min"
 _AFTER = ("network.target", "dbus.socket")
 _RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
 
@@ -201,14 +207,14 @@ def policy_settings(plan: ServicePlan) -> str:
 def _policy(plan: ServicePlan) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """The restart policy, as sections.
 
-    The start limit implements `on-failure:N`. `_supervise` does the back-off: systemd has one only since 254
-    (RestartSteps=), and no way to reset one that has grown.
+    The start limit implements `on-failure:N`, and ends what starts too often. `_supervise` does the back-off:
+    systemd has one only since 254 (RestartSteps=), and no way to reset one that has grown.
     """
     limited = plan.restart == "on-failure" and plan.retries > 0
     again = (("RestartForceExitStatus", str(plan.restart_status)),) if plan.restart_status else ()
     limit = (
-        ("StartLimitIntervalSec", "infinity" if limited else "0"),
-        ("StartLimitBurst", str(plan.retries + 1 if limited else 1)),
+        ("StartLimitIntervalSec", "infinity" if limited else STARTS_INTERVAL),
+        ("StartLimitBurst", str(plan.retries + 1 if limited else STARTS)),
     )
     restart = (("Restart", _RESTART[plan.restart]), ("RestartSec", "100ms"), *again)
     return ("Unit", limit), ("Service", restart)

@@ -1,6 +1,6 @@
 """The service of a restart policy that cannot start as it is: an outdated unit, a record that is damaged.
 
-systemd would start it again without end, since a policy has no start limit.
+systemd would start it again until the start limit, for nothing.
 """
 
 from __future__ import annotations

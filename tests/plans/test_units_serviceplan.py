@@ -146,11 +146,11 @@ def test_what_stands_between_the_scope_and_a_service_with_restarts() -> None:
 @pytest.mark.parametrize(
     ("policy", "retries", "lines"),
     [
-        ("always", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=always"]),
-        ("unless-stopped", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=always"]),
-        ("on-failure", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=on-failure"]),
+        ("always", 0, ["StartLimitIntervalSec=1min", "StartLimitBurst=30", "Restart=always"]),
+        ("unless-stopped", 0, ["StartLimitIntervalSec=1min", "StartLimitBurst=30", "Restart=always"]),
+        ("on-failure", 0, ["StartLimitIntervalSec=1min", "StartLimitBurst=30", "Restart=on-failure"]),
         ("on-failure", 3, ["StartLimitIntervalSec=infinity", "StartLimitBurst=4", "Restart=on-failure"]),
-        ("no", 0, ["StartLimitIntervalSec=0", "StartLimitBurst=1", "Restart=no"]),
+        ("no", 0, ["StartLimitIntervalSec=1min", "StartLimitBurst=30", "Restart=no"]),
     ],
 )  # fmt: skip
 def test_the_restart_policy(policy: str, retries: int, lines: list[str]) -> None:
