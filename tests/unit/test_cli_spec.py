@@ -102,6 +102,8 @@ def test_env_order(tmp_path: Path) -> None:
         (["-v", "/a:/x", "--tmpfs", "/x", "img"], "twice"),
         (["--pull", "sometimes", "img"], "--pull"),
         (["--network", "br0", "img"], "--network"),
+        (["--userns", "keep-id", "img"], "--userns"),
+        (["--kernel-memory", "much", "img"], "--kernel-memory"),
         (["--property", "noequals", "img"], "--property"),
         (["--stop-signal", "FOO", "img"], "--stop-signal"),
         (["--shm-size", "0", "img"], "--shm-size"),
@@ -116,3 +118,10 @@ def test_refused(words: list[str], named: str) -> None:
         build(*words)
     assert named in caught.value.message
     assert caught.value.status == 125
+
+
+def test_flags_of_docker_without_an_effect(capfd: pytest.CaptureFixture[str]) -> None:
+    assert build("--userns", "host", "img") == build("img")
+    assert capfd.readouterr().err == ""
+    assert build("--kernel-memory", "64m", "img") == build("img")
+    assert capfd.readouterr().err.startswith("sysbox: --kernel-memory has no effect: ")

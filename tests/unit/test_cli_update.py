@@ -44,6 +44,13 @@ def test_limits(words: str, limits: dict[str, Any]) -> None:
     assert parse(*words.split()) == Change(limits=limits)
 
 
+def test_the_limit_of_kernel_memory_is_none(capfd: pytest.CaptureFixture[str]) -> None:
+    """docker's scripts may give it, also alone."""
+    values = hot.parse(VERBS["update"], ["--kernel-memory", "64m", "web"])
+    assert update.parse(values, anything=True) == Change()
+    assert capfd.readouterr().err.startswith("sysbox: --kernel-memory has no effect: ")
+
+
 def test_empty_clears() -> None:
     """As docker has it for sets of CPUs."""
     assert parse("--cpuset-cpus=").limits == {"cpuset_cpus": None}

@@ -36,7 +36,7 @@ _VALUES = {
 def main(values: Values) -> int:
     """0, 1 if one of them could not be changed."""
     policy = _policy(values.restart)
-    change = parse(values, anything=policy is not None)
+    change = parse(values, anything=policy is not None or values.kernel_memory is not None)
 
     def update(record: Record) -> None:
         if policy is not None:

@@ -35,10 +35,10 @@ _RUN = {
     "--dns-opt": "`-v FILE:/etc/resolv.conf` replaces the file",
     "--dns-search": "`-v FILE:/etc/resolv.conf` replaces the file",
     "--volumes-from": "`-v NAME:/PATH` attaches the same volume", "--volume-driver": "the driver is `local`",
-    "--storage-opt": "", "--userns": "", "--runtime": "", "--isolation": "", "--use-api-socket": "",
-    "--disable-content-trust": "", "--kernel-memory": _IN_SCOPE, "--cpu-rt-period": _IN_SCOPE,
-    "--cpu-rt-runtime": _IN_SCOPE, "--cpu-count": "`--cpus` limits CPU time",
-    "--cpu-percent": "`--cpus` limits CPU time", "--io-maxbandwidth": "", "--io-maxiops": "",
+    "--storage-opt": "", "--runtime": "", "--isolation": "", "--use-api-socket": "",
+    "--disable-content-trust": "", "--cpu-rt-period": _IN_SCOPE, "--cpu-rt-runtime": _IN_SCOPE,
+    "--cpu-count": "`--cpus` limits CPU time", "--cpu-percent": "`--cpus` limits CPU time",
+    "--io-maxbandwidth": "", "--io-maxiops": "",
 }  # fmt: skip
 FLAGS = {
     "run": _RUN,

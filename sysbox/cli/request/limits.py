@@ -30,6 +30,8 @@ def limits(given: Values) -> Limits:
     def cpuset(text: str | None, flag: str) -> str | None:
         return parse.parse_cpuset(text, flag) if text else None
 
+    if given.kernel_memory is not None:
+        _check_kernel_memory(given.kernel_memory)
     found = Limits(
         cpu_shares=integer(given.cpu_shares, "--cpu-shares"),
         cpu_idle=given.cpu_idle or None,
@@ -50,6 +52,17 @@ def limits(given: Values) -> Limits:
         blkio_weight=integer(given.blkio_weight, "--blkio-weight"),
     )
     return _with_devices(found, given)
+
+
+def _check_kernel_memory(text: str) -> None:
+    """docker's limit, which Linux 5.16 dropped: a note says so. Raises SpecError where it is no size."""
+    from sysbox.cli.output import note
+
+    if text not in ("-1", "0", "unset"):
+        parse.parse_size(text, "--kernel-memory")
+    note(
+        "--kernel-memory has no effect: Linux 5.16 dropped it, and --memory counts that memory too"
+    )
 
 
 def _with_devices(found: Limits, given: Values) -> Limits:

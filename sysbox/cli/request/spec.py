@@ -310,6 +310,8 @@ def _namespaces(given: Values) -> Namespaces:
             f"--publish needs a network of the container's own, not --network {network}",
             hint="leave out --publish or --network",
         )
+    if given.userns not in (None, "", "host"):
+        parse.bad("--userns", given.userns, "not supported yet", "only host, the machine's own")
     return Namespaces(
         network="bridge" if network == "default" else network,
         pid=mode(given.pid, "--pid", "private", own),

@@ -182,6 +182,7 @@ def _isolation() -> tuple[Option, ...]:
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
         many("--security-opt", "OPTION", "no-new-privileges, seccomp=, unmask=, systempaths=, label="),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
+        value("--userns", "MODE", "User namespace: host, the only one for now", choices="host"),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
     )  # fmt: skip
 
@@ -207,6 +208,7 @@ def _limits_of_cpu() -> tuple[Option, ...]:
 def _limits_of_memory() -> tuple[Option, ...]:
     return (
         many("--hugetlb", "SIZE=BYTES", "Limit huge pages of a size: 2MB=64m"),
+        value("--kernel-memory", "SIZE", "No effect: the kernel has dropped this limit"),
         value("-m --memory", "SIZE", "Limit memory: 128m, 1.5g"),
         value("--memory-high", "SIZE", "Throttle and reclaim above this much memory (v2)"),
         value("--memory-min", "SIZE", "Memory that is never reclaimed (v2)"),
