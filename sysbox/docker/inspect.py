@@ -32,13 +32,14 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
 
         live, own = live_limits(record, status.pid)
     images = KnownImages()
+    final = store.final(record.id)
     return Struct(
         {
             "Id": record.id,
             "Created": timestamp(record.created),
             "Path": record.argv[0],
             "Args": list(record.argv[1:]),
-            "State": _state(record, status),
+            "State": _state(record, status, final),
             "Image": record.image_id,
             **_files(record),
             "Name": f"/{record.name}",
@@ -55,7 +56,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Mounts": mounts(record),
             "Config": config(record, images),
             "NetworkSettings": network_settings(record, status, exposed_ports(record, images)),
-            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record)},
+            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record, final)},
         }
     )
 
@@ -80,11 +81,11 @@ def _sizes(record: store.Record, images: KnownImages, *, wanted: bool) -> dict[s
     return {"SizeRw": written, "SizeRootFs": whole}
 
 
-def _beyond_docker(record: store.Record) -> dict[str, Any]:
+def _beyond_docker(record: store.Record, final: store.Final | None) -> dict[str, Any]:
     return {
         "Journal": _journal(record),
         "Usage": _usage(record),
-        "End": _end(record),
+        "End": _end(final),
         "AtBoot": unit_file.boot_state(record),
     }
 
@@ -133,7 +134,10 @@ def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(seconds))) + f".{nanoseconds:09}Z"
 
 
-def _state(record: store.Record, status: store.Status) -> dict[str, Any]:
+def _state(record: store.Record, status: store.Status, final: store.Final | None) -> dict[str, Any]:
+    finished_at = status.finished_at
+    if status.pid and final and final.started_ns:
+        finished_at = final.finished_ns / 1e9  # of a container that runs, docker shows its last end
     return {
         "Status": status.state,
         "Running": status.state in ("running", "paused"),
@@ -145,7 +149,7 @@ def _state(record: store.Record, status: store.Status) -> dict[str, Any]:
         "ExitCode": status.exit_code,
         "Error": status.error,
         "StartedAt": timestamp(status.started_at),
-        "FinishedAt": timestamp(status.finished_at),
+        "FinishedAt": timestamp(finished_at),
         "Health": _health(record, status),
     }
 
@@ -159,9 +163,8 @@ def _was_short_of_memory(pid: int) -> bool:
     return was_short_of_memory(pid)
 
 
-def _end(record: store.Record) -> dict[str, Any] | None:
+def _end(final: store.Final | None) -> dict[str, Any] | None:
     """How the last run ended, or the start that failed; None before the first one."""
-    final = store.final(record.id)
     if final is None:
         return None
     return {

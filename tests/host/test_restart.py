@@ -45,6 +45,8 @@ def test_killed_and_started_again(containers: Containers) -> None:
     os.kill(pid, signal.SIGKILL)
     started_again(one, pid)
     eventually(lambda: one.inspect("RestartCount") == 1, "the restart is counted")
+    # docker's meaning: that of the last run
+    assert one.inspect("State.FinishedAt") == one.inspect("Sysbox.End.FinishedAt")
     assert one.inspect("HostConfig.RestartPolicy.Name") == "always"
 
 
