@@ -8,10 +8,11 @@ import errno
 import posix
 
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound
-from sysbox.base.files import remove_tree
+from sysbox.base.files import remove_at, remove_tree
 from sysbox.base.flock import Held
 from sysbox.base.paths import CONTAINERS
 
+REMOVED = ".old-"  # before the id: a container's directory while it is removed
 # a directory, a symbolic link or a socket has the name of the lock
 _NO_FILE = (
     errno.EISDIR,
@@ -23,19 +24,23 @@ _NO_FILE = (
 class Lock(Held):
     """An exclusive flock(2) on a container; held while anything about it is being changed.
 
-    Its file is made and removed with the container: a process that waited for a container that was removed
-    gets NotFound. Raises NotFound, FormatError where the lock is no file, and Conflict without `wait`.
+    A container's directory appears with its file in it, and is renamed before that is removed: a file that is
+    missing was lost, and is made again. A process that waited for a container that was removed gets NotFound.
+    Raises NotFound, FormatError where the lock is no file, and Conflict without `wait`.
     """
 
     def __init__(self, container_id: str, *, wait: bool = True, create: bool = False) -> None:
-        fd = _open(container_id, create=create)
-        try:
-            super().__init__(fd, wait=wait)
-        except BlockingIOError:
-            raise Conflict(f"container {container_id[:12]} is in use by another command") from None
-        if not posix.fstat(fd).st_nlink:
+        while True:
+            fd = _open(container_id, create=create)
+            try:
+                super().__init__(fd, wait=wait)
+            except BlockingIOError:
+                raise Conflict(
+                    f"container {container_id[:12]} is in use by another command"
+                ) from None
+            if posix.fstat(fd).st_nlink:
+                return
             posix.close(fd)
-            raise _not_there(container_id)
 
 
 class ContainersLock(Held):
@@ -56,28 +61,48 @@ class ContainersLock(Held):
         except BlockingIOError:
             raise Conflict("a container is being made or removed") from None
 
+    def remove(self, container_id: str) -> None:
+        """Remove a container's directory, which first gets another name; an absent one is success.
 
-def replace_lock(container_id: str, *, wait: bool = True) -> Lock:
-    """Make a container's lock file again and take the lock: it was lost, or something else has its name.
-
-    Raises NotFound where the container is gone, and Conflict without `wait`.
-    """
-    with ContainersLock(exclusive=True, wait=wait):
+        The caller holds the container's lock. Raises KernelError.
+        """
+        removed = f"{REMOVED}{container_id}"
         try:
-            fd = _open(container_id, create=True)
+            try:
+                posix.rename(container_id, removed, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except FileNotFoundError:
+                return
+            remove_at(self._fd, removed)
+        except OSError as error:
+            raise KernelError.of("remove", f"{CONTAINERS}/{container_id}", error) from None
+
+
+def replace_lock(container_id: str) -> Lock:
+    """Take the lock of a container, where something else has the name of its file.
+
+    Raises NotFound where the container is gone.
+    """
+    with ContainersLock(exclusive=True):
+        try:
+            posix.close(_open(container_id))
         except FormatError:
             remove_tree(_path(container_id))
-            fd = _open(container_id, create=True)
-        posix.close(fd)
-    return Lock(container_id, wait=wait)
+    return Lock(container_id)
 
 
-def _open(container_id: str, *, create: bool) -> int:
-    flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW | (posix.O_CREAT if create else 0)
+def _open(container_id: str, *, create: bool = False) -> int:
+    """Open the file; a missing one is made, if the directory is there. Raises NotFound, FormatError.
+
+    With `create` it is known to be missing.
+    """
+    flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
-        return posix.open(_path(container_id), flags, 0o600)
+        try:
+            return posix.open(_path(container_id), flags | (posix.O_CREAT if create else 0), 0o600)
+        except FileNotFoundError:
+            return posix.open(_path(container_id), flags | posix.O_CREAT, 0o600)
     except (FileNotFoundError, NotADirectoryError):
-        raise _not_there(container_id) from None
+        raise NotFound(f"no such container: {container_id[:12]}") from None
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise KernelError.of("open", _path(container_id), error) from None
@@ -94,7 +119,3 @@ def _path(container_id: str) -> str:
 def advice(container_id: str) -> str:
     """The hint for a file of a container that cannot be read."""
     return f"`sysbox rm -f {container_id[:12]}` removes it"
-
-
-def _not_there(container_id: str) -> NotFound:
-    return NotFound(f"no such container: {container_id[:12]}")

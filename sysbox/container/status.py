@@ -8,13 +8,16 @@ from sysbox.container.records import (
     await_exit,
 )
 from sysbox.container.store import final, runtime
-from sysbox.host import probe
+from sysbox.host import exists, probe
 from sysbox.linux.freezer import is_frozen
+from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.netns.attachment import Attachment
     from sysbox.spec import Port
+
+HIERARCHY = "name=systemd"  # of the host's controllers: on cgroup v2 the unified one
 
 
 def read_status(record: Record) -> Status:
@@ -49,6 +52,12 @@ def read_status(record: Record) -> Status:
         started_at=ended.started_ns / 1e9,
         finished_at=ended.finished_ns / 1e9 if ended.started_ns else 0.0,
     )
+
+
+def has_scope(record: Record) -> bool:
+    """Whether the cgroup of its scope exists: while it runs, and for a moment before and after."""
+    scope = names.in_slice(record.spec.slice, names.scope_unit(record.id))
+    return exists(f"{probe().controllers.get(HIERARCHY, '')}{scope}")
 
 
 def read_networks(record: Record) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:

@@ -27,7 +27,7 @@ from sysbox.base.files import (
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.container import identity
 from sysbox.container.identity import HEX, is_id
-from sysbox.container.locks import ContainersLock, Lock, advice
+from sysbox.container.locks import REMOVED, ContainersLock, Lock, advice
 from sysbox.container.names import is_stale, owner_of, release_name, take_name
 from sysbox.container.records import Final as Final
 from sysbox.container.records import Record as Record
@@ -35,6 +35,7 @@ from sysbox.container.records import Runtime as Runtime
 from sysbox.container.records import Status as Status
 from sysbox.container.records import Usage as Usage
 from sysbox.container.records import from_file, to_checked_file
+from sysbox.host import exists
 from sysbox.linux import process
 
 TYPE_CHECKING = False
@@ -108,17 +109,30 @@ def _appear(record: Record) -> Lock:
 
 def load(container_id: str) -> Record:
     """The record of a full id. Raises NotFound, FormatError."""
-    data = read_file(f"{CONTAINERS}/{container_id}/record.json")
-    if data is None:
-        raise NotFound(f"no such container: {container_id[:12]}")
     where = f"the record of container {container_id[:12]}"
     try:
+        data = read_file(f"{CONTAINERS}/{container_id}/record.json") or _not_lost(container_id)
         record = from_file(data, where)
+        if record.id != container_id:
+            raise FormatError(f"{where} names another container: {record.id[:12]}")
     except (ValueError, FormatError) as error:
         raise FormatError(f"{error}", hint=advice(container_id)) from None
-    if record.id != container_id:
-        raise FormatError(f"{where} names another container: {record.id[:12]}")
     return record
+
+
+def _not_lost(container_id: str) -> bytes:
+    """The content of a record.json that was missing or empty: it may just have been written.
+
+    Raises NotFound where there is none, and FormatError where a run shows that the record was lost: a run
+    begins after the record was written, and is removed before it.
+    """
+    begun = exists(f"{RUN_CONTAINERS}/{container_id}/state.json")
+    data = read_file(f"{CONTAINERS}/{container_id}/record.json")
+    if data is not None:
+        return data
+    if begun:
+        raise FormatError(f"the record of container {container_id[:12]} is missing")
+    raise NotFound(f"no such container: {container_id[:12]}")
 
 
 def ids() -> list[str]:
@@ -130,9 +144,9 @@ def ids() -> list[str]:
 
 
 def discard_drafts() -> list[str]:
-    """Remove directories of containers whose making was interrupted; returns their ids."""
-    left = _sweep(CONTAINERS, lambda name: name.startswith(_DRAFT))
-    return [name.removeprefix(_DRAFT) for name in left]
+    """Remove directories of containers whose making or removal was interrupted; returns their ids."""
+    left = _sweep(CONTAINERS, lambda name: name.startswith((_DRAFT, REMOVED)))
+    return [name.removeprefix(_DRAFT).removeprefix(REMOVED) for name in left]
 
 
 def free_stale_names() -> list[str]:
@@ -197,13 +211,20 @@ def find(text: str) -> Record:
         raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them") from None
 
 
-def all_records() -> list[Record]:
-    """All records, newest first, without damaged ones and containers that are being made or removed."""
+def all_records(damaged: Callable[[FormatError], object] | None = None) -> list[Record]:
+    """All records, newest first, without containers that are being made or removed.
+
+    `damaged` is called with the error of each record that cannot be read.
+    """
     records = []
     for container_id in ids():
         try:
             record = load(container_id)
-        except (NotFound, FormatError):
+        except NotFound:
+            continue
+        except FormatError as error:
+            if damaged:
+                damaged(error)
             continue
         if owner_of(record.name) == container_id:
             records.append(record)
@@ -233,9 +254,10 @@ def rename(record: Record, name: str) -> Record:
 
 def discard(container_id: str) -> None:
     """Remove the container's directories, its lock among them, which the caller holds."""
-    with ContainersLock():
-        for path in (f"{RUN_CONTAINERS}/{container_id}", f"{CONTAINERS}/{container_id}"):
-            remove_tree(path)
+    with ContainersLock() as containers:
+        # the run first: where there is one without a record, the record was lost
+        remove_tree(f"{RUN_CONTAINERS}/{container_id}")
+        containers.remove(container_id)
 
 
 def write_runtime(record: Record, runtime: Runtime) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import Conflict
+from sysbox.base.errors import Conflict, NotFound
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
+from sysbox.container.status import has_scope
 from sysbox.host import probe
 from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import is_frozen
@@ -21,13 +22,27 @@ if TYPE_CHECKING:
 
 
 def settle_if_dead(record: Record) -> None:
-    """Record the end of a run whose supervisor was killed before it could."""
+    """Record the end of a run whose supervisor was killed before it could; record a run that was lost."""
     runtime = store.runtime(record.id)
+    if runtime is None and has_scope(record):
+        runtime = _lost_runtime(record)
     if runtime is None or runtime.supervised():
         return
     if runtime.alive():
         kill_now(record, runtime)
     settle(record.id)
+
+
+def _lost_runtime(record: Record) -> store.Runtime | None:
+    """The run of a container whose state was lost; None where nothing runs, or the container is gone."""
+    from sysbox.lifecycle import lost_state  # rarely needed
+
+    try:
+        with Lock(record.id):
+            lost_state.record_again(record)
+        return store.runtime(record.id)
+    except NotFound:
+        return None
 
 
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
@@ -59,6 +74,8 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
 def kill(record: Record, signal: int) -> None:
     """`sysbox kill`. Raises Conflict when it does not run."""
     runtime = store.runtime(record.id) if signal == 9 else store.await_start(record)
+    if runtime is None and has_scope(record):
+        runtime = _lost_runtime(record)
     if runtime is None or not runtime.alive():
         raise Conflict(f"container {record.name} is not running")
     if signal != 9 and is_frozen(probe(), runtime.cgroup):

@@ -10,18 +10,25 @@ from sysbox.host import probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sysbox.container.store import Record, Status, Usage
     from sysbox.spec import Mount
 
 
-def all_containers() -> Iterator[tuple[Record, Status]]:
-    """Every container and its status, newest first. A damaged one is dead, and does not hide the others."""
-    for record in store.all_records():
+def all_containers(
+    damaged: Callable[[FormatError], object] | None = None,
+) -> Iterator[tuple[Record, Status]]:
+    """Every container and its status, newest first; `damaged` is called with the error of each damaged one.
+
+    One whose record cannot be read is left out, one with another damaged file is dead.
+    """
+    for record in store.all_records(damaged):
         try:
             status = status_of(record)
         except FormatError as error:
+            if damaged:
+                damaged(error)
             status = store.Status(state="dead", error=error.message)
         # a running container exists; another may have been removed meanwhile
         if status.pid or owns_name(record):

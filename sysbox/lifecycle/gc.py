@@ -10,12 +10,14 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
-from sysbox.container import locks, store
+from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
+from sysbox.container.status import has_scope
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
+from sysbox.lifecycle import lost_state
 from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import has_pending_kill, is_frozen
 from sysbox.netns import firewall, leases
@@ -117,7 +119,7 @@ def _containers() -> Iterator[str]:
 
 def _container(container_id: str) -> list[str]:
     try:
-        lock = _lock(container_id)
+        lock = Lock(container_id, wait=False)
     except (Conflict, NotFound):
         return []  # locked: another command is working on it
     with lock:
@@ -130,17 +132,12 @@ def _container(container_id: str) -> list[str]:
                 volumes.remove(name)
             discard_by_id(container_id)
             return [_rest(container_id)]
+        if has_scope(record) and lost_state.record_again(record):
+            return [f"recorded the run of {record.name} again"]
         runtime = store.runtime(record.id)
         if runtime is None:
             return _ended(record)
     return _run(record, runtime)
-
-
-def _lock(container_id: str) -> Lock:
-    try:
-        return Lock(container_id, wait=False)
-    except NotFound:
-        return locks.replace_lock(container_id, wait=False)
 
 
 def _ended(record: Record) -> list[str]:
@@ -309,7 +306,7 @@ def _has_run(container_id: str) -> bool:
 
 
 _STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
-    ("what was to become a container", _drafts),
+    ("what was half made or removed", _drafts),
     ("containers", _containers),
     ("names", _names),
     ("runs", _runs),

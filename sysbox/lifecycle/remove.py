@@ -99,7 +99,7 @@ def remove_damaged(container_id: str, *, with_volumes: bool) -> None:
 def _lock(container_id: str) -> Lock:
     try:
         return Lock(container_id)
-    except (FormatError, NotFound):
+    except FormatError:
         return locks.replace_lock(container_id)
 
 

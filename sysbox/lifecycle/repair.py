@@ -1,4 +1,4 @@
-"""Record the ends that no supervisor has recorded, before a verb shows the containers.
+"""Record ends that no supervisor has recorded, and runs that were lost, before a verb shows the containers.
 
 The status that was read for showing decides which containers those are. Reading it separately beforehand
 would double what `ps` reads, and a container that ends in between would be shown as dead.
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
 from sysbox.container.names import owns_name
+from sysbox.container.status import has_scope
 from sysbox.lifecycle import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from sysbox.base.errors import FormatError
     from sysbox.container.store import Record, Status
 
 
-def all_repaired() -> Iterator[tuple[Record, Status]]:
-    """Every container and its status, newest first; one that cannot be repaired does not hide the others."""
-    for record, status in current.all_containers():
+def all_repaired(
+    damaged: Callable[[FormatError], object] | None = None,
+) -> Iterator[tuple[Record, Status]]:
+    """Every container and its status, newest first; one that cannot be repaired does not hide the others.
+
+    `damaged` is called with the error of each damaged one.
+    """
+    for record, status in current.all_containers(damaged):
         repaired = _repaired(record, status)
         # a --rm container is removed once its end is recorded
         if repaired is status or owns_name(record):
@@ -32,8 +39,12 @@ def repaired(record: Record) -> Status:
 
 
 def _repaired(record: Record, status: Status) -> Status:
-    """The status once the end is recorded: its supervisor was killed, or its service is about to do so."""
-    if status.state != "dead" or status.error:
+    """The status once the end is recorded: its supervisor was killed, or its service is about to do so.
+
+    Of a run that was lost, once it is recorded again.
+    """
+    unrecorded = status.state == "dead" and not status.error
+    if not unrecorded and (status.pid or not has_scope(record)):
         return status
     from sysbox.lifecycle import control  # few calls need it
 

@@ -198,12 +198,12 @@ def test_one_that_cannot_be_removed_keeps_none_down(
         name.symlink_to("0" * 64)
         done = sysbox("gc")
         assert done.returncode == 1
-        assert "not cleaned up: what was to become a container: remove" in done.stderr
+        assert "not cleaned up: what was half made or removed: remove" in done.stderr
         assert "freed the name stale" in done.stdout
         systemctl("stop", f"sysbox-{up.id}.service")  # as at shutdown
         (Path(serviceplan.WANTS) / f"sysbox-{up.id}.service").unlink()
         (Path(serviceplan.DIRECTORY) / f"sysbox-{up.id}.service").unlink()
-        assert "what was to become a container" in sysbox("_boot", check=True).stderr
+        assert "what was half made or removed" in sysbox("_boot", check=True).stderr
         up.await_state("running")
     finally:
         subprocess.run(["umount", bad / "mounted"], check=True)

@@ -208,7 +208,15 @@ def test_a_record_that_is_damaged(sysbox: Sysbox, containers: Containers) -> Non
     record = Path(paths.CONTAINERS) / two.id / "record.json"
     for text in ("", "{", "[]", '{"id": 1}', '{"id": "' + two.id + '"}', "\0" * 100, '{"id": NaN}'):
         record.write_text(text, encoding="ascii")
-        assert sysbox("ps", "-a", "--format", "{{.Names}}", check=True).stdout.split() == ["good"]
+        shown = sysbox("ps", "-a", "--format", "{{.Names}}", check=True)
+        assert shown.stdout.split() == ["good"]
+        (line,) = shown.stderr.splitlines()
+        assert line.startswith(f"sysbox: the record of container {two.id[:12]}")
+        assert line.endswith(f"; `sysbox rm -f {two.id[:12]}` removes it")
+        assert sysbox("info", "-f", "{{.Containers}}", check=True).stderr.splitlines() == [line]
+        both = sysbox("inspect", "-f", "{{.Name}}", "bad", "good")
+        assert (both.returncode, both.stdout) == (1, "/good\n")
+        assert f"the record of container {two.id[:12]}" in both.stderr
         for verb in ("start", "inspect", "stop"):
             done = sysbox(verb, "bad")
             assert done.returncode != 0

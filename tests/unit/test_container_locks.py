@@ -22,7 +22,7 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "CONTAINERS", f"{tmp_path}")
     monkeypatch.setattr(store, "RUN_CONTAINERS", f"{tmp_path}/run")
     (tmp_path / ID).mkdir()
-    Lock(ID, create=True).release()
+    Lock(ID).release()
     return tmp_path
 
 
@@ -46,16 +46,62 @@ def test_a_lock_goes_with_its_container(containers: Path) -> None:
         with pytest.raises(NotFound):
             Lock(ID)
     with pytest.raises(NotFound):
-        Lock(ID, create=True)
+        Lock(ID)
 
 
-def test_a_lock_is_replaced(containers: Path) -> None:
+def test_a_lock_that_was_lost_is_made_again(containers: Path) -> None:
     lock = containers / ID / "lock"
     lock.unlink()
-    with pytest.raises(NotFound):
-        Lock(ID)
-    locks.replace_lock(ID).release()
     Lock(ID).release()
+    assert lock.is_file()
+    flock = fcntl.flock
+    lost = [lock.unlink]
+
+    def lost_meanwhile(fd: int, operation: int) -> None:
+        if lost:
+            lost.pop()()
+        flock(fd, operation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", lost_meanwhile)
+        taken = Lock(ID)
+    with pytest.raises(Conflict):
+        Lock(ID, wait=False)
+    taken.release()
+
+
+def test_a_directory_that_is_being_removed_is_no_container(
+    containers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a lock that is missing in a container's directory was lost, and not removed with it."""
+    remove_at = locks.remove_at
+    seen = []
+
+    def looked_at(parent: int, name: str) -> None:
+        seen.append((name, (containers / ID).exists(), (containers / name / "lock").exists()))
+        with pytest.raises(NotFound):
+            Lock(ID)
+        remove_at(parent, name)
+
+    monkeypatch.setattr(locks, "remove_at", looked_at)
+    (containers / ID / "upper").mkdir()
+    with Lock(ID):
+        store.discard(ID)
+        store.discard(ID)  # an absent one is success
+    assert seen == [(f".old-{ID}", False, True)]
+    assert store.ids() == []
+    assert not (containers / f".old-{ID}").exists()
+
+
+def test_a_removal_that_was_interrupted_is_finished(containers: Path) -> None:
+    (containers / ID).rename(containers / f".old-{ID}")
+    assert store.ids() == []
+    assert store.discard_drafts() == [ID]
+    assert not (containers / f".old-{ID}").exists()
+
+
+def test_what_has_the_name_of_a_lock_is_replaced(containers: Path) -> None:
+    lock = containers / ID / "lock"
     lock.unlink()
     (lock / "in").mkdir(parents=True)
     with pytest.raises(FormatError, match="the lock of container abababababab: Is a directory"):
@@ -71,7 +117,7 @@ def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
     draft.mkdir()
     with ContainersLock(), ContainersLock():
         with pytest.raises(Conflict):
-            locks.replace_lock(ID, wait=False)
+            ContainersLock(exclusive=True, wait=False)
         assert store.discard_drafts() == []
     assert draft.exists()
     assert store.discard_drafts() == ["cd" * 32]

@@ -23,11 +23,13 @@ class Host:
     def __init__(self) -> None:
         self.states = dict.fromkeys(CONTAINERS, "dead") | {GOES_ON: "running"}
         self.named = set(CONTAINERS)
+        self.scopes = {GOES_ON}
         self.asked: list[str] = []
 
     def status_of(self, record: Record) -> Status:
         error = "damaged" if record.name == "damaged" else ""
-        return Status(state=self.states[record.name], error=error)
+        state = self.states[record.name]
+        return Status(state=state, pid=int(state == "running"), error=error)
 
     def settle(self, record: Record) -> None:
         self.asked.append(record.name)
@@ -46,8 +48,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     records = [cast("Record", type("Named", (), {"name": name})()) for name in CONTAINERS]
     named: Callable[[Record], bool] = lambda record: record.name in one.named  # noqa: E731
     monkeypatch.setattr(
-        current, "all_containers", lambda: [(record, one.status_of(record)) for record in records]
+        current, "all_containers", lambda _: [(record, one.status_of(record)) for record in records]
     )
+    monkeypatch.setattr(repair, "has_scope", lambda record: record.name in one.scopes)
     monkeypatch.setattr(current, "status_of", one.status_of)
     monkeypatch.setattr(repair, "owns_name", named)
     monkeypatch.setattr(control, "settle_if_dead", one.settle)
@@ -68,3 +71,11 @@ def test_one_that_cannot_be_repaired_hides_no_other(host: Host) -> None:
 def test_what_runs_or_is_damaged_is_left_alone(host: Host) -> None:
     list(repair.all_repaired())
     assert host.asked == ["stuck", "lost", "unreadable", "brief"]
+
+
+def test_a_run_that_was_lost_is_looked_for(host: Host) -> None:
+    """What does not run has no scope."""
+    host.states |= {"stuck": "created", "lost": "exited", "brief": "created"}
+    host.scopes = {GOES_ON, "lost"}
+    list(repair.all_repaired())
+    assert host.asked == ["lost", "unreadable"]

@@ -29,7 +29,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
         image_name="i", argv=("/x",),
     )  # fmt: skip
     Path(made.directory).mkdir(parents=True)
-    locks.Lock(ID, create=True).release()
+    locks.Lock(ID).release()
     store.save(made)
     return made
 

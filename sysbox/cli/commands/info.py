@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.cli.output import line, print_object
+from sysbox.cli.output import line, print_object, warn
 from sysbox.docker.info import collect
 from sysbox.lifecycle.repair import all_repaired
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0."""
-    found = collect([status.state for _, status in all_repaired()])
+    found = collect([status.state for _, status in all_repaired(warn)])
     if values.format:
         print_object(found, values.format)
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox.cli.commands.port import endpoint
-from sysbox.cli.output import print_list
+from sysbox.cli.output import print_list, warn
 from sysbox.container import store
 from sysbox.container.status import read_networks
 from sysbox.docker.human import human_duration
@@ -62,7 +62,7 @@ def main(values: Values) -> int:
     with_size = values.size or _shows_size(values.format or "")
     limits = _limits_in(values.format or "")
     now = time.time()
-    for record, status in all_repaired():
+    for record, status in all_repaired(warn):
         if not (values.all or everything or last) and status.state not in (
             "running",
             "paused",

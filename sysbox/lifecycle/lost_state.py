@@ -1,0 +1,94 @@
+"""Record a running container anew, where the state of its run was lost: state.json is below /run."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox.base.errors import KernelError, SysboxError
+from sysbox.container import store
+from sysbox.container.status import HIERARCHY
+from sysbox.host import probe, read_text
+from sysbox.linux import cgroup, process
+from sysbox.netns import leases, ports, topology
+from sysbox.units import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.store import Record
+
+
+def record_again(record: Record) -> bool:
+    """Write the state of a run that has none; False where there is one, or no run.
+
+    The kernel knows the processes, files beside the lost one the address and the ports. The caller holds the
+    container's lock: it is not just being started. Raises SysboxError.
+    """
+    if store.runtime(record.id) is not None:
+        return False
+    unit = names.scope_unit(record.id)
+    path = names.in_slice(record.spec.slice, unit)
+    pid = _first_process(f"{probe().controllers.get(HIERARCHY, '')}{path}", record)
+    start = process.start_time(pid) if pid else 0
+    if not start:
+        return False
+    parent = int(_status(pid).get("PPid", "0"))
+    supervisor = (
+        parent if parent > 1 else 0
+    )  # of a supervisor that was killed, PID 1 takes the children
+    bridged = record.spec.namespaces.network == "bridge"
+    runtime = store.Runtime(
+        pid=pid,
+        start_time=start,
+        supervisor=supervisor,
+        supervisor_start=process.start_time(supervisor) if supervisor else 0,
+        scope=unit,
+        cgroup=path,
+        started_ns=_moment_of(start),
+        address=_address(record.id) if bridged else "",
+        mac=topology.mac_address(record.id) if bridged else "",
+        ports=tuple(one.port for one in ports.load() if one.id == record.id) if bridged else (),
+    )
+    store.write_runtime(record, runtime)
+    return True
+
+
+def _first_process(directory: str, record: Record) -> int:
+    """The container's first process: the oldest in its scope whose parent is not in it; 0 where none is.
+
+    One that `exec` brought in may end after the first one: in a pid namespace of the container's own, the
+    first one is its PID 1.
+    """
+    try:
+        pids = cgroup.processes(directory)
+    except KernelError as error:
+        if error.errno in cgroup.GONE:
+            return 0
+        raise
+    found = [(start, pid) for pid in pids if (start := process.start_time(pid))]
+    for _, pid in sorted(found):
+        status = _status(pid)
+        if int(status.get("PPid", "0")) in pids:
+            continue
+        inside = status.get("NSpid", "").split()[-1:]
+        return pid if record.spec.namespaces.pid != "private" or inside == ["1"] else 0
+    return 0
+
+
+def _status(pid: int) -> dict[str, str]:
+    """The lines of /proc/PID/status (proc(5)); empty where the process has ended."""
+    lines = (line.partition(":") for line in read_text(f"/proc/{pid}/status").splitlines())
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _moment_of(start: int) -> int:
+    """Nanoseconds since 1970, from clock ticks since boot."""
+    ago = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return time.time_ns() - ago + start * 1_000_000_000 // posix.sysconf("SC_CLK_TCK")
+
+
+def _address(container_id: str) -> str:
+    try:
+        return leases.all().get(container_id, "")
+    except SysboxError:
+        return ""  # ignoring: `inspect` shows no address then

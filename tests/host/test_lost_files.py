@@ -1,0 +1,151 @@
+"""Files of a running container that are lost: it is shown, stopped and removed all the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from containers import Container, Containers, eventually, systemctl
+from lane import SYSBOX, Sysbox
+
+from sysbox.base import paths
+from sysbox.units import serviceplan
+
+QUICKLY = ("--stop-signal", "KILL")
+KEPT = ("State.Pid", "HostConfig.NetworkMode", "NetworkSettings.IPAddress", "NetworkSettings.Ports")
+
+
+def record_of(one: Container) -> Path:
+    return Path(paths.CONTAINERS) / one.id
+
+
+def run_of(one: Container) -> Path:
+    return Path(paths.RUN_CONTAINERS) / one.id
+
+
+def listed(sysbox: Sysbox, *flags: str) -> list[str]:
+    done = sysbox("ps", *flags, "--format", "{{.Names}} {{.State}}", check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("how", ["stop", "rm"])
+def test_the_lock(containers: Containers, sysbox: Sysbox, how: str) -> None:
+    one = containers("--name", "unlocked", *QUICKLY)
+    (record_of(one) / "lock").unlink()
+    if how == "stop":
+        one("stop")
+        assert one.inspect("State.Status") == "exited"
+        (record_of(one) / "lock").unlink()
+        one("start")
+        one.await_state("running")
+        (record_of(one) / "lock").unlink()
+    one("rm", "-f")
+    assert listed(sysbox, "-a") == []
+    assert not record_of(one).exists()
+    assert sysbox("inspect", "unlocked").returncode == 1
+
+
+def await_supervisor(one: Container) -> None:
+    """Until it has opened its files in the directory: without these it ends the container."""
+    state = json.loads((run_of(one) / "state.json").read_bytes())
+    name = Path(f"/proc/{state['supervisor']}/comm")
+    eventually(lambda: name.read_text(encoding="utf-8") == "sysbox-monitor\n", "it is supervised")
+
+
+def everything(one: Container) -> None:
+    await_supervisor(one)
+    shutil.rmtree(run_of(one))
+
+
+def the_state(one: Container) -> None:
+    await_supervisor(one)
+    (run_of(one) / "state.json").unlink()
+
+
+@pytest.mark.parametrize("lose", [the_state, everything])
+@pytest.mark.parametrize(
+    "flags", [("-p", "8097:80", "-p", "81"), ("--pid", "host", "--network", "none")]
+)
+def test_the_state(
+    containers: Containers,
+    sysbox: Sysbox,
+    lose: Callable[[Container], None],
+    flags: tuple[str, ...],
+) -> None:
+    one = containers("--name", "lost", "--slice", "deep-er.slice", *flags, *QUICKLY)
+    before = [one.inspect(path) for path in KEPT]
+    lose(one)
+    assert listed(sysbox) == ["lost running"]
+    assert [one.inspect(path) for path in KEPT] == before
+    assert one.exec("echo", "in") == "in"
+    lose(one)
+    one("stop")
+    assert one.inspect("State.Status") == "exited"
+    assert one.inspect("State.ExitCode") == 137
+    assert sysbox("gc", check=True).stdout == ""
+    one("start")
+    lose(one)
+    one("kill")
+    one.await_state("exited")
+    one("start")
+    lose(one)
+    assert "recorded the run of lost again" in sysbox("gc", check=True).stdout
+    assert sysbox("gc", check=True).stdout == ""
+    lose(one)
+    assert sysbox("rm", "lost").returncode == 1
+    lose(one)
+    one("rm", "-f")
+    assert listed(sysbox, "-a") == []
+    assert sysbox("gc", check=True).stdout == ""
+
+
+def test_the_state_of_one_in_the_foreground(
+    sysbox: Sysbox, containers: Containers, image: str
+) -> None:
+    running = subprocess.Popen([SYSBOX, "run", "--name", "front", *QUICKLY, image, "sleep", "1000"])
+    one = containers.known("front")
+    shutil.rmtree(run_of(one))
+    assert listed(sysbox) == ["front running"]
+    shutil.rmtree(run_of(one))
+    one("stop")
+    assert running.wait(timeout=30) == 137
+    assert one.inspect("State.Status") == "exited"
+
+
+def test_the_record(containers: Containers, sysbox: Sysbox) -> None:
+    one = containers("--name", "gone", *QUICKLY)
+    (record_of(one) / "record.json").unlink()
+    shown = sysbox("ps", "-a", check=True)
+    short = one.id[:12]
+    assert shown.stderr == (
+        f"sysbox: the record of container {short} is missing; `sysbox rm -f {short}` removes it\n"
+    )
+    assert len(shown.stdout.splitlines()) == 1
+    assert f"left alone: the record of container {short} is missing" in sysbox("gc").stdout
+    assert systemctl("is-active", one.scope) == "active"
+    sysbox("rm", "-f", "gone", check=True)
+    assert systemctl("show", "-P", "ActiveState", one.scope) == "inactive"
+    assert listed(sysbox, "-a") == []
+    assert not record_of(one).exists()
+
+
+def test_the_program(containers: Containers) -> None:
+    """Where sysbox was uninstalled, systemd gives up after some seconds; one that is installed starts it."""
+    one = containers("--restart", "always", *QUICKLY)
+    service = f"sysbox-{one.id}.service"
+    file = Path(serviceplan.DIRECTORY) / service
+    text = file.read_text(encoding="utf-8")
+    program = text.partition("ExecStart=")[2].partition(" ")[0]
+    file.write_text(text.replace(program, '"/usr/bin/uninstalled"'), encoding="utf-8")
+    systemctl("daemon-reload")
+    systemctl("kill", "-s", "KILL", "--kill-who=main", service)
+    eventually(lambda: systemctl("show", "-P", "SubState", service) == "failed", "it is given up")
+    assert 20 < int(systemctl("show", "-P", "NRestarts", service)) < 40
+    assert one.inspect("State.Status") in ("exited", "dead")
+    one("start")
+    one.await_state("running")
