@@ -74,6 +74,8 @@ def build(plan: RootPlan) -> str:
     devices.mount_all(f"{root}/dev")
     _volatile(root)
     _state(plan, root)
+    # the machine's hosts, seen from here, would be stopped ones
+    mount("hosts", f"{root}{state.STATE}", "tmpfs", MS_NOSUID | MS_NODEV, "mode=700,size=50%")
     _resolver(root)
     quiet.write(f"{root}/run", root)
     return root
@@ -178,7 +180,7 @@ def _state(plan: RootPlan, root: str) -> None:
         mount(source, root + target, None, MS_BIND)
     _replace(f"{root}/etc/machine-id", plan.machine_id + "\n", 0o444)
     _replace(f"{root}/run/host/container-manager", "sysbox\n", 0o444)
-    _replace(f"{root}/run/host/sysbox-host", plan.name + "\n", 0o444)
+    _replace(f"{root}{state.OWN_NAME}", plan.name + "\n", 0o444)
 
 
 def _resolver(root: str) -> None:

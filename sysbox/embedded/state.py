@@ -12,10 +12,12 @@ import posix
 
 from sysbox.base import errors, files, paths
 from sysbox.base.frozen import Frozen
+from sysbox.host import read_text
 from sysbox.linux import process
 
 RUN = "/run/sysbox-host"
 STATE = "/var/lib/sysbox-host"
+OWN_NAME = "/run/host/sysbox-host"  # on the host: a file with its name
 DEFAULT = "default"
 BOOTING = "booting"
 RUNNING = "running"
@@ -130,6 +132,11 @@ def _list(directory: str) -> list[str]:
         return posix.listdir(directory)
     except FileNotFoundError:
         return []
+
+
+def own_name() -> str:
+    """The embedded host that this process is on; "" on the machine itself."""
+    return read_text(OWN_NAME).strip()
 
 
 def name_from_environment() -> str:

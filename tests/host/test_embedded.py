@@ -357,6 +357,26 @@ def test_a_pid_that_was_used_again_is_not_the_host(sysbox: Sysbox) -> None:
     assert not Path(state.run_directory(NAME)).exists()
 
 
+def test_a_leader_that_is_a_directory_keeps_no_other_down(sysbox: Sysbox, host: str) -> None:
+    odd = Path(state.run_directory("odd")) / "leader"
+    (odd / "in").mkdir(parents=True)
+    listed = sysbox("host", "ls", check=True)
+    assert {line.split()[0]: line.split()[1] for line in listed.stdout.splitlines()[1:]} == {
+        NAME: "running",
+        "odd": "stopped",
+    }
+    assert sysbox("host", "status", "--name", "odd").returncode == 3
+    sysbox("host", "stop", "--name", "odd", check=True)
+    assert not odd.parent.exists()
+
+
+def test_on_a_host_those_that_were_started_there_are_listed(sysbox: Sysbox, host: str) -> None:
+    """The machine's are out of its sight."""
+    done = sysbox("host", "exec", "--name", NAME, "--", SYSBOX, "host", "ls", check=True)
+    assert done.stdout.split() == ["NAME", "STATE", "PID", "NETWORK"]
+    assert done.stderr.splitlines()[-1].startswith(f"sysbox: this is the embedded host '{NAME}'")
+
+
 def test_bad_arguments_get_one_line(sysbox: Sysbox) -> None:
     for words in (("jump",), ("start", "--name", "../x"), ("exec", "--name", NAME), ("stop", "-9")):
         done = sysbox("host", *words)

@@ -60,8 +60,10 @@ def _status(values: Values) -> int:
 
 
 def _ls(_: Values) -> int:
-    from sysbox.cli.output import table, warn
+    from sysbox.cli.output import note, table, warn
 
+    if own := state.own_name():
+        note(f"this is the embedded host '{own}': it lists only hosts that were started in it")
     rows = []
     for name in state.all_names():
         try:
