@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-attacks bench-against install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-attacks bench-against bench-timeline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,6 +62,9 @@ bench-attacks: build ## run the attacks of docs/security.md on docker, podman an
 
 bench-against: ## compare with another version, command by command: `make bench-against COMMIT=v1`
 	@bench/against.sh $(COMMIT)
+
+bench-timeline: build ## print the critical path of a start and of an end, from the kernel's tracer
+	@.venv/bin/python -B bench/timeline.py
 
 # Other directories: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
 install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to it below /usr/local (LINKS)

@@ -1,4 +1,7 @@
-"""What `make bench` says of what it measured, and what it keeps. The measuring itself: bench/."""
+"""What `make bench` says of what it measured, and what it keeps; and the critical path through a trace.
+
+The measuring itself: bench/.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ sys.path.append(str(Path(__file__).parent.parent.parent / "bench"))
 
 import crowd_report
 import keep
+from critical import Trace, cut
 from crowd_report import ABREAST, Crowd
-from timing import Sample
+from timing import MeasureError, Sample
+from tracing import parse
 
 
 def crowd(rate: float, ps: float, *, growth: float = 1.0, left: str = "", kib: int = 20) -> Crowd:
@@ -75,3 +80,51 @@ def test_without_any_result_the_reason_is_there() -> None:
 )
 def test_a_report_replaces_its_own_part_alone(kept: str, wanted: str) -> None:
     assert keep.merge(kept, "# A crowd: 3\n\nnew\n") == wanted
+
+
+# a command (10) forks a child (11), waits for it and ends; the child sleeps until a timer wakes it
+TRACE = """\
+# tracer: nop
+             cmd-10      [000] .....     5.000100: sched_process_exec: filename=/bin/cmd pid=10 old_pid=10
+             cmd-10      [000] .....     5.000300: sys_clone3(uargs: 7ffe, size: 58)
+             cmd-10      [000] .....     5.000400: sched_process_fork: comm=cmd pid=10 child_comm=cmd child_pid=11
+             cmd-10      [000] .....     5.000450: sys_clone3 -> 0xb
+             cmd-10      [000] d....     5.000500: sched_switch: prev_comm=cmd prev_pid=10 prev_prio=120 prev_state=S ==> next_comm=kid next_pid=11 next_prio=120
+             kid-11      [000] .....     5.000600: sys_recvmsg(fd: 3)
+             kid-11      [000] d....     5.000700: sched_switch: prev_comm=kid prev_pid=11 prev_prio=120 prev_state=S ==> next_comm=swapper/0 next_pid=0 next_prio=120
+          <idle>-0       [000] d.h..     5.001700: sched_waking: comm=kid pid=11 prio=120 target_cpu=000
+          <idle>-0       [000] d....     5.001900: sched_switch: prev_comm=swapper/0 prev_pid=0 prev_prio=120 prev_state=R ==> next_comm=kid next_pid=11 next_prio=120
+             kid-11      [000] d....     5.002000: sched_waking: comm=cmd pid=10 prio=120 target_cpu=001
+             cmd-10      [001] .....     5.002300: sched_process_exit: comm=cmd pid=10 prio=120
+"""  # noqa: E501
+
+
+def test_the_path_leads_from_who_waited_to_who_woke_it() -> None:
+    trace = Trace(parse(iter(TRACE.splitlines())))
+    command, child = trace.task(10), trace.task(11)
+    path = trace.path(command, command.ended, 5_000_100)
+    assert [(piece.end - piece.begin, piece.task) for piece in path] == [
+        (300, command),  # until the fork
+        (300, child),
+        (1000, None),  # asleep
+        (300, child),
+        (300, command),
+    ]
+    assert (path[2].comm, path[2].waiting) == ("interrupt", child)
+    assert child.queues == [(5_000_400, 5_000_500), (5_001_700, 5_001_900)]  # could run, had no CPU
+    assert sum(piece.end - piece.begin for piece in path) == command.ended - 5_000_100
+
+
+def test_a_piece_is_cut_where_a_step_begins() -> None:
+    trace = Trace(parse(iter(TRACE.splitlines())))
+    first = trace.path(trace.task(10), 5_002_300, 5_000_100)[0]
+    steps = [(5_000_100, "launcher"), (5_000_300, "fork"), (5_000_450, "wait")]
+    assert list(cut(first, steps)) == [
+        ("launcher", 5_000_100, 5_000_300),
+        ("fork", 5_000_300, 5_000_400),
+    ]
+
+
+def test_lost_events_are_no_result() -> None:
+    with pytest.raises(MeasureError):
+        list(parse(iter(["CPU:1 [LOST 81 EVENTS]"])))
