@@ -58,17 +58,20 @@ class Pending:
         self._properties = properties
         self._is_scope = unit.endswith(".scope")
         self._job = ""
+        self._done: Callable[[], None] | None = None
         self._serial = self._send()
 
     def _send(self) -> int:
         # a connection that was lost before this call delivered no request, so it may be sent again
         return self._bus.retry(lambda: self._bus.send(*_start(self.unit, self._properties)))
 
-    def wait(self, timeout: float = TIMEOUT) -> None:
+    def wait(self, timeout: float = TIMEOUT, done: Callable[[], None] | None = None) -> None:
         """Return when the unit is started, and a scope's processes are in it.
 
-        Raises SystemdError with systemd's reason, or with the `result` of the job.
+        `done` is called before, at the end of the job: the processes have been moved, and the unit has yet to
+        be looked at. Raises SystemdError with systemd's reason, or with the `result` of the job.
         """
+        self._done = done
         deadline = time.monotonic() + timeout
         until = time.monotonic() + _NAME_IS_FREED
         retried = False
@@ -108,6 +111,9 @@ class Pending:
                 error.unit = error.unit or self.unit
                 raise
             self._wait_active(deadline)
+        if self._done:
+            self._done()
+            self._done = None  # once, even if the unit vanishes and is started again
         if self._is_scope:
             active, _, result = state(self._bus, self.unit)
             if active not in ("active", "activating"):

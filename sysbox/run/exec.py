@@ -145,7 +145,7 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
             wired.close_child_ends()
             master = parked.await_console() if entering.process.tty else -1  # 3
             parked.await_birth()
-            parked.await_exec()  # 4
+            parked.await_exec()  # 5
     if spec.emits_events:
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:

@@ -5,14 +5,15 @@ The messages, in their only order; the numbers stand in comments on both sides:
   #0 MAPPED     parent -> child   if the child is born in a user namespace: it has its maps, and will own the
                                   other namespaces, which the child can make now
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
-  #2 PROCEED    parent -> child   its scope is active, its links exist (the data has their addresses)
+  #2 SCOPED     parent -> child   it is in its scope, its links exist (the data has their addresses)
   #3 CONSOLE    child -> parent   the master of its terminal, if it has one
+  #4 PROCEED    parent -> child   its limits are written and its run is recorded: its command may run
      BORN       child -> parent   if a pid namespace is joined: the pid of the process that was born there and
                                   continues in place of the child
-     WAITING    child -> parent   instead of #4 if the container is only created: the child needs nothing more
+     WAITING    child -> parent   instead of #5 if the container is only created: the child needs nothing more
                                   of the parent, which may exit, and waits for a connection to its socket
-     STARTING   child -> starter  over that connection, on which #4 or FAILED follows
-  #4 (end)      the socket, which is close-on-exec, closes at a successful execve(2)
+     STARTING   child -> starter  over that connection, on which #5 or FAILED follows
+  #5 (end)      the socket, which is close-on-exec, closes at a successful execve(2)
      FAILED     child -> parent   instead of any of these: phase, message, hint, exit status
 
 The parent's end closes when the parent dies; a child that finds it closed exits.
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 
 MAPPED = b"M"
 UNSHARED = b"U"
-PROCEED = b"P"
+SCOPED = b"N"
 CONSOLE = b"C"
+PROCEED = b"P"
 FAILURE = b"F"
 BORN = b"B"
 WAITING = b"W"

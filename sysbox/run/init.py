@@ -17,7 +17,7 @@ from sysbox.fs import ops, sources
 from sysbox.fs.drivers import driver
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.netns import links
-from sysbox.run.handshake import MAPPED, PROCEED, UNSHARED, Channel
+from sysbox.run.handshake import MAPPED, PROCEED, SCOPED, UNSHARED, Channel
 from sysbox.run.process import (
     check_inside_root,
     drop_privileges,
@@ -91,10 +91,14 @@ def main(
             _sys.sethostname(plan.process.hostname)
         _set_sysctls(procfs, plan.process.sysctls)
 
+        phase = "process"
+        who = resolve_user(root, procfs, plan.process)
+        env = _environment(plan.process, who)
+
         phase = "scope"
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
         place(inherited.placement)
-        addresses = channel.receive(PROCEED)[0]["addresses"]  # 2
+        addresses = channel.receive(SCOPED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
             # only now: the cgroup it is in, its scope, becomes the root of the new namespace
             _sys.unshare(namespace.CLONE_NEWCGROUP)
@@ -104,8 +108,6 @@ def main(
         links.configure_inside(plan.network, tuple(addresses))
 
         phase = "process"
-        who = resolve_user(root, procfs, plan.process)
-        env = _environment(plan.process, who)
         stdio = inherited.stdio
         if plan.process.tty:
             slave = open_terminal(root, channel, inherited.size)
@@ -118,6 +120,8 @@ def main(
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         null = tree.null if tree.null >= 0 else new_null()
         take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
+        # the parent has written limits, and the record of the run, meanwhile
+        channel.receive(PROCEED)  # 4
         forks = pid_namespace >= 0
         if forks:
             # takes effect for children: a process born there must have no more than the container

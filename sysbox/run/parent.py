@@ -16,6 +16,7 @@ from sysbox.run.handshake import (
     CONSOLE,
     MAPPED,
     PROCEED,
+    SCOPED,
     STARTING,
     UNSHARED,
     WAITING,
@@ -72,14 +73,18 @@ class Parked:
         """Wait for #1. Raises StartError."""
         self._channel.receive(UNSHARED)  # 1
 
-    def proceed(self, addresses: tuple[str, ...]) -> None:
-        """Let it go on: its scope is active, its links are there."""
-        self._channel.send(PROCEED, {"addresses": addresses})  # 2
+    def scoped(self, addresses: tuple[str, ...]) -> None:
+        """Send #2: it is in its scope, and its links are there."""
+        self._channel.send(SCOPED, {"addresses": addresses})  # 2
 
     def await_console(self) -> int:
         """Wait for #3: the master of the container's terminal."""
         self._await(self._channel.fileno())
         return self._channel.receive(CONSOLE)[1]  # 3
+
+    def proceed(self) -> None:
+        """Send #4: its command may run."""
+        self._channel.send(PROCEED)  # 4
 
     def await_birth(self) -> None:
         """Wait until the helper has had another child of ours born in its place, and has exited.
@@ -115,10 +120,10 @@ class Parked:
             self._channel.close()
 
     def await_exec(self) -> None:
-        """Wait for #4: its command runs. Raises StartError."""
+        """Wait for #5: its command runs. Raises StartError."""
         try:
             self._await(self._channel.fileno())
-            self._channel.receive(b"")  # 4
+            self._channel.receive(b"")  # 5
             refused = self._refused()
         finally:
             self._channel.close()
@@ -161,7 +166,7 @@ def let_start(path: str) -> None:
     try:
         socket.connect(path)
         channel.receive(STARTING)
-        channel.receive(b"")  # 4
+        channel.receive(b"")  # 5
     except OSError as error:
         raise KernelError.of("start the container that waits at", path, error) from None
     finally:

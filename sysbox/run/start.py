@@ -1,7 +1,8 @@
 """Start a created container, with the kernel and systemd working in parallel (docs/architecture.md, 2).
 
-The parked child makes its root while PID 1 makes the scope and this process makes the link; they meet
-once (see run/handshake.py). If a step fails, the child is killed and the other steps are undone.
+The parked child makes its root while PID 1 makes the scope and this process makes the link. Once PID 1 has
+moved the child, that mounts its cgroups and enters its root while this process writes limits and the run (see
+run/handshake.py). If a step fails, the child is killed and the other steps are undone.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _set_going(
         undo.add(lambda _: bus.close())
         attachments, ports = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
-        # while the child is parked: the command may end before its cgroup is read
+        # before the command runs: it may end before its cgroup is read
         oom = _out_of_memory(runtime.cgroup, facts)
         # a --rm container is removed at its end, and its usage with it
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
@@ -135,7 +136,7 @@ def _set_going(
             _note(record, runtime, parked)
         # the child has inherited the value of the caller
         process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
-        terminal = _release(record, plan, parked, attachments)
+        terminal = _release(record, plan, parked)
         if plan.namespaces.joins_pid:
             # born only now
             _note(record, runtime, parked)
@@ -257,7 +258,8 @@ def _surround(
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
         write_identity(record, plan, attachments[0].address if attachments else "")
-        pending.wait()
+        addresses = tuple(one.address for one in attachments)
+        pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports
 
 
@@ -270,16 +272,14 @@ def _reports(cgroup: str, facts: HostFacts) -> Reports:
     return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
-def _release(
-    record: Record, plan: Plan, parked: Parked, attachments: tuple[Attachment, ...]
-) -> int:
+def _release(record: Record, plan: Plan, parked: Parked) -> int:
     """Let it run its command; the master of its terminal, or -1."""
     supervisor.hold_signals()
-    parked.proceed(tuple(one.address for one in attachments))  # 2
     terminal = parked.await_console() if plan.process.tty else -1  # 3
+    parked.proceed()  # 4
     if plan.namespaces.joins_pid:
         parked.await_birth()
-    parked.await_exec()  # 4
+    parked.await_exec()  # 5
     if record.spec.pidfile:
         write_file(record.spec.pidfile, f"{parked.pid}\n".encode(), 0o644)
     return terminal

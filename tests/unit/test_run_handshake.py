@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sysbox.base.errors import FAILED, NOT_FOUND, KernelError, SpecError, StartError
-from sysbox.run.handshake import BORN, CONSOLE, FAILURE, PROCEED, STARTING, UNSHARED, Channel
+from sysbox.run.handshake import BORN, CONSOLE, FAILURE, SCOPED, STARTING, UNSHARED, Channel
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def test_what_has_not_run_has_not_succeeded(
 def test_a_message_arrives_with_its_data_and_its_descriptor() -> None:
     parent, child = Channel.pair()
     reader, writer = os.pipe()
-    parent.send(PROCEED, {"address": "10.90.0.2/16"})
+    parent.send(SCOPED, {"address": "10.90.0.2/16"})
     child.send(UNSHARED)
     child.send(CONSOLE, fd=writer)
     os.close(writer)
-    assert child.receive(PROCEED) == ({"address": "10.90.0.2/16"}, -1)
+    assert child.receive(SCOPED) == ({"address": "10.90.0.2/16"}, -1)
     assert parent.receive(UNSHARED) == ({}, -1)
     data, fd = parent.receive(CONSOLE)
     assert data == {}
