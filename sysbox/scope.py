@@ -52,6 +52,7 @@ class Pending:
         `stuck` is called from time to time while an earlier run's unit has the name (run/name_hold.py).
         """
         self.unit = unit
+        self.jobs: tuple[str, ...] = ()  # the paths of the start jobs
         self._stuck = stuck
         self._next_call = 0.0
         self._bus = bus
@@ -129,6 +130,7 @@ class Pending:
             if self._serial >= 0:
                 (self._job,) = self._bus.reply(self._serial, deadline - time.monotonic())
                 self._serial = -1
+                self.jobs += (self._job,)
             if self._job:
                 wait_job(self._bus, self.unit, self._job, "start", deadline - time.monotonic())
                 self._job = ""

@@ -78,7 +78,8 @@ class Attended:
 
     def _watch_stop_requests(self, started: start.Started) -> None:
         """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""
-        requests = stop_requests.StopRequests(started.bus, names.scope_unit(self._record.id))
+        unit = names.scope_unit(self._record.id)
+        requests = stop_requests.StopRequests(started.bus, unit, started.start_jobs)
         watches = self._foreground.watches
 
         def on_readable() -> None:

@@ -56,6 +56,7 @@ class Started(Frozen):
     reports: Reports | None
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
     bus: Bus  # to systemd; the caller may go on using it
+    start_jobs: tuple[str, ...]  # of the scope: the paths of systemd's jobs
 
 
 class RecordedFailure:
@@ -114,18 +115,27 @@ def bring_up(
         with parent.park(inherited) as parked:
             streams.close_child_ends()
             logged = streams.log is not None
-            started = _set_going(record, plan, facts, parked, runtime, logged=logged)
+            bus = Bus.connect()
+            if not service:
+                bus.watch("JobNew")  # for run/stop_requests.py
+            started = _set_going(bus, record, plan, facts, parked, runtime, logged=logged)
             events.container("start", record)
     return started
 
 
 def _set_going(
-    record: Record, plan: Plan, facts: HostFacts, parked: Parked, runtime: Runtime, *, logged: bool
+    bus: Bus,
+    record: Record,
+    plan: Plan,
+    facts: HostFacts,
+    parked: Parked,
+    runtime: Runtime,
+    *,
+    logged: bool,
 ) -> Started:
-    bus = Bus.connect()
     with Undo() as undo:
         undo.add(lambda _: bus.close())
-        attachments, ports = _surround(bus, record, plan, parked, logged=logged)
+        attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
         # before the command runs: it may end before its cgroup is read
         oom = _out_of_memory(runtime.cgroup, facts)
@@ -149,6 +159,7 @@ def _set_going(
         reports=used,
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
+        start_jobs=jobs,
     )
 
 
@@ -244,8 +255,8 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 
 def _surround(
     bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
-) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
-    """Its scope, and its links; these with their addresses, and the ports that are published."""
+) -> tuple[tuple[Attachment, ...], tuple[Port, ...], tuple[str, ...]]:
+    """Its scope, and its links: these with their addresses, the published ports, the scope's start jobs."""
     # PID 1 needs a while: it is asked at once, and waited for last
     pending = scope.begin(
         bus, plan.scope, (parked.pid,), lambda: name_hold.free_scope_name(bus, record.id)
@@ -260,7 +271,7 @@ def _surround(
         write_identity(record, plan, attachments[0].address if attachments else "")
         addresses = tuple(one.address for one in attachments)
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
-    return attachments, ports
+    return attachments, ports, pending.jobs
 
 
 def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:

@@ -20,17 +20,26 @@ _PATIENCE = 10.0  # seconds
 
 
 class StopRequests:
-    """Watches a scope over `bus`, which can be polled and which `close` closes. Raises SystemdError."""
+    """Watches a scope over `bus`, which can be polled and which `close` closes. Raises SystemdError.
 
-    def __init__(self, bus: Bus, unit: str) -> None:
+    If the bus has watched JobNew since before the start was requested, PID 1 need not be asked. It would
+    answer only after its work on the end of a command that has ended at once.
+    """
+
+    def __init__(self, bus: Bus, unit: str, starts: tuple[str, ...] = ()) -> None:
+        """`starts` are the paths of the jobs that have started the scope."""
         self._unit = unit
         self._bus = bus
-        self._bus.watch("JobNew")
+        self._starts = starts
         self.asked = False
-        self._look()
+        if bus.has_all("JobNew"):
+            self.read()
+        else:
+            self._look()
 
     def _look(self) -> None:
-        """Look once on each connection: the stop may have been requested before."""
+        """Look once on each new connection: the stop may have been requested before."""
+        self._bus.watch("JobNew")
         active, job = scope.progress(self._bus, self._unit)
         # systemd has announced a queued job already, and does not repeat that
         self.asked = self.asked or active == "deactivating" or job != 0
@@ -38,7 +47,9 @@ class StopRequests:
         self._take(self._bus.pending("JobNew"))
 
     def _take(self, jobs: list[tuple[Any, ...]]) -> None:
-        self.asked = self.asked or any(job[2] == self._unit for job in jobs)
+        self.asked = self.asked or any(
+            job[2] == self._unit and job[1] not in self._starts for job in jobs
+        )
 
     def fileno(self) -> int:
         """The descriptor for poll(2), which `read` may change."""

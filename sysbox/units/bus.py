@@ -51,7 +51,7 @@ class Bus:
     def __init__(self, sock: _socket.socket, *, private: bool, manager: bool = True) -> None:
         self.private = private
         self._manager = manager  # for calls to the manager, with its signals
-        self._watched = {"JobRemoved"}
+        self._watched = {"JobRemoved"}  # names of signals
         self._use(sock)
 
     def _use(self, sock: _socket.socket) -> None:
@@ -65,6 +65,7 @@ class Bus:
         self._replies: dict[int, wire.Message] = {}
         self._waiting: set[int] = set()
         self._signals: list[wire.Message] = []
+        self._complete: set[str] = set()  # the names of which no signal was lost
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
         if not self.private:
@@ -207,6 +208,11 @@ class Bus:
     def watch(self, member: str) -> None:
         """Keep the manager's signals of this name from now on; JobRemoved is always kept."""
         self._watched.add(member)
+        self._complete.add(member)
+
+    def has_all(self, member: str) -> bool:
+        """Whether every signal of this name was kept since `watch`: not if the connection was made anew."""
+        return member in self._complete
 
     def wait_signal(
         self, member: str, predicate: Callable[[tuple[Any, ...]], bool], timeout_s: float = TIMEOUT
@@ -332,6 +338,7 @@ class Bus:
             self._signals.append(message)
             if len(self._signals) > _KEPT_SIGNALS:
                 del self._signals[0]
+                self._complete.clear()
 
 
 def _open(path: str, patience: float = TIMEOUT) -> _socket.socket:

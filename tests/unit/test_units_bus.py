@@ -122,6 +122,20 @@ def test_signals_wait_to_be_asked_for(pair: tuple[Bus, socket.socket]) -> None:
         bus.wait_signal("Other", lambda args: True, 0.05)  # not kept: nobody had asked for it
 
 
+def test_it_is_known_whether_all_signals_were_kept(pair: tuple[Bus, socket.socket]) -> None:
+    bus, peer = pair
+    assert not bus.has_all("JobNew")
+    bus.watch("JobNew")
+    peer.sendall(OK + signal("JobNew", "a") + answer(1))
+    assert ask(bus) == "fine"
+    assert bus.has_all("JobNew")
+    assert bus.pending("JobNew") == [("a",)]
+    one, other = socket.socketpair()
+    with one, other:
+        bus._use(one)  # as after a lost connection
+        assert not bus.has_all("JobNew")
+
+
 def test_a_signal_that_nobody_watches_is_not_even_read(pair: tuple[Bus, socket.socket]) -> None:
     """PID 1 sends its private peers whatever changes in any unit."""
     bus, peer = pair
