@@ -10,10 +10,8 @@ from sysbox.base.undo import Undo
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
-from sysbox.run import exit_record, property_changes, start, stdio, stop_requests, supervisor, tuned
-from sysbox.run.exit import settle
-from sysbox.run.signals import stop_signal, substitutes
-from sysbox.units import machine, names
+from sysbox.run import start, stdio, supervisor
+from sysbox.units import names
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -48,6 +46,8 @@ class Attended:
             self._look_after(started, wired)
 
     def _look_after(self, started: start.Started, wired: stdio.Streams) -> None:
+        from sysbox.run import property_changes, signals, tuned
+
         record = self._record
         self._entry = start.machine_of(record, started)
         self._started = started
@@ -55,7 +55,7 @@ class Attended:
             started.pid, started.pidfd, wired, started.terminal
         )
         self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
-        self._foreground.substitutes = substitutes(record)
+        self._foreground.substitutes = signals.substitutes(record)
         self._watch_stop_requests(started)
         started.oom.on_kill = self._out_of_memory
         if (fd := tuned.watch(record.id)) >= 0:
@@ -65,6 +65,8 @@ class Attended:
 
     def _out_of_memory(self) -> None:
         """The kernel has killed a process in it. On cgroup v1 nobody else applies OOMPolicy= to the rest."""
+        from sysbox.run.signals import stop_signal
+
         events.container("oom", self._record)
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
@@ -78,6 +80,8 @@ class Attended:
 
     def _watch_stop_requests(self, started: start.Started) -> None:
         """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""
+        from sysbox.run import exit_record, signals, stop_requests
+
         unit = names.scope_unit(self._record.id)
         requests = stop_requests.StopRequests(started.bus, unit, started.start_jobs)
         watches = self._foreground.watches
@@ -96,13 +100,16 @@ class Attended:
                 return
             requests.close()
             exit_record.mark_timed_out(self._record)
-            process.send(started.pidfd, stop_signal(self._record))
+            process.send(started.pidfd, signals.stop_signal(self._record))
             start.thaw(started)
 
         act_or_wait()
 
     def wait(self) -> int:
         """Wait for the end, and record it; the exit status. A container that reboots is started again."""
+        from sysbox.run.exit import settle
+        from sysbox.units import machine
+
         while True:
             with start.give_up_on_failure(self._record, self._started):
                 machine.register_later(self._entry)
@@ -125,10 +132,16 @@ def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.S
     with Undo() as undo:
         undo.add(lambda _: supervisor.release_signals())
         with Lock(record.id):
-            started = start.bring_up(record, wired, size=_size(spec), plan=plan)
+            started = start.bring_up(record, wired, _import_rest, size=_size(spec), plan=plan)
             # it runs, even if releasing the lock fails
             undo.add(lambda error: start.give_up(record, started, error))
     return started, wired
+
+
+def _import_rest() -> None:
+    """Import what is only needed once the command runs, and at its end."""
+    from sysbox.run import cgroup_watch, property_changes, stop_requests  # noqa: F401
+    from sysbox.run.exit import settle  # noqa: F401
 
 
 def _size(spec: ContainerSpec) -> bytes:

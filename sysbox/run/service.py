@@ -16,24 +16,16 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import process, unix
-from sysbox.run import (
-    attach_socket,
-    background,
-    backoff,
-    monitor,
-    name_hold,
-    restart,
-    signals,
-    start,
-    stdio,
-    tuned,
-)
-from sysbox.units import machine, names
+from sysbox.run import attach_socket, name_hold, restart, signals, start, stdio
+from sysbox.units import names
 from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from sysbox.container.store import Record
+    from sysbox.run import monitor
 
 _DAMAGED = 10.0  # seconds between two starts of a container whose record cannot be read
 
@@ -57,24 +49,41 @@ def supervise(container_id: str) -> int:
                 # before it runs: it may end at once, and its cgroup be gone before the monitor looks
                 stop_signal = signals.stop_signal(record)
             unit = names.service_unit(container_id)
-            started = start.bring_up(record, wired, service=unit, size=size or b"")
+            started = start.bring_up(record, wired, _import_rest, service=unit, size=size or b"")
             if restart.has_policy(record) or name_hold.names_no_scope(container_id):
                 restart.start_stopper(record)
     except SysboxError as error:
         if started:
             start.give_up(record, started, error)
-        background.report(container_id, error)
+        _report(container_id, error)
         if not again:
             # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise
     else:
         _notify("READY=1")
-        background.report(container_id, None)
+        _report(container_id, None)
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
-            duties = duties.replace(json=_json(record, image_env))
-            monitor.become(duties, wired, started.terminal)
+            _become(duties.replace(json=_json(record, image_env)), wired, started.terminal)
+
+
+def _import_rest() -> None:
+    """Import what is only needed once the command runs."""
+    from sysbox.run import background, cgroup_watch, monitor, tuned  # noqa: F401
+    from sysbox.units import machine  # noqa: F401
+
+
+def _become(duties: monitor.Duties, wired: stdio.Streams, terminal: int) -> NoReturn:
+    from sysbox.run import monitor
+
+    monitor.become(duties, wired, terminal)
+
+
+def _report(container_id: str, error: SysboxError | None) -> None:
+    from sysbox.run import background
+
+    background.report(container_id, error)
 
 
 def _record(container_id: str) -> Record:
@@ -84,7 +93,9 @@ def _record(container_id: str) -> Record:
         restart.abandon(container_id)
         raise
     except FormatError as error:
-        background.report(container_id, error)
+        from sysbox.run import backoff
+
+        _report(container_id, error)
         # Restart= has no limit of its own, and the next try most likely ends here too
         backoff.wait_or_stopped(_DAMAGED)
         raise
@@ -98,6 +109,9 @@ def _wired(record: Record) -> stdio.Streams:
 def _duties(
     record: Record, stop_signal: int, started: start.Started, attach: int, *, wait: bool
 ) -> monitor.Duties:
+    from sysbox.run import monitor, tuned
+    from sysbox.units import machine
+
     return monitor.Duties(
         pid=started.pid,
         directory=record.run_directory,
@@ -135,6 +149,8 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 def _may_restart(record: Record) -> bool:
     """Wait for the back-off; False if the container is to be stopped instead."""
+    from sysbox.run import backoff
+
     seconds = backoff.back_off(store.final(record.id))
     pid = posix.getpid()
     waiting = store.Runtime(

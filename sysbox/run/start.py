@@ -22,27 +22,28 @@ from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
-from sysbox.run import exit_record, name_hold, parent, supervisor
-from sysbox.run.cgroup_watch import OutOfMemory, Reports
-from sysbox.run.exit import settle
+from sysbox.run import parent, supervisor
 from sysbox.run.init import Inherited
 from sysbox.run.planning import import_copyup, plan_of
-from sysbox.run.teardown import unwind
 from sysbox.security import seccomp
-from sysbox.units import journal, machine, names
+from sysbox.units import journal, names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import files, freezer, tree
 from sysbox.units.limits import bandwidths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.netns.attachment import Attachment
     from sysbox.plan import Plan
+    from sysbox.run.cgroup_watch import OutOfMemory, Reports
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
     from sysbox.spec import Port
+    from sysbox.units.machine import Machine
 
 
 class Started(Frozen):
@@ -74,6 +75,8 @@ class RecordedFailure:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, SysboxError):
             return
+        from sysbox.run import exit_record
+
         runtime = store.runtime(self._record.id)
         if runtime is None or not runtime.alive():
             store.write_final(self._record, exit_record.of_start(self._record, error, "plan"))
@@ -84,6 +87,7 @@ class RecordedFailure:
 def bring_up(
     record: Record,
     streams: Streams,
+    meanwhile: Callable[[], None],
     *,
     service: str = "",
     size: bytes = b"",
@@ -92,6 +96,7 @@ def bring_up(
     """Start the container; the caller holds its lock, and is its supervisor from now on.
 
     `size` is a struct winsize, of the terminal that will show the container's. `plan` is made if not given.
+    `meanwhile` imports, while PID 1 makes the scope, what the caller needs only once the command runs.
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
@@ -114,28 +119,39 @@ def bring_up(
         )
         with parent.park(inherited) as parked:
             streams.close_child_ends()
-            logged = streams.log is not None
-            bus = Bus.connect()
-            if not service:
-                bus.watch("JobNew")  # for run/stop_requests.py
-            started = _set_going(bus, record, plan, facts, parked, runtime, logged=logged)
+            if streams.log is not None:
+                meanwhile = _write_fields_and(meanwhile, record, plan)
+            started = _set_going(record, plan, parked, runtime, meanwhile, attended=not service)
             events.container("start", record)
     return started
 
 
+def _write_fields_and(then: Callable[[], None], record: Record, plan: Plan) -> Callable[[], None]:
+    """A function that also writes the fields of the container's log, before its first line."""
+
+    def work() -> None:
+        fields = log_options.fields(record, plan.process.image_env)
+        journal.write_fields(plan.scope.unit, fields, record.spec.logging)
+        then()
+
+    return work
+
+
 def _set_going(
-    bus: Bus,
     record: Record,
     plan: Plan,
-    facts: HostFacts,
     parked: Parked,
     runtime: Runtime,
+    meanwhile: Callable[[], None],
     *,
-    logged: bool,
+    attended: bool,
 ) -> Started:
+    facts, bus = probe(), Bus.connect()
+    if attended:
+        bus.watch("JobNew")  # for run/stop_requests.py
     with Undo() as undo:
         undo.add(lambda _: bus.close())
-        attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
+        attachments, ports, jobs = _surround(bus, record, plan, parked, meanwhile)
         _write_limits(bus, plan, runtime, parked.pid, facts)
         # before the command runs: it may end before its cgroup is read
         oom = _out_of_memory(runtime.cgroup, facts)
@@ -184,12 +200,15 @@ def give_up(record: Record, started: Started, error: BaseException) -> None:
     thaw(started)
     status = parent.destroy(started.pid, started.pidfd)
     try:
+        from sysbox.run import exit_record
+        from sysbox.run.exit import settle
+
         if status is None:
             settle(record.id, force=True)
         else:
             ended = supervisor.ended_of(status).replace(error=exit_record.reason(error))
             settle(record.id, ended)
-    except (SysboxError, OSError):
+    except (SysboxError, OSError, ImportError):
         pass  # ignoring: why it was given up is the better message, and `gc` finds the run
 
 
@@ -209,10 +228,12 @@ def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
     store.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
 
 
-def machine_of(record: Record, started: Started) -> machine.Machine:
+def machine_of(record: Record, started: Started) -> Machine:
     """The machine by which machined knows the container."""
+    from sysbox.units.machine import Machine
+
     bridged = record.spec.namespaces.network == "bridge"
-    return machine.Machine(
+    return Machine(
         name=record.name,
         id=record.id,
         leader=started.pid,
@@ -254,32 +275,38 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 
 
 def _surround(
-    bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
+    bus: Bus, record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[], None]
 ) -> tuple[tuple[Attachment, ...], tuple[Port, ...], tuple[str, ...]]:
     """Its scope, and its links: these with their addresses, the published ports, the scope's start jobs."""
+
+    def free_name() -> None:
+        from sysbox.run import name_hold
+
+        name_hold.free_scope_name(bus, record.id)
+
     # PID 1 needs a while: it is asked at once, and waited for last
-    pending = scope.begin(
-        bus, plan.scope, (parked.pid,), lambda: name_hold.free_scope_name(bus, record.id)
-    )
+    pending = scope.begin(bus, plan.scope, (parked.pid,), free_name)
     with Undo() as undo:
         # a scope that started after the unwinding would belong to no run
         undo.add(lambda _: pending.abandon())
-        if logged:
-            fields = log_options.fields(record, plan.process.image_env)
-            journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
         write_identity(record, plan, attachments[0].address if attachments else "")
+        meanwhile()
         addresses = tuple(one.address for one in attachments)
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports, pending.jobs
 
 
 def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
+    from sysbox.run.cgroup_watch import OutOfMemory
+
     memory = facts.controllers.get("memory", "")
     return OutOfMemory(memory and memory + cgroup, facts.cgroup_mode)
 
 
 def _reports(cgroup: str, facts: HostFacts) -> Reports:
+    from sysbox.run.cgroup_watch import Reports
+
     return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
@@ -318,10 +345,13 @@ def _connect(plan: Plan, parked: Parked) -> tuple[tuple[Attachment, ...], tuple[
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
     try:
+        from sysbox.run import exit_record
+        from sysbox.run.teardown import unwind
+
         unwind(record, runtime, failed=True)
         store.write_final(record, exit_record.of_start(record, error))
         store.remove_run(record)
-    except (SysboxError, OSError):
+    except (SysboxError, OSError, ImportError):
         pass  # ignoring: why the start failed is the better message, and `gc` finds the run
 
 
