@@ -445,18 +445,18 @@ static int write_zero(void *descriptor)
     return 0;
 }
 
-/* Start that thread; whether it was started. Once in a process: there is one such stack. */
+/* Start that thread; whether it was started. Twice in a process: there are two such stacks. */
 static int go_aside(int fd)
 {
-    static char stack[1 << 14] __attribute__((aligned(16)));
-    static int is_taken;
+    static char stacks[2][1 << 14] __attribute__((aligned(16)));
+    static size_t taken;
     uint64_t all = ~(uint64_t)0, before;
-    if (is_taken)
+    if (taken == sizeof stacks / sizeof *stacks)
         return 0;
-    is_taken = 1;
+    char *stack = stacks[taken++];
     /* all signals blocked: no handler may run on its small stack */
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-    int status = clone(write_zero, stack + sizeof stack,
+    int status = clone(write_zero, stack + sizeof *stacks,
                        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
                        (void *)(intptr_t)fd);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);

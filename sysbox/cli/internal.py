@@ -28,6 +28,11 @@ def run(words: list[str]) -> int:
 
 def _supervise(container_id: str) -> int:
     from sysbox.base.errors import SysboxError
+    from sysbox.host import probe
+    from sysbox.units.cgroup import tree
+
+    # before the imports, which take as long as the kernel
+    tree.expect_move(probe())
     from sysbox.run import service
 
     try:

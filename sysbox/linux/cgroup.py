@@ -146,7 +146,8 @@ def expect_move(directory: str) -> None:
     share, and first waits for an RCU grace period: two ticks or more, which is 8 ms at 250 Hz. It leaves the
     lock's fast mode off for at least another grace period, and a move in that time does not wait. So a
     separate thread "moves" this process into `directory`, the cgroup where it already is. This changes
-    nothing; if it fails, the next move is only slower.
+    nothing; if it fails, the next move is only slower. A second call, later, extends that time; further calls
+    have no effect.
     """
     try:
         fd = posix.open(f"{directory}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
