@@ -70,16 +70,32 @@ _DATAGRAM_MAX = 160 << 10  # bytes; journald takes a larger message as a file on
 
 def container(action: str, record: Record, **attributes: str) -> None:
     """Emit an event of a container; `attributes` are docker's for this action, such as exitCode."""
+    send(of_container(action, record, **attributes))
+
+
+def of_container(action: str, record: Record, **attributes: str) -> bytes:
+    """The message of a container's event, for `send`."""
     known = {**record.spec.labels, "image": record.image_name, "name": record.name, **attributes}
-    emit("container", action, record.id, known, record.name)
+    return _message("container", action, record.id, known, record.name)
 
 
 def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:
     """Emit an event: `kind` is container, image or volume, `actor` its id (of a volume: its name).
 
-    Raises KeyError for an action that is not docker's. An event that cannot be sent is lost: the action
-    that it reports must not fail for that.
+    Raises KeyError for an action that is not docker's.
     """
+    send(_message(kind, action, actor, attributes, name))
+
+
+def send(message: bytes) -> None:
+    """Send an event. One that cannot be sent is lost: the action that it reports must not fail for that."""
+    try:
+        unix.send(journal.SOCKET, message, wait=False)
+    except OSError:
+        pass  # ignoring: journald does not run, or its socket's queue is full
+
+
+def _message(kind: str, action: str, actor: str, attributes: dict[str, str], name: str) -> bytes:
     fields = {
         "MESSAGE": f"{kind} {action} {name or actor}",
         # "health_status: healthy" is of the kind health_status
@@ -100,10 +116,7 @@ def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: s
         encoded[signature.FIELD.encode()] = signature.sign(encoded, signature.ensure_key())
     except SysboxError:
         pass  # ignoring: `events` skips an unsigned event, but journalctl shows it
-    try:
-        unix.send(journal.SOCKET, b"".join(map(_field, encoded.items())), wait=False)
-    except OSError:
-        pass  # ignoring: journald does not run, or its socket's queue is full
+    return b"".join(map(_field, encoded.items()))
 
 
 def _shortened(attributes: dict[str, str]) -> dict[str, str]:

@@ -121,9 +121,7 @@ def bring_up(
             streams.close_child_ends()
             if streams.log is not None:
                 meanwhile = _write_fields_and(meanwhile, record, plan)
-            started = _set_going(record, plan, parked, runtime, meanwhile, attended=not service)
-            events.container("start", record)
-    return started
+            return _set_going(record, plan, parked, runtime, meanwhile, attended=not service)
 
 
 def _write_fields_and(then: Callable[[], None], record: Record, plan: Plan) -> Callable[[], None]:
@@ -315,11 +313,13 @@ def _release(record: Record, plan: Plan, parked: Parked) -> int:
     supervisor.hold_signals()
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     parked.proceed()  # 4
+    event = events.of_container("start", record)  # while the child goes on
     if plan.namespaces.joins_pid:
         parked.await_birth()
     parked.await_exec()  # 5
     if record.spec.pidfile:
         write_file(record.spec.pidfile, f"{parked.pid}\n".encode(), 0o644)
+    events.send(event)
     return terminal
 
 
