@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.container import systemd_mode
-from sysbox.fs.rootfs import Bind, Filesystem
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -51,6 +50,8 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
     """The mode of the container with the id `container` (64 hex) and its `directory`. Raises SpecError."""
     if not systemd_mode.applies(spec, argv):
         return Mode(active=False)
+    from sysbox.fs.rootfs import Filesystem  # `exec` needs it for few containers
+
     chosen = {mount.target for mount in spec.mounts}
     capabilities = _CAPABILITIES
     if not systemd_mode.chosen_by_user(spec, argv):
@@ -83,6 +84,8 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
 
 def _boot_id(directory: str) -> Operation:
     """A boot id that is new with each start: the kernel's is the host's, and `journalctl -b` uses it."""
+    from sysbox.fs.rootfs import Bind
+
     return Bind(
         source=f"{directory}/boot_id",
         target="/proc/sys/kernel/random/boot_id",
@@ -92,5 +95,7 @@ def _boot_id(directory: str) -> Operation:
 
 
 def _journal(directory: str) -> Operation:
+    from sysbox.fs.rootfs import Bind
+
     source = systemd_mode.journal_directory(directory)
     return Bind(source=source, target=systemd_mode.JOURNAL, attributes=_PRIVATE, create=True)

@@ -20,7 +20,7 @@ from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
 from sysbox.linux.freezer import freezing_file, is_frozen
-from sysbox.run import parent, supervisor
+from sysbox.run import parent
 from sysbox.run.process import (
     check_inside_root,
     drop_privileges,
@@ -132,9 +132,6 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
     # the pid may have been reused: the cgroups would be those of another process
     if not runtime.alive():
         raise Conflict(_ended(record))
-    command = " ".join(spec.argv)
-    if spec.emits_events:
-        events.container("exec_create", record, command=command)
     # the child inherits it: the container sees the child at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
@@ -143,10 +140,16 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
         undo.add(lambda _: wired.close())
         with parked:
             wired.close_child_ends()
+            # the helper goes on meanwhile
+            if spec.emits_events:
+                events.container("exec_create", record, command=" ".join(spec.argv))
+            if not spec.detach:
+                from sysbox.run import supervisor  # noqa: F401 (`_attend` needs it)
             master = parked.await_console() if entering.process.tty else -1  # 3
             parked.await_birth()
             parked.await_exec()  # 5
     if spec.emits_events:
+        command = " ".join(spec.argv)
         events.container("exec_start", record, execPid=str(parked.pid), command=command)
     if spec.detach:
         return 0
@@ -162,6 +165,8 @@ def _attend(
     context: ExecContext,
 ) -> int:
     """Supervise the process until it ends or its user detaches; its exit status, or DETACHED."""
+    from sysbox.run import supervisor
+
     keys = spec.keys if spec.interactive else b""
     foreground = supervisor.Foreground(parked.pid, parked.pidfd, wired, master, keys=keys)
     foreground.watches = context.watches
