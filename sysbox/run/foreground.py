@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 
+_SOON = 0.5  # seconds
+
+
 class Attended:
     """A container that this process starts and supervises, with the caller's streams. Raises SysboxError.
 
@@ -46,7 +49,7 @@ class Attended:
             self._look_after(started, wired)
 
     def _look_after(self, started: start.Started, wired: stdio.Streams) -> None:
-        from sysbox.run import property_changes, signals, tuned
+        from sysbox.run import signals
 
         record = self._record
         self._entry = start.machine_of(record, started)
@@ -58,10 +61,21 @@ class Attended:
         self._foreground.substitutes = signals.substitutes(record)
         self._watch_stop_requests(started)
         started.oom.on_kill = self._out_of_memory
-        if (fd := tuned.watch(record.id)) >= 0:
-            self._foreground.watches[fd] = lambda: property_changes.handle(record.id, fd)
-            if tuned.drop_ins(record.id):
-                property_changes.handle(record.id)  # set before the watch began
+        if record.spec.remove:
+            # nothing that is set on it is kept; to end a watch takes the kernel half a millisecond
+            self._foreground.later = (_SOON, self._watch_properties)
+        else:
+            self._watch_properties()
+
+    def _watch_properties(self) -> None:
+        """Act when others change the limits of its scope."""
+        from sysbox.run import property_changes, tuned
+
+        container = self._record.id
+        if (fd := tuned.watch(container)) >= 0:
+            self._foreground.watches[fd] = lambda: property_changes.handle(container, fd)
+            if tuned.drop_ins(container):
+                property_changes.handle(container)  # set before the watch began
 
     def _out_of_memory(self) -> None:
         """The kernel has killed a process in it. On cgroup v1 nobody else applies OOMPolicy= to the rest."""
@@ -140,7 +154,7 @@ def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.S
 
 def _import_rest() -> None:
     """Import what is only needed once the command runs, and at its end."""
-    from sysbox.run import cgroup_watch, property_changes, stop_requests  # noqa: F401
+    from sysbox.run import cgroup_watch, stop_requests  # noqa: F401
     from sysbox.run.exit import settle  # noqa: F401
 
 

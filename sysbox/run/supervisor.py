@@ -85,6 +85,8 @@ class Foreground:
         self._reported = False  # the file of reports.event was removed
         # descriptor -> called when it can be read
         self.watches: dict[int, Callable[[], None]] = {}
+        # (seconds, function): called once `wait` has lasted so long; what ends sooner need not pay for it
+        self.later: tuple[float, Callable[[], None]] | None = None
         # signal -> the signal that is sent in its place
         self.substitutes: dict[int, int] = {}
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
@@ -124,12 +126,13 @@ class Foreground:
         return ended.replace(oom=oom.killed(), oom_told=oom.all_reported) if oom else ended
 
     def _loop(self, oom: OutOfMemory | None, reports: Reports | None) -> None:
+        begin = time.monotonic()
         while True:
             poll = select.poll()
             for fd, events in self._awaited(oom, reports).items():
                 poll.register(fd, events)
-            ready = poll.poll(oom.patience() if oom else None)
-            if oom and not ready:
+            ready = poll.poll(self._patience(oom, begin))
+            if oom and oom.patience() is not None and not ready:
                 oom.look()
             if any(fd == self._pidfd for fd, _ in ready):
                 return
@@ -145,6 +148,18 @@ class Foreground:
             if any(pump.detached for pump in self._pumps):
                 self.detached = True
                 return
+
+    def _patience(self, oom: OutOfMemory | None, begin: float) -> float | None:
+        """For how many milliseconds to wait, None is for ever; calls `later` if its time has come."""
+        patience = oom.patience() if oom else None
+        if self.later is None:
+            return patience
+        seconds, function = self.later
+        left = begin + seconds - time.monotonic()
+        if left <= 0:
+            self.later = None
+            function()
+        return max(left, 0) * 1000 if patience is None else min(patience, max(left, 0) * 1000)
 
     def _awaited(self, oom: OutOfMemory | None, reports: Reports | None) -> dict[int, int]:
         """Each descriptor with all its events: one pump reads a terminal, another writes to it."""

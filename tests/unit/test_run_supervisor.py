@@ -1,12 +1,17 @@
-"""The supervisor in the foreground: what its pumps do when a reader leaves."""
+"""The supervisor in the foreground: what its pumps do when a reader leaves, and what it does only later."""
 
 from __future__ import annotations
 
 import os
 import select
+import time
 from typing import TYPE_CHECKING, cast
 
+import pytest
+from forked import in_child
+
 from sysbox.run import supervisor
+from sysbox.run.stdio import Streams
 
 if TYPE_CHECKING:
     from sysbox.run.supervisor import _Log
@@ -48,3 +53,21 @@ def test_the_log_goes_on_when_the_reader_has_left() -> None:
     assert log.kept == b"one\ntwo\nthree\nfour\n"
     for fd in (source, sink):
         os.close(fd)
+
+
+@pytest.mark.parametrize(("lasts", "called"), [(0.0, 0), (0.3, 1)])
+def test_what_is_done_later_is_not_done_for_what_ends_soon(lasts: float, called: int) -> None:
+    def check() -> None:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(lasts)
+            os._exit(3)
+        calls: list[float] = []
+        one = supervisor.Foreground(pid, os.pidfd_open(pid), Streams(), -1)
+        begin = time.monotonic()
+        one.later = (0.1, lambda: calls.append(time.monotonic() - begin))
+        assert one.wait(None).code == 3
+        assert len(calls) == called
+        assert all(0.1 <= after < 0.3 for after in calls)
+
+    in_child(check)
