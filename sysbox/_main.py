@@ -7,7 +7,8 @@ if another interpreter made it, nor is a module in it whose source has changed s
 empty is taken to be empty still.
 
 The imports of a module are loaded before it, with a fraction of importlib's work for each; its own import
-statements then find them in sys.modules.
+statements then find them in sys.modules. Where the usual commands begin, a module and all its imports are in
+the file once more, as one marshalled piece: a name that many of them have is read once there.
 
 Python compiles a script anew at each start, so tools/precompile.py also compiles this one, for the version of
 its interpreter: `_main.cpython-311.pyc`. The launcher prefers that.
@@ -52,7 +53,9 @@ class Finder:
         # one buffer for all reads: touching new memory costs more than reading
         self._buffer = memoryview(bytearray(_USUAL))
         # name -> (offset, length, whether it is a package, size of its source)
-        self.magic, self._index = marshal.loads(self._head())  # noqa: S302 (trusted like a .pyc)
+        # and: name -> (offset, length) of the piece
+        head = marshal.loads(self._head())  # noqa: S302 (trusted like a .pyc)
+        self.magic, self._index, self._pieces = head
 
     def _head(self) -> memoryview:
         file = self._open()
@@ -88,7 +91,10 @@ class Finder:
         try:
             file = self._open()
             try:
-                self._collect(file, name, codes, set())
+                if name in self._pieces:
+                    self._take_piece(file, name, codes)
+                else:
+                    self._collect(file, name, codes, set())
             finally:
                 posix.close(file)
         except OSError:
@@ -101,6 +107,18 @@ class Finder:
             self._load(other, codes.pop(other))  # popped, so that its memory serves the next
         return spec
 
+    def _take_piece(self, file: int, name: str, codes: "dict[str, CodeType | None]") -> None:
+        """`_collect` for a module that has a piece. Raises OSError."""
+        begin, length = self._pieces[name]
+        for one, code in marshal.loads(self._read(file, self._start + begin, length)):  # noqa: S302
+            if one not in sys.modules and (code is None or self._is_current(one)):
+                codes[one] = code
+
+    def _is_current(self, name: str) -> bool:
+        """Whether the source is as it was when its code was made. Raises OSError."""
+        status = posix.stat(self._source(name))
+        return status.st_mtime <= self._made and status.st_size == self._index[name][3]
+
     def _collect(
         self, file: int, name: str, codes: "dict[str, CodeType | None]", seen: set[str]
     ) -> None:
@@ -111,12 +129,11 @@ class Finder:
         if name in seen or name in sys.modules or name not in self._index:
             return
         seen.add(name)
-        begin, length, _, size = self._index[name]
+        begin, length, _, _ = self._index[name]
         if not length:
             codes[name] = None
             return
-        status = posix.stat(self._source(name))
-        if status.st_mtime > self._made or status.st_size != size:
+        if not self._is_current(name):
             return
         needs, code = marshal.loads(self._read(file, self._start + begin, length))  # noqa: S302
         for need in needs:

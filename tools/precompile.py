@@ -16,6 +16,20 @@ import sys
 from collections.abc import Container, Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from types import CodeType
+
+# The modules that the usual commands import one after the other. What each imports in addition to those
+# before it in its line is a piece of the file.
+PIECES = """
+    cli.dispatch cli.parse.hot cli.commands.run lifecycle.create run.foreground
+    cli.dispatch cli.parse.hot cli.commands.run lifecycle.create run.background
+    cli.dispatch cli.parse.hot cli.commands.exec
+    cli.dispatch cli.parse.hot cli.commands.ps
+    cli.dispatch cli.parse.hot cli.commands.stop
+    cli.dispatch cli.parse.hot cli.commands.rm
+    cli.dispatch cli.internal run.service
+    cli.dispatch cli.internal run.cleanup
+"""
 
 
 class Strip(ast.NodeTransformer):
@@ -70,7 +84,8 @@ def compile_first(target: Path, parent: Path) -> None:
 
 def compile_modules(target: Path, parent: Path) -> None:
     """Write the file of all modules, which appears complete or not at all."""
-    index, codes, begin = {}, [], 0
+    index, parts, begin = {}, [], 0
+    modules: dict[str, tuple[tuple[str, ...], CodeType | None]] = {}
     flags = __future__.annotations.compiler_flag
     sources = {
         ".".join(path.relative_to(parent).with_suffix("").parts).removesuffix(".__init__"): path
@@ -86,13 +101,58 @@ def compile_modules(target: Path, parent: Path) -> None:
         # nothing to execute in a package that has a docstring at most
         is_empty = path.name == "__init__.py" and len(tree.body) == bool(ast.get_docstring(tree))
         data = b"" if is_empty else marshal.dumps((needs, code))
+        modules[name] = (needs, None if is_empty else code)
         index[name] = (begin, len(data), path.name == "__init__.py", len(text))
-        codes.append(data)
+        parts.append(data)
         begin += len(data)
-    head = marshal.dumps((MAGIC_NUMBER, index))
+    pieces = {}
+    for name, piece in make_pieces(modules):
+        pieces[name] = (begin, len(piece))
+        parts.append(piece)
+        begin += len(piece)
+    head = marshal.dumps((MAGIC_NUMBER, index, pieces))
     made = target.with_suffix(f".{os.getpid()}")
-    made.write_bytes(len(head).to_bytes(8, "little") + head + b"".join(codes))
+    made.write_bytes(len(head).to_bytes(8, "little") + head + b"".join(parts))
     made.replace(target)
+
+
+def make_pieces(
+    modules: dict[str, tuple[tuple[str, ...], CodeType | None]],
+) -> Iterator[tuple[str, bytes]]:
+    """(the name of a module, its piece): a list of (name, code), each after its imports."""
+    done = set()
+    for line in PIECES.strip().splitlines():
+        loaded: dict[str, None] = {"sysbox": None}
+        for word in line.split():
+            name = f"sysbox.{word}"
+            before = set(loaded)
+            if name in modules:  # not in the tests' packages
+                add_with_imports(name, modules, loaded)
+            if name in loaded and name not in done:
+                done.add(name)
+                names = [one for one in loaded if one not in before]
+                yield name, marshal.dumps([(one, modules[one][1]) for one in names])
+
+
+def add_with_imports(
+    name: str,
+    modules: dict[str, tuple[tuple[str, ...], CodeType | None]],
+    loaded: dict[str, None],
+) -> None:
+    """Add to `loaded` what a module imports, then the module."""
+    if name in loaded:
+        return
+    waiting = [(name, iter(modules[name][0]))]
+    seen = {name}
+    while waiting:
+        module, needs = waiting[-1]
+        need = next((one for one in needs if one not in loaded and one not in seen), None)
+        if need is None:
+            loaded[module] = None
+            waiting.pop()
+        else:
+            seen.add(need)
+            waiting.append((need, iter(modules[need][0])))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,56 @@ for _ in range(2):
     assert look_at(family, script).splitlines() == ["on purpose False False"] * 2
 
 
+@pytest.fixture
+def usual(family: Path) -> Path:
+    """The same, with a module that commands begin with: it is in the file with its imports, as one piece."""
+    cli = family / "sysbox/cli"
+    cli.mkdir()
+    (cli / "__init__.py").write_text("")
+    (cli / "dispatch.py").write_text("import sysbox.inner.top\nprint('dispatch')\n")
+    return family
+
+
+PIECE = """
+taken = []
+Finder = _main.Finder
+take, collect = Finder._take_piece, Finder._collect
+Finder._take_piece = lambda self, file, name, *rest: (taken.append(name), take(self, file, name, *rest))
+Finder._collect = lambda self, file, name, *rest: (taken.append("-" + name), collect(self, file, name, *rest))
+import sysbox.cli.dispatch
+print(*taken)
+print(*(type(sys.modules["sysbox." + name].__loader__).__name__ for name in ("inner.middle", "inner.top")))
+"""
+
+
+def test_a_module_and_its_imports_in_one_piece(usual: Path) -> None:
+    precompile(usual)
+    assert look_at(usual, PIECE).splitlines() == [
+        "base", "middle", "top base base", "dispatch",
+        "-sysbox.cli sysbox.cli.dispatch",
+        "Finder Finder",
+    ]  # fmt: skip
+
+
+def test_what_is_loaded_already_is_not_loaded_again(usual: Path) -> None:
+    precompile(usual)
+    told = look_at(usual, "import sysbox.inner.middle\nprint('now')\nimport sysbox.cli.dispatch\n")
+    assert told.splitlines() == ["base", "middle", "now", "top base base", "dispatch"]
+
+
+def test_what_is_newer_than_its_piece(usual: Path) -> None:
+    made = precompile(usual)
+    source = usual / "sysbox/inner/middle.py"
+    source.write_text("WORD = 'news'\n")
+    later = made.stat().st_mtime + 61
+    os.utime(source, (later, later))
+    assert look_at(usual, PIECE).splitlines() == [
+        "base", "top news base", "dispatch",
+        "-sysbox.cli sysbox.cli.dispatch -sysbox.inner.middle",
+        "SourceFileLoader Finder",
+    ]  # fmt: skip
+
+
 def test_a_newer_source_goes_before_it(package: Path) -> None:
     made = precompile(package)
     source = package / "sysbox/inner/word.py"
