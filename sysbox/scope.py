@@ -116,8 +116,9 @@ class Pending:
             self._done()
             self._done = None  # once, even if the unit vanishes and is started again
         if self._is_scope:
-            active, _, result = state(self._bus, self.unit)
+            active = active_state(self._bus, self.unit)
             if active not in ("active", "activating"):
+                result = state(self._bus, self.unit)[2]
                 # on v1 an early "cgroup is empty" notification can end a scope that has just started
                 raise SystemdError(
                     f"{self.unit}: {active} right after its start ({result or 'no reason given'})",
