@@ -154,7 +154,7 @@ def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.S
 
 def _import_rest() -> None:
     """Import what is only needed once the command runs, and at its end."""
-    from sysbox.run import cgroup_watch, stop_requests  # noqa: F401
+    from sysbox.run import stop_requests  # noqa: F401
     from sysbox.run.exit import settle  # noqa: F401
 
 

@@ -70,7 +70,7 @@ def supervise(container_id: str) -> int:
 
 def _import_rest() -> None:
     """Import what is only needed once the command runs."""
-    from sysbox.run import background, cgroup_watch, monitor, tuned  # noqa: F401
+    from sysbox.run import background, monitor, tuned  # noqa: F401
     from sysbox.units import machine  # noqa: F401
 
 

@@ -96,7 +96,7 @@ def bring_up(
     """Start the container; the caller holds its lock, and is its supervisor from now on.
 
     `size` is a struct winsize, of the terminal that will show the container's. `plan` is made if not given.
-    `meanwhile` imports, while PID 1 makes the scope, what the caller needs only once the command runs.
+    `meanwhile` imports, while the child executes its command, what the caller needs only once that runs.
     Raises SysboxError; the container is then as it was before, with the reason in its record.
     """
     facts = probe()
@@ -119,37 +119,27 @@ def bring_up(
         )
         with parent.park(inherited) as parked:
             streams.close_child_ends()
-            if streams.log is not None:
-                meanwhile = _write_fields_and(meanwhile, record, plan)
-            return _set_going(record, plan, parked, runtime, meanwhile, attended=not service)
-
-
-def _write_fields_and(then: Callable[[], None], record: Record, plan: Plan) -> Callable[[], None]:
-    """A function that also writes the fields of the container's log, before its first line."""
-
-    def work() -> None:
-        fields = log_options.fields(record, plan.process.image_env)
-        journal.write_fields(plan.scope.unit, fields, record.spec.logging)
-        then()
-
-    return work
+            bus = Bus.connect()
+            if not service:
+                bus.watch("JobNew")  # for run/stop_requests.py
+            logged = streams.log is not None
+            return _set_going(bus, record, plan, parked, runtime, meanwhile, logged=logged)
 
 
 def _set_going(
+    bus: Bus,
     record: Record,
     plan: Plan,
     parked: Parked,
     runtime: Runtime,
     meanwhile: Callable[[], None],
     *,
-    attended: bool,
+    logged: bool,
 ) -> Started:
-    facts, bus = probe(), Bus.connect()
-    if attended:
-        bus.watch("JobNew")  # for run/stop_requests.py
+    facts = probe()
     with Undo() as undo:
         undo.add(lambda _: bus.close())
-        attachments, ports, jobs = _surround(bus, record, plan, parked, meanwhile)
+        attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
         _write_limits(bus, plan, runtime, parked.pid, facts)
         # before the command runs: it may end before its cgroup is read
         oom = _out_of_memory(runtime.cgroup, facts)
@@ -160,7 +150,7 @@ def _set_going(
             _note(record, runtime, parked)
         # the child has inherited the value of the caller
         process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
-        terminal = _release(record, plan, parked)
+        terminal = _release(record, plan, parked, meanwhile)
         if plan.namespaces.joins_pid:
             # born only now
             _note(record, runtime, parked)
@@ -273,7 +263,7 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
 
 
 def _surround(
-    bus: Bus, record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[], None]
+    bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
 ) -> tuple[tuple[Attachment, ...], tuple[Port, ...], tuple[str, ...]]:
     """Its scope, and its links: these with their addresses, the published ports, the scope's start jobs."""
 
@@ -287,9 +277,11 @@ def _surround(
     with Undo() as undo:
         # a scope that started after the unwinding would belong to no run
         undo.add(lambda _: pending.abandon())
+        if logged:
+            fields = log_options.fields(record, plan.process.image_env)
+            journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
         write_identity(record, plan, attachments[0].address if attachments else "")
-        meanwhile()
         addresses = tuple(one.address for one in attachments)
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports, pending.jobs
@@ -308,12 +300,14 @@ def _reports(cgroup: str, facts: HostFacts) -> Reports:
     return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
-def _release(record: Record, plan: Plan, parked: Parked) -> int:
+def _release(record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[], None]) -> int:
     """Let it run its command; the master of its terminal, or -1."""
     supervisor.hold_signals()
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     parked.proceed()  # 4
-    event = events.of_container("start", record)  # while the child goes on
+    # while the child goes on
+    event = events.of_container("start", record)
+    meanwhile()
     if plan.namespaces.joins_pid:
         parked.await_birth()
     parked.await_exec()  # 5
