@@ -98,6 +98,7 @@ def main(
         phase = "scope"
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
         place(inherited.placement)
+        _enter_root(root, directory)
         addresses = channel.receive(SCOPED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
             # only now: the cgroup it is in, its scope, becomes the root of the new namespace
@@ -113,10 +114,9 @@ def main(
             slave = open_terminal(root, channel, inherited.size)
             _bind_console(tree, slave)
             stdio = (slave, slave, slave)
-        _enter_root(root, directory)
         if plan.root.booted:
             # services of a systemd inside have mount namespaces of their own, and must see later mounts;
-            # only now, since pivot_root(2) refuses a shared root
+            # only now, since pivot_root(2) refuses a shared root, and nothing else is mounted
             _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SHARED, None)
         null = tree.null if tree.null >= 0 else new_null()
         take_streams(stdio, null, inherited.owned, who.uid, tty=plan.process.tty)
