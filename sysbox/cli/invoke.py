@@ -106,6 +106,12 @@ def invoke(values: Values) -> int:
     verb = values.verb
 
     def run_verb() -> int:
+        if verb.starts:
+            # before the verb's imports and all that it does: the kernel takes as long
+            from sysbox.host import probe
+            from sysbox.units.cgroup import tree
+
+            tree.expect_move(probe())
         module = __import__(f"sysbox.cli.commands.{verb.module}", fromlist=["main"])
         return int(module.main(values))
 

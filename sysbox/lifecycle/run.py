@@ -32,9 +32,6 @@ SILENT = Notices()
 
 def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT) -> int:
     """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
-    if not dry_run:
-        # before the imports and the plan, which take as long as the kernel
-        tree.expect_move(probe())
     # here and below, not above: each path imports only what it needs
     from sysbox.lifecycle import create as creating
 
@@ -42,7 +39,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
         print(for_terminal(creating.describe(spec), 1))
         return 0
     record, plan = creating.create(spec)
-    tree.expect_move(probe())  # again, in case that took longer
+    tree.expect_move(probe())  # again: the verb may have begun long ago
     attended = None
     by_service = needs_service(record.spec)
     try:

@@ -40,6 +40,7 @@ class Verb(Frozen):
     local: bool = False  # needs no systemd: never runs in the embedded host
     # returns the status of a command in the container; sysbox's own failures are 125 then
     passes_status: bool = False
+    starts: bool = False  # systemd will move a process of it into a cgroup
 
 
 class Values:

@@ -17,14 +17,15 @@ def _container_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="run", module="run", args="IMAGE [COMMAND...]", options="run", hot=True,
-            interspersed=False, passes_status=True, summary="Create a container and run a command in it",
+            interspersed=False, passes_status=True, starts=True,
+            summary="Create a container and run a command in it",
         ),
         Verb(
             name="create", module="create", args="IMAGE [COMMAND...]", options="create", hot=True,
             interspersed=False, passes_status=True, summary="Create a container without starting it",
         ),
         Verb(
-            name="start", module="start", args="CONTAINER...", options="start", hot=True,
+            name="start", module="start", args="CONTAINER...", options="start", hot=True, starts=True,
             summary="Start created or stopped containers",
         ),
         Verb(
