@@ -10,13 +10,15 @@ import pytest
 from forked import in_child
 
 from sysbox.base.errors import StartError
-from sysbox.run import start, supervisor
+from sysbox.run import exit_record, start, supervisor, teardown
 
 FAILURE = StartError("no room", phase="network")
 
 
-def test_signals_are_held_before_its_command_may_run() -> None:
+def test_signals_are_held_before_its_command_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that arrives as soon as the command runs is the container's, not the end of ours."""
+    monkeypatch.setattr(start.events, "of_container", lambda *_: b"")
+    monkeypatch.setattr(start.events, "send", lambda _: None)
 
     def release() -> list[bool]:
         held: list[bool] = []
@@ -29,7 +31,7 @@ def test_signals_are_held_before_its_command_may_run() -> None:
             process=SimpleNamespace(tty=False), namespaces=SimpleNamespace(joins_pid=False)
         )
         record: Any = SimpleNamespace(spec=SimpleNamespace(pidfile=""))
-        start._release(record, plan, parked, ())
+        start._release(record, plan, parked, lambda: None)
         return held
 
     assert in_child(release) == [True, True]
@@ -44,10 +46,10 @@ def test_why_a_start_failed_is_written_before_its_run_is_forgotten(
     def note(name: str) -> Any:
         return lambda *_, **__: steps.append(name)
 
-    monkeypatch.setattr(start, "unwind", note("unwind"))
+    monkeypatch.setattr(teardown, "unwind", note("unwind"))
     monkeypatch.setattr(start.store, "write_final", note("write"))
     monkeypatch.setattr(start.store, "remove_run", note("forget"))
-    monkeypatch.setattr(start.exit_record, "of_start", lambda *_: None)
+    monkeypatch.setattr(exit_record, "of_start", lambda *_: None)
     nothing: Any = None
     start._record_failure(nothing, nothing, FAILURE)
     assert steps == ["unwind", "write", "forget"]
