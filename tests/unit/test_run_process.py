@@ -25,6 +25,7 @@ from sysbox.linux.namespace import CLONE_NEWNS
 from sysbox.run import init, process
 from sysbox.run.handshake import Channel
 from sysbox.run.parent import fork_mapped, let_start
+from sysbox.security.identity import Identity
 
 PLAN = ProcessPlan(
     argv=("/bin/sh", "-c", "echo ran; exit 3"),
@@ -177,6 +178,28 @@ def test_a_null_device_is_never_another_file(tmp_path: Path, kind: str) -> None:
     assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, os.makedev(1, 3))
     for fd in (root, procfs, found):
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("call", "user"), [("setresuid", 1000), ("setresgid", 1000), ("capset", 0), ("none", 1000)]
+)
+def test_a_system_call_that_only_seems_to_succeed(call: str, user: int) -> None:
+    """A filter can replace it by a return of 0: the command would run as root."""
+    needs_root()
+    who = Identity(uid=user, gid=user)
+
+    def become() -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            module: object = process.posix if call.startswith("set") else _sys
+            if call != "none":
+                patch.setattr(module, call, lambda *_: None)
+            try:
+                process._become(PLAN, who)
+            except KernelError as error:
+                return error.message
+        return ""
+
+    assert in_child(become).startswith("become the container's user") is (call != "none")
 
 
 def test_a_terminal_is_one_of_a_devpts(tmp_path: Path) -> None:
