@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ RECORD: Any = SimpleNamespace(id="ab" * 32)
 
 
 @pytest.fixture
-def freezer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def freezer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file with a line for each time that the container was frozen or thawed; it runs."""
     file = tmp_path / "freezer"
     file.touch()
@@ -27,6 +28,8 @@ def freezer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def write(*_: object) -> None:
             with file.open("a") as lines:
                 lines.write(f"{word}\n")
+            if word == "frozen":
+                (tmp_path / "guard").write_text(guard())
 
         return write
 
@@ -35,7 +38,18 @@ def freezer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(frozen_while, "is_frozen", lambda *_: False)
     monkeypatch.setattr(frozen_while.freezer, "freeze", note("frozen"))
     monkeypatch.setattr(frozen_while.freezer, "thaw", note("thawed"))
-    return file
+    yield file
+    # one that waits for ever is not left behind
+    name = tmp_path / "guard"
+    place = Path("/proc", name.read_text() if name.exists() else "none", "cmdline")
+    if place.exists() and place.read_bytes() == Path("/proc/self/cmdline").read_bytes():
+        os.kill(int(name.read_text()), signal.SIGKILL)
+
+
+def guard() -> str:
+    """The pid of the only child of this process."""
+    own = os.getpid()
+    return Path(f"/proc/{own}/task/{own}/children").read_text().strip()
 
 
 def child(body: Any) -> int:
@@ -64,9 +78,7 @@ def test_it_is_thawed_when_the_command_is_ended(freezer: Path, number: int) -> N
 
 def test_a_signal_for_the_whole_group_does_not_end_the_guard(freezer: Path) -> None:
     def waits() -> bool:
-        own = os.getpid()
-        guard = Path(f"/proc/{own}/task/{own}/children").read_text().strip()
-        return Path(f"/proc/{guard}/stat").read_text().rpartition(") ")[2].startswith("S")
+        return Path(f"/proc/{guard()}/stat").read_text().rpartition(") ")[2].startswith("S")
 
     def end_all() -> None:
         until(waits, 10, 0.01)
