@@ -370,9 +370,8 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
     hosts = dns.hosts_file(full, address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
-        # in place: the child has mounted this very file
-        fd = posix.open(
-            f"{record.directory}/{name}", posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC
-        )
+        # in place: the child has mounted this very file. `_claim` has made it empty: with O_TRUNC ext4 would
+        # write it to the disk at once (ext4(5), auto_da_alloc), and its removal might wait for the disk
+        fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
         posix.write(fd, text.encode("utf-8", "surrogateescape"))
         posix.close(fd)
