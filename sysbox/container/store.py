@@ -278,7 +278,7 @@ def runtime(container_id: str) -> Runtime | None:
     Raises FormatError, and Unsupported in another pid namespace than that of its supervisor: there its
     processes seem to be gone, and what is gone is cleaned up.
     """
-    data = read_file(f"{RUN_CONTAINERS}/{container_id}/state.json", _STATE_LIMIT)
+    data = _read(f"{RUN_CONTAINERS}/{container_id}/state.json", container_id, _STATE_LIMIT)
     if data is None:
         return None
     where = f"the state of container {container_id[:12]}"
@@ -316,12 +316,19 @@ def write_final(record: Record, final: Final) -> None:
 
 def final(container_id: str) -> Final | None:
     """How the last run ended; None before the first end. Raises FormatError."""
-    data = read_file(f"{CONTAINERS}/{container_id}/exit.json")
+    data = _read(f"{CONTAINERS}/{container_id}/exit.json", container_id)
     return (
         None
         if data is None
         else _parse(Final, data, f"the end of container {container_id[:12]}", container_id)
     )
+
+
+def _read(path: str, container_id: str, limit: int = LIMIT) -> bytes | None:
+    try:
+        return read_file(path, limit)
+    except FormatError as error:
+        raise FormatError(f"{error}", hint=advice(container_id)) from None
 
 
 def _parse(kind: Any, data: bytes, where: str, container_id: str) -> Any:
