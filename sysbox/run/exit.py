@@ -17,6 +17,7 @@ from sysbox.fs.drivers.driver import driver_of
 from sysbox.run import exit_record, tuned
 from sysbox.run.signals import send
 from sysbox.run.teardown import discard, kill_frozen, stop_scope, unwind
+from sysbox.units import machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def settle(
         ended = ended or _recorded(record)
         if ended is None and runtime.supervised() and not force:
             return None
+        unregistered = machine.begin_unregister(runtime.scope)
         if not record.spec.remove:
             # systemd still has what was set on a detached container's scope; in the foreground it was saved
             # when it was set
@@ -60,13 +62,18 @@ def settle(
         store.write_final(record, final)
         # before the run is forgotten: a command that waits for that emits its own event next
         _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
+        unregistered()
         store.remove_run(record)
-        if final.rebooted:
-            if record.spec.remove:
-                driver_of(record).renew(record.directory)
-        elif record.spec.remove:
-            discard(record)
+        if record.spec.remove:
+            _remove(record, final)
         return final
+
+
+def _remove(record: Record, final: store.Final) -> None:
+    if final.rebooted:
+        driver_of(record).renew(record.directory)
+    else:
+        discard(record)
 
 
 def _recorded(record: Record) -> Ended | None:

@@ -16,7 +16,7 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.linux.freezer import is_frozen
 from sysbox.run import restart, tuned
-from sysbox.units import journal, machine, names, unit_file
+from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
 
@@ -33,7 +33,6 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
         # without a pid namespace of its own, only the scope holds its other processes together
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
-    machine.unregister(runtime.scope)
     tuned.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
         disconnect(record.id)

@@ -20,6 +20,7 @@ from sysbox.units.bus import SYSTEM_SOCKET, Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from signal import ITIMER_REAL, setitimer
 else:
     from _signal import ITIMER_REAL, setitimer
@@ -106,14 +107,23 @@ def cancel_register() -> None:
     setitimer(ITIMER_REAL, 0)
 
 
-def unregister(scope: str) -> None:
-    """Remove the entry of the container with this scope; no entry is success."""
+def begin_unregister(scope: str) -> Callable[[], None]:
+    """Ask machined to remove the entry of the container with this scope; no entry is success.
+
+    Returns a function that waits until that is done: machined and the broker need some milliseconds.
+    """
     try:
         name = posix.readlink(f"{_STATE}/unit:{scope}")
-    except OSError:
-        return
-    try:
-        with Bus.broker() as bus:
-            bus.call(_PATH, _MANAGER, "UnregisterMachine", "s", (name,), _PATIENCE, to=_SERVICE)
-    except SystemdError:
-        pass  # ignoring: machined removes the entry with the scope
+        bus = Bus.broker()
+        serial = bus.send(_PATH, _MANAGER, "UnregisterMachine", "s", (name,), to=_SERVICE)
+    except (OSError, SystemdError):
+        return lambda: None  # ignoring: there is no entry, or machined removes it with the scope
+
+    def wait() -> None:
+        try:
+            with bus:
+                bus.reply(serial, _PATIENCE)
+        except SystemdError:
+            pass  # ignoring: machined removes the entry with the scope
+
+    return wait

@@ -30,7 +30,6 @@ def test_processes_that_only_the_scope_holds_together_are_killed(
 
     note(teardown, "stop_scope")
     note(teardown.tree, "remove_cgroups")
-    note(teardown.machine, "unregister")
     note(teardown.tuned, "unwatch")
     note(teardown, "disconnect")
     monkeypatch.setattr(teardown, "probe", lambda: None)
@@ -40,4 +39,4 @@ def test_processes_that_only_the_scope_holds_together_are_killed(
     teardown.unwind(record, runtime, failed=failed)
     # its processes first: a cgroup that has one cannot be removed
     first = ["stop_scope"] if stopped else []
-    assert steps == [*first, "remove_cgroups", "unregister", "unwatch", "disconnect"]
+    assert steps == [*first, "remove_cgroups", "unwatch", "disconnect"]
