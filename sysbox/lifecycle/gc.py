@@ -258,10 +258,12 @@ def _scopes() -> list[str]:
 
 
 def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
-    """Whether it failed, its container is gone, and it had a unit file: systemd unloads the others."""
+    """Whether it failed, its container is gone, and it has or had a unit file: systemd unloads the others."""
     if service.active_state != "failed" or _known(container_id):
         return False
-    found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath",))
+    found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath", "LoadState"))
+    if found.get("LoadState") == "not-found":  # its file was removed before systemd read its units
+        return True
     return str(found.get("FragmentPath", "")).startswith(serviceplan.ADMINISTRATORS)
 
 

@@ -13,7 +13,7 @@ from containers import Container, Containers, eventually, systemctl
 from lane import SYSBOX, Sysbox
 
 from sysbox.base import paths
-from sysbox.units import serviceplan
+from sysbox.units import journal, serviceplan
 
 QUICKLY = ("--stop-signal", "KILL")
 KEPT = ("State.Pid", "HostConfig.NetworkMode", "NetworkSettings.IPAddress", "NetworkSettings.Ports")
@@ -149,3 +149,16 @@ def test_the_program(containers: Containers) -> None:
     assert one.inspect("State.Status") in ("exited", "dead")
     one("start")
     one.await_state("running")
+
+
+def test_a_unit_file_and_its_container(containers: Containers, sysbox: Sysbox) -> None:
+    """systemd has read its units since, and keeps what had failed; gc has it forgotten."""
+    one = containers("--restart", "on-failure:1", command=("false",))
+    service = f"sysbox-{one.id}.service"
+    eventually(lambda: systemctl("show", "-P", "SubState", service) == "failed", "it is given up")
+    shutil.rmtree(record_of(one))
+    journal.remove_fields(one.scope)
+    (Path(serviceplan.DIRECTORY) / service).unlink()
+    systemctl("daemon-reload")
+    assert f"forgot the failure of {service}" in sysbox("gc", check=True).stdout
+    assert systemctl("list-units", "--all", "--plain", "--no-legend", service) == ""
