@@ -195,8 +195,11 @@ class Bus:
         try:
             while serial not in self._replies:
                 self._receive(deadline)
-        finally:
+        except SystemdError:
             self._waiting.discard(serial)
+            raise
+        # not after an interrupt: the reply can still be asked for
+        self._waiting.discard(serial)
         message = self._replies.pop(serial)
         if message.kind == wire.ERROR:
             text = message.args[0] if message.args and type(message.args[0]) is str else ""
@@ -279,6 +282,8 @@ class Bus:
 
     def _receive(self, deadline: float) -> None:
         """Wait for bytes, and keep the replies and signals that are complete. Raises SystemdError."""
+        if self._authenticated and self._sort_complete():
+            return  # an interrupt had left it
         remaining = deadline - time.monotonic()
         if remaining <= 0 or not self._readable(remaining):
             raise SystemdError(
@@ -295,14 +300,22 @@ class Bus:
         self._in += data
         if not self._authenticated and not self._read_authentication():
             return
+        self._sort_complete()
+
+    def _sort_complete(self) -> bool:
+        """Keep the replies and signals that are complete; whether there was a message."""
+        found = False
         try:
             while (size := wire.message_size(self._in)) and size <= len(self._in):
+                found = True
                 data = bytes(self._in[:size])
-                del self._in[:size]
                 if self._is_watched(data):
                     self._sort(wire.parse(data))
+                # only now: an interrupt would lose it
+                del self._in[:size]
         except wire.WireError as error:
             raise SystemdError(f"systemd: {error}", dbus_name=_CLOSED) from None
+        return found
 
     def _read_authentication(self) -> bool:
         """Read the server's authentication line; True once it has come. Raises SystemdError if refused."""

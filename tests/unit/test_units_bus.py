@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -104,6 +105,37 @@ def test_replies_in_any_order(pair: tuple[Bus, socket.socket]) -> None:
     serials = [bus.send(MANAGER_PATH, MANAGER, "Question") for _ in range(3)]
     peer.sendall(OK + b"".join(answer(one, f"answer {one}") for one in reversed(serials)))
     assert [bus.reply(one) for one in serials] == [(f"answer {one}",) for one in serials]
+
+
+def test_an_interrupted_wait_can_be_repeated(
+    pair: tuple[Bus, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ctrl-c during a start: what undoes it waits for the same reply."""
+    bus, peer = pair
+    serial = bus.send(MANAGER_PATH, MANAGER, "Question")
+    with monkeypatch.context() as patched:
+        patched.setattr(bus, "_readable", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bus.reply(serial)
+    peer.sendall(OK + answer(serial))
+    assert bus.reply(serial, timeout=1) == ("fine",)
+
+
+def interrupted(_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_loses_no_message(
+    pair: tuple[Bus, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, peer = pair
+    serial = bus.send(MANAGER_PATH, MANAGER, "Question")
+    peer.sendall(OK + answer(serial))
+    with monkeypatch.context() as patched:
+        patched.setattr(wire, "parse", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bus.reply(serial)
+    assert bus.reply(serial, timeout=1) == ("fine",)
 
 
 def test_signals_wait_to_be_asked_for(pair: tuple[Bus, socket.socket]) -> None:
