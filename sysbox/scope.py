@@ -117,6 +117,9 @@ class Pending:
             self._done = None  # once, even if the unit vanishes and is started again
         if self._is_scope:
             active = active_state(self._bus, self.unit)
+            if active == "deactivating":
+                stopped = f"{self.unit}: its stop was requested during its start"
+                raise SystemdError(stopped, unit=self.unit, result="stopped")
             if active not in ("active", "activating"):
                 result = state(self._bus, self.unit)[2]
                 # on v1 an early "cgroup is empty" notification can end a scope that has just started
@@ -164,7 +167,11 @@ class Pending:
         A start that was awaited already is fine.
         """
         try:
-            self._await_job(time.monotonic() + TIMEOUT)
+            if self._serial >= 0:
+                (self._job,) = self._bus.reply(self._serial)
+            if self._job:
+                # not by its signal, which may have been taken before an interrupt
+                _await_without_signal(self._bus, self.unit, "start", TIMEOUT)
         except SystemdError:
             pass  # ignoring: the job failed, or systemd is gone; no start is pending in either case
 
@@ -254,13 +261,13 @@ def wait_job(bus: Bus, unit: str, job: str, verb: str, timeout: float) -> None:
     except SystemdError as error:
         if not is_lost(error):
             raise
-        result = _await_after_reexec(bus, unit, verb, timeout)
+        result = _await_without_signal(bus, unit, verb, timeout)
     if result not in ("done", "skipped"):
         raise SystemdError(f"{unit}: the {verb} job ended as '{result}'", unit=unit, result=result)
 
 
-def _await_after_reexec(bus: Bus, unit: str, verb: str, timeout: float) -> str:
-    """The result of a job whose JobRemoved was lost because PID 1 re-executed; read from the unit's state."""
+def _await_without_signal(bus: Bus, unit: str, verb: str, timeout: float) -> str:
+    """The result of a job whose JobRemoved was lost, as when PID 1 re-executed; from the unit's state."""
 
     def ended() -> str:
         active, job = progress(bus, unit)
