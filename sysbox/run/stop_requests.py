@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sysbox import scope
 from sysbox.base.errors import SystemdError
-from sysbox.units.bus import is_lost
+from sysbox.units.bus import MANAGER_PATH, PROPERTIES, SYSTEMD, is_lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sysbox.units.bus import Bus
 
 _PATIENCE = 10.0  # seconds
+_JOBS = f"{MANAGER_PATH}/job/"
 
 
 class StopRequests:
@@ -41,15 +42,31 @@ class StopRequests:
         """Look once on each new connection: the stop may have been requested before."""
         self._bus.watch("JobNew")
         active, job = scope.progress(self._bus, self._unit)
+        self.asked = self.asked or active == "deactivating"
         # systemd has announced a queued job already, and does not repeat that
-        self.asked = self.asked or active == "deactivating" or job != 0
-        # signals read along with the reply will not make the fd readable again: take them now
-        self._take(self._bus.pending("JobNew"))
+        self._take([(job, f"{_JOBS}{job}", self._unit)] if job else [])
 
     def _take(self, jobs: list[tuple[Any, ...]]) -> None:
-        self.asked = self.asked or any(
-            job[2] == self._unit and job[1] not in self._starts for job in jobs
-        )
+        while not self.asked:
+            self.asked = any(
+                job[2] == self._unit and job[1] not in self._starts and self._stops(job[1])
+                for job in jobs
+            )
+            # signals read along with a reply will not make the fd readable again: take them now
+            jobs = self._bus.pending("JobNew")
+            if not jobs:
+                return
+
+    def _stops(self, job: str) -> bool:
+        """Whether a job stops the scope; that of `systemctl start` changes nothing."""
+        try:
+            (kind,) = self._bus.call(job, PROPERTIES, "Get", "ss", (f"{SYSTEMD}.Job", "JobType"))
+        except SystemdError as error:
+            if is_lost(error):
+                raise
+            # it has ended, as that of a scope which has yet to stop does not
+            return scope.active_state(self._bus, self._unit) != "active"
+        return kind in ("stop", "restart")
 
     def fileno(self) -> int:
         """The descriptor for poll(2), which `read` may change."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from sysbox import scope
+from sysbox.base.errors import SystemdError
 from sysbox.run.stop_requests import StopRequests
 from sysbox.units.bus import Bus
 
@@ -15,10 +16,15 @@ START = "/org/freedesktop/systemd1/job/7"
 
 
 class Told:
-    """A connection on which these jobs have been announced; `whole` is whether no signal was lost."""
+    """A connection on which these jobs have been announced; `whole` is whether no signal was lost.
 
-    def __init__(self, jobs: list[tuple[int, str, str]], *, whole: bool) -> None:
-        self._jobs, self._whole = jobs, whole
+    `kind` is the type of each job.
+    """
+
+    def __init__(
+        self, jobs: list[tuple[int, str, str]], *, whole: bool, kind: str = "stop"
+    ) -> None:
+        self._jobs, self._whole, self._kind = jobs, whole, kind
 
     def has_all(self, member: str) -> bool:
         return self._whole
@@ -27,7 +33,14 @@ class Told:
         assert member == "JobNew"
 
     def pending(self, member: str) -> list[tuple[Any, ...]]:
-        return cast("list[tuple[Any, ...]]", self._jobs)
+        jobs, self._jobs = self._jobs, []
+        return cast("list[tuple[Any, ...]]", jobs)
+
+    def call(self, job: str, *_: object) -> tuple[str]:
+        assert job.startswith(START)
+        if not self._kind:
+            raise SystemdError("no such job", dbus_name="org.freedesktop.DBus.Error.UnknownObject")
+        return (self._kind,)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +70,23 @@ def test_a_new_connection_asks(
     monkeypatch.setattr(scope, "progress", lambda *_: progress)
     bus = cast("Bus", Told([], whole=False))
     assert StopRequests(bus, UNIT, (START,)).asked is asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "active", "asked"),
+    [
+        ("start", "active", False),
+        ("restart", "active", True),
+        ("", "active", False),
+        ("", "deactivating", True),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_only_a_job_that_stops_it_is_a_request(
+    kind: str, active: str, asked: bool, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`systemctl start` on a container that runs has no effect; a job may have ended when it is looked at."""
+    monkeypatch.setattr(scope, "progress", lambda *_: ("active", 7 if kind else 0))
+    monkeypatch.setattr(scope, "active_state", lambda *_: active)
+    bus = cast("Bus", Told([(8, f"{START}8", UNIT)], whole=whole, kind=kind))
+    assert StopRequests(bus, UNIT).asked is asked
