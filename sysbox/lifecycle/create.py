@@ -18,16 +18,19 @@ from sysbox.spec import ContainerSpec, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.plan import Plan
     from sysbox.spec import Logging
 
 
-def create(spec: ContainerSpec) -> tuple[Record, Plan]:
+def create(spec: ContainerSpec, before: Callable[[], None] = lambda: None) -> tuple[Record, Plan]:
     """(the new container, the plan of a start that this process supervises).
 
-    Raises SysboxError, which names what is wrong; nothing is left then.
+    `before` is called before anything is made. Raises SysboxError, which names what is wrong; nothing is left
+    then.
     """
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
@@ -35,6 +38,7 @@ def create(spec: ContainerSpec) -> tuple[Record, Plan]:
         record = _draft(spec, image)
         records.to_checked_file(record)
         plan = planning.plan_of(record, probe())  # raises for what cannot be started
+        before()
         if spec.cidfile:
             _write_cidfile(spec.cidfile, record.id)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _signal
+
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
@@ -28,6 +30,7 @@ class Notices:
 
 
 SILENT = Notices()
+_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
 
 
 def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT) -> int:
@@ -38,11 +41,13 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
     if dry_run:
         print(for_terminal(creating.describe(spec), 1))
         return 0
-    record, plan = creating.create(spec)
-    tree.expect_move(probe())  # again: the verb may have begun long ago
+    _end_start_by_signals()
+    record, plan = creating.create(spec, _hold_signals)
     attended = None
     by_service = needs_service(record.spec)
     try:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _ENDING)
+        tree.expect_move(probe())  # again: the verb may have begun long ago
         if spec.detach:
             _detach(record, new=True)
         elif by_service:
@@ -58,6 +63,20 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
         return _attached(record, notices)
     print(record.id, flush=True)
     return 0
+
+
+def _end_start_by_signals() -> None:
+    """Have SIGTERM and SIGHUP end a start as ctrl-c does, with all that was made for it undone.
+
+    Once the command runs, it is sent these signals.
+    """
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _signal.default_int_handler)
+
+
+def _hold_signals() -> None:
+    """Have them wait while the container is made: what undoes that has no record of it before."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING)
 
 
 def needs_service(spec: ContainerSpec) -> bool:
