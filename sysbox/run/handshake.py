@@ -102,7 +102,12 @@ class Channel:
         `expected` b"" waits until the peer closes its end. Raises StartError with what the child reported, or
         when the peer has ended without a report.
         """
-        message, rights, _, _ = self._socket.recvmsg(_LIMIT, _FD, _socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, rights, _, _ = self._receive()
+        except ConnectionResetError:
+            # the peer closed its end before it read our last message; the kernel tells that once, ahead of
+            # what the peer had sent (unix_dgram_recvmsg() of the kernel's source)
+            message, rights, _, _ = self._receive()
         fd = int.from_bytes(rights[0][2][:4], "little") if rights else -1
         kind, data = message[:1], message[1:]
         if kind == expected:
@@ -115,14 +120,18 @@ class Channel:
             "the container's first process ended before its command ran", phase="handshake"
         )
 
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        return self._socket.recvmsg(_LIMIT, _FD, _socket.MSG_CMSG_CLOEXEC)
+
     def reported_failure(self) -> StartError | None:
         """The failure that the child has sent, if one is there to be read; does not wait for it."""
-        try:
-            while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):
-                if message[:1] == FAILURE:
-                    return _failure(message[1:])
-        except OSError:
-            pass  # nothing is there to be read, or the connection is closed
+        for _ in range(2):  # the second time after ECONNRESET, as in `receive`
+            try:
+                while message := self._socket.recv(_LIMIT, _socket.MSG_DONTWAIT):
+                    if message[:1] == FAILURE:
+                        return _failure(message[1:])
+            except OSError:
+                pass  # nothing is there to be read, or the connection is closed
         return None
 
     def check_peer(self) -> None:

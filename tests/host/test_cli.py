@@ -289,7 +289,7 @@ def test_a_reader_that_leaves_and_streams_that_are_closed(sysbox: Sysbox, contai
 @pytest.mark.parametrize(
     "words",
     [
-        "run --help", "--help", "host ls", "inspect subject", "exec subject echo hi",
+        "run --help", "--help", "images", "inspect subject", "exec subject echo hi",
         "run --rm IMAGE echo hi", "run --rm -d IMAGE true", "create --rm IMAGE true", "stats --no-stream",
         "run --dry-run IMAGE true",
         "export subject", "events --since 1m --until 0s",

@@ -143,6 +143,22 @@ def test_a_reported_failure_is_found_behind_others_and_not_waited_for() -> None:
     assert parent.reported_failure() is None
 
 
+def test_a_failure_is_told_by_a_child_that_has_not_read_our_message() -> None:
+    """As where the child fails just when its scope is there: the kernel says ECONNRESET first."""
+    for awaited in (True, False):
+        parent, child = Channel.pair()
+        parent.send(SCOPED)
+        child.fail("root", "why", "", FAILED)
+        child.close()
+        if awaited:
+            with pytest.raises(StartError, match="why"):
+                parent.receive(b"")
+        else:
+            found = parent.reported_failure()
+            assert found
+            assert found.message == "why"
+
+
 def test_a_peer_that_is_gone() -> None:
     parent, child = Channel.pair()
     child.check_peer()
