@@ -27,6 +27,11 @@ PIECES = """
     cli.dispatch cli.parse.hot cli.commands.ps
     cli.dispatch cli.parse.hot cli.commands.stop
     cli.dispatch cli.parse.hot cli.commands.rm
+    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.start lifecycle.control
+    cli.dispatch cli.parse.hot cli.commands.update
+    cli.dispatch cli.parse.hot cli.commands.inspect docker.inspect docker.live
+    cli.dispatch cli.parse.hot cli.commands.stats
+    cli.dispatch cli.parse.hot cli.commands.logs
     cli.dispatch cli.internal units.cgroup.tree run.service
     cli.dispatch cli.internal run.cleanup
 """
