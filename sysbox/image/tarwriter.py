@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _pack = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x").pack
 _PAX = b"x"
 _ZEROS = bytes(trees.CHUNK)
+END = bytes(2 * tar.BLOCK)  # the mark at the end
 _KINDS = {
     _stat.S_IFREG: tar.REGULAR,
     _stat.S_IFDIR: tar.DIRECTORY,
@@ -117,7 +118,7 @@ class Archive:
 
     def finish(self) -> None:
         """Write the end mark."""
-        self._write(_ZEROS[: 2 * tar.BLOCK])
+        self._write(END)
 
     def _header(
         self,
@@ -253,3 +254,15 @@ def _decimal(nanoseconds: int) -> bytes:
     whole, fraction = divmod(abs(nanoseconds), 10**9)
     sign = b"-" if nanoseconds < 0 else b""
     return b"%s%d.%09d" % (sign, whole, fraction)
+
+
+def plain_header(name: str, size: int, *, directory: bool = False) -> bytes:
+    """The header of a file or directory of the superuser's, without a time."""
+    raw = name.encode("utf-8", "surrogateescape") + (b"/" if directory else b"")
+    kind, mode = (tar.DIRECTORY, 0o755) if directory else (tar.REGULAR, 0o644)
+    return _headers(kind, raw, b"", size, (mode, 0, 0, 0), (0, 0), [])
+
+
+def padding(size: int) -> bytes:
+    """The zeros after `size` bytes of content."""
+    return bytes(-size % tar.BLOCK)

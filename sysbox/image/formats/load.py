@@ -1,0 +1,138 @@
+"""Read images from a file or a directory into the store: all of them, or none.
+
+Everything is read, verified and unpacked before the first image gets into the index.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.frozen import Frozen
+from sysbox.image import removal
+from sysbox.image.catalog import chain_ids, layer_name
+from sysbox.image.documents import parse_config
+from sysbox.image.formats import docker_archive, docker_directory, oci_layout
+from sysbox.image.formats.contents import open_contents
+from sysbox.image.ingest import Ingest
+from sysbox.image.rebuild import read_layer
+from sysbox.image.reference import parse
+from sysbox.image.source import open_source
+from sysbox.image.tar import LayerLimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sysbox.image.catalog import Catalog
+    from sysbox.image.formats.contents import Contents
+    from sysbox.image.formats.found import Found
+    from sysbox.image.ingest import Blob, Layer
+    from sysbox.image.model import Image
+
+    Verified = set[tuple[str, str]]  # (digest of a blob, diff id of its content)
+
+
+class Loaded(Frozen):
+    """An image that was loaded."""
+
+    id: str
+    labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
+    names: tuple[str, ...] = ()  # as docker shows them
+    moved: dict[str, str] = {}  # noqa: RUF012 (the same): a name -> the id of the image that had it
+
+
+def load(
+    store: Catalog, fd: int, what: str, tell: Callable[[int], object] = lambda _: None
+) -> list[Loaded]:
+    """The images of an archive, which is read to its end, or of a directory; `tell` gets bytes read.
+
+    Raises FormatError for malformed or hostile content, NotFound for an index without this machine's
+    platform, Unsupported, KernelError; no image is then added.
+    """
+    with Ingest(store) as work:
+        contents = open_contents(work, fd, what, tell)
+        found = _read(contents, work)
+        verified: Verified = set()
+        stacks = [_unpack(work, one, what, verified) for one in found]
+        kept: dict[str, Blob] = {}
+        return [_commit(work, one, stack, kept) for one, stack in zip(found, stacks, strict=True)]
+
+
+def _read(contents: Contents, work: Ingest) -> list[Found]:
+    """The images, by the form that the names of the files show."""
+    if contents.read(oci_layout.LAYOUT, 4096) is not None:
+        return oci_layout.read(contents)
+    if contents.read(docker_directory.VERSION, 4096) is not None:
+        return docker_directory.read(contents)
+    if contents.read(docker_archive.MANIFEST, docker_archive.MAX_MANIFEST) is not None:
+        return docker_archive.read(contents, work)
+    if contents.read("repositories", docker_archive.MAX_MANIFEST) is not None:
+        raise FormatError(
+            f"{contents.what}: the format of docker before 1.10",
+            hint="load it with a newer docker, and save it again",
+        )
+    raise FormatError(
+        f"{contents.what}: no image: neither a manifest.json nor an oci-layout",
+        hint="`sysbox import` takes the root file system of a container",
+    )
+
+
+def _unpack(work: Ingest, found: Found, what: str, verified: Verified) -> list[Layer]:
+    """The unpacked layers of an image, lowest first."""
+    diff_ids = parse_config(found.config).diff_ids
+    stack: list[Layer] = []
+    layers = zip(found.blobs, diff_ids, chain_ids(diff_ids), strict=True)
+    for number, (blob, diff_id, chain) in enumerate(layers, 1):
+        which = f"{what}: layer {number}"
+        try:
+            layer = read_layer(work.store, layer_name(chain))
+        except NotFound:
+            layer = work.unpack(blob, which, stack, diff_id)
+        else:
+            if (blob.digest, diff_id) not in verified:
+                _verify(blob, diff_id, which)
+        verified.add((blob.digest, diff_id))
+        stack.append(layer)
+    return stack
+
+
+def _verify(blob: Blob, diff_id: str, what: str) -> None:
+    """Raise FormatError unless the content of a blob is the layer that the store has unpacked already."""
+    fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        source = open_source(fd, blob.compression, what, LayerLimits().bytes, blob.digest)
+        try:
+            found = source.drain()
+        finally:
+            source.close()
+    finally:
+        posix.close(fd)
+    if found != diff_id:
+        raise FormatError(f"{what}: its content is {found}, the image says {diff_id}")
+
+
+def _commit(work: Ingest, found: Found, stack: Sequence[Layer], kept: dict[str, Blob]) -> Loaded:
+    """Add an image under all of its names; `kept` are the blobs that earlier images brought."""
+    store = work.store
+    blobs = [kept.get(blob.digest, blob) for blob in found.blobs]
+    moved = {}
+    for name in found.names:
+        old = next((entry.image_id for entry in store.entries() if entry.name == name), "")
+        moved[parse(name).familiar()] = old
+    first = found.names[0] if found.names else ""
+    image = work.commit(found.manifest, found.config, blobs, stack, first)
+    for blob in blobs:
+        kept[blob.digest] = blob.replace(path=store.blob(blob.digest))
+    for name in found.names[1:]:
+        removal.tag(store, image.id, name)
+    return _loaded(image, moved)
+
+
+def _loaded(image: Image, moved: dict[str, str]) -> Loaded:
+    return Loaded(
+        id=image.id,
+        labels=image.config.labels,
+        names=tuple(moved),
+        moved={name: old for name, old in moved.items() if old not in ("", image.id)},
+    )
