@@ -21,14 +21,14 @@ _CLEAR = "\r\x1b[K"
 class Progress:
     """A context manager; call it with the number of bytes processed since the last call.
 
-    `what` is the verb: "cp", "export". Prints nothing if `fd` is not a terminal.
+    `what` is the verb: "cp", "export". Prints nothing if `fd` is -1 or not a terminal.
     """
 
     def __init__(self, what: str, fd: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
         self._fd = fd
         self._clock = clock
-        self._next = clock() + _PATIENCE if posix.isatty(fd) else float("inf")
+        self._next = clock() + _PATIENCE if fd >= 0 and posix.isatty(fd) else float("inf")
         self._bytes = 0
         self._shown = False
 

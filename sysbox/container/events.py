@@ -51,12 +51,16 @@ MESSAGE_IDS = {
     ("container", "copy"): "d3b47aa364dd446f8b7eaef364ffcd29",
     ("container", "commit"): "4b128bda33e241b18db7f33e4c004e13",
     ("container", "export"): "6912e7e6d53244b0837ca4708d7e081c",
+    ("container", "prune"): "1e272443bb114831aa765bc90a1dbc6c",
     ("image", "import"): "3c76bab4430f4ce4bfa26fff4ae8cd01",
     ("image", "tag"): "be5c3637758c4032b2cfc6933e550cfc",
     ("image", "untag"): "2c5356332d6546f390e6de90d2a8c35a",
     ("image", "delete"): "059989d95d184753ac01af22e055f4ae",
     ("image", "pull"): "db812880948e49e9a203f3860232d83d",
     ("image", "push"): "919fa504e27441bfacf161f2a7d4fd46",
+    ("image", "save"): "30f3e249b58341caa1d77ca4d5bac870",
+    ("image", "load"): "597f158b2b69414d83ce40fc49379790",
+    ("image", "prune"): "f372c45093674917b0a42f8e90892e11",
     ("volume", "create"): "9e96829c72724380a75da2080c26b023",
     ("volume", "destroy"): "94622063e077418b936fd182dc193435",
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
@@ -77,6 +81,16 @@ def of_container(action: str, record: Record, **attributes: str) -> bytes:
     """The message of a container's event, for `send`."""
     known = {**record.spec.labels, "image": record.image_name, "name": record.name, **attributes}
     return _message("container", action, record.id, known, record.name)
+
+
+def image(action: str, image_id: str, labels: dict[str, str], name: str = "") -> None:
+    """Emit an event of an image; as in docker, the attributes are its labels and `name`, or its id."""
+    emit("image", action, image_id, {**labels, "name": name or image_id}, name)
+
+
+def pruned(kind: str, size: int) -> None:
+    """Emit the event of a prune of `kind`, which freed `size` bytes."""
+    emit(kind, "prune", "", {"reclaimed": str(size)})
 
 
 def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:

@@ -34,8 +34,10 @@ MAX_RECORD = 8 << 20
 MAX_LAYER_RECORD = 4096
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
-# "host:<key>" for the image `host`, "derived" for one committed from it; set by sysbox, never by an image
+# "host:<key>" for the image `host`, DERIVED for one committed from it and for its further names; set by
+# sysbox, never by an image
 BUILTIN = "sysbox.builtin"
+DERIVED = "derived"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 

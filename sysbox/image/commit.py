@@ -10,6 +10,7 @@ import posix
 from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.image import archive
+from sysbox.image.catalog import DERIVED
 from sysbox.image.documents import (
     LAYER_TYPES,
     MAX_CONFIG,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 _WRITTEN = frozenset(
     "Cmd Entrypoint Env ExposedPorts Healthcheck Labels StopSignal User Volumes WorkingDir".split()
 )
-_DERIVED = "derived"  # in the index, under catalog.BUILTIN: committed from the image `host`
 
 
 def commit(
@@ -75,7 +75,7 @@ def commit(
             document, [descriptor_of(one, kind) for one, kind in zip(blobs, suffixes, strict=True)]
         )
         # the new image needs the host's /usr as well; it was the user who chose `host`, not an image
-        builtin = _DERIVED if base.usr_bind else ""
+        builtin = DERIVED if base.usr_bind else ""
         return work.commit(manifest, document, blobs, stack, name, builtin)
 
 

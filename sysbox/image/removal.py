@@ -10,15 +10,15 @@ from sysbox.base.files import remove_tree
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
-from sysbox.image.catalog import MAX_RECORD, Catalog, Entry, chain_ids, layer_name
+from sysbox.image.catalog import DERIVED, MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import prepare, with_entry
 from sysbox.image.model import Image
-from sysbox.image.reference import is_hex, parse, refuse_host
+from sysbox.image.reference import HOST, is_hex, parse, refuse_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     InUse = Callable[[str], list[str]]
 
@@ -29,14 +29,15 @@ class Removed(Frozen):
     action: str  # untag or delete, as docker's events have it
     image_id: str
     name: str  # as docker shows it; "" where an image was deleted
+    labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)
 
     def __str__(self) -> str:
         """As `docker rmi` prints it."""
         return f"Untagged: {self.name}" if self.name else f"Deleted: {self.image_id}"
 
 
-def tag(store: Catalog, name: str, new: str) -> None:
-    """Give the image `name` the further name `new`. Raises NotFound, SpecError."""
+def tag(store: Catalog, name: str, new: str) -> Image:
+    """Give the image `name` the further name `new`; returns the image. Raises NotFound, SpecError."""
     reference = parse(new)
     if reference.digest:
         raise SpecError(f"a name with a digest cannot be given: {new}")
@@ -47,10 +48,53 @@ def tag(store: Catalog, name: str, new: str) -> None:
         def change(entries: list[Entry]) -> list[Entry]:
             for entry in entries:
                 if entry.image_id == image.id:
-                    return with_entry(entries, entry.replace(name=reference.full()))
+                    # a further name of the image `host` stays when the machine changes
+                    builtin = DERIVED if entry.builtin else ""
+                    return with_entry(
+                        entries, entry.replace(name=reference.full(), builtin=builtin)
+                    )
             raise NotFound(f"no such image: {name}")
 
         store.edit(change)
+        return image
+
+
+def untag(store: Catalog, name: str, names: Sequence[str] = ()) -> list[Removed]:
+    """Take names from the image `name`, all without `names`, as `podman untag`: the image stays.
+
+    Raises NotFound also for a name that the image does not have; none is taken then. Raises SpecError.
+    """
+    for one in names:
+        refuse_host(one)
+    gone: set[str] = set()
+    with store.hold():
+        image = store.find(name)[1]
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            old = [entry for entry in entries if entry.image_id == image.id]
+            known = {entry.name for entry in old if entry.name not in ("", HOST)}
+            gone.update(_full(one) for one in names) if names else gone.update(known)
+            for one in sorted(gone - known):
+                raise NotFound(f"the image {name} does not have the name {parse(one).familiar()}")
+            rest = [e for e in entries if e.image_id != image.id or e.name not in gone]
+            if old and not any(entry.image_id == image.id for entry in rest):
+                rest.append(old[0].replace(name=""))
+            return rest
+
+        store.edit(change)
+    return [
+        Removed(
+            action="untag",
+            image_id=image.id,
+            name=parse(one).familiar(),
+            labels=image.config.labels,
+        )
+        for one in sorted(gone)
+    ]
+
+
+def _full(name: str) -> str:
+    return parse(name).full()
 
 
 def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Removed]:
@@ -59,7 +103,11 @@ def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Rem
     users = in_use(image.id)
     gone = _names_to_go(image, matched, users, name, force=force)
     keep_data = bool(users) or len(gone) < len(image.names)
-    done = [Removed(action="untag", image_id=image.id, name=parse(one).familiar()) for one in gone]
+    labels = image.config.labels
+    done = [
+        Removed(action="untag", image_id=image.id, name=parse(one).familiar(), labels=labels)
+        for one in gone
+    ]
 
     def change(entries: list[Entry]) -> list[Entry]:
         rest = [e for e in entries if e.image_id != image.id or (e.name and e.name not in gone)]
@@ -70,7 +118,7 @@ def remove(store: Catalog, name: str, in_use: InUse, *, force: bool) -> list[Rem
 
     store.edit(change)
     if not keep_data:
-        done.append(Removed(action="delete", image_id=image.id, name=""))
+        done.append(Removed(action="delete", image_id=image.id, name="", labels=labels))
         sweep(store, in_use)
     return done
 

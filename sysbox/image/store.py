@@ -11,7 +11,7 @@ from sysbox.image.reference import is_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sysbox.image.removal import Removed
 
@@ -52,11 +52,17 @@ class Store(Catalog):
 
         return removal.remove(self, name, in_use, force=force)
 
-    def tag(self, name: str, new: str) -> None:
-        """Give an image another name; raises NotFound, SpecError."""
+    def tag(self, name: str, new: str) -> Image:
+        """Give an image another name; returns the image. Raises NotFound, SpecError."""
         from sysbox.image import removal
 
-        removal.tag(self, name, new)
+        return removal.tag(self, name, new)
+
+    def untag(self, name: str, names: Sequence[str] = ()) -> Done:
+        """Take names, or all, from an image, which stays; returns each step. Raises NotFound, SpecError."""
+        from sysbox.image import removal
+
+        return removal.untag(self, name, names)
 
     def gc(self, in_use: InUse = lambda _: []) -> Lines:
         """Remove what a crash left behind and what no image or container needs; a line for each action."""

@@ -88,6 +88,7 @@ def containers(which: Wanted) -> Removed:
             continue  # started or removed meanwhile; or damaged, which `rm -f` is for
         gone.append(record.id)
         size += freed
+    events.pruned("container", size)
     return Removed(names=tuple(gone), size=size)
 
 
@@ -110,7 +111,9 @@ def images(which: Wanted, *, everything: bool) -> Removed:
         except (Conflict, NotFound):
             continue  # another command was faster
         lines += [f"{line[:1].lower()}{line[1:]}" for line in done]
-    return Removed(names=tuple(lines), size=max(before - _layers(store), 0))
+    size = max(before - _layers(store), 0)
+    events.pruned("image", size)
+    return Removed(names=tuple(lines), size=size)
 
 
 def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
@@ -153,6 +156,7 @@ def unused_volumes(which: Wanted, *, everything: bool) -> Removed:
             size += _size(lambda name=name: volume_size(name))  # type: ignore[misc]
             drop_volume(name)
             gone.append(name)
+    events.pruned("volume", size)
     return Removed(names=tuple(gone), size=size)
 
 
@@ -184,7 +188,7 @@ def remove_image(store: Store, name: str, *, force: bool) -> list[str]:
     """Untag or delete an image; lines as `docker rmi` prints them. Raises NotFound, Conflict."""
     done = store.remove(name, gc.images_in_use, force=force)
     for one in done:
-        events.emit("image", one.action, one.image_id, {"name": one.name or one.image_id}, one.name)
+        events.image(one.action, one.image_id, one.labels, one.name)
     return [str(one) for one in done]
 
 

@@ -75,6 +75,20 @@ def test_the_flag_survives_a_lost_record(store: Store) -> None:
     assert store.resolve("mine").usr_bind
 
 
+def test_a_further_name_stays_when_the_machine_changes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.resolve("host")
+    store.tag("host", "mine")
+    assert [one.name for one in store.untag("host")] == ["mine:latest"]  # `host` keeps its own name
+    store.tag("host", "mine")
+    monkeypatch.setattr(builtin, "key", lambda: "another")
+    monkeypatch.setattr(skeleton, "_newest", lambda: 5.0)
+    assert store.resolve("host").id != old.id
+    assert store.resolve("mine").id == old.id
+    assert store.resolve("mine").usr_bind
+
+
 def test_no_import_has_the_flag(store: Store) -> None:
     image = fixtures.import_bytes(
         store,

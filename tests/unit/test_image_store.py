@@ -157,6 +157,25 @@ def test_tags_and_untagging(store: Store) -> None:
     assert not os.listdir(f"{store.root}/records")
 
 
+def test_untag_leaves_the_image(store: Store) -> None:
+    image = fixtures.import_bytes(store, ONE, "a:1")
+    other = fixtures.import_bytes(store, TWO, "other")
+    store.tag("a:1", "a:2")
+    store.tag("a:1", "b")
+    with pytest.raises(NotFound, match="does not have the name other:latest"):
+        store.untag("a:1", ["a:2", "other"])
+    assert len(store.resolve("a:1").names) == 3
+    assert [str(one) for one in store.untag("b", ["a:2"])] == ["Untagged: a:2"]
+    done = [str(one) for one in store.untag(image.id)]
+    assert done == ["Untagged: a:1", "Untagged: b:latest"]
+    assert store.resolve(image.id).names == ()
+    assert store.untag(image.id) == []
+    assert len(store.entries()) == 2
+    assert store.resolve("other").id == other.id
+    assert store.gc() == []
+    assert os.path.isdir(store.layer(image.layers[0]))
+
+
 def test_force_removes_all_names(store: Store) -> None:
     image = fixtures.import_bytes(store, ONE, "a")
     store.tag("a", "b")

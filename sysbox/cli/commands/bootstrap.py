@@ -29,7 +29,7 @@ def main(values: Values) -> int:
         emit(f"sysbox: {request.name}: {step} ({time.monotonic() - begin:.0f} s)\n", 2)
 
     image = bootstrap.bootstrap(Store(), request, say)
-    events.emit("image", "import", image.id, {"name": request.name}, request.name)
+    events.image("import", image.id, image.config.labels, request.name)
     say("done")
     line(image.id)
     return 0

@@ -34,7 +34,7 @@ def main(values: Values) -> int:
     finally:
         if fd:
             posix.close(fd)
-    events.emit("image", "import", image.id, {"name": values.name or image.id}, values.name or "")
+    events.image("import", image.id, image.config.labels, values.name or "")
     line(image.id)
     return 0
 

@@ -155,6 +155,7 @@ _ARGUMENTS: dict[str, Completer] = {
 _OF_VERBS: dict[str, Completer] = {
     "inspect NAME": _listed(_objects),
     "rename NAME": _nothing,
+    "tag NAME": _nothing,
     "bootstrap NAME": _listed(lambda: ("debian:bookworm", "debian:trixie", "ubuntu:noble")),
     "volume create VOLUME": _nothing,
 }

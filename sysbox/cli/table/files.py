@@ -100,12 +100,46 @@ def images_options() -> tuple[Option, ...]:
         many(
             "-f --filter",
             "KEY=VALUE",
-            "Only matching ones: reference, label, dangling, before, since",
+            "Only matching ones: reference, label, label!, dangling, before, since, until, id, digest, "
+            "containers",
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         switch("--no-trunc", "Do not truncate output"),
         switch("-q --quiet", "Print ids only"),
     )
+
+
+def save_options() -> tuple[Option, ...]:
+    return (
+        value(
+            "--format",
+            "FORMAT",
+            "docker-archive (the default), oci-archive, oci-dir, docker-dir",
+            choices="docker-archive oci-archive oci-dir docker-dir",
+        ),
+        value("-o --output", "FILE", "Write to a file or directory instead of standard output"),
+        switch("-q --quiet", "Show no progress"),
+    )
+
+
+def load_options() -> tuple[Option, ...]:
+    return (
+        value("-i --input", "FILE", "Read a file or directory instead of standard input"),
+        switch("-q --quiet", "Show no progress"),
+    )
+
+
+def history_options() -> tuple[Option, ...]:
+    return (
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("-H --human", "Sizes and times in words; on by default", on=True),
+        switch("--no-trunc", "Do not truncate output"),
+        switch("-q --quiet", "Print ids only"),
+    )
+
+
+def image_tree_options() -> tuple[Option, ...]:
+    return (switch("--whatrequires", "Show what is built on the image instead of its own layers"),)
 
 
 def import_options() -> tuple[Option, ...]:

@@ -1,11 +1,12 @@
 """The option table: every verb, every flag, once.
 
 The hot argv parser, click's commands, the help, the completion and the man pages are all made from this
-module and `container.py`, `files.py` and `looking.py` beside it.
+module and `image_verbs.py`, `container.py`, `files.py` and `looking.py` beside it.
 """
 
 from __future__ import annotations
 
+from sysbox.cli.table.image_verbs import image_verbs
 from sysbox.cli.table.options import Option, Verb, switch, value
 
 TYPE_CHECKING = False
@@ -162,35 +163,6 @@ def _volume_verbs() -> tuple[Verb, ...]:
     )  # fmt: skip
 
 
-def _image_verbs() -> tuple[Verb, ...]:
-    return (
-        Verb(
-            name="images", module="images", args="[NAME]", options="images",
-            also=("image ls", "image list"), summary="List images",
-        ),
-        Verb(
-            name="rmi", module="rmi", args="IMAGE...", options="rmi",
-            also=("image rm", "image remove"), summary="Remove images",
-        ),
-        Verb(
-            name="import", module="import_", args="FILE [NAME]", options="import",
-            also=("image import",), summary="Make an image from a tar archive (- is standard input)",
-        ),
-        Verb(
-            name="image inspect", module="image_inspect", args="IMAGE...", options="format",
-            summary="Show everything about images, as JSON",
-        ),
-        Verb(
-            name="image prune", module="prune", args="", options="image prune",
-            summary="Remove images that nothing uses",
-        ),
-        Verb(
-            name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
-            summary="Make a Debian or Ubuntu image with mmdebstrap",
-        ),
-    )  # fmt: skip
-
-
 def _system_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
@@ -272,7 +244,7 @@ VERBS: dict[str, Verb] = {
     **_index(_looking_verbs(), "container"),
     **_index(_usage_verbs(), "container"),
     **_index(_file_verbs(), "container"),
-    **_index(_image_verbs(), ""),
+    **_index(image_verbs(), ""),
     **_index(_volume_verbs(), ""),
     **_index(_system_verbs(), ""),
     **_index(_host_verbs(), ""),
@@ -364,6 +336,10 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "logs": _lazily("looking", "logs"),
     "images": _lazily("files", "images"),
     "rmi": _rmi,
+    "save": _lazily("files", "save"),
+    "load": _lazily("files", "load"),
+    "history": _lazily("files", "history"),
+    "image tree": _lazily("files", "image_tree"),
     "import": _lazily("files", "import"),
     "bootstrap": _lazily("files", "bootstrap"),
     "host start": lambda: _host(

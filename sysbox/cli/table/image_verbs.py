@@ -1,0 +1,68 @@
+"""The verbs about images; see `verbs.py`."""
+
+from __future__ import annotations
+
+from sysbox.cli.table.options import Verb
+
+
+def image_verbs() -> tuple[Verb, ...]:
+    """Every verb about images, in the order of the help."""
+    return (*_listing_verbs(), *_file_verbs())
+
+
+def _listing_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="images", module="images", args="[NAME]", options="images",
+            also=("image ls", "image list"), summary="List images",
+        ),
+        Verb(
+            name="rmi", module="rmi", args="IMAGE...", options="rmi",
+            also=("image rm", "image remove"), summary="Remove images",
+        ),
+        Verb(
+            name="tag", module="tag", args="IMAGE NAME...", also=("image tag",),
+            summary="Give an image further names",
+        ),
+        Verb(
+            name="untag", module="untag", args="IMAGE [NAME...]", also=("image untag",),
+            summary="Take names from an image, all by default; the image stays",
+        ),
+        Verb(
+            name="history", module="history", args="IMAGE", options="history",
+            also=("image history",), summary="Show the steps by which an image was made",
+        ),
+        Verb(
+            name="image tree", module="image_tree", args="IMAGE", options="image tree",
+            summary="Show the layers of an image with their sizes",
+        ),
+        Verb(
+            name="image inspect", module="image_inspect", args="IMAGE...", options="format",
+            summary="Show everything about images, as JSON",
+        ),
+        Verb(
+            name="image prune", module="prune", args="", options="image prune",
+            summary="Remove images that nothing uses",
+        ),
+    )  # fmt: skip
+
+
+def _file_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="import", module="import_", args="FILE [NAME]", options="import",
+            also=("image import",), summary="Make an image from a tar archive (- is standard input)",
+        ),
+        Verb(
+            name="save", module="save", args="IMAGE...", options="save", also=("image save",),
+            summary="Write images to an archive or a directory",
+        ),
+        Verb(
+            name="load", module="load", args="", options="load", also=("image load",),
+            summary="Read images from an archive or a directory",
+        ),
+        Verb(
+            name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
+            summary="Make a Debian or Ubuntu image with mmdebstrap",
+        ),
+    )  # fmt: skip
