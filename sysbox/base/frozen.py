@@ -41,6 +41,10 @@ class _FrozenMeta(type):
         cls._fields = fields  # type: ignore[attr-defined]
         cls._defaults = defaults  # type: ignore[attr-defined]
         cls._required = fields.keys() - defaults.keys()  # type: ignore[attr-defined]
+        # for `from_data`: the types of fields with one scalar, and the readers of other fields, once needed
+        scalars = {field: _SCALARS[one] for field, one in fields.items() if one in _SCALARS}
+        cls._kinds = scalars  # type: ignore[attr-defined]
+        cls._readers = {}  # type: ignore[attr-defined]
         return cls
 
 
@@ -52,6 +56,8 @@ class Frozen(metaclass=_FrozenMeta):
         _fields: dict[str, str]
         _defaults: dict[str, Any]
         _required: set[str]
+        _kinds: dict[str, type]
+        _readers: dict[str, Callable[[object], Any]]
     else:
 
         def __init__(self, **values):
@@ -111,21 +117,21 @@ class Frozen(metaclass=_FrozenMeta):
         # an error begins with the path below this record: no name is formatted where there is none
         if type(data) is not dict:
             raise ValueError(f": must be an object, not {type(data).__name__}")
-        values: dict[str, Any] = {}
+        values = cls._defaults.copy()
+        kinds, readers = cls._kinds, cls._readers
         for key, value in data.items():
-            annotation = cls._fields.get(key)
-            if annotation is None:
-                raise ValueError(f": unknown key '{key}'")
-            if _SCALARS.get(annotation) is type(value):
+            if kinds.get(key) is type(value):
                 values[key] = value
                 continue
+            read = readers.get(key) or _reader_of(cls, key)
             try:
-                values[key] = _reader(cls, annotation)(value)
+                values[key] = read(value)
             except ValueError as error:
                 raise ValueError(f".{key}{error}") from None
-        if missing := cls._required - values.keys():
-            raise ValueError(f": missing key '{min(missing)}'")
-        made = cls(**values)
+        if not cls._required <= values.keys():
+            raise ValueError(f": missing key '{min(cls._required - values.keys())}'")
+        made = cls.__new__(cls)
+        object.__setattr__(made, "__dict__", values)
         if wrong := made.wrong():
             raise ValueError(f".{wrong}")
         return made
@@ -145,30 +151,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_readers: dict[tuple[str, str], Any] = {}
-
-
-def _reader(cls: type, annotation: str) -> Callable[[object], Any]:
-    """The function that checks and converts one value, compiled once from its annotation."""
-    key = (cls.__module__, annotation)
-    if key not in _readers:
-        _readers[key] = _compile(cls, annotation)
-    return _readers[key]  # type: ignore[no-any-return]
+def _reader_of(cls: Any, field: str) -> Callable[[object], Any]:
+    """The function that checks and converts a field's value. Raises ValueError for an unknown field."""
+    if field not in cls._fields:
+        raise ValueError(f": unknown key '{field}'")
+    cls._readers[field] = read = _compile(cls, cls._fields[field])
+    return read
 
 
 def _compile(cls: type, annotation: str) -> Callable[[object], Any]:
     if annotation.endswith(" | None"):
-        inner = _reader(cls, annotation[:-7])
+        inner = _compile(cls, annotation[:-7])
         return lambda value: None if value is None else inner(value)
     if annotation in _SCALARS:
         return _scalar(_SCALARS[annotation])
     if annotation.startswith("tuple[") and annotation.endswith(", ...]"):
         item = annotation[6:-6]
-        return _many(_reader(cls, item), _SCALARS.get(item))
+        return _many(_compile(cls, item), _SCALARS.get(item))
     if annotation.startswith("tuple["):
-        return _fixed([_reader(cls, part) for part in annotation[6:-1].split(", ")])
+        return _fixed([_compile(cls, part) for part in annotation[6:-1].split(", ")])
     if annotation.startswith("dict[str, "):
-        return _mapping(_reader(cls, annotation[10:-1]))
+        return _mapping(_compile(cls, annotation[10:-1]))
     record = getattr(sys.modules[cls.__module__], annotation, None)
     if isinstance(record, _FrozenMeta):
         return record._read  # type: ignore[attr-defined, no-any-return]
