@@ -69,6 +69,26 @@ class KernelError(SysboxError):
         return cls(op, target, error.errno or _errno.EIO)
 
 
+class RegistryError(SysboxError):
+    """A registry, or a server that it refers to, failed; `code` is its HTTP status or 0."""
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class AccessDenied(RegistryError):
+    """The registry wants credentials (401), or refuses those that it was given (401, 403)."""
+
+
+class RateLimited(RegistryError):
+    """The registry has had enough requests for now (429)."""
+
+
+class Unreachable(RegistryError):
+    """No connection, or one that is too slow or was cut too often."""
+
+
 class OutputError(KernelError):
     """A command's output, or a container's that it copies, cannot be written: docker's status is 1."""
 

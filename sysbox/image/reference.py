@@ -20,6 +20,7 @@ MAX_TAG = 128
 _HEX = frozenset("0123456789abcdef")
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _WORD = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_IPV6 = _HEX | frozenset("ABCDEF:.")
 _HOST = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 
 
@@ -95,6 +96,12 @@ def is_host(name: str) -> bool:
         return False
 
 
+def is_short(name: str) -> bool:
+    """Whether a name has no registry: `busybox`, `user/app:1`; registries.conf says where it may be."""
+    first, slash, _ = name.partition("/")
+    return not (slash and _is_registry(first))
+
+
 def refuse_host(name: str) -> None:
     """Raise SpecError if `name` is the built-in image's: no other may take it."""
     if is_host(name):
@@ -116,8 +123,7 @@ def is_hex(text: str, length: int = 0) -> bool:
 
 def _split_domain(repository: str) -> tuple[str, str]:
     first, slash, rest = repository.partition("/")
-    is_registry = "." in first or ":" in first or first == "localhost" or first.lower() != first
-    if slash and is_registry:
+    if slash and _is_registry(first):
         if first == "index.docker.io":
             first = DEFAULT_DOMAIN
         if first == DEFAULT_DOMAIN and "/" not in rest:
@@ -126,10 +132,18 @@ def _split_domain(repository: str) -> tuple[str, str]:
     return DEFAULT_DOMAIN, repository if slash else DEFAULT_NAMESPACE + repository
 
 
+def _is_registry(first: str) -> bool:
+    """docker's rule for the first component of a name."""
+    return "." in first or ":" in first or first == "localhost" or first.lower() != first
+
+
 def _is_domain(domain: str) -> bool:
-    host, colon, port = domain.partition(":")
+    address, bracket, rest = domain.rpartition("]")
+    host, colon, port = (rest if bracket else domain).partition(":")
     if colon and not (port.isascii() and port.isdecimal()):
         return False
+    if bracket:  # an IPv6 address, without a zone
+        return not host and address[0] == "[" and ":" in address and _IPV6.issuperset(address[1:])
     labels = host.split(".")
     return all(
         label and _HOST.issuperset(label) and label[0] != "-" and label[-1] != "-"

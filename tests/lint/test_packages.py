@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import source
 
-ONE_FILE = ("pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp")
+ONE_FILE = ("pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp", "urllib3")
 COLD_TIER = "sysbox.cli"  # click is the cold command line's own language
 VERBS = "sysbox.cli.commands."
 # package -> a verb of which it does a part
