@@ -48,6 +48,10 @@ class FormatError(SysboxError):
     """External input (a record, a manifest, a layer) is malformed."""
 
 
+class TrustError(SysboxError):
+    """policy.json does not accept an image, or does not say whether it does: nothing is pulled or run."""
+
+
 class Unsupported(SysboxError):
     """This host cannot do it; the message says what is missing, and what to use instead."""
 

@@ -23,6 +23,9 @@ CONFIGURATION = (
     _directory(b"SYSBOX_SHARE_DIR", "/usr/share/sysbox"),
     _directory(b"SYSBOX_ETC_DIR", "/etc/sysbox"),
 )
+# which images this machine accepts, and where their signatures are; other tools read these files too
+POLICY = _directory(b"CONTAINERS_POLICY", "/etc/containers/policy.json")
+REGISTRIES_D = _directory(b"CONTAINERS_REGISTRIES_D", "/etc/containers/registries.d")
 
 CONTAINERS = f"{STATE}/containers"  # <id>/record.json, exit.json, hosts, hostname, resolv.conf, upper/, work/
 NAMES = f"{STATE}/names"  # <name> -> <id>: a symbolic link, so that claiming a name is atomic

@@ -16,8 +16,8 @@ ROWS = {
     5: """conf container.health container.records container.locks container.systemd_mode
           container.systemd_plan container.process_plan""",
     6: "plan lifecycle.update_plan",
-    7: """units units.cgroup fs fs.drivers netns image image.formats image.registry container.names
-          container.store""",
+    7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust
+          container.names container.store""",
     8: "scope run.handshake container",
     9: """run.attach_socket run.process run.init run.name_hold run.stop_requests run.json_log run.parent
           run.supervisor run.monitor run.terminal run.stdio run.disk_weights run.cgroup_watch
