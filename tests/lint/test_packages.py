@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import source
 
-ONE_FILE = ("pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp", "urllib3")
+ONE_FILE = (
+    "cryptography", "pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp", "urllib3",
+)  # fmt: skip
 COLD_TIER = "sysbox.cli"  # click is the cold command line's own language
 VERBS = "sysbox.cli.commands."
 # package -> a verb of which it does a part
 SERVES = {
     "click": "help_",
+    "cryptography": "trust",
     "dbus_next": "events",
     "iptc": "run",
     "pyroute2": "doctor",
