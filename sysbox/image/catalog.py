@@ -4,6 +4,7 @@
     layers/<32 hex of the chain id>/            one layer, unpacked: an overlay lowerdir
     layers/<32 hex>.json                        its chain id, diff id and size
     records/<64 hex>.json                       an Image, derived from its blobs: two reads resolve a name
+    provenance/<64 hex>.json                    where it came from, and the signatures that were accepted
     temporary/<anything>/                       work in progress, removed by gc
 
 index.json is authoritative: content that it does not lead to is an orphan. Writers replace it by rename,

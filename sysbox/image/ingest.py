@@ -42,6 +42,7 @@ from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK, compression, open_source
 from sysbox.image.tar import LayerLimits
+from sysbox.image.trust import provenance
 from sysbox.linux import _sys
 
 TYPE_CHECKING = False
@@ -212,11 +213,11 @@ class Ingest:
         stack: Sequence[Layer],
         name: str = "",
         builtin: str = "",
+        origin: provenance.Origin | None = None,
     ) -> Image:
         """Add the image to the index, under `name` if one is given (an image that had it loses it).
 
-        `stack` are the unpacked layers, lowest first; `blobs` their archives. Raises FormatError if the
-        documents do not describe exactly these.
+        `blobs` are the archives of `stack`, lowest first; no `origin`: it was made here. Raises FormatError.
         """
         if not builtin:
             refuse_host(name)
@@ -233,6 +234,7 @@ class Ingest:
         files.sync_directory(f"{store.root}/blobs/sha256")
         _keep(store.record(image.id), record, MAX_RECORD)
         full = parse(name).full() if name else ""
+        provenance.keep(store, image, origin or provenance.made_here(full, image.manifest))
         entry = Entry(
             media_type=parsed.media_type or OCI_MANIFEST,
             digest=image.manifest,
@@ -306,7 +308,7 @@ def _keep(path: str, data: bytes, limit: int) -> None:
 
 def prepare(store: Catalog) -> None:
     """Make the directories of the store; those that exist stay as they are."""
-    for name in ("blobs/sha256", "layers", "records", "temporary"):
+    for name in ("blobs/sha256", "layers", "provenance", "records", "temporary"):
         files.make_private(f"{store.root}/{name}")
     if not exists(f"{store.root}/oci-layout"):
         _keep(f"{store.root}/oci-layout", codec.dumps(_LAYOUT), MAX_LAYER_RECORD)

@@ -200,7 +200,12 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
             files.unlink(f"{root}/layers/{name}")
         else:
             done.append(_remove_tree(store, f"layers/{name}"))
-    for directory, wanted in (("blobs/sha256", needed.blobs), ("records", needed.records)):
+    wanted_in = {
+        "blobs/sha256": needed.blobs,
+        "provenance": needed.records,
+        "records": needed.records,
+    }
+    for directory, wanted in wanted_in.items():
         for name in files.names(f"{root}/{directory}"):
             if name not in wanted:
                 files.unlink(f"{root}/{directory}/{name}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base import paths
 from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.host import probe
+from sysbox.host import exists, probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
@@ -69,11 +70,12 @@ def _log(logging: Logging) -> str:
 def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     """Find the image, and complete the specification with what it and other containers decide.
 
-    Raises NotFound, Unsupported.
+    Raises NotFound, Unsupported, TrustError.
     """
     if posix.geteuid() != 0:
         raise Unsupported("only root can create containers", hint="run it with sudo")
     image = find_image(spec)
+    _check_trust(image, spec.image)
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"
@@ -112,6 +114,14 @@ def find_image(spec: ContainerSpec) -> Image:
             "--pull always: there is no registry client yet", hint="use --pull missing or never"
         )
     return Store().resolve(spec.image)
+
+
+def _check_trust(image: Image, name: str) -> None:
+    """Raise TrustError for an image that policy.json does not accept; without the file all are."""
+    if exists(paths.POLICY):
+        from sysbox.image.trust import gate
+
+        gate.admit(Store(), image, name)
 
 
 def _draft(spec: ContainerSpec, image: Image) -> Record:

@@ -76,8 +76,27 @@ def describe(name: str) -> dict[str, Any]:
             },
             "RootFS": {"Type": "layers", "Layers": list(parse_config(data).diff_ids)},
             "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+            "Sysbox": {"Provenance": _provenance(store, image)},
         }
     )
+
+
+def _provenance(store: Store, image: Image) -> list[dict[str, Any]]:
+    """Where the image came from, and how it was verified."""
+    from sysbox.image.trust import provenance  # which the hot verb `inspect` need not load at once
+
+    return [
+        {
+            "Transport": one.transport,
+            "Reference": one.reference,
+            "Manifest": one.manifest,
+            "Index": one.index,
+            "Time": one.time,
+            "AcceptedBy": one.verdict,
+            "Signatures": [kept.where for kept in one.signatures],
+        }
+        for one in provenance.read(store, image.id)
+    ]
 
 
 def _config(image: Image) -> dict[str, Any]:

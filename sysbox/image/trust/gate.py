@@ -1,0 +1,78 @@
+"""Check the policy again when an image is about to be run, offline: by its provenance and kept signatures.
+
+Only reached where policy.json exists; where that accepts anything, nothing else is read.
+"""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError, SpecError, TrustError
+from sysbox.image.catalog import Catalog
+from sysbox.image.model import Image
+from sysbox.image.reference import HOST, parse
+from sysbox.image.trust import provenance
+from sysbox.image.trust.policy import Policy, load
+from sysbox.image.trust.scopes import MADE_HERE
+
+
+def admit(store: Catalog, image: Image, name: str) -> None:
+    """Raise TrustError unless the policy accepts the image, which was found by `name`.
+
+    An origin under exactly this name decides. Otherwise one accepted origin is enough: the content is the
+    same, whichever name it came by.
+    """
+    policy = load()
+    if policy.accepts_anything:
+        return
+    origins = _origins(store, image)
+    if not origins:
+        _admit_unknown(policy, image, name)
+        return
+    asked = _full(name)
+    refusal = None
+    for origin in [one for one in origins if one.reference == asked] or origins:
+        try:
+            _check(policy, origin)
+        except TrustError as error:
+            refusal = refusal or error
+        else:
+            return
+    assert refusal
+    # the error is about the name that it came by, which may be another one
+    about = "" if asked and refusal.message.startswith(asked) else f"image {name}: "
+    raise TrustError(about + refusal.message, hint=refusal.hint)
+
+
+def _origins(store: Catalog, image: Image) -> tuple[provenance.Origin, ...]:
+    if HOST in image.names:
+        return (provenance.Origin(transport=MADE_HERE, reference=HOST, manifest=image.manifest),)
+    return provenance.read(store, image.id)
+
+
+def _check(policy: Policy, origin: provenance.Origin) -> None:
+    if policy.rule(origin.transport, origin.reference).accepts_anything:
+        return
+    from sysbox.image.trust.check import check
+    from sysbox.image.trust.signatures import Given
+
+    try:
+        kept = Given(origin.found())
+    except FormatError as error:
+        raise TrustError(error.message) from None
+    check(policy, origin.transport, origin.reference, origin.manifest, None, kept)
+
+
+def _admit_unknown(policy: Policy, image: Image, name: str) -> None:
+    """An image of an older version, or with lost provenance: as one from a registry without signatures."""
+    if all(policy.rule("docker", one).accepts_anything for one in image.names or ("",)):
+        return
+    raise TrustError(
+        f"image {name}: it is not known where it came from, and policy.json does not accept anything",
+        hint="pull or make it again; `sysbox trust show` shows the policy",
+    )
+
+
+def _full(name: str) -> str:
+    try:
+        return parse(name).full()
+    except SpecError:
+        return ""  # an id
