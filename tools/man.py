@@ -90,7 +90,7 @@ def overview() -> str:
     made += [".SH DESCRIPTION", *blocks(sections.pop(FIRST)), ".SH VERBS"]
     for verb in verbs():
         made += [".TP", f"\\fB{code(page_name(verb))}\\fR(1)", text(verb.summary)]
-    groups = ", ".join(f"*{group}*" for group in GROUPS)
+    groups = ", ".join(f"*{group}*" for group in GROUPS if " " not in group)
     made += [".PP", inline(f"The verbs of a group ({groups}) are two words: `sysbox volume ls`.")]
     return finish(made + rest(sections))
 

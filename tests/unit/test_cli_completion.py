@@ -42,7 +42,7 @@ def test_every_verb_is_offered(name: str) -> None:
 
 
 def test_the_groups_are_offered() -> None:
-    assert set(GROUPS) <= set(offered(""))
+    assert {group for group in GROUPS if " " not in group} <= set(offered(""))
 
 
 @pytest.mark.parametrize("name", sorted({verb.name for verb in VERBS.values()}))

@@ -137,7 +137,7 @@ def test_groups_repeat_the_verbs() -> None:
     for spelling in ("container ls", "container list", "container ps"):
         assert VERBS[spelling] is VERBS["ps"]
     assert VERBS["image rm"] is VERBS["rmi"]
-    assert {name.partition(" ")[0] for name in VERBS if " " in name} == set(GROUPS)
+    assert {name.rpartition(" ")[0] for name in VERBS if " " in name} == set(GROUPS)
 
 
 LINES = (

@@ -235,16 +235,16 @@ class _Table(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         if self.prefix:
-            names = [
+            below = [
                 name.removeprefix(self.prefix) for name in VERBS if name.startswith(self.prefix)
             ]
-            return sorted(names)
-        return [*(name for name in VERBS if " " not in name), *GROUPS]
+            return sorted({name.partition(" ")[0] for name in below})
+        return [name for name in (*VERBS, *GROUPS) if " " not in name]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if not self.prefix and cmd_name in GROUPS:
-            return _Table(cmd_name)
+        if self.prefix + cmd_name in GROUPS:
+            return _Table(self.prefix + cmd_name)
         verb = VERBS.get(self.prefix + cmd_name)
         return Command(verb, cmd_name) if verb is not None and " " not in cmd_name else None
 

@@ -94,6 +94,9 @@ def find_verb(words: list[str]) -> tuple[Verb | None, list[str]]:
         verb = VERBS.get(f"{words[0]} {words[1]}")
         if verb is not None:
             return verb, words[2:]
+        verb = VERBS.get(" ".join(words[:3]))  # of a group in a group
+        if verb is not None:
+            return verb, words[3:]
     verb = VERBS.get(words[0]) if words and " " not in words[0] else None
     return verb, words[1:]
 

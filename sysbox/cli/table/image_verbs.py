@@ -7,7 +7,7 @@ from sysbox.cli.table.options import Verb
 
 def image_verbs() -> tuple[Verb, ...]:
     """Every verb about images, in the order of the help."""
-    return (*_listing_verbs(), *_file_verbs())
+    return (*_listing_verbs(), *_file_verbs(), *_trust_verbs())
 
 
 def _listing_verbs() -> tuple[Verb, ...]:
@@ -64,5 +64,18 @@ def _file_verbs() -> tuple[Verb, ...]:
         Verb(
             name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
             summary="Make a Debian or Ubuntu image with mmdebstrap",
+        ),
+    )  # fmt: skip
+
+
+def _trust_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="trust show", module="trust", args="[REGISTRY]", options="trust show",
+            also=("image trust show",), summary="Show which images this machine accepts",
+        ),
+        Verb(
+            name="trust set", module="trust", args="REGISTRY", options="trust set",
+            also=("image trust set",), summary="Set which images of a registry are accepted",
         ),
     )  # fmt: skip

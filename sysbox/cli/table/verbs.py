@@ -220,6 +220,8 @@ def _host_verbs() -> tuple[Verb, ...]:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "image trust": "Manage which images this machine accepts",
+    "trust": "Manage which images this machine accepts",
     "volume": "Manage volumes",
     "host": "Manage the embedded host, for machines whose PID 1 is not systemd",
     "system": "Manage sysbox itself",
@@ -359,6 +361,8 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "image prune": _lazily("files", "image_prune"),
     "volume prune": _lazily("files", "volume_prune"),
     "system prune": _lazily("files", "system_prune"),
+    "trust show": _lazily("trust", "show"),
+    "trust set": _lazily("trust", "set"),
     "volume create": _lazily("files", "volume_create"),
     "volume ls": _lazily("files", "volume_ls"),
     "volume rm": _lazily("files", "volume_rm"),
