@@ -18,6 +18,7 @@ SERVES = {
     "iptc": "run",
     "pyroute2": "doctor",
     "pystemd": "info",
+    "urllib3": "login",
 }
 MODULES = source.modules()
 

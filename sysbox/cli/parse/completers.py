@@ -92,6 +92,14 @@ def _volumes() -> Iterable[str]:
     return volumes.names()
 
 
+def _registries() -> Iterable[str]:
+    """Registries that have credentials."""
+    from sysbox.image.registry import credentials
+
+    found = [credentials.auths(credentials.load(path), path) for path in credentials.paths()]
+    return {credentials.normal(key) for entries in found for key in entries}
+
+
 def _limits() -> Iterable[str]:
     from sysbox.units.limits.table import TABLE
 
@@ -149,6 +157,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "DESTINATION": _containers_or_files,
     "VOLUME": _listed(_volumes),
     "LIMIT": _listed(_limits),
+    "REGISTRY": _listed(_registries),
 }
 
 # verbs for which an argument's name means something else

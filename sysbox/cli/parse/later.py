@@ -10,8 +10,8 @@ _BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of 
 
 # verb, or group -> what to do instead
 VERBS = {
-    "pull": _REGISTRY, "push": _REGISTRY, "login": _REGISTRY, "logout": _REGISTRY, "search": _REGISTRY,
-    "image pull": _REGISTRY, "image push": _REGISTRY, "manifest": _REGISTRY,
+    "pull": _REGISTRY, "push": _REGISTRY, "search": _REGISTRY,
+    "image pull": _REGISTRY, "image push": _REGISTRY,
     "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
     "compose": "", "history": "`sysbox image inspect` shows the layers", "image history": "",
     "save": "", "load": "`sysbox import` takes a root file system", "image save": "", "image load": "",

@@ -7,7 +7,7 @@ from sysbox.cli.table.options import Verb
 
 def image_verbs() -> tuple[Verb, ...]:
     """Every verb about images, in the order of the help."""
-    return (*_listing_verbs(), *_file_verbs(), *_trust_verbs())
+    return (*_listing_verbs(), *_file_verbs(), *_registry_verbs(), *_trust_verbs())
 
 
 def _listing_verbs() -> tuple[Verb, ...]:
@@ -64,6 +64,23 @@ def _file_verbs() -> tuple[Verb, ...]:
         Verb(
             name="bootstrap", module="bootstrap", args="NAME", options="bootstrap",
             summary="Make a Debian or Ubuntu image with mmdebstrap",
+        ),
+    )  # fmt: skip
+
+
+def _registry_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="login", module="login", args="[REGISTRY]", options="login", local=True,
+            summary="Log in to a registry",
+        ),
+        Verb(
+            name="logout", module="logout", args="[REGISTRY]", options="logout", local=True,
+            summary="Remove the credentials of a registry",
+        ),
+        Verb(
+            name="manifest inspect", module="manifest", args="IMAGE", options="manifest inspect", local=True,
+            summary="Show a manifest or index that a registry has, without pulling it",
         ),
     )  # fmt: skip
 

@@ -220,6 +220,7 @@ def _host_verbs() -> tuple[Verb, ...]:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look at manifests in registries",
     "image trust": "Manage which images this machine accepts",
     "trust": "Manage which images this machine accepts",
     "volume": "Manage volumes",
@@ -344,6 +345,9 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "image tree": _lazily("files", "image_tree"),
     "import": _lazily("files", "import"),
     "bootstrap": _lazily("files", "bootstrap"),
+    "login": _lazily("registries", "login"),
+    "logout": _lazily("registries", "logout"),
+    "manifest inspect": _lazily("registries", "manifest_inspect"),
     "host start": lambda: _host(
         switch("--private-network", "Give it its own network instead of the machine's")
     ),

@@ -10,11 +10,11 @@ import binascii
 import os
 
 from sysbox.base import codec
-from sysbox.base.errors import FormatError
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.image.reference import DEFAULT_DOMAIN
 from sysbox.image.registry import caller_file, helpers
-from sysbox.image.registry.endpoint import Endpoint
+from sysbox.image.registry.endpoint import Endpoint, split_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +147,19 @@ def normal(key: str) -> str:
             key = key[len(scheme) :].partition("/")[0]
     host, slash, rest = key.partition("/")
     return f"{DEFAULT_DOMAIN if host in _HUB_HOSTS else host}{slash}{rest}"
+
+
+def registry_of(text: str) -> str:
+    """The key of a registry that the user names: `HOST[:PORT]`, that with a namespace, or docker's URL.
+
+    Raises SpecError.
+    """
+    key = normal(text.strip().rstrip("/"))
+    host, slash, namespace = key.partition("/")
+    split_host(host, "registry")
+    if slash and (not namespace or not namespace.isprintable() or " " in namespace):
+        raise SpecError(f"registry: '{text}' is not HOST[:PORT][/NAMESPACE]")
+    return key
 
 
 def server_key(registry: str) -> str:

@@ -1,0 +1,77 @@
+"""`sysbox manifest inspect`: print a manifest or index as the registry has it, indented as docker does."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import NotFound, SysboxError
+from sysbox.cli.output import emit
+from sysbox.image.registry import conf
+from sysbox.image.registry.client import Repository
+from sysbox.image.registry.credentials import Chain
+from sysbox.image.registry.media import is_index
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.table.options import Values
+    from sysbox.image.reference import Reference
+    from sysbox.image.registry.media import Fetched
+
+_MANIFEST_INDENT, _INDEX_INDENT = "\t", "   "  # docker's
+
+
+def main(values: Values) -> int:
+    """0; raises NotFound where no registry that the name may mean has it."""
+    chain = Chain(values.authfile or "")
+    failure: SysboxError | None = None
+    for reference in conf.candidates(values.image):
+        try:
+            found = _fetch(reference, chain, insecure=values.insecure)
+        except SysboxError as error:
+            # of several errors the first that is more than an absence tells most
+            if failure is None or isinstance(failure, NotFound):
+                failure = error
+            continue
+        indent = _INDEX_INDENT if is_index(found.media_type) else _MANIFEST_INDENT
+        emit(indented(found.data.decode("utf-8"), indent) + "\n")
+        return 0
+    assert failure is not None  # a name means at least one thing
+    if isinstance(failure, NotFound):
+        raise NotFound(f"no such manifest: {values.image}", hint=failure.message)
+    raise failure
+
+
+def _fetch(reference: Reference, chain: Chain, *, insecure: bool) -> Fetched:
+    """The document from the first place that has it. Raises the last place's error."""
+    failure: SysboxError | None = None
+    for endpoint in conf.endpoints(reference):
+        chosen = endpoint.replace(insecure=True) if insecure else endpoint
+        try:
+            return Repository(chosen, chain).manifest(reference.digest or reference.tag)
+        except SysboxError as error:
+            failure = error
+    assert failure is not None  # the registry itself is always one
+    raise failure
+
+
+def indented(document: str, indent: str) -> str:
+    """A JSON document with its white space replaced, as Go's json.Indent does: nothing else changes."""
+    made: list[str] = []
+    depth = 0
+    opened = quoted = escaped = False
+    for character in document:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character in " \t\r\n":
+            continue
+        else:
+            closing = character in "}]"
+            depth -= closing
+            if opened != closing:
+                made.append("\n" + indent * depth)
+            opened = character in "{["
+            depth += opened
+            quoted = character == '"'
+        made.append(character)
+        if not quoted and character in ",:":
+            made.append(" " if character == ":" else "\n" + indent * depth)
+    return "".join(made)
