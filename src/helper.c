@@ -28,7 +28,7 @@ static struct helper {
     char *verb;
     pid_t pid;   /* of the running helper, else 0 */
     int64_t due; /* milliseconds(); 0: not wanted */
-    int failed;
+    int failed, done;
 } helpers[] = {{.verb = "_tuned"}, {.verb = "_oom"}};
 enum { TUNED, OOM, HELPERS };
 
@@ -90,6 +90,7 @@ static void reap(struct helper *helper, int flags)
         return;
     helper->pid = 0;
     helper->failed |= status;
+    helper->done = 1;
 }
 
 void helper_reap(void)
@@ -101,7 +102,8 @@ void helper_reap(void)
 int helper_told_oom(void)
 {
     reap(&helpers[OOM], 0);
-    return !helpers[OOM].due && !helpers[OOM].failed;
+    /* not done: the cgroup was removed before its count of kills could be read, and its end alone tells of one */
+    return helpers[OOM].done && !helpers[OOM].due && !helpers[OOM].failed;
 }
 
 /* Never two of a kind at a time: a change meanwhile is handled by the next one. */

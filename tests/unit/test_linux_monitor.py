@@ -52,6 +52,18 @@ def test_monitor_reports_what_the_files_of_a_cgroup_said_last(tmp_path: Path) ->
     assert ended["usage"] == {"cpu.stat": "usage_usec 3\nodd xy\n"}
 
 
+def test_monitor_has_told_of_a_kill_only_if_its_helper_has(tmp_path: Path) -> None:
+    """The cgroup is gone before its counters are read: its eventfd alone tells of a kill, at the end."""
+    gone, _ = os.pipe()  # pread(2) fails
+    event = os.eventfd(2, os.EFD_NONBLOCK)
+    for fd in (gone, event):
+        os.set_inheritable(fd, True)
+    helper = ["--helper", "/bin/true", "a" * 64]
+    monitor = start(tmp_path, lambda: os._exit(7), *helper, "--oom", gone, event)
+    _, ended = finish(monitor, tmp_path)
+    assert (ended["oom"], ended["oom_told"]) == (True, False)
+
+
 def test_monitor_passes_the_stop_signal_on(tmp_path: Path) -> None:
     def payload() -> None:
         signal.signal(signal.SIGUSR1, lambda *_: os._exit(42))
