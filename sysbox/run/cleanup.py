@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound
+from sysbox.base import wait
+from sysbox.base.errors import Conflict, NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.run import restart, tuned
 from sysbox.run.exit import await_end, settle
 from sysbox.run.teardown import stop_scope
 from sysbox.units import unit_file
+
+_PATIENCE, _POLL = 1.0, 0.01  # seconds: less than a start waits for the name of its scope
 
 
 def stop_for_scope(container_id: str) -> int:
@@ -27,11 +30,22 @@ def stop_for_scope(container_id: str) -> int:
             await_end(record)
         # this unit has kept the scope loaded, and systemd removes what was set on the scope along with it:
         # save that now. The container may have ended by itself: machined has the scope stopped then
-        with Lock(container_id):
-            tuned.harvest(store.load(container_id))
+        wait.until(lambda: _harvest(container_id), _PATIENCE, _POLL)
     except NotFound:
         pass
     return 0
+
+
+def _harvest(container_id: str) -> bool:
+    """Whether its lock was free. A start holds it while it waits until systemd has forgotten the last scope,
+    which this unit keeps loaded; what was set on that was saved before, when the end was recorded.
+    """
+    try:
+        with Lock(container_id, wait=False):
+            tuned.harvest(store.load(container_id))
+    except Conflict:
+        return False
+    return True
 
 
 def cleanup(container_id: str) -> int:

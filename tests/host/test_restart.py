@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
+from sysbox.base import paths
 from sysbox.container.records import Final
 from sysbox.run import backoff
 from sysbox.units import serviceplan
@@ -307,6 +309,18 @@ def test_what_an_administrator_says_of_the_boot_holds(
     systemctl({"disable": "enable", "mask": "unmask"}[said], service(one))
     one("start")
     assert one.inspect("Sysbox.AtBoot") == "enabled"
+
+
+def test_a_start_that_waits_for_the_stopper(sysbox: Sysbox, containers: Containers) -> None:
+    """The stopper of the last run keeps the scope's name, and the start that waits for it holds the lock."""
+    one = containers("--restart", "always")
+    one("stop")
+    lock = os.open(f"{paths.CONTAINERS}/{one.id}/lock", os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert sysbox("_stop", one.id, timeout=20).returncode == 0
+    finally:
+        os.close(lock)
 
 
 def test_a_first_policy_of_one_that_runs(sysbox: Sysbox, containers: Containers) -> None:
