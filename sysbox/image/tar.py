@@ -41,6 +41,8 @@ class LayerLimits(Frozen):
     depth: int = 200  # components: each costs a descriptor while it is open
     extended: int = 1 << 20  # bytes of the pax headers before one entry, together
     xattrs: int = 1 << 16  # bytes of one entry's extended attributes
+    # whether the end mark may be missing, as in layers of umoci's: where a digest proves that nothing is
+    unended: bool = False
 
 
 class Header:
@@ -82,15 +84,16 @@ class Header:
 def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
     """The entries of an archive; between two of them the caller may read up to `size` bytes.
 
-    Raises FormatError, also for an archive without its end mark: the process that wrote it has failed.
+    Raises FormatError, also for an archive without its end mark, unless the limits allow that: the process
+    that wrote it has failed.
     """
     extra: dict[bytes, bytes] = {}
     count = pending = whole = 0
     while True:
         block = source.take(BLOCK)
-        if not block:
+        if not block and not limits.unended:
             raise FormatError("the archive is truncated: its end mark is missing")
-        if block[0] == 0 and block.count(0) == BLOCK:
+        if not block or (block[0] == 0 and block.count(0) == BLOCK):
             if extra:
                 raise FormatError("the archive ends after an extended header")
             return
@@ -178,6 +181,8 @@ def _header(
     header.xattrs = tuple(
         (key[len(_XATTR) :], extra[key]) for key in extra if key.startswith(_XATTR)
     )
+    if b"SCHILY.acl.access" in extra or b"SCHILY.acl.default" in extra:
+        header.xattrs += _access_lists(extra, header)
     if sum(len(key) + len(value) for key, value in header.xattrs) > limits.xattrs:
         raise FormatError(
             f"{shown(header.name)}: extended attributes of more than {limits.xattrs} bytes"
@@ -185,6 +190,24 @@ def _header(
     if any(b"\0" in key for key, _ in header.xattrs):
         raise FormatError(f"{shown(header.name)}: an extended attribute with a NUL in its name")
     return header
+
+
+def _access_lists(extra: dict[bytes, bytes], header: Header) -> tuple[tuple[bytes, bytes], ...]:
+    """The access control lists that are there as text, and not as extended attributes."""
+    from sysbox.image import acl
+
+    found = []
+    for key, name in acl.ATTRIBUTES.items():
+        if key in extra and not any(name == known for known, _ in header.xattrs):
+            try:
+                value = acl.from_text(extra[key])
+            except FormatError as error:
+                raise FormatError(
+                    f"{shown(header.name)}: {error.message}", hint=error.hint
+                ) from None
+            if value:
+                found.append((name, value))
+    return tuple(found)
 
 
 def _read_sparse(source: Source, block: bytes, header: Header, extra: dict[bytes, bytes]) -> int:
