@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sysbox.image.formats.found import Chosen
     from sysbox.image.formats.load import Loaded
     from sysbox.image.formats.sinks import Sink
+    from sysbox.image.registry.platform import Platform
     from sysbox.image.store import Store
 
 
@@ -25,10 +26,18 @@ def save(store: Store, chosen: Sequence[Chosen], form: str, sink: Sink) -> None:
         events.image("save", image.id, store.find(image.id)[1].config.labels)
 
 
-def load(store: Store, fd: int, what: str, tell: Callable[[int], object]) -> list[Loaded]:
+def load(
+    store: Store,
+    fd: int,
+    what: str,
+    tell: Callable[[int], object],
+    *,
+    path: str = "",
+    platform: Platform | None = None,
+) -> list[Loaded]:
     """Read all images of an archive or a directory, or none. Raises as `formats.load.load`."""
     try:
-        loaded = formats_load.load(store, fd, what, tell)
+        loaded = formats_load.load(store, fd, what, tell, path=path, platform=platform)
     except BaseException:
         # the layers that were unpacked before the failure belong to no image
         removal.sweep(store, gc.images_in_use)

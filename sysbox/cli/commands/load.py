@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import posix
 
 from sysbox.base.errors import UsageError
 from sysbox.cli.output import line
 from sysbox.cli.progress import Progress
 from sysbox.embedded import caller_root
+from sysbox.image.registry.platform import parse
 from sysbox.image.store import Store
 from sysbox.lifecycle import images
 
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0; prints the names of the images, or the ids of those without a name, as docker does."""
+    platform = parse(values.platform) if values.platform else None
     fd, what = _open(values.input or "-")
+    path = os.path.normpath(os.path.join(caller_root.working_directory(), what)) if fd else ""
     try:
         with Progress("load", fd=-1 if values.quiet else 2) as progress:
-            loaded = images.load(Store(), fd, what, progress)
+            loaded = images.load(Store(), fd, what, progress, path=path, platform=platform)
     finally:
         if fd:
             posix.close(fd)

@@ -125,6 +125,11 @@ def save_options() -> tuple[Option, ...]:
 def load_options() -> tuple[Option, ...]:
     return (
         value("-i --input", "FILE", "Read a file or directory instead of standard input"),
+        value(
+            "--platform",
+            "OS/ARCH[/VARIANT]",
+            "Of an index, the image for this platform; this machine's by default",
+        ),
         switch("-q --quiet", "Show no progress"),
     )
 

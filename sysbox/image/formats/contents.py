@@ -42,6 +42,7 @@ class Contents:
     """What a set of files has; `what` names it in messages."""
 
     what: str
+    is_directory = False
 
     def read(self, name: str, limit: int) -> bytes | None:
         """A small file, None if there is none. Raises FormatError beyond `limit` bytes, KernelError."""
@@ -163,6 +164,8 @@ class ArchiveContents(Contents):
 
 class DirectoryContents(Contents):
     """A directory, whose files are read when they are asked for; links in it lead nowhere else."""
+
+    is_directory = True
 
     def __init__(self, work: Ingest, fd: int, what: str, tell: Tell) -> None:
         self.what = what

@@ -14,11 +14,16 @@ from sysbox.image.catalog import chain_ids, layer_name
 from sysbox.image.documents import parse_config
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.contents import open_contents
-from sysbox.image.ingest import Ingest
+from sysbox.image.ingest import Ingest, digest_of
 from sysbox.image.rebuild import read_layer
 from sysbox.image.reference import parse
+from sysbox.image.registry.platform import own
 from sysbox.image.source import open_source
 from sysbox.image.tar import LayerLimits
+from sysbox.image.trust import provenance
+from sysbox.image.trust.check import check
+from sysbox.image.trust.policy import load as load_policy
+from sysbox.image.trust.signatures import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from sysbox.image.formats.found import Found
     from sysbox.image.ingest import Blob, Layer
     from sysbox.image.model import Image
+    from sysbox.image.registry.platform import Platform
+    from sysbox.image.trust.provenance import Origin
 
     Verified = set[tuple[str, str]]  # (digest of a blob, diff id of its content)
 
@@ -43,30 +50,42 @@ class Loaded(Frozen):
 
 
 def load(
-    store: Catalog, fd: int, what: str, tell: Callable[[int], object] = lambda _: None
+    store: Catalog,
+    fd: int,
+    what: str,
+    tell: Callable[[int], object] = lambda _: None,
+    *,
+    path: str = "",
+    platform: Platform | None = None,
 ) -> list[Loaded]:
     """The images of an archive, which is read to its end, or of a directory; `tell` gets bytes read.
 
-    Raises FormatError for malformed or hostile content, NotFound for an index without this machine's
-    platform, Unsupported, KernelError; no image is then added.
+    `path` is the absolute one of what is read, if it has one, for policy.json and `image inspect`;
+    `platform` is this machine's by default. Raises FormatError for malformed or hostile content, NotFound
+    for an index without the platform, TrustError, Unsupported, KernelError; no image is then added.
     """
-    with Ingest(store) as work:
+    with Ingest(store, LayerLimits(unended=True)) as work:
         contents = open_contents(work, fd, what, tell)
-        found = _read(contents, work)
+        transport, found = _read(contents, work, platform or own())
+        origins = _accepted(found, transport, path)
         verified: Verified = set()
         stacks = [_unpack(work, one, what, verified) for one in found]
         kept: dict[str, Blob] = {}
-        return [_commit(work, one, stack, kept) for one, stack in zip(found, stacks, strict=True)]
+        return [
+            _commit(work, one, stack, kept, origin)
+            for one, stack, origin in zip(found, stacks, origins, strict=True)
+        ]
 
 
-def _read(contents: Contents, work: Ingest) -> list[Found]:
-    """The images, by the form that the names of the files show."""
+def _read(contents: Contents, work: Ingest, platform: Platform) -> tuple[str, list[Found]]:
+    """(transport, images), by the form that the names of the files show (containers-transports(5))."""
     if contents.read(oci_layout.LAYOUT, 4096) is not None:
-        return oci_layout.read(contents)
+        transport = "oci" if contents.is_directory else "oci-archive"
+        return transport, oci_layout.read(contents, platform)
     if contents.read(docker_directory.VERSION, 4096) is not None:
-        return docker_directory.read(contents)
+        return "dir", docker_directory.read(contents)
     if contents.read(docker_archive.MANIFEST, docker_archive.MAX_MANIFEST) is not None:
-        return docker_archive.read(contents, work)
+        return "docker-archive", docker_archive.read(contents, work)
     if contents.read("repositories", docker_archive.MAX_MANIFEST) is not None:
         raise FormatError(
             f"{contents.what}: the format of docker before 1.10",
@@ -76,6 +95,17 @@ def _read(contents: Contents, work: Ingest) -> list[Found]:
         f"{contents.what}: no image: neither a manifest.json nor an oci-layout",
         hint="`sysbox import` takes the root file system of a container",
     )
+
+
+def _accepted(found: list[Found], transport: str, path: str) -> list[Origin]:
+    """How policy.json accepts each image. Raises TrustError; archives carry no signatures."""
+    policy = load_policy()
+    origins = []
+    for one in found:
+        digest = digest_of(one.manifest)
+        verdict = check(policy, transport, path, digest, one.manifest, NONE)
+        origins.append(provenance.accepted(transport, path, digest, verdict))
+    return origins
 
 
 def _unpack(work: Ingest, found: Found, what: str, verified: Verified) -> list[Layer]:
@@ -112,7 +142,9 @@ def _verify(blob: Blob, diff_id: str, what: str) -> None:
         raise FormatError(f"{what}: its content is {found}, the image says {diff_id}")
 
 
-def _commit(work: Ingest, found: Found, stack: Sequence[Layer], kept: dict[str, Blob]) -> Loaded:
+def _commit(
+    work: Ingest, found: Found, stack: Sequence[Layer], kept: dict[str, Blob], origin: Origin
+) -> Loaded:
     """Add an image under all of its names; `kept` are the blobs that earlier images brought."""
     store = work.store
     blobs = [kept.get(blob.digest, blob) for blob in found.blobs]
@@ -121,7 +153,7 @@ def _commit(work: Ingest, found: Found, stack: Sequence[Layer], kept: dict[str, 
         old = next((entry.image_id for entry in store.entries() if entry.name == name), "")
         moved[parse(name).familiar()] = old
     first = found.names[0] if found.names else ""
-    image = work.commit(found.manifest, found.config, blobs, stack, first)
+    image = work.commit(found.manifest, found.config, blobs, stack, first, origin=origin)
     for blob in blobs:
         kept[blob.digest] = blob.replace(path=store.blob(blob.digest))
     for name in found.names[1:]:

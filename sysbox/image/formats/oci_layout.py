@@ -10,7 +10,6 @@ from __future__ import annotations
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.frozen import Frozen
-from sysbox.host import architecture
 from sysbox.image.archive import SUFFIX, manifest_document
 from sysbox.image.catalog import MAX_INDEX, OCI_INDEX, REF_NAME
 from sysbox.image.documents import (
@@ -34,6 +33,8 @@ from sysbox.image.formats.contents import path_of
 from sysbox.image.formats.found import Found
 from sysbox.image.formats.stored import layer_paths, manifest_of, read_blob
 from sysbox.image.ingest import digest_of
+from sysbox.image.registry.media import INDEXES
+from sysbox.image.registry.platform import MAX_DEPTH, choose, parse_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,15 +46,13 @@ if TYPE_CHECKING:
     from sysbox.image.formats.found import Chosen
     from sysbox.image.formats.sinks import Sink
     from sysbox.image.ingest import Blob
+    from sysbox.image.registry.platform import Platform
 
 LAYOUT = "oci-layout"
 INDEX = "index.json"
-_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-_INDEXES = frozenset((OCI_INDEX, _DOCKER_LIST))
 _MANIFESTS = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 _NAMES = ("io.containerd.image.name", REF_NAME)  # the better one first
 _MOST_IMAGES = 1000
-_DEEPEST = 4  # indexes within indexes
 _MOST_LAYOUT = 4096  # bytes of oci-layout
 
 
@@ -62,13 +61,14 @@ class _Item(Frozen):
 
     descriptor: Descriptor
     os: str = ""
-    architecture: str = ""
-    variant: str = ""
     names: tuple[str, ...] = ()
 
 
-def read(contents: Contents) -> list[Found]:
-    """The images of a layout, in the order of its index. Raises FormatError, NotFound, KernelError."""
+def read(contents: Contents, platform: Platform) -> list[Found]:
+    """The images of a layout, in the order of its index; of an inner index, the one for the platform.
+
+    Raises FormatError, NotFound, KernelError.
+    """
     _check_version(contents)
     data = contents.read(INDEX, MAX_INDEX)
     if data is None:
@@ -77,13 +77,13 @@ def read(contents: Contents) -> list[Found]:
     for item in _items(data, f"{contents.what}: {INDEX}"):
         if item.os == "unknown":
             continue  # BuildKit's attestations
-        chosen = _resolve(contents, item, ())
+        chosen = _resolve(contents, item, platform)
         if chosen is None:
             continue
         image = found.get(chosen.digest) or _image(contents, chosen)
         found[chosen.digest] = image.replace(names=(*image.names, *item.names))
     if not found:
-        raise NotFound(f"{contents.what}: has no image for {_platform()}")
+        raise NotFound(f"{contents.what}: has no image")
     return _named(contents, list(found.values()))
 
 
@@ -118,52 +118,27 @@ def _item(value: Any, what: str) -> _Item:
     return _Item(
         descriptor=found,
         os=text(platform, "os", what),
-        architecture=text(platform, "architecture", what),
-        variant=text(platform, "variant", what),
         names=(docker_archive.full_name(whole, what),) if whole else (),
     )
 
 
-def _resolve(contents: Contents, item: _Item, above: tuple[str, ...]) -> Descriptor | None:
+def _resolve(
+    contents: Contents, item: _Item, platform: Platform, above: tuple[str, ...] = ()
+) -> Descriptor | None:
     """The manifest that a descriptor leads to; None for something else than an image.
 
     Raises FormatError for indexes that contain themselves, and for too many within one another; NotFound.
     """
     found = item.descriptor
-    if found.media_type not in _INDEXES:
+    if found.media_type not in INDEXES:
         return found if found.media_type in _MANIFESTS else None
-    if found.digest in above or len(above) >= _DEEPEST:
+    if found.digest in above or len(above) > MAX_DEPTH:
         raise FormatError(f"{contents.what}: indexes within indexes: {found.digest}")
-    data = _document(contents, found, MAX_MANIFEST)
-    items = _items(data, f"{contents.what}: index {found.digest}")
-    inner = next((one for one in items if one.descriptor.media_type in _INDEXES), None)
-    wanted = _for_this_machine(items) or inner
-    if wanted is None:
-        raise NotFound(
-            f"{contents.what}: the index {found.digest} has no image for {_platform()}",
-            hint=f"it has: {', '.join(sorted({_shown(one) for one in items}))[:500]}",
-        )
-    return _resolve(contents, wanted, (*above, found.digest))
-
-
-def _for_this_machine(items: Sequence[_Item]) -> _Item | None:
-    """The first manifest for this machine's platform; of several for ARM the newest variant."""
-    fits = [
-        one
-        for one in items
-        if one.descriptor.media_type in _MANIFESTS
-        and one.os in ("", "linux")
-        and one.architecture in ("", architecture())
-    ]
-    return max(fits, key=lambda one: one.variant, default=None)
-
-
-def _platform() -> str:
-    return f"linux/{architecture()}"
-
-
-def _shown(item: _Item) -> str:
-    return "/".join(part for part in (item.os, item.architecture, item.variant) if part) or "?"
+    data = _document(contents, found, MAX_INDEX)
+    inner = choose(
+        parse_index(data, found.media_type), platform.os, platform.architecture, platform.variant
+    )
+    return _resolve(contents, _Item(descriptor=inner), platform, (*above, found.digest))
 
 
 def _image(contents: Contents, found: Descriptor) -> Found:

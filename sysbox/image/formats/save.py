@@ -6,7 +6,7 @@ from sysbox.base.errors import NotFound, SpecError, Unsupported
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.found import Chosen
 from sysbox.image.ingest import Ingest
-from sysbox.image.reference import is_hex, parse
+from sysbox.image.reference import is_hex, is_host, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def choose(store: Catalog, names: Sequence[str]) -> list[Chosen]:
 
 def _named(store: Catalog, name: str) -> list[tuple[str, str]]:
     """(id, full name or "") of each image that one word means."""
+    if is_host(name):
+        raise _of_this_machine("host")
     if "@" not in name and ":" not in name.rpartition("/")[2] and not is_hex(name, 64):
         repository = _repository(name)
         entries = [one for one in store.entries() if one.name]
@@ -59,12 +61,15 @@ def _repository(name: str) -> str:
 def _chosen(store: Catalog, image_id: str, names: list[str]) -> Chosen:
     image = store.find(image_id)[1]
     if image.usr_bind:
-        raise Unsupported(
-            f"the image {names[0] if names else image_id[7:19]} has the machine's own /usr, "
-            "which is in none of its layers",
-            hint="`sysbox export` takes a container of it with /usr",
-        )
+        raise _of_this_machine(names[0] if names else image_id[7:19])
     return Chosen(id=image.id, manifest=image.manifest, names=tuple(names))
+
+
+def _of_this_machine(name: str) -> Unsupported:
+    return Unsupported(
+        f"the image {name} has the machine's own /usr, which is in none of its layers",
+        hint="`sysbox export` takes a container of it with /usr",
+    )
 
 
 def save(store: Catalog, chosen: Sequence[Chosen], form: str, sink: Sink) -> None:
