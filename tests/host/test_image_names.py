@@ -57,7 +57,7 @@ def test_tag_and_untag(sysbox: Sysbox, image: str) -> None:
     found = events(sysbox, since, "--filter", "label=names=test")
     assert [(action, attributes["name"]) for action, _, attributes in found] == [
         ("tag", f"{NAME}:2"), ("tag", "localhost:5000/x/y:latest"), ("untag", f"{NAME}:2"),
-        ("untag", "localhost:5000/x/y:latest"), ("untag", f"{NAME}:1"), ("tag", f"{NAME}:1"),
+        ("untag", f"{NAME}:1"), ("untag", "localhost:5000/x/y:latest"), ("tag", f"{NAME}:1"),
     ]  # fmt: skip
     assert {actor for _, actor, _ in found} == {image}
 

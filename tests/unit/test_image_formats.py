@@ -17,12 +17,14 @@ from forked import needs_root
 from layers import fixtures, images
 from layers.builder import archive, entry, symlink
 
-from sysbox.base import codec
-from sysbox.base.errors import NotFound, SpecError, Unsupported
+from sysbox.base import codec, paths
+from sysbox.base.errors import FormatError, NotFound, SpecError, TrustError, Unsupported
 from sysbox.image import commit, ingest, skeleton
 from sysbox.image.formats import load, save
 from sysbox.image.formats.sinks import ArchiveSink, DirectorySink
+from sysbox.image.registry import platform
 from sysbox.image.store import Store
+from sysbox.image.trust import provenance
 
 WEB = "docker.io/library/web:1"
 
@@ -224,6 +226,16 @@ def test_a_layout_without_a_repository(store: Store, name: str) -> None:
     assert store.resolve(loaded.id).names == ()
 
 
+def test_layers_without_an_end_mark(store: Store) -> None:
+    """As umoci writes them; the diff id proves that nothing is missing."""
+    layer = images.LAYER.rstrip(b"\0")
+    layer += bytes(-len(layer) % 512)
+    (loaded,) = images.load_bytes(store, images.packed(images.docker_files(["web:1"], layer)))
+    assert Path(store.layer(store.resolve(loaded.id).layers[0]), "etc/one").read_bytes() == b"1"
+    with pytest.raises(FormatError, match="truncated"):
+        fixtures.import_bytes(store, layer)
+
+
 def test_a_name_moves(store: Store) -> None:
     old = fixtures.import_bytes(store, archive(entry("x")), "web:1")
     (loaded,) = images.load_bytes(store, images.packed(images.docker_files(["web:1"])))
@@ -235,16 +247,14 @@ def test_a_name_moves(store: Store) -> None:
 
 
 def test_the_platform_of_this_machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sysbox.image.formats import oci_layout
-
-    monkeypatch.setattr(oci_layout, "architecture", lambda: "arm")
+    monkeypatch.setattr(load, "own", lambda: platform.parse("linux/arm/v7"))
     blobs = [images.LAYER]
     listed = []
     for architecture, variant in (("amd64", ""), ("arm", "v6"), ("arm", "v7"), ("s390x", "")):
         setup = images.config(images.LAYER, architecture=architecture, author=variant)
         whole = images.manifest(setup, images.described(images.LAYER, "layer.v1.tar"))
-        platform = {"os": "linux", "architecture": architecture, "variant": variant}
-        listed.append(images.described(whole, "manifest.v1+json", platform=platform))
+        where = {"os": "linux", "architecture": architecture, "variant": variant}
+        listed.append(images.described(whole, "manifest.v1+json", platform=where))
         blobs += [setup, whole]
     whole = b"{}"
     unknown = {"os": "unknown", "architecture": "unknown"}
@@ -256,8 +266,8 @@ def test_the_platform_of_this_machine(store: Store, monkeypatch: pytest.MonkeyPa
     (loaded,) = images.load_bytes(store, data)
     assert loaded.names == ("quay.io/web:1",)
     assert loaded.id == images.digest(images.config(images.LAYER, architecture="arm", author="v7"))
-    monkeypatch.setattr(oci_layout, "architecture", lambda: "riscv64")
-    with pytest.raises(NotFound, match="no image for linux/riscv64") as caught:
+    monkeypatch.setattr(load, "own", lambda: platform.parse("linux/riscv64"))
+    with pytest.raises(NotFound, match="not for linux/riscv64") as caught:
         images.load_bytes(store, data)
     assert "linux/amd64, linux/arm/v6" in caught.value.hint
 
@@ -298,3 +308,19 @@ def test_a_directory_for_one_image(store: Store) -> None:
     two_images(store)
     with pytest.raises(SpecError, match="holds one image"):
         saved(store, "docker-dir", "web:1", "localhost:5000/x/y:2")
+
+
+def test_policy_and_origin(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """policy.json decides by the transport; what is accepted has its origin kept."""
+    policy = tmp_path / "policy.json"
+    monkeypatch.setattr(paths, "POLICY", str(policy))
+    rule = [{"type": "insecureAcceptAnything"}]
+    transports = {"oci-archive": {"": rule}}
+    policy.write_bytes(codec.dumps({"default": [{"type": "reject"}], "transports": transports}))
+    with pytest.raises(TrustError, match="docker-archive"):
+        images.load_bytes(store, images.packed(images.docker_files(["web:1"])))
+    assert store.list() == []
+    (loaded,) = images.load_bytes(store, images.packed(images.plain_layout()))
+    (origin,) = provenance.read(store, loaded.id)
+    assert (origin.transport, origin.verdict) == ("oci-archive", "insecureAcceptAnything")
+    assert origin.manifest == store.resolve(loaded.id).manifest
