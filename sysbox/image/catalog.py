@@ -1,6 +1,7 @@
 """The content store and its layout: an OCI image layout, and its layers unpacked.
 
     oci-layout index.json blobs/sha256/<hex>   as in OCI image-layout.md, so that skopeo can read them
+    blobs/.partial/<hex>                        the part that an unfinished pull has of a blob
     layers/<32 hex of the chain id>/            one layer, unpacked: an overlay lowerdir
     layers/<32 hex>.json                        its chain id, diff id and size
     records/<64 hex>.json                       an Image, derived from its blobs: two reads resolve a name

@@ -29,6 +29,7 @@ from sysbox.image.catalog import (
     chain_ids,
     layer_name,
 )
+from sysbox.image.decompress import compression
 from sysbox.image.documents import (
     MAX_CONFIG,
     MAX_MANIFEST,
@@ -40,7 +41,7 @@ from sysbox.image.documents import (
 )
 from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
-from sysbox.image.source import CHUNK, compression, open_source
+from sysbox.image.source import CHUNK, open_source
 from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import provenance
 from sysbox.linux import _sys
@@ -82,7 +83,7 @@ class Ingest:
 
     def __init__(self, store: Catalog, limits: LayerLimits = LayerLimits()) -> None:  # noqa: B008 (frozen)
         self.store = store
-        self._limits = limits
+        self.limits = limits
         self._lock: Lock | None = None
         self._count = 0
         self._work = ""
@@ -130,7 +131,7 @@ class Ingest:
         """Make a blob of the bytes that `fill` passes to its argument. Raises as `spool`, and as `fill`."""
         from hashlib import sha256
 
-        path = self._path("blob")
+        path = self.path("blob")
         digest, size, head = sha256(), 0, b""
         out = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
@@ -161,14 +162,15 @@ class Ingest:
 
     def decompress(self, blob: Blob, what: str) -> Blob:
         """The same blob uncompressed, for a compression that no image layer may have (xz, bzip2)."""
-        path = self._path("blob")
+        path = self.path("blob")
         fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
         out = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
         )
         source = None
         try:
-            source = open_source(fd, blob.compression, what, self._limit(blob), blob.digest)
+            limit = self.limit(blob.compression, blob.size)
+            source = open_source(fd, blob.compression, what, limit, blob.digest)
             digest = source.save(out)
             posix.fsync(out)
             return Blob(path=path, digest=digest, size=source.position, compression="")
@@ -187,7 +189,7 @@ class Ingest:
 
         Raises FormatError, KernelError.
         """
-        path = self._path("layer")
+        path = self.path("layer")
         posix.mkdir(path, 0o755)
         root = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened = [root]
@@ -202,8 +204,31 @@ class Ingest:
             raise FormatError(f"{what}: its content is {found}, the image says {diff_id}")
         chain = chain_ids((*(lower.diff_id for lower in below), found))[-1]
         layer = Layer(diff_id=found, chain_id=chain, size=size)
-        self._place(path, layer)
+        self.place([(path, layer)])
         return layer
+
+    def place(self, unpacked: Sequence[tuple[str, Layer]]) -> None:
+        """Make unpacked layers durable, and rename them to their final names: from then on they are complete.
+
+        Raises KernelError; then none, or the first ones, have their names.
+        """
+        store = self.store
+        for path, layer in unpacked:
+            # syncfs makes it durable, too
+            files.write_file(f"{path}.json", codec.dumps(layer.to_data()), limit=MAX_LAYER_RECORD)
+        sync_file_system(store.root)
+        for path, layer in unpacked:
+            target = store.layer(layer.name)
+            if exists(target):
+                continue
+            try:
+                posix.rename(f"{path}.json", f"{target}.json")
+                posix.rename(path, target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise KernelError.of("rename", target, error) from None
+                # another process was faster
+        files.sync_directory(f"{store.root}/layers")
 
     def commit(
         self,
@@ -250,11 +275,13 @@ class Ingest:
         path = self.store.layer(layer.name)
         return posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
-    def _limit(self, blob: Blob) -> int:
-        most = self._limits.bytes
-        return min(most, _FLOOR + blob.size * _RATIO) if blob.compression else most
+    def limit(self, kind: str, size: int) -> int:
+        """The most bytes that a blob of `size` bytes, compressed with `kind` ("": not), may unpack to."""
+        most = self.limits.bytes
+        return min(most, _FLOOR + size * _RATIO) if kind else most
 
-    def _path(self, kind: str) -> str:
+    def path(self, kind: str) -> str:
+        """A new path in the temporary directory."""
         self._count += 1
         return f"{self._work}/{kind}-{self._count}"
 
@@ -262,33 +289,15 @@ class Ingest:
         fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
         source = None
         try:
-            source = open_source(fd, blob.compression, what, self._limit(blob), blob.digest)
-            return layers.unpack(source, root, self._limits, lower)
+            limit = self.limit(blob.compression, blob.size)
+            source = open_source(fd, blob.compression, what, limit, blob.digest)
+            return layers.unpack(source, root, self.limits, lower)
         except FormatError as error:
-            text = error.message
-            raise FormatError(
-                text if text.startswith(what) else f"{what}: {text}", hint=error.hint
-            ) from None
+            raise labelled(error, what) from None
         finally:
             if source is not None:
                 source.close()
             posix.close(fd)
-
-    def _place(self, path: str, layer: Layer) -> None:
-        """Rename an unpacked layer to its final name: a directory of that name is complete."""
-        store = self.store
-        target = store.layer(layer.name)
-        if exists(target):
-            return
-        sync_file_system(store.root)
-        _keep(f"{target}.json", codec.dumps(layer.to_data()), MAX_LAYER_RECORD)
-        try:
-            posix.rename(path, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise KernelError.of("rename", target, error) from None
-            return  # another process was faster
-        files.sync_directory(f"{store.root}/layers")
 
     def _check(
         self, manifest: Manifest, config: bytes, blobs: Sequence[Blob], stack: Sequence[Layer]
@@ -300,6 +309,12 @@ class Ingest:
             raise FormatError("image manifest: its config is not the one that came with it")
         if parse_config(config).diff_ids != tuple(layer.diff_id for layer in stack):
             raise FormatError("image config: its diff_ids are not those of the layers")
+
+
+def labelled(error: FormatError, what: str) -> FormatError:
+    """The same error, naming what was read."""
+    text = error.message
+    return FormatError(text if text.startswith(what) else f"{what}: {text}", hint=error.hint)
 
 
 def _keep(path: str, data: bytes, limit: int) -> None:

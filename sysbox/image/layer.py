@@ -38,16 +38,21 @@ _NODES = {tar.CHARACTER: _stat.S_IFCHR, tar.BLOCK_DEVICE: _stat.S_IFBLK, tar.FIF
 
 
 def unpack(
-    source: Source, root: int, limits: LayerLimits, lower: Sequence[int] = ()
+    source: Source,
+    root: int,
+    limits: LayerLimits,
+    lower: Sequence[int] = (),
+    implied: list[bytes] | None = None,
 ) -> tuple[str, int]:
     """Unpack `source` into the empty directory `root` (a descriptor); returns (diff id, bytes of files).
 
     `lower` are the layers below, the highest first: a directory that the archive does not list takes its mode
-    and owner from there. Raises FormatError for a malformed or hostile archive, KernelError for a full disk
-    and the like; the caller then removes the directory, which holds a part.
+    and owner from there. Where these are not unpacked yet, `implied` gets the paths of such directories, for
+    `layertree.settle`, the lowest first. Raises FormatError for a malformed or hostile archive, KernelError
+    for a full disk and the like; the caller then removes the directory, which holds a part.
     """
     umask = posix.umask(0)
-    tree = Tree(root, lower)
+    tree = Tree(root, lower, implied)
     try:
         size = _apply_all(tree, source, limits)
         tree.finish()

@@ -18,7 +18,7 @@ ACL = b"system.posix_acl_"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _OPEN_DIRECTORIES = 128
 _DEFAULT = b"system.posix_acl_default"
-_MOST_HELD = 128 << 20  # bytes of names and access control lists that are kept to the end
+MOST_HELD = 128 << 20  # bytes of names and access control lists that are kept to the end
 
 
 def set_attribute(fd: int | str, key: bytes, value: bytes) -> None:
@@ -48,9 +48,10 @@ class Deferred:
 class Tree:
     """The directory being filled: open directories by path, and attributes that are set last."""
 
-    def __init__(self, root: int, lower: Sequence[int]) -> None:
+    def __init__(self, root: int, lower: Sequence[int], implied: list[bytes] | None = None) -> None:
         self._root = root
         self._lower = lower
+        self._implied = implied
         self._open: dict[bytes, int] = {b"": root}
         self._deferred: dict[bytes, Deferred] = {}
         self._held = 0  # bytes
@@ -105,11 +106,7 @@ class Tree:
         for key, value in header.xattrs:
             if key != _DEFAULT:
                 set_attribute(fd, key, value)
-        self._held += len(path) + len(deferred.acl)
-        if self._held > _MOST_HELD:
-            raise FormatError(
-                f"the layer has directories with more than {_MOST_HELD} bytes of names"
-            )
+        self._hold(len(path) + len(deferred.acl))
         self._deferred[path] = deferred
 
     def replace(self, directory: int, name: bytes) -> None:
@@ -134,10 +131,19 @@ class Tree:
                 # a later entry has replaced the directory, or a symbolic link that led to it
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise KernelError.of("unpack", shown(path), error) from None
+        if self._implied is not None:
+            self._implied[:] = [path for path in self._implied if path not in self._deferred]
 
     def close(self) -> None:
         """Close the directories that `open` opened."""
         self._close_all()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MOST_HELD:
+            raise FormatError(
+                f"the layer has directories with more than {MOST_HELD} bytes of names"
+            )
 
     def _set_deferred(self, path: bytes, deferred: Deferred) -> None:
         self.trim()
@@ -158,13 +164,10 @@ class Tree:
         """Make a directory that the archive does not list, with mode and owner as in the layers below."""
         posix.mkdir(name, 0o755, dir_fd=above)
         fd = posix.open(name, _DIRECTORY, dir_fd=above)
-        for lower in self._lower:
-            status = _look(lower, path)
-            if status is not None:
-                if _stat.S_ISDIR(status.st_mode):
-                    posix.fchown(fd, status.st_uid, status.st_gid)
-                    posix.fchmod(fd, _stat.S_IMODE(status.st_mode))
-                break
+        if self._implied is not None:
+            self._hold(len(path))
+            self._implied.append(path)
+        _take_after(fd, path, self._lower)
         return fd
 
     def _open_obstructed(self, above: int, path: bytes, name: bytes) -> int:
@@ -190,8 +193,58 @@ def _is_whiteout(status: posix.stat_result) -> bool:
     return _stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def settle(root: int, implied: Sequence[bytes], lower: Sequence[int]) -> None:
+    """Give directories that an archive only implied the mode and owner that they have in the layers below.
+
+    For a layer that was unpacked before those were there; `root` and `lower` are as for `layer.unpack`, and
+    the layers below are settled already. Raises OSError.
+    """
+    for path in implied:
+        found = _open_parent(root, path)
+        if found is None:
+            continue
+        above, name = found
+        try:
+            fd = posix.open(name, _DIRECTORY, dir_fd=above)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                continue  # a later entry has replaced it
+            raise
+        finally:
+            posix.close(above)
+        try:
+            _take_after(fd, path, lower)
+        finally:
+            posix.close(fd)
+
+
+def _take_after(fd: int, path: bytes, lower: Sequence[int]) -> None:
+    """Give a directory mode and owner of the one that `path` is in the highest layer that has it."""
+    for root in lower:
+        status = _look(root, path)
+        if status is not None:
+            if _stat.S_ISDIR(status.st_mode):
+                posix.fchown(fd, status.st_uid, status.st_gid)
+                posix.fchmod(fd, _stat.S_IMODE(status.st_mode))
+            return
+
+
 def _look(root: int, path: bytes) -> posix.stat_result | None:
     """The status of `path` in a lower layer, no link followed; None if it does not exist."""
+    found = _open_parent(root, path)
+    if found is None:
+        return None
+    above, name = found
+    try:
+        return posix.stat(name, dir_fd=above, follow_symlinks=False)
+    except OSError:
+        return None
+    finally:
+        posix.close(above)
+
+
+def _open_parent(root: int, path: bytes) -> tuple[int, bytes] | None:
+    """(descriptor, name) of a path below `root`, no link followed; None if a directory is missing."""
     fd = posix.open(".", _DIRECTORY, dir_fd=root)
     try:
         *parents, name = path.split(b"/")
@@ -199,8 +252,7 @@ def _look(root: int, path: bytes) -> posix.stat_result | None:
             below = posix.open(part, _DIRECTORY, dir_fd=fd)
             posix.close(fd)
             fd = below
-        return posix.stat(name, dir_fd=fd, follow_symlinks=False)
     except OSError:
-        return None
-    finally:
         posix.close(fd)
+        return None
+    return fd, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from sysbox.base import codec, files
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
@@ -10,6 +11,7 @@ from sysbox.base.files import remove_tree
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
+from sysbox.image import partial
 from sysbox.image.catalog import DERIVED, MAX_RECORD, Catalog, Entry, chain_ids, layer_name
 from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.ingest import prepare, with_entry
@@ -210,6 +212,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
             if name not in wanted:
                 files.unlink(f"{root}/{directory}/{name}")
                 done.append(f"removed {directory}/{name}")
+    done += partial.remove_stale(store, time.time())
     with Lock(f"{root}/index.lock"):
         for path in files.stale_files(root):
             files.unlink(path)

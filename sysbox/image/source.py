@@ -1,8 +1,8 @@
-"""Where the bytes of a layer come from, a mapped file or a decompressor, and the digest of what was read.
+"""Where the bytes of a layer come from, a mapped file or a stream, and the digest of what was read.
 
 An uncompressed blob is mapped, so that file contents go from the page cache into write(2) without a copy
-here. A compressed one runs through pigz, zstd or xz in a process of its own where they are installed
-(measured: half of zlib's time), else through zlib, bz2 or lzma in this one.
+here. A stream, such as a socket or a compressed blob, is read and decompressed in this process, if asked for
+by a thread, while the caller works on what was read before.
 """
 
 from __future__ import annotations
@@ -10,49 +10,41 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import files
-from sysbox.base.errors import FormatError, KernelError, Unsupported
+from sysbox.base.errors import FormatError, KernelError
+from sysbox.image.decompress import HEAD, compression, members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from subprocess import Popen
-    from typing import Any
 
 CHUNK = 1 << 20
 _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
-_MAGIC = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"BZh", "bzip2"),
-)
-# the fastest first; where none is installed, this process decompresses
-_PROGRAMS = {
-    "gzip": (("pigz", "-dcv"),),  # -v: else the exit status ignores garbage after the stream
-    "zstd": (("zstd", "-dcq"),),
-    "xz": (("xz", "-dcq"),),
-    "bzip2": (("lbzip2", "-dc"), ("bzip2", "-dc")),
-}
+_AHEAD = 2  # chunks
 _DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin")
 
 
 class Source:
-    """A stream of bytes, read once from the front; `limit` bounds its bytes, against decompression bombs."""
+    """A stream of bytes, read once from the front; `limit` bounds its bytes, against decompression bombs.
+
+    With `ahead` a thread reads: `read` must then be able to run beside the caller.
+    """
 
     def __init__(
-        self, read: Callable[[int], bytes], what: str, limit: int, close: Callable[[], None]
+        self, read: Callable[[int], bytes], what: str, limit: int, *, ahead: bool = False
     ) -> None:
         from hashlib import sha256
 
         self.position = 0
+        self.compression = ""
         self._what = what
         self._limit = limit
         self._read = read
-        self._close = close
         self._hash = sha256()
         self._held = memoryview(b"")
         self._seen = 0
+        self._ahead = Ahead(self._load) if ahead else None
+        self._more = self._ahead.next if self._ahead else self._load
 
     def take(self, count: int) -> bytes:
         """Exactly `count` bytes, or none at the end of the stream; raises FormatError if fewer are left."""
@@ -105,8 +97,9 @@ class Source:
         return f"sha256:{self._hash.hexdigest()}"
 
     def close(self) -> None:
-        """End the decompressor and release its buffers; may be called twice."""
-        self._close()
+        """End the thread and release the buffers; may be called twice."""
+        if self._ahead:
+            self._ahead.close()
 
     def _next(self, count: int) -> memoryview:
         if not len(self._held):
@@ -122,16 +115,65 @@ class Source:
         pieces = [self._held] if len(self._held) else []
         have = len(self._held)
         while have < count:
-            chunk = self._read(CHUNK)
+            chunk = self._more()
             if not chunk:
                 break
-            self._hash.update(chunk)
-            self._seen += len(chunk)
-            if self._seen > self._limit:
-                raise FormatError(f"{self._what}: unpacks to more than {self._limit} bytes")
             pieces.append(memoryview(chunk))
             have += len(chunk)
         self._held = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def _load(self) -> bytes:
+        chunk = self._read(CHUNK)
+        self._hash.update(chunk)
+        self._seen += len(chunk)
+        if self._seen > self._limit:
+            raise FormatError(f"{self._what}: unpacks to more than {self._limit} bytes")
+        return chunk
+
+
+class Ahead:
+    """A thread that calls `read` again and again, a few results ahead of the caller, until it returns b"".
+
+    Reading, hashing and decompression leave the interpreter to the caller meanwhile.
+    """
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        from queue import Queue
+        from threading import Thread
+
+        self._read = read
+        self._results: Queue[bytes | BaseException] = Queue(_AHEAD)
+        self._last: bytes | BaseException = b"none yet"
+        self._closed = False
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def next(self) -> bytes:
+        """The next result, b"" at the end; raises what `read` raised."""
+        if isinstance(self._last, bytes) and self._last:
+            self._last = self._results.get()
+        if isinstance(self._last, BaseException):
+            raise self._last
+        return self._last
+
+    def close(self) -> None:
+        """End the thread, after the read that it is at."""
+        self._closed = True
+        while self._thread.is_alive():
+            while not self._results.empty():
+                self._results.get()  # the thread may wait for room
+            self._thread.join(0.01)
+
+    def _run(self) -> None:
+        more = True
+        while more and not self._closed:
+            try:
+                result = self._read()
+            except BaseException as error:  # noqa: BLE001 (the caller gets it)
+                self._results.put(error)
+                return
+            self._results.put(result)
+            more = bool(result)
 
 
 class MappedSource(Source):
@@ -140,7 +182,7 @@ class MappedSource(Source):
     def __init__(self, fd: int, size: int, what: str, limit: int, digest: str) -> None:
         import mmap
 
-        super().__init__(lambda _: b"", what, limit, self._unmap)
+        super().__init__(lambda _: b"", what, limit)
         if size > limit:
             raise FormatError(f"{what}: is larger than {limit} bytes")
         self._digest = digest
@@ -181,7 +223,8 @@ class MappedSource(Source):
         self.position = self._size
         return self._digest
 
-    def _unmap(self) -> None:
+    def close(self) -> None:
+        """As Source.close."""
         self._held.release()
         self._all.release()
         if self._map is not None:
@@ -209,27 +252,18 @@ def write_sparse(fd: int, data: memoryview) -> bool:
     return start == len(data)
 
 
-def compression(head: bytes) -> str:
-    """The compression of a file by its first bytes: "", gzip, zstd, xz or bzip2."""
-    for magic, name in _MAGIC:
-        if head.startswith(magic):
-            return name
-    return ""
-
-
 def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Source:
     """A source over a whole regular file of compression `kind`; the caller closes the descriptor.
 
-    `digest` is that of the file itself. Raises Unsupported if no installed program can decompress it.
+    `digest` is that of the file itself. Raises Unsupported if it cannot be decompressed here.
     """
     if not kind:
         return MappedSource(fd, posix.fstat(fd).st_size, what, limit, digest)
     posix.lseek(fd, 0, 0)
-    for program, *options in _PROGRAMS[kind]:
-        path = find_program(program)
-        if path:
-            return _through_process([path, *options], fd, what, limit)
-    return Source(_in_process(fd, kind, what).read, what, limit, lambda: None)
+    engine = members(_reader(fd, what), kind, what)
+    source = Source(engine.read, what, limit, ahead=True)
+    source.compression = kind
+    return source
 
 
 def find_program(name: str) -> str:
@@ -241,157 +275,41 @@ def find_program(name: str) -> str:
     return ""
 
 
-def _through_process(argv: list[str], fd: int, what: str, limit: int) -> Source:
-    import fcntl
-    import subprocess
+def open_stream(
+    read: Callable[[int], bytes], what: str, limit: Callable[[str], int], *, ahead: bool = False
+) -> Source:
+    """A source over `read`, which returns at most as many bytes as it is asked for, and b"" at the end.
 
-    process = subprocess.Popen(
-        argv, stdin=fd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}, close_fds=True
-    )
-    assert process.stdout is not None
-    out = process.stdout.fileno()
-    try:
-        fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, CHUNK)
-    except OSError:
-        pass  # ignoring: the user's pipe quota is used up, and a small pipe is only slower
-
-    def read(count: int) -> bytes:
-        chunk = posix.read(out, count)
-        if not chunk:
-            _reap(process, argv[0], what, lambda: _is_padded(fd, what))
-        return chunk
-
-    return Source(read, what, limit, lambda: _end(process))
-
-
-def _reap(process: Popen[bytes], program: str, what: str, is_padded: Callable[[], bool]) -> None:
-    """Wait for a decompressor whose output has ended: only its exit status tells of garbage after the stream
-    or of a bad checksum. Raises FormatError.
+    Its first bytes tell whether it is compressed; `limit` returns the most bytes that a stream of a
+    compression may unpack to. `ahead` is as for Source. Raises Unsupported, and as `read` does.
     """
-    assert process.stderr is not None
-    reason = process.stderr.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
-    if process.wait() != 0 and not ("trailing" in reason and is_padded()):
-        name = program.rpartition("/")[2]
-        raise FormatError(f"{what}: cannot be decompressed: {reason or name}")
-
-
-def _is_padded(fd: int, what: str) -> bool:
-    """Whether the junk that pigz reports is zeros. Decompresses again: pigz does not say where it begins."""
-    posix.lseek(fd, 0, 0)
-    try:
-        members = _in_process(fd, "gzip", what)
-        while members.read(CHUNK):
-            pass
-    except FormatError:
-        return False
-    return True
-
-
-def _end(process: Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
-
-
-def _in_process(fd: int, kind: str, what: str, head: bytes = b"") -> _Members:
-    if kind == "gzip":
-        import zlib
-
-        return _Members(fd, what, lambda: zlib.decompressobj(31), zlib.error, head)
-    if kind == "bzip2":
-        import bz2
-
-        return _Members(fd, what, bz2.BZ2Decompressor, OSError, head)
-    if kind == "xz":
-        import lzma
-
-        return _Members(fd, what, lzma.LZMADecompressor, lzma.LZMAError, head)
-    raise Unsupported(
-        f"{what}: is compressed with {kind}, which needs the program {kind}",
-        hint="install it: apt-get install zstd",
+    head = b""
+    while len(head) < HEAD and (piece := read(HEAD - len(head))):
+        head += piece
+    kind = compression(head)
+    if kind:
+        source = Source(members(read, kind, what, head).read, what, limit(kind), ahead=ahead)
+        source.compression = kind
+        return source
+    waiting = [head]
+    return Source(
+        lambda count: waiting.pop() if waiting else read(count), what, limit(kind), ahead=ahead
     )
-
-
-class _Members:
-    """Decompresses one member after the other, at most as many bytes at a time as the caller reads."""
-
-    def __init__(
-        self, fd: int, what: str, new: Callable[[], Any], error: type[Exception], head: bytes
-    ) -> None:
-        self._fd = fd
-        self._what = what
-        self._new = new
-        self._error = error
-        self._engine: Any = None
-        self._input = head  # the bytes that were read from `fd` already
-        self._begun = False
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes of output, b"" at the end; raises FormatError."""
-        while True:
-            if not self._input and getattr(self._engine, "needs_input", True):
-                self._input = self._load()
-                if not self._input:
-                    if self._engine is not None:
-                        raise FormatError(f"{self._what}: the compressed stream is truncated")
-                    return b""
-            if self._engine is None and self._begun and self._input[0] == 0:
-                self._padding()
-                return b""
-            if self._engine is None:
-                self._begun = True
-                self._engine = self._new()
-            output = self._step(self._engine, count)
-            if output:
-                return output
-
-    def _padding(self) -> None:
-        """Skip zeros after the stream, which fill the last block of a tape or disk; refuse anything else."""
-        while self._input:
-            if self._input.count(0) != len(self._input):
-                raise FormatError(f"{self._what}: there is something behind the compressed stream")
-            self._input = self._load()
-
-    def _load(self) -> bytes:
-        try:
-            return posix.read(self._fd, 1 << 17)
-        except OSError as error:
-            raise KernelError.of("read", self._what, error) from None
-
-    def _step(self, engine: Any, count: int) -> bytes:
-        data, self._input = self._input, b""
-        try:
-            output: bytes = engine.decompress(data, count)
-        except (self._error, EOFError) as error:
-            raise FormatError(f"{self._what}: cannot be decompressed: {error}") from None
-        if engine.eof:
-            self._input = engine.unused_data
-            self._engine = None
-        else:
-            # zlib returns the input that it did not need; bz2 and lzma keep it and clear `needs_input`
-            self._input = getattr(engine, "unconsumed_tail", b"")
-        return output
 
 
 def stream_source(fd: int, what: str, limit: int) -> Source:
-    """A source over a pipe, a socket or a file that is read once, plain or compressed with gzip, bzip2 or xz.
+    """A source over a pipe, a socket or a file that is read once, plain or compressed.
 
-    This process decompresses it, never a program. Raises Unsupported for zstd, OSError.
+    Raises Unsupported if it cannot be decompressed here, KernelError.
     """
-    head = b""
-    while len(head) < 8 and (piece := posix.read(fd, 8 - len(head))):
-        head += piece
-    kind = compression(head)
-    if kind == "zstd":
-        raise Unsupported(
-            f"{what}: is compressed with zstd", hint="decompress it first: zstd -dc FILE | ..."
-        )
-    if kind:
-        return Source(_in_process(fd, kind, what, head).read, what, limit, lambda: None)
-    waiting = [head]
-    return Source(
-        lambda count: waiting.pop() if waiting else posix.read(fd, count), what, limit, lambda: None
-    )
+    return open_stream(_reader(fd, what), what, lambda _: limit)
+
+
+def _reader(fd: int, what: str) -> Callable[[int], bytes]:
+    def read(count: int) -> bytes:
+        try:
+            return posix.read(fd, count)
+        except OSError as error:
+            raise KernelError.of("read", what, error) from None
+
+    return read

@@ -7,15 +7,18 @@ import source
 
 ONE_FILE = (
     "cryptography", "pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp", "urllib3",
+    "backports", "isal",
 )  # fmt: skip
 COLD_TIER = "sysbox.cli"  # click is the cold command line's own language
 VERBS = "sysbox.cli.commands."
 # package -> a verb of which it does a part
 SERVES = {
+    "backports": "cp",
     "click": "help_",
     "cryptography": "trust",
     "dbus_next": "events",
     "iptc": "run",
+    "isal": "import_",
     "pyroute2": "doctor",
     "pystemd": "info",
     "urllib3": "login",
@@ -67,7 +70,7 @@ def needs(start: str) -> set[str]:
 
 
 def test_nothing_else_is_depended_on() -> None:
-    allowed = {*ONE_FILE, "click"}
+    allowed = {*ONE_FILE, "click", "compression"}  # the last: of the standard library since 3.14
     for name, path in MODULES.items():
         extra = source.third_party(source.imports(path)) - allowed
         assert not extra, (

@@ -8,6 +8,8 @@ import lzma
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,7 +64,11 @@ def _send(writer: int, data: bytes) -> None:
 SIMPLE = archive(entry("a/file", b"text", mode=0o640, uid=5, gid=6, mtime=1_500_000_000))
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_plain_and_compressed(box: Path, compress: object) -> None:
     extract(compress(SIMPLE), box)  # type: ignore[operator]
     made = box / "into" / "a" / "file"
@@ -106,9 +112,15 @@ def test_a_file_that_is_named_twice(box: Path) -> None:
     assert (box / "into" / "a").read_bytes() == b"text"
 
 
-def test_zstd_is_refused_with_a_way_out(box: Path) -> None:
-    with pytest.raises(Unsupported, match="zstd"):
-        extract(b"\x28\xb5\x2f\xfd" + bytes(100), box)
+def test_zstd_without_its_package_is_refused_with_a_way_out(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        sys.modules, "compression" if sys.version_info >= (3, 14) else "backports", None
+    )
+    with pytest.raises(Unsupported, match="zstd") as caught:
+        extract(zstd(SIMPLE), box)
+    assert "backports.zstd" in caught.value.hint
 
 
 def test_a_link_among_the_parents_is_followed_inside(box: Path) -> None:

@@ -16,7 +16,8 @@ from layers.builder import archive, directory, entry, hard_link, long_name, pax,
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.image import documents, layer
-from sysbox.image.source import compression, open_source
+from sysbox.image.decompress import compression
+from sysbox.image.source import open_source
 from sysbox.image.tar import LayerLimits
 
 ROUNDS = int(os.environ.get("SYSBOX_FUZZ_ROUNDS", "400"))

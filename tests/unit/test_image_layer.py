@@ -16,7 +16,8 @@ from layers.builder import archive, binary, directory, entry, hard_link, long_na
 
 from sysbox.base.errors import FormatError
 from sysbox.image import layer, tar
-from sysbox.image.source import MappedSource, Source, compression, open_source
+from sysbox.image.decompress import compression
+from sysbox.image.source import MappedSource, Source, open_source
 from sysbox.image.tar import LayerLimits
 
 LIMITS = LayerLimits()
@@ -262,7 +263,7 @@ def test_reading_in_pieces() -> None:
     data = archive(entry("a", b"x" * 1000), entry("b", b"y"))
     for step in (1, 7, 511, 512, 513, 100_000):
         chunks = [data[at : at + step] for at in range(0, len(data), step)]
-        source = Source(lambda _, c=chunks: c.pop(0) if c else b"", "x", BIG, lambda: None)  # type: ignore[misc]
+        source = Source(lambda _, c=chunks: c.pop(0) if c else b"", "x", BIG)  # type: ignore[misc]
         seen = [(one.name, one.size) for one in tar.headers(source, LIMITS)]
         assert seen == [(b"a", 1000), (b"b", 1)]
         assert source.drain().startswith("sha256:")

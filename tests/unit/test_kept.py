@@ -174,7 +174,7 @@ def by_stream(top: Path, copy: Path) -> None:
     copy.mkdir()
     root = os.open(copy, os.O_PATH)
     data = io.BytesIO(packed(top))
-    Extractor(root, "/").run(Source(data.read, "the stream", PLENTY, lambda: None))
+    Extractor(root, "/").run(Source(data.read, "the stream", PLENTY))
     os.close(root)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import posix
+import sys
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, NotFound, SysboxError
@@ -30,9 +31,6 @@ _TABLES = b"*raw\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n"
 _PROGRAMS = {
     "mmdebstrap": "sysbox bootstrap",
     "journalctl": "sysbox logs",
-    "zstd": "importing what zstd compressed",
-    "xz": "importing what xz compressed, faster",
-    "pigz": "importing what gzip compressed, faster",
 }
 _MODULES = {
     "pyroute2": "sysbox doctor, sysbox host stop",
@@ -40,6 +38,7 @@ _MODULES = {
     "pystemd": "sysbox info, sysbox doctor",
     "dbus_next": "sysbox events",
     "pyseccomp": "seccomp profiles",
+    "backports.zstd": "layers and archives that zstd compressed",  # not since Python 3.14
 }
 
 
@@ -237,14 +236,23 @@ def _try_tables() -> str:
 
 def programs() -> list[Check]:
     """Programs and modules that single verbs run or import."""
-    from importlib.util import find_spec
-
     checks = []
     for name, purpose in _PROGRAMS.items():
         path = process.find_program(name)
         problem = "" if "/" in path else f"not installed: needed for {purpose}"
         checks.append(useful("program", name, problem, path, f"apt-get install {name}"))
     for name, purpose in _MODULES.items():
-        problem = "" if find_spec(name) else f"not installed: needed for {purpose}"
+        if sys.version_info >= (3, 14) and name == "backports.zstd":
+            continue
+        problem = "" if _has_module(name) else f"not installed: needed for {purpose}"
         checks.append(useful("program", f"python: {name}", problem))
     return checks
+
+
+def _has_module(name: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False  # the package that it is in
