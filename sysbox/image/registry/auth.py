@@ -109,8 +109,9 @@ class Authorizer:
             request = _by_identity_token(realm, service, scopes, credential.identity_token)
         else:
             request = _by_password(realm, service, scopes, credential)
-        answer = self._transport.send(request)
-        data = answer.document(_MAX_TOKEN, f"{realm.place()}: the token")
+        what = f"{realm.place()}: the token"
+        answer = self._transport.send(request.replace(limit=_MAX_TOKEN, what=what))
+        data = answer.document(_MAX_TOKEN, what)
         if answer.status in (400, 401, 403, 404) and credential:
             raise denied(self._endpoint, credential, realm.authority())
         if answer.status in (401, 403):

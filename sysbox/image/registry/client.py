@@ -56,7 +56,13 @@ class Repository:
         NotFound, and FormatError for another digest, schema 1, and a document of two kinds.
         """
         what = self._what(tag_or_digest)
-        answer = self._get("GET", self._manifest(tag_or_digest), {"Accept": ", ".join(accept)})
+        answer = self._session.send(
+            "GET",
+            self._manifest(tag_or_digest),
+            headers={"Accept": ", ".join(accept)},
+            limit=MAX_MANIFEST,
+            what=what,
+        )
         if answer.status != 200:
             raise answers.failure(answer, what)
         data = answer.document(MAX_MANIFEST, what)
@@ -96,10 +102,10 @@ class Repository:
         target = f"/v2/{self._name}/tags/list?n={_PAGE}"
         seen = {target}
         for _ in range(_MAX_PAGES):
-            answer = self._get("GET", target)
+            what = f"{self.endpoint.name()}: the list of its tags"
+            answer = self._session.send("GET", target, limit=_MAX_TAGS, what=what)
             if answer.status != 200:
                 raise answers.failure(answer, self.endpoint.name())
-            what = f"{self.endpoint.name()}: the list of its tags"
             data = answer.document(_MAX_TAGS, what)
             yield from answers.tags(data, what)
             target = answers.next_page(answer, what)
@@ -188,7 +194,7 @@ class Repository:
         headers = {"Range": f"bytes={start}-"} if start else {}
         what = f"{self.endpoint.name()}: blob {descriptor.digest}"
         answer = self._get("GET", self._blob(descriptor.digest), headers)
-        if answer.status == 416:
+        if answer.status == 416 and start:
             answer.drop()
             return self._open_blob(descriptor, 0)
         if answer.status == 206 and start:

@@ -21,6 +21,12 @@ _BUFFER = 64 << 10  # bytes
 _AGENT = f"sysbox/{program.VERSION}"
 
 
+# what OpenSSL says of a server that answers something else, or ends the connection
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER", "record layer", "EOF",
+)  # fmt: skip
+
+
 class Cut(Unreachable):
     """The connection ended before the answer did, or no byte came in time: worth another attempt."""
 
@@ -198,17 +204,7 @@ def explained(error: Exception, url: Url) -> RegistryError:
 def _of_tls(error: Exception, url: Url) -> RegistryError:
     text = str(error)
     place = url.authority()
-    if any(
-        sign in text
-        for sign in (
-            "WRONG_VERSION_NUMBER",
-            "HTTP_REQUEST",
-            "UNKNOWN_PROTOCOL",
-            "RECORD_LAYER",
-            "record layer",
-            "EOF occurred",
-        )
-    ):
+    if any(sign in text for sign in _NOT_TLS):
         return NotTls(
             f"{place}: does not speak TLS",
             hint="for a registry without it say `insecure = true` in registries.conf",

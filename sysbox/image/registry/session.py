@@ -38,6 +38,8 @@ class Session:
         repeat: bool = True,
         follow: bool = True,
         wait: float = 0.0,
+        limit: int = 0,
+        what: str = "",
     ) -> Answer:
         """The answer of the registry to a request for a path of it, or for a URL (of an upload).
 
@@ -57,6 +59,8 @@ class Session:
             repeat=repeat,
             follow=follow,
             wait=wait,
+            limit=limit,
+            what=what,
         )
         if not home:
             return self.transport.send(request)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Body = bytes | Callable[[], Iterable[bytes]] | None  # a stream is made anew for each attempt
 
 MAX_REDIRECTS = 10
+_OK = 200
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LITTLE = 64 << 10  # bytes
 _BUSY = (429, 500, 502, 503, 504)
@@ -43,6 +44,9 @@ class Request(Frozen):
     repeat: bool = True  # whether a second time does no harm
     follow: bool = True  # whether redirects are
     wait: float = 0.0  # seconds until the answer begins; 0: Patience.answer
+    # bytes of a document that is read at once, so that a cut in it is repeated too; 0: the caller reads
+    limit: int = 0
+    what: str = ""  # the document's name, for messages
 
 
 class Answer:
@@ -52,6 +56,7 @@ class Answer:
         self._raw = raw
         self.url = url  # that answered, after redirects
         self.status = raw.status
+        self._document: bytes | None = None
 
     def header(self, name: str) -> str:
         """A header, "" where there is none."""
@@ -68,8 +73,10 @@ class Answer:
     def document(self, limit: int, what: str) -> bytes:
         """The whole body, of at most `limit` bytes, and the connection is free again.
 
-        Raises FormatError for more, Cut, Unreachable.
+        A second call returns it again. Raises FormatError for more, Cut, Unreachable.
         """
+        if self._document is not None:
+            return self._document
         length = self.header("Content-Length")
         if length.isdecimal() and int(length) > limit:
             self.close()
@@ -84,7 +91,8 @@ class Answer:
                 self.close()
                 raise FormatError(f"{what}: more than {limit} bytes")
         self.done()
-        return bytes(data)
+        self._document = bytes(data)
+        return self._document
 
     def done(self) -> None:
         """The body was read: give the connection back."""
@@ -125,6 +133,8 @@ class Transport:
         for left in reversed(range(self.patience.attempts if request.repeat else 1)):
             try:
                 answer = self._follow(request)
+                if request.limit and answer.status == _OK:
+                    answer.document(request.limit, request.what)
             except Cut:
                 if not left:
                     raise
