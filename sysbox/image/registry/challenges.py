@@ -55,7 +55,11 @@ class _Reader:
                 return Challenge(scheme=scheme.lower(), parameters=parameters)
             self._at += 1
             self._skip(" \t")
-            if self._here() in ("=", ""):  # the padding of a token68, which no scheme of ours has
+            if self._here() in (
+                "=",
+                ",",
+                "",
+            ):  # the padding of a token68, which no scheme of ours has
                 self._skip("=")
                 continue
             if name.lower() in parameters:
