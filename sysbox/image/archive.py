@@ -12,9 +12,10 @@ from sysbox.host import architecture
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH, apply
 from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
-from sysbox.image.ingest import Ingest, Layer, descriptor_of, digest_of
+from sysbox.image.ingest import Blob, Ingest, Layer, descriptor_of, digest_of
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse, refuse_host
+from sysbox.image.source import CHUNK
 from sysbox.spec import Health
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 def import_tar(
     store: Catalog,
-    fd: int,
+    source: int | Callable[[int], bytes],
     name: str,
     *,
     what: str = "the archive",
@@ -39,8 +40,9 @@ def import_tar(
     created: str = "",
     tell: Callable[[int], object] = lambda _: None,
 ) -> Image:
-    """Read a tar archive from `fd` to its end and make the image `name` of it ("" for none).
+    """Read a tar archive to its end and make the image `name` of it ("" for none).
 
+    `source` is a descriptor, or returns at most as many bytes as it is asked for, and b"" at the end.
     `changes` are applied to `config`. `spooled` is called when the archive has been read, and may raise if
     the process that wrote it failed. `tell` is called with the size of each chunk, in bytes. Raises
     SpecError, FormatError, KernelError; the store is then unchanged.
@@ -51,20 +53,40 @@ def import_tar(
     base = base.replace(architecture=architecture())
     final = apply(base, changes)
     with Ingest(store) as work:
-        blob = work.spool(fd, what, tell=tell)
-        spooled()
-        if not blob.size:
-            raise FormatError(
-                f"{what}: is empty", hint="a tar archive of a root file system is needed"
-            )
-        if blob.compression not in SUFFIX:
-            blob = work.decompress(blob, what)
+        blob = _spool(work, source, what, spooled, tell)
         layer = work.unpack(blob, what)
         comment = message or f"Imported from {what}"
         document = config_document(final, [layer], created or now(), comment)
         kind = OCI_LAYER + SUFFIX[blob.compression]
         manifest = manifest_document(document, [descriptor_of(blob, kind)])
         return work.commit(manifest, document, [blob], [layer], name, builtin)
+
+
+def _spool(
+    work: Ingest,
+    source: int | Callable[[int], bytes],
+    what: str,
+    spooled: Callable[[], None],
+    tell: Callable[[int], object],
+) -> Blob:
+    """The whole archive as a blob, in a compression that a layer may have."""
+    if isinstance(source, int):
+        blob = work.spool(source, what, tell=tell)
+    else:
+        read = source
+        blob = work.pack(lambda write: _copy(read, write, tell), what)
+    spooled()
+    if not blob.size:
+        raise FormatError(f"{what}: is empty", hint="a tar archive of a root file system is needed")
+    return blob if blob.compression in SUFFIX else work.decompress(blob, what)
+
+
+def _copy(
+    read: Callable[[int], bytes], write: Callable[[bytes], object], tell: Callable[[int], object]
+) -> None:
+    while piece := read(CHUNK):
+        write(piece)
+        tell(len(piece))
 
 
 def check_name(name: str) -> None:
