@@ -34,7 +34,8 @@ COLD = (
     "sysbox.cli.parse.later", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.units.manager", "sysbox.units.watch", "sysbox.cli.commands.tag", "sysbox.cli.commands.untag",
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
-    "sysbox.cli.commands.load", "sysbox.cli.output_file", "sysbox.lifecycle.images",
+    "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
+    "sysbox.lifecycle.images",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {

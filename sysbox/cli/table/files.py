@@ -62,6 +62,13 @@ def volume_prune_options() -> tuple[Option, ...]:
     )
 
 
+def system_df_options() -> tuple[Option, ...]:
+    return (
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("-v --verbose", "Show each image, container and volume"),
+    )
+
+
 def system_prune_options() -> tuple[Option, ...]:
     return (
         switch("-a --all", "All images that no container uses, not only untagged ones"),

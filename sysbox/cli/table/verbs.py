@@ -170,6 +170,10 @@ def _system_verbs() -> tuple[Verb, ...]:
             summary="Clean up after a crash",
         ),
         Verb(
+            name="system df", module="system_df", args="", options="system df",
+            summary="Show what images, containers and volumes take on disk",
+        ),
+        Verb(
             name="system prune", module="prune", args="", options="system prune",
             summary="Remove containers that are not running, and images that nothing uses",
         ),
@@ -364,6 +368,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "prune": _lazily("files", "prune"),
     "image prune": _lazily("files", "image_prune"),
     "volume prune": _lazily("files", "volume_prune"),
+    "system df": _lazily("files", "system_df"),
     "system prune": _lazily("files", "system_prune"),
     "trust show": _lazily("trust", "show"),
     "trust set": _lazily("trust", "set"),
