@@ -228,7 +228,10 @@ class MappedSource(Source):
         self._held.release()
         self._all.release()
         if self._map is not None:
-            self._map.close()
+            try:
+                self._map.close()
+            except BufferError:
+                pass  # ignoring: an error on its way holds a piece of the map; both go together
             self._map = None
             self._size = self.position = 0
 
