@@ -153,7 +153,7 @@ def noisy(sysbox: Sysbox) -> bytes:
 def test_a_full_disk(sysbox: Sysbox, tmp_path: Path) -> None:
     """One clear line, and the store is as before; while the archive is read, and while it is unpacked."""
     data = noisy(sysbox)
-    for size in ("4m",):
+    for size in ("4m", "12m"):
         script = f"""
             mount -t tmpfs -o size={size} none {tmp_path}
             SYSBOX_STATE_DIR={tmp_path}/state {SYSBOX} load

@@ -51,7 +51,7 @@ def _file_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="import", module="import_", args="FILE [NAME]", options="import",
-            also=("image import",), summary="Make an image from a tar archive or its URL (- is standard input)",
+            also=("image import",), summary="Make an image from a tar archive or a URL (- is standard input)",
         ),
         Verb(
             name="save", module="save", args="IMAGE...", options="save", also=("image save",),

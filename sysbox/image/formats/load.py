@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.errors import FormatError
+from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
-from sysbox.image import removal
+from sysbox.host import exists
+from sysbox.image import fetch, removal
 from sysbox.image.catalog import chain_ids, layer_name
-from sysbox.image.documents import parse_config
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.contents import open_contents
 from sysbox.image.ingest import Ingest, digest_of
-from sysbox.image.rebuild import read_layer
 from sysbox.image.reference import parse
 from sysbox.image.registry.platform import own
 from sysbox.image.source import open_source
@@ -27,17 +28,17 @@ from sysbox.image.trust.signatures import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sysbox.image.catalog import Catalog
+    from sysbox.image.documents import Descriptor
+    from sysbox.image.download import BlobStream
     from sysbox.image.formats.contents import Contents
     from sysbox.image.formats.found import Found
     from sysbox.image.ingest import Blob, Layer
     from sysbox.image.model import Image
     from sysbox.image.registry.platform import Platform
     from sysbox.image.trust.provenance import Origin
-
-    Verified = set[tuple[str, str]]  # (digest of a blob, diff id of its content)
 
 
 class Loaded(Frozen):
@@ -68,11 +69,11 @@ def load(
         contents = open_contents(work, fd, what, tell)
         transport, found = _read(contents, work, platform or own())
         origins = _accepted(found, transport, path)
-        verified: Verified = set()
+        _keep_blobs(store, found)
+        verified = _Verified(store)
         stacks = [_unpack(work, one, what, verified) for one in found]
-        kept: dict[str, Blob] = {}
         return [
-            _commit(work, one, stack, kept, origin)
+            _commit(work, one, stack, origin)
             for one, stack, origin in zip(found, stacks, origins, strict=True)
         ]
 
@@ -108,23 +109,66 @@ def _accepted(found: list[Found], transport: str, path: str) -> list[Origin]:
     return origins
 
 
-def _unpack(work: Ingest, found: Found, what: str, verified: Verified) -> list[Layer]:
-    """The unpacked layers of an image, lowest first."""
+def _keep_blobs(store: Catalog, found: list[Found]) -> None:
+    """Give blobs their names in the store; until an image needs them they are orphans."""
+    for blob in {blob.digest: blob for one in found for blob in one.blobs}.values():
+        path = store.blob(blob.digest)
+        if not exists(path):
+            posix.rename(blob.path, path)
+
+
+def _unpack(
+    work: Ingest, found: Found, what: str, verified: _Verified
+) -> tuple[list[Blob], list[Layer]]:
+    """The blobs and the unpacked layers of an image, lowest first; several are unpacked at a time."""
+    store = work.store
     diff_ids = parse_config(found.config).diff_ids
-    stack: list[Layer] = []
-    layers = zip(found.blobs, diff_ids, chain_ids(diff_ids), strict=True)
-    for number, (blob, diff_id, chain) in enumerate(layers, 1):
-        which = f"{what}: layer {number}"
-        try:
-            layer = read_layer(work.store, layer_name(chain))
-        except NotFound:
-            layer = work.unpack(blob, which, stack, diff_id)
-        else:
-            if (blob.digest, diff_id) not in verified:
-                _verify(blob, diff_id, which)
-        verified.add((blob.digest, diff_id))
-        stack.append(layer)
-    return stack
+    chains = chain_ids(diff_ids)
+    # a layer that is there already is not unpacked again, but its blob could be that of another
+    for number, (blob, diff_id, chain) in enumerate(
+        zip(found.blobs, diff_ids, chains, strict=True), 1
+    ):
+        if exists(store.layer(layer_name(chain))) and (blob.digest, diff_id) not in verified:
+            kept = blob.replace(path=store.blob(blob.digest))
+            _verify(kept, diff_id, f"{what}: layer {number}")
+    unpacked = fetch.layers(work, parse_manifest(found.manifest).layers, diff_ids, _no_blob)
+    verified.add(found)
+    return unpacked
+
+
+class _Verified:
+    """Which blob has which content: of the images in the store, and of those that are loaded."""
+
+    def __init__(self, store: Catalog) -> None:
+        self._store = store
+        self._pairs: set[tuple[str, str]] = set()
+        self._read = False
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        """Whether (the digest of a blob, a diff id) belong together. Raises FormatError."""
+        if pair not in self._pairs and not self._read:
+            self._read = True
+            for entry in self._store.entries():
+                manifest = read_file(self._store.blob(entry.digest), MAX_MANIFEST)
+                config = read_file(self._store.blob(entry.image_id), MAX_CONFIG)
+                if manifest and config:
+                    self._note(manifest, config)
+        return pair in self._pairs
+
+    def add(self, found: Found) -> None:
+        """Note the layers of an image that was unpacked."""
+        self._note(found.manifest, found.config)
+
+    def _note(self, manifest: bytes, config: bytes) -> None:
+        layers = parse_manifest(manifest).layers
+        diff_ids = parse_config(config).diff_ids
+        self._pairs.update(
+            (layer.digest, diff_id) for layer, diff_id in zip(layers, diff_ids, strict=True)
+        )
+
+
+def _no_blob(descriptor: Descriptor, _: int) -> BlobStream:
+    raise FormatError(f"the blob {descriptor.digest} is not in the store any more")
 
 
 def _verify(blob: Blob, diff_id: str, what: str) -> None:
@@ -143,19 +187,16 @@ def _verify(blob: Blob, diff_id: str, what: str) -> None:
 
 
 def _commit(
-    work: Ingest, found: Found, stack: Sequence[Layer], kept: dict[str, Blob], origin: Origin
+    work: Ingest, found: Found, unpacked: tuple[list[Blob], list[Layer]], origin: Origin
 ) -> Loaded:
-    """Add an image under all of its names; `kept` are the blobs that earlier images brought."""
+    """Add an image under all of its names."""
     store = work.store
-    blobs = [kept.get(blob.digest, blob) for blob in found.blobs]
     moved = {}
     for name in found.names:
         old = next((entry.image_id for entry in store.entries() if entry.name == name), "")
         moved[parse(name).familiar()] = old
     first = found.names[0] if found.names else ""
-    image = work.commit(found.manifest, found.config, blobs, stack, first, origin=origin)
-    for blob in blobs:
-        kept[blob.digest] = blob.replace(path=store.blob(blob.digest))
+    image = work.commit(found.manifest, found.config, *unpacked, first, origin=origin)
     for name in found.names[1:]:
         removal.tag(store, image.id, name)
     return _loaded(image, moved)
