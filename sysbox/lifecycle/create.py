@@ -7,10 +7,11 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
+from sysbox.conf.values import is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.host import exists, probe
+from sysbox.host import probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
@@ -118,7 +119,7 @@ def find_image(spec: ContainerSpec) -> Image:
 
 def _check_trust(image: Image, name: str) -> None:
     """Raise TrustError for an image that policy.json does not accept; without the file all are."""
-    if exists(paths.POLICY):
+    if is_there(paths.POLICY):
         from sysbox.image.trust import gate
 
         gate.admit(Store(), image, name)

@@ -55,6 +55,10 @@ def test_a_file_that_cannot_be_read_accepts_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrustError, match=r"policy\.json"):
         policy.load(str(path))
     path.unlink()
+    path.symlink_to("none")
+    with pytest.raises(TrustError, match="leads nowhere"):
+        policy.load(str(path))
+    path.unlink()
     path.write_bytes(b" " * (policy.MAX_POLICY + 1))
     with pytest.raises(TrustError, match="larger than"):
         policy.load(str(path))

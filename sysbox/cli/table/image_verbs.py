@@ -88,11 +88,11 @@ def _registry_verbs() -> tuple[Verb, ...]:
 def _trust_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
-            name="trust show", module="trust", args="[REGISTRY]", options="trust show",
+            name="trust show", module="trust", args="[REGISTRY]", options="trust show", local=True,
             also=("image trust show",), summary="Show which images this machine accepts",
         ),
         Verb(
-            name="trust set", module="trust", args="REGISTRY", options="trust set",
+            name="trust set", module="trust", args="REGISTRY", options="trust set", local=True,
             also=("image trust set",), summary="Set which images of a registry are accepted",
         ),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sysbox.base import codec, paths
 from sysbox.base.errors import FormatError, SpecError, TrustError
 from sysbox.base.frozen import Frozen
+from sysbox.conf.values import is_there
 from sysbox.image.trust import scopes
 from sysbox.image.trust.files import read
 
@@ -123,6 +124,8 @@ def load(path: str = "") -> Policy:
     path = path or paths.POLICY
     data = read(path, MAX_POLICY)
     if data is None:
+        if is_there(path):
+            raise TrustError(f"{path}: a link that leads nowhere", hint=HINT)
         return Policy(ACCEPT_ANYTHING, {})
     return parse(data, path)
 

@@ -5,11 +5,11 @@ A value that the most specific section lacks is taken from the next one, as cont
 
 from __future__ import annotations
 
-from sysbox.base import files, paths
+from sysbox.base import paths
 from sysbox.base.errors import FormatError, TrustError
 from sysbox.base.frozen import Frozen
 from sysbox.image.trust import yaml
-from sysbox.image.trust.files import read
+from sysbox.image.trust.files import names, read
 from sysbox.image.trust.scopes import scopes
 
 TYPE_CHECKING = False
@@ -81,11 +81,9 @@ def load(directory: str = "") -> RegistriesD:
     directory = directory or paths.REGISTRIES_D
     default: Section | None = None
     docker: dict[str, Section] = {}
-    try:
-        found = [name for name in files.names(directory) if name.endswith(".yaml")]
-    except OSError as error:
-        raise TrustError(f"{directory}: {error.strerror}") from None
-    for name in found:
+    for name in names(directory):
+        if not name.endswith(".yaml"):
+            continue
         path = f"{directory}/{name}"
         data = read(path, MAX_FILE)
         try:

@@ -51,7 +51,8 @@ def load(text: str, what: str) -> dict[str, Any]:
 
 def _lines(text: str, what: str) -> Iterator[tuple[int, int, str]]:
     """(number, indentation, content) of each line that has content."""
-    lines = text.removeprefix("\ufeff").splitlines()
+    # not splitlines(), which knows other line breaks than YAML does
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if len(lines) > _MAX_LINES:
         raise FormatError(f"{what}: has more than {_MAX_LINES} lines")
     started = False
