@@ -36,6 +36,9 @@ class Gpg:
     def key(self, mail: str, *options: str, expires: str = "never") -> str:
         """A new key; its fingerprint."""
         self.run(*options, "--quick-generate-key", f"Test <{mail}>", "ed25519", "sign", expires)
+        return self.fingerprint(mail)
+
+    def fingerprint(self, mail: str) -> str:
         listed = self.run("--with-colons", "--list-keys", mail).decode().splitlines()
         return next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
 
