@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layers import fixtures
+from forked import needs_root
+from layers import fixtures, images
 from layers.builder import archive, entry
 from signers import sigstore_key
-from test_image_store import NOBODY, base, store  # noqa: F401 (fixtures)
 
 from sysbox.base import codec, paths
 from sysbox.base.errors import FormatError, TrustError
+from sysbox.image import ingest
+from sysbox.image.formats import load
 from sysbox.image.ingest import Ingest, descriptor_of
 from sysbox.image.model import Image
 from sysbox.image.store import Store
@@ -28,6 +30,14 @@ NAME = "reg.example/app:1"
 CREATED = "2026-01-01T00:00:00Z"  # or each would be another image
 REJECT = [{"type": "reject"}]
 ACCEPT = [{"type": "insecureAcceptAnything"}]
+NOBODY: Any = lambda _: []  # noqa: E731 (a constant of the tests)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    needs_root()
+    monkeypatch.setattr(ingest, "sync_file_system", lambda _: None)
+    return Store(f"{tmp_path}/images")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +52,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return write
 
 
-def pulled(store: Store, name: str, verdict: Verdict, index: str = "") -> Image:  # noqa: F811
+def pulled(store: Store, name: str, verdict: Verdict, index: str = "") -> Image:
     """Make an image again, as if it had been pulled as `name`."""
     made = fixtures.import_bytes(store, CONTENT, "made:1", created=CREATED)
     manifest = Path(store.blob(made.manifest)).read_bytes()
@@ -60,7 +70,7 @@ def pulled(store: Store, name: str, verdict: Verdict, index: str = "") -> Image:
     return image.replace(names=(name,))
 
 
-def only_pulled(store: Store, name: str = NAME, verdict: Verdict | None = None) -> Image:  # noqa: F811
+def only_pulled(store: Store, name: str = NAME, verdict: Verdict | None = None) -> Image:
     """The same, without the origin of the image that was made for it."""
     image = pulled(store, name, verdict or Verdict(by=("insecureAcceptAnything",)))
     store.remove("made:1", NOBODY, force=True)
@@ -71,7 +81,7 @@ def only_pulled(store: Store, name: str = NAME, verdict: Verdict | None = None) 
     return image
 
 
-def test_what_is_made_here(store: Store) -> None:  # noqa: F811
+def test_what_is_made_here(store: Store) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     (origin,) = provenance.read(store, image.id)
     assert (origin.transport, origin.reference) == ("sysbox", "docker.io/library/one:1")
@@ -79,7 +89,7 @@ def test_what_is_made_here(store: Store) -> None:  # noqa: F811
     assert Path(provenance.path_of(store, image.id)).stat().st_mode & 0o777 == 0o600
 
 
-def test_origins_add_up_and_go_with_the_image(store: Store) -> None:  # noqa: F811
+def test_origins_add_up_and_go_with_the_image(store: Store) -> None:
     index = f"sha256:{'c' * 64}"
     image = pulled(store, NAME, Verdict(by=("insecureAcceptAnything",)), index)
     pulled(store, NAME, Verdict(by=("insecureAcceptAnything",)))
@@ -94,7 +104,7 @@ def test_origins_add_up_and_go_with_the_image(store: Store) -> None:  # noqa: F8
     assert store.gc() == []
 
 
-def test_gc_removes_what_no_image_has(store: Store) -> None:  # noqa: F811
+def test_gc_removes_what_no_image_has(store: Store) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     for name in (f"{'d' * 64}.json", f"{image.id[7:]}.json.999999999"):
         Path(store.root, "provenance", name).write_text("{}")
@@ -102,7 +112,7 @@ def test_gc_removes_what_no_image_has(store: Store) -> None:  # noqa: F811
     assert provenance.read(store, image.id)
 
 
-def test_the_origin_must_be_of_this_manifest(store: Store) -> None:  # noqa: F811
+def test_the_origin_must_be_of_this_manifest(store: Store) -> None:
     made = fixtures.import_bytes(store, CONTENT, "made:1", created=CREATED)
     other = provenance.made_here(NAME, f"sha256:{'e' * 64}")
     manifest = Path(store.blob(made.manifest)).read_bytes()
@@ -118,7 +128,7 @@ def test_the_origin_must_be_of_this_manifest(store: Store) -> None:  # noqa: F81
         os.close(fd)
 
 
-def test_files_of_other_versions_and_damaged_ones(store: Store) -> None:  # noqa: F811
+def test_files_of_other_versions_and_damaged_ones(store: Store) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     path = Path(provenance.path_of(store, image.id))
     document = codec.loads(path.read_bytes(), "")
@@ -141,7 +151,7 @@ def test_files_of_other_versions_and_damaged_ones(store: Store) -> None:  # noqa
         provenance.path_of(store, "../../x")
 
 
-def test_no_more_origins_than_the_limit(store: Store) -> None:  # noqa: F811
+def test_no_more_origins_than_the_limit(store: Store) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     for number in range(provenance.MAX_ORIGINS + 3):
         provenance.keep(store, image, provenance.made_here(f"a.b/c:{number}", image.manifest))
@@ -150,12 +160,12 @@ def test_no_more_origins_than_the_limit(store: Store) -> None:  # noqa: F811
     assert found[0].reference == f"a.b/c:{provenance.MAX_ORIGINS + 2}"
 
 
-def refused(store: Store, image: Image, name: str, why: str) -> None:  # noqa: F811
+def refused(store: Store, image: Image, name: str, why: str) -> None:
     with pytest.raises(TrustError, match=why):
         gate.admit(store, image, name)
 
 
-def test_a_policy_that_became_stricter(store: Store, rules: Any) -> None:  # noqa: F811
+def test_a_policy_that_became_stricter(store: Store, rules: Any) -> None:
     image = only_pulled(store)
     rules(ACCEPT)
     gate.admit(store, image, NAME)
@@ -171,7 +181,7 @@ def test_a_policy_that_became_stricter(store: Store, rules: Any) -> None:  # noq
     refused(store, image, NAME, "/k: the file with the key is not there")
 
 
-def test_the_origin_of_the_name_decides(store: Store, rules: Any) -> None:  # noqa: F811
+def test_the_origin_of_the_name_decides(store: Store, rules: Any) -> None:
     image = only_pulled(store)
     (origin,) = provenance.read(store, image.id)
     provenance.keep(store, image, origin.replace(reference="evil.example/app:1"))
@@ -181,7 +191,7 @@ def test_the_origin_of_the_name_decides(store: Store, rules: Any) -> None:  # no
     refused(store, image, "evil.example/app:1", "rejects it")
 
 
-def test_a_name_that_was_given_here_changes_nothing(store: Store, rules: Any) -> None:  # noqa: F811
+def test_a_name_that_was_given_here_changes_nothing(store: Store, rules: Any) -> None:
     """The origin counts, not the tag: `tag` makes no image acceptable, and none unacceptable."""
     image = only_pulled(store, "evil.example/app:1")
     store.tag(image.id, "good.example/app:1")
@@ -189,7 +199,7 @@ def test_a_name_that_was_given_here_changes_nothing(store: Store, rules: Any) ->
     refused(store, store.resolve("good.example/app:1"), "good.example/app:1", "rejects it")
 
 
-def test_an_unknown_origin(store: Store, rules: Any) -> None:  # noqa: F811
+def test_an_unknown_origin(store: Store, rules: Any) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     os.unlink(provenance.path_of(store, image.id))
     rules(ACCEPT, docker={"a.example": REJECT})
@@ -199,7 +209,7 @@ def test_an_unknown_origin(store: Store, rules: Any) -> None:  # noqa: F811
         refused(store, image, "one:1", "not known where it came from")
 
 
-def test_images_that_are_made_here(store: Store, rules: Any) -> None:  # noqa: F811
+def test_images_that_are_made_here(store: Store, rules: Any) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     rules(REJECT)
     gate.admit(store, image, "one:1")
@@ -211,13 +221,13 @@ def test_images_that_are_made_here(store: Store, rules: Any) -> None:  # noqa: F
     refused(store, host, "host", "rejects it")
 
 
-def test_a_malformed_policy_refuses_everything(store: Store, tmp_path: Path) -> None:  # noqa: F811
+def test_a_malformed_policy_refuses_everything(store: Store, tmp_path: Path) -> None:
     image = fixtures.import_bytes(store, CONTENT, "one:1")
     (tmp_path / "policy.json").write_text("{")
     refused(store, image, "one:1", "/policy.json: ")
 
 
-def test_a_kept_signature_is_verified_again(store: Store, rules: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_kept_signature_is_verified_again(store: Store, rules: Any, tmp_path: Path) -> None:
     """Offline; and the key may change its mind."""
     manifest = fixtures.import_bytes(store, CONTENT, "made:1", created=CREATED).manifest
     key, public = sigstore_key(tmp_path, name="one")
@@ -250,3 +260,60 @@ def test_a_kept_signature_is_verified_again(store: Store, rules: Any, tmp_path: 
     other = f"sha256:{'f' * 64}"
     provenance.keep(store, image.replace(manifest=other), origin.replace(manifest=other))
     refused(store, image, NAME, "it is for the manifest")
+
+
+LOADED = [("oci-archive", True), ("oci", False), ("docker-archive", True)]
+
+
+@pytest.mark.parametrize(("transport", "is_file"), LOADED)
+def test_what_is_loaded(
+    store: Store, rules: Any, tmp_path: Path, transport: str, is_file: bool
+) -> None:
+    files = (
+        images.docker_files(["a.example/x:1"])
+        if "docker" in transport
+        else images.plain_layout("a.example/x:1")
+    )
+    path = tmp_path / "in" / "image"
+    path.parent.mkdir()
+    if is_file:
+        path.write_bytes(images.packed(files))
+    for name, data in {} if is_file else files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+
+    def loaded() -> Image:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            (one,) = load.load(store, fd, "file")
+        finally:
+            os.close(fd)
+        return store.resolve(one.id)
+
+    rules(REJECT, docker={"a.example": ACCEPT})
+    with pytest.raises(TrustError, match="rejects it"):
+        loaded()
+    assert store.list() == []
+    scope = "" if "docker" in transport else str(path.parent)
+    rules(REJECT, **{transport: {scope: ACCEPT}})
+    image = loaded()
+    (origin,) = provenance.read(store, image.id)
+    assert (origin.transport, origin.reference) == (transport, str(path))
+    # the name that the archive claims is no registry's word
+    gate.admit(store, image, "a.example/x:1")
+    rules(REJECT, docker={"a.example": ACCEPT})
+    refused(store, image, "a.example/x:1", "rejects it")
+    if scope:
+        rules(REJECT, **{transport: {f"{scope}/im": ACCEPT}})
+        refused(store, image, "a.example/x:1", "rejects it")
+
+
+def test_a_pipe_and_a_colon_have_no_path(store: Store, tmp_path: Path) -> None:
+    data = images.packed(images.plain_layout("a.example/x:1"))
+    (one,) = images.load_bytes(store, data)
+    assert provenance.read(store, one.id)[0].reference == ""
+    (tmp_path / "a:b").write_bytes(data)
+    fd = os.open(tmp_path / "a:b", os.O_RDONLY)
+    load.load(store, fd, "file")
+    os.close(fd)
+    assert provenance.read(store, one.id)[0].reference == ""
