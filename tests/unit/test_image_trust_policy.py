@@ -180,9 +180,8 @@ def test_a_tag_beside_a_digest_is_no_scope() -> None:
 
 
 def test_scopes_of_a_path() -> None:
-    assert scopes("oci", "/srv/images/app:1") == [
-        "/srv/images/app:1", "/srv/images/app", "/srv/images", "/srv",
-    ]  # fmt: skip
+    assert scopes("oci", "/srv/images/app") == ["/srv/images/app", "/srv/images", "/srv"]
+    assert scopes("oci-archive", "/srv/app:1") == ["/srv/app:1", "/srv"]
     assert scopes("dir", "/srv/a") == ["/srv/a", "/srv"]
     assert scopes("docker-archive", "/srv/a.tar") == []
     assert scopes("sysbox", "") == []

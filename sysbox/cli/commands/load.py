@@ -22,7 +22,8 @@ def main(values: Values) -> int:
     """0; prints the names of the images, or the ids of those without a name, as docker does."""
     platform = parse(values.platform) if values.platform else None
     fd, what = _open(values.input or "-")
-    path = os.path.normpath(os.path.join(caller_root.working_directory(), what)) if fd else ""
+    # without links: a scope of policy.json is about where a file is
+    path = os.readlink(f"/proc/self/fd/{fd}") if fd else ""
     try:
         with Progress("load", fd=-1 if values.quiet else 2) as progress:
             loaded = images.load(Store(), fd, what, progress, path=path, platform=platform)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError, NotFound, RegistryError, TrustError
 from sysbox.image.trust import policy, provenance
 from sysbox.image.trust.check import check
-from sysbox.image.trust.signatures import NONE, Remote
+from sysbox.image.trust.signatures import Remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ def from_registry(
     )
     verdict = check(policy.load(), "docker", reference, digest, manifest, found)
     return provenance.accepted("docker", reference.full(), digest, verdict, index)
-
-
-def from_file(transport: str, path: str, digest: str, manifest: bytes) -> Origin:
-    """The origin of an image of a file or directory; `transport`: docker-archive, oci-archive, oci or dir.
-
-    `path` is absolute and without links, "" for a pipe. Such images have no signatures. Raises TrustError.
-    """
-    verdict = check(policy.load(), transport, path, digest, manifest, NONE)
-    return provenance.accepted(transport, path, digest, verdict)
 
 
 def _manifest(repository: Repository, tag: str) -> bytes | None:

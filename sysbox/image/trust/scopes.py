@@ -19,11 +19,14 @@ def scopes(transport: str, reference: str) -> list[str]:
     """The scopes of an image without the last one, "", which every image of a transport has.
 
     `reference` is a full reference (`docker.io/library/busybox:latest`), or for `oci` and the like an
-    absolute path, perhaps with `:TAG`; "" is an image without a name. Raises SpecError.
+    absolute path; "" is an image without a name. Raises SpecError.
     """
     if not reference or transport in NAMELESS:
         return []
-    return _of_name(reference) if transport in NAMED else _of_path(reference)
+    if transport in NAMED:
+        return _of_name(reference)
+    # "/" is no scope: "" has the same meaning. A colon is a part of the name: what comes after it is no tag
+    return [prefix for prefix in _prefixes(reference) if prefix]
 
 
 def _of_name(reference: str) -> list[str]:
@@ -38,13 +41,6 @@ def _of_name(reference: str) -> list[str]:
         host = host.partition(".")[2]
         found.append(f"*.{host}")
     return found
-
-
-def _of_path(reference: str) -> list[str]:
-    path = reference.partition(":")[0]
-    found = [reference] if path != reference else []
-    # "/" is no scope: "" has the same meaning
-    return found + [prefix for prefix in _prefixes(path) if prefix]
 
 
 def _prefixes(path: str) -> list[str]:
