@@ -21,6 +21,7 @@ from sysbox.base.tree import open_entry
 from sysbox.image import sparse, tar
 from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
+from sysbox.linux import _layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _NAME_MAX = 255
+_AT_ONCE = 1000  # entries, between which no signal is handled
 _NODES = {tar.CHARACTER: _stat.S_IFCHR, tar.BLOCK_DEVICE: _stat.S_IFBLK, tar.FIFO: _stat.S_IFIFO}
 
 
@@ -63,8 +65,9 @@ def unpack(
 
 
 def _apply_all(tree: Tree, source: Source, limits: LayerLimits) -> int:
+    runs = _Runs(tree, source, limits)
     size = 0
-    for header in tar.headers(source, limits):
+    for header in tar.headers(source, limits, runs.run):
         path = clean(header.name, limits)
         tree.trim()
         try:
@@ -72,7 +75,48 @@ def _apply_all(tree: Tree, source: Source, limits: LayerLimits) -> int:
         except OSError as error:
             _explain(header, error)
         size += header.whole
-    return size
+        runs.after(header, path)
+    return size + runs.size
+
+
+class _Runs:
+    """Regular files and links that follow an entry in the same directory: C makes many with one call.
+
+    C takes an entry only if this module would make the same of it without an error, and stops at any other.
+    """
+
+    def __init__(self, tree: Tree, source: Source, limits: LayerLimits) -> None:
+        self.size = 0  # bytes of files
+        self._tree = tree
+        self._source = source
+        self._limits = limits
+        self._directory: bytes | None = None
+        self._prefix = b""  # of the names in it, as the archive has them
+
+    def after(self, header: Header, path: bytes) -> None:
+        """Note the directory in which the next entries may be: this one, or the one that this is in."""
+        name, limits = header.name, self._limits
+        above, _, base = path.rpartition(b"/")
+        self._directory = None
+        if path.count(b"/") + 2 > limits.depth or len(name) + _NAME_MAX + 1 > limits.path:
+            return
+        if header.kind == tar.DIRECTORY:
+            self._directory = path
+            self._prefix = name if name.endswith(b"/") else name + b"/"
+        elif base and name.endswith(base):  # "d/f/" and "d/f/." are "d/f" as well
+            self._directory = above
+            self._prefix = name[: -len(base)]
+
+    def run(self, entries: int, most: int) -> tuple[int, int]:
+        """As `tar.headers` asks for it."""
+        fd = -1 if self._directory is None else self._tree.opened(self._directory)
+        if fd < 0:
+            return 0, 0
+        with self._source.view() as view:
+            used, made, size = _layer.files(view, fd, self._prefix, min(entries, _AT_ONCE), most)
+        self._source.skip_to(self._source.position + used)
+        self.size += size
+        return made, size
 
 
 def _apply(tree: Tree, source: Source, header: Header, path: bytes, limits: LayerLimits) -> None:

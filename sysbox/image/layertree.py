@@ -76,6 +76,10 @@ class Tree:
         self._open[path] = fd
         return fd
 
+    def opened(self, path: bytes) -> int:
+        """The descriptor of a directory that is open, -1 if it is not."""
+        return self._open.get(path, -1)
+
     def trim(self) -> None:
         """Close all directories when many are open (RLIMIT_NOFILE); called between two entries."""
         if len(self._open) > _OPEN_DIRECTORIES:

@@ -72,6 +72,10 @@ class Source:
         if hole:
             posix.ftruncate(fd, posix.lseek(fd, 0, 1))
 
+    def view(self) -> memoryview:
+        """The next bytes, as many as are here already; until the next call of another method."""
+        return self._held[:]
+
     def skip_to(self, position: int) -> None:
         """Skip the bytes before `position`; raises FormatError if the stream ends before it."""
         while self.position < position:
@@ -211,6 +215,10 @@ class MappedSource(Source):
         if count and write_sparse(fd, self._all[self.position : end]):
             posix.ftruncate(fd, posix.lseek(fd, 0, 1))
         self.position = end
+
+    def view(self) -> memoryview:
+        """As Source.view."""
+        return self._all[self.position :]
 
     def skip_to(self, position: int) -> None:
         """As Source.skip_to."""

@@ -16,9 +16,11 @@ from sysbox.image import sparse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sysbox.image.source import Source
+
+    Run = Callable[[int, int], tuple[int, int]]
 
 BLOCK = 512
 REGULAR, HARD_LINK, SYMLINK = b"0", b"1", b"2"
@@ -81,9 +83,11 @@ class Header:
         self.xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
+def headers(source: Source, limits: LayerLimits, run: Run | None = None) -> Iterator[Header]:
     """The entries of an archive; between two of them the caller may read up to `size` bytes.
 
+    After each entry and its content, `run(entries, bytes)` may take further whole entries from the source, at
+    most as many and with as many bytes of content; it returns how many these were, and their bytes.
     Raises FormatError, also for an archive without its end mark, unless the limits allow that: the process
     that wrote it has failed.
     """
@@ -109,16 +113,31 @@ def headers(source: Source, limits: LayerLimits) -> Iterator[Header]:
             _read_extension(source, kind, size, extra, limits)
             continue
         pending = 0
-        header = _header(kind, fields, extra, limits) if extra else _plain_header(kind, fields)
-        end = source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
-        if kind == _SPARSE or (extra and sparse.is_pax(extra)):
-            end = _read_sparse(source, block, header, extra)
+        header, end = _entry(source, block, fields, extra, limits)
         extra = {}
         whole += header.whole
         if whole > limits.bytes:
             raise FormatError(f"{shown(header.name)}: unpacks to more than {limits.bytes} bytes")
         yield header
         source.skip_to(end)
+        if run is not None:
+            taken, size = run(limits.entries - count, limits.bytes - whole)
+            count, whole = count + taken, whole + size
+
+
+def _entry(
+    source: Source,
+    block: bytes,
+    fields: tuple[bytes, ...],
+    extra: dict[bytes, bytes],
+    limits: LayerLimits,
+) -> tuple[Header, int]:
+    """The entry whose own header was read last, and the position of the next one."""
+    kind = fields[7]
+    header = _header(kind, fields, extra, limits) if extra else _plain_header(kind, fields)
+    if kind == _SPARSE or (extra and sparse.is_pax(extra)):
+        return header, _read_sparse(source, block, header, extra)
+    return header, source.position + (header.size + BLOCK - 1) // BLOCK * BLOCK
 
 
 def _add_extended(pending: int, size: int, limits: LayerLimits) -> int:

@@ -21,8 +21,8 @@ def modules() -> dict[str, Path]:
     return found
 
 
-# in C, by src/_sys.c and src/_journal.c
-EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal"}
+# in C, by src/_sys.c, src/_journal.c and src/_layer.c
+EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal", "sysbox.linux._layer"}
 
 
 @functools.cache
