@@ -696,6 +696,24 @@ def test_uploads_that_fail(
     fails(kind, error, lambda: upload(at(server), tmp_path))
 
 
+def test_an_upload_waits_as_long_as_it_is_asked_to(server: Hostile, tmp_path: Path) -> None:
+    server.routes[POST] = reply(202, Location="/up")
+    server.routes["PUT /up"] = in_turn(reply(429, Retry_After="1"), reply(201))
+    began = time.monotonic()
+    upload(at(server), tmp_path)
+    assert time.monotonic() - began >= 1
+    server.routes["PUT /up"] = reply(503, Retry_After="9999")
+    fails(RegistryError, "status 503", lambda: upload(at(server), tmp_path))
+    assert len(server.seen("PUT")) == 3
+
+
+def test_a_repository_that_may_not_be_read_is_not_mounted_from(server: Hostile) -> None:
+    server.routes["POST /v2/app/blobs/uploads/"] = reply(401, **BASIC)
+    assert not at(server, USER).mount(DESCRIPTOR.digest, "secret")
+    server.routes["POST /v2/app/blobs/uploads/"] = reply(404)
+    assert not at(server, USER).mount(DESCRIPTOR.digest, "secret")
+
+
 def test_uploads_that_do_not_begin(server: Hostile, tmp_path: Path) -> None:
     server.routes[POST] = reply(202)
     fails(RegistryError, "without naming it", lambda: upload(at(server), tmp_path))

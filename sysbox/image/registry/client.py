@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sysbox.base.errors import FormatError, RegistryError
+from sysbox.base.errors import AccessDenied, FormatError, RegistryError
 from sysbox.image.documents import MAX_MANIFEST
 from sysbox.image.reference import is_digest
 from sysbox.image.registry import answers, media, session, upload
@@ -129,13 +129,14 @@ class Repository:
 
     def mount(self, digest: str, from_repository: str) -> bool:
         """Have the registry take a blob from another of its repositories; False where it does not."""
-        answer = self._session.send(
-            "POST",
-            f"/v2/{self._name}/blobs/uploads/?mount={digest}&from={from_repository}",
-            push=True,
-            also=(f"repository:{from_repository}:pull",),
-            body=b"",
-        )
+        target = f"/v2/{self._name}/blobs/uploads/?mount={digest}&from={from_repository}"
+        also = (f"repository:{from_repository}:pull",)
+        try:
+            answer = self._session.send(
+                "POST", target, push=True, also=also, body=b"", follow=False
+            )
+        except AccessDenied:
+            return False  # it is the other repository that these credentials may not read
         if answer.status == 202:
             # it has begun an upload instead: `upload` goes on with it
             self._uploads[digest] = str(redirected(answer))

@@ -30,7 +30,7 @@ MAX_REDIRECTS = 10
 _OK = 200
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LITTLE = 64 << 10  # bytes
-_BUSY = (429, 500, 502, 503, 504)
+BUSY = (429, 500, 502, 503, 504)
 
 
 class Request(Frozen):
@@ -140,9 +140,9 @@ class Transport:
                     raise
                 self.pause(left)
                 continue
-            if answer.status not in _BUSY or not left:
+            if answer.status not in BUSY or not left:
                 return answer
-            asked = _retry_after(answer.header("Retry-After"))
+            asked = retry_after(answer.header("Retry-After"))
             if asked > self.patience.longest_pause:
                 return answer
             answer.drop()
@@ -162,7 +162,7 @@ class Transport:
     def _follow(self, request: Request) -> Answer:
         url, authorization = request.url, request.authorization
         seen = {str(url)}
-        while True:
+        for _ in range(MAX_REDIRECTS + 1):
             answer = self._once(request, url, authorization)
             if answer.status not in _REDIRECTS or not request.follow:
                 return answer
@@ -170,12 +170,11 @@ class Transport:
             answer.drop()
             if str(target) in seen:
                 raise RegistryError(f"{request.url.place()}: the redirects go round in a circle")
-            if len(seen) > MAX_REDIRECTS:
-                raise RegistryError(f"{request.url.place()}: more than {MAX_REDIRECTS} redirects")
             seen.add(str(target))
             if target.origin() != url.origin():
                 authorization = ""
             url = target
+        raise RegistryError(f"{request.url.place()}: more than {MAX_REDIRECTS} redirects")
 
     def _once(self, request: Request, url: Url, authorization: str) -> Answer:
         headers = dict(request.headers)
@@ -217,7 +216,7 @@ def redirected(answer: Answer) -> Url:
     return target
 
 
-def _retry_after(text: str) -> float:
+def retry_after(text: str) -> float:
     """Seconds, of a number or a date (RFC 9110, 10.2.3); 0 for none."""
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return float(text)

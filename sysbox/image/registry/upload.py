@@ -9,7 +9,7 @@ from sysbox.base.errors import FormatError, KernelError, SysboxError
 from sysbox.image.registry import answers
 from sysbox.image.registry.connections import Cut
 from sysbox.image.registry.session import Session
-from sysbox.image.registry.transport import Answer, redirected
+from sysbox.image.registry.transport import BUSY, Answer, redirected, retry_after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _BLOCK = 256 << 10  # bytes that are read and sent at a time
 _PIECE = 16 << 20  # bytes of one PATCH
 _TOO_LARGE = 413
-_BUSY = (429, 500, 502, 503, 504)
 
 
 class Upload:
@@ -49,6 +48,7 @@ class Upload:
         transport = self._session.transport
         send = self._whole
         for left in reversed(range(transport.patience.attempts)):
+            asked = 0.0
             try:
                 answer = send(begun or self._begin())
             except Cut:
@@ -60,13 +60,16 @@ class Upload:
                     return
                 if answer.status == _TOO_LARGE and send == self._whole:
                     send = self._pieces
-                elif answer.status not in _BUSY or not left:
-                    raise self._failure(answer)
+                else:
+                    asked = retry_after(answer.header("Retry-After"))
+                    patient = left and asked <= transport.patience.longest_pause
+                    if answer.status not in BUSY or not patient:
+                        raise self._failure(answer)
                 answer.drop()
             begun = ""
             self._tell(-self._told)
             self._told = 0
-            transport.pause(left)
+            transport.pause(left, asked)
         raise AssertionError("unreachable")
 
     def _begin(self) -> str:
