@@ -160,6 +160,8 @@ class Lookalike:
             "volumes": {
                 one["Name"]: one for one in self._lines("volume", "ls", "-f", "name=look-volume")
             },
+            "history": {"imported": self._lines("history", IMAGE)[0]},
+            "df": {one["Type"]: one for one in self._lines("system", "df")},
             "events": self._events(),
         }
 

@@ -18,7 +18,8 @@ from lane import Sysbox, rootfs, run_sysbox
 from lookalike import KINDS, Lookalike, Tree, Trees, load, load_trees, tree
 
 VERBS = (
-    "inspect", "inspect-size", "image", "volume", "info", "version", "ps", "images", "volumes", "events",
+    "inspect", "inspect-size", "image", "volume", "info", "version", "ps", "images", "volumes", "history",
+    "df", "events",
 )  # fmt: skip
 
 # keys and types that stay different, by verb and path, and why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ NAME = "names-test"
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("archive") / "rootfs.tar"
     path.write_bytes(rootfs(Path("/bin/busybox")))
+    with tarfile.open(path, "a") as file:
+        file.addfile(tarfile.TarInfo("names"))  # no other test's image shares the layer
     return path
 
 
