@@ -3,9 +3,10 @@
 #        bench/run.sh --crowd [--count N] [--idle SECONDS] [--only PEER,PEER...]
 #        bench/run.sh --attacks [--only PEER,PEER...]
 #        bench/run.sh --lines [--only docker]
+#        bench/run.sh --pull [--runs N] [--only PEER,PEER...]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
-# distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py)
+# distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py)
 # on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
@@ -70,6 +71,9 @@ if [[ ${1:-} == --crowd ]]; then
     shift
 elif [[ ${1:-} == --lines ]]; then
     script=lines.py
+    shift
+elif [[ ${1:-} == --pull ]]; then
+    script=pull.py
     shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py

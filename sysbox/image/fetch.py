@@ -27,16 +27,16 @@ from sysbox.image import layertree, partial
 from sysbox.image.catalog import chain_ids, layer_name
 from sysbox.image.crew import Crew
 from sysbox.image.decompress import HEAD, compression
-from sysbox.image.ingest import Blob, Layer
+from sysbox.image.ingest import Blob, Layer, sync_file_system
 from sysbox.image.rebuild import read_layer
 from sysbox.image.unpacker import Unpacker, read_implied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
-    from sysbox.image.crew import Message
+    from sysbox.image.crew import Message, Report
     from sysbox.image.documents import Descriptor
     from sysbox.image.download import OpenBlob
     from sysbox.image.ingest import Ingest
@@ -52,6 +52,9 @@ DONE = "done"  # verified and unpacked
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TICK = 1.0  # seconds
+_WRITE_OUT = (
+    1.0  # seconds between two of the calls of syncfs(2) before the last, which alone counts
+)
 
 
 def layers(
@@ -197,7 +200,9 @@ class _Fetch:
 
     def _work_off(self, jobs: list[dict[str, Any]]) -> None:
         most = min(len(posix.sched_getaffinity(0)) + 1, len(jobs))
-        with Crew(most, self._unpacker) as crew:
+        with Crew(1, _write_out) as writer, Crew(most, self._unpacker) as crew:
+            if jobs:
+                writer.give({"path": self._store.root})
             while jobs or crew.busy:
                 while jobs and crew.free:
                     job = jobs.pop(0)
@@ -252,6 +257,16 @@ class _Fetch:
                 except OSError as error:
                     raise KernelError.of("rename", blob, error) from None
         files.sync_directory(f"{self._store.root}/blobs/sha256")
+
+
+def _write_out(job: dict[str, Any], _fd: int, _report: Report) -> NoReturn:
+    """Have the kernel write while the others compute, else the disk is idle until all wait for it.
+
+    Runs in a worker, until that is ended.
+    """
+    while True:
+        time.sleep(_WRITE_OUT)
+        sync_file_system(job["path"])
 
 
 def _by_digest(wanted: Sequence[_Wanted]) -> Iterator[tuple[str, list[int]]]:
