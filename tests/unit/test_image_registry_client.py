@@ -204,7 +204,7 @@ def test_tls(certificates: Certificates, tmp_path: Path) -> None:
         assert repository.endpoint.scheme == "https"
 
 
-def test_tls_that_nobody_vouches_for_if_it_is_insecure(
+def test_an_insecure_registry_needs_no_trusted_certificate(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     with Registry(tmp_path / "tls", tls=certificates) as registry:
@@ -283,7 +283,7 @@ def test_token_authorisation(guarded: Registry, tokens: TokenServer, tmp_path: P
     assert "repository:team/app:pull" in tokens.seen[-1]["fields"]["scope"]
 
 
-def test_anybody_pulls_what_is_public(guarded: Registry, tokens: TokenServer) -> None:
+def test_a_public_repository_needs_no_login(guarded: Registry, tokens: TokenServer) -> None:
     assert at(guarded, "public/app").manifest("1")
     assert tokens.seen[-1]["authorization"] == ""
     with pytest.raises(AccessDenied, match="needs a login"):

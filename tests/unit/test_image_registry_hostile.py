@@ -179,7 +179,7 @@ def test_the_hostile_digest_of_a_tag(server: Hostile) -> None:
     ("status", "kind", "error"),
     [
         (400, RegistryError, "answers with status 400: NAME_INVALID: no"),
-        (401, AccessDenied, "wants to be told who asks"),
+        (401, AccessDenied, "asks for authorisation by nothing"),
         (403, AccessDenied, "access denied: NAME_INVALID: no"),
         (404, NotFound, "not found: NAME_INVALID: no"),
         (405, RegistryError, "status 405"),

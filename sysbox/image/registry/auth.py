@@ -43,7 +43,7 @@ class Token(Frozen):
 
 
 class Authorizer:
-    """What one repository's requests are authorised with; tokens are kept for each set of scopes."""
+    """The credentials and tokens of one repository's requests; a token is kept for each set of scopes."""
 
     def __init__(self, endpoint: Endpoint, chain: Chain, transport: Transport) -> None:
         self._endpoint = endpoint
@@ -62,7 +62,7 @@ class Authorizer:
         return ""
 
     def meet(self, answer: Answer, scopes: Scopes) -> None:
-        """Get what a 401 asks for, so that `header` has it.
+        """Meet the challenge of a 401: afterwards `header` returns what it demands.
 
         Raises AccessDenied where there are no credentials or the registry does not take them, FormatError for
         a malformed challenge, RegistryError for a realm that may not be asked, Unreachable.
@@ -79,17 +79,17 @@ class Authorizer:
             return
         names = ", ".join(challenge.scheme for challenge in found) or "nothing"
         raise AccessDenied(
-            f"{place}: the registry wants to be told who asks, and by {names}, which sysbox has not",
+            f"{place}: the registry asks for authorisation by {names}, which sysbox does not support",
             code=answer.status,
         )
 
     def forget(self) -> None:
-        """Drop what the registry did not take."""
+        """Drop the tokens and the password that the registry did not accept."""
         self._tokens.clear()
         self._basic = ""
 
     def credential(self) -> Credential:
-        """What the caller has for this registry. Raises FormatError for a malformed file of credentials."""
+        """The caller's credentials for this registry. Raises FormatError for a malformed file."""
         return self._chain.find(self._endpoint)
 
     def _take_basic(self) -> None:
@@ -161,7 +161,7 @@ def _domain(host: str) -> str:
 
 
 def denied(endpoint: Endpoint, credential: Credential, by: str = "") -> AccessDenied:
-    """The error for a registry that lets nobody in without, or not with, these credentials."""
+    """The error where credentials are missing or not accepted; `by` names the server that refused them."""
     if credential:
         return AccessDenied(
             f"{endpoint.name()}: {by or 'the registry'} does not accept the credentials of "

@@ -34,7 +34,7 @@ _DIGEST = "Docker-Content-Digest"
 class Repository:
     """A repository; each method raises AccessDenied, RateLimited, Unreachable, RegistryError, FormatError.
 
-    `credentials` are only asked for when the registry wants to know who asks.
+    `credentials` are looked up only when the registry answers with a challenge.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Repository:
     def manifest(self, tag_or_digest: str, accept: tuple[str, ...] = media.ACCEPTED) -> Fetched:
         """A manifest or index, of at most MAX_MANIFEST bytes.
 
-        Its digest is verified if that is what was asked for, and against what the registry says it is. Raises
+        Its digest must be the one that was asked for, or else the one that the registry announces. Raises
         NotFound, and FormatError for another digest, schema 1, and a document of two kinds.
         """
         what = self._what(tag_or_digest)

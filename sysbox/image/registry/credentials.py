@@ -29,7 +29,7 @@ _TOKEN_USER = "<token>"  # a helper's user name where the secret is an identity 
 
 
 class Credential(Frozen):
-    """What is said to a registry: a user name with its password, or an identity token."""
+    """A user name with its password, or an identity token."""
 
     username: str = ""
     password: str = ""

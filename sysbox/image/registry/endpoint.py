@@ -16,7 +16,7 @@ class Endpoint(Frozen):
     host: str  # the server: "registry-1.docker.io", "::1"
     port: int = 0  # 0: the scheme's own
     repository: str = ""  # "library/busybox"; "" where it is about the registry as such
-    insecure: bool = False  # plain HTTP and certificates that nobody vouches for are accepted
+    insecure: bool = False  # plain HTTP and certificates that are not trusted are accepted
     is_mirror: bool = False
     scheme: str = ""  # "https" or "http"; "" where the first request has to find out
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Patience(Frozen):
-    """Times in seconds. Time in which nobody wants to read from the server does not count."""
+    """Times in seconds. Only time that is spent waiting for the server counts."""
 
     connect: float = 10.0  # to connect, and for the handshake of TLS
     answer: float = 30.0  # until a byte comes

@@ -1,4 +1,4 @@
-"""A conversation with one registry: the scheme found out, each request authorised, a challenge met once."""
+"""The requests to one registry: its scheme is found out, a challenge is met once."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Session:
         return self._authorised(request, scopes)
 
     def _authorised(self, request: Request, scopes: tuple[str, ...]) -> Answer:
-        """The answer with what the registry asks for, which may take a second request."""
+        """The answer to an authorised request; a challenge takes a second one."""
         authorization = self._authorizer.header(scopes)
         answer = self.transport.send(request.replace(authorization=authorization))
         if answer.status != 401 or answer.url.origin() != request.url.origin():
-            return answer  # what another server wants is not what this one was asked for
+            return answer  # the challenge of another server is not this registry's
         if authorization:
             self._authorizer.forget()  # a token that has expired, or lacks a scope
         answer.drop()
