@@ -40,6 +40,10 @@ class NotFound(SysboxError):
     """No such container, image, file."""
 
 
+class ImageNotFound(NotFound):
+    """No image of this name in the store; a registry may have it."""
+
+
 class Conflict(SysboxError):
     """A name is taken, an id is ambiguous, or a container's state does not allow the verb."""
 

@@ -2,7 +2,7 @@
 
 On the embedded host, /etc, /var and the rest of the operating system are copies that are gone when it stops:
 a file that the user copies out must not go there. So sysbox keeps a descriptor of the caller's root when it
-leaves the caller's mount namespace.
+leaves the caller's mount namespace, and of the network: a registry on the caller's loopback is there.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import KernelError
-from sysbox.linux import mount
+from sysbox.linux import _sys, mount
+from sysbox.linux.namespace import CLONE_NEWNET
 
+_NETWORK = "/proc/self/ns/net"
 _root = -1  # an O_PATH descriptor, or -1 in the caller's own mount namespace
 _directory = "/"
+_network = -1  # a descriptor of the caller's network namespace, or -1 in it
 
 
-def keep(directory: str) -> None:
-    """Keep the current root, and a working directory (absolute), as the caller's."""
-    global _root, _directory
+def keep(directory: str, *, network: bool = False) -> None:
+    """Keep the current root, and a working directory (absolute), as the caller's; with `network` that too."""
+    global _root, _directory, _network
+    if network and _network < 0:
+        _network = posix.open(_NETWORK, posix.O_RDONLY | posix.O_CLOEXEC)
     if _root < 0:
         _root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         _directory = directory
@@ -38,3 +43,27 @@ def open_path(path: str, flags: int) -> int:
 def working_directory() -> str:
     """The caller's working directory."""
     return posix.getcwd() if _root < 0 else _directory
+
+
+class Network:
+    """A context manager: inside, this process and those that it forks use the caller's network."""
+
+    def __enter__(self) -> None:
+        self._before = -1
+        if _network >= 0:
+            self._before = posix.open(_NETWORK, posix.O_RDONLY | posix.O_CLOEXEC)
+            _enter_network(_network)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before >= 0:
+            try:
+                _enter_network(self._before)
+            finally:
+                posix.close(self._before)
+
+
+def _enter_network(fd: int) -> None:
+    try:
+        _sys.setns(fd, CLONE_NEWNET)
+    except OSError as error:
+        raise KernelError.of("join", "the caller's network", error) from None

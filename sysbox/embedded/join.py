@@ -73,7 +73,7 @@ def join(host: Host) -> None:
     The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
     """
     directory = _working_directory()
-    caller_root.keep(directory)
+    caller_root.keep(directory, network=host.private_network)
     kinds = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
     if host.private_network:
         kinds |= CLONE_NEWNET

@@ -16,7 +16,7 @@ it exclusively to remove orphans, so that no content disappears between two step
 from __future__ import annotations
 
 from sysbox.base import codec, files, paths
-from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.errors import Conflict, FormatError, ImageNotFound, NotFound, SpecError
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
@@ -39,6 +39,7 @@ IMAGE_ID = "sysbox.image.id"
 # "host:<key>" for the image `host`, DERIVED for one committed from it and for its further names; set by
 # sysbox, never by an image
 BUILTIN = "sysbox.builtin"
+INDEX_DIGEST = "sysbox.index.digest"
 DERIVED = "derived"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -52,6 +53,7 @@ class Entry(Frozen):
     image_id: str  # "sha256:<hex>" of the configuration
     name: str = ""  # a full reference
     builtin: str = ""
+    index: str = ""  # the digest of the index that the manifest was chosen from, under this name
 
 
 class Catalog:
@@ -96,7 +98,7 @@ class Catalog:
                     return reference.full(), self._load(entry.image_id, entries)
         image_id = self._by_id(entries, name)
         if not image_id:
-            raise NotFound(
+            raise ImageNotFound(
                 f"no such image: {name}",
                 hint="`sysbox images` lists what is here; `sysbox bootstrap debian:bookworm` makes one, "
                 "`sysbox import FILE NAME` takes a root file system, and `host` is always there",
@@ -200,7 +202,8 @@ def _entry(item: Any, what: str) -> Entry:
     notes = item.get("annotations") if type(item) is dict else None
     if type(notes) is not dict:
         raise FormatError(f"{what}: a manifest without annotations is not sysbox's")
-    values = (item.get("mediaType"), notes.get(REF_NAME, ""), notes.get(BUILTIN, ""))
+    values = [item.get("mediaType")]
+    values += [notes.get(key, "") for key in (REF_NAME, BUILTIN, INDEX_DIGEST)]
     digest: Any = item.get("digest")
     image_id: Any = notes.get(IMAGE_ID)
     size = item.get("size")
@@ -208,9 +211,15 @@ def _entry(item: Any, what: str) -> Entry:
         raise FormatError(f"{what}: a descriptor holds a value of a wrong type")
     if not is_digest(digest) or not is_digest(image_id):
         raise FormatError(f"{what}: a descriptor has no valid digest")
-    kind, name, builtin = values
+    kind, name, builtin, index = values
     return Entry(
-        media_type=kind, digest=digest, size=size, image_id=image_id, name=name, builtin=builtin
+        media_type=kind,
+        digest=digest,
+        size=size,
+        image_id=image_id,
+        name=name,
+        builtin=builtin,
+        index=index,
     )
 
 
@@ -223,6 +232,8 @@ def write_index(entries: list[Entry]) -> dict[str, Any]:
             notes[REF_NAME] = entry.name
         if entry.builtin:
             notes[BUILTIN] = entry.builtin
+        if entry.index:
+            notes[INDEX_DIGEST] = entry.index
         manifests.append(
             {
                 "mediaType": entry.media_type,
@@ -241,9 +252,9 @@ def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | N
             if entry.name == wanted:
                 return entry
         return None
-    # name@digest: the manifest with that digest, if one of its names is in that repository
+    # name@digest: the manifest, or the index it is from, if one of its names is in that repository
     for entry in entries:
-        if entry.digest == reference.digest and entry.name:
+        if reference.digest in (entry.digest, entry.index) and entry.name:
             other = parse(entry.name)
             if other.repository() == reference.repository():
                 return entry

@@ -248,18 +248,17 @@ class Ingest:
             refuse_host(name)
         parsed = parse_manifest(manifest)
         self._check(parsed, config, blobs, stack)
-        store = self.store
         image = describe(config, parsed, stack, digest_of(manifest), usr_bind=bool(builtin))
         record = codec.dumps(image.to_data())
         check_size("the image's record", record, MAX_RECORD)  # before anything is kept
         for path, digest in {blob.path: blob.digest for blob in blobs}.items():
-            posix.rename(path, store.blob(digest))
-        _keep(store.blob(parsed.config.digest), config, MAX_CONFIG)
-        _keep(store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
-        files.sync_directory(f"{store.root}/blobs/sha256")
-        _keep(store.record(image.id), record, MAX_RECORD)
+            posix.rename(path, self.store.blob(digest))
+        _keep(self.store.blob(parsed.config.digest), config, MAX_CONFIG)
+        _keep(self.store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
+        files.sync_directory(f"{self.store.root}/blobs/sha256")
+        _keep(self.store.record(image.id), record, MAX_RECORD)
         full = parse(name).full() if name else ""
-        provenance.keep(store, image, origin or provenance.made_here(full, image.manifest))
+        provenance.keep(self.store, image, origin or provenance.made_here(full, image.manifest))
         entry = Entry(
             media_type=parsed.media_type or OCI_MANIFEST,
             digest=image.manifest,
@@ -267,8 +266,9 @@ class Ingest:
             image_id=image.id,
             name=full,
             builtin=builtin,
+            index=origin.index if origin else "",
         )
-        store.edit(lambda entries: with_entry(entries, entry))
+        self.store.edit(lambda entries: with_entry(entries, entry))
         return image.replace(names=(full,) if full else ())
 
     def _open_layer(self, layer: Layer) -> int:

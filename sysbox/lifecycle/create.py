@@ -75,7 +75,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     """
     if posix.geteuid() != 0:
         raise Unsupported("only root can create containers", hint="run it with sudo")
-    image = find_image(spec)
+    image = Store().resolve(spec.image)
     _check_trust(image, spec.image)
     asked = spec.namespaces
     changes = {
@@ -106,15 +106,6 @@ def _volume_of(path: str) -> Mount:
             hint="an image cannot mount over / or at and below /proc, /sys and /dev; -v can",
         )
     return Mount(kind="volume", target=target, from_image=True)
-
-
-def find_image(spec: ContainerSpec) -> Image:
-    """The image to make a container of. Raises NotFound, Unsupported."""
-    if spec.pull == "always":
-        raise Unsupported(
-            "--pull always: there is no registry client yet", hint="use --pull missing or never"
-        )
-    return Store().resolve(spec.image)
 
 
 def _check_trust(image: Image, name: str) -> None:

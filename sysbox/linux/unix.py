@@ -26,3 +26,9 @@ def send(address: str, data: bytes, *, wait: bool) -> None:
         socket.sendto(data, address)
     finally:
         socket.close()
+
+
+def notify(address: str, message: str) -> None:
+    """sd_notify(3): `address` is that of $NOTIFY_SOCKET. Raises OSError."""
+    place = "\0" + address[1:] if address[0] == "@" else address
+    send(place, message.encode("utf-8", "surrogateescape"), wait=True)

@@ -174,5 +174,4 @@ def _notify(message: str) -> None:
     """sd_notify(3); does nothing unless systemd has set NOTIFY_SOCKET."""
     address = posix.environ.get(b"NOTIFY_SOCKET", b"").decode()
     if address:
-        place = "\0" + address[1:] if address[0] == "@" else address
-        unix.send(place, message.encode(), wait=True)
+        unix.notify(address, message)

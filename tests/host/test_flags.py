@@ -95,9 +95,6 @@ HARMLESS = (
     ("--config", "/nonexistent"), ("--config=/x", "-D"),
 )  # fmt: skip
 LATER = {
-    "history IMG": "history is not supported yet",
-    "system df": "system df is not supported yet",
-    "pull IMG": "`sysbox bootstrap` or `sysbox import`",
     "network ls": "network is not supported yet",
     "run --platform linux/amd64 IMG": "--platform is not supported yet",
     "run -P IMG": "-P is not supported yet",
@@ -126,7 +123,6 @@ SAYS = {
     "run IMG --rm true": "flags go before the image's name",
     "logs --since yesterday x": "not a time",
     "events --since yesterday": "RFC 3339, seconds since 1970, or a duration such as 10m",
-    "pull IMG": "`sysbox bootstrap` or `sysbox import`",
     "ps --filter nowhere=x": "unknown key nowhere",
     "run --nosuch IMG": "see `sysbox run --help`",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import ImageNotFound
 from sysbox.cli.output import line
 from sysbox.cli.request import spec
 from sysbox.lifecycle import run
@@ -13,5 +14,17 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 once the container exists."""
-    line(run.create(spec.build(values)))
+    wanted = spec.build(values)
+    if wanted.pull in ("always", "newer"):
+        from sysbox.cli import pulling
+
+        pulling.refresh(wanted, quiet=values.quiet)
+    try:
+        container = run.create(wanted)
+    except ImageNotFound as error:
+        from sysbox.cli import pulling
+
+        pulling.missing(wanted, error, quiet=values.quiet)
+        container = run.create(wanted)
+    line(container)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import UsageError
+from sysbox.base.errors import ImageNotFound, UsageError
 from sysbox.cli import notices
 from sysbox.cli.request.spec import build
 from sysbox.lifecycle import run
@@ -23,4 +23,16 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())
+    if spec.pull in ("always", "newer") and not values.dry_run:
+        from sysbox.cli import pulling
+
+        pulling.refresh(spec, quiet=values.quiet)
+    try:
+        return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())
+    except ImageNotFound as error:
+        if values.dry_run:
+            raise
+        from sysbox.cli import pulling
+
+        pulling.missing(spec, error, quiet=values.quiet)
+    return run.run(spec, notices=notices.Notices())

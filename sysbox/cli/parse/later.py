@@ -4,18 +4,14 @@ from __future__ import annotations
 
 NOT_YET = "is not supported yet"
 
-_REGISTRY = "sysbox has no registry client: `sysbox bootstrap` or `sysbox import` make images"
 _NETWORKS = "there is one network; `sysbox run --help` lists the other modes of --network"
 _BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of an archive"
 
 # verb, or group -> what to do instead
 VERBS = {
-    "pull": _REGISTRY, "push": _REGISTRY, "search": _REGISTRY,
-    "image pull": _REGISTRY, "image push": _REGISTRY,
+    "search": "registries have no search in common; `sysbox manifest inspect` looks at one image",
     "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
-    "compose": "", "history": "`sysbox image inspect` shows the layers", "image history": "",
-    "save": "", "load": "`sysbox import` takes a root file system", "image save": "", "image load": "",
-    "tag": "`sysbox commit` and `sysbox import` give a name", "image tag": "",
+    "compose": "",
     "network": _NETWORKS, "system df": "`sysbox images` and `sysbox ps -s` show sizes",
     "context": "", "plugin": "", "checkpoint": "",
     "swarm": "", "service": "", "stack": "", "node": "", "config": "", "secret": "",

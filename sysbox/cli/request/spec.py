@@ -195,8 +195,8 @@ def _systemd(text: str | None) -> str:
 
 
 def _pull(text: str | None) -> str:
-    if text not in (None, "missing", "always", "never"):
-        parse.bad("--pull", text, "unknown policy", "missing, always or never")
+    if text not in (None, "missing", "always", "newer", "never"):
+        parse.bad("--pull", text, "unknown policy", "missing, always, newer or never")
     return text or "missing"
 
 

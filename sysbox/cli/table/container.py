@@ -114,10 +114,10 @@ def _identity() -> tuple[Option, ...]:
         value("--pidfile", "FILE", "Write the PID of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),
         value(
-            "--pull", "POLICY", "missing or never; always is refused, since there is no registry client yet",
-            choices="missing always never",
+            "--pull", "POLICY", "When to pull the image: missing (the default), always, newer, never",
+            choices="missing always newer never",
         ),
-        switch("-q --quiet", "No effect: nothing is pulled yet"),
+        switch("-q --quiet", "Show no progress of a pull"),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
         value("--cgroup-parent", "SLICE", "docker's name for --slice; takes the full name of a slice"),

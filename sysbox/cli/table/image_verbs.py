@@ -71,6 +71,14 @@ def _file_verbs() -> tuple[Verb, ...]:
 def _registry_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
+            name="pull", module="pull", args="IMAGE...", options="pull", also=("image pull",),
+            summary="Fetch images from registries",
+        ),
+        Verb(
+            name="push", module="push", args="IMAGE [DESTINATION]", options="push", also=("image push",),
+            summary="Send an image to a registry",
+        ),
+        Verb(
             name="login", module="login", args="[REGISTRY]", options="login", local=True,
             summary="Log in to a registry",
         ),

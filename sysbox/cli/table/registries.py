@@ -9,6 +9,36 @@ def authfile() -> Option:
     return value("--authfile", "FILE", "File of credentials, instead of the usual ones")
 
 
+def tls_verify() -> Option:
+    return switch(
+        "--tls-verify", "Demand TLS and a certificate that is trusted; on by default", on=True
+    )
+
+
+def pull_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all-tags", "Pull every tag of the repository"),
+        authfile(),
+        switch("--disable-content-trust", "Accepted for docker's scripts: policy.json decides"),
+        value("--platform", "OS/ARCH[/VARIANT]", "Platform to pull for, this machine's by default"),
+        switch("-q --quiet", "Print the id alone"),
+        tls_verify(),
+    )
+
+
+def push_options() -> tuple[Option, ...]:
+    return (
+        switch("-a --all-tags", "Push every tag that the repository has here"),
+        authfile(),
+        value("--digestfile", "FILE", "Write the digest of the manifest to a file"),
+        switch("--disable-content-trust", "Accepted for docker's scripts: nothing is signed"),
+        switch("-q --quiet", "Print the name alone"),
+        value("--sign-by-sigstore-private-key", "FILE", "Sign with this key (PEM, PKCS #8)"),
+        value("--sign-passphrase-file", "FILE", "Passphrase of that key"),
+        tls_verify(),
+    )
+
+
 def login_options() -> tuple[Option, ...]:
     return (
         value("-u --username", "NAME", "User name"),
@@ -18,9 +48,7 @@ def login_options() -> tuple[Option, ...]:
         switch("--password-stdin", "Read the password from standard input"),
         authfile(),
         switch("--get-login", "Print the user name that the registry is logged in to with"),
-        switch(
-            "--tls-verify", "Demand TLS and a certificate that is trusted; on by default", on=True
-        ),
+        tls_verify(),
     )
 
 

@@ -350,6 +350,8 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "import": _lazily("files", "import"),
     "bootstrap": _lazily("files", "bootstrap"),
     "login": _lazily("registries", "login"),
+    "pull": _lazily("registries", "pull"),
+    "push": _lazily("registries", "push"),
     "logout": _lazily("registries", "logout"),
     "manifest inspect": _lazily("registries", "manifest_inspect"),
     "host start": lambda: _host(

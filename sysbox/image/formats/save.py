@@ -39,7 +39,7 @@ def choose(store: Catalog, names: Sequence[str]) -> list[Chosen]:
 def _named(store: Catalog, name: str) -> list[tuple[str, str]]:
     """(id, full name or "") of each image that one word means."""
     if is_host(name):
-        raise _of_this_machine("host")
+        raise of_this_machine("host")
     if "@" not in name and ":" not in name.rpartition("/")[2] and not is_hex(name, 64):
         repository = _repository(name)
         entries = [one for one in store.entries() if one.name]
@@ -61,11 +61,12 @@ def _repository(name: str) -> str:
 def _chosen(store: Catalog, image_id: str, names: list[str]) -> Chosen:
     image = store.find(image_id)[1]
     if image.usr_bind:
-        raise _of_this_machine(names[0] if names else image_id[7:19])
+        raise of_this_machine(names[0] if names else image_id[7:19])
     return Chosen(id=image.id, manifest=image.manifest, names=tuple(names))
 
 
-def _of_this_machine(name: str) -> Unsupported:
+def of_this_machine(name: str) -> Unsupported:
+    """The error for an image that only this machine can have."""
     return Unsupported(
         f"the image {name} has the machine's own /usr, which is in none of its layers",
         hint="`sysbox export` takes a container of it with /usr",

@@ -1,0 +1,113 @@
+"""`sysbox push`: send images to a registry."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import SpecError, UsageError
+from sysbox.cli.layer_progress import LayerProgress
+from sysbox.cli.output import line
+from sysbox.embedded import caller_root
+from sysbox.image.reference import parse
+from sysbox.image.registry import push
+from sysbox.image.store import Store
+from sysbox.lifecycle import images
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sysbox.cli.table.options import Values
+    from sysbox.image.documents import Descriptor
+    from sysbox.image.reference import Reference
+
+_MAX_KEY = 64 << 10  # bytes of a key, or of its passphrase
+
+
+class _Shown(push.Report):
+    """The report of a push, on standard error."""
+
+    def __init__(self, progress: LayerProgress) -> None:
+        self._progress = progress
+        self.tell = progress.tell  # type: ignore[method-assign]
+        self.state = progress.state  # type: ignore[method-assign]
+
+    def begin(self, reference: Reference, descriptors: Sequence[Descriptor]) -> None:
+        self._progress.say(f"Pushing {reference.familiar()}")
+        self._progress.blobs(descriptors)
+
+
+def main(values: Values) -> int:
+    """0; prints docker's line for each tag: its name, digest and size of the manifest."""
+    store = Store()
+    options = push.Options(authfile=values.authfile or "", insecure=not values.tls_verify)
+    key = _key(values)
+    for source, target in _wanted(store, values):
+        progress = LayerProgress(quiet=values.quiet)
+        try:
+            done = images.push(store, store.resolve(source), target, options, _Shown(progress), key)
+        finally:
+            progress.finish()
+        if values.digestfile:
+            _write_digest(values.digestfile, done.digest)
+        text = f"{target.tag}: digest: {done.digest} size: {done.size}"
+        line(target.familiar() if values.quiet else text)
+    return 0
+
+
+def _wanted(store: Store, values: Values) -> list[tuple[str, Reference]]:
+    """(name or id here, name there) of each image."""
+    source = values.image
+    if not values.all_tags:
+        target = values.destination or source
+        return [(source, parse(target.removeprefix("docker://")))]
+    if values.destination or "@" in source or ":" in source.rpartition("/")[2]:
+        raise UsageError(
+            f"push --all-tags {source}: a tag or digest is given", hint="give the repository alone"
+        )
+    repository = parse(source).repository()
+    found = [parse(one.name) for one in store.entries() if one.name]
+    wanted = [one for one in found if one.repository() == repository and one.tag]
+    if not wanted:
+        raise SpecError(f"push --all-tags {source}: no image here is called that")
+    return [(one.full(), one) for one in sorted(wanted, key=lambda one: one.tag)]
+
+
+def _key(values: Values) -> Any:
+    """The private key to sign with, or None. Raises SpecError, Unsupported, KernelError."""
+    path = values.sign_by_sigstore_private_key
+    if not path:
+        if values.sign_passphrase_file:
+            raise UsageError("--sign-passphrase-file: there is no --sign-by-sigstore-private-key")
+        return None
+    from sysbox.image.trust import keys
+
+    passphrase = b""
+    if values.sign_passphrase_file:
+        passphrase = _read(values.sign_passphrase_file).rstrip(b"\r\n")
+    return keys.private(_read(path), passphrase, path)
+
+
+def _read(path: str) -> bytes:
+    fd = caller_root.open_path(path, posix.O_RDONLY)
+    try:
+        data = posix.read(fd, _MAX_KEY + 1)
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from None
+    finally:
+        posix.close(fd)
+    if len(data) > _MAX_KEY:
+        raise SpecError(f"{path}: larger than {_MAX_KEY} bytes")
+    return data
+
+
+def _write_digest(path: str, digest: str) -> None:
+    from sysbox.cli.output_file import OutputFile
+
+    file = OutputFile(path)
+    try:
+        posix.write(file.fd, digest.encode())
+        file.done()
+    finally:
+        file.close()

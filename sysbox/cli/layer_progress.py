@@ -1,0 +1,138 @@
+"""Progress of a pull or a push: on a terminal a bar for each blob, elsewhere a line for each step.
+
+A service that pulls tells systemd about it (sd_notify(3)): what it does, and that it needs more time.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from sysbox.cli import screen
+from sysbox.cli.output import emit, write_all
+from sysbox.docker.human import human_size
+from sysbox.linux import unix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sysbox.image.documents import Descriptor
+
+_PAUSE = 0.1  # seconds between two drawings
+_NOTICE = 5.0  # seconds between two messages to systemd
+_EXTENSION = 60_000_000  # microseconds
+_BAR = 24  # characters
+_DONE = ("done", "exists", "mounted", "pushed")
+
+
+class _Row:
+    """One blob."""
+
+    def __init__(self, blob: Descriptor, now: float) -> None:
+        self.name = blob.digest[7:19]
+        self.size = blob.size
+        self.here = 0  # bytes
+        self.word = "waiting"
+        self.begun = now
+        self.ended = 0.0
+
+    def text(self, now: float) -> str:
+        """A line of at most 80 characters."""
+        if self.word in _DONE:
+            return f"{self.name}  {self.word}  {human_size(self.size)}"
+        part = min(self.here / self.size, 1.0) if self.size else 1.0
+        bar = ("#" * int(part * _BAR)).ljust(_BAR)
+        rate = human_size(int(self.here / max(now - self.begun, 0.001)))
+        return (
+            f"{self.name}  [{bar}] {human_size(self.here):>7} of {human_size(self.size):<7}"
+            f" {rate + '/s' if self.here else self.word}"
+        )
+
+
+class LayerProgress:
+    """`tell` and `state` get the index of a blob, as the reports of registry/pull.py and push.py do."""
+
+    def __init__(
+        self, *, quiet: bool, fd: int = 2, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fd = -1 if quiet else fd
+        self._live = not quiet and posix.isatty(fd)
+        self._clock = clock
+        self._rows: list[_Row] = []
+        self._drawn = 0  # lines on the terminal that the next drawing replaces
+        self._next = 0.0
+        self._notify = posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
+        self._next_notice = 0.0
+        self._what = ""
+
+    def say(self, text: str) -> None:
+        """A step of the whole; also the status of a service."""
+        self._what = text
+        self._next_notice = 0.0
+        self._tell_systemd()
+        if self._fd >= 0:
+            self.finish()
+            emit(f"{text}\n", self._fd)
+
+    def blobs(self, blobs: Sequence[Descriptor]) -> None:
+        """The blobs are known."""
+        now = self._clock()
+        self._rows = [_Row(one, now) for one in blobs]
+
+    def tell(self, index: int, size: int) -> None:
+        """So many bytes of a blob are here, or sent."""
+        row = self._rows[index]
+        if not row.here:
+            row.begun = self._clock()
+        row.here = size
+        self._draw()
+        self._tell_systemd()
+
+    def state(self, index: int, word: str) -> None:
+        """What happens with a blob now."""
+        row = self._rows[index]
+        changed, row.word = row.word != word, word
+        if self._live:
+            self._draw(force=word in _DONE)
+        elif changed and self._fd >= 0:
+            emit(f"{row.name}: {word}, {human_size(row.size)}\n", self._fd)
+        self._tell_systemd()
+
+    def finish(self) -> None:
+        """Draw it a last time, and leave it there."""
+        if self._drawn:
+            self._draw(force=True)
+        self._drawn, self._rows = 0, []
+
+    def _draw(self, *, force: bool = False) -> None:
+        now = self._clock()
+        if not self._live or (now < self._next and not force):
+            return
+        self._next = now + _PAUSE
+        width, height = screen.size(self._fd)
+        # what does not fit would scroll away and could not be drawn again: the lines still at work are shown
+        rows = self._rows
+        if len(rows) >= height:
+            rows = [row for row in rows if row.word not in _DONE][: height - 2]
+        lines = [row.text(now)[: width - 1] for row in rows]
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        text = up + "".join(f"\r\x1b[K{line}\n" for line in lines)
+        if self._drawn > len(lines):
+            text += "\x1b[J"
+        self._drawn = len(lines)
+        write_all(self._fd, text.encode())
+
+    def _tell_systemd(self) -> None:
+        now = self._clock()
+        if not self._notify or now < self._next_notice:
+            return
+        self._next_notice = now + _NOTICE
+        here = sum(row.size if row.word in _DONE else row.here for row in self._rows)
+        whole = sum(row.size for row in self._rows)
+        amount = f", {human_size(here)} of {human_size(whole)}" if whole else ""
+        message = f"STATUS={self._what}{amount}\nEXTEND_TIMEOUT_USEC={_EXTENSION}\n"
+        try:
+            unix.notify(self._notify, message)
+        except OSError:
+            self._notify = ""  # nobody listens there

@@ -1,0 +1,357 @@
+"""Images from registries: pull, push and run, with the real docker-registry on loopback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from containers import popen
+from lane import SYSBOX, Sysbox, rootfs
+from registryserver import Certificates, Registry, digest_of, program
+
+IMAGES = Path("/var/lib/sysbox/images")
+POLICY = Path("/etc/containers/policy.json")
+
+pytestmark = pytest.mark.skipif(program() is None, reason="docker-registry is not unpacked")
+
+
+@pytest.fixture(scope="module")
+def tree() -> bytes:
+    return rootfs(Path("/bin/busybox"))
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("registry")) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def clean(sysbox: Sysbox, registry: Registry) -> Iterator[None]:
+    """Nothing of these images before and after, and nothing half-made at the end."""
+    yield
+    for line in sysbox(
+        "images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"
+    ).stdout.splitlines():
+        name, _, image_id = line.partition(" ")
+        if name.startswith("127.0.0.1:") or name == "<none>:<none>":
+            sysbox("rmi", "-f", image_id)
+    sysbox("gc", check=True)
+    assert os.listdir(IMAGES / "temporary") == []
+
+
+def layer(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def fails(sysbox: Sysbox, *words: str, status: int = 1) -> str:
+    """The one line of a failure."""
+    done = sysbox(*words)
+    assert done.returncode == status, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("sysbox: ")]
+    assert 1 <= len(lines) <= 2, done.stderr
+    return lines[0]
+
+
+def blobs_fetched(registry: Registry, digest: str) -> int:
+    """How often a blob was sent."""
+    log = registry.log.read_text(errors="replace")
+    wanted = rf'"GET /v2/[^ ]*/blobs/{digest} HTTP/1.1" (200|206)'
+    return len(re.findall(wanted, log))
+
+
+def test_there_and_back(sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path) -> None:
+    """From an archive to the registry, and from there to a running container."""
+    (tmp_path / "rootfs.tar").write_bytes(tree)
+    name = f"{registry.host}/team/web:1"
+    made = sysbox("import", tmp_path / "rootfs.tar", name, check=True).stdout
+    pushed = sysbox("push", name, check=True)
+    digest = re.fullmatch(r"1: digest: (sha256:[0-9a-f]{64}) size: \d+\n", pushed.stdout)
+    assert digest, pushed.stdout
+    assert "exists" in sysbox("push", name, check=True).stderr
+    sysbox("rmi", "-f", name, check=True)
+    ran = sysbox("run", "--rm", name, "echo", "hello", check=True)
+    assert ran.stdout == "hello\n"
+    assert f"image {name} is not here" in ran.stderr
+    again = sysbox("pull", name, check=True)
+    assert again.stdout == made
+    assert "Image is up to date" in again.stderr
+    assert "fetching" not in again.stderr
+    # the manifest and the layer are byte for byte what was pushed
+    by_digest = f"{registry.host}/team/web@{digest[1]}"
+    assert sysbox("pull", "-q", by_digest, check=True).stdout == made
+    shown = json.loads(sysbox("image", "inspect", by_digest, check=True).stdout)[0]
+    assert by_digest in shown["RepoDigests"]
+    assert sysbox("run", "--rm", "--pull", "never", by_digest, "true").returncode == 0
+
+
+def test_run_pulls_by_its_policy(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    name = f"{registry.host}/policy/web:1"
+    registry.put_image("policy/web", "1", [tree, layer(version=b"1")])
+    assert "no such image" in fails(
+        sysbox, "run", "--rm", "--pull", "never", name, "true", status=125
+    )
+    words = ("run", "--rm", "-q", name, "cat", "/version")
+    assert sysbox(*words, check=True).stdout == "1"
+    registry.put_image("policy/web", "1", [tree, layer(version=b"2")])
+    assert sysbox(*words, check=True).stdout == "1"
+    newer = sysbox("run", "--rm", "--pull", "newer", name, "cat", "/version", check=True)
+    assert newer.stdout == "2"
+    same = sysbox("run", "--rm", "--pull", "newer", "-q", name, "cat", "/version", check=True)
+    assert (same.stdout, same.stderr) == ("2", "")
+    registry.put_image("policy/web", "1", [tree, layer(version=b"3")])
+    always = sysbox("create", "--pull", "always", "-q", name, "cat", "/version", check=True)
+    assert sysbox("start", "-a", always.stdout.strip(), check=True).stdout == "3"
+    sysbox("rm", always.stdout.strip(), check=True)
+
+
+def test_a_registry_that_is_gone(sysbox: Sysbox, tree: bytes, tmp_path: Path) -> None:
+    """`newer` is content with the image that is here, `always` is not."""
+    with Registry(tmp_path / "gone") as registry:
+        name = f"{registry.host}/gone/web:1"
+        registry.put_image("gone/web", "1", [tree])
+        sysbox("pull", name, check=True)
+    kept = sysbox("run", "--rm", "--pull", "newer", name, "echo", "here", check=True)
+    assert (kept.stdout, "was not asked" in kept.stderr) == ("here\n", True)
+    fails(sysbox, "run", "--rm", "--pull", "always", name, "true", status=125)
+
+
+def test_platforms(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    name = f"{registry.host}/many/app:1"
+    other = "arm64" if os.uname().machine == "x86_64" else "amd64"
+    here = registry.put_image("many/app", "here", [tree, layer(which=b"own")])
+    there = registry.put_image(
+        "many/app",
+        "there",
+        [layer(which=b"other")],
+        platform={"os": "linux", "architecture": other},
+    )
+    digest = registry.put_index("many/app", "1", [there, here])
+    assert sysbox("run", "--rm", "-q", name, "cat", "/which", check=True).stdout == "own"
+    # the index's own digest names the image too
+    words = ("run", "--rm", "--pull", "never", f"{registry.host}/many/app@{digest}", "true")
+    sysbox(*words, check=True)
+    sysbox("pull", "--platform", f"linux/{other}", name, check=True)
+    shown = json.loads(sysbox("image", "inspect", name, check=True).stdout)[0]
+    assert shown["Architecture"] == other
+    assert "not for linux/riscv64" in fails(sysbox, "pull", "--platform", "linux/riscv64", name)
+    single = f"{registry.host}/many/app:there"
+    assert "is for linux" in fails(sysbox, "pull", "--platform", "linux/riscv64", single)
+    sysbox("pull", "-a", "-q", f"{registry.host}/many/app", check=True)
+
+
+def test_what_is_sent_and_what_is_not(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    """A layer that a tag has already is not fetched again; one of another repository is mounted."""
+    big = layer(big=os.urandom(1 << 20))
+    registry.put_image("parts/a", "1", [tree, big])
+    sysbox("pull", f"{registry.host}/parts/a:1", check=True)
+    registry.put_image("parts/a", "2", [tree, big, layer(small=b"x")])
+    steps = sysbox("pull", f"{registry.host}/parts/a:2", check=True).stderr
+    assert (steps.count(": exists"), steps.count(": fetching")) == (2, 1), steps
+    target = f"{registry.host}/parts/b:1"
+    pushed = sysbox("push", f"{registry.host}/parts/a:2", target, check=True)
+    assert (pushed.stderr.count("mounted"), pushed.stderr.count("pushing")) == (4, 0), pushed.stderr
+    assert sysbox("images", "-q", target, check=True).stdout == ""
+
+
+def test_ten_pulls_at_once_are_one_download(
+    sysbox: Sysbox, registry: Registry, tree: bytes
+) -> None:
+    name = f"{registry.host}/crowd/app:1"
+    big = layer(big=os.urandom(8 << 20))
+    registry.put_image("crowd/app", "1", [tree, big], compress=False)
+    with ThreadPoolExecutor(10) as pool:
+        done = list(pool.map(lambda _: sysbox("pull", "-q", name, timeout=120), range(10)))
+    assert {one.returncode for one in done} == {0}, [one.stderr for one in done]
+    assert len({one.stdout for one in done}) == 1
+    assert blobs_fetched(registry, digest_of(big)) == 1
+
+
+def test_killed_at_any_moment(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    """The store is as before, and the next pull goes on from what is there."""
+    name = f"{registry.host}/killed/app:1"
+    registry.put_image(
+        "killed/app", "1", [tree, *(layer(one=os.urandom(3 << 20)) for _ in range(3))]
+    )
+    before = sorted(os.listdir(IMAGES / "layers"))
+    for delay in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+        command = subprocess.Popen(
+            [SYSBOX, "pull", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(delay)
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+        if sysbox("images", "-q", name, check=True).stdout:
+            break
+        sysbox("gc", check=True)
+        assert sorted(os.listdir(IMAGES / "layers")) == before
+    sysbox("run", "--rm", name, "true", check=True)
+
+
+def test_wrong_content(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    """What the registry sends is not what the manifest says: nothing is stored, one line says so."""
+    bad = layer(bad=os.urandom(1 << 16))
+    registry.put_image("wrong/app", "1", [tree, bad], compress=False)
+    digest = digest_of(bad)
+    path = registry.storage / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+    before = sorted(os.listdir(IMAGES / "layers"))
+    path.write_bytes(bad[:-1] + bytes([bad[-1] ^ 1]))
+    message = fails(sysbox, "pull", f"{registry.host}/wrong/app:1")
+    assert digest[7:19] in message
+    path.write_bytes(bad[:-512])
+    fails(sysbox, "pull", f"{registry.host}/wrong/app:1")
+    assert sorted(os.listdir(IMAGES / "layers")) == before
+    path.write_bytes(bad)
+    sysbox("pull", f"{registry.host}/wrong/app:1", check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        ("pull REGISTRY/none/such:1", 1, "none/such:1"),
+        ("pull REGISTRY/Upper:1", 1, "must be lower case"),
+        ("pull 127.0.0.1:1/a:1", 1, "127.0.0.1:1"),
+        ("pull host", 1, "the built-in image"),
+        ("pull -a REGISTRY/none/such:1", 1, "a tag or digest is given"),
+        ("pull -a REGISTRY/none/such", 1, "none/such"),
+        ("pull --platform a/b/c/d REGISTRY/none/such", 1, "must be OS/ARCH"),
+        ("run --rm REGISTRY/none/such:1 true", 125, "none/such:1"),
+        ("push REGISTRY/none/such:1", 1, "no such image"),
+        ("push host REGISTRY/none/such:1", 1, "machine's own /usr"),
+        ("push -a REGISTRY/none/such", 1, "no image here is called that"),
+        ("push --sign-passphrase-file /etc/hostname host", 1, "no --sign-by-sigstore-private-key"),
+    ],
+)
+def test_mistakes(sysbox: Sysbox, registry: Registry, words: str, status: int, says: str) -> None:
+    message = fails(sysbox, *words.replace("REGISTRY", registry.host).split(), status=status)
+    assert says in message
+
+
+def test_credentials_and_tls(sysbox: Sysbox, tree: bytes, tmp_path: Path) -> None:
+    """Passwords over TLS, with the registry's own authority in certs.d, and tokens."""
+    certificates = Certificates(tmp_path / "tls")
+    authfile = str(tmp_path / "auth.json")
+    with Registry(tmp_path / "one", tls=certificates, htpasswd={"carol": "secret"}) as one:
+        one.put_image("private/app", "1", [tree])
+        name = f"{one.host}/private/app:1"
+        assert "certificate" in fails(sysbox, "pull", name)
+        directory = Path("/etc/containers/certs.d")
+        place = certificates.trust(directory, one.host)
+        try:
+            assert "sysbox login" in sysbox("pull", name).stderr
+            login = ("login", "-u", "carol", "--password-stdin", "--authfile", authfile, one.host)
+            assert sysbox(*login, input="wrong").returncode == 1
+            sysbox(*login, input="secret", check=True)
+            sysbox("pull", "--authfile", authfile, name, check=True)
+            ran = ("run", "--rm", "--pull", "always", "-q", name, "true")
+            sysbox(*ran, check=True, env={"REGISTRY_AUTH_FILE": authfile})
+            sysbox("push", "--authfile", authfile, name, f"{one.host}/private/b:2", check=True)
+        finally:
+            subprocess.run(["rm", "-r", place if place.is_dir() else place.parent], check=True)
+
+
+def test_an_image_must_be_signed(
+    sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path
+) -> None:
+    """policy.json wants signatures: an unsigned image is refused, a signed one runs, also afterwards."""
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    registry.put_image("signed/app", "1", [tree])
+    name = f"{registry.host}/signed/app:1"
+    registries = Path("/etc/containers/registries.d")
+    registries.mkdir(parents=True, exist_ok=True)
+    attachments = registries / "tests.yaml"
+    attachments.write_text(f"docker:\n  {registry.host}:\n    use-sigstore-attachments: true\n")
+    words = ("trust", "set", "-t", "sigstoreSigned", "-f", str(public), f"{registry.host}/signed")
+    try:
+        sysbox("trust", "set", "-t", "accept", "default", check=True)
+        sysbox(*words, check=True)
+        assert "no sigstore signature" in fails(sysbox, "pull", name)
+        assert sysbox("images", "-q", name, check=True).stdout == ""
+        sysbox("trust", "set", "-t", "accept", f"{registry.host}/signed", check=True)
+        sysbox("pull", name, check=True)
+        sysbox(*words, check=True)
+        # pulled when nothing had to be signed
+        assert "signature" in fails(sysbox, "run", "--rm", name, "true", status=125)
+        sysbox("push", "--sign-by-sigstore-private-key", key, name, check=True)
+        sysbox("run", "--rm", "--pull", "always", name, "true", check=True)
+        shown = json.loads(sysbox("image", "inspect", name, check=True).stdout)[0]
+        assert "sigstoreSigned" in json.dumps(shown["Sysbox"])
+    finally:
+        POLICY.unlink(missing_ok=True)
+        attachments.unlink()
+
+
+def test_on_a_terminal_and_in_a_service(
+    sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/shown/app:1"
+    registry.put_image("shown/app", "1", [tree, layer(big=os.urandom(4 << 20))])
+    master, slave = os.openpty()
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(address))
+        notify.settimeout(10)
+        with popen(
+            "pull", name, stderr=slave, env={**os.environ, "NOTIFY_SOCKET": str(address)}
+        ) as one:
+            os.close(slave)
+            shown = b""
+            while select.select([master], [], [], 30)[0]:
+                try:
+                    shown += os.read(master, 4096)
+                except OSError:
+                    break
+            assert one.wait(30) == 0
+        message = notify.recv(4096).decode()
+    os.close(master)
+    assert "STATUS=Pulling" in message
+    assert "EXTEND_TIMEOUT_USEC=" in message
+    text = shown.decode()
+    assert "\x1b[2A" in text, text
+    assert text.count("done") >= 2
+
+
+def test_events(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    name = f"{registry.host}/events/app:1"
+    registry.put_image("events/app", "1", [tree])
+    since = f"{time.time():.6f}"
+    sysbox("pull", name, check=True)
+    sysbox("push", name, f"{registry.host}/events/app:2", check=True)
+    words = (
+        "events",
+        "--since",
+        since,
+        "--until",
+        "0s",
+        "--format",
+        "json",
+        "--filter",
+        "type=image",
+    )
+    found = [json.loads(line) for line in sysbox(*words, check=True).stdout.splitlines()]
+    assert [(one["Action"], one["Actor"]["Attributes"]["name"]) for one in found] == [
+        ("pull", name), ("push", f"{registry.host}/events/app:2"),
+    ]  # fmt: skip
