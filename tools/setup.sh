@@ -54,7 +54,7 @@ distribution() {
 # Services for containers with systemd inside, a client of machined, a registry, and the programs that sysbox is
 # compared and exchanges images with. They are unpacked for the tests, not installed, so that none of them is enabled
 # on this machine.
-services=(haproxy keepalived rsyslog libnss-mymachines docker.io containerd runc docker-registry skopeo umoci buildah podman)
+services=(haproxy keepalived nginx rsyslog libnss-mymachines docker.io containerd runc docker-registry skopeo umoci buildah podman)
 unpack_services() {
     local target=.venv/test-services archives package
     [[ $(cat "$target/unpacked" 2>/dev/null) != "${services[*]}" ]] && command -v dpkg-deb >/dev/null || return 0

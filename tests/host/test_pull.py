@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tarfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 from containers import popen
 from lane import SYSBOX, Sysbox, rootfs
-from registryserver import Certificates, Registry, digest_of, program
+from registryserver import UNPACKED, Certificates, Registry, digest_of, program
 
 IMAGES = Path("/var/lib/sysbox/images")
 POLICY = Path("/etc/containers/policy.json")
@@ -101,6 +102,75 @@ def test_there_and_back(sysbox: Sysbox, registry: Registry, tree: bytes, tmp_pat
     shown = json.loads(sysbox("image", "inspect", by_digest, check=True).stdout)[0]
     assert by_digest in shown["RepoDigests"]
     assert sysbox("run", "--rm", "--pull", "never", by_digest, "true").returncode == 0
+
+
+NGINX_CONF = """daemon off; error_log /dev/stderr; pid /run/nginx.pid;
+events {} http { access_log off; server { listen 80; root /srv; } }
+"""
+
+
+def nginx_tree() -> bytes:
+    """A root file system with Debian's nginx, unpacked for the tests, and the libraries that it needs."""
+    libraries = UNPACKED / "usr/lib/x86_64-linux-gnu"
+    nginx = UNPACKED / "usr/sbin/nginx"
+    listed = subprocess.run(
+        ["ldd", nginx],
+        env={"LD_LIBRARY_PATH": str(libraries)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
+        archive.add(nginx, "usr/sbin/nginx")
+        for path in re.findall(r"(/\S+) \(0x", listed):
+            archive.add(path, path)
+        for name in ("run", "tmp", "var/lib/nginx", "var/log/nginx"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        users = b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n"
+        for name, data in {
+            "etc/passwd": users,
+            "etc/group": b"root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n",
+            "etc/nginx/nginx.conf": ("user www-data; " + NGINX_CONF).encode(),
+            "srv/index.html": b"a page from the registry\n",
+        }.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_a_web_server_from_the_registry(sysbox: Sysbox, registry: Registry, tmp_path: Path) -> None:
+    """Made here, pushed, removed here, and run by its name alone."""
+    if not (UNPACKED / "usr/sbin/nginx").exists():
+        pytest.skip("nginx is not unpacked")
+    name = f"{registry.host}/nginx"
+    (tmp_path / "nginx.tar").write_bytes(nginx_tree())
+    change = 'CMD ["/usr/sbin/nginx", "-c", "/etc/nginx/nginx.conf"]'
+    sysbox("import", "-c", change, tmp_path / "nginx.tar", name, check=True)
+    sysbox("push", name, check=True)
+    sysbox("rmi", "-f", name, check=True)
+    container = sysbox("run", "-d", "-p", "8080:80", name, check=True).stdout.strip()
+    try:
+        assert page("http://127.0.0.1:8080/") == "a page from the registry\n"
+    finally:
+        sysbox("rm", "-f", container, check=True)
+
+
+def page(url: str) -> str:
+    """What a web server sends, once it does."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                text: str = answer.read().decode()
+                return text
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def test_run_pulls_by_its_policy(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
