@@ -30,6 +30,7 @@ from sysbox.image.decompress import HEAD, compression
 from sysbox.image.ingest import Blob, Layer, sync_file_system
 from sysbox.image.rebuild import read_layer
 from sysbox.image.unpacker import Unpacker, read_implied
+from sysbox.image.verified import Verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def layers(
     open_blob: OpenBlob,
     tell: Tell = lambda _index, _bytes: None,
     state: State = lambda _index, _word: None,
+    verified: Verified | None = None,
 ) -> tuple[list[Blob], list[Layer]]:
     """Bring the layers of an image into the store; (their blobs, the layers), lowest first, for `commit`.
 
@@ -79,7 +81,8 @@ def layers(
         raise FormatError(
             f"the manifest has {len(descriptors)} layers, the configuration {len(diff_ids)}"
         )
-    return _Fetch(work, descriptors, diff_ids, open_blob, tell, state).run()
+    known = verified or Verified(work.store)
+    return _Fetch(work, descriptors, diff_ids, open_blob, tell, state, known).run()
 
 
 class _Wanted(Frozen):
@@ -102,6 +105,7 @@ class _Fetch:
         open_blob: OpenBlob,
         tell: Tell,
         state: State,
+        verified: Verified,
     ) -> None:
         self._work = work
         self._store = work.store
@@ -109,6 +113,7 @@ class _Fetch:
         self._diff_ids = diff_ids
         self._tell = tell
         self._state = state
+        self._verified = verified
         self._unpacker = Unpacker(work, descriptors, diff_ids, open_blob)
         self._wanted = [
             _Wanted(index=index, digest=one.digest, name=layer_name(chain), chain_id=chain)
@@ -135,6 +140,8 @@ class _Fetch:
         finally:
             for lock in self._locks.values():
                 lock.release()
+        for one in self._wanted:
+            self._verified.note(one.digest, self._diff_ids[one.index])
         blobs = [_stored(self._store.blob(one.digest), one) for one in self._descriptors]
         return blobs, [self._found[one.index] for one in self._wanted]
 
@@ -153,17 +160,21 @@ class _Fetch:
             self._locks[digest] = partial.acquire(self._store, digest, waiting)
 
     def _is_missing(self, wanted: _Wanted) -> bool:
-        """Whether the layer or its blob is missing; else the layer is noted. Raises FormatError."""
-        if wanted.index in self._found:
-            return not exists(self._store.blob(wanted.digest))
-        try:
-            layer = read_layer(self._store, wanted.name)
-        except NotFound:
+        """Whether the layer or its blob is missing, or they were never compared; the layer is noted.
+
+        Raises FormatError.
+        """
+        if wanted.index not in self._found:
+            try:
+                layer = read_layer(self._store, wanted.name)
+            except NotFound:
+                return True
+            if layer.chain_id != wanted.chain_id:
+                raise FormatError(f"{self._store.layer(wanted.name)}: belongs to {layer.chain_id}")
+            self._found[wanted.index] = layer
+        if not exists(self._store.blob(wanted.digest)):
             return True
-        if layer.chain_id != wanted.chain_id:
-            raise FormatError(f"{self._store.layer(wanted.name)}: belongs to {layer.chain_id}")
-        self._found[wanted.index] = layer
-        return not exists(self._store.blob(wanted.digest))
+        return (wanted.digest, self._diff_ids[wanted.index]) not in self._verified
 
     def _jobs(self) -> list[dict[str, Any]]:
         """The work that is left now that the locks are held, the largest blob first."""

@@ -293,6 +293,24 @@ def test_wrong_content(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
     sysbox("pull", f"{registry.host}/wrong/app:1", check=True)
 
 
+def test_a_blob_of_another_layer(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+    """Layer and blob are both in the store, but the one is not the content of the other."""
+    one, other = layer(which=b"one"), layer(which=b"other")
+    first = registry.put_image("mixed/app", "1", [tree, one], compress=False)
+    registry.put_image("mixed/app", "2", [tree, other], compress=False)
+    for tag in ("1", "2"):
+        sysbox("pull", f"{registry.host}/mixed/app:{tag}", check=True)
+    path = f"/v2/mixed/app/manifests/{first['digest']}"
+    _, _, data = registry.request("GET", path, b"", {"Accept": first["mediaType"]})
+    manifest = json.loads(data)
+    manifest["layers"][1].update(digest=digest_of(other), size=len(other))
+    mixed = json.dumps(manifest).encode()
+    registry.put_manifest("mixed/app", "3", mixed, manifest["mediaType"])
+    message = fails(sysbox, "pull", f"{registry.host}/mixed/app:3")
+    assert digest_of(one) in message
+    assert sysbox("images", "-q", f"{registry.host}/mixed/app:3", check=True).stdout == ""
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [

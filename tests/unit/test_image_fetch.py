@@ -26,6 +26,7 @@ from sysbox.image import download, fetch, partial
 from sysbox.image.documents import OCI_LAYER, Descriptor
 from sysbox.image.ingest import Blob, Ingest, Layer
 from sysbox.image.store import Store
+from sysbox.image.verified import Verified
 from sysbox.linux import _sys
 from sysbox.linux.namespace import CLONE_NEWNS
 
@@ -166,9 +167,11 @@ def test_two_layers_at_once(store: Store, served: Served, kind: str) -> None:
 
 def test_a_layer_that_is_here_is_not_fetched(store: Store, served: Served) -> None:
     given = [(served.add(gzip.compress(data)), diff_id(data)) for data in (LOW, HIGH)]
-    first = get(store, served, given)
+    verified = Verified(store)
+    first = get(store, served, given, verified=verified)
     states: list[tuple[int, str]] = []
-    assert get(store, served, given, state=lambda *a: states.append(a)) == first
+    again = get(store, served, given, state=lambda *a: states.append(a), verified=verified)
+    assert again == first
     assert states == [(0, "exists"), (1, "exists")]
     new = archive(entry("new"))
     get(store, served, [*given, (served.add(gzip.compress(new)), diff_id(new))])

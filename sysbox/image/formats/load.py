@@ -8,23 +8,21 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import FormatError
-from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import fetch, removal
-from sysbox.image.catalog import chain_ids, layer_name
-from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
+from sysbox.image.documents import parse_config, parse_manifest
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.contents import open_contents
 from sysbox.image.ingest import Ingest, digest_of
 from sysbox.image.reference import parse
 from sysbox.image.registry.platform import own
-from sysbox.image.source import open_source
 from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import provenance
 from sysbox.image.trust.check import check
 from sysbox.image.trust.policy import load as load_policy
 from sysbox.image.trust.signatures import NONE
+from sysbox.image.verified import Verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,8 +68,8 @@ def load(
         transport, found = _read(contents, work, platform or own())
         origins = _accepted(found, transport, path)
         _keep_blobs(store, found)
-        verified = _Verified(store)
-        stacks = [_unpack(work, one, what, verified) for one in found]
+        verified = Verified(store)
+        stacks = [_unpack(work, one, verified) for one in found]
         return [
             _commit(work, one, stack, origin)
             for one, stack, origin in zip(found, stacks, origins, strict=True)
@@ -117,73 +115,15 @@ def _keep_blobs(store: Catalog, found: list[Found]) -> None:
             posix.rename(blob.path, path)
 
 
-def _unpack(
-    work: Ingest, found: Found, what: str, verified: _Verified
-) -> tuple[list[Blob], list[Layer]]:
+def _unpack(work: Ingest, found: Found, verified: Verified) -> tuple[list[Blob], list[Layer]]:
     """The blobs and the unpacked layers of an image, lowest first; several are unpacked at a time."""
-    store = work.store
     diff_ids = parse_config(found.config).diff_ids
-    chains = chain_ids(diff_ids)
-    # a layer that is there already is not unpacked again, but its blob could be that of another
-    for number, (blob, diff_id, chain) in enumerate(
-        zip(found.blobs, diff_ids, chains, strict=True), 1
-    ):
-        if exists(store.layer(layer_name(chain))) and (blob.digest, diff_id) not in verified:
-            kept = blob.replace(path=store.blob(blob.digest))
-            _verify(kept, diff_id, f"{what}: layer {number}")
-    unpacked = fetch.layers(work, parse_manifest(found.manifest).layers, diff_ids, _no_blob)
-    verified.add(found)
-    return unpacked
-
-
-class _Verified:
-    """Which blob has which content: of the images in the store, and of those that are loaded."""
-
-    def __init__(self, store: Catalog) -> None:
-        self._store = store
-        self._pairs: set[tuple[str, str]] = set()
-        self._read = False
-
-    def __contains__(self, pair: tuple[str, str]) -> bool:
-        """Whether (the digest of a blob, a diff id) belong together. Raises FormatError."""
-        if pair not in self._pairs and not self._read:
-            self._read = True
-            for entry in self._store.entries():
-                manifest = read_file(self._store.blob(entry.digest), MAX_MANIFEST)
-                config = read_file(self._store.blob(entry.image_id), MAX_CONFIG)
-                if manifest and config:
-                    self._note(manifest, config)
-        return pair in self._pairs
-
-    def add(self, found: Found) -> None:
-        """Note the layers of an image that was unpacked."""
-        self._note(found.manifest, found.config)
-
-    def _note(self, manifest: bytes, config: bytes) -> None:
-        layers = parse_manifest(manifest).layers
-        diff_ids = parse_config(config).diff_ids
-        self._pairs.update(
-            (layer.digest, diff_id) for layer, diff_id in zip(layers, diff_ids, strict=True)
-        )
+    layers = parse_manifest(found.manifest).layers
+    return fetch.layers(work, layers, diff_ids, _no_blob, verified=verified)
 
 
 def _no_blob(descriptor: Descriptor, _: int) -> BlobStream:
     raise FormatError(f"the blob {descriptor.digest} is not in the store any more")
-
-
-def _verify(blob: Blob, diff_id: str, what: str) -> None:
-    """Raise FormatError unless the content of a blob is the layer that the store has unpacked already."""
-    fd = posix.open(blob.path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        source = open_source(fd, blob.compression, what, LayerLimits().bytes, blob.digest)
-        try:
-            found = source.drain()
-        finally:
-            source.close()
-    finally:
-        posix.close(fd)
-    if found != diff_id:
-        raise FormatError(f"{what}: its content is {found}, the image says {diff_id}")
 
 
 def _commit(

@@ -29,6 +29,7 @@ from sysbox.image.registry import conf, lookaside, platform
 from sysbox.image.registry.client import Repository
 from sysbox.image.registry.credentials import Chain
 from sysbox.image.registry.media import Fetched
+from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import check, policy, provenance
 from sysbox.image.trust.signatures import Remote
 
@@ -208,7 +209,8 @@ class _Pull:
             return None
 
     def _fetch(self, found: Fetched, manifest: Manifest, origin: provenance.Origin) -> Image:
-        with Ingest(self._store) as work:
+        # without an end mark: umoci writes such layers
+        with Ingest(self._store, LayerLimits(unended=True)) as work:
             document = self._config(manifest.config)
             parsed = parse_config(document)
             self._check_platform(parsed)
