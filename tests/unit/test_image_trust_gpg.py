@@ -13,7 +13,8 @@ import pytest
 from signers import Gpg, simple
 
 from sysbox.base import paths
-from sysbox.base.errors import TrustError, Unsupported
+from sysbox.base.errors import Conflict, TrustError, Unsupported
+from sysbox.base.flock import Lock
 from sysbox.image import source
 from sysbox.image.trust import gpg as module
 from sysbox.image.trust import payload, policy, signatures
@@ -64,6 +65,13 @@ def test_a_signature(gpg: Gpg, tmp_path: Path) -> None:
         (home,) = (tmp_path / "work").iterdir()
         assert home.stat().st_mode & 0o777 == 0o700
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_gc_waits_for_the_keyring(gpg: Gpg, tmp_path: Path) -> None:
+    lock = str(tmp_path / "use.lock")
+    with module.Keyring([gpg.public("alice@test")]), pytest.raises(Conflict):
+        Lock(lock, wait=False)
+    Lock(lock, wait=False).release()
 
 
 def test_one_of_several_keys(gpg: Gpg) -> None:

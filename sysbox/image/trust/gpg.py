@@ -12,6 +12,7 @@ import posix
 
 from sysbox.base import files, paths
 from sysbox.base.errors import TrustError, Unsupported
+from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.image.trust.files import read
 
@@ -65,20 +66,25 @@ class Keyring:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = keys
         self._home = f"{WORK}/gpg-{posix.getpid()}-{posix.urandom(6).hex()}"
+        self._lock: Lock | None = None
         self.fingerprints: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         """Raises TrustError for keys that cannot be read, Unsupported without gpg."""
-        files.make_private(self._home)
+        # gc removes temporary directories only with the exclusive lock
+        self._lock = Lock(f"{WORK.rpartition('/')[0]}/use.lock", shared=True)
         try:
+            files.make_private(self._home)
             self.fingerprints = frozenset(fpr for key in self._keys for fpr in self._add(key))
         except BaseException:
-            files.remove_tree(self._home)
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         files.remove_tree(self._home)
+        if self._lock:
+            self._lock.release()
 
     def verify(self, message: bytes) -> Signed:
         """What the message contains. Raises TrustError unless one of the keys has signed exactly that."""
