@@ -67,13 +67,17 @@ class LayerProgress:
         self._what = ""
 
     def say(self, text: str) -> None:
-        """A step of the whole; also the status of a service."""
-        self._what = text
-        self._next_notice = 0.0
-        self._tell_systemd()
+        """A step of the whole, which also is the status of a service."""
+        self.notify(text)
         if self._fd >= 0:
             self.finish()
             emit(f"{text}\n", self._fd)
+
+    def notify(self, text: str) -> None:
+        """The status of a service."""
+        self._what = text
+        self._next_notice = 0.0
+        self._tell_systemd()
 
     def blobs(self, blobs: Sequence[Descriptor]) -> None:
         """The blobs are known."""

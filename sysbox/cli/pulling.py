@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import ImageNotFound, SysboxError
+from sysbox.base.errors import ImageNotFound, NotFound, RegistryError, SysboxError
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.cli.output import note
 from sysbox.image.reference import is_digest, is_hex, is_host, parse
@@ -25,15 +25,19 @@ class Shown(pull.Report):
 
     def __init__(self, *, quiet: bool) -> None:
         self._progress = LayerProgress(quiet=quiet)
+        self._what = ""
 
     def begin(self, reference: Reference, endpoint: Endpoint) -> None:
         via = "" if endpoint.name() == reference.repository() else f" from {endpoint.name()}"
-        self._progress.say(f"Pulling {reference.familiar()}{via}")
+        self._what = f"Pulling {reference.familiar()}{via}"
+        self._progress.notify(self._what)
 
     def failed(self, endpoint: Endpoint, error: SysboxError) -> None:
         note(f"the mirror {endpoint.name()} has failed: {error.message}")
 
     def layers(self, descriptors: Sequence[Descriptor]) -> None:
+        # only now: a pull that finds no image says so in one line
+        self._progress.say(self._what)
         self._progress.blobs(descriptors)
 
     def tell(self, index: int, size: int) -> None:
@@ -71,9 +75,12 @@ def missing(spec: ContainerSpec, error: ImageNotFound, *, quiet: bool) -> None:
     name = spec.image
     if spec.pull == "never" or is_digest(name) or is_hex(name, 64):
         raise error
-    if not quiet:
-        note(f"image {name} is not here")
-    shown(name, pull.Options(), quiet=quiet)
+    try:
+        shown(name, pull.Options(), quiet=quiet)
+    except (NotFound, RegistryError) as failure:
+        raise ImageNotFound(
+            f"no such image: {name}: {failure.message}", hint=failure.hint
+        ) from None
 
 
 def refresh(spec: ContainerSpec, *, quiet: bool) -> None:

@@ -55,6 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("these tests need a booted systemd: run tools/test-host.sh")
 
 
+os.environ["CONTAINERS_REGISTRIES_CONF"] = str(Path(__file__).with_name("registries.conf"))
+
+
 def run_sysbox(
     *args: str | os.PathLike[str],
     input: str | None = None,

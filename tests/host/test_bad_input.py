@@ -91,7 +91,6 @@ def refused(sysbox: Sysbox, *words: str, status: int = 125) -> str:
         ("--property Nonsense=1", "Nonsense"),
         ("--property CPUShares=abc", "abc"),
         ("--property ExecStart=/x", "ExecStart"),
-        ("--pull always", "--pull always"),
         ("--pull nonsense", "nonsense"),
         ("--cidfile /nope/x", "/nope/x"),
         ("--pidfile /nope/x", "/nope/x"),
