@@ -24,7 +24,7 @@ import pullimage
 from contest import WORK, add_only, say
 from hardware import load
 from peers import Docker, Podman, Sysbox
-from report import machine_table, table
+from report import machine_table, seconds, table
 from timing import Command, MeasureError, Sample, alarms, finish, spawn
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
@@ -276,17 +276,7 @@ def report(
         "loopback, to a fresh ext4 with a journal on a loop device for each pull. Made by `make bench-pull`."
     )
     blocks = ["# What a pull costs", how, machine_table(load_before, pullers)]
-    for title, samples in times.items():
-        mine = samples["sysbox"]
-        rows = [
-            (
-                name,
-                *(f"{value / 1000:.2f}" for value in (one.median, one.lowest, one.high)),
-                "" if name == "sysbox" else f"{mine.median / one.median:.2f}",
-            )
-            for name, one in samples.items()
-        ]
-        blocks.append(f"## {title}\n\n" + table(("", "median s", "min", "p90", "sysbox is"), rows))
+    blocks += [seconds(title, samples) for title, samples in times.items()]
     rows = [(kind, f"{size:.0f}") for kind, size in memory.items()]
     blocks.append(
         "## Memory of all processes of sysbox\n\nThe peak of the sum of their PSS during one pull.\n\n"

@@ -115,6 +115,20 @@ def _times(title: str, samples: dict[str, Sample]) -> str:
     )
 
 
+def seconds(title: str, samples: dict[str, Sample]) -> str:
+    """A section with the times of one measure, in seconds."""
+    mine = samples[MINE]
+    rows = [
+        (
+            name,
+            *(f"{value / 1000:.2f}" for value in (one.median, one.lowest, one.high)),
+            "" if name == MINE else f"{mine.median / one.median:.2f}",
+        )
+        for name, one in samples.items()
+    ]
+    return f"## {title}\n\n" + table(("", "median s", "min", "p90", "sysbox is"), rows)
+
+
 def _memory(results: Results) -> str:
     if not results.memory:
         return ""

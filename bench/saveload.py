@@ -21,7 +21,7 @@ import pullimage
 from contest import WORK, add_only, say
 from hardware import load
 from pull import PULLERS, Puller, compress, fresh
-from report import machine_table, table
+from report import machine_table, seconds, table
 from timing import MeasureError, Sample, alarms
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
@@ -102,19 +102,7 @@ def report(
         "journal each time. Made by `make bench-saveload`."
     )
     blocks = ["# What save and load cost", how, machine_table(load_before, pullers)]
-    for title, samples in times.items():
-        mine = samples["sysbox"]
-        rows = [
-            (
-                name,
-                *(f"{value / 1000:.2f}" for value in (one.median, one.lowest, one.high)),
-                "" if name == "sysbox" else f"{mine.median / one.median:.2f}",
-            )
-            for name, one in samples.items()
-        ]
-        blocks.append(
-            f"## `{title}`\n\n" + table(("", "median s", "min", "p90", "sysbox is"), rows)
-        )
+    blocks += [seconds(f"`{title}`", samples) for title, samples in times.items()]
     rows = []
     for name, one in times[BOTH].items():
         if name != "sysbox":
