@@ -127,6 +127,14 @@ def rootfs(busybox: Path) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system in a tar archive."""
+    path = tmp_path_factory.mktemp("archive") / "rootfs.tar"
+    path.write_bytes(rootfs(Path("/bin/busybox")))
+    return path
+
+
 DIRECTORIES = {
     "bin": 0o755,
     "dev": 0o755,

@@ -14,16 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lane import SYSBOX, Sysbox, rootfs
+from lane import SYSBOX, Sysbox
 
 NAME = "images-test"
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("archive") / "rootfs.tar"
-    path.write_bytes(rootfs(Path("/bin/busybox")))
-    return path
 
 
 @pytest.fixture

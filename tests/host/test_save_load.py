@@ -13,17 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lane import SYSBOX, TIMEOUT, Sysbox, rootfs
+from lane import SYSBOX, TIMEOUT, Sysbox
 
 NAME = "save-test"
 FORMS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("archive") / "rootfs.tar"
-    path.write_bytes(rootfs(Path("/bin/busybox")))
-    return path
 
 
 @pytest.fixture
