@@ -35,7 +35,6 @@ class _Row:
         self.here = 0  # bytes
         self.word = "waiting"
         self.begun = now
-        self.ended = 0.0
 
     def text(self, now: float) -> str:
         """A line of at most 80 characters."""
@@ -64,7 +63,7 @@ class LayerProgress:
         self._next = 0.0
         self._notify = posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
         self._next_notice = 0.0
-        self._what = ""
+        self.status = ""  # of a service
 
     def say(self, text: str) -> None:
         """A step of the whole, which also is the status of a service."""
@@ -75,7 +74,7 @@ class LayerProgress:
 
     def notify(self, text: str) -> None:
         """The status of a service."""
-        self._what = text
+        self.status = text
         self._next_notice = 0.0
         self._tell_systemd()
 
@@ -135,7 +134,7 @@ class LayerProgress:
         here = sum(row.size if row.word in _DONE else row.here for row in self._rows)
         whole = sum(row.size for row in self._rows)
         amount = f", {human_size(here)} of {human_size(whole)}" if whole else ""
-        message = f"STATUS={self._what}{amount}\nEXTEND_TIMEOUT_USEC={_EXTENSION}\n"
+        message = f"STATUS={self.status}{amount}\nEXTEND_TIMEOUT_USEC={_EXTENSION}\n"
         try:
             unix.notify(self._notify, message)
         except OSError:

@@ -20,42 +20,27 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 
-class Shown(pull.Report):
+class Shown(LayerProgress, pull.Report):
     """The report of a pull, on standard error."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._progress = LayerProgress(quiet=quiet)
-        self._what = ""
 
     def begin(self, reference: Reference, endpoint: Endpoint) -> None:
         via = "" if endpoint.name() == reference.repository() else f" from {endpoint.name()}"
-        self._what = f"Pulling {reference.familiar()}{via}"
-        self._progress.notify(self._what)
+        self.notify(f"Pulling {reference.familiar()}{via}")
 
     def failed(self, endpoint: Endpoint, error: SysboxError) -> None:
         note(f"the mirror {endpoint.name()} has failed: {error.message}")
 
     def layers(self, descriptors: Sequence[Descriptor]) -> None:
         # only now: a pull that finds no image says so in one line
-        self._progress.say(self._what)
-        self._progress.blobs(descriptors)
-
-    def tell(self, index: int, size: int) -> None:
-        self._progress.tell(index, size)
-
-    def state(self, index: int, word: str) -> None:
-        self._progress.state(index, word)
+        self.say(self.status)
+        self.blobs(descriptors)
 
     def done(self, pulled: pull.Pulled) -> None:
         """The last lines."""
-        self._progress.finish()
-        self._progress.say(f"Digest: {pulled.digest}")
+        self.finish()
+        self.say(f"Digest: {pulled.digest}")
         what = "Downloaded newer image for" if pulled.is_new else "Image is up to date for"
-        self._progress.say(f"Status: {what} {pulled.reference.familiar()}")
-
-    def stop(self) -> None:
-        """Leave the lines as they are: the pull has failed."""
-        self._progress.finish()
+        self.say(f"Status: {what} {pulled.reference.familiar()}")
 
 
 def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pull.Pulled:
@@ -64,7 +49,7 @@ def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pul
     try:
         pulled = images.pull(Store(), wanted, options, report)
     except BaseException:
-        report.stop()
+        report.finish()
         raise
     report.done(pulled)
     return pulled

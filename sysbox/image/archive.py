@@ -11,8 +11,8 @@ from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import architecture
 from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH, apply
-from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
-from sysbox.image.ingest import Blob, Ingest, Layer, descriptor_of, digest_of
+from sysbox.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, digest_of
+from sysbox.image.ingest import Blob, Ingest, Layer, descriptor_of
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse, refuse_host
 from sysbox.image.source import CHUNK

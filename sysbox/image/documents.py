@@ -178,6 +178,13 @@ def _health(check: dict[str, Any], what: str) -> Health | None:
     )
 
 
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of some bytes."""
+    from hashlib import sha256
+
+    return f"sha256:{sha256(data).hexdigest()}"
+
+
 def load(data: bytes, what: str, limit: int) -> dict[str, Any]:
     """A JSON object of at most `limit` bytes; raises FormatError."""
     if len(data) > limit:

@@ -15,7 +15,6 @@ never wait for each other.
 
 from __future__ import annotations
 
-import errno
 import posix
 import time
 
@@ -29,7 +28,7 @@ from sysbox.image.crew import Crew
 from sysbox.image.decompress import HEAD, compression
 from sysbox.image.ingest import Blob, Layer, sync_file_system
 from sysbox.image.rebuild import read_layer
-from sysbox.image.unpacker import Unpacker, read_implied
+from sysbox.image.unpacker import FULL, Unpacker, read_implied
 from sysbox.image.verified import Verified
 
 TYPE_CHECKING = False
@@ -51,7 +50,6 @@ WAITING = "waiting"  # another process is fetching it; said again about every se
 FETCHING = "fetching"
 DONE = "done"  # verified and unpacked
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TICK = 1.0  # seconds
 _WRITE_OUT = (
     1.0  # seconds between two of the calls of syncfs(2) before the last, which alone counts
@@ -132,7 +130,7 @@ class _Fetch:
             self._settle()
             self._place()
         except KernelError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 # what the next attempt would go on from is what fills the disk
                 for lock in self._locks.values():
                     lock.empty()

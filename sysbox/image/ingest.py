@@ -36,6 +36,7 @@ from sysbox.image.documents import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    digest_of,
     parse_config,
     parse_manifest,
 )
@@ -327,13 +328,6 @@ def prepare(store: Catalog) -> None:
         files.make_private(f"{store.root}/{name}")
     if not exists(f"{store.root}/oci-layout"):
         _keep(f"{store.root}/oci-layout", codec.dumps(_LAYOUT), MAX_LAYER_RECORD)
-
-
-def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of some bytes."""
-    from hashlib import sha256
-
-    return f"sha256:{sha256(data).hexdigest()}"
 
 
 def describe(

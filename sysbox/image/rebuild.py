@@ -13,8 +13,8 @@ from sysbox.image.catalog import (
     chain_ids,
     layer_name,
 )
-from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
-from sysbox.image.ingest import Layer, describe, digest_of
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, digest_of, parse_config, parse_manifest
+from sysbox.image.ingest import Layer, describe
 from sysbox.image.model import Image
 
 

@@ -102,6 +102,11 @@ def is_short(name: str) -> bool:
     return not (slash and _is_registry(first))
 
 
+def has_suffix(name: str) -> bool:
+    """Whether a name has a tag or a digest."""
+    return "@" in name or ":" in name.rpartition("/")[2]
+
+
 def refuse_host(name: str) -> None:
     """Raise SpecError if `name` is the built-in image's: no other may take it."""
     if is_host(name):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _IMPLIED = ".implied"  # added to the path of a layer: the directories that its archive only implies
 _MOST = 2 * MOST_HELD  # bytes of that file
 _STEP = 1 << 20  # bytes between two reports
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unpacker:
@@ -87,7 +87,7 @@ class Unpacker:
                     raise
                 files.remove_tree(path)
             except (KernelError, OSError) as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     posix.ftruncate(fd, 0)
                 raise
             finally:

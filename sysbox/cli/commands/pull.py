@@ -6,7 +6,7 @@ from sysbox.base.errors import SpecError, SysboxError, UsageError
 from sysbox.cli import pulling
 from sysbox.cli.output import line, report
 from sysbox.embedded import caller_root
-from sysbox.image.reference import parse
+from sysbox.image.reference import has_suffix, parse
 from sysbox.image.registry import conf
 from sysbox.image.registry.pull import Options, all_tags
 
@@ -37,7 +37,7 @@ def main(values: Values) -> int:
 def _wanted(name: str, options: Options, *, everything: bool) -> list[str] | list[Reference]:
     if not everything:
         return [name]
-    if "@" in name or ":" in name.rpartition("/")[2]:
+    if has_suffix(name):
         raise UsageError(
             f"pull --all-tags {name}: a tag or digest is given", hint="give the repository alone"
         )

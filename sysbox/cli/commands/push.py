@@ -8,7 +8,7 @@ from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.cli.output import line
 from sysbox.embedded import caller_root
-from sysbox.image.reference import parse
+from sysbox.image.reference import has_suffix, parse
 from sysbox.image.registry import push
 from sysbox.image.store import Store
 from sysbox.lifecycle import images
@@ -25,17 +25,12 @@ if TYPE_CHECKING:
 _MAX_KEY = 64 << 10  # bytes of a key, or of its passphrase
 
 
-class _Shown(push.Report):
+class _Shown(LayerProgress, push.Report):
     """The report of a push, on standard error."""
 
-    def __init__(self, progress: LayerProgress) -> None:
-        self._progress = progress
-        self.tell = progress.tell  # type: ignore[method-assign]
-        self.state = progress.state  # type: ignore[method-assign]
-
     def begin(self, reference: Reference, descriptors: Sequence[Descriptor]) -> None:
-        self._progress.say(f"Pushing {reference.familiar()}")
-        self._progress.blobs(descriptors)
+        self.say(f"Pushing {reference.familiar()}")
+        self.blobs(descriptors)
 
 
 def main(values: Values) -> int:
@@ -44,9 +39,9 @@ def main(values: Values) -> int:
     options = push.Options(authfile=values.authfile or "", insecure=not values.tls_verify)
     key = _key(values)
     for source, target in _wanted(store, values):
-        progress = LayerProgress(quiet=values.quiet)
+        progress = _Shown(quiet=values.quiet)
         try:
-            done = images.push(store, store.resolve(source), target, options, _Shown(progress), key)
+            done = images.push(store, store.resolve(source), target, options, progress, key)
         finally:
             progress.finish()
         if values.digestfile:
@@ -62,7 +57,7 @@ def _wanted(store: Store, values: Values) -> list[tuple[str, Reference]]:
     if not values.all_tags:
         target = values.destination or source
         return [(source, parse(target.removeprefix("docker://")))]
-    if values.destination or "@" in source or ":" in source.rpartition("/")[2]:
+    if values.destination or has_suffix(source):
         raise UsageError(
             f"push --all-tags {source}: a tag or digest is given", hint="give the repository alone"
         )

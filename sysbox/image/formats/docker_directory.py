@@ -10,10 +10,9 @@ It holds one image, without a name (containers-transports(5), "dir:path").
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError
-from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, parse_config, parse_manifest
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, digest_of, parse_config, parse_manifest
 from sysbox.image.formats.found import Found
 from sysbox.image.formats.stored import layer_paths, manifest_of, read_blob
-from sysbox.image.ingest import digest_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

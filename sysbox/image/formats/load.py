@@ -11,10 +11,10 @@ from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image import fetch, removal
-from sysbox.image.documents import parse_config, parse_manifest
+from sysbox.image.documents import digest_of, parse_config, parse_manifest
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.contents import open_contents
-from sysbox.image.ingest import Ingest, digest_of
+from sysbox.image.ingest import Ingest
 from sysbox.image.reference import parse
 from sysbox.image.registry.platform import own
 from sysbox.image.tar import LayerLimits

@@ -21,6 +21,7 @@ from sysbox.image.documents import (
     OCI_MANIFEST,
     Descriptor,
     descriptor,
+    digest_of,
     load,
     mapping,
     parse_config,
@@ -32,7 +33,6 @@ from sysbox.image.formats import docker_archive
 from sysbox.image.formats.contents import path_of
 from sysbox.image.formats.found import Found
 from sysbox.image.formats.stored import layer_paths, manifest_of, read_blob
-from sysbox.image.ingest import digest_of
 from sysbox.image.registry.media import INDEXES
 from sysbox.image.registry.platform import MAX_DEPTH, choose, parse_index
 

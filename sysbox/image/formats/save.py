@@ -6,7 +6,7 @@ from sysbox.base.errors import NotFound, SpecError, Unsupported
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
 from sysbox.image.formats.found import Chosen
 from sysbox.image.ingest import Ingest
-from sysbox.image.reference import is_hex, is_host, parse
+from sysbox.image.reference import has_suffix, is_hex, is_host, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _named(store: Catalog, name: str) -> list[tuple[str, str]]:
     """(id, full name or "") of each image that one word means."""
     if is_host(name):
         raise of_this_machine("host")
-    if "@" not in name and ":" not in name.rpartition("/")[2] and not is_hex(name, 64):
+    if not has_suffix(name) and not is_hex(name, 64):
         repository = _repository(name)
         entries = [one for one in store.entries() if one.name]
         tagged = [one for one in entries if parse(one.name).repository() == repository]

@@ -6,8 +6,8 @@ import posix
 
 from sysbox.base import files
 from sysbox.base.errors import FormatError, NotFound
-from sysbox.image.documents import LAYER_TYPES, MAX_MANIFEST, parse_manifest
-from sysbox.image.ingest import Blob, digest_of
+from sysbox.image.documents import LAYER_TYPES, MAX_MANIFEST, digest_of, parse_manifest
+from sysbox.image.ingest import Blob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,8 @@ child may go on with its copy, which makes connections of its own and keeps the 
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from sysbox.base.errors import AccessDenied, FormatError, RegistryError
-from sysbox.image.documents import MAX_MANIFEST
+from sysbox.image.documents import MAX_CONFIG, MAX_MANIFEST, digest_of
 from sysbox.image.reference import is_digest
 from sysbox.image.registry import answers, media, session, upload
 from sysbox.image.registry.blobs import BlobStream
@@ -19,6 +17,7 @@ from sysbox.image.registry.transport import Answer, redirected
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
     from sysbox.image.documents import Descriptor
     from sysbox.image.registry.credentials import Chain
@@ -66,7 +65,7 @@ class Repository:
         if answer.status != 200:
             raise answers.failure(answer, what)
         data = answer.document(MAX_MANIFEST, what)
-        digest = f"sha256:{sha256(data).hexdigest()}"
+        digest = digest_of(data)
         claimed = answer.header(_DIGEST)
         wanted = tag_or_digest if is_digest(tag_or_digest) else claimed
         # a registry may say sha512, which is not looked at
@@ -96,6 +95,20 @@ class Repository:
 
         transport = self._session.transport
         return BlobStream(descriptor, start, open_at, transport.pause, transport.patience.attempts)
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """A small blob of at most MAX_CONFIG bytes, verified. Raises NotFound."""
+        what = f"{self.endpoint.name()}: blob {descriptor.digest}"
+        if descriptor.size > MAX_CONFIG:
+            raise FormatError(f"{what}: {descriptor.size} bytes, the limit is {MAX_CONFIG}")
+        pieces = []
+        with self.blob(descriptor) as stream:
+            while piece := stream.read(1 << 16):
+                pieces.append(piece)
+        data = b"".join(pieces)
+        if len(data) != descriptor.size or digest_of(data) != descriptor.digest:
+            raise FormatError(f"{what}: the registry has sent something else")
+        return data
 
     def tags(self) -> Iterator[str]:
         """All tags, page by page. Raises NotFound where there is no such repository."""
@@ -160,7 +173,7 @@ class Repository:
     def put_manifest(self, data: bytes, media_type: str, tag_or_digest: str) -> str:
         """Send a manifest or index under a tag or its digest; returns its digest."""
         what = self._what(tag_or_digest)
-        digest = f"sha256:{sha256(data).hexdigest()}"
+        digest = digest_of(data)
         answer = self._session.send(
             "PUT",
             self._manifest(tag_or_digest),
@@ -188,6 +201,12 @@ class Repository:
     def close(self) -> None:
         """Close the connections."""
         self._session.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _open_blob(self, descriptor: Descriptor, start: int) -> tuple[Answer | None, int]:
         if start and start == descriptor.size:

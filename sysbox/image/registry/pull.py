@@ -8,8 +8,6 @@ and the name is given to it when everything agreed.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from sysbox.base.errors import FormatError, NotFound, RegistryError, SysboxError
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
@@ -19,6 +17,7 @@ from sysbox.image.documents import (
     Config,
     Descriptor,
     Manifest,
+    digest_of,
     parse_config,
     parse_manifest,
 )
@@ -106,7 +105,8 @@ def pull_reference(
     for endpoint in places(reference, options):
         report.begin(reference, endpoint)
         try:
-            return _Pull(store, reference, endpoint, options, report).run()
+            with Repository(endpoint, Chain(options.authfile)) as repository:
+                return _Pull(store, reference, repository, options, report).run()
         except (NotFound, RegistryError, FormatError) as error:
             if not endpoint.is_mirror:
                 raise
@@ -117,9 +117,9 @@ def pull_reference(
 def all_tags(name: Reference, options: Options) -> list[Reference]:
     """The repository's references, one for each tag. Raises as `pull`."""
     for endpoint in places(name, options):
-        repository = Repository(endpoint, Chain(options.authfile))
         try:
-            found = [name.replace(tag=tag, digest="") for tag in repository.tags()]
+            with Repository(endpoint, Chain(options.authfile)) as repository:
+                found = [name.replace(tag=tag, digest="") for tag in repository.tags()]
         except (NotFound, RegistryError):
             if not endpoint.is_mirror:
                 raise
@@ -133,7 +133,8 @@ def all_tags(name: Reference, options: Options) -> list[Reference]:
 def current(reference: Reference, options: Options) -> str:
     """The digest of what a tag means in its registry now, "" where it does not say. Raises as `pull`."""
     endpoint = places(reference, options)[-1]
-    return Repository(endpoint, Chain(options.authfile)).digest(reference.digest or reference.tag)
+    with Repository(endpoint, Chain(options.authfile)) as repository:
+        return repository.digest(reference.digest or reference.tag)
 
 
 def places(reference: Reference, options: Options) -> list[Endpoint]:
@@ -149,7 +150,7 @@ class _Pull:
         self,
         store: Catalog,
         reference: Reference,
-        endpoint: Endpoint,
+        repository: Repository,
         options: Options,
         report: Report,
     ) -> None:
@@ -158,7 +159,7 @@ class _Pull:
         self._asked = bool(options.platform)
         self._wanted = platform.parse(options.platform) if self._asked else platform.own()
         self._report = report
-        self._repository = Repository(endpoint, Chain(options.authfile))
+        self._repository = repository
         # a digest says what a tag beside it may no longer mean, so that the tag is not kept (as with docker)
         self._name = (reference.replace(tag="") if reference.digest else reference).full()
 
@@ -196,7 +197,7 @@ class _Pull:
             found.digest,
             fetch_url=lookaside.fetch,
             fetch_manifest=self._attachments,
-            fetch_blob=self._document,
+            fetch_blob=self._repository.document,
         )
         return check.check(
             policy.load(), _TRANSPORT, self._reference, found.digest, found.data, signatures
@@ -240,25 +241,6 @@ class _Pull:
         """The configuration: the store's where it has it."""
         path = self._store.blob(descriptor.digest)
         data = read_file(path, MAX_CONFIG)
-        if data is not None and f"sha256:{sha256(data).hexdigest()}" == descriptor.digest:
+        if data is not None and digest_of(data) == descriptor.digest:
             return data
-        return self._document(descriptor)
-
-    def _document(self, descriptor: Descriptor) -> bytes:
-        """A small blob. Raises FormatError for another size or digest."""
-        what = f"{self._reference.familiar()}: blob {descriptor.digest}"
-        if descriptor.size > MAX_CONFIG:
-            raise FormatError(f"{what}: {descriptor.size} bytes, the limit is {MAX_CONFIG}")
-        pieces: list[bytes] = []
-        left = descriptor.size
-        with self._repository.blob(descriptor) as stream:
-            while left >= 0 and (piece := stream.read(left + 1)):
-                pieces.append(piece)
-                left -= len(piece)
-        data = b"".join(pieces)
-        if (
-            len(data) != descriptor.size
-            or f"sha256:{sha256(data).hexdigest()}" != descriptor.digest
-        ):
-            raise FormatError(f"{what}: the registry has sent something else")
-        return data
+        return self._repository.document(descriptor)

@@ -13,7 +13,7 @@ import time
 from sysbox.base.errors import FormatError, NotFound, SpecError
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
-from sysbox.image.documents import MAX_MANIFEST, parse_manifest
+from sysbox.image.documents import MAX_MANIFEST, descriptor, load, parse_manifest
 from sysbox.image.formats.save import of_this_machine
 from sysbox.image.reference import Reference, parse
 from sysbox.image.registry import conf
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
 
 # what Report.state is called with
-EXISTS, PUSHING, PUSHED = "exists", "pushing", "pushed"
-MOUNTED = "mounted"
+EXISTS, MOUNTED, PUSHING, PUSHED = "exists", "mounted", "pushing", "pushed"
 _MOST_SOURCES = 3  # repositories that a blob is asked to be mounted from
 
 
@@ -88,16 +87,13 @@ def push(
     endpoint = conf.push_endpoint(target)
     if options.insecure:
         endpoint = endpoint.replace(insecure=True)
-    repository = Repository(endpoint, Chain(options.authfile))
-    try:
+    with Repository(endpoint, Chain(options.authfile)) as repository:
         sources = _Sources(store, target)
         for index, blob in enumerate(blobs):
             _send(repository, store, blob, index, sources, report)
         digest = repository.put_manifest(manifest, parsed.media_type, target.tag)
         if key is not None:
             _sign(repository, key, target, digest)
-    finally:
-        repository.close()
     return Pushed(reference=target, digest=digest, size=len(manifest))
 
 
@@ -202,20 +198,12 @@ def _sign(repository: Repository, key: Any, target: Reference, digest: str) -> N
 
 def _existing(repository: Repository, tag: str) -> tuple[bytes, bytes] | None:
     """(manifest, configuration) of the signatures that the registry has."""
-    from sysbox.image.documents import MAX_CONFIG, descriptor, load
-
     try:
         manifest = repository.manifest(tag).data
     except NotFound:
         return None
     described = descriptor(load(manifest, tag, MAX_MANIFEST).get("config"), f"{tag}: config")
-    if described.size > MAX_CONFIG:
-        raise FormatError(f"{tag}: its configuration has {described.size} bytes")
-    pieces = []
-    with repository.blob(described) as stream:
-        while piece := stream.read(1 << 16):
-            pieces.append(piece)
-    return manifest, b"".join(pieces)
+    return manifest, repository.document(described)
 
 
 def _send_bytes(repository: Repository, described: Descriptor, data: bytes) -> None:

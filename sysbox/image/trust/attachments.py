@@ -17,6 +17,7 @@ from sysbox.image.documents import (
     OCI_MANIFEST,
     Descriptor,
     descriptor,
+    digest_of,
     load,
     mapping,
     sequence,
@@ -138,8 +139,4 @@ def _config(existing: bytes, digest: str, what: str) -> bytes:
 
 
 def _descriptor(data: bytes, media_type: str) -> Descriptor:
-    from hashlib import sha256
-
-    return Descriptor(
-        media_type=media_type, digest=f"sha256:{sha256(data).hexdigest()}", size=len(data)
-    )
+    return Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))

@@ -12,6 +12,7 @@ import binascii
 
 from sysbox.base.errors import FormatError, SpecError, TrustError
 from sysbox.base.frozen import Frozen
+from sysbox.image.documents import digest_of
 from sysbox.image.reference import Reference, parse
 from sysbox.image.trust import payload
 from sysbox.image.trust.files import read
@@ -62,11 +63,8 @@ def check(
     """
     text = reference if isinstance(reference, str) else reference.full()
     shown = text or f"an image of {transport}"
-    if manifest is not None:
-        from hashlib import sha256
-
-        if manifest_digest != f"sha256:{sha256(manifest).hexdigest()}":
-            raise TrustError(f"{shown}: its manifest is not {manifest_digest}")
+    if manifest is not None and manifest_digest != digest_of(manifest):
+        raise TrustError(f"{shown}: its manifest is not {manifest_digest}")
     rule = policy.rule(transport, text)
     image = _Image(
         shown=shown,
