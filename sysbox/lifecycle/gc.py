@@ -261,7 +261,11 @@ def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
     """Whether it failed, its container is gone, and it has or had a unit file: systemd unloads the others."""
     if service.active_state != "failed" or _known(container_id):
         return False
-    found = scope.properties(bus, service.name, scope.UNIT, ("FragmentPath", "LoadState"))
+    found = scope.properties(
+        bus, service.name, scope.UNIT, ("ActiveState", "FragmentPath", "LoadState")
+    )
+    if found.get("ActiveState") != "failed":  # systemd has unloaded it since it was listed
+        return False
     if found.get("LoadState") == "not-found":  # its file was removed before systemd read its units
         return True
     return str(found.get("FragmentPath", "")).startswith(serviceplan.ADMINISTRATORS)
