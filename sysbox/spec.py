@@ -6,8 +6,10 @@ units: bytes, microseconds, absolute paths. `parse/common.py` parses single valu
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
+from sysbox.linux.userns import IdMap
 
 _MODES = {"", "bridge", "none", "host", "private"}
+_USER_MODES = {"", "host", "auto", "keep-id", "nomap", "mapped"}
 
 
 class Mount(Frozen):
@@ -176,8 +178,9 @@ class Namespaces(Frozen):
     ipc: str = "private"  # also none: private, and no /dev/shm
     uts: str = "private"
     cgroup: str = "private"
-    # no flag sets user and time yet
-    user: str = "host"
+    # "": as sysbox.conf or other flags decide; mapped: its maps are given. See security/idmap.py
+    user: str = ""
+    # no flag sets it yet
     time: str = "host"
 
     def wrong(self) -> str:
@@ -185,7 +188,32 @@ class Namespaces(Frozen):
             mode = getattr(self, kind)
             if mode not in _MODES and not mode.startswith(("container:", "ns:")):
                 return f"{kind}: no such namespace"
-        return ""
+        known = self.user in _USER_MODES or self.user.startswith(("container:", "ns:"))
+        return "" if known else "user: no such namespace"
+
+
+class UserNamespace(Frozen):
+    """The options of `--userns`, `--uidmap`, `--gidmap`, `--subuidname` and `--subgidname`."""
+
+    size: int = 0  # how many ids; 0 is the default
+    # as given: all of the maps (mapped), or their part that is not chosen by sysbox (auto)
+    uids: tuple[IdMap, ...] = ()
+    gids: tuple[IdMap, ...] = ()
+    # names or numbers: whose entries of /etc/subuid and /etc/subgid are the maps (mapped)
+    subuid: str = ""
+    subgid: str = ""
+    # keep-id: what the caller's ids are inside; -1: the same as outside
+    uid: int = -1
+    gid: int = -1
+    # auto, host: UserNS= of sysbox.conf when the container was made; "" where it is not set
+    default: str = ""
+
+    def wrong(self) -> str:
+        if self.default not in ("", "auto", "host"):
+            return "default: must be auto or host"
+        fits = 0 <= self.size < 1 << 32 and min(self.uid, self.gid) >= -1
+        fits = fits and max(self.uid, self.gid) < (1 << 32) - 1
+        return "" if fits else "size, uid, gid: must be numbers of ids"
 
 
 class ContainerSpec(Frozen):
@@ -233,6 +261,7 @@ class ContainerSpec(Frozen):
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp": declared, not published
     namespaces: Namespaces = Namespaces()
+    userns: UserNamespace = UserNamespace()
     bridge: Bridge = Bridge()  # for containers on the network `bridge`
     security: Security = Security()
     limits: Limits = Limits()

@@ -20,3 +20,6 @@ class Notices(run.Notices):
         # a terminal may be in the middle of a line
         start = "\n" if record.spec.tty else ""
         note(f"detached; `sysbox attach {record.name}` attaches again", start)
+
+    def without_user_namespace(self, reason: str) -> None:
+        note(f"no user namespace of its own, as with --userns host: {reason}")

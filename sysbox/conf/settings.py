@@ -44,9 +44,13 @@ def with_defaults(spec: ContainerSpec, chosen: Settings) -> ContainerSpec:
         )
     if limits.pids is None and not any(one.startswith("TasksMax=") for one in spec.properties):
         limits = limits.replace(pids=chosen.pids_limit)
+    userns = spec.userns
+    if chosen.userns != Settings().userns and not spec.namespaces.user:
+        userns = userns.replace(default=chosen.userns)
     bridge = Bridge(name=chosen.bridge, subnet=chosen.subnet)
     return spec.replace(
         logging=logging,
         limits=limits,
+        userns=userns,
         bridge=bridge if spec.namespaces.network == "bridge" else spec.bridge,
     )

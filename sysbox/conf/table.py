@@ -47,6 +47,12 @@ def _subnet(text: str, flag: str) -> str:
     return text
 
 
+def _userns(text: str, flag: str) -> str:
+    if text not in ("auto", "host"):
+        bad(flag, text, "unknown mode", "auto or host")
+    return text
+
+
 KEYS = (
     Key(
         section="Network", name="Bridge", field="bridge", parse=check_link, default="sysbox0",
@@ -76,6 +82,11 @@ KEYS = (
         section="Container", name="PidsLimit", field="pids_limit", parse=parse_pids,
         default="DefaultTasksMax= of systemd",
         help="The greatest number of processes of a container; -1 is no limit. `--pids-limit` overrides it.",
+    ),
+    Key(
+        section="Container", name="UserNS", field="userns", parse=_userns, default="host",
+        help="The user namespace of a container that asks for none: auto, one of its own, or host, the"
+        " machine's. `--userns` overrides it.",
     ),
 )  # fmt: skip
 # section -> name -> key

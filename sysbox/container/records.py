@@ -14,6 +14,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 from sysbox.container.identity import is_id
 from sysbox.linux import process
+from sysbox.linux.userns import IdMap
 from sysbox.netns.attachment import Attachment
 from sysbox.spec import ContainerSpec, Port
 
@@ -21,9 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.spec import Namespaces
+
 # Of record.json; absent is 1. A record leaves out defaults: when the default of a field of Record or
 # ContainerSpec changes, or its meaning, raise this number and translate the older format below.
-FORMAT = 2
+FORMAT = 3
 _ABOUT_TO_SAY = 0.2  # seconds for the supervisor to write how a run ended
 _STEP = 0.002  # seconds
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
@@ -69,6 +72,12 @@ class Record(Frozen):
     exposed: tuple[str, ...] | None = None
     # None: an older record, resolved again by its image (image/resolved.py)
     resolved: Resolved | None = None
+    # its user namespace, as security/idmap.py decided when it was made: host, auto, keep-id, nomap, mapped,
+    # container:ID, ns:PATH; "" is host too
+    userns: str = ""
+    userns_reason: str = ""  # why it is not the default; a clause
+    uids: tuple[IdMap, ...] = ()  # the maps of that namespace; () is the host's
+    gids: tuple[IdMap, ...] = ()
 
     def wrong(self) -> str:
         if not self.argv or not self.argv[0]:
@@ -81,6 +90,10 @@ class Record(Frozen):
             return "resolved.layers: must be names of directories"
         if not all(is_id(name) for name in self.anonymous_volumes.values()):
             return "anonymous_volumes: must have names of 64 hexadecimal digits"
+        if bool(self.uids) != bool(self.gids) or bool(self.uids) != (
+            self.userns not in ("", "host")
+        ):
+            return "uids, gids: must be the maps of a user namespace"
         return "" if 0 <= self.created_ns < _END_OF_TIME else "created_ns: out of range"
 
     @property
@@ -91,6 +104,11 @@ class Record(Frozen):
             for mount in self.spec.mounts
             if mount.kind == "volume"
         }
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """As asked, with the user namespace as it was decided."""
+        return self.spec.namespaces.replace(user=self.userns or "host")
 
     @property
     def created(self) -> float:
@@ -266,7 +284,15 @@ def from_file(data: bytes, where: str) -> Record:
             f"{where} is of a newer sysbox: its format is {number}, this one knows up to {FORMAT}"
         )
     record = Record.from_data(values, where)
-    return _of_format_1(record) if number == 1 else record
+    if number == 1:
+        record = _of_format_1(record)
+    return _of_format_2(record) if number < 3 else record
+
+
+def _of_format_2(record: Record) -> Record:
+    """Keep the host's user namespace: there was no other, and the default has changed since."""
+    namespaces = record.spec.namespaces.replace(user="host")
+    return record.replace(userns="host", spec=record.spec.replace(namespaces=namespaces))
 
 
 def _of_format_1(record: Record) -> Record:

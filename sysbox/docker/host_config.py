@@ -52,14 +52,15 @@ def host_config(record: Record, live: dict[str, Any]) -> dict[str, Any]:
             "AutoRemove": spec.remove,
             "VolumeDriver": "",
             "VolumesFrom": NullList(),
-            **_isolation(spec),
+            **_isolation(record),
             **_typed(_limits(spec) | live),
             **_protection(spec),
         }
     )
 
 
-def _isolation(spec: ContainerSpec) -> dict[str, Any]:
+def _isolation(record: Record) -> dict[str, Any]:
+    spec = record.spec
     security = spec.security
     return {
         "CapAdd": listed(_cap(name) for name in security.cap_add),
@@ -85,7 +86,7 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
             {one.target: ",".join(one.options) for one in spec.mounts if one.kind == "tmpfs"}
         ),
         "UTSMode": _own(spec.namespaces.uts),
-        "UsernsMode": "",
+        **_user_namespace(record),
         "ShmSize": spec.shm_size,
         "Sysctls": mapped(dict(spec.sysctls)),
         "Runtime": "sysbox",
@@ -93,6 +94,19 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
         "Isolation": "",
         "CgroupParent": spec.slice,
     }
+
+
+def _user_namespace(record: Record) -> dict[str, Any]:
+    """Its mode: host, or as podman shows one with maps, private; and these, as podman."""
+    mode = record.userns or record.spec.namespaces.user
+    if not record.uids:
+        return {"UsernsMode": mode}
+    own = "" if mode.startswith(("container:", "ns:")) else "private"
+    maps = {
+        name: [f"{one.inside}:{one.outside}:{one.count}" for one in side]
+        for name, side in (("UidMap", record.uids), ("GidMap", record.gids))
+    }
+    return {"UsernsMode": own or mode, "IDMappings": maps}
 
 
 def _security_options(spec: ContainerSpec) -> Iterable[str]:

@@ -55,7 +55,7 @@ def collect(states: Sequence[str]) -> dict[str, Any]:
             **_programs(),
             "LiveRestoreEnabled": True,  # containers run without a daemon
             "Isolation": "",
-            "SecurityOptions": _security(),
+            "SecurityOptions": _security(loaded.settings.userns),
             "Warnings": listed(_warnings(facts)),
             "ClientInfo": _client(),
             "Sysbox": {**_own(facts), "Configuration": _configuration(loaded)},
@@ -245,10 +245,14 @@ def _file_system(path: str) -> str:
     return "unknown"
 
 
-def _security() -> list[str]:
+def _security(userns: str) -> list[str]:
     """docker's SecurityOptions: what applies to containers by default."""
     seccomp = "Seccomp:" in read_text("/proc/self/status")
-    return [*(["name=seccomp,profile=default"] if seccomp else []), "name=cgroupns"]
+    return [
+        *(["name=seccomp,profile=default"] if seccomp else []),
+        *(["name=userns"] if userns == "auto" else []),
+        "name=cgroupns",
+    ]
 
 
 def _warnings(facts: HostFacts) -> list[str]:

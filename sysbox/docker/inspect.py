@@ -87,6 +87,10 @@ def _beyond_docker(record: store.Record, final: store.Final | None) -> dict[str,
         "Usage": _usage(record),
         "End": _end(final),
         "AtBoot": unit_file.boot_state(record),
+        "UserNamespace": {
+            "Mode": record.userns or "host",
+            "Reason": record.userns_reason,
+        },
     }
 
 

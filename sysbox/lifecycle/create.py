@@ -7,7 +7,7 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
 from sysbox.base.files import unlink
-from sysbox.conf.values import is_there
+from sysbox.conf.values import Settings, is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
@@ -24,39 +24,65 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record
     from sysbox.image.model import Image
+    from sysbox.lifecycle.run import Notices
     from sysbox.plan import Plan
     from sysbox.spec import Logging
 
 
-def create(spec: ContainerSpec, before: Callable[[], None] = lambda: None) -> tuple[Record, Plan]:
+def create(
+    spec: ContainerSpec, before: Callable[[], None], notices: Notices
+) -> tuple[Record, Plan]:
     """(the new container, the plan of a start that this process supervises).
 
-    `before` is called before anything is made. Raises SysboxError, which names what is wrong; nothing is left
-    then.
+    `before` is called before anything is made but a lease of ids. Raises SysboxError, which names what is
+    wrong; nothing is left then.
     """
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
         record = _draft(spec, image)
-        records.to_checked_file(record)
-        plan = planning.plan_of(record, probe())  # raises for what cannot be started
-        before()
-        if spec.cidfile:
-            _write_cidfile(spec.cidfile, record.id)
-        try:
-            made = _claim(record)
-            return made, plan.with_name(made.name, spec.image)
-        except BaseException:
-            if spec.cidfile:
-                unlink(spec.cidfile)
-            raise
+        if not _has_choice(spec):
+            return _make(record, before)
+        from sysbox.lifecycle import user_namespace
+
+        with user_namespace.Decided(record, notices) as decided:
+            return _make(decided, before)
+
+
+def _make(record: Record, before: Callable[[], None]) -> tuple[Record, Plan]:
+    cidfile = record.spec.cidfile
+    records.to_checked_file(record)
+    plan = planning.plan_of(record, probe())  # raises for what cannot be started
+    before()
+    if cidfile:
+        _write_cidfile(cidfile, record.id)
+    try:
+        made = _claim(record)
+        return made, plan.with_name(made.name, record.spec.image)
+    except BaseException:
+        if cidfile:
+            unlink(cidfile)
+        raise
+
+
+def _has_choice(spec: ContainerSpec) -> bool:
+    """Whether it may be in another user namespace than the host's."""
+    asked = spec.namespaces
+    default = spec.userns.default or Settings().userns
+    joins = (asked.network, asked.pid, asked.ipc, asked.uts, asked.cgroup)
+    return (asked.user or default) != "host" or any(
+        mode.startswith(("container:", "ns:")) for mode in joins
+    )
 
 
 def describe(spec: ContainerSpec) -> str:
     """What `run` would do (`--dry-run`), a line each; nothing is made."""
+    from sysbox.lifecycle import user_namespace
+
     image, spec = prepare(spec)
-    plan = planning.plan_of(_draft(spec, image), probe())
-    return f"{plan.describe()}\n{_log(spec.logging)}"
+    record = user_namespace.resolve(_draft(spec, image), lease=False)
+    plan = planning.plan_of(record, probe())
+    return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
 
 
 def _log(logging: Logging) -> str:
@@ -80,7 +106,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"
-        for kind in ("network", "pid", "ipc", "uts", "cgroup")
+        for kind in ("network", "pid", "ipc", "uts", "cgroup", "user")
         if (mode := getattr(asked, kind)).startswith("container:")
     }
     chosen = {mount.target for mount in spec.mounts}

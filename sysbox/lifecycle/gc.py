@@ -10,7 +10,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
-from sysbox.container import store
+from sysbox.container import id_ranges, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.container.status import has_scope
@@ -190,6 +190,17 @@ def _network() -> Iterator[str]:
         yield f"released the address of {container_id[:12]}"
 
 
+def _ids() -> Iterator[str]:
+    from sysbox.lifecycle import user_namespace
+
+    for container_id in id_ranges.reclaim():
+        yield f"released the ids of {container_id[:12]}"
+    # the oldest first: one that joins another was made after it, and shares its lease
+    for record in reversed(store.all_records()):
+        if user_namespace.lease_again(record):
+            yield f"leased the ids of {record.name} again"
+
+
 def _port_rules() -> Iterator[str]:
     for container_id in firewall.reclaim(_has_run):
         yield f"removed the port rules of {container_id[:12]}"
@@ -320,6 +331,7 @@ _STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
     ("cgroups", _cgroups),
     ("addresses", _network),
     ("port rules", _port_rules),
+    ("ranges of ids", _ids),
     ("unit files", _services),
     ("images", _images),
     ("files", _files),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound
-from sysbox.container import locks, store
+from sysbox.container import id_ranges, locks, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import release_name, taken_names
 from sysbox.fs import volumes
@@ -137,3 +137,4 @@ def discard_by_id(container_id: str) -> None:
     journal.remove_fields(names.scope_unit(container_id))
     tuned.unwatch(container_id)
     store.discard(container_id)
+    id_ranges.release(container_id)

@@ -28,6 +28,9 @@ class Notices:
     def detached(self, record: Record) -> None:
         """The keys to detach were pressed."""
 
+    def without_user_namespace(self, reason: str) -> None:
+        """The container is in the host's user namespace for a reason that is no flag and no setting."""
+
 
 SILENT = Notices()
 _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
@@ -42,7 +45,7 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
         print(for_terminal(creating.describe(spec), 1))
         return 0
     _end_start_by_signals()
-    record, plan = creating.create(spec, _hold_signals)
+    record, plan = creating.create(spec, _hold_signals, notices)
     attended = None
     by_service = needs_service(record.spec)
     try:
@@ -152,11 +155,11 @@ def _outputs(spec: ContainerSpec) -> tuple[int, ...]:
     return tuple(fd for fd, name in ((1, "stdout"), (2, "stderr")) if name in chosen)
 
 
-def create(spec: ContainerSpec) -> str:
+def create(spec: ContainerSpec, notices: Notices = SILENT) -> str:
     """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
     from sysbox.lifecycle import create as creating
 
-    return creating.create(spec)[0].id
+    return creating.create(spec, lambda: None, notices)[0].id
 
 
 def _abandon(record: Record) -> None:

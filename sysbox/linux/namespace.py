@@ -5,10 +5,12 @@ namespaces(7). A kind is named as in the OCI runtime specification's `linux.name
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from sysbox.base.errors import KernelError
 
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 CLONE_PARENT = 0x00008000
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -35,10 +37,12 @@ KINDS: dict[str, tuple[int, str]] = {
 
 def probe() -> dict[str, bool]:
     """For each kind, whether this kernel has it and the limit in user.max_*_namespaces is above 0."""
-    return {kind: _allowed(file) for kind, (_, file) in KINDS.items()}
+    return {kind: is_there(kind) for kind in KINDS}
 
 
-def _allowed(file: str) -> bool:
+def is_there(kind: str) -> bool:
+    """Whether this kernel has namespaces of a kind, and their limit is above 0."""
+    file = KINDS[kind][1]
     try:
         posix.stat(f"/proc/self/ns/{file}")
     except OSError:
@@ -63,3 +67,32 @@ def open_ns(pid: int, kind: str) -> int:
         return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as error:
         raise KernelError.of("open the namespace", path, error) from None
+
+
+def identity(path: str) -> tuple[int, int]:
+    """(device, inode) of the namespace at `path`, which tell it from all others. Raises KernelError."""
+    try:
+        status = posix.stat(path)
+    except OSError as error:
+        raise KernelError.of("look at the namespace", path, error) from None
+    return status.st_dev, status.st_ino
+
+
+def owner(path: str) -> tuple[int, int]:
+    """The identity of the user namespace that owns the namespace at `path`. ioctl_ns(2).
+
+    Raises KernelError: EPERM for one that is not below the caller's own.
+    """
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        try:
+            above = fcntl.ioctl(fd, _NS_GET_USERNS)
+        finally:
+            posix.close(fd)
+        try:
+            status = posix.fstat(above)
+        finally:
+            posix.close(above)
+    except OSError as error:
+        raise KernelError.of("look at the namespace", path, error) from None
+    return status.st_dev, status.st_ino

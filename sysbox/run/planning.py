@@ -44,7 +44,7 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         hostname=own_hostname(record),
         volumes={target: volumes.directory(name) for target, name in names.items()},
         marks={target: volumes.mark(name) for target, name in names.items()},
-        joins=joins_of(spec.namespaces),
+        joins=joins_of(record.namespaces),
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
         disks=_disks_of(spec, facts),
@@ -72,7 +72,7 @@ def import_copyup(marks: Iterable[str]) -> None:
 def joins_of(asked: Namespaces) -> dict[str, str]:
     """The paths of the namespaces to join, by kind. Raises Conflict if their container does not run."""
     joins: dict[str, str] = {}
-    for kind in ("network", "pid", "ipc", "uts", "cgroup"):
+    for kind in ("user", "network", "pid", "ipc", "uts", "cgroup"):
         mode: str = getattr(asked, kind)
         if mode.startswith("ns:"):
             joins[kind] = mode[3:]

@@ -80,6 +80,10 @@ def discard(record: Record) -> None:
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
     store.discard(record.id)
+    if record.uids:
+        from sysbox.container import id_ranges
+
+        id_ranges.release(record.id)
 
 
 def forget_failure(unit: str) -> None:

@@ -13,7 +13,7 @@ from sysbox.spec import ContainerSpec
 TEXTS = st.lists(
     words(
         "[Network]\n [Log]\n [Container]\n Bridge= Subnet= Driver= RateLimit= RateBurst= PidsLimit= \n #"
-        " 10.0.0.0/8 br0 journald json-file none 5 -1 \\\n",
+        " UserNS= auto host 10.0.0.0/8 br0 journald json-file none 5 -1 \\\n",
         size=12,
     ),
     max_size=3,

@@ -14,7 +14,7 @@ from inputs import ANY_TEXT, Refused, outcome, words
 from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
-from sysbox.parse import common, filters, limits, service, storage, time
+from sysbox.parse import common, filters, limits, service, storage, time, userns
 from sysbox.parse.network import check_hostname, check_link, parse_add_host, parse_ip, parse_port
 from sysbox.parse.process import parse_env, parse_env_file, parse_label, parse_user, read_lines
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
@@ -41,6 +41,9 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "hostname": (check_hostname, "a b . - _"),
     "user": (parse_user, "root : 0 1000 _ $ -"),
     "mode": (lambda text, flag: common.parse_mode(text, flag, ("host",)), "host container: ns: /a : x"),
+    "userns": (userns.parse_userns,
+               "auto keep-id : size= uidmapping= gid= , 0 1 65536 @ 4294967295 host nomap container: ns: /a"),
+    "id-maps": (lambda text, _: userns.parse_maps(text.split(), []), "+ u g 0 : 1 @ 1000 65536 4294967294"),
     "sysctl": (parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
     "add-host": (parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
     "device-number": (lambda text, flag: limits.parse_device_number(text, flag, 1, 1000), SIZES),

@@ -134,7 +134,7 @@ def _leases() -> Iterator[str]:
 
 
 def _files() -> Iterator[str]:
-    for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES):
+    for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES, f"{paths.STATE}/ids"):
         for directory, _, names in os.walk(top):
             base = directory in BASE_DIRECTORIES or os.path.dirname(directory) == paths.RUN
             if directory != top and not base:

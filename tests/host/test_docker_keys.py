@@ -47,7 +47,7 @@ DIFFERENT = (
 # what API 1.41 has, and docker leaves out of its JSON where it is empty; and what is ours
 OMITTED = re.compile(
     r"\.Sysbox.*|\.State\.Health|\.SizeRw|\.SizeRootFs|\.OsVersion|\.Variant|\.Status|\.UsageData"
-    r"|\.HostConfig\.(Init|Mounts|StorageOpt|Sysctls|Tmpfs)"
+    r"|\.HostConfig\.(Init|Mounts|StorageOpt|Sysctls|Tmpfs)|\.HostConfig\.IDMappings.*"
     r"|\.HostConfig\.Mounts\[\]\.(Consistency|TmpfsOptions|VolumeOptions|BindOptions.*)"
     r"|\.Config\.Healthcheck\.(Timeout|StartPeriod|Retries)"
     r"|\.(Container)?Config\.(ArgsEscaped|ExposedPorts|Healthcheck|MacAddress|NetworkDisabled|Shell"

@@ -11,7 +11,18 @@ from sysbox.base.errors import SpecError
 from sysbox.cli.parse import hot
 from sysbox.cli.request import spec as specbuild
 from sysbox.cli.table.verbs import VERBS
-from sysbox.spec import Bridge, ContainerSpec, Limits, Logging, Mount, Namespaces, Port
+from sysbox.conf.values import Settings
+from sysbox.linux.userns import IdMap
+from sysbox.spec import (
+    Bridge,
+    ContainerSpec,
+    Limits,
+    Logging,
+    Mount,
+    Namespaces,
+    Port,
+    UserNamespace,
+)
 
 
 def build(*words: str) -> ContainerSpec:
@@ -102,7 +113,13 @@ def test_env_order(tmp_path: Path) -> None:
         (["-v", "/a:/x", "--tmpfs", "/x", "img"], "twice"),
         (["--pull", "sometimes", "img"], "--pull"),
         (["--network", "br0", "img"], "--network"),
-        (["--userns", "keep-id", "img"], "--userns"),
+        (["--userns", "own", "img"], "--userns own: unknown mode"),
+        (
+            ["--userns", "auto", "--uidmap", "0:1", "img"],
+            "--userns and --uidmap exclude each other",
+        ),
+        (["--subgidname", "x", "--gidmap", "0:1", "img"], "--gidmap and --subgidname exclude"),
+        (["--subuidname", "a:b", "img"], "--subuidname a:b"),
         (["--kernel-memory", "much", "img"], "--kernel-memory"),
         (["--property", "noequals", "img"], "--property"),
         (["--stop-signal", "FOO", "img"], "--stop-signal"),
@@ -120,8 +137,23 @@ def test_refused(words: list[str], named: str) -> None:
     assert caught.value.status == 125
 
 
+def test_user_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = build("--userns", "host", "img")
+    assert (spec.namespaces.user, spec.userns) == ("host", UserNamespace())
+    spec = build("--userns", "auto:size=100", "img")
+    assert (spec.namespaces.user, spec.userns.size) == ("auto", 100)
+    spec = build("--uidmap", "0:7:2", "img")
+    assert spec.namespaces.user == "mapped"
+    assert spec.userns.uids == spec.userns.gids == (IdMap(inside=0, outside=7, count=2),)
+    assert ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), "spec")) == spec
+    # of the file only what no flag says, and only what is not the default
+    monkeypatch.setattr(paths, "CONFIGURATION", (str(tmp_path),))
+    other = {"auto": "host", "host": "auto"}[Settings().userns]
+    (tmp_path / "sysbox.conf").write_text(f"[Container]\nUserNS={other}\n")
+    assert build("img").userns.default == other
+    assert build("--userns", "nomap", "img").userns == UserNamespace()
+
+
 def test_flags_of_docker_without_an_effect(capfd: pytest.CaptureFixture[str]) -> None:
-    assert build("--userns", "host", "img") == build("img")
-    assert capfd.readouterr().err == ""
     assert build("--kernel-memory", "64m", "img") == build("img")
     assert capfd.readouterr().err.startswith("sysbox: --kernel-memory has no effect: ")

@@ -49,17 +49,18 @@ def test_without_a_file_nothing_is_imported(tree: Path, monkeypatch: pytest.Monk
 def test_a_file_that_has_every_key(tree: Path) -> None:
     text = (
         "[Network]\nBridge = br-1.x\nSubnet=10.5.0.0/24\n[Log]\nDriver=json-file\nRateLimit=0\n"
-        "RateBurst=7\n" + pids(500)
+        "RateBurst=7\n" + pids(500) + "UserNS=auto\n"
     )
     path = put(tree, "etc/sysbox.conf", text)
     assert settings.settings() == Settings(
         bridge="br-1.x", subnet="10.5.0.0/24", log_driver="json-file", rate_limit=0, rate_burst=7,
-        pids_limit=500,
+        pids_limit=500, userns="auto",
     )  # fmt: skip
     loaded = files.load()
     assert loaded.files == (str(path),)
     assert set(loaded.texts) == {key.title for key in table.KEYS}
     assert {key.field for key in table.KEYS} == set(Settings._fields)
+    assert table.BY_SECTION["Container"]["UserNS"].default == Settings().userns
 
 
 def test_an_empty_value_brings_the_default_back(tree: Path) -> None:
@@ -144,6 +145,7 @@ def test_on_an_embedded_host_those_of_the_caller_count(tree: Path) -> None:
         ("[Log]\nRateBurst=0\n", ":2: RateBurst 0: out of range", "from 1"),
         (pids("9" * 5000), f":2: PidsLimit {'9' * 5000}: out of range", "to 4194304"),
         (pids("many"), ":2: PidsLimit many: not a whole number", ""),
+        ("[Container]\nUserNS=yes\n", ":2: UserNS yes: unknown mode", "auto or host"),
         ("PidsLimit=1\n", ":1: the line stands before the first section", "[Section]"),
         ("[Log]\nDriver\n", ":2: the line has no '='", "Key=value"),
     ],

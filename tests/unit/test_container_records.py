@@ -19,6 +19,7 @@ from sysbox.container import health, records, store
 from sysbox.container.records import Final, Record, Runtime
 from sysbox.image.store import Store
 from sysbox.linux import capability
+from sysbox.linux.userns import IdMap
 from sysbox.netns import leases
 from sysbox.security import capabilities
 from sysbox.units import names
@@ -87,6 +88,44 @@ def test_a_default_means_what_it_meant() -> None:
     assert capabilities.resolve(nothing, EVERYTHING) == 0
     # nobody has asked for it: `inspect` does not say so
     assert by_name("plain").spec.security.cap_add == ()
+
+
+def test_it_has_the_hosts_user_namespace() -> None:
+    """There was no other, and today's default is no part of a record that was made before."""
+    for directory in MADE:
+        record = read(directory)
+        assert record.spec.namespaces.user == record.userns == "host"
+        assert (record.uids, record.gids, record.userns_reason) == ((), (), "")
+    # nor of one that was written before this key was there
+    data = json.loads(records.to_file(by_name("plain")))
+    del data["spec"]["namespaces"]
+    for number in (1, 2):
+        older = {**{key: data[key] for key in data if key != "userns"}, "format": number}
+        assert records.from_file(json.dumps(older).encode(), "").userns == "host"
+    assert (
+        records.from_file(json.dumps({**data, "format": 3}).encode(), "").spec.namespaces.user == ""
+    )
+
+
+def test_the_maps_in_a_record() -> None:
+    one = {"inside": 0, "outside": 524288, "count": 65536}
+    data = json.loads(records.to_file(by_name("plain")))
+    good = {**data, "userns": "auto", "uids": [one], "gids": [one]}
+    record = records.from_file(json.dumps(good).encode(), "")
+    assert record.uids == record.gids == (IdMap(inside=0, outside=524288, count=65536),)
+    assert records.from_file(records.to_file(record), "") == record
+    for wrong in (
+        {"gids": []},
+        {"userns": "host"},
+        {"userns": ""},
+        {"uids": [], "gids": []},
+        {"uids": [{**one, "count": 0}]},
+        {"uids": [{**one, "inside": -1}]},
+        {"gids": [{**one, "outside": 4294967295}]},
+        {"gids": [{**one, "more": 1}]},
+    ):
+        with pytest.raises((FormatError, ValueError), match=r"uids|gids"):
+            records.from_file(json.dumps({**good, **wrong}).encode(), "")
 
 
 def test_what_was_changed_is_kept() -> None:

@@ -34,7 +34,7 @@ def test_a_signal_while_a_container_is_made_leaves_none(
     made = SimpleNamespace(spec=spec)
     removed: list[Any] = []
 
-    def interrupted(_spec: object, before: Any) -> tuple[Any, None]:
+    def interrupted(_spec: object, before: Any, _notices: object) -> tuple[Any, None]:
         before()
         signal.raise_signal(number)  # to this thread: pytest-xdist has others
         return made, None

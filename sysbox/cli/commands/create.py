@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import ImageNotFound
+from sysbox.cli import notices
 from sysbox.cli.output import line
 from sysbox.cli.request import spec
 from sysbox.lifecycle import run
@@ -20,11 +21,11 @@ def main(values: Values) -> int:
 
         pulling.refresh(wanted, quiet=values.quiet)
     try:
-        container = run.create(wanted)
+        container = run.create(wanted, notices.Notices())
     except ImageNotFound as error:
         from sysbox.cli import pulling
 
         pulling.missing(wanted, error, quiet=values.quiet)
-        container = run.create(wanted)
+        container = run.create(wanted, notices.Notices())
     line(container)
     return 0

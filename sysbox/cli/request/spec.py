@@ -56,7 +56,8 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         properties=_properties(given.property),
     )
     _note_ignored(spec)
-    spec = _with_supervision(_with_identity(spec, given), given, detach=detach)
+    spec = _with_user_namespace(_with_identity(spec, given), given)
+    spec = _with_supervision(spec, given, detach=detach)
     return settings.with_defaults(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
 
 
@@ -310,8 +311,6 @@ def _namespaces(given: Values) -> Namespaces:
             f"--publish needs a network of the container's own, not --network {network}",
             hint="leave out --publish or --network",
         )
-    if given.userns not in (None, "", "host"):
-        parse.bad("--userns", given.userns, "not supported yet", "only host, the machine's own")
     return Namespaces(
         network="bridge" if network == "default" else network,
         pid=mode(given.pid, "--pid", "private", own),
@@ -319,6 +318,22 @@ def _namespaces(given: Values) -> Namespaces:
         uts=mode(given.uts, "--uts", "private", own),
         cgroup=mode(given.cgroupns, "--cgroupns", "private", own),
     )
+
+
+def _with_user_namespace(spec: ContainerSpec, given: Values) -> ContainerSpec:
+    """Add the user namespace, if any flag is about it."""
+    if not (given.userns or given.uidmap or given.gidmap or given.subuidname or given.subgidname):
+        return spec
+    from sysbox.parse import userns
+
+    mode, asked = userns.parse(
+        given.userns or "",
+        given.uidmap,
+        given.gidmap,
+        given.subuidname or "",
+        given.subgidname or "",
+    )
+    return spec.replace(namespaces=spec.namespaces.replace(user=mode), userns=asked)
 
 
 def _security(given: Values) -> Security:

@@ -182,8 +182,22 @@ def _isolation() -> tuple[Option, ...]:
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
         many("--security-opt", "OPTION", "no-new-privileges, seccomp=, unmask=, systempaths=, label="),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
-        value("--userns", "MODE", "User namespace: host, the only one for now", choices="host"),
+        *_user_namespace(),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
+    )  # fmt: skip
+
+
+def _user_namespace() -> tuple[Option, ...]:
+    return (
+        value(
+            "--userns", "MODE",
+            "User namespace: auto, host, keep-id, nomap, container:NAME, ns:PATH",
+            choices="auto host keep-id nomap",
+        ),
+        many("--uidmap", "[FLAGS]INSIDE:OUTSIDE[:COUNT]", "Map users of the container to users of the host"),
+        many("--gidmap", "[FLAGS]INSIDE:OUTSIDE[:COUNT]", "Map groups; --uidmap alone maps both"),
+        value("--subuidname", "NAME", "Map users to those that /etc/subuid gives to NAME"),
+        value("--subgidname", "NAME", "Map groups likewise, by /etc/subgid"),
     )  # fmt: skip
 
 

@@ -1,0 +1,58 @@
+"""Checks of the ids of user namespaces: the ranges that containers may have, and those that they have."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SysboxError
+from sysbox.cli.doctor.check import Check, useful
+from sysbox.container import id_ranges
+from sysbox.host import read_text
+from sysbox.security import subids
+from sysbox.security.subids import END, FILES, FIRST
+
+_AREA = "userns"
+
+
+def user_namespaces() -> list[Check]:
+    """Which ids containers get in user namespaces of their own."""
+    return [_ranges(), _leases()]
+
+
+def _ranges() -> Check:
+    """Where the ranges of containers are."""
+    try:
+        found = subids.pools()
+    except SysboxError as error:
+        return useful(_AREA, "ranges of ids", error.message, "", error.hint)
+    own = f"{FIRST}-{END - 1}, without what others have"
+    if not found.owner:
+        return useful(_AREA, "ranges of ids", "", own)
+    spans = (
+        f"{' '.join(f'{one.start}-{one.end - 1}' for one in side)} in {file}"
+        for side, file in zip((found.uids, found.gids), FILES, strict=True)
+    )
+    rest = "" if found.others is None else f", then {own}"
+    return useful(_AREA, "ranges of ids", "", f"of {found.owner}: {', '.join(spans)}{rest}")
+
+
+def _leases() -> Check:
+    """Whether a range of a container is another user's too: the entry was made after the container."""
+    try:
+        held = id_ranges.leases()
+    except SysboxError as error:
+        return useful(_AREA, "leases", error.message, "", error.hint)
+    for uid, gid, count, container_id in held:
+        for start, kind, file in ((uid, 0, FILES[0]), (gid, 1, FILES[1])):
+            if other := _within(start, start + count, kind):
+                problem = f"{other} of {file} is within the range of {container_id[:12]}"
+                advice = "make the container again, or give that user another range"
+                return useful(_AREA, "leases", problem, "", advice)
+    return useful(_AREA, "leases", "", f"{len(held)} containers have a range")
+
+
+def _within(start: int, end: int, kind: int) -> str:
+    """An entry of another user that overlaps a range, as it is written; "" without one."""
+    mine = {*subids.OWNERS, "0"}
+    for one in subids.parse(read_text(FILES[kind])):
+        if one.owner not in mine and one.start < end and start < one.end:
+            return f"{one.owner}:{one.start}:{one.end - one.start}"
+    return ""

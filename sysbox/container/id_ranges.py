@@ -1,0 +1,175 @@
+"""Leases of ranges of ids: one empty file for each container, whose name says all.
+
+UID-GID-COUNT-ID below /var/lib/sysbox/ids: the container has COUNT users from UID on, and groups from GID on.
+No two containers have the same ids, but those that share a user namespace. A lease goes with its container;
+nothing on disk depends on it, since files keep the ids that they have inside.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base import paths
+from sysbox.base.errors import Conflict, KernelError
+from sysbox.base.files import is_directory, unlink
+from sysbox.base.flock import BRIEFLY, Lock
+from sysbox.security import idmap, subids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.linux.userns import IdMap
+    from sysbox.security.idmap import Wish
+
+    Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
+    # (first user, first group, count, the container's full id); no record, as there may be thousands
+    Lease = tuple[int, int, int, str]
+
+DIRECTORY = f"{paths.STATE}/ids"
+_LOCK = "lock"  # held while a range is chosen
+_USE = "use.lock"  # held, shared, from a lease until its container is there
+
+
+def hold() -> Lock:
+    """A lock that keeps gc from freeing the lease of a container that is being made."""
+    return Lock(f"{DIRECTORY}/{_USE}", shared=True)
+
+
+def acquire(container_id: str, wish: Wish) -> Maps:
+    """The maps of users and of groups; a range is leased if the container has none yet.
+
+    The caller holds `hold()` until the container's directory exists. Raises Conflict where no range is free
+    or the lock is held too long, NotFound where an entry lacks, KernelError.
+    """
+    if not wish.size and not wish.share:
+        return wish.uids, wish.gids
+    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+        held = leases()
+        lease = _of(container_id, held)
+        if lease is None:
+            if wish.size:
+                lease = _choose(container_id, wish, held)
+            elif other := _of(wish.share, held):
+                lease = (*other[:3], container_id)
+            if lease:
+                _write(lease)
+    return _maps(wish, lease)
+
+
+def preview(container_id: str, wish: Wish) -> Maps:
+    """What `acquire` would return now; nothing is leased. Raises as `acquire`."""
+    return _maps(wish, _choose(container_id, wish, leases()) if wish.size else None)
+
+
+def _of(container_id: str, held: list[Lease]) -> Lease | None:
+    return next((one for one in held if one[3] == container_id), None)
+
+
+def _choose(container_id: str, wish: Wish, held: list[Lease]) -> Lease:
+    uids = [(uid, uid + count) for uid, _, count, _ in held]
+    gids = [(gid, gid + count) for _, gid, count, _ in held]
+    # the ids of given maps are the container's too
+    uids += [(one.outside, one.outside + one.count) for one in wish.uids]
+    gids += [(one.outside, one.outside + one.count) for one in wish.gids]
+    return (*subids.choose(wish.size, subids.pools(), uids, gids), wish.size, container_id)
+
+
+def _maps(wish: Wish, lease: Lease | None) -> Maps:
+    if lease is None or not wish.size:
+        return wish.uids, wish.gids
+    uid, gid, count, _ = lease
+    return idmap.around(wish.uids, uid, count), idmap.around(wish.gids, gid, count)
+
+
+def release(container_id: str) -> None:
+    """Release the container's range; a container without one is success. Raises KernelError."""
+    for lease in leases():
+        if lease[3] == container_id:
+            unlink(_path(lease))
+
+
+def leases() -> list[Lease]:
+    """Every lease; it takes no lock. Raises KernelError."""
+    try:
+        names = posix.listdir(DIRECTORY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise KernelError.of("list", DIRECTORY, error) from None
+    found = []
+    for name in names:
+        words = name.split("-")
+        if len(words) == 4 and len(words[3]) == 64 and len(name) < 100:
+            try:
+                found.append((int(words[0]), int(words[1]), int(words[2]), words[3]))
+            except ValueError:
+                continue  # not a file of this module
+    return found
+
+
+def _path(lease: Lease) -> str:
+    return f"{DIRECTORY}/{lease[0]}-{lease[1]}-{lease[2]}-{lease[3]}"
+
+
+def _write(lease: Lease) -> None:
+    path = _path(lease)
+    try:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+        posix.close(posix.open(path, flags, 0o600))
+    except OSError as error:
+        raise KernelError.of("write", path, error) from None
+
+
+def stale() -> list[str]:
+    """The ids of containers that have a lease and do not exist; some of them are just being made."""
+    found = dict.fromkeys(lease[3] for lease in leases())
+    return [one for one in found if not is_directory(f"{paths.CONTAINERS}/{one}")]
+
+
+def reclaim() -> list[str]:
+    """Release the leases of containers that do not exist; returns their ids. Raises KernelError.
+
+    None while a container is being made.
+    """
+    if not is_directory(DIRECTORY):
+        return []
+    try:
+        with Lock(f"{DIRECTORY}/{_USE}", wait=False):
+            gone = stale()
+            for container_id in gone:
+                release(container_id)
+    except Conflict:
+        return []
+    return gone
+
+
+def restore(container_id: str, wish: Wish, maps: Maps) -> bool:
+    """Write a lease that was lost, by the maps in the container's record; whether it was lost.
+
+    Raises Conflict where another container has got the range since, KernelError.
+    """
+    given = {(one.inside, one.outside) for one in (*wish.uids, *wish.gids)}
+    leased = (
+        (one.outside - one.inside for one in side if (one.inside, one.outside) not in given)
+        for side in maps
+    )
+    uid, gid = (next(starts, -1) for starts in leased)
+    if not wish.size or uid < 0 or gid < 0:
+        return False
+    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+        held = leases()
+        if _of(container_id, held):
+            return False
+        for other in held:
+            if _overlap(other[0], uid, other[2], wish.size) or _overlap(
+                other[1], gid, other[2], wish.size
+            ):
+                raise Conflict(
+                    f"containers {container_id[:12]} and {other[3][:12]} have the same ids",
+                    hint="make one of them again",
+                )
+        _write((uid, gid, wish.size, container_id))
+    return True
+
+
+def _overlap(one: int, other: int, count: int, others: int) -> bool:
+    return one < other + others and other < one + count

@@ -1,0 +1,227 @@
+"""The user namespace of a new container: look at what it joins, decide, and lease its ids."""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import KernelError, SpecError, Unsupported
+from sysbox.conf.values import Settings
+from sysbox.container import id_ranges, store
+from sysbox.linux import namespace, userns
+from sysbox.security import idmap, subids
+from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.store import Record
+    from sysbox.lifecycle.run import Notices
+    from sysbox.spec import ContainerSpec, UserNamespace
+
+_HOST = "/proc/self/ns/user"
+_KINDS = ("network", "pid", "ipc", "uts", "cgroup")
+
+
+class Decided:
+    """A context for the making of a container: `record` has its user namespace, and its ids are leased.
+
+    If the block fails, they are free again. Raises as `resolve`.
+    """
+
+    def __init__(self, record: Record, notices: Notices) -> None:
+        self._lock = id_ranges.hold()
+        try:
+            self.record = resolve(record, notices, lease=True)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Record:
+        return self.record
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with self._lock:
+            if error is not None and self.record.uids:
+                id_ranges.release(self.record.id)
+
+
+def resolve(record: Record, notices: Notices | None = None, *, lease: bool) -> Record:
+    """The record with its user namespace and maps; with `lease`, their range is the container's from now on.
+
+    Raises SpecError, Unsupported, Conflict, NotFound, KernelError.
+    """
+    spec = record.spec
+    joined = _joined(spec)
+    chosen = idmap.decide(spec, joined, default=Settings().userns)
+    if chosen.mode in idmap.OWN and (incapable := _incapable()):
+        chosen = idmap.decide(spec, joined, incapable, Settings().userns)
+        if notices:
+            notices.without_user_namespace(incapable)
+    _not_yet(chosen, spec)
+    record = record.replace(userns=chosen.mode, userns_reason=chosen.reason)
+    if chosen.mode == "host":
+        return record
+    wish = wish_of(spec, chosen, joined)
+    get = id_ranges.acquire if lease else id_ranges.preview
+    uids, gids = get(record.id, wish)
+    record = record.replace(uids=uids, gids=gids)
+    try:
+        _check_maps(record)
+    except SpecError:
+        if lease:
+            id_ranges.release(record.id)
+        raise
+    return record
+
+
+def describe(record: Record) -> str:
+    """The user namespace, for `--dry-run`: its mode, why it is not the default, the maps."""
+    reason = f" ({record.userns_reason})" if record.userns_reason else ""
+    lines = [f"user namespace {record.userns}{reason}"]
+    for name, maps in (("users", record.uids), ("groups", record.gids)):
+        lines += [f"  {name} {idmap.text((one,))}: {idmap.text_outside(one)}" for one in maps]
+    return "\n".join(lines)
+
+
+def lease_again(record: Record) -> bool:
+    """Write the lease of a container where it was lost, as after a power cut; whether it was.
+
+    Raises Conflict where another container has these ids by now, KernelError.
+    """
+    if record.userns.startswith("container:"):
+        # its maps are those of another, whose lease this one shares
+        wish = Wish(uids=record.uids, gids=record.gids, share=record.userns[10:])
+        id_ranges.acquire(record.id, wish)
+    if record.userns not in ("auto", "nomap", "keep-id"):
+        return False
+    wish = wish_of(record.spec, Decision(mode=record.userns), ())
+    return id_ranges.restore(record.id, wish, (record.uids, record.gids))
+
+
+def _incapable() -> str:
+    """Why this host cannot make a user namespace, in one clause; "" if it can."""
+    if not namespace.is_there("user"):
+        return "this kernel makes no user namespaces (see /proc/sys/user/max_user_namespaces)"
+    return ""
+
+
+def _not_yet(chosen: Decision, spec: ContainerSpec) -> None:
+    """Refuse every user namespace but the host's, until a start can make one: remove this function then."""
+    if chosen.mode != "host":
+        flag = idmap.flag_of(spec) if spec.namespaces.user else "UserNS=auto"
+        raise Unsupported(f"{flag}: not supported yet", hint="only host, the machine's own")
+
+
+def wish_of(spec: ContainerSpec, chosen: Decision, joined: tuple[Joined, ...]) -> Wish:
+    """The maps that a container needs. Raises NotFound, Conflict for entries of /etc/subuid, KernelError."""
+    asked = spec.userns
+    if chosen.mode in ("auto", "nomap"):
+        return Wish(size=asked.size or SIZE, uids=asked.uids, gids=asked.gids)
+    if chosen.mode == "keep-id":
+        return _keep_id(asked, posix.getuid(), posix.getgid())
+    if chosen.mode == "mapped":
+        if not asked.subuid:
+            return Wish(uids=asked.uids, gids=asked.gids)
+        return Wish(
+            uids=idmap.in_a_row(subids.of(asked.subuid, 0)),
+            gids=idmap.in_a_row(subids.of(asked.subgid, 1)),
+        )
+    # its own, then: of all that are joined, since these agree
+    other = joined[0]
+    return Wish(uids=other.uids, gids=other.gids, share=other.mode.partition("container:")[2])
+
+
+def _keep_id(asked: UserNamespace, uid: int, gid: int) -> Wish:
+    """The caller's ids as they are, or as what `uid=` and `gid=` say, and others around them.
+
+    For root who asks for no other ids these are all ids, as in podman: only capabilities are the namespace's.
+    """
+    if uid == 0 and asked.uid < 0 and asked.gid < 0:
+        if asked.size:
+            raise SpecError(
+                "--userns keep-id:size=: root's user namespace has all ids",
+                hint="leave out size=, or give uid= too",
+            )
+        uids, gids = userns.read_maps()
+        return Wish(uids=idmap.same(uids), gids=idmap.same(gids))
+    one = userns.IdMap(inside=uid if asked.uid < 0 else asked.uid, outside=uid, count=1)
+    group = userns.IdMap(inside=gid if asked.gid < 0 else asked.gid, outside=gid, count=1)
+    size = asked.size or min(max(SIZE, one.inside + 1, group.inside + 1), IDS)
+    return Wish(size=size, uids=(one,), gids=(group,))
+
+
+def _joined(spec: ContainerSpec) -> tuple[Joined, ...]:
+    """The namespaces that the container joins, its user namespace first if it is one of them."""
+    found: list[Joined] = []
+    for kind in ("user", *_KINDS):
+        mode: str = getattr(spec.namespaces, kind)
+        if mode.startswith("container:"):
+            found.append(_container(kind, mode[10:]))
+        elif mode.startswith("ns:"):
+            found.append(_path(kind, mode[3:], found))
+    return tuple(found)
+
+
+def _container(kind: str, container_id: str) -> Joined:
+    other = store.find(container_id)
+    flag = f"{FLAGS[kind]} container:{other.name}"
+    if other.userns in ("", "host"):
+        return Joined(flag=flag)
+    owner = f"container:{other.id}" if other.userns in idmap.OWN else other.userns
+    return Joined(
+        flag=flag, mode=f"container:{other.id}", owner=owner, uids=other.uids, gids=other.gids
+    )
+
+
+def _path(kind: str, path: str, before: list[Joined]) -> Joined:
+    """A namespace at a path, which the host's user namespace owns, one that is joined too (`before`), or that
+    of the process in the path.
+    """
+    flag = f"{FLAGS[kind]} ns:{path}"
+    try:
+        owner = namespace.identity(path) if kind == "user" else namespace.owner(path)
+        if owner == namespace.identity(_HOST):
+            return Joined(flag=flag)
+        for one in before:
+            if one.owner == f"ns:{owner}":
+                return one.replace(flag=flag)
+        words = path.split("/")
+        user = f"/proc/{words[2]}/ns/user" if words[:2] == ["", "proc"] else ""
+        user = path if kind == "user" else user
+        if user and namespace.identity(user) == owner:
+            uids, gids = userns.read_maps_at(user)
+            return Joined(flag=flag, mode=f"ns:{user}", owner=f"ns:{owner}", uids=uids, gids=gids)
+    except KernelError as error:
+        raise SpecError(f"{flag}: {error.message}", hint=error.hint) from None
+    raise SpecError(
+        f"{flag}: its user namespace is not the host's, and has no path",
+        hint="--userns ns:PATH joins it; /proc/PID/ns/user is a path of it",
+    )
+
+
+def _check_maps(record: Record) -> None:
+    """Raise SpecError for maps that no container can have, or without an id that it needs."""
+    flag = idmap.flag_of(record.spec) if record.spec.namespaces.user else "the user namespace"
+    for maps in (record.uids, record.gids):
+        if wrong := idmap.problem(maps):
+            raise SpecError(f"{flag}: {wrong}", hint="ranges must not overlap, on neither side")
+        if not idmap.covers(maps, 0):
+            raise SpecError(
+                f"{flag}: nothing is mapped to 0, which is root in the container",
+                hint="such as --uidmap 0:100000:65536",
+            )
+    _check_ids(record)
+
+
+def _check_ids(record: Record) -> None:
+    """Raise SpecError for a number that was asked for and does not exist inside."""
+    spec = record.spec
+    user = record.resolved.user if record.resolved else spec.user
+    source = f"--user {spec.user}" if spec.user else f"USER {user} of the image"
+    names = user.partition(":")
+    for maps, text, what in (
+        (record.uids, names[0], source),
+        (record.gids, names[2], source),
+        *((record.gids, one, f"--group-add {one}") for one in spec.group_add),
+    ):
+        if text.isascii() and text.isdecimal():
+            idmap.check_id(maps, int(text), what)

@@ -1,0 +1,147 @@
+"""Leases of ranges of ids."""
+
+from __future__ import annotations
+
+import posix
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sysbox.base import paths
+from sysbox.base.errors import Conflict
+from sysbox.container import id_ranges
+from sysbox.linux.userns import IdMap
+from sysbox.security import subids
+from sysbox.security.idmap import Wish
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+USUAL = Wish(size=65536)
+FIRST = subids.FIRST
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leases of this test's own, on a host without entries and far users."""
+    monkeypatch.setattr(id_ranges, "DIRECTORY", str(tmp_path / "ids"))
+    monkeypatch.setattr(paths, "CONTAINERS", str(tmp_path / "containers"))
+    monkeypatch.setattr(subids, "FILES", (str(tmp_path / "subuid"), str(tmp_path / "subgid")))
+    monkeypatch.setattr(subids, "DATABASES", (str(tmp_path / "passwd"), str(tmp_path / "group")))
+    monkeypatch.setattr(subids, "NSPAWN", str(tmp_path / "nspawn"))
+    return tmp_path / "ids"
+
+
+def first(container_id: str, wish: Wish = USUAL) -> int:
+    uids, gids = id_ranges.acquire(container_id, wish)
+    assert uids == gids
+    return uids[0].outside
+
+
+def test_ranges_are_disjoint_and_stay() -> None:
+    assert [first(one) for one in (A, B, C)] == [FIRST, FIRST + 65536, FIRST + 2 * 65536]
+    assert first(B) == FIRST + 65536
+    id_ranges.release(B)
+    id_ranges.release(B)
+    assert first("d" * 64) == FIRST + 65536
+    assert {one[3] for one in id_ranges.leases()} == {A, C, "d" * 64}
+
+
+def test_a_lease_is_an_empty_file_for_root_alone(directory: Path) -> None:
+    first(A)
+    (file,) = directory.glob(f"*{A}")
+    assert file.name == f"{FIRST}-{FIRST}-65536-{A}"
+    assert (file.stat().st_size, file.stat().st_mode & 0o777) == (0, 0o600)
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_other_files_are_no_leases(directory: Path) -> None:
+    directory.mkdir()
+    for name in ("x", "1-2-3-4", f"x-1-1-{A}", f"1-1-1-{A}0", f"{'1' * 99}-1-1-{A}"):
+        (directory / name).touch()
+    assert id_ranges.leases() == []
+    assert first(A) == FIRST
+
+
+def test_maps_that_are_given_take_no_range(directory: Path) -> None:
+    given = (IdMap(inside=0, outside=7, count=2),)
+    assert id_ranges.acquire(A, Wish(uids=given, gids=given)) == (given, given)
+    assert not directory.exists()
+
+
+def test_given_ids_within_a_range(directory: Path) -> None:
+    """They stay, and the range is around them; it has none of them a second time."""
+    given = (IdMap(inside=1000, outside=FIRST + 3, count=1),)
+    uids, gids = id_ranges.acquire(A, Wish(size=65536, uids=given))
+    start = FIRST + 65536
+    assert gids == (IdMap(inside=0, outside=start, count=65536),)
+    assert uids == (
+        IdMap(inside=0, outside=start, count=1000),
+        *given,
+        IdMap(inside=1001, outside=start + 1001, count=64535),
+    )
+
+
+def test_a_shared_user_namespace() -> None:
+    """Its ids are not free before the last of its containers is removed."""
+    maps = id_ranges.acquire(A, USUAL)
+    assert id_ranges.acquire(B, Wish(uids=maps[0], gids=maps[1], share=A)) == maps
+    id_ranges.release(A)
+    assert first(C) == FIRST + 65536
+    id_ranges.release(B)
+    assert first("d" * 64) == FIRST
+    # one without a lease, such as that of --uidmap
+    assert id_ranges.acquire("e" * 64, Wish(uids=maps[0], gids=maps[1], share="f" * 64)) == maps
+
+
+def test_a_look_leases_nothing(directory: Path) -> None:
+    assert id_ranges.preview(A, USUAL) == id_ranges.preview(B, USUAL)
+    assert not directory.exists()
+    assert id_ranges.preview(A, USUAL) == id_ranges.acquire(B, USUAL)
+
+
+def test_leases_of_containers_that_are_gone(directory: Path) -> None:
+    assert id_ranges.reclaim() == []
+    assert not directory.exists()
+    for one in (A, B):
+        first(one)
+    Path(paths.CONTAINERS, A).mkdir(parents=True)
+    assert id_ranges.stale() == [B]
+    with id_ranges.hold():  # a container is being made, perhaps this one
+        assert id_ranges.reclaim() == []
+    assert id_ranges.reclaim() == [B]
+    assert [one[3] for one in id_ranges.leases()] == [A]
+
+
+def test_a_lease_that_was_lost() -> None:
+    given = (IdMap(inside=0, outside=7, count=1),)
+    wish = Wish(size=65536, uids=given, gids=given)
+    maps = id_ranges.acquire(A, wish)
+    assert not id_ranges.restore(A, wish, maps)
+    before = id_ranges.leases()
+    id_ranges.release(A)
+    assert id_ranges.restore(A, wish, maps)
+    assert id_ranges.leases() == before
+    id_ranges.release(A)
+    first(B)
+    with pytest.raises(Conflict, match="have the same ids"):
+        id_ranges.restore(A, wish, maps)
+    assert not id_ranges.restore(C, Wish(uids=given, gids=given), (given, given))
+
+
+def _many(start: int) -> list[int]:
+    return [first(f"{start + step:064x}") for step in range(8)]
+
+
+def test_several_at_once() -> None:
+    with ProcessPoolExecutor(4) as pool:
+        found = [one for part in pool.map(_many, (0, 100, 200, 300)) for one in part]
+    assert len(set(found)) == len(found) == 32
+    assert len(id_ranges.leases()) == 32
+
+
+def test_hundreds_of_them(directory: Path) -> None:
+    directory.mkdir()
+    for number in range(1000):
+        start = FIRST + 65536 * number
+        posix.close(posix.open(directory / f"{start}-{start}-65536-{number:064x}", posix.O_CREAT))
+    assert first(A) == FIRST + 65536 * 1000
