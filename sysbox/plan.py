@@ -11,9 +11,11 @@ from sysbox.base.frozen import Frozen
 from sysbox.container import systemd_plan
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.fs.rootfs import (
+    CGROUPS,
     INIT,
     Directory,
     Link,
+    Mask,
     Node,
     Protection,
     RootPlan,
@@ -96,10 +98,17 @@ class Plan(Frozen):
         lines.append(
             f"  capabilities {' '.join(capability.names(process.capabilities.bounding)) or 'none'}"
         )
+        if process.user_capabilities.ambient:
+            named = " ".join(capability.names(process.user_capabilities.ambient))
+            lines.append(f"  ambient, unless the user is root: {named}")
         lines.append(
             f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
         )
         lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
+        if process.kept_groups is not None:
+            lines.append(f"  groups of the caller: {' '.join(map(str, process.kept_groups))}")
+        if process.umask != 0o022:
+            lines.append(f"  umask {process.umask:04o}")
         if process.oom_score_adj:
             lines.append(f"  oom_score_adj {process.oom_score_adj}")
         lines += [f"  sysctl {path} = {value}" for path, value in process.sysctls]
@@ -232,7 +241,15 @@ def _root(
             before=mode.before,
             after=mode.after,
         ),
-        late=plan_cgroups(spec, facts, systemd=mode.active),
+        late=(
+            *plan_cgroups(spec, facts, systemd=mode.active),
+            # once more, since the cgroup file systems have just been mounted over these
+            *(
+                Mask(target=one)
+                for one in spec.security.mask
+                if f"{one}/".startswith(f"{CGROUPS}/")
+            ),
+        ),
         booted=mode.active,
     )
 
@@ -246,6 +263,7 @@ def _protection(
     return Protection(
         masked=masked,
         read_only=(*read_only, *mode.read_only),
+        proc_options=_proc_options(spec, around),
         directories=tuple(
             Directory(target=above)
             for above in dict.fromkeys(node.path.rpartition("/")[0] for node in nodes)
@@ -258,6 +276,17 @@ def _protection(
         ),
         links=tuple(Link(target=path, text=text) for path, text in devices.DEFAULT_LINKS),
     )  # fmt: skip
+
+
+def _proc_options(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str, str], ...]:
+    options = spec.security.proc_options
+    if options and "proc" in around.joins:
+        raise SpecError(
+            f"--security-opt proc-opts={','.join(options)}: /proc is that of --pid {spec.namespaces.pid}",
+            hint="leave out --pid or proc-opts=",
+        )
+    pairs = (one.partition("=") for one in options)
+    return tuple((name, value) for name, _, value in pairs)
 
 
 def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mode) -> ProcessPlan:

@@ -107,7 +107,9 @@ class Security(Frozen):
     # off is docker's default; `--security-opt no-new-privileges` switches it on
     no_new_privileges: bool = False
     seccomp: str = "default"  # default, unconfined, or the path of a profile
-    unmask: tuple[str, ...] = ()  # paths neither masked nor read-only; "ALL"
+    mask: tuple[str, ...] = ()  # paths that are masked too
+    unmask: tuple[str, ...] = ()  # patterns of paths neither masked nor read-only; "ALL"
+    proc_options: tuple[str, ...] = ()  # of the procfs: hidepid=, gid=, subset=pid
     # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
     label: tuple[str, ...] = ()
 
@@ -228,6 +230,9 @@ class ContainerSpec(Frozen):
     workdir: str = ""
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()
+    # of --group-add keep-groups: the caller's supplementary groups when the container was made
+    kept_groups: tuple[int, ...] | None = None
+    umask: int = 0o022
     hostname: str = ""
     domainname: str = ""  # of the UTS namespace
     interactive: bool = False
@@ -272,6 +277,10 @@ class ContainerSpec(Frozen):
     def wrong(self) -> str:
         if not -1000 <= self.oom_score_adj <= 1000:
             return "oom_score_adj: must be from -1000 to 1000"
+        if not 0 <= self.umask <= 0o777:
+            return "umask: must be from 0 to 511, 0777 in octal"
+        if self.kept_groups and not all(0 <= gid < (1 << 32) - 1 for gid in self.kept_groups):
+            return "kept_groups: must be ids of groups"
         if not -1 <= self.stop_timeout < 1 << 32:
             return "stop_timeout: must be a number of seconds, or -1"
         if not self.slice.endswith(".slice") or "/" in self.slice:

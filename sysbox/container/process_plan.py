@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.linux.capability import Sets, docker_sets
+from sysbox.linux.capability import Sets, docker_sets, user_sets
 from sysbox.linux.process import RLIMITS
 from sysbox.security import capabilities, seccomp
 
@@ -26,9 +26,13 @@ class ProcessPlan(Frozen):
     workdir: str
     user: str  # looked up in the container, in its own passwd and group
     group_add: tuple[str, ...]
+    # the process has these supplementary groups, whatever the image says; None: those of its user
+    kept_groups: tuple[int, ...] | None
+    umask: int
     hostname: str  # "" does not set one
     tty: bool
-    capabilities: Sets
+    capabilities: Sets  # of root
+    user_capabilities: Sets  # of any other user
     no_new_privileges: bool
     seccomp: str  # default, unconfined, or the path of a profile
     rlimits: tuple[tuple[str, int, int], ...]
@@ -61,28 +65,43 @@ def plan_process(
     the caller has. Raises SpecError.
     """
     spec = record.spec
+    privileged = spec.security.replace(privileged=asked.privileged or spec.security.privileged)
+    roots, users = sets_of(spec, mode, held, privileged=asked.privileged)
+    if asked.user not in ("", resolved.user):
+        # podman's rule: what `--cap-add` gives goes to the container's own user, and to root
+        users = user_sets(roots.bounding, 0)
     return ProcessPlan(
         argv=asked.argv,
         image_env=resolved.env,
         env=(*mode.environment, *spec.env, *asked.env),
         workdir=asked.workdir or resolved.workdir or "/",
         user=_checked(asked.user or resolved.user),
-        group_add=spec.group_add,
+        group_add=() if spec.kept_groups is not None else spec.group_add,
+        kept_groups=spec.kept_groups,
+        umask=spec.umask,
         hostname=hostname,
         tty=asked.tty,
-        capabilities=docker_sets(
-            held
-            if asked.privileged
-            else capabilities.resolve(spec.security, held, more=mode.capabilities)
-        ),
+        capabilities=roots,
+        user_capabilities=users,
         no_new_privileges=spec.security.no_new_privileges,
-        seccomp=seccomp.profile_of(
-            spec.security.replace(privileged=asked.privileged or spec.security.privileged)
-        ),
+        seccomp=seccomp.profile_of(privileged),
         rlimits=_rlimits(spec),
         sysctls=sysctls,
         oom_score_adj=spec.oom_score_adj,
     )
+
+
+def sets_of(
+    spec: ContainerSpec, mode: Mode, held: int, *, privileged: bool = False
+) -> tuple[Sets, Sets]:
+    """The capabilities of a process of root, and of one of the container's user where that is another.
+
+    `privileged` is that of `exec`. Raises SpecError, Unsupported.
+    """
+    granted = (
+        held if privileged else capabilities.resolve(spec.security, held, more=mode.capabilities)
+    )
+    return docker_sets(granted), user_sets(granted, capabilities.of_users(spec.security, granted))
 
 
 def _checked(user: str) -> str:

@@ -78,8 +78,16 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
         # each service inside has its own OOMPolicy=
         oom_policy="continue",
         # even in a privileged container: udev would run where /sys is writable, and act on the host's devices
-        read_only=() if spec.security.unmask else ("/sys",),
+        read_only=_read_only(spec),
     )
+
+
+def _read_only(spec: ContainerSpec) -> tuple[str, ...]:
+    if not spec.security.unmask:
+        return ("/sys",)
+    from sysbox.security import paths  # `exec` needs it for few containers
+
+    return paths.kept(("/sys",), spec.security.unmask)
 
 
 def _boot_id(directory: str) -> Operation:

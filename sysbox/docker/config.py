@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.container import systemd_mode
+from sysbox.base.errors import SysboxError
+from sysbox.container import systemd_mode, systemd_plan
 from sysbox.container.hostname import hostname_of
+from sysbox.container.process_plan import sets_of
 from sysbox.container.records import Resolved
 from sysbox.docker.host_config import mount_options, propagation
 from sysbox.docker.known_images import exposed_ports, resolved_by
 from sysbox.docker.shapes import NULL, NullList, Strings, Struct, listed, mapped
+from sysbox.linux import capability
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,8 +59,28 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "StopSignal": resolved.stop_signal or systemd_mode.stop_signal(spec, record.argv),
             "StopTimeout": spec.stop_timeout,
             "Shell": NullList(),
+            "Umask": f"{spec.umask:04o}",
         }
     )
+
+
+def capabilities_of(record: Record, images: KnownImages) -> dict[str, Any]:
+    """podman's EffectiveCaps and BoundingCaps: those that the first process starts with.
+
+    Null where `start` refuses the record. Whether it is root goes by the text of its user, as in podman.
+    """
+    try:
+        mode = systemd_plan.decide(record.id, record.spec, record.argv, record.directory)
+        roots, users = sets_of(record.spec, mode, capability.grantable())
+    except SysboxError:
+        return {"EffectiveCaps": NullList(), "BoundingCaps": NullList()}
+    user = resolved_by(record, images).user.partition(":")[0]
+    is_root = user in ("", "root") or (user.isdecimal() and int(user) == 0)
+    effective = roots.effective if is_root else users.effective
+    return {
+        "EffectiveCaps": listed(f"CAP_{name}" for name in capability.names(effective)),
+        "BoundingCaps": listed(f"CAP_{name}" for name in capability.names(roots.bounding)),
+    }
 
 
 def health_check(health: Health | None) -> Any:

@@ -116,6 +116,13 @@ def _security_options(spec: ContainerSpec) -> Iterable[str]:
         yield "no-new-privileges"
     if security.seccomp != "default":
         yield f"seccomp={security.seccomp}"
+    for name, values, between in (
+        ("mask", security.mask, ":"),
+        ("unmask", security.unmask, ":"),
+        ("proc-opts", security.proc_options, ","),
+    ):
+        if values:
+            yield f"{name}={between.join(values)}"
 
 
 def _protection(spec: ContainerSpec) -> dict[str, Any]:
@@ -123,10 +130,12 @@ def _protection(spec: ContainerSpec) -> dict[str, Any]:
         masked, read_only = paths.plan(spec.security, probe().cpus)
     except SpecError:  # `start` refuses such a record; it is shown nevertheless
         masked, read_only = (), ()
+    privileged = spec.security.privileged
     return {
         "Mounts": listed(_asked_mount(one) for one in spec.mounts if _by_mount_flag(one)),
-        "MaskedPaths": listed(masked),
-        "ReadonlyPaths": listed(read_only),
+        # docker: null in a privileged container, empty with systempaths=unconfined
+        "MaskedPaths": NullList() if privileged and not masked else list(masked),
+        "ReadonlyPaths": NullList() if privileged else list(read_only),
         "Init": spec.init or NULL,
     }
 

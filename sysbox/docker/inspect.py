@@ -6,7 +6,7 @@ import time
 
 from sysbox.base.paths import IMAGES
 from sysbox.container import health, store, systemd_mode
-from sysbox.docker.config import config, mounts
+from sysbox.docker.config import capabilities_of, config, mounts
 from sysbox.docker.host_config import host_config
 from sysbox.docker.known_images import KnownImages, exposed_ports, resolved_by
 from sysbox.docker.network_settings import network_settings
@@ -49,6 +49,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "MountLabel": "",
             "ProcessLabel": "",
             "AppArmorProfile": "",
+            **capabilities_of(record, images),
             "ExecIDs": NullList(),
             "HostConfig": host_config(record, live),
             "GraphDriver": _graph(record, images),

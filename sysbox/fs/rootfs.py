@@ -36,6 +36,7 @@ _ATTRIBUTES = {
 
 # path of the --init program: in /dev, which is sysbox's own tmpfs, so the image need not provide a place
 INIT = "/dev/sysbox-init"
+CGROUPS = "/sys/fs/cgroup"
 
 
 class Filesystem(Frozen):
@@ -182,6 +183,7 @@ class Protection(Frozen):
     directories: tuple[Directory, ...]  # the parents of nodes below /dev
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
+    proc_options: tuple[tuple[str, str], ...] = ()  # of procfs, in mount(2)'s words
 
 
 def plan_operations(
@@ -237,7 +239,7 @@ def _kernel(
     """procfs, /dev and its content, and sysfs, which is read-only unless `protect` leaves it out."""
     sys_attributes = MOUNT_ATTR_RDONLY if "/sys" in protect.read_only else 0
     return [
-        _proc(proc_owner),
+        _proc(proc_owner, protect.proc_options),
         Filesystem(
             fstype="tmpfs",
             target="/dev",
@@ -262,12 +264,14 @@ def _kernel(
     ]
 
 
-def _proc(owner: str) -> Operation:
+def _proc(owner: str, options: tuple[tuple[str, str], ...]) -> Operation:
     """A new procfs, or the procfs of the container whose pid namespace is shared, without its masks."""
     if owner:
         return Bind(source="/proc", target="/proc", attributes=_NOTHING, recursive=False,
                     owner=owner, kind="proc", ordinary=True)  # fmt: skip
-    return Filesystem(fstype="proc", target="/proc", attributes=_NOTHING, ordinary=True)
+    return Filesystem(
+        fstype="proc", target="/proc", options=options, attributes=_NOTHING, ordinary=True
+    )
 
 
 def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
@@ -352,7 +356,7 @@ def plan_cgroups(
     On v1 there is one mount per hierarchy, as on the host. With `systemd` as PID 1 the hierarchies of its
     units are writable: v2, or on v1 name=systemd and the unified tree beside it, but no controller.
     """
-    target, writable = "/sys/fs/cgroup", spec.security.privileged
+    target, writable = CGROUPS, spec.security.privileged
     if facts.cgroup_mode == "v2":
         return (
             Cgroups(

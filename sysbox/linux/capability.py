@@ -124,6 +124,11 @@ def docker_sets(mask: int) -> Sets:
     return Sets(bounding=mask, permitted=mask, effective=mask)
 
 
+def user_sets(bounding: int, mask: int) -> Sets:
+    """The sets of a process whose user is not root: `mask` is ambient, since execve(2) takes what is not."""
+    return Sets(bounding=bounding, permitted=mask, effective=mask, inheritable=mask, ambient=mask)
+
+
 def apply(sets: Sets) -> None:
     """Set the calling thread's sets except the bounding set (see `drop_bounding`).
 

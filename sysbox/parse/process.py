@@ -91,3 +91,23 @@ def check_account(part: str, flag: str, text: str) -> str:
     elif part[:1] not in ALNUM | {"_"} or not (NAME | {"$"}).issuperset(part):
         bad(flag, text, f"'{part}' is not a user or group", "USER[:GROUP], names or numbers")
     return part
+
+
+KEEP_GROUPS = "keep-groups"
+
+
+def parse_groups(texts: list[str], flag: str) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """(groups as given, the caller's groups where keep-groups is given, which stands alone as in podman)."""
+    if KEEP_GROUPS not in texts:
+        return tuple(check_account(one, flag, one) for one in texts), None
+    if set(texts) != {KEEP_GROUPS}:
+        other = next(one for one in texts if one != KEEP_GROUPS)
+        bad(flag, other, f"{KEEP_GROUPS} excludes other groups", f"leave out one {flag}")
+    return (KEEP_GROUPS,), tuple(sorted(set(posix.getgroups())))
+
+
+def parse_umask(text: str, flag: str) -> int:
+    """An octal umask, 0 to 0777."""
+    if not 1 <= len(text) <= 4 or not set(text) <= set("01234567") or int(text, 8) > 0o777:
+        bad(flag, text, "not a umask", "octal, as in 022 or 0077")
+    return int(text, 8)

@@ -48,10 +48,19 @@ def parse_cap(text: str, flag: str) -> str:
 
     if name not in capability.NAMES:
         bad(flag, text, "unknown capability", suggest(name, capability.NAMES))
+    last = capability.last_cap()
+    if capability.number(name) > last:
+        hint = f"its last one is {capability.NAMES[last]}: leave out {flag} {text}"
+        bad(flag, text, "this kernel has no such capability", hint)
     return name
 
 
-_SECURITY_OPTS = ("no-new-privileges", "seccomp=", "label=", "unmask=", "systempaths=", "apparmor=")
+_SECURITY_OPTS = (
+    "no-new-privileges", "seccomp=", "label=", "mask=", "unmask=", "proc-opts=", "systempaths=", "apparmor=",
+)  # fmt: skip
+# proc(5), "Mount options"
+_HIDEPID = ("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable")
+_OWN = ("/", "/dev", "/proc", "/sys", "/sys/fs")  # what a start needs itself
 
 
 def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
@@ -72,14 +81,65 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
             security = security.replace(seccomp=profile)
         elif key == "label" and value:
             security = security.replace(label=(*security.label, value))
+        elif key == "mask" and value:
+            security = security.replace(mask=security.mask + _masked(value, flag, text))
         elif key == "unmask" and value:
-            paths = ("ALL",) if value.upper() == "ALL" else tuple(value.split(":"))
-            security = security.replace(unmask=security.unmask + paths)
+            security = security.replace(unmask=security.unmask + _unmasked(value, flag, text))
+        elif key == "proc-opts" and value:
+            security = security.replace(proc_options=_proc_options(value, flag, text))
         elif (key, value) == ("systempaths", "unconfined"):
             security = security.replace(unmask=("ALL",))
         elif (key, value) != ("apparmor", "unconfined"):  # sysbox applies no AppArmor profile
             bad(flag, text, "unknown option", suggest(text, _SECURITY_OPTS))
     return security
+
+
+def _masked(value: str, flag: str, text: str) -> tuple[str, ...]:
+    found = tuple(_path(one, flag, text) for one in value.split(":"))
+    for one in found:
+        if one in _OWN:
+            bad(flag, text, f"{one} cannot be masked", "name what is to be hidden below it")
+    return found
+
+
+def _unmasked(value: str, flag: str, text: str) -> tuple[str, ...]:
+    """Patterns of paths, or ALL."""
+    from sysbox.base import patterns
+
+    found = []
+    for one in value.split(":"):
+        if one.upper() == "ALL":
+            found.append("ALL")
+            continue
+        try:
+            patterns.check(one)
+        except ValueError as error:
+            bad(flag, text, f"{one} is not a pattern: {error}", "as in /proc/* or /proc/[ak]*")
+        found.append(_path(one, flag, text))
+    return tuple(found)
+
+
+def _path(path: str, flag: str, text: str) -> str:
+    """An absolute path in the container, without the slashes at its end."""
+    if path[:1] != "/" or "\0" in path or {".", ".."} & set(path.split("/")):
+        bad(flag, text, f"'{path}' is not an absolute path", "as in /proc/keys:/sys/firmware")
+    return path.rstrip("/") or "/"
+
+
+def _proc_options(value: str, flag: str, text: str) -> tuple[str, ...]:
+    """The options of procfs that have an effect in a mount of its own, and only there."""
+    options = tuple(value.split(","))
+    for one in options:
+        name, _, what = one.partition("=")
+        known = (
+            (name == "hidepid" and what in _HIDEPID)
+            or (name == "gid" and is_digits(what) and len(what) <= 10 and int(what) < (1 << 32) - 1)
+            or one == "subset=pid"
+        )
+        if not known:
+            hint = f"hidepid={'|'.join(_HIDEPID)}, gid=GID, subset=pid: proc(5)"
+            bad(flag, text, f"'{one}' is not an option of /proc", hint)
+    return options
 
 
 def parse_sysctl(text: str, flag: str) -> tuple[str, str]:

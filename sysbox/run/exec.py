@@ -25,6 +25,7 @@ from sysbox.run.process import (
     check_inside_root,
     drop_privileges,
     fork_inside,
+    keep_groups,
     open_null,
     open_terminal,
     resolve_user,
@@ -264,6 +265,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         process.close_fds_except({channel.fileno(), entering.init, *entering.stdio})
         process.reset_signals()
         posix.umask(0o022)
+        keep_groups(plan)
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change

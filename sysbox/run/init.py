@@ -22,6 +22,7 @@ from sysbox.run.process import (
     check_inside_root,
     drop_privileges,
     fork_inside,
+    keep_groups,
     new_null,
     open_terminal,
     resolve_user,
@@ -67,6 +68,7 @@ def main(
         process.reset_signals()
         posix.umask(0o022)
         posix.setsid()
+        keep_groups(plan.process)
         # before any process of the container can inspect this one (CVE-2016-9962)
         _sys.prctl(process.PR_SET_DUMPABLE, 0)
         if plan.namespaces.uids:

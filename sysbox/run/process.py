@@ -185,6 +185,8 @@ def drop_privileges(
 
     A process that `forks` counts against its user's RLIMIT_NPROC: `run_command` sets that after the fork.
     """
+    # before the filter, which may refuse it or only pretend
+    posix.umask(plan.umask)
     for name, soft, hard in plan.rlimits:
         if forks and name == _NPROC:
             # as high as possible without CAP_SYS_RESOURCE, or as high as it is asked for
@@ -207,27 +209,36 @@ def drop_privileges(
             seccomp.load(program)
 
 
+def keep_groups(plan: ProcessPlan) -> None:
+    """Take the groups of `--group-add keep-groups`.
+
+    Before a user namespace is entered: inside, a group that is not mapped can be kept, but not set.
+    """
+    if plan.kept_groups is not None:
+        posix.setgroups(plan.kept_groups)
+
+
 def _become(plan: ProcessPlan, who: Identity) -> None:
-    sets = plan.capabilities
+    sets = plan.capabilities if who.uid == 0 else plan.user_capabilities
     capability.drop_bounding(sets.bounding)
-    if who.uid and sets.ambient:
+    if who.uid and sets.permitted:
         capability.keep_caps()
-    posix.setgroups(list(who.groups))
+    if plan.kept_groups is None:
+        posix.setgroups(list(who.groups))
     posix.setresgid(who.gid, who.gid, who.gid)
     posix.setresuid(who.uid, who.uid, who.uid)
-    # drop at once what execve(2) would take from a user other than root
-    keeps = who.uid == 0 or sets.ambient
-    capability.apply(sets if keeps else capability.Sets(bounding=sets.bounding))
+    # at once what execve(2) would leave
+    capability.apply(sets)
     # dropping a capability may have made the process dumpable again (prctl(2))
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
-    _check_became(plan, who)
+    _check_became(sets, who)
 
 
-def _check_became(plan: ProcessPlan, who: Identity) -> None:
+def _check_became(sets: capability.Sets, who: Identity) -> None:
     """Verify the result: a filter can replace a system call by a return of 0, success. Raises KernelError."""
     more = 0
     try:
-        more = _sys.capget()[1] & ~plan.capabilities.permitted
+        more = _sys.capget()[1] & ~sets.permitted
     except OSError:
         pass  # refused, which proves nothing
     if more or (who.uid and posix.getuid() == 0) or (who.gid and posix.getgid() == 0):

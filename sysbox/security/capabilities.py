@@ -1,8 +1,9 @@
 """Which capabilities a container's processes hold: an allowlist, `--cap-drop`, `--cap-add`.
 
 An allowlist and never a drop list, so that a capability of a future kernel is dropped until it is listed.
-The same mask becomes the bounding, permitted and effective sets. Inheritable and ambient stay empty, since
-file capabilities could raise a non-empty inheritable set (CVE-2022-24769).
+The same mask becomes the bounding, permitted and effective sets of root. Inheritable and ambient stay empty,
+since file capabilities could raise a non-empty inheritable set (CVE-2022-24769). Another user has of it only
+what `--cap-add` names, as ambient capabilities: podman's rule. With docker such a user has none.
 """
 
 from __future__ import annotations
@@ -65,12 +66,27 @@ def resolve(security: Security, held: int | None = None, *, more: tuple[str, ...
     )
     named = _mask(adds)
     if named & ~held:
-        missing = " ".join(capability.names(named & ~held))
-        raise Unsupported(
-            f"cannot add the capability {missing}: sysbox itself does not hold it here",
-            hint="run sysbox outside the container or service that removed it",
-        )
+        raise _missing(named & ~held)
     return (base & ~_mask(drops)) | named
+
+
+def of_users(security: Security, granted: int) -> int:
+    """The mask of capabilities that a user other than root has, of those `granted` to the container."""
+    adds = tuple(normalize(name) for name in security.cap_add)
+    return granted if ALL in adds else granted & _mask(adds)
+
+
+def _missing(mask: int) -> Unsupported:
+    last = capability.last_cap()
+    if absent := capability.names((mask >> (last + 1)) << (last + 1)):
+        return Unsupported(
+            f"cannot add the capability {' '.join(absent)}: this kernel does not have it",
+            hint=f"its last one is {capability.names(1 << last)[0]}: leave out --cap-add",
+        )
+    return Unsupported(
+        f"cannot add the capability {' '.join(capability.names(mask))}: sysbox itself does not hold it here",
+        hint="run sysbox outside the container or service that removed it",
+    )
 
 
 def _mask(names: tuple[str, ...]) -> int:

@@ -44,13 +44,15 @@ def plan(security: Security, cpus: str = "") -> tuple[tuple[str, ...], tuple[str
 
     `cpus` is the host's list of CPUs ("0-3", HostFacts.cpus); the thermal counters of each are a side
     channel and masked too. A path need not exist in the container. A privileged container and one with
-    `systempaths=unconfined` (unmask ALL) have none. `unmask=PATH` leaves out PATH and everything below it,
-    `PATH/*` only what is below. Raises SpecError for an unmask that is not an absolute path.
+    `systempaths=unconfined` (unmask ALL) have none of ours. `unmask=PATTERN` leaves out those of ours that
+    match it (podman's rule: /sys does not stand for what is below it); `mask=PATH` adds one in any case.
+    Raises SpecError for a pattern that is malformed, or does not begin at the root.
     """
     if security.privileged:
-        return (), ()
+        return security.mask, ()
     thermal = tuple(THERMAL.format(cpu) for cpu in _numbers(cpus))
-    return _kept(MASKED + thermal, security.unmask), _kept(READ_ONLY, security.unmask)
+    masked = (*kept(MASKED + thermal, security.unmask), *security.mask)
+    return tuple(dict.fromkeys(masked)), kept(READ_ONLY, security.unmask)
 
 
 def _numbers(text: str) -> list[int]:
@@ -62,16 +64,21 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _kept(paths: tuple[str, ...], unmask: tuple[str, ...]) -> tuple[str, ...]:
+def kept(paths: tuple[str, ...], unmask: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `paths` that no pattern of `unmask` leaves out. Raises SpecError."""
+    if not unmask:
+        return paths
     return tuple(path for path in paths if not any(_unmasked(path, pattern) for pattern in unmask))
 
 
 def _unmasked(path: str, pattern: str) -> bool:
+    from sysbox.base import patterns  # few containers need it
+
     if pattern.upper() == ALL:
         return True
     if not pattern.startswith("/") or "\0" in pattern or ".." in pattern.split("/"):
         raise SpecError(f"unmask={pattern}: must be ALL or an absolute path without '..'")
-    if pattern.endswith("/*"):
-        return path.startswith(pattern[:-1])
-    pattern = pattern.rstrip("/")
-    return path == pattern or path.startswith(f"{pattern}/")
+    try:
+        return patterns.matches(pattern.rstrip("/"), path)
+    except ValueError as error:
+        raise SpecError(f"unmask={pattern}: not a pattern: {error}") from None

@@ -16,7 +16,15 @@ from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.parse import common, filters, limits, service, storage, time, userns
 from sysbox.parse.network import check_hostname, check_link, parse_add_host, parse_ip, parse_port
-from sysbox.parse.process import parse_env, parse_env_file, parse_label, parse_user, read_lines
+from sysbox.parse.process import (
+    parse_env,
+    parse_env_file,
+    parse_groups,
+    parse_label,
+    parse_umask,
+    parse_user,
+    read_lines,
+)
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.run import detach_keys
 from sysbox.spec import Mount
@@ -40,6 +48,8 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "name": (common.check_name, "a b . - _ /"),
     "hostname": (check_hostname, "a b . - _"),
     "user": (parse_user, "root : 0 1000 _ $ -"),
+    "umask": (parse_umask, "0 22 077 8 - o"),
+    "groups": (lambda text, flag: parse_groups(text.split(","), flag), "keep-groups , 5 adm : -"),
     "mode": (lambda text, flag: common.parse_mode(text, flag, ("host",)), "host container: ns: /a : x"),
     "userns": (userns.parse_userns,
                "auto keep-id : size= uidmapping= gid= , 0 1 65536 @ 4294967295 host nomap container: ns: /a"),
@@ -69,6 +79,8 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
                   "docker.io / busybox : latest @ sha256: abcdef0123456789 localhost:5000 . - _ A [ ]"),
     "security-opt": (lambda text, flag: parse_security_opts([text], flag),
                      "no-new-privileges = : true seccomp unconfined label disable unmask ALL systempaths"),
+    "covers": (lambda text, flag: parse_security_opts([text], flag),
+               "mask= unmask= proc-opts= ALL /proc /a : * [ ] - ^ \\ hidepid= 2 gid= 5 subset= pid , .."),
     "log-opt": (lambda text, _: service.parse_logging("json-file", [text]),
                 "max-size max-file = 10m -1"),
     "health": (lambda text, _: service.parse_health(

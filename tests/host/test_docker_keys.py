@@ -52,6 +52,7 @@ OMITTED = re.compile(
     r"|\.Config\.Healthcheck\.(Timeout|StartPeriod|Retries)"
     r"|\.(Container)?Config\.(ArgsEscaped|ExposedPorts|Healthcheck|MacAddress|NetworkDisabled|Shell"
     r"|StopSignal|StopTimeout)"
+    r"|\.(EffectiveCaps|BoundingCaps)(\[\])?|\.Config\.Umask"  # podman's
     r"|\.GraphDriver\.Data\.LowerDir"
     r"|\.(ProductLicense|DefaultAddressPools|SystemStatus)|\.Runtimes\.\*\.runtimeArgs"
     r"|\.Server\.Experimental|\.(status|id|from)"

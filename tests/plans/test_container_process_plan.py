@@ -43,8 +43,43 @@ def test_exec_is_as_the_container_but_for_what_it_asks() -> None:
     run = planned(spec, Asked(argv=("run",)))
     plain = planned(spec, Asked(argv=("ls",)))
     assert plain == run.replace(argv=("ls",))
+    again = planned(spec, Asked(argv=("ls",), user="app"))
+    assert again == plain
     other = planned(spec, Asked(argv=("ls",), env=("C=exec",), user="0", workdir="/", tty=True))
     assert other == plain.replace(env=("B=user", "C=exec"), user="0", workdir="/", tty=True)
+
+
+def test_capabilities_of_users() -> None:
+    """What is added is for the container's user, and for root; a third user has none."""
+    spec = ContainerSpec(image="x", security=Security(cap_drop=("ALL",), cap_add=("KILL", "CHOWN")))
+    kill_chown = capability.mask(("KILL", "CHOWN"))
+    for asked in (Asked(argv=("ls",)), Asked(argv=("ls",), user="app")):
+        plan = planned(spec, asked)
+        assert plan.capabilities == capability.docker_sets(kill_chown)
+        assert plan.user_capabilities == capability.Sets(
+            bounding=kill_chown,
+            permitted=kill_chown,
+            effective=kill_chown,
+            inheritable=kill_chown,
+            ambient=kill_chown,
+        )
+    for user in ("0", "root", "other"):
+        plan = planned(spec, Asked(argv=("ls",), user=user))
+        assert plan.capabilities == capability.docker_sets(kill_chown)
+        assert plan.user_capabilities == capability.Sets(bounding=kill_chown)
+    plan = planned(spec, Asked(argv=("ls",), privileged=True))
+    assert plan.user_capabilities.bounding == EVERYTHING
+    assert plan.user_capabilities.ambient == kill_chown
+
+
+def test_the_callers_groups_and_the_umask() -> None:
+    spec = ContainerSpec(image="x", group_add=("keep-groups",), kept_groups=(5, 7), umask=0o077)
+    for asked in (Asked(argv=("run",)), Asked(argv=("ls",), user="other")):
+        plan = planned(spec, asked)
+        assert (plan.group_add, plan.kept_groups, plan.umask) == ((), (5, 7), 0o077)
+    # a group of that name, in a container that was made when it could be one
+    older = planned(ContainerSpec(image="x", group_add=("keep-groups",)), Asked(argv=("run",)))
+    assert (older.group_add, older.kept_groups) == (("keep-groups",), None)
 
 
 def test_a_privileged_exec_has_everything() -> None:

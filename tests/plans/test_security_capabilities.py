@@ -76,6 +76,24 @@ def test_what_the_host_lacks_is_absent_unless_it_was_named() -> None:
         names(held, cap_add=("SYS_RESOURCE",))
 
 
+def test_a_user_has_what_was_added() -> None:
+    def users(granted: int = HELD, **fields: object) -> set[str]:
+        security = Security(**fields)  # type: ignore[arg-type]
+        mask = capabilities.resolve(security, granted)
+        return set(capability.names(capabilities.of_users(security, mask)))
+
+    assert users() == set()
+    assert users(cap_add=("NET_ADMIN", "KILL")) == {"NET_ADMIN", "KILL"}
+    assert users(cap_add=("ALL",), cap_drop=("SYS_ADMIN",)) == set(capability.NAMES) - {"SYS_ADMIN"}
+    assert users(cap_drop=("ALL",), cap_add=("KILL",)) == {"KILL"}
+    # podman: --privileged is no addition
+    assert users(privileged=True) == set()
+    assert users(privileged=True, cap_add=("KILL",)) == {"KILL"}
+    assert users(privileged=True, cap_add=("KILL",), cap_drop=("KILL",)) == set()
+    # what the host lacks is not in it
+    assert "BPF" not in users(HELD & ~capability.mask(("BPF",)), cap_add=("ALL",))
+
+
 def test_privileged_has_all_but_what_was_dropped() -> None:
     assert names(privileged=True) == set(capability.NAMES)
     assert names(privileged=True, cap_drop=("SYS_BOOT",)) == set(capability.NAMES) - {"SYS_BOOT"}

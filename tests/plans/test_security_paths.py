@@ -38,13 +38,33 @@ def test_unmask_one() -> None:
     masked, read_only = paths.plan(Security(unmask=("/proc/kcore", "/proc/sys/", "/sys/*")))
     assert "/proc/kcore" not in masked
     assert "/sys/firmware" not in masked
+    assert "/sys/devices/virtual/powercap" in masked
     assert "/proc/keys" in masked
     assert "/proc/sys" not in read_only
     assert "/proc/sysrq-trigger" in read_only
     assert "/sys" in read_only
 
 
-@pytest.mark.parametrize("pattern", ["proc", "/proc/../sys", "", "/proc\0"])
+def test_a_directory_does_not_stand_for_what_is_below_it() -> None:
+    """podman's rule, and the safe one."""
+    masked, read_only = paths.plan(Security(unmask=("/sys", "/proc")))
+    assert masked == paths.MASKED
+    assert set(paths.READ_ONLY) - set(read_only) == {"/sys"}
+
+
+def test_what_is_masked_on_request_is_masked_in_any_case() -> None:
+    asked = ("/data", "/proc/keys")
+    assert paths.plan(Security(mask=asked))[0] == (*paths.MASKED, "/data")
+    for more in (
+        {"unmask": ("ALL",)},
+        {"unmask": ("/proc/keys", "/*/*", "/*")},
+        {"privileged": True},
+    ):
+        assert set(asked) <= set(paths.plan(Security(mask=asked, **more))[0])  # type: ignore[arg-type]
+    assert paths.plan(Security(mask=asked, privileged=True)) == (asked, ())
+
+
+@pytest.mark.parametrize("pattern", ["proc", "/proc/../sys", "", "/proc\0", "/proc/[a"])
 def test_bad_patterns(pattern: str) -> None:
     with pytest.raises(SpecError, match="unmask"):
         paths.plan(Security(unmask=(pattern,)))

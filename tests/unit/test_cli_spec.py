@@ -87,6 +87,16 @@ def test_the_record_reads_back() -> None:
     assert ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), "spec")) == spec
 
 
+def test_groups_of_the_caller_and_umask_read_back() -> None:
+    spec = build("--group-add", "keep-groups", "--umask", "77", "img")
+    assert spec.umask == 0o77
+    assert spec.kept_groups is not None
+    assert ContainerSpec.from_data(codec.loads(codec.dumps(spec.to_data()), "spec")) == spec
+    for field, value in (("umask", 512), ("kept_groups", [-1])):
+        with pytest.raises(ValueError, match=field):
+            ContainerSpec.from_data({"image": "i", field: value})
+
+
 def test_entrypoint() -> None:
     assert build("img").entrypoint is None
     assert build("--entrypoint", "", "img").entrypoint == ()
@@ -110,6 +120,9 @@ def test_env_order(tmp_path: Path) -> None:
         (["-p", "80", "--network", "ns:/x", "img"], "--network ns:/x"),
         (["-u", "a b", "img"], "--user"),
         (["-w", "relative", "img"], "--workdir"),
+        (["--umask", "9", "img"], "--umask 9"),
+        (["--group-add", "keep-groups", "--group-add", "5", "img"], "--group-add 5"),
+        (["--security-opt", "mask=/x", "--tmpfs", "/x", "img"], "mask=/x: a tmpfs"),
         (["-v", "/a:/x", "--tmpfs", "/x", "img"], "twice"),
         (["--pull", "sometimes", "img"], "--pull"),
         (["--network", "br0", "img"], "--network"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyseccomp
 import pytest
+from forked import in_child, needs_root
 
-from sysbox.base.errors import SpecError
+from sysbox.base.errors import SpecError, Unsupported
+from sysbox.linux.capability import NAMES, mask
 from sysbox.parse import common, storage, time
 from sysbox.parse.network import parse_add_host, parse_port
-from sysbox.parse.process import parse_env_file, parse_user
+from sysbox.parse.process import parse_env_file, parse_groups, parse_umask, parse_user
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
-from sysbox.spec import Device, Mount, Port, Ulimit
+from sysbox.security import capabilities
+from sysbox.spec import Device, Mount, Port, Security, Ulimit
 
 FLAG = "--flag"
 
@@ -167,6 +173,42 @@ def test_cap(text: str) -> None:
     assert parse_cap(text, FLAG) == "SYS_ADMIN"
 
 
+def test_a_capability_that_the_kernel_lacks() -> None:
+    """A filter answers as an older kernel does: EINVAL for the last one (prctl(2), PR_CAPBSET_READ)."""
+    needs_root()
+    lacks = NAMES[-1]
+
+    def ask() -> list[str]:
+        filter_ = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+        answer, same = pyseccomp.ERRNO(errno.EINVAL), pyseccomp.EQ
+        arguments = (pyseccomp.Arg(0, same, 23), pyseccomp.Arg(1, same, len(NAMES) - 1))
+        filter_.add_rule(answer, "prctl", *arguments)
+        filter_.load()
+        said = []
+        for flag in ("--cap-add", "--cap-drop"):
+            assert parse_cap(NAMES[-2], flag) == NAMES[-2]
+            try:
+                parse_cap(lacks, flag)
+            except SpecError as error:
+                said += [error.message, error.hint]
+        try:
+            capabilities.resolve(Security(cap_add=(lacks,)))
+        except Unsupported as error:
+            said += [error.message, error.hint]
+        assert not capabilities.resolve(Security(cap_add=("ALL",))) & mask((lacks,))
+        return said
+
+    found = in_child(ask)
+    assert found[:4] == [
+        f"--cap-add {lacks}: this kernel has no such capability",
+        f"its last one is {NAMES[-2]}: leave out --cap-add {lacks}",
+        f"--cap-drop {lacks}: this kernel has no such capability",
+        f"its last one is {NAMES[-2]}: leave out --cap-drop {lacks}",
+    ]
+    assert found[4] == f"cannot add the capability {lacks}: this kernel does not have it"
+    assert NAMES[-2] in found[5]
+
+
 def test_security_opts() -> None:
     security = parse_security_opts(
         [
@@ -182,6 +224,18 @@ def test_security_opts() -> None:
     assert security.seccomp == "unconfined"
     assert security.label == ("type:a_t", "level:s0")
     assert security.unmask == ("/a", "/b")
+    covers = parse_security_opts(
+        [
+            "mask=/a/:/b",
+            "mask=/c",
+            "unmask=all:/proc/*",
+            "proc-opts=gid=5",
+            "proc-opts=hidepid=2,gid=7",
+        ],
+        FLAG,
+    )
+    assert (covers.mask, covers.unmask) == (("/a", "/b", "/c"), ("ALL", "/proc/*"))
+    assert covers.proc_options == ("hidepid=2", "gid=7")
     assert not parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
     assert parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
 
@@ -193,10 +247,38 @@ def test_a_profile_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mo
         assert parse_security_opts([text], FLAG).seccomp == f"{tmp_path}/p.json"
 
 
-@pytest.mark.parametrize("text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus"])
+@pytest.mark.parametrize(
+    "text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus", "mask", "mask=", "mask=a",
+             "mask=/", "mask=/sys/", "mask=/a::/b", "mask=/a/./b", "mask=/\0", "unmask=a", "unmask=/[",
+             "unmask=", "proc-opts=", "proc-opts=ro", "proc-opts=hidepid=3", "proc-opts=gid=-1",
+             "proc-opts=hidepid=2,", "systempaths=x"],
+)  # fmt: skip
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):
         parse_security_opts([text], FLAG)
+
+
+@pytest.mark.parametrize(("text", "bits"), [("0", 0), ("22", 0o22), ("0077", 0o77), ("777", 0o777)])
+def test_umask(text: str, bits: int) -> None:
+    assert parse_umask(text, FLAG) == bits
+
+
+@pytest.mark.parametrize("text", ["", "8", "1000", "00022", "-1", "0o22", "٢٢", " 22"])
+def test_umask_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="not a umask"):
+        parse_umask(text, FLAG)
+
+
+def test_groups() -> None:
+    assert parse_groups([], FLAG) == ((), None)
+    assert parse_groups(["5", "adm"], FLAG) == (("5", "adm"), None)
+    assert parse_groups(["keep-groups"], FLAG) == (
+        ("keep-groups",),
+        tuple(sorted(set(os.getgroups()))),
+    )
+    for texts in (["keep-groups", "5"], ["5", "keep-groups"], ["a/b"], [""]):
+        with pytest.raises(SpecError):
+            parse_groups(texts, FLAG)
 
 
 @pytest.mark.parametrize(

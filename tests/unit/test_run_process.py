@@ -19,7 +19,7 @@ from forked import in_child, needs_root
 from sysbox.base.errors import FAILED, NOT_FOUND, KernelError, StartError
 from sysbox.container.process_plan import ProcessPlan
 from sysbox.linux import _sys
-from sysbox.linux.capability import Sets
+from sysbox.linux.capability import Sets, docker_sets, mask, user_sets
 from sysbox.linux.mount import MS_BIND
 from sysbox.linux.namespace import CLONE_NEWNS
 from sysbox.run import init, process
@@ -34,9 +34,12 @@ PLAN = ProcessPlan(
     workdir="/",
     user="",
     group_add=(),
+    kept_groups=None,
+    umask=0o022,
     hostname="",
     tty=False,
     capabilities=Sets(),
+    user_capabilities=Sets(),
     no_new_privileges=False,
     seccomp="default",
     rlimits=(),
@@ -200,6 +203,32 @@ def test_a_system_call_that_only_seems_to_succeed(call: str, user: int) -> None:
         return ""
 
     assert in_child(become).startswith("become the container's user") is (call != "none")
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_root_and_others_have_sets_of_their_own(user: int) -> None:
+    needs_root()
+    roots, users = (
+        docker_sets(mask(("KILL", "CHOWN"))),
+        user_sets(mask(("KILL", "CHOWN")), mask(("KILL",))),
+    )
+    plan = PLAN.replace(
+        capabilities=roots, user_capabilities=users, umask=0o077, kept_groups=(7, 9)
+    )
+
+    def become() -> list[int]:
+        process.keep_groups(plan)
+        process.drop_privileges(plan, Identity(uid=user, gid=user, groups=(user,)), None)
+        with open("/proc/thread-self/status", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+        sets = [int(words[1], 16) for words in lines if words[0].startswith("Cap")]
+        return [*sets, os.umask(0), *os.getgroups()]
+
+    wanted = roots if user == 0 else users
+    assert in_child(become) == [
+        wanted.inheritable, wanted.permitted, wanted.effective, wanted.bounding, wanted.ambient,
+        0o077, 7, 9,
+    ]  # fmt: skip
 
 
 def test_a_terminal_is_one_of_a_devpts(tmp_path: Path) -> None:

@@ -113,9 +113,9 @@ def _signals() -> Iterable[str]:
 
 
 def _capabilities() -> Iterable[str]:
-    from sysbox.linux.capability import NAMES
+    from sysbox.linux.capability import NAMES, last_cap
 
-    return {*NAMES, "ALL"}
+    return {*NAMES[: last_cap() + 1], "ALL"}
 
 
 def _variants() -> Iterable[str]:

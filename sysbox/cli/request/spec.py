@@ -8,7 +8,7 @@ from sysbox.cli.request import env, limits
 from sysbox.conf import settings
 from sysbox.parse import common as parse
 from sysbox.parse.network import check_hostname, parse_add_host, parse_port
-from sysbox.parse.process import check_account, parse_label, parse_user, read_lines
+from sysbox.parse.process import parse_groups, parse_label, parse_umask, parse_user, read_lines
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
@@ -33,7 +33,6 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         env=env.build(given.env_file, given.env),
         workdir=_workdir(given.workdir),
         user=parse_user(given.user, "--user") if given.user else "",
-        group_add=tuple(check_account(one, "--group-add", one) for one in given.group_add),
         hostname=check_hostname(given.hostname, "--hostname") if given.hostname else "",
         interactive=given.interactive,
         tty=given.tty,
@@ -55,6 +54,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
+    _check_masks(spec)
     _note_ignored(spec)
     spec = _with_user_namespace(_with_identity(spec, given), given)
     spec = _with_supervision(spec, given, detach=detach)
@@ -62,13 +62,26 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
-    """Add the domain name, the annotations and the exposed ports."""
+    """Add the groups, the umask, the domain name, the annotations and the exposed ports."""
     domain = given.domainname
+    groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
+        group_add=groups,
+        kept_groups=kept,
+        umask=parse_umask(given.umask, "--umask") if given.umask else 0o022,
         domainname=check_hostname(domain, "--domainname") if domain else "",
         annotations=dict(parse_label(text, "--annotation") for text in given.annotation),
         exposed=_exposed(given.expose),
     )
+
+
+def _check_masks(spec: ContainerSpec) -> None:
+    for mount in spec.mounts:
+        if mount.target in spec.security.mask:
+            raise SpecError(
+                f"--security-opt mask={mount.target}: a {mount.kind} is mounted there",
+                hint="leave out the mount or mask=",
+            )
 
 
 def _note_ignored(spec: ContainerSpec) -> None:

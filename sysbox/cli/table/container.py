@@ -69,7 +69,12 @@ def _process() -> tuple[Option, ...]:
         ),
         many("--env-file", "FILE", "Read environment variables from a file"),
         value("--entrypoint", "COMMAND", 'Replace the image\'s entry point; "" removes it'),
-        many("--group-add", "GROUP", "Add a supplementary group"),
+        many(
+            "--group-add",
+            "GROUP",
+            "Add a supplementary group; keep-groups takes those of the caller",
+            choices="keep-groups",
+        ),
         switch("--init", "Run a small init as PID 1 that reaps processes and forwards signals"),
         switch("-i --interactive", "Keep standard input open"),
         value(
@@ -86,6 +91,7 @@ def _process() -> tuple[Option, ...]:
             choices="auto always false",
         ),
         switch("-t --tty", "Allocate a terminal"),
+        value("--umask", "MODE", "Mode bits that new files lack, octal; 022 by default"),
         value("-u --user", "USER[:GROUP]", "Run as this user"),
         value("-w --workdir", "DIRECTORY", "Run in this directory"),
     )
@@ -180,7 +186,11 @@ def _isolation() -> tuple[Option, ...]:
         value("--pid", "MODE", "PID namespace: private, host, container:NAME, ns:PATH"),
         switch("--privileged", "Give the container all capabilities and all devices"),
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
-        many("--security-opt", "OPTION", "no-new-privileges, seccomp=, unmask=, systempaths=, label="),
+        many(
+            "--security-opt", "OPTION",
+            "no-new-privileges, seccomp=, mask=, unmask=, proc-opts=, systempaths=, label=",
+            choices="label= mask= no-new-privileges proc-opts= seccomp= systempaths=unconfined unmask=",
+        ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
         *_user_namespace(),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
