@@ -29,6 +29,7 @@ THERMAL = "/sys/devices/system/cpu/cpu{}/thermal_throttle"
 
 READ_ONLY = (
     "/proc/bus",
+    "/proc/dynamic_debug",  # the debug messages of the kernel's log
     "/proc/fs",
     "/proc/irq",
     "/proc/sys",
