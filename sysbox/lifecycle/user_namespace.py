@@ -191,7 +191,8 @@ def _path(kind: str, path: str, before: list[Joined]) -> Joined:
             uids, gids = userns.read_maps_at(user)
             return Joined(flag=flag, mode=f"ns:{user}", owner=f"ns:{owner}", uids=uids, gids=gids)
     except KernelError as error:
-        raise SpecError(f"{flag}: {error.message}", hint=error.hint) from None
+        hint = error.hint or "give the file of a namespace, such as /proc/PID/ns/user"
+        raise SpecError(f"{flag}: {error.message}", hint=hint) from None
     raise SpecError(
         f"{flag}: its user namespace is not the host's, and has no path",
         hint="--userns ns:PATH joins it; /proc/PID/ns/user is a path of it",

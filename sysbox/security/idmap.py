@@ -89,7 +89,8 @@ def decide(
                 hint=f"leave out {flag}: the container is then in that one",
             )
         if incapable:
-            raise Unsupported(f"{flag}: {incapable}", hint="--userns host runs it without one")
+            hint = "--userns host does without; a volume may be mounted with :ro or :noidmap"
+            raise Unsupported(f"{flag}: {incapable}", hint=hint)
         return Decision(mode=asked)
     if needs_host and other and other.owner != "host":
         raise _two(needs_host, other)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forked import needs_root
+from forked import in_child, needs_root
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, NotFound, SpecError, SysboxError
@@ -304,6 +304,17 @@ def test_a_lease_that_was_lost() -> None:
     assert len(id_ranges.leases()) == 1
     for other in (resolved(asks("host")), resolved(asks("keep-id").replace(id=B))):
         assert not user_namespace.lease_again(other)
+
+
+def test_a_limit_of_namespaces() -> None:
+    """/proc/sys/user/max_user_namespaces, which each user namespace has for itself."""
+
+    def look() -> tuple[bool, bool]:
+        before = namespace.is_there("user")
+        Path("/proc/sys/user/max_user_namespaces").write_text("0")
+        return before, namespace.is_there("user")
+
+    assert in_child(look, namespace.CLONE_NEWUSER) == (True, False)
 
 
 def test_a_kernel_without_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,9 @@ def test_without_any_entry() -> None:
 def test_what_others_have(etc: Path) -> None:
     both(etc, f"alice:100000:65536\nbob:{FIRST + 5}:10\n")
     (etc / "subgid").write_text(f"carol:{FIRST + SIZE}:1\n")
-    (etc / "passwd").write_text(f"root:x:0:0::/:/bin/sh\nfar:x:{FIRST + 2 * SIZE}:1::/:\nbad\n")
+    (etc / "passwd").write_text(
+        f"root:x:0:0::/:/bin/sh\nfar:x:{FIRST + 2 * SIZE}:1:1234567890123:/:\nbad\n"
+    )
     (etc / "group").write_text(f"far:x:{FIRST + 3 * SIZE + 9}:\nodd:x:12345678901:\n")
     (etc / "nspawn-uid").mkdir()
     (etc / "nspawn-uid" / str(FIRST + 4 * SIZE)).touch()
