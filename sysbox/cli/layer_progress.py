@@ -36,17 +36,21 @@ class _Row:
         self.word = "waiting"
         self.begun = now
 
-    def text(self, now: float) -> str:
-        """A line of at most 80 characters."""
+    def text(self, now: float, width: int = 80) -> str:
+        """A line of fewer than `width` characters; a narrow one has no bar, or the share alone."""
         if self.word in _DONE:
-            return f"{self.name}  {self.word}  {human_size(self.size)}"
+            return f"{self.name}  {self.word}  {human_size(self.size)}"[: width - 1]
         part = min(self.here / self.size, 1.0) if self.size else 1.0
         bar = ("#" * int(part * _BAR)).ljust(_BAR)
         rate = human_size(int(self.here / max(now - self.begun, 0.001)))
-        return (
-            f"{self.name}  [{bar}] {human_size(self.here):>7} of {human_size(self.size):<7}"
-            f" {rate + '/s' if self.here else self.word}"
+        amount = f"{human_size(self.here):>7} of {human_size(self.size):<7}"
+        last = rate + "/s" if self.here else self.word
+        texts = (
+            f"{self.name}  [{bar}] {amount} {last}",
+            f"{self.name} {amount} {last}",
+            f"{self.name} {part:4.0%}",
         )
+        return next((one for one in texts if len(one) < width), texts[-1][: width - 1])
 
 
 class LayerProgress:
@@ -56,7 +60,8 @@ class LayerProgress:
         self, *, quiet: bool, fd: int = 2, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._fd = -1 if quiet else fd
-        self._live = not quiet and posix.isatty(fd)
+        dumb = posix.environ.get(b"TERM") == b"dumb"  # it cannot move its cursor
+        self._live = not quiet and not dumb and posix.isatty(fd)
         self._clock = clock
         self._rows: list[_Row] = []
         self._drawn = 0  # lines on the terminal that the next drawing replaces
@@ -118,7 +123,7 @@ class LayerProgress:
         rows = self._rows
         if len(rows) >= height:
             rows = [row for row in rows if row.word not in _DONE][: height - 2]
-        lines = [row.text(now)[: width - 1] for row in rows]
+        lines = [row.text(now, width) for row in rows]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         text = up + "".join(f"\r\x1b[K{line}\n" for line in lines)
         if self._drawn > len(lines):

@@ -6,7 +6,7 @@ from sysbox.base.errors import ImageNotFound, NotFound, RegistryError, SysboxErr
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.cli.output import note
 from sysbox.image.reference import is_digest, is_hex, is_host, parse
-from sysbox.image.registry import pull
+from sysbox.image.registry import conf, platform, pull
 from sysbox.image.store import Store
 from sysbox.lifecycle import images
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sysbox.image.documents import Descriptor
+    from sysbox.image.model import Image
     from sysbox.image.reference import Reference
     from sysbox.image.registry.endpoint import Endpoint
     from sysbox.spec import ContainerSpec
@@ -55,54 +56,90 @@ def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pul
     return pulled
 
 
-def missing(spec: ContainerSpec, error: ImageNotFound, *, quiet: bool) -> None:
-    """Pull the image that a container needs and the store lacks. Raises `error` where that is not wanted."""
+def missing(
+    spec: ContainerSpec, error: ImageNotFound, *, quiet: bool, wanted: str = ""
+) -> ContainerSpec:
+    """Pull the image that a container needs and the store lacks; returns the spec with its name.
+
+    `wanted` is the platform, "" for this machine's. Raises `error` where a pull is not wanted.
+    """
     name = spec.image
     if spec.pull == "never" or is_digest(name) or is_hex(name, 64):
         raise error
     try:
-        shown(name, pull.Options(), quiet=quiet)
+        pulled = shown(name, pull.Options(platform=wanted), quiet=quiet)
     except (NotFound, RegistryError) as failure:
         raise ImageNotFound(
             f"no such image: {name}: {failure.message}", hint=failure.hint
         ) from None
+    return _with_name(spec, pulled)
 
 
-def refresh(spec: ContainerSpec, *, quiet: bool) -> None:
-    """Pull before a container is made: --pull always, and newer where the registry has another image.
+def refresh(spec: ContainerSpec, *, quiet: bool, wanted: str = "") -> ContainerSpec:
+    """Pull before a container is made, where --pull or the platform `wanted` ask for it.
 
-    As with podman, `newer` is content with the image that is here where the registry fails.
+    Returns the spec with the name of what was pulled.
     """
     if is_host(spec.image):
-        return
-    options = pull.Options()
-    if spec.pull == "newer":
-        try:
-            if not _is_newer(spec.image, options):
-                return
-        except SysboxError as error:
-            if not _is_here(spec.image):
-                raise
-            note(f"image {spec.image}: the registry was not asked: {error.message}")
-            return
-    shown(spec.image, options, quiet=quiet)
+        return spec
+    options = pull.Options(platform=wanted)
+    policy = spec.pull
+    if wanted and policy != "always":
+        image = here(spec.image)
+        unfit = image is not None and not platform.fits(image.config, wanted)
+        if image is not None and unfit and policy == "never":
+            own = f"{image.config.os}/{image.config.architecture}"
+            raise NotFound(
+                f"image {spec.image}: it is for {own}, not for {wanted}",
+                hint="--pull missing fetches the other one",
+            )
+        policy = "always" if unfit else policy
+    if policy == "always" or (policy == "newer" and not up_to_date(spec.image, options)):
+        return _with_name(spec, shown(spec.image, options, quiet=quiet))
+    return spec
+
+
+def up_to_date(name: str, options: pull.Options) -> bool:
+    """Whether the image that is here need not be pulled: the registry has no other one, or cannot be asked.
+
+    As with podman, `newer` is content with the image that is here where the registry fails.
+    Raises what the registry raises where none is here.
+    """
+    try:
+        return not _is_newer(name, options)
+    except SysboxError as error:
+        if here(name) is None:
+            raise
+        note(f"image {name}: the registry was not asked: {error.message}")
+        return True
+
+
+def here(name: str) -> Image | None:
+    """The image of the store, None where it has none of this name."""
+    try:
+        return Store().resolve(name)
+    except SysboxError:
+        return None
+
+
+def _with_name(spec: ContainerSpec, pulled: pull.Pulled) -> ContainerSpec:
+    """The container is made of what was pulled, which a short name alone may not say."""
+    reference = pulled.reference
+    if parse(spec.image).repository() == reference.repository():
+        return spec
+    return spec.replace(image=reference.familiar())
 
 
 def _is_newer(name: str, options: pull.Options) -> bool:
     """Whether the registry has another image under the name, or the store has none."""
-    reference = parse(name)
-    known = {
-        digest
-        for entry in Store().entries()
-        if entry.name == reference.full()
-        for digest in (entry.digest, entry.index)
-    }
-    return not known or images.current_digest(reference, options) not in known
-
-
-def _is_here(name: str) -> bool:
-    try:
-        Store().resolve(name)
-    except SysboxError:
-        return False
+    entries = Store().entries()
+    for reference in (parse(name), *conf.candidates(name)):
+        known = {
+            digest
+            for entry in entries
+            if entry.name == reference.full()
+            for digest in (entry.digest, entry.index)
+        }
+        if known:
+            return images.current_digest(reference, options) not in known
     return True

@@ -22,12 +22,7 @@ def chosen_host() -> str:
     The variable is auto (the default), system, embedded or embedded:NAME. Raises Unsupported if neither can
     be used, UsageError for an invalid value.
     """
-    wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace") or "auto"
-    kind, colon, name = wish.partition(":")
-    if kind not in ("auto", "system", "embedded") or (colon and kind != "embedded"):
-        raise errors.UsageError(
-            f"SYSBOX_HOST={wish} is not valid", hint="auto, system, embedded or embedded:NAME"
-        )
+    kind, name = state.wish_from_environment()
     if kind != "embedded" and booted():
         return ""
     if kind == "system":

@@ -139,8 +139,21 @@ def own_name() -> str:
     return read_text(OWN_NAME).strip()
 
 
+def wish_from_environment() -> tuple[str, str]:
+    """SYSBOX_HOST: (auto, system or embedded; the name of the embedded host or ""). Raises UsageError."""
+    wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace") or "auto"
+    kind, colon, name = wish.partition(":")
+    if kind not in ("auto", "system", "embedded") or (colon and kind != "embedded"):
+        raise errors.UsageError(
+            f"SYSBOX_HOST={wish} is not valid", hint="auto, system, embedded or embedded:NAME"
+        )
+    return kind, name
+
+
 def name_from_environment() -> str:
-    """The host that SYSBOX_HOST=embedded:NAME names, up or not, else the default one. Raises SpecError."""
-    wish = posix.environ.get(b"SYSBOX_HOST", b"").decode("utf-8", "replace")
-    kind, _, name = wish.partition(":")
+    """The host that SYSBOX_HOST=embedded:NAME names, up or not, else the default one.
+
+    Raises SpecError, UsageError for an invalid value.
+    """
+    kind, name = wish_from_environment()
     return check_name(name) if kind == "embedded" and name else DEFAULT

@@ -16,12 +16,19 @@ it exclusively to remove orphans, so that no content disappears between two step
 from __future__ import annotations
 
 from sysbox.base import codec, files, paths
-from sysbox.base.errors import Conflict, FormatError, ImageNotFound, NotFound, SpecError
+from sysbox.base.errors import (
+    Conflict,
+    FormatError,
+    ImageNotFound,
+    NotFound,
+    SpecError,
+    SysboxError,
+)
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.image.model import Image
-from sysbox.image.reference import Reference, is_digest, is_hex, parse
+from sysbox.image.reference import Reference, is_digest, is_hex, is_short, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +90,7 @@ class Catalog:
     def find(self, name: str) -> tuple[str, Image]:
         """The image of this name or id, and the full reference that matched ("" for an id).
 
+        A short name that is neither docker.io's nor an id means what `pull` would make of it.
         Raises NotFound, Conflict for a prefix of several ids, SpecError for a malformed reference.
         """
         entries = self.entries()
@@ -98,10 +106,14 @@ class Catalog:
                     return reference.full(), self._load(entry.image_id, entries)
         image_id = self._by_id(entries, name)
         if not image_id:
+            for reference in _meanings(name) if entries else ():
+                entry = _by_reference(entries, reference)
+                if entry:
+                    return reference.full(), self._load(entry.image_id, entries)
             raise ImageNotFound(
                 f"no such image: {name}",
-                hint="`sysbox images` lists what is here; `sysbox bootstrap debian:bookworm` makes one, "
-                "`sysbox import FILE NAME` takes a root file system, and `host` is always there",
+                hint="`sysbox images` lists what is here, and `host` is always there; `sysbox pull IMAGE` "
+                "fetches one, `sysbox import FILE NAME` makes one of a root file system",
             )
         return "", self._load(image_id, entries)
 
@@ -243,6 +255,18 @@ def write_index(entries: list[Entry]) -> dict[str, Any]:
             }
         )
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+
+
+def _meanings(name: str) -> tuple[Reference, ...]:
+    """What registries.conf says that a short name may mean; () where it says nothing of use."""
+    if is_digest(name) or is_hex(name, 64) or not is_short(name):
+        return ()
+    from sysbox.image.registry import conf
+
+    try:
+        return conf.candidates(name)
+    except SysboxError:
+        return ()  # `pull` says what is wrong with the file
 
 
 def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | None:

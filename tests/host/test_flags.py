@@ -96,7 +96,7 @@ HARMLESS = (
 )  # fmt: skip
 LATER = {
     "network ls": "network is not supported yet",
-    "run --platform linux/amd64 IMG": "--platform is not supported yet",
+    "run --runtime runc IMG": "--runtime is not supported yet",
     "run -P IMG": "-P is not supported yet",
     "run --gpus all IMG": "--gpus is not supported yet",
     "run --ip 10.0.0.1 IMG": "--ip is not supported yet",

@@ -406,7 +406,10 @@ def test_on_a_terminal_and_in_a_service(
         notify.bind(str(address))
         notify.settimeout(10)
         with popen(
-            "pull", name, stderr=slave, env={**os.environ, "NOTIFY_SOCKET": str(address)}
+            "pull",
+            name,
+            stderr=slave,
+            env={**os.environ, "TERM": "xterm", "NOTIFY_SOCKET": str(address)},
         ) as one:
             os.close(slave)
             shown = b""

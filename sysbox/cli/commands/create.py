@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0 once the container exists."""
     wanted = spec.build(values)
-    if wanted.pull in ("always", "newer"):
+    platform = values.platform or ""
+    if wanted.pull in ("always", "newer") or platform:
         from sysbox.cli import pulling
 
-        pulling.refresh(wanted, quiet=values.quiet)
+        wanted = pulling.refresh(wanted, quiet=values.quiet, wanted=platform)
     try:
         container = run.create(wanted, notices.Notices())
     except ImageNotFound as error:
         from sysbox.cli import pulling
 
-        pulling.missing(wanted, error, quiet=values.quiet)
+        wanted = pulling.missing(wanted, error, quiet=values.quiet, wanted=platform)
         container = run.create(wanted, notices.Notices())
     line(container)
     return 0

@@ -41,12 +41,21 @@ def main(values: Values) -> int:
             return 0
         note(f"login {key}: the registry does not take those of {known.source} any more")
     given = _ask(values, known.username)
-    Repository(endpoint, Given(given, values.authfile or "")).check()
+    _check(endpoint, Given(given, values.authfile or ""))
     path = auth_file.place(values.authfile or "")
     if not auth_file.save(path, key, given):
         note(f"the password is in {path}, unencrypted; a credential helper can keep it elsewhere")
     line(_DONE)
     return 0
+
+
+def _check(endpoint: Endpoint, chain: Chain) -> None:
+    """Raises AccessDenied where the registry does not take the credentials."""
+    try:
+        Repository(endpoint, chain).check()
+    except AccessDenied as error:
+        error.hint = "check the user name and the password, which may have to be a token"
+        raise
 
 
 def _accepted(endpoint: Endpoint, credential: Credential) -> bool:

@@ -7,8 +7,9 @@ from sysbox.cli import pulling
 from sysbox.cli.output import line, report
 from sysbox.embedded import caller_root
 from sysbox.image.reference import has_suffix, parse
-from sysbox.image.registry import conf
+from sysbox.image.registry import conf, platform
 from sysbox.image.registry.pull import Options, all_tags
+from sysbox.image.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,19 +20,60 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0 if all were pulled, else 1; prints the id of each."""
     options = Options(
-        platform=values.platform or "",
+        platform=_platform(values),
         authfile=values.authfile or "",
+        creds=values.creds or "",
         insecure=not values.tls_verify,
     )
     status = 0
-    for name in values.image:
+    policy = _policy(values)
+    for name in [one.removeprefix("docker://") for one in values.image]:
         try:
+            if policy != "always" and (kept := _kept(name, policy, options)):
+                line(kept)
+                continue
             for wanted in _wanted(name, options, everything=values.all_tags):
                 line(pulling.shown(wanted, options, quiet=values.quiet).image.id)
         except SysboxError as error:
             report(error)
             status = 1
     return status
+
+
+def _platform(values: Values) -> str:
+    """--platform, or the same in podman's three flags. Raises UsageError."""
+    parts = (values.os, values.arch, values.variant)
+    if not any(parts):
+        return values.platform or ""
+    if values.platform:
+        raise UsageError("pull: --platform and --os, --arch, --variant are mutually exclusive")
+    own = platform.own()
+    architecture = values.arch or own.architecture
+    found = (values.os or own.os, architecture, values.variant)
+    return "/".join(filter(None, found))
+
+
+def _policy(values: Values) -> str:
+    policy = values.policy or "always"
+    if policy not in ("always", "missing", "newer", "never"):
+        raise UsageError(
+            f"--policy {policy}: unknown policy", hint="always, missing, newer or never"
+        )
+    if policy != "always" and values.all_tags:
+        raise UsageError(f"pull: --policy {policy} and --all-tags are mutually exclusive")
+    return str(policy)
+
+
+def _kept(name: str, policy: str, options: Options) -> str:
+    """The id of the image that is here, where the policy is content with it; "" where it is to be pulled."""
+    if policy == "never":
+        return Store().resolve(name).id
+    found = pulling.here(name)
+    if found is None or (options.platform and not platform.fits(found.config, options.platform)):
+        return ""
+    if policy == "newer" and not pulling.up_to_date(name, options):
+        return ""
+    return found.id
 
 
 def _wanted(name: str, options: Options, *, everything: bool) -> list[str] | list[Reference]:

@@ -8,7 +8,7 @@ from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.cli.output import line
 from sysbox.embedded import caller_root
-from sysbox.image.reference import has_suffix, parse
+from sysbox.image.reference import has_suffix, is_host, parse
 from sysbox.image.registry import push
 from sysbox.image.store import Store
 from sysbox.lifecycle import images
@@ -36,7 +36,11 @@ class _Shown(LayerProgress, push.Report):
 def main(values: Values) -> int:
     """0; prints docker's line for each tag: its name, digest and size of the manifest."""
     store = Store()
-    options = push.Options(authfile=values.authfile or "", insecure=not values.tls_verify)
+    options = push.Options(
+        authfile=values.authfile or "",
+        creds=values.creds or "",
+        insecure=not values.tls_verify,
+    )
     key = _key(values)
     for source, target in _wanted(store, values):
         progress = _Shown(quiet=values.quiet)
@@ -53,9 +57,9 @@ def main(values: Values) -> int:
 
 def _wanted(store: Store, values: Values) -> list[tuple[str, Reference]]:
     """(name or id here, name there) of each image."""
-    source = values.image
+    source = values.image.removeprefix("docker://")
     if not values.all_tags:
-        target = values.destination or source
+        target = values.destination or _own_name(store, source)
         return [(source, parse(target.removeprefix("docker://")))]
     if values.destination or has_suffix(source):
         raise UsageError(
@@ -67,6 +71,18 @@ def _wanted(store: Store, values: Values) -> list[tuple[str, Reference]]:
     if not wanted:
         raise SpecError(f"push --all-tags {source}: no image here is called that")
     return [(one.full(), one) for one in sorted(wanted, key=lambda one: one.tag)]
+
+
+def _own_name(store: Store, name: str) -> str:
+    """The name in full: a short one may have come from a search registry of registries.conf."""
+    if is_host(name):
+        return name
+    found = store.find(name)[0]
+    if not found:
+        raise SpecError(
+            f"push {name}: an id is not a name in a registry", hint="give DESTINATION too"
+        )
+    return found
 
 
 def _key(values: Values) -> Any:

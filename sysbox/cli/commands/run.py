@@ -23,10 +23,11 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    if spec.pull in ("always", "newer") and not values.dry_run:
+    wanted = values.platform or ""
+    if (spec.pull in ("always", "newer") or wanted) and not values.dry_run:
         from sysbox.cli import pulling
 
-        pulling.refresh(spec, quiet=values.quiet)
+        spec = pulling.refresh(spec, quiet=values.quiet, wanted=wanted)
     try:
         return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())
     except ImageNotFound as error:
@@ -34,5 +35,5 @@ def main(values: Values) -> int:
             raise
         from sysbox.cli import pulling
 
-        pulling.missing(spec, error, quiet=values.quiet)
+        spec = pulling.missing(spec, error, quiet=values.quiet, wanted=wanted)
     return run.run(spec, notices=notices.Notices())

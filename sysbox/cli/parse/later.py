@@ -20,7 +20,7 @@ VERBS = {
 _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
 _OWN_NETWORKS = "sysbox has no user-defined networks"
 _RUN = {
-    "--platform": "images are for this machine", "--gpus": "`--device` gives it a device",
+    "--gpus": "`--device` gives it a device",
     "-P": "`-p PORT` publishes one port on a free port of the host",
     "--publish-all": "`-p PORT` publishes one port on a free port of the host",
     "--link": "`--network container:NAME` shares a network", "--link-local-ip": _OWN_NETWORKS,

@@ -112,7 +112,7 @@ def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> Co
 def _image(name: str) -> str:
     if not name:
         raise SpecError("the image's name is empty")
-    return name
+    return name.removeprefix("docker://")  # podman's name of the transport
 
 
 def _entrypoint(text: str | None) -> tuple[str, ...] | None:

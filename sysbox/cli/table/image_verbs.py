@@ -37,6 +37,10 @@ def _listing_verbs() -> tuple[Verb, ...]:
             summary="Show the layers of an image with their sizes",
         ),
         Verb(
+            name="image exists", module="image_exists", args="IMAGE",
+            summary="Tell by the exit status whether an image is here",
+        ),
+        Verb(
             name="image inspect", module="image_inspect", args="IMAGE...", options="format",
             summary="Show everything about images, as JSON",
         ),

@@ -9,6 +9,12 @@ def authfile() -> Option:
     return value("--authfile", "FILE", "File of credentials, instead of the usual ones")
 
 
+def creds() -> Option:
+    return value(
+        "--creds", "USER:PASSWORD", "Credentials, which other users of this host can see in ps"
+    )
+
+
 def tls_verify() -> Option:
     return switch(
         "--tls-verify", "Demand TLS and a certificate that is trusted; on by default", on=True
@@ -18,18 +24,27 @@ def tls_verify() -> Option:
 def pull_options() -> tuple[Option, ...]:
     return (
         switch("-a --all-tags", "Pull every tag of the repository"),
+        value("--arch", "ARCH", "Architecture to pull for, as in --platform"),
         authfile(),
+        creds(),
         switch("--disable-content-trust", "Accepted for docker's scripts: policy.json decides"),
+        value("--os", "OS", "Operating system to pull for, as in --platform"),
         value("--platform", "OS/ARCH[/VARIANT]", "Platform to pull for, this machine's by default"),
+        value(
+            "--policy", "POLICY", "When to pull: always (the default), missing, newer, never",
+            choices="always missing newer never",
+        ),
         switch("-q --quiet", "Print the id alone"),
         tls_verify(),
-    )
+        value("--variant", "VARIANT", "Variant of the architecture, as in --platform"),
+    )  # fmt: skip
 
 
 def push_options() -> tuple[Option, ...]:
     return (
         switch("-a --all-tags", "Push every tag that the repository has here"),
         authfile(),
+        creds(),
         value("--digestfile", "FILE", "Write the digest of the manifest to a file"),
         switch("--disable-content-trust", "Accepted for docker's scripts: nothing is signed"),
         switch("-q --quiet", "Print the name alone"),

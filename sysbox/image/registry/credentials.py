@@ -89,6 +89,21 @@ class Given(Chain):
         return self._credential
 
 
+def given(text: str) -> Credential:
+    """`USER:PASSWORD` of a command line, ANONYMOUS for "". Raises SpecError."""
+    user, colon, password = text.partition(":")
+    if text and not (user and colon and password):
+        raise SpecError("--creds: must be USER:PASSWORD", hint="`sysbox login` asks for them")
+    return Credential(username=user, password=password)
+
+
+def chain(endpoint: Endpoint, authfile: str, creds: str) -> Chain:
+    """Where the credentials for an endpoint come from: `creds` are for the registry, not for its mirrors."""
+    if creds and not endpoint.is_mirror:
+        return Given(given(creds), authfile)
+    return Chain(authfile)
+
+
 def paths() -> list[str]:
     """The files that are looked at, in order; only the one of $REGISTRY_AUTH_FILE where that is set."""
     given = os.environ.get(VARIABLE, "")

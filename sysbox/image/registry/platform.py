@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.image.model import ImageConfig
+
 MAX_DEPTH = 3  # indexes inside of indexes
 _ATTESTATION = "attestation-manifest"
 _REFERENCE_TYPE = "vnd.docker.reference.type"
@@ -109,6 +111,15 @@ def runnable(wanted: Platform) -> list[Platform]:
     return [normal(one.os, one.architecture, one.variant) for one in found]
 
 
+def fits(image: ImageConfig, wanted: str) -> bool:
+    """Whether an image, whose variant is not known here, is for the platform. Raises SpecError."""
+    found = normal(image.os, image.architecture)
+    return any(
+        (one.os, one.architecture) == (found.os, found.architecture)
+        for one in runnable(parse(wanted))
+    )
+
+
 def _variant(wanted: Platform, number: int) -> Platform:
     return wanted.replace(variant=f"v{number}")
 
@@ -167,7 +178,12 @@ def _entry(item: object, what: str) -> IndexEntry:
 
 
 def choose(
-    index: tuple[IndexEntry, ...], system: str, architecture: str, variant: str = ""
+    index: tuple[IndexEntry, ...],
+    system: str,
+    architecture: str,
+    variant: str = "",
+    *,
+    what: str = "the image",
 ) -> Descriptor:
     """The manifest, or inner index, of the best platform; of several equal ones the first.
 
@@ -185,15 +201,22 @@ def choose(
         return unsaid[0].descriptor
     there = sorted({str(entry.platform) for entry in images if entry.platform is not None})
     raise NotFound(
-        f"the image is not for {wanted}",
+        f"{what} is not for {wanted}",
         hint=f"it is for {', '.join(there[:20])}: --platform chooses one"
         if there
         else "it has no image",
     )
 
 
-def descend(first: Fetched, fetch: Callable[[Descriptor], Fetched], wanted: Platform) -> Fetched:
+def descend(
+    first: Fetched,
+    fetch: Callable[[Descriptor], Fetched],
+    wanted: Platform,
+    what: str = "the image",
+) -> Fetched:
     """The image manifest for a platform below a document, which may be that manifest itself.
+
+    `what` is the name of the image, for messages.
 
     Raises NotFound, FormatError for indexes inside of MAX_DEPTH others, and what `fetch` raises.
     """
@@ -202,5 +225,5 @@ def descend(first: Fetched, fetch: Callable[[Descriptor], Fetched], wanted: Plat
         if not is_index(found.media_type):
             return found
         entries = parse_index(found.data, found.media_type)
-        found = fetch(choose(entries, wanted.os, wanted.architecture, wanted.variant))
+        found = fetch(choose(entries, wanted.os, wanted.architecture, wanted.variant, what=what))
     raise FormatError(f"image index: more than {MAX_DEPTH} indexes inside of each other")

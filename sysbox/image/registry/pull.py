@@ -26,7 +26,7 @@ from sysbox.image.model import Image
 from sysbox.image.reference import Reference, refuse_host
 from sysbox.image.registry import conf, lookaside, platform
 from sysbox.image.registry.client import Repository
-from sysbox.image.registry.credentials import Chain
+from sysbox.image.registry.credentials import Chain, chain
 from sysbox.image.registry.media import Fetched
 from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import check, policy, provenance
@@ -48,6 +48,7 @@ class Options(Frozen):
 
     platform: str = ""  # OS/ARCH[/VARIANT]; "" is this machine's
     authfile: str = ""
+    creds: str = ""  # USER:PASSWORD, instead of those that are kept
     insecure: bool = False  # accept plain HTTP and certificates that nobody vouches for
 
 
@@ -105,7 +106,7 @@ def pull_reference(
     for endpoint in places(reference, options):
         report.begin(reference, endpoint)
         try:
-            with Repository(endpoint, Chain(options.authfile)) as repository:
+            with Repository(endpoint, _chain(endpoint, options)) as repository:
                 return _Pull(store, reference, repository, options, report).run()
         except (NotFound, RegistryError, FormatError) as error:
             if not endpoint.is_mirror:
@@ -118,7 +119,7 @@ def all_tags(name: Reference, options: Options) -> list[Reference]:
     """The repository's references, one for each tag. Raises as `pull`."""
     for endpoint in places(name, options):
         try:
-            with Repository(endpoint, Chain(options.authfile)) as repository:
+            with Repository(endpoint, _chain(endpoint, options)) as repository:
                 found = [name.replace(tag=tag, digest="") for tag in repository.tags()]
         except (NotFound, RegistryError):
             if not endpoint.is_mirror:
@@ -133,7 +134,7 @@ def all_tags(name: Reference, options: Options) -> list[Reference]:
 def current(reference: Reference, options: Options) -> str:
     """The digest of what a tag means in its registry now, "" where it does not say. Raises as `pull`."""
     endpoint = places(reference, options)[-1]
-    with Repository(endpoint, Chain(options.authfile)) as repository:
+    with Repository(endpoint, _chain(endpoint, options)) as repository:
         return repository.digest(reference.digest or reference.tag)
 
 
@@ -141,6 +142,10 @@ def places(reference: Reference, options: Options) -> list[Endpoint]:
     """Where to read from, the registry itself last. Raises AccessDenied for a blocked one."""
     found = conf.endpoints(reference)
     return [one.replace(insecure=True) for one in found] if options.insecure else list(found)
+
+
+def _chain(endpoint: Endpoint, options: Options) -> Chain:
+    return chain(endpoint, options.authfile, options.creds)
 
 
 class _Pull:
@@ -166,7 +171,7 @@ class _Pull:
     def run(self) -> Pulled:
         reference = self._reference
         first = self._repository.manifest(reference.digest or reference.tag)
-        found = platform.descend(first, self._by_digest, self._wanted)
+        found = platform.descend(first, self._by_digest, self._wanted, reference.familiar())
         manifest = parse_manifest(found.data, found.media_type)
         index = first.digest if first.digest != found.digest else ""
         origin = provenance.accepted(

@@ -18,7 +18,7 @@ from sysbox.image.formats.save import of_this_machine
 from sysbox.image.reference import Reference, parse
 from sysbox.image.registry import conf
 from sysbox.image.registry.client import Repository
-from sysbox.image.registry.credentials import Chain
+from sysbox.image.registry.credentials import chain
 from sysbox.image.trust import registries_d
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ class Options(Frozen):
     """How to push."""
 
     authfile: str = ""
+    creds: str = ""  # USER:PASSWORD, instead of those that are kept
     insecure: bool = False
 
 
@@ -87,7 +88,7 @@ def push(
     endpoint = conf.push_endpoint(target)
     if options.insecure:
         endpoint = endpoint.replace(insecure=True)
-    with Repository(endpoint, Chain(options.authfile)) as repository:
+    with Repository(endpoint, chain(endpoint, options.authfile, options.creds)) as repository:
         sources = _Sources(store, target)
         for index, blob in enumerate(blobs):
             _send(repository, store, blob, index, sources, report)
