@@ -83,6 +83,13 @@ class LayerProgress:
         self._next_notice = 0.0
         self._tell_systemd()
 
+    def conclude(self, *lines: str) -> None:
+        """The result; a service has no status of it, as that would stay for as long as it runs."""
+        self.finish()
+        if self._fd >= 0:
+            emit("".join(f"{line}\n" for line in lines), self._fd)
+        self._notify_systemd("STATUS=\n")
+
     def blobs(self, blobs: Sequence[Descriptor]) -> None:
         """The blobs are known."""
         now = self._clock()
@@ -140,6 +147,11 @@ class LayerProgress:
         whole = sum(row.size for row in self._rows)
         amount = f", {human_size(here)} of {human_size(whole)}" if whole else ""
         message = f"STATUS={self.status}{amount}\nEXTEND_TIMEOUT_USEC={_EXTENSION}\n"
+        self._notify_systemd(message)
+
+    def _notify_systemd(self, message: str) -> None:
+        if not self._notify:
+            return
         try:
             unix.notify(self._notify, message)
         except OSError:

@@ -38,10 +38,9 @@ class Shown(LayerProgress, pull.Report):
 
     def done(self, pulled: pull.Pulled) -> None:
         """The last lines."""
-        self.finish()
-        self.say(f"Digest: {pulled.digest}")
         what = "Downloaded newer image for" if pulled.is_new else "Image is up to date for"
-        self.say(f"Status: {what} {pulled.reference.familiar()}")
+        status = f"Status: {what} {pulled.reference.familiar()}"
+        self.conclude(f"Digest: {pulled.digest}", status)
 
 
 def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pull.Pulled:

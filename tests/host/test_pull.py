@@ -420,9 +420,14 @@ def test_on_a_terminal_and_in_a_service(
                     break
             assert one.wait(30) == 0
         message = notify.recv(4096).decode()
+        last = message
+        notify.setblocking(False)
+        while select.select([notify], [], [], 0)[0]:
+            last = notify.recv(4096).decode()
     os.close(master)
     assert "STATUS=Pulling" in message
     assert "EXTEND_TIMEOUT_USEC=" in message
+    assert last == "STATUS=\n"
     text = shown.decode()
     assert "\x1b[2A" in text, text
     assert text.count("done") >= 2
