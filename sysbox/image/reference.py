@@ -65,6 +65,9 @@ def parse(name: str) -> Reference:
 
     Raises SpecError, which says what is wrong with it.
     """
+    scheme, slashes, plain = name.partition("://")
+    if slashes and plain:
+        raise _invalid(name, f"'{scheme}://' is no part of a name; '{plain}' may be meant")
     rest, at, digest = name.partition("@")
     if at and not is_digest(digest):
         raise _invalid(

@@ -80,6 +80,8 @@ def test_podmans_flags(sysbox: Sysbox, words: str) -> None:
     other = sysbox("pull", "-q", "--arch", "riscv64", f"docker://{name}", check=True).stdout
     kept = sysbox("pull", "--policy", "missing", name, check=True)
     assert (kept.stdout, kept.stderr) == (other, "")
+    assert "riscv64" in sysbox("manifest", "inspect", f"docker://{name}", check=True).stdout
+    assert f"'{name}' may be meant" in fails(sysbox, "pull", f"https://{name}")
     assert "mutually exclusive" in fails(
         sysbox, "pull", "--arch", "arm64", "--platform", "linux/arm64", name
     )

@@ -21,10 +21,12 @@ _MANIFEST_INDENT, _INDEX_INDENT = "\t", "   "  # docker's
 def main(values: Values) -> int:
     """0; raises NotFound where no registry that the name may mean has it."""
     chain = Chain(values.authfile or "")
+    insecure = values.insecure or not values.tls_verify
     failure: SysboxError | None = None
-    for reference in conf.candidates(values.image):
+    name = values.image.removeprefix("docker://")
+    for reference in conf.candidates(name):
         try:
-            found = _fetch(reference, chain, insecure=values.insecure)
+            found = _fetch(reference, chain, insecure=insecure)
         except SysboxError as error:
             # of several errors the first that is more than an absence tells most
             if failure is None or isinstance(failure, NotFound):

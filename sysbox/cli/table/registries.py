@@ -78,4 +78,5 @@ def manifest_inspect_options() -> tuple[Option, ...]:
     return (
         switch("--insecure", "Accept plain HTTP and certificates that are not trusted"),
         authfile(),
+        tls_verify(),
     )
