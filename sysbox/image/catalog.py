@@ -90,7 +90,10 @@ class Catalog:
     def find(self, name: str) -> tuple[str, Image]:
         """The image of this name or id, and the full reference that matched ("" for an id).
 
-        A short name that is neither docker.io's nor an id means what `pull` would make of it.
+        A short name that is neither docker.io's nor an id means what `pull` would make of it. The manifest is
+        the one that the name has: several may lead to one image, as where two registries compress the same
+        layers differently.
+
         Raises NotFound, Conflict for a prefix of several ids, SpecError for a malformed reference.
         """
         entries = self.entries()
@@ -103,19 +106,20 @@ class Catalog:
             else:
                 entry = _by_reference(entries, reference)
                 if entry:
-                    return reference.full(), self._load(entry.image_id, entries)
+                    return reference.full(), self._load(entry.image_id, entries, entry.digest)
         image_id = self._by_id(entries, name)
         if not image_id:
             for reference in _meanings(name) if entries else ():
                 entry = _by_reference(entries, reference)
                 if entry:
-                    return reference.full(), self._load(entry.image_id, entries)
+                    return reference.full(), self._load(entry.image_id, entries, entry.digest)
             raise ImageNotFound(
                 f"no such image: {name}",
                 hint="`sysbox images` lists what is here, and `host` is always there; `sysbox pull IMAGE` "
                 "fetches one, `sysbox import FILE NAME` makes one of a root file system",
             )
-        return "", self._load(image_id, entries)
+        given = f"sha256:{name.removeprefix('sha256:')}"
+        return "", self._load(image_id, entries, given)
 
     def list(self) -> list[Image]:
         """All images, the newest first."""
@@ -165,7 +169,7 @@ class Catalog:
             raise Conflict(f"the image id {text} is ambiguous: {len(found)} images begin with it")
         return found.pop() if found else ""
 
-    def _load(self, image_id: str, entries: tuple[Entry, ...]) -> Image:
+    def _load(self, image_id: str, entries: tuple[Entry, ...], manifest: str = "") -> Image:
         own = [entry for entry in entries if entry.image_id == image_id]
         names = tuple(sorted(entry.name for entry in own if entry.name))
         path = self.record(image_id)
@@ -177,7 +181,10 @@ class Catalog:
                 image = Image.from_data(codec.loads(data, path), path)
             except ValueError as error:
                 raise FormatError(str(error), hint="`sysbox gc` rebuilds it") from None
-        return image.replace(names=names)
+        # the record has the manifest that came last, which may be gone again, or another name's
+        digests = [entry.digest for entry in own]
+        wanted = [one for one in (manifest, image.manifest) if one in digests] or digests
+        return image.replace(names=names, manifest=wanted[0] if wanted else image.manifest)
 
     def _rebuild(self, image_id: str, entries: Entries) -> Image:  # noqa: ARG002 (for Store)
         raise NotFound(f"no such image: {image_id}")

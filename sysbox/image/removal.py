@@ -48,13 +48,11 @@ def tag(store: Catalog, name: str, new: str) -> Image:
         image = store.find(name)[1]
 
         def change(entries: list[Entry]) -> list[Entry]:
-            for entry in entries:
-                if entry.image_id == image.id:
-                    # a further name of the image `host` stays when the machine changes
-                    builtin = DERIVED if entry.builtin else ""
-                    return with_entry(
-                        entries, entry.replace(name=reference.full(), builtin=builtin)
-                    )
+            own = [entry for entry in entries if entry.image_id == image.id]
+            for entry in sorted(own, key=lambda one: one.digest != image.manifest):
+                # a further name of the image `host` stays when the machine changes
+                builtin = DERIVED if entry.builtin else ""
+                return with_entry(entries, entry.replace(name=reference.full(), builtin=builtin))
             raise NotFound(f"no such image: {name}")
 
         store.edit(change)

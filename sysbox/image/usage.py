@@ -18,9 +18,9 @@ from sysbox.image.model import Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from sysbox.image.catalog import Catalog
+    from sysbox.image.catalog import Catalog, Entry
 
 _BLOCK = 512  # bytes of one of st_blocks (stat(2))
 
@@ -55,7 +55,8 @@ class StoreUsage(Frozen):
 def measure(store: Catalog) -> StoreUsage:
     """Look at everything in the store. Raises FormatError for a damaged image, KernelError."""
     images = store.list()
-    needs = {image.id: tuple(_parts(store, image)) for image in images}
+    entries = store.entries()
+    needs = {image.id: tuple(_parts(store, image, entries)) for image in images}
     wanted = {part for parts in needs.values() for part in parts}
     try:
         whole = allocated(store.root)
@@ -81,12 +82,14 @@ def measure(store: Catalog) -> StoreUsage:
     )
 
 
-def _parts(store: Catalog, image: Image) -> list[str]:
+def _parts(store: Catalog, image: Image, entries: Sequence[Entry]) -> list[str]:
     """The files and directories that an image needs, below the store's root."""
-    digests = [image.id, image.manifest]
-    document = files.read_file(store.blob(image.manifest), MAX_MANIFEST)
-    if document is not None:
-        digests += [layer.digest for layer in parse_manifest(document).layers]
+    manifests = [one.digest for one in entries if one.image_id == image.id]
+    digests = [image.id, *manifests]
+    for manifest in manifests:
+        document = files.read_file(store.blob(manifest), MAX_MANIFEST)
+        if document is not None:
+            digests += [layer.digest for layer in parse_manifest(document).layers]
     parts = [f"blobs/sha256/{digest[7:]}" for digest in dict.fromkeys(digests)]
     for layer in image.layers:
         parts += [f"layers/{layer}", f"layers/{layer}.json"]

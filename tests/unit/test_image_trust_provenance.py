@@ -17,7 +17,7 @@ from signers import sigstore_key
 from sysbox.base import codec, paths
 from sysbox.base.errors import FormatError, TrustError
 from sysbox.image import ingest
-from sysbox.image.formats import load
+from sysbox.image.formats import load, save
 from sysbox.image.ingest import Ingest, descriptor_of
 from sysbox.image.model import Image
 from sysbox.image.store import Store
@@ -306,3 +306,28 @@ def test_what_is_loaded(
     if scope:
         rules(REJECT, **{transport: {f"{scope}/im": ACCEPT}})
         refused(store, image, "a.example/x:1", "rejects it")
+
+
+def test_each_name_has_its_own_manifest(store: Store, tmp_path: Path) -> None:
+    """Another manifest of the same configuration takes nothing from a name that was here before."""
+    image = pulled(store, NAME, Verdict(by=("insecureAcceptAnything",)))
+    store.remove("made:1", NOBODY)
+    manifest = json.loads(Path(store.blob(image.manifest)).read_bytes())
+    config = Path(store.blob(image.id)).read_bytes()
+    other = json.dumps({**manifest, "annotations": {"a": "b"}}).encode()
+    with Ingest(store) as work:
+        path = tmp_path / "blob"
+        path.write_bytes(CONTENT)
+        with path.open("rb") as file:
+            blob = work.spool(file.fileno(), "x")
+        made = work.commit(other, config, [blob], [work.unpack(blob, "x")], "evil.example/app:1")
+    assert made.id == image.id
+    assert store.resolve(NAME).manifest == image.manifest
+    assert store.resolve("evil.example/app:1").manifest == made.manifest != image.manifest
+    assert store.tag(NAME, "third:1").manifest == store.resolve("third:1").manifest
+    assert store.resolve("third:1").manifest == image.manifest
+    assert [one.manifest for one in save.choose(store, [NAME])] == [image.manifest]
+    store.remove("evil.example/app:1", NOBODY)
+    store.gc()
+    for name in (NAME, image.id, image.manifest):
+        assert os.path.exists(store.blob(store.resolve(name).manifest))

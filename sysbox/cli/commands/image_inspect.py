@@ -50,12 +50,11 @@ def describe(name: str) -> dict[str, Any]:
     document = load(data, "image config", MAX_CONFIG)
     driver = by_name(DEFAULT)
     references = [parse(name) for name in image.names]
-    repositories = sorted({one.familiar_repository() for one in references})
     return Struct(
         {
             "Id": image.id,
             "RepoTags": [one.familiar() for one in references],
-            "RepoDigests": [f"{repository}@{image.manifest}" for repository in repositories],
+            "RepoDigests": _digests(store, image),
             "Parent": "",
             "Comment": _comment(document),
             "Created": image.created,
@@ -79,6 +78,12 @@ def describe(name: str) -> dict[str, Any]:
             "Sysbox": {"Provenance": _provenance(store, image)},
         }
     )
+
+
+def _digests(store: Store, image: Image) -> list[str]:
+    """Each name has its own manifest: another registry may have compressed the same layers differently."""
+    named = [one for one in store.entries() if one.image_id == image.id and one.name]
+    return sorted({f"{parse(one.name).familiar_repository()}@{one.digest}" for one in named})
 
 
 def _provenance(store: Store, image: Image) -> list[dict[str, Any]]:

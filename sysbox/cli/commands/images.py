@@ -43,6 +43,7 @@ def main(values: Values) -> int:
     now = time.time()
     rows = []
     seen = set()
+    digests = {entry.name: entry.digest for entry in store.entries() if entry.name}
     for image in store.list():
         if not wanted.matches(image):
             continue
@@ -50,7 +51,9 @@ def main(values: Values) -> int:
             if values.quiet and image.id in seen:
                 continue
             seen.add(image.id)
-            rows.append(row(image, reference, now, full=values.no_trunc))
+            digest = digests.get(reference.full() if reference else "", image.manifest)
+            shown = image.replace(manifest=digest)
+            rows.append(row(shown, reference, now, full=values.no_trunc))
     columns = (*_COLUMNS[:2], _DIGEST, *_COLUMNS[2:]) if values.digests else _COLUMNS
     print_list(
         rows, columns, headers=_HEADERS, format=values.format, quiet="ID" if values.quiet else ""

@@ -109,9 +109,10 @@ def _id(_: Store, value: str) -> Test:
     return lambda image: image.id[7:].startswith(digits)
 
 
-def _digest(_: Store, value: str) -> Test:
+def _digest(store: Store, value: str) -> Test:
     digits = _digits("digest", value)
-    return lambda image: image.manifest[7:].startswith(digits)
+    found = {one.image_id for one in store.entries() if one.digest[7:].startswith(digits)}
+    return lambda image: image.id in found
 
 
 def _digits(key: str, value: str) -> str:

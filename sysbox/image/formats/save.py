@@ -28,12 +28,14 @@ def choose(store: Catalog, names: Sequence[str]) -> list[Chosen]:
     digest an image without a name. Raises NotFound, Conflict, SpecError.
     """
     found: dict[str, list[str]] = {}
+    words: dict[str, str] = {}  # the one by which an image was meant first
     for name in names:
         for image_id, full in _named(store, name):
             given = found.setdefault(image_id, [])
+            words.setdefault(image_id, full or name)
             if full and full not in given:
                 given.append(full)
-    return [_chosen(store, image_id, given) for image_id, given in found.items()]
+    return [_chosen(store, words[image_id], given) for image_id, given in found.items()]
 
 
 def _named(store: Catalog, name: str) -> list[tuple[str, str]]:
@@ -58,10 +60,10 @@ def _repository(name: str) -> str:
         return ""
 
 
-def _chosen(store: Catalog, image_id: str, names: list[str]) -> Chosen:
-    image = store.find(image_id)[1]
+def _chosen(store: Catalog, word: str, names: list[str]) -> Chosen:
+    image = store.find(word)[1]
     if image.usr_bind:
-        raise of_this_machine(names[0] if names else image_id[7:19])
+        raise of_this_machine(names[0] if names else image.id[7:19])
     return Chosen(id=image.id, manifest=image.manifest, names=tuple(names))
 
 
