@@ -62,11 +62,7 @@ def write_file(
     check_size(path, data, limit)
     temporary = f"{path}.{posix.getpid()}"
     try:
-        fd = posix.open(
-            temporary,
-            posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC,
-            mode,
-        )
+        fd = _create(temporary, mode)
         try:
             if mode & 0o077:
                 # what a container reads too: not less what the caller's umask takes away
@@ -82,6 +78,16 @@ def write_file(
     except OSError as error:
         unlink(temporary)
         raise KernelError.of("write", path, error) from None
+
+
+def _create(path: str, mode: int) -> int:
+    """A new file: one that is there, of a writer that was killed or of a user who wants to read it, goes."""
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+    try:
+        return posix.open(path, flags, mode)
+    except FileExistsError:
+        unlink(path)
+        return posix.open(path, flags, mode)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -76,7 +76,7 @@ def parse(name: str) -> Reference:
     head, slash, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     repository = f"{head}{slash}{last}"
-    if colon and not _is_tag(tag):
+    if colon and not is_tag(tag):
         raise _invalid(name, f"'{tag}' is not a tag: up to 128 letters, digits, '_', '.', '-'")
     if is_hex(repository, 64):
         raise _invalid(name, "64 hexadecimal digits are an image id, not a name")
@@ -159,7 +159,8 @@ def _is_domain(domain: str) -> bool:
     )
 
 
-def _is_tag(tag: str) -> bool:
+def is_tag(tag: str) -> bool:
+    """Whether `tag` is one by the grammar (OCI distribution spec, "Pulling manifests")."""
     return 0 < len(tag) <= MAX_TAG and tag[0] in _WORD and all(c in _WORD or c in ".-" for c in tag)
 
 

@@ -114,3 +114,16 @@ def test_a_file_of_ours_is_ours_alone(tmp_path: Path) -> None:
         os.umask(before)
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b", "b/c")]
     assert modes == [0o600, 0o700, 0o700]
+
+
+def test_a_file_that_another_user_has_laid_in_the_way(tmp_path: Path) -> None:
+    """In a directory that others may write to, the new file is not theirs, nor where their link leads."""
+    laid, target = tmp_path / f"a.{os.getpid()}", tmp_path / "target"
+    for lay in (laid.touch, lambda: laid.symlink_to(target), lambda: os.mkfifo(laid)):
+        lay()
+        before = os.lstat(laid).st_ino
+        files.write_file(f"{tmp_path}/a", b"secret")
+        assert (tmp_path / "a").read_bytes() == b"secret"
+        assert (os.lstat(tmp_path / "a").st_ino, os.path.exists(target)) != (before, True)
+        assert stat.S_IMODE(os.lstat(tmp_path / "a").st_mode) == 0o600
+        assert not os.path.lexists(laid)

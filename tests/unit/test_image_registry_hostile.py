@@ -585,6 +585,13 @@ TAGS = "GET /v2/app/tags/list"
         (reply(200, b'{"tags": [1]}'), FormatError, "is not a tag"),
         (reply(200, b'{"tags": ["a\\n"]}'), FormatError, "is not a tag"),
         (reply(200, b'{"tags": [""]}'), FormatError, "is not a tag"),
+        (reply(200, b'{"tags": ["../../other/manifests/1"]}'), FormatError, "is not a tag"),
+        (reply(200, b'{"tags": ["1?x"]}'), FormatError, "is not a tag"),
+        (
+            reply(200, b'{"tags": [' + b'"a",' * 100_000 + b'"a"]}'),
+            RegistryError,
+            "more than 100000",
+        ),
         (
             reply(200, b"{}", Link='<http://198.51.100.1/>; rel="next"'),
             FormatError,

@@ -11,6 +11,7 @@ from sysbox.base.errors import (
     RegistryError,
     SysboxError,
 )
+from sysbox.image.reference import is_tag
 from sysbox.image.registry import url as urls
 
 TYPE_CHECKING = False
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _MAX_ERROR = 64 << 10  # bytes of a body that explains a failure
 _SHOWN = 200  # characters of it
-_MAX_TAG = 128  # characters (spec, "Pulling manifests")
 
 
 def failure(answer: Answer, what: str) -> SysboxError:
@@ -82,7 +82,7 @@ def tags(data: bytes, what: str) -> list[str]:
     if type(found) is not list:
         raise FormatError(f"{what}: tags must be a list")
     for tag in found:
-        if type(tag) is not str or not 0 < len(tag) <= _MAX_TAG or not tag.isprintable():
+        if type(tag) is not str or not is_tag(tag):
             raise FormatError(f"{what}: holds something that is not a tag")
     return found
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_TAGS = 8 << 20  # bytes of a page
 _MAX_PAGES = 1000
+_MOST_TAGS = 100_000  # of a repository
 _PAGE = 1000  # tags asked for at a time
 _DIGEST = "Docker-Content-Digest"
 
@@ -114,13 +115,18 @@ class Repository:
         """All tags, page by page. Raises NotFound where there is no such repository."""
         target = f"/v2/{self._name}/tags/list?n={_PAGE}"
         seen = {target}
+        left = _MOST_TAGS
         for _ in range(_MAX_PAGES):
             what = f"{self.endpoint.name()}: the list of its tags"
             answer = self._session.send("GET", target, limit=_MAX_TAGS, what=what)
             if answer.status != 200:
                 raise answers.failure(answer, self.endpoint.name())
             data = answer.document(_MAX_TAGS, what)
-            yield from answers.tags(data, what)
+            found = answers.tags(data, what)
+            left -= len(found)
+            if left < 0:
+                raise RegistryError(f"{what}: more than {_MOST_TAGS} tags")
+            yield from found
             target = answers.next_page(answer, what)
             if not target:
                 return

@@ -120,7 +120,8 @@ def all_tags(name: Reference, options: Options) -> list[Reference]:
     for endpoint in places(name, options):
         try:
             with Repository(endpoint, _chain(endpoint, options)) as repository:
-                found = [name.replace(tag=tag, digest="") for tag in repository.tags()]
+                tags = dict.fromkeys(repository.tags())
+            found = [name.replace(tag=tag, digest="") for tag in tags]
         except (NotFound, RegistryError):
             if not endpoint.is_mirror:
                 raise
