@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from sysbox.image.documents import Descriptor
 
-    Open = Callable[[int], tuple[Answer | None, int]]
+    Open = Callable[[int], tuple[Answer, int]]
 
-_STEADY = (
-    1 << 20
-)  # bytes after which a connection has proved itself, and counts as a first attempt again
+# bytes after which a connection has proved itself, and counts as a first attempt again
+_STEADY = 1 << 20
+_SKIPPED = 1 << 20  # bytes that are skipped at a time
 
 
 class BlobStream:
-    """The bytes of a blob from `start` on: `start` is 0 where the server cannot begin elsewhere.
+    """The bytes of a blob from `start` on; from a server that cannot begin there, those before are skipped.
 
     The digest is the reader's to verify; the size is not exceeded, nor is a stream that ends early taken for
     whole. A context manager. `open(start)` asks the registry, and returns the answer and where it begins.
@@ -35,6 +35,7 @@ class BlobStream:
         pause: Callable[[int], None],
         attempts: int,
     ) -> None:
+        """Raises as `read`, and as `open` does."""
         self._descriptor = descriptor
         self._open = open
         self._pause = pause
@@ -42,9 +43,8 @@ class BlobStream:
         self._left = attempts
         self._answer: Answer | None = None
         self._since = 0  # bytes since the last cut
-        self.start = self._at = start
-        self._connect(start)
-        self.start = self._at
+        self._at = start
+        self._connect()
 
     def read(self, count: int) -> bytes:
         """Up to `count` bytes, b"" at the end of the blob.
@@ -61,7 +61,8 @@ class BlobStream:
             try:
                 data = self._answer.read(wanted)
             except Cut:
-                self._resume()
+                self._wait()
+                self._connect()
                 continue
             if not data:
                 raise self._wrong(f"ends after {self._at} of {self._descriptor.size} bytes")
@@ -81,45 +82,41 @@ class BlobStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connect(self, start: int) -> None:
-        """Ask for the rest; bytes that we have and that come again are skipped. Raises Cut, FormatError."""
-        self._answer, begins = self._open(start)
-        if self._answer is None:
-            return
-        length = self._answer.header("Content-Length")
-        expected = self._descriptor.size - begins
-        if length and (not length.isdecimal() or int(length) != expected):
-            self.close()
-            raise self._wrong(f"has {length} bytes where its descriptor says {expected}")
-        self._at = begins
-
-    def _resume(self) -> None:
-        """After a cut: connect again at the same place. Raises Unreachable."""
-        at = self._at
+    def _connect(self) -> None:
+        """Ask for the rest, again where the connection is cut before it. Raises Unreachable, FormatError."""
         while True:
-            self._left = self._attempts if self._since >= _STEADY else self._left - 1
-            self._since = 0
-            self.close()
-            if self._left <= 0:
-                raise Cut(
-                    f"blob {self._descriptor.digest}: the connection was cut {self._attempts} times"
-                )
-            self._pause(self._left)
+            self._answer, begins = self._open(self._at)  # which tries several times itself
+            self._check_length(self._answer, begins)
             try:
-                self._connect(at)
-                self._skip(at - self._at)
+                self._skip(self._answer, self._at - begins)
             except Cut:
+                self._wait()
                 continue
             return
 
-    def _skip(self, count: int) -> None:
-        """Read what was read before, from a server that begins at 0. Raises Cut."""
-        while count > 0 and self._answer is not None:
-            data = self._answer.read(min(count, 1 << 20))
+    def _wait(self) -> None:
+        """Before the next attempt. Raises Cut after the last."""
+        self._left = self._attempts if self._since >= _STEADY else self._left - 1
+        self._since = 0
+        self.close()
+        if self._left <= 0:
+            often = f" {self._attempts} times" if self._attempts > 1 else ""
+            raise Cut(f"blob {self._descriptor.digest}: the connection was cut{often}")
+        self._pause(self._left)
+
+    def _check_length(self, answer: Answer, begins: int) -> None:
+        length = answer.header("Content-Length")
+        expected = self._descriptor.size - begins
+        if length and (not length.isdecimal() or int(length) != expected):
+            raise self._wrong(f"has {length} bytes where its descriptor says {expected}")
+
+    def _skip(self, answer: Answer, count: int) -> None:
+        """Read what is here already. Raises Cut."""
+        while count > 0:
+            data = answer.read(min(count, _SKIPPED))
             if not data:
                 raise Cut(f"blob {self._descriptor.digest}: ends before where it was cut")
             count -= len(data)
-            self._at += len(data)
 
     def _finish(self) -> None:
         """At the end there must be no more. Raises FormatError."""
@@ -130,7 +127,6 @@ class BlobStream:
             except Cut:
                 more = b""  # all bytes are there: how the connection ends is nothing to us
             if more:
-                self.close()
                 raise self._wrong(f"has more than {self._descriptor.size} bytes")
         self._answer.done()
         self._answer = None

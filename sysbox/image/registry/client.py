@@ -86,12 +86,12 @@ class Repository:
         return found if is_digest(found) else ""
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> BlobStream:
-        """A blob from byte `start` on, or from its beginning where the server has no ranges.
+        """A blob from byte `start` on.
 
         Raises NotFound. Only the digest says where it is: its `urls` are not followed (CVE-2020-15157).
         """
 
-        def open_at(start: int) -> tuple[Answer | None, int]:
+        def open_at(start: int) -> tuple[Answer, int]:
             return self._open_blob(descriptor, start)
 
         transport = self._session.transport
@@ -214,9 +214,7 @@ class Repository:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open_blob(self, descriptor: Descriptor, start: int) -> tuple[Answer | None, int]:
-        if start and start == descriptor.size:
-            return None, start
+    def _open_blob(self, descriptor: Descriptor, start: int) -> tuple[Answer, int]:
         headers = {"Range": f"bytes={start}-"} if start else {}
         what = f"{self.endpoint.name()}: blob {descriptor.digest}"
         answer = self._get("GET", self._blob(descriptor.digest), headers)
