@@ -33,7 +33,7 @@ from sysbox.image.verified import Verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
     from sysbox.image.crew import Message, Report
@@ -64,11 +64,13 @@ def layers(
     tell: Tell = lambda _index, _bytes: None,
     state: State = lambda _index, _word: None,
     verified: Verified | None = None,
+    local: Mapping[str, str] | None = None,
 ) -> tuple[list[Blob], list[Layer]]:
     """Bring the layers of an image into the store; (their blobs, the layers), lowest first, for `commit`.
 
     `descriptors` are the manifest's, `diff_ids` the configuration's, both lowest first.
     `open_blob(descriptor, start)` is called in a worker, which must not share a connection with this process.
+    `local` has the paths of blobs that need not be fetched, in the temporary directory of `work`, by digest.
     `tell` gets the index of a layer and how many bytes of its blob are here; `state` one of the words above.
 
     Raises FormatError for content that is not what the documents say, the errors of `open_blob` and of the
@@ -80,7 +82,7 @@ def layers(
             f"the manifest has {len(descriptors)} layers, the configuration {len(diff_ids)}"
         )
     known = verified or Verified(work.store)
-    return _Fetch(work, descriptors, diff_ids, open_blob, tell, state, known).run()
+    return _Fetch(work, descriptors, diff_ids, open_blob, tell, state, known, local or {}).run()
 
 
 class _Wanted(Frozen):
@@ -104,6 +106,7 @@ class _Fetch:
         tell: Tell,
         state: State,
         verified: Verified,
+        local: Mapping[str, str],
     ) -> None:
         self._work = work
         self._store = work.store
@@ -112,6 +115,7 @@ class _Fetch:
         self._tell = tell
         self._state = state
         self._verified = verified
+        self._local = local
         self._unpacker = Unpacker(work, descriptors, diff_ids, open_blob)
         self._wanted = [
             _Wanted(index=index, digest=one.digest, name=layer_name(chain), chain_id=chain)
@@ -185,7 +189,8 @@ class _Fetch:
                 if index not in missing:
                     self._state(index, EXISTS)
                     self._tell(index, self._descriptors[index].size)
-            if stored and digest in self._locks:
+            whole = blob if stored else self._local.get(digest, "")
+            if whole and digest in self._locks:
                 self._locks[digest].empty()
             if not missing:
                 continue
@@ -197,8 +202,8 @@ class _Fetch:
                 {
                     "what": f"the layer {digest[:19]}",
                     "digest": digest,
-                    "blob": blob if stored else self._locks[digest].path,
-                    "stored": stored,
+                    "blob": whole or self._locks[digest].path,
+                    "is_fetched": not whole,
                     "directories": directories,  # index -> where to unpack; "": only verify
                 }
             )
@@ -262,7 +267,7 @@ class _Fetch:
             blob = self._store.blob(digest)
             if not exists(blob):
                 try:
-                    posix.rename(lock.path, blob)
+                    posix.rename(self._local.get(digest, lock.path), blob)
                 except OSError as error:
                     raise KernelError.of("rename", blob, error) from None
         files.sync_directory(f"{self._store.root}/blobs/sha256")

@@ -88,6 +88,7 @@ class Ingest:
         self._lock: Lock | None = None
         self._count = 0
         self._work = ""
+        self._unsynced = False  # a blob was written since the last syncfs(2)
 
     def __enter__(self) -> Self:
         prepare(self.store)
@@ -148,8 +149,8 @@ class Ingest:
                 raise FormatError(f"{what}: larger than {limit} bytes")
 
         try:
+            self._unsynced = True
             fill(write)
-            posix.fsync(out)
         except OSError as error:
             raise KernelError.of("store", what, error) from None
         finally:
@@ -172,8 +173,8 @@ class Ingest:
         try:
             limit = self.limit(blob.compression, blob.size)
             source = open_source(fd, blob.compression, what, limit, blob.digest)
+            self._unsynced = True
             digest = source.save(out)
-            posix.fsync(out)
             return Blob(path=path, digest=digest, size=source.position, compression="")
         except OSError as error:
             raise KernelError.of("store", what, error) from None
@@ -209,7 +210,7 @@ class Ingest:
         return layer
 
     def place(self, unpacked: Sequence[tuple[str, Layer]]) -> None:
-        """Make unpacked layers durable, and rename them to their final names: from then on they are complete.
+        """Make unpacked layers, and all blobs, durable; rename the layers: from then on they are complete.
 
         Raises KernelError; then none, or the first ones, have their names.
         """
@@ -217,7 +218,7 @@ class Ingest:
         for path, layer in unpacked:
             # syncfs makes it durable, too
             files.write_file(f"{path}.json", codec.dumps(layer.to_data()), limit=MAX_LAYER_RECORD)
-        sync_file_system(store.root)
+        self._sync()
         for path, layer in unpacked:
             target = store.layer(layer.name)
             if exists(target):
@@ -252,8 +253,7 @@ class Ingest:
         image = describe(config, parsed, stack, digest_of(manifest), usr_bind=bool(builtin))
         record = codec.dumps(image.to_data())
         check_size("the image's record", record, MAX_RECORD)  # before anything is kept
-        for path, digest in {blob.path: blob.digest for blob in blobs}.items():
-            posix.rename(path, self.store.blob(digest))
+        self._keep_blobs(blobs)
         _keep(self.store.blob(parsed.config.digest), config, MAX_CONFIG)
         _keep(self.store.blob(digest_of(manifest)), manifest, MAX_MANIFEST)
         files.sync_directory(f"{self.store.root}/blobs/sha256")
@@ -271,6 +271,17 @@ class Ingest:
         )
         self.store.edit(lambda entries: with_entry(entries, entry))
         return image.replace(names=(full,) if full else ())
+
+    def _keep_blobs(self, blobs: Sequence[Blob]) -> None:
+        if self._unsynced:
+            self._sync()
+        for path, digest in {blob.path: blob.digest for blob in blobs}.items():
+            posix.rename(path, self.store.blob(digest))
+
+    def _sync(self) -> None:
+        """Once for all that was written: what is not on the disk may not get its name."""
+        sync_file_system(self.store.root)
+        self._unsynced = False
 
     def _open_layer(self, layer: Layer) -> int:
         path = self.store.layer(layer.name)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     InUse = Callable[[str], list[str]]
 
+_BRIEFLY = (
+    1.0  # seconds: the workers of a command that was killed hold its lock until they have ended
+)
+
 
 class Removed(Frozen):
     """One step of a removal: a name that was taken from an image, or an image that was deleted."""
@@ -149,9 +153,9 @@ def _names_to_go(
 
 def collect(store: Catalog, in_use: InUse) -> list[str]:
     """As `Store.gc`."""
-    if not exists(f"{store.root}/oci-layout"):
+    if not exists(store.root):
         return []
-    prepare(store)
+    prepare(store)  # the first command ever may have been killed before it had made all
     done = []
     for entry in store.entries():
         # `find` rebuilds a record that is lost; a damaged one is removed first
@@ -164,17 +168,26 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
                 done.append(f"rebuilt the record of the image {entry.image_id[7:19]}")
             except SysboxError as error:
                 done.append(f"the image {entry.image_id[7:19]} is damaged: {error.message}")
-    return done + sweep(store, in_use)
+    try:
+        lock = Lock(_use_lock(store), timeout=_BRIEFLY)
+    except Conflict:
+        return [*done, f"left the orphans of {store.root} alone: a command is adding images"]
+    with lock:
+        return done + _sweep(store, in_use)
 
 
 def sweep(store: Catalog, in_use: InUse) -> list[str]:
     """Remove content that no image and no container refers to; nothing while a process uses the store."""
     try:
-        lock = Lock(f"{store.root}/use.lock", wait=False)
+        lock = Lock(_use_lock(store), wait=False)
     except Conflict:
         return []
     with lock:
         return _sweep(store, in_use)
+
+
+def _use_lock(store: Catalog) -> str:
+    return f"{store.root}/use.lock"
 
 
 def _sweep(store: Catalog, in_use: InUse) -> list[str]:
@@ -214,6 +227,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
     with Lock(f"{root}/index.lock"):
         for path in files.stale_files(root):
             files.unlink(path)
+            done.append(f"removed {path.rpartition('/')[2]}")
     return done
 
 

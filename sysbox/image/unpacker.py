@@ -53,7 +53,7 @@ class Unpacker:
         sizes: dict[str, int] = {}
         try:
             for text, path in job["directories"].items():
-                if not job["stored"] and not sizes:
+                if job["is_fetched"] and not sizes:
                     sizes[text] = self._fetch(int(text), path, fd, what, report)
                 else:
                     sizes[text] = self._reread(int(text), path, job["blob"], what)

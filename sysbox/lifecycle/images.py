@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import SysboxError
 from sysbox.container import events
 from sysbox.embedded import caller_root
 from sysbox.image import removal
@@ -48,7 +49,7 @@ def load(
         loaded = formats_load.load(store, fd, what, tell, path=path, platform=platform)
     except BaseException:
         # the layers that were unpacked before the failure belong to no image
-        removal.sweep(store, gc.images_in_use)
+        _sweep(store)
         raise
     for image in loaded:
         events.image("load", image.id, image.labels)
@@ -70,11 +71,19 @@ def pull(
             pulled = get(store, wanted, options, report)  # type: ignore[arg-type]
     except BaseException:
         # layers that got their names before a later step failed; parts of blobs stay for the next attempt
-        removal.sweep(store, gc.images_in_use)
+        _sweep(store)
         raise
     image = pulled.image
     events.image("pull", image.id, image.config.labels, pulled.reference.familiar())
     return pulled
+
+
+def _sweep(store: Store) -> None:
+    """After a failure, which is what the user is told."""
+    try:
+        removal.sweep(store, gc.images_in_use)
+    except (OSError, SysboxError):
+        pass  # ignoring: `gc` removes what it can, and says what it cannot
 
 
 def push(

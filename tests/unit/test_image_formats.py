@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import posix
 import tarfile
 import threading
 from collections.abc import Callable
@@ -163,6 +164,36 @@ def test_compressed_archives(store: Store, compress: Callable[[bytes], bytes]) -
     (loaded,) = images.load_bytes(store, compress(images.packed(images.docker_files(["web:1"]))))
     assert loaded.names == ("web:1",)
     assert store.resolve("web:1").id == loaded.id
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_one_sync_before_any_name(store: Store, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """A power cut leaves no blob or layer that is not whole; large files are not waited for one by one."""
+    order = []
+    fsync, rename = posix.fsync, posix.rename
+
+    def note_fsync(fd: int) -> None:
+        if "/temporary/" in os.readlink(f"/proc/self/fd/{fd}"):
+            order.append("fsync")
+        fsync(fd)
+
+    def note_rename(source: str, target: str) -> None:
+        if "/temporary/" in source and "/temporary/" not in target:
+            order.append(target.removeprefix(f"{store.root}/").partition("/")[0])
+        rename(source, target)
+
+    monkeypatch.setattr(ingest, "sync_file_system", lambda _: order.append("syncfs"))
+    monkeypatch.setattr(posix, "fsync", note_fsync)
+    monkeypatch.setattr(posix, "rename", note_rename)
+    layers = (images.LAYER, images.SECOND)
+    files = (
+        images.docker_files(["web:1"], *layers)
+        if form == "docker"
+        else images.plain_layout(WEB, *layers)
+    )
+    images.load_bytes(store, images.packed(files))
+    # each layer with its record
+    assert order == ["syncfs", *["layers"] * 4, *["blobs"] * 2]
 
 
 def test_from_a_pipe(store: Store) -> None:

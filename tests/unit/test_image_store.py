@@ -8,6 +8,7 @@ import posix
 import shutil
 import signal
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -272,8 +273,12 @@ def test_everything_is_synced_before_it_has_its_name(
             unsynced.append(target.removeprefix(store.root))
         rename(source, target)
 
+    def note_all(root: str) -> None:
+        whole.append(root)
+        synced.update(path.stat().st_ino for path in Path(root).rglob("*"))
+
     whole: list[str] = []
-    monkeypatch.setattr(ingest, "sync_file_system", whole.append)
+    monkeypatch.setattr(ingest, "sync_file_system", note_all)
     monkeypatch.setattr(posix, "fsync", note_sync)
     monkeypatch.setattr(posix, "rename", note_rename)
     fixtures.import_bytes(store, gzip.compress(TWO), "a")
@@ -461,11 +466,26 @@ def test_gc_leaves_work_in_progress_alone(store: Store) -> None:
         blob = work.spool(fd, "x")
         os.close(fd)
         layer = work.unpack(blob, "x")
-        assert store.gc() == []
+        (line,) = store.gc()
+        assert line.endswith("alone: a command is adding images")
         assert os.path.exists(blob.path)
         assert os.path.isdir(store.layer(layer.name))
     # given up without a commit: the unpacked layer is an orphan now
     assert store.gc() == [f"removed layers/{layer.name}"]
+
+
+def test_gc_after_the_first_command_ever_was_killed(tmp_path: Path) -> None:
+    """Before it had written what says that this is a store."""
+    store = Store(f"{tmp_path}/images")
+    assert store.gc() == []
+    assert not os.path.exists(store.root)
+    os.mkdir(store.root)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    Path(store.root, f"oci-layout.{ended.pid}").write_bytes(b"{")
+    assert store.gc() == [f"removed oci-layout.{ended.pid}"]
+    assert "oci-layout" in os.listdir(store.root)
+    assert store.gc() == []
 
 
 def test_the_documents_must_describe_what_came(store: Store) -> None:

@@ -5,11 +5,8 @@ Everything is read, verified and unpacked before the first image gets into the i
 
 from __future__ import annotations
 
-import posix
-
 from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
-from sysbox.host import exists
 from sysbox.image import fetch, removal
 from sysbox.image.documents import digest_of, parse_config, parse_manifest
 from sysbox.image.formats import docker_archive, docker_directory, oci_layout
@@ -30,11 +27,11 @@ if TYPE_CHECKING:
 
     from sysbox.image.catalog import Catalog
     from sysbox.image.documents import Descriptor
-    from sysbox.image.download import BlobStream
     from sysbox.image.formats.contents import Contents
     from sysbox.image.formats.found import Found
     from sysbox.image.ingest import Blob, Layer
     from sysbox.image.model import Image
+    from sysbox.image.registry.blobs import BlobStream
     from sysbox.image.registry.platform import Platform
     from sysbox.image.trust.provenance import Origin
 
@@ -67,7 +64,6 @@ def load(
         contents = open_contents(work, fd, what, tell)
         transport, found = _read(contents, work, platform or own())
         origins = _accepted(found, transport, path)
-        _keep_blobs(store, found)
         verified = Verified(store)
         stacks = [_unpack(work, one, verified) for one in found]
         return [
@@ -107,19 +103,12 @@ def _accepted(found: list[Found], transport: str, path: str) -> list[Origin]:
     return origins
 
 
-def _keep_blobs(store: Catalog, found: list[Found]) -> None:
-    """Give blobs their names in the store; until an image needs them they are orphans."""
-    for blob in {blob.digest: blob for one in found for blob in one.blobs}.values():
-        path = store.blob(blob.digest)
-        if not exists(path):
-            posix.rename(blob.path, path)
-
-
 def _unpack(work: Ingest, found: Found, verified: Verified) -> tuple[list[Blob], list[Layer]]:
     """The blobs and the unpacked layers of an image, lowest first; several are unpacked at a time."""
     diff_ids = parse_config(found.config).diff_ids
     layers = parse_manifest(found.manifest).layers
-    return fetch.layers(work, layers, diff_ids, _no_blob, verified=verified)
+    local = {blob.digest: blob.path for blob in found.blobs}
+    return fetch.layers(work, layers, diff_ids, _no_blob, verified=verified, local=local)
 
 
 def _no_blob(descriptor: Descriptor, _: int) -> BlobStream:
