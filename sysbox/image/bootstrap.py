@@ -17,7 +17,7 @@ from sysbox.image.catalog import Catalog
 from sysbox.image.changes import DEFAULT_PATH
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.reference import parse
-from sysbox.image.source import find_program
+from sysbox.linux.process import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def bootstrap(store: Catalog, request: Request, say: Callable[[str], None]) -> I
     Raises Unsupported, and SysboxError with mmdebstrap's own error.
     """
     program = find_program("mmdebstrap")
-    if not program:
+    if "/" not in program:
         raise Unsupported(
             "bootstrap needs mmdebstrap, which is not installed", hint="apt-get install mmdebstrap"
         )

@@ -109,7 +109,7 @@ class Catalog:
                     return reference.full(), self._load(entry.image_id, entries, entry.digest)
         image_id = self._by_id(entries, name)
         if not image_id:
-            for reference in _meanings(name) if entries else ():
+            for reference in meanings(name) if entries else ():
                 entry = _by_reference(entries, reference)
                 if entry:
                     return reference.full(), self._load(entry.image_id, entries, entry.digest)
@@ -264,7 +264,7 @@ def write_index(entries: list[Entry]) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
 
 
-def _meanings(name: str) -> tuple[Reference, ...]:
+def meanings(name: str) -> tuple[Reference, ...]:
     """What registries.conf says that a short name may mean; () where it says nothing of use."""
     if is_digest(name) or is_hex(name, 64) or not is_short(name):
         return ()

@@ -21,7 +21,6 @@ CHUNK = 1 << 20
 _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
 _AHEAD = 2  # chunks
-_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin")
 
 
 class Source:
@@ -275,15 +274,6 @@ def open_source(fd: int, kind: str, what: str, limit: int, digest: str) -> Sourc
     source = Source(engine.read, what, limit, ahead=True)
     source.compression = kind
     return source
-
-
-def find_program(name: str) -> str:
-    """The path of an installed program, "" if there is none; PATH is not searched."""
-    for directory in _DIRECTORIES:
-        path = f"{directory}/{name}"
-        if posix.access(path, posix.X_OK):
-            return path
-    return ""
 
 
 def open_stream(

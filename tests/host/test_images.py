@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from lane import SYSBOX, Sysbox
+from registryserver import Registry, program
 
 NAME = "images-test"
 
@@ -253,7 +254,7 @@ def repository(tmp_path: Path, requires: Any) -> Path:
     return place
 
 
-def test_bootstrap(sysbox: Sysbox, repository: Path) -> None:
+def test_bootstrap(sysbox: Sysbox, repository: Path, tmp_path: Path) -> None:
     mirror = f"deb [trusted=yes] copy:{repository} ./"
     words = (
         "bootstrap",
@@ -273,6 +274,15 @@ def test_bootstrap(sysbox: Sysbox, repository: Path) -> None:
         assert shown["Config"]["Cmd"] == ["/bin/bash"]
         layer = Path(shown["GraphDriver"]["Data"]["UpperDir"])
         assert (layer / "etc" / "proof").read_text() == "from the package"
+        if program() is None:
+            return
+        with Registry(tmp_path / "registry") as registry:
+            there = f"{registry.host}/debian:bookworm"
+            sysbox("push", f"{NAME}:1", there, check=True)
+            sysbox("pull", there, check=True)
+            (again,) = json.loads(sysbox("image", "inspect", there, check=True).stdout)
+            assert again["Id"] == shown["Id"]
+            sysbox("rmi", there, check=True)
     finally:
         sysbox("rmi", f"{NAME}:1", check=True)
 

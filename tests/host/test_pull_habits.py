@@ -54,6 +54,9 @@ def test_a_short_name_means_the_same_to_every_verb(sysbox: Sysbox, words: str) -
     assert sysbox("run", "--pull", "always", *run[1:], check=True).stdout == "own"
     assert sysbox("image", "exists", "habit/web:1").returncode == 0
     sysbox("history", "habit/web:1", check=True)
+    for name in ("habit/web:1", "habit/web", f"{words}/habit/web"):
+        assert sysbox("images", "--format", "{{.Tag}}", name, check=True).stdout == "1\n"
+    assert sysbox("images", "-q", "habit/web:2", check=True).stdout == ""
     pushed = sysbox("push", "habit/web:1", check=True)
     assert f"Pushing {words}/habit/web:1" in pushed.stderr
     assert f"Untagged: {words}/habit/web:1" in sysbox("rmi", "habit/web:1", check=True).stdout

@@ -121,9 +121,13 @@ def test_a_file_that_another_user_has_laid_in_the_way(tmp_path: Path) -> None:
     laid, target = tmp_path / f"a.{os.getpid()}", tmp_path / "target"
     for lay in (laid.touch, lambda: laid.symlink_to(target), lambda: os.mkfifo(laid)):
         lay()
-        before = os.lstat(laid).st_ino
+        # a second name keeps the inode, whose number a new file could have otherwise
+        kept = tmp_path / "kept"
+        os.link(laid, kept, follow_symlinks=False)
         files.write_file(f"{tmp_path}/a", b"secret")
         assert (tmp_path / "a").read_bytes() == b"secret"
-        assert (os.lstat(tmp_path / "a").st_ino, os.path.exists(target)) != (before, True)
+        assert os.lstat(tmp_path / "a").st_ino != os.lstat(kept).st_ino
+        assert not os.path.exists(target)
+        kept.unlink()
         assert stat.S_IMODE(os.lstat(tmp_path / "a").st_mode) == 0o600
         assert not os.path.lexists(laid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from registryserver import (
 from sysbox.base.errors import AccessDenied, FormatError, NotFound, SysboxError, Unreachable
 from sysbox.image.documents import Descriptor, parse_manifest
 from sysbox.image.registry import platform
+from sysbox.image.registry.access import Access
 from sysbox.image.registry.client import Repository
 from sysbox.image.registry.credentials import Chain, Credential, Given
 from sysbox.image.registry.endpoint import Endpoint, of_location
@@ -72,12 +74,12 @@ def file_of(path: Path, data: bytes) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def read_all(repository: Repository, descriptor: Descriptor, start: int = 0) -> tuple[int, bytes]:
+def read_all(repository: Repository, descriptor: Descriptor, start: int = 0) -> bytes:
     with repository.blob(descriptor, start) as stream:
         found = b""
         while part := stream.read(100_000):
             found += part
-        return stream.start, found
+        return found
 
 
 def test_what_was_pushed_is_pulled(plain: Registry, tmp_path: Path) -> None:
@@ -90,10 +92,29 @@ def test_what_was_pushed_is_pulled(plain: Registry, tmp_path: Path) -> None:
     os.close(fd)
     assert sum(told) == len(BLOB)
     assert repository.has_blob(descriptor.digest)
-    assert read_all(repository, descriptor) == (0, BLOB)
-    assert read_all(repository, descriptor, 1 << 20) == (1 << 20, BLOB[1 << 20 :])
-    assert read_all(repository, descriptor, len(BLOB)) == (len(BLOB), b"")
+    assert read_all(repository, descriptor) == BLOB
+    assert read_all(repository, descriptor, 1 << 20) == BLOB[1 << 20 :]
+    assert read_all(repository, descriptor, len(BLOB)) == b""
     assert repository.endpoint.scheme == "http"
+
+
+def test_one_request_after_the_other(plain: Registry, tmp_path: Path) -> None:
+    """Each is sent once, over one connection, also after a HEAD, whose answer has a length and no body."""
+    place = of_location(f"{plain.host}/team/once", "test").replace(scheme="http")
+    repository = Repository(place, Chain(), Patience(attempts=1))
+    descriptor = blob_of(b"once")
+    fd = file_of(tmp_path / "blob", b"once")
+    begin = len(plain.log.read_text())
+    assert not repository.has_blob(descriptor.digest)
+    repository.upload(descriptor, fd)
+    os.close(fd)
+    assert repository.has_blob(descriptor.digest)
+    assert repository.has_blob(descriptor.digest)
+    assert read_all(repository, descriptor) == b"once"
+    sent = re.findall(r'"([A-Z]+) /v2/team/once/', plain.log.read_text()[begin:])
+    assert sent == ["HEAD", "POST", "PUT", "HEAD", "HEAD", "GET"]
+    clients = re.findall(r"remoteaddr=.([0-9.:]+)", plain.log.read_text()[begin:])
+    assert len(set(clients)) == 1
 
 
 def test_an_empty_blob(plain: Registry, tmp_path: Path) -> None:
@@ -101,7 +122,7 @@ def test_an_empty_blob(plain: Registry, tmp_path: Path) -> None:
     fd = file_of(tmp_path / "blob", b"")
     repository.upload(blob_of(b""), fd)
     os.close(fd)
-    assert read_all(repository, blob_of(b"")) == (0, b"")
+    assert read_all(repository, blob_of(b"")) == b""
 
 
 def test_a_blob_is_mounted_from_another_repository(plain: Registry) -> None:
@@ -184,7 +205,7 @@ def test_a_child_goes_on_with_connections_of_its_own(plain: Registry) -> None:
         first = stream.read(1000)
         child = os.fork()
         if not child:
-            whole = read_all(repository, blob_of(BLOB)) == (0, BLOB)
+            whole = read_all(repository, blob_of(BLOB)) == BLOB
             os._exit(0 if whole else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         rest = b""
@@ -202,6 +223,26 @@ def test_tls(certificates: Certificates, tmp_path: Path) -> None:
         repository = at(registry, "team/app")
         assert repository.manifest("1")
         assert repository.endpoint.scheme == "https"
+
+
+def test_links_and_another_directory(certificates: Certificates, tmp_path: Path) -> None:
+    """In certs.d links lead where the administrator keeps the certificates; --cert-dir goes before it."""
+    with Registry(tmp_path / "tls", tls=certificates) as registry:
+        registry.put_image("team/app", "1", [b"layer"])
+        place = of_location(f"{registry.host}/team/app", "test")
+        real = certificates.trust(tmp_path / "elsewhere", "host")
+        assert Access(certificates=str(real)).repository(place).manifest("1")
+        with pytest.raises(FormatError, match="no directory with certificates"):
+            Access(certificates=f"{real}/none").repository(place).manifest("1")
+        own = tmp_path / "config/containers/certs.d" / registry.host
+        own.parent.mkdir(parents=True)
+        own.symlink_to(real)
+        (real / "ca.crt").rename(real / "one")
+        (real / "ca.crt").symlink_to("one")
+        assert at(registry, "team/app").manifest("1")
+        (real / "one").unlink()
+        with pytest.raises(FormatError, match=r"ca\.crt: a link that leads nowhere"):
+            at(registry, "team/app").manifest("1")
 
 
 def test_an_insecure_registry_needs_no_trusted_certificate(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import needs_root
 
 from sysbox.base.errors import FormatError, SpecError, SysboxError
 from sysbox.image.registry import auth_file, credentials
@@ -225,6 +226,22 @@ def test_a_link_stays_a_link(home: Path) -> None:
     auth_file.save(str(home / "auth.json"), "a.b", Credential(username="u", password="p"))
     assert (home / "auth.json").is_symlink()
     assert user_of("a.b/x", str(real)) == "u"
+
+
+def test_a_link_of_another_user(home: Path) -> None:
+    """In a directory that all may write to it leads nowhere: the kernel's protected_symlinks."""
+    needs_root()
+    if Path("/proc/sys/fs/protected_symlinks").read_text() != "1\n":
+        return
+    common = home / "common"
+    common.mkdir()
+    common.chmod(0o1777)
+    link = common / "auth.json"
+    link.symlink_to(home / "new/auth.json")
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(FormatError, match=r"common/auth\.json: Permission denied"):
+        auth_file.save(str(link), "a.b", Credential(username="u", password="p"))
+    assert not (home / "new").exists()
 
 
 def test_two_logins_at_once_lose_nothing(home: Path) -> None:

@@ -24,6 +24,7 @@ from sysbox.base.errors import (
 )
 from sysbox.image.documents import Descriptor, parse_manifest
 from sysbox.image.registry import endpoint as endpoints
+from sysbox.image.registry.access import Access
 from sysbox.image.registry.client import Repository
 from sysbox.image.registry.credentials import Chain, Credential, Given
 from sysbox.image.registry.endpoint import of_location
@@ -91,12 +92,12 @@ def fails(kind: type[SysboxError], match: str, call: Callable[[], object]) -> st
     return found.value.message
 
 
-def read_all(repository: Repository, start: int = 0) -> tuple[int, bytes]:
+def read_all(repository: Repository, start: int = 0) -> bytes:
     with repository.blob(DESCRIPTOR, start) as stream:
         found = b""
         while part := stream.read(10_000):
             found += part
-        return stream.start, found
+        return found
 
 
 def ranged(seen: Seen) -> Reply:
@@ -261,6 +262,15 @@ def test_a_reader_that_takes_its_time_is_no_slow_server(server: Hostile) -> None
     assert found == BLOB
 
 
+def test_how_often_a_request_is_repeated(server: Hostile) -> None:
+    server.routes[GET] = reply(503)
+    place = of_location(f"{server.host}/app", "test").replace(scheme="http")
+    fails(RegistryError, "503", lambda: Access(retries=0).repository(place).manifest("1"))
+    assert len(server.seen(GET)) == 1
+    fails(RegistryError, "503", lambda: Access(retries=1).repository(place).manifest("1"))
+    assert len(server.seen(GET)) == 3
+
+
 def test_no_answer_at_all(server: Hostile) -> None:
     server.routes[GET] = lambda _: slowly(b"x", 5)
     fails(Unreachable, "no answer in time", lambda: at(server, answer=0.2).manifest("1"))
@@ -282,20 +292,20 @@ def test_a_blob_without_length_that_is_too_long_or_too_short(server: Hostile) ->
     server.routes[GET_BLOB] = chunked(200, BLOB[:-1])
     fails(FormatError, "ends after 299999 of 300000 bytes", lambda: read_all(at(server)))
     server.routes[GET_BLOB] = chunked(200, BLOB)
-    assert read_all(at(server)) == (0, BLOB)
+    assert read_all(at(server)) == BLOB
 
 
 def test_a_blob_that_is_cut_goes_on_where_it_was(server: Hostile) -> None:
     cut = reply(200, BLOB[:100_000], length=len(BLOB))
     server.routes[GET_BLOB] = in_turn(cut, ranged)
-    assert read_all(at(server)) == (0, BLOB)
+    assert read_all(at(server)) == BLOB
     assert server.seen(GET_BLOB)[1].headers["range"] == "bytes=100000-"
 
 
 def test_a_blob_that_is_cut_by_a_server_without_ranges(server: Hostile) -> None:
     cut = reply(200, BLOB[:100_000], length=len(BLOB))
     server.routes[GET_BLOB] = in_turn(cut, reply(200, BLOB))
-    assert read_all(at(server)) == (0, BLOB)
+    assert read_all(at(server)) == BLOB
 
 
 def test_a_blob_that_is_always_cut(server: Hostile) -> None:
@@ -306,11 +316,11 @@ def test_a_blob_that_is_always_cut(server: Hostile) -> None:
 
 def test_ranges(server: Hostile) -> None:
     server.routes[GET_BLOB] = ranged
-    assert read_all(at(server), 1000) == (1000, BLOB[1000:])
+    assert read_all(at(server), 1000) == BLOB[1000:]
     server.routes[GET_BLOB] = reply(200, BLOB)
-    assert read_all(at(server), 1000) == (0, BLOB)
+    assert read_all(at(server), 1000) == BLOB[1000:]
     server.routes[GET_BLOB] = in_turn(reply(416), reply(200, BLOB))
-    assert read_all(at(server), 1000) == (0, BLOB)
+    assert read_all(at(server), 1000) == BLOB[1000:]
     server.routes[GET_BLOB] = reply(416)
     fails(RegistryError, "status 416", lambda: read_all(at(server), 1000))
 
@@ -356,14 +366,14 @@ def test_a_redirect_elsewhere_brings_no_credentials(server: Hostile, other: Host
     server.routes[GET_BLOB] = guarded
     other.routes["GET /storage"] = reply(200, BLOB)
     repository = at(server, USER)
-    assert read_all(repository) == (0, BLOB)
+    assert read_all(repository) == BLOB
     assert [one.headers.get("authorization") for one in server.seen(GET_BLOB)] == [None, HEADER]
     assert len(other.requests) == 1
     assert "authorization" not in other.requests[0].headers
     # nor on the way back
     other.routes["GET /storage"] = reply(307, Location=f"{server.url}/back")
     server.routes["GET /back"] = reply(200, BLOB)
-    assert read_all(repository) == (0, BLOB)
+    assert read_all(repository) == BLOB
     assert "authorization" not in server.seen("GET /back")[0].headers
 
 
@@ -374,7 +384,7 @@ def test_a_redirect_to_another_host_name_of_the_same_server(server: Hostile) -> 
         else reply(401, **BASIC)
     )
     server.routes["GET /there"] = reply(200, BLOB)
-    assert read_all(at(server, USER)) == (0, BLOB)
+    assert read_all(at(server, USER)) == BLOB
     assert "authorization" not in server.seen("GET /there")[0].headers
 
 
@@ -385,7 +395,7 @@ def test_a_redirect_on_the_same_server_keeps_them(server: Hostile) -> None:
         else reply(401, **BASIC)
     )
     server.routes["GET /v2/app/blobs/there"] = reply(200, BLOB)
-    assert read_all(at(server, USER)) == (0, BLOB)
+    assert read_all(at(server, USER)) == BLOB
     assert server.seen("GET /v2/app/blobs/there")[0].headers["authorization"] == HEADER
 
 

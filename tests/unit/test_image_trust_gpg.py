@@ -15,11 +15,11 @@ from signers import Gpg, simple
 from sysbox.base import paths
 from sysbox.base.errors import Conflict, TrustError, Unsupported
 from sysbox.base.flock import Lock
-from sysbox.image import source
 from sysbox.image.trust import gpg as module
 from sysbox.image.trust import payload, policy, signatures
 from sysbox.image.trust.check import check
 from sysbox.image.trust.signatures import Given, Remote, Signature
+from sysbox.linux import process
 
 MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = f"sha256:{sha256(MANIFEST).hexdigest()}"
@@ -188,7 +188,7 @@ def test_keys_that_are_none(gpg: Gpg, tmp_path: Path) -> None:
 
 
 def test_without_gpg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "find_program", lambda _: "")
+    monkeypatch.setattr(process, "find_program", lambda name: name)
     with pytest.raises(Unsupported, match="gpg is not installed"):
         module.Keyring([b""]).__enter__()
 
@@ -400,7 +400,7 @@ def test_a_gpg_that_hangs(gpg: Gpg, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     slow = tmp_path / "gpg"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(source, "find_program", lambda _: str(slow))
+    monkeypatch.setattr(process, "find_program", lambda _: str(slow))
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     with pytest.raises(TrustError, match="did not end"):
         module.Keyring([b""]).__enter__()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import FormatError, SpecError, TrustError
+from sysbox.image import caller_files
 from sysbox.image.reference import parse
-from sysbox.image.trust import files, identity, payload, policy, registries_d, yaml
+from sysbox.image.trust import identity, payload, policy, registries_d, yaml
 from sysbox.image.trust.policy import ACCEPT, REJECT, Identity
 from sysbox.image.trust.scopes import scopes
 
@@ -421,14 +422,14 @@ def test_a_link_out_of_a_directory_is_not_followed(tmp_path: Path) -> None:
     (inside / "bad").symlink_to("../outside")
     (inside / "worse").symlink_to(f"{tmp_path}/outside")
     (inside / "way").symlink_to("..")
-    assert files.read_below(str(inside), "good", 10) == b"x"
-    assert files.read_below(str(inside), "none", 10) is None
-    assert files.read_below(f"{inside}/none", "none", 10) is None
+    assert caller_files.read_below(str(inside), "good", 10) == b"x"
+    assert caller_files.read_below(str(inside), "none", 10) is None
+    assert caller_files.read_below(f"{inside}/none", "none", 10) is None
     for name in ("bad", "worse", "way/outside", "../outside"):
         with pytest.raises(TrustError, match="leads out"):
-            files.read_below(str(inside), name, 10)
+            caller_files.read_below(str(inside), name, 10, TrustError)
     with pytest.raises(TrustError, match="larger"):
-        files.read_below(str(inside), "sub/real", 0)
+        caller_files.read_below(str(inside), "sub/real", 0, TrustError)
 
 
 def test_parse_of_names_as_written() -> None:

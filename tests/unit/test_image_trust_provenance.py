@@ -181,14 +181,22 @@ def test_a_policy_that_became_stricter(store: Store, rules: Any) -> None:
     refused(store, image, NAME, "/k: the file with the key is not there")
 
 
-def test_the_origin_of_the_name_decides(store: Store, rules: Any) -> None:
+def test_the_origin_of_the_name_decides(
+    store: Store, rules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a short name means it."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text('unqualified-search-registries = ["evil.example"]\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
     image = only_pulled(store)
+    store.tag(image.id, "evil.example/app:1")
     (origin,) = provenance.read(store, image.id)
     provenance.keep(store, image, origin.replace(reference="evil.example/app:1"))
     rules(ACCEPT, docker={"evil.example": REJECT})
     gate.admit(store, image, NAME)
     gate.admit(store, image, image.id)
     refused(store, image, "evil.example/app:1", "rejects it")
+    refused(store, image, "app:1", "^evil.example/app:1: .*rejects it")
 
 
 def test_a_name_that_was_given_here_changes_nothing(store: Store, rules: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from sysbox.base.errors import NotFound, SpecError
-from sysbox.image.reference import Reference, is_hex, parse
+from sysbox.image.catalog import meanings
+from sysbox.image.reference import Reference, has_suffix, is_hex, parse
 from sysbox.parse.filters import has_label, invalid_filter, parse_bool, split
 from sysbox.parse.time import parse_moment
 
@@ -31,7 +32,7 @@ class Wanted:
 
     def __init__(self, store: Store, name: str, texts: list[str]) -> None:
         """Raises UsageError for an unknown key or a bad value, NotFound for an unknown image, SpecError."""
-        self._pattern = name
+        self._patterns = _patterns(name) if name else []
         self._references: list[str] = []
         self._tests: dict[str, list[Test]] = {}
         for text in texts:
@@ -50,15 +51,23 @@ class Wanted:
 
     def references(self, image: Image) -> Iterator[Reference | None]:
         """The names of an image to show, None for one without a name."""
-        if not image.names and not self._pattern and not self._references:
+        if not image.names and not self._patterns and not self._references:
             yield None
         for name in image.names:
             reference = parse(name)
-            if self._pattern and not _is_like(reference, self._pattern):
+            if self._patterns and not any(_is_like(reference, one) for one in self._patterns):
                 continue
             if self._references and not any(_is_like(reference, one) for one in self._references):
                 continue
             yield reference
+
+
+def _patterns(name: str) -> list[str]:
+    """The argument, and what it means for `run` by registries.conf, with its tag or with any."""
+    if set(name) & set("*?["):
+        return [name]
+    found = meanings(name)
+    return [name, *(one.full() if has_suffix(name) else one.repository() for one in found)]
 
 
 def created_at(image: Image) -> float:

@@ -7,8 +7,9 @@ import sys
 
 from sysbox.base.errors import AccessDenied, NotFound, UsageError
 from sysbox.cli.output import line, note
+from sysbox.cli.request import registries
 from sysbox.image.registry import auth_file, conf
-from sysbox.image.registry.client import Repository
+from sysbox.image.registry.access import Access
 from sysbox.image.registry.credentials import Chain, Credential, Given, registry_of
 
 TYPE_CHECKING = False
@@ -31,36 +32,35 @@ def main(values: Values) -> int:
             raise NotFound(f"login {key}: not logged in", hint=f"sysbox login {key}")
         line(known.username or "<token>")
         return 0
-    if not values.tls_verify:
-        endpoint = endpoint.replace(insecure=True)
+    access = Access(**registries.access(values))
     _check_flags(values)
     if known and not (values.username or values.password or values.password_stdin):
         line("Authenticating with existing credentials...")
-        if _accepted(endpoint, known):
+        if _accepted(access, endpoint, known):
             line(_DONE)
             return 0
         note(f"login {key}: the registry does not take those of {known.source} any more")
-    given = _ask(values, known.username)
-    _check(endpoint, Given(given, values.authfile or ""))
+    credential = _ask(values, known.username)
+    _check(access, endpoint, credential)
     path = auth_file.place(values.authfile or "")
-    if not auth_file.save(path, key, given):
+    if not auth_file.save(path, key, credential):
         note(f"the password is in {path}, unencrypted; a credential helper can keep it elsewhere")
     line(_DONE)
     return 0
 
 
-def _check(endpoint: Endpoint, chain: Chain) -> None:
+def _check(access: Access, endpoint: Endpoint, credential: Credential) -> None:
     """Raises AccessDenied where the registry does not take the credentials."""
     try:
-        Repository(endpoint, chain).check()
+        access.repository(endpoint, Given(credential, access.authfile)).check()
     except AccessDenied as error:
         error.hint = "check the user name and the password, which may have to be a token"
         raise
 
 
-def _accepted(endpoint: Endpoint, credential: Credential) -> bool:
+def _accepted(access: Access, endpoint: Endpoint, credential: Credential) -> bool:
     try:
-        Repository(endpoint, Given(credential)).check()
+        access.repository(endpoint, Given(credential)).check()
     except AccessDenied:
         return False
     return True

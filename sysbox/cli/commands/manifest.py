@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.output import emit
+from sysbox.cli.request import registries
 from sysbox.image.registry import conf
-from sysbox.image.registry.client import Repository
-from sysbox.image.registry.credentials import Chain
+from sysbox.image.registry.access import Access
 from sysbox.image.registry.media import is_index
 
 TYPE_CHECKING = False
@@ -20,13 +20,14 @@ _MANIFEST_INDENT, _INDEX_INDENT = "\t", "   "  # docker's
 
 def main(values: Values) -> int:
     """0; raises NotFound where no registry that the name may mean has it."""
-    chain = Chain(values.authfile or "")
-    insecure = values.insecure or not values.tls_verify
+    access = Access(**registries.access(values))
+    if values.insecure:
+        access = access.replace(insecure=True)
     failure: SysboxError | None = None
     name = values.image.removeprefix("docker://")
     for reference in conf.candidates(name):
         try:
-            found = _fetch(reference, chain, insecure=insecure)
+            found = _fetch(reference, access)
         except SysboxError as error:
             # of several errors the first that is more than an absence tells most
             if failure is None or isinstance(failure, NotFound):
@@ -41,13 +42,12 @@ def main(values: Values) -> int:
     raise failure
 
 
-def _fetch(reference: Reference, chain: Chain, *, insecure: bool) -> Fetched:
+def _fetch(reference: Reference, access: Access) -> Fetched:
     """The document from the first place that has it. Raises the last place's error."""
     failure: SysboxError | None = None
     for endpoint in conf.endpoints(reference):
-        chosen = endpoint.replace(insecure=True) if insecure else endpoint
         try:
-            return Repository(chosen, chain).manifest(reference.digest or reference.tag)
+            return access.repository(endpoint).manifest(reference.digest or reference.tag)
         except SysboxError as error:
             failure = error
     assert failure is not None  # the registry itself is always one

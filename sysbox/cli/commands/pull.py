@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError, SysboxError, UsageError
 from sysbox.cli import pulling
 from sysbox.cli.output import line, report
+from sysbox.cli.request.registries import transfer
 from sysbox.embedded import caller_root
 from sysbox.image.reference import has_suffix, parse
 from sysbox.image.registry import conf, platform
@@ -21,9 +22,7 @@ def main(values: Values) -> int:
     """0 if all were pulled, else 1; prints the id of each."""
     options = Options(
         platform=_platform(values),
-        authfile=values.authfile or "",
-        creds=values.creds or "",
-        insecure=not values.tls_verify,
+        **transfer(values),
     )
     status = 0
     policy = _policy(values)

@@ -7,7 +7,8 @@ import posix
 from sysbox.base.errors import SpecError, UsageError
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.cli.output import line
-from sysbox.embedded import caller_root
+from sysbox.cli.request.registries import transfer
+from sysbox.image.caller_files import read_given
 from sysbox.image.reference import has_suffix, is_host, parse
 from sysbox.image.registry import push
 from sysbox.image.store import Store
@@ -36,11 +37,7 @@ class _Shown(LayerProgress, push.Report):
 def main(values: Values) -> int:
     """0; prints docker's line for each tag: its name, digest and size of the manifest."""
     store = Store()
-    options = push.Options(
-        authfile=values.authfile or "",
-        creds=values.creds or "",
-        insecure=not values.tls_verify,
-    )
+    options = push.Options(**transfer(values), form=_form(values.format or ""))
     key = _key(values)
     for source, target in _wanted(store, values):
         progress = _Shown(quiet=values.quiet)
@@ -85,8 +82,14 @@ def _own_name(store: Store, name: str) -> str:
     return found
 
 
+def _form(text: str) -> str:
+    if text not in ("", *push.FORMS):
+        raise UsageError(f"--format {text}: unknown format", hint=" or ".join(push.FORMS))
+    return text
+
+
 def _key(values: Values) -> Any:
-    """The private key to sign with, or None. Raises SpecError, Unsupported, KernelError."""
+    """The private key to sign with, or None. Raises SpecError, Unsupported."""
     path = values.sign_by_sigstore_private_key
     if not path:
         if values.sign_passphrase_file:
@@ -96,21 +99,9 @@ def _key(values: Values) -> Any:
 
     passphrase = b""
     if values.sign_passphrase_file:
-        passphrase = _read(values.sign_passphrase_file).rstrip(b"\r\n")
-    return keys.private(_read(path), passphrase, path)
-
-
-def _read(path: str) -> bytes:
-    fd = caller_root.open_path(path, posix.O_RDONLY)
-    try:
-        data = posix.read(fd, _MAX_KEY + 1)
-    except OSError as error:
-        raise SpecError(f"{path}: {error.strerror}") from None
-    finally:
-        posix.close(fd)
-    if len(data) > _MAX_KEY:
-        raise SpecError(f"{path}: larger than {_MAX_KEY} bytes")
-    return data
+        text = read_given(values.sign_passphrase_file, _MAX_KEY, SpecError)
+        passphrase = text.rstrip(b"\r\n")
+    return keys.private(read_given(path, _MAX_KEY, SpecError), passphrase, path)
 
 
 def _write_digest(path: str, digest: str) -> None:

@@ -15,6 +15,14 @@ def creds() -> Option:
     )
 
 
+def cert_dir() -> Option:
+    return value("--cert-dir", "DIR", "Certificates, instead of those of the host in certs.d")
+
+
+def retry() -> Option:
+    return value("--retry", "NUMBER", "Further attempts of a request that fails, 4 by default")
+
+
 def tls_verify() -> Option:
     return switch(
         "--tls-verify", "Demand TLS and a certificate that is trusted; on by default", on=True
@@ -26,6 +34,7 @@ def pull_options() -> tuple[Option, ...]:
         switch("-a --all-tags", "Pull every tag of the repository"),
         value("--arch", "ARCH", "Architecture to pull for, as in --platform"),
         authfile(),
+        cert_dir(),
         creds(),
         switch("--disable-content-trust", "Accepted for docker's scripts: policy.json decides"),
         value("--os", "OS", "Operating system to pull for, as in --platform"),
@@ -35,6 +44,7 @@ def pull_options() -> tuple[Option, ...]:
             choices="always missing newer never",
         ),
         switch("-q --quiet", "Print the id alone"),
+        retry(),
         tls_verify(),
         value("--variant", "VARIANT", "Variant of the architecture, as in --platform"),
     )  # fmt: skip
@@ -44,10 +54,18 @@ def push_options() -> tuple[Option, ...]:
     return (
         switch("-a --all-tags", "Push every tag that the repository has here"),
         authfile(),
+        cert_dir(),
         creds(),
         value("--digestfile", "FILE", "Write the digest of the manifest to a file"),
         switch("--disable-content-trust", "Accepted for docker's scripts: nothing is signed"),
+        value(
+            "-f --format",
+            "FORM",
+            "Fail unless the manifest is of this form: oci or v2s2",
+            choices="oci v2s2",
+        ),
         switch("-q --quiet", "Print the name alone"),
+        retry(),
         value("--sign-by-sigstore-private-key", "FILE", "Sign with this key (PEM, PKCS #8)"),
         value("--sign-passphrase-file", "FILE", "Passphrase of that key"),
         tls_verify(),
@@ -62,6 +80,7 @@ def login_options() -> tuple[Option, ...]:
         ),
         switch("--password-stdin", "Read the password from standard input"),
         authfile(),
+        cert_dir(),
         switch("--get-login", "Print the user name that the registry is logged in to with"),
         tls_verify(),
     )
@@ -78,5 +97,6 @@ def manifest_inspect_options() -> tuple[Option, ...]:
     return (
         switch("--insecure", "Accept plain HTTP and certificates that are not trusted"),
         authfile(),
+        cert_dir(),
         tls_verify(),
     )

@@ -13,8 +13,8 @@ import os
 from sysbox.base import files
 from sysbox.base.errors import KernelError
 from sysbox.base.flock import Held
+from sysbox.image.caller_files import LIMIT
 from sysbox.image.registry import credentials, helpers
-from sysbox.image.registry.caller_file import LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def _drop(entries: dict[str, Any], key: str) -> bool:
 
 def _edit(path: str, change: Callable[[dict[str, Any]], None]) -> None:
     """Replace the file by what `change` makes of it; one writer at a time."""
+    # first: open(2) follows no link that another user has laid into /tmp (protected_symlinks, proc_sys_fs(5))
+    credentials.load(path)
     real = os.path.realpath(path)  # a link stays a link, as with docker
     directory = os.path.dirname(real)
     files.make_private(directory)

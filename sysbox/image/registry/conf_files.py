@@ -13,7 +13,7 @@ import tomllib
 
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.frozen import Frozen
-from sysbox.image.registry import caller_file
+from sysbox.image import caller_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read() -> Conf:
     conf = Conf()
     aliases: dict[str, str] = {}
     for path in _files():
-        data = caller_file.read(path)
+        data = caller_files.read(path)
         if data is None:
             if path == os.environ.get(VARIABLE):
                 raise NotFound(f"{path}: no such file", hint=f"${VARIABLE} names it")
@@ -88,16 +88,16 @@ def _files() -> list[str]:
     given = os.environ.get(VARIABLE, "")
     if given:
         return [given, *_drop_ins(f"{given}.d")]
-    own = caller_file.config_directory()
+    own = caller_files.config_directory()
     mine = f"{own}/containers/registries.conf"
-    main = mine if own and caller_file.read(mine) is not None else SYSTEM
+    main = mine if own and caller_files.read(mine) is not None else SYSTEM
     found = [main, *_drop_ins(f"{SYSTEM}.d"), *(_drop_ins(f"{mine}.d") if own else [])]
     return [*found, _recorded_aliases()]
 
 
 def _drop_ins(directory: str) -> list[str]:
     return [
-        f"{directory}/{name}" for name in caller_file.names(directory) if name.endswith(".conf")
+        f"{directory}/{name}" for name in caller_files.names(directory) if name.endswith(".conf")
     ]
 
 
@@ -105,7 +105,7 @@ def _recorded_aliases() -> str:
     """Aliases that podman has recorded; they go before those of the files."""
     if os.getuid() == 0:
         return "/var/cache/containers/short-name-aliases.conf"
-    cache = os.environ.get("XDG_CACHE_HOME") or f"{caller_file.home()}/.cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or f"{caller_files.home()}/.cache"
     return f"{cache}/containers/short-name-aliases.conf"
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _BUFFER = 64 << 10  # bytes
-_AGENT = f"sysbox/{program.VERSION}"
+_USUAL = {"User-Agent": f"sysbox/{program.VERSION}", "Accept-Encoding": "identity"}
 
 
 # what OpenSSL says of a server that answers something else, or ends the connection
@@ -40,7 +40,7 @@ class Connections:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._pools: dict[tuple[str, str, int, bool], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str, int, str, bool], urllib3.PoolManager] = {}
         self._owner = os.getpid()
 
     def send(
@@ -51,37 +51,38 @@ class Connections:
         body: bytes | Iterable[bytes] | None = None,
         *,
         insecure: bool = False,
+        certificates: str = "",
         wait: float = 0.0,
     ) -> urllib3.BaseHTTPResponse:
         """The answer, its body unread. `wait` is the time until its first byte, in seconds.
 
-        Raises Unreachable, of which NotTls and Cut mean what they say; FormatError for bad certificates in
-        certs.d.
+        `certificates` is a directory of them, "" for that of the host in certs.d. Raises Unreachable, of
+        which NotTls and Cut mean what they say; FormatError for bad certificates.
         """
-        pool = self._pool(url, insecure=insecure)
+        pool = self._pool(url, certificates, insecure=insecure)
         import urllib3  # the one file that knows it
 
-        timeout = urllib3.Timeout(
-            connect=self._patience.connect, read=wait or self._patience.answer
-        )
-        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
+        known = self._patience
         try:
-            return pool.urlopen(
+            answer = pool.urlopen(
                 method,
                 str(url),
                 body=body,
-                headers=sent,
+                headers=_USUAL | headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=timeout,
+                timeout=urllib3.Timeout(connect=known.connect, read=wait or known.answer),
             )
         except urllib3.exceptions.HTTPError as error:
             raise explained(error, url) from None
         except OSError as error:
             # while the body is sent
             raise Cut(f"{url.place()}: {error.strerror or error}") from None
+        if method == "HEAD":
+            answer.drain_conn()  # nothing comes, but the next request would find the connection busy
+        return answer
 
     def close(self) -> None:
         """Close all connections."""
@@ -89,24 +90,26 @@ class Connections:
             pool.clear()
         self._pools.clear()
 
-    def _pool(self, url: Url, *, insecure: bool) -> urllib3.PoolManager:
+    def _pool(self, url: Url, certificates: str, *, insecure: bool) -> urllib3.PoolManager:
         if self._owner != os.getpid():
             # the parent goes on with the sockets that a fork has copied: leave them alone
             self._owner = os.getpid()
             self._pools = {}
-        key = (*url.origin(), insecure)
+        key = (*url.origin(), certificates, insecure)
         if key not in self._pools:
-            self._pools[key] = _make_pool(url, self._patience, insecure=insecure)
+            self._pools[key] = _make_pool(url, self._patience, certificates, insecure=insecure)
         return self._pools[key]
 
 
-def _make_pool(url: Url, patience: Patience, *, insecure: bool) -> urllib3.PoolManager:
+def _make_pool(
+    url: Url, patience: Patience, certificates: str, *, insecure: bool
+) -> urllib3.PoolManager:
     program.load_site()
     import urllib3
 
     options: dict[str, Any] = {"maxsize": 4, "blocksize": _BUFFER}
     if url.scheme == "https":
-        options["ssl_context"] = tls.context(url.host, url.port, insecure=insecure)
+        options["ssl_context"] = tls.context(url.host, url.port, certificates, insecure=insecure)
         if insecure:
             options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

@@ -12,8 +12,9 @@ import os
 from sysbox.base import codec
 from sysbox.base.errors import FormatError, SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.image import caller_files
 from sysbox.image.reference import DEFAULT_DOMAIN
-from sysbox.image.registry import caller_file, helpers
+from sysbox.image.registry import helpers
 from sysbox.image.registry.endpoint import Endpoint, split_host
 
 TYPE_CHECKING = False
@@ -89,21 +90,6 @@ class Given(Chain):
         return self._credential
 
 
-def given(text: str) -> Credential:
-    """`USER:PASSWORD` of a command line, ANONYMOUS for "". Raises SpecError."""
-    user, colon, password = text.partition(":")
-    if text and not (user and colon and password):
-        raise SpecError("--creds: must be USER:PASSWORD", hint="`sysbox login` asks for them")
-    return Credential(username=user, password=password)
-
-
-def chain(endpoint: Endpoint, authfile: str, creds: str) -> Chain:
-    """Where the credentials for an endpoint come from: `creds` are for the registry, not for its mirrors."""
-    if creds and not endpoint.is_mirror:
-        return Given(given(creds), authfile)
-    return Chain(authfile)
-
-
 def paths() -> list[str]:
     """The files that are looked at, in order; only the one of $REGISTRY_AUTH_FILE where that is set."""
     given = os.environ.get(VARIABLE, "")
@@ -112,9 +98,9 @@ def paths() -> list[str]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     found = [f"/run/containers/{os.getuid()}/auth.json"]
     found += [f"{runtime}/containers/auth.json"] if runtime else []
-    own = caller_file.config_directory()
+    own = caller_files.config_directory()
     found += [f"{own}/containers/auth.json"] if own else []
-    home = caller_file.home()
+    home = caller_files.home()
     docker = os.environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
     found += [f"{docker}/config.json"] if docker else []
     return [*found, f"{home}/.dockercfg"] if home else found
@@ -122,7 +108,7 @@ def paths() -> list[str]:
 
 def load(path: str) -> dict[str, Any]:
     """A file's document; {} where it does not exist. Raises FormatError, KernelError."""
-    data = caller_file.read(path)
+    data = caller_files.read(path)
     if not data or not data.strip():
         return {}
     document = codec.loads(data, path)

@@ -18,6 +18,7 @@ class Endpoint(Frozen):
     repository: str = ""  # "library/busybox"; "" where it is about the registry as such
     insecure: bool = False  # plain HTTP and certificates that are not trusted are accepted
     is_mirror: bool = False
+    certificates: str = ""  # the directory of them, instead of the host's in certs.d
     scheme: str = ""  # "https" or "http"; "" where the first request has to find out
 
     def may_be_plain(self) -> bool:

@@ -25,8 +25,7 @@ from sysbox.image.ingest import Ingest
 from sysbox.image.model import Image
 from sysbox.image.reference import Reference, refuse_host
 from sysbox.image.registry import conf, lookaside, platform
-from sysbox.image.registry.client import Repository
-from sysbox.image.registry.credentials import Chain, chain
+from sysbox.image.registry.access import Access
 from sysbox.image.registry.media import Fetched
 from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import check, policy, provenance
@@ -38,18 +37,16 @@ if TYPE_CHECKING:
 
     from sysbox.image.catalog import Catalog
     from sysbox.image.ingest import Blob, Layer
+    from sysbox.image.registry.client import Repository
     from sysbox.image.registry.endpoint import Endpoint
 
 _TRANSPORT = "docker"  # in policy.json: a registry
 
 
-class Options(Frozen):
+class Options(Access):
     """How to pull."""
 
     platform: str = ""  # OS/ARCH[/VARIANT]; "" is this machine's
-    authfile: str = ""
-    creds: str = ""  # USER:PASSWORD, instead of those that are kept
-    insecure: bool = False  # accept plain HTTP and certificates that nobody vouches for
 
 
 class Report:
@@ -103,10 +100,10 @@ def pull_reference(
     store: Catalog, reference: Reference, options: Options, report: Report
 ) -> Pulled:
     """`pull` for a name with its registry: its mirrors, then the registry itself."""
-    for endpoint in places(reference, options):
+    for endpoint in conf.endpoints(reference):
         report.begin(reference, endpoint)
         try:
-            with Repository(endpoint, _chain(endpoint, options)) as repository:
+            with options.repository(endpoint) as repository:
                 return _Pull(store, reference, repository, options, report).run()
         except (NotFound, RegistryError, FormatError) as error:
             if not endpoint.is_mirror:
@@ -117,9 +114,9 @@ def pull_reference(
 
 def all_tags(name: Reference, options: Options) -> list[Reference]:
     """The repository's references, one for each tag. Raises as `pull`."""
-    for endpoint in places(name, options):
+    for endpoint in conf.endpoints(name):
         try:
-            with Repository(endpoint, _chain(endpoint, options)) as repository:
+            with options.repository(endpoint) as repository:
                 tags = dict.fromkeys(repository.tags())
             found = [name.replace(tag=tag, digest="") for tag in tags]
         except (NotFound, RegistryError):
@@ -134,19 +131,9 @@ def all_tags(name: Reference, options: Options) -> list[Reference]:
 
 def current(reference: Reference, options: Options) -> str:
     """The digest of what a tag means in its registry now, "" where it does not say. Raises as `pull`."""
-    endpoint = places(reference, options)[-1]
-    with Repository(endpoint, _chain(endpoint, options)) as repository:
+    endpoint = conf.endpoints(reference)[-1]
+    with options.repository(endpoint) as repository:
         return repository.digest(reference.digest or reference.tag)
-
-
-def places(reference: Reference, options: Options) -> list[Endpoint]:
-    """Where to read from, the registry itself last. Raises AccessDenied for a blocked one."""
-    found = conf.endpoints(reference)
-    return [one.replace(insecure=True) for one in found] if options.insecure else list(found)
-
-
-def _chain(endpoint: Endpoint, options: Options) -> Chain:
-    return chain(endpoint, options.authfile, options.creds)
 
 
 class _Pull:

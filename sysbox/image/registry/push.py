@@ -10,15 +10,21 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.base.errors import FormatError, NotFound, SpecError
+from sysbox.base.errors import FormatError, NotFound, SpecError, Unsupported
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
-from sysbox.image.documents import MAX_MANIFEST, descriptor, load, parse_manifest
+from sysbox.image.documents import (
+    DOCKER_MANIFEST,
+    MAX_MANIFEST,
+    OCI_MANIFEST,
+    descriptor,
+    load,
+    parse_manifest,
+)
 from sysbox.image.formats.save import of_this_machine
 from sysbox.image.reference import Reference, parse
 from sysbox.image.registry import conf
-from sysbox.image.registry.client import Repository
-from sysbox.image.registry.credentials import chain
+from sysbox.image.registry.access import Access
 from sysbox.image.trust import registries_d
 
 TYPE_CHECKING = False
@@ -29,18 +35,18 @@ if TYPE_CHECKING:
     from sysbox.image.catalog import Catalog, Entry
     from sysbox.image.documents import Descriptor
     from sysbox.image.model import Image
+    from sysbox.image.registry.client import Repository
 
 # what Report.state is called with
 EXISTS, MOUNTED, PUSHING, PUSHED = "exists", "mounted", "pushing", "pushed"
+FORMS = {"oci": OCI_MANIFEST, "v2s2": DOCKER_MANIFEST}  # podman's words
 _MOST_SOURCES = 3  # repositories that a blob is asked to be mounted from
 
 
-class Options(Frozen):
+class Options(Access):
     """How to push."""
 
-    authfile: str = ""
-    creds: str = ""  # USER:PASSWORD, instead of those that are kept
-    insecure: bool = False
+    form: str = ""  # a key of FORMS that the manifest must have, "" for any
 
 
 class Report:
@@ -83,12 +89,15 @@ def push(
         raise FormatError(f"the store lacks the manifest {image.manifest}", hint="run `sysbox gc`")
     kinds = [one.media_type for one in store.entries() if one.digest == image.manifest]
     parsed = parse_manifest(manifest, kinds[0] if kinds else "")
+    if options.form and parsed.media_type != FORMS[options.form]:
+        raise Unsupported(
+            f"{target.familiar()}: the image has a manifest of the type {parsed.media_type}",
+            hint="an image is pushed byte for byte, so that its digest stays: leave out --format",
+        )
     blobs = (*parsed.layers, parsed.config)
     report.begin(target, blobs)
     endpoint = conf.push_endpoint(target)
-    if options.insecure:
-        endpoint = endpoint.replace(insecure=True)
-    with Repository(endpoint, chain(endpoint, options.authfile, options.creds)) as repository:
+    with options.repository(endpoint) as repository:
         sources = _Sources(store, target)
         for index, blob in enumerate(blobs):
             _send(repository, store, blob, index, sources, report)

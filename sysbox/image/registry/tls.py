@@ -11,19 +11,22 @@ import ssl
 
 from sysbox.base.errors import FormatError
 from sysbox.embedded import caller_root
-from sysbox.image.registry import caller_file
+from sysbox.image import caller_files
 
 DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _HTTPS = 443
 
 
-def context(host: str, port: int, *, insecure: bool) -> ssl.SSLContext:
-    """The settings for one server. Raises FormatError for certificates that cannot be used."""
+def context(host: str, port: int, given: str = "", *, insecure: bool = False) -> ssl.SSLContext:
+    """The settings for one server; `given` is a directory that takes the place of its own in certs.d.
+
+    Raises FormatError for certificates that cannot be used.
+    """
     found = ssl.create_default_context()
     if insecure:
         found.check_hostname = False
         found.verify_mode = ssl.CERT_NONE
-    directory, names = _directory(host, port)
+    directory, names = (given, _names(given)) if given else _directory(host, port)
     for name in names:
         path = f"{directory}/{name}"
         stem, dot, kind = name.rpartition(".")
@@ -40,19 +43,29 @@ def context(host: str, port: int, *, insecure: bool) -> ssl.SSLContext:
 
 def _directory(host: str, port: int) -> tuple[str, list[str]]:
     """The directory of a host in certs.d, and the names in it; ("", []) where there is none."""
-    own = caller_file.config_directory()
+    own = caller_files.config_directory()
     shown = f"[{host}]" if ":" in host else host
     names = (f"{shown}:{port}", shown) if port == _HTTPS else (f"{shown}:{port}",)
     for base in (*([f"{own}/containers/certs.d"] if own else []), *DIRECTORIES):
         for name in names:
-            found = caller_file.names(f"{base}/{name}")
+            found = caller_files.names(f"{base}/{name}")
             if found:
                 return f"{base}/{name}", found
     return "", []
 
 
+def _names(directory: str) -> list[str]:
+    """Those in a directory that the caller names. Raises FormatError where there are none."""
+    found = caller_files.names(directory)
+    if not found:
+        raise FormatError(f"--cert-dir {directory}: no directory with certificates")
+    return found
+
+
 def _add_authority(found: ssl.SSLContext, path: str) -> None:
-    data = caller_file.read(path) or b""
+    data = caller_files.read(path)
+    if data is None:
+        raise FormatError(f"{path}: a link that leads nowhere")
     try:
         found.load_verify_locations(cadata=data.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:

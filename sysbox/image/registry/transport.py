@@ -181,12 +181,14 @@ class Transport:
         if authorization:
             headers["Authorization"] = authorization
         body = request.body() if callable(request.body) else request.body
+        is_home = url.host == self._endpoint.host.lower()
         raw = self._connections.send(
             request.method,
             url,
             headers,
             body,
-            insecure=self._endpoint.insecure and url.host == self._endpoint.host.lower(),
+            insecure=self._endpoint.insecure and is_home,
+            certificates=self._endpoint.certificates if is_home else "",
             wait=request.wait,
         )
         return Answer(raw, url)

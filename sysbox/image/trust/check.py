@@ -12,10 +12,10 @@ import binascii
 
 from sysbox.base.errors import FormatError, SpecError, TrustError
 from sysbox.base.frozen import Frozen
+from sysbox.image.caller_files import read
 from sysbox.image.documents import digest_of
 from sysbox.image.reference import Reference, parse
 from sysbox.image.trust import payload
-from sysbox.image.trust.files import read
 from sysbox.image.trust.identity import mismatch
 from sysbox.image.trust.policy import ACCEPT, REJECT, SIGNED_BY, Requirement
 from sysbox.image.trust.scopes import NAMED
@@ -179,7 +179,7 @@ def _keys(requirement: Requirement, limit: int) -> list[tuple[str, bytes]]:
     """(name, content) of each key of a requirement. Raises TrustError."""
     found = [("a key in policy.json", data) for data in requirement.data]
     for path in requirement.paths:
-        data = read(path, limit)
+        data = read(path, limit, TrustError)
         if data is None:
             raise TrustError(f"{path}: the file with the key is not there")
         found.append((path, data))

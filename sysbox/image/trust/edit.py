@@ -7,9 +7,9 @@ import os
 
 from sysbox.base import codec, files, paths
 from sysbox.base.errors import SpecError, TrustError
+from sysbox.image.caller_files import read
 from sysbox.image.reference import parse
 from sysbox.image.trust import keys, policy, registries_d
-from sysbox.image.trust.files import read
 from sysbox.image.trust.gpg import MAX_KEYRING, Keyring
 from sysbox.image.trust.identity import is_prefix
 from sysbox.image.trust.policy import Policy, Requirement
@@ -96,7 +96,7 @@ def _store(
 def raw(path: str = "") -> str:
     """policy.json as it is. Raises TrustError if there is none."""
     path = path or paths.POLICY
-    data = read(path, policy.MAX_POLICY)
+    data = read(path, policy.MAX_POLICY, TrustError)
     if data is None:
         raise TrustError(f"{path}: there is no such file: every image is accepted")
     return data.decode("utf-8", "replace")
@@ -127,7 +127,7 @@ def change(scope: str, kind: str, key_files: Sequence[str], path: str = "") -> N
     if scope != "default":
         check_scope(scope)
     wanted = _documents(kind, key_files)
-    data = read(path, policy.MAX_POLICY)
+    data = read(path, policy.MAX_POLICY, TrustError)
     if data is not None:
         policy.parse(data, path)  # nothing is built upon a file that no tool accepts
     document = (
@@ -184,7 +184,7 @@ def _check_key(kind: str, path: str) -> None:
 
 
 def _key(path: str, limit: int) -> bytes:
-    data = read(path, limit)
+    data = read(path, limit, TrustError)
     if data is None:
         raise TrustError(f"{path}: there is no such file")
     return data

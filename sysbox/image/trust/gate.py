@@ -5,10 +5,10 @@ Only reached where policy.json exists; where that accepts anything, nothing else
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError, SpecError, TrustError
+from sysbox.base.errors import FormatError, SysboxError, TrustError
 from sysbox.image.catalog import Catalog
 from sysbox.image.model import Image
-from sysbox.image.reference import HOST, parse
+from sysbox.image.reference import HOST
 from sysbox.image.trust.policy import Policy, load
 from sysbox.image.trust.scopes import MADE_HERE
 
@@ -30,7 +30,7 @@ def admit(store: Catalog, image: Image, name: str) -> None:
     if not origins:
         _admit_unknown(policy, image, name)
         return
-    asked = _full(name)
+    asked = _full(store, name)
     refusal = None
     for origin in [one for one in origins if one.reference == asked] or origins:
         try:
@@ -76,8 +76,9 @@ def _admit_unknown(policy: Policy, image: Image, name: str) -> None:
     )
 
 
-def _full(name: str) -> str:
+def _full(store: Catalog, name: str) -> str:
+    """The full name that the store finds the image by, which may be another one than docker.io's."""
     try:
-        return parse(name).full()
-    except SpecError:
-        return ""  # an id
+        return store.find(name)[0]
+    except SysboxError:
+        return ""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import files, paths
-from sysbox.base.errors import TrustError, Unsupported
+from sysbox.base.errors import FormatError, TrustError, Unsupported
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
-from sysbox.image.trust.files import read
+from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Keyring:
         fingerprint = signer(code, lines)
         if fingerprint not in self.fingerprints:
             raise TrustError(_WRONG["NO_PUBKEY"])
-        content = read(path, MAX_SIGNATURE)
+        content = _output(path)
         if content is None:
             raise TrustError("it has no content")
         return Signed(content=content, fingerprint=fingerprint)
@@ -126,10 +126,8 @@ class Keyring:
         """(exit status, the words of each status line); with `colons`, of each line of a listing."""
         import subprocess
 
-        from sysbox.image.source import find_program
-
-        program = find_program(_PROGRAM)
-        if not program:
+        program = process.find_program(_PROGRAM)
+        if "/" not in program:
             raise Unsupported(
                 "gpg is not installed, and policy.json has keys for it", hint="apt-get install gpg"
             )
@@ -145,6 +143,14 @@ class Keyring:
             lines = done.stdout.decode("utf-8", "replace").splitlines()
             return done.returncode, [line.split(":") for line in lines]
         return done.returncode, status_lines(done.stdout)
+
+
+def _output(path: str) -> bytes | None:
+    """What gpg has written, None for nothing. Raises TrustError."""
+    try:
+        return files.read_file(path, MAX_SIGNATURE)
+    except FormatError as error:
+        raise TrustError(error.message) from None
 
 
 def status_lines(output: bytes) -> list[list[str]]:

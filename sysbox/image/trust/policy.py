@@ -10,8 +10,8 @@ from sysbox.base import codec, paths
 from sysbox.base.errors import FormatError, SpecError, TrustError
 from sysbox.base.frozen import Frozen
 from sysbox.conf.values import is_there
+from sysbox.image.caller_files import read
 from sysbox.image.trust import scopes
-from sysbox.image.trust.files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def load(path: str = "") -> Policy:
     Raises TrustError if it cannot be read or is malformed: then nothing may be accepted.
     """
     path = path or paths.POLICY
-    data = read(path, MAX_POLICY)
+    data = read(path, MAX_POLICY, TrustError)
     if data is None:
         if is_there(path):
             raise TrustError(f"{path}: a link that leads nowhere", hint=HINT)

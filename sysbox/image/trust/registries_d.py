@@ -8,15 +8,14 @@ from __future__ import annotations
 from sysbox.base import paths
 from sysbox.base.errors import FormatError, TrustError
 from sysbox.base.frozen import Frozen
+from sysbox.image.caller_files import LIMIT, names, read
 from sysbox.image.trust import yaml
-from sysbox.image.trust.files import names, read
 from sysbox.image.trust.scopes import scopes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_FILE = 1 << 20  # bytes
 DEFAULT_LOOKASIDE = "file:///var/lib/containers/sigstore"
 _HINT = (
     "no signature is read or written before this file is corrected; see containers-registries.d(5)"
@@ -81,11 +80,11 @@ def load(directory: str = "") -> RegistriesD:
     directory = directory or paths.REGISTRIES_D
     default: Section | None = None
     docker: dict[str, Section] = {}
-    for name in names(directory):
+    for name in names(directory, TrustError):
         if not name.endswith(".yaml"):
             continue
         path = f"{directory}/{name}"
-        data = read(path, MAX_FILE)
+        data = read(path, LIMIT, TrustError)
         try:
             own, scoped = parse_file(data or b"", path)
         except FormatError as error:

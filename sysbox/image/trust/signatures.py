@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sysbox.base.errors import TrustError
 from sysbox.base.frozen import Frozen
+from sysbox.image.caller_files import read_below
 from sysbox.image.reference import parse
 from sysbox.image.trust import registries_d
-from sysbox.image.trust.files import read_below
 from sysbox.image.trust.gpg import MAX_SIGNATURE
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ class Remote(Signatures):
             return self._fetch_url(f"{root}/{path}", MAX_SIGNATURE)
         from urllib.parse import unquote
 
-        return read_below(unquote(root[7:]), path, MAX_SIGNATURE)
+        return read_below(unquote(root[7:]), path, MAX_SIGNATURE, TrustError)
 
 
 def signature_path(reference: str, digest: str, number: int) -> str:
