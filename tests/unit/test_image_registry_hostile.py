@@ -815,6 +815,22 @@ def test_another_host_of_an_insecure_registry_is_verified(
         fails(Unreachable, "is not trusted", lambda: repository.manifest("1"))
 
 
+def test_another_host_has_no_part_in_given_certificates(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """What --cert-dir names is for the registry alone: its authority, and the client's certificate."""
+    own = certificates.trust(tmp_path, "own", client=True)
+    with Hostile(certificates.server) as server:
+        repository = Access(certificates=str(own)).repository(
+            of_location(f"{server.host}/app", "test")
+        )
+        server.routes[GET] = reply(200, MANIFEST)
+        server.routes["GET /v2/"] = reply(200)
+        assert repository.manifest("1")
+        server.routes[GET] = reply(307, Location=f"https://localhost:{server.port}/there")
+        fails(Unreachable, "is not trusted", lambda: repository.manifest("1"))
+
+
 def test_a_proxy(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://me:pass%3A@{server.host}")
     server.routes["any"] = reply(200, MANIFEST)
