@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.container import systemd_plan
+from sysbox.container import clocks, systemd_plan
+from sysbox.container.clocks import Clocks
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.fs.rootfs import (
     CGROUPS,
@@ -54,6 +55,7 @@ class NamespacePlan(Frozen):
     # maps of the container's own user namespace, which owns the others; () is no user namespace
     uids: tuple[IdMap, ...] = ()
     gids: tuple[IdMap, ...] = ()
+    clocks: Clocks = Clocks(mode="host")
 
     @property
     def joins_pid(self) -> bool:
@@ -85,6 +87,7 @@ class Plan(Frozen):
         ]
         lines.append(f"namespaces new: {', '.join(self._new_kinds())}")
         lines += [f"  join {kind}: {path}" for kind, path in self.namespaces.joined]
+        lines.append(f"  {self.namespaces.clocks.describe()}")
         lines.append("root")
         root = self.root
         lines.append(
@@ -144,6 +147,7 @@ class Surroundings(Frozen):
     disks: dict[str, Disk] = {}  # noqa: RUF012 (path of a device in a limit -> its disk)
     network: Network = DEFAULT_NETWORK  # of the bridge, as it is or would be created
     capabilities: int = 0  # mask of the capabilities of this process
+    no_time: str = ""  # why no time namespace can be made, "" if one can
 
 
 def make_plan(
@@ -171,7 +175,7 @@ def make_plan(
     return Plan(
         id=record.id,
         scope=scope,
-        namespaces=_namespaces(spec, around.joins),
+        namespaces=_namespaces(spec, around),
         root=_root(record, resolved, around, facts, mode),
         network=plan_network(record.id, spec, around.network),
         process=_process(record, resolved, around, mode),
@@ -190,12 +194,13 @@ def _device_rules(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str,
     return (*found, *device_rules.rules(spec.limits.device_rules))
 
 
-def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
+def _namespaces(spec: ContainerSpec, around: Surroundings) -> NamespacePlan:
+    joins, decided = around.joins, clocks.decide(spec, around.no_time)
     asked = {
         "ipc": spec.namespaces.ipc,
         "uts": spec.namespaces.uts,
         "user": spec.namespaces.user,
-        "time": spec.namespaces.time,
+        "time": decided.mode,
         "network": "private"
         if spec.namespaces.network in ("bridge", "none")
         else spec.namespaces.network,
@@ -210,6 +215,7 @@ def _namespaces(spec: ContainerSpec, joins: dict[str, str]) -> NamespacePlan:
         new_pid=spec.namespaces.pid == "private",
         new_cgroup=spec.namespaces.cgroup == "private",
         joined=tuple((kind, joins[kind]) for kind in _ORDER if kind in joins),
+        clocks=decided,
     )
 
 

@@ -182,13 +182,13 @@ class Namespaces(Frozen):
     cgroup: str = "private"
     # "": as sysbox.conf or other flags decide; mapped: its maps are given. See security/idmap.py
     user: str = ""
-    # no flag sets it yet
-    time: str = "host"
+    time: str = "auto"  # see container/clocks.py
 
     def wrong(self) -> str:
-        for kind in ("network", "pid", "ipc", "uts", "cgroup"):
+        for kind in ("network", "pid", "ipc", "uts", "cgroup", "time"):
             mode = getattr(self, kind)
-            if mode not in _MODES and not mode.startswith(("container:", "ns:")):
+            known = mode in _MODES or (kind == "time" and mode == "auto")
+            if not known and not mode.startswith(("container:", "ns:")):
                 return f"{kind}: no such namespace"
         known = self.user in _USER_MODES or self.user.startswith(("container:", "ns:"))
         return "" if known else "user: no such namespace"
@@ -267,6 +267,8 @@ class ContainerSpec(Frozen):
     exposed: tuple[str, ...] = ()  # "80/tcp": declared, not published
     namespaces: Namespaces = Namespaces()
     userns: UserNamespace = UserNamespace()
+    # clock (monotonic, boottime) -> nanoseconds by which it differs from the host's
+    time_offset: dict[str, int] = {}  # noqa: RUF012
     bridge: Bridge = Bridge()  # for containers on the network `bridge`
     security: Security = Security()
     limits: Limits = Limits()
@@ -281,6 +283,10 @@ class ContainerSpec(Frozen):
             return "umask: must be from 0 to 511, 0777 in octal"
         if self.kept_groups and not all(0 <= gid < (1 << 32) - 1 for gid in self.kept_groups):
             return "kept_groups: must be ids of groups"
+        if not all(abs(offset) >> 63 == 0 for offset in self.time_offset.values()):
+            return "time_offset: out of range"
+        if not {"monotonic", "boottime"} >= self.time_offset.keys():
+            return "time_offset: must be of monotonic or boottime"
         if not -1 <= self.stop_timeout < 1 << 32:
             return "stop_timeout: must be a number of seconds, or -1"
         if not self.slice.endswith(".slice") or "/" in self.slice:

@@ -290,8 +290,8 @@ def from_file(data: bytes, where: str) -> Record:
 
 
 def _of_format_2(record: Record) -> Record:
-    """Keep the host's user namespace: there was no other, and the default has changed since."""
-    namespaces = record.spec.namespaces.replace(user="host")
+    """Keep the host's user namespace and clocks: there were no others; the defaults have changed since."""
+    namespaces = record.spec.namespaces.replace(user="host", time="host")
     return record.replace(userns="host", spec=record.spec.replace(namespaces=namespaces))
 
 

@@ -10,7 +10,7 @@ from sysbox.docker.config import capabilities_of, config, mounts
 from sysbox.docker.host_config import host_config
 from sysbox.docker.known_images import KnownImages, exposed_ports, resolved_by
 from sysbox.docker.network_settings import network_settings
-from sysbox.docker.shapes import NULL, NullList, Strings, Struct
+from sysbox.docker.shapes import NULL, Map, NullList, Strings, Struct
 from sysbox.fs.drivers.driver import driver_of
 from sysbox.lifecycle.current import usage_of
 from sysbox.run import restart
@@ -57,7 +57,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Mounts": mounts(record),
             "Config": config(record, images),
             "NetworkSettings": network_settings(record, status, exposed_ports(record, images)),
-            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record, final)},
+            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record, final, status.pid)},
         }
     )
 
@@ -82,7 +82,7 @@ def _sizes(record: store.Record, images: KnownImages, *, wanted: bool) -> dict[s
     return {"SizeRw": written, "SizeRootFs": whole}
 
 
-def _beyond_docker(record: store.Record, final: store.Final | None) -> dict[str, Any]:
+def _beyond_docker(record: store.Record, final: store.Final | None, pid: int) -> dict[str, Any]:
     return {
         "Journal": _journal(record),
         "Usage": _usage(record),
@@ -92,7 +92,27 @@ def _beyond_docker(record: store.Record, final: store.Final | None) -> dict[str,
             "Mode": record.userns or "host",
             "Reason": record.userns_reason,
         },
+        "TimeNamespace": _clocks(record, pid),
     }
+
+
+def _clocks(record: store.Record, pid: int) -> dict[str, Any]:
+    """Whose clocks the container has, why if nobody asked for them, and the offsets that were asked for."""
+    from sysbox.container import clocks
+    from sysbox.linux import capability, timens
+
+    spec = record.spec
+    # in a user namespace of its own it has every capability
+    lack = timens.lack(-1 if record.uids else capability.grantable())
+    by_name = spec.namespaces.time != "auto" or spec.time_offset
+    found = clocks.decide(spec, "" if by_name or pid else lack)
+    mode, reason = found.mode, found.reason
+    if pid and mode == "private" and timens.is_shared(pid):
+        # what a running container has
+        mode, reason = "host", lack or "none could be made at its start"
+    if mode == clocks.OF_PROCESS:
+        mode = spec.namespaces.pid
+    return {"Mode": mode, "Reason": reason, "Offset": Map(found.offsets)}
 
 
 def _at_rest(record: store.Record) -> dict[str, Any]:

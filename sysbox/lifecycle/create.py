@@ -106,7 +106,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"
-        for kind in ("network", "pid", "ipc", "uts", "cgroup", "user")
+        for kind in ("network", "pid", "ipc", "uts", "cgroup", "time", "user")
         if (mode := getattr(asked, kind)).startswith("container:")
     }
     chosen = {mount.target for mount in spec.mounts}

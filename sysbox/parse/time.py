@@ -39,6 +39,29 @@ def parse_duration(text: str, flag: str) -> int:
     return total
 
 
+_CLOCKS = ("monotonic", "boottime")
+_CENTURY = 36525 * 86400 * 10**6  # microseconds; the kernel allows 146 years since boot
+
+
+def parse_time_offset(text: str, flag: str) -> dict[str, int]:
+    """Clock -> nanoseconds, from "monotonic=1h,boottime=-30s"; one clock or both."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        clock, equals, offset = part.partition("=")
+        if not equals:
+            bad(flag, text, "not CLOCK=OFFSET", "as in monotonic=1h,boottime=-30s")
+        if clock not in _CLOCKS:
+            bad(flag, text, f"unknown clock '{clock}'", "monotonic or boottime")
+        if clock in found:
+            bad(flag, text, f"{clock} is given twice")
+        sign = -1 if offset[:1] == "-" else 1
+        span = parse_duration(offset[1:] if offset[:1] in ("-", "+") else offset, f"{flag} {clock}")
+        if span > _CENTURY:
+            bad(flag, text, f"{offset} is too long", "at most 36525d, a hundred years")
+        found[clock] = sign * span * 1000
+    return found
+
+
 def parse_seconds(text: str, flag: str) -> int:
     """Whole seconds below 2**32, rounded up; "-1" is -1, docker's "without limit"."""
     if text == "-1":

@@ -18,7 +18,7 @@ from sysbox.container.hostname import own_hostname
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import _sys, capability, cgroup, mount, namespace, process
+from sysbox.linux import _sys, capability, cgroup, mount, namespace, process, timens
 from sysbox.linux.freezer import freezing_file, is_frozen
 from sysbox.run import parent
 from sysbox.run.process import (
@@ -83,6 +83,7 @@ class Entering(Frozen):
     """What the helper needs; the one object that crosses the fork."""
 
     init: int  # pidfd of the container's first process
+    namespaces: int  # CLONE_NEW*: those of the first process that are joined
     cgroups: tuple[str, ...]
     process: ProcessPlan
     stdio: tuple[int, int, int]
@@ -222,6 +223,7 @@ def _entering(
     )
     return Entering(
         init=process.pidfd(runtime.pid),
+        namespaces=_ENTERED | timens.joinable(),
         cgroups=directories,
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
@@ -269,7 +271,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
-        _enter(entering.init)
+        _enter(entering)
 
         phase = "process"
         root = mount.open_root()
@@ -290,10 +292,10 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     _sys.leave(FAILED)
 
 
-def _enter(init: int) -> None:
+def _enter(entering: Entering) -> None:
     """Join the container's namespaces; the pid namespace takes effect for children only (setns(2))."""
     try:
-        _sys.setns(init, _ENTERED)
+        _sys.setns(entering.init, entering.namespaces)
     except OSError as error:
         raise KernelError.of("enter the container's namespaces", "", error) from None
 

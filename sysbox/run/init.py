@@ -15,7 +15,7 @@ from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.fs import ops, sources
 from sysbox.fs.drivers import driver
-from sysbox.linux import _sys, mount, namespace, process
+from sysbox.linux import _sys, mount, namespace, process, timens
 from sysbox.netns import links
 from sysbox.run.handshake import MAPPED, PROCEED, SCOPED, UNSHARED, Channel
 from sysbox.run.process import (
@@ -82,6 +82,8 @@ def main(
 
         phase = "root"
         procfs = mount.open_procfs()
+        if plan.namespaces.clocks.mode == "private":
+            timens.enter(procfs, plan.namespaces.clocks.offsets)
         copies = sources.clone(plan.root.operations)
         # from here on the host sees none of the mounts
         _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from sysbox.base.errors import Conflict, SpecError
 from sysbox.base.files import read_file
-from sysbox.container import store
+from sysbox.container import clocks, store
 from sysbox.container.hostname import own_hostname
 from sysbox.container.status import read_status
 from sysbox.fs import volumes
 from sysbox.host import read_text
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import capability
+from sysbox.linux import capability, timens
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
 from sysbox.plan import Surroundings, make_plan
 from sysbox.security import devices
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.plan import Plan
-    from sysbox.spec import ContainerSpec, Namespaces
+    from sysbox.spec import ContainerSpec
     from sysbox.units.limits.disks import Disks
 
 _NO_LIMITS = Limits()
@@ -40,18 +41,22 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
     """What the plan needs to know of the host and of other containers. Raises SysboxError."""
     spec, names = record.spec, record.volumes
     bridged = spec.namespaces.network == "bridge"
+    held = capability.grantable()
+    _check_clocks(spec)
     return Surroundings(
         hostname=own_hostname(record),
         volumes={target: volumes.directory(name) for target, name in names.items()},
         marks={target: volumes.mark(name) for target, name in names.items()},
-        joins=joins_of(record.namespaces),
+        joins=joins_of(record),
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
         disks=_disks_of(spec, facts),
         network=network_of(spec.bridge, read_text("/proc/net/route"))
         if bridged
         else DEFAULT_NETWORK,
-        capabilities=capability.grantable(),
+        capabilities=held,
+        # in a user namespace of its own the container's first process has every capability
+        no_time=timens.lack(-1 if record.uids else held),
     )
 
 
@@ -69,17 +74,37 @@ def import_copyup(marks: Iterable[str]) -> None:
         import sysbox.fs.copyup  # noqa: F401
 
 
-def joins_of(asked: Namespaces) -> dict[str, str]:
+def _check_clocks(spec: ContainerSpec) -> None:
+    """Raises SpecError for a clock that would be below zero, which the kernel refuses (ERANGE)."""
+    for clock, offset in spec.time_offset.items():
+        now = time.clock_gettime_ns(timens.CLOCKS[clock])
+        if now + offset < 0:
+            raise SpecError(
+                f"--time-offset {clock}=-{-offset // 10**9}s: the clock would be below zero",
+                hint=f"at most {now // 10**9} seconds can be taken off now",
+            )
+
+
+def joins_of(record: Record) -> dict[str, str]:
     """The paths of the namespaces to join, by kind. Raises Conflict if their container does not run."""
     joins: dict[str, str] = {}
-    for kind in ("user", "network", "pid", "ipc", "uts", "cgroup"):
-        mode: str = getattr(asked, kind)
+    asked = record.namespaces
+    modes = {
+        kind: getattr(asked, kind) for kind in ("user", "network", "pid", "ipc", "uts", "cgroup")
+    }
+    modes["time"] = clocks.shared(record.spec)
+    if asked.time == "auto" and not timens.has_kernel():
+        modes["time"] = ""
+    for kind, mode in modes.items():
         if mode.startswith("ns:"):
             joins[kind] = mode[3:]
         elif mode.startswith("container:"):
             joins[kind] = f"/proc/{_running_pid(mode[10:])}/ns/{_FILES.get(kind, kind)}"
     if "pid" in joins:
-        joins["proc"] = f"/proc/{_process_in(joins['pid'])}/ns/mnt"
+        process = f"/proc/{_process_in(joins['pid'])}/ns"
+        joins["proc"] = f"{process}/mnt"
+        if modes["time"] == clocks.OF_PROCESS:
+            joins["time"] = f"{process}/time"
     return joins
 
 

@@ -38,7 +38,7 @@ def _joined(record: Record) -> tuple[str, ...]:
     to it: no new transient unit could take that name.
     """
     asked = record.spec.namespaces
-    modes = (asked.network, asked.pid, asked.ipc, asked.uts, asked.cgroup)
+    modes = (asked.network, asked.pid, asked.ipc, asked.uts, asked.cgroup, asked.time)
     found = []
     for mode in dict.fromkeys(one for one in modes if one.startswith("container:")):
         try:

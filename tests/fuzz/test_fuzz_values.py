@@ -65,6 +65,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "device-rule": (limits.parse_device_rule, "a b c * : rwm r char-pts block- 1 3"),
     "duration": (time.parse_duration, "s ms us µs m h d w min . 10"),
     "seconds": (time.parse_seconds, "s ms m h -1 ."),
+    "time-offset": (time.parse_time_offset, "monotonic boottime = , - + s 1 h"),
     "moment": (lambda text, flag: time.parse_moment(text, flag, 1e9),
                "2026-11-22 T 20:00:00 Z +01:00 . s m h - : 10"),
     "signal": (time.parse_signal, "SIG TERM KILL RTMIN RTMAX + - 1 _BLOCK"),

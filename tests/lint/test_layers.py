@@ -13,7 +13,7 @@ ROWS = {
     3: "parse embedded.caller_root netns.attachment",
     4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
           units.serviceplan fs.mountoptions fs.rootfs netns.topology netns.rules""",
-    5: """conf container.health container.records container.locks container.systemd_mode
+    5: """conf container.clocks container.health container.records container.locks container.systemd_mode
           container.systemd_plan container.process_plan container.id_ranges""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust

@@ -6,7 +6,7 @@ Each file in runs/ has its purpose in the first line, behind #. Then lines of th
     host: v2 cpus=0-3    the layout of the cgroups (v1 is the default), and what else is known of the host
     image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh;
                          `usr_bind` is the flag of the image `host`
-    around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid    what is found on the host
+    around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid no_time=why    what is found on the host
     + line               a line of the plan, without its indentation
     - beginning          no line of the plan begins so
     ! text               the error that is raised in place of a plan
@@ -121,6 +121,7 @@ class Case:
             volumes=of("volume:"),
             marks=of("mark:"),
             joins=of("join:"),
+            no_time=given.get("no_time", ""),
             capabilities=EVERYTHING,
         )
 

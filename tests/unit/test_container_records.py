@@ -22,6 +22,7 @@ from sysbox.linux import capability
 from sysbox.linux.userns import IdMap
 from sysbox.netns import leases
 from sysbox.security import capabilities
+from sysbox.spec import ContainerSpec
 from sysbox.units import names
 
 OLD = Path(__file__).parents[1] / "records" / "7aea3c2"
@@ -145,6 +146,17 @@ def test_what_systemd_runs_for_it_is_there_still() -> None:
         assert verbs == ["_supervise", "_cleanup"]
         assert set(verbs) <= set(internal._COMMANDS)
         assert names.service_unit(record.id)
+
+
+def test_its_clocks() -> None:
+    """They were the host's, which the record did not say; written again, it does."""
+    record = by_name("plain")
+    assert record.spec.namespaces.time == "host"
+    assert records.from_file(records.to_file(record), "it") == record
+    data = json.loads(records.to_file(record.replace(spec=ContainerSpec(image="x"))))
+    assert records.from_file(json.dumps(data).encode(), "it").spec.namespaces.time == "auto"
+    data["format"] = 2
+    assert records.from_file(json.dumps(data).encode(), "it").spec.namespaces.time == "host"
 
 
 def test_its_leases() -> None:

@@ -494,6 +494,30 @@ def test_duration_refused(text: str) -> None:
         time.parse_duration(text, FLAG)
 
 
+@pytest.mark.parametrize(
+    ("text", "offsets"),
+    [
+        ("boottime=1h", {"boottime": 3600 * 10**9}),
+        ("monotonic=-1.5s,boottime=+2d", {"monotonic": -15 * 10**8, "boottime": 2 * 86400 * 10**9}),
+        ("monotonic=0", {"monotonic": 0}),
+        ("boottime=-36525d", {"boottime": -36525 * 86400 * 10**9}),
+    ],
+)
+def test_time_offset(text: str, offsets: dict[str, int]) -> None:
+    assert time.parse_time_offset(text, FLAG) == offsets
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1h", "boottime", "boottime=", "boottime=-", "boottime=--1s", "boottime=+-1s", "boottime=1s,",
+     "realtime=1s", "boottime=1s,boottime=1s", "boottime=36526d", "boottime=1s monotonic=1s"],
+)  # fmt: skip
+def test_time_offset_refused(text: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        time.parse_time_offset(text, FLAG)
+    assert FLAG in raised.value.message
+
+
 def test_moment() -> None:
     parse = time.parse_moment
     assert parse("1700000000.5", FLAG, 0.0) == 1700000000.5

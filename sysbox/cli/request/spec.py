@@ -62,7 +62,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
-    """Add the groups, the umask, the domain name, the annotations and the exposed ports."""
+    """Add the groups, the umask, the domain name, the annotations, the exposed ports and the clocks."""
     domain = given.domainname
     groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
@@ -72,6 +72,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
         domainname=check_hostname(domain, "--domainname") if domain else "",
         annotations=dict(parse_label(text, "--annotation") for text in given.annotation),
         exposed=_exposed(given.expose),
+        time_offset=_time_offset(given),
     )
 
 
@@ -330,6 +331,7 @@ def _namespaces(given: Values) -> Namespaces:
         ipc="private" if ipc == "shareable" else ipc,
         uts=mode(given.uts, "--uts", "private", own),
         cgroup=mode(given.cgroupns, "--cgroupns", "private", own),
+        time=mode(given.timens, "--timens", "auto", own),
     )
 
 
@@ -347,6 +349,25 @@ def _with_user_namespace(spec: ContainerSpec, given: Values) -> ContainerSpec:
         given.subgidname or "",
     )
     return spec.replace(namespaces=spec.namespaces.replace(user=mode), userns=asked)
+
+
+def _time_offset(given: Values) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if not given.time_offset:
+        return found
+    from sysbox.parse.time import parse_time_offset
+
+    if given.timens not in (None, "", "private"):
+        raise SpecError(
+            f"--time-offset needs a time namespace of the container's own, not --timens {given.timens}",
+            hint="leave out --timens or --time-offset",
+        )
+    for text in given.time_offset:
+        one = parse_time_offset(text, "--time-offset")
+        if twice := found.keys() & one.keys():
+            parse.bad("--time-offset", text, f"{min(twice)} is given twice")
+        found.update(one)
+    return found
 
 
 def _security(given: Values) -> Security:

@@ -193,6 +193,11 @@ def _isolation() -> tuple[Option, ...]:
             choices="label= mask= no-new-privileges proc-opts= seccomp= systempaths=unconfined unmask=",
         ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
+        many(
+            "--time-offset", "CLOCK=OFFSET[,...]",
+            "Shift the clocks monotonic and boottime from the host's: boottime=-1h",
+        ),
+        value("--timens", "MODE", "Time namespace: private, host, container:NAME, ns:PATH"),
         *_user_namespace(),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
     )  # fmt: skip
