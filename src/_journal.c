@@ -50,12 +50,35 @@ static PyObject *py_close(PyObject *module, PyObject *ignored)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_syslog_begin(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    syslog_open(fd);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_syslog_ready(PyObject *module, PyObject *ignored)
+{
+    return PyLong_FromLong(syslog_ready());
+}
+
+static PyObject *py_syslog_close(PyObject *module, PyObject *ignored)
+{
+    syslog_close();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"begin", py_begin, METH_VARARGS, "begin(fd, pid, identifier, rate, burst)"},
     {"write", py_write, METH_VARARGS, "write(stream, data) -> how many bytes were taken"},
     {"end", py_end, METH_VARARGS, "end(stream): nothing more will come there"},
     {"flush", py_flush, METH_NOARGS, "flush() -> whether everything is sent"},
     {"close", py_close, METH_NOARGS, "close(): send what is left, and wait until journald has read it"},
+    {"syslog_begin", py_syslog_begin, METH_VARARGS, "syslog_begin(fd): the socket of its /dev/log; after begin"},
+    {"syslog_ready", py_syslog_ready, METH_NOARGS, "syslog_ready() -> a socket to wait for, until it has room, or -1"},
+    {"syslog_close", py_syslog_close, METH_NOARGS, "syslog_close(): pass on what has come, and wait until it is read"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,29 +4,21 @@
  * several entries with docker's marks, CONTAINER_PARTIAL_*; a last line without a newline has the marks too.
  *
  * Entries are collected and sent as one datagram: journald accepts any number in one, looks up the sender once, and
- * the order of both streams is kept. It files them under the unit of the process that the message names, which root
- * may choose (unix(7), SCM_CREDENTIALS): the container's first process. That is a child of ours and not reaped yet,
- * so its pid cannot have been reused.
+ * the order of both streams is kept. They are sent in the name of the container's first process (datagram.c).
  */
 #define _GNU_SOURCE
 #include "journal.h"
+#include "datagram.h"
 #include "text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
-
-#ifndef TIOCOUTQ
-#define TIOCOUTQ 0x5411
-#endif
 
 enum {
     LINE = 16384,             /* docker's bound for one entry */
@@ -39,7 +31,6 @@ enum {
     UNIT = 1024,              /* bytes that count as one line for the rate */
     PAUSE = 5 * SECOND,       /* for how long lines are dropped once there are too many */
     PATIENCE = 4 * SECOND,    /* at the end, with a journald that reads nothing */
-    STEP = 300000,            /* nanoseconds between two looks whether journald has read everything */
 };
 
 enum ending { NEWLINE, FULL, END };
@@ -60,7 +51,6 @@ static struct {
 
 static struct {
     int fd;
-    pid_t pid;
     struct sockaddr_un address;
     socklen_t address_length;
     char identifier[IDENTIFIER];
@@ -75,7 +65,7 @@ static struct {
 void journal_open(int fd, pid_t pid, const char *identifier, unsigned rate, unsigned burst)
 {
     journal.fd = fd;
-    journal.pid = pid;
+    datagram_from(pid);
     journal.address_length = sizeof journal.address;
     if (getpeername(fd, (struct sockaddr *)&journal.address, &journal.address_length) < 0)
         journal.address_length = 0;
@@ -86,46 +76,6 @@ void journal_open(int fd, pid_t pid, const char *identifier, unsigned rate, unsi
 }
 
 /* Sending */
-
-static ssize_t send_as(const void *data, size_t length, int file)
-{
-    char control[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))]
-        __attribute__((aligned(__alignof__(struct cmsghdr)))) = {0};
-    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = length ? 1 : 0, .msg_control = control,
-                             .msg_controllen = CMSG_SPACE(sizeof(struct ucred))};
-    struct ucred who = {.pid = journal.pid, .uid = getuid(), .gid = getgid()};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_CREDENTIALS;
-    header->cmsg_len = CMSG_LEN(sizeof who);
-    memcpy(CMSG_DATA(header), &who, sizeof who);
-    if (file >= 0) {
-        message.msg_controllen = sizeof control;
-        header = CMSG_NXTHDR(&message, header);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof file);
-        memcpy(CMSG_DATA(header), &file, sizeof file);
-    }
-    return sendmsg(journal.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-/* A batch that is too long for a datagram is sent as a sealed memfd. */
-static ssize_t send_file(void)
-{
-    int file = memfd_create("journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (file < 0)
-        return -1;
-    ssize_t status = -1;
-    if (write(file, entries, batch.length) == (ssize_t)batch.length &&
-        fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
-        status = send_as(NULL, 0, file);
-    int error = errno;
-    close(file);
-    errno = error;
-    return status;
-}
 
 static int is_too_long(int error)
 {
@@ -141,9 +91,9 @@ static int is_gone(int error)
 static int send_batch(void)
 {
     for (int tries = 0; batch.length;) {
-        ssize_t sent = send_as(entries, batch.length, -1);
+        ssize_t sent = datagram_send(journal.fd, entries, batch.length);
         if (sent < 0 && is_too_long(errno))
-            sent = send_file();
+            sent = datagram_send_file(journal.fd, entries, batch.length);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)
@@ -235,17 +185,26 @@ static int tell_dropped(void)
     return 1;
 }
 
+static uint64_t cost_of(size_t length)
+{
+    uint64_t cost = (1 + length / UNIT) * THOUSAND;
+    return cost > limit.burst ? limit.burst : cost;
+}
+
+static int is_too_much(uint64_t cost)
+{
+    if (limit.rate && !limit.until && cost > limit.left)
+        limit.until = milliseconds() + PAUSE;
+    return limit.until != 0;
+}
+
 /* Put a line, or a piece of one: the bytes kept before, and `count` more. False if journald has no room. */
 static int put_entry(int stream, const char *data, size_t count, enum ending ending)
 {
     struct line *line = &lines[stream];
     size_t length = line->length + count;
-    uint64_t cost = (1 + length / UNIT) * THOUSAND;
-    if (cost > limit.burst)
-        cost = limit.burst;
-    if (limit.rate && !limit.until && cost > limit.left)
-        limit.until = milliseconds() + PAUSE;
-    if (limit.until) {
+    uint64_t cost = cost_of(length);
+    if (is_too_much(cost)) {
         limit.dropped += ending != FULL;
         line->length = line->ordinal = 0;
         return 1;
@@ -278,6 +237,24 @@ static void count(void)
         limit.left = limit.burst;
     if (limit.until && now >= limit.until && (!limit.dropped || tell_dropped()))
         limit.until = 0;
+}
+
+int journal_admit(size_t length)
+{
+    uint64_t cost = cost_of(length);
+    count();
+    if (is_too_much(cost)) {
+        limit.dropped++;
+        return 0;
+    }
+    if (limit.rate)
+        limit.left -= cost;
+    return 1;
+}
+
+void journal_count_dropped(void)
+{
+    limit.dropped++;
 }
 
 size_t journal_write(int stream, const char *data, size_t length)
@@ -344,18 +321,6 @@ void journal_rest(void)
     batch.most = 0;
 }
 
-static void wait_until_read(void)
-{
-    const struct timespec step = {.tv_nsec = STEP};
-    int64_t deadline = milliseconds() + SECOND;
-    int left = 0;
-    /* a comment, which journald ignores: once it is read, everything sent before has been processed */
-    while (send_as("#\n", 2, -1) < 0 && errno == EAGAIN && milliseconds() < deadline)
-        nanosleep(&step, NULL);
-    while (ioctl(journal.fd, TIOCOUTQ, &left) == 0 && left > 0 && milliseconds() < deadline)
-        nanosleep(&step, NULL);
-}
-
 static int wait_for_room(int64_t *deadline)
 {
     struct pollfd ready = {.fd = journal.fd, .events = POLLOUT};
@@ -379,7 +344,7 @@ void journal_close(void)
     while ((limit.dropped && !tell_dropped()) || !send_batch())
         if (!wait_for_room(&deadline))
             return;
-    wait_until_read();
+    datagram_await_read(journal.fd, "#\n", 2); /* a comment */
     close(journal.fd);
     journal.fd = -1;
 }

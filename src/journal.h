@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,3 +23,13 @@ int journal_blocked(void);      /* the socket if poll must wait for room there (
 int64_t journal_deadline(void); /* when to call journal_flush without new output; 0 is never */
 void journal_rest(void);        /* no output at the moment: release memory */
 void journal_close(void);       /* send half lines too; waits until journald has read everything, or gives up */
+
+/* For syslog.c */
+int journal_admit(size_t length);  /* whether the rate allows a message; it is counted, as sent or as dropped */
+void journal_count_dropped(void);  /* a message that was admitted is lost */
+
+/* syslog.c: /dev/log of the container; `in` is its socket. After journal_open */
+void syslog_open(int in);
+int syslog_ready(void);            /* pass messages on; the socket to wait for (POLLOUT) if journald has no room, else -1 */
+struct pollfd syslog_poll(void);   /* what to wait for before the next call */
+void syslog_close(void);           /* pass on what has come; waits until journald has read it, or gives up */

@@ -4,7 +4,7 @@
  *
  *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
  *                    [--oom FILE EVENT] [--oom-policy NAME] [--events FD] [--report NAME FD]...
- *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST]
+ *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST] [--syslog FD]
  *                    [--json FILE MAX_SIZE MAX_FILES BESIDE]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
@@ -12,7 +12,7 @@
  *
  * The process that forked the container executes this program, so PID is its child: no other process can reap it,
  * and a signal sent to it cannot hit a reused pid. The monitor copies the container's output (--pump: a pipe or a
- * terminal's master; --journal: to the journal; --json: to a file) and serves clients that attach
+ * terminal's master; --journal: to the journal; --json: to a file), what comes to its /dev/log (--syslog), and serves clients that attach
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
  * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), runs health checks
  * (intervals in milliseconds), runs sysbox when others change its limits (helper.c), keeps a connection
@@ -260,6 +260,8 @@ static void parse(char **argument)
             output_add(atoi(value[0]));
         else if (!strcmp(option, "--journal") && given == 4)
             output_log(atoi(value[0]), monitor.pid, value[1], atoi(value[2]), atoi(value[3]));
+        else if (!strcmp(option, "--syslog"))
+            syslog_open(atoi(value[0]));
         else if (!strcmp(option, "--attach") && given == 2)
             output_listen(atoi(value[0]), atoi(value[1]));
         else if (!strcmp(option, "--helper") && given == 2)

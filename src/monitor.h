@@ -27,7 +27,7 @@ char *usage_put(char *end);      /* "name":"text",... */
 enum { USAGE_SPACE = 4 * (264 + 2 * 4096) }; /* the most that usage_put writes */
 
 /* output.c: from the container to the journal, to a file, and to attached clients */
-enum { PUMPS = 2, CLIENTS = 64, OUTPUT_FDS = PUMPS + 2 + CLIENTS };
+enum { PUMPS = 2, CLIENTS = 64, OUTPUT_FDS = PUMPS + 3 + CLIENTS };
 void output_add(int in); /* first its standard output, then its standard error; or its terminal */
 void output_log(int fd, pid_t pid, const char *identifier, unsigned rate, unsigned burst); /* see journal.h */
 void output_listen(int fd, int wait_for_first);

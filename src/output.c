@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum { BUFFER = 4096, FIRST = 5 * SECOND, JOURNAL_PATIENCE = 4 * SECOND };
-enum { LISTENER = PUMPS, JOURNAL, CLIENT }; /* indices among the polled descriptors */
+enum { LISTENER = PUMPS, JOURNAL, SYSLOG, CLIENT }; /* indices among the polled descriptors */
 
 static struct pump {
     int in;
@@ -192,6 +192,7 @@ void output_poll(struct pollfd fds[OUTPUT_FDS])
         journal_rest();
     fds[LISTENER] = (struct pollfd){.fd = listener, .events = POLLIN};
     fds[JOURNAL] = (struct pollfd){.fd = logged ? journal_blocked() : -1, .events = POLLOUT};
+    fds[SYSLOG] = syslog_poll();
     for (int i = 0; i < CLIENTS; i++) {
         struct client *client = &clients[i];
         fds[CLIENT + i] = (struct pollfd){.fd = i < client_count ? client->fd : -1,
@@ -218,6 +219,8 @@ void output_ready(const struct pollfd fds[OUTPUT_FDS])
             do
                 fill(&pumps[i]);
             while (fds[i].revents & POLLHUP && pumps[i].in >= 0 && !pumps[i].length);
+    if (fds[SYSLOG].revents)
+        syslog_ready();
     if (logged)
         journal_flush();
     if (fds[LISTENER].revents)
@@ -250,6 +253,7 @@ void output_end(int code)
             break;
         before = moved;
     }
+    syslog_close();
     if (logged)
         journal_close();
     jsonlog_close();

@@ -24,6 +24,7 @@ from sysbox.fs.rootfs import (
     plan_cgroups,
     plan_operations,
 )
+from sysbox.fs.syslog import plan_syslog
 from sysbox.linux import capability, namespace
 from sysbox.linux.userns import IdMap
 from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
@@ -257,6 +258,7 @@ def _root(
             ),
         ),
         booted=mode.active,
+        syslog=bool(plan_syslog(spec, booted=mode.active)),
     )
 
 
@@ -281,6 +283,7 @@ def _protection(
             for node in nodes
         ),
         links=tuple(Link(target=path, text=text) for path, text in devices.DEFAULT_LINKS),
+        syslog=plan_syslog(spec, booted=mode.active),
     )  # fmt: skip
 
 

@@ -140,6 +140,7 @@ class Logging(Frozen):
     # names of the labels, and of the environment variables, that are stored with each line
     labels: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    syslog: bool = True  # of journald: what is sent to /dev/log in the container is kept too
 
     def wrong(self) -> str:
         if self.driver not in ("journald", "json-file", "none"):

@@ -148,6 +148,8 @@ def _log_options(spec: ContainerSpec) -> dict[str, str]:
     for name, number in (("rate-limit", logging.rate_limit), ("rate-burst", logging.rate_burst)):
         if number >= 0:
             found[name] = str(number)
+    if not logging.syslog:
+        found["syslog"] = "false"
     given = {"tag": logging.tag, "labels": ",".join(logging.labels), "env": ",".join(logging.env)}
     found.update({name: text for name, text in given.items() if text})
     return found

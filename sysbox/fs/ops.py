@@ -18,7 +18,8 @@ import posix
 from sysbox.base import tree
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import rootfs
-from sysbox.linux import mount
+from sysbox.fs.syslog import Syslog
+from sysbox.linux import mount, unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Tree:
     def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
         self.root = root
         self.null = -1
+        self.syslog = -1  # the datagram socket to be bound
         self._sources = sources
         self._procfs = procfs
         self._top = mount.path_of(procfs, root)
@@ -349,6 +351,7 @@ _APPLY: dict[type, Any] = {
     rootfs.Filesystem: Tree.filesystem,
     rootfs.Bind: Tree.bind,
     rootfs.Node: Tree.node,
+    Syslog: lambda tree, _: unix.bind_below(tree.syslog, tree.directory("/dev"), "log", tree.root),
     rootfs.Link: Tree.link,
     rootfs.Directory: Tree.make_directory,
     rootfs.Mask: Tree.mask,

@@ -21,6 +21,7 @@ from sysbox.linux.mount import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.fs.syslog import Syslog
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec, Mount
 
@@ -150,7 +151,7 @@ class Cgroups(Frozen):
 
 
 if TYPE_CHECKING:
-    Operation = Filesystem | Bind | Node | Link | Directory | Mask | ReadOnly | Cgroups
+    Operation = Filesystem | Bind | Node | Syslog | Link | Directory | Mask | ReadOnly | Cgroups
 
 
 class RootPlan(Frozen):
@@ -163,6 +164,7 @@ class RootPlan(Frozen):
     operations: tuple[Operation, ...]  # applied before the container is in its scope
     late: tuple[Operation, ...]  # applied after that
     booted: bool = False  # its first process is systemd
+    syslog: bool = False  # it has a socket for syslog(3)
 
     def marks(self) -> tuple[str, ...]:
         """The files that tell whether the container's volumes are new."""
@@ -184,6 +186,7 @@ class Protection(Frozen):
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
     proc_options: tuple[tuple[str, str], ...] = ()  # of procfs, in mount(2)'s words
+    syslog: tuple[Syslog, ...] = ()
 
 
 def plan_operations(
@@ -258,6 +261,7 @@ def _kernel(
         *protect.directories,
         *protect.nodes,
         *protect.links,
+        *protect.syslog,
         Filesystem(
             fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import posix
 
 from sysbox.base.errors import KernelError
 
@@ -16,6 +17,27 @@ def bind(path: str, kind: int) -> _socket.socket:
         socket.close()
         raise KernelError.of("listen on", path, error) from None
     return socket
+
+
+def bind_below(socket: int, directory: int, name: str, back: int) -> None:
+    """Bind a socket to a name in a directory, for every user to connect to, and close the directory's
+    descriptor. `back` is the working directory afterwards: unix(7) knows names in that one only.
+
+    Raises KernelError.
+    """
+    one = _socket.socket(fileno=socket)
+    # to connect needs write permission (unix(7))
+    umask = posix.umask(0o111)
+    try:
+        posix.fchdir(directory)
+        one.bind(name)
+    except OSError as error:
+        raise KernelError.of("make the socket", name, error) from None
+    finally:
+        posix.umask(umask)
+        one.detach()
+        posix.fchdir(back)
+        posix.close(directory)
 
 
 def send(address: str, data: bytes, *, wait: bool) -> None:

@@ -23,9 +23,9 @@ def parse_restart(text: str, flag: str) -> RestartPolicy:
 
 
 DRIVERS = ("journald", "json-file", "none")
-# the options of each driver; all have docker's names except rate-limit and rate-burst
+# the options of each driver; all have docker's names except rate-limit, rate-burst and syslog
 _LOG_OPTIONS = {
-    "journald": ("rate-limit", "rate-burst", "tag", "labels", "env"),
+    "journald": ("rate-limit", "rate-burst", "syslog", "tag", "labels", "env"),
     "json-file": ("max-size", "max-file", "tag", "labels", "env"),
     "none": (),
 }
@@ -79,6 +79,10 @@ def _log_option(key: str, value: str, flag: str) -> dict[str, int | str | tuple[
         return {"max_size": 0 if value == "-1" else parse_size(value, flag)}
     if key == "max-file":
         return {"max_files": parse_int(value, flag, 1, _MOST_FILES)}
+    if key == "syslog":
+        if value not in ("true", "false"):
+            bad(flag, value, "not true or false")
+        return {"syslog": value == "true"}
     if key == "rate-limit":
         return {"rate_limit": parse_rate(value, flag)}
     return {"rate_burst": parse_rate_burst(value, flag)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _signal
+import posix
+import select
 
 from sysbox import scope
-from sysbox.base.errors import SystemdError
+from sysbox.base.errors import KernelError, SystemdError
 from sysbox.base.undo import Undo
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.records import Record
     from sysbox.plan import Plan
+    from sysbox.run.dev_log import DevLog
     from sysbox.spec import ContainerSpec
 
 
@@ -60,12 +63,42 @@ class Attended:
         self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
         self._foreground.substitutes = signals.substitutes(record)
         self._watch_stop_requests(started)
+        if wired.syslog >= 0:
+            self._watch_syslog(wired)
         started.oom.on_kill = self._out_of_memory
         if record.spec.remove:
             # nothing that is set on it is kept; to end a watch takes the kernel half a millisecond
             self._foreground.later = (_SOON, self._watch_properties)
         else:
             self._watch_properties()
+
+    def _watch_syslog(self, wired: stdio.Streams) -> None:
+        """Pass on to the journal what is sent to /dev/log in it."""
+        watches, socket = self._foreground.watches, wired.syslog
+        passing: list[DevLog] = []
+
+        def on_readable() -> None:
+            from sysbox.run import dev_log  # which few containers need
+
+            try:
+                if not passing:
+                    passing.append(dev_log.DevLog(self._record, self._started, wired))
+                passing[0].pass_on()
+            except KernelError:
+                # ignoring: there is no journald, and who sends to the socket learns that nobody reads it
+                del watches[socket]
+                posix.close(socket)
+
+        def at_end() -> None:
+            if socket in watches and (passing or select.select([socket], [], [], 0)[0]):
+                on_readable()
+            if passing:
+                passing[0].close()
+            elif socket in watches:
+                posix.close(socket)
+
+        watches[socket] = on_readable
+        self._foreground.at_end = at_end
 
     def _watch_properties(self) -> None:
         """Act when others change the limits of its scope."""

@@ -51,6 +51,7 @@ class Inherited(Frozen):
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None  # the compiled filter; None is unconfined
     placement: Placement
+    syslog: int = -1  # the socket that becomes its /dev/log, or -1
 
 
 def main(
@@ -63,6 +64,7 @@ def main(
     try:
         plan = inherited.plan
         needed = {channel.fileno(), *inherited.stdio, *(fd for _, fd in joined), pid_namespace}
+        needed.add(inherited.syslog)
         # first of all: every other open descriptor is the host's
         process.close_fds_except(needed)
         process.reset_signals()
@@ -89,6 +91,7 @@ def main(
         _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
         root = driver.by_name(plan.root.driver).mount_root(plan.root)
         tree = ops.Tree(root, copies, procfs)
+        tree.syslog = inherited.syslog
         tree.apply(plan.root.operations)
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:

@@ -63,6 +63,8 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
     if streams.log:
         log = streams.log
         words += ["--journal", _inherited(log.fd), log.identifier, str(log.rate), str(log.burst)]
+    if streams.syslog >= 0:
+        words += ["--syslog", _inherited(streams.syslog)]
     if terminal >= 0:
         words += ["--terminal", _inherited(terminal)]
     if streams.input >= 0:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
     from sysbox.spec import Port
+    from sysbox.units.cgroup.tree import Placement
     from sysbox.units.machine import Machine
 
 
@@ -109,21 +110,28 @@ def bring_up(
         undo.add(lambda error: _record_failure(record, runtime, error))
         undo.add(lambda _: streams.close())
         freezer.check_not_frozen(runtime.cgroup, facts)
-        inherited = Inherited(
-            plan=plan,
-            stdio=(streams.child[0], streams.child[1], streams.child[2]),
-            owned=tuple(streams.owned),
-            size=size,
-            seccomp=program,
-            placement=tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0],
-        )
-        with parent.park(inherited) as parked:
+        placement = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0]
+        with parent.park(_inherited(plan, streams, size, program, placement)) as parked:
             streams.close_child_ends()
             bus = Bus.connect()
             if not service:
                 bus.watch("JobNew")  # for run/stop_requests.py
             logged = streams.log is not None
             return _set_going(bus, record, plan, parked, runtime, meanwhile, logged=logged)
+
+
+def _inherited(
+    plan: Plan, streams: Streams, size: bytes, program: bytes | None, placement: Placement
+) -> Inherited:
+    return Inherited(
+        plan=plan,
+        stdio=(streams.child[0], streams.child[1], streams.child[2]),
+        owned=tuple(streams.owned),
+        size=size,
+        seccomp=program,
+        placement=placement,
+        syslog=streams.open_syslog() if plan.root.syslog else -1,
+    )
 
 
 def _set_going(

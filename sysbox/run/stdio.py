@@ -12,6 +12,7 @@ is unchanged; but a process in the container can open that end again and read wh
 
 from __future__ import annotations
 
+import _socket
 import _stat
 import posix
 
@@ -37,6 +38,7 @@ class Streams:
         self.log: journal.Sink | None = None  # where its output is kept in the journal
         self.pumps: list[tuple[int, ...]] = []
         self.input = -1  # our end of the pipe to the container's standard input, or -1
+        self.syslog = -1  # the socket that the child binds to /dev/log, or -1
         self._ours: list[int] = []
 
     def close_child_ends(self) -> None:
@@ -52,6 +54,18 @@ class Streams:
             posix.close(fd)
         if self.log:
             posix.close(self.log.fd)
+        if self.syslog >= 0:
+            posix.close(self.syslog)
+
+    def open_syslog(self) -> int:
+        """Make the socket of its /dev/log, and return it. Raises OSError.
+
+        It is made here, and only bound by the child, so that its queue is as long as the host's setting says,
+        which each network namespace has for itself (net.unix.max_dgram_qlen).
+        """
+        flags = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
+        self.syslog = _socket.socket(_socket.AF_UNIX, flags).detach()
+        return self.syslog
 
     def pipe(self, target: int) -> int:
         """Give the child a pipe as its stream `target`; our end of it."""

@@ -51,6 +51,28 @@ def test_defaults_of_sysbox_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert build("--property", "TasksMax=3", "img").limits == Limits()
 
 
+def test_the_clocks() -> None:
+    assert (build("img").namespaces.time, build("img").time_offset) == ("auto", {})
+    assert build("--timens", "container:x", "img").namespaces.time == "container:x"
+    two = build("--time-offset", "boottime=1s", "--time-offset", "monotonic=2s", "img").time_offset
+    assert two == {"boottime": 10**9, "monotonic": 2 * 10**9}
+    with pytest.raises(SpecError, match="given twice"):
+        build("--time-offset", "boottime=1s", "--time-offset", "boottime=1s", "img")
+    with pytest.raises(SpecError, match="needs a time namespace of the container's own"):
+        build("--timens", "host", "--time-offset", "boottime=1s", "img")
+    with pytest.raises(SpecError, match="unknown mode"):
+        build("--timens", "nosuch", "img")
+
+
+def test_syslog_is_an_option_of_journald() -> None:
+    assert build("img").logging.syslog
+    assert not build("--log-opt", "syslog=false", "img").logging.syslog
+    with pytest.raises(SpecError, match="not true or false"):
+        build("--log-opt", "syslog=no", "img")
+    with pytest.raises(SpecError, match="json-file has no such option"):
+        build("--log-driver", "json-file", "--log-opt", "syslog=false", "img")
+
+
 def test_a_full_line() -> None:
     spec = build(
         *"-itd --rm --name web -h box -w /srv/../x -u 1:2 --group-add 3 --init --read-only".split(),
