@@ -78,8 +78,8 @@ def capabilities_of(record: Record, images: KnownImages) -> dict[str, Any]:
     is_root = user in ("", "root") or (user.isdecimal() and int(user) == 0)
     effective = roots.effective if is_root else users.effective
     return {
-        "EffectiveCaps": listed(f"CAP_{name}" for name in capability.names(effective)),
-        "BoundingCaps": listed(f"CAP_{name}" for name in capability.names(roots.bounding)),
+        "EffectiveCaps": listed(f"CAP_{name}" for name in sorted(capability.names(effective))),
+        "BoundingCaps": listed(f"CAP_{name}" for name in sorted(capability.names(roots.bounding))),
     }
 
 

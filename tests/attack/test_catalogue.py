@@ -60,7 +60,7 @@ FILES = {
 }
 LOOK = """
 grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups)' /proc/self/status
-cat /proc/self/uid_map; ls /dev; cut -d' ' -f5,6 /proc/self/mountinfo; env | sort
+awk '{ print $1, $2 != 0, $3 }' /proc/self/uid_map; ls /dev; cut -d' ' -f5,6 /proc/self/mountinfo; env | sort
 """
 
 
