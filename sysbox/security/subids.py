@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import Conflict, NotFound
+from sysbox.base.errors import Conflict, KernelError, NotFound
+from sysbox.base.files import LIMIT
 from sysbox.base.frozen import Frozen
-from sysbox.host import read_text
+from sysbox.embedded import caller_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +65,24 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdecimal() and len(word) <= _DIGITS
 
 
+def read_file(path: str) -> str:
+    """The text of a file of the caller's /etc, of which an embedded host has a copy; "" without one."""
+    try:
+        fd = caller_root.open_path(path, posix.O_RDONLY)
+    except KernelError:
+        return ""
+    try:
+        data = b""
+        while more := posix.read(fd, LIMIT):
+            data += more
+    finally:
+        posix.close(fd)
+    return data.decode("utf-8", "replace")
+
+
 def read() -> tuple[list[Entry], list[Entry]]:
     """The entries of both files; one that is not there has none."""
-    return parse(read_text(FILES[0])), parse(read_text(FILES[1]))
+    return parse(read_file(FILES[0])), parse(read_file(FILES[1]))
 
 
 def of(name: str, kind: int) -> tuple[tuple[int, int], ...]:
@@ -74,8 +90,8 @@ def of(name: str, kind: int) -> tuple[tuple[int, int], ...]:
 
     Raises NotFound without one, Conflict where another one overlaps.
     """
-    entries = parse(read_text(FILES[kind]))
-    wanted = _names(name, read_text(DATABASES[0]))
+    entries = parse(read_file(FILES[kind]))
+    wanted = _names(name, read_file(DATABASES[0]))
     own = [one for one in entries if one.owner in wanted]
     if not own:
         raise NotFound(
@@ -93,7 +109,7 @@ def pools() -> Pools:
     for owner in OWNERS if uids or gids else ():
         wanted = {owner, "0"} if owner == "root" else {owner}
         if owner != "root" and any(one.owner.isdecimal() for one in (*uids, *gids)):
-            passwd = passwd or read_text(DATABASES[0])
+            passwd = passwd or read_file(DATABASES[0])
             wanted = _names(owner, passwd)
         own = [tuple(one for one in found if one.owner in wanted) for found in (uids, gids)]
         if own[0] and own[1]:
@@ -144,7 +160,7 @@ def taken(uids: Iterable[Entry], gids: Iterable[Entry]) -> Spans:
     for file in DATABASES:
         # any field: that a user's group, or a note that is a number, counts too does no harm, and lines would
         # take four times as long
-        for field in read_text(file).split(":"):
+        for field in read_file(file).split(":"):
             # none from FIRST on has fewer digits
             if len(field) > 5 and _is_number(field) and int(field) >= FIRST:
                 found.append((int(field), int(field) + 1))

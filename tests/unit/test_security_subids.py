@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sysbox.base.errors import Conflict, NotFound, SysboxError
+from sysbox.embedded import caller_root
 from sysbox.security import subids
 from sysbox.security.subids import END, FIRST, Entry, Pools
 
@@ -149,6 +151,20 @@ def test_of_one_user(etc: Path) -> None:
     with pytest.raises(NotFound, match="subgid has no entry of carol") as caught:
         subids.of("carol", 1)
     assert "carol:524288:65536" in caught.value.hint
+
+
+def test_of_the_caller(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an embedded host, whose /etc is a copy from when it booted."""
+    both(etc, "sysbox:100000:65536\n")
+    inside = etc / "caller"
+    (inside / str(etc)[1:]).mkdir(parents=True)
+    both(inside / str(etc)[1:], "sysbox:200000:65536\n")
+    root = os.open(inside, os.O_PATH)
+    try:
+        monkeypatch.setattr(caller_root, "_root", root)
+        assert chosen() == (200000, 200000)
+    finally:
+        os.close(root)
 
 
 def test_gaps() -> None:

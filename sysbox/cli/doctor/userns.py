@@ -5,7 +5,6 @@ from __future__ import annotations
 from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.container import id_ranges
-from sysbox.host import read_text
 from sysbox.security import subids
 from sysbox.security.subids import END, FILES, FIRST
 
@@ -52,7 +51,7 @@ def _leases() -> Check:
 def _within(start: int, end: int, kind: int) -> str:
     """An entry of another user that overlaps a range, as it is written; "" without one."""
     mine = {*subids.OWNERS, "0"}
-    for one in subids.parse(read_text(FILES[kind])):
+    for one in subids.read()[kind]:
         if one.owner not in mine and one.start < end and start < one.end:
             return f"{one.owner}:{one.start}:{one.end - one.start}"
     return ""
