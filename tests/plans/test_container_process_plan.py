@@ -9,13 +9,16 @@ from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.container.records import Record, Resolved
 from sysbox.container.systemd_plan import Mode
 from sysbox.linux import capability
+from sysbox.linux.userns import IdMap
 from sysbox.spec import ContainerSpec, Security, Ulimit
 
 RESOLVED = Resolved(env=("A=image",), user="app", workdir="/srv")
 EVERYTHING = (1 << 41) - 1
 
 
-def planned(spec: ContainerSpec, asked: Asked, **more: object) -> ProcessPlan:
+def planned(
+    spec: ContainerSpec, asked: Asked, *, gids: tuple[IdMap, ...] = (), **more: object
+) -> ProcessPlan:
     record = Record(
         id="c" * 64,
         name="x",
@@ -25,6 +28,7 @@ def planned(spec: ContainerSpec, asked: Asked, **more: object) -> ProcessPlan:
         image_name="x",
         argv=("run",),
         resolved=RESOLVED,
+        gids=gids,
     )
     mode = Mode(active=False)
     values = {"hostname": "host", "held": EVERYTHING, **more}
@@ -77,6 +81,10 @@ def test_the_callers_groups_and_the_umask() -> None:
     for asked in (Asked(argv=("run",)), Asked(argv=("ls",), user="other")):
         plan = planned(spec, asked)
         assert (plan.group_add, plan.kept_groups, plan.umask) == ((), (5, 7), 0o077)
+    # with the host's id of the group 5 inside; 7 is not mapped
+    maps = (IdMap(inside=0, outside=100_000, count=6),)
+    mapped = planned(spec, Asked(argv=("run",)), gids=maps)
+    assert mapped.kept_groups == (5, 7, 100_005)
     # a group of that name, in a container that was made when it could be one
     older = planned(ContainerSpec(image="x", group_add=("keep-groups",)), Asked(argv=("run",)))
     assert (older.group_add, older.kept_groups) == (("keep-groups",), None)
