@@ -237,8 +237,9 @@ def failing(name: str) -> list[str]:
     """A command line of a verb that fails: by what it names, or by a flag that is none."""
     words = {"CONTAINER": "nosuch", "IMAGE": "nosuch", "VOLUME": "nosuch", "FILE": "/nosuch"}
     arguments = [words.get(one.name, "nosuch:x") for one in arguments_of(VERBS[name])]
-    lists = ("volume create", "stats", "images")  # which succeed with any name, or with none
-    if not arguments or name in lists:
+    # some succeed with any name, or with none; the last one answers with its status alone
+    others = ("volume create", "stats", "images", "image exists")
+    if not arguments or name in others:
         return [*name.split(), "--nosuch"]
     return [*name.split(), *arguments]
 
