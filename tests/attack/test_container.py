@@ -189,7 +189,7 @@ def test_the_devices_of_a_container(sysbox: Sysbox, image: str) -> None:
             ("tty", "5:0"), ("urandom", "1:9"), ("zero", "1:5"),
         )
     ]  # fmt: skip
-    others = {"fd", "mqueue", "ptmx", "pts", "shm", "stdin", "stdout", "stderr"}
+    others = {"fd", "log", "mqueue", "ptmx", "pts", "shm", "stdin", "stdout", "stderr"}
     assert set(lines[6:]) == {"full", "null", "random", "tty", "urandom", "zero"} | others
 
 
