@@ -143,6 +143,15 @@ static PyObject *sys_sethostname(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_sethostname, name, length));
 }
 
+static PyObject *sys_setdomainname(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "s#", &name, &length))
+        return NULL;
+    return none_or_error(syscall(SYS_setdomainname, name, length));
+}
+
 static PyObject *sys_close_range(PyObject *module, PyObject *arguments)
 {
     unsigned int first, last, flags;
@@ -519,6 +528,7 @@ static PyMethodDef methods[] = {
     {"unshare", sys_unshare, METH_VARARGS, "unshare(flags)"},
     {"setns", sys_setns, METH_VARARGS, "setns(fd, nstype)"},
     {"sethostname", sys_sethostname, METH_VARARGS, "sethostname(name)"},
+    {"setdomainname", sys_setdomainname, METH_VARARGS, "setdomainname(name)"},
     {"close_range", sys_close_range, METH_VARARGS, "close_range(first, last, flags)"},
     {"prlimit", sys_prlimit, METH_VARARGS, "prlimit(pid, resource, (soft, hard) or None) -> (soft, hard) as before"},
     {"mount", sys_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},

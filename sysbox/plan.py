@@ -11,6 +11,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.container import clocks, systemd_plan
 from sysbox.container.clocks import Clocks
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
+from sysbox.fs import mapped
 from sysbox.fs.rootfs import (
     CGROUPS,
     INIT,
@@ -37,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Resolved
     from sysbox.container.systemd_plan import Mode
+    from sysbox.fs.rootfs import Operation
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec
     from sysbox.units.limits.disks import Disk
@@ -94,7 +96,8 @@ class Plan(Frozen):
         lines.append(
             f"  mount {root.driver} of {len(root.layers)} layers and {root.directory}/upper on /"
         )
-        lines += [f"  {one.describe()}" for one in (*self.root.operations, *self.root.late)]
+        lines += [f"  outside: {one.describe()}" for one in root.outside]
+        lines += [f"  {one.describe()}" for one in (*root.operations, *root.late)]
         lines.append(self.network.describe())
         process = self.process
         lines.append(f"process {' '.join(process.argv)}")
@@ -159,7 +162,7 @@ def make_plan(
     Raises SpecError, UsageError, Unsupported, naming the flag, the value and the reason.
     """
     spec = record.spec
-    mode = systemd_plan.decide(record.id, spec, record.argv, record.directory)
+    mode = systemd_plan.decide(record)
     properties, writes = plan_limits(spec.limits, facts, around.disks)
     scope = scopeplan.plan_scope(
         record.id,
@@ -176,7 +179,7 @@ def make_plan(
     return Plan(
         id=record.id,
         scope=scope,
-        namespaces=_namespaces(spec, around),
+        namespaces=_namespaces(record, around),
         root=_root(record, resolved, around, facts, mode),
         network=plan_network(record.id, spec, around.network),
         process=_process(record, resolved, around, mode),
@@ -195,7 +198,8 @@ def _device_rules(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str,
     return (*found, *device_rules.rules(spec.limits.device_rules))
 
 
-def _namespaces(spec: ContainerSpec, around: Surroundings) -> NamespacePlan:
+def _namespaces(record: Record, around: Surroundings) -> NamespacePlan:
+    spec = record.spec
     joins, decided = around.joins, clocks.decide(spec, around.no_time)
     asked = {
         "ipc": spec.namespaces.ipc,
@@ -217,6 +221,8 @@ def _namespaces(spec: ContainerSpec, around: Surroundings) -> NamespacePlan:
         new_cgroup=spec.namespaces.cgroup == "private",
         joined=tuple((kind, joins[kind]) for kind in _ORDER if kind in joins),
         clocks=decided,
+        uids=record.uids,
+        gids=record.gids,
     )
 
 
@@ -231,23 +237,28 @@ def _root(
     record: Record, resolved: Resolved, around: Surroundings, facts: HostFacts, mode: Mode
 ) -> RootPlan:
     spec = record.spec
+    operations = plan_operations(
+        spec,
+        usr_bind=resolved.usr_bind,
+        directory=record.directory,
+        volumes=around.volumes,
+        marks=around.marks,
+        protect=_protection(spec, around, facts, mode),
+        ipc_owner=_ipc_owner(spec, around.joins),
+        proc_owner=around.joins.get("proc", ""),
+        before=mode.before,
+        after=mode.after,
+    )
+    outside: tuple[Operation, ...] = ()
+    if record.uids:
+        outside, operations = mapped.split(operations, record.uids, record.gids)
     return RootPlan(
         driver=resolved.driver,
         layers=resolved.layers,
         directory=record.directory,
         volatile=spec.remove,
-        operations=plan_operations(
-            spec,
-            usr_bind=resolved.usr_bind,
-            directory=record.directory,
-            volumes=around.volumes,
-            marks=around.marks,
-            protect=_protection(spec, around, facts, mode),
-            ipc_owner=_ipc_owner(spec, around.joins),
-            proc_owner=around.joins.get("proc", ""),
-            before=mode.before,
-            after=mode.after,
-        ),
+        outside=outside,
+        operations=operations,
         late=(
             *plan_cgroups(spec, facts, systemd=mode.active),
             # once more, since the cgroup file systems have just been mounted over these
@@ -315,5 +326,5 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         mode,
         hostname=around.hostname,
         held=around.capabilities,
-        sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces), *domain),
+        sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, record.gids), *domain),
     )

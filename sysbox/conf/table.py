@@ -84,7 +84,7 @@ KEYS = (
         help="The greatest number of processes of a container; -1 is no limit. `--pids-limit` overrides it.",
     ),
     Key(
-        section="Container", name="UserNS", field="userns", parse=_userns, default="host",
+        section="Container", name="UserNS", field="userns", parse=_userns, default="auto",
         help="The user namespace of a container that asks for none: auto, one of its own, or host, the"
         " machine's. `--userns` overrides it.",
     ),

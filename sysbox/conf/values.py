@@ -21,7 +21,7 @@ class Settings(Frozen):
     log_driver: str = "journald"
     rate_limit: int = -1  # lines a second; -1 is the default in units/journal.py
     rate_burst: int = -1  # lines at once; likewise
-    userns: str = "host"  # auto, host: the user namespace of a container that asks for none
+    userns: str = "auto"  # auto, host: the user namespace of a container that asks for none
     pids_limit: int | None = None  # -1 is no limit; None leaves systemd's DefaultTasksMax=
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.container import systemd_mode
+from sysbox.linux.capability import NAMES
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -19,6 +20,7 @@ from sysbox.linux.mount import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.records import Record
     from sysbox.fs.rootfs import Operation
     from sysbox.spec import ContainerSpec
 
@@ -29,6 +31,8 @@ _TMPFS = (
     ("/run/lock", (("mode", "1777"), ("size", "5m")), _PRIVATE | MOUNT_ATTR_NOEXEC),
     ("/tmp", (("mode", "1777"), ("nr_inodes", "1m")), _PRIVATE | MOUNT_ATTR_STRICTATIME),
 )
+# all but what the kernel asks for in the host's user namespace only, and what systemd has conditions for
+_MAPPED = tuple(name for name in NAMES if name not in ("SYS_MODULE", "SYS_RAWIO"))
 _CAPABILITIES: tuple[str, ...] = (
     "SETPCAP",  # to drop to the CapabilityBoundingSet= of a unit
 )
@@ -46,8 +50,9 @@ class Mode(Frozen):
     oom_policy: str = "kill"
 
 
-def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory: str) -> Mode:
-    """The mode of the container with the id `container` (64 hex) and its `directory`. Raises SpecError."""
+def decide(record: Record) -> Mode:
+    """The mode of a container. Raises SpecError."""
+    spec, argv, directory = record.spec, record.argv, record.directory
     if not systemd_mode.applies(spec, argv):
         return Mode(active=False)
     from sysbox.fs.rootfs import Filesystem  # `exec` needs it for few containers
@@ -57,6 +62,8 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
     if not systemd_mode.chosen_by_user(spec, argv):
         # an image must not get capabilities by the name of its command
         capabilities = ()
+    elif record.uids:
+        capabilities = _MAPPED
     elif spec.security.seccomp == "default":
         # for reboot(2), which ends the pid namespace only; kexec_load(2) needs the same capability, and only
         # sysbox's default filter is known to refuse it
@@ -73,7 +80,7 @@ def decide(container: str, spec: ContainerSpec, argv: tuple[str, ...], directory
             *([_journal(directory)] if systemd_mode.keeps_journal(spec, argv) else []),
         ),
         # container_uuid becomes the machine-id(5) where the image has none
-        environment=("container=sysbox", f"container_uuid={container[:32]}"),
+        environment=("container=sysbox", f"container_uuid={record.id[:32]}"),
         capabilities=capabilities,
         # each service inside has its own OOMPolicy=
         oom_policy="continue",

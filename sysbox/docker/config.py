@@ -70,8 +70,10 @@ def capabilities_of(record: Record, images: KnownImages) -> dict[str, Any]:
     Null where `start` refuses the record. Whether it is root goes by the text of its user, as in podman.
     """
     try:
-        mode = systemd_plan.decide(record.id, record.spec, record.argv, record.directory)
-        roots, users = sets_of(record.spec, mode, capability.grantable())
+        mode = systemd_plan.decide(record)
+        roots, users = sets_of(
+            record.spec, mode, capability.grantable(own_namespace=bool(record.uids))
+        )
     except SysboxError:
         return {"EffectiveCaps": NullList(), "BoundingCaps": NullList()}
     user = resolved_by(record, images).user.partition(":")[0]

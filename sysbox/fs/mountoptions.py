@@ -50,6 +50,8 @@ _IGNORED_OPTIONS = (
     "consistent",
     "cached",
     "delegated",
+    "idmap",
+    "noidmap",
 )
 
 

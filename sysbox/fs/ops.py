@@ -37,14 +37,16 @@ _KERNELS = ("/dev", "/proc", "/sys")
 
 class Tree:
     """A root that is being built: `root` is its O_PATH descriptor, `sources` the mounts of `sources.clone`,
-    `procfs` the host's /proc, `null` a descriptor of the null device that was made in it, or -1.
+    `procfs` the host's /proc, `null` a descriptor of the null device that was made for it, or -1.
     """
 
-    def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
+    def __init__(self, root: int, sources: dict[int, int], procfs: int, null: int = -1) -> None:
         self.root = root
-        self.null = -1
+        self.null = null
         self.syslog = -1  # the datagram socket to be bound
         self._sources = sources
+        # writable copies of sources that are read-only, to fill new volumes, by id() of the operation
+        self.fills: dict[int, int] = {}
         self._procfs = procfs
         self._top = mount.path_of(procfs, root)
         self._empty = -1
@@ -71,7 +73,7 @@ class Tree:
         made = self._sources.pop(id(op))
         is_directory = _is_directory(made)
         if op.mark and _has_content(op.mark):
-            self._first_mount(op, made)
+            self._first_mount(op, self.fills.get(id(op), made))
         target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)

@@ -71,6 +71,8 @@ class Bind(Frozen):
     owner: str = ""  # path of the mount namespace that has the source; "" is the host's
     kind: str = "tmpfs"  # with `owner`: the file system that the source must be, tmpfs or proc
     ordinary: bool = False  # as in Filesystem
+    made: bool = False  # the source is in the tree that `RootPlan.outside` makes
+    mapped: bool = True  # ids are mapped where the container has a user namespace
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
@@ -165,6 +167,8 @@ class RootPlan(Frozen):
     late: tuple[Operation, ...]  # applied after that
     booted: bool = False  # its first process is systemd
     syslog: bool = False  # it has a socket for syslog(3)
+    # with a user namespace: applied with the host's rights to a tree beside the root, before `operations`
+    outside: tuple[Operation, ...] = ()
 
     def marks(self) -> tuple[str, ...]:
         """The files that tell whether the container's volumes are new."""
@@ -349,6 +353,7 @@ def _one_mount(mount: Mount, volumes: dict[str, str], marks: dict[str, str]) -> 
         create=mount.create,
         mark=marks.get(mount.target, ""),
         copy_up=mount.copy_up,
+        mapped="noidmap" not in mount.options,
     )
 
 

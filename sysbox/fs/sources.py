@@ -29,7 +29,7 @@ def clone(operations: Sequence[Operation]) -> dict[int, int]:
     """
     sources: dict[int, int] = {}
     for operation in operations:
-        if isinstance(operation, rootfs.Bind):
+        if isinstance(operation, rootfs.Bind) and not operation.made:
             sources[id(operation)] = _copy(operation)
     return sources
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import KernelError, SpecError, Unsupported
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.paths import VOLUMES
 from sysbox.conf.values import Settings
 from sysbox.container import id_ranges, store
+from sysbox.fs import mappable
+from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
 from sysbox.security import idmap, subids
 from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
@@ -52,11 +55,10 @@ def resolve(record: Record, notices: Notices | None = None, *, lease: bool) -> R
     spec = record.spec
     joined = _joined(spec)
     chosen = idmap.decide(spec, joined, default=Settings().userns)
-    if chosen.mode in idmap.OWN and (incapable := _incapable()):
+    if chosen.mode in idmap.OWN and (incapable := _incapable(record)):
         chosen = idmap.decide(spec, joined, incapable, Settings().userns)
         if notices:
             notices.without_user_namespace(incapable)
-    _not_yet(chosen, spec)
     record = record.replace(userns=chosen.mode, userns_reason=chosen.reason)
     if chosen.mode == "host":
         return record
@@ -78,7 +80,9 @@ def describe(record: Record) -> str:
     reason = f" ({record.userns_reason})" if record.userns_reason else ""
     lines = [f"user namespace {record.userns}{reason}"]
     for name, maps in (("users", record.uids), ("groups", record.gids)):
-        lines += [f"  {name} {idmap.text((one,))}: {idmap.text_outside(one)}" for one in maps]
+        lines += [
+            f"  {name} {userns.text((one,))}: {userns.span(one.outside, one.count)}" for one in maps
+        ]
     return "\n".join(lines)
 
 
@@ -97,18 +101,20 @@ def lease_again(record: Record) -> bool:
     return id_ranges.restore(record.id, wish, (record.uids, record.gids))
 
 
-def _incapable() -> str:
-    """Why this host cannot make a user namespace, in one clause; "" if it can."""
+def _incapable(record: Record) -> str:
+    """Why this host cannot give the container a user namespace, in one clause; "" if it can."""
     if not namespace.is_there("user"):
         return "this kernel makes no user namespaces (see /proc/sys/user/max_user_namespaces)"
+    resolved = resolved_of(record)
+    if reason := mappable.why_not_root(resolved.driver, resolved.layers):
+        return f"the ids of images cannot be mapped here: {reason}"
+    for mount in record.spec.mounts:
+        if mount.kind == "tmpfs" or mount.read_only or "noidmap" in mount.options:
+            continue  # what cannot be mapped is mounted as it is where nothing can be written
+        source = mount.source if mount.kind == "bind" else VOLUMES
+        if reason := mappable.why_not(source):
+            return f"volume {mount.target}: {reason}"
     return ""
-
-
-def _not_yet(chosen: Decision, spec: ContainerSpec) -> None:
-    """Refuse every user namespace but the host's, until a start can make one: remove this function then."""
-    if chosen.mode != "host":
-        flag = idmap.flag_of(spec) if spec.namespaces.user else "UserNS=auto"
-        raise Unsupported(f"{flag}: not supported yet", hint="only host, the machine's own")
 
 
 def wish_of(spec: ContainerSpec, chosen: Decision, joined: tuple[Joined, ...]) -> Wish:
@@ -205,7 +211,7 @@ def _check_maps(record: Record) -> None:
     for maps in (record.uids, record.gids):
         if wrong := idmap.problem(maps):
             raise SpecError(f"{flag}: {wrong}", hint="ranges must not overlap, on neither side")
-        if not idmap.covers(maps, 0):
+        if not any(one.inside == 0 for one in maps):
             raise SpecError(
                 f"{flag}: nothing is mapped to 0, which is root in the container",
                 hint="such as --uidmap 0:100000:65536",
@@ -225,4 +231,4 @@ def _check_ids(record: Record) -> None:
         *((record.gids, one, f"--group-add {one}") for one in spec.group_add),
     ):
         if text.isascii() and text.isdecimal():
-            idmap.check_id(maps, int(text), what)
+            userns.outside(maps, int(text), what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import posix
 
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.frozen import Frozen
@@ -20,6 +21,7 @@ _NUMBERS = {name: index for index, name in enumerate(NAMES)}
 
 _BITS = 64  # in a set
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 4  # securebits.h
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -91,8 +93,13 @@ def _known(capability: int) -> bool:
     return True
 
 
-def grantable() -> int:
-    """Mask of the capabilities that this process can give to a container: bounding and permitted."""
+def grantable(*, own_namespace: bool = False) -> int:
+    """Mask of the capabilities that this process can give to a container: bounding and permitted.
+
+    In a user namespace of its own the first process has all (user_namespaces(7)).
+    """
+    if own_namespace:
+        return (1 << last_cap() + 1) - 1
     bounding = 0
     for capability in range(last_cap() + 1):
         bounding |= _sys.prctl(_PR_CAPBSET_READ, capability) << capability
@@ -105,6 +112,19 @@ def keep_caps() -> None:
         _sys.prctl(_PR_SET_KEEPCAPS, 1)
     except OSError as error:
         raise KernelError.of("keep the capabilities", "", error) from None
+
+
+def act_as(uid: int, gid: int) -> None:
+    """Change the effective ids and keep all capabilities, by the securebits (capabilities(7)).
+
+    Raises KernelError.
+    """
+    try:
+        _sys.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
+        posix.setresgid(-1, gid, -1)
+        posix.setresuid(-1, uid, -1)
+    except OSError as error:
+        raise KernelError.of("act as", f"the user {uid}", error) from None
 
 
 def drop_bounding(keep_mask: int) -> None:

@@ -123,6 +123,17 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
         raise KernelError.of("set the resource limit", target, error) from None
 
 
+def raise_limits(limits: tuple[tuple[str, int, int], ...]) -> None:
+    """Raise this process's hard limits to those of (name, soft, hard), where they are lower.
+
+    A process of another user namespace may lower them only. Raises KernelError.
+    """
+    for name, _, hard in limits:
+        soft, most = _sys.prlimit(0, RLIMITS[name], None)
+        if most != -1 and (hard == -1 or hard > most):
+            set_rlimit(name, soft, hard)
+
+
 def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:
     """`set_rlimit` for another process; one that has ended is success. Raises KernelError."""
     try:

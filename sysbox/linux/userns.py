@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base.errors import KernelError
+from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.frozen import Frozen
+
+OVERFLOW = 65534  # the default of /proc/sys/kernel/overflowuid and overflowgid
 
 
 class IdMap(Frozen):
@@ -84,6 +86,55 @@ def read_maps_at(path: str) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
         for one in (fd, ready, ended, held):
             posix.close(one)
         posix.waitpid(child, 0)
+
+
+def outside(maps: tuple[IdMap, ...], inside: int, what: str) -> int:
+    """The host's id of the id `inside`; () maps each to itself.
+
+    Raises SpecError where there is none; `what` has asked for it: "--user 70000".
+    """
+    for one in maps:
+        if one.inside <= inside < one.inside + one.count:
+            return one.outside + inside - one.inside
+    if not maps:
+        return inside
+    raise SpecError(
+        f"{what}: {inside} is outside the container's ids, which are {text(maps)}",
+        hint=f"--userns auto:size={inside + 1} has it, --userns host has all",
+    )
+
+
+def inside(maps: tuple[IdMap, ...], outside: int) -> int:
+    """The id inside of the host's id `outside`; () maps each to itself.
+
+    OVERFLOW for an id that is not mapped, as the kernel shows it there (user_namespaces(7), "Unmapped user
+    and group IDs").
+    """
+    for one in maps:
+        if one.outside <= outside < one.outside + one.count:
+            return one.inside + outside - one.outside
+    return OVERFLOW if maps else outside
+
+
+def is_mapped(maps: tuple[IdMap, ...], outside: int) -> bool:
+    """Whether the host's id `outside` has an id inside; with () each has."""
+    return not maps or any(one.outside <= outside < one.outside + one.count for one in maps)
+
+
+def root_of(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> tuple[int, int]:
+    """The host's ids of root inside. Raises SpecError."""
+    return outside(uids, 0, "root of the container"), outside(gids, 0, "root of the container")
+
+
+def text(maps: tuple[IdMap, ...]) -> str:
+    """The ids that exist inside: "0-65535, 100000"."""
+    ordered = sorted(maps, key=lambda one: one.inside)
+    return ", ".join(span(one.inside, one.count) for one in ordered)
+
+
+def span(start: int, count: int) -> str:
+    """A range of ids: "524288-589823"."""
+    return f"{start}-{start + count - 1}" if count > 1 else str(start)
 
 
 def write_maps(pid: int, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:

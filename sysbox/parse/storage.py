@@ -18,6 +18,7 @@ _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
 _ACCESS_TIMES = ("noatime", "relatime", "strictatime", "nodiratime")
 _HUGE = ("never", "always", "within_size", "advise")  # tmpfs(5)
 _RELABEL = ("z", "Z")
+_MAPPING = ("idmap", "noidmap")
 # docker's hints for other platforms, and rbind, the default
 _IGNORED = ("cached", "delegated", "consistent", "rbind")
 
@@ -67,8 +68,8 @@ def _with_option(mount: Mount, option: str, flag: str, text: str) -> Mount:
         return mount.replace(recursive=False)
     if option in _IGNORED:
         return mount
-    if option not in PROPAGATION + _FLAGS + _RELABEL:
-        known = ("ro", "rw", "nocopy", *PROPAGATION, *_FLAGS, *_RELABEL)
+    if option not in PROPAGATION + _FLAGS + _RELABEL + _MAPPING:
+        known = ("ro", "rw", "nocopy", *PROPAGATION, *_FLAGS, *_RELABEL, *_MAPPING)
         bad(flag, text, f"unknown option {option or '(empty)'}", suggest(option, known))
     return mount.replace(options=(*mount.options, option))
 

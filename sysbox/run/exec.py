@@ -18,20 +18,20 @@ from sysbox.container.hostname import own_hostname
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import _sys, capability, cgroup, mount, namespace, process, timens
+from sysbox.linux import _sys, capability, cgroup, mount, namespace, process, timens, userns
 from sysbox.linux.freezer import freezing_file, is_frozen
 from sysbox.run import parent
 from sysbox.run.process import (
+    become_root_inside,
     check_inside_root,
+    check_mapped,
     drop_privileges,
     fork_inside,
     keep_groups,
-    open_null,
-    open_terminal,
     resolve_user,
-    take_streams,
 )
 from sysbox.run.stdio import Streams, for_caller
+from sysbox.run.streams import give_streams, open_null, open_terminal, take_streams
 from sysbox.security import environment, seccomp
 from sysbox.units.cgroup import tree
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.container.store import Record
+    from sysbox.linux.userns import IdMap
     from sysbox.run.handshake import Channel
 
 _ENTERED = (
@@ -90,6 +91,8 @@ class Entering(Frozen):
     owned: tuple[int, ...]
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None
+    uids: tuple[IdMap, ...]  # the maps of the container's user namespace; () is the host's
+    gids: tuple[IdMap, ...]
     outlives: bool  # the process may outlive this command, which can detach from it
 
 
@@ -223,13 +226,16 @@ def _entering(
     )
     return Entering(
         init=process.pidfd(runtime.pid),
-        namespaces=_ENTERED | timens.joinable(),
+        # it is an error to join the user namespace that one is in
+        namespaces=_ENTERED | timens.joinable() | (namespace.CLONE_NEWUSER if record.uids else 0),
         cgroups=directories,
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
         size=_terminal_size() if plan.tty else b"",
         seccomp=seccomp.program_for(security, plan.capabilities.bounding),
+        uids=record.uids,
+        gids=record.gids,
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
     )
 
@@ -252,9 +258,9 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
             tty=spec.tty and not spec.detach,
             privileged=spec.privileged,
         ),
-        systemd_plan.decide(record.id, record.spec, record.argv, record.directory),
+        systemd_plan.decide(record),
         hostname=own_hostname(record),
-        held=capability.grantable(),
+        held=capability.grantable(own_namespace=bool(record.uids)),
     )
 
 
@@ -271,11 +277,16 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
+        if entering.uids:
+            process.raise_limits(plan.rlimits)
+            owner = userns.root_of(entering.uids, entering.gids)
+            give_streams(entering.stdio, entering.owned, owner)
         _enter(entering)
 
         phase = "process"
         root = mount.open_root()
         who = resolve_user(root, procfs, plan)
+        check_mapped(who, entering.uids, entering.gids)
         env = environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
         stdio = entering.stdio
         if plan.tty:
@@ -296,6 +307,8 @@ def _enter(entering: Entering) -> None:
     """Join the container's namespaces; the pid namespace takes effect for children only (setns(2))."""
     try:
         _sys.setns(entering.init, entering.namespaces)
+        if entering.uids:
+            become_root_inside(entering.process)
     except OSError as error:
         raise KernelError.of("enter the container's namespaces", "", error) from None
 

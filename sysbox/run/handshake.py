@@ -2,8 +2,8 @@
 
 The messages, in their only order; the numbers stand in comments on both sides:
 
-  #0 MAPPED     parent -> child   if the child is born in a user namespace: it has its maps, and will own the
-                                  other namespaces, which the child can make now
+  #0 BORN       builder -> parent if the child has a user namespace of its own: its pid, since the builder
+                                  has made it (run/builder.py)
   #1 UNSHARED   child -> parent   its namespaces exist: links can be put into them
   #2 SCOPED     parent -> child   it is in its scope, its links exist (the data has their addresses)
   #3 CONSOLE    child -> parent   the master of its terminal, if it has one
@@ -41,7 +41,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAPPED = b"M"
 UNSHARED = b"U"
 SCOPED = b"N"
 CONSOLE = b"C"

@@ -13,22 +13,22 @@ import posix
 
 from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
-from sysbox.fs import ops, sources
+from sysbox.fs import ops, sources, staging
 from sysbox.fs.drivers import driver
 from sysbox.linux import _sys, mount, namespace, process, timens
 from sysbox.netns import links
-from sysbox.run.handshake import MAPPED, PROCEED, SCOPED, UNSHARED, Channel
+from sysbox.run.handshake import PROCEED, SCOPED, UNSHARED, Channel
 from sysbox.run.process import (
+    become_root_inside,
     check_inside_root,
+    check_mapped,
     drop_privileges,
     fork_inside,
     keep_groups,
-    new_null,
-    open_terminal,
     resolve_user,
     run_command,
-    take_streams,
 )
+from sysbox.run.streams import new_null, open_terminal, take_streams
 from sysbox.security import environment, sysctls
 from sysbox.units.cgroup.tree import place
 
@@ -37,9 +37,15 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.container.process_plan import ProcessPlan
+    from sysbox.fs.rootfs import Operation, RootPlan
     from sysbox.plan import Plan
     from sysbox.security.identity import Identity
     from sysbox.units.cgroup.tree import Placement
+
+
+# what the builder tells the first process of a mapped container, over a pipe
+MAPPED = b"M"  # its user namespace has its maps
+BUILT = b"B"  # what it needs from outside is made
 
 
 class Inherited(Frozen):
@@ -55,29 +61,43 @@ class Inherited(Frozen):
 
 
 def main(
-    inherited: Inherited, channel: Channel, joined: list[tuple[str, int]], pid_namespace: int
+    inherited: Inherited,
+    channel: Channel,
+    joined: list[tuple[str, int]],
+    pid_namespace: int,
+    builder: int = -1,
 ) -> NoReturn:
     """Become the container's first process; with `pid_namespace`, an fd (-1 is none), have it born in that
-    namespace instead. Never returns.
+    namespace instead. In a user namespace of its own, `builder` is the pipe from the builder. Never returns.
     """
     phase = "namespaces"
     try:
         plan = inherited.plan
-        needed = {channel.fileno(), *inherited.stdio, *(fd for _, fd in joined), pid_namespace}
-        needed.add(inherited.syslog)
+        needed = {
+            channel.fileno(),
+            *inherited.stdio,
+            *(fd for _, fd in joined),
+            pid_namespace,
+            builder,
+            inherited.syslog,
+        }
         # first of all: every other open descriptor is the host's
         process.close_fds_except(needed)
         process.reset_signals()
         posix.umask(0o022)
         posix.setsid()
-        keep_groups(plan.process)
         # before any process of the container can inspect this one (CVE-2016-9962)
         _sys.prctl(process.PR_SET_DUMPABLE, 0)
-        if plan.namespaces.uids:
-            channel.receive(MAPPED)  # 0
+        mapped = builder >= 0
+        if mapped:
+            _await(builder, MAPPED)
+            become_root_inside(plan.process)
+        else:
+            keep_groups(plan.process)
         for kind, fd in joined:
             _sys.setns(fd, namespace.KINDS[kind][0])
-        _sys.unshare(plan.namespaces.new)
+        # a mount namespace that begins with what the builder has mounted is made once that is there
+        _sys.unshare(plan.namespaces.new & ~(namespace.CLONE_NEWNS if mapped else 0))
         if plan.network.attachments:
             links.prepare_inside()
         channel.send(UNSHARED)  # 1
@@ -86,13 +106,14 @@ def main(
         procfs = mount.open_procfs()
         if plan.namespaces.clocks.mode == "private":
             timens.enter(procfs, plan.namespaces.clocks.offsets)
-        copies = sources.clone(plan.root.operations)
-        # from here on the host sees none of the mounts
-        _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
-        root = driver.by_name(plan.root.driver).mount_root(plan.root)
-        tree = ops.Tree(root, copies, procfs)
+        if mapped:
+            _await(builder, BUILT)
+            tree, operations = staging.take(plan.root, procfs)
+        else:
+            tree, operations = _make_root(plan.root, procfs)
+        root = tree.root
         tree.syslog = inherited.syslog
-        tree.apply(plan.root.operations)
+        tree.apply(operations)
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:
             _sys.sethostname(plan.process.hostname)
@@ -100,11 +121,13 @@ def main(
 
         phase = "process"
         who = resolve_user(root, procfs, plan.process)
+        check_mapped(who, plan.namespaces.uids, plan.namespaces.gids)
         env = _environment(plan.process, who)
 
         phase = "scope"
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
-        place(inherited.placement)
+        if not mapped:
+            place(inherited.placement)
         _enter_root(root, directory)
         addresses = channel.receive(SCOPED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
@@ -144,6 +167,21 @@ def main(
     _sys.leave(FAILED)
 
 
+def _make_root(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:
+    """As `staging.take`, with the rights of the host's root."""
+    copies = sources.clone(plan.operations)
+    # from here on the host sees none of the mounts
+    _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
+    root = driver.by_name(plan.driver).mount_root(plan)
+    return ops.Tree(root, copies, procfs), plan.operations
+
+
+def _await(builder: int, message: bytes) -> None:
+    """Wait for the builder; exit if it has failed, which it has reported."""
+    if posix.read(builder, 1) != message:
+        _sys.leave(FAILED)
+
+
 def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:
     return environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
 
@@ -155,6 +193,9 @@ def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
     The kernel picks the namespaces by the process that opens the file.
     """
     for path, value in settings:
+        if path == "kernel/domainname":
+            _sys.setdomainname(value)  # the file is for root of the host's user namespace only
+            continue
         try:
             _write_below(procfs, f"sys/{path}", value)
         except KernelError as error:

@@ -10,11 +10,10 @@ import posix
 import select
 
 from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError
-from sysbox.linux import _sys, namespace, process, userns
+from sysbox.linux import _sys, namespace, process
 from sysbox.run.handshake import (
     BORN,
     CONSOLE,
-    MAPPED,
     PROCEED,
     SCOPED,
     STARTING,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn, Self
 
-    from sysbox.linux.userns import IdMap
     from sysbox.run.init import Inherited
 
 
@@ -51,6 +49,7 @@ class Parked:
         self.pid = pid
         self.pidfd = pidfd
         self._channel = channel
+        self._builder: tuple[int, int] | None = None  # its (pid, pidfd), until it is reaped
         # called each second while we wait for the child
         self.meanwhile: Callable[[], None] | None = None
 
@@ -65,9 +64,11 @@ class Parked:
         if reported:
             raise reported from None
 
-    def send_mapped(self) -> None:
-        """Send #0: the child's user namespace has its maps."""
-        self._channel.send(MAPPED)  # 0
+    def await_child(self) -> None:
+        """Wait for #0: this is the builder so far, and becomes its child. Raises StartError."""
+        born: Any = self._channel.receive(BORN)[0].get("pid")  # 0
+        self._builder = self.pid, self.pidfd
+        self.pid, self.pidfd = self._own_child(born)
 
     def await_namespaces(self) -> None:
         """Wait for #1. Raises StartError."""
@@ -101,16 +102,20 @@ class Parked:
         posix.waitpid(self.pid, 0)
         posix.close(self.pidfd)
         self.pidfd = -1
+        self.pid, self.pidfd = self._own_child(born)
+
+    def _own_child(self, pid: Any) -> tuple[int, int]:
+        """(the pid of a child of ours, which another process has told us, its pidfd). Raises StartError."""
         pidfd = -1
         try:
             # a child of ours: its pid cannot be reused before we reap it
-            pidfd = posix.pidfd_open(born)
+            pidfd = posix.pidfd_open(pid)
             posix.waitid(_P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         except (OSError, TypeError, OverflowError):
             if pidfd >= 0:
                 posix.close(pidfd)  # not our child: `destroy` must not kill it
             raise StartError("the newborn is not a child of sysbox", phase="handshake") from None
-        self.pid, self.pidfd = born, pidfd
+        return pid, pidfd
 
     def await_waiting(self) -> None:
         """Wait until a container that is only created needs nothing more of us. Raises StartError."""
@@ -127,6 +132,7 @@ class Parked:
             refused = self._refused()
         finally:
             self._channel.close()
+        self._reap_builder()
         if refused:
             raise refused
 
@@ -153,7 +159,18 @@ class Parked:
     def destroy(self) -> None:
         """Kill and reap it; a child that is gone already is fine."""
         self._channel.close()
+        if self._builder:
+            destroy(*self._builder)
+            self._builder = None
         destroy(self.pid, self.pidfd)
+
+    def _reap_builder(self) -> None:
+        """It has ended, or is about to: the child needed nothing of it any more."""
+        if self._builder:
+            pid, pidfd = self._builder
+            self._builder = None
+            posix.waitpid(pid, 0)
+            posix.close(pidfd)
 
 
 def let_start(path: str) -> None:
@@ -188,10 +205,11 @@ def destroy(pid: int, pidfd: int) -> int | None:
 def park(inherited: Inherited) -> Parked:
     """Fork the child; it begins to make its namespaces and its root at once.
 
-    Raises KernelError, SpecError for a namespace that cannot be joined.
+    With a user namespace it is the builder, and `await_child` comes next. Raises KernelError, SpecError for a
+    namespace that cannot be joined.
     """
     # here, not above: `exec` does not need it; not later: the child imports nothing
-    from sysbox.run import init
+    from sysbox.run import builder, init
 
     plan = inherited.plan.namespaces
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
@@ -199,34 +217,15 @@ def park(inherited: Inherited) -> Parked:
     inside = next((fd for kind, fd in fds if kind == "pid"), -1)
     flags = namespace.CLONE_NEWPID if plan.new_pid else 0
     try:
-        return fork_mapped(
-            lambda channel: init.main(inherited, channel, others, inside),
-            flags,
-            plan.uids,
-            plan.gids,
-        )
+        if plan.uids:
+            return _fork(
+                lambda channel: builder.main(inherited, channel, others, inside),
+                namespace.CLONE_NEWNS,
+            )
+        return _fork(lambda channel: init.main(inherited, channel, others, inside), flags)
     finally:
         for _, fd in fds:
             posix.close(fd)
-
-
-def fork_mapped(
-    run: Callable[[Channel], NoReturn],
-    flags: int,
-    uids: tuple[IdMap, ...] = (),
-    gids: tuple[IdMap, ...] = (),
-) -> Parked:
-    """Fork a child that runs `run`, with the CLONE_NEW* `flags`. Raises KernelError.
-
-    With maps it is born in a user namespace, which owns what `flags` make; it makes others after #0.
-    """
-    if not uids:
-        return _fork(run, flags)
-    parked = _fork(run, flags | namespace.CLONE_NEWUSER)
-    with parked:
-        userns.write_maps(parked.pid, uids, gids)
-        parked.send_mapped()  # 0
-    return parked
 
 
 def fork_helper(run: Callable[[Channel], NoReturn], cgroup: int = -1) -> Parked:

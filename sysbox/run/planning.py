@@ -41,7 +41,8 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
     """What the plan needs to know of the host and of other containers. Raises SysboxError."""
     spec, names = record.spec, record.volumes
     bridged = spec.namespaces.network == "bridge"
-    held = capability.grantable()
+    # in a user namespace of its own the first process has every capability
+    held = capability.grantable(own_namespace=bool(record.uids))
     _check_clocks(spec)
     return Surroundings(
         hostname=own_hostname(record),
@@ -55,8 +56,7 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         if bridged
         else DEFAULT_NETWORK,
         capabilities=held,
-        # in a user namespace of its own the container's first process has every capability
-        no_time=timens.lack(-1 if record.uids else held),
+        no_time=timens.lack(held),
     )
 
 

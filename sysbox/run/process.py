@@ -11,14 +11,13 @@ Nothing here opens a path by name: the file system around this process is the co
 from __future__ import annotations
 
 import _signal
-import _stat
 import errno
 import fcntl
 import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
-from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp
-from sysbox.run.handshake import BORN, CONSOLE, STARTING, WAITING, Channel
+from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp, userns
+from sysbox.run.handshake import BORN, STARTING, WAITING, Channel
 from sysbox.security import environment, identity
 
 TYPE_CHECKING = False
@@ -26,18 +25,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.container.process_plan import ProcessPlan
+    from sysbox.linux.userns import IdMap
     from sysbox.security.identity import Identity
 
-# asm-generic/ioctls.h, ioctl_tty(2); the module termios would be one more file to load at each start
-_TIOCSCTTY = 0x540E
-_TIOCSWINSZ = 0x5414
-_TIOCSPTLCK = 0x40045431
-_TIOCGPTPEER = 0x5441
-# linux/magic.h
-_DEVPTS_SUPER_MAGIC = 0x1CD1
-_PIPEFS_MAGIC = 0x50495045
-_NULL = posix.makedev(1, 3)
-_HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_TIOCSCTTY = 0x540E  # asm-generic/ioctls.h
 _NPROC = "nproc"
 PROFILE_REFUSES = "the seccomp profile refuses what sysbox does between loading it and the command"
 PROFILE_HINT = (
@@ -61,6 +52,14 @@ def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
             data = data[: data.rfind(b"\n", 0, identity.MAX_FILE) + 1]
         databases.append(data)
     return identity.resolve_user(plan.user, plan.group_add, *databases)
+
+
+def check_mapped(who: Identity, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:
+    """Raise SpecError for a user or group that the container's user namespace lacks."""
+    name = who.name or who.uid
+    userns.outside(uids, who.uid, f"user {name}")
+    for gid in (who.gid, *who.groups):
+        userns.outside(gids, gid, f"a group of user {name}")
 
 
 def read_database(root: int, procfs: int, path: str) -> bytes:
@@ -89,70 +88,6 @@ def read_database(root: int, procfs: int, path: str) -> bytes:
     return b"".join(chunks)
 
 
-def open_terminal(root: int, channel: Channel, size: bytes) -> int:
-    """The slave of a terminal of the container's own devpts, set to the caller's `size` (struct winsize)
-    before any process can ask for it; the master goes to the parent (3).
-
-    Raises StartError when /dev/pts is not a devpts.
-    """
-    master = mount.open_in_root(
-        root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
-    )
-    if _sys.fstatfs_type(master) != _DEVPTS_SUPER_MAGIC:
-        raise StartError(
-            "the container's /dev/pts is not a devpts: it can have no terminal", phase="process"
-        )
-    if size:
-        fcntl.ioctl(master, _TIOCSWINSZ, size)
-    slave = open_peer(master)
-    channel.send(CONSOLE, fd=master)  # 3
-    posix.close(master)
-    return slave
-
-
-def open_peer(master: int) -> int:
-    """The slave of a pty by ioctl_tty(2) TIOCGPTPEER: no path is looked up."""
-    fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
-    slave: int = fcntl.ioctl(master, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
-    return slave
-
-
-def is_null(fd: int) -> bool:
-    """Whether it is the null device (CVE-2025-31133)."""
-    found = posix.fstat(fd)
-    return _stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
-
-
-def open_null(root: int, procfs: int) -> int:
-    """The container's /dev/null if it is the null device, verified before it is opened; else a new one.
-
-    Never the host's: a chmod(2) of the descriptor would change the host's inode.
-    """
-    found = -1
-    try:
-        found = mount.open_in_root(root, "/dev/null", _HANDLE)
-        if is_null(found):
-            return mount.reopen(procfs, found, posix.O_RDWR)
-    except KernelError:
-        pass  # it does not exist, or is on a mount with nodev
-    finally:
-        if found >= 0:
-            posix.close(found)
-    return new_null()
-
-
-def new_null() -> int:
-    """A null device for this process alone: a node on a new tmpfs that is mounted nowhere."""
-    made = mount.new_filesystem("tmpfs", (("size", "4k"), ("nr_inodes", "2")), 0)
-    try:
-        posix.mknod("null", _stat.S_IFCHR | 0o666, _NULL, dir_fd=made)
-        return posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=made)
-    except OSError as error:
-        raise KernelError.of("make", "a null device", error) from None
-    finally:
-        posix.close(made)
-
-
 def check_inside_root() -> None:
     """Raises StartError when the working directory is not below the root (CVE-2024-21626)."""
     try:
@@ -163,19 +98,15 @@ def check_inside_root() -> None:
         raise StartError("the working directory is outside of the container", phase="process")
 
 
-def take_streams(
-    stdio: tuple[int, int, int], null: int, owned: tuple[int, ...], uid: int, *, tty: bool
-) -> None:
-    """Move three fds to 0, 1 and 2, -1 being `null`, and chown them so that the container's user can open
-    /dev/stdout and its terminal again.
-
-    No fd overwrites another: each is above 2 or in its place already.
-    """
-    for target, fd in enumerate(stdio):
-        posix.dup2(null if fd < 0 else fd, target, inheritable=True)
-    for target, fd in enumerate(stdio):
-        if tty or fd in owned or _sys.fstatfs_type(target) == _PIPEFS_MAGIC:
-            posix.fchown(target, uid, -1)
+def become_root_inside(plan: ProcessPlan) -> None:
+    """Become root in a user namespace that this process has just entered, with all capabilities there."""
+    if plan.kept_groups is None:
+        posix.setgroups([])
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    # a change of credentials has cleared them (prctl(2))
+    _sys.prctl(process.PR_SET_DUMPABLE, 0)
+    _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
 
 
 def drop_privileges(

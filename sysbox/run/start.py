@@ -19,7 +19,7 @@ from sysbox.base.undo import Undo
 from sysbox.container import events, identity, log_options, store
 from sysbox.container.store import Runtime
 from sysbox.host import probe, read_text
-from sysbox.linux import cgroup, process
+from sysbox.linux import cgroup, process, userns
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
 from sysbox.run import parent, supervisor
@@ -28,7 +28,7 @@ from sysbox.run.planning import import_copyup, plan_of
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import files, freezer, tree
+from sysbox.units.cgroup import delegation, files, freezer, tree
 from sysbox.units.limits import bandwidths
 
 TYPE_CHECKING = False
@@ -262,7 +262,10 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
     writes = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[1]
     tree.apply_writes(writes, pid, facts)
     if plan.root.booted:
-        tree.bound_descendants(runtime.cgroup, facts)
+        delegation.bound_descendants(runtime.cgroup, facts)
+        if plan.namespaces.uids:
+            root = userns.root_of(plan.namespaces.uids, plan.namespaces.gids)
+            delegation.give(runtime.cgroup, facts, root)
     bandwidths.protect(plan.scope.unit, plan.scope.properties)
     if any(one.file.endswith("weight_device") for one in writes):
         from sysbox.run import disk_weights  # which few containers need
@@ -280,6 +283,8 @@ def _surround(
 
         name_hold.free_scope_name(bus, record.id)
 
+    if plan.namespaces.uids:
+        parked.await_child()  # 0
     # PID 1 needs a while: it is asked at once, and waited for last
     pending = scope.begin(bus, plan.scope, (parked.pid,), free_name)
     with Undo() as undo:

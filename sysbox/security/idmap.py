@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     Maps = tuple[IdMap, ...]
 
-NOBODY = 65534  # overflowuid and overflowgid of proc_sys_kernel(5)
 SIZE = 65536  # ids of a container that asks for no number
 IDS = (1 << 32) - 1  # ids are below it
 EXTENTS = 340  # the kernel takes no more ranges
@@ -163,54 +162,6 @@ def flag_of(spec: ContainerSpec) -> str:
 
 
 # Maps
-
-
-def to_host(maps: Maps, number: int) -> int:
-    """The host's id of an id inside; without maps the same. Raises SpecError for one that is not mapped."""
-    for one in maps:
-        if one.inside <= number < one.inside + one.count:
-            return number - one.inside + one.outside
-    if maps:
-        raise SpecError(f"{number} is outside the container's ids, which are {text(maps)}")
-    return number
-
-
-def to_inside(maps: Maps, number: int) -> int:
-    """The id inside of an id of the host, as stat(2) shows it there: 65534 where it is not mapped."""
-    for one in maps:
-        if one.outside <= number < one.outside + one.count:
-            return number - one.outside + one.inside
-    return NOBODY if maps else number
-
-
-def covers(maps: Maps, number: int) -> bool:
-    """Whether an id exists inside."""
-    return not maps or any(one.inside <= number < one.inside + one.count for one in maps)
-
-
-def check_id(maps: Maps, number: int, what: str) -> None:
-    """Raise SpecError for an id that does not exist inside; `what` asked for it: "--user 70000"."""
-    if not covers(maps, number):
-        raise SpecError(
-            f"{what}: {number} is outside the container's ids, which are {text(maps)}",
-            hint=f"--userns auto:size={number + 1} has it, --userns host has all",
-        )
-
-
-def text(maps: Maps) -> str:
-    """The ids that exist inside: "0-65535, 100000"."""
-    return ", ".join(
-        _span(one.inside, one.count) for one in sorted(maps, key=lambda one: one.inside)
-    )
-
-
-def text_outside(one: IdMap) -> str:
-    """The host's ids of one range: "524288-589823"."""
-    return _span(one.outside, one.count)
-
-
-def _span(start: int, count: int) -> str:
-    return f"{start}-{start + count - 1}" if count > 1 else str(start)
 
 
 def problem(maps: Maps) -> str:

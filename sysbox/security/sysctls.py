@@ -10,6 +10,10 @@ from sysbox.base.errors import SpecError
 from sysbox.base.suggest import did_you_mean
 from sysbox.spec import Namespaces
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.linux.userns import IdMap
+
 IPC = (
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -46,10 +50,19 @@ def check(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, s
     return tuple((_path(name, namespaces), _value(name, sysctls[name])) for name in sorted(sysctls))
 
 
-def settings(sysctls: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
-    """`check`, with DEFAULTS added where the network namespace is the container's own. Raises SpecError."""
+def settings(
+    sysctls: dict[str, str], namespaces: Namespaces, gids: tuple[IdMap, ...] = ()
+) -> tuple[tuple[str, str], ...]:
+    """`check`, with DEFAULTS added where the network namespace is the container's own. Raises SpecError.
+
+    `gids` is the map of its groups: the kernel refuses others in a range.
+    """
     if namespaces.network in _OWN:
-        sysctls = {**DEFAULTS, **sysctls}
+        defaults = dict(DEFAULTS)
+        if gids:
+            last = max(one.inside + one.count for one in gids) - 1
+            defaults["net.ipv4.ping_group_range"] = f"0 {last}"
+        sysctls = {**defaults, **sysctls}
     return check(sysctls, namespaces)
 
 

@@ -53,6 +53,7 @@ def container(sysbox: Sysbox, image: str) -> Iterator[str]:
 
 
 HELD = int(fields(Path("/proc/self/status").read_text())["CapBnd"], 16)
+ALL = (1 << capability.last_cap() + 1) - 1  # in a user namespace of its own
 
 
 # --- capabilities, seccomp, no_new_privs -----------------------------------------------------------
@@ -70,15 +71,16 @@ def test_s7_the_default_capabilities_of_exec(sysbox: Sysbox, container: str) -> 
     assert sets(found) == (0, DEFAULT, DEFAULT, DEFAULT, 0)
     assert found["Seccomp"] == "2"
     asked = sysbox("exec", "--privileged", container, "cat", "/proc/self/status", check=True)
-    assert sets(fields(asked.stdout)) == (0, HELD, HELD, HELD, 0)
+    assert sets(fields(asked.stdout)) == (0, ALL, ALL, ALL, 0)
     asked = sysbox("exec", "-u", "user", container, "cat", "/proc/self/status", check=True)
     assert sets(fields(asked.stdout)) == (0, 0, 0, DEFAULT, 0)
 
 
 def test_s7_all_but_sys_admin(sysbox: Sysbox, image: str) -> None:
-    mask = HELD & ~capability.mask(("SYS_ADMIN",))
-    found = status(sysbox, image, "--cap-add", "all", "--cap-drop", "sys-admin")
-    assert sets(found) == (0, mask, mask, mask, 0)
+    for flags, most in (((), ALL), (("--userns", "host"), HELD)):
+        mask = most & ~capability.mask(("SYS_ADMIN",))
+        found = status(sysbox, image, "--cap-add", "all", "--cap-drop", "sys-admin", *flags)
+        assert sets(found) == (0, mask, mask, mask, 0)
 
 
 def test_none_at_all_and_one(sysbox: Sysbox, image: str) -> None:
@@ -203,10 +205,16 @@ def test_a_disk_can_be_named_but_not_read(sysbox: Sysbox, image: str) -> None:
     loop = "while read kind major minor; do {}; rm /tmp/d; done"
     script = loop.format("mknod /tmp/d $kind $major $minor && dd if=/tmp/d of=/dev/null count=1")
     listed = "".join(f"{' '.join(one)}\n" for one in numbers | {("b", "254", "0")})
-    done = sysbox("run", "--rm", "-i", "--network", "none", image, "sh", "-c", script, input=listed)
+    start = ("run", "--rm", "-i", "--network", "none")
+    done = sysbox(*start, "--userns", "host", image, "sh", "-c", script, input=listed)
     refusals = done.stderr.splitlines()
     assert len(refusals) == listed.count("\n"), done.stderr
     assert all("can't open '/tmp/d': Operation not permitted" in line for line in refusals)
+    # in a user namespace of its own it cannot even be named
+    done = sysbox(
+        *start, image, "sh", "-c", loop.format("mknod /tmp/d $kind $major $minor"), input=listed
+    )
+    assert done.stderr.count("mknod: /tmp/d: Operation not permitted") == listed.count("\n")
 
 
 def test_device(

@@ -24,7 +24,7 @@ BASE_LINKS = {"sysbox0"}
 BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
-BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock)$")
+BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock|/idmap/[^/]+)$")
 UNIT_FILES = (
     "/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/units",
     "/run/systemd/system.control", "/etc/systemd/system.control",

@@ -9,16 +9,27 @@ from hostfacts import facts
 
 from sysbox.base.errors import SpecError
 from sysbox.container import systemd_mode, systemd_plan
+from sysbox.container.records import Record
 from sysbox.container.systemd_plan import Mode
 from sysbox.fs.rootfs import Bind, Cgroups, Filesystem, plan_cgroups
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security
 
 ID = "0123456789abcdef" * 4
 INIT = ("/sbin/init",)
+RECORD = Record(
+    id=ID,
+    name="x",
+    created_ns=0,
+    spec=ContainerSpec(image="x"),
+    image_id=f"sha256:{ID}",
+    image_name="x",
+    argv=INIT,
+)
 
 
 def decide(argv: tuple[str, ...] = INIT, **fields: object) -> Mode:
-    return systemd_plan.decide(ID, ContainerSpec(image="x", **fields), argv, "/kept")  # type: ignore[arg-type]
+    spec = ContainerSpec(image="x", **fields)  # type: ignore[arg-type]
+    return systemd_plan.decide(RECORD.replace(spec=spec, argv=argv))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +75,7 @@ def test_what_it_mounts() -> None:
         "/tmp",
     ]
     sources = {one.target: one.source for one in mode.after if isinstance(one, Bind)}
-    assert sources[systemd_mode.JOURNAL] == "/kept/journal"
+    assert sources[systemd_mode.JOURNAL] == f"{RECORD.directory}/journal"
     assert mode.environment == ("container=sysbox", f"container_uuid={ID[:32]}")
 
 

@@ -22,9 +22,9 @@ from sysbox.linux import _sys
 from sysbox.linux.capability import Sets, docker_sets, mask, user_sets
 from sysbox.linux.mount import MS_BIND
 from sysbox.linux.namespace import CLONE_NEWNS
-from sysbox.run import init, process
+from sysbox.run import init, process, streams
 from sysbox.run.handshake import Channel
-from sysbox.run.parent import fork_mapped, let_start
+from sysbox.run.parent import fork_helper, let_start
 from sysbox.security.identity import Identity
 
 PLAN = ProcessPlan(
@@ -58,7 +58,7 @@ class Waiting:
         middle = os.fork()
         if middle == 0:
             try:
-                parked = fork_mapped(lambda channel: self._child(channel, plan, output), 0)
+                parked = fork_helper(lambda channel: self._child(channel, plan, output))
                 parked.await_waiting()
                 os.write(tell, b"%d" % parked.pid)
             finally:
@@ -176,7 +176,7 @@ def test_a_null_device_is_never_another_file(tmp_path: Path, kind: str) -> None:
         place.symlink_to("/dev/file")
         (tmp_path / "dev/file").touch()
     root, procfs = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
-    found = process.open_null(root, procfs)
+    found = streams.open_null(root, procfs)
     status = os.fstat(found)
     assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, os.makedev(1, 3))
     for fd in (root, procfs, found):
@@ -238,7 +238,7 @@ def test_a_terminal_is_one_of_a_devpts(tmp_path: Path) -> None:
     root = os.open(tmp_path, os.O_PATH)
     ours, theirs = Channel.pair()
     with pytest.raises(StartError, match="/dev/pts is not a devpts"):
-        process.open_terminal(root, theirs, b"")
+        streams.open_terminal(root, theirs, b"")
     for end in (ours, theirs):
         end.close()
     os.close(root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysbox.base.errors import SpecError, SysboxError, Unsupported
+from sysbox.linux import userns
 from sysbox.linux.userns import IdMap
 from sysbox.security import idmap
 from sysbox.security.idmap import Decision, Joined
@@ -117,22 +118,20 @@ USUAL = maps((0, 524288, 65536))
 
 
 def test_translation() -> None:
-    assert idmap.to_host(USUAL, 1000) == 525288
-    assert idmap.to_inside(USUAL, 525288) == 1000
-    assert idmap.to_inside(USUAL, 0) == idmap.to_inside(USUAL, 589824) == idmap.NOBODY
-    assert idmap.covers(USUAL, 65535)
-    assert not idmap.covers(USUAL, 65536)
-    with pytest.raises(SpecError, match="65536 is outside the container's ids, which are 0-65535"):
-        idmap.to_host(USUAL, 65536)
+    assert userns.outside(USUAL, 1000, "x") == 525288
+    assert userns.inside(USUAL, 525288) == 1000
+    assert userns.inside(USUAL, 0) == userns.inside(USUAL, 589824) == userns.OVERFLOW
     # the host's
-    assert (idmap.to_host((), 7), idmap.to_inside((), 7), idmap.covers((), 7)) == (7, 7, True)
+    assert (userns.outside((), 7, "x"), userns.inside((), 7)) == (7, 7)
 
 
 def test_an_id_that_was_asked_for() -> None:
-    idmap.check_id((), 70000, "--user 70000")
-    idmap.check_id(USUAL, 65535, "--user 65535")
-    with pytest.raises(SysboxError, match="--user 70000: 70000 is outside") as caught:
-        idmap.check_id(USUAL, 70000, "--user 70000")
+    assert userns.outside((), 70000, "--user 70000") == 70000
+    assert userns.outside(USUAL, 65535, "--user 65535") == 589823
+    with pytest.raises(
+        SysboxError, match="--user 70000: 70000 is outside the container's ids"
+    ) as caught:
+        userns.outside(USUAL, 70000, "--user 70000")
     assert "auto:size=70001" in caught.value.hint
 
 
@@ -165,7 +164,7 @@ def test_what_the_kernel_refuses() -> None:
 
 def test_words() -> None:
     found = maps((100000, 7, 1), (0, 524288, 65536))
-    assert idmap.text(found) == "0-65535, 100000"
+    assert userns.text(found) == "0-65535, 100000"
     assert [idmap.text_outside(one) for one in found] == ["7", "524288-589823"]
 
 

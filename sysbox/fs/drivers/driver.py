@@ -33,6 +33,14 @@ if TYPE_CHECKING:
             Called in the forked child, so it must not import anything. Raises KernelError, Unsupported.
             """
 
+        def mount_mapped(self, plan: RootPlan, target: str, user_namespace: int) -> None:
+            """Mount the root on `target`, a name in the working directory, with its ids mapped as in the user
+            namespace `user_namespace`, an fd.
+
+            Called by the builder, whose effective ids are those of root in that namespace. It must not import
+            anything. Raises KernelError, Unsupported.
+            """
+
         def writable(self, directory: str) -> str:
             """The directory with the container's changes, in the format of an image layer."""
 

@@ -11,7 +11,7 @@ import posix
 from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import remove_tree
 from sysbox.base.paths import IMAGES
-from sysbox.linux import _sys
+from sysbox.linux import _sys, mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def describe(layers: tuple[str, ...], directory: str = "") -> dict[str, str]:
     }
 
 
-def options(plan: RootPlan) -> str:
+def options(plan: RootPlan, directory: str) -> str:
     """The options for mount(2); the lower directories are relative to the image store's layers."""
     lower = ":".join(reversed(plan.layers))
-    text = f"lowerdir={lower},upperdir={plan.directory}/upper,workdir={plan.directory}/work"
+    text = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
     # off whatever the kernel's defaults are: diff and commit read the writable layer like an image layer,
     # with complete files at their own paths
     text += ",redirect_dir=off,metacopy=off"
@@ -71,16 +71,9 @@ def mount_root(plan: RootPlan) -> int:
 
     Raises KernelError; Unsupported for more layers than one call of mount(2) can name.
     """
-    text = options(plan)
-    if len(text) >= _PAGE:
-        raise Unsupported(
-            f"{len(plan.layers)} layers are more than one overlay mount can name",
-            hint="squash the image",
-        )
     target = f"{plan.directory}/merged"
     try:
-        posix.chdir(f"{IMAGES}/layers")
-        _sys.mount("overlay", target, "overlay", 0, text)
+        _mount(plan, f"{IMAGES}/layers", plan.directory, target)
         return posix.open(target, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EINVAL and _is_overlay(plan.directory):
@@ -89,6 +82,44 @@ def mount_root(plan: RootPlan) -> int:
                 hint="it needs a file system of its own: run the container around it with -v /var/lib/sysbox",
             ) from None
         raise KernelError.of("mount the overlay of", plan.directory, error) from None
+
+
+def mount_mapped(plan: RootPlan, target: str, user_namespace: int) -> None:
+    """Mount the root on `target` in the working directory, over mapped copies of its directories.
+
+    One copy of the layers' common parent serves them all, however many there are. Raises KernelError,
+    Unsupported.
+    """
+    here = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    for name, source in (("layers", f"{IMAGES}/layers"), ("own", plan.directory)):
+        copy = mount.clone_tree(source, recursive=False)
+        mount.set_attributes(copy, set=mount.MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
+        posix.mkdir(name)
+        place = posix.open(name, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        mount.attach(copy, place)
+        posix.close(place)
+        posix.close(copy)
+    try:
+        _mount(plan, "layers", "../own", f"../{target}")
+        posix.fchdir(here)
+    except OSError as error:
+        raise KernelError.of("mount the overlay of", plan.directory, error) from None
+    posix.close(here)
+
+
+def _mount(plan: RootPlan, layers: str, directory: str, target: str) -> None:
+    """Mount on `target`; it and `directory` are relative to `layers`, which becomes the working directory.
+
+    Raises OSError; Unsupported for more layers than one call of mount(2) can name.
+    """
+    text = options(plan, directory)
+    if len(text) >= _PAGE:
+        raise Unsupported(
+            f"{len(plan.layers)} layers are more than one overlay mount can name",
+            hint="squash the image",
+        )
+    posix.chdir(layers)
+    _sys.mount("overlay", target, "overlay", 0, text)
 
 
 def _is_overlay(path: str) -> bool:

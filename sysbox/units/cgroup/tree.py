@@ -33,8 +33,6 @@ _SYSTEMDS = ("cpu", "blkio", "memory", "devices", "pids", "name=systemd")
 _SYSTEMD = {"v1": "name=systemd", "v2": cgroup.UNIFIED}
 # cpuset(7): a process may join only where both are set
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
-_DESCENDANTS = "cgroup.max.descendants"
-MAX_DESCENDANTS = 1024  # for systemd in a container: one per unit, some ten per nested container
 _PATIENCE = 1.0  # seconds for the last process to leave a cgroup
 _STEP = 0.002
 _MOST_ROUNDS = 100  # of moving processes that fork meanwhile
@@ -191,18 +189,6 @@ def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) ->
     # after the values, so that no process runs without them
     for controller in moved:
         move_all(path, controller, facts)
-
-
-def bound_descendants(path: str, facts: HostFacts) -> None:
-    """Limit how many cgroups a container can make below its scope's, if it may make any. Raises KernelError.
-
-    On v2 and in the unified tree beside v1. v1 hierarchies have no such limit: there the kernel charges each
-    cgroup to the container's memory (since Linux 6.0), which -m limits. Inside the file is read-only.
-    """
-    unified = facts.unified if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
-    directory = unified + path
-    if unified and exists(f"{directory}/{_DESCENDANTS}"):
-        cgroup.write(directory, _DESCENDANTS, str(MAX_DESCENDANTS))
 
 
 def _hand_down(facts: HostFacts, controller: str, path: str) -> None:

@@ -1,0 +1,164 @@
+"""The parts of a mapped container's root that need the host's rights: made outside, taken inside.
+
+The first process of a container with a user namespace of its own has no right of the host's. So the builder
+(`run/builder.py`) makes what it may not make: the root on layers whose ids are mapped, the mapped sources of
+bind mounts, /dev with its nodes. It attaches them in its own mount namespace, to a tmpfs that is the working
+directory of both. A mount that is copied from there into the namespace of the container keeps its attributes
+locked: not even a process with CAP_SYS_ADMIN inside makes a read-only volume writable (mount_namespaces(7),
+"Restrictions on mount namespaces").
+
+The kernel sees the owner of a mapped file as the host's id, and stores the container's own: no file is ever
+chowned (mount_setattr(2), "ID-mapped mounts").
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.fs import ops
+from sysbox.fs.drivers import driver
+from sysbox.fs.rootfs import Bind
+from sysbox.host import exists
+from sysbox.linux import _sys, mount, namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.fs.rootfs import Operation, RootPlan
+
+_DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+_REFUSED = (errno.EINVAL, errno.EPERM)
+_ROOT, _MADE = "root", "made"
+_ST_RDONLY = 1  # statvfs(3)
+_NULL = posix.makedev(1, 3)
+
+
+def enter(directory: str) -> None:
+    """Mount the tmpfs on the container's `directory`/merged, and change to it. Raises KernelError.
+
+    Its mount namespace is the caller's own, and receives no mounts from others' any more.
+    """
+    target = f"{directory}/merged"
+    try:
+        _sys.mount("tmpfs", target, "tmpfs", 0, "mode=755,size=1m")
+        posix.chdir(target)
+    except OSError as error:
+        raise KernelError.of("mount a tmpfs on", target, error) from None
+
+
+def build(plan: RootPlan, copies: dict[int, int], user_namespace: int) -> None:
+    """Make what the plan needs from outside, in the working directory; `copies` are those of `sources.clone`.
+
+    The effective ids of the caller are those of root in `user_namespace`, an fd, so that what it makes
+    belongs to the container; its capabilities are the host's. Raises KernelError, SpecError.
+    """
+    posix.mkdir(_ROOT)
+    posix.mkdir(_MADE)
+    driver.by_name(plan.driver).mount_mapped(plan, _ROOT, user_namespace)
+    top = posix.open(_ROOT, _DIRECTORY)
+    if posix.fstatvfs(top).f_flag & _ST_RDONLY:
+        # overlayfs does so without an error where it cannot use its work directory
+        raise KernelError("mount writable", plan.directory, errno.EROFS)
+    posix.close(top)
+    made = posix.open(_MADE, _DIRECTORY)
+    ops.Tree(made, {}, mount.open_procfs()).apply(plan.outside)
+    posix.close(made)
+    for index, one in enumerate(plan.operations):
+        if not isinstance(one, Bind) or one.made:
+            continue
+        copy = copies[id(one)]
+        if one.mapped and not one.owner:
+            _map(copy, one, user_namespace)
+        if one.mark and one.attributes & mount.MOUNT_ATTR_RDONLY:
+            _attach(copy, _fill(index))
+            copy = mount.clone_tree(_fill(index), recursive=False)
+        mount.set_attributes(copy, set=one.attributes, recursive=one.recursive)
+        _attach(copy, str(index))
+        if one.mark and exists(one.mark):  # a volume of an early version has none
+            mark = mount.clone_tree(one.mark, recursive=False)
+            mount.set_attributes(mark, set=mount.MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
+            _attach(mark, _mark(index))
+
+
+def _map(copy: int, bind: Bind, user_namespace: int) -> None:
+    try:
+        mount.set_attributes(
+            copy,
+            set=mount.MOUNT_ATTR_IDMAP,
+            recursive=bind.recursive,
+            userns_fd=user_namespace,
+        )
+    except KernelError as error:
+        if error.errno not in _REFUSED:
+            raise
+        if bind.attributes & mount.MOUNT_ATTR_RDONLY:
+            return  # its owners do not matter as much: nothing can be written
+        raise SpecError(
+            f"bind mount {bind.target}: the kernel cannot map the ids of {bind.source}, or below it",
+            hint="mount it with :ro or :noidmap, or use --userns host",
+        ) from None
+
+
+def _attach(copy: int, name: str) -> None:
+    if _stat.S_ISDIR(posix.fstat(copy).st_mode):
+        posix.mkdir(name)
+    else:
+        posix.close(posix.open(name, _FILE, 0o600))
+    target = posix.open(name, posix.O_PATH | posix.O_CLOEXEC)
+    mount.attach(copy, target)
+    posix.close(target)
+    posix.close(copy)
+
+
+def take(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:
+    """In the container's first process: make its mount namespace, and take there what the builder has made.
+
+    (The root, the operations to apply to it.) `procfs` is the host's /proc. Raises OSError, KernelError.
+    """
+    # the working directory is now that of the copy
+    _sys.unshare(namespace.CLONE_NEWNS)
+    root = mount.clone_tree(_ROOT, recursive=False)
+    # a copy of its own on top: pivot_root(2) refuses a mount that came with the namespace
+    target = posix.open(_ROOT, _DIRECTORY)
+    mount.attach(root, target)
+    posix.close(target)
+    operations: list[Operation] = []
+    sources: dict[int, int] = {}
+    fills: dict[int, int] = {}
+    for index, one in enumerate(plan.operations):
+        operation = one
+        if isinstance(one, Bind):
+            source = _MADE + one.source if one.made else str(index)
+            if one.mark:
+                operation = one.replace(mark=_mark(index) if exists(_mark(index)) else "")
+            sources[id(operation)] = copy = mount.clone_tree(source, recursive=one.recursive)
+            if one.mark and exists(_fill(index)):
+                fills[id(operation)] = mount.clone_tree(_fill(index), recursive=False)
+            if one.propagation not in (mount.MS_PRIVATE, mount.MS_SHARED):
+                mount.set_attributes(copy, propagation=one.propagation, recursive=one.recursive)
+        operations.append(operation)
+    tree = ops.Tree(root, sources, procfs, _null())
+    tree.fills = fills
+    return tree, tuple(operations)
+
+
+def _null() -> int:
+    """The container's null device, or -1 where --device has put another in its place."""
+    fd = posix.open(f"{_MADE}/dev/null", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY)
+    status = posix.fstat(fd)
+    if _stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
+        return fd
+    posix.close(fd)
+    return -1
+
+
+def _fill(index: int) -> str:
+    """The name of a writable copy of a volume that the container has read-only: it may be new."""
+    return f"{index}.fill"
+
+
+def _mark(index: int) -> str:
+    return f"{index}.mark"
