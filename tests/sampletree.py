@@ -40,7 +40,7 @@ def everything(base: Path) -> Path:
 
 
 def described(base: Path, *, content: bool = True) -> dict[str, object]:
-    """Everything about every entry, and which are the same file."""
+    """Everything about every entry but SELinux's label, and which are the same file."""
     found: dict[str, object] = {}
     inodes: dict[int, str] = {}
     for path in [base, *sorted(base.rglob("*"))]:
@@ -50,7 +50,9 @@ def described(base: Path, *, content: bool = True) -> dict[str, object]:
         regular = stat.S_ISREG(status.st_mode)
         attributes = {}
         if regular or path.is_dir():
-            attributes = {one: os.getxattr(path, one) for one in os.listxattr(path)}
+            # a label depends on the place
+            names = (one for one in os.listxattr(path) if one != "security.selinux")
+            attributes = {one: os.getxattr(path, one) for one in names}
         size = status.st_size if regular else 0
         small = regular and content and size < 1 << 20
         data = path.read_bytes() if small else os.readlink(path) if path.is_symlink() else b""

@@ -23,6 +23,7 @@ from sysbox.base.tree import TreeEntry
 from sysbox.embedded import caller_root
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.linux import mount
+from sysbox.linux.owners import UNMAPPED, Owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Side(Frozen):
     path: str
     root: int = -1  # -1 is the host
     container: str = ""  # its name, for messages
+    owners: Owners = UNMAPPED  # whose ids the root shows
 
     @property
     def shown(self) -> str:
@@ -86,6 +88,11 @@ def copy(
     found = open_source(source, follow=follow)
     target = -1
     try:
+        rules = rules.replace(
+            source=source.owners,
+            destination=destination.owners,
+            readable=source.root >= 0 and destination.root >= 0,
+        )
         copier = Copier(rules, left_out, tell)
         target, name = _destination(destination, found, source)
         if name:
@@ -107,7 +114,7 @@ def explained(error: KernelError, destination: Side) -> Exception:
         return error
     return SpecError(
         f"{destination.shown}: it is mounted read-only in the container",
-        hint="it was made with --read-only, or with `:ro` on that mount",
+        hint="it was made with --read-only, or with `:ro` on that mount, or `:noidmap` and does not run",
     )
 
 

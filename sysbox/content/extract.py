@@ -18,6 +18,7 @@ from sysbox.fs.place import Attributes
 from sysbox.image import sparse, tar
 from sysbox.image.tar import Header, LayerLimits, shown
 from sysbox.linux import mount
+from sysbox.linux.owners import UNMAPPED, Owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,18 +32,21 @@ _KEPT = ("user.", "security.capability", "system.posix_acl_")
 
 
 class Extractor:
-    """One archive going into the directory `path` below the root `root` (a descriptor)."""
+    """One archive going into the directory `path` below the root `root` (a descriptor).
 
-    def __init__(self, root: int, path: str, *, owner: tuple[int, int] | None = None) -> None:
+    The archive has the container's ids, the root shows those of `owners`.
+    """
+
+    def __init__(self, root: int, path: str, owners: Owners = UNMAPPED) -> None:
         self._root = root
         self._path = path.rstrip("/")
-        self._owner = owner  # (uid, gid) of all that is made; None takes the archive's
+        self._owners = owners
         self._deferred: dict[str, Attributes] = {}
         self._held = 0  # bytes
         self._open = ("", -1)
 
     def run(self, source: Source) -> None:
-        """Unpack all of it. Raises FormatError, Conflict, KernelError naming the entry."""
+        """Unpack all of it. Raises FormatError, Conflict, SpecError, KernelError naming the entry."""
         try:
             for header in tar.headers(source, _LIMITS):
                 name = clean(header.name)
@@ -59,10 +63,10 @@ class Extractor:
         if not name:
             return  # the destination itself, which is not changed
         above, _, base = name.rpartition("/")
-        parent = self._parent(above)
         given = self._attributes(header)
+        parent, there = self._parent(above), self._owners
         if header.kind == tar.DIRECTORY:
-            fd, _ = place.make_directory(parent, base, name)
+            fd, _ = place.make_directory(parent, base, name, there)
             posix.close(fd)
             self._held += len(name) + sum(len(value) for _, value in given.extended)
             if self._held > _MOST_HELD:
@@ -71,21 +75,21 @@ class Extractor:
                 )
             self._deferred[name] = given
         elif header.kind == tar.REGULAR:
-            fd = place.make_file(parent, base, name)
+            fd = place.make_file(parent, base, name, there)
             try:
                 sparse.write(source, fd, header)
-                place.set_attributes(fd, given)
+                place.set_attributes(fd, given, name, there)
             finally:
                 posix.close(fd)
         elif header.kind == tar.SYMLINK:
             text = header.link.decode("utf-8", "surrogateescape")
-            place.make_symlink(parent, base, text, given, name)
+            place.make_symlink(parent, base, text, given, name, there)
         elif header.kind == tar.HARD_LINK:
             self._hard_link(clean(header.link), parent, base, name)
         else:
-            device = posix.makedev(header.major, header.minor)
             kind = _NODES[header.kind]
-            place.make_node(parent, base, kind, 0 if kind == _stat.S_IFIFO else device, given, name)
+            device = posix.makedev(header.major, header.minor) if kind != _stat.S_IFIFO else 0
+            place.make_node(parent, base, kind, device, given, name, there)
 
     def _hard_link(self, target: str, parent: int, base: str, name: str) -> None:
         if target == name:
@@ -99,7 +103,8 @@ class Extractor:
                 raise FormatError(f"{shown(raw)}: a hard link to something that is not a file")
             identity = found.identity
             found.close()
-            if not place.make_hard_link(origin, old, parent, base, identity, name):
+            there = self._owners
+            if not place.make_hard_link(origin, old, parent, base, identity, name, there):
                 raise OSError(errno.EXDEV, posix.strerror(errno.EXDEV))
         finally:
             posix.close(origin)
@@ -116,8 +121,9 @@ class Extractor:
             if error.errno != errno.ENOENT or not path:
                 raise
             above, _, base = path.rpartition("/")
-            made, _ = place.make_directory(self._parent(above), base, path)
-            posix.fchmod(made, 0o755)
+            made, is_new = place.make_directory(self._parent(above), base, path, self._owners)
+            if is_new:
+                posix.fchmod(made, 0o755)
             posix.close(made)
             fd = mount.open_in_root(self._root, where, _HANDLE)
             self._close_parent()
@@ -134,23 +140,25 @@ class Extractor:
             except KernelError:
                 continue  # a later entry has replaced it
             try:
-                place.set_attributes(fd, self._deferred[name])
+                place.set_attributes(fd, self._deferred[name], name, self._owners)
             finally:
                 posix.close(fd)
 
     def _attributes(self, header: Header) -> Attributes:
-        uid, gid = self._owner or (header.uid, header.gid)
+        name = shown(header.name)
+        uid, gid = self._owners.outside(header.uid, header.gid, name)
+        extended = [
+            (key, value)
+            for raw, value in header.xattrs
+            if (key := raw.decode("utf-8", "surrogateescape")).startswith(_KEPT)
+            and not key.startswith("user.overlay.")
+        ]
         return Attributes(
             mode=header.mode,
             uid=uid,
             gid=gid,
             mtime=header.mtime,
-            extended=tuple(
-                (name, value)
-                for key, value in header.xattrs
-                if (name := key.decode("utf-8", "surrogateescape")).startswith(_KEPT)
-                and not name.startswith("user.overlay.")
-            ),
+            extended=tuple(self._owners.attributes_outside(extended, name)),
         )
 
     def _close_parent(self) -> None:

@@ -19,7 +19,8 @@ from sysbox.fs import ops, rootfs, sources, volumes
 from sysbox.fs.drivers import driver
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import _sys, mount, namespace, process
+from sysbox.linux import _sys, mount, namespace, process, userns
+from sysbox.linux.owners import UNMAPPED, Owners
 from sysbox.run import planning
 from sysbox.run.handshake import Channel
 
@@ -40,13 +41,15 @@ class Root:
     """A container's root while it is used; a context manager.
 
     `bare` leaves out everything that is mounted in it; `usr` is then a descriptor of `/usr` of the image
-    `host`, which belongs to that image (-1 for other images).
+    `host`, which belongs to that image (-1 for other images). `owners` says whose ids the root shows: that
+    of a stopped container is mounted without a map, so it has the container's own.
     """
 
     def __init__(self, record: Record, *, bare: bool = False) -> None:
         self.record = record
         self.fd = -1
         self.usr = -1
+        self.owners = UNMAPPED
         self._bare = bare
         self._kept: list[int] = []
         self._lock: Lock | None = None
@@ -58,6 +61,7 @@ class Root:
             runtime = store.runtime(self.record.id)
             if runtime is not None and runtime.alive():
                 self._release()
+                self.owners = Owners(uids=self.record.uids, gids=self.record.gids)
                 self._open_running(runtime)
             else:
                 self._open_stopped(resolved_of(self.record))
@@ -73,6 +77,11 @@ class Root:
         self.fd = self.usr = -1
         self._kept = []
         self._release()
+
+    def owners_of_usr(self) -> Owners:
+        """Whose ids `usr` shows: the host's where the kernel could not map those of its file system."""
+        is_mapped = userns.is_mapped(self.owners.uids, posix.fstat(self.usr).st_uid)
+        return self.owners if is_mapped else UNMAPPED
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -121,9 +130,14 @@ def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
     )
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]
     planning.import_copyup(one.mark for one in binds if one.mark)
+    # what is mounted without mapped ids is the host's, where the container's root may not be the host's
+    foreign = mount.MOUNT_ATTR_RDONLY if record.uids else 0
     return tuple(
-        # neither these mounts nor their removal may propagate to the host
-        one.replace(propagation=mount.MS_PRIVATE)
+        one.replace(
+            # neither these mounts nor their removal may propagate to the host
+            propagation=mount.MS_PRIVATE,
+            attributes=one.attributes | (0 if one.mapped else foreign),
+        )
         for one in binds
         if not one.target.startswith("/dev/")
         and (exists(one.source) or not one.source.startswith(f"{record.directory}/"))

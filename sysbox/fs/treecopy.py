@@ -17,6 +17,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
 from sysbox.linux import mount
+from sysbox.linux.owners import UNMAPPED, Owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,14 @@ _NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: 
 class Rules(Frozen):
     """What a copy keeps besides content, mode and time."""
 
-    owner: tuple[int, int] | None = None  # (uid, gid) of all copies; None keeps the originals'
+    # (uid, gid) of all copies, as a process in the container sees them; None keeps the originals'
+    owner: tuple[int, int] | None = None
     privileged: bool = True  # keep set-user-ID bits, capabilities, access control lists
     devices: bool = True  # copy device nodes; else they are left out
+    # whose ids the two sides show: the host's, or those of a running container
+    source: Owners = UNMAPPED
+    destination: Owners = UNMAPPED
+    readable: bool = False  # refuse files that root of the source's container may not read
 
 
 class Copier:
@@ -72,10 +78,10 @@ class Copier:
         """
         self._base = destination
         self._own = tree.identity(destination)
-        given = self._attributes(source, source.path)
+        given = self._attributes(source, source.path, source.name) if whole else None
         self._content(source, destination, "", 0)
-        if whole:
-            place.set_attributes(destination, given)
+        if given:
+            place.set_attributes(destination, given, source.name, self._rules.destination)
 
     def _entry(
         self, source: TreeEntry, parent: int, name: str, path: str, depth: int, above: int = -1
@@ -100,18 +106,18 @@ class Copier:
         if source.identity == self._own:
             self._left_out(tree.printable(path), "it is where the copy goes")
             return
-        fd, made = place.make_directory(parent, name, path)
+        given = self._attributes(source, source.path, path)
+        fd, made = place.make_directory(parent, name, path, self._rules.destination)
         try:
             if depth == 0:
                 self._own = tree.identity(fd)
-            given = self._attributes(source, source.path)
             if entered:
                 self._content(source, fd, f"{path}/", depth)
             else:
                 self._left_out(tree.printable(path), "it is a file system of the kernel's")
             if made or self._rules.owner is None:
                 # after the content, whose copying changes the directory's time
-                place.set_attributes(fd, given)
+                place.set_attributes(fd, given, path, self._rules.destination)
         finally:
             posix.close(fd)
 
@@ -137,20 +143,30 @@ class Copier:
         except KernelError:
             return False
         try:
-            return place.make_hard_link(origin, old, parent, name, identity, path)
+            there = self._rules.destination
+            return place.make_hard_link(origin, old, parent, name, identity, path, there)
         finally:
             posix.close(origin)
 
     def _other(self, source: TreeEntry, parent: int, name: str, path: str) -> None:
-        kind = source.kind
+        kind, there = source.kind, self._rules.destination
         if kind == _stat.S_IFREG:
             self._file(source, parent, name, path)
         elif kind == _stat.S_IFLNK:
             text = source.link_text()
-            place.make_symlink(parent, name, text, self._attributes(source, None), path)
+            given = self._attributes(source, None, path)
+            place.make_symlink(parent, name, text, given, path, there)
         elif kind == _stat.S_IFIFO or (kind != _stat.S_IFSOCK and self._rules.devices):
-            given = self._attributes(source, source.path)
-            place.make_node(parent, name, kind, source.status.st_rdev, given, path)
+            given = self._attributes(source, source.path, path)
+            device = source.status.st_rdev
+            try:
+                place.make_node(parent, name, kind, device, given, path, there)
+            except PermissionError as error:
+                if kind == _stat.S_IFIFO:
+                    raise
+                # in a user namespace, as when a volume is filled, no process makes devices
+                self._left_out(tree.printable(path), str(error.strerror).lower())
+                return
         else:
             self._left_out(tree.printable(path), f"it is {_NAMES.get(kind, 'of an unknown kind')}")
             return
@@ -159,6 +175,9 @@ class Copier:
             self._links.setdefault(source.identity, (path, (made.st_dev, made.st_ino)))
 
     def _file(self, source: TreeEntry, parent: int, name: str, path: str) -> None:
+        if self._rules.readable:
+            what = f"the source of {tree.printable(path)}"
+            self._rules.source.check_content(source.status, what)
         try:
             reader = source.open()
         except PermissionError as error:
@@ -169,27 +188,34 @@ class Copier:
             return
         writer = -1
         try:
-            writer = place.make_file(parent, name, path)
+            given = self._attributes(source, reader, path)
+            writer = place.make_file(parent, name, path, self._rules.destination)
             size = _content(writer, reader, self._tell)
             self.size += size
-            place.set_attributes(writer, self._attributes(source, reader))
+            place.set_attributes(writer, given, path, self._rules.destination)
         finally:
             for fd in (reader, writer):
                 if fd >= 0:
                     posix.close(fd)
 
-    def _attributes(self, source: TreeEntry, readable: str | int | None) -> Attributes:
-        status, rules = source.status, self._rules
+    def _attributes(self, source: TreeEntry, readable: str | int | None, path: str) -> Attributes:
+        """Those of the copy; `readable` leads to the source's extended attributes.
+
+        Raises SpecError for an id that the destination does not have.
+        """
+        status, rules, shown = source.status, self._rules, tree.printable(path)
         mode = _stat.S_IMODE(status.st_mode)
-        uid, gid = rules.owner or (status.st_uid, status.st_gid)
+        owner = rules.owner or rules.source.inside(status.st_uid, status.st_gid)
+        uid, gid = rules.destination.outside(*owner, shown)
         extended = tree.attributes(readable) if readable is not None else []
+        extended = rules.source.attributes_inside(one for one in extended if self._keeps(one[0]))
         return Attributes(
             mode=mode if rules.privileged else mode & ~_SET_ID,
             uid=uid,
             gid=gid,
             mtime=status.st_mtime_ns,
             atime=status.st_atime_ns,
-            extended=tuple(one for one in extended if self._keeps(one[0])),
+            extended=tuple(rules.destination.attributes_outside(extended, shown)),
         )
 
     def _keeps(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from _struct import Struct
 
 from sysbox.base import tree as trees
 from sysbox.image import tar
+from sysbox.linux.owners import UNMAPPED, Owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,15 +41,20 @@ _UNSIZED = 1 << 26  # bytes read at most of a file without a known size, as thos
 
 
 class Archive:
-    """An archive being written; `write` takes everything it is given or raises."""
+    """An archive being written; `write` takes everything it is given or raises.
+
+    The trees show the ids of `owners`, the archive gets those of the container.
+    """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         changed: Callable[[str], None] = lambda _: None,
         left_out: Callable[[str, str], None] = lambda _name, _why: None,
+        owners: Owners = UNMAPPED,
     ) -> None:
         self._write = write
+        self._owners = owners
         self._changed = changed  # called with the name of a file that shrank while it was read
         self._left_out = left_out  # (name, why)
         self._links: dict[tuple[int, int], bytes] = {}
@@ -57,14 +63,14 @@ class Archive:
         self,
         found: TreeEntry,
         name: str,
-        grafts: dict[str, TreeEntry] | None = None,
+        grafts: dict[str, tuple[TreeEntry, Owners]] | None = None,
         depth: int = 0,
     ) -> None:
-        """Write an entry and everything below it; `grafts` are trees that replace others, by name.
+        """Write an entry and everything below it; `grafts` are trees that replace others, by name, each
+        with the owners that it shows.
 
         Raises OSError, FormatError for a tree that is too deep.
         """
-        found = (grafts or {}).get(name, found)
         self.entry(found, name)
         if not found.is_directory:
             return
@@ -75,9 +81,9 @@ class Archive:
             for inner in trees.entries(directory, name):
                 path = prefix + inner.name
                 try:
-                    if path not in (grafts or {}) and trees.is_pseudo_mount(
-                        inner, found.status.st_dev
-                    ):
+                    if grafts and path in grafts:
+                        self._graft(*grafts[path], path, depth + 1)
+                    elif trees.is_pseudo_mount(inner, found.status.st_dev):
                         self.entry(inner, path)
                         self._left_out(path, "it is a file system of the kernel's")
                     else:
@@ -91,6 +97,11 @@ class Archive:
         finally:
             posix.close(directory)
 
+    def _graft(self, found: TreeEntry, owners: Owners, name: str, depth: int) -> None:
+        own, self._owners = self._owners, owners
+        self.tree(found, name, None, depth)
+        self._owners = own
+
     def entry(self, found: TreeEntry, name: str) -> None:
         """Write one entry with its content; a socket is left out. Raises OSError."""
         kind = _KINDS.get(found.kind)
@@ -98,7 +109,7 @@ class Archive:
             return
         raw = name.encode("utf-8", "surrogateescape")
         if kind == tar.DIRECTORY:
-            self._header(found, kind, raw + b"/", attributes=_attributes(found.path))
+            self._header(found, kind, raw + b"/", attributes=self._attributes(found.path))
         elif found.status.st_nlink > 1 and found.identity in self._links:
             self._header(found, tar.HARD_LINK, raw, self._links[found.identity])
         else:
@@ -107,7 +118,7 @@ class Archive:
             elif kind == tar.SYMLINK:
                 self._header(found, kind, raw, found.link_text().encode("utf-8", "surrogateescape"))
             else:
-                self._header(found, kind, raw, attributes=_attributes(found.path))
+                self._header(found, kind, raw, attributes=self._attributes(found.path))
             if found.status.st_nlink > 1:
                 self._links[found.identity] = raw
 
@@ -133,9 +144,8 @@ class Archive:
         device = (0, 0)
         if kind in (tar.CHARACTER, tar.BLOCK_DEVICE):
             device = (posix.major(status.st_rdev), posix.minor(status.st_rdev))
-        owned = (
-            _stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns
-        )  # fmt: skip
+        uid, gid = self._owners.inside(status.st_uid, status.st_gid)
+        owned = (_stat.S_IMODE(status.st_mode), uid, gid, status.st_mtime_ns)
         self._write(_headers(kind, name, link, size, owned, device, attributes or []))
 
     def _file(self, found: TreeEntry, name: bytes) -> None:
@@ -145,10 +155,11 @@ class Archive:
             unsized = trees.is_unsized(fd)
             if unsized or size <= _SMALL:
                 data = _read(fd, _UNSIZED if unsized else size)
-                self._header(found, tar.REGULAR, name, size=len(data), attributes=_attributes(fd))
+                attributes = self._attributes(fd)
+                self._header(found, tar.REGULAR, name, size=len(data), attributes=attributes)
                 self._write(data + bytes(-len(data) % tar.BLOCK))
                 return
-            self._header(found, tar.REGULAR, name, size=size, attributes=_attributes(fd))
+            self._header(found, tar.REGULAR, name, size=size, attributes=self._attributes(fd))
             for is_data, position, length in trees.segments(fd, size):
                 if is_data:
                     self._data(fd, position, length, name)
@@ -157,6 +168,10 @@ class Archive:
             self._zeros(-size % tar.BLOCK)
         finally:
             posix.close(fd)
+
+    def _attributes(self, path: str | int) -> list[tuple[str, bytes]]:
+        found = (one for one in trees.attributes(path) if one[0].startswith(_XATTRS))
+        return self._owners.attributes_inside(found)
 
     def _data(self, fd: int, position: int, length: int, name: bytes) -> None:
         while length:
@@ -186,10 +201,6 @@ def _read(fd: int, most: int) -> bytes:
             break
         data += piece
     return data
-
-
-def _attributes(path: str | int) -> list[tuple[str, bytes]]:
-    return [one for one in trees.attributes(path) if one[0].startswith(_XATTRS)]
 
 
 def _headers(

@@ -18,6 +18,8 @@ from sysbox.image import layer
 from sysbox.image.source import MappedSource
 from sysbox.image.tar import LayerLimits
 from sysbox.image.tarwriter import Archive
+from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux.userns import IdMap
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +163,28 @@ def test_sockets_are_left_out(tmp_path: Path) -> None:
     os.mknod(tmp_path / "socket", stat.S_IFSOCK | 0o600)
     with tarfile.open(fileobj=io.BytesIO(packed(tmp_path))) as archive:
         assert archive.getnames() == ["."]
+
+
+def test_owners_of_a_container_and_of_a_graft(tmp_path: Path) -> None:
+    """A container of the image `host`: its root shows mapped ids, /usr perhaps the host's."""
+    for name, uid in (("root/own", 1005), ("root/usr/hidden", 1000), ("graft/file", 3)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.chown(path, uid, uid)
+    maps = (IdMap(inside=0, outside=1000, count=10),)
+    out = io.BytesIO()
+    archive = Archive(out.write, owners=Owners(uids=maps, gids=maps))
+    root, usr = handle(tmp_path / "root"), handle(tmp_path / "graft")
+    archive.tree(root, ".", {"usr": (usr, UNMAPPED)})
+    archive.finish()
+    root.close()
+    usr.close()
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as read:
+        found = {member.name: (member.uid, member.gid) for member in read}
+    assert found == {
+        ".": (65534, 65534),
+        "own": (5, 5),
+        "usr": (0, 0),
+        "usr/file": (3, 3),
+    }

@@ -103,7 +103,12 @@ class _Sides:
         if not container:
             return Side(path=path)
         root = self._roots[self._names[container]]
-        return Side(path=f"/{path.lstrip('/')}", root=root.fd, container=root.record.name)
+        return Side(
+            path=f"/{path.lstrip('/')}",
+            root=root.fd,
+            container=root.record.name,
+            owners=root.owners,
+        )
 
 
 def _rules(destination: Side, *, archive: bool) -> Rules:
@@ -131,7 +136,7 @@ def _unpack(destination: Side) -> None:
     source = stream_source(0, "the archive on standard input", 1 << 62)
     posix.umask(0)
     try:
-        Extractor(destination.root, destination.path).run(source)
+        Extractor(destination.root, destination.path, destination.owners).run(source)
     except KernelError as error:
         raise copy.explained(error, destination) from None
     finally:
@@ -148,6 +153,7 @@ def _pack(source: Side, *, follow: bool) -> None:
             lambda data: write_all(1, data),
             lambda name: _left_out(f"the end of {printable(name)}", "the file became shorter"),
             lambda name, why: _left_out(printable(name), why),
+            source.owners,
         )
         archive.tree(found, "." if source.content_only else source.name)
         archive.finish()

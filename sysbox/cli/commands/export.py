@@ -50,15 +50,15 @@ def _write(root: Root, fd: int) -> None:
     held = [TreeEntry(".", posix.dup(root.fd))]
     grafts = {}
     if root.usr >= 0:
-        grafts["usr"] = TreeEntry("usr", posix.dup(root.usr))
-        held.append(grafts["usr"])
+        held.append(TreeEntry("usr", posix.dup(root.usr)))
+        grafts["usr"] = held[-1], root.owners_of_usr()
     progress = Progress("export")
 
     def write(data: bytes) -> None:
         write_all(fd, data)
         progress(len(data))
 
-    archive = Archive(write, _note_shrunk)
+    archive = Archive(write, _note_shrunk, owners=root.owners)
     try:
         if root.usr >= 0:
             _announce_size(root)
