@@ -17,7 +17,7 @@ from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.base.paths import CONTAINERS, IMAGES, RUN
 from sysbox.fs import rootfs, staging
 from sysbox.fs.drivers import driver
-from sysbox.host import read_text
+from sysbox.host import exists, read_text
 from sysbox.linux import _sys, capability, mount, namespace, process, userns
 from sysbox.linux.userns import IdMap
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 _KEPT = f"{RUN}/idmap"
 _LONGEST = 512  # bytes of a reason
 _SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
+
+
+def why_not_kernel() -> str:
+    """Why a container with a user namespace of its own cannot be made here at all; "" where it can.
+
+    The kernel lets such a namespace mount procfs and sysfs only where the caller's are not partly covered, as
+    they are inside a container (mount_too_revealing() of the kernel's source).
+    """
+    return _once("kernel", _try_kernel)
 
 
 def why_not_root(name: str, layers: tuple[str, ...]) -> str:
@@ -43,15 +52,12 @@ def why_not(path: str) -> str:
 
     A path that does not exist yet has the file system of the directory above it.
     """
-    while True:
-        try:
-            device = posix.stat(path).st_dev
-            break
-        except OSError:
-            path = path.rstrip("/").rpartition("/")[0] or "/"
-    if _has_mounts_below(path):
-        return _answer(lambda: _try_path(path))
-    return _once(str(device), lambda: _try_path(path))
+    recursive = True
+    while not exists(path):
+        path, recursive = path.rstrip("/").rpartition("/")[0] or "/", False
+    if recursive and _has_mounts_below(path):
+        return _answer(lambda: _try_path(path, recursive=True))
+    return _once(str(posix.stat(path).st_dev), lambda: _try_path(path, recursive=False))
 
 
 def _once(key: str, ask: Callable[[], None]) -> str:
@@ -81,11 +87,11 @@ def _has_mounts_below(path: str) -> bool:
     return any(one.startswith(place) and one != place for one in targets)
 
 
-def _try_path(path: str) -> None:
-    copy = mount.clone_tree(path, recursive=True)
+def _try_path(path: str, *, recursive: bool) -> None:
+    copy = mount.clone_tree(path, recursive=recursive)
     owner = _some_namespace()
     try:
-        mount.set_attributes(copy, set=mount.MOUNT_ATTR_IDMAP, recursive=True, userns_fd=owner)
+        mount.set_attributes(copy, set=mount.MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=owner)
     except KernelError as error:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
@@ -93,6 +99,32 @@ def _try_path(path: str) -> None:
     finally:
         posix.close(copy)
         posix.close(owner)
+
+
+def _try_kernel() -> None:
+    """Raises KernelError, Unsupported."""
+    owner = _some_namespace()
+    try:
+        _in_child(lambda: _mount_proc(owner))
+    finally:
+        posix.close(owner)
+
+
+def _mount_proc(owner: int) -> None:
+    _sys.setns(owner, namespace.CLONE_NEWUSER)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    _sys.unshare(namespace.CLONE_NEWNS | namespace.CLONE_NEWNET | namespace.CLONE_NEWPID)
+    # a procfs is that of the pid namespace of children
+    _in_child(_mount_kernels, flags=0)
+
+
+def _mount_kernels() -> None:
+    for fstype in ("proc", "sysfs"):
+        try:
+            mount.new_filesystem(fstype, (), 0)
+        except KernelError as error:
+            raise Unsupported(f"{fstype} cannot be mounted there: {error.message}") from None
 
 
 def _try_root(name: str, layers: tuple[str, ...]) -> None:
@@ -124,10 +156,10 @@ def _mount_root(plan: rootfs.RootPlan, owner: int) -> None:
     staging.build(plan, {}, owner)
 
 
-def _in_child(work: Callable[[], None]) -> None:
-    """Run `work` in a child with a mount namespace of its own. Raises Unsupported with its reason."""
+def _in_child(work: Callable[[], None], flags: int = namespace.CLONE_NEWNS) -> None:
+    """Run `work` in a child with new namespaces. Raises Unsupported with its reason."""
     reading, writing = posix.pipe2(posix.O_CLOEXEC)
-    pid, pidfd = _sys.clone3(namespace.CLONE_NEWNS)
+    pid, pidfd = _sys.clone3(flags)
     if pid == 0:
         try:
             work()

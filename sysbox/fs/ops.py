@@ -17,7 +17,7 @@ import posix
 
 from sysbox.base import tree
 from sysbox.base.errors import KernelError, SpecError
-from sysbox.fs import rootfs
+from sysbox.fs import cgroups, rootfs
 from sysbox.fs.syslog import Syslog
 from sysbox.linux import mount, unix
 
@@ -37,12 +37,12 @@ _KERNELS = ("/dev", "/proc", "/sys")
 
 class Tree:
     """A root that is being built: `root` is its O_PATH descriptor, `sources` the mounts of `sources.clone`,
-    `procfs` the host's /proc, `null` a descriptor of the null device that was made for it, or -1.
+    `procfs` the host's /proc, `null` a descriptor of the null device in its /dev, or -1.
     """
 
-    def __init__(self, root: int, sources: dict[int, int], procfs: int, null: int = -1) -> None:
+    def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
         self.root = root
-        self.null = null
+        self.null = -1
         self.syslog = -1  # the datagram socket to be bound
         self._sources = sources
         # writable copies of sources that are read-only, to fill new volumes, by id() of the operation
@@ -85,6 +85,8 @@ class Tree:
             mount.set_attributes(made, propagation=op.propagation, recursive=op.recursive)
         if op.of_image:
             self._usr = tree.mount_id(made)
+        if op.made and op.target == "/dev":
+            self.null = _null_in(made)
         posix.close(made)
 
     def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
@@ -201,44 +203,6 @@ class Tree:
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
         _attach(made, target, op.target)
         posix.close(made)
-
-    def cgroups(self, op: rootfs.Cgroups) -> None:
-        attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
-        read_only = 0 if op.writable else mount.MOUNT_ATTR_RDONLY
-        unified = tuple((word, None) for word in op.flags)
-        if not op.controllers:
-            made = mount.new_filesystem("cgroup2", unified, attributes | read_only)
-            _attach(made, self.directory(op.target), op.target)
-            posix.close(made)
-            self._keep_bound(op, op.target)
-            return
-        above = mount.new_filesystem("tmpfs", (("mode", "755"), ("size", "64k")), attributes)
-        _attach(above, self.directory(op.target), op.target)
-        for name, options in sorted(op.controllers.items()):
-            target = f"{op.target}/{name}"
-            words = tuple(
-                ("name", word[5:]) if word.startswith("name=") else (word, None)
-                for word in filter(None, options.split(","))
-            )
-            chosen = attributes if name in op.delegated else attributes | read_only
-            kind = "cgroup" if words else "cgroup2"
-            made = mount.new_filesystem(kind, words or unified, chosen)
-            _attach(made, self.directory(target), target)
-            posix.close(made)
-            if not words:
-                self._keep_bound(op, target)
-            for alias in options.split(","):
-                if "," in name and not alias.startswith("name="):
-                    posix.symlink(name, alias, dir_fd=above)
-        if read_only:
-            mount.set_attributes(above, set=read_only)
-        posix.close(above)
-
-    def _keep_bound(self, op: rootfs.Cgroups, target: str) -> None:
-        """Make cgroup.max.descendants read-only: without nsdelegate the container could raise it."""
-        if op.bounded:
-            file = f"{target}/cgroup.max.descendants"
-            self.read_only(rootfs.ReadOnly(target=file, recursive=False))
 
     def directory(self, path: str, mode: int = 0o755, what: str = "mount target") -> int:
         """An O_PATH descriptor of a directory in the container, made with its parents if missing.
@@ -358,8 +322,18 @@ _APPLY: dict[type, Any] = {
     rootfs.Directory: Tree.make_directory,
     rootfs.Mask: Tree.mask,
     rootfs.ReadOnly: Tree.read_only,
-    rootfs.Cgroups: Tree.cgroups,
+    rootfs.Cgroups: cgroups.mount_all,
 }
+
+
+def _null_in(directory: int) -> int:
+    """The null device in a /dev that sysbox has made; -1 where --device has put another in its place."""
+    fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
+    status = posix.fstat(fd)
+    if (_stat.S_IFMT(status.st_mode), status.st_rdev) == (_NULL[1], posix.makedev(*_NULL[2:])):
+        return fd
+    posix.close(fd)
+    return -1
 
 
 def _has_content(path: str) -> bool:

@@ -33,7 +33,6 @@ _FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
 _REFUSED = (errno.EINVAL, errno.EPERM)
 _ROOT, _MADE = "root", "made"
 _ST_RDONLY = 1  # statvfs(3)
-_NULL = posix.makedev(1, 3)
 
 
 def enter(directory: str) -> None:
@@ -140,19 +139,9 @@ def take(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:
             if one.propagation not in (mount.MS_PRIVATE, mount.MS_SHARED):
                 mount.set_attributes(copy, propagation=one.propagation, recursive=one.recursive)
         operations.append(operation)
-    tree = ops.Tree(root, sources, procfs, _null())
+    tree = ops.Tree(root, sources, procfs)
     tree.fills = fills
     return tree, tuple(operations)
-
-
-def _null() -> int:
-    """The container's null device, or -1 where --device has put another in its place."""
-    fd = posix.open(f"{_MADE}/dev/null", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY)
-    status = posix.fstat(fd)
-    if _stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
-        return fd
-    posix.close(fd)
-    return -1
 
 
 def _fill(index: int) -> str:

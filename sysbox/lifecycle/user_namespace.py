@@ -105,6 +105,8 @@ def _incapable(record: Record) -> str:
     """Why this host cannot give the container a user namespace, in one clause; "" if it can."""
     if not namespace.is_there("user"):
         return "this kernel makes no user namespaces (see /proc/sys/user/max_user_namespaces)"
+    if reason := mappable.why_not_kernel():
+        return reason
     resolved = resolved_of(record)
     if reason := mappable.why_not_root(resolved.driver, resolved.layers):
         return f"the ids of images cannot be mapped here: {reason}"

@@ -31,7 +31,7 @@ from sysbox.run.process import (
     resolve_user,
 )
 from sysbox.run.stdio import Streams, for_caller
-from sysbox.run.streams import give_streams, open_null, open_terminal, take_streams
+from sysbox.run.streams import give_streams, new_null, open_null, open_terminal, take_streams
 from sysbox.security import environment, seccomp
 from sysbox.units.cgroup import tree
 
@@ -277,10 +277,12 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
+        spare = -1
         if entering.uids:
             process.raise_limits(plan.rlimits)
             owner = userns.root_of(entering.uids, entering.gids)
             give_streams(entering.stdio, entering.owned, owner)
+            spare = new_null() if -1 in entering.stdio else -1  # inside nobody makes a device
         _enter(entering)
 
         phase = "process"
@@ -292,7 +294,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         if plan.tty:
             slave = open_terminal(root, channel, entering.size)
             stdio = (slave, slave, slave)
-        null = open_null(root, procfs) if -1 in stdio else -1
+        null = open_null(root, procfs, spare) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
         take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})

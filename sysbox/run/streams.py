@@ -62,8 +62,8 @@ def is_null(fd: int) -> bool:
     return _stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
 
 
-def open_null(root: int, procfs: int) -> int:
-    """The container's /dev/null if it is the null device, verified before it is opened; else a new one.
+def open_null(root: int, procfs: int, spare: int = -1) -> int:
+    """The container's /dev/null if it is the null device, verified before that is opened; else `spare`.
 
     Never the host's: a chmod(2) of the descriptor would change the host's inode.
     """
@@ -77,7 +77,7 @@ def open_null(root: int, procfs: int) -> int:
     finally:
         if found >= 0:
             posix.close(found)
-    return new_null()
+    return spare if spare >= 0 else new_null()
 
 
 def new_null() -> int:

@@ -79,11 +79,12 @@ def discard(record: Record) -> None:
         unit_file.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)
-    store.discard(record.id)
     if record.uids:
         from sysbox.container import id_ranges
 
+        # while the record is there: `gc` frees what belongs to none
         id_ranges.release(record.id)
+    store.discard(record.id)
 
 
 def forget_failure(unit: str) -> None:

@@ -64,7 +64,7 @@ OWN = re.compile(
     r"\.(Id|Created|Image|Driver)|\.\w+Path|\.GraphDriver\..*"
     r"|\.State\.(Pid|StartedAt|FinishedAt|Health\.Log.*)"
     r"|\.HostConfig\.LogConfig\..*"  # journald by default; json-file's bounds in bytes
-    r"|\.HostConfig\.(NetworkMode|CgroupnsMode|Runtime|CgroupParent)"  # what holds, not "default"
+    r"|\.HostConfig\.(NetworkMode|CgroupnsMode|UsernsMode|Runtime|CgroupParent)"  # what holds, not "default"
     r"|\.HostConfig\.(CapAdd|CapDrop)\[\]"  # CAP_NET_ADMIN, as docker has it from API 1.42 on
     r"|\.HostConfig\.(MaskedPaths|ReadonlyPaths)\[\]"  # more of them
     r"|\.HostConfig\.Tmpfs\..*|\.HostConfig\.CpusetMems"  # with the defaults that were added

@@ -118,6 +118,8 @@ def test_commit(sysbox: Sysbox, image: str, tree: Path) -> None:
         "kept-c",
         "--network",
         "none",
+        "--userns",
+        "host",  # where every id exists
         image,
         "/busybox",
         "sh",

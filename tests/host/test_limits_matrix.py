@@ -163,7 +163,7 @@ def test_rules_for_devices(containers: Containers) -> None:
     """
     rules = ("c 10:237 r", "b 7:* r", "c 1:3 r")  # loop-control, loop devices, null
     flags = [word for rule in rules for word in ("--device-cgroup-rule", rule)]
-    one = containers("--cap-add", "mknod", *flags)
+    one = containers("--userns", "host", "--cap-add", "mknod", *flags)
     one.sh("cd /tmp; mknod control c 10 237; mknod loop b 7 0; mknod fuse c 10 229")
     for _ in range(2):
         one.sh("cd /tmp; head -c 0 control loop")

@@ -135,11 +135,14 @@ def readable_by_group(directory: Path) -> None:
 
 
 def test_the_groups_of_the_caller(containers: Containers, image: str, tmp_path: Path) -> None:
-    """They are the container's for good: of each run and each `exec`, whoever starts them."""
+    """They are the container's for good: of each run and each `exec`, whoever starts them.
+
+    They are groups of the host, so a mount on which they count has the host's ids.
+    """
     readable_by_group(tmp_path)
     words = (
         "run", "-d", "--name", "keeping", "--group-add", "keep-groups", "-u", "1000:1000",
-        "-v", f"{tmp_path}:/data:ro", image, "sleep", "1000",
+        "-v", f"{tmp_path}:/data:ro,noidmap", image, "sleep", "1000",
     )  # fmt: skip
     subprocess.run(
         [SYSBOX, *words], extra_groups=GROUPS, capture_output=True, check=True, timeout=TIMEOUT

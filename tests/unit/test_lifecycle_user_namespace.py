@@ -33,7 +33,6 @@ USUAL = (IdMap(inside=0, outside=subids.FIRST, count=65536),)
 @pytest.fixture(autouse=True)
 def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host without leases, entries and far users, on which a start can make user namespaces."""
-    monkeypatch.setattr(user_namespace, "_not_yet", lambda *_: None, raising=False)
     monkeypatch.setattr(id_ranges, "DIRECTORY", str(tmp_path / "ids"))
     monkeypatch.setattr(paths, "CONTAINERS", str(tmp_path / "containers"))
     monkeypatch.setattr(subids, "FILES", (str(tmp_path / "subuid"), str(tmp_path / "subgid")))
