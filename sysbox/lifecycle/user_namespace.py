@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec, UserNamespace
 
 _HOST = "/proc/self/ns/user"
-_KINDS = ("network", "pid", "ipc", "uts", "cgroup")
+_KINDS = ("network", "pid", "ipc", "uts", "cgroup", "time")
 
 
 class Decided:

@@ -282,7 +282,9 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
             process.raise_limits(plan.rlimits)
             owner = userns.root_of(entering.uids, entering.gids)
             give_streams(entering.stdio, entering.owned, owner)
-            spare = new_null() if -1 in entering.stdio else -1  # inside nobody makes a device
+            if -1 in entering.stdio:
+                spare = new_null()  # inside nobody makes a device
+                posix.fchown(spare, *owner)
         _enter(entering)
 
         phase = "process"

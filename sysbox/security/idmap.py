@@ -27,6 +27,7 @@ FLAGS = {
     "ipc": "--ipc",
     "uts": "--uts",
     "cgroup": "--cgroupns",
+    "time": "--timens",
     "user": "--userns",
 }
 
@@ -132,7 +133,8 @@ def _needs_host(spec: ContainerSpec) -> str:
     if spec.security.privileged:
         return "--privileged"
     for kind, flag in FLAGS.items():
-        if kind != "user" and getattr(spec.namespaces, kind) == "host":
+        # the host's clocks are there in every user namespace
+        if kind not in ("user", "time") and getattr(spec.namespaces, kind) == "host":
             return f"{flag} host"
     for mount in spec.mounts:
         # mounts of a user namespace do not propagate to the host (mount_namespaces(7))
