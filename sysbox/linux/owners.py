@@ -60,9 +60,14 @@ class Owners(Frozen):
     def attributes_inside(self, found: Iterable[Attribute]) -> list[Attribute]:
         """Extended attributes as a process in the container sees them.
 
-        File capabilities for the root of another user namespace are left out.
+        File capabilities for the root of another user namespace are left out. An id in an access control list
+        that has no map is left as it is: overlayfs of Linux 6.1 shows there what the layer has.
         """
-        return self._translated(found, userns.inside, self._capability_inside)
+
+        def translate(maps: tuple[IdMap, ...], number: int) -> int:
+            return userns.inside(maps, number) if userns.is_mapped(maps, number) else number
+
+        return self._translated(found, translate, self._capability_inside)
 
     def attributes_outside(self, found: Iterable[Attribute], what: str) -> list[Attribute]:
         """The reverse. Raises SpecError as `outside`."""
