@@ -317,7 +317,7 @@ _APPLY: dict[type, Any] = {
     rootfs.Filesystem: Tree.filesystem,
     rootfs.Bind: Tree.bind,
     rootfs.Node: Tree.node,
-    Syslog: lambda tree, _: unix.bind_below(tree.syslog, tree.directory("/dev"), "log", tree.root),
+    Syslog: lambda tree, _: unix.bind_below(tree.syslog, tree.directory("/dev"), "log"),
     rootfs.Link: Tree.link,
     rootfs.Directory: Tree.make_directory,
     rootfs.Mask: Tree.mask,

@@ -19,12 +19,14 @@ def bind(path: str, kind: int) -> _socket.socket:
     return socket
 
 
-def bind_below(socket: int, directory: int, name: str, back: int) -> None:
+def bind_below(socket: int, directory: int, name: str) -> None:
     """Bind a socket to a name in a directory, for every user to connect to, and close the directory's
-    descriptor. `back` is the working directory afterwards: unix(7) knows names in that one only.
+    descriptor.
 
-    Raises KernelError.
+    Meanwhile it is the working directory: unix(7) knows names in that one only. The old one is kept, in
+    which the parts of a mapped container's root lie (`fs/staging.py`). Raises KernelError.
     """
+    back = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     one = _socket.socket(fileno=socket)
     # to connect needs write permission (unix(7))
     umask = posix.umask(0o111)
@@ -37,6 +39,7 @@ def bind_below(socket: int, directory: int, name: str, back: int) -> None:
         posix.umask(umask)
         one.detach()
         posix.fchdir(back)
+        posix.close(back)
         posix.close(directory)
 
 
