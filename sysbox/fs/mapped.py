@@ -23,7 +23,7 @@ def split(
     outside: list[Operation] = []
     inside: list[Operation] = []
     for one in operations:
-        if isinstance(one, Filesystem) and one.target == "/dev":
+        if isinstance(one, Filesystem) and one.ordinary and one.target == "/dev":
             outside.append(one)
             inside.append(Bind(source="/dev", target="/dev", made=True, ordinary=True))
         elif isinstance(one, Node):
