@@ -277,14 +277,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
-        spare = -1
-        if entering.uids:
-            process.raise_limits(plan.rlimits)
-            owner = userns.root_of(entering.uids, entering.gids)
-            give_streams(entering.stdio, entering.owned, owner)
-            if -1 in entering.stdio:
-                spare = new_null()  # inside nobody makes a device
-                posix.fchown(spare, *owner)
+        spare = _prepare(entering) if entering.uids else -1
         _enter(entering)
 
         phase = "process"
@@ -305,6 +298,18 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
     _sys.leave(FAILED)
+
+
+def _prepare(entering: Entering) -> int:
+    """What a process of the container's user namespace may not do; a null device for its streams, or -1."""
+    process.raise_limits(entering.process.rlimits)
+    owner = userns.root_of(entering.uids, entering.gids)
+    give_streams(entering.stdio, entering.owned, owner)
+    if -1 not in entering.stdio:
+        return -1
+    made = new_null()
+    posix.fchown(made, *owner)
+    return made
 
 
 def _enter(entering: Entering) -> None:

@@ -165,7 +165,7 @@ def test_what_the_kernel_refuses() -> None:
 def test_words() -> None:
     found = maps((100000, 7, 1), (0, 524288, 65536))
     assert userns.text(found) == "0-65535, 100000"
-    assert [idmap.text_outside(one) for one in found] == ["7", "524288-589823"]
+    assert [userns.span(one.outside, one.count) for one in found] == ["7", "524288-589823"]
 
 
 def test_of_other_maps() -> None:
