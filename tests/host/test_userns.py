@@ -177,3 +177,31 @@ def test_a_failure_leaves_nothing(sysbox: Sysbox, image: str, tmp_path: Path) ->
     assert "over the directory /etc" in done.stderr
     done = sysbox("run", "--rm", *MAPPED, image, "/nosuch")
     assert done.returncode == 127
+
+
+def test_a_volume_that_cannot_be_mapped(
+    containers: Containers, sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    """On overlayfs: by default the container is in the host's user namespace, which is said in one line."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    place = tmp_path / "merged"
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["mount", "-t", "overlay", "none", place, "-o", options], check=True)
+    try:
+        done = sysbox(
+            "run", "--rm", "-v", f"{place}:/data", image, "cat", "/proc/self/uid_map", check=True
+        )
+        assert done.stdout.split() == ["0", "0", "4294967295"]
+        (line,) = done.stderr.splitlines()
+        assert f"the kernel cannot map the ids of {place}" in line
+        done = sysbox("run", "--rm", *MAPPED, "-v", f"{place}:/data", image, "true")
+        assert done.returncode == 125
+        assert f"the kernel cannot map the ids of {place}" in done.stderr
+        assert "--userns host" in done.stderr
+        # where nothing can be written it is mounted as it is
+        one = containers("-v", f"{place}:/data:ro")
+        assert one.sh("stat -c %u /data") == "65534"
+        one("rm", "-f")
+    finally:
+        subprocess.run(["umount", place], check=True)

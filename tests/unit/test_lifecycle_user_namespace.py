@@ -15,6 +15,7 @@ from sysbox.base import paths
 from sysbox.base.errors import KernelError, NotFound, SpecError, SysboxError
 from sysbox.container import id_ranges, store
 from sysbox.container.records import Record, Resolved
+from sysbox.fs import mappable
 from sysbox.lifecycle import run, user_namespace
 from sysbox.linux import _sys, namespace, userns
 from sysbox.linux.userns import IdMap
@@ -38,6 +39,8 @@ def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(subids, "FILES", (str(tmp_path / "subuid"), str(tmp_path / "subgid")))
     monkeypatch.setattr(subids, "DATABASES", (str(tmp_path / "passwd"), str(tmp_path / "group")))
     monkeypatch.setattr(subids, "NSPAWN", str(tmp_path / "nspawn"))
+    for question in ("why_not_kernel", "why_not_root", "why_not"):
+        monkeypatch.setattr(mappable, question, lambda *_: "")
     return tmp_path
 
 
