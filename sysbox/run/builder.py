@@ -47,6 +47,9 @@ def main(
 
         phase = "root"
         owner = next((fd for kind, fd in joined if kind == "user"), -1)
+        # the user who makes a user namespace is charged for all that it uses (inotify instances, namespaces):
+        # the container's root, not that of the host, who would have none left
+        capability.act_as(*root)
         if owner < 0:
             # as early as possible: systemd makes its scope meanwhile
             pid, gate = make_first(namespace.CLONE_NEWUSER | namespace.CLONE_NEWPID)
