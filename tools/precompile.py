@@ -21,8 +21,8 @@ from types import CodeType
 # The modules that the usual commands import one after the other. What each imports in addition to those
 # before it in its line is a piece of the file.
 PIECES = """
-    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create run.foreground
-    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create run.background
+    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create lifecycle.user_namespace run.foreground
+    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create lifecycle.user_namespace run.background
     cli.dispatch cli.parse.hot cli.commands.exec
     cli.dispatch cli.parse.hot cli.commands.ps
     cli.dispatch cli.parse.hot cli.commands.stop
@@ -34,7 +34,7 @@ PIECES = """
     cli.dispatch cli.parse.hot cli.commands.logs
     cli.dispatch cli.internal units.cgroup.tree run.service
     cli.dispatch cli.internal run.cleanup
-"""
+"""  # noqa: E501
 
 
 class Strip(ast.NodeTransformer):

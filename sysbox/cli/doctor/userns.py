@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sysbox.base import paths
 from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.container import id_ranges
+from sysbox.fs import mappable
 from sysbox.security import subids
 from sysbox.security.subids import END, FILES, FIRST
 
@@ -12,8 +14,20 @@ _AREA = "userns"
 
 
 def user_namespaces() -> list[Check]:
-    """Which ids containers get in user namespaces of their own."""
-    return [_ranges(), _leases()]
+    """Whether containers can have user namespaces of their own, and which ids they get there."""
+    return [_mapping(), _ranges(), _leases()]
+
+
+def _mapping() -> Check:
+    """Whether the file system of containers can map ids."""
+    advice = (
+        f"put {paths.STATE} on ext4, xfs or btrfs; without, containers are as with --userns host"
+    )
+    place = paths.CONTAINERS
+    try:
+        return useful(_AREA, "map ids", mappable.why_not(place), place, advice)
+    except SysboxError as error:
+        return useful(_AREA, "map ids", error.message, place, error.hint or advice)
 
 
 def _ranges() -> Check:
