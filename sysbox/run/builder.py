@@ -24,7 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sysbox.fs.rootfs import RootPlan
     from sysbox.run.handshake import Channel
     from sysbox.run.init import Inherited
 
@@ -47,8 +46,9 @@ def main(
 
         phase = "root"
         owner = next((fd for kind, fd in joined if kind == "user"), -1)
-        # the user who makes a user namespace is charged for all that it uses (inotify instances, namespaces):
-        # the container's root, not that of the host, who would have none left
+        # from here on with the ids of the container's root, and the capabilities of this process. That root
+        # owns what is made, and is charged for what the user namespace uses: of inotify instances the host's
+        # root would have none left. overlayfs keeps the rights of the process that mounts it, and its id
         capability.act_as(*root)
         if owner < 0:
             # as early as possible: systemd makes its scope meanwhile
@@ -56,9 +56,9 @@ def main(
             userns.write_maps(pid, spaces.uids, spaces.gids)
             posix.write(gate, init.MAPPED)
             owner = namespace.open_ns(pid, "user")
-            _build(inherited.plan.root, copies, owner, root)
+            staging.build(inherited.plan.root, copies, owner)
         else:
-            _build(inherited.plan.root, copies, owner, root)
+            staging.build(inherited.plan.root, copies, owner)
             _sys.setns(owner, namespace.CLONE_NEWUSER)
             become_root_inside(inherited.plan.process)
             _, gate = make_first(namespace.CLONE_NEWPID if spaces.new_pid else 0)
@@ -87,13 +87,6 @@ def _prepare(inherited: Inherited, given: set[int], root: tuple[int, int]) -> di
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
     staging.enter(inherited.plan.root.directory)
     return copies
-
-
-def _build(plan: RootPlan, copies: dict[int, int], owner: int, root: tuple[int, int]) -> None:
-    # what is made belongs to the container's root, and is made with all capabilities of this process:
-    # overlayfs keeps the rights of the process that mounts it, and its id for the work directory
-    capability.act_as(*root)
-    staging.build(plan, copies, owner)
 
 
 def _make_first(

@@ -34,8 +34,6 @@ USUAL = (IdMap(inside=0, outside=subids.FIRST, count=65536),)
 @pytest.fixture(autouse=True)
 def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host without leases, entries and far users, on which a start can make user namespaces."""
-    # these containers have no root to mount
-    monkeypatch.setattr(mappable, "why_not_root", lambda *_: "")
     monkeypatch.setattr(id_ranges, "DIRECTORY", str(tmp_path / "ids"))
     monkeypatch.setattr(paths, "CONTAINERS", str(tmp_path / "containers"))
     monkeypatch.setattr(subids, "FILES", (str(tmp_path / "subuid"), str(tmp_path / "subgid")))
