@@ -69,7 +69,7 @@ def test_a_scope_that_was_asked_for_is_awaited_though_the_start_fails(
     monkeypatch.setattr(start.scope, "begin", lambda *_: pending)
     monkeypatch.setattr(start, "_connect", fail)
     record: Any = SimpleNamespace(id="ab" * 32)
-    plan: Any = SimpleNamespace(scope=None)
+    plan: Any = SimpleNamespace(scope=None, namespaces=SimpleNamespace(uids=()))
     parked: Any = SimpleNamespace(pid=1)
     bus: Any = None
     with pytest.raises(StartError, match="no room"):
