@@ -7,14 +7,16 @@ the same limit.
 
 from __future__ import annotations
 
+import errno
+
 from sysbox import scope
-from sysbox.base.errors import SysboxError
+from sysbox.base.errors import KernelError, SysboxError
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import cgroup, process
-from sysbox.run import disk_weights, property_changes, tuned
+from sysbox.run import disk_weights, entered, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import blockdev, tree
@@ -56,7 +58,7 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             # frozen: a process that is just being forked has its parent's limits, and is not listed yet
             with FrozenWhile(record, wanted=bool(change.ulimits)):
                 _apply(record, after, about, runtime, facts, disks)
-                _limit_processes(runtime, change.ulimits, facts)
+                _limit_processes(runtime, change.ulimits, facts, mapped=bool(record.uids))
         else:
             # what cannot be started is not written down
             update_plan.wanted(after.spec, {}, facts, disks)
@@ -144,13 +146,26 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
                 )
 
 
-def _limit_processes(runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:
+def _limit_processes(
+    runtime: Runtime, ulimits: tuple[Ulimit, ...], facts: HostFacts, *, mapped: bool
+) -> None:
     """prlimit(2) on every process of the scope, which is frozen; their children inherit the limits.
 
-    Raises SysboxError.
+    `mapped`: the container has a user namespace of its own. Raises SysboxError.
     """
     if not ulimits:
         return
-    for pid in cgroup.processes(cgroup.directory(facts, "name=systemd", runtime.cgroup)):
-        for one in ulimits:
-            process.set_rlimit_of(pid, one.name, one.soft, one.hard)
+    pids = cgroup.processes(cgroup.directory(facts, "name=systemd", runtime.cgroup))
+
+    def limit() -> None:
+        for pid in pids:
+            for one in ulimits:
+                process.set_rlimit_of(pid, one.name, one.soft, one.hard)
+
+    try:
+        limit()
+    except KernelError as error:
+        if error.errno != errno.EPERM or not mapped:
+            raise
+        # without CAP_SYS_RESOURCE, which each process has in a user namespace that it enters
+        entered.run(runtime.pid, limit)

@@ -9,6 +9,7 @@ from sysbox.base.paths import VOLUMES
 from sysbox.conf.values import Settings
 from sysbox.container import id_ranges, store
 from sysbox.fs import mappable
+from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
 from sysbox.security import idmap, subids
@@ -114,6 +115,8 @@ def _incapable(record: Record) -> str:
         if mount.kind == "tmpfs" or mount.read_only or "noidmap" in mount.options:
             continue  # what cannot be mapped is mounted as it is where nothing can be written
         source = mount.source if mount.kind == "bind" else VOLUMES
+        if mount.kind == "bind" and not mount.create and not exists(source):
+            continue  # the start tells that it is missing
         if reason := mappable.why_not(source):
             return f"volume {mount.target}: {reason}"
     return ""

@@ -180,7 +180,9 @@ def test_a_container_whose_processes_end_at_once(sysbox: Sysbox, containers: Con
     victim.await_state("exited")
     victim("rm")
     journal = "/run/systemd/journal"
-    one = containers("-v", f"{journal}:{journal}", image="host", command=("sleep", "1000"))
+    # in a user namespace of its own it is not even the host's root that sends
+    flags = ("--userns", "host", "-v", f"{journal}:{journal}")
+    one = containers(*flags, image="host", command=("sleep", "1000"))
     entries = [event("destroy", one.id, "loser"), event("die", FORGED, "x")]
     sysbox("exec", "-i", one.id, "sh", "-c", "cat >/entries", input=json.dumps(entries), check=True)
     script = SEND_AND_END.replace("sys.stdin", "open('/entries')")

@@ -48,6 +48,7 @@ def events(sysbox: Sysbox, since: float, *words: str) -> list[tuple[str, str, di
 
 
 def test_tag_and_untag(sysbox: Sysbox, image: str) -> None:
+    time.sleep(0.01)  # the image was imported just now
     since = time.time()
     assert sysbox("tag", f"{NAME}:1", f"{NAME}:2", "localhost:5000/x/y", check=True).stdout == ""
     assert names(sysbox) == ["localhost:5000/x/y:latest", f"{NAME}:1", f"{NAME}:2"]

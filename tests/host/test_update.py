@@ -383,7 +383,8 @@ def test_ulimits(containers: Containers) -> None:
 def test_ulimits_of_what_forks(containers: Containers) -> None:
     """A process that is made at this very moment is limited as well."""
     forking = "i=0; while [ $i -lt 500 ]; do sleep 1000 & i=$((i+1)); done; wait"
-    one = containers(command=("sh", "-c", forking))
+    # where this process may read them
+    one = containers("--userns", "host", command=("sh", "-c", forking))
     names = ("nofile", "core", "memlock", "sigpending")
     for name in names:
         one("update", "--ulimit", f"{name}=300:400")
