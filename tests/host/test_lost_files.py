@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -53,8 +54,16 @@ def test_the_lock(containers: Containers, sysbox: Sysbox, how: str) -> None:
 def await_supervisor(one: Container) -> None:
     """Until it has opened its files in the directory: without these it ends the container."""
     state = json.loads((run_of(one) / "state.json").read_bytes())
-    name = Path(f"/proc/{state['supervisor']}/comm")
-    eventually(lambda: name.read_text(encoding="utf-8") == "sysbox-monitor\n", "it is supervised")
+    process = Path(f"/proc/{state['supervisor']}")
+
+    def reads_signals() -> bool:
+        """The monitor opens its signalfd(2) after its files."""
+        if (process / "comm").read_text(encoding="utf-8") != "sysbox-monitor\n":
+            return False
+        fds = (process / "fd").iterdir()
+        return any(fd.is_symlink() and "signalfd" in os.path.realpath(fd) for fd in fds)
+
+    eventually(reads_signals, "it is supervised")
 
 
 def everything(one: Container) -> None:
