@@ -233,7 +233,8 @@ def test_device(
     assert "Operation not permitted" in done.stderr
     # and without the flag the same numbers open nothing
     script = f"mknod /tmp/n c 10 {minor} && exec 3< /tmp/n"
-    done = sysbox("run", "--rm", "--network", "none", image, "sh", "-c", script)
+    host = ("--rm", "--network", "none", "--userns", "host")
+    done = sysbox("run", *host, image, "sh", "-c", script)
     assert "Operation not permitted" in done.stderr
 
 

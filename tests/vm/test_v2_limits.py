@@ -153,7 +153,9 @@ def test_weights_of_a_disk(containers: Containers) -> None:
 def test_rules_for_devices(containers: Containers) -> None:
     """docker's rules end in systemd's program in the kernel."""
     major = NUMBER.partition(":")[0]
-    one = containers("--cap-add", "mknod", "--device-cgroup-rule", f"b {major}:* r")
+    one = containers(
+        "--userns", "host", "--cap-add", "mknod", "--device-cgroup-rule", f"b {major}:* r"
+    )
     one.sh(f"mknod /tmp/disk b {NUMBER.replace(':', ' ')}; head -c 512 /tmp/disk | wc -c")
     assert "Operation not permitted" in one.sh("(: >/tmp/disk) 2>&1 || true")
 
@@ -288,7 +290,7 @@ def test_write_bandwidth_bites(containers: Containers) -> None:
 
 def test_devices_are_the_containers_own(containers: Containers) -> None:
     """No file does it on v2: systemd's program in the kernel refuses every device but those allowed."""
-    one = containers("--cap-add", "mknod")
+    one = containers("--userns", "host", "--cap-add", "mknod")
     numbers = NUMBER.replace(":", " ")
     script = f"mknod /tmp/disk b {numbers}; dd if=/tmp/disk of=/dev/null count=1 2>&1 || true"
     assert "Operation not permitted" in one.sh(script)
