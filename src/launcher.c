@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,7 +36,11 @@
 #define AT_EMPTY_PATH 0x1000
 #endif
 
-enum { FAILED = 125, OPTIONS = 7, FILES = 64 };
+/* As in base/paths.py. systemd runs `_cleanup` without the variables that name others. */
+#define STATE "/var/lib/sysbox"
+#define RUN "/run/sysbox"
+
+enum { FAILED = 125, OPTIONS = 7, FILES = 64, REMOVAL = 5 /* seconds that a removal is waited for */ };
 
 extern char **environ;
 
@@ -116,6 +121,31 @@ static void find_main(const char *package, const char *version, char *path)
         fail("cannot read the package's first file in ", package);
 }
 
+static void interrupt(int signal)
+{
+    (void)signal;
+}
+
+/* Whether a command has removed this container by force: it holds the lock meanwhile (lifecycle/remove.py), records the
+ * end and releases everything itself, and the container's service has nothing to clean up. An interpreter that finds that
+ * out would take longer than the removal. */
+static int was_removed(const char *id)
+{
+    char path[PATH_MAX];
+    if (!join(path, RUN "/containers/", id, "/removal"))
+        return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return 0;
+    struct sigaction action = {.sa_handler = interrupt}; /* without SA_RESTART: it ends the wait */
+    sigaction(SIGALRM, &action, NULL);
+    alarm(REMOVAL);
+    int locked = flock(fd, LOCK_SH);
+    alarm(0);
+    close(fd);
+    return locked == 0 && join(path, STATE "/containers/", id, "") && access(path, F_OK) != 0 && errno == ENOENT;
+}
+
 static void execute_read_only(const char *python, char **argv)
 {
     struct {
@@ -157,6 +187,9 @@ int main(int argc, char **argv)
         errno = EMFILE;
         fail("fewer than 64 files may be open, raise `ulimit -n`", "");
     }
+
+    if (argc == 3 && strcmp(argv[1], "_cleanup") == 0 && was_removed(argv[2]))
+        return 0;
 
     static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX], file[PATH_MAX];
     find_self(self);

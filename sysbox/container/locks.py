@@ -10,9 +10,10 @@ import posix
 from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound
 from sysbox.base.files import remove_at, remove_tree
 from sysbox.base.flock import Held
-from sysbox.base.paths import CONTAINERS
+from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
 
 REMOVED = ".old-"  # before the id: a container's directory while it is removed
+_FLAGS = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
 # a directory, a symbolic link or a socket has the name of the lock
 _NO_FILE = (
     errno.EISDIR,
@@ -95,12 +96,12 @@ def _open(container_id: str, *, create: bool = False) -> int:
 
     With `create` it is known to be missing.
     """
-    flags = posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
         try:
-            return posix.open(_path(container_id), flags | (posix.O_CREAT if create else 0), 0o600)
+            flags = _FLAGS | (posix.O_CREAT if create else 0)
+            return posix.open(_path(container_id), flags, 0o600)
         except FileNotFoundError:
-            return posix.open(_path(container_id), flags | posix.O_CREAT, 0o600)
+            return posix.open(_path(container_id), _FLAGS | posix.O_CREAT, 0o600)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"no such container: {container_id[:12]}") from None
     except OSError as error:
@@ -110,6 +111,20 @@ def _open(container_id: str, *, create: bool = False) -> int:
             f"the lock of container {container_id[:12]}: {error.strerror}",
             hint=advice(container_id),
         ) from None
+
+
+def begin_removal(container_id: str) -> Held | None:
+    """Tell the service of a container that this process records the container's end and removes it.
+
+    The launcher waits for this lock in place of starting an interpreter for `_cleanup`, and starts that only
+    where the container is still there (src/launcher.c). None where the container does not run, or another
+    process removes it.
+    """
+    try:
+        fd = posix.open(f"{RUN_CONTAINERS}/{container_id}/removal", _FLAGS | posix.O_CREAT, 0o600)
+        return Held(fd, wait=False)
+    except OSError:
+        return None  # ignoring: `_cleanup` is executed then
 
 
 def _path(container_id: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox import scope
-from sysbox.base.errors import Conflict, FormatError, NotFound
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.container import id_ranges, locks, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import release_name, taken_names
@@ -11,6 +11,7 @@ from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.run import name_hold, restart, tuned
 from sysbox.run.exit import await_end, kill_now
+from sysbox.run.signals import send
 from sysbox.run.teardown import discard, disconnect, forget_failure, kill_frozen, stop_scope
 from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
@@ -18,6 +19,9 @@ from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
+    from sysbox.base.flock import Held
     from sysbox.container.store import Record
 
 _SERVICE_PATIENCE = 15.0  # seconds for its service to end, after everything in the scope was killed
@@ -77,6 +81,39 @@ def _end(record: Record, *, force: bool) -> None:
         # it has just ended, and systemd was about to start it again
         restart.await_service(record)
     await_end(record)
+
+
+class Killed:
+    """Containers that are to be removed by force, killed all at once.
+
+    A context manager, left when they are removed. The kernel takes longer to free the namespaces of one than
+    `remove` takes, so the ends go on beside each other. Those that systemd would start again are left to
+    `remove`, and so is every error.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._removals: list[Held] = []
+        for name in names:
+            try:
+                self._kill(store.find(name))
+            except SysboxError:
+                continue  # ignoring: `remove` meets it again, and reports it
+
+    def _kill(self, record: Record) -> None:
+        runtime = store.runtime(record.id)
+        if runtime is None or not runtime.alive() or restart.needs_stopper(record):
+            return
+        # before the kill, since the service looks for it when it ends
+        if (removal := locks.begin_removal(record.id)) is not None:
+            self._removals.append(removal)
+        send(runtime, 9)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for removal in self._removals:
+            removal.release()
 
 
 def remove_damaged(container_id: str, *, with_volumes: bool) -> None:

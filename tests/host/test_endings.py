@@ -5,6 +5,7 @@ In the guest: systemd sees the end of a scope by cgroup.events, and lack of memo
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
+from sysbox.base import paths
 from sysbox.linux import kmsg
 
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
@@ -116,6 +118,23 @@ def test_nobody_saw_it(containers: Containers) -> None:
     told = end(one)
     assert told["How"] == "lost"
     assert "nobody saw" in str(told["Error"])
+
+
+def test_a_removal_is_killed(containers: Containers) -> None:
+    """The service waits while a command removes the container, and records the end if that command dies."""
+    one = containers()
+    service = f"sysbox-{one.id}.service"
+    with (Path(paths.RUN_CONTAINERS) / one.id / "removal").open("w") as removal:
+        fcntl.flock(removal, fcntl.LOCK_EX)
+        os.kill(one.pid, signal.SIGKILL)
+        eventually(
+            lambda: systemctl("show", "-P", "SubState", service) == "stop-post", "the monitor ended"
+        )
+        waiting = Path("/proc", systemctl("show", "-P", "ControlPID", service), "comm")
+        assert waiting.read_text() == "sysbox\n"
+        assert not (Path(paths.CONTAINERS) / one.id / "exit.json").exists()
+    told = end(one)
+    assert (told["How"], told["Signal"]) == ("signalled", 9)
 
 
 def test_what_the_kernel_says() -> None:

@@ -242,6 +242,28 @@ def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
     assert [remover.returncode for remover in removers].count(0) >= 4
 
 
+def test_rm_of_all_kinds(containers: Containers, sysbox: Sysbox) -> None:
+    """In one command, which kills them first, in parts of 32: what runs, is paused, restarts, has ended."""
+    many = [containers("--network", "none", verb=("create",)).id for _ in range(33)]
+    some = [
+        containers("--name", "runs").id,
+        containers("--name", "stubborn", command=STUBBORN).id,
+        containers("--name", "again", "--restart", "always").id,
+        containers("--name", "short", "--rm").id,
+        containers("--name", "ended", verb=("create",)).id,
+    ]
+    paused = containers("--name", "paused")
+    paused("pause")
+    names = ("runs", "nosuch", "stubborn", "again", "short", "ended", "paused")
+    done = sysbox("rm", "-f", *names, *many)
+    assert done.returncode == 0
+    assert done.stdout.split() == [name for name in names if name != "nosuch"] + many
+    assert "nosuch" in done.stderr
+    assert sysbox("ps", "-aq").stdout == ""
+    for one in (*some, paused.id):
+        eventually(lambda: not systemctl("list-units", "-q", f"*{one}*"), "its units are gone")  # noqa: B023
+
+
 # names
 
 

@@ -9,18 +9,27 @@ from sysbox.cli.each import for_each
 from sysbox.cli.output import line, note
 from sysbox.container import store
 from sysbox.lifecycle import control
+from sysbox.lifecycle.remove import Killed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
 
+_ABREAST = 32  # containers that end at the same time; each has an open file meanwhile
+
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be removed; with -f a missing one is reported, but no failure."""
     names = values.container
-    if values.force:
-        names = [name for name in names if _exists(name) and not _remove_if_damaged(name, values)]
-    return for_each(names, lambda record: _remove(record, values))
+    if not values.force:
+        return for_each(names, lambda record: _remove(record, values))
+    names = [name for name in names if _exists(name) and not _remove_if_damaged(name, values)]
+    status = 0
+    for at in range(0, len(names), _ABREAST):
+        some = names[at : at + _ABREAST]
+        with Killed(some):
+            status |= for_each(some, lambda record: _remove(record, values))
+    return status
 
 
 def _remove(record: store.Record, values: Values) -> None:
