@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-pull bench-saveload bench-attacks bench-against bench-timeline install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-pull bench-push bench-saveload bench-attacks bench-against bench-timeline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,6 +62,9 @@ bench-attacks: build ## run the attacks of docs/security.md on docker, podman an
 
 bench-pull: test-extras ## measure `pull` from a registry on loopback, beside docker and podman
 	@bench/run.sh --pull
+
+bench-push: test-extras ## measure `push` to a registry on loopback, beside docker and podman, and `create` from a large image
+	@bench/run.sh --push
 
 bench-saveload: test-extras ## measure `save` and `load`, beside docker and podman
 	@bench/run.sh --saveload

@@ -5,10 +5,11 @@
 #        bench/run.sh --lines [--only docker]
 #        bench/run.sh --pull [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --saveload [--runs N] [--only PEER,PEER...]
+#        bench/run.sh --push [--runs N] [--only PEER,PEER...]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
 # distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py,
-# saveload.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# saveload.py, push.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -78,6 +79,9 @@ elif [[ ${1:-} == --pull ]]; then
     shift
 elif [[ ${1:-} == --saveload ]]; then
     script=saveload.py
+    shift
+elif [[ ${1:-} == --push ]]; then
+    script=push.py
     shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py
