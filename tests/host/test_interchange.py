@@ -17,7 +17,7 @@ import docker_peer
 import image_peers
 import pytest
 from image_peers import Peers
-from image_trees import CAPABILITY, Tree, make_tree, overlay, same, shown, tree_of
+from image_trees import CAPABILITY, Tree, overlay, same, shown, tree_of
 from lane import Sysbox, run_sysbox
 from sampletree import described
 
@@ -37,15 +37,9 @@ def peers(requires: Any) -> Iterator[Peers]:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with one of everything, and what the second layer hides."""
-    return make_tree(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="module")
-def archive(tree: Path) -> Path:
+def archive(sample: Path) -> Path:
     """Two images: the tree, and a layer with whiteouts and an opaque directory above it."""
-    below, above = _packed(tree), _top_layer()
+    below, above = _packed(sample), _top_layer()
     files: dict[str, bytes] = {"1.tar": gzip.compress(below, 1), "2.tar": gzip.compress(above, 1)}
     manifest = []
     for name, layers in ((BASE, [below]), (TOP, [below, above])):
@@ -68,7 +62,7 @@ def archive(tree: Path) -> Path:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in files.items():
             _add(archive, name, data)
-    path = tree.parent / "images.tar"
+    path = sample.parent / "images.tar"
     path.write_bytes(buffer.getvalue())
     return path
 
@@ -81,10 +75,10 @@ def images(archive: Path) -> Iterator[dict[str, str]]:
     run_sysbox("rmi", "-f", BASE, TOP)
 
 
-def _packed(tree: Path) -> bytes:
+def _packed(sample: Path) -> bytes:
     buffer = io.BytesIO()
     archive = Archive(buffer.write)
-    found = TreeEntry(".", os.open(tree, os.O_PATH))
+    found = TreeEntry(".", os.open(sample, os.O_PATH))
     archive.tree(found, ".")
     found.close()
     archive.finish()
@@ -113,10 +107,10 @@ def _top_layer() -> bytes:
 
 
 @pytest.fixture
-def trees(images: dict[str, str], tree: Path) -> dict[str, Tree]:
+def trees(images: dict[str, str], sample: Path) -> dict[str, Tree]:
     """What sysbox has made of the images; of the first, what it was made from."""
     found = {name: tree_of(name) for name in images}
-    same(found[BASE], described(tree))
+    same(found[BASE], described(sample))
     assert "old" not in found[TOP]
     assert "replaced/file" not in found[TOP]
     return found
@@ -190,11 +184,11 @@ def test_skopeo_and_umoci(
     same(trees[TOP], tree_of(TOP))
 
 
-def test_what_umoci_makes(peers: Peers, tree: Path, tmp_path: Path) -> None:
+def test_what_umoci_makes(peers: Peers, sample: Path, tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     peers.umoci("init", "--layout", layout)
     peers.umoci("new", "--image", f"{layout}:one")
-    peers.umoci("insert", "--image", f"{layout}:one", tree, "/")
+    peers.umoci("insert", "--image", f"{layout}:one", sample, "/")
     peers.umoci("config", "--image", f"{layout}:one", "--config.cmd", "true")
     image = run_sysbox("load", "-i", layout, check=True).stdout.partition("ID: ")[2].strip()
     run_sysbox("tag", image, f"{NAME}:umoci", check=True)

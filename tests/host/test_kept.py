@@ -9,27 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_trees import ACL, CAPABILITY, Tree, make_tree, mounted, same, tree_of
+from image_trees import ACL, CAPABILITY, Tree, mounted, same, tree_of
 from lane import SYSBOX, TIMEOUT, Sysbox, run_sysbox
 from sampletree import described
 
 NAME = "kept-test"
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tree(tmp_path_factory.mktemp("sample"))
-
-
 @pytest.mark.parametrize("flags", ["--acls", "--xattrs --xattrs-include=*"])
-def test_archives_with_less(sysbox: Sysbox, tree: Path, tmp_path: Path, flags: str) -> None:
+def test_archives_with_less(sysbox: Sysbox, sample: Path, tmp_path: Path, flags: str) -> None:
     """Access control lists as text, and as attributes."""
     words = [
         "tar",
         "--numeric-owner",
         *flags.split(),
         "-C",
-        tree,
+        sample,
         "-cf",
         tmp_path / "a.tar",
         "owned",
@@ -44,11 +39,11 @@ def test_archives_with_less(sysbox: Sysbox, tree: Path, tmp_path: Path, flags: s
 
 
 @pytest.fixture(scope="module")
-def image(tree: Path) -> Iterator[str]:
+def image(sample: Path) -> Iterator[str]:
     """The tree with what a container needs, as an image that GNU tar has packed."""
-    shutil.copy2("/bin/busybox", tree / "busybox")
-    os.utime(tree / "busybox", (1, 1))
-    packed = tree.parent / "tree.tar"
+    shutil.copy2("/bin/busybox", sample / "busybox")
+    os.utime(sample / "busybox", (1, 1))
+    packed = sample.parent / "tree.tar"
     words = (
         "tar",
         "--acls",
@@ -57,7 +52,7 @@ def image(tree: Path) -> Iterator[str]:
         "--sparse",
         "--format=pax",
         "-C",
-        tree,
+        sample,
     )
     subprocess.run([*words, "-cf", packed, "."], check=True, timeout=TIMEOUT)
     run_sysbox("import", packed, f"{NAME}:tree", check=True)
@@ -78,23 +73,23 @@ def below(found: Tree, directory: str) -> Tree:
     }
 
 
-def test_an_archive_of_gnu_tar(image: str, tree: Path) -> None:
+def test_an_archive_of_gnu_tar(image: str, sample: Path) -> None:
     """ACLs come as SCHILY.acl records too, in words; all of it is there."""
-    same(tree_of(image), described(tree))
+    same(tree_of(image), described(sample))
     with mounted(image) as path:
         holes = (path / "sparse").stat()
     assert holes.st_blocks * 512 < holes.st_size // 10
 
 
-def test_export_and_import(sysbox: Sysbox, image: str, tree: Path) -> None:
+def test_export_and_import(sysbox: Sysbox, image: str, sample: Path) -> None:
     sysbox("create", "--name", "kept-c", "--network", "none", image, "/busybox", "true", check=True)
     try:
         script = f"{SYSBOX} export kept-c | {SYSBOX} import - {NAME}:again"
         subprocess.run(["sh", "-ec", script], check=True, capture_output=True, timeout=TIMEOUT)
         found = tree_of(f"{NAME}:again")
         same(
-            {name: entry for name, entry in found.items() if name in described(tree)},
-            described(tree),
+            {name: entry for name, entry in found.items() if name in described(sample)},
+            described(sample),
         )
         with mounted(f"{NAME}:again") as path:
             holes = (path / "sparse").stat()
@@ -104,7 +99,7 @@ def test_export_and_import(sysbox: Sysbox, image: str, tree: Path) -> None:
         sysbox("rmi", "-f", f"{NAME}:again")
 
 
-def test_commit(sysbox: Sysbox, image: str, tree: Path) -> None:
+def test_commit(sysbox: Sysbox, image: str, sample: Path) -> None:
     """New files with everything, whiteouts, an opaque directory, and changes of attributes alone."""
     script = """
         /busybox rm -r /old /fifo
@@ -129,10 +124,10 @@ def test_commit(sysbox: Sysbox, image: str, tree: Path) -> None:
     sysbox(*words, check=True)
     try:
         sysbox("start", "-a", "kept-c", check=True)
-        sysbox("cp", "-a", f"{tree}/.", "kept-c:/copy", check=True)
+        sysbox("cp", "-a", f"{sample}/.", "kept-c:/copy", check=True)
         sysbox("commit", "kept-c", f"{NAME}:new", check=True)
         found = tree_of(f"{NAME}:new")
-        same(below(found, "copy"), {k: v for k, v in described(tree).items() if k != "."})
+        same(below(found, "copy"), {k: v for k, v in described(sample).items() if k != "."})
         assert not {"old", "old/file", "fifo", "replaced/file"} & set(found)
         assert found["replaced/new"][4] == 0
         assert found["link"][0] == "0o40751"

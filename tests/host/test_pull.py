@@ -13,44 +13,21 @@ import subprocess
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from containers import popen
-from lane import SYSBOX, Sysbox, rootfs
+from lane import SYSBOX, Sysbox
 from registryserver import UNPACKED, Certificates, Registry, digest_of, program
 
 IMAGES = Path("/var/lib/sysbox/images")
 POLICY = Path("/etc/containers/policy.json")
 
-pytestmark = pytest.mark.skipif(program() is None, reason="docker-registry is not unpacked")
-
-
-@pytest.fixture(scope="module")
-def tree() -> bytes:
-    return rootfs(Path("/bin/busybox"))
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with Registry(tmp_path_factory.mktemp("registry")) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def clean(sysbox: Sysbox, registry: Registry) -> Iterator[None]:
-    """Nothing of these images before and after, and nothing half-made at the end."""
-    yield
-    for line in sysbox(
-        "images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"
-    ).stdout.splitlines():
-        name, _, image_id = line.partition(" ")
-        if name.startswith("127.0.0.1:") or name == "<none>:<none>":
-            sysbox("rmi", "-f", image_id)
-    sysbox("gc", check=True)
-    assert os.listdir(IMAGES / "temporary") == []
+pytestmark = [
+    pytest.mark.skipif(program() is None, reason="docker-registry is not unpacked"),
+    pytest.mark.usefixtures("no_pulled_images"),
+]
 
 
 def layer(**files: bytes) -> bytes:
@@ -79,9 +56,9 @@ def blobs_fetched(registry: Registry, digest: str) -> int:
     return len(re.findall(wanted, log))
 
 
-def test_there_and_back(sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path) -> None:
+def test_there_and_back(sysbox: Sysbox, registry: Registry, base: bytes, tmp_path: Path) -> None:
     """From an archive to the registry, and from there to a running container."""
-    (tmp_path / "rootfs.tar").write_bytes(tree)
+    (tmp_path / "rootfs.tar").write_bytes(base)
     name = f"{registry.host}/team/web:1"
     made = sysbox("import", tmp_path / "rootfs.tar", name, check=True).stdout
     pushed = sysbox("push", name, check=True)
@@ -173,41 +150,41 @@ def page(url: str) -> str:
             time.sleep(0.05)
 
 
-def test_run_pulls_by_its_policy(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_run_pulls_by_its_policy(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     name = f"{registry.host}/policy/web:1"
-    registry.put_image("policy/web", "1", [tree, layer(version=b"1")])
+    registry.put_image("policy/web", "1", [base, layer(version=b"1")])
     assert "no such image" in fails(
         sysbox, "run", "--rm", "--pull", "never", name, "true", status=125
     )
     words = ("run", "--rm", "-q", name, "cat", "/version")
     assert sysbox(*words, check=True).stdout == "1"
-    registry.put_image("policy/web", "1", [tree, layer(version=b"2")])
+    registry.put_image("policy/web", "1", [base, layer(version=b"2")])
     assert sysbox(*words, check=True).stdout == "1"
     newer = sysbox("run", "--rm", "--pull", "newer", name, "cat", "/version", check=True)
     assert newer.stdout == "2"
     same = sysbox("run", "--rm", "--pull", "newer", "-q", name, "cat", "/version", check=True)
     assert (same.stdout, same.stderr) == ("2", "")
-    registry.put_image("policy/web", "1", [tree, layer(version=b"3")])
+    registry.put_image("policy/web", "1", [base, layer(version=b"3")])
     always = sysbox("create", "--pull", "always", "-q", name, "cat", "/version", check=True)
     assert sysbox("start", "-a", always.stdout.strip(), check=True).stdout == "3"
     sysbox("rm", always.stdout.strip(), check=True)
 
 
-def test_a_registry_that_is_gone(sysbox: Sysbox, tree: bytes, tmp_path: Path) -> None:
+def test_a_registry_that_is_gone(sysbox: Sysbox, base: bytes, tmp_path: Path) -> None:
     """`newer` is content with the image that is here, `always` is not."""
     with Registry(tmp_path / "gone") as registry:
         name = f"{registry.host}/gone/web:1"
-        registry.put_image("gone/web", "1", [tree])
+        registry.put_image("gone/web", "1", [base])
         sysbox("pull", name, check=True)
     kept = sysbox("run", "--rm", "--pull", "newer", name, "echo", "here", check=True)
     assert (kept.stdout, "was not asked" in kept.stderr) == ("here\n", True)
     fails(sysbox, "run", "--rm", "--pull", "always", name, "true", status=125)
 
 
-def test_platforms(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_platforms(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     name = f"{registry.host}/many/app:1"
     other = "arm64" if os.uname().machine == "x86_64" else "amd64"
-    here = registry.put_image("many/app", "here", [tree, layer(which=b"own")])
+    here = registry.put_image("many/app", "here", [base, layer(which=b"own")])
     there = registry.put_image(
         "many/app",
         "there",
@@ -228,12 +205,12 @@ def test_platforms(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
     sysbox("pull", "-a", "-q", f"{registry.host}/many/app", check=True)
 
 
-def test_what_is_sent_and_what_is_not(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_what_is_sent_and_what_is_not(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     """A layer that a tag has already is not fetched again; one of another repository is mounted."""
     big = layer(big=os.urandom(1 << 20))
-    registry.put_image("parts/a", "1", [tree, big])
+    registry.put_image("parts/a", "1", [base, big])
     sysbox("pull", f"{registry.host}/parts/a:1", check=True)
-    registry.put_image("parts/a", "2", [tree, big, layer(small=b"x")])
+    registry.put_image("parts/a", "2", [base, big, layer(small=b"x")])
     steps = sysbox("pull", f"{registry.host}/parts/a:2", check=True).stderr
     assert (steps.count(": exists"), steps.count(": fetching")) == (2, 1), steps
     target = f"{registry.host}/parts/b:1"
@@ -243,11 +220,11 @@ def test_what_is_sent_and_what_is_not(sysbox: Sysbox, registry: Registry, tree: 
 
 
 def test_ten_pulls_at_once_are_one_download(
-    sysbox: Sysbox, registry: Registry, tree: bytes
+    sysbox: Sysbox, registry: Registry, base: bytes
 ) -> None:
     name = f"{registry.host}/crowd/app:1"
     big = layer(big=os.urandom(8 << 20))
-    registry.put_image("crowd/app", "1", [tree, big], compress=False)
+    registry.put_image("crowd/app", "1", [base, big], compress=False)
     with ThreadPoolExecutor(10) as pool:
         done = list(pool.map(lambda _: sysbox("pull", "-q", name, timeout=120), range(10)))
     assert {one.returncode for one in done} == {0}, [one.stderr for one in done]
@@ -255,11 +232,11 @@ def test_ten_pulls_at_once_are_one_download(
     assert blobs_fetched(registry, digest_of(big)) == 1
 
 
-def test_killed_at_any_moment(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_killed_at_any_moment(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     """The store is as before, and the next pull goes on from what is there."""
     name = f"{registry.host}/killed/app:1"
     registry.put_image(
-        "killed/app", "1", [tree, *(layer(one=os.urandom(3 << 20)) for _ in range(3))]
+        "killed/app", "1", [base, *(layer(one=os.urandom(3 << 20)) for _ in range(3))]
     )
     before = sorted(os.listdir(IMAGES / "layers"))
     for delay in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
@@ -276,10 +253,10 @@ def test_killed_at_any_moment(sysbox: Sysbox, registry: Registry, tree: bytes) -
     sysbox("run", "--rm", name, "true", check=True)
 
 
-def test_wrong_content(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_wrong_content(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     """What the registry sends is not what the manifest says: nothing is stored, one line says so."""
     bad = layer(bad=os.urandom(1 << 16))
-    registry.put_image("wrong/app", "1", [tree, bad], compress=False)
+    registry.put_image("wrong/app", "1", [base, bad], compress=False)
     digest = digest_of(bad)
     path = registry.storage / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
     before = sorted(os.listdir(IMAGES / "layers"))
@@ -293,11 +270,11 @@ def test_wrong_content(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
     sysbox("pull", f"{registry.host}/wrong/app:1", check=True)
 
 
-def test_a_blob_of_another_layer(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_a_blob_of_another_layer(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     """Layer and blob are both in the store, but the one is not the content of the other."""
     one, other = layer(which=b"one"), layer(which=b"other")
-    first = registry.put_image("mixed/app", "1", [tree, one], compress=False)
-    registry.put_image("mixed/app", "2", [tree, other], compress=False)
+    first = registry.put_image("mixed/app", "1", [base, one], compress=False)
+    registry.put_image("mixed/app", "2", [base, other], compress=False)
     for tag in ("1", "2"):
         sysbox("pull", f"{registry.host}/mixed/app:{tag}", check=True)
     path = f"/v2/mixed/app/manifests/{first['digest']}"
@@ -333,12 +310,12 @@ def test_mistakes(sysbox: Sysbox, registry: Registry, words: str, status: int, s
     assert says in message
 
 
-def test_credentials_and_tls(sysbox: Sysbox, tree: bytes, tmp_path: Path) -> None:
+def test_credentials_and_tls(sysbox: Sysbox, base: bytes, tmp_path: Path) -> None:
     """Passwords over TLS, with the registry's own authority in certs.d, and tokens."""
     certificates = Certificates(tmp_path / "tls")
     authfile = str(tmp_path / "auth.json")
     with Registry(tmp_path / "one", tls=certificates, htpasswd={"carol": "secret"}) as one:
-        one.put_image("private/app", "1", [tree])
+        one.put_image("private/app", "1", [base])
         name = f"{one.host}/private/app:1"
         assert "certificate" in fails(sysbox, "pull", name)
         directory = Path("/etc/containers/certs.d")
@@ -357,7 +334,7 @@ def test_credentials_and_tls(sysbox: Sysbox, tree: bytes, tmp_path: Path) -> Non
 
 
 def test_an_image_must_be_signed(
-    sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path
+    sysbox: Sysbox, registry: Registry, base: bytes, tmp_path: Path
 ) -> None:
     """policy.json wants signatures: an unsigned image is refused, a signed one runs, also afterwards."""
     key, public = tmp_path / "key.pem", tmp_path / "key.pub"
@@ -366,7 +343,7 @@ def test_an_image_must_be_signed(
         check=True, capture_output=True,
     )  # fmt: skip
     subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
-    registry.put_image("signed/app", "1", [tree])
+    registry.put_image("signed/app", "1", [base])
     name = f"{registry.host}/signed/app:1"
     registries = Path("/etc/containers/registries.d")
     registries.mkdir(parents=True, exist_ok=True)
@@ -396,10 +373,10 @@ def test_an_image_must_be_signed(
 
 
 def test_on_a_terminal_and_in_a_service(
-    sysbox: Sysbox, registry: Registry, tree: bytes, tmp_path: Path
+    sysbox: Sysbox, registry: Registry, base: bytes, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/shown/app:1"
-    registry.put_image("shown/app", "1", [tree, layer(big=os.urandom(4 << 20))])
+    registry.put_image("shown/app", "1", [base, layer(big=os.urandom(4 << 20))])
     master, slave = os.openpty()
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -433,9 +410,9 @@ def test_on_a_terminal_and_in_a_service(
     assert text.count("done") >= 2
 
 
-def test_events(sysbox: Sysbox, registry: Registry, tree: bytes) -> None:
+def test_events(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
     name = f"{registry.host}/events/app:1"
-    registry.put_image("events/app", "1", [tree])
+    registry.put_image("events/app", "1", [base])
     since = f"{time.time():.6f}"
     sysbox("pull", name, check=True)
     sysbox("push", name, f"{registry.host}/events/app:2", check=True)
