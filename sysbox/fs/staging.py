@@ -13,7 +13,6 @@ chowned (mount_setattr(2), "ID-mapped mounts").
 
 from __future__ import annotations
 
-import _stat
 import errno
 import posix
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from sysbox.fs.rootfs import Operation, RootPlan
 
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
 _REFUSED = (errno.EINVAL, errno.EPERM)
 _ROOT, _MADE = "root", "made"
 _ST_RDONLY = 1  # statvfs(3)
@@ -72,14 +70,12 @@ def build(plan: RootPlan, copies: dict[int, int], user_namespace: int) -> None:
         if one.mapped and not one.owner:
             _map(copy, one, user_namespace)
         if one.mark and one.attributes & mount.MOUNT_ATTR_RDONLY:
-            _attach(copy, _fill(index))
+            mount.attach_as(copy, _fill(index))
             copy = mount.clone_tree(_fill(index), recursive=False)
         mount.set_attributes(copy, set=one.attributes, recursive=one.recursive)
-        _attach(copy, str(index))
+        mount.attach_as(copy, str(index))
         if one.mark and exists(one.mark):  # a volume of an early version has none
-            mark = mount.clone_tree(one.mark, recursive=False)
-            mount.set_attributes(mark, set=mount.MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
-            _attach(mark, _mark(index))
+            mount.attach_as(mount.clone_mapped(one.mark, user_namespace), _mark(index))
 
 
 def _map(copy: int, bind: Bind, user_namespace: int) -> None:
@@ -99,17 +95,6 @@ def _map(copy: int, bind: Bind, user_namespace: int) -> None:
             f"bind mount {bind.target}: the kernel cannot map the ids of {bind.source}, or below it",
             hint="mount it with :ro or :noidmap, or use --userns host",
         ) from None
-
-
-def _attach(copy: int, name: str) -> None:
-    if _stat.S_ISDIR(posix.fstat(copy).st_mode):
-        posix.mkdir(name)
-    else:
-        posix.close(posix.open(name, _FILE, 0o600))
-    target = posix.open(name, posix.O_PATH | posix.O_CLOEXEC)
-    mount.attach(copy, target)
-    posix.close(target)
-    posix.close(copy)
 
 
 def take(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:

@@ -126,6 +126,17 @@ def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: boo
         raise KernelError.of("bind", path, error) from None
 
 
+def clone_mapped(path: str, user_namespace: int, *, recursive: bool = False) -> int:
+    """`clone_tree` of `path`, with its ids mapped as in a user namespace, an fd. Raises KernelError."""
+    copy = clone_tree(path, recursive=recursive)
+    try:
+        set_attributes(copy, set=MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=user_namespace)
+    except BaseException:
+        posix.close(copy)
+        raise
+    return copy
+
+
 def set_attributes(
     fd: int,
     *,
@@ -157,6 +168,26 @@ def attach(mount_fd: int, target_fd: int) -> None:
         _sys.move_mount(mount_fd, "", target_fd, "", flags)
     except OSError as error:
         raise KernelError.of("attach a mount", "", error) from None
+
+
+def attach_as(mount_fd: int, name: str) -> None:
+    """Attach a detached mount as `name`, a directory or file that is made for it; close its descriptor.
+
+    Raises OSError, KernelError.
+    """
+    try:
+        if _stat.S_ISDIR(posix.fstat(mount_fd).st_mode):
+            posix.mkdir(name)
+        else:
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+            posix.close(posix.open(name, flags, 0o600))
+        target = posix.open(name, posix.O_PATH | posix.O_CLOEXEC)
+        try:
+            attach(mount_fd, target)
+        finally:
+            posix.close(target)
+    finally:
+        posix.close(mount_fd)
 
 
 def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:

@@ -42,10 +42,6 @@ EXCEPTIONS = {
         "ensure",
     ): "below the volumes, which root alone can enter; containers see _data only",
     ("fs.drivers.overlay", "prepare"): "a container's directory before the container is there",
-    (
-        "fs.drivers.overlay",
-        "mount_mapped",
-    ): "a tmpfs of the builder's own, before the container is there",
     ("fs.drivers.overlay", "renew"): "a container's directory, which root alone can enter",
     ("image.layer", "_own"): "a layer before anybody but us can name it",
 }

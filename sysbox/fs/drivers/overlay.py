@@ -92,13 +92,7 @@ def mount_mapped(plan: RootPlan, target: str, user_namespace: int) -> None:
     """
     here = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     for name, source in (("layers", f"{IMAGES}/layers"), ("own", plan.directory)):
-        copy = mount.clone_tree(source, recursive=False)
-        mount.set_attributes(copy, set=mount.MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
-        posix.mkdir(name)
-        place = posix.open(name, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        mount.attach(copy, place)
-        posix.close(place)
-        posix.close(copy)
+        mount.attach_as(mount.clone_mapped(source, user_namespace), name)
     try:
         _mount(plan, "layers", "../own", f"../{target}")
         posix.fchdir(here)
