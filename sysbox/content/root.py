@@ -21,19 +21,15 @@ from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, mount, namespace, process, userns
 from sysbox.linux.owners import UNMAPPED, Owners
-from sysbox.run import planning
-from sysbox.run.handshake import Channel
+from sysbox.run import helper, planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
     from sysbox.container.records import Record, Resolved, Runtime
 
-# the messages of the child: the descriptor of the root, then that of /usr
-_ROOT = b"R"
-_GRAFT = b"G"
+_OPEN = "open the container's root"
 _HANDLE = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
@@ -106,15 +102,18 @@ class Root:
             posix.close(self.fd)
             self.fd = -1
             usr = resolved_of(self.record).usr_bind
-            self.fd, self.usr = _from_child(lambda: _copies(there, usr=usr))
+            self.fd, self.usr = helper.have_done(_OPEN, lambda: _copies(there, usr=usr), 2)
 
     def _open_stopped(self, resolved: Resolved) -> None:
-        operations = () if self._bare and not resolved.usr_bind else _binds(self.record, resolved)
-        if self._bare:
-            usr = tuple(one for one in operations if one.target == "/usr")
-            self.fd, self.usr = _from_child(lambda: _mounted(self.record, resolved, (), usr))
-        else:
-            self.fd, self.usr = _from_child(lambda: _mounted(self.record, resolved, operations, ()))
+        inside: tuple[rootfs.Bind, ...] = ()
+        beside: tuple[rootfs.Bind, ...] = ()
+        if not self._bare:
+            inside = _binds(self.record, resolved)
+        elif resolved.usr_bind:
+            beside = tuple(one for one in _binds(self.record, resolved) if one.target == "/usr")
+        self.fd, self.usr = helper.have_done(
+            _OPEN, lambda: _mounted(self.record, resolved, inside, beside), 2
+        )
 
 
 def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
@@ -176,26 +175,3 @@ def _copies(there: int, *, usr: bool) -> tuple[int, int]:
     _sys.setns(there, namespace.CLONE_NEWNS)
     root = mount.clone_tree("/", recursive=False)
     return root, mount.clone_tree("/usr", recursive=True) if usr and is_directory("/usr") else -1
-
-
-def _from_child(work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
-    """Run `work` in a child and return its descriptors: it changes the mount namespace of its process."""
-    parent_end, child_end = Channel.pair()
-    pid, pidfd = _sys.clone3(0)
-    if pid == 0:
-        try:
-            parent_end.close()
-            root, usr = work()
-            child_end.send(_ROOT, fd=root)
-            child_end.send(_GRAFT, fd=usr)
-        except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
-            child_end.report("root", "open the container's root", error)
-        finally:
-            posix._exit(0)
-    child_end.close()
-    try:
-        return parent_end.receive(_ROOT)[1], parent_end.receive(_GRAFT)[1]
-    finally:
-        parent_end.close()
-        posix.close(pidfd)
-        posix.waitpid(pid, 0)

@@ -8,6 +8,7 @@ the same limit.
 from __future__ import annotations
 
 import errno
+import posix
 
 from sysbox import scope
 from sysbox.base.errors import KernelError, SysboxError
@@ -15,8 +16,8 @@ from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
-from sysbox.linux import cgroup, process
-from sysbox.run import disk_weights, entered, property_changes, tuned
+from sysbox.linux import _sys, cgroup, namespace, process
+from sysbox.run import disk_weights, helper, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import blockdev, tree
@@ -162,10 +163,19 @@ def _limit_processes(
             for one in ulimits:
                 process.set_rlimit_of(pid, one.name, one.soft, one.hard)
 
+    def limit_inside() -> tuple[int, ...]:
+        _sys.setns(inside, namespace.CLONE_NEWUSER)
+        limit()
+        return ()
+
     try:
         limit()
     except KernelError as error:
         if error.errno != errno.EPERM or not mapped:
             raise
         # without CAP_SYS_RESOURCE, which each process has in a user namespace that it enters
-        entered.run(runtime.pid, limit)
+        inside = namespace.open_ns(runtime.pid, "user")
+        try:
+            helper.have_done("change the limits of its processes", limit_inside)
+        finally:
+            posix.close(inside)
