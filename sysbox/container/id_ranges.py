@@ -17,6 +17,8 @@ from sysbox.security import idmap, subids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from sysbox.linux.userns import IdMap
     from sysbox.security.idmap import Wish
 
@@ -142,10 +144,13 @@ def reclaim() -> list[str]:
     return gone
 
 
-def restore(container_id: str, wish: Wish, maps: Maps) -> bool:
+def restore(
+    container_id: str, wish: Wish, maps: Maps, sharing: Container[str] = frozenset()
+) -> bool:
     """Write a lease that was lost, by the maps in the container's record; whether it was lost.
 
-    Raises Conflict where another container has got the range since, KernelError.
+    `sharing` are the ids of containers in the same user namespace, which have the same lease. Raises Conflict
+    where another container has got the range since, KernelError.
     """
     given = {(one.inside, one.outside) for one in (*wish.uids, *wish.gids)}
     leased = (
@@ -160,6 +165,8 @@ def restore(container_id: str, wish: Wish, maps: Maps) -> bool:
         if _of(container_id, held):
             return False
         for other in held:
+            if other[3] in sharing:
+                continue
             if _overlap(other[0], uid, other[2], wish.size) or _overlap(
                 other[1], gid, other[2], wish.size
             ):

@@ -196,8 +196,9 @@ def _ids() -> Iterator[str]:
     for container_id in id_ranges.reclaim():
         yield f"released the ids of {container_id[:12]}"
     # the oldest first: one that joins another was made after it, and shares its lease
-    for record in reversed(store.all_records()):
-        if user_namespace.lease_again(record):
+    records = store.all_records()
+    for record in reversed(records):
+        if user_namespace.lease_again(record, records):
             yield f"leased the ids of {record.name} again"
 
 

@@ -17,6 +17,8 @@ from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sysbox.container.store import Record
     from sysbox.lifecycle.run import Notices
     from sysbox.spec import ContainerSpec, UserNamespace
@@ -87,10 +89,11 @@ def describe(record: Record) -> str:
     return "\n".join(lines)
 
 
-def lease_again(record: Record) -> bool:
+def lease_again(record: Record, others: Iterable[Record] = ()) -> bool:
     """Write the lease of a container where it was lost, as after a power cut; whether it was.
 
-    Raises Conflict where another container has these ids by now, KernelError.
+    Those of `others` that are in its user namespace may have kept their copies of it. Raises Conflict where
+    another container has these ids by now, KernelError.
     """
     if record.userns.startswith("container:"):
         # its maps are those of another, whose lease this one shares
@@ -99,7 +102,8 @@ def lease_again(record: Record) -> bool:
     if record.userns not in ("auto", "nomap", "keep-id"):
         return False
     wish = wish_of(record.spec, Decision(mode=record.userns), ())
-    return id_ranges.restore(record.id, wish, (record.uids, record.gids))
+    sharing = {one.id for one in others if one.userns == f"container:{record.id}"}
+    return id_ranges.restore(record.id, wish, (record.uids, record.gids), sharing)
 
 
 def _incapable(record: Record) -> str:

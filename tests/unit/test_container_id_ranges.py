@@ -128,6 +128,17 @@ def test_a_lease_that_was_lost() -> None:
     assert not id_ranges.restore(C, Wish(uids=given, gids=given), (given, given))
 
 
+def test_a_lost_lease_of_which_another_has_a_copy() -> None:
+    """Containers in one user namespace: that of the first may be lost, and that of the second not."""
+    maps = id_ranges.acquire(A, USUAL)
+    id_ranges.acquire(B, Wish(uids=maps[0], gids=maps[1], share=A))
+    id_ranges.release(A)
+    with pytest.raises(Conflict, match="have the same ids"):
+        id_ranges.restore(A, USUAL, maps, {C})
+    assert id_ranges.restore(A, USUAL, maps, {B})
+    assert {one[3] for one in id_ranges.leases()} == {A, B}
+
+
 def _many(start: int) -> list[int]:
     return [first(f"{start + step:064x}") for step in range(8)]
 

@@ -12,7 +12,7 @@ import pytest
 from forked import in_child, needs_root
 
 from sysbox.base import paths
-from sysbox.base.errors import KernelError, NotFound, SpecError, SysboxError
+from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError, SysboxError
 from sysbox.container import id_ranges, store
 from sysbox.container.records import Record, Resolved
 from sysbox.fs import mappable
@@ -306,6 +306,17 @@ def test_a_lease_that_was_lost() -> None:
     assert len(id_ranges.leases()) == 1
     for other in (resolved(asks("host")), resolved(asks("keep-id").replace(id=B))):
         assert not user_namespace.lease_again(other)
+
+
+def test_a_lost_lease_of_which_a_neighbour_has_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = resolved(asks("auto").replace(id=B, name="web"))
+    others(monkeypatch, web)
+    neighbour = resolved(asks(network=f"container:{B}"))
+    id_ranges.release(B)
+    with pytest.raises(Conflict, match="have the same ids"):
+        user_namespace.lease_again(web, [web, asks("auto")])
+    assert user_namespace.lease_again(web, [web, neighbour])
+    assert {one[3] for one in id_ranges.leases()} == {A, B}
 
 
 def test_a_limit_of_namespaces() -> None:
