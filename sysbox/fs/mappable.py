@@ -1,7 +1,7 @@
 """Whether ids can be mapped here: by the kernel, by a storage driver on its file system, by that of a volume.
 
-There is no way to ask the kernel but to try (mount_setattr(2), "ID-mapped mounts"), so that is done once in a
-boot for each file system, and the answer is kept in /run.
+There is no way to ask the kernel but to try (mount_setattr(2), "ID-mapped mounts"). What works is noted in
+/run, and not tried again until the next boot. A failure is not noted: its reason may be gone the next time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import posix
 import select
 
-from sysbox.base.errors import KernelError, SysboxError, Unsupported
+from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import make_private, read_file, remove_tree, write_file
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.base.paths import CONTAINERS, IMAGES, RUN
@@ -19,6 +19,8 @@ from sysbox.fs import rootfs, staging
 from sysbox.fs.drivers import driver
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, capability, mount, namespace, process, userns
+from sysbox.linux.child import BUSY
+from sysbox.linux.child import why_not as why_not_in_child
 from sysbox.linux.userns import IdMap
 
 TYPE_CHECKING = False
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KEPT = f"{RUN}/idmap"
-_LONGEST = 512  # bytes of a reason
 _SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
+
+
+# All raise KernelError where the host lacks memory, processes or descriptors, so that nothing is learned.
 
 
 def why_not_kernel() -> str:
@@ -36,68 +40,93 @@ def why_not_kernel() -> str:
     The kernel lets such a namespace mount procfs and sysfs only where the caller's are not partly covered, as
     they are inside a container (mount_too_revealing() of the kernel's source).
     """
-    return _once("kernel", _try_kernel)
+    return _unless_known("kernel", _try_kernel)
 
 
 def why_not_root(name: str, layers: tuple[str, ...]) -> str:
     """Why the storage driver `name` cannot map the ids of its layers on this host; "" where it can."""
     make_private(CONTAINERS)
-    devices = (posix.stat(path).st_dev for path in (CONTAINERS, f"{IMAGES}/layers"))
-    key = "-".join((name, *map(str, devices)))
-    return _once(key, lambda: _try_root(name, layers[:1]))
+    key = "-".join((name, *map(_file_system, (CONTAINERS, f"{IMAGES}/layers"))))
+    return _unless_known(key, lambda: _try_root(name, layers[:1]))
 
 
-def why_not(path: str) -> str:
-    """Why the kernel cannot map the ids of a directory or file and of what is mounted below; "" where it can.
+def why_not(path: str, *, recursive: bool = True) -> str:
+    """Why the kernel cannot map the ids of a directory or file; "" where it can.
 
-    A path that does not exist yet has the file system of the directory above it.
+    With `recursive`, what is mounted below counts. A path that does not exist yet has the file system of the
+    directory above it.
     """
-    recursive = True
+    asked = path
     while not exists(path):
-        path, recursive = path.rstrip("/").rpartition("/")[0] or "/", False
-    if recursive and _has_mounts_below(path):
+        path = path.rstrip("/").rpartition("/")[0] or "/"
+    if recursive and path == asked and _has_mounts_below(path):
         return _answer(lambda: _try_path(path, recursive=True))
-    return _once(str(posix.stat(path).st_dev), lambda: _try_path(path, recursive=False))
+    return _unless_known(_file_system(path), lambda: _try_path(path, recursive=False))
 
 
-def _once(key: str, ask: Callable[[], None]) -> str:
-    kept = f"{_KEPT}/{key}"
-    known = read_file(kept, _LONGEST)
-    if known is not None:
-        return known.decode("utf-8", "replace")
-    make_private(_KEPT)
-    with Lock(f"{_KEPT}/lock", timeout=BRIEFLY):
-        answer = _answer(ask)
-        write_file(kept, answer.encode()[:_LONGEST])
+def _file_system(path: str) -> str:
+    """What tells file systems apart: the number of one alone serves another after an umount."""
+    fd = _open(path)
+    try:
+        return f"{posix.fstat(fd).st_dev}:{_sys.fstatfs_type(fd):x}"
+    finally:
+        posix.close(fd)
+
+
+def _open(path: str) -> int:
+    try:
+        return posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("look at", path, error) from None
+
+
+def _unless_known(key: str, attempt: Callable[[], None]) -> str:
+    note = f"{_KEPT}/{key}"
+    # early versions noted reasons too
+    if read_file(note) == b"":
+        return ""
+    answer = _answer(attempt)
+    if not answer:
+        make_private(_KEPT)
+        write_file(note, b"")
     return answer
 
 
-def _answer(ask: Callable[[], None]) -> str:
+def _answer(attempt: Callable[[], None]) -> str:
     try:
-        ask()
-    except SysboxError as error:
+        attempt()
+    except Unsupported as error:
+        return error.message
+    except KernelError as error:
+        if error.errno in BUSY:
+            raise
         return error.message
     return ""
 
 
 def _has_mounts_below(path: str) -> bool:
-    place = path.rstrip("/") + "/"
+    """`path` may lead there by symbolic links."""
+    fd = _open(path)
+    try:
+        place = posix.readlink(f"/proc/self/fd/{fd}").rstrip("/") + "/"
+    finally:
+        posix.close(fd)
+    for one in "\\ \t\n":  # as proc_pid_mountinfo(5) writes them
+        place = place.replace(one, f"\\{ord(one):03o}")
     lines = read_text("/proc/self/mountinfo", 1 << 24).splitlines()
-    targets = (line.split(" ", 5)[4].replace("\\040", " ") for line in lines)
+    targets = (line.split(" ", 5)[4] for line in lines)
     return any(one.startswith(place) and one != place for one in targets)
 
 
 def _try_path(path: str, *, recursive: bool) -> None:
-    copy = mount.clone_tree(path, recursive=recursive)
     owner = _some_namespace()
     try:
-        mount.set_attributes(copy, set=mount.MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=owner)
+        posix.close(mount.clone_mapped(path, owner, recursive=recursive))
     except KernelError as error:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
         raise Unsupported(f"the kernel cannot map the ids of {path}") from None
     finally:
-        posix.close(copy)
         posix.close(owner)
 
 
@@ -124,29 +153,31 @@ def _mount_kernels() -> None:
         try:
             mount.new_filesystem(fstype, (), 0)
         except KernelError as error:
+            if error.errno in BUSY:
+                raise
             raise Unsupported(f"{fstype} cannot be mounted there: {error.message}") from None
 
 
 def _try_root(name: str, layers: tuple[str, ...]) -> None:
     """Mount such a root where nobody sees it. Raises KernelError, Unsupported."""
     directory = f"{CONTAINERS}/.mappable"
-    remove_tree(directory)  # of an attempt that was killed
-    try:
-        posix.mkdir(directory, 0o700)
-        chosen = driver.by_name(name)
-        chosen.prepare(directory)
-        plan = rootfs.RootPlan(
-            driver=name, layers=layers, directory=directory, volatile=True, operations=(), late=()
-        )
-        owner = _some_namespace()
+    plan = rootfs.RootPlan(
+        driver=name, layers=layers, directory=directory, volatile=True, operations=(), late=()
+    )
+    with Lock(f"{_KEPT}/lock", timeout=BRIEFLY):
+        remove_tree(directory)  # of an attempt that was killed
         try:
-            _in_child(lambda: _mount_root(plan, owner))
+            posix.mkdir(directory, 0o700)
+            driver.by_name(name).prepare(directory)
+            owner = _some_namespace()
+            try:
+                _in_child(lambda: _mount_root(plan, owner))
+            finally:
+                posix.close(owner)
+        except OSError as error:
+            raise KernelError.of("try to map ids in", CONTAINERS, error) from None
         finally:
-            posix.close(owner)
-    except OSError as error:
-        raise KernelError.of("try to map ids in", CONTAINERS, error) from None
-    finally:
-        remove_tree(directory)
+            remove_tree(directory)
 
 
 def _mount_root(plan: rootfs.RootPlan, owner: int) -> None:
@@ -156,25 +187,10 @@ def _mount_root(plan: rootfs.RootPlan, owner: int) -> None:
     staging.build(plan, {}, owner)
 
 
-def _in_child(work: Callable[[], None], flags: int = namespace.CLONE_NEWNS) -> None:
-    """Run `work` in a child with new namespaces. Raises Unsupported with its reason."""
-    reading, writing = posix.pipe2(posix.O_CLOEXEC)
-    pid, pidfd = _sys.clone3(flags)
-    if pid == 0:
-        try:
-            work()
-            posix.write(writing, b"+")
-        except SysboxError as error:
-            posix.write(writing, b"-" + error.message.encode()[:_LONGEST])
-        finally:
-            posix._exit(0)
-    posix.close(writing)
-    posix.close(pidfd)
-    told = posix.read(reading, _LONGEST)
-    posix.close(reading)
-    posix.waitpid(pid, 0)
-    if told != b"+":
-        raise Unsupported(told[1:].decode("utf-8", "replace") or "the attempt to map ids failed")
+def _in_child(attempt: Callable[[], None], flags: int = namespace.CLONE_NEWNS) -> None:
+    """Raises Unsupported with the reason why it fails in a child, KernelError."""
+    if reason := why_not_in_child(attempt, flags):
+        raise Unsupported(reason)
 
 
 def _some_namespace() -> int:

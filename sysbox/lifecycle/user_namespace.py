@@ -8,7 +8,7 @@ from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.paths import VOLUMES
 from sysbox.conf.values import Settings
 from sysbox.container import id_ranges, store
-from sysbox.fs import mappable
+from sysbox.fs import mappable, volumes
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record
     from sysbox.lifecycle.run import Notices
-    from sysbox.spec import ContainerSpec, UserNamespace
+    from sysbox.spec import ContainerSpec, Mount, UserNamespace
 
 _HOST = "/proc/self/ns/user"
 _KINDS = ("network", "pid", "ipc", "uts", "cgroup", "time")
@@ -118,12 +118,19 @@ def _incapable(record: Record) -> str:
     for mount in record.spec.mounts:
         if mount.kind == "tmpfs" or mount.read_only or "noidmap" in mount.options:
             continue  # what cannot be mapped is mounted as it is where nothing can be written
-        source = mount.source if mount.kind == "bind" else VOLUMES
-        if mount.kind == "bind" and not mount.create and not exists(source):
+        if mount.kind == "bind" and not mount.create and not exists(mount.source):
             continue  # the start tells that it is missing
-        if reason := mappable.why_not(source):
+        path, recursive = _place(mount)
+        if reason := mappable.why_not(path, recursive=recursive):
             return f"volume {mount.target}: {reason}"
     return ""
+
+
+def _place(mount: Mount) -> tuple[str, bool]:
+    """The source of a mount, or where it will be made; whether what is mounted below belongs to it."""
+    if mount.kind == "bind":
+        return mount.source, mount.recursive
+    return (volumes.directory(mount.source), True) if mount.source else (VOLUMES, False)
 
 
 def wish_of(spec: ContainerSpec, chosen: Decision, joined: tuple[Joined, ...]) -> Wish:

@@ -20,7 +20,7 @@ from sysbox.lifecycle import run, user_namespace
 from sysbox.linux import _sys, namespace, userns
 from sysbox.linux.userns import IdMap
 from sysbox.security import subids
-from sysbox.spec import ContainerSpec, Namespaces, Security, UserNamespace
+from sysbox.spec import ContainerSpec, Mount, Namespaces, Security, UserNamespace
 
 OWN = "/proc/self/ns/user"
 A, B = "a" * 64, "b" * 64
@@ -40,7 +40,7 @@ def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(subids, "DATABASES", (str(tmp_path / "passwd"), str(tmp_path / "group")))
     monkeypatch.setattr(subids, "NSPAWN", str(tmp_path / "nspawn"))
     for question in ("why_not_kernel", "why_not_root", "why_not"):
-        monkeypatch.setattr(mappable, question, lambda *_: "")
+        monkeypatch.setattr(mappable, question, lambda *_, **__: "")
     return tmp_path
 
 
@@ -317,6 +317,35 @@ def test_a_lost_lease_of_which_a_neighbour_has_a_copy(monkeypatch: pytest.Monkey
         user_namespace.lease_again(web, [web, asks("auto")])
     assert user_namespace.lease_again(web, [web, neighbour])
     assert {one[3] for one in id_ranges.leases()} == {A, B}
+
+
+def test_what_is_asked_about_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each about its own place: what is mounted in one volume is not in another one."""
+    asked: list[tuple[str, bool]] = []
+
+    def why_not(path: str, *, recursive: bool) -> str:
+        asked.append((path, recursive))
+        return ""
+
+    monkeypatch.setattr(mappable, "why_not", why_not)
+    mounts = (
+        Mount(kind="bind", source="/usr", target="/a"),
+        Mount(kind="bind", source="/usr", target="/b", recursive=False),
+        Mount(kind="volume", source="data", target="/c"),
+        Mount(kind="volume", target="/d"),
+        Mount(kind="bind", source="/none-such", target="/e"),
+        Mount(kind="bind", source="/none-such", target="/f", create=True),
+        # of these what cannot be mapped is left as it is
+        Mount(kind="bind", source="/usr", target="/g", read_only=True),
+        Mount(kind="bind", source="/usr", target="/h", options=("noidmap",)),
+        Mount(kind="tmpfs", target="/i"),
+    )
+    record = asks("auto")
+    resolved(record.replace(spec=record.spec.replace(mounts=mounts)))
+    assert asked == [
+        ("/usr", True), ("/usr", False), (f"{paths.VOLUMES}/data/_data", True), (paths.VOLUMES, False),
+        ("/none-such", True),
+    ]  # fmt: skip
 
 
 def test_a_limit_of_namespaces() -> None:

@@ -7,10 +7,11 @@ import posix
 import sys
 
 from sysbox.base import paths
-from sysbox.base.errors import KernelError, NotFound, SysboxError
+from sysbox.base.errors import NotFound, SysboxError, Unsupported
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
+from sysbox.linux.child import why_not
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.topology import network_of
 from sysbox.spec import Bridge
@@ -189,30 +190,15 @@ def bridge(chosen: Settings) -> list[Check]:
     return [useful("network", found.name, wrong, detail, advice)]
 
 
-def _in_new_network(attempt: Callable[[], str]) -> str:
-    """Call `attempt` in a child in a new network namespace: its result, which is why it failed, or ""."""
-    reader, writer = posix.pipe()
-    child = posix.fork()
-    if child == 0:
-        try:
-            _sys.unshare(namespace.CLONE_NEWNET)
-            text = attempt()
-        except OSError as error:
-            text = f"unshare: {posix.strerror(error.errno or 0)}"
-        except SysboxError as error:
-            text = str(error)
-        try:
-            posix.write(writer, text.encode()[:4000])
-        finally:
-            posix._exit(0)
-    posix.close(writer)
-    text = posix.read(reader, 4096).decode("utf-8", "replace")
-    posix.close(reader)
-    posix.waitpid(child, 0)
-    return text
+def _in_new_network(attempt: Callable[[], None]) -> str:
+    """Why `attempt` fails in a child in a new network namespace; "" where it does not."""
+    try:
+        return why_not(attempt, namespace.CLONE_NEWNET)
+    except SysboxError as error:
+        return error.message
 
 
-def _try_links() -> str:
+def _try_links() -> None:
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
     with rt.Socket() as link:
         for name, kind in (("doctor0", "bridge"), ("doctor1", "veth")):
@@ -222,16 +208,14 @@ def _try_links() -> str:
                 + rt.nested(rt.IFLA_LINKINFO, rt.text(rt.IFLA_INFO_KIND, kind))
             )
             link.request([rt.Message(rt.RTM_NEWLINK, flags, body, f"make a {kind}")])
-    return ""
 
 
-def _try_tables() -> str:
+def _try_tables() -> None:
     words = ["iptables-legacy-restore", "-w", "5", "--noflush"]
-    try:
-        status, output = process.spawn(words, None, _TABLES, merge_stderr=True)
-    except KernelError as error:
-        return str(error)
-    return "" if status == 0 else output.decode("utf-8", "replace").strip() or f"status {status}"
+    status, output = process.spawn(words, None, _TABLES, merge_stderr=True)
+    if status != 0:
+        reason = output.decode("utf-8", "replace").strip()
+        raise Unsupported(reason or f"iptables-legacy-restore has ended with {status}")
 
 
 def programs() -> list[Check]:

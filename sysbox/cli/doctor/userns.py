@@ -10,24 +10,37 @@ from sysbox.fs import mappable
 from sysbox.security import subids
 from sysbox.security.subids import END, FILES, FIRST
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _AREA = "userns"
 
 
 def user_namespaces() -> list[Check]:
     """Whether containers can have user namespaces of their own, and which ids they get there."""
-    return [_mapping(), _ranges(), _leases()]
+    return [_kernel(), _mapping(), _ranges(), _leases()]
+
+
+def _kernel() -> Check:
+    """Whether a user namespace can be made, and procfs and sysfs mounted in it."""
+    advice = "in a container, give that one --privileged"
+    return _asked("a root of its own", mappable.why_not_kernel, "", advice)
 
 
 def _mapping() -> Check:
     """Whether the file system of containers can map ids."""
-    advice = (
-        f"put {paths.STATE} on ext4, xfs or btrfs; without, containers are as with --userns host"
-    )
     place = paths.CONTAINERS
+    advice = f"put {paths.STATE} on ext4, xfs or btrfs"
+    return _asked("map ids", lambda: mappable.why_not(place), place, advice)
+
+
+def _asked(name: str, ask: Callable[[], str], detail: str, advice: str) -> Check:
+    advice += "; without, containers are as with --userns host"
     try:
-        return useful(_AREA, "map ids", mappable.why_not(place), place, advice)
+        return useful(_AREA, name, ask(), detail, advice)
     except SysboxError as error:
-        return useful(_AREA, "map ids", error.message, place, error.hint or advice)
+        return useful(_AREA, name, error.message, detail, error.hint or advice)
 
 
 def _ranges() -> Check:
