@@ -8,20 +8,13 @@ from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Struct
 from sysbox.host import read_text
 from sysbox.netns.attachment import Attachment
+from sysbox.netns.network import BUILTIN
 from sysbox.netns.topology import network_of, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
-
-
-# the networks, with ids that never change: each the SHA-256 of "sysbox network NAME"
-NETWORKS = {
-    "bridge": "f78581549ff04ede887775595ce23e8485c1585bfb00ce0cdb110fbc4806642c",
-    "host": "f8aa181d19e70fda0598d9276caed61d9a55e075c8b4d1b4b9db241e4231e1a0",
-    "none": "d04438e786fba5cfd8612950dd44ab4a0f245604b2fb0cd31fcd472837dae46a",
-}
 
 
 def network_settings(
@@ -34,7 +27,7 @@ def network_settings(
     bridged = bool(attachments)
     ends = _ends(attached)
     endpoint = record.id if bridged else ""
-    own = bool(status.pid) and mode in NETWORKS  # else another container's namespace
+    own = bool(status.pid) and mode in BUILTIN  # else another container's namespace
     published = _published(ports)
     open_ports = {name: published.get(name, NullList()) for name in (*exposed, *published)}
     return Struct(
@@ -50,7 +43,7 @@ def network_settings(
             "SecondaryIPv6Addresses": NullList(),
             "EndpointID": endpoint,
             **ends,
-            "Networks": Map({mode: _endpoint(mode, endpoint, ends)} if mode in NETWORKS else {}),
+            "Networks": Map({mode: _endpoint(mode, endpoint, ends)} if mode in BUILTIN else {}),
         }
     )
 
@@ -89,7 +82,7 @@ def _endpoint(mode: str, endpoint: str, ends: dict[str, Any]) -> dict[str, Any]:
         "IPAMConfig": NULL,
         "Links": NullList(),
         "Aliases": NullList(),
-        "NetworkID": NETWORKS[mode],
+        "NetworkID": BUILTIN[mode],
         "EndpointID": endpoint,
         **ends,
         "DriverOpts": NullMap(),

@@ -6,7 +6,10 @@ from sysbox.base.frozen import Frozen
 
 
 class Attachment(Frozen):
-    """A container's connection to one network: in its plan, and with addresses in its runtime."""
+    """A container's connection to one network: in its plan, and with addresses in its runtime.
+
+    In a plan, an address is one that was asked for; a start leases the others.
+    """
 
     network: str  # the network's name
     bridge: str = ""  # name of the network's bridge
@@ -21,5 +24,18 @@ class Attachment(Frozen):
     address6: str = ""  # IPv6
     prefix6: int = 0
     gateway6: str = ""
-    isolate: bool = False
+    # the network's policy: see netns/network.py. True is what the rules have always done
+    isolate: bool = True
     host_access: bool = True
+    icc: bool = True
+    internal: bool = False
+    masquerade: bool = True
+    gateway_mode_ipv6: str = "nat"
+    host_binding: str = ""
+    network_id: str = ""  # "" is the network `bridge`, also of a run that an older version has begun
+    subnet6: str = ""  # "fd00::/64"; "" without IPv6
+    ip_range: str = ""
+    ip_range6: str = ""
+    aliases: tuple[str, ...] = ()  # names of the container on this network, besides its own
+    dns: bool = False  # the network's resolver answers on its gateways
+    dns_servers: tuple[str, ...] = ()

@@ -11,8 +11,9 @@ import _socket
 from sysbox.base.errors import Conflict, KernelError, NotFound, Unsupported
 from sysbox.base.frozen import Frozen
 from sysbox.netns import leases
+from sysbox.netns.network import Network
 from sysbox.netns.rtnetlink import IFF_UP
-from sysbox.netns.topology import Network, bridge_mac, host_link, split_subnet
+from sysbox.netns.topology import bridge_mac, host_link, split_subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def verify(bridge: Bridge, network: Network) -> list[str]:
     for port in bridge.ports:
         if port.container and not port.up:
             wrong.append(f"{port.name} is down")
-        if port.isolated != network.isolate and port.container:
+        if port.isolated == network.icc and port.container:
             state = "isolated" if port.isolated else "not isolated"
             wrong.append(f"{port.name} is {state}, against the network's policy")
     return wrong

@@ -173,7 +173,7 @@ def bridge_port(attachment: Attachment, *, hairpin: bool) -> rt.Message:
             rt.nested(
                 rt.IFLA_INFO_SLAVE_DATA,
                 rt.u8(rt.IFLA_BRPORT_MODE, int(hairpin)),
-                rt.u8(rt.IFLA_BRPORT_ISOLATED, int(attachment.isolate)),
+                rt.u8(rt.IFLA_BRPORT_ISOLATED, int(not attachment.icc)),
             ),
         ),
         rt.nested(rt.IFLA_AF_SPEC, _no_ipv6_address()),

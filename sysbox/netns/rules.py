@@ -65,7 +65,7 @@ def policies_of(plan: NetPlan) -> tuple[Policy, ...]:
         Policy(
             bridge=one.bridge,
             subnet=one.subnet,
-            isolate=one.isolate,
+            isolate=not one.icc,
             host_access=one.host_access,
         )
         for one in plan.attachments

@@ -11,21 +11,10 @@ import _socket
 from sysbox.base.errors import SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.netns.attachment import Attachment
+from sysbox.netns.network import Network
 from sysbox.spec import Bridge, ContainerSpec, Port
 
 _ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at most 15 characters
-
-
-class Network(Frozen):
-    """One bridge network and its policy."""
-
-    name: str = "bridge"
-    bridge: str = "sysbox0"
-    subnet: str = "10.90.0.0/16"
-    gateway: str = "10.90.0.1"  # the bridge's own address
-    mtu: int = 1500  # bytes
-    isolate: bool = False  # containers of this bridge cannot reach each other
-    host_access: bool = True  # containers may open connections to the host itself
 
 
 DEFAULT_NETWORK = Network()
@@ -112,6 +101,7 @@ def plan_network(
         gateway=network.gateway,
         isolate=network.isolate,
         host_access=network.host_access,
+        icc=network.icc,
     )
     ports = _check_ports(spec.ports)
     return NetPlan(id=container_id, mode="bridge", attachments=(attachment,), ports=ports)

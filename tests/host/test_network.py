@@ -27,7 +27,8 @@ from network_lab import (
 
 from sysbox.base.errors import Conflict, KernelError, NotFound
 from sysbox.netns import bridges, firewall, leases, links, ports
-from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
+from sysbox.netns.network import Network
+from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, plan_network
 from sysbox.spec import ContainerSpec, Namespaces, Port
 
 GATEWAY = DEFAULT_NETWORK.gateway
@@ -95,7 +96,7 @@ def test_s11_default_policy() -> None:
 
 @in_private_network
 def test_s11_isolated_containers_reach_neither_each_other_nor_the_host() -> None:
-    network = Network(isolate=True, host_access=False)
+    network = Network(icc=False, host_access=False)
     outside, one, two = Outside(), Container(1, network), Container(2, network)
     outside.serve(80)
     one.serve(80)

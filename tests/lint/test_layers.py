@@ -10,7 +10,7 @@ ROWS = {
     0: "base",
     1: "linux",
     2: "spec host base.files base.tree base.flock container.identity security.idmap",
-    3: "parse embedded.caller_root netns.attachment",
+    3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
           units.serviceplan fs.mountoptions fs.rootfs fs.mapped fs.syslog netns.topology netns.rules""",
     5: """conf container.clocks container.health container.records container.locks container.systemd_mode

@@ -9,10 +9,10 @@ import pytest
 from sysbox.base.errors import SpecError, SysboxError, Unsupported, UsageError
 from sysbox.netns import rules
 from sysbox.netns.dns import PUBLIC_SERVERS, hosts_file, resolv_conf
+from sysbox.netns.network import Network
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.topology import (
     NetPlan,
-    Network,
     bridge_mac,
     network_of,
     plan_network,
@@ -131,7 +131,7 @@ def test_a_plan_with_two_networks() -> None:
     made = plan("bridge", Port(container_port=80, host_port=8080))
     lan = made.attachments[0].replace(
         network="lan", bridge="br1", subnet="10.91.0.0/24", gateway="10.91.0.1",
-        interface="eth1", host_link="sb1", isolate=True,
+        interface="eth1", host_link="sb1", icc=False,
     )  # fmt: skip
     both = made.replace(attachments=(*made.attachments, lan))
     assert both.describe().splitlines() == [
@@ -162,7 +162,7 @@ def test_what_goes_between_bridges_meets_a_drop_before_an_accept() -> None:
 
 
 def test_isolation_decides_before_established_connections() -> None:
-    strict = plan(network=Network(isolate=True, host_access=False))
+    strict = plan(network=Network(icc=False, host_access=False))
     made = rules.chains(rules.policies_of(strict), ())["filter"]
     assert made[rules.FORWARD][0] == {
         "in-interface": "sysbox0",

@@ -17,7 +17,8 @@ from sysbox.base.errors import KernelError
 from sysbox.linux.namespace import CLONE_NEWNET
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
-from sysbox.netns.topology import NetPlan, Network, plan_network
+from sysbox.netns.network import Network
+from sysbox.netns.topology import NetPlan, plan_network
 from sysbox.spec import ContainerSpec
 
 ID = "0123456789abcdef" * 4
@@ -152,7 +153,7 @@ def test_the_bridge() -> None:
 
 @pytest.mark.parametrize(("isolate", "published"), [(False, False), (True, True)])
 def test_the_bridge_port(isolate: bool, published: bool) -> None:
-    (eth0,) = plan_network(ID, ContainerSpec(image="x"), Network(isolate=isolate)).attachments
+    (eth0,) = plan_network(ID, ContainerSpec(image="x"), Network(icc=not isolate)).attachments
     body = theirs(
         "ifinfmsg",
         "RTM_NEWLINK",

@@ -155,10 +155,10 @@ def _published(record: Record) -> Iterable[tuple[int, str]]:
 
 
 def _on_network(want: str, record: Record) -> bool:
-    from sysbox.docker.network_settings import NETWORKS
+    from sysbox.netns.network import BUILTIN
 
     mode = record.spec.namespaces.network
-    return mode in NETWORKS and want in (mode, NETWORKS[mode])
+    return mode in BUILTIN and want in (mode, BUILTIN[mode])
 
 
 def _mounted(record: Record) -> set[str]:

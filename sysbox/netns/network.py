@@ -1,0 +1,113 @@
+"""A network as it was defined: its name, subnets, policy, options and labels. Pure.
+
+`networks.py` keeps the definitions; the network `bridge` has none, it is made from sysbox.conf.
+"""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
+from sysbox.container.identity import is_id
+from sysbox.netns import subnets
+
+# the networks that need no definition, with ids that never change: the SHA-256 of "sysbox network NAME"
+BUILTIN = {
+    "bridge": "f78581549ff04ede887775595ce23e8485c1585bfb00ce0cdb110fbc4806642c",
+    "host": "f8aa181d19e70fda0598d9276caed61d9a55e075c8b4d1b4b9db241e4231e1a0",
+    "none": "d04438e786fba5cfd8612950dd44ab4a0f245604b2fb0cd31fcd472837dae46a",
+}
+DRIVERS = ("bridge",)
+GATEWAY_MODES = ("nat", "routed")
+MTU = (68, 65535)  # bytes: the least of IPv4 (RFC 791), and the most of a veth
+MTU6 = 1280  # bytes: the least of IPv6 (RFC 8200)
+_END_OF_TIME = 1 << 63  # nanoseconds since 1970
+
+
+class Network(Frozen):
+    """One network, its bridge and its policy. The defaults are those of the network `bridge`."""
+
+    name: str = "bridge"
+    bridge: str = "sysbox0"  # the link on the host
+    subnet: str = "10.90.0.0/16"
+    gateway: str = "10.90.0.1"  # the bridge's own address
+    mtu: int = 1500  # bytes
+    # policy: each is on the way of packets as netns/rules.py and the bridge's ports have it
+    isolate: bool = True  # containers of other networks cannot reach those of this one, nor be reached
+    host_access: bool = True  # containers may open connections to the host itself
+    icc: bool = True  # containers of this network may reach each other
+    internal: bool = False  # nothing leads out of it: no default route, no published ports
+    masquerade: bool = True  # what leaves over IPv4 has the host's address
+    gateway_mode_ipv6: str = "nat"  # nat, routed: whether that holds for IPv6 too
+    host_binding: str = ""  # host address of published ports that name none; "" is all
+    id: str = BUILTIN["bridge"]  # 64 hex digits
+    driver: str = "bridge"
+    ip_range: str = ""  # within the subnet: where addresses are chosen from; "" is all of it
+    subnet6: str = ""  # "" is a network without IPv6
+    gateway6: str = ""
+    ip_range6: str = ""
+    interface: str = ""  # name of the links inside; "" is eth0, eth1, ...
+    dns: bool = False  # containers of this network find each other by name
+    dns_servers: tuple[str, ...] = ()  # that other questions go to; () is the host's
+    options: dict[str, str] = {}  # noqa: RUF012 (as given with --opt)
+    labels: dict[str, str] = {}  # noqa: RUF012
+    created_ns: int = 0  # since 1970; 0 is unknown
+
+    def wrong(self) -> str:
+        if not is_id(self.id):
+            return "id: must be 64 hexadecimal digits"
+        if not 0 < len(self.bridge) < 16 or "/" in self.bridge:
+            return "bridge: must be the name of a link"
+        if self.driver not in DRIVERS:
+            return f"driver: must be {' or '.join(DRIVERS)}"
+        if self.gateway_mode_ipv6 not in GATEWAY_MODES:
+            return f"gateway_mode_ipv6: must be {' or '.join(GATEWAY_MODES)}"
+        if not MTU[0] <= self.mtu <= MTU[1]:
+            return f"mtu: must be from {MTU[0]} to {MTU[1]}"
+        if not 0 <= self.created_ns < _END_OF_TIME:
+            return "created_ns: out of range"
+        try:
+            check(self)
+        except SpecError as error:
+            return f"subnet: {error.message}"
+        return ""
+
+
+def check(network: Network) -> None:
+    """Raises SpecError for subnets, gateways and ranges that do not fit together, and says which."""
+    for family, subnet, gateway, ip_range in ends(network):
+        if subnets.family_of(subnet) != family:
+            raise SpecError(f"subnet {subnet}: is not one of IPv{family}")
+        subnets.split(subnet)
+        low, high = subnets.hosts(subnet)
+        if not subnets.contains(subnet, gateway) or not low <= subnets.number_of(gateway) <= high:
+            raise SpecError(
+                f"gateway {gateway}: is not an address of the subnet {subnet}",
+                hint=f"as in {subnets.first(subnet)}",
+            )
+        if ip_range:
+            base, bits = subnets.split(ip_range)
+            inside = subnets.contains(subnet, subnets.text_of(base, family))
+            if not inside or bits < subnets.split(subnet)[1]:
+                raise SpecError(f"ip-range {ip_range}: is not within the subnet {subnet}")
+    if network.subnet6 and network.mtu < MTU6:
+        raise SpecError(f"mtu {network.mtu}: IPv6 needs at least {MTU6}")
+
+
+def ends(network: Network) -> list[tuple[int, str, str, str]]:
+    """(4 or 6, subnet, gateway, range) of each family that the network has."""
+    found = [(4, network.subnet, network.gateway, network.ip_range)]
+    if network.subnet6:
+        found.append((6, network.subnet6, network.gateway6, network.ip_range6))
+    return found
+
+
+def bridge_name(network_id: str) -> str:
+    """The bridge of a network, unless another name was asked for; derived from the network's id."""
+    return f"sb-{network_id[:12]}"
+
+
+def unique_local(network_id: str) -> str:
+    """The IPv6 subnet of a network that was given none: a ULA (RFC 4193) from its id."""
+    digits = network_id[:14]  # 40 bits of the global id, 16 of the subnet
+    number = int(f"fd{digits}", 16) << 64
+    return f"{subnets.text_of(number, 6)}/64"

@@ -1,0 +1,142 @@
+"""The definitions of networks: a file for each, NAME.json below paths.NETWORKS.
+
+A stop of an embedded host keeps them, as it keeps images and volumes. A definition is written once, as a
+whole, under the lock; what a container has of its network is in the record of its run.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base import codec, flock
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.files import make_private, names, read_file, unlink, write_file
+from sysbox.base.paths import NETWORKS
+from sysbox.container.identity import is_id
+from sysbox.netns.network import BUILTIN, Network
+from sysbox.parse.common import check_name
+
+# Of a definition; absent is 1. A file leaves out defaults: when one changes, raise this number and translate.
+FORMAT = 1
+_SUFFIX = ".json"
+_SHORTEST = 4  # digits of an id that may stand for a network
+# names that --network gives another meaning
+RESERVED = ("bridge", "container", "default", "host", "none", "ns", "private")
+
+
+class Lock(flock.Lock):
+    """The lock on all definitions; a context manager. Raises KernelError."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{NETWORKS}/.lock")
+
+
+def path_of(name: str) -> str:
+    """The file of a definition. The caller has checked the name: it has no slash."""
+    return f"{NETWORKS}/{name}{_SUFFIX}"
+
+
+def check(name: str) -> None:
+    """Raises SpecError for a name that no network can have."""
+    check_name(name, "network")
+    if name in RESERVED:
+        raise SpecError(f"network {name}: the name has a meaning of its own")
+
+
+def load(name: str) -> Network:
+    """A network by its exact name. Raises NotFound, SpecError, FormatError."""
+    check_name(name, "network")
+    path = path_of(name)
+    data = read_file(path)
+    if data is None:
+        raise NotFound(f"no such network: {name}", hint=_hint(name))
+    return from_file(data, path, name)
+
+
+def find(word: str) -> Network:
+    """A network by its name, its id or the first digits of that. Raises NotFound, Conflict, FormatError.
+
+    Of the networks without a definition, this knows none.
+    """
+    if exists(word):
+        return load(word)
+    short = len(word) >= _SHORTEST and set(word) <= set("0123456789abcdef")
+    found = [one for one in all_networks() if one.id.startswith(word)] if short else []
+    if not found:
+        raise NotFound(f"no such network: {word}", hint=_hint(word))
+    if len(found) > 1:
+        some = ", ".join(one.name for one in found)
+        raise Conflict(f"network {word}: the id is that of several: {some}")
+    return found[0]
+
+
+def _hint(name: str) -> str:
+    from sysbox.base.suggest import did_you_mean
+
+    known = (*BUILTIN, *defined())
+    return did_you_mean(name, known) or "`sysbox network ls` lists them, `sysbox network create` makes one"
+
+
+def exists(name: str) -> bool:
+    """Whether a network of exactly this name is defined."""
+    if not name or "/" in name or "\0" in name:
+        return False
+    try:
+        posix.stat(path_of(name))
+    except OSError:
+        return False
+    return True
+
+
+def defined() -> list[str]:
+    """The names of all definitions, sorted; also of those that cannot be read."""
+    found = names(NETWORKS)
+    return [one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX)]
+
+
+def all_networks(damaged: list[str] | None = None) -> list[Network]:
+    """All networks that can be read, by name; `damaged` is given a line about each of the others."""
+    found = []
+    for name in defined():
+        try:
+            found.append(load(name))
+        except (FormatError, SpecError) as error:
+            if damaged is not None:
+                damaged.append(error.message)
+        except NotFound:
+            continue  # removed since it was listed
+    return found
+
+
+def store(network: Network) -> None:
+    """Write a definition; the caller holds the lock. Raises KernelError."""
+    make_private(NETWORKS)
+    write_file(path_of(network.name), to_file(network), durable=True)
+
+
+def forget(name: str) -> bool:
+    """Remove a definition; the caller holds the lock. Whether it was there. Raises KernelError."""
+    return unlink(path_of(name))
+
+
+def to_file(network: Network) -> bytes:
+    """The content of a definition. Raises FormatError where it is too large to be read again."""
+    return codec.dumps({"format": FORMAT, **network.to_data()})
+
+
+def from_file(data: bytes, where: str, name: str) -> Network:
+    """The network in a file. Raises FormatError, which names the file."""
+    hint = f"repair it, or remove the network with `sysbox network rm --force {name}`"
+    try:
+        values = codec.loads(data, where)
+        number = values.pop("format", 1) if type(values) is dict else 1
+        if type(number) is not int or not 1 <= number <= FORMAT:
+            raise FormatError(f"{where}.format: must be a number from 1 to {FORMAT}")
+        network = Network.from_data(values, where)
+        if network.name != name or not is_id(network.id):
+            raise FormatError(f"{where}.name: must be {name}")
+    except ValueError as error:
+        raise FormatError(f"the network's definition {error}", hint=hint) from None
+    except FormatError as error:
+        raise FormatError(f"the network's definition {error.message}", hint=hint) from None
+    return network

@@ -1,0 +1,126 @@
+"""Subnets and addresses of both families as numbers. Pure.
+
+A subnet is (network address as a number, bits of the mask); which family it has, its text tells.
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from sysbox.base.errors import SpecError
+
+BITS = {4: 32, 6: 128}
+_MASKS = {4: (8, 30), 6: (8, 126)}  # the shortest and the longest mask of a network with containers
+
+
+def family_of(text: str) -> int:
+    """4 or 6, of an address or a subnet; which of them a malformed text is meant to be."""
+    return 6 if ":" in text else 4
+
+
+def number_of(address: str) -> int:
+    """An address as a number. Raises SpecError for any other text."""
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    try:
+        return int.from_bytes(_socket.inet_pton(family, address), "big")
+    except (OSError, ValueError):
+        raise SpecError(f"'{address}' is not an IP address") from None
+
+
+def text_of(number: int, family: int) -> str:
+    """An address as text, in its usual form (RFC 5952)."""
+    kind = _socket.AF_INET6 if family == 6 else _socket.AF_INET
+    return _socket.inet_ntop(kind, number.to_bytes(BITS[family] // 8, "big"))
+
+
+def split(subnet: str) -> tuple[int, int]:
+    """The subnet of a text such as "10.90.0.0/16" or "fd00::/64".
+
+    Raises SpecError for host bits, or a mask that no network can have.
+    """
+    base, slash, bits = subnet.partition("/")
+    number, family = number_of(base), family_of(base)
+    low, high = _MASKS[family]
+    if not slash or not bits.isascii() or not bits.isdigit() or not low <= int(bits[:4]) <= high:
+        raise SpecError(f"subnet '{subnet}': the mask must be /{low} to /{high}")
+    if number & ((1 << (BITS[family] - int(bits))) - 1):
+        raise SpecError(
+            f"subnet '{subnet}': has bits set beyond its mask",
+            hint=f"as in {text_of(_base(number, int(bits), family), family)}/{bits}",
+        )
+    return number, int(bits)
+
+
+def _base(number: int, bits: int, family: int) -> int:
+    rest = BITS[family] - bits
+    return number >> rest << rest
+
+
+def contains(subnet: str, address: str) -> bool:
+    """Whether an address is in a subnet; one of the other family is not."""
+    if family_of(subnet) != family_of(address):
+        return False
+    base, bits = split(subnet)
+    return _base(number_of(address), bits, family_of(subnet)) == base
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two subnets have an address in common."""
+    if family_of(one) != family_of(other):
+        return False
+    (left, left_bits), (right, right_bits) = split(one), split(other)
+    return (left ^ right) >> (BITS[family_of(one)] - min(left_bits, right_bits)) == 0
+
+
+def first(subnet: str) -> str:
+    """The first address after the subnet's own: where no gateway is given, the gateway."""
+    return text_of(split(subnet)[0] + 1, family_of(subnet))
+
+
+def hosts(subnet: str) -> tuple[int, int]:
+    """(first, last) address that a link can have, as numbers: neither the subnet's own nor the broadcast
+    address. IPv6 has no broadcast; its first address is that of all routers (RFC 4291, 2.6.1).
+    """
+    base, bits = split(subnet)
+    size = 1 << (BITS[family_of(subnet)] - bits)
+    return base + 1, base + size - (2 if family_of(subnet) == 4 else 1)
+
+
+def routes(v4: str, v6: str) -> list[tuple[str, str]]:
+    """(subnet, link) of the host's routes but the default ones: the texts of /proc/net/route and ipv6_route.
+
+    Routes of the kernel's own for IPv6 (link-local, multicast, single addresses) are left out.
+    """
+    found = []
+    for line in v4.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8:
+            continue
+        bits = int.from_bytes(bytes.fromhex(fields[7]), "little").bit_count()
+        number = int.from_bytes(bytes.fromhex(fields[1]), "little")
+        if bits:
+            found.append((f"{text_of(number, 4)}/{bits}", fields[0]))
+    for line in v6.splitlines():
+        fields = line.split()
+        if len(fields) < 10 or fields[0].startswith(("fe80", "ff")):
+            continue
+        bits = int(fields[1], 16)
+        if 0 < bits < 128 and fields[9] != "lo":
+            found.append((f"{text_of(int(fields[0], 16), 6)}/{bits}", fields[9]))
+    return found
+
+
+def taken(subnet: str, by: list[tuple[str, str]], own: str = "") -> str:
+    """The first of `by`, (subnet, who has it), that overlaps a subnet: "10.1.0.0/16 on eth0"; else "".
+
+    `own` is the name of the network's link, whose routes do not count. Routes may have any mask.
+    """
+    family = family_of(subnet)
+    base, bits = split(subnet)
+    for other, who in by:
+        if who == own or family_of(other) != family:
+            continue
+        address, _, mask = other.partition("/")
+        if (number_of(address) ^ base) >> (BITS[family] - min(bits, int(mask))) == 0:
+            return f"{other} on {who}"
+    return ""
