@@ -28,7 +28,8 @@ from sysbox.fs.rootfs import (
 from sysbox.fs.syslog import plan_syslog
 from sysbox.linux import capability, namespace
 from sysbox.linux.userns import IdMap
-from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, Network, plan_network
+from sysbox.netns.network import Network
+from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, plan_network
 from sysbox.security import devices, paths, sysctls
 from sysbox.security.devices import DeviceNode
 from sysbox.units import scopeplan
@@ -150,6 +151,7 @@ class Surroundings(Frozen):
     host_devices: tuple[DeviceNode, ...] = ()  # of the host's /dev, for a privileged container
     disks: dict[str, Disk] = {}  # noqa: RUF012 (path of a device in a limit -> its disk)
     network: Network = DEFAULT_NETWORK  # of the bridge, as it is or would be created
+    networks: dict[str, Network] = {}  # noqa: RUF012 (name -> a network that the specification names)
     capabilities: int = 0  # mask of the capabilities of this process
     no_time: str = ""  # why no time namespace can be made, "" if one can
 
@@ -181,7 +183,7 @@ def make_plan(
         scope=scope,
         namespaces=_namespaces(record, around),
         root=_root(record, resolved, around, facts, mode),
-        network=plan_network(record.id, spec, around.network),
+        network=plan_network(record.id, spec, around.network, around.networks),
         process=_process(record, resolved, around, mode),
     )
 

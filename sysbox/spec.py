@@ -173,10 +173,25 @@ class Bridge(Frozen):
         return "" if fits else "name: must be that of a link"
 
 
+class Endpoint(Frozen):
+    """One `--network` that is a network of links: what was asked of the container's end."""
+
+    network: str  # its name
+    address: str = ""  # IPv4; "" leaves the choice to the network
+    address6: str = ""
+    mac: str = ""  # "02:..."
+    aliases: tuple[str, ...] = ()  # further names of the container on this network
+    interface: str = ""  # inside; "" is eth0, eth1, ...
+
+    def wrong(self) -> str:
+        fits = self.network and "/" not in self.network and self.network[0] != "."
+        return "" if fits else "network: must be the name of a network"
+
+
 class Namespaces(Frozen):
     """For each kind: "private" (new), "host", "container:ID" (the full id), "ns:PATH"."""
 
-    network: str = "bridge"  # bridge, none, host, container:ID, ns:PATH
+    network: str = "bridge"  # bridge (links to networks), none, host, container:ID, ns:PATH
     pid: str = "private"
     ipc: str = "private"  # also none: private, and no /dev/shm
     uts: str = "private"
@@ -271,6 +286,8 @@ class ContainerSpec(Frozen):
     # clock (monotonic, boottime) -> nanoseconds by which it differs from the host's
     time_offset: dict[str, int] = {}  # noqa: RUF012
     bridge: Bridge = Bridge()  # for containers on the network `bridge`
+    # where namespaces.network is bridge: the networks, in order; () is the network `bridge` alone
+    networks: tuple[Endpoint, ...] = ()
     security: Security = Security()
     limits: Limits = Limits()
     oom_score_adj: int = 0  # -1000 to 1000: the higher, the sooner the OOM killer chooses it
@@ -290,6 +307,8 @@ class ContainerSpec(Frozen):
             return "time_offset: must be of monotonic or boottime"
         if not -1 <= self.stop_timeout < 1 << 32:
             return "stop_timeout: must be a number of seconds, or -1"
+        if self.networks and self.namespaces.network != "bridge":
+            return "networks: must be empty with another mode of the network namespace"
         if not self.slice.endswith(".slice") or "/" in self.slice:
             return "slice: must be the name of a slice"
         return "" if 0 <= self.shm_size < 1 << 63 else "shm_size: must be a number of bytes"

@@ -1,4 +1,4 @@
-"""Events: a record in the journal for each thing that happens to a container, an image or a volume.
+"""Events: a record in the journal for each thing that happens to a container, image, volume or network.
 
 The names are docker's. Each has a MESSAGE_ID of its own (journald.conf(5), systemd.journal-fields(7)), so
 that `journalctl MESSAGE_ID=...` finds all of a kind; the details are in SYSBOX_* fields. The process that
@@ -64,6 +64,12 @@ MESSAGE_IDS = {
     ("volume", "create"): "9e96829c72724380a75da2080c26b023",
     ("volume", "destroy"): "94622063e077418b936fd182dc193435",
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
+    ("network", "create"): "37433eff3b524791884666bc2c2eeb56",
+    ("network", "connect"): "03cb3ccf0a3e426ea672c6528d7e2ade",
+    ("network", "disconnect"): "7494cee94797466dabd497290513c760",
+    ("network", "destroy"): "de837f0c53264fb58ca2eb93d159eaf9",
+    ("network", "update"): "7084ff5f715e4232b2132caa6174bf29",
+    ("network", "prune"): "4e9c9147285f4ca3ab3e2d944fc885e9",
 }
 
 _TIME_DIGITS = 19  # of nanoseconds since 1970 that fit into 63 bits
@@ -94,7 +100,7 @@ def pruned(kind: str, size: int) -> None:
 
 
 def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:
-    """Emit an event: `kind` is container, image or volume, `actor` its id (of a volume: its name).
+    """Emit an event: `kind` is container, image, volume or network, `actor` its id (of a volume: its name).
 
     Raises KeyError for an action that is not docker's.
     """

@@ -43,7 +43,7 @@ def host_config(record: Record, live: dict[str, Any]) -> dict[str, Any]:
             "Binds": listed(_binds(spec.mounts)),
             "ContainerIDFile": spec.cidfile,
             "LogConfig": {"Type": spec.logging.driver, "Config": _log_options(spec)},
-            "NetworkMode": spec.namespaces.network,
+            "NetworkMode": spec.networks[0].network if spec.networks else spec.namespaces.network,
             "PortBindings": Map(bindings(spec.ports)),
             "RestartPolicy": {
                 "Name": spec.restart.name,

@@ -20,7 +20,7 @@ import signal
 import socket
 import time
 
-from sysbox.base import errors, files
+from sysbox.base import errors, files, paths
 from sysbox.embedded import cgroups, join, quiet, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.lock import Lock
@@ -34,7 +34,7 @@ from sysbox.linux.namespace import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
 )
-from sysbox.netns import leases
+from sysbox.netns import leases, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def _boot(name: str, *, private_network: bool) -> Host:
     for path in (f"{run}/stage", f"{kept}/journal", state.sysbox_directory(name)):
         files.make_private(path)
     if not private_network:
-        leases.share(name)
+        directory = f"{state.sysbox_directory(name)}/networks"
+        # the default host has the machine's
+        own = networks.subnets_of() if directory != paths.NETWORKS else []
+        leases.share(name, own, networks.subnets_of(directory))
     roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.lifecycle.run import Notices
     from sysbox.plan import Plan
-    from sysbox.spec import Logging
+    from sysbox.spec import Endpoint, Logging
 
 
 def create(
@@ -119,8 +119,26 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
 
         checks = health.merge(checks, image.config.health)
     return image, spec.replace(
-        namespaces=asked.replace(**changes), mounts=spec.mounts + extra, health=checks
+        namespaces=asked.replace(**changes),
+        mounts=spec.mounts + extra,
+        health=checks,
+        networks=_by_name(spec.networks),
     )
+
+
+def _by_name(asked: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """The networks, where an id was given under their names. Raises NotFound, SpecError."""
+    if not asked:
+        return ()
+    from sysbox.netns import networks  # only these containers need it
+
+    named = (
+        one.network if one.network == "bridge" else networks.find(one.network).name for one in asked
+    )
+    found = tuple(one.replace(network=name) for one, name in zip(asked, named, strict=True))
+    if len({one.network for one in found}) < len(found):
+        raise SpecError("--network names one network twice", hint="leave out one of them")
+    return found
 
 
 def _volume_of(path: str) -> Mount:

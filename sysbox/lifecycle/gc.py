@@ -9,7 +9,7 @@ from __future__ import annotations
 from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
-from sysbox.base.paths import CONTAINERS, NETWORK, RUN, STATE
+from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, STATE
 from sysbox.container import id_ranges, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
@@ -20,7 +20,7 @@ from sysbox.image.store import Store
 from sysbox.lifecycle import lost_state
 from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import has_pending_kill, is_frozen
-from sysbox.netns import firewall, leases
+from sysbox.netns import firewall, leases, members, networks
 from sysbox.run import background, tuned
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard, stop_scope
@@ -186,8 +186,11 @@ def _runs() -> Iterator[str]:
 
 
 def _network() -> Iterator[str]:
-    for container_id in leases.reclaim(_has_run):
+    for container_id in members.reclaim(_has_run):
         yield f"released the address of {container_id[:12]}"
+    for one in networks.all_networks():
+        if members.remove_stale(one):
+            yield f"removed the bridge of the network {one.name}"
 
 
 def _ids() -> Iterator[str]:
@@ -219,7 +222,8 @@ def _images() -> list[str]:
 
 
 def _files() -> Iterator[str]:
-    stale = [path for directory in (NETWORK, RUN, STATE) for path in stale_files(directory)]
+    directories = (NETWORK, RUN, STATE, NETWORKS, *map(leases.directory, leases.in_use()))
+    stale = [path for directory in directories for path in stale_files(directory)]
     for path in (*stale, *journal.drafts()):
         if unlink(path):
             yield f"removed {path}"

@@ -11,11 +11,13 @@ from sysbox.container.status import HIERARCHY
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.netns import leases, ports, topology
+from sysbox.run import planning
 from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
+    from sysbox.netns.attachment import Attachment
 
 
 def record_again(record: Record) -> bool:
@@ -37,6 +39,7 @@ def record_again(record: Record) -> bool:
         parent if parent > 1 else 0
     )  # of a supervisor that was killed, PID 1 takes the children
     bridged = record.spec.namespaces.network == "bridge"
+    attached = _attachments(record) if bridged else ()
     runtime = store.Runtime(
         pid=pid,
         start_time=start,
@@ -45,8 +48,7 @@ def record_again(record: Record) -> bool:
         scope=unit,
         cgroup=path,
         started_ns=_moment_of(start),
-        address=_address(record.id) if bridged else "",
-        mac=topology.mac_address(record.id) if bridged else "",
+        networks=attached,
         ports=tuple(one.port for one in ports.load() if one.id == record.id) if bridged else (),
     )
     store.write_runtime(record, runtime)
@@ -87,8 +89,17 @@ def _moment_of(start: int) -> int:
     return time.time_ns() - ago + start * 1_000_000_000 // posix.sysconf("SC_CLK_TCK")
 
 
-def _address(container_id: str) -> str:
+def _attachments(record: Record) -> tuple[Attachment, ...]:
+    """Its ends of networks, as they are planned now, with the addresses that it has."""
     try:
-        return leases.all().get(container_id, "")
+        around = planning.networks_around(record.spec)
+        plan = topology.plan_network(record.id, record.spec.replace(ports=()), *around)
+        return tuple(
+            one.replace(
+                address=leases.all(one.network_id).get(record.id, ""),
+                address6=leases.all(one.network_id, 6).get(record.id, "") if one.subnet6 else "",
+            )
+            for one in plan.attachments
+        )
     except SysboxError:
-        return ""  # ignoring: `inspect` shows no address then
+        return ()  # ignoring: `inspect` shows no networks then

@@ -5,6 +5,14 @@ from __future__ import annotations
 from sysbox.base.frozen import Frozen
 
 
+class Route(Frozen):
+    """A route that each container of a network gets."""
+
+    destination: str  # "192.168.0.0/16"
+    gateway: str  # an address of the network
+    metric: int = 0
+
+
 class Attachment(Frozen):
     """A container's connection to one network: in its plan, and with addresses in its runtime.
 
@@ -32,10 +40,13 @@ class Attachment(Frozen):
     masquerade: bool = True
     gateway_mode_ipv6: str = "nat"
     host_binding: str = ""
-    network_id: str = ""  # "" is the network `bridge`, also of a run that an older version has begun
+    network_id: str = (
+        ""  # "" is the network `bridge`, also of a run that an older version has begun
+    )
     subnet6: str = ""  # "fd00::/64"; "" without IPv6
     ip_range: str = ""
     ip_range6: str = ""
     aliases: tuple[str, ...] = ()  # names of the container on this network, besides its own
     dns: bool = False  # the network's resolver answers on its gateways
     dns_servers: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()

@@ -48,7 +48,11 @@ def all_bridges() -> tuple[Bridge, ...]:
         return list(route.get_links()), list(route.get_addr(family=_socket.AF_INET))
 
     links, addresses = _with_route("list the network links", ask)
-    owners = {host_link(container_id): container_id for container_id in leases.all()}
+    owners = {
+        host_link(container_id, network_id): container_id
+        for network_id in ("", *leases.in_use())
+        for container_id in leases.all(network_id)
+    }
     found = [_bridge(link, links, addresses, owners) for link in links if _kind(link) == "bridge"]
     return tuple(sorted(found, key=lambda bridge: bridge.name))
 

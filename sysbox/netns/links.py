@@ -6,25 +6,24 @@ The pair needs no cleanup: the kernel removes it with the container's network na
 from __future__ import annotations
 
 import _socket
-import _struct
 import errno as _errno
-import fcntl
-import posix
 
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.host import read_text
+from sysbox.netns import interfaces, subnets, sysctls
 from sysbox.netns import rtnetlink as rt
-from sysbox.netns.topology import address_text, bridge_mac, overlapping_route, split_subnet
+from sysbox.netns.topology import (
+    address_text,
+    bridge_mac,
+    outward,
+    overlapping_route,
+    split_subnet,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.netns.attachment import Attachment
+    from sysbox.netns.attachment import Attachment, Route
     from sysbox.netns.topology import NetPlan
-
-_SIOCGIFFLAGS = 0x8913
-_SIOCGIFADDR = 0x8915
-_SIOCGIFNETMASK = 0x891B
-_SIOCGIFINDEX = 0x8933
 
 
 def ensure_bridge(attachment: Attachment) -> int:
@@ -35,12 +34,12 @@ def ensure_bridge(attachment: Attachment) -> int:
     """
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        there = _address(probe, attachment.bridge)
+        there = interfaces.address(probe, attachment.bridge)
         if there == (attachment.gateway, attachment.prefix, True):
-            return _index(probe, attachment.bridge)
+            return interfaces.index(probe, attachment.bridge)
         _refuse_other(there, attachment)
         _make_bridge(probe, attachment)
-        return _index(probe, attachment.bridge)
+        return interfaces.index(probe, attachment.bridge)
     except OSError as error:
         raise KernelError.of("look up the bridge", attachment.bridge, error) from None
     finally:
@@ -71,6 +70,12 @@ def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...
         link.check(results)
 
 
+def remove_link(name: str) -> None:
+    """Remove a link, a pair or a bridge; an absent one is success. Raises KernelError."""
+    with rt.Socket() as link:
+        link.check(link.attempt([remove(name)]), ignore=(_errno.ENODEV,))
+
+
 def disconnect(plan: NetPlan) -> None:
     """Remove the veth pairs without waiting for the end of the namespace; an absent pair is success.
 
@@ -87,38 +92,50 @@ def _remove(link: rt.Socket, plan: NetPlan) -> None:
     link.check(results, ignore=(_errno.ENODEV,))
 
 
-def prepare_inside() -> None:
+def prepare_inside(*, ipv6: bool = False) -> None:
     """Keep router advertisements from configuring eth0 (CVE-2020-13401). Raises KernelError.
 
+    With `ipv6` its link-local address is there at once too: only containers of sysbox are on the network.
     Called in the container's own process, in its new network namespace, before eth0 exists and while /proc is
     still the host's. Does nothing where the kernel has no IPv6.
     """
-    for name in ("accept_ra", "autoconf"):
-        _write_sysctl(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
+    for name in ("accept_ra", "autoconf", *(("accept_dad",) if ipv6 else ())):
+        sysctls.write(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
 
 
 def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:
-    """Set loopback up, give each interface its address, and the first the default route, in one batch.
+    """Set loopback up, give each interface its addresses, and one the default route, in one batch.
 
     Called in the container's own process. It opens no file and imports nothing, so it also works in the new
-    root. `addresses` are the leases, without a mask, in the order of the attachments. Raises KernelError.
+    root. `addresses` are the leases, without a mask, in the order of the attachments: that of IPv4 and, after
+    a space, that of IPv6, if any. Raises KernelError.
     """
     if plan.mode not in ("bridge", "none"):
         return
     messages = [set_up(1, "lo")]
-    for number, (one, address) in enumerate(zip(plan.attachments, addresses, strict=True)):
-        index = _index_of(one.interface)
-        messages += inside(one, index, address)
-        if number == 0:
-            messages.append(default_route(one.gateway))
+    for one, leased in zip(plan.attachments, addresses, strict=True):
+        address, _, address6 = leased.partition(" ")
+        messages += inside(one, index_of(one.interface), address, address6)
+    messages += default_routes(plan.attachments)
     with rt.Socket() as link:
         link.request(messages)
 
 
-def _index_of(name: str) -> int:
+def default_routes(
+    attachments: tuple[Attachment, ...], families: tuple[int, ...] = (4, 6)
+) -> list[rt.Message]:
+    """The messages that add the default routes of a container with these attachments, in order."""
+    ways = ((family, outward(attachments, family)) for family in families)
+    return [
+        default_route(one.gateway6 if family == 6 else one.gateway) for family, one in ways if one
+    ]
+
+
+def index_of(name: str) -> int:
+    """The index of a link of this process's network namespace. Raises KernelError."""
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        return _index(probe, name)
+        return interfaces.index(probe, name)
     except OSError as error:
         raise KernelError.of("look up", name, error) from None
     finally:
@@ -182,31 +199,56 @@ def bridge_port(attachment: Attachment, *, hairpin: bool) -> rt.Message:
     return rt.Message(rt.RTM_NEWLINK, 0, b"".join(body), what)
 
 
-def inside(attachment: Attachment, index: int, address: str) -> list[rt.Message]:
-    """The messages for the container's end: no automatic IPv6 address, address, up."""
+def inside(
+    attachment: Attachment, index: int, address: str, address6: str = ""
+) -> list[rt.Message]:
+    """The messages for the container's end: no address but the leased ones, up."""
     quiet = rt.ifinfo(index) + rt.nested(
         rt.IFLA_AF_SPEC,
         # announce the MAC: neighbours may have cached that of an earlier owner of the address
         _ipv4_settings((rt.IPV4_DEVCONF_ARP_NOTIFY, 1)),
-        _no_ipv6_address(),
+        # neighbour discovery needs a link-local address (RFC 4861, 7.2.2)
+        b"" if address6 else _no_ipv6_address(),
     )
     name = attachment.interface
-    return [
+    messages = [
         rt.Message(rt.RTM_NEWLINK, 0, quiet, f"set up {name}"),
         add_address(index, address, attachment.subnet, name),
         set_up(index, name),
     ]
+    if address6:
+        messages.append(add_address6(index, address6, attachment.prefix6, name))
+    return messages + [static_route(one) for one in attachment.routes]
 
 
 def default_route(gateway: str) -> rt.Message:
-    """The message that adds the IPv4 default route via a gateway."""
-    body = rt.default_route() + rt.ipv4(rt.RTA_GATEWAY, gateway)
+    """The message that adds the default route via a gateway."""
+    if ":" in gateway:
+        body = rt.route(_socket.AF_INET6) + rt.ipv6(rt.RTA_GATEWAY, gateway)
+    else:
+        body = rt.route() + rt.ipv4(rt.RTA_GATEWAY, gateway)
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
     return rt.Message(rt.RTM_NEWROUTE, flags, body, f"add the default route via {gateway}")
 
 
+def static_route(route: Route) -> rt.Message:
+    """The message that adds a route of a network."""
+    base, _, bits = route.destination.partition("/")
+    family = _socket.AF_INET6 if ":" in base else _socket.AF_INET
+    address = rt.ipv6 if ":" in base else rt.ipv4
+    body = (
+        rt.route(family, int(bits)),
+        address(rt.RTA_DST, base),
+        address(rt.RTA_GATEWAY, route.gateway),
+        rt.u32(rt.RTA_PRIORITY, route.metric) if route.metric else b"",
+    )
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    what = f"add the route to {route.destination} via {route.gateway}"
+    return rt.Message(rt.RTM_NEWROUTE, flags, b"".join(body), what)
+
+
 def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
-    """The message that adds an address of a subnet to a link."""
+    """The message that adds an IPv4 address of a subnet to a link."""
     base, bits = split_subnet(subnet)
     broadcast = address_text(base | ((1 << (32 - bits)) - 1))
     body = (
@@ -214,6 +256,18 @@ def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
         rt.ipv4(rt.IFA_LOCAL, address),
         rt.ipv4(rt.IFA_ADDRESS, address),
         rt.ipv4(rt.IFA_BROADCAST, broadcast),
+    )
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    what = f"add {address}/{bits} to {name}"
+    return rt.Message(rt.RTM_NEWADDR, flags, b"".join(body), what)
+
+
+def add_address6(index: int, address: str, bits: int, name: str) -> rt.Message:
+    """The message that adds an IPv6 address to a link that is up; it can be used at once."""
+    body = (
+        rt.ifaddr(index, bits, _socket.AF_INET6),
+        rt.ipv6(rt.IFA_LOCAL, address),
+        rt.ipv6(rt.IFA_ADDRESS, address),
     )
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
     what = f"add {address}/{bits} to {name}"
@@ -254,36 +308,58 @@ def bridge(attachment: Attachment) -> rt.Message:
 
 
 def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
-    taken = overlapping_route(read_text("/proc/net/route"), attachment)
-    if taken:
-        raise Conflict(
-            f"network {attachment.bridge}: its subnet {attachment.subnet} overlaps the route {taken}",
-            hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
-        )
+    one, name = attachment, attachment.bridge
+    _refuse_overlap(one)
     with rt.Socket() as link:
         # EEXIST: another process made it meanwhile, or it has lost its address; complete it
-        link.check(link.attempt([bridge(attachment)]), ignore=(_errno.EEXIST,))
-        index = _index(probe, attachment.bridge)
+        link.check(link.attempt([bridge(one)]), ignore=(_errno.EEXIST,))
+        index = interfaces.index(probe, name)
         settings = rt.ifinfo(index) + rt.nested(
             rt.IFLA_AF_SPEC,
             # route_localnet (ip-sysctl): the host reaches ports published on 127.0.0.1 through this
             # link; a rule in the raw table drops packets of containers to 127.0.0.0/8 (CVE-2020-8558)
             _ipv4_settings((rt.IPV4_DEVCONF_ROUTE_LOCALNET, 1), (rt.IPV4_DEVCONF_RP_FILTER, 1)),
         )
-        _write_sysctl(f"net/ipv6/conf/{attachment.bridge}/disable_ipv6", "1", missing_ok=True)
         messages = [
-            rt.Message(rt.RTM_NEWLINK, 0, settings, f"set up {attachment.bridge}"),
-            add_address(index, attachment.gateway, attachment.subnet, attachment.bridge),
-            set_up(index, attachment.bridge),
+            rt.Message(rt.RTM_NEWLINK, 0, settings, f"set up {name}"),
+            add_address(index, one.gateway, one.subnet, name),
+            set_up(index, name),
         ]
+        # no other host is on it: containers send no router advertisements that count, and take no address
+        for key, value in (("accept_ra", "0"), ("accept_dad", "0")) if one.subnet6 else ():
+            sysctls.write(f"net/ipv6/conf/{name}/{key}", value, missing_ok=False)
+        quiet = "0" if one.subnet6 else "1"
+        sysctls.write(f"net/ipv6/conf/{name}/disable_ipv6", quiet, missing_ok=not one.subnet6)
+        if one.subnet6:
+            messages.append(add_address6(index, one.gateway6, one.prefix6, name))
         link.check(link.attempt(messages), ignore=(_errno.EEXIST,))
     enable_forwarding()
+    if one.subnet6:
+        sysctls.forward_ipv6()
+
+
+def _refuse_overlap(attachment: Attachment) -> None:
+    """Raises Conflict if another link of this host has a route to the network's subnets."""
+    taken = overlapping_route(read_text("/proc/net/route"), attachment)
+    if taken and not attachment.network_id:
+        raise Conflict(
+            f"network {attachment.bridge}: its subnet {attachment.subnet} overlaps the route {taken}",
+            hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
+        )
+    if not taken and attachment.subnet6:
+        here = subnets.routes("", read_text("/proc/net/ipv6_route"))
+        taken = subnets.taken(attachment.subnet6, here, attachment.bridge)
+    if taken:
+        raise Conflict(
+            f"network {attachment.network}: one of its subnets overlaps the route {taken}",
+            hint="remove the route, or make the network again with another --subnet",
+        )
 
 
 def enable_forwarding() -> None:
     """Switch on IPv4 forwarding. Raises KernelError where /proc/sys cannot be written."""
     if read_text("/proc/sys/net/ipv4/ip_forward").strip() != "1":
-        _write_sysctl("net/ipv4/ip_forward", "1", missing_ok=False)
+        sysctls.write("net/ipv4/ip_forward", "1", missing_ok=False)
 
 
 def _ipv4_settings(*settings: tuple[int, int]) -> bytes:
@@ -296,30 +372,6 @@ def _no_ipv6_address() -> bytes:
     return rt.nested(_socket.AF_INET6, mode)
 
 
-def _request(name: str) -> bytes:
-    return _struct.pack("16s24x", name.encode("ascii"))  # struct ifreq
-
-
-def _index(probe: _socket.socket, name: str) -> int:
-    (index,) = _struct.unpack_from("=i", fcntl.ioctl(probe, _SIOCGIFINDEX, _request(name)), 16)
-    return int(index)
-
-
-def _address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
-    """(first address, bits of its mask, whether the link is up); ("", 0, False) without link or address."""
-    request = _request(name)
-    try:
-        (flags,) = _struct.unpack_from("=H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)
-        address = fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24]
-        mask = fcntl.ioctl(probe, _SIOCGIFNETMASK, request)[20:24]
-    except OSError as error:
-        if error.errno in (_errno.ENODEV, _errno.EADDRNOTAVAIL):
-            return "", 0, False
-        raise
-    bits = int.from_bytes(mask, "big").bit_count()
-    return _socket.inet_ntop(_socket.AF_INET, address), bits, bool(flags & rt.IFF_UP)
-
-
 def _refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
     """Raises Conflict if the bridge has another address: two networks would remove each other's rules."""
     address, bits, _ = there
@@ -330,21 +382,3 @@ def _refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
             hint="in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
             f" `ip link delete {attachment.bridge}`",
         )
-
-
-def _write_sysctl(name: str, value: str, *, missing_ok: bool) -> None:
-    path = f"/proc/sys/{name}"
-    try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    except FileNotFoundError as error:
-        if missing_ok:
-            return
-        raise KernelError.of("open", path, error) from None
-    except OSError as error:
-        raise KernelError.of("open", path, error) from None
-    try:
-        posix.write(fd, value.encode("ascii"))
-    except OSError as error:
-        raise KernelError.of(f"write {value} to", path, error) from None
-    finally:
-        posix.close(fd)

@@ -9,6 +9,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.container.identity import is_id
 from sysbox.netns import subnets
+from sysbox.netns.attachment import Route
 
 # the networks that need no definition, with ids that never change: the SHA-256 of "sysbox network NAME"
 BUILTIN = {
@@ -32,7 +33,9 @@ class Network(Frozen):
     gateway: str = "10.90.0.1"  # the bridge's own address
     mtu: int = 1500  # bytes
     # policy: each is on the way of packets as netns/rules.py and the bridge's ports have it
-    isolate: bool = True  # containers of other networks cannot reach those of this one, nor be reached
+    isolate: bool = (
+        True  # containers of other networks cannot reach those of this one, nor be reached
+    )
     host_access: bool = True  # containers may open connections to the host itself
     icc: bool = True  # containers of this network may reach each other
     internal: bool = False  # nothing leads out of it: no default route, no published ports
@@ -45,9 +48,10 @@ class Network(Frozen):
     subnet6: str = ""  # "" is a network without IPv6
     gateway6: str = ""
     ip_range6: str = ""
-    interface: str = ""  # name of the links inside; "" is eth0, eth1, ...
+    interface: str = "eth"  # the links inside have this name and a number
     dns: bool = False  # containers of this network find each other by name
     dns_servers: tuple[str, ...] = ()  # that other questions go to; () is the host's
+    routes: tuple[Route, ...] = ()  # that its containers get, besides the default route
     options: dict[str, str] = {}  # noqa: RUF012 (as given with --opt)
     labels: dict[str, str] = {}  # noqa: RUF012
     created_ns: int = 0  # since 1970; 0 is unknown
@@ -89,8 +93,24 @@ def check(network: Network) -> None:
             inside = subnets.contains(subnet, subnets.text_of(base, family))
             if not inside or bits < subnets.split(subnet)[1]:
                 raise SpecError(f"ip-range {ip_range}: is not within the subnet {subnet}")
+    for one in network.routes:
+        _check_route(network, one)
     if network.subnet6 and network.mtu < MTU6:
         raise SpecError(f"mtu {network.mtu}: IPv6 needs at least {MTU6}")
+
+
+def _check_route(network: Network, route: Route) -> None:
+    subnets.check_destination(route.destination)
+    family = subnets.family_of(route.destination)
+    subnet = network.subnet6 if family == 6 else network.subnet
+    if not subnet or not subnets.contains(subnet, route.gateway):
+        raise SpecError(
+            f"route {route.destination}: its gateway {route.gateway} is not in the network's"
+            f" {subnet or 'IPv6, which it lacks'}",
+            hint="the gateway is an address of the network",
+        )
+    if not 0 <= route.metric < 1 << 32:
+        raise SpecError(f"route {route.destination}: the metric {route.metric} is out of range")
 
 
 def ends(network: Network) -> list[tuple[int, str, str, str]]:

@@ -13,7 +13,7 @@ from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.base.paths import NETWORKS
 from sysbox.container.identity import is_id
-from sysbox.netns.network import BUILTIN, Network
+from sysbox.netns.network import BUILTIN, Network, ends
 from sysbox.parse.common import check_name
 
 # Of a definition; absent is 1. A file leaves out defaults: when one changes, raise this number and translate.
@@ -74,7 +74,10 @@ def _hint(name: str) -> str:
     from sysbox.base.suggest import did_you_mean
 
     known = (*BUILTIN, *defined())
-    return did_you_mean(name, known) or "`sysbox network ls` lists them, `sysbox network create` makes one"
+    return (
+        did_you_mean(name, known)
+        or "`sysbox network ls` lists them, `sysbox network create` makes one"
+    )
 
 
 def exists(name: str) -> bool:
@@ -88,10 +91,23 @@ def exists(name: str) -> bool:
     return True
 
 
-def defined() -> list[str]:
+def defined(directory: str = "") -> list[str]:
     """The names of all definitions, sorted; also of those that cannot be read."""
-    found = names(NETWORKS)
+    found = names(directory or NETWORKS)
     return [one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX)]
+
+
+def subnets_of(directory: str = "") -> list[str]:
+    """The subnets of all networks that can be read, of this host or of one with that directory."""
+    directory = directory or NETWORKS
+    found = []
+    for name in defined(directory):
+        path = f"{directory}/{name}{_SUFFIX}"
+        try:
+            found += [one[1] for one in ends(from_file(read_file(path) or b"", path, name))]
+        except FormatError:
+            continue  # no container starts on it
+    return found
 
 
 def all_networks(damaged: list[str] | None = None) -> list[Network]:

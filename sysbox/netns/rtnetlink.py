@@ -63,7 +63,10 @@ IPV4_DEVCONF_ROUTE_LOCALNET = 26
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_F_NODAD = 0x02  # the address is not probed for: no second owner can be
+RTA_DST = 1
 RTA_GATEWAY = 5
+RTA_PRIORITY = 6
 RT_TABLE_MAIN = 254
 RTPROT_BOOT = 3
 RT_SCOPE_UNIVERSE = 0
@@ -248,17 +251,23 @@ def ipv4(kind: int, value: str) -> bytes:
     return attribute(kind, _socket.inet_pton(_socket.AF_INET, value))
 
 
+def ipv6(kind: int, value: str) -> bytes:
+    """An IPv6 address given as text."""
+    return attribute(kind, _socket.inet_pton(_socket.AF_INET6, value))
+
+
 def ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
     """struct ifinfomsg."""
     return _IFINFO.pack(0, 0, index, flags, change)
 
 
-def ifaddr(index: int, prefix: int) -> bytes:
-    """struct ifaddrmsg of an IPv4 address."""
-    return _IFADDR.pack(_socket.AF_INET, prefix, 0, RT_SCOPE_UNIVERSE, index)
+def ifaddr(index: int, prefix: int, family: int = _socket.AF_INET) -> bytes:
+    """struct ifaddrmsg of an address; IPv6 without duplicate address detection (RFC 4862, 5.4)."""
+    flags = IFA_F_NODAD if family == _socket.AF_INET6 else 0
+    return _IFADDR.pack(family, prefix, flags, RT_SCOPE_UNIVERSE, index)
 
 
-def default_route() -> bytes:
-    """struct rtmsg of an IPv4 default route in the main table."""
-    head = (_socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST)
+def route(family: int = _socket.AF_INET, bits: int = 0) -> bytes:
+    """struct rtmsg of a route in the main table, to a subnet with this mask; by default the default route."""
+    head = (family, bits, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST)
     return _RTMSG.pack(*head, 0)

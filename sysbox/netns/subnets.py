@@ -51,6 +51,17 @@ def split(subnet: str) -> tuple[int, int]:
     return number, int(bits)
 
 
+def check_destination(text: str) -> tuple[int, int]:
+    """The destination of a route, as `split`, with any mask but /0. Raises SpecError."""
+    base, slash, bits = text.partition("/")
+    number, most = number_of(base), BITS[family_of(base)]
+    if not slash or not bits.isascii() or not bits.isdigit() or not 0 < int(bits[:4]) <= most:
+        raise SpecError(f"route {text}: the mask must be /1 to /{most}")
+    if number & ((1 << (most - int(bits))) - 1):
+        raise SpecError(f"route {text}: has bits set beyond its mask")
+    return number, int(bits)
+
+
 def _base(number: int, bits: int, family: int) -> int:
     rest = BITS[family] - bits
     return number >> rest << rest

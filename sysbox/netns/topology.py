@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import _socket
 
-from sysbox.base.errors import SpecError, Unsupported, UsageError
+from sysbox.base.errors import Conflict, SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
+from sysbox.netns import subnets
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.network import Network
-from sysbox.spec import Bridge, ContainerSpec, Port
+from sysbox.spec import Bridge, ContainerSpec, Endpoint, Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at most 15 characters
 
 
 DEFAULT_NETWORK = Network()
+_DEFAULT_ENDPOINT = Endpoint(network=DEFAULT_NETWORK.name)
 # for a bridge without Subnet= in sysbox.conf: the default, then those to try where it is in use
 SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
 
@@ -28,7 +34,7 @@ class NetPlan(Frozen):
     id: str  # the container's id, 64 hex digits
     mode: str  # bridge, none, host, join
     join: str = ""  # mode join: "container:ID" or "ns:PATH"
-    attachments: tuple[Attachment, ...] = ()  # the first has the default route and the ports
+    attachments: tuple[Attachment, ...] = ()  # the first that leads out has the default route
     ports: tuple[Port, ...] = ()
 
     def describe(self) -> str:
@@ -36,7 +42,8 @@ class NetPlan(Frozen):
         if not self.attachments:
             return f"network {self.join or self.mode}"
         lines = [
-            f"network {one.bridge} {one.subnet} via {one.gateway}, link {one.host_link}"
+            f"network {one.bridge} {' '.join(filter(None, (one.subnet, one.subnet6)))}"
+            f" via {one.gateway}, link {one.host_link}"
             for one in self.attachments
         ]
         ports = ", ".join(port_text(port) for port in self.ports)
@@ -68,12 +75,16 @@ def _network(bridge: str, subnet: str) -> Network:
 
 
 def plan_network(
-    container_id: str, spec: ContainerSpec, network: Network = DEFAULT_NETWORK
+    container_id: str,
+    spec: ContainerSpec,
+    network: Network = DEFAULT_NETWORK,
+    named: dict[str, Network] | None = None,
 ) -> NetPlan:
-    """The plan of one container's network. As in docker, ports are ignored with `none` and `host`.
+    """The plan of one container's networks: `network` is that of the name `bridge`, `named` has the others.
 
-    Raises SpecError for an invalid mode or port, UsageError for published ports with a joined namespace,
-    Unsupported for IPv6 host addresses and for sctp.
+    As in docker, ports are ignored with `none` and `host`. Raises SpecError for an invalid mode, port or
+    address, UsageError for published ports with a joined namespace, Unsupported for IPv6 host addresses and
+    for sctp.
     """
     mode = spec.namespaces.network
     if mode in ("none", "host"):
@@ -90,31 +101,117 @@ def plan_network(
             f"--network {mode}: no such network",
             hint="bridge, none, host, container:NAME or ns:PATH",
         )
-    attachment = Attachment(
+    found: list[Attachment] = []
+    for endpoint in spec.networks or (_DEFAULT_ENDPOINT,):
+        one = network if endpoint.network == network.name else (named or {})[endpoint.network]
+        found.append(attach(container_id, one, endpoint, found))
+    ports = _check_ports(spec.ports)
+    return NetPlan(id=container_id, mode="bridge", attachments=tuple(found), ports=ports)
+
+
+def attach(
+    container_id: str, network: Network, endpoint: Endpoint, others: Iterable[Attachment]
+) -> Attachment:
+    """A container's connection to one more network, beside `others`. Raises SpecError, Conflict."""
+    others = tuple(others)
+    if any(one.network == network.name for one in others):
+        raise Conflict(f"the container is on the network {network.name} already")
+    _check_static(network, endpoint)
+    network_id = "" if network.name == DEFAULT_NETWORK.name else network.id
+    return Attachment(
         network=network.name,
+        network_id=network_id,
         bridge=network.bridge,
-        host_link=host_link(container_id),
-        mac=mac_address(container_id),
+        interface=_interface(network, endpoint, others),
+        host_link=host_link(container_id, network_id),
+        mac=endpoint.mac or mac_address(container_id, network_id),
         mtu=network.mtu,
         subnet=network.subnet,
+        address=endpoint.address,
         prefix=split_subnet(network.subnet)[1],
         gateway=network.gateway,
+        subnet6=network.subnet6,
+        address6=endpoint.address6,
+        prefix6=subnets.split(network.subnet6)[1] if network.subnet6 else 0,
+        gateway6=network.gateway6,
+        ip_range=network.ip_range,
+        ip_range6=network.ip_range6,
+        aliases=endpoint.aliases,
+        dns=network.dns,
+        dns_servers=network.dns_servers,
+        routes=network.routes,
         isolate=network.isolate,
         host_access=network.host_access,
         icc=network.icc,
+        internal=network.internal,
+        masquerade=network.masquerade,
+        gateway_mode_ipv6=network.gateway_mode_ipv6,
+        host_binding=network.host_binding,
     )
-    ports = _check_ports(spec.ports)
-    return NetPlan(id=container_id, mode="bridge", attachments=(attachment,), ports=ports)
 
 
-def host_link(container_id: str) -> str:
-    """The name of the host's end of the veth pair, derived from the container's id."""
-    return "sb" + container_id[:_ID_DIGITS]
+def _interface(network: Network, endpoint: Endpoint, others: tuple[Attachment, ...]) -> str:
+    """The name of the link inside: as asked, else the first free one. Raises Conflict."""
+    taken = {one.interface for one in others}
+    if endpoint.interface in taken:
+        raise Conflict(
+            f"--network {network.name}: the link {endpoint.interface} is that of another network",
+            hint="give it another interface_name=",
+        )
+    if endpoint.interface:
+        return endpoint.interface
+    number = 0
+    while f"{network.interface}{number}" in taken:
+        number += 1
+    return f"{network.interface}{number}"
 
 
-def mac_address(container_id: str) -> str:
-    """A locally administered unicast MAC from the id, the same at each start: neighbours cache it."""
-    digits = container_id[:_ID_DIGITS]
+def _check_static(network: Network, endpoint: Endpoint) -> None:
+    """Raises SpecError for an address that no container of the network can have."""
+    for address, subnet, gateway in (
+        (endpoint.address, network.subnet, network.gateway),
+        (endpoint.address6, network.subnet6, network.gateway6),
+    ):
+        if not address:
+            continue
+        if not subnet:
+            raise SpecError(
+                f"address {address}: the network {network.name} has no IPv6",
+                hint="`sysbox network create --ipv6` makes one that has",
+            )
+        low, high = subnets.hosts(subnet)
+        if not subnets.contains(subnet, address):
+            raise SpecError(f"address {address}: is not in {subnet}, the subnet of {network.name}")
+        if not low <= subnets.number_of(address) <= high:
+            raise SpecError(f"address {address}: is that of the subnet {subnet} or its broadcast")
+        if subnets.number_of(address) == subnets.number_of(gateway):
+            raise SpecError(f"address {address}: is the gateway of the network {network.name}")
+
+
+def outward(attachments: Iterable[Attachment], family: int = 4) -> Attachment | None:
+    """The attachment with the default route and the published ports: the first that leads out, or None."""
+    for one in attachments:
+        if not one.internal and (family == 4 or one.gateway6):
+            return one
+    return None
+
+
+def _digits(container_id: str, network_id: str) -> str:
+    """Ten hexadecimal digits for a container's end of a network: of the id, on the network `bridge`."""
+    own = container_id[:_ID_DIGITS]
+    if not network_id:
+        return own
+    return f"{int(own, 16) ^ int(network_id[:_ID_DIGITS], 16):0{_ID_DIGITS}x}"
+
+
+def host_link(container_id: str, network_id: str = "") -> str:
+    """The name of the host's end of the veth pair, derived from the ids of container and network."""
+    return "sb" + _digits(container_id, network_id)
+
+
+def mac_address(container_id: str, network_id: str = "") -> str:
+    """A locally administered unicast MAC from the ids, the same at each start: neighbours cache it."""
+    digits = _digits(container_id, network_id)
     return "02:" + ":".join(digits[at : at + 2] for at in range(0, _ID_DIGITS, 2))
 
 

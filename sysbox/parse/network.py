@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.parse.common import ALNUM, bad, is_digits
-from sysbox.spec import Port
+from sysbox.parse.common import ALNUM, bad, check_name, is_digits
+from sysbox.spec import Endpoint, Port
 
 LINK_MAX = 15  # IFNAMSIZ - 1, netdevice(7)
 HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
@@ -99,3 +99,87 @@ def parse_add_host(text: str, flag: str) -> str:
     if address != "host-gateway":
         parse_ip(address, flag, text)
     return f"{name}:{address}"
+
+
+_ENDPOINT_KEYS = {
+    "ip": "address",
+    "ip6": "address6",
+    "mac": "mac",
+    "mac-address": "mac",
+    "mac_address": "mac",
+    "alias": "aliases",
+    "interface_name": "interface",
+    "interface-name": "interface",
+}
+
+
+def parse_endpoint(text: str, flag: str) -> Endpoint:
+    """A network and what is asked of the container's end: "NAME", "NAME:ip=...,alias=..." or docker's
+    "name=NAME,ip=...".
+    """
+    if "=" in text.partition(":")[0]:
+        name, settings = "", text
+    else:
+        name, _, settings = text.partition(":")
+    values: dict[str, str] = {}
+    aliases: list[str] = []
+    for part in settings.split(",") if settings else ():
+        key, equals, value = part.partition("=")
+        if key == "name" and not name and value:
+            name = value
+        elif key not in _ENDPOINT_KEYS or not equals or not value:
+            from sysbox.base.suggest import suggest
+
+            reason = f"unknown option {key}"
+            if key in _ENDPOINT_KEYS or not equals:
+                reason = f"{part or 'nothing'} is not OPTION=VALUE"
+            bad(flag, text, reason, suggest(key, ("ip", "ip6", "mac", "alias", "interface_name")))
+        elif key == "alias":
+            aliases.append(check_alias(value, flag))
+        elif _ENDPOINT_KEYS[key] in values:
+            bad(flag, text, f"{key} is given twice")
+        else:
+            values[_ENDPOINT_KEYS[key]] = value
+    if not name:
+        bad(flag, text, "names no network", "NAME[:OPTION=VALUE,...]")
+    check_name(name, flag)
+    return complete(Endpoint(network=name, aliases=tuple(dict.fromkeys(aliases))), values, flag)
+
+
+def complete(endpoint: Endpoint, values: dict[str, str], flag: str) -> Endpoint:
+    """The endpoint with texts for `address`, `address6`, `mac` and `interface`, each checked."""
+    for field in ("address", "address6"):
+        if field in values:
+            endpoint = _with_address(endpoint, values[field], flag, v6=field == "address6")
+    if "mac" in values:
+        endpoint = endpoint.replace(mac=parse_mac(values["mac"], flag))
+    if "interface" in values:
+        endpoint = endpoint.replace(interface=check_link(values["interface"], flag))
+    return endpoint
+
+
+def _with_address(endpoint: Endpoint, text: str, flag: str, *, v6: bool) -> Endpoint:
+    # podman's ip= takes both families
+    parse_ip(text, flag)
+    if v6 and ":" not in text:
+        bad(flag, text, "not an IPv6 address")
+    field = "address6" if ":" in text else "address"
+    if getattr(endpoint, field):
+        bad(flag, text, "a second address of the same family on one network")
+    return endpoint.replace(**{field: text})
+
+
+def parse_mac(text: str, flag: str) -> str:
+    """The MAC of one link, as 02:00:00:00:00:01 or with dashes; lower case and colons are returned."""
+    parts = text.lower().replace("-", ":").split(":")
+    digits = frozenset("0123456789abcdef")
+    if len(parts) != 6 or not all(len(one) == 2 and digits.issuperset(one) for one in parts):
+        bad(flag, text, "not a MAC address", "as in 02:42:ac:11:00:02")
+    if int(parts[0], 16) & 1 or not any(int(one, 16) for one in parts):
+        bad(flag, text, "not the address of one link", "the first number must be even: 02:...")
+    return ":".join(parts)
+
+
+def check_alias(text: str, flag: str) -> str:
+    """A further name of a container on a network: as a host name, in lower case."""
+    return check_hostname(text, flag).lower()

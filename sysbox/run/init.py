@@ -99,7 +99,7 @@ def main(
         # a mount namespace that begins with what the builder has mounted is made once that is there
         _sys.unshare(plan.namespaces.new & ~(namespace.CLONE_NEWNS if mapped else 0))
         if plan.network.attachments:
-            links.prepare_inside()
+            links.prepare_inside(ipv6=any(one.subnet6 for one in plan.network.attachments))
         channel.send(UNSHARED)  # 1
 
         phase = "root"

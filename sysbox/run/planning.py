@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
+    from sysbox.netns.network import Network
     from sysbox.plan import Plan
     from sysbox.spec import ContainerSpec
     from sysbox.units.limits.disks import Disks
@@ -40,7 +41,7 @@ def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
 def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
     """What the plan needs to know of the host and of other containers. Raises SysboxError."""
     spec, names = record.spec, record.volumes
-    bridged = spec.namespaces.network == "bridge"
+    network, named = networks_around(spec)
     # in a user namespace of its own the first process has every capability
     held = capability.grantable(own_namespace=bool(record.uids))
     _check_clocks(spec)
@@ -52,12 +53,27 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         devices=devices.resolve_devices(spec.devices),
         host_devices=devices.host_nodes() if spec.security.privileged else (),
         disks=_disks_of(spec, facts),
-        network=network_of(spec.bridge, read_text("/proc/net/route"))
-        if bridged
-        else DEFAULT_NETWORK,
+        network=network,
+        networks=named,
         capabilities=held,
         no_time=timens.lack(held),
     )
+
+
+def networks_around(spec: ContainerSpec) -> tuple[Network, dict[str, Network]]:
+    """(the network `bridge`, the other networks of a specification by name). Raises NotFound, FormatError."""
+    if spec.namespaces.network != "bridge":
+        return DEFAULT_NETWORK, {}
+    names = [one.network for one in spec.networks] or [DEFAULT_NETWORK.name]
+    default = DEFAULT_NETWORK
+    if default.name in names:
+        names.remove(default.name)
+        default = network_of(spec.bridge, read_text("/proc/net/route"))
+    if not names:
+        return default, {}
+    from sysbox.netns import networks  # only these containers need it
+
+    return default, {name: networks.load(name) for name in names}
 
 
 def _disks_of(spec: ContainerSpec, facts: HostFacts) -> Disks:

@@ -59,6 +59,7 @@ class Started(Frozen):
     thaw: tuple[str, str]  # a file, and what thaws the container when it is written there
     bus: Bus  # to systemd; the caller may go on using it
     start_jobs: tuple[str, ...]  # of the scope: the paths of systemd's jobs
+    link: str = ""  # the host's end of its link to its first network
 
 
 class RecordedFailure:
@@ -172,6 +173,7 @@ def _set_going(
         thaw=thaw_file(facts, runtime.cgroup),
         bus=bus,
         start_jobs=jobs,
+        link=attachments[0].host_link if attachments else "",
     )
 
 
@@ -228,13 +230,12 @@ def machine_of(record: Record, started: Started) -> Machine:
     """The machine by which machined knows the container."""
     from sysbox.units.machine import Machine
 
-    bridged = record.spec.namespaces.network == "bridge"
     return Machine(
         name=record.name,
         id=record.id,
         leader=started.pid,
         start_time=process.start_time(started.pid),
-        link=topology.host_link(record.id) if bridged else "",
+        link=started.link,
     )
 
 
@@ -295,7 +296,7 @@ def _surround(
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
         write_identity(record, plan, attachments[0].address if attachments else "")
-        addresses = tuple(one.address for one in attachments)
+        addresses = tuple(f"{one.address} {one.address6}".rstrip() for one in attachments)
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports, pending.jobs
 
@@ -337,17 +338,13 @@ def _connect(plan: Plan, parked: Parked) -> tuple[tuple[Attachment, ...], tuple[
         parked.await_namespaces()  # 1
         return (), ()
     # only now: the child makes its root meanwhile, and PID 1 the scope
-    from sysbox.netns import firewall, leases
+    from sysbox.netns import firewall, members
 
-    bridges = tuple(links.ensure_bridge(one) for one in network.attachments)
-    firewall.ensure(network)
-    attached = tuple(
-        one.replace(address=leases.acquire(plan.id, one.subnet, one.gateway))
-        for one in network.attachments
-    )
+    attached, bridges = members.join(network)
     parked.await_namespaces()  # 1
     links.connect(network, parked.pid, bridges=bridges)
-    return attached, firewall.publish(network, attached[0].address)
+    outward = topology.outward(attached)
+    return attached, firewall.publish(network, outward.address) if outward else ()
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:

@@ -103,7 +103,7 @@ def forget_failure(unit: str) -> None:
 
 
 def disconnect(container_id: str) -> None:
-    from sysbox.netns import firewall, leases  # only a bridge needs them
+    """Release what a container has of networks."""
+    from sysbox.netns import members  # only a bridge needs it
 
-    firewall.unpublish(container_id)
-    leases.release(container_id)
+    members.leave(container_id)

@@ -12,6 +12,8 @@ from inputs import ANY_TEXT, JSON, NUMBERS, Refused, nearly, outcome
 from sysbox.base import codec
 from sysbox.container import events, records, store
 from sysbox.image import documents
+from sysbox.netns import networks
+from sysbox.netns.network import Network
 from sysbox.run import json_log
 from sysbox.security import bounded, profile_json
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit
@@ -64,6 +66,19 @@ RUNTIME = records.Runtime(
     pid=1, start_time=2, supervisor=3, supervisor_start=4, scope="s", ports=SPEC.ports
 )
 FINAL = records.Final(exit_code=1, started_ns=1, finished_ns=2, victims=("a",))
+
+
+NETWORK = Network(
+    name="web", id="cd" * 32, bridge="sb-0", subnet="10.1.0.0/24", gateway="10.1.0.1", subnet6="fd00::/64",
+    gateway6="fd00::1", ip_range="10.1.0.128/25", labels={"a": "b"}, options={"mtu": "1400"}, mtu=1400,
+)  # fmt: skip
+
+
+@given(nearly([NETWORK.to_data()]))
+def test_definitions_of_networks(data: Any) -> None:
+    found = outcome(lambda: networks.from_file(raw(data), "web.json", "web"))
+    if found is not Refused:
+        assert networks.from_file(networks.to_file(found), "web.json", "web") == found
 
 
 @given(nearly([RECORD.to_data(), RUNTIME.to_data(), FINAL.to_data()]))

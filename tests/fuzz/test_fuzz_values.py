@@ -14,8 +14,18 @@ from inputs import ANY_TEXT, Refused, outcome, words
 from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
+from sysbox.netns import subnets
 from sysbox.parse import common, filters, limits, service, storage, time, userns
-from sysbox.parse.network import check_hostname, check_link, parse_add_host, parse_ip, parse_port
+from sysbox.parse.network import (
+    check_hostname,
+    check_link,
+    parse_add_host,
+    parse_endpoint,
+    parse_ip,
+    parse_mac,
+    parse_port,
+)
+from sysbox.parse.network_options import OPTIONS, parse_options
 from sysbox.parse.process import (
     parse_env,
     parse_env_file,
@@ -55,6 +65,11 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
                "auto keep-id : size= uidmapping= gid= , 0 1 65536 @ 4294967295 host nomap container: ns: /a"),
     "id-maps": (lambda text, _: userns.parse_maps(text.split(), []), "+ u g 0 : 1 @ 1000 65536 4294967294"),
     "sysctl": (parse_sysctl, "net. ipv4. = kernel.shm / . 1 fs.mqueue."),
+    "network": (parse_endpoint, "web : name= ip= ip6= mac= alias= , 10.0.0.1 fd00::1 02: a ="),
+    "mac": (parse_mac, "02 : 00 ff - g 1"),
+    "network-option": (lambda text, flag: parse_options([text], flag),
+                       " ".join(f"{name}=" for name in OPTIONS) + " true strict 0 1400 br0 nat 10.0.0.1 ="),
+    "subnet": (lambda text, _: subnets.split(text), "10.0.0.0 fd00:: / 8 64 130 0 : ."),
     "add-host": (parse_add_host, "a : 10.0.0.1 host-gateway :: = [ ]"),
     "device-number": (lambda text, flag: limits.parse_device_number(text, flag, 1, 1000), SIZES),
     "class-id": (limits.parse_class_id, "0x : ffff 1 10 x"),

@@ -29,7 +29,12 @@ UNIT_FILES = (
     "/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/units",
     "/run/systemd/system.control", "/etc/systemd/system.control",
 )  # fmt: skip
-BASE_DIRECTORIES = {paths.CONTAINERS, paths.NAMES, paths.VOLUMES}  # and those right below paths.RUN
+BASE_DIRECTORIES = {
+    paths.CONTAINERS,
+    paths.NAMES,
+    paths.NETWORKS,
+    paths.VOLUMES,
+}  # and those right below paths.RUN
 # a slice stays when its last unit has gone: systemd's way
 BASE_UNITS = re.compile(r"\.slice$|^init\.scope$|\.mount$|systemd-|dbus|sysbox-clients$")
 
@@ -134,7 +139,14 @@ def _leases() -> Iterator[str]:
 
 
 def _files() -> Iterator[str]:
-    for top in (paths.RUN, paths.CONTAINERS, paths.NAMES, paths.VOLUMES, f"{paths.STATE}/ids"):
+    for top in (
+        paths.RUN,
+        paths.CONTAINERS,
+        paths.NAMES,
+        paths.NETWORKS,
+        paths.VOLUMES,
+        f"{paths.STATE}/ids",
+    ):
         for directory, _, names in os.walk(top):
             base = directory in BASE_DIRECTORIES or os.path.dirname(directory) == paths.RUN
             if directory != top and not base:

@@ -31,12 +31,13 @@ COLD = (
     "sysbox.cli.commands.cp", "sysbox.cli.commands.diff", "sysbox.cli.commands.export",
     "sysbox.cli.progress", "sysbox.cli.commands.prune", "sysbox.cli.commands.rmi",
     "sysbox.cli.commands.trust", "sysbox.cli.commands.volume", "sysbox.content.copy",
+    "sysbox.cli.commands.network", "sysbox.cli.commands.network_connect",
     "sysbox.content.extract", "sysbox.content.layer", "sysbox.lifecycle.prune", "sysbox.cli.commands.help_",
     "sysbox.cli.parse.later", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.units.manager", "sysbox.units.watch", "sysbox.cli.commands.tag", "sysbox.cli.commands.untag",
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
-    "sysbox.lifecycle.images",
+    "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {

@@ -16,6 +16,7 @@ from sysbox.linux.userns import IdMap
 from sysbox.spec import (
     Bridge,
     ContainerSpec,
+    Endpoint,
     Limits,
     Logging,
     Mount,
@@ -192,3 +193,59 @@ def test_user_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_flags_of_docker_without_an_effect(capfd: pytest.CaptureFixture[str]) -> None:
     assert build("--kernel-memory", "64m", "img") == build("img")
     assert capfd.readouterr().err.startswith("sysbox: --kernel-memory has no effect: ")
+
+
+def test_networks() -> None:
+    assert build("--network", "default", "img") == build("--net", "bridge", "img") == build("img")
+    spec = build(
+        "--network",
+        "web:ip=10.1.2.3,alias=DB,alias=x",
+        "--network",
+        "name=back,mac=02-00-00-00-00-01",
+        "img",
+    )
+    assert spec.namespaces.network == "bridge"
+    assert spec.networks == (
+        Endpoint(network="web", address="10.1.2.3", aliases=("db", "x")),
+        Endpoint(network="back", mac="02:00:00:00:00:01"),
+    )
+    flags = (
+        "--network web --network back --ip 10.1.2.3 --ip6 fd00::5 --network-alias db --net-alias x"
+    )
+    assert build(*flags.split(), "img").networks == (
+        Endpoint(network="web", address="10.1.2.3", address6="fd00::5", aliases=("db", "x")),
+        Endpoint(network="back"),
+    )
+    assert build("--ip", "10.90.0.9", "img").networks == (
+        Endpoint(network="bridge", address="10.90.0.9"),
+    )
+    assert build("--network", "none", "img").networks == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--network web --network web", "--network web is given twice"),
+        ("--network none --network web", "--network none and --network web exclude each other"),
+        ("--network host --network host", "exclude each other"),
+        ("--network host --ip 10.1.2.3", "--ip needs a network of the container's own"),
+        ("--network container:x -p 80", "--publish needs a network"),
+        ("--network web:ip=10.1.2.3 --ip 10.1.2.4", "has another one"),
+        ("--network web:ip=10.1.2.3,ip=10.1.2.4", "ip is given twice"),
+        ("--network web:ip=10.1.2.300", "is not an IP address"),
+        ("--network web:ip6=10.1.2.3", "not an IPv6 address"),
+        ("--network web:ipp=10.1.2.3", "unknown option ipp"),
+        ("--network web:ip", "ip is not OPTION=VALUE"),
+        ("--network web,ip=10.1.2.3", "names no network|not a valid name"),
+        ("--network ip=10.1.2.3", "names no network"),
+        ("--network web:mac=03:00:00:00:00:01", "not the address of one link"),
+        ("--network web:mac=02:00", "not a MAC address"),
+        ("--network web:alias=a_b!", "not a host name"),
+        ("--network web:interface_name=lo", "has a meaning of its own"),
+        ("--network-alias x", "nothing resolves names on the network bridge"),
+        ("--network w/b", "not a valid name"),
+    ],
+)
+def test_networks_that_cannot_be(flags: str, reason: str) -> None:
+    with pytest.raises(SpecError, match=reason):
+        build(*flags.split(), "img")

@@ -138,3 +138,87 @@ def test_hosts_in_one_network_give_each_address_once(
     assert leases.forget_host("one")
     assert not leases.forget_host("one")
     assert not shared.exists()
+
+
+NET = "ab" * 32
+LAN = ("10.1.2.0/24", "10.1.2.1")
+SIX = ("fd00::/64", "fd00::1")
+
+
+def test_each_network_and_family_has_leases_of_its_own(files: Path) -> None:
+    assert leases.acquire("a", *SMALL) == "10.0.0.2"
+    with leases.NetworkLock(NET):
+        assert leases.lease(NET, "a", *LAN) == "10.1.2.2"
+        assert leases.lease(NET, "a", *SIX) == "fd00::2"
+        assert leases.lease(NET, "b", *SIX) == "fd00::3"
+        assert leases.lease(NET, "b", *LAN, ip_range="10.1.2.128/25") == "10.1.2.128"
+    assert leases.in_use() == [NET]
+    assert leases.all() == {"a": "10.0.0.2"}
+    assert leases.all(NET) == {"a": "10.1.2.2", "b": "10.1.2.128"}
+    assert leases.all(NET, 6) == {"a": "fd00::2", "b": "fd00::3"}
+    assert leases.release("a", NET)
+    assert not leases.release("a", NET)
+    assert (leases.all(NET), leases.all()) == ({"b": "10.1.2.128"}, {"a": "10.0.0.2"})
+    with leases.NetworkLock(NET):
+        assert leases.drop(NET, lambda _: True) == ["b"]
+        leases.forget(NET)
+    assert leases.in_use() == []
+    assert not (files / NET).exists()
+
+
+def test_an_address_that_was_asked_for() -> None:
+    with leases.NetworkLock(NET):
+        assert leases.lease(NET, "a", *LAN, wanted="10.1.2.9") == "10.1.2.9"
+        assert leases.lease(NET, "a", *LAN, wanted="10.1.2.9") == "10.1.2.9"
+        assert leases.lease(NET, "a", *SIX, wanted="FD00:0::09") == "fd00::9"
+        with pytest.raises(Conflict, match=r"address 10\.1\.2\.9: is that of container a"):
+            leases.lease(NET, "b", *LAN, wanted="10.1.2.9")
+        with pytest.raises(Conflict, match="is that of container a"):
+            leases.lease(NET, "b", *SIX, wanted="fd00::0009")
+        # it does not move the place from which addresses are chosen
+        assert leases.lease(NET, "b", *LAN) == "10.1.2.2"
+        assert leases.lease(NET, "b", *LAN, wanted="10.1.2.77") == "10.1.2.77"
+        assert leases.all(NET) == {"a": "10.1.2.9", "b": "10.1.2.77"}
+
+
+def test_a_range_that_is_full() -> None:
+    with leases.NetworkLock(NET):
+        given = {leases.lease(NET, f"c{n}", *LAN, ip_range="10.1.2.0/30") for n in range(2)}
+        assert given == {"10.1.2.2", "10.1.2.3"}
+        with pytest.raises(Conflict, match=r"no address is free in 10\.1\.2\.0/30"):
+            leases.lease(NET, "c3", *LAN, ip_range="10.1.2.0/30")
+
+
+def test_the_lock_of_a_network_survives_its_removal() -> None:
+    """Another process waits for it meanwhile, and makes it again."""
+    first = leases.NetworkLock(NET)
+    leases.forget(NET)
+    with leases.NetworkLock(NET):
+        first.release()
+        assert leases.lease(NET, "a", *LAN) == "10.1.2.2"
+    assert leases.all(NET) == {"a": "10.1.2.2"}
+
+
+def test_hosts_in_one_network_know_each_others_subnets(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "SHARED", str(files / "addresses"))
+    leases.announce(["10.100.0.0/22"])  # nobody to tell
+    assert leases.announced() == []
+    leases.share("one", ["10.100.0.0/22"], ["10.100.4.0/22", "fd00::/64"])
+    leases.share("two")
+    theirs = "a network of the embedded host 'one'"
+    assert leases.announced() == [("10.100.4.0/22", theirs), ("fd00::/64", theirs)]
+    named = files / "two.name"
+    named.write_text("two\n")
+    monkeypatch.setattr(leases, "_NAME", str(named))
+    leases.announce(["10.100.8.0/22"])
+    assert sorted(one[0] for one in leases.announced()) == [
+        "10.100.0.0/22",
+        "10.100.4.0/22",
+        "fd00::/64",
+    ]
+    monkeypatch.setattr(leases, "_NAME", str(files / "none"))
+    assert not leases.forget_host("one")
+    assert [one[0] for one in leases.announced()] == ["10.100.8.0/22"]
+    assert leases.forget_host("two")

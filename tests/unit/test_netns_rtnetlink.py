@@ -17,6 +17,7 @@ from sysbox.base.errors import KernelError
 from sysbox.linux.namespace import CLONE_NEWNET
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
+from sysbox.netns.attachment import Route
 from sysbox.netns.network import Network
 from sysbox.netns.topology import NetPlan, plan_network
 from sysbox.spec import ContainerSpec
@@ -218,6 +219,50 @@ def test_the_inside() -> None:
         [("RTA_GATEWAY", "10.90.0.1")],
     )
     assert (route.kind, route.body) == (rt.RTM_NEWROUTE, body)
+
+
+def test_the_inside_with_ipv6_and_routes() -> None:
+    lan = ETH0.replace(
+        subnet6="fd00::/64",
+        prefix6=64,
+        gateway6="fd00::1",
+        routes=(
+            Route(destination="192.168.0.0/16", gateway="10.90.0.9", metric=5),
+            Route(destination="fd01::/32", gateway="fd00::9"),
+        ),
+    )
+    quiet, _, _, address, *routes = links.inside(lan, 3, "10.90.0.7", "fd00::7")
+    assert socket.AF_INET6 not in link_of(quiet)[1][rt.IFLA_AF_SPEC], "it has a link-local address"
+    body = theirs(
+        "ifaddrmsg",
+        "RTM_NEWADDR",
+        {"family": socket.AF_INET6, "prefixlen": 64, "index": 3, "flags": 2},
+        [("IFA_LOCAL", "fd00::7"), ("IFA_ADDRESS", "fd00::7")],
+    )
+    assert (address.kind, address.body) == (rt.RTM_NEWADDR, body)
+    table = {"table": 254, "proto": 3, "scope": 0, "type": 1}
+    wanted = [
+        theirs("rtmsg", "RTM_NEWROUTE", {"family": family, "dst_len": bits, **table}, attrs)
+        for family, bits, attrs in (
+            (
+                socket.AF_INET,
+                16,
+                [
+                    ("RTA_DST", "192.168.0.0"),
+                    ("RTA_GATEWAY", "10.90.0.9"),
+                    ("RTA_PRIORITY", 5),
+                ],
+            ),
+            (socket.AF_INET6, 32, [("RTA_DST", "fd01::"), ("RTA_GATEWAY", "fd00::9")]),
+            (socket.AF_INET, 0, [("RTA_GATEWAY", "10.90.0.1")]),
+            (socket.AF_INET6, 0, [("RTA_GATEWAY", "fd00::1")]),
+        )
+    ]
+    assert [one.body for one in (*routes, *links.default_routes((lan,)))] == wanted
+    internal = lan.replace(internal=True)
+    assert links.default_routes((internal,)) == []
+    (only,) = links.default_routes((internal, ETH0, lan), (6,))
+    assert only.body == wanted[3]
 
 
 def test_removal() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.visible import GREEN, RED, YELLOW
-from sysbox.cli.doctor import conf, host, limits, userns
+from sysbox.cli.doctor import conf, host, limits, networks, userns
 from sysbox.cli.doctor.check import IDLE, MISSING, NO, YES, Check
 from sysbox.cli.doctor.scope import SampleScope
 from sysbox.cli.output import print_fitted
@@ -83,5 +83,6 @@ def collect(reason: str = "") -> list[Check]:
             *userns.user_namespaces(),
             *host.network(),
             *(host.bridge(settings) if settings else ()),
+            *networks.defined(),
             *host.programs(),
         ]

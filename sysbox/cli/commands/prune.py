@@ -1,4 +1,4 @@
-"""`sysbox container|image|volume|system prune`: remove unused objects."""
+"""`sysbox container|image|network|volume|system prune`: remove unused objects."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _CONTAINERS = "all stopped containers"
 _DANGLING = "all dangling images"
 _UNUSED = "all images without at least one container associated to them"
 _VOLUMES = "all anonymous volumes not used by at least one container"
+_NETWORKS = "all networks not used by at least one container"
 _KEYS = ("until", "label", "label!")
 
 
@@ -36,7 +37,8 @@ def main(values: Values) -> int:
         size += removed.size
         if removed.names:
             emit(f"Deleted {title}:\n" + "".join(f"{name}\n" for name in removed.names) + "\n")
-    emit(f"Total reclaimed space: {human_size(size)}\n")
+    if what != "network":
+        emit(f"Total reclaimed space: {human_size(size)}\n")
     return 0
 
 
@@ -44,6 +46,10 @@ def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str
     """Remove in docker's order: containers before the volumes and images that they use."""
     if what in ("container", "system"):
         yield "Containers", prune.containers(which)
+    if what in ("network", "system"):
+        from sysbox.lifecycle import network  # the other prunes do not need it
+
+        yield "Networks", network.prune(which)
     if what == "volume":
         yield "Volumes", prune.unused_volumes(which, everything=values.all)
     if what == "system" and values.volumes:
@@ -58,11 +64,14 @@ def _warning(what: str, values: Values) -> str:
         return f"WARNING! This will remove {_CONTAINERS}."
     if what == "image":
         return f"WARNING! This will remove {_UNUSED if values.all else _DANGLING}."
+    if what == "network":
+        return f"WARNING! This will remove {_NETWORKS}."
     if what == "volume":
         all_of_them = "all local volumes not used by at least one container"
         return f"WARNING! This will remove {all_of_them if values.all else _VOLUMES}."
     lines = [
         _CONTAINERS,
+        _NETWORKS,
         *([_VOLUMES] if values.volumes else []),
         _UNUSED if values.all else _DANGLING,
     ]

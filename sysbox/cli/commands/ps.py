@@ -193,9 +193,11 @@ def _ports(record: store.Record, status: store.Status, images: KnownImages) -> s
 
 
 def _network(record: store.Record) -> str:
-    """The network's name; "" for a container in a network namespace that is not its own."""
+    """The networks' names; "" for a container in a network namespace that is not its own."""
     mode = record.spec.namespaces.network
-    return "" if ":" in mode else mode
+    if ":" in mode:
+        return ""
+    return ",".join(sorted(one.network for one in record.spec.networks)) or mode
 
 
 def row(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound
+from sysbox.base.errors import NotFound, SysboxError
 from sysbox.container import store
 from sysbox.container.status import read_networks
 from sysbox.docker.known_images import KnownImages, exposed_ports
 from sysbox.lifecycle.current import health_of, mount_name
+from sysbox.netns.network import BUILTIN
 from sysbox.parse.common import is_digits, parse_int
 from sysbox.parse.filters import (
     check_choice,
@@ -155,10 +156,23 @@ def _published(record: Record) -> Iterable[tuple[int, str]]:
 
 
 def _on_network(want: str, record: Record) -> bool:
-    from sysbox.netns.network import BUILTIN
-
+    """Whether it is on a network of this name or id."""
     mode = record.spec.namespaces.network
-    return mode in BUILTIN and want in (mode, BUILTIN[mode])
+    if mode not in BUILTIN:
+        return False
+    names = {one.network for one in record.spec.networks} or {mode}
+    return want in names or any(want == _network_id(name) for name in names)
+
+
+def _network_id(name: str) -> str:
+    if name in BUILTIN:
+        return BUILTIN[name]
+    from sysbox.netns import networks
+
+    try:
+        return networks.load(name).id
+    except SysboxError:
+        return ""  # it was removed
 
 
 def _mounted(record: Record) -> set[str]:

@@ -50,7 +50,7 @@ class _Target(Frozen):
     name: str
     given: str
     path: str  # its cgroup; "" while it does not run
-    link: str  # the host's end of its veth pair; "" without one
+    links: tuple[str, ...] = ()  # the host's ends of its veth pairs
     namespace: str = ""  # a pid in its network namespace, for --network ns:PATH
     started_ns: int = 0
 
@@ -114,14 +114,14 @@ def _running() -> list[_Target]:
         if run is None or not run.started_ns:
             continue
         if run.attachments():
-            link = host_link(container_id)
+            links = _links(run, container_id)
             found.append(
                 _Target(
                     id=container_id,
                     name=name,
                     given=container_id,
                     path=run.cgroup,
-                    link=link,
+                    links=links,
                     started_ns=run.started_ns,
                 )
             )
@@ -129,6 +129,13 @@ def _running() -> list[_Target]:
             found += _find_target(container_id, container_id)
     found.sort(key=lambda one: one.started_ns, reverse=True)
     return found
+
+
+def _links(run: Runtime | None, container_id: str) -> tuple[str, ...]:
+    """The host's ends of a container's links; an older version has not recorded that of its one network."""
+    return tuple(
+        one.host_link or host_link(container_id) for one in (run.attachments() if run else ())
+    )
 
 
 def _run(container_id: str) -> Runtime | None:
@@ -159,7 +166,9 @@ def _target(record: Record, given: str) -> _Target:
         name=record.name,
         given=given,
         path=run.cgroup if run and running else "",
-        link=host_link(other or record.id) if kind in ("bridge", "container") else "",
+        links=_links(_run(other) if other else run, other or record.id)
+        if kind in ("bridge", "container")
+        else (),
         namespace=str(run.pid) if run and kind == "ns" else "",
         started_ns=run.started_ns if run else 0,
     )
@@ -175,7 +184,7 @@ def _in_slice(slice_: str) -> list[_Target]:
 
     def visit(below: str) -> None:
         unit = below.rpartition("/")[2] or slice_
-        found.append(known.get(below) or _Target(id="", name=unit, given=unit, path=below, link=""))
+        found.append(known.get(below) or _Target(id="", name=unit, given=unit, path=below))
         if unit.endswith(".slice"):
             for name in sorted(_directories(mount + below)):
                 visit(f"{below}/{name}")
@@ -291,8 +300,8 @@ class _Network:
             return None
         if target.namespace:
             return counters.counters(target.namespace).get("eth0", _NO_BYTES)
-        sent, received = self._host.get(target.link, _NO_BYTES)
-        return received, sent
+        counted = [self._host.get(link, _NO_BYTES) for link in target.links]
+        return sum(one[1] for one in counted), sum(one[0] for one in counted)
 
 
 # Printing

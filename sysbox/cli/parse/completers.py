@@ -92,6 +92,17 @@ def _volumes() -> Iterable[str]:
     return volumes.names()
 
 
+def _networks() -> Iterable[str]:
+    """Those that are defined, and those that always are there."""
+    from sysbox.netns import networks
+    from sysbox.netns.network import BUILTIN
+
+    if there := _host_directory():
+        found = os.listdir(f"{there}/networks") if os.path.isdir(f"{there}/networks") else []
+        return {one.removesuffix(".json") for one in found if one.endswith(".json")} | {*BUILTIN}
+    return {*networks.defined(), *BUILTIN}
+
+
 def _registries() -> Iterable[str]:
     """Registries that have credentials."""
     from sysbox.image.registry import credentials
@@ -156,6 +167,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "SOURCE": _containers_or_files,
     "DESTINATION": _containers_or_files,
     "VOLUME": _listed(_volumes),
+    "NETWORK": _listed(_networks),
     "LIMIT": _listed(_limits),
     "REGISTRY": _listed(_registries),
 }
@@ -167,6 +179,7 @@ _OF_VERBS: dict[str, Completer] = {
     "tag NAME": _nothing,
     "bootstrap NAME": _listed(lambda: ("debian:bookworm", "debian:trixie", "ubuntu:noble")),
     "volume create VOLUME": _nothing,
+    "network create NETWORK": _nothing,
 }
 
 # by the metavar of the flag
@@ -176,5 +189,6 @@ _VALUES: dict[str, Completer] = {
     "CAPABILITY": _listed(_capabilities),
     "VARIANT": _listed(_variants),
     "HOST[:CONTAINER[:rwm]]": _files,
+    "NETWORK[:OPTION=VALUE,...]": _listed(_networks),
     "[SOURCE:]TARGET[:OPTIONS]": _volumes_or_files,
 }

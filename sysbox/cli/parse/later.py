@@ -4,7 +4,6 @@ from __future__ import annotations
 
 NOT_YET = "is not supported yet"
 
-_NETWORKS = "there is one network; `sysbox run --help` lists the other modes of --network"
 _BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of an archive"
 
 # verb, or group -> what to do instead
@@ -12,20 +11,17 @@ VERBS = {
     "search": "registries have no search in common; `sysbox manifest inspect` looks at one image",
     "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
     "compose": "",
-    "network": _NETWORKS, "system df": "`sysbox images` and `sysbox ps -s` show sizes",
+    "system df": "`sysbox images` and `sysbox ps -s` show sizes",
     "context": "", "plugin": "", "checkpoint": "",
     "swarm": "", "service": "", "stack": "", "node": "", "config": "", "secret": "",
 }  # fmt: skip
 
 _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
-_OWN_NETWORKS = "sysbox has no user-defined networks"
 _RUN = {
     "--gpus": "`--device` gives it a device",
     "-P": "`-p PORT` publishes one port on a free port of the host",
     "--publish-all": "`-p PORT` publishes one port on a free port of the host",
-    "--link": "`--network container:NAME` shares a network", "--link-local-ip": _OWN_NETWORKS,
-    "--ip": _OWN_NETWORKS, "--ip6": _OWN_NETWORKS, "--mac-address": _OWN_NETWORKS,
-    "--network-alias": _OWN_NETWORKS, "--net-alias": _OWN_NETWORKS,
+    "--link": "`--network container:NAME` shares a network", "--link-local-ip": "",
     "--dns": "`-v FILE:/etc/resolv.conf` replaces the file",
     "--dns-option": "`-v FILE:/etc/resolv.conf` replaces the file",
     "--dns-opt": "`-v FILE:/etc/resolv.conf` replaces the file",
@@ -40,6 +36,16 @@ FLAGS = {
     "run": _RUN,
     "create": _RUN,
     "volume create": {"-o": "", "--opt": "", "--name": "the name is an argument"},
+    "network create": {
+        "--attachable": "every container can be connected",
+        "--aux-address": "`--ip-range` keeps addresses free",
+        "--config-from": "",
+        "--config-only": "",
+        "--ingress": "",
+        "--ipam-driver": "",
+        "--ipam-opt": "",
+        "--scope": "every network is local",
+    },
     "images": {"--tree": ""},
     "import": {"--platform": "images are for this machine"},
 }

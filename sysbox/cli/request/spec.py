@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.cli.output import emit
-from sysbox.cli.request import env, limits
+from sysbox.cli.request import env, limits, networks
 from sysbox.conf import settings
 from sysbox.parse import common as parse
 from sysbox.parse.network import check_hostname, parse_add_host, parse_port
@@ -25,6 +25,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     Reads the files that flags name, sysbox.conf and the caller's environment. Raises SpecError, FormatError.
     """
     chosen = settings.settings()
+    network, endpoints = networks.build(given)
     spec = ContainerSpec(
         image=_image(given.image),
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
@@ -47,7 +48,8 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         sysctls=dict(parse_sysctl(one, "--sysctl") for one in given.sysctl),
         add_hosts=tuple(parse_add_host(one, "--add-host") for one in given.add_host),
         ports=_ports(given.publish),
-        namespaces=_namespaces(given),
+        namespaces=_namespaces(given, network),
+        networks=endpoints,
         security=_security(given),
         limits=limits.build(given),
         oom_score_adj=parse.parse_int(given.oom_score_adj or "0", "--oom-score-adj", -1000, 1000),
@@ -310,23 +312,16 @@ def _properties(texts: list[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _namespaces(given: Values) -> Namespaces:
+def _namespaces(given: Values, network: str) -> Namespaces:
     def mode(text: str | None, flag: str, default: str, allowed: tuple[str, ...]) -> str:
         if not text:
             return default
         return parse.parse_mode(text, flag, allowed)
 
     own = ("private", "host")
-    network = mode(given.network, "--network", "bridge", ("bridge", "none", "host", "default"))
     ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable", "none"))
-    # with `host` and `none` --publish is ignored, with a note: docker's meaning
-    if network.startswith(("container:", "ns:")) and given.publish:
-        raise SpecError(
-            f"--publish needs a network of the container's own, not --network {network}",
-            hint="leave out --publish or --network",
-        )
     return Namespaces(
-        network="bridge" if network == "default" else network,
+        network=network,
         pid=mode(given.pid, "--pid", "private", own),
         ipc="private" if ipc == "shareable" else ipc,
         uts=mode(given.uts, "--uts", "private", own),

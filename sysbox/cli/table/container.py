@@ -180,10 +180,7 @@ def _isolation() -> tuple[Option, ...]:
         value("--cgroupns", "MODE", "Cgroup namespace: private, host, container:NAME, ns:PATH"),
         many("--expose", "PORT[/PROTOCOL]", "Declare a port, or a range of ports, without publishing it"),
         value("--ipc", "MODE", "IPC namespace: private, host, none (no /dev/shm), container:NAME, ns:PATH"),
-        value(
-            "--network", "MODE", "Network: bridge (the default), none, host, container:NAME, ns:PATH",
-            hidden="--net", choices="bridge none host",
-        ),
+        *_networks(),
         value("--pid", "MODE", "PID namespace: private, host, container:NAME, ns:PATH"),
         switch("--privileged", "Give the container all capabilities and all devices"),
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
@@ -200,6 +197,21 @@ def _isolation() -> tuple[Option, ...]:
         value("--timens", "MODE", "Time namespace: private, host, container:NAME, ns:PATH"),
         *_user_namespace(),
         value("--uts", "MODE", "UTS namespace: private, host, container:NAME, ns:PATH"),
+    )  # fmt: skip
+
+
+def _networks() -> tuple[Option, ...]:
+    return (
+        value("--ip", "ADDRESS", "IPv4 address on the first network"),
+        value("--ip6", "ADDRESS", "IPv6 address on the first network"),
+        value("--mac-address", "MAC", "MAC address of the link to the first network"),
+        many(
+            "--network", "NETWORK[:OPTION=VALUE,...]",
+            "Network: a name, with ip=, ip6=, mac=, alias=, interface_name=; or bridge (the default), none, "
+            "host, container:NAME, ns:PATH",
+            hidden="--net",
+        ),
+        many("--network-alias", "NAME", "Further name on the first network", hidden="--net-alias"),
     )  # fmt: skip
 
 

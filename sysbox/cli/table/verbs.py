@@ -7,6 +7,7 @@ module and `image_verbs.py`, `container.py`, `files.py` and `looking.py` beside 
 from __future__ import annotations
 
 from sysbox.cli.table.image_verbs import image_verbs
+from sysbox.cli.table.network_verbs import network_verbs
 from sysbox.cli.table.options import Option, Verb, switch, value
 
 TYPE_CHECKING = False
@@ -228,6 +229,7 @@ GROUPS = {
     "image trust": "Manage which images this machine accepts",
     "trust": "Manage which images this machine accepts",
     "volume": "Manage volumes",
+    "network": "Manage networks",
     "host": "Manage the embedded host, for machines whose PID 1 is not systemd",
     "system": "Manage sysbox itself",
 }
@@ -253,6 +255,7 @@ VERBS: dict[str, Verb] = {
     **_index(_file_verbs(), "container"),
     **_index(image_verbs(), ""),
     **_index(_volume_verbs(), ""),
+    **_index(network_verbs(), ""),
     **_index(_system_verbs(), ""),
     **_index(_host_verbs(), ""),
 }
@@ -374,6 +377,12 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "system prune": _lazily("files", "system_prune"),
     "trust show": _lazily("trust", "show"),
     "trust set": _lazily("trust", "set"),
+    "network connect": _lazily("networks", "connect"),
+    "network disconnect": _lazily("networks", "disconnect"),
+    "network update": _lazily("networks", "update"),
+    "network create": _lazily("networks", "create"),
+    "network ls": _lazily("networks", "ls"),
+    "network rm": _lazily("networks", "rm"),
     "volume create": _lazily("files", "volume_create"),
     "volume ls": _lazily("files", "volume_ls"),
     "volume rm": _lazily("files", "volume_rm"),

@@ -1,0 +1,188 @@
+"""`sysbox network create|ls|inspect|rm|exists|update`."""
+
+from __future__ import annotations
+
+from sysbox.base import program
+from sysbox.base.errors import NotFound, SysboxError, UsageError
+from sysbox.cli.output import emit, line, print_inspect, print_list, report
+from sysbox.docker import network as shown
+from sysbox.lifecycle import network as lifecycle
+from sysbox.lifecycle.network import Wish
+from sysbox.netns import networks
+from sysbox.netns.network import BUILTIN, Network
+from sysbox.parse.filters import has_label, matches_pattern, parse_bool, split
+from sysbox.parse.network import check_link, parse_ip
+from sysbox.parse.network_options import parse_route
+from sysbox.parse.process import parse_label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sysbox.cli.table.options import Values
+
+_FAILED_ONE = 1
+_COLUMNS = (("NETWORK ID", "ID"), ("NAME", "Name"), ("DRIVER", "Driver"), ("SCOPE", "Scope"))
+_HEADERS = {
+    "CreatedAt": "CREATED AT",
+    "Driver": "DRIVER",
+    "ID": "NETWORK ID",
+    "IPv4": "IPV4",
+    "IPv6": "IPV6",
+    "Internal": "INTERNAL",
+    "Labels": "LABELS",
+    "Name": "NAME",
+    "Scope": "SCOPE",
+}
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of several could not be found or removed."""
+    return _VERBS[values.verb.name.partition(" ")[2]](values)
+
+
+def _create(values: Values) -> int:
+    labels = dict(parse_label(text, "--label") for text in values.label)
+    servers = tuple(parse_ip(text, "--dns") for text in values.dns)
+    bridge = values.interface_name
+    wish = Wish(
+        name=values.network,
+        driver=values.driver or "bridge",
+        subnets=tuple(values.subnet),
+        gateways=tuple(parse_ip(text, "--gateway") for text in values.gateway),
+        ip_ranges=tuple(values.ip_range),
+        ipv6=values.ipv6,
+        internal=values.internal,
+        dns=not values.disable_dns,
+        dns_servers=servers,
+        routes=tuple(parse_route(text, "--route") for text in values.route),
+        bridge=check_link(bridge, "--interface-name") if bridge else "",
+        options=tuple(values.opt),
+        labels=labels,
+    )
+    if values.ignore and networks.exists(wish.name):
+        line(networks.load(wish.name).id)
+        return 0
+    line(lifecycle.create(wish).id)
+    return 0
+
+
+def _list(values: Values) -> int:
+    wanted = _filters(values.filter)
+    damaged: list[str] = []
+    rows = [
+        _shorten(shown.row(one), full=values.no_trunc)
+        for one in sorted(lifecycle.listed(damaged), key=lambda one: one.name)
+        if _matches(one, wanted)
+    ]
+    quiet = "ID" if values.quiet else ""
+    print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)
+    for text in damaged:
+        emit(f"sysbox: {text}\n", 2)
+    return _FAILED_ONE if damaged else 0
+
+
+def _shorten(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
+    return row if full else {**row, "ID": row["ID"][:12]}
+
+
+def _filters(texts: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, value = split(text, _FILTERS)
+        if key == "dangling":
+            parse_bool(key, value)
+        if key == "type" and value not in ("custom", "builtin"):
+            raise UsageError(f"--filter {text}: unknown type", hint="custom or builtin")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _matches(network: Network, wanted: dict[str, list[str]]) -> bool:
+    def any_of(key: str, test: Callable[[str], bool]) -> bool:
+        return key not in wanted or any(test(value) for value in wanted[key])
+
+    kind = "builtin" if network.name in BUILTIN else "custom"
+    unused = (
+        kind == "custom" and not lifecycle.users(network.name) if "dangling" in wanted else False
+    )
+    return (
+        all(has_label(network.labels, want) for want in wanted.get("label", []))
+        and any_of("driver", network.driver.__eq__)
+        and any_of("id", lambda want: matches_pattern("id", want, network.id))
+        and any_of("name", lambda want: matches_pattern("name", want, network.name))
+        and any_of("scope", "local".__eq__)
+        and any_of("type", kind.__eq__)
+        and any_of("dangling", lambda want: parse_bool("dangling", want) == unused)
+    )
+
+
+def _found(word: str) -> Network:
+    found = lifecycle.find(word)
+    return lifecycle.builtin(found) if isinstance(found, str) else found
+
+
+def _inspect(values: Values) -> int:
+    found: list[dict[str, Any]] = []
+    status = _each(values.network, lambda word: found.append(shown.describe(_found(word))))
+    if found or not values.format:
+        print_inspect(found, values.format)
+    return status
+
+
+def _exists(values: Values) -> int:
+    try:
+        lifecycle.find(values.network)
+    except NotFound:
+        return 1
+    return 0
+
+
+def _remove(values: Values) -> int:
+    def remove(word: str) -> None:
+        if values.force and lifecycle.remove_damaged(word):
+            line(word)
+            return
+        try:
+            line(lifecycle.remove(word))
+        except NotFound:
+            if not values.force:
+                raise
+
+    return _each(values.network, remove)
+
+
+def _update(values: Values) -> int:
+    lifecycle.update(
+        values.network,
+        labels=dict(parse_label(text, "--label") for text in values.label),
+        without=tuple(values.label_rm),
+        servers=tuple(parse_ip(text, "--dns-add") for text in values.dns_add),
+        no_servers=tuple(values.dns_drop),
+    )
+    return 0
+
+
+def _each(words: list[str], act: Callable[[str], object]) -> int:
+    status = 0
+    for word in words:
+        try:
+            act(word)
+        except SysboxError as error:
+            if program.debug:
+                raise
+            report(error)
+            status = _FAILED_ONE
+    return status
+
+
+_VERBS: dict[str, Callable[[Values], int]] = {
+    "create": _create,
+    "ls": _list,
+    "inspect": _inspect,
+    "exists": _exists,
+    "rm": _remove,
+    "update": _update,
+}

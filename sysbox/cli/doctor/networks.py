@@ -1,0 +1,43 @@
+"""The defined networks: their files, and the bridges of those that containers are on."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import NotFound, SysboxError
+from sysbox.cli.doctor.check import Check, useful
+from sysbox.netns import members, networks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.netns.network import Network
+
+_AREA = "network"
+
+
+def defined() -> list[Check]:
+    """A check of each network that cannot be read, or that has containers; [] without such a network."""
+    damaged: list[str] = []
+    found = networks.all_networks(damaged)
+    checks = [
+        useful(_AREA, "definition", text, "", "`sysbox network rm --force`") for text in damaged
+    ]
+    return checks + [_check(one) for one in found if members.users(one.id)]
+
+
+def _check(network: Network) -> Check:
+    from sysbox.netns import bridges
+
+    advice = f"`sysbox restart` the containers on it: {network.name} is made again with the first"
+    try:
+        bridge = bridges.inspect(network.bridge)
+    except NotFound:
+        return useful(_AREA, network.name, f"its bridge {network.bridge} is missing", "", advice)
+    except SysboxError as error:
+        return useful(_AREA, network.name, error.message, "", error.hint)
+    wrong = "; ".join(bridges.verify(bridge, network))
+    return useful(
+        _AREA,
+        network.name,
+        wrong,
+        f"{', '.join(bridge.addresses)}, {len(bridge.ports)} links",
+        advice,
+    )

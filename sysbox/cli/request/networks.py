@@ -1,0 +1,89 @@
+"""From `--network` and the flags about addresses to the networks of a container."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SpecError
+from sysbox.parse import common as parse
+from sysbox.parse.network import check_alias, complete, parse_endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.table.options import Values
+    from sysbox.spec import Endpoint
+
+# modes without links; docker's `default` and podman's `private` are the network `bridge`
+_MODES = ("none", "host")
+_DEFAULT = ("bridge", "default", "private")
+# flag -> field of Endpoint
+_FLAGS = {"ip": "address", "ip6": "address6", "mac_address": "mac"}
+
+
+def build(given: Values) -> tuple[str, tuple[Endpoint, ...]]:
+    """(the mode of Namespaces.network, the networks of mode bridge; () is the network `bridge` alone).
+
+    Raises SpecError.
+    """
+    texts = [text for text in given.network if text]
+    texts = [_DEFAULT[0] if text in _DEFAULT else text for text in texts] or [_DEFAULT[0]]
+    for text in texts:
+        if text in _MODES or text.startswith(("container:", "ns:")):
+            return _alone(text, texts, given), ()
+    if texts == [_DEFAULT[0]] and not _about_addresses(given):
+        return _DEFAULT[0], ()
+    found = [parse_endpoint(text, "--network") for text in texts]
+    found[0] = _with_flags(found[0], given)
+    names = [one.network for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError(f"--network {name} is given twice", hint="leave out one of them")
+    for one in found:
+        if one.network == _DEFAULT[0] and one.aliases:
+            raise SpecError(
+                f"--network-alias {one.aliases[0]}: nothing resolves names on the network bridge",
+                hint="`sysbox network create` makes a network on which containers find each other",
+            )
+    return _DEFAULT[0], tuple(found)
+
+
+def _about_addresses(given: Values) -> str:
+    """The first flag that is about the container's end of a network, or ""."""
+    for name in (*_FLAGS, "network_alias"):
+        if getattr(given, name):
+            return "--" + name.replace("_", "-")
+    return ""
+
+
+def _alone(text: str, texts: list[str], given: Values) -> str:
+    """A mode that goes with no other network, checked."""
+    mode = parse.parse_mode(text, "--network", _MODES)
+    if len(texts) > 1:
+        other = next(one for one in texts if one != text) if len(set(texts)) > 1 else text
+        raise SpecError(
+            f"--network {text} and --network {other} exclude each other",
+            hint="leave out one of them",
+        )
+    if flag := _about_addresses(given):
+        raise SpecError(
+            f"{flag} needs a network of the container's own, not --network {text}",
+            hint=f"leave out {flag} or --network",
+        )
+    # with `host` and `none` --publish is ignored, with a note: docker's meaning
+    if mode not in _MODES and given.publish:
+        raise SpecError(
+            f"--publish needs a network of the container's own, not --network {mode}",
+            hint="leave out --publish or --network",
+        )
+    return mode
+
+
+def _with_flags(endpoint: Endpoint, given: Values) -> Endpoint:
+    """The first network, with what flags of their own ask for."""
+    for name, field in _FLAGS.items():
+        text, flag = getattr(given, name), "--" + name.replace("_", "-")
+        if not text:
+            continue
+        if getattr(endpoint, field):
+            raise SpecError(f"{flag} {text}: --network {endpoint.network} has another one")
+        endpoint = complete(endpoint, {field: text}, flag)
+    more = tuple(check_alias(one, "--network-alias") for one in given.network_alias)
+    return endpoint.replace(aliases=tuple(dict.fromkeys((*endpoint.aliases, *more))))

@@ -1,0 +1,198 @@
+"""`sysbox network connect` and `disconnect`: change the networks of a container, running or not.
+
+The record keeps the change for the next start. Of a running container the run is recorded before a link is
+made, so that what a killed command leaves can be disconnected.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import Conflict, NotFound, SysboxError
+from sysbox.base.undo import Undo
+from sysbox.container import events, store
+from sysbox.container.locks import Lock
+from sysbox.host import probe
+from sysbox.lifecycle import network as lifecycle
+from sysbox.linux.namespace import open_ns
+from sysbox.netns import firewall, inside, links, members
+from sysbox.netns.network import BUILTIN
+from sysbox.netns.topology import NetPlan, attach, outward
+from sysbox.run import planning
+from sysbox.spec import Endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.container.store import Record, Runtime
+    from sysbox.netns.attachment import Attachment
+    from sysbox.netns.network import Network
+    from sysbox.spec import ContainerSpec
+
+_DEFAULT = Endpoint(network="bridge")
+
+
+def connect(record: Record, endpoint: Endpoint) -> None:
+    """Connect a container to one more network; `endpoint` names it by name or id.
+
+    Raises NotFound, Conflict, SpecError, KernelError; the container is then as before.
+    """
+    network = _linked(endpoint.network)
+    endpoint = endpoint.replace(network=network.name)
+    with Lock(record.id):
+        record = store.load(record.id)
+        spec = _with(record, endpoint)
+        after = record.replace(spec=spec)
+        planning.plan_of(after, probe())  # raises for what could not be started again
+        runtime = _running(record.id)
+        if runtime is None:
+            store.save(after)
+        else:
+            before = runtime.attachments()
+            one = attach(record.id, network, endpoint, before)
+            _connect(after, runtime, one)
+    _tell("connect", network, record)
+
+
+def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> None:
+    before = runtime.attachments()
+    with Undo() as undo:
+        undo.add(lambda _: store.write_runtime(record, runtime))
+        undo.add(lambda _: members.leave_one(record.id, wanted.network_id))
+        one = members.lease(record.id, wanted)
+        now = runtime.replace(networks=(*before, one))
+        store.write_runtime(record, now)
+        undo.add(lambda _: links.remove_link(one.host_link))
+        plan = NetPlan(id=record.id, mode="bridge", attachments=(one,), ports=record.spec.ports)
+        bridge = links.ensure_bridge(one)
+        firewall.ensure(plan)
+        fd = open_ns(runtime.pid, "net")
+        try:
+            links.connect(plan, 0, fd, (bridge,))
+            missing = tuple(family for family in (4, 6) if outward(before, family) is None)
+            inside.configure(fd, one, missing)
+        finally:
+            posix.close(fd)
+        if record.spec.ports and outward(before) is None and not one.internal:
+            now = now.replace(ports=firewall.publish(plan, one.address))
+            store.write_runtime(record, now)
+        store.save(record)
+
+
+def disconnect(record: Record, word: str) -> None:
+    """Disconnect a container from a network, which may be gone. Raises NotFound, Conflict, KernelError."""
+    name = _name(word)
+    with Lock(record.id):
+        record = store.load(record.id)
+        after = record.replace(spec=_without(record, name))
+        runtime = _running(record.id)
+        gone = (
+            next((one for one in runtime.attachments() if one.network == name), None)
+            if runtime
+            else None
+        )
+        if runtime is not None and gone is not None:
+            _disconnect(record, runtime, gone)
+        store.save(after)
+    try:
+        _tell("disconnect", _linked(name), record)
+    except SysboxError:
+        pass  # ignoring: the network was removed, and has no id to report
+
+
+def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
+    before = runtime.attachments()
+    rest = tuple(one for one in before if one.network != gone.network)
+    moves = outward(before) == gone
+    if moves:
+        firewall.unpublish(record.id)
+    links.remove_link(gone.host_link)
+    members.leave_one(record.id, gone.network_id)
+    now = runtime.replace(networks=rest, ports=() if moves else runtime.ports)
+    store.write_runtime(record, now)
+    fd = open_ns(runtime.pid, "net")
+    try:
+        inside.route(fd, rest)
+    finally:
+        posix.close(fd)
+    way = outward(rest)
+    if moves and way is not None and runtime.ports:
+        plan = NetPlan(id=record.id, mode="bridge", attachments=rest, ports=runtime.ports)
+        store.write_runtime(record, now.replace(ports=firewall.publish(plan, way.address)))
+
+
+def _linked(word: str) -> Network:
+    """A network that containers have links to. Raises NotFound, Conflict for `host` and `none`."""
+    found = lifecycle.find(word)
+    if not isinstance(found, str):
+        return found
+    if found != _DEFAULT.network:
+        raise Conflict(
+            f"a container cannot be connected to the network {found}",
+            hint=f"make it with --network {found}",
+        )
+    return lifecycle.default_network()
+
+
+def _name(word: str) -> str:
+    """The name of a network; the word itself where no network has it, which may have been removed."""
+    try:
+        found = lifecycle.find(word)
+    except NotFound:
+        return word
+    return found if isinstance(found, str) else found.name
+
+
+def _running(container_id: str) -> Runtime | None:
+    runtime = store.runtime(container_id)
+    if runtime is None or not runtime.started_ns or not runtime.alive():
+        return None
+    return runtime
+
+
+def _endpoints(record: Record) -> tuple[Endpoint, ...]:
+    """The networks of a container. Raises Conflict where it has no network namespace of its own."""
+    spec = record.spec
+    mode = spec.namespaces.network
+    if mode == "none":
+        return ()
+    if mode != "bridge":
+        raise Conflict(
+            f"container {record.name} has no network of its own, but --network {mode}",
+            hint="networks are those of the container that it shares, or of the host",
+        )
+    return spec.networks or (_DEFAULT,)
+
+
+def _with(record: Record, endpoint: Endpoint) -> ContainerSpec:
+    there = _endpoints(record)
+    if any(one.network == endpoint.network for one in there):
+        raise Conflict(
+            f"container {record.name} is on the network {endpoint.network} already",
+            hint=f"`sysbox network disconnect {endpoint.network} {record.name}` first, to change it",
+        )
+    return _changed(record, (*there, endpoint))
+
+
+def _without(record: Record, name: str) -> ContainerSpec:
+    there = _endpoints(record)
+    if not any(one.network == name for one in there):
+        some = ", ".join(one.network for one in there) or "no network"
+        raise NotFound(
+            f"container {record.name} is not on the network {name}", hint=f"it is on {some}"
+        )
+    return _changed(record, tuple(one for one in there if one.network != name))
+
+
+def _changed(record: Record, endpoints: tuple[Endpoint, ...]) -> ContainerSpec:
+    spec = record.spec
+    mode = "bridge" if endpoints else "none"
+    return spec.replace(
+        namespaces=spec.namespaces.replace(network=mode),
+        networks=() if endpoints == (_DEFAULT,) else endpoints,
+    )
+
+
+def _tell(action: str, network: Network, record: Record) -> None:
+    attributes = {"container": record.id, "name": network.name, "type": network.driver}
+    network_id = BUILTIN.get(network.name, network.id)
+    events.emit("network", action, network_id, attributes, network.name)

@@ -1,0 +1,62 @@
+"""The network namespace of a running container, entered by this process for a moment."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox.base.errors import KernelError
+from sysbox.linux import _sys
+from sysbox.linux.namespace import CLONE_NEWNET
+from sysbox.netns import links
+from sysbox.netns import rtnetlink as rt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.netns.attachment import Attachment
+
+_OWN = "/proc/self/ns/net"
+
+
+class Inside:
+    """A context manager: inside, this process is in the network namespace `fd`. Raises KernelError."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._before = -1
+
+    def __enter__(self) -> None:
+        self._before = posix.open(_OWN, posix.O_RDONLY | posix.O_CLOEXEC)
+        _enter(self._fd)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            _enter(self._before)
+        finally:
+            posix.close(self._before)
+
+
+def _enter(fd: int) -> None:
+    try:
+        _sys.setns(fd, CLONE_NEWNET)
+    except OSError as error:
+        raise KernelError.of("join", "a network namespace", error) from None
+
+
+def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> None:
+    """Give a link that was just put into the namespace `fd` its addresses, and the default routes of
+    `families`, 4 and 6. Raises KernelError.
+    """
+    one = attachment
+    with Inside(fd):
+        links.prepare_inside(ipv6=bool(one.address6))
+        index = links.index_of(one.interface)
+        messages = links.inside(one, index, one.address, one.address6)
+        with rt.Socket() as link:
+            link.request([*messages, *links.default_routes((one,), families)])
+
+
+def route(fd: int, attachments: tuple[Attachment, ...]) -> None:
+    """Add the default routes where they are missing, since the kernel has removed them with their link."""
+    with Inside(fd), rt.Socket() as link:
+        link.check(link.attempt(links.default_routes(attachments)), ignore=(errno.EEXIST,))

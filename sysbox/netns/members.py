@@ -1,0 +1,151 @@
+"""A container joins its networks, and leaves them: the first one makes the bridge, the last one removes it.
+
+An address is leased before the bridge and the rules are made, and released before they are removed, both
+under the network's lock: so what a starting container has found there stays. The bridge of the network
+`bridge` stays for good.
+"""
+
+from __future__ import annotations
+
+from sysbox.base.errors import NotFound
+from sysbox.base.files import read_file, unlink, write_file
+from sysbox.host import exists, read_text
+from sysbox.netns import firewall, leases, links, networks
+from sysbox.netns.topology import bridge_mac
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.netns.attachment import Attachment
+    from sysbox.netns.network import Network
+    from sysbox.netns.topology import NetPlan
+
+
+def join(plan: NetPlan) -> tuple[tuple[Attachment, ...], tuple[int, ...]]:
+    """(the plan's attachments with their addresses, the interface indexes of the bridges).
+
+    Bridges and rules are in place then. What is leased is released by `leave`, also after an error. Raises
+    Conflict for an address that is taken, a subnet that the host uses or a network that is full, NotFound for
+    a network that was removed, Unsupported, KernelError.
+    """
+    attached = tuple(lease(plan.id, one) for one in plan.attachments)
+    bridges = tuple(links.ensure_bridge(one) for one in attached)
+    firewall.ensure(plan)
+    return attached, bridges
+
+
+def lease(container_id: str, attachment: Attachment) -> Attachment:
+    """The attachment with its addresses, which the container has from now on. Raises as `join` does."""
+    network_id = attachment.network_id
+    with leases.NetworkLock(network_id):
+        if not network_id:
+            return _lease(container_id, attachment)
+        try:
+            _note_bridge(attachment)
+            return _lease(container_id, attachment)
+        except BaseException:
+            if not users(network_id):
+                take_down(network_id)
+            raise
+
+
+def _lease(container_id: str, one: Attachment) -> Attachment:
+    address6 = ""
+    address = leases.lease(
+        one.network_id, container_id, one.subnet, one.gateway,
+        ip_range=one.ip_range, wanted=one.address,
+    )  # fmt: skip
+    if one.subnet6:
+        address6 = leases.lease(
+            one.network_id, container_id, one.subnet6, one.gateway6,
+            ip_range=one.ip_range6, wanted=one.address6,
+        )  # fmt: skip
+    return one.replace(address=address, address6=address6)
+
+
+def _note_bridge(attachment: Attachment) -> None:
+    """Keep the bridge's name for the end, when the definition may be gone. Raises NotFound."""
+    if networks.load(attachment.network).id != attachment.network_id:
+        raise NotFound(
+            f"the network {attachment.network} was removed, and another one has its name now",
+            hint="start the container again",
+        )
+    path = _bridge_file(attachment.network_id)
+    if read_file(path) is None:
+        write_file(path, attachment.bridge.encode("ascii"))
+
+
+def leave(container_id: str) -> None:
+    """Release what a container has of all networks; nothing is success. Raises KernelError."""
+    firewall.unpublish(container_id)
+    leases.release(container_id)
+    for network_id in leases.in_use():
+        leave_one(container_id, network_id)
+
+
+def leave_one(container_id: str, network_id: str) -> None:
+    """Release what a container has of one network; the last one removes the network's bridge."""
+    if not network_id:
+        leases.release(container_id)
+    elif any(container_id in leases.all(network_id, family) for family in (4, 6)):
+        _drop(network_id, (container_id,).__contains__)
+
+
+def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
+    """Release the addresses of all containers that are not alive; their ids, each once.
+
+    `is_alive` is called under a network's lock; it must return True for a container that is starting.
+    """
+    dead = leases.reclaim(is_alive)
+    for network_id in leases.in_use():
+        dead += _drop(network_id, lambda one: not is_alive(one))
+    return list(dict.fromkeys(dead))
+
+
+def remove_stale(network: Network) -> bool:
+    """Remove the bridge of a network without containers, which a killed command has left; whether it did.
+
+    Another program's link of that name stays: sysbox's has a MAC made from the gateway's address.
+    """
+    directory = f"/sys/class/net/{network.bridge}"
+    if not exists(f"{directory}/bridge"):
+        return False
+    with leases.NetworkLock(network.id):
+        stale = not users(network.id) and (
+            read_text(f"{directory}/address").strip() == bridge_mac(network.gateway)
+        )
+        if stale:
+            links.remove_link(network.bridge)
+        if not users(network.id):
+            take_down(network.id)
+        return stale
+
+
+def users(network_id: str) -> list[str]:
+    """The ids of the containers that have an address of a network."""
+    return list(
+        {**leases.all(network_id), **leases.all(network_id, 6)} if network_id else leases.all()
+    )
+
+
+def _drop(network_id: str, is_meant: Callable[[str], bool]) -> list[str]:
+    with leases.NetworkLock(network_id):
+        dropped = leases.drop(network_id, is_meant)
+        if not users(network_id):
+            take_down(network_id)
+    return dropped
+
+
+def take_down(network_id: str) -> None:
+    """Remove what a network has while containers are on it; nothing is success. The caller holds its lock."""
+    path = _bridge_file(network_id)
+    name = (read_file(path) or b"").decode("ascii", "replace")
+    if name:
+        links.remove_link(name)
+        unlink(path)
+    leases.forget(network_id)
+
+
+def _bridge_file(network_id: str) -> str:
+    return f"{leases.directory(network_id)}/bridge"
