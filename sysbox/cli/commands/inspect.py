@@ -1,4 +1,4 @@
-"""`sysbox inspect`: everything about containers, images or volumes, in docker's shape."""
+"""`sysbox inspect`: everything about containers, images, networks or volumes, in docker's shape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main(values: Values) -> int:
 
 
 def _object(name: str, kind: str | None, *, size: bool) -> Description:
-    """The container, else the image, else the volume of that name, in docker's order. Raises NotFound."""
+    """The container, image, network or volume of that name, in docker's order. Raises NotFound."""
     for each in (kind,) if kind else _KINDS:
         try:
             return _KINDS[each](name, size)
@@ -65,6 +65,16 @@ def _image(name: str, size: bool) -> Description:  # noqa: FBT001
     return _sizeless("image", describe(name), size)
 
 
+def _network(name: str, size: bool) -> Description:  # noqa: FBT001
+    from sysbox.docker.network import describe
+    from sysbox.lifecycle import network
+
+    found = network.find(name)
+    return _sizeless(
+        "network", describe(network.builtin(found) if isinstance(found, str) else found), size
+    )
+
+
 def _volume(name: str, size: bool) -> Description:  # noqa: FBT001
     from sysbox.docker.volume import describe
 
@@ -80,5 +90,6 @@ def _sizeless(kind: str, found: Description, size: bool) -> Description:  # noqa
 _KINDS: dict[str, Callable[[str, bool], Description]] = {
     "container": _container,
     "image": _image,
+    "network": _network,
     "volume": _volume,
 }

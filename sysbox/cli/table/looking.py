@@ -57,8 +57,8 @@ def inspect_options() -> tuple[Option, ...]:
         value(
             "--type",
             "TYPE",
-            "Look only for this: container, image or volume",
-            choices="container image volume",
+            "Look only for this: container, image, network or volume",
+            choices="container image network volume",
         ),
     )
 

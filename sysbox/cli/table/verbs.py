@@ -74,7 +74,7 @@ def _looking_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="inspect", module="inspect", args="NAME...", options="inspect", hot=True,
-            summary="Show everything about containers, images or volumes, as JSON",
+            summary="Show everything about containers, images, networks or volumes, as JSON",
         ),
         Verb(
             name="explain", module="explain", args="CONTAINER [LIMIT]", options="format",
