@@ -19,10 +19,10 @@ def hosts_file(
 ) -> str:
     """/etc/hosts of a container.
 
-    `address` is its own address, "" where it has none. `extra` are `--add-host` values "name:ip", in which
-    the caller has replaced "host-gateway" by an address. `host_text` is the file of the host or of the
-    container whose network it shares. The container's own name is always added. Raises SpecError for an
-    invalid extra entry.
+    `address` is its own address, several with spaces between, "" where it has none. `extra` are `--add-host`
+    values "name:ip", in which the caller has replaced "host-gateway" by an address. `host_text` is the file of
+    the host or of the container whose network it shares. The container's own name is always added. Raises
+    SpecError for an invalid extra entry.
     """
     lines = [_HEADER]
     if host_text:
@@ -39,7 +39,7 @@ def hosts_file(
     if hostname and not _is_known(hostname, host_text):
         short, dot, _ = hostname.partition(".")
         names = f"{hostname} {short}" if dot else hostname
-        lines.append(f"{address or '127.0.1.1'}\t{names}\n")
+        lines += (f"{one}\t{names}\n" for one in (address or "127.0.1.1").split())
     return "".join(lines)
 
 

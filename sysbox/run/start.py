@@ -295,8 +295,8 @@ def _surround(
             fields = log_options.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
-        write_identity(record, plan, attachments[0].address if attachments else "")
         addresses = tuple(f"{one.address} {one.address6}".rstrip() for one in attachments)
+        write_identity(record, plan, " ".join(addresses))
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports, pending.jobs
 

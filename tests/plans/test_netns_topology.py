@@ -239,6 +239,7 @@ def test_hosts_file() -> None:
     assert "fd00::1\tsix\n" in text
     assert text.endswith("10.90.0.2\tweb.example web\n")
     assert hosts_file("a", "").endswith("127.0.1.1\ta\n")
+    assert hosts_file("a.b", "10.1.0.2 fd00::2").endswith("10.1.0.2\ta.b a\nfd00::2\ta.b a\n")
     # of the host's or another container's file, where the own name may be missing
     assert hosts_file("a", "", host_text="10.0.0.1 b").endswith("10.0.0.1 b\n127.0.1.1\ta\n")
     assert hosts_file("a", "", host_text="10.0.0.1 b a # c\n").endswith("b a # c\n")
