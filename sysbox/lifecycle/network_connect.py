@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import Conflict, NotFound, SysboxError
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
+from sysbox.base.files import read_file, write_all
 from sysbox.base.undo import Undo
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import network as lifecycle
 from sysbox.linux.namespace import open_ns
-from sysbox.netns import firewall, inside, links, members
+from sysbox.netns import dns, firewall, inside, links, members
 from sysbox.netns.network import BUILTIN
 from sysbox.netns.topology import NetPlan, attach, outward
-from sysbox.run import planning
+from sysbox.run import planning, start
 from sysbox.spec import Endpoint
 
 TYPE_CHECKING = False
@@ -42,18 +43,19 @@ def connect(record: Record, endpoint: Endpoint) -> None:
         record = store.load(record.id)
         spec = _with(record, endpoint)
         after = record.replace(spec=spec)
-        planning.plan_of(after, probe())  # raises for what could not be started again
+        planned = planning.plan_of(after, probe())  # raises for what could not be started again
         runtime = _running(record.id)
         if runtime is None:
             store.save(after)
         else:
             before = runtime.attachments()
             one = attach(record.id, network, endpoint, before)
-            _connect(after, runtime, one)
+            made = _connect(after, runtime, one)
+            _tell_hosts(after, planned.process.hostname, added=(made,))
     _tell("connect", network, record)
 
 
-def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> None:
+def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment:
     before = runtime.attachments()
     with Undo() as undo:
         undo.add(lambda _: store.write_runtime(record, runtime))
@@ -76,6 +78,34 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> None:
             now = now.replace(ports=firewall.publish(plan, one.address))
             store.write_runtime(record, now)
         store.save(record)
+    return one
+
+
+def _tell_hosts(
+    record: Record,
+    hostname: str,
+    *,
+    gone: tuple[Attachment, ...] = (),
+    added: tuple[Attachment, ...] = (),
+) -> None:
+    """Change the addresses of the container's own name in its /etc/hosts, in place: it is mounted there."""
+    path = f"{record.directory}/hosts"
+    lost, new = (
+        tuple(text for one in some for text in (one.address, one.address6) if text)
+        for some in (gone, added)
+    )
+    try:
+        text = (read_file(path) or b"").decode("utf-8", "surrogateescape")
+        name = start.full_name(hostname or posix.uname().nodename, record.spec)
+        data = dns.changed_hosts(text, name, lost, new).encode("utf-8", "surrogateescape")
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        try:
+            write_all(fd, data)
+            posix.ftruncate(fd, len(data))
+        finally:
+            posix.close(fd)
+    except (OSError, FormatError):
+        pass  # ignoring: the file is the container's, which may have removed it
 
 
 def disconnect(record: Record, word: str) -> None:
@@ -92,6 +122,7 @@ def disconnect(record: Record, word: str) -> None:
         )
         if runtime is not None and gone is not None:
             _disconnect(record, runtime, gone)
+            _tell_hosts(record, "", gone=(gone,))
         store.save(after)
     try:
         _tell("disconnect", _linked(name), record)

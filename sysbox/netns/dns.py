@@ -20,8 +20,8 @@ def hosts_file(
     """/etc/hosts of a container.
 
     `address` is its own address, several with spaces between, "" where it has none. `extra` are `--add-host`
-    values "name:ip", in which the caller has replaced "host-gateway" by an address. `host_text` is the file of
-    the host or of the container whose network it shares. The container's own name is always added. Raises
+    values "name:ip", in which the caller has replaced "host-gateway" by an address. `host_text` is the file
+    of the host or of the container whose network it shares. The container's own name is always added. Raises
     SpecError for an invalid extra entry.
     """
     lines = [_HEADER]
@@ -37,10 +37,22 @@ def hosts_file(
             raise SpecError(f"--add-host {entry}: must be NAME:ADDRESS")
         lines.append(f"{target}\t{name}\n")
     if hostname and not _is_known(hostname, host_text):
-        short, dot, _ = hostname.partition(".")
-        names = f"{hostname} {short}" if dot else hostname
+        names = own_names(hostname)
         lines += (f"{one}\t{names}\n" for one in (address or "127.0.1.1").split())
     return "".join(lines)
+
+
+def changed_hosts(text: str, hostname: str, gone: tuple[str, ...], added: tuple[str, ...]) -> str:
+    """The text of a container's /etc/hosts after its addresses have changed; other lines stay."""
+    kept = [line for line in text.splitlines() if line.partition("\t")[0] not in gone]
+    kept += (f"{address}\t{own_names(hostname)}" for address in added)
+    return "".join(f"{line}\n" for line in kept)
+
+
+def own_names(hostname: str) -> str:
+    """What /etc/hosts has beside a container's own address: its name, and that without the domain."""
+    short, dot, _ = hostname.partition(".")
+    return f"{hostname} {short}" if dot else hostname
 
 
 def _is_known(hostname: str, text: str) -> bool:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sysbox.run.cgroup_watch import OutOfMemory, Reports
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
-    from sysbox.spec import Port
+    from sysbox.spec import ContainerSpec, Port
     from sysbox.units.cgroup.tree import Placement
     from sysbox.units.machine import Machine
 
@@ -359,6 +359,11 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
         pass  # ignoring: why the start failed is the better message, and `gc` finds the run
 
 
+def full_name(hostname: str, spec: ContainerSpec) -> str:
+    """A host name with the domain that was asked for."""
+    return f"{hostname}.{spec.domainname}" if spec.domainname else hostname
+
+
 def write_identity(record: Record, plan: Plan, address: str) -> None:
     """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
     hostname = plan.process.hostname or posix.uname().nodename
@@ -375,9 +380,7 @@ def write_identity(record: Record, plan: Plan, address: str) -> None:
         resolv = dns.resolv_conf(
             read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
         )
-    domain = record.spec.domainname
-    full = f"{hostname}.{domain}" if domain else hostname
-    hosts = dns.hosts_file(full, address, extra, given)
+    hosts = dns.hosts_file(full_name(hostname, record.spec), address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
         # in place: the child has mounted this very file. `_claim` has made it empty: with O_TRUNC ext4 would

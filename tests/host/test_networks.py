@@ -172,6 +172,8 @@ def test_connect_and_disconnect_a_running_container(
     ends = json.loads(sysbox("inspect", "-f", "{{json .NetworkSettings.Networks}}", one.id).stdout)
     first = [entry["local"] for entry in inside["eth1"]["addr_info"] if entry["scope"] == "global"]
     assert first == [ends["net-one"]["IPAddress"], ends["net-one"]["GlobalIPv6Address"]]
+    hosts = one.exec("cat", "/etc/hosts")
+    assert all(f"{address}\t{one.id[:12]}" in hosts for address in first)
     # the network `bridge` has the route and the port, until it is left
     assert "dev eth0" in one.exec("ip", "route", "show", "default")
     assert "dev eth1" in one.exec("ip", "-6", "route", "show", "default")

@@ -8,7 +8,7 @@ import pytest
 
 from sysbox.base.errors import SpecError, SysboxError, Unsupported, UsageError
 from sysbox.netns import rules
-from sysbox.netns.dns import PUBLIC_SERVERS, hosts_file, resolv_conf
+from sysbox.netns.dns import PUBLIC_SERVERS, changed_hosts, hosts_file, resolv_conf
 from sysbox.netns.network import Network
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.topology import (
@@ -246,6 +246,13 @@ def test_hosts_file() -> None:
     assert hosts_file("a", "", ("b:192.0.2.1",), "127.0.0.1 h").endswith(
         "127.0.0.1 h\n192.0.2.1\tb\n127.0.1.1\ta\n"
     )
+
+
+def test_hosts_file_of_changed_addresses() -> None:
+    text = hosts_file("a.b", "10.1.0.2")
+    both = changed_hosts(text, "a.b", (), ("10.2.0.2", "fd00::2"))
+    assert both == text + "10.2.0.2\ta.b a\nfd00::2\ta.b a\n"
+    assert changed_hosts(both, "a.b", ("10.1.0.2", "fd00::2"), ()) == hosts_file("a.b", "10.2.0.2")
 
 
 @pytest.mark.parametrize(
