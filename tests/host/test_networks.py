@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from containers import Container, Containers, eventually
+from faults import SEED, SOAK
 from lane import Sysbox
 
 from sysbox.base import paths
@@ -304,11 +305,12 @@ def test_what_a_killed_start_leaves_is_collected(
 
 def test_many_at_random(sysbox: Sysbox, network: Make, containers: Containers) -> None:
     """Connects, disconnects, starts, stops, kills: no address twice, no link or bridge left."""
-    chance = random.Random(15)
+    chance = random.Random(SEED)
     names = [network(f"net-{number}", *(("--ipv6",) if number else ())) for number in range(3)]
     bridges = [bridge_of(sysbox, name) for name in names]
     made = [containers("--network", names[0]) for _ in range(3)]
-    for _ in range(int(os.environ.get("SYSBOX_STORM", "40"))):
+    rounds = int(os.environ.get("SYSBOX_SOAK_ROUNDS", "1000")) if SOAK else 30
+    for _ in range(rounds):
         one, name = chance.choice(made), chance.choice(names)
         act = chance.choice(("connect", "disconnect", "disconnect", "start", "stop", "kill"))
         if act in ("connect", "disconnect"):
