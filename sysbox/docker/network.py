@@ -59,7 +59,7 @@ def moment(network: Network) -> str:
 
 
 def _ipam(network: Network) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for _, subnet, gateway, ip_range in ends(network):
         one = {"Subnet": subnet, "Gateway": gateway}
         if ip_range:
@@ -77,7 +77,7 @@ def _options(network: Network) -> dict[str, str]:
 
 def _containers(network: Network) -> dict[str, dict[str, Any]]:
     """The running containers on it, by id."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     network_id = "" if network.id == BUILTIN["bridge"] else network.id
     for container_id in members.users(network_id) if network.driver == "bridge" else ():
         try:

@@ -92,7 +92,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
     if not private_network:
         directory = f"{state.sysbox_directory(name)}/networks"
         # the default host has the machine's
-        own = networks.subnets_of() if directory != paths.NETWORKS else []
+        own = networks.subnets_of() if directory != paths.NETWORKS else ()
         leases.share(name, own, networks.subnets_of(directory))
     roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")

@@ -25,7 +25,7 @@ from sysbox.netns.topology import DEFAULT_NETWORK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
@@ -137,7 +137,7 @@ def _own_name() -> str:
     return read_text(_NAME).strip() or _MACHINE
 
 
-def share(name: str, own: list[str] | None = None, others: list[str] | None = None) -> None:
+def share(name: str, own: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
     """Share leases with the embedded host `name`: make the directory, with a copy of the machine's file.
 
     `own` are the subnets of the machine's networks, `others` those of the host's. Called on the machine
@@ -146,11 +146,12 @@ def share(name: str, own: list[str] | None = None, others: list[str] | None = No
     make_private(SHARED)
     write_file(f"{SHARED}/{_own_name()}", read_file(FILE) or b"")
     write_file(f"{SHARED}/{name}", b"")
-    announce(own or [])
-    announce(others or [], name)
+    announce(others, name)
+    if own:
+        announce(own)
 
 
-def announce(taken: list[str], name: str = "") -> None:
+def announce(taken: Iterable[str], name: str = "") -> None:
     """Tell the hosts on this network which subnets the networks of a host have, by default of this one."""
     if exists(SHARED):
         data = "".join(f"{one}\n" for one in taken).encode("ascii")

@@ -97,17 +97,17 @@ def defined(directory: str = "") -> list[str]:
     return [one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX)]
 
 
-def subnets_of(directory: str = "") -> list[str]:
+def subnets_of(directory: str = "") -> tuple[str, ...]:
     """The subnets of all networks that can be read, of this host or of one with that directory."""
     directory = directory or NETWORKS
-    found = []
+    found: list[str] = []
     for name in defined(directory):
         path = f"{directory}/{name}{_SUFFIX}"
         try:
             found += [one[1] for one in ends(from_file(read_file(path) or b"", path, name))]
         except FormatError:
             continue  # no container starts on it
-    return found
+    return tuple(found)
 
 
 def all_networks(damaged: list[str] | None = None) -> list[Network]:

@@ -205,7 +205,7 @@ def test_hosts_in_one_network_know_each_others_subnets(
     monkeypatch.setattr(leases, "SHARED", str(files / "addresses"))
     leases.announce(["10.100.0.0/22"])  # nobody to tell
     assert leases.announced() == []
-    leases.share("one", ["10.100.0.0/22"], ["10.100.4.0/22", "fd00::/64"])
+    leases.share("one", ("10.100.0.0/22",), ("10.100.4.0/22", "fd00::/64"))
     leases.share("two")
     theirs = "a network of the embedded host 'one'"
     assert leases.announced() == [("10.100.4.0/22", theirs), ("fd00::/64", theirs)]
