@@ -188,6 +188,14 @@ class Endpoint(Frozen):
         return "" if fits else "network: must be the name of a network"
 
 
+class Route(Frozen):
+    """A route that each container of a network gets."""
+
+    destination: str  # "192.168.0.0/16"
+    gateway: str  # an address of the network
+    metric: int = 0
+
+
 class Namespaces(Frozen):
     """For each kind: "private" (new), "host", "container:ID" (the full id), "ns:PATH"."""
 

@@ -6,8 +6,8 @@ import time
 
 from sysbox.base.errors import SysboxError
 from sysbox.container import store
+from sysbox.container.names import taken_names
 from sysbox.docker.shapes import Map, NullList, NullMap, Strings, Struct
-from sysbox.netns import members
 from sysbox.netns.network import BUILTIN, Network, ends
 
 TYPE_CHECKING = False
@@ -79,17 +79,20 @@ def _containers(network: Network) -> dict[str, dict[str, Any]]:
     """The running containers on it, by id."""
     found: dict[str, dict[str, Any]] = {}
     network_id = "" if network.id == BUILTIN["bridge"] else network.id
-    for container_id in members.users(network_id) if network.driver == "bridge" else ():
+    for container_id in taken_names().values() if network.driver == "bridge" else ():
         try:
-            record, running = store.load(container_id), store.runtime(container_id)
+            running = store.runtime(container_id)
+            if running is None or not running.alive():
+                continue
+            name = store.load(container_id).name
         except SysboxError:
-            continue  # it is just being removed
-        for one in running.attachments() if running else ():
+            continue  # it is just being removed, or its record is damaged
+        for one in running.attachments():
             if one.network_id != network_id:
                 continue
             found[container_id] = Struct(
                 {
-                    "Name": record.name,
+                    "Name": name,
                     "EndpointID": container_id,
                     "MacAddress": one.mac,
                     "IPv4Address": f"{one.address}/{one.prefix}" if one.address else "",

@@ -90,10 +90,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
     for path in (f"{run}/stage", f"{kept}/journal", state.sysbox_directory(name)):
         files.make_private(path)
     if not private_network:
-        directory = f"{state.sysbox_directory(name)}/networks"
-        # the default host has the machine's
-        own = networks.subnets_of() if directory != paths.NETWORKS else ()
-        leases.share(name, own, networks.subnets_of(directory))
+        _share_network(name)
     roots = cgroups.create(name)
     notify = _notify_socket(f"{run}/notify")
     plan = root.RootPlan(
@@ -136,6 +133,14 @@ def _notify_socket(path: str) -> socket.socket:
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     notify.bind(path)
     return notify
+
+
+def _share_network(name: str) -> None:
+    """Tell the other hosts on the machine's network of this one, and which subnets its networks have."""
+    directory = f"{state.sysbox_directory(name)}/networks"
+    # the default host has the machine's
+    own = networks.subnets_of() if directory != paths.NETWORKS else ()
+    leases.share(name, own, networks.subnets_of(directory))
 
 
 def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], *, private_network: bool) -> Host:

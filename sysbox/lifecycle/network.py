@@ -13,20 +13,18 @@ from sysbox.base.errors import (
 )
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import suggest
-from sysbox.conf import settings
 from sysbox.container import events, identity, store
 from sysbox.host import exists, read_text
+from sysbox.lifecycle import network_look
 from sysbox.lifecycle.prune import Removed
 from sysbox.netns import leases, members, network, networks, subnets, sysctls
-from sysbox.netns.attachment import Route
-from sysbox.netns.network import BUILTIN, DRIVERS, Network
-from sysbox.netns.topology import SUBNETS, network_of
+from sysbox.netns.network import DRIVERS, Network
+from sysbox.netns.topology import SUBNETS
 from sysbox.parse.network_options import parse_options
-from sysbox.spec import Bridge
+from sysbox.spec import Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from sysbox.lifecycle.prune import Wanted
@@ -159,19 +157,11 @@ def choose_subnet(taken: list[tuple[str, str]]) -> str:
 def _subnets_in_use() -> list[tuple[str, str]]:
     """(subnet, who has it): of the host's links, of the network `bridge`, and of all other networks."""
     found = subnets.routes(read_text("/proc/net/route"), read_text("/proc/net/ipv6_route"))
-    found += [(one.subnet, "the network bridge") for one in (default_network(),)]
+    found += [(one.subnet, "the network bridge") for one in (network_look.default_network(),)]
     found += [(subnet, "the network bridge, which may need it") for subnet in SUBNETS]
     for one in networks.all_networks():
         found += [(subnet, f"the network {one.name}") for _, subnet, _, _ in network.ends(one)]
     return found + leases.announced()
-
-
-def default_network() -> Network:
-    """The network `bridge` as sysbox.conf and the host have it now."""
-    chosen = settings.settings()
-    return network_of(
-        Bridge(name=chosen.bridge, subnet=chosen.subnet), read_text("/proc/net/route")
-    )
 
 
 def _check_driver(driver: str) -> None:
@@ -185,7 +175,7 @@ def _check_driver(driver: str) -> None:
 
 def _check_bridge(made: Network) -> None:
     """Raises Conflict if another network or another program has a link of the bridge's name."""
-    for one in (default_network(), *networks.all_networks()):
+    for one in (network_look.default_network(), *networks.all_networks()):
         if one.bridge == made.bridge:
             raise Conflict(
                 f"the bridge {made.bridge} is that of the network {one.name}",
@@ -195,26 +185,9 @@ def _check_bridge(made: Network) -> None:
         raise Conflict(f"this host has a link {made.bridge}", hint="choose another name")
 
 
-def find(word: str) -> Network | str:
-    """A network by its name or id; the name of a built-in one without a definition. Raises NotFound."""
-    for name, network_id in BUILTIN.items():
-        if word == name or (len(word) >= 4 and network_id.startswith(word)):
-            return name
-    return networks.find(word)
-
-
-def users(name: str) -> list[str]:
-    """The names of all containers that are made for a network, running or not."""
-    return [
-        record.name
-        for record in store.all_records()
-        if any(one.network == name for one in record.spec.networks)
-    ]
-
-
 def remove(word: str) -> str:
     """Remove a network without running containers; its name. Raises NotFound, Conflict, SysboxError."""
-    found = find(word)
+    found = network_look.find(word)
     if isinstance(found, str):
         raise Conflict(
             f"{found} is a pre-defined network and cannot be removed", hint="leave it alone"
@@ -251,7 +224,7 @@ def update(
     if not (labels or without or servers or no_servers):
         raise UsageError("network update: nothing to change", hint="give --label or --dns-add")
     with networks.Lock():
-        found = find(word)
+        found = network_look.find(word)
         if isinstance(found, str):
             raise Conflict(f"{found} is a pre-defined network and cannot be changed")
         for one in no_servers:
@@ -299,20 +272,3 @@ def prune(which: Wanted) -> Removed:
             continue  # a container has just started on it, or another command was faster
     events.pruned("network", 0)
     return Removed(names=tuple(gone))
-
-
-def listed(damaged: list[str]) -> Iterable[Network]:
-    """All networks, the built-in ones among them; `damaged` is given a line about each that is not."""
-    yield default_network()
-    for name in ("host", "none"):
-        yield builtin(name)
-    yield from networks.all_networks(damaged)
-
-
-def builtin(name: str) -> Network:
-    """A network without a definition."""
-    if name == "bridge":
-        return default_network()
-    return Network(
-        name=name, id=BUILTIN[name], driver="host" if name == "host" else "null", bridge=""
-    )

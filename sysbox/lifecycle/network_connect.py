@@ -14,7 +14,7 @@ from sysbox.base.undo import Undo
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
-from sysbox.lifecycle import network as lifecycle
+from sysbox.lifecycle import network_look
 from sysbox.linux.namespace import open_ns
 from sysbox.netns import dns, firewall, inside, links, members
 from sysbox.netns.network import BUILTIN
@@ -67,7 +67,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         plan = NetPlan(id=record.id, mode="bridge", attachments=(one,), ports=record.spec.ports)
         bridge = links.ensure_bridge(one)
         firewall.ensure(plan)
-        fd = open_ns(runtime.pid, "net")
+        fd = open_ns(runtime.pid, "network")
         try:
             links.connect(plan, 0, fd, (bridge,))
             missing = tuple(family for family in (4, 6) if outward(before, family) is None)
@@ -140,7 +140,7 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
     members.leave_one(record.id, gone.network_id)
     now = runtime.replace(networks=rest, ports=() if moves else runtime.ports)
     store.write_runtime(record, now)
-    fd = open_ns(runtime.pid, "net")
+    fd = open_ns(runtime.pid, "network")
     try:
         inside.route(fd, rest)
     finally:
@@ -153,7 +153,7 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
 
 def _linked(word: str) -> Network:
     """A network that containers have links to. Raises NotFound, Conflict for `host` and `none`."""
-    found = lifecycle.find(word)
+    found = network_look.find(word)
     if not isinstance(found, str):
         return found
     if found != _DEFAULT.network:
@@ -161,13 +161,13 @@ def _linked(word: str) -> Network:
             f"a container cannot be connected to the network {found}",
             hint=f"make it with --network {found}",
         )
-    return lifecycle.default_network()
+    return network_look.default_network()
 
 
 def _name(word: str) -> str:
     """The name of a network; the word itself where no network has it, which may have been removed."""
     try:
-        found = lifecycle.find(word)
+        found = network_look.find(word)
     except NotFound:
         return word
     return found if isinstance(found, str) else found.name

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
-
-
-class Route(Frozen):
-    """A route that each container of a network gets."""
-
-    destination: str  # "192.168.0.0/16"
-    gateway: str  # an address of the network
-    metric: int = 0
+from sysbox.spec import Route
 
 
 class Attachment(Frozen):

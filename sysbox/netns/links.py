@@ -22,8 +22,9 @@ from sysbox.netns.topology import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.netns.attachment import Attachment, Route
+    from sysbox.netns.attachment import Attachment
     from sysbox.netns.topology import NetPlan
+    from sysbox.spec import Route
 
 
 def ensure_bridge(attachment: Attachment) -> int:

@@ -9,7 +9,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.container.identity import is_id
 from sysbox.netns import subnets
-from sysbox.netns.attachment import Route
+from sysbox.spec import Route
 
 # the networks that need no definition, with ids that never change: the SHA-256 of "sysbox network NAME"
 BUILTIN = {

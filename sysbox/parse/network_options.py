@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.netns.attachment import Route
 from sysbox.parse.common import ALNUM, bad, parse_int
 from sysbox.parse.network import check_link, parse_ip
+from sysbox.spec import Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

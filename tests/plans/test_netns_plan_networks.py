@@ -8,11 +8,10 @@ import pytest
 
 from sysbox.base.errors import Conflict, SpecError, SysboxError
 from sysbox.lifecycle.network import Wish, choose_subnet, plan
-from sysbox.netns.attachment import Route
 from sysbox.netns.network import Network
 from sysbox.netns.topology import NetPlan, attach, host_link, outward, plan_network
 from sysbox.parse.network_options import parse_options, parse_route
-from sysbox.spec import ContainerSpec, Endpoint, Namespaces
+from sysbox.spec import ContainerSpec, Endpoint, Namespaces, Route
 
 ID = "0123456789abcdef" * 4
 WEB = Network(

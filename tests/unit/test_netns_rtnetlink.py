@@ -17,10 +17,9 @@ from sysbox.base.errors import KernelError
 from sysbox.linux.namespace import CLONE_NEWNET
 from sysbox.netns import links
 from sysbox.netns import rtnetlink as rt
-from sysbox.netns.attachment import Route
 from sysbox.netns.network import Network
 from sysbox.netns.topology import NetPlan, plan_network
-from sysbox.spec import ContainerSpec
+from sysbox.spec import ContainerSpec, Route
 
 ID = "0123456789abcdef" * 4
 (ETH0,) = plan_network(ID, ContainerSpec(image="x")).attachments

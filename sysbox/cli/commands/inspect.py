@@ -67,11 +67,11 @@ def _image(name: str, size: bool) -> Description:  # noqa: FBT001
 
 def _network(name: str, size: bool) -> Description:  # noqa: FBT001
     from sysbox.docker.network import describe
-    from sysbox.lifecycle import network
+    from sysbox.lifecycle import network_look
 
-    found = network.find(name)
+    found = network_look.find(name)
     return _sizeless(
-        "network", describe(network.builtin(found) if isinstance(found, str) else found), size
+        "network", describe(network_look.builtin(found) if isinstance(found, str) else found), size
     )
 
 

@@ -7,6 +7,7 @@ from sysbox.base.errors import NotFound, SysboxError, UsageError
 from sysbox.cli.output import emit, line, print_inspect, print_list, report
 from sysbox.docker import network as shown
 from sysbox.lifecycle import network as lifecycle
+from sysbox.lifecycle import network_look
 from sysbox.lifecycle.network import Wish
 from sysbox.netns import networks
 from sysbox.netns.network import BUILTIN, Network
@@ -74,7 +75,7 @@ def _list(values: Values) -> int:
     damaged: list[str] = []
     rows = [
         _shorten(shown.row(one), full=values.no_trunc)
-        for one in sorted(lifecycle.listed(damaged), key=lambda one: one.name)
+        for one in sorted(network_look.listed(damaged), key=lambda one: one.name)
         if _matches(one, wanted)
     ]
     quiet = "ID" if values.quiet else ""
@@ -106,7 +107,7 @@ def _matches(network: Network, wanted: dict[str, list[str]]) -> bool:
 
     kind = "builtin" if network.name in BUILTIN else "custom"
     unused = (
-        kind == "custom" and not lifecycle.users(network.name) if "dangling" in wanted else False
+        kind == "custom" and not network_look.users(network.name) if "dangling" in wanted else False
     )
     return (
         all(has_label(network.labels, want) for want in wanted.get("label", []))
@@ -120,8 +121,8 @@ def _matches(network: Network, wanted: dict[str, list[str]]) -> bool:
 
 
 def _found(word: str) -> Network:
-    found = lifecycle.find(word)
-    return lifecycle.builtin(found) if isinstance(found, str) else found
+    found = network_look.find(word)
+    return network_look.builtin(found) if isinstance(found, str) else found
 
 
 def _inspect(values: Values) -> int:
@@ -134,7 +135,7 @@ def _inspect(values: Values) -> int:
 
 def _exists(values: Values) -> int:
     try:
-        lifecycle.find(values.network)
+        network_look.find(values.network)
     except NotFound:
         return 1
     return 0

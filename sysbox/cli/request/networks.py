@@ -9,13 +9,19 @@ from sysbox.parse.network import check_alias, complete, parse_endpoint
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
-    from sysbox.spec import Endpoint
+    from sysbox.spec import ContainerSpec, Endpoint
 
 # modes without links; docker's `default` and podman's `private` are the network `bridge`
 _MODES = ("none", "host")
 _DEFAULT = ("bridge", "default", "private")
 # flag -> field of Endpoint
 _FLAGS = {"ip": "address", "ip6": "address6", "mac_address": "mac"}
+
+
+def add(spec: ContainerSpec, given: Values) -> ContainerSpec:
+    """The specification with its networks. Raises SpecError."""
+    mode, endpoints = build(given)
+    return spec.replace(namespaces=spec.namespaces.replace(network=mode), networks=endpoints)
 
 
 def build(given: Values) -> tuple[str, tuple[Endpoint, ...]]:

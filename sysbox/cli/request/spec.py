@@ -25,7 +25,6 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
     Reads the files that flags name, sysbox.conf and the caller's environment. Raises SpecError, FormatError.
     """
     chosen = settings.settings()
-    network, endpoints = networks.build(given)
     spec = ContainerSpec(
         image=_image(given.image),
         name=parse.check_name(given.name, "--name") if given.name is not None else "",
@@ -48,16 +47,15 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
         sysctls=dict(parse_sysctl(one, "--sysctl") for one in given.sysctl),
         add_hosts=tuple(parse_add_host(one, "--add-host") for one in given.add_host),
         ports=_ports(given.publish),
-        namespaces=_namespaces(given, network),
-        networks=endpoints,
+        namespaces=_namespaces(given),
         security=_security(given),
         limits=limits.build(given),
         oom_score_adj=parse.parse_int(given.oom_score_adj or "0", "--oom-score-adj", -1000, 1000),
         slice=_slice(given.slice, given.cgroup_parent),
         properties=_properties(given.property),
     )
-    _check_masks(spec)
-    _note_ignored(spec)
+    spec = networks.add(spec, given)
+    _check(spec)
     spec = _with_user_namespace(_with_identity(spec, given), given)
     spec = _with_supervision(spec, given, detach=detach)
     return settings.with_defaults(spec.replace(logging=_logging(given, chosen.log_driver)), chosen)
@@ -78,16 +76,14 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
     )
 
 
-def _check_masks(spec: ContainerSpec) -> None:
+def _check(spec: ContainerSpec) -> None:
+    """Raises SpecError for a mount that would be masked; notes what has no effect."""
     for mount in spec.mounts:
         if mount.target in spec.security.mask:
             raise SpecError(
                 f"--security-opt mask={mount.target}: a {mount.kind} is mounted there",
                 hint="leave out the mount or mask=",
             )
-
-
-def _note_ignored(spec: ContainerSpec) -> None:
     if spec.ports and spec.namespaces.network in ("host", "none"):
         emit(
             f"sysbox: --network {spec.namespaces.network}: nothing is published, -p is ignored\n", 2
@@ -312,7 +308,9 @@ def _properties(texts: list[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _namespaces(given: Values, network: str) -> Namespaces:
+def _namespaces(given: Values) -> Namespaces:
+    """Those of its processes; the network's is that of `networks.add`."""
+
     def mode(text: str | None, flag: str, default: str, allowed: tuple[str, ...]) -> str:
         if not text:
             return default
@@ -321,7 +319,6 @@ def _namespaces(given: Values, network: str) -> Namespaces:
     own = ("private", "host")
     ipc = mode(given.ipc, "--ipc", "private", (*own, "shareable", "none"))
     return Namespaces(
-        network=network,
         pid=mode(given.pid, "--pid", "private", own),
         ipc="private" if ipc == "shareable" else ipc,
         uts=mode(given.uts, "--uts", "private", own),
