@@ -58,5 +58,7 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
 
 def route(fd: int, attachments: tuple[Attachment, ...]) -> None:
     """Add the default routes where they are missing, since the kernel has removed them with their link."""
-    with Inside(fd), rt.Socket() as link:
-        link.check(link.attempt(links.default_routes(attachments)), ignore=(errno.EEXIST,))
+    messages = links.default_routes(attachments)
+    if messages:
+        with Inside(fd), rt.Socket() as link:
+            link.check(link.attempt(messages), ignore=(errno.EEXIST,))

@@ -103,7 +103,9 @@ def plan_network(
         )
     found: list[Attachment] = []
     for endpoint in spec.networks or (_DEFAULT_ENDPOINT,):
-        one = network if endpoint.network == network.name else (named or {})[endpoint.network]
+        one = network if endpoint.network == network.name else (named or {}).get(endpoint.network)
+        if one is None:
+            raise SpecError(f"--network {endpoint.network}: no such network")
         found.append(attach(container_id, one, endpoint, found))
     ports = _check_ports(spec.ports)
     return NetPlan(id=container_id, mode="bridge", attachments=tuple(found), ports=ports)
