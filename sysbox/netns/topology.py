@@ -23,7 +23,6 @@ _ID_DIGITS = 10  # digits of the id in link names and MACs; a link's name has at
 
 
 DEFAULT_NETWORK = Network()
-_DEFAULT_ENDPOINT = Endpoint(network=DEFAULT_NETWORK.name)
 # for a bridge without Subnet= in sysbox.conf: the default, then those to try where it is in use
 SUBNETS = tuple(f"10.{number}.0.0/16" for number in range(90, 100))
 
@@ -102,7 +101,7 @@ def plan_network(
             hint="bridge, none, host, container:NAME or ns:PATH",
         )
     found: list[Attachment] = []
-    for endpoint in spec.networks or (_DEFAULT_ENDPOINT,):
+    for endpoint in spec.networks or (Endpoint(network=network.name),):
         one = network if endpoint.network == network.name else (named or {}).get(endpoint.network)
         if one is None:
             raise SpecError(f"--network {endpoint.network}: no such network")
