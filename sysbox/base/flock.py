@@ -41,6 +41,13 @@ class Held:
             # even after an error: an open descriptor would keep the lock, and this process block on it
             posix.close(self._fd)
 
+    def leave_to_child(self) -> None:
+        """Close the descriptor only: a forked child that has a copy holds the lock until it ends."""
+        posix.close(self._fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
     def __enter__(self) -> Self:
         return self
 

@@ -7,15 +7,19 @@ under the network's lock: so what a starting container has found there stays. Th
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.base.errors import NotFound
 from sysbox.base.files import read_file, unlink, write_file
 from sysbox.host import exists, read_text
+from sysbox.linux import _sys, process
 from sysbox.netns import firewall, leases, links, networks
 from sysbox.netns.topology import bridge_mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.network import Network
@@ -76,20 +80,24 @@ def _note_bridge(attachment: Attachment) -> None:
         write_file(path, attachment.bridge.encode("ascii"))
 
 
-def leave(container_id: str) -> None:
-    """Release what a container has of all networks; nothing is success. Raises KernelError."""
+def leave(container_id: str, *, behind: bool = False) -> None:
+    """Release what a container has of all networks; nothing is success. Raises KernelError.
+
+    With `behind` a child goes on to remove bridges, which takes the kernel as long as all the rest of an end:
+    for a process that is about to exit.
+    """
     firewall.unpublish(container_id)
     leases.release(container_id)
     for network_id in leases.in_use():
-        leave_one(container_id, network_id)
+        leave_one(container_id, network_id, behind=behind)
 
 
-def leave_one(container_id: str, network_id: str) -> None:
+def leave_one(container_id: str, network_id: str, *, behind: bool = False) -> None:
     """Release what a container has of one network; the last one removes the network's bridge."""
     if not network_id:
         leases.release(container_id)
     elif any(container_id in leases.all(network_id, family) for family in (4, 6)):
-        _drop(network_id, (container_id,).__contains__)
+        _drop(network_id, (container_id,).__contains__, behind=behind)
 
 
 def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
@@ -129,12 +137,39 @@ def users(network_id: str) -> list[str]:
     )
 
 
-def _drop(network_id: str, is_meant: Callable[[str], bool]) -> list[str]:
-    with leases.NetworkLock(network_id):
+def _drop(network_id: str, is_meant: Callable[[str], bool], *, behind: bool = False) -> list[str]:
+    lock = leases.NetworkLock(network_id)
+    try:
         dropped = leases.drop(network_id, is_meant)
-        if not users(network_id):
+        last = not users(network_id)
+        if last and not behind:
             take_down(network_id)
+        elif last and posix.fork() == 0:
+            _take_down_and_exit(network_id, lock)
+    except BaseException:
+        lock.release()
+        raise
+    if last and behind:
+        lock.leave_to_child()
+    else:
+        lock.release()
     return dropped
+
+
+def _take_down_and_exit(network_id: str, lock: leases.NetworkLock) -> NoReturn:
+    """In a child that holds the lock: who waits for the parent's output, or sends its group a signal, does
+    not mean this one.
+    """
+    try:
+        posix.setsid()
+        null = posix.open("/dev/null", posix.O_RDWR)
+        for number in range(3):
+            posix.dup2(null, number)
+        process.close_fds_except({lock.fileno()})
+        take_down(network_id)
+    except BaseException:  # noqa: BLE001 (there is nobody to tell; `gc` finds the bridge)
+        pass  # ignoring: see above
+    _sys.leave(0)
 
 
 def take_down(network_id: str) -> None:

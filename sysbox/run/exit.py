@@ -29,13 +29,14 @@ _STEP = 0.004
 
 
 def settle(
-    container_id: str, ended: Ended | None = None, *, force: bool = False
+    container_id: str, ended: Ended | None = None, *, force: bool = False, behind: bool = False
 ) -> store.Final | None:
     """Record the end of a run whose first process is gone, release what it had, remove a --rm container.
 
     `ended` is what the supervisor saw; without it, what the monitor wrote. Nothing is done while the
     container runs, while its supervisor has yet to say how it ended (unless `force`), or if another process
-    has done it already. Returns what it has recorded, or None. Raises FormatError for damaged records.
+    has done it already. Returns what it has recorded, or None. `behind` is that of `unwind`. Raises
+    FormatError for damaged records.
     """
     try:
         lock = Lock(container_id)
@@ -57,7 +58,7 @@ def settle(
             # systemd still has what was set on a detached container's scope; in the foreground it was saved
             # when it was set
             record = tuned.harvest(record)
-        unwind(record, runtime)
+        unwind(record, runtime, behind=behind)
         final = exit_record.of_run(record, runtime, ended)
         store.write_final(record, final)
         # before the run is forgotten: a command that waits for that emits its own event next

@@ -162,7 +162,7 @@ class Attended:
                 machine.register_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel_register()
-            final = settle(self._record.id, ended)
+            final = settle(self._record.id, ended, behind=True)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()

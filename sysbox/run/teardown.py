@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 _BRIEFLY = 0.5
 
 
-def unwind(record: Record, runtime: Runtime, *, failed: bool = False) -> None:
-    """Release what a run had. The kernel frees the rest: mounts, links and namespaces vanish with it."""
+def unwind(record: Record, runtime: Runtime, *, failed: bool = False, behind: bool = False) -> None:
+    """Release what a run had. The kernel frees the rest: mounts, links and namespaces vanish with it.
+
+    With `behind` a child may go on, for a process that is about to exit.
+    """
     if failed or runtime.alive() or record.spec.namespaces.pid != "private":
         # without a pid namespace of its own, only the scope holds its other processes together
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
     tuned.unwatch(record.id)
     if record.spec.namespaces.network == "bridge":
-        disconnect(record.id)
+        disconnect(record.id, behind=behind)
 
 
 def stop_scope(unit: str, cgroup: str = "") -> None:
@@ -102,8 +105,8 @@ def forget_failure(unit: str) -> None:
     stop_scope(unit)
 
 
-def disconnect(container_id: str) -> None:
+def disconnect(container_id: str, *, behind: bool = False) -> None:
     """Release what a container has of networks."""
     from sysbox.netns import members  # only a bridge needs it
 
-    members.leave(container_id)
+    members.leave(container_id, behind=behind)

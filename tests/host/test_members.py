@@ -120,3 +120,20 @@ def test_a_failed_join_leaves_nothing() -> None:
     assert leases.in_use() == []
     members.leave(plan.id)
     assert leases.in_use() == []
+
+
+@in_private_network
+def test_a_bridge_that_is_removed_behind_the_last_one() -> None:
+    """Who joins meanwhile waits for the child, and finds a bridge of its own."""
+    define()
+    one, two = planned(1), planned(2)
+    for _ in range(10):
+        members.join(one)
+        members.leave(one.id, behind=True)
+        _, (index,) = members.join(two)
+        assert int(Path("/sys/class/net/sb-lan/ifindex").read_text()) == index
+        members.leave(two.id, behind=True)
+        for _ in range(2):
+            os.waitpid(-1, 0)
+        assert not bridge_is_there()
+    assert leases.in_use() == []
