@@ -15,7 +15,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import paths
-from sysbox.base.errors import Conflict, FormatError
+from sysbox.base.errors import Conflict, FormatError, KernelError
 from sysbox.base.files import make_private, names, read_file, remove_tree, unlink, write_file
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.container.identity import is_id
@@ -216,8 +216,11 @@ def all(network_id: str = "", family: int = 4) -> dict[str, str]:  # noqa: A001 
 
 
 def in_use() -> list[str]:
-    """The ids of the networks, without `bridge`, that have or had containers since the boot."""
-    return [name for name in names(paths.NETWORK) if is_id(name)]
+    """The ids of the networks, without `bridge`, that have containers, or had them. Raises KernelError."""
+    try:
+        return [name for name in names(paths.NETWORK) if is_id(name)]
+    except OSError as error:
+        raise KernelError.of("look into", paths.NETWORK, error) from None
 
 
 def forget(network_id: str) -> None:

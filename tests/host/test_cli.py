@@ -215,7 +215,7 @@ REFUSED = {
     "run --property ExecStart=x IMG true": "not a resource property",
     "run --sysctl kernel.hostname=x IMG true": "--sysctl kernel.hostname",
     "run --network container:nothing IMG true": "no such container",
-    "run --network br9 IMG true": "unknown mode",
+    "run --network br9 IMG true": "no such network: br9",
     "run --name a/b IMG true": "not a valid name",
     "exec nothing true": "no such container",
     "run -it --rm IMG true": "not a terminal",
