@@ -3,6 +3,10 @@
 UID-GID-COUNT-ID below /var/lib/sysbox/ids: the container has COUNT users from UID on, and groups from GID on.
 No two containers have the same ids, but those that share a user namespace. A lease goes with its container;
 nothing on disk depends on it, since files keep the ids that they have inside.
+
+Ids that a container was given, as by --uidmap, are no lease: several containers may have the same. They have
+a file too, u-START-COUNT-ID or g-START-COUNT-ID, so that no range is leased over them. Ids that are the same
+inside as outside have none: such a container sees everybody's ids on purpose.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ from sysbox.base import paths
 from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import is_directory, unlink
 from sysbox.base.flock import BRIEFLY, Lock
+from sysbox.host import exists
 from sysbox.security import idmap, subids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from sysbox.linux.userns import IdMap
     from sysbox.security.idmap import Wish
@@ -25,10 +30,13 @@ if TYPE_CHECKING:
     Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
     # (first user, first group, count, the container's full id); no record, as there may be thousands
     Lease = tuple[int, int, int, str]
+    # given ids: (0 of users or 1 of groups, first, count, the container's full id)
+    Given = tuple[int, int, int, str]
 
 DIRECTORY = f"{paths.STATE}/ids"
 _LOCK = "lock"  # held while a range is chosen
 _USE = "use.lock"  # held, shared, from a lease until its container is there
+_SIDES = "ug"
 
 
 def hold() -> Lock:
@@ -42,7 +50,7 @@ def acquire(container_id: str, wish: Wish) -> Maps:
     The caller holds `hold()` until the container's directory exists. Raises Conflict where no range is free
     or the lock is held too long, NotFound where an entry lacks, KernelError.
     """
-    if not wish.size and not wish.share:
+    if not (wish.size or wish.share or _spans(wish.uids) or _spans(wish.gids)):
         return wish.uids, wish.gids
     with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
         held = leases()
@@ -53,7 +61,8 @@ def acquire(container_id: str, wish: Wish) -> Maps:
             elif other := _of(wish.share, held):
                 lease = (*other[:3], container_id)
             if lease:
-                _write(lease)
+                _write(_path(lease))
+        _give(container_id, wish, lease)
     return _maps(wish, lease)
 
 
@@ -69,10 +78,40 @@ def _of(container_id: str, held: list[Lease]) -> Lease | None:
 def _choose(container_id: str, wish: Wish, held: list[Lease]) -> Lease:
     uids = [(uid, uid + count) for uid, _, count, _ in held]
     gids = [(gid, gid + count) for _, gid, count, _ in held]
+    for side, start, count, _ in given():
+        (uids, gids)[side].append((start, start + count))
     # the ids of given maps are the container's too
     uids += [(one.outside, one.outside + one.count) for one in wish.uids]
     gids += [(one.outside, one.outside + one.count) for one in wish.gids]
     return (*subids.choose(wish.size, subids.pools(), uids, gids), wish.size, container_id)
+
+
+def _give(container_id: str, wish: Wish, lease: Lease | None) -> bool:
+    """Write the files of the ids that `wish` gives; whether one was not there."""
+    written = False
+    for side, maps in enumerate((wish.uids, wish.gids)):
+        for start, end in _spans(maps):
+            first = lease[:2][side] if lease else end
+            if lease and first <= start and end <= first + lease[2]:
+                continue  # those of a container whose user namespace it shares
+            path = f"{DIRECTORY}/{_SIDES[side]}-{start}-{end - start}-{container_id}"
+            if not exists(path):
+                _write(path)
+                written = True
+    return written
+
+
+def _spans(maps: tuple[IdMap, ...]) -> list[tuple[int, int]]:
+    """The host's ids of given maps, as (start, end), without those that are the same inside."""
+    found: list[tuple[int, int]] = []
+    for one in sorted(maps, key=lambda one: one.outside):
+        if one.inside == one.outside:
+            continue
+        if found and found[-1][1] == one.outside:
+            found[-1] = (found[-1][0], one.outside + one.count)
+        else:
+            found.append((one.outside, one.outside + one.count))
+    return found
 
 
 def _maps(wish: Wish, lease: Lease | None) -> Maps:
@@ -83,37 +122,48 @@ def _maps(wish: Wish, lease: Lease | None) -> Maps:
 
 
 def release(container_id: str) -> None:
-    """Release the container's range; a container without one is success. Raises KernelError."""
-    for lease in leases():
-        if lease[3] == container_id:
-            unlink(_path(lease))
+    """Release the container's ids; a container without any is success. Raises KernelError."""
+    for name in _names():
+        if name.endswith(f"-{container_id}"):
+            unlink(f"{DIRECTORY}/{name}")
 
 
 def leases() -> list[Lease]:
     """Every lease; it takes no lock. Raises KernelError."""
+    return _parsed(lambda words: int(words[0]))
+
+
+def given() -> list[Given]:
+    """The ids that containers were given; it takes no lock. Raises KernelError."""
+    return _parsed(lambda words: _SIDES.index(words[0]))
+
+
+def _parsed(first: Callable[[list[str]], int]) -> list[tuple[int, int, int, str]]:
+    found = []
+    for name in _names():
+        words = name.split("-")
+        if len(words) == 4 and len(words[3]) == 64 and len(name) < 100:
+            try:
+                found.append((first(words), int(words[1]), int(words[2]), words[3]))
+            except ValueError:
+                continue  # not such a file
+    return found
+
+
+def _names() -> list[str]:
     try:
-        names = posix.listdir(DIRECTORY)
+        return posix.listdir(DIRECTORY)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise KernelError.of("list", DIRECTORY, error) from None
-    found = []
-    for name in names:
-        words = name.split("-")
-        if len(words) == 4 and len(words[3]) == 64 and len(name) < 100:
-            try:
-                found.append((int(words[0]), int(words[1]), int(words[2]), words[3]))
-            except ValueError:
-                continue  # not a file of this module
-    return found
 
 
 def _path(lease: Lease) -> str:
     return f"{DIRECTORY}/{lease[0]}-{lease[1]}-{lease[2]}-{lease[3]}"
 
 
-def _write(lease: Lease) -> None:
-    path = _path(lease)
+def _write(path: str) -> None:
     try:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
         posix.close(posix.open(path, flags, 0o600))
@@ -122,8 +172,8 @@ def _write(lease: Lease) -> None:
 
 
 def stale() -> list[str]:
-    """The ids of containers that have a lease and do not exist; some of them are just being made."""
-    found = dict.fromkeys(lease[3] for lease in leases())
+    """The ids of containers that have ids and do not exist; some of them are just being made."""
+    found = dict.fromkeys(one[3] for one in (*leases(), *given()))
     return [one for one in found if not is_directory(f"{paths.CONTAINERS}/{one}")]
 
 
@@ -174,8 +224,19 @@ def restore(
                     f"containers {container_id[:12]} and {other[3][:12]} have the same ids",
                     hint="make one of them again",
                 )
-        _write((uid, gid, wish.size, container_id))
+        _write(_path((uid, gid, wish.size, container_id)))
     return True
+
+
+def restore_given(container_id: str, wish: Wish) -> bool:
+    """Write the files of given ids that were lost, or that an older version has not written; whether one was.
+
+    Raises Conflict where the lock is held too long, KernelError.
+    """
+    if not (_spans(wish.uids) or _spans(wish.gids)):
+        return False
+    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+        return _give(container_id, wish, _of(container_id, leases()))
 
 
 def _overlap(one: int, other: int, count: int, others: int) -> bool:

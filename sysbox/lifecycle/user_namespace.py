@@ -95,6 +95,8 @@ def lease_again(record: Record, others: Iterable[Record] = ()) -> bool:
     Those of `others` that are in its user namespace may have kept their copies of it. Raises Conflict where
     another container has these ids by now, KernelError.
     """
+    if record.userns.startswith(("mapped", "ns:")):
+        return id_ranges.restore_given(record.id, Wish(uids=record.uids, gids=record.gids))
     if record.userns.startswith("container:"):
         # its maps are those of another, whose lease this one shares
         wish = Wish(uids=record.uids, gids=record.gids, share=record.userns[10:])
@@ -103,7 +105,8 @@ def lease_again(record: Record, others: Iterable[Record] = ()) -> bool:
         return False
     wish = wish_of(record.spec, Decision(mode=record.userns), ())
     sharing = {one.id for one in others if one.userns == f"container:{record.id}"}
-    return id_ranges.restore(record.id, wish, (record.uids, record.gids), sharing)
+    restored = id_ranges.restore(record.id, wish, (record.uids, record.gids), sharing)
+    return id_ranges.restore_given(record.id, wish) or restored
 
 
 def _incapable(record: Record) -> str:

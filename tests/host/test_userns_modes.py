@@ -292,3 +292,15 @@ def test_a_volume_that_cannot_be_mapped(
     for option in ("ro", "noidmap"):
         one = containers("--userns", "auto", "-v", f"{volume}:{option}")
         assert decided(one)[0] == "auto"
+
+
+def test_a_range_has_no_ids_that_another_was_given(containers: Containers, sysbox: Sysbox) -> None:
+    look = sysbox("run", "--dry-run", "--userns", "auto", "host", "true", check=True).stdout
+    start = int(look.partition("users 0-65535: ")[2].partition("-")[0])
+    given = containers("--uidmap", f"0:{start + 7}:1000", "--gidmap", "0:200000:1000")
+    one = containers("--userns", "auto")
+    first = int(Path(f"/proc/{one.pid}/uid_map").read_text().split()[1])
+    assert not (first < start + 1007 and start + 7 < first + 65536)
+    given("rm", "-f")
+    two = containers("--userns", "auto")
+    assert int(Path(f"/proc/{two.pid}/uid_map").read_text().split()[1]) == start

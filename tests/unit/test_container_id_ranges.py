@@ -58,14 +58,70 @@ def test_other_files_are_no_leases(directory: Path) -> None:
     directory.mkdir()
     for name in ("x", "1-2-3-4", f"x-1-1-{A}", f"1-1-1-{A}0", f"{'1' * 99}-1-1-{A}"):
         (directory / name).touch()
-    assert id_ranges.leases() == []
+    (directory / f"v-1-1-{A}").touch()
+    assert id_ranges.leases() == id_ranges.given() == []
     assert first(A) == FIRST
 
 
 def test_maps_that_are_given_take_no_range(directory: Path) -> None:
     given = (IdMap(inside=0, outside=7, count=2),)
     assert id_ranges.acquire(A, Wish(uids=given, gids=given)) == (given, given)
+    assert id_ranges.leases() == []
+    assert {one.name for one in directory.glob("?-*")} == {f"u-7-2-{A}", f"g-7-2-{A}"}
+
+
+def test_no_range_has_ids_that_another_was_given(directory: Path) -> None:
+    """Of either side, and of containers that were given the same."""
+    users = Wish(uids=(IdMap(inside=0, outside=FIRST + 70000, count=1000),))
+    groups = Wish(gids=(IdMap(inside=0, outside=FIRST + 65535, count=1),))
+    for one, wish in ((A, users), (B, users), (C, groups)):
+        id_ranges.acquire(one, wish)
+    assert id_ranges.preview("d" * 64, USUAL)[0][0].outside == FIRST + 2 * 65536
+    assert first("d" * 64) == FIRST + 2 * 65536
+    id_ranges.release(C)
+    assert first("e" * 64) == FIRST
+    id_ranges.release(A)
+    assert first("f" * 64) == FIRST + 3 * 65536, "one has them still"
+    id_ranges.release(B)
+    assert first("1" * 64) == FIRST + 65536
+    assert id_ranges.given() == []
+
+
+def test_ranges_side_by_side_are_one(directory: Path) -> None:
+    rows = (IdMap(inside=5, outside=900, count=10), IdMap(inside=0, outside=895, count=5))
+    id_ranges.acquire(A, Wish(uids=(*rows, IdMap(inside=50, outside=1000, count=1))))
+    assert sorted(id_ranges.given()) == [(0, 895, 15, A), (0, 1000, 1, A)]
+
+
+def test_ids_that_are_the_hosts_own_are_not_given(directory: Path) -> None:
+    """keep-id of root, and --uidmap 0:0:4294967295: everybody's ids are there, of each range too."""
+    everybody = (IdMap(inside=0, outside=0, count=(1 << 32) - 1),)
+    assert id_ranges.acquire(A, Wish(uids=everybody, gids=everybody)) == (everybody, everybody)
     assert not directory.exists()
+    assert first(B) == FIRST
+
+
+def test_who_joins_one_with_given_ids_has_them_too() -> None:
+    given = (IdMap(inside=1000, outside=FIRST + 65536, count=1),)
+    maps = id_ranges.acquire(A, Wish(size=65536, uids=given))
+    joins = Wish(uids=maps[0], gids=maps[1], share=A)
+    assert id_ranges.acquire(B, joins) == maps
+    id_ranges.release(A)
+    assert [one[3] for one in id_ranges.given()] == [B]
+    assert [one[3] for one in id_ranges.leases()] == [B]
+    assert first(C) != FIRST + 65536
+
+
+def test_given_ids_that_were_lost() -> None:
+    wish = Wish(uids=(IdMap(inside=0, outside=7, count=2),))
+    id_ranges.acquire(A, wish)
+    assert not id_ranges.restore_given(A, wish)
+    id_ranges.release(A)
+    assert id_ranges.restore_given(A, wish)
+    assert id_ranges.given() == [(0, 7, 2, A)]
+    assert id_ranges.stale() == [A]
+    assert id_ranges.reclaim() == [A]
+    assert not id_ranges.restore_given(A, USUAL)
 
 
 def test_given_ids_within_a_range(directory: Path) -> None:

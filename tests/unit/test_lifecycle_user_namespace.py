@@ -157,6 +157,13 @@ def test_maps_that_were_given() -> None:
     record = resolved(asks("mapped", userns=given))
     assert (record.userns, record.uids) == ("mapped", USUAL)
     assert id_ranges.leases() == []
+    assert resolved(asks("auto").replace(id=B)).uids[0].outside == subids.FIRST + 65536
+    id_ranges.release(B)
+    # one that a version without these files has made
+    id_ranges.release(A)
+    assert user_namespace.lease_again(record)
+    assert not user_namespace.lease_again(record)
+    assert {one[3] for one in id_ranges.given()} == {A}
     with pytest.raises(
         SpecError, match="--uidmap: nothing is mapped to 0, which is root"
     ) as caught:
