@@ -51,12 +51,16 @@ distribution() {
     fi
 }
 
-# Services for containers with systemd inside, a client of machined, a registry, and the programs that sysbox is
-# compared and exchanges images with. They are unpacked for the tests, not installed, so that none of them is enabled
+# Services for containers with systemd inside, databases, a client of machined, a registry, and the programs that sysbox
+# is compared and exchanges images with. They are unpacked for the tests, not installed, so that none of them is enabled
 # on this machine.
-services=(haproxy keepalived nginx rsyslog libnss-mymachines docker.io containerd runc docker-registry skopeo umoci buildah podman)
+services=(haproxy keepalived nginx rsyslog libnss-mymachines docker.io containerd runc docker-registry skopeo umoci buildah podman
+    redis-server redis-tools)
 unpack_services() {
-    local target=.venv/test-services archives package
+    local target=.venv/test-services archives package version
+    # of the version that the distribution has
+    version=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' || true)
+    [[ -z $version ]] || services+=("postgresql-$version" "postgresql-client-$version")
     [[ $(cat "$target/unpacked" 2>/dev/null) != "${services[*]}" ]] && command -v dpkg-deb >/dev/null || return 0
     say "fetching packages for the tests: ${services[*]}"
     archives=$(mktemp -d)
@@ -64,6 +68,8 @@ unpack_services() {
     apt-get install -qq --yes --download-only --reinstall --no-install-recommends -o Debug::NoLocking=true \
         -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root "${services[@]}" >/dev/null
     for package in "$archives"/*.deb; do
+        # large, and PostgreSQL works without them
+        [[ ${package##*/} == @(libllvm|locales)* ]] && continue
         dpkg-deb --extract "$package" "$archives/root"
     done
     printf '%s\n' "${services[*]}" >"$archives/root/unpacked"
