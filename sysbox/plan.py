@@ -12,6 +12,7 @@ from sysbox.container import clocks, systemd_plan
 from sysbox.container.clocks import Clocks
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.fs import mapped
+from sysbox.fs.mountoptions import check_depth
 from sysbox.fs.rootfs import (
     CGROUPS,
     INIT,
@@ -21,7 +22,6 @@ from sysbox.fs.rootfs import (
     Node,
     Protection,
     RootPlan,
-    check_depth,
     plan_cgroups,
     plan_operations,
 )
@@ -251,6 +251,8 @@ def _root(
         before=mode.before,
         after=mode.after,
     )
+    operations = mapped.own_maps(operations, record.uids, record.gids)
+    mapped.check_user(operations, resolved.user)
     outside: tuple[Operation, ...] = ()
     if record.uids:
         outside, operations = mapped.split(operations, record.uids, record.gids)

@@ -15,13 +15,14 @@ from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.files import is_directory
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.fs import ops, rootfs, sources, volumes
+from sysbox.fs import mapped, ops, rootfs, sources, staging, volumes
 from sysbox.fs.drivers import driver
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, mount, namespace, process, userns
 from sysbox.linux.owners import UNMAPPED, Owners
 from sysbox.run import helper, planning
+from sysbox.run.process import ids_of_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Root:
 def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
     """The mounts that a container has while it does not run: files, directories and volumes."""
     empty = rootfs.Protection(masked=(), read_only=(), directories=(), nodes=(), links=())
-    operations = rootfs.plan_operations(
+    planned = rootfs.plan_operations(
         record.spec,
         usr_bind=resolved.usr_bind,
         directory=record.directory,
@@ -127,8 +128,9 @@ def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
         marks={target: volumes.mark(name) for target, name in record.volumes.items()},
         protect=empty,
     )
+    operations = mapped.own_maps(planned, record.uids, record.gids, inside=True)
     binds = [one for one in operations if isinstance(one, rootfs.Bind)]
-    planning.import_copyup(one.mark for one in binds if one.mark)
+    planning.import_for_mounts(binds)
     # what is mounted without mapped ids is the host's, where the container's root may not be the host's
     foreign = mount.MOUNT_ATTR_RDONLY if record.uids else 0
     return tuple(
@@ -163,7 +165,11 @@ def _mounted(
     )
     root = driver.by_name(resolved.driver).mount_root(plan)
     usr = copies.pop(id(beside[0])) if beside else -1
-    ops.Tree(root, copies, mount.open_procfs()).apply(operations)
+    tree = ops.Tree(root, copies, mount.open_procfs())
+    if mapped.is_owned(operations):
+        tree.user = ids_of_user(root, resolved.user)
+    staging.map_own(operations, copies, root, lambda _: tree.user)
+    tree.apply(operations)
     made = mount.clone_tree("", recursive=True, dirfd=root)
     if record.spec.read_only:
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY)

@@ -6,10 +6,8 @@ There is no way to ask the kernel but to try (mount_setattr(2), "ID-mapped mount
 
 from __future__ import annotations
 
-import _signal
 import errno
 import posix
-import select
 
 from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import make_private, read_file, remove_tree, write_file
@@ -18,7 +16,7 @@ from sysbox.base.paths import CONTAINERS, IMAGES, RUN
 from sysbox.fs import rootfs, staging
 from sysbox.fs.drivers import driver
 from sysbox.host import exists, read_text
-from sysbox.linux import _sys, capability, mount, namespace, process, userns
+from sysbox.linux import _sys, capability, idmaps, mount, namespace
 from sysbox.linux.child import BUSY
 from sysbox.linux.child import why_not as why_not_in_child
 from sysbox.linux.userns import IdMap
@@ -119,7 +117,7 @@ def _has_mounts_below(path: str) -> bool:
 
 
 def _try_path(path: str, *, recursive: bool) -> None:
-    owner = _some_namespace()
+    owner = idmaps.open_namespace(_SOME, _SOME)
     try:
         posix.close(mount.clone_mapped(path, owner, recursive=recursive))
     except KernelError as error:
@@ -132,7 +130,7 @@ def _try_path(path: str, *, recursive: bool) -> None:
 
 def _try_kernel() -> None:
     """Raises KernelError, Unsupported."""
-    owner = _some_namespace()
+    owner = idmaps.open_namespace(_SOME, _SOME)
     try:
         _in_child(lambda: _mount_proc(owner))
     finally:
@@ -169,7 +167,7 @@ def _try_root(name: str, layers: tuple[str, ...]) -> None:
         try:
             posix.mkdir(directory, 0o700)
             driver.by_name(name).prepare(directory)
-            owner = _some_namespace()
+            owner = idmaps.open_namespace(_SOME, _SOME)
             try:
                 _in_child(lambda: _mount_root(plan, owner))
             finally:
@@ -191,23 +189,3 @@ def _in_child(attempt: Callable[[], None], flags: int = namespace.CLONE_NEWNS) -
     """Raises Unsupported with the reason why it fails in a child, KernelError."""
     if reason := why_not_in_child(attempt, flags):
         raise Unsupported(reason)
-
-
-def _some_namespace() -> int:
-    """An fd of a user namespace with a map, and with no process in it any more. Raises KernelError."""
-    try:
-        pid, pidfd = _sys.clone3(namespace.CLONE_NEWUSER)
-    except OSError as error:
-        raise KernelError.of("make a user namespace", "", error) from None
-    if pid == 0:
-        try:
-            select.poll().poll()
-        finally:
-            posix._exit(0)
-    try:
-        userns.write_maps(pid, _SOME, _SOME)
-        return namespace.open_ns(pid, "user")
-    finally:
-        process.send(pidfd, _signal.SIGKILL)
-        posix.close(pidfd)
-        posix.waitpid(pid, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.base.tree import DEPTH
 from sysbox.linux.mount import (
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
@@ -52,6 +53,7 @@ _IGNORED_OPTIONS = (
     "delegated",
     "idmap",
     "noidmap",
+    "U",
 )
 
 
@@ -60,6 +62,10 @@ def parse_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
     attributes = MOUNT_ATTR_RDONLY if mount.read_only else 0
     propagation = MS_PRIVATE
     options: dict[str, str] = {}
+    if ids_of(mount) not in ("", "idmap"):
+        # a file of set-user-ID is run as who owns it on disk, and here that may be another: chown(2), which
+        # podman uses, clears that bit
+        attributes |= MOUNT_ATTR_NOSUID
     if mount.kind == "tmpfs":
         # docker's defaults are noexec, nosuid and nodev; "exec", "suid" and "dev" each clear one
         attributes |= _NOTHING
@@ -80,3 +86,15 @@ def parse_options(mount: Mount) -> tuple[int, int, tuple[tuple[str, str], ...]]:
                 hint="known: ro, rw, nosuid, nodev, noexec, [r]private, [r]slave, [r]shared, size=, mode=",
             )
     return attributes, propagation, tuple(options.items())
+
+
+def ids_of(mount: Mount) -> str:
+    """How the ids of a mount are mapped, if that was asked: idmap, idmap=..., U; else ""."""
+    found = [one for one in mount.options if one == "U" or one.partition("=")[0] == "idmap"]
+    return max(found, key=len, default="") if "U" not in found else "U"
+
+
+def check_depth(path: str, what: str) -> None:
+    """Raises SpecError for a path in the container with more than DEPTH directories."""
+    if path.count("/") > DEPTH:
+        raise SpecError(f"{what} {path[:60]}...: more than {DEPTH} directories deep")

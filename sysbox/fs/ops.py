@@ -44,6 +44,7 @@ class Tree:
         self.root = root
         self.null = -1
         self.syslog = -1  # the datagram socket to be bound
+        self.user = (0, 0)  # the container's user, for mounts that are to belong to it (`:U`)
         self._sources = sources
         # writable copies of sources that are read-only, to fill new volumes, by id() of the operation
         self.fills: dict[int, int] = {}
@@ -72,7 +73,7 @@ class Tree:
     def bind(self, op: rootfs.Bind) -> None:
         made = self._sources.pop(id(op))
         is_directory = _is_directory(made)
-        if op.mark and _has_content(op.mark):
+        if op.mark and has_content(op.mark):
             self._first_mount(op, self.fills.get(id(op), made))
         target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
@@ -103,7 +104,7 @@ class Tree:
             if image >= 0 and tree.mount_id(image) not in (tree.mount_id(self.root), self._usr):
                 posix.close(image)
                 image = -1
-            copyup.first_mount(op.mark, image, volume)
+            copyup.first_mount(op.mark, image, volume, self.user if op.ids == "U" else None)
         finally:
             if image >= 0:
                 posix.close(image)
@@ -336,7 +337,8 @@ def _null_in(directory: int) -> int:
     return -1
 
 
-def _has_content(path: str) -> bool:
+def has_content(path: str) -> bool:
+    """Whether a file is there and not empty, as the mark of a new volume is."""
     try:
         return posix.stat(path).st_size > 0
     except OSError:

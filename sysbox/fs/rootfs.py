@@ -6,9 +6,7 @@ Targets are paths inside the container; they are never joined to a host path.
 
 from __future__ import annotations
 
-from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.base.tree import DEPTH
 from sysbox.fs import mountoptions
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
@@ -18,6 +16,7 @@ from sysbox.linux.mount import (
     MOUNT_ATTR_STRICTATIME,
     MS_PRIVATE,
 )
+from sysbox.linux.userns import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,10 +72,16 @@ class Bind(Frozen):
     ordinary: bool = False  # as in Filesystem
     made: bool = False  # the source is in the tree that `RootPlan.outside` makes
     mapped: bool = True  # ids are mapped where the container has a user namespace
+    ids: str = (
+        ""  # asked for by name, so that it is an error where it cannot be done: idmap, idmap=..., U
+    )
+    uids: tuple[IdMap, ...] = ()  # maps that are not the container's own (`mapped.own_maps`)
+    gids: tuple[IdMap, ...] = ()
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
-        return f"bind {source} on {self.target}{_shown(self.attributes, ())}"
+        ids = f", {self.ids}" if self.ids else ""
+        return f"bind {source} on {self.target}{_shown(self.attributes, ())}{ids}"
 
 
 class Node(Frozen):
@@ -234,12 +239,6 @@ def _usr() -> Bind:
     return Bind(source="/usr", target="/usr", attributes=attributes, of_image=True)
 
 
-def check_depth(path: str, what: str) -> None:
-    """Raises SpecError for a path in the container with more than DEPTH directories."""
-    if path.count("/") > DEPTH:
-        raise SpecError(f"{what} {path[:60]}...: more than {DEPTH} directories deep")
-
-
 def _kernel(
     spec: ContainerSpec, protect: Protection, ipc_owner: str, proc_owner: str
 ) -> list[Operation]:
@@ -338,7 +337,7 @@ def _mounts(spec: ContainerSpec, volumes: dict[str, str], marks: dict[str, str])
 
 
 def _one_mount(mount: Mount, volumes: dict[str, str], marks: dict[str, str]) -> Operation:
-    check_depth(mount.target, "mount target")
+    mountoptions.check_depth(mount.target, "mount target")
     attributes, propagation, options = mountoptions.parse_options(mount)
     if mount.kind == "tmpfs":
         return Filesystem(
@@ -354,6 +353,7 @@ def _one_mount(mount: Mount, volumes: dict[str, str], marks: dict[str, str]) -> 
         mark=marks.get(mount.target, ""),
         copy_up=mount.copy_up,
         mapped="noidmap" not in mount.options,
+        ids=mountoptions.ids_of(mount),
     )
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base.errors import KernelError, SpecError
-from sysbox.fs import ops
+from sysbox.base.errors import KernelError
+from sysbox.fs import mapped, ops
 from sysbox.fs.drivers import driver
 from sysbox.fs.rootfs import Bind
 from sysbox.host import exists
@@ -25,7 +25,10 @@ from sysbox.linux import _sys, mount, namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sysbox.fs.rootfs import Operation, RootPlan
+    from sysbox.linux.userns import IdMap
 
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _REFUSED = (errno.EINVAL, errno.EPERM)
@@ -46,11 +49,17 @@ def enter(directory: str) -> None:
         raise KernelError.of("mount a tmpfs on", target, error) from None
 
 
-def build(plan: RootPlan, copies: dict[int, int], user_namespace: int) -> None:
+def build(
+    plan: RootPlan,
+    copies: dict[int, int],
+    user_namespace: int,
+    find_user: Callable[[int], tuple[int, int]] = lambda _: (0, 0),
+) -> None:
     """Make what the plan needs from outside, in the working directory; `copies` are those of `sources.clone`.
 
     The effective ids of the caller are those of root in `user_namespace`, an fd, so that what it makes
-    belongs to the container; its capabilities are the host's. Raises KernelError, SpecError.
+    belongs to the container; its capabilities are the host's. `find_user` returns the ids in the container of
+    its user, from an fd of the root. Raises KernelError, SpecError.
     """
     posix.mkdir(_ROOT)
     posix.mkdir(_MADE)
@@ -59,6 +68,7 @@ def build(plan: RootPlan, copies: dict[int, int], user_namespace: int) -> None:
     if posix.fstatvfs(top).f_flag & _ST_RDONLY:
         # overlayfs does so without an error where it cannot use its work directory
         raise KernelError("mount writable", plan.directory, errno.EROFS)
+    map_own(plan.operations, copies, top, find_user)
     posix.close(top)
     made = posix.open(_MADE, _DIRECTORY)
     ops.Tree(made, {}, mount.open_procfs()).apply(plan.outside)
@@ -67,7 +77,7 @@ def build(plan: RootPlan, copies: dict[int, int], user_namespace: int) -> None:
         if not isinstance(one, Bind) or one.made:
             continue
         copy = copies[id(one)]
-        if one.mapped and not one.owner:
+        if one.mapped and not one.owner and not one.uids:
             _map(copy, one, user_namespace)
         if one.mark and one.attributes & mount.MOUNT_ATTR_RDONLY:
             mount.attach_as(copy, _fill(index))
@@ -89,12 +99,42 @@ def _map(copy: int, bind: Bind, user_namespace: int) -> None:
     except KernelError as error:
         if error.errno not in _REFUSED:
             raise
-        if bind.attributes & mount.MOUNT_ATTR_RDONLY:
+        if bind.attributes & mount.MOUNT_ATTR_RDONLY and not bind.ids:
             return  # its owners do not matter as much: nothing can be written
-        raise SpecError(
-            f"bind mount {bind.target}: the kernel cannot map the ids of {bind.source}, or below it",
-            hint="mount it with :ro or :noidmap, or use --userns host",
-        ) from None
+        raise mapped.refused(bind) from None
+
+
+def map_own(
+    operations: Sequence[Operation],
+    copies: dict[int, int],
+    root: int,
+    find_user: Callable[[int], tuple[int, int]],
+) -> None:
+    """Map the ids of mounts that have maps of their own; as in `build`. Raises SpecError, KernelError."""
+    if any(isinstance(one, Bind) and one.uids for one in operations):
+        from sysbox.fs import idmounts  # few containers need it
+
+        user = find_user(root) if mapped.is_owned(operations) else (0, 0)
+        idmounts.apply(operations, copies, user)
+
+
+def check_new_volumes(plan: RootPlan, maps: tuple[tuple[IdMap, ...], tuple[IdMap, ...]]) -> None:
+    """After `build`: refuse what a container with these ids cannot copy into its new volumes.
+
+    Raises SpecError, KernelError.
+    """
+    new = [
+        one
+        for one in plan.operations
+        if isinstance(one, Bind) and one.mark and ops.has_content(one.mark)
+    ]
+    if new:
+        from sysbox.fs import copyup  # few starts have a new volume
+
+        top = posix.open(_ROOT, _DIRECTORY)
+        for one in new:
+            copyup.check_owners(top, one, plan, maps)
+        posix.close(top)
 
 
 def take(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:

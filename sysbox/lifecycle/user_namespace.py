@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.errors import KernelError, SpecError, Unsupported
 from sysbox.base.paths import VOLUMES
 from sysbox.conf.values import Settings
 from sysbox.container import id_ranges, store
 from sysbox.fs import mappable, volumes
+from sysbox.fs.mountoptions import ids_of
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
@@ -58,6 +59,7 @@ def resolve(record: Record, notices: Notices | None = None, *, lease: bool) -> R
     spec = record.spec
     joined = _joined(spec)
     chosen = idmap.decide(spec, joined, default=Settings().userns)
+    _check_mounts(spec, own_ids=chosen.mode != "host")
     if chosen.mode in idmap.OWN and (incapable := _incapable(record)):
         chosen = idmap.decide(spec, joined, incapable, Settings().userns)
         if notices:
@@ -134,6 +136,22 @@ def _place(mount: Mount) -> tuple[str, bool]:
     if mount.kind == "bind":
         return mount.source, mount.recursive
     return (volumes.directory(mount.source), True) if mount.source else (VOLUMES, False)
+
+
+def _check_mounts(spec: ContainerSpec, *, own_ids: bool) -> None:
+    """Raise Unsupported for a mount whose ids were asked to be mapped by name, and cannot be."""
+    for mount in spec.mounts:
+        asked = ids_of(mount)
+        if not asked or (asked == "idmap" and not own_ids):
+            continue
+        if mount.kind == "bind" and not mount.create and not exists(mount.source):
+            continue  # the start tells that it is missing
+        path, recursive = _place(mount)
+        if reason := mappable.why_not(path, recursive=recursive):
+            raise Unsupported(
+                f"mount {mount.target}: {asked}: {reason}",
+                hint=f"leave out {asked}, or mount a directory of another file system",
+            )
 
 
 def wish_of(spec: ContainerSpec, chosen: Decision, joined: tuple[Joined, ...]) -> Wish:

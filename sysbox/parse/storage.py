@@ -13,12 +13,16 @@ from sysbox.parse.common import (
 )
 from sysbox.spec import Device, Mount
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PROPAGATION = ("rprivate", "private", "rslave", "slave", "rshared", "shared")
 _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
 _ACCESS_TIMES = ("noatime", "relatime", "strictatime", "nodiratime")
 _HUGE = ("never", "always", "within_size", "advise")  # tmpfs(5)
 _RELABEL = ("z", "Z")
-_MAPPING = ("idmap", "noidmap")
+_MAPPING = ("idmap", "noidmap", "U")
 # docker's hints for other platforms, and rbind, the default
 _IGNORED = ("cached", "delegated", "consistent", "rbind")
 
@@ -68,20 +72,36 @@ def _with_option(mount: Mount, option: str, flag: str, text: str) -> Mount:
         return mount.replace(recursive=False)
     if option in _IGNORED:
         return mount
-    if option not in PROPAGATION + _FLAGS + _RELABEL + _MAPPING:
+    if option in _MAPPING or option.startswith("idmap="):
+        return _with_mapping(mount, option, flag, text)
+    if option not in PROPAGATION + _FLAGS + _RELABEL:
         known = ("ro", "rw", "nocopy", *PROPAGATION, *_FLAGS, *_RELABEL, *_MAPPING)
         bad(flag, text, f"unknown option {option or '(empty)'}", suggest(option, known))
     return mount.replace(options=(*mount.options, option))
 
 
+def _with_mapping(mount: Mount, option: str, flag: str, whole: str) -> Mount:
+    """`idmap`, `idmap=uids=...;gids=...`, `noidmap` or `U`; the last three exclude each other."""
+    if option.startswith("idmap="):
+        from sysbox.parse.mount_ids import parse_idmap  # few containers need it
+
+        parse_idmap(option[6:], flag, whole)
+    known = [one for one in mount.options if one.partition("=")[0] in _MAPPING]
+    for other in known:
+        if other != option and {other, option} != {"idmap", "U"}:
+            bad(flag, whole, f"{other} and {option} exclude each other")
+    return mount if option in known else mount.replace(options=(*mount.options, option))
+
+
 _ALIASES = {
     "source": "src", "destination": "dst", "target": "dst", "ro": "readonly",
-    "propagation": "bind-propagation",
+    "propagation": "bind-propagation", "u": "chown",
 }  # fmt: skip
 _KEYS = (
     "type", "src", "dst", "readonly", "bind-propagation", "bind-nonrecursive", "volume-nocopy",
-    "tmpfs-size", "tmpfs-mode", "consistency",
+    "tmpfs-size", "tmpfs-mode", "consistency", "idmap", "chown",
 )  # fmt: skip
+_BARE = ("readonly", "bind-nonrecursive", "volume-nocopy", "idmap", "chown")  # without =: true
 _ONLY_FOR = {
     "bind-propagation": "bind", "bind-nonrecursive": "bind", "volume-nocopy": "volume",
     "tmpfs-size": "tmpfs", "tmpfs-mode": "tmpfs",
@@ -115,7 +135,7 @@ def _fields(text: str, flag: str) -> dict[str, str]:
             bad(flag, text, f"unknown key {key or '(empty)'}", suggest(key, (*_KEYS, *_ALIASES)))
         if key in fields:
             bad(flag, text, f"{key} is given twice")
-        if not equals and key not in ("readonly", "bind-nonrecursive", "volume-nocopy"):
+        if not equals and key not in _BARE:
             bad(flag, text, f"{key} needs a value")
         fields[key] = value if equals else "true"
     return fields
@@ -163,7 +183,7 @@ def parse_mount(text: str, flag: str) -> Mount:
         bad(flag, text, "a tmpfs has no src=")
     elif source:
         check_name(source, flag)
-    return Mount(
+    mount = Mount(
         kind=kind,
         target=_target(fields.get("dst", ""), flag, text),
         source=source,
@@ -174,6 +194,22 @@ def parse_mount(text: str, flag: str) -> Mount:
         ),
         copy_up=not _truth(fields.get("volume-nocopy", "false"), "volume-nocopy", flag, text),
     )
+    for option in _mapping_options(fields, flag, text):
+        if kind == "tmpfs":
+            bad(flag, text, f"a tmpfs has no {option}", "`--tmpfs` has uid= and gid=")
+        mount = _with_mapping(mount, option, flag, text)
+    return mount
+
+
+def _mapping_options(fields: dict[str, str], flag: str, text: str) -> Iterator[str]:
+    """The words of `-v` for idmap and chown."""
+    value = fields.get("idmap", "")
+    if value.startswith(("uids=", "gids=")):
+        yield f"idmap={value}"
+    elif value:
+        yield "idmap" if _truth(value, "idmap", flag, text) else "noidmap"
+    if _truth(fields.get("chown", "false"), "chown", flag, text):
+        yield "U"
 
 
 def _mount_options(fields: dict[str, str], flag: str, text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from sysbox.fs import sources, staging
 from sysbox.linux import _sys, capability, mount, namespace, process, userns
 from sysbox.run import init
 from sysbox.run.handshake import BORN
-from sysbox.run.process import become_root_inside, keep_groups
+from sysbox.run.process import become_root_inside, ids_of_user, keep_groups
 from sysbox.run.streams import give_streams
 from sysbox.units.cgroup.tree import place
 
@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from sysbox.plan import Plan
     from sysbox.run.handshake import Channel
     from sysbox.run.init import Inherited
 
@@ -56,9 +57,9 @@ def main(
             userns.write_maps(pid, spaces.uids, spaces.gids)
             posix.write(gate, init.MAPPED)
             owner = namespace.open_ns(pid, "user")
-            staging.build(inherited.plan.root, copies, owner)
+            _build(inherited.plan, copies, owner)
         else:
-            staging.build(inherited.plan.root, copies, owner)
+            _build(inherited.plan, copies, owner)
             _sys.setns(owner, namespace.CLONE_NEWUSER)
             become_root_inside(inherited.plan.process)
             _, gate = make_first(namespace.CLONE_NEWPID if spaces.new_pid else 0)
@@ -68,6 +69,13 @@ def main(
         channel.report(phase, "set up the container", error)
         _sys.leave(FAILED)
     _sys.leave(0)
+
+
+def _build(plan: Plan, copies: dict[int, int], owner: int) -> None:
+    """Make what the container needs from outside; `owner` is an fd of its user namespace."""
+    spaces, user = plan.namespaces, plan.process.user
+    staging.build(plan.root, copies, owner, lambda top: ids_of_user(top, user))
+    staging.check_new_volumes(plan.root, (spaces.uids, spaces.gids))
 
 
 def _prepare(inherited: Inherited, given: set[int], root: tuple[int, int]) -> dict[int, int]:

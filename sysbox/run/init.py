@@ -13,7 +13,7 @@ import posix
 
 from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
-from sysbox.fs import ops, sources, staging
+from sysbox.fs import mapped, ops, sources, staging
 from sysbox.fs.drivers import driver
 from sysbox.linux import _sys, mount, namespace, process, timens
 from sysbox.netns import links
@@ -24,6 +24,7 @@ from sysbox.run.process import (
     check_mapped,
     drop_privileges,
     fork_inside,
+    ids_of_user,
     keep_groups,
     resolve_user,
     run_command,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.container.process_plan import ProcessPlan
-    from sysbox.fs.rootfs import Operation, RootPlan
+    from sysbox.fs.rootfs import Operation
     from sysbox.plan import Plan
     from sysbox.security.identity import Identity
     from sysbox.units.cgroup.tree import Placement
@@ -88,8 +89,8 @@ def main(
         posix.setsid()
         # before any process of the container can inspect this one (CVE-2016-9962)
         _sys.prctl(process.PR_SET_DUMPABLE, 0)
-        mapped = builder >= 0
-        if mapped:
+        builds = builder >= 0
+        if builds:
             _await(builder, MAPPED)
             become_root_inside(plan.process)
         else:
@@ -97,7 +98,7 @@ def main(
         for kind, fd in joined:
             _sys.setns(fd, namespace.KINDS[kind][0])
         # a mount namespace that begins with what the builder has mounted is made once that is there
-        _sys.unshare(plan.namespaces.new & ~(namespace.CLONE_NEWNS if mapped else 0))
+        _sys.unshare(plan.namespaces.new & ~(namespace.CLONE_NEWNS if builds else 0))
         if plan.network.attachments:
             links.prepare_inside(ipv6=any(one.subnet6 for one in plan.network.attachments))
         channel.send(UNSHARED)  # 1
@@ -106,12 +107,14 @@ def main(
         procfs = mount.open_procfs()
         if plan.namespaces.clocks.mode == "private":
             timens.enter(procfs, plan.namespaces.clocks.offsets)
-        if mapped:
+        if builds:
             _await(builder, BUILT)
             tree, operations = staging.take(plan.root, procfs)
         else:
-            tree, operations = _make_root(plan.root, procfs)
+            tree, operations = _make_root(plan, procfs)
         root = tree.root
+        if mapped.is_owned(operations):
+            tree.user = ids_of_user(root, plan.process.user)
         tree.syslog = inherited.syslog
         tree.apply(operations)
         directory = tree.directory(plan.process.workdir, what="working directory")
@@ -126,7 +129,7 @@ def main(
 
         phase = "scope"
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
-        if not mapped:
+        if not builds:
             place(inherited.placement)
         _enter_root(root, directory)
         addresses = channel.receive(SCOPED)[0]["addresses"]  # 2
@@ -167,13 +170,15 @@ def main(
     _sys.leave(FAILED)
 
 
-def _make_root(plan: RootPlan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:
+def _make_root(plan: Plan, procfs: int) -> tuple[ops.Tree, tuple[Operation, ...]]:
     """As `staging.take`, with the rights of the host's root."""
-    copies = sources.clone(plan.operations)
+    operations = plan.root.operations
+    copies = sources.clone(operations)
     # from here on the host sees none of the mounts
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
-    root = driver.by_name(plan.driver).mount_root(plan)
-    return ops.Tree(root, copies, procfs), plan.operations
+    root = driver.by_name(plan.root.driver).mount_root(plan.root)
+    staging.map_own(operations, copies, root, lambda top: ids_of_user(top, plan.process.user))
+    return ops.Tree(root, copies, procfs), operations
 
 
 def _await(builder: int, message: bytes) -> None:

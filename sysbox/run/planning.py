@@ -11,6 +11,7 @@ from sysbox.container import clocks, store
 from sysbox.container.hostname import own_hostname
 from sysbox.container.status import read_status
 from sysbox.fs import volumes
+from sysbox.fs.rootfs import Bind
 from sysbox.host import read_text
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import capability, timens
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sysbox.container.store import Record
+    from sysbox.fs.rootfs import Operation
     from sysbox.host import HostFacts
     from sysbox.netns.network import Network
     from sysbox.plan import Plan
@@ -84,10 +86,14 @@ def _disks_of(spec: ContainerSpec, facts: HostFacts) -> Disks:
     return blockdev.disks_of(spec, facts)
 
 
-def import_copyup(marks: Iterable[str]) -> None:
-    """Import `fs.copyup` if there are new volumes: the child fills them, and imports nothing itself."""
-    if any(read_file(mark, 16) for mark in marks):
-        import sysbox.fs.copyup  # noqa: F401
+def import_for_mounts(operations: Iterable[Operation]) -> None:
+    """Import what the child, which imports nothing itself, needs for new volumes and maps of mounts."""
+    for one in operations:
+        if isinstance(one, Bind):
+            if one.mark and read_file(one.mark, 16):
+                import sysbox.fs.copyup
+            if one.uids:
+                import sysbox.fs.idmounts  # noqa: F401
 
 
 def _check_clocks(spec: ContainerSpec) -> None:

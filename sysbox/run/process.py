@@ -38,20 +38,33 @@ PROFILE_HINT = (
 
 
 def resolve_user(root: int, procfs: int, plan: ProcessPlan) -> Identity:
-    """The user and groups of the process. Raises SpecError, StartError.
+    """The user and groups of the process. Raises SpecError, StartError."""
+    return _look_up(root, procfs, plan.user, plan.group_add)
 
-    Of a file that is too large the beginning is used, as long as no name has to be looked up.
+
+def ids_of_user(root: int, user: str) -> tuple[int, int]:
+    """The ids in the container of a user as in --user, before anything is mounted in its root.
+
+    Raises as `resolve_user`.
     """
+    procfs = mount.open_procfs()
+    who = _look_up(root, procfs, user, ())
+    posix.close(procfs)
+    return who.uid, who.gid
+
+
+def _look_up(root: int, procfs: int, user: str, group_add: tuple[str, ...]) -> Identity:
+    """Of a file that is too large the beginning is used, as long as no name has to be looked up."""
     databases = []
     for path in ("/etc/passwd", "/etc/group"):
         data = read_database(root, procfs, path)
         if len(data) > identity.MAX_FILE:
-            if identity.has_names(plan.user, plan.group_add):
+            if identity.has_names(user, group_add):
                 limit = f"{identity.MAX_FILE >> 20} MiB"
                 raise StartError(f"the image's {path} is larger than {limit}", phase="process")
             data = data[: data.rfind(b"\n", 0, identity.MAX_FILE) + 1]
         databases.append(data)
-    return identity.resolve_user(plan.user, plan.group_add, *databases)
+    return identity.resolve_user(user, group_add, *databases)
 
 
 def check_mapped(who: Identity, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:

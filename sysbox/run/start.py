@@ -24,7 +24,7 @@ from sysbox.linux.freezer import thaw_file
 from sysbox.netns import dns, links, topology
 from sysbox.run import parent, supervisor
 from sysbox.run.init import Inherited
-from sysbox.run.planning import import_copyup, plan_of
+from sysbox.run.planning import import_for_mounts, plan_of
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
@@ -105,7 +105,7 @@ def bring_up(
     with RecordedFailure(record):
         plan = plan or plan_of(record, facts, service)
         program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
-        import_copyup(plan.root.marks())
+        import_for_mounts(plan.root.operations)
     runtime = _claim(record, plan)
     with Undo() as undo:
         undo.add(lambda error: _record_failure(record, runtime, error))

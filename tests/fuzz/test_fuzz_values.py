@@ -43,6 +43,7 @@ SIZES = "k m g t p b kib mb : / /dev/sda . , -"
 MOUNTS = (
     "type= bind volume tmpfs , src= source= dst= target= = /a /a/b .. : readonly ro true false 1 0 z nocopy "
     'bind-propagation= rshared volume-nocopy tmpfs-size= tmpfs-mode= uid= size= mode= 64m 10% nr_inodes= "'
+    " idmap idmap= noidmap U chown= uids= gids= ; # @ - 0-1-10 4294967294"
 )
 PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "size": (common.parse_size, SIZES),

@@ -12,9 +12,9 @@ ROWS = {
     2: "spec host base.files base.tree base.flock container.identity security.idmap",
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
-          units.serviceplan fs.mountoptions fs.rootfs fs.mapped fs.syslog netns.topology netns.rules""",
-    5: """conf container.clocks container.health container.records container.locks container.systemd_mode
-          container.systemd_plan container.process_plan container.id_ranges""",
+          units.serviceplan fs.mountoptions fs.rootfs fs.syslog netns.topology netns.rules""",
+    5: """conf fs.mapped container.clocks container.health container.records container.locks
+          container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust
           container.names container.store""",
