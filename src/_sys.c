@@ -390,6 +390,21 @@ static PyObject *sys_bpf_prog_load(PyObject *module, PyObject *arguments)
     return int_or_error(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
 }
 
+/* bpf(2): how many programs of one type a cgroup has; its ancestors' are not counted. */
+static PyObject *sys_bpf_prog_count(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    unsigned int type;
+    if (!PyArg_ParseTuple(arguments, "iI", &fd, &type))
+        return NULL;
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.query.target_fd = (uint32_t)fd;
+    attributes.query.attach_type = type;
+    long status = syscall(SYS_bpf, BPF_PROG_QUERY, &attributes, sizeof attributes);
+    return int_or_error(status < 0 ? status : (long)attributes.query.prog_cnt);
+}
+
 static PyObject *sys_syncfs(PyObject *module, PyObject *arguments)
 {
     int fd;
@@ -548,6 +563,7 @@ static PyMethodDef methods[] = {
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
+    {"bpf_prog_count", sys_bpf_prog_count, METH_VARARGS, "bpf_prog_count(cgroup_fd, attach_type) -> number of programs"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
     {"write_aside", sys_write_aside, METH_VARARGS, "write_aside(fd): write 0 to it and close it, by a thread of its own"},

@@ -94,6 +94,10 @@ class Limits(Frozen):
     device_rules: tuple[str, ...] = ()  # "c 1:3 rwm", "b 8:* r"
     net_cls: int | None = None  # class id 0xAAAABBBB of its packets (tc-cgroup(8)); v1
     hugetlb: tuple[tuple[str, int], ...] = ()  # (page size such as "2MB", bytes)
+    # with whom it may exchange packets: "192.0.2.0/24", or any, localhost, link-local, multicast
+    ip_allow: tuple[str, ...] = ()
+    ip_deny: tuple[str, ...] = ()
+    ip_accounting: bool | None = None  # its packets and their bytes are counted (IPAccounting=)
 
 
 class Security(Frozen):

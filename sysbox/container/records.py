@@ -205,6 +205,15 @@ class Usage(Frozen):
     written_bytes: int = -1
 
 
+class Traffic(Frozen):
+    """What the sockets of a scope have exchanged, by IPAccounting=; -1 is unknown, or not counted."""
+
+    received: int = -1  # bytes, with the headers of IP
+    received_packets: int = -1
+    sent: int = -1
+    sent_packets: int = -1
+
+
 class Ended(Frozen):
     """How a process ended."""
 
@@ -233,6 +242,7 @@ class Final(Frozen):
     rebooted: bool = False  # systemd inside asked for a reboot: start the container again
     quick_ends: int = 0  # how many runs in a row, up to this one, ended within seconds
     usage: Usage = Usage()
+    traffic: Traffic = Traffic()
 
     def wrong(self) -> str:
         if not 0 <= self.exit_code < 1 << 32:

@@ -6,13 +6,14 @@ import time
 
 from sysbox.base.paths import IMAGES
 from sysbox.container import health, store, systemd_mode
+from sysbox.docker import ip_rules
 from sysbox.docker.config import capabilities_of, config, mounts
 from sysbox.docker.host_config import host_config
 from sysbox.docker.known_images import KnownImages, exposed_ports, resolved_by
 from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, Map, NullList, Strings, Struct
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.lifecycle.current import usage_of
+from sysbox.lifecycle.current import traffic_of, usage_of
 from sysbox.run import restart
 from sysbox.units import names, unit_file
 
@@ -57,7 +58,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Mounts": mounts(record),
             "Config": config(record, images),
             "NetworkSettings": network_settings(record, status, exposed_ports(record, images)),
-            "Sysbox": {**(own or _at_rest(record)), **_beyond_docker(record, final, status.pid)},
+            "Sysbox": _beyond_docker(record, final, status.pid, own or _at_rest(record)),
         }
     )
 
@@ -82,10 +83,13 @@ def _sizes(record: store.Record, images: KnownImages, *, wanted: bool) -> dict[s
     return {"SizeRw": written, "SizeRootFs": whole}
 
 
-def _beyond_docker(record: store.Record, final: store.Final | None, pid: int) -> dict[str, Any]:
+def _beyond_docker(
+    record: store.Record, final: store.Final | None, pid: int, limits: dict[str, Any]
+) -> dict[str, Any]:
     return {
+        **limits,
         "Journal": _journal(record),
-        "Usage": _usage(record),
+        "Usage": _usage(record, counted=limits["IPAccounting"]),
         "End": _end(final),
         "AtBoot": unit_file.boot_state(record),
         "UserNamespace": {
@@ -123,6 +127,7 @@ def _at_rest(record: store.Record) -> dict[str, Any]:
         "Tuned": record.tuned,
         "TunedUntilStop": [],
         "WrittenDirectly": [],
+        **ip_rules.at_next_start(record),
     }
 
 
@@ -132,7 +137,7 @@ def _journal(record: store.Record) -> str:
     return systemd_mode.journal_directory(record.directory) if own else ""
 
 
-def _usage(record: store.Record) -> dict[str, int | None]:
+def _usage(record: store.Record, *, counted: bool) -> dict[str, int | None]:
     """The usage of the current run, else of the last one, by systemd's names; null is unknown."""
     usage = usage_of(record)
     numbers = {
@@ -141,6 +146,7 @@ def _usage(record: store.Record) -> dict[str, int | None]:
         "IOReadBytes": usage.read_bytes,
         "IOWriteBytes": usage.written_bytes,
     }
+    numbers |= ip_rules.by_name(traffic_of(record, counted=counted))
     return {name: None if number < 0 else number for name, number in numbers.items()}
 
 

@@ -9,6 +9,7 @@ from sysbox import scope
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
 from sysbox.base.numbers import format_list
+from sysbox.docker.ip_rules import ip_rules
 from sysbox.host import probe, read_text
 from sysbox.run import cgroup_watch, property_changes, tuned
 from sysbox.units import names
@@ -101,6 +102,7 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
         "Tuned": found,
         "TunedUntilStop": list(ignored),
         # these have no systemd property: sysbox itself wrote them
+        **ip_rules(live.properties),
         "WrittenDirectly": [f"{one.controller}/{one.file}={one.value}" for one in writes],
     }
     return host_config(live, record.spec.limits, found), own

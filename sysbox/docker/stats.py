@@ -5,7 +5,9 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
+from sysbox.container.records import Traffic
 from sysbox.docker.human import human_size
+from sysbox.docker.ip_rules import by_name
 from sysbox.units.cgroup.usage import CgroupUsage, DeviceUsage
 
 TYPE_CHECKING = False
@@ -29,6 +31,7 @@ HEADERS = {
     "Container": "CONTAINER",
     "CPUTime": "CPU TIME",
     "Devices": "DEVICES",
+    "IPIO": "IP I/O",
     "LimitedBy": "LIMITED BY",
     "MemCache": "CACHE",
     "MemLimit": "LIMIT",
@@ -41,6 +44,7 @@ HEADERS = {
 _UNKNOWN = "--"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 # as docker shows a container that does not run
+NOT_COUNTED = Traffic()
 NOTHING = CgroupUsage(cpu_ns=0, memory=0, cache=0, memory_limit=0, swap=0, pids=0, devices=())
 
 
@@ -53,6 +57,7 @@ class Shown(Frozen):
     usage: CgroupUsage
     percent: float | None  # of one CPU; None is unknown
     network: tuple[int, int] | None  # bytes received and sent
+    traffic: Traffic = NOT_COUNTED
 
 
 def row(shown: Shown, *, full: bool, details: bool) -> dict[str, Any]:
@@ -82,6 +87,7 @@ def _further(shown: Shown) -> dict[str, Any]:
     return {
         "CPUTime": _seconds(usage.cpu_ns),
         "Devices": ", ".join(devices) or _UNKNOWN,
+        "IPIO": _pair(shown.traffic.received, shown.traffic.sent),
         "LimitedBy": usage.limited_by or "host",
         "MemCache": binary_size(usage.cache),
         "MemLimit": binary_size(usage.memory_limit),
@@ -116,7 +122,10 @@ def _numbers(shown: Shown) -> dict[str, Any]:
     }
     received, sent = shown.network or (None, None)
     return {
-        **{name: None if number < 0 else number for name, number in numbers.items()},
+        **{
+            name: None if number < 0 else number
+            for name, number in (numbers | by_name(shown.traffic)).items()
+        },
         "MemoryLimitedBy": usage.limited_by,
         "NetworkReceivedBytes": received,
         "NetworkSentBytes": sent,

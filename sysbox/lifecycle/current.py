@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError
 from sysbox.container import health, store
 from sysbox.container.names import owns_name
+from sysbox.container.records import Traffic
 from sysbox.container.status import read_status
 from sysbox.host import probe
 
@@ -44,6 +45,22 @@ def usage_of(record: Record) -> Usage:
         return read_usage(running.cgroup, probe())
     ended = store.final(record.id)
     return ended.usage if ended else store.Usage()
+
+
+def traffic_of(record: Record, *, counted: bool) -> Traffic:
+    """What systemd has counted of the packets of the current run so far, else of the last run.
+
+    `counted`: systemd counts those of the current run. Raises FormatError.
+    """
+    running = store.runtime(record.id)
+    if running is not None and running.started_ns and running.alive():
+        if not counted:
+            return Traffic()
+        from sysbox.run import traffic  # which few containers need
+
+        return traffic.counted((running.scope,)).get(running.scope, Traffic())
+    ended = store.final(record.id)
+    return ended.traffic if ended else Traffic()
 
 
 def status_of(record: Record) -> Status:

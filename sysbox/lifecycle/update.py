@@ -20,7 +20,7 @@ from sysbox.linux import _sys, cgroup, namespace, process
 from sysbox.run import disk_weights, helper, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import blockdev, tree
+from sysbox.units.cgroup import blockdev, packets, tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
@@ -133,6 +133,7 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
                 f"{name}: systemd has {live[name]} after it was set to {one.value}",
                 hint=f"`systemctl show {runtime.scope}` shows all of it",
             )
+    packets.check(told, runtime.cgroup, facts)
     for resource in table.TABLE:
         setting = resource.setting(facts)
         if setting.bus_name in set_now and setting.bus_name in live:

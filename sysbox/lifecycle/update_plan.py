@@ -11,7 +11,7 @@ from sysbox.spec import Limits, Ulimit
 from sysbox.units.limits import disks as disks_
 from sysbox.units.limits import dropins, table
 from sysbox.units.limits.plan import plan_limits
-from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
+from sysbox.units.limits.properties import INFINITY, NETWORKS, CgroupWrite, Property
 from sysbox.units.scopeplan import asked_properties, tune
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ def paths(spec: ContainerSpec, change: Change, facts: HostFacts) -> tuple[str, .
     entries = [
         path
         for field, entries in change.devices.items()
-        if field != "device_rules"
+        if field not in ("device_rules", "ip_allow", "ip_deny")
         for path, _ in entries
     ]
     before = disks_.paths(spec.limits, spec.properties, facts)
@@ -83,6 +83,10 @@ def change_spec(
     limits = spec.limits.replace(**change.limits)
     for field, entries in change.devices.items():
         had = getattr(limits, field)
+        if field in ("ip_allow", "ip_deny"):
+            there = _merged(tuple((text, text) for text in had), entries, {})
+            limits = limits.replace(**{field: tuple(text for text, _ in there)})
+            continue
         if field == "device_rules":
             had = tuple((rule.rpartition(" ")[0], rule) for rule in had)
             rules = _merged(had, entries, {})
@@ -214,7 +218,7 @@ def told(
         if one != old.get(name) or name in again:
             # what is set of a list is added to it
             properties += [table.unset(name, one.signature, tuning.facts)] * (
-                one.signature == "a(st)"
+                one.signature in ("a(st)", NETWORKS)
             )
             properties.append(one)
     return properties

@@ -13,6 +13,7 @@ from sysbox.base.files import read_file
 from sysbox.base.wait import until
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
+from sysbox.container.records import Traffic
 from sysbox.fs.drivers.driver import driver_of
 from sysbox.run import exit_record, tuned
 from sysbox.run.signals import send
@@ -54,12 +55,12 @@ def settle(
         if ended is None and runtime.supervised() and not force:
             return None
         unregistered = machine.begin_unregister(runtime.scope)
-        if not record.spec.remove:
-            # systemd still has what was set on a detached container's scope; in the foreground it was saved
-            # when it was set
-            record = tuned.harvest(record)
+        # systemd still has what was set on a detached container's scope, and what it has counted; in the
+        # foreground, what was set was saved then
+        record = record if record.spec.remove else tuned.harvest(record)
+        used = _traffic(record, runtime)
         unwind(record, runtime, behind=behind)
-        final = exit_record.of_run(record, runtime, ended)
+        final = exit_record.of_run(record, runtime, ended).replace(traffic=used)
         store.write_final(record, final)
         # before the run is forgotten: a command that waits for that emits its own event next
         _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
@@ -68,6 +69,19 @@ def settle(
         if record.spec.remove:
             _remove(record, final)
         return final
+
+
+def _traffic(record: Record, runtime: Runtime) -> Traffic:
+    """What systemd has counted of its packets; unknown unless anybody has asked for it."""
+    if not (
+        record.spec.limits.ip_accounting
+        or "IPAccounting" in record.tuned
+        or any(text.startswith("IPAccounting") for text in record.spec.properties)
+    ):
+        return Traffic()
+    from sysbox.run import traffic
+
+    return traffic.counted((runtime.scope,)).get(runtime.scope, Traffic())
 
 
 def _remove(record: Record, final: store.Final) -> None:

@@ -60,6 +60,7 @@ class Started(Frozen):
     bus: Bus  # to systemd; the caller may go on using it
     start_jobs: tuple[str, ...]  # of the scope: the paths of systemd's jobs
     link: str = ""  # the host's end of its link to its first network
+    held: Bus | None = None  # keeps the scope's unit loaded until it is closed: see run/traffic.py
 
 
 class RecordedFailure:
@@ -149,10 +150,9 @@ def _set_going(
     with Undo() as undo:
         undo.add(lambda _: bus.close())
         attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
-        _write_limits(bus, plan, runtime, parked.pid, facts)
-        # before the command runs: it may end before its cgroup is read
+        held = _write_limits(bus, record, plan, runtime, parked.pid)
+        # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
         oom = _out_of_memory(runtime.cgroup, facts)
-        # a --rm container is removed at its end, and its usage with it
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
         runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
         if not plan.namespaces.joins_pid:
@@ -174,6 +174,7 @@ def _set_going(
         bus=bus,
         start_jobs=jobs,
         link=attachments[0].host_link if attachments else "",
+        held=held,
     )
 
 
@@ -258,8 +259,9 @@ def _claim(record: Record, plan: Plan) -> Runtime:
     return runtime
 
 
-def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostFacts) -> None:
-    """Write the limits that have no unit property, in the cgroups that systemd has made."""
+def _write_limits(bus: Bus, record: Record, plan: Plan, runtime: Runtime, pid: int) -> Bus | None:
+    """Write the limits that have no unit property, in the cgroups that systemd has made; `Started.held`."""
+    facts = probe()
     writes = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[1]
     tree.apply_writes(writes, pid, facts)
     if plan.root.booted:
@@ -272,6 +274,11 @@ def _write_limits(bus: Bus, plan: Plan, runtime: Runtime, pid: int, facts: HostF
         from sysbox.run import disk_weights  # which few containers need
 
         disk_weights.keep(bus, plan.scope.unit, runtime.cgroup, writes, facts)
+    if not any(one.name.startswith("IPA") for one in plan.scope.properties):
+        return None
+    from sysbox.run import traffic  # which few containers need
+
+    return traffic.begin(record, plan.scope, runtime.cgroup, facts)
 
 
 def _surround(

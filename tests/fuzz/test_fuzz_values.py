@@ -15,7 +15,7 @@ from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.netns import subnets
-from sysbox.parse import common, filters, limits, service, storage, time, userns
+from sysbox.parse import addresses, common, filters, limits, service, storage, time, userns
 from sysbox.parse.network import (
     check_hostname,
     check_link,
@@ -51,6 +51,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "cpus": (common.parse_cpus, SIZES),
     "cpuset": (common.parse_cpuset, "- , 0-1"),
     "ip": (parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
+    "filtered-network": (addresses.parse_network, ". : / 10.0.0.1 :: fe80 any localhost 8 128 33 -"),
     "port": (parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
     "ulimit": (parse_ulimit, "nofile nproc = : unlimited -1 stack"),
     "env": (parse_env, "A = B PATH HOME"),

@@ -48,6 +48,9 @@ SAMPLES = {
     "--device-cgroup-rule": "c 1:3 rwm",
     "--net-cls": "0x10001",
     "--hugetlb": "2MB=4m",
+    "--ip-allow": "localhost",
+    "--ip-deny": "any",
+    "--ip-accounting": "",
 }
 WITH = {"--memory-swap": ("-m", "64m")}  # flags that mean something only beside others
 

@@ -142,6 +142,17 @@ def test_entries() -> None:
     )
 
 
+def test_networks() -> None:
+    before = spec(ip_allow=("localhost", "192.0.2.0/24"))
+    entries = (("192.0.2.0/24", None), ("2001:db8::/32", "2001:db8::/32"))
+    after = update_plan.change_spec(before, Change(devices={"ip_allow": entries}), V2, DISKS)
+    assert after.limits.ip_allow == ("localhost", "2001:db8::/32")
+    delta = update_plan.delta((before, {}), (after, {}), frozenset(), Tuning(facts=V2), DISKS)
+    assert [(one.name, len(one.value)) for one in delta.properties] == [
+        ("IPAddressAllow", 0), ("IPAddressAllow", 3),
+    ]  # fmt: skip
+
+
 def test_device_rules() -> None:
     before = spec(device_rules=("c 1:3 rwm", "b 8:* r"))
     entries = (("c 1:3", "c 1:3 r"), ("b 8:*", None), ("c 5:1", "c 5:1 w"))

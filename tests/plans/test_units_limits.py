@@ -112,13 +112,14 @@ SOME: dict[str, object] = {
     "memory_high": 50 * MIB, "memory_min": MIB, "memory_swappiness": 3, "oom_kill_disable": True,
     "pids": 9, "blkio_weight": 300, "blkio_weight_device": ((A, 300),), "device_read_bps": ((A, 7),),
     "device_write_bps": ((A, 7),), "device_read_iops": ((A, 7),), "device_write_iops": ((A, 7),),
-    "net_cls": 5, "hugetlb": (("2MB", 4 * MIB),),
+    "net_cls": 5, "hugetlb": (("2MB", 4 * MIB),), "ip_allow": ("localhost",), "ip_deny": ("any",),
+    "ip_accounting": True,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("field", SOME)
 def test_the_table_names_what_the_planner_sets(field: str) -> None:
-    for host in (V1, V2):
+    for host in (V1.replace(unified="/sys/fs/cgroup/unified"), V2):
         setting = table.by_field(field).setting(host)
         if not setting.available:
             continue
@@ -131,6 +132,33 @@ def test_the_table_names_what_the_planner_sets(field: str) -> None:
             assert setting.bus_name in names
 
 
+@pytest.mark.parametrize("field", ["ip_allow", "ip_deny", "ip_accounting"])
+def test_packets_need_the_unified_hierarchy(field: str) -> None:
+    limits = Limits(**{field: SOME[field]})
+    with pytest.raises(Unsupported) as caught:
+        plan_limits(limits, V1.replace(unified=""), DISKS)
+    assert caught.value.message.startswith(
+        f"{table.by_field(field).flag}: this host has no unified"
+    )
+    hybrid = V1.replace(unified="/sys/fs/cgroup/unified")
+    assert plan_limits(limits, hybrid, DISKS) == plan_limits(limits, V2, DISKS)
+
+
+def test_networks_are_reduced() -> None:
+    """As systemd reduces them, so that what it has can be compared with what was asked."""
+    found = planned(
+        V2, ip_deny=("10.1.0.0/16", "10.0.0.0/8", "localhost"), ip_allow=("::1/128", "any")
+    )
+    assert found == {
+        "IPAddressDeny": [
+            (2, bytes((10, 0, 0, 0)), 8),
+            (2, bytes((127, 0, 0, 0)), 8),
+            (10, bytes(15) + b"\1", 128),
+        ],
+        "IPAddressAllow": [(2, bytes(4), 0), (10, bytes(16), 0)],
+    }
+
+
 @pytest.mark.parametrize("field", SOME)
 def test_a_controller_the_host_lacks(field: str) -> None:
     """One clear line, before anything is made."""
@@ -138,6 +166,8 @@ def test_a_controller_the_host_lacks(field: str) -> None:
         setting = table.by_field(field).setting(host)
         if not setting.available:
             continue
+        if setting.controller == table.FILTER:
+            continue  # no controller, see below
         rest = {name: at for name, at in host.controllers.items() if name != setting.controller}
         with pytest.raises(Unsupported) as caught:
             plan_limits(Limits(**{field: SOME[field]}), host.replace(controllers=rest), DISKS)

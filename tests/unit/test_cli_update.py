@@ -66,6 +66,11 @@ def test_empty_clears() -> None:
         ("--device-write-iops /dev/sda:0", {"device_write_iops": (("/dev/sda", None),)}),
         ("--blkio-weight-device /dev/sda:20", {"blkio_weight_device": (("/dev/sda", 20),)}),
         ("--hugetlb 2MB=unset", {"hugetlb": (("2MB", None),)}),
+        (
+            "--ip-deny 10.1.2.3/8:unset --ip-deny fd00::0 --ip-deny any",
+            {"ip_deny": (("10.0.0.0/8", None), ("fd00::/128", "fd00::/128"), ("any", "any"))},
+        ),
+        ("--ip-allow fd00::1:unset", {"ip_allow": (("fd00::1/128", None),)}),
     ],
 )
 def test_devices(words: str, devices: dict[str, Any]) -> None:

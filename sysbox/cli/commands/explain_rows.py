@@ -11,6 +11,7 @@ from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
 from sysbox.run import tuned
+from sysbox.units.cgroup import packets
 from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.limits import dropins, readback, table
 from sysbox.units.limits.properties import INFINITY
@@ -128,6 +129,8 @@ def _row(case: _Case, resource: Resource, setting: Setting) -> Row:
         else:
             drift = _written_drift(case, setting, live)
         further = _ancestor(setting, have, live)
+        if setting.controller == table.FILTER:
+            now, drift = _programs(setting, live)
     set_by = case.set_by(keys, resource.field, asked=bool(asked or texts))
     if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
         set_by = "follows --memory"
@@ -144,18 +147,24 @@ def _row(case: _Case, resource: Resource, setting: Setting) -> Row:
         set_by="; ".join(filter(None, (set_by, further))),
         drift=drift,
         words=(
-            resource.field,
-            resource.flag,
-            resource.flag[2:],
-            *keys,
-            setting.bus_name,
-            setting.file,
+            *(resource.field, resource.flag, resource.flag[2:]),
+            *(*keys, setting.bus_name, setting.file),
         ),
     )
 
 
+def _programs(setting: Setting, live: Live) -> tuple[str, str]:
+    """(what the kernel has for a property of packets, what it lacks)."""
+    if not readback.systemd_value(setting, live.properties):
+        return "", ""
+    reason = packets.lack(live.path, live.facts)
+    return ("", reason) if reason else ("BPF programs", "")
+
+
 def _drifted(setting: Setting, live: Live, set_by: str, drift: str) -> str:
     """Why the kernel has another value: it refused that of `set_by`, or something else wrote the file."""
+    if setting.controller == table.FILTER:
+        return f"{set_by}, without effect: {drift}"
     value = readback.systemd_value(setting, live.properties)
     why = readback.refusal_reason(setting, live.path, live.facts, value)
     if why:

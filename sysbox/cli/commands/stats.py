@@ -12,7 +12,7 @@ from sysbox.cli import screen
 from sysbox.cli.output import as_is, print_list, table
 from sysbox.container import store
 from sysbox.container.names import taken_names
-from sysbox.docker.stats import COLUMNS, HEADERS, NOTHING, Shown, row
+from sysbox.docker.stats import COLUMNS, HEADERS, NOT_COUNTED, NOTHING, Shown, row
 from sysbox.host import exists, probe
 from sysbox.netns import counters
 from sysbox.netns.topology import host_link
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.table.options import Values
+    from sysbox.container.records import Traffic
     from sysbox.container.store import Record, Runtime
 
 _WINDOW_NS = 100_000_000  # between the two samples of CPU time in a first reading
@@ -59,7 +60,7 @@ def main(values: Values) -> int:
     """0; without --no-stream ctrl-c ends it, as with docker."""
     interval_ns = _interval(values.interval)
     find = _finder(values)
-    sampler = _Sampler(find, details=bool(values.format))
+    sampler = _Sampler(find, values.format or "")
     if values.no_stream:
         _print(sampler.rows(full=values.no_trunc), values.format)
         return 0
@@ -209,9 +210,10 @@ def _directories(path: str) -> list[str]:
 class _Sampler:
     """Takes the readings, one after the other."""
 
-    def __init__(self, find: Callable[[], list[_Target]], *, details: bool) -> None:
+    def __init__(self, find: Callable[[], list[_Target]], format: str) -> None:
         self._find = find
-        self._details = details
+        self._details = bool(format)
+        self._counted = any(word in format for word in ("IP", "json", ".Sysbox"))
         self._reader = Reader(probe())
         self._before: dict[str, tuple[int, int]] = {}  # cgroup -> (time of sample, CPU time), in ns
 
@@ -226,6 +228,7 @@ class _Sampler:
         read = self._reader.read if self._details else self._reader.brief
         usages = {one.path: read(one.path) for one in targets if one.path}
         network = _Network(targets)
+        traffic = _traffic(targets) if self._counted else {}
         if first:
             now = self._sample_again(targets)
         shown = [
@@ -236,6 +239,7 @@ class _Sampler:
                 usage=usages[one.path] if one.path else NOTHING,
                 percent=_share(self._before.get(one.path), now[one.path]) if one.path else 0.0,
                 network=network.of(one),
+                traffic=traffic.get(_unit(one), NOT_COUNTED),
             )
             for one in targets
             if not one.path or one.path in now
@@ -277,6 +281,16 @@ def _share(before: tuple[int, int] | None, after: tuple[int, int]) -> float | No
     if before is None or after[0] <= before[0]:
         return None
     return max(0.0, 100 * (after[1] - before[1]) / (after[0] - before[0]))
+
+
+def _unit(target: _Target) -> str:
+    return names.scope_unit(target.id) if target.id else target.name
+
+
+def _traffic(targets: Iterable[_Target]) -> dict[str, Traffic]:
+    from sysbox.run import traffic  # asks systemd: only where it is shown
+
+    return traffic.counted(_unit(one) for one in targets if one.path)
 
 
 class _Network:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sysbox.spec import RestartPolicy
 
 UNSET = "unset"
+_NETWORKS = ("ip_allow", "ip_deny")
 # flags for which docker's "no limit", 0 or -1, is a value like any other
 _VALUES = {
     "cpu_quota": ("-1",),
@@ -83,7 +84,7 @@ def parse(values: Values, *, anything: bool = False) -> Change:
     found = limitbuild.limits(Values(values.verb, given))
     limits |= {field: getattr(found, field) for field in single}
     for field in devices:
-        devices[field] += getattr(found, field)
+        devices[field] += _entries(field, getattr(found, field))
     rules = limitbuild.device_rules(given["device_cgroup_rule"])
     devices["device_rules"] += tuple((rule.rpartition(" ")[0], rule) for rule in rules)
     ulimits, no_ulimits = _ulimits(given["ulimit"])
@@ -102,6 +103,10 @@ def parse(values: Values, *, anything: bool = False) -> Change:
     return change
 
 
+def _entries(field: str, values: tuple[Any, ...]) -> tuple[tuple[str, Any], ...]:
+    return tuple((one, one) for one in values) if field in _NETWORKS else values
+
+
 def _clears(field: str, text: str) -> bool:
     return text in ("", UNSET) or (text in ("0", "-1") and text not in _VALUES.get(field, ()))
 
@@ -111,13 +116,15 @@ def _of_list(field: str, texts: list[str]) -> tuple[list[str], tuple[tuple[str, 
     entries: list[str] = []
     gone: list[tuple[str, None]] = []
     everything = False
-    none = (UNSET,) if field == "device_rules" else (UNSET, "-1", "0")
+    none = (UNSET,) if field in ("device_rules", *_NETWORKS) else (UNSET, "-1", "0")
     for text in texts:
         # a size of huge pages has `=` instead of `:`
         device, separator, value = text.rpartition(":" if ":" in text else "=")
         if text == UNSET:
             entries, gone, everything = [], [], True
         elif separator and value in none:
+            if field in _NETWORKS:  # in the form that the record has
+                (device,) = limitbuild.networks([device], table.by_field(field).flag)
             gone.append((device, None))
         else:
             entries.append(text)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base.errors import KernelError
 from sysbox.cli.doctor.check import IDLE, NO, WRITTEN, YES, Check, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import bpf
 from sysbox.parse.limits import page_size_name
-from sysbox.units.limits.table import TABLE
+from sysbox.units.limits.network import ADVICE, LACK
+from sysbox.units.limits.table import FILTER, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,15 +65,31 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
 
 def _missing(setting: Setting, facts: HostFacts, sample: Sample) -> tuple[str, str] | None:
     """(reason, advice) if the kernel lacks the controller or the file of a limit."""
-    if setting.controller == "devices" and facts.cgroup_mode == "v2":
+    unified = facts.cgroup_mode == "v2"
+    if setting.controller == "devices" and unified:
         reason = bpf.device_programs()
         return (f"no BPF programs for devices: {reason}", "") if reason else None
+    if setting.controller == FILTER:
+        return _no_filters(sample.directories.get("name=systemd" if unified else "unified", ""))
     if setting.controller not in facts.controllers:
         return no_controller(setting.controller, facts)
     if not setting.file or _file(setting, facts, sample):
         return None
     file = setting.file.replace("{size}", "SIZE")
     return f"this kernel has no {file}", _advice(setting.file)
+
+
+def _no_filters(directory: str) -> tuple[str, str] | None:
+    """(reason, advice) if systemd does not count the packets of the sample scope, whose cgroup this is."""
+    if not directory:
+        return LACK, ADVICE
+    try:
+        if all(bpf.filters(directory)):
+            return None
+    except KernelError as error:
+        return str(error), ADVICE
+    reason = bpf.packet_programs() or "systemd attaches none"
+    return f"no BPF programs for packets: {reason}", "CONFIG_CGROUP_BPF=y, and systemd with BPF"
 
 
 def _advice(file: str) -> str:

@@ -79,7 +79,7 @@ class SampleScope:
         plan = plan_scope(
             _NOBODY,
             ContainerSpec(image="doctor", name="doctor", remove=True),
-            properties=self._controllers(),
+            properties=(*self._controllers(), *self._filters()),
             writes=(),
             devices=(("/dev/null", "rwm"),),
             facts=self._facts,
@@ -102,6 +102,10 @@ class SampleScope:
             Property(name="IOWeight", signature="t", value=100),
             Property(name="AllowedCPUs", signature="ay", value=cpus),
         )
+
+    def _filters(self) -> tuple[Property, ...]:
+        """A property for which systemd attaches BPF programs, if it can."""
+        return (Property(name="IPAccounting", signature="b", value=True),)
 
     def _directories(self) -> dict[str, str]:
         """Controller -> the cgroup directory, as a container has it.

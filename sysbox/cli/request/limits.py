@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 def build(given: Values) -> Limits:
     """All limits. Raises SpecError."""
-    return limits(given).replace(device_rules=device_rules(given.device_cgroup_rule))
+    found = limits(given).replace(device_rules=device_rules(given.device_cgroup_rule))
+    if found.ip_allow and not found.ip_deny:
+        from sysbox.cli.output import note
+
+        note(
+            "--ip-allow alone allows what is allowed anyway: add --ip-deny any, unless its slice has it"
+        )
+    return found
 
 
 def limits(given: Values) -> Limits:
@@ -50,6 +57,9 @@ def limits(given: Values) -> Limits:
         oom_policy=_oom_policy(given.oom_policy),
         pids=_pids(given.pids_limit),
         blkio_weight=integer(given.blkio_weight, "--blkio-weight"),
+        ip_accounting=given.ip_accounting or None,
+        ip_allow=networks(given.ip_allow, "--ip-allow"),
+        ip_deny=networks(given.ip_deny, "--ip-deny"),
     )
     return _with_devices(found, given)
 
@@ -88,6 +98,15 @@ def _with_devices(found: Limits, given: Values) -> Limits:
         net_cls=parse_class_id(given.net_cls, "--net-cls") if given.net_cls else None,
         hugetlb=tuple(dict(parse_huge_pages(one, "--hugetlb") for one in given.hugetlb).items()),
     )
+
+
+def networks(texts: list[str], flag: str) -> tuple[str, ...]:
+    """Networks in their normal form, each once. Raises SpecError."""
+    if not texts:
+        return ()
+    from sysbox.parse.addresses import parse_network
+
+    return tuple(dict.fromkeys(parse_network(text, flag) for text in texts))
 
 
 def device_rules(texts: list[str]) -> tuple[str, ...]:

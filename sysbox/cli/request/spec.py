@@ -88,6 +88,16 @@ def _check(spec: ContainerSpec) -> None:
         emit(
             f"sysbox: --network {spec.namespaces.network}: nothing is published, -p is ignored\n", 2
         )
+    _note_way_around(spec)
+
+
+def _note_way_around(spec: ContainerSpec) -> None:
+    if not (spec.limits.ip_deny or spec.limits.ip_allow):
+        return
+    added = {"NET_ADMIN", "NET_RAW", "ALL"} & {*spec.security.cap_add}
+    if added or spec.security.privileged:
+        by = f"--cap-add {min(added)}" if added else "--privileged"
+        emit(f"sysbox: {by}: it can send packets that --ip-deny does not see\n", 2)
 
 
 def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:

@@ -230,7 +230,12 @@ def _user_namespace() -> tuple[Option, ...]:
 
 
 def _limits() -> tuple[Option, ...]:
-    return (*_limits_of_cpu(), *_limits_of_memory(), *_limits_of_devices())
+    return (
+        *_limits_of_cpu(),
+        *_limits_of_memory(),
+        *_limits_of_devices(),
+        *_limits_of_network(),
+    )
 
 
 def _limits_of_cpu() -> tuple[Option, ...]:
@@ -283,3 +288,17 @@ def _limits_of_devices() -> tuple[Option, ...]:
             "Class of the container's packets for tc(8): 10:1 or 0x100001 (v1)",
         ),
     )
+
+
+def _limits_of_network() -> tuple[Option, ...]:
+    return (
+        switch("--ip-accounting", "Count packets and bytes of its sockets, for stats", on=None),
+        many(
+            "--ip-allow", "NETWORK", "Allow packets to and from a network despite --ip-deny: 192.0.2.0/24",
+            choices="any link-local localhost multicast",
+        ),
+        many(
+            "--ip-deny", "NETWORK", "Drop packets to and from a network; any, and --ip-allow for the rest",
+            choices="any link-local localhost multicast",
+        ),
+    )  # fmt: skip

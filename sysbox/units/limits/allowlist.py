@@ -8,15 +8,15 @@ and a new one under its old name on v1: where one unit has both, systemd ignores
 
 from __future__ import annotations
 
-import _socket
-
 from sysbox.base.errors import SpecError
 from sysbox.base.numbers import bitmask, parse_list
 from sysbox.base.suggest import suggest
+from sysbox.parse.addresses import parse_networks
 from sysbox.parse.common import bad, is_digits, parse_int, parse_size
 from sysbox.parse.time import parse_duration
 from sysbox.units.limits.properties import (
     INFINITY,
+    NETWORKS,
     Property,
     blkio_weight_of_io,
     io_weight_of_blkio,
@@ -38,12 +38,6 @@ _U32 = (1 << 32) - 1
 _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True,
              "no": False, "false": False, "off": False, "0": False}  # fmt: skip
-_NETWORKS = {
-    "any": (("0.0.0.0", 0), ("::", 0)),
-    "localhost": (("127.0.0.0", 8), ("::1", 128)),
-    "link-local": (("169.254.0.0", 16), ("fe80::", 64)),
-    "multicast": (("224.0.0.0", 4), ("ff00::", 8)),
-}
 
 
 def _number(low: int, high: int) -> Parser:
@@ -152,27 +146,7 @@ def _rate(text: str, key: str) -> int:
 
 
 def _networks(text: str, key: str) -> Typed:
-    found: list[tuple[int, bytes, int]] = []
-    for word in text.split():
-        for address, prefix in _NETWORKS.get(word) or (_split_prefix(word, key),):
-            family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-            try:
-                packed = _socket.inet_pton(family, address)
-            except (OSError, ValueError):  # ValueError: a NUL, or a character without an encoding
-                bad(key, word, "not an address", "as in 192.0.2.0/24, 2001:db8::/32, localhost")
-            bits = len(packed) * 8
-            length = bits if prefix < 0 else prefix
-            if length > bits:
-                bad(key, word, "out of range", f"a prefix of at most {bits}")
-            found.append((int(family), packed, length))
-    if not found:
-        bad(key, text, "no address", "as in 192.0.2.0/24, 2001:db8::/32, localhost")
-    return ("", "a(iayu)", found)
-
-
-def _split_prefix(word: str, key: str) -> tuple[str, int]:
-    address, slash, prefix = word.partition("/")
-    return address, parse_int(prefix, key, 0, 128) if slash else -1
+    return ("", NETWORKS, parse_networks(text, key))
 
 
 def _pair(old: str, new: str, parser: Parser, new_parser: Parser) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.units import syntax
 from sysbox.units.limits.allowlist import KEYS, convert, parse_property
-from sysbox.units.limits.properties import INFINITY, Property, everything
+from sysbox.units.limits.properties import INFINITY, NETWORKS, Property, everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def to_property(key: str, text: str, facts: HostFacts) -> Property:
         return Property(name=name, signature="", value=None)
     parsed = [parse_property(f"{key}={line}", facts) for line in text.split("\n")]
     last = parsed[-1]
-    if last.signature in ("a(st)", "a(iayu)"):
+    if last.signature in ("a(st)", NETWORKS):
         return last.replace(value=[item for one in parsed for item in one.value])
     return last  # systemd takes the last assignment too
 
@@ -105,12 +105,17 @@ def overlay(
 
 
 def by_name(properties: tuple[Property, ...]) -> dict[str, Property]:
-    """Name -> property: a later one replaces an earlier one; of a list, only the entries of its devices."""
+    """Name -> property: a later one replaces an earlier one; of a list, only the entries of its devices.
+
+    Networks are added to those before, as systemd adds them.
+    """
     found: dict[str, Property] = {}
     for one in properties:
         name = base_name(one.name)
         if name in found and one.signature == "a(st)":
             one = one.replace(value=list(({**dict(found[name].value), **dict(one.value)}).items()))
+        elif name in found and one.signature == NETWORKS:
+            one = one.replace(value=[*found[name].value, *one.value])
         found[name] = one
     return found
 
@@ -136,6 +141,10 @@ def base_name(name: str) -> str:
 def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a property are the same; the order of a list does not count."""
     if isinstance(one, list) and isinstance(other, list):
+        if any(len(entry) == 3 for entry in (*one, *other)):
+            from sysbox.parse.addresses import reduce  # few containers have networks
+
+            return reduce(one) == reduce(other)
         return sorted(one) == sorted(other)
     if isinstance(one, bytes) and isinstance(other, bytes):
         # a bitmask, which systemd pads to whole words
@@ -200,6 +209,7 @@ def _is_default(one: Property, facts: HostFacts) -> bool:
         one.value is None
         or unlimited
         or (one.value == 0 and one.name in ("MemoryLow", "MemoryMin"))
+        or (one.value is False and one.name == "IPAccounting")
         or (one.signature == "ay" and one.value == everything(one.name, facts))
     )
 

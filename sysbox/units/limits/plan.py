@@ -54,6 +54,10 @@ def plan_limits(
         from sysbox.units.limits import rare
 
         rare.plan(limits, facts, writes)
+    if limits.ip_allow or limits.ip_deny or limits.ip_accounting:
+        from sysbox.units.limits import network
+
+        network.plan(limits, facts, properties)
     return tuple(properties), tuple(writes)
 
 

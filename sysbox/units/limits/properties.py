@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from sysbox.host import HostFacts
 
+NETWORKS = "a(iayu)"  # the signature of a list of networks: family, address, bits of the prefix
 INFINITY = (1 << 64) - 1  # systemd's "no limit" in a property of type t
 
 

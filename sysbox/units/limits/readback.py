@@ -15,6 +15,7 @@ from sysbox.linux import cgroup
 from sysbox.units.limits.dropins import converted
 from sysbox.units.limits.io import bfq_weight
 from sysbox.units.limits.properties import INFINITY
+from sysbox.units.limits.table import FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def _io_max(text: str, key: str) -> tuple[tuple[str, int], ...]:
 def systemd_value(setting: Setting, live: dict[str, Any]) -> Any:
     """systemd's value of the limit, in `read_kernel`'s form; `live` has the scope's properties by name."""
     value = converted(setting.bus_name, live)
+    if setting.controller == FILTER:
+        return _networks(value) if isinstance(value, list) else value
     if isinstance(value, bytes):
         return tuple(
             8 * at + bit for at, byte in enumerate(value) for bit in range(8) if byte & (1 << bit)
@@ -163,6 +166,14 @@ def systemd_value(setting: Setting, live: dict[str, Any]) -> Any:
     if isinstance(value, list | tuple):
         return tuple(sorted((device_number(path), rate) for path, rate in value))
     return value
+
+
+def _networks(value: list[Any]) -> tuple[str, ...]:
+    if not value:
+        return ()
+    from sysbox.parse.addresses import network_text, reduce  # which few containers need
+
+    return tuple(network_text(one) for one in reduce(value))
 
 
 def device_number(path: str) -> str:
@@ -227,6 +238,8 @@ def format_value(value: Any) -> str:
     """A value of this module as text."""
     if value == INFINITY:
         return "infinity"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(
             f"{one[0]} {one[1]}" if isinstance(one, tuple) else str(one) for one in value

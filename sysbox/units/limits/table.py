@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 
+FILTER = "unified"  # `controller` of a setting that is BPF programs on a scope's cgroup, no file
+
+
 class Setting(Frozen):
     """How one limit is set in one version of cgroups."""
 
@@ -60,6 +63,7 @@ _WHOLE_PERCENTS = "rounded up to whole percents, as systemd keeps it"
 _WHOLE_DISK = "the limit is the whole disk's, whatever path on it is named"
 _NEEDS_BFQ = "needs BFQ on that disk"
 _OWN_CGROUP = "systemd has no cgroups there: sysbox makes the container's"
+_BPF = "BPF programs on the unified hierarchy; with --network host too"
 _AT_CREATION = "from the next start on: systemd accepts it only for a new scope"
 
 TABLE: tuple[Resource, ...] = (
@@ -187,6 +191,17 @@ TABLE: tuple[Resource, ...] = (
         field="hugetlb", flag="--hugetlb", inspect="",
         v1=_written("hugetlb", "hugetlb.{size}.limit_in_bytes", _OWN_CGROUP),
         v2=_written("hugetlb", "hugetlb.{size}.max", "systemd does not know the controller"),
+    ),
+    *(
+        Resource(
+            field=field, flag=f"--{field.replace('_', '-')}", inspect="",
+            v1=_prop(name, FILTER, "", _BPF), v2=_prop(name, FILTER, "", _BPF),
+        )
+        for field, name in (
+            ("ip_allow", "IPAddressAllow"),
+            ("ip_deny", "IPAddressDeny"),
+            ("ip_accounting", "IPAccounting"),
+        )
     ),
 )  # fmt: skip
 
