@@ -200,6 +200,14 @@ class Route(Frozen):
     metric: int = 0
 
 
+class Dns(Frozen):
+    """`--dns`, `--dns-search`, `--dns-option`: what /etc/resolv.conf has; () takes the host's."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()  # (".",) is none
+    options: tuple[str, ...] = ()
+
+
 class Namespaces(Frozen):
     """For each kind: "private" (new), "host", "container:ID" (the full id), "ns:PATH"."""
 
@@ -291,6 +299,8 @@ class ContainerSpec(Frozen):
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}  # noqa: RUF012
     add_hosts: tuple[str, ...] = ()  # "name:ip"
+    dns: Dns = Dns()
+    links: tuple[str, ...] = ()  # "ID:ALIAS": a name that only this container knows for another
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp": declared, not published
     namespaces: Namespaces = Namespaces()

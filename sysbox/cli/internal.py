@@ -17,6 +17,8 @@ def run(words: list[str]) -> int:
         for failed in gc.at_boot() if words == ["_boot"] else gc.at_halt():
             emit(f"sysbox: {failed}\n", 2)
         return 0
+    if words[:1] == ["_resolve"]:
+        return _resolve(words[1:])
     if len(words) != 2 or words[0] not in _COMMANDS:
         raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
     from sysbox.container.identity import is_id
@@ -24,6 +26,21 @@ def run(words: list[str]) -> int:
     if not is_id(words[1]):  # the id becomes part of a path
         raise UsageError(f"{words[0]}: not a container's id: {words[1]}")
     return _COMMANDS[words[0]](words[1])
+
+
+def _resolve(words: list[str]) -> int:
+    from sysbox.base.errors import SysboxError
+    from sysbox.cli.output import report
+    from sysbox.netns import networks
+    from sysbox.resolver import serve
+
+    try:
+        if len(words) != 1:
+            raise UsageError("_resolve: one network must be given")
+        networks.check(words[0])  # the name becomes part of a path
+        return serve.main(words[0])
+    except SysboxError as error:
+        return report(error)
 
 
 def _supervise(container_id: str) -> int:

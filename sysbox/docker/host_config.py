@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import SpecError
+from sysbox.base.errors import NotFound, SpecError
+from sysbox.container import store
 from sysbox.docker.shapes import (
     NULL,
     Map,
@@ -66,15 +67,15 @@ def _isolation(record: Record) -> dict[str, Any]:
         "CapAdd": listed(_cap(name) for name in security.cap_add),
         "CapDrop": listed(_cap(name) for name in security.cap_drop),
         "CgroupnsMode": spec.namespaces.cgroup,
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "Dns": list(spec.dns.servers),
+        "DnsOptions": list(spec.dns.options),
+        "DnsSearch": list(spec.dns.search),
         "ExtraHosts": listed(spec.add_hosts),
         "GroupAdd": listed(spec.group_add),
         "IpcMode": spec.namespaces.ipc,
         **({"Annotations": spec.annotations} if spec.annotations else {}),
         "Cgroup": "",
-        "Links": NullList(),
+        "Links": _links(record),
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": _own(spec.namespaces.pid),
         "Privileged": security.privileged,
@@ -94,6 +95,19 @@ def _isolation(record: Record) -> dict[str, Any]:
         "Isolation": "",
         "CgroupParent": spec.slice,
     }
+
+
+def _links(record: Record) -> Any:
+    """As docker shows them: "/NAME:/OWN-NAME/ALIAS"; the id for a container that was removed."""
+    shown = []
+    for link in record.spec.links:
+        target, _, alias = link.partition(":")
+        try:
+            target = store.load(target).name
+        except NotFound:
+            pass  # ignoring: the link is shown as it was made
+        shown.append(f"/{target}:/{record.name}/{alias}")
+    return shown or NullList()
 
 
 def _user_namespace(record: Record) -> dict[str, Any]:

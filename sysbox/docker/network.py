@@ -9,6 +9,7 @@ from sysbox.container import store
 from sysbox.container.names import taken_names
 from sysbox.docker.shapes import Map, NullList, NullMap, Strings, Struct
 from sysbox.netns.network import BUILTIN, Network, ends
+from sysbox.run import resolver_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def describe(network: Network) -> dict[str, Any]:
             "Options": Strings(_options(network)),
             "Labels": Strings(network.labels),
             "DNSEnabled": network.dns,
+            "DNSFailure": _failure(network),
             "Routes": [
                 Struct(
                     {"Destination": one.destination, "Gateway": one.gateway, "Metric": one.metric}
@@ -50,6 +52,16 @@ def describe(network: Network) -> dict[str, Any]:
             ],
         }
     )
+
+
+def _failure(network: Network) -> str:
+    """What is wrong with the resolver of a network that has containers, or ""."""
+    if not network.dns:
+        return ""
+    try:
+        return resolver_units.failure(network.name)
+    except SysboxError as error:
+        return error.message
 
 
 def moment(network: Network) -> str:

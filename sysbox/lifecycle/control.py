@@ -161,4 +161,9 @@ def rename(record: Record, name: str) -> None:
     """`sysbox rename`. Raises Conflict when the name is taken."""
     with Lock(record.id):
         renamed = store.rename(store.load(record.id), name)
+        runtime = store.runtime(record.id)
+        if runtime and runtime.alive() and any(one.dns for one in runtime.attachments()):
+            from sysbox.run import resolver_units
+
+            resolver_units.publish(renamed, runtime)
     events.container("rename", renamed, oldName=record.name)

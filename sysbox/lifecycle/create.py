@@ -123,6 +123,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         mounts=spec.mounts + extra,
         health=checks,
         networks=_by_name(spec.networks),
+        links=_links(spec.links),
     )
 
 
@@ -139,6 +140,16 @@ def _by_name(asked: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     if len({one.network for one in found}) < len(found):
         raise SpecError("--network names one network twice", hint="leave out one of them")
     return found
+
+
+def _links(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The links, with ids; an alias that was not given is the container's name. Raises NotFound."""
+    found = []
+    for link in asked:
+        word, _, alias = link.partition(":")
+        other = store.find(word)
+        found.append(f"{other.id}:{alias or other.name}")
+    return tuple(found)
 
 
 def _volume_of(path: str) -> Mount:

@@ -21,7 +21,7 @@ from sysbox.lifecycle import lost_state
 from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import has_pending_kill, is_frozen
 from sysbox.netns import firewall, leases, members, networks
-from sysbox.run import background, tuned
+from sysbox.run import background, resolver_units, tuned
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard, stop_scope
 from sysbox.units import journal, listing, names, serviceplan, unit_file
@@ -193,6 +193,11 @@ def _network() -> Iterator[str]:
             yield f"removed the bridge of the network {one.name}"
 
 
+def _name_files() -> Iterator[str]:
+    for container_id in resolver_units.reclaim(_has_run):
+        yield f"removed {container_id[:12]} from the names of its networks"
+
+
 def _ids() -> Iterator[str]:
     from sysbox.lifecycle import user_namespace
 
@@ -334,6 +339,7 @@ _STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
     ("runs", _runs),
     ("scopes", _scopes),
     ("cgroups", _cgroups),
+    ("names on networks", _name_files),
     ("addresses", _network),
     ("port rules", _port_rules),
     ("ranges of ids", _ids),

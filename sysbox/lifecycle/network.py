@@ -217,12 +217,14 @@ def update(
     servers: tuple[str, ...],
     no_servers: tuple[str, ...],
 ) -> None:
-    """Change the labels and DNS servers of a network; containers get new servers with their next start.
+    """Change the labels and DNS servers of a network; its containers ask new servers at once.
 
     Raises NotFound, Conflict for a built-in network, UsageError if nothing changes.
     """
     if not (labels or without or servers or no_servers):
         raise UsageError("network update: nothing to change", hint="give --label or --dns-add")
+    from sysbox.run import resolver_units
+
     with networks.Lock():
         found = network_look.find(word)
         if isinstance(found, str):
@@ -232,9 +234,9 @@ def update(
                 raise NotFound(f"--dns-drop {one}: is no DNS server of the network {found.name}")
         kept = {key: value for key, value in found.labels.items() if key not in without}
         asked = [one for one in (*found.dns_servers, *servers) if one not in no_servers]
-        networks.store(
-            found.replace(labels={**kept, **labels}, dns_servers=tuple(dict.fromkeys(asked)))
-        )
+        changed = found.replace(labels={**kept, **labels}, dns_servers=tuple(dict.fromkeys(asked)))
+        networks.store(changed)
+        resolver_units.configure(changed)
     events.emit(
         "network", "update", found.id, {"name": found.name, "type": found.driver}, found.name
     )

@@ -19,8 +19,9 @@ from sysbox.linux.namespace import open_ns
 from sysbox.netns import dns, firewall, inside, links, members
 from sysbox.netns.network import BUILTIN
 from sysbox.netns.topology import NetPlan, attach, outward
-from sysbox.run import planning, start
+from sysbox.run import identity_files, planning, resolver_units
 from sysbox.spec import Endpoint
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         if record.spec.ports and outward(before) is None and not one.internal:
             now = now.replace(ports=firewall.publish(plan, one.address))
             store.write_runtime(record, now)
+        if one.dns:
+            undo.add(lambda _: resolver_units.withdraw(record.id, (one.network,)))
+            with Bus.connect() as bus:
+                resolver_units.finish(bus, resolver_units.begin(bus, record.id, (one,)))
+        resolver_units.publish(record, now)
         store.save(record)
+    identity_files.renew_resolv_conf(record, before, now.attachments())
     return one
 
 
@@ -96,7 +103,7 @@ def _tell_hosts(
     )
     try:
         text = (read_file(path) or b"").decode("utf-8", "surrogateescape")
-        name = start.full_name(hostname or posix.uname().nodename, record.spec)
+        name = identity_files.full_name(hostname or posix.uname().nodename, record.spec)
         data = dns.changed_hosts(text, name, lost, new).encode("utf-8", "surrogateescape")
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
         try:
@@ -136,10 +143,13 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
     moves = outward(before) == gone
     if moves:
         firewall.unpublish(record.id)
+    resolver_units.withdraw(record.id, (gone.network,))
     links.remove_link(gone.host_link)
     members.leave_one(record.id, gone.network_id)
     now = runtime.replace(networks=rest, ports=() if moves else runtime.ports)
     store.write_runtime(record, now)
+    resolver_units.publish(record, now)
+    identity_files.renew_resolv_conf(record, before, rest)
     fd = open_ns(runtime.pid, "network")
     try:
         inside.route(fd, rest)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.netns.topology import address_number
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 RESOLV_CONF = "/etc/resolv.conf"
 # systemd-resolved(8): /etc/resolv.conf may name only its stub, which other network namespaces cannot reach;
 # this file names the real servers
 UPLINK_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 # docker's choice where the host has no server that a container can reach
 PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
+SERVERS_MAX = 3  # resolv.conf(5), MAXNS: the C library ignores more
 _HEADER = "# Made by sysbox when the container was started.\n"
 
 
@@ -60,31 +65,58 @@ def _is_known(hostname: str, text: str) -> bool:
     return any(hostname in words[1:] for words in lines)
 
 
-def resolv_conf(host_text: str, uplink_text: str = "", *, own_network: bool = True) -> str:
+def resolv_conf(
+    host_text: str,
+    uplink_text: str = "",
+    *,
+    own_network: bool = True,
+    resolvers: tuple[str, ...] = (),
+    servers: tuple[str, ...] = (),
+    search: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+) -> str:
     """/etc/resolv.conf of a container, from the texts of RESOLV_CONF and UPLINK_RESOLV_CONF of the host.
+
+    `resolvers` are those of its networks, which ask the others. `servers`, `search` ("." is none) and
+    `options` are those of `--dns`, `--dns-search` and `--dns-option`; each replaces the host's.
 
     A container with a network namespace of its own (`own_network`) cannot reach servers on the host's
     loopback. If the host's file names only systemd-resolved's stub, the uplink's servers replace it; then
     loopback servers are left out; if none remains, public servers are used. search and options are kept.
     """
-    if not own_network:
+    given = {"nameserver": resolvers or servers, "search": search, "options": options}
+    replaced = {name for name, values in given.items() if values}
+    if not own_network and not replaced:
         return host_text
     if uplink_text and _is_stub(host_text):
         host_text = uplink_text
-    kept = []
-    servers = 0
+    lines = [["nameserver", one] for one in given["nameserver"][:SERVERS_MAX]]
+    lines += _kept(host_text, replaced, own_network=own_network)
+    if not any(words[0] == "nameserver" for words in lines):
+        lines += [["nameserver", address] for address in PUBLIC_SERVERS]
+    if search and search != (".",):
+        lines.append(["search", *search])
+    if options:
+        lines.append(["options", *options])
+    if resolvers and not any(word.startswith("ndots:") for words in lines for word in words):
+        # a container's name has no dot: it is asked for as it is, before it is with each search domain
+        lines.append(["options", "ndots:0"])
+    return _HEADER + "".join(" ".join(words) + "\n" for words in lines)
+
+
+def _kept(host_text: str, replaced: set[str], *, own_network: bool) -> Iterator[list[str]]:
+    """The words of the host's lines that a container has too."""
     for line in host_text.splitlines():
         words = line.split()
         if not words or words[0][0] in "#;":
             continue
-        if words[0] == "nameserver":
-            if len(words) < 2 or _is_loopback(words[1]):
-                continue
-            servers += 1
-        kept.append(" ".join(words) + "\n")
-    if not servers:
-        kept += [f"nameserver {address}\n" for address in PUBLIC_SERVERS]
-    return _HEADER + "".join(kept)
+        if ("search" if words[0] == "domain" else words[0]) in replaced:
+            continue
+        if words[0] == "nameserver" and (
+            len(words) < 2 or (own_network and _is_loopback(words[1]))
+        ):
+            continue
+        yield words
 
 
 def _is_stub(text: str) -> bool:

@@ -14,15 +14,14 @@ from sysbox import scope
 from sysbox.base.errors import KernelError, SysboxError
 from sysbox.base.files import write_file
 from sysbox.base.frozen import Frozen
-from sysbox.base.paths import CONTAINERS
 from sysbox.base.undo import Undo
 from sysbox.container import events, identity, log_options, store
 from sysbox.container.store import Runtime
-from sysbox.host import probe, read_text
+from sysbox.host import probe
 from sysbox.linux import cgroup, process, userns
 from sysbox.linux.freezer import thaw_file
-from sysbox.netns import dns, links, topology
-from sysbox.run import parent, supervisor
+from sysbox.netns import links, topology
+from sysbox.run import identity_files, parent, supervisor
 from sysbox.run.init import Inherited
 from sysbox.run.planning import import_for_mounts, plan_of
 from sysbox.security import seccomp
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from sysbox.run.cgroup_watch import OutOfMemory, Reports
     from sysbox.run.parent import Parked
     from sysbox.run.stdio import Streams
-    from sysbox.spec import ContainerSpec, Port
+    from sysbox.spec import Port
     from sysbox.units.cgroup.tree import Placement
     from sysbox.units.machine import Machine
 
@@ -222,9 +221,14 @@ def thaw(started: Started) -> None:
 
 
 def _note(record: Record, runtime: Runtime, parked: Parked) -> None:
-    """Record the pid and start time of its first process."""
+    """Record the pid and start time of its first process, and name it on its networks."""
     start = process.start_time(parked.pid)
-    store.write_runtime(record, runtime.replace(pid=parked.pid, start_time=start))
+    runtime = runtime.replace(pid=parked.pid, start_time=start)
+    store.write_runtime(record, runtime)
+    if any(one.dns for one in runtime.attachments()):
+        from sysbox.run import resolver_units
+
+        resolver_units.publish(record, runtime)
 
 
 def machine_of(record: Record, started: Started) -> Machine:
@@ -303,9 +307,24 @@ def _surround(
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         attachments, ports = _connect(plan, parked)
         addresses = tuple(f"{one.address} {one.address6}".rstrip() for one in attachments)
-        write_identity(record, plan, " ".join(addresses))
+        answered = _begin_names(bus, record, attachments, undo)
+        identity_files.write(record, plan, " ".join(addresses))
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
+        answered()
     return attachments, ports, pending.jobs
+
+
+def _begin_names(
+    bus: Bus, record: Record, attachments: tuple[Attachment, ...], undo: Undo
+) -> Callable[[], None]:
+    """Have the resolvers of its networks made; what is returned waits for them."""
+    if not any(one.dns for one in attachments):
+        return lambda: None
+    from sysbox.run import resolver_units  # only these containers need it
+
+    begun = resolver_units.begin(bus, record.id, attachments)
+    undo.add(lambda _: resolver_units.abandon(bus, begun))
+    return lambda: resolver_units.finish(bus, begun)
 
 
 def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
@@ -364,34 +383,3 @@ def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> N
         store.remove_run(record)
     except (SysboxError, OSError, ImportError):
         pass  # ignoring: why the start failed is the better message, and `gc` finds the run
-
-
-def full_name(hostname: str, spec: ContainerSpec) -> str:
-    """A host name with the domain that was asked for."""
-    return f"{hostname}.{spec.domainname}" if spec.domainname else hostname
-
-
-def write_identity(record: Record, plan: Plan, address: str) -> None:
-    """Fill /etc/hosts, /etc/hostname and /etc/resolv.conf; the child has mounted the empty files by now."""
-    hostname = plan.process.hostname or posix.uname().nodename
-    network = plan.network
-    gateway = network.attachments[0].gateway if network.attachments else "127.0.0.1"
-    extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
-    if network.join.startswith("container:"):
-        # the files that go with the address: those of that container
-        other = f"{CONTAINERS}/{network.join.removeprefix('container:')}"
-        given, resolv = (read_text(f"{other}/{name}") for name in ("hosts", "resolv.conf"))
-    else:
-        shared = network.mode in ("host", "join")
-        given = read_text("/etc/hosts") if shared else ""
-        resolv = dns.resolv_conf(
-            read_text(dns.RESOLV_CONF), read_text(dns.UPLINK_RESOLV_CONF), own_network=not shared
-        )
-    hosts = dns.hosts_file(full_name(hostname, record.spec), address, extra, given)
-    texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
-    for name, text in texts.items():
-        # in place: the child has mounted this very file. `_claim` has made it empty: with O_TRUNC ext4 would
-        # write it to the disk at once (ext4(5), auto_da_alloc), and its removal might wait for the disk
-        fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
-        posix.write(fd, text.encode("utf-8", "surrogateescape"))
-        posix.close(fd)

@@ -13,8 +13,9 @@ from sysbox.base.errors import (
 from sysbox.container import events, store
 from sysbox.container.names import release_name
 from sysbox.fs import volumes
-from sysbox.host import probe
+from sysbox.host import exists, probe
 from sysbox.linux.freezer import is_frozen
+from sysbox.netns import names as name_files
 from sysbox.run import restart, tuned
 from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
@@ -109,4 +110,8 @@ def disconnect(container_id: str, *, behind: bool = False) -> None:
     """Release what a container has of networks."""
     from sysbox.netns import members  # only a bridge needs it
 
+    if exists(name_files.DIRECTORY):
+        from sysbox.run import resolver_units
+
+        resolver_units.withdraw(container_id)
     members.leave(container_id, behind=behind)

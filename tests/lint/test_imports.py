@@ -38,6 +38,7 @@ COLD = (
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
     "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",
+    "sysbox.resolver",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.
 HOT_AFTER_ALL = {

@@ -12,13 +12,14 @@ ROWS = {
     2: "spec host base.files base.tree base.flock container.identity security.idmap",
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
-          units.serviceplan fs.mountoptions fs.rootfs fs.syslog netns.topology netns.rules""",
+          units.resolverplan units.serviceplan fs.mountoptions fs.rootfs fs.syslog netns.topology
+          netns.rules""",
     5: """conf fs.mapped container.clocks container.health container.records container.locks
           container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust
           container.names container.store""",
-    8: "scope run.handshake container",
+    8: "scope run.handshake container resolver",
     9: """run.attach_socket run.process run.streams run.init run.builder run.name_hold run.stop_requests
           run.json_log run.parent
           run.supervisor run.monitor run.terminal run.stdio run.disk_weights run.cgroup_watch

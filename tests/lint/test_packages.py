@@ -6,7 +6,7 @@ import pytest
 import source
 
 ONE_FILE = (
-    "cryptography", "pystemd", "dbus_next", "pyroute2", "iptc", "pyseccomp", "urllib3",
+    "cryptography", "pystemd", "dbus_next", "dnslib", "pyroute2", "iptc", "pyseccomp", "urllib3",
     "backports", "isal",
 )  # fmt: skip
 COLD_TIER = "sysbox.cli"  # click is the cold command line's own language
@@ -17,6 +17,7 @@ SERVES = {
     "click": "help_",
     "cryptography": "trust",
     "dbus_next": "events",
+    "dnslib": "doctor",
     "iptc": "run",
     "isal": "import_",
     "pyroute2": "doctor",

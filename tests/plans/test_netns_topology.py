@@ -232,6 +232,34 @@ def test_resolv_conf_without_a_server_takes_public_ones(text: str) -> None:
     assert resolv_conf(text).splitlines()[1:] == servers
 
 
+def test_resolv_conf_of_a_network_with_names() -> None:
+    text = "nameserver 192.0.2.53\nsearch a b\noptions timeout:1\n"
+
+    def lines(host: str = text, **more: tuple[str, ...]) -> list[str]:
+        return resolv_conf(host, resolvers=("10.1.0.1",), **more).splitlines()[1:]
+
+    kept = ["nameserver 10.1.0.1", "search a b", "options timeout:1"]
+    assert lines() == [*kept, "options ndots:0"]
+    assert lines("options ndots:2\n") == ["nameserver 10.1.0.1", "options ndots:2"]
+    assert lines(servers=("192.0.2.1",)) == [*kept, "options ndots:0"]
+    assert lines(search=(".",), options=("ndots:1",)) == ["nameserver 10.1.0.1", "options ndots:1"]
+    assert lines("domain x\n", search=("c",)) == [
+        "nameserver 10.1.0.1", "search c", "options ndots:0",
+    ]  # fmt: skip
+    many = resolv_conf(text, resolvers=tuple(f"10.{n}.0.1" for n in range(5)))
+    assert many.count("nameserver") == 3
+
+
+def test_resolv_conf_as_flags_ask() -> None:
+    text = "nameserver 127.0.0.53\nsearch a b\noptions timeout:1\n"
+    asked = resolv_conf(text, servers=("::1",), search=("c", "d"), options=("rotate",))
+    assert asked.splitlines()[1:] == ["nameserver ::1", "search c d", "options rotate"]
+    shared = resolv_conf(text, own_network=False, search=("c",))
+    assert shared.splitlines()[1:] == [
+        "nameserver 127.0.0.53", "options timeout:1", "search c",
+    ]  # fmt: skip
+
+
 def test_hosts_file() -> None:
     text = hosts_file("web.example", "10.90.0.2", ("db:10.90.0.3", "six:fd00::1"))
     assert "127.0.0.1\tlocalhost\n" in text

@@ -49,7 +49,7 @@ set -e
 systemctl is-system-running --wait || { systemctl --failed; exit 1; }
 udevadm settle
 modprobe --all overlay veth bridge loop iptable_nat iptable_raw
-/opt/sysbox/bin/python -c 'import pytest, click, pystemd, dbus_next, pyroute2, iptc'
+/opt/sysbox/bin/python -c 'import pytest, click, pystemd, dbus_next, dnslib, pyroute2, iptc'
 sync
 """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.netns import members, networks
+from sysbox.run import resolver_units
+from sysbox.units import resolverplan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,30 @@ def defined() -> list[Check]:
     checks = [
         useful(_AREA, "definition", text, "", "`sysbox network rm --force`") for text in damaged
     ]
-    return checks + [_check(one) for one in found if members.users(one.id)]
+    used = [one for one in found if members.users(one.id)]
+    wrong = dict(resolver_units.failures()) if used else {}
+    return (
+        checks
+        + [_check(one) for one in used]
+        + [_names(one, wrong.get(one.name, "")) for one in used if one.dns]
+    )
+
+
+def _names(network: Network, problem: str) -> Check:
+    from sysbox.resolver import probe
+
+    taken = 0.0
+    if not problem:
+        taken = probe.ask(network.gateway)
+        problem = "" if taken else f"its resolver at {network.gateway} does not answer"
+    return useful(
+        _AREA,
+        f"names on {network.name}",
+        problem,
+        f"{network.gateway} answers in {taken * 1000:.1f} ms",
+        f"`journalctl -u {resolverplan.service_unit(network.name)}` may tell why; the next start of a"
+        " container on it makes the resolver anew",
+    )
 
 
 def _check(network: Network) -> Check:

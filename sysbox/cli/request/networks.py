@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.parse import common as parse
-from sysbox.parse.network import check_alias, complete, parse_endpoint
+from sysbox.parse.network import (
+    check_alias,
+    check_hostname,
+    complete,
+    parse_endpoint,
+    parse_ip,
+)
+from sysbox.spec import Dns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +56,47 @@ def build(given: Values) -> tuple[str, tuple[Endpoint, ...]]:
                 hint="`sysbox network create` makes a network on which containers find each other",
             )
     return _DEFAULT[0], tuple(found)
+
+
+def dns(given: Values, mode: str) -> Dns:
+    """What `--dns`, `--dns-search` and `--dns-option` ask for. Raises SpecError."""
+    asked = Dns(
+        servers=tuple(parse_ip(one, "--dns") for one in given.dns),
+        search=tuple(_search(one) for one in given.dns_search),
+        options=tuple(_option(one) for one in given.dns_option),
+    )
+    if asked != Dns() and mode.startswith("container:"):
+        raise SpecError(
+            f"--dns, --dns-search and --dns-option do not go with --network {mode}",
+            hint="the container has the /etc/resolv.conf of the other one",
+        )
+    return asked
+
+
+def _search(text: str) -> str:
+    return text if text == "." else check_hostname(text.removesuffix("."), "--dns-search")
+
+
+def _option(text: str) -> str:
+    allowed = parse.ALNUM | frozenset("-_:.")
+    if not text or not allowed.issuperset(text):
+        parse.bad("--dns-option", text, "not an option of resolv.conf(5)", "as in ndots:2")
+    return text
+
+
+def links(given: Values, mode: str) -> tuple[str, ...]:
+    """`--link`, each as "CONTAINER:ALIAS", or "CONTAINER" for its own name. Raises SpecError."""
+    for text in given.link:
+        name, colon, alias = text.partition(":")
+        parse.check_name(name, "--link")
+        if colon:
+            check_alias(alias, "--link")
+    if given.link and mode != "bridge":
+        raise SpecError(
+            f"--link {given.link[0]} needs a network of the container's own, not --network {mode}",
+            hint="leave out --link or --network",
+        )
+    return tuple(dict.fromkeys(given.link))
 
 
 def _about_addresses(given: Values) -> str:

@@ -62,12 +62,14 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
-    """Add the groups, the umask, the domain name, the annotations, the exposed ports and the clocks."""
+    """Add what the container is called and knows, its groups, the annotations, exposed ports, the clocks."""
     domain = given.domainname
     groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
         group_add=groups,
         kept_groups=kept,
+        dns=networks.dns(given, spec.namespaces.network),
+        links=networks.links(given, spec.namespaces.network),
         umask=parse_umask(given.umask, "--umask") if given.umask else 0o022,
         domainname=check_hostname(domain, "--domainname") if domain else "",
         annotations=dict(parse_label(text, "--annotation") for text in given.annotation),

@@ -202,8 +202,12 @@ def _isolation() -> tuple[Option, ...]:
 
 def _networks() -> tuple[Option, ...]:
     return (
+        many("--dns", "ADDRESS", "DNS server, instead of those of the host"),
+        many("--dns-option", "OPTION", "Option of resolv.conf(5), as ndots:2", hidden="--dns-opt"),
+        many("--dns-search", "DOMAIN", "Search domain, instead of those of the host; . is none"),
         value("--ip", "ADDRESS", "IPv4 address on the first network"),
         value("--ip6", "ADDRESS", "IPv6 address on the first network"),
+        many("--link", "CONTAINER[:ALIAS]", "A name that only this container knows for another one"),
         value("--mac-address", "MAC", "MAC address of the link to the first network"),
         many(
             "--network", "NETWORK[:OPTION=VALUE,...]",

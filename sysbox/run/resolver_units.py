@@ -1,0 +1,233 @@
+"""Names of containers on networks, and the units that answer: made with the first, gone with the last.
+
+The socket of a network is there while its directory of names is (netns/names.py). Who makes or removes the
+two has the lock of the names, so that a start never relies on a socket that an end is about to remove.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sysbox import scope
+from sysbox.base import paths, program
+from sysbox.base.errors import SysboxError, SystemdError
+from sysbox.base.flock import BRIEFLY, Lock
+from sysbox.base.frozen import Frozen
+from sysbox.container.hostname import hostname_of
+from sysbox.host import exists
+from sysbox.netns import names
+from sysbox.units import resolverplan
+from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, Bus
+from sysbox.units.limits.properties import Property
+from sysbox.units.resolverplan import ResolverPlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.container.store import Record, Runtime
+    from sysbox.netns.attachment import Attachment
+    from sysbox.netns.network import Network
+
+_EXISTS = f"{SYSTEMD}.UnitExists"
+_LOCK = f"{paths.NETWORK}/names.lock"
+_TRANSIENT = "/run/systemd/transient"
+_PATIENCE = 10.0  # seconds for the socket to be made
+_STEP = 0.004  # seconds
+
+
+class Starting(Frozen):
+    """A socket that was asked for."""
+
+    network: str
+    address: str
+    plan: ResolverPlan
+    new: bool  # whether the directory of names was made: a socket that is there is about to go
+    serial: int  # of the call
+
+
+def begin(bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> tuple[Starting, ...]:
+    """Reserve a container's place on each network that has a resolver; ask for the sockets that are missing.
+
+    PID 1 makes them while the start goes on. Raises SystemdError, KernelError.
+    """
+    wanted = names.resolved(attachments)
+    if not wanted:
+        return ()
+    begun = []
+    with Lock(_LOCK, timeout=BRIEFLY):
+        for one in wanted:
+            new = names.reserve(container, one)
+            # the file is there for as long as the unit is loaded
+            if new or not exists(f"{_TRANSIENT}/{resolverplan.socket_unit(one.network)}"):
+                plan = _plan(one)
+                begun.append(
+                    Starting(
+                        network=one.network,
+                        address=one.gateway or one.gateway6,
+                        plan=plan,
+                        new=new,
+                        serial=_request(bus, plan),
+                    )
+                )
+    return tuple(begun)
+
+
+def finish(bus: Bus, begun: tuple[Starting, ...]) -> None:
+    """Return once all sockets listen: a question that comes from now on is answered. Raises SystemdError."""
+    for one in begun:
+        try:
+            _await(bus, one)
+        except SystemdError as error:
+            unit = resolverplan.socket_unit(one.network)
+            what, hint = "cannot be made", error.hint
+            if error.result == "failed":
+                what = f"cannot listen on {one.address} port {resolverplan.PORT}"
+                hint = (
+                    f"`journalctl -u {unit}` tells why; a DNS server of this host may have the port on all"
+                    " addresses: let it listen on its own ones only"
+                )
+            failed = SystemdError(
+                f"network {one.network}: its resolver {what}: {error.message}", unit=unit
+            )
+            failed.hint = hint
+            raise failed from None
+
+
+def abandon(bus: Bus, begun: tuple[Starting, ...]) -> None:
+    """Wait until the sockets were asked for, so that a stop that follows finds them."""
+    for one in begun:
+        try:
+            bus.reply(one.serial)
+        except SysboxError:
+            pass  # ignoring: it was answered before, or there is no such unit
+
+
+def publish(record: Record, runtime: Runtime) -> None:
+    """Name a running container on its networks: at once, for as long as its first process runs."""
+    names.publish(
+        record.id,
+        (record.name, hostname_of(record)),
+        (runtime.pid, runtime.start_time),
+        runtime.attachments(),
+        record.spec.dns.servers,
+        {alias: target for target, _, alias in (one.partition(":") for one in record.spec.links)},
+    )
+
+
+def _await(bus: Bus, one: Starting) -> None:
+    unit = resolverplan.socket_unit(one.network)
+    deadline = time.monotonic() + _PATIENCE
+    serial = one.serial
+    while True:
+        try:
+            (job,) = bus.reply(serial)
+            scope.wait_job(bus, unit, job, "start", deadline - time.monotonic())
+            return
+        except SystemdError as error:
+            if error.dbus_name != _EXISTS or time.monotonic() > deadline:
+                raise
+        if scope.active_state(bus, unit) != "active":
+            scope.reset_failed(bus, unit)
+        elif one.new:
+            # of a network that had the name before: its stop is on the way, or was lost
+            scope.request_stop(bus, unit)
+        else:
+            return  # another start has asked first
+        time.sleep(_STEP)
+        serial = _request(bus, one.plan)
+
+
+def _request(bus: Bus, plan: ResolverPlan) -> int:
+    return bus.retry(lambda: _send(bus, plan))
+
+
+def _send(bus: Bus, plan: ResolverPlan) -> int:
+    beside = (
+        (resolverplan.service_unit(plan.network), _values(resolverplan.service_properties(plan))),
+    )
+    unit = resolverplan.socket_unit(plan.network)
+    args = (unit, "fail", _values(resolverplan.socket_properties(plan)), beside)
+    return bus.send(MANAGER_PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", args)
+
+
+def _values(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, object]]]:
+    return [(one.name, (one.signature, one.value)) for one in properties]
+
+
+def _plan(one: Attachment) -> ResolverPlan:
+    return ResolverPlan(
+        network=one.network,
+        directory=names.directory_of(one.network),
+        run=paths.RUN,
+        addresses=tuple(address for address in (one.gateway, one.gateway6) if address),
+        launcher=program.launcher,
+        package=paths.PACKAGE,
+    )
+
+
+def withdraw(container: str, networks: tuple[str, ...] = ()) -> None:
+    """Name a container no longer: on these networks, or on all. The last one takes the units along.
+
+    A container without a name is success. Raises KernelError, Conflict.
+    """
+    if not exists(names.DIRECTORY):
+        return
+    with Lock(_LOCK, timeout=BRIEFLY):
+        for network in networks or names.networks():
+            path = f"{names.directory_of(network)}/{container}"
+            if exists(path) and names.withdraw(container, network):
+                _stop(network)
+
+
+def configure(network: Network) -> None:
+    """Tell the resolver of a network that has containers about a changed definition. Raises KernelError."""
+    if exists(names.directory_of(network.name)):
+        with Lock(_LOCK, timeout=BRIEFLY):
+            if exists(names.directory_of(network.name)):
+                names.configure(network.name, network)
+
+
+def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
+    """Name all containers no longer that are not alive; returns their ids. For `sysbox gc`.
+
+    `is_alive` must return True for a container that is starting.
+    """
+    if not exists(names.DIRECTORY):
+        return []
+    with Lock(_LOCK, timeout=BRIEFLY):
+        dead = names.dead(is_alive)
+        for network, container in dead:
+            if names.withdraw(container, network):
+                _stop(network)
+    return sorted({container for _, container in dead})
+
+
+def _stop(network: str) -> None:
+    try:
+        with Bus.connect() as bus:
+            # queued before the lock is released: a start that comes next finds the name taken, and waits
+            scope.request_stop(bus, resolverplan.socket_unit(network))
+    except SysboxError:
+        pass  # ignoring: without systemd there is no socket
+
+
+def failures() -> list[tuple[str, str]]:
+    """(network, what is wrong) of each network whose resolver does not listen. Raises SystemdError."""
+    found = ((network, failure(network)) for network in names.networks())
+    return [one for one in found if one[1]]
+
+
+def failure(network: str) -> str:
+    """What is wrong with the resolver of a network, "" also where the network has no container.
+
+    Raises SystemdError.
+    """
+    if not names.containers(network):
+        return ""
+    units = resolverplan.socket_unit(network), resolverplan.service_unit(network)
+    with Bus.connect() as bus:
+        socket, service = (scope.active_state(bus, unit) for unit in units)
+    if socket != "active":
+        return f"{units[0]} is {socket}"
+    return f"{units[1]} has failed" if service == "failed" else ""
