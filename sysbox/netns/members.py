@@ -13,7 +13,7 @@ from sysbox.base.errors import NotFound
 from sysbox.base.files import read_file, unlink, write_file
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, process
-from sysbox.netns import firewall, leases, links, networks
+from sysbox.netns import firewall, leases, links
 from sysbox.netns.topology import bridge_mac
 
 TYPE_CHECKING = False
@@ -70,6 +70,8 @@ def _lease(container_id: str, one: Attachment) -> Attachment:
 
 def _note_bridge(attachment: Attachment) -> None:
     """Keep the bridge's name for the end, when the definition may be gone. Raises NotFound."""
+    from sysbox.netns import networks  # the network `bridge` has no definition
+
     if networks.load(attachment.network).id != attachment.network_id:
         raise NotFound(
             f"the network {attachment.network} was removed, and another one has its name now",
