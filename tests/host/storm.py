@@ -20,7 +20,7 @@ PATIENCE = 120.0 * SLOWNESS  # seconds for one command, in the worst of weathers
 TAIL = 0.25 * SLOWNESS  # seconds within which most instants are
 FLAGS = (
     (), ("-p", "80"), ("-v", "/data"), ("--cpuset-cpus", "0"), ("--memory", "64m"), ("--init",),
-    ("--log-driver", "json-file"), ("--network", "none"),
+    ("--log-driver", "json-file"), ("--network", "none"), ("--network", "storm"), ("--network", "storm"),
     ("--health-cmd", "true", "--health-interval", "100ms"),
 )  # fmt: skip
 POLICIES = ("no", "no", "always", "on-failure:2", "unless-stopped")

@@ -31,6 +31,7 @@ from lane import Sysbox
 from storm import Storm
 
 from sysbox.base import paths
+from sysbox.netns import leases
 
 
 def nothing_more(sysbox: Sysbox) -> None:
@@ -57,6 +58,7 @@ def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
     rounds = int(os.environ.get("SYSBOX_SOAK_ROUNDS", "1000")) if SOAK else 25
     print(f"SYSBOX_SEED={SEED}")
     storm = Storm(image, SEED)
+    sysbox("network", "create", "--ipv6", "storm", check=True)
     storm.run(rounds, at_once=4)
     print(f"{rounds} rounds: {storm.counts}")
     settled(sysbox)
@@ -65,6 +67,8 @@ def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
     assert not storm.complaints, "\n".join(storm.complaints)
     assert (left, undeletable) == ([], [])
     nothing_more(sysbox)
+    assert leases.in_use() == []
+    sysbox("network", "rm", "storm", check=True)
 
 
 # whatever fails

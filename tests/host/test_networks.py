@@ -1,7 +1,4 @@
-"""Networks as a user meets them: definitions, several links, addresses, and changes while a container runs.
-
-In the guest: its kernel is an older one.
-"""
+"""Networks as a user meets them: definitions, several links, addresses, changes while a container runs."""
 
 from __future__ import annotations
 
