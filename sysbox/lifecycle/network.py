@@ -262,8 +262,14 @@ def _name_of(container_id: str) -> str:
 
 
 def prune(which: Wanted) -> Removed:
-    """Remove networks that no container is made for."""
-    used = {one.network for record in store.all_records() for one in record.spec.networks}
+    """Remove networks that no container is made for. Raises FormatError: a record that cannot be read may be
+    of a container on any network.
+    """
+
+    def refuse(error: FormatError) -> None:
+        raise error
+
+    used = {one.network for record in store.all_records(refuse) for one in record.spec.networks}
     gone = []
     for one in networks.all_networks():
         if one.name in used or not which.matches(one.created_ns / 1e9, one.labels):
