@@ -44,7 +44,7 @@
 #define TIOCGPTPEER 0x5441
 #endif
 
-enum { SIGNALLED = 128 };
+enum { SIGNALLED = 128, RELIEF = 100 /* milliseconds */ };
 
 static struct {
     pid_t pid;
@@ -57,6 +57,7 @@ static struct {
     int oom_policy;   /* the first letter of continue, stop, kill */
     int timeout;      /* the container was killed, since it did not stop in time */
     int64_t deadline; /* milliseconds(); 0 until a stop is requested */
+    int64_t relieved; /* milliseconds(): when it is stopped since it has run out of memory; 0: it is not */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .terminal = -1, .freezer = -1};
 
 static struct {
@@ -153,19 +154,22 @@ static void send_signal(int number)
 
 static void stop(void)
 {
+    monitor.relieved = 0;
     send_signal(monitor.stop_signal);
     if (!monitor.deadline && monitor.stop_timeout >= 0)
         monitor.deadline = milliseconds() + (int64_t)monitor.stop_timeout * SECOND;
 }
 
-/* Apply OOMPolicy= to the rest: on cgroup v2 systemd and the kernel do that too, on v1 only the monitor does. */
+/* Apply OOMPolicy= to the rest: on cgroup v2 systemd and the kernel do that too, on v1 only the monitor does.
+ * A stop is put off for a moment: the kernel counts a kill before the memory is free again, and would kill what
+ * needs a page to act on the signal. */
 static void out_of_memory(void)
 {
     helper_tell_oom();
     if (monitor.oom_policy == 'k')
         send_signal(SIGKILL);
-    else if (monitor.oom_policy == 's')
-        stop();
+    else if (monitor.oom_policy == 's' && !monitor.relieved)
+        monitor.relieved = milliseconds() + RELIEF;
 }
 
 static void take_signals(int fd)
@@ -195,13 +199,16 @@ static int patience(void)
         monitor.deadline = 0;
         monitor.timeout = 1;
     }
+    if (monitor.relieved && now >= monitor.relieved)
+        stop();
     if (health.due && now >= health.due)
         check_health();
     if (held.due && now >= held.due) {
         close(held.fd);
         held.due = 0;
     }
-    const int64_t looked = usage_turn(), moments[] = {monitor.deadline, health.due, held.due, looked, helper_turn()};
+    const int64_t looked = usage_turn(), moments[] = {monitor.deadline, monitor.relieved, health.due, held.due,
+                                                      looked, helper_turn()};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++)
         if (moments[i] && (!next || moments[i] < next))
             next = moments[i];

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _SOON = 0.5  # seconds
+_RELIEF = 100  # ms, as in src/monitor.c
 
 
 class Attended:
@@ -118,12 +119,20 @@ class Attended:
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
             start.thaw(self._started)
-        elif self._started.oom_policy == "stop":
+        elif self._started.oom_policy == "stop" and not self._has_ended(_RELIEF):
+            # not before: the kernel counts a kill before the memory is free again, and would kill what needs
+            # a page to act on the signal
             try:
                 with Bus.connect() as bus:  # `_watch_stop_requests` acts on the job
                     scope.request_stop(bus, names.scope_unit(self._record.id))
             except SystemdError:
                 process.send(self._started.pidfd, stop_signal(self._record))
+
+    def _has_ended(self, patience: int) -> bool:
+        """Whether its first process ends within so many milliseconds."""
+        poll = select.poll()
+        poll.register(self._started.pidfd, select.POLLIN)
+        return bool(poll.poll(patience))
 
     def _watch_stop_requests(self, started: start.Started) -> None:
         """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""

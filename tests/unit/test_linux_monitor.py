@@ -64,6 +64,34 @@ def test_monitor_has_told_of_a_kill_only_if_its_helper_has(tmp_path: Path) -> No
     assert (ended["oom"], ended["oom_told"]) == (True, False)
 
 
+def test_monitor_stops_what_is_short_of_memory_once_the_kills_are_over(tmp_path: Path) -> None:
+    """Each kill may take another one with it; a process that gets the signal earlier may be the next."""
+    kills = tmp_path / "memory.oom_control"
+    kills.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
+    file, event = os.open(kills, os.O_RDONLY), os.eventfd(0, os.EFD_NONBLOCK)
+    for fd in (file, event):
+        os.set_inheritable(fd, True)
+    counted = []
+
+    def payload() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: counted.append(int(kills.read_text().split()[-1])))
+        (tmp_path / "ready").touch()
+        while not counted:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os._exit(counted[0] if len(counted) == 1 else 100 + len(counted))
+
+    monitor = start(tmp_path, payload, "--oom-policy", "stop", "--oom", file, event)
+    ready(tmp_path)
+    settled(monitor)
+    for number in (1, 2, 3):
+        kills.write_text(f"oom_kill_disable 0\nunder_oom 0\noom_kill {number}\n")
+        os.eventfd_write(event, 1)
+        time.sleep(0.01)
+    status, ended = finish(monitor, tmp_path)
+    assert (status, ended["code"], ended["oom"]) == (3, 3, True)
+
+
 def test_monitor_passes_the_stop_signal_on(tmp_path: Path) -> None:
     def payload() -> None:
         signal.signal(signal.SIGUSR1, lambda *_: os._exit(42))
