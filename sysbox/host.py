@@ -126,16 +126,22 @@ def cgroup2_flags(mountinfo: str) -> tuple[str, ...]:
     return tuple(word for word in options.split(",") if word not in ("", "rw", "ro"))
 
 
+# options of a v1 hierarchy that name no controller
+_NO_CONTROLLERS = ("rw", "ro", "xattr", "clone_children", "noprefix", "favordynmods")
+
+
 def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
     """The mode and the controllers' mount points, from the text of /proc/self/mountinfo.
 
-    A unified tree beside v1 controllers ("hybrid") counts as v1: the controllers are what matters here.
+    A unified tree beside v1 controllers ("hybrid") counts as v1: the controllers are what matters here. One
+    that is mounted read-only, as inside a container, is left out: no cgroup can be made there.
     """
     v1: dict[str, str] = {}
+    is_v1 = False
     unified = ""
     for line in mountinfo.splitlines():
         fields, _, tail = line.partition(" - ")
-        target = fields.split(" ")[4]
+        target, flags = fields.split(" ")[4:6]
         kind, _, rest = tail.partition(" ")
         if not target.startswith("/sys/fs/cgroup"):
             continue
@@ -143,17 +149,13 @@ def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
             unified = target
         elif kind == "cgroup":
             for option in rest.rpartition(" ")[2].split(","):
-                if option not in (
-                    "rw",
-                    "ro",
-                    "xattr",
-                    "clone_children",
-                    "noprefix",
-                    "favordynmods",
-                ):
+                if option in _NO_CONTROLLERS:
+                    continue
+                named = option.startswith("name=")
+                is_v1 = is_v1 or not named
+                if named or not flags.startswith("ro"):
                     v1[option] = target
-    real = [name for name in v1 if not name.startswith("name=")]
-    if unified and not real:
+    if unified and not is_v1:
         names = read_text(f"{unified}/cgroup.controllers").split()
         return "v2", dict.fromkeys([*names, "name=systemd"], unified)
     return "v1", v1

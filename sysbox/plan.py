@@ -16,6 +16,7 @@ from sysbox.fs.mountoptions import check_depth
 from sysbox.fs.rootfs import (
     CGROUPS,
     INIT,
+    Bind,
     Directory,
     Link,
     Mask,
@@ -27,6 +28,7 @@ from sysbox.fs.rootfs import (
 )
 from sysbox.fs.syslog import plan_syslog
 from sysbox.linux import capability, namespace
+from sysbox.linux.mount import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from sysbox.linux.userns import IdMap
 from sysbox.netns.network import Network
 from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, plan_network
@@ -154,6 +156,8 @@ class Surroundings(Frozen):
     networks: dict[str, Network] = {}  # noqa: RUF012 (name -> a network that the specification names)
     capabilities: int = 0  # mask of the capabilities of this process
     no_time: str = ""  # why no time namespace can be made, "" if one can
+    # where sysbox is in a user namespace itself, and so may make no device nodes: the map of its groups
+    gids: tuple[IdMap, ...] = ()
 
 
 def make_plan(
@@ -292,13 +296,25 @@ def _protection(
             for above in dict.fromkeys(node.path.rpartition("/")[0] for node in nodes)
             if above != "/dev"
         ),
-        nodes=tuple(
-            Node(target=node.path, kind=node.kind, major=node.major, minor=node.minor,
-                 mode=node.mode, uid=node.uid, gid=node.gid)
-            for node in nodes
-        ),
+        nodes=tuple(_node(node, around) for node in nodes),
         links=tuple(Link(target=path, text=text) for path, text in devices.DEFAULT_LINKS),
         syslog=plan_syslog(spec, booted=mode.active),
+    )
+
+
+def _node(node: DeviceNode, around: Surroundings) -> Node | Bind:
+    if around.gids:
+        # read-only: its mode and its owner cannot be changed by the container, and writing to the device can
+        return Bind(
+            source=node.source or node.path,
+            target=node.path,
+            attributes=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+            recursive=False,
+            node=True,
+        )
+    return Node(
+        target=node.path, kind=node.kind, major=node.major, minor=node.minor,
+        mode=node.mode, uid=node.uid, gid=node.gid,
     )  # fmt: skip
 
 
@@ -323,6 +339,7 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         )
     check_depth(resolved.workdir, "working directory")
     domain = (("kernel/domainname", spec.domainname),) if spec.domainname else ()
+    groups = record.gids or around.gids
     return plan_process(
         record,
         resolved,
@@ -330,5 +347,5 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         mode,
         hostname=around.hostname,
         held=around.capabilities,
-        sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, record.gids), *domain),
+        sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, groups), *domain),
     )

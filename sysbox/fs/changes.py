@@ -1,8 +1,8 @@
 """List a container's changes: compare its writable layer with the layers of its image.
 
 It reads the layers, not the mount, so it works whether or not the container runs. overlayfs marks what a
-layer hides: a character device 0:0 hides a name, and the attribute trusted.overlay.opaque on a directory
-hides its content in the layers below (kernel: overlayfs.rst).
+layer hides: a character device 0:0 hides a name, and an attribute of a directory hides its content in the
+layers below (kernel: overlayfs.rst).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import posix
 from sysbox.base import tree
 from sysbox.base.frozen import Frozen
 from sysbox.base.tree import TreeEntry, entries, open_entry
+from sysbox.linux import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ADDED, CHANGED, DELETED = "A", "C", "D"  # docker's letters
-_OPAQUE = "trusted.overlay.opaque"
 _LINKS = 40
 
 
@@ -91,7 +91,7 @@ def is_whiteout(found: TreeEntry) -> bool:
 def is_opaque(fd: int) -> bool:
     """Whether a directory hides its content in the layers below; `fd` is readable. Raises OSError."""
     try:
-        return posix.getxattr(fd, _OPAQUE) == b"y"
+        return posix.getxattr(fd, overlayfs.opaque_attribute()) == b"y"
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.ENOTSUP):
             return False

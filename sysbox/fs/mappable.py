@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# where sysbox runs in a user namespace itself: a file system can be mapped only in the one that it belongs to
+INSIDE = "sysbox is in one already, in which the kernel maps no ids of layers"
 _KEPT = f"{RUN}/idmap"
 _SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
 

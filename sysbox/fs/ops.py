@@ -88,7 +88,12 @@ class Tree:
             self._usr = tree.mount_id(made)
         if op.made and op.target == "/dev":
             self.null = _null_in(made)
+        if op.node and op.target == _NULL[0]:
+            self.null = self._null_of(made)
         posix.close(made)
+
+    def _null_of(self, node: int) -> int:
+        return mount.reopen(self._procfs, node, posix.O_RDWR) if _is_null(node) else -1
 
     def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
         """Fill a new volume from the image's layers, not from another mount at the target."""
@@ -330,11 +335,15 @@ _APPLY: dict[type, Any] = {
 def _null_in(directory: int) -> int:
     """The null device in a /dev that sysbox has made; -1 where --device has put another in its place."""
     fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
-    status = posix.fstat(fd)
-    if (_stat.S_IFMT(status.st_mode), status.st_rdev) == (_NULL[1], posix.makedev(*_NULL[2:])):
+    if _is_null(fd):
         return fd
     posix.close(fd)
     return -1
+
+
+def _is_null(fd: int) -> bool:
+    status = posix.fstat(fd)
+    return (_stat.S_IFMT(status.st_mode), status.st_rdev) == (_NULL[1], posix.makedev(*_NULL[2:]))
 
 
 def has_content(path: str) -> bool:

@@ -77,6 +77,7 @@ class Bind(Frozen):
     )
     uids: tuple[IdMap, ...] = ()  # maps that are not the container's own (`mapped.own_maps`)
     gids: tuple[IdMap, ...] = ()
+    node: bool = False  # a device node in place of one that only the host's root may make
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
@@ -192,7 +193,7 @@ class Protection(Frozen):
     masked: tuple[str, ...]
     read_only: tuple[str, ...]
     directories: tuple[Directory, ...]  # the parents of nodes below /dev
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node | Bind, ...]
     links: tuple[Link, ...]
     proc_options: tuple[tuple[str, str], ...] = ()  # of procfs, in mount(2)'s words
     syslog: tuple[Syslog, ...] = ()

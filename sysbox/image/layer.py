@@ -3,7 +3,7 @@
 Every name is opened relative to the descriptor of its parent with O_NOFOLLOW; a symbolic link on the way is
 followed only by openat2(RESOLVE_IN_ROOT), so nothing outside the directory can be named, whatever the
 archive says (CVE-2021-29136, CVE-2021-32760, CVE-2014-9356 and similar ones). A whiteout becomes what
-overlayfs(5) understands: a character device 0:0, or `trusted.overlay.opaque` on the directory.
+overlayfs(5) understands: a character device 0:0, or an attribute of the directory (linux/overlayfs.py).
 
 As docker does: set-user-ID bits, device nodes and fifos are kept. Nodes do no harm: the layers are below a
 directory of mode 0700, and in a container the device policy of its scope decides. The only extended
@@ -21,7 +21,7 @@ from sysbox.base.tree import open_entry
 from sysbox.image import sparse, tar
 from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
-from sysbox.linux import _layer
+from sysbox.linux import _layer, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ def _node(tree: Tree, header: Header, parent: bytes, base: bytes) -> None:
         raise FormatError(
             f"{shown(header.name)}: a character device 0:0, which overlayfs takes for a whiteout"
         )
+    if header.kind != tar.FIFO and not userns.is_initial():
+        return  # no user namespace may make it, and the /dev of every container is its own
     device = posix.makedev(header.major, header.minor) if header.kind != tar.FIFO else 0
     directory = tree.open(parent)
     mode = header.mode & 0o777 | kind

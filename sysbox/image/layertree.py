@@ -9,6 +9,7 @@ import posix
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import remove_at
 from sysbox.image.tar import Header, shown
+from sysbox.linux import overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Tree:
 
     def hide(self, fd: int) -> None:
         """Make a directory opaque: overlayfs then shows nothing of the layers below in it."""
-        posix.setxattr(fd, b"trusted.overlay.opaque", b"y")
+        posix.setxattr(fd, overlayfs.opaque_attribute(), b"y")
 
     def finish(self) -> None:
         """Set the attributes that are set last. Raises KernelError."""

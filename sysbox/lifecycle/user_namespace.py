@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record
     from sysbox.lifecycle.run import Notices
+    from sysbox.linux.userns import IdMap
     from sysbox.spec import ContainerSpec, Mount, UserNamespace
 
 _HOST = "/proc/self/ns/user"
@@ -66,6 +67,8 @@ def resolve(record: Record, notices: Notices | None = None, *, lease: bool) -> R
             notices.without_user_namespace(incapable)
     record = record.replace(userns=chosen.mode, userns_reason=chosen.reason)
     if chosen.mode == "host":
+        if not userns.is_initial():
+            _check_ids(record, *map(idmap.same, userns.read_maps()))
         return record
     wish = wish_of(spec, chosen, joined)
     get = id_ranges.acquire if lease else id_ranges.preview
@@ -113,6 +116,8 @@ def lease_again(record: Record, others: Iterable[Record] = ()) -> bool:
 
 def _incapable(record: Record) -> str:
     """Why this host cannot give the container a user namespace, in one clause; "" if it can."""
+    if not userns.is_initial():
+        return mappable.INSIDE
     if not namespace.is_there("user"):
         return "this kernel makes no user namespaces (see /proc/sys/user/max_user_namespaces)"
     if reason := mappable.why_not_kernel():
@@ -253,19 +258,19 @@ def _check_maps(record: Record) -> None:
                 f"{flag}: nothing is mapped to 0, which is root in the container",
                 hint="such as --uidmap 0:100000:65536",
             )
-    _check_ids(record)
+    _check_ids(record, record.uids, record.gids)
 
 
-def _check_ids(record: Record) -> None:
-    """Raise SpecError for a number that was asked for and does not exist inside."""
+def _check_ids(record: Record, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:
+    """Raise SpecError for a number that was asked for and does not exist with these maps."""
     spec = record.spec
     user = record.resolved.user if record.resolved else spec.user
     source = f"--user {spec.user}" if spec.user else f"USER {user} of the image"
     names = user.partition(":")
     for maps, text, what in (
-        (record.uids, names[0], source),
-        (record.gids, names[2], source),
-        *((record.gids, one, f"--group-add {one}") for one in spec.group_add),
+        (uids, names[0], source),
+        (gids, names[2], source),
+        *((gids, one, f"--group-add {one}") for one in spec.group_add),
     ):
         if text.isascii() and text.isdecimal():
             userns.outside(maps, int(text), what)

@@ -9,6 +9,7 @@ from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.frozen import Frozen
 
 OVERFLOW = 65534  # the default of /proc/sys/kernel/overflowuid and overflowgid
+_INITIAL = 0xEFFFFFFD  # inode of the initial one: PROC_USER_INIT_INO of the kernel's proc_ns.h
 
 
 class IdMap(Frozen):
@@ -23,6 +24,14 @@ class IdMap(Frozen):
         fits = self.count > 0 and min(self.inside, self.outside) >= 0
         fits = fits and max(self.inside, self.outside) + self.count < 1 << 32
         return "" if fits else "count: must be a range of ids"
+
+
+def is_initial() -> bool:
+    """Whether this process is in the initial user namespace, to which most file systems belong."""
+    try:
+        return posix.stat("/proc/self/ns/user").st_ino == _INITIAL
+    except OSError:
+        return True  # there is no other
 
 
 def read_maps(pid: int | str = "self") -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:

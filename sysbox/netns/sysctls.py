@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from sysbox.base.errors import KernelError
 from sysbox.host import read_text
+from sysbox.linux import sysctl
 
 
 def write(name: str, value: str, *, missing_ok: bool) -> None:
-    """Write a parameter such as "net/ipv4/ip_forward". Raises KernelError."""
+    """Write a parameter such as "net/ipv4/ip_forward", also where /proc/sys is read-only, as inside a container.
+
+    Raises KernelError.
+    """
     path = f"/proc/sys/{name}"
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
@@ -18,6 +23,9 @@ def write(name: str, value: str, *, missing_ok: bool) -> None:
             return
         raise KernelError.of("open", path, error) from None
     except OSError as error:
+        if error.errno == errno.EROFS:
+            sysctl.write_anew(name, value)
+            return
         raise KernelError.of("open", path, error) from None
     try:
         posix.write(fd, value.encode("ascii"))

@@ -15,7 +15,7 @@ from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.fs import mapped, ops, sources, staging
 from sysbox.fs.drivers import driver
-from sysbox.linux import _sys, mount, namespace, process, timens
+from sysbox.linux import _sys, mount, namespace, process, sysctl, timens
 from sysbox.netns import links
 from sysbox.run.handshake import PROCEED, SCOPED, UNSHARED, Channel
 from sysbox.run.process import (
@@ -192,36 +192,16 @@ def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:
 
 
 def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
-    """Write sysctls through the host's procfs, which was opened before any mount of the container was made
-    (CVE-2025-52881); where its /proc/sys is covered, as in a container, through a procfs of our own.
-
-    The kernel picks the namespaces by the process that opens the file.
-    """
+    """Write sysctls; `procfs` was opened before any mount of the container was made."""
     for path, value in settings:
         if path == "kernel/domainname":
             _sys.setdomainname(value)  # the file is for root of the host's user namespace only
             continue
         try:
-            _write_below(procfs, f"sys/{path}", value)
+            sysctl.write(procfs, path, value)
         except KernelError as error:
-            if error.errno in (errno.EXDEV, errno.EROFS):
-                own = mount.new_filesystem("proc", (), 0)
-                _write_below(own, f"sys/{path}", value)
-                posix.close(own)
-            elif error.errno != errno.ENOENT or path not in sysctls.OPTIONAL:
+            if error.errno != errno.ENOENT or path not in sysctls.OPTIONAL:
                 raise
-
-
-def _write_below(directory: int, path: str, value: str) -> None:
-    resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_XDEV
-    try:
-        fd = _sys.openat2(directory, path, posix.O_WRONLY | posix.O_CLOEXEC, 0, resolve)
-        try:
-            posix.write(fd, value.encode("utf-8", "surrogateescape"))
-        finally:
-            posix.close(fd)
-    except OSError as error:
-        raise KernelError.of("write", f"/proc/{path}", error) from None
 
 
 def _bind_console(tree: ops.Tree, slave: int) -> None:

@@ -14,7 +14,7 @@ from sysbox.fs import volumes
 from sysbox.fs.rootfs import Bind
 from sysbox.host import read_text
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import capability, timens
+from sysbox.linux import capability, timens, userns
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
 from sysbox.plan import Surroundings, make_plan
 from sysbox.security import devices
@@ -59,6 +59,7 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         networks=named,
         capabilities=held,
         no_time=timens.lack(held),
+        gids=() if userns.is_initial() else userns.read_maps()[1],
     )
 
 

@@ -31,6 +31,7 @@ class DeviceNode(Frozen):
     uid: int = 0
     gid: int = 0
     access: str = "rwm"  # for the device controller: read, write, mknod
+    source: str = ""  # the host's node; "" is the same path
 
 
 def _standard(name: str, major: int, minor: int) -> DeviceNode:
@@ -124,7 +125,7 @@ def resolve_device(source: str, target: str = "", access: str = "rwm") -> Device
             f"--device {source}: {posix.strerror(error.errno or 0)}",
             hint="`ls -l` the path on the host",
         ) from None
-    node = _node(status, target or source, access)
+    node = _node(status, source, target or source, access)
     if node is None:
         raise SpecError(f"--device {source}: not a character or block device")
     return node
@@ -162,7 +163,7 @@ def nodes_of(
     return tuple(found.values())
 
 
-def _node(status: posix.stat_result, path: str, access: str) -> DeviceNode | None:
+def _node(status: posix.stat_result, source: str, path: str, access: str) -> DeviceNode | None:
     if _stat.S_ISCHR(status.st_mode):
         kind = "c"
     elif _stat.S_ISBLK(status.st_mode):
@@ -171,6 +172,7 @@ def _node(status: posix.stat_result, path: str, access: str) -> DeviceNode | Non
         return None
     return DeviceNode(
         path=path,
+        source="" if source == path else source,
         kind=kind,
         major=posix.major(status.st_rdev),
         minor=posix.minor(status.st_rdev),
@@ -203,7 +205,7 @@ def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Itera
             if _stat.S_ISDIR(status.st_mode):
                 pending.append((f"{directory}/{name}", f"{inside}/{name}"))
                 continue
-            node = _node(status, f"{inside}/{name}", access)
+            node = _node(status, f"{directory}/{name}", f"{inside}/{name}", access)
             if node is not None:
                 count += 1
                 if count > _MAX_NODES:

@@ -14,11 +14,13 @@ import pytest
 from containers import Containers, eventually, popen, systemctl
 from lane import SYSBOX, TIMEOUT, Sysbox
 from test_hostile_images import Entries, hostile
-from ways import Attacker, attacker
+from ways import Attacker, attacker, mode
 
 from sysbox.base import paths
+from sysbox.host import probe
+from sysbox.linux import cgroup
 
-__all__ = ["attacker", "hostile"]
+__all__ = ["attacker", "hostile", "mode"]
 
 Image = Callable[..., str]
 
@@ -266,6 +268,63 @@ def test_no_program_of_sysbox_runs_as_its_owner() -> None:
         assert (status.st_uid, status.st_mode & 0o022) == (0, 0), top
 
 
+# --- where its processes are -----------------------------------------------------------------------
+
+
+def test_every_process_is_within_the_limits(containers: Containers, mode: tuple[str, ...]) -> None:
+    """CVE-2025-47291: the first one, its child, that of `exec` and its child are in the scope, everywhere."""
+    one = containers(*mode, command=("sh", "-c", "sleep 4321 & exec sleep 4321"))
+    eventually(lambda: len(one("top").splitlines()) == 3, "its child runs")
+    entered = popen("exec", one.id, "sh", "-c", "sleep 4321 & exec sleep 4321")
+    try:
+        eventually(lambda: len(one("top").splitlines()) == 5, "those of exec run")
+        directory = f"{probe().controllers['name=systemd']}/system.slice/{one.scope}"
+        inside = cgroup.processes(directory)
+        namespace = os.readlink(f"/proc/{one.pid}/ns/pid")
+        everyone = [
+            int(path.name)
+            for path in Path("/proc").iterdir()
+            if path.name.isdecimal() and pid_namespace(path) == namespace
+        ]
+        assert sorted(inside) == sorted(everyone)
+        assert len(everyone) == 4
+        first = cgroup.paths_of(one.pid)
+        limiting = ("devices", "memory", "pids", "cpu", "blkio", "name=systemd", "freezer")
+        for name in first.keys() & {*limiting, cgroup.UNIFIED}:
+            assert first[name].endswith(one.scope), (name, first[name])
+        assert all(cgroup.paths_of(pid) == first for pid in everyone)
+    finally:
+        entered.kill()
+        entered.communicate()
+
+
+def pid_namespace(process: Path) -> str:
+    try:
+        return os.readlink(process / "ns/pid")
+    except OSError:
+        return ""  # it has ended
+
+
+def test_what_a_neighbour_was_given_stays_its_own(
+    attacker: Attacker, containers: Containers
+) -> None:
+    """CVE-2020-14370: variables of one container, or of its caller, are not in the next one."""
+    containers("-e", "SECRET=of-a-neighbour")
+    done = attacker("sh", "-c", "cat /proc/[0-9]*/environ")
+    assert done.returncode == 0, done.stderr
+    assert "SECRET" not in done.stdout
+    assert "SYSBOX_HOST" not in done.stdout
+
+
+def test_more_ranges_of_ids_than_the_kernel_takes(sysbox: Sysbox, image: str) -> None:
+    """CVE-2021-43784: an overlong message to the kernel was read as another one."""
+    words = [word for n in range(341) for word in ("--uidmap", f"{n}:{200_000 + 2 * n}:1")]
+    done = sysbox("run", "--rm", *words, image, "true")
+    assert done.returncode == 125
+    assert "341 ranges, the kernel takes 340" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
 # --- settings of the kernel ------------------------------------------------------------------------
 
 
@@ -339,6 +398,43 @@ def test_a_mount_target_that_a_neighbour_swaps(
         inside += done.returncode == 0
         assert list(decoy.iterdir()) == [], "it has made its targets on the host"
     assert str(decoy) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
+EXCHANGE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.makedirs("/s/dir/tmp", exist_ok=True)
+open("/s/dir/tmp/canary", "w").write("inside")
+os.symlink("/", "/s/link")
+open("/ready", "w")
+while True:
+    libc.renameat2(-100, b"/s/dir", -100, b"/s/link", 2)
+"""
+
+
+def test_an_archive_of_one_that_swaps_names(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """CVE-2023-0778: between its look at a directory and its opening a link to / takes its place."""
+    canary = Path("/tmp/canary")
+    assert not canary.exists()
+    canary.write_text("secret of the host")
+    one = containers(*mode, image="host", command=("python3", "-c", EXCHANGE))
+    eventually(lambda: sysbox("exec", one.id, "test", "-e", "/ready").returncode == 0, "it swaps")
+    try:
+        for turn in range(10):
+            out = tmp_path / f"{turn}.tar"
+            done = sysbox("export", "-o", str(out), one.id)
+            assert done.returncode in (0, 1, 125), done.stderr
+            assert not out.exists() or b"secret of the host" not in out.read_bytes()
+            done = sysbox("commit", one.id, "swapped:test")
+            if done.returncode == 0:
+                look = ("swapped:test", "sh", "-c", "cat /s/*/tmp/canary")
+                saved = sysbox("run", "--rm", "--network", "none", *look)
+                assert "secret" not in saved.stdout
+    finally:
+        canary.unlink()
+        sysbox("rmi", "-f", "swapped:test")
 
 
 # --- memory ----------------------------------------------------------------------------------------

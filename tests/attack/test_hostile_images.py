@@ -1,7 +1,7 @@
 """Images that attack whoever starts them: the host must be as it was, and the container confined.
 
 Each is the defence to a row of the catalogue of container CVEs; `decoy` is a tree of the host's that the
-attack would change.
+attack would change. `mode` is the user namespace: with one of its own another process makes the root.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from pathlib import Path
 import lane
 import pytest
 from lane import SYSBOX, Sysbox
+from ways import mode
+
+__all__ = ["mode"]
 
 NAME = "hostile:test"
+Mode = tuple[str, ...]
 Entries = dict[str, tuple[str, str]]  # path -> (kind: dir, link, file or program, content)
 
 
@@ -89,8 +93,10 @@ def hostile(sysbox: Sysbox) -> Iterator[Callable[..., str]]:
     sysbox("rmi", "-f", NAME)
 
 
-def run(sysbox: Sysbox, image: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return sysbox("run", "--rm", "--network", "none", image, *words)
+def run(
+    sysbox: Sysbox, image: str, *words: str, flags: Mode = ()
+) -> subprocess.CompletedProcess[str]:
+    return sysbox("run", "--rm", "--network", "none", *flags, image, *words)
 
 
 def outward(decoy: Path) -> tuple[str, ...]:
@@ -104,11 +110,11 @@ def outward(decoy: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("place", ["dev", "proc", "sys"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_kernel_file_system_is_not_mounted_through_a_link(
-    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, place: str, relative: bool
+    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, place: str, relative: bool, mode: Mode
 ) -> None:
     """CVE-2026-41579, CVE-2019-19921, CVE-2023-27561."""
     image = hostile({place: ("link", outward(decoy)[relative])})
-    done = run(sysbox, image, "true")
+    done = run(sysbox, image, "true", flags=mode)
     assert done.returncode == 125
     assert f"/{place}" in done.stderr
     assert len(done.stderr.splitlines()) <= 2
@@ -116,12 +122,12 @@ def test_a_kernel_file_system_is_not_mounted_through_a_link(
 
 @pytest.mark.parametrize("place", ["dev", "proc", "sys"])
 def test_nor_through_a_link_inside_the_image(
-    sysbox: Sysbox, hostile: Callable[..., str], place: str
+    sysbox: Sysbox, hostile: Callable[..., str], place: str, mode: Mode
 ) -> None:
     image = hostile({place: ("link", "tmp")})
-    assert run(sysbox, image, "true").returncode == 125
+    assert run(sysbox, image, "true", flags=mode).returncode == 125
     image = hostile({place: ("file", "x")})
-    assert run(sysbox, image, "true").returncode == 125
+    assert run(sysbox, image, "true", flags=mode).returncode == 125
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -129,26 +135,27 @@ def test_nor_through_a_link_inside_the_image(
     "entry", ["dev/null", "dev/console", "dev/ptmx", "dev/pts", "dev/fd", "dev/shm", "dev/mqueue"]
 )
 def test_what_an_image_has_in_dev_is_never_used(
-    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, entry: str, relative: bool
+    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, entry: str, relative: bool, mode: Mode
 ) -> None:
     """CVE-2025-31133, CVE-2025-52565."""
     link = f"{outward(decoy)[relative]}/{entry.removeprefix('dev/')}"
     image = hostile({entry: ("link", link)})
-    done = run(sysbox, image, "stat", "-c", "%t:%T", "/dev/null", "/dev/pts/ptmx")
+    done = run(sysbox, image, "stat", "-c", "%t:%T", "/dev/null", "/dev/pts/ptmx", flags=mode)
     assert done.stdout.split() == ["1:3", "5:2"], done.stderr
 
 
 @pytest.mark.parametrize("entry", [("link", "/proc/sys/kernel/core_pattern"), ("file", "attack")])
 def test_masks_are_the_null_device(
-    sysbox: Sysbox, hostile: Callable[..., str], entry: tuple[str, str]
+    sysbox: Sysbox, hostile: Callable[..., str], entry: tuple[str, str], mode: Mode
 ) -> None:
     """CVE-2025-31133: what covers /proc/kcore is never something of the image's."""
     image = hostile({"dev/null": entry})
-    done = run(sysbox, image, "stat", "-c", "%F %t:%T", "/proc/keys", "/proc/timer_list")
+    look = ("stat", "-c", "%F %t:%T", "/proc/keys", "/proc/timer_list")
+    done = run(sysbox, image, *look, flags=mode)
     assert set(done.stdout.splitlines()) == {"character special file 1:3"}
 
 
-def test_the_console_is_the_terminal(hostile: Callable[..., str], decoy: Path) -> None:
+def test_the_console_is_the_terminal(hostile: Callable[..., str], decoy: Path, mode: Mode) -> None:
     """CVE-2025-52565, with a terminal this time."""
     image = hostile({"dev/console": ("link", str(decoy / "console"))})
     master, slave = pty.openpty()
@@ -158,6 +165,7 @@ def test_the_console_is_the_terminal(hostile: Callable[..., str], decoy: Path) -
         "-t",
         "--network",
         "none",
+        *mode,
         image,
         "sh",
         "-c",
@@ -192,7 +200,12 @@ def read(master: int) -> bytes:
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_mount_targets_stay_inside(
-    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, tmp_path: Path, relative: bool
+    sysbox: Sysbox,
+    hostile: Callable[..., str],
+    decoy: Path,
+    tmp_path: Path,
+    relative: bool,
+    mode: Mode,
 ) -> None:
     """CVE-2024-45310, CVE-2015-3627: nothing is made or mounted beyond the root."""
     source = tmp_path / "source"
@@ -208,27 +221,27 @@ def test_mount_targets_stay_inside(
         ("-v", "/mnt/volume"),
         ("-w", "/mnt/new"),
     ):
-        done = sysbox("run", "--rm", "--network", "none", *flags, image, "true")
+        done = run(sysbox, image, "true", flags=(*mode, *flags))
         assert done.returncode in (0, 125), flags
         assert not (decoy / "new").exists()
 
 
 @pytest.mark.parametrize("target", ["/../../x", "/mnt/../../../x", "relative", "/mnt/\n"])
-def test_targets_that_are_no_paths(sysbox: Sysbox, image: str, target: str) -> None:
-    done = sysbox("run", "--rm", "--network", "none", "--tmpfs", target, image, "true")
+def test_targets_that_are_no_paths(sysbox: Sysbox, image: str, target: str, mode: Mode) -> None:
+    done = run(sysbox, image, "true", flags=(*mode, "--tmpfs", target))
     assert done.returncode in (0, 125)
     assert not Path("/x").exists()
 
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_images_own_directories_stay_inside(
-    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, relative: bool
+    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, relative: bool, mode: Mode
 ) -> None:
     """CVE-2026-55686, CVE-2022-23648: WORKDIR and VOLUME below a link; nothing of the host's is copied."""
     image = hostile(
         {"a": ("link", outward(decoy)[relative])}, "WORKDIR /a/b", "VOLUME /a/sub /a/fresh"
     )
-    done = run(sysbox, image, "sh", "-c", "pwd; ls -A /a/sub /a/b .; cat /a/shadow")
+    done = run(sysbox, image, "sh", "-c", "pwd; ls -A /a/sub /a/b .; cat /a/shadow", flags=mode)
     assert "of the host" not in done.stdout
     assert "file" not in done.stdout
     assert not (decoy / "fresh").exists()
@@ -236,7 +249,7 @@ def test_the_images_own_directories_stay_inside(
 
 @pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
 def test_the_user_database_is_the_images(
-    sysbox: Sysbox, hostile: Callable[..., str], tmp_path: Path, name: str
+    sysbox: Sysbox, hostile: Callable[..., str], tmp_path: Path, name: str, mode: Mode
 ) -> None:
     """A link to a file of the host's that would make somebody root."""
     planted = tmp_path / "planted"
@@ -244,7 +257,7 @@ def test_the_user_database_is_the_images(
     for link in (str(planted), "../" * 20 + str(planted)):
         image = hostile({name: ("link", link)})
         for user in ("attacker", "user:attackers"):
-            done = sysbox("run", "--rm", "--network", "none", "-u", user, image, "id")
+            done = run(sysbox, image, "id", flags=(*mode, "-u", user))
             assert done.returncode == 125, done.stdout
 
 
@@ -294,7 +307,7 @@ def loader(tmp_path_factory: pytest.TempPathFactory, requires: Callable[..., Non
 
 
 def test_the_interpreter_cannot_be_overwritten(
-    sysbox: Sysbox, hostile: Callable[..., str], loader: str
+    sysbox: Sysbox, hostile: Callable[..., str], loader: str, mode: Mode
 ) -> None:
     """CVE-2019-5736: /proc/self/exe of what starts a command must not be writable from inside.
 
@@ -304,9 +317,11 @@ def test_the_interpreter_cannot_be_overwritten(
     entries: Entries = {"lib64": ("dir", ""), "evil": ("program", script)}
     entries["lib64/ld-linux-x86-64.so.2"] = ("program", loader)
     image = hostile(entries)
-    sysbox("run", "-d", "--name", "hostile", "--network", "none", image, "sleep", "100", check=True)
+    sleep = ("--network", "none", *mode, image, "sleep", "100")
+    sysbox("run", "-d", "--name", "hostile", *sleep, check=True)
     try:
-        started, entered = run(sysbox, image, "/evil"), sysbox("exec", "hostile", "/evil")
+        started = run(sysbox, image, "/evil", flags=mode)
+        entered = sysbox("exec", "hostile", "/evil")
     finally:
         sysbox("rm", "-f", "hostile", check=True)
     for done in (started, entered):
@@ -325,7 +340,7 @@ LIBRARIES = (
 
 
 def test_nothing_of_the_image_is_loaded_before_its_command(
-    sysbox: Sysbox, hostile: Callable[..., str], tmp_path: Path
+    sysbox: Sysbox, hostile: Callable[..., str], tmp_path: Path, mode: Mode
 ) -> None:
     """CVE-2019-14271: libraries, modules, helpers and databases that sing when somebody uses them."""
     source, canary = tmp_path / "canary.c", tmp_path / "canary.so"
@@ -376,7 +391,7 @@ def test_nothing_of_the_image_is_loaded_before_its_command(
     flag = tmp_path / "flag"
     flag.mkdir()
     image = hostile(ordered, "USER user:user")
-    run_flags = ("-v", f"{flag}:/flag", "--network", "none")
+    run_flags = ("-v", f"{flag}:/flag", "--network", "none", *mode)
     sysbox("run", "-d", "--name", "hostile", *run_flags, image, "sleep", "100", check=True)
     try:
         for words in (
@@ -407,10 +422,12 @@ done 2>/dev/null >> /tmp/seen
 HARMLESS = ("pipe:", "socket:", "anon_inode:[pidfd]", "/dev/null", "/tmp/seen", "/proc", "/dev/pts")
 
 
-def test_a_process_that_enters_shows_nothing_of_the_hosts(sysbox: Sysbox, image: str) -> None:
+def test_a_process_that_enters_shows_nothing_of_the_hosts(
+    sysbox: Sysbox, image: str, mode: Mode
+) -> None:
     """CVE-2016-9962, with a container that may ptrace everything it sees."""
     name = "scanner"
-    flags = ("-d", "--name", name, "--network", "none", "--cap-add", "SYS_PTRACE")
+    flags = ("-d", "--name", name, "--network", "none", "--cap-add", "SYS_PTRACE", *mode)
     sysbox("run", *flags, image, "sh", "-c", SCANNER, str(SYSBOX), check=True)
     try:
         for _ in range(25):

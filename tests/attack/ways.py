@@ -27,6 +27,9 @@ WAYS = {
     "exec": Way(entered=True),
 }
 
+# the flags of `run` for each kind of user namespace
+MODES = {"default": (), "userns-host": ("--userns", "host")}
+
 PYTHON = os.path.realpath(sys.executable)
 
 
@@ -54,6 +57,12 @@ class Attacker:
         done = self(PYTHON, "-I", "-c", script, flags=flags, image="host")
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Flags of `run`: a user namespace of its own, and the host's, where another process makes the root."""
+    return MODES[request.param]
 
 
 @pytest.fixture(params=WAYS)

@@ -6,7 +6,8 @@ Each file in runs/ has its purpose in the first line, behind #. Then lines of th
     host: v2 cpus=0-3    the layout of the cgroups (v1 is the default), and what else is known of the host
     image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh;
                          `usr_bind` is the flag of the image `host`
-    around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid no_time=why    what is found on the host
+    around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid no_time=why    what is found on the host;
+                         `within=1000`: sysbox is in a user namespace with as many groups
     + line               a line of the plan, without its indentation
     - beginning          no line of the plan begins so
     ! text               the error that is raised in place of a plan
@@ -33,6 +34,7 @@ from sysbox.cli.table.verbs import VERBS
 from sysbox.container.records import Record
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.resolved import resolve
+from sysbox.linux.userns import IdMap
 from sysbox.plan import Surroundings, make_plan
 
 ID = "0123456789abcdef" * 4
@@ -122,6 +124,9 @@ class Case:
             marks=of("mark:"),
             joins=of("join:"),
             no_time=given.get("no_time", ""),
+            gids=tuple(
+                IdMap(inside=0, outside=0, count=int(n)) for n in (given.get("within"),) if n
+            ),
             capabilities=EVERYTHING,
         )
 

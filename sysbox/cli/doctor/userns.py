@@ -7,6 +7,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.container import id_ranges
 from sysbox.fs import mappable
+from sysbox.linux import userns
 from sysbox.security import subids
 from sysbox.security.subids import END, FILES, FIRST
 
@@ -19,6 +20,8 @@ _AREA = "userns"
 
 def user_namespaces() -> list[Check]:
     """Whether containers can have user namespaces of their own, and which ids they get there."""
+    if not userns.is_initial():
+        return [useful(_AREA, "map ids", mappable.INSIDE, "", "its containers share that one")]
     return [_kernel(), _mapping(), _ranges(), _leases()]
 
 

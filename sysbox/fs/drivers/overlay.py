@@ -11,7 +11,7 @@ import posix
 from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import remove_tree
 from sysbox.base.paths import IMAGES
-from sysbox.linux import _sys, mount
+from sysbox.linux import _sys, mount, overlayfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def options(plan: RootPlan, directory: str) -> str:
     """The options for mount(2); the lower directories are relative to the image store's layers."""
     lower = ":".join(reversed(plan.layers))
     text = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
-    # off whatever the kernel's defaults are: diff and commit read the writable layer like an image layer,
-    # with complete files at their own paths
-    text += ",redirect_dir=off,metacopy=off"
+    # diff and commit read the writable layer like an image layer
+    text += f",{overlayfs.options()}"
     return f"{text},volatile" if plan.volatile else text
 
 

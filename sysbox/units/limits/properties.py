@@ -40,7 +40,8 @@ def require_controller(facts: HostFacts, controller: str, flag: str) -> None:
     if controller not in facts.controllers:
         raise Unsupported(
             f"{flag}: the cgroup controller '{controller}' is not available on this host",
-            hint="it may be switched off (cgroup_disable=) or not mounted: `sysbox doctor` says which",
+            hint="it may be switched off (cgroup_disable=), not mounted, or read-only, as inside a container"
+            " on cgroup v1: `sysbox doctor` says which",
         )
 
 
