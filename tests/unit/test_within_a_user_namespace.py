@@ -75,8 +75,8 @@ def test_an_overlay_marks_what_it_hides(tmp_path: Path) -> None:
 
 def test_a_layer_is_unpacked_without_nodes(tmp_path: Path) -> None:
     data = archive(
-        directory("dev"), entry("dev/null", kind=b"3", device=(1, 3)), directory("var"), entry("var/.wh..wh..opq"),
-        entry("etc/.wh.motd"), entry("last", b"x"),
+        directory("dev"), entry("dev/null", kind=b"3", device=(1, 3)), directory("etc"), directory("var"),
+        entry("etc/.wh.motd"), entry("var/.wh..wh..opq"), entry("last", b"x"),
     )  # fmt: skip
 
     def unpack() -> list[str]:
