@@ -157,7 +157,7 @@ class Tree:
             found = tree.open_entry(parent, name)
             if found is None or found.kind != kind or found.status.st_rdev != device:
                 raise SpecError(f"device {op.target}: the image has another file there")
-            if is_new and (op.uid or op.gid):
+            if is_new and (op.uid, op.gid) != (posix.geteuid(), posix.getegid()):
                 posix.chown(found.path, op.uid, op.gid)
             if (op.target, kind, op.major, op.minor) == _NULL:
                 # in the container's own tmpfs: a chmod(2) of it does not reach the host's node

@@ -177,11 +177,11 @@ def rlimit_of(pid: int, name: str) -> tuple[int, int] | None:
 
 
 def reset_signals() -> None:
-    """Set every signal to its default action and unblock all: execve(2) keeps ignored and blocked ones."""
-    for number in _signal.valid_signals():
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    """Set every signal to its default action and unblock all: execve(2) keeps ignored and blocked ones.
+
+    For a child before its execve(2) or its end: the interpreter is not told.
+    """
+    _sys.default_signals()
 
 
 def close_fds_except(keep: set[int]) -> None:
