@@ -57,7 +57,8 @@ print("tried", len(tops))
 OWN = (
     "/proc/sys/net/", "/proc/sys/user/", "/proc/sys/fs/mqueue/", "/proc/sys/kernel/msg",
     "/proc/sys/kernel/shm", "/proc/sys/kernel/sem", "/proc/sys/kernel/hostname",
-    "/proc/sys/kernel/domainname", "/proc/pressure/", "/proc/mtrr", "/sys/devices/virtual/net/",
+    "/proc/sys/kernel/domainname", "/proc/sys/kernel/auto_msgmni", "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/kernel/pid_max", "/proc/pressure/", "/proc/mtrr", "/sys/devices/virtual/net/",
 )  # fmt: skip
 
 
@@ -75,9 +76,12 @@ def attempt(path):
             return file.read(64)
     except OSError:
         return b""
+names = ["kcore", "kmsg", "timer_list", "sysrq-trigger"]
+if open("/proc/self/uid_map").read().split()[1] != "0":
+    # what is for the host's root without any capability
+    names += ["kpagecount", "kpageflags", "slabinfo", "vmallocinfo", "iomem", "ioports"]
 for top in tops:
-    for name in ("kcore", "kmsg", "kpagecount", "kpageflags", "slabinfo", "vmallocinfo", "timer_list",
-                 "iomem", "ioports", "vmstat/..", "sysrq-trigger"):
+    for name in names:
         content = attempt(f"{top}/{name}")
         if name.startswith("io"):
             # all addresses are shown as zero
