@@ -11,10 +11,7 @@ from sysbox.linux import sysctl
 
 
 def write(name: str, value: str, *, missing_ok: bool) -> None:
-    """Write a parameter such as "net/ipv4/ip_forward", also where /proc/sys is read-only, as inside a container.
-
-    Raises KernelError.
-    """
+    """Write a parameter such as "net/ipv4/ip_forward". Raises KernelError."""
     path = f"/proc/sys/{name}"
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
@@ -23,7 +20,7 @@ def write(name: str, value: str, *, missing_ok: bool) -> None:
             return
         raise KernelError.of("open", path, error) from None
     except OSError as error:
-        if error.errno == errno.EROFS:
+        if error.errno == errno.EROFS:  # inside a container
             sysctl.write_anew(name, value)
             return
         raise KernelError.of("open", path, error) from None
