@@ -6,10 +6,11 @@
 #        bench/run.sh --pull [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --saveload [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --push [--runs N] [--only PEER,PEER...]
+#        bench/run.sh --ports [--runs N]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
 # distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py,
-# saveload.py, push.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# saveload.py, push.py, ports.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -83,11 +84,16 @@ elif [[ ${1:-} == --saveload ]]; then
 elif [[ ${1:-} == --push ]]; then
     script=push.py
     shift
+elif [[ ${1:-} == --ports ]]; then
+    script=ports.py
+    shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py
     shift
 fi
-if command -v dpkg-query >/dev/null; then
+if [[ $script == ports.py ]]; then
+    : # it has no peers
+elif command -v dpkg-query >/dev/null; then
     install_peers
 else
     say "not a Debian-like system: peers that are not installed are left out (packages: ${packages[*]})"

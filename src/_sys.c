@@ -413,6 +413,25 @@ static PyObject *sys_syncfs(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_syncfs, fd));
 }
 
+/* CPython's own passes no value in, which names the table that is asked for. */
+static PyObject *sys_getsockopt(PyObject *module, PyObject *arguments)
+{
+    int fd, level, option;
+    const char *given;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "iiiy#", &fd, &level, &option, &given, &size))
+        return NULL;
+    PyObject *value = PyBytes_FromStringAndSize(given, size);
+    if (!value)
+        return NULL;
+    unsigned int length = (unsigned int)size;
+    if (syscall(SYS_getsockopt, fd, level, option, PyBytes_AsString(value), &length) < 0) {
+        Py_DecRef(value);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return value;
+}
+
 /* For a process under a container's seccomp filter */
 
 /* One write(2): Python's own retries for as long as a filter returns EINTR. */
@@ -577,6 +596,7 @@ static PyMethodDef methods[] = {
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
     {"bpf_prog_count", sys_bpf_prog_count, METH_VARARGS, "bpf_prog_count(cgroup_fd, attach_type) -> number of programs"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},
+    {"getsockopt", sys_getsockopt, METH_VARARGS, "getsockopt(fd, level, option, value) -> value, of the same size"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
     {"write_aside", sys_write_aside, METH_VARARGS, "write_aside(fd): write 0 to it and close it, by a thread of its own"},
     {"default_signals", sys_default_signals, METH_NOARGS, "default_signals(): every action, and the mask"},

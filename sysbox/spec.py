@@ -303,6 +303,7 @@ class ContainerSpec(Frozen):
     links: tuple[str, ...] = ()  # "ID:ALIAS": a name that only this container knows for another
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp": declared, not published
+    publish_all: bool = False  # -P: `ports` has all declared ports since the container was made
     namespaces: Namespaces = Namespaces()
     userns: UserNamespace = UserNamespace()
     # clock (monotonic, boottime) -> nanoseconds by which it differs from the host's

@@ -37,7 +37,7 @@ point() { # LINK TARGET
 }
 
 make_links() {
-    local page
+    local page unit
     [[ -x $prefix/bin/sysbox ]] || die "$prefix/bin/sysbox is missing: \`make install\` makes it"
     # an older version may have installed files that this one does not have
     remove_links
@@ -48,12 +48,13 @@ make_links() {
     "$prefix/bin/sysbox" completion bash | place "$links/share/bash-completion/completions/sysbox"
     "$prefix/bin/sysbox" completion zsh | place "$links/share/zsh/site-functions/_sysbox"
     "$prefix/bin/sysbox" completion fish | place "$links/share/fish/vendor_completions.d/sysbox.fish"
-    sed "s|=sysbox |=$links/bin/sysbox |" systemd/system/sysbox-boot.service |
-        place "$links/lib/systemd/system/sysbox-boot.service"
+    for unit in sysbox-boot.service sysbox-firewall.service; do
+        sed "s|=sysbox |=$links/bin/sysbox |" "systemd/system/$unit" | place "$links/lib/systemd/system/$unit"
+    done
     place "$links/lib/systemd/system/sysbox.slice" <systemd/system/sysbox.slice
     place "$links/lib/tmpfiles.d/sysbox.conf" <systemd/tmpfiles.d/sysbox.conf
     tell_systemd daemon-reload
-    tell_systemd enable --now --quiet sysbox-boot.service
+    tell_systemd enable --now --quiet sysbox-boot.service sysbox-firewall.service
 }
 
 remove_links() {
@@ -83,7 +84,7 @@ install() {
 
 uninstall() {
     [[ -e $prefix/installed ]] || die "nothing that \`make install\` made is in $prefix"
-    tell_systemd disable --now --quiet sysbox-boot.service
+    tell_systemd disable --now --quiet sysbox-boot.service sysbox-firewall.service
     remove_links
     rm -rf "$prefix"
     tell_systemd daemon-reload

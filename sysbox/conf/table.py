@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.netns import topology
+from sysbox.netns.rules import FIREWALLS
 from sysbox.parse.common import bad
 from sysbox.parse.limits import parse_pids
 from sysbox.parse.network import check_link
@@ -53,6 +54,12 @@ def _userns(text: str, flag: str) -> str:
     return text
 
 
+def _firewall(text: str, flag: str) -> str:
+    if text not in FIREWALLS:
+        bad(flag, text, "no such packet filter", f"{', '.join(FIREWALLS[:-1])} or {FIREWALLS[-1]}")
+    return text
+
+
 KEYS = (
     Key(
         section="Network", name="Bridge", field="bridge", parse=check_link, default="sysbox0",
@@ -63,6 +70,12 @@ KEYS = (
         default=f"{topology.SUBNETS[0]} or the next free one, up to {topology.SUBNETS[-1]}",
         help="The IPv4 subnet of that bridge, which has the first address. A subnet that is set here is never"
         " replaced: where it overlaps a route of the host, no container starts on it.",
+    ),
+    Key(
+        section="Network", name="Firewall", field="firewall", parse=_firewall, default="auto",
+        help="The packet filter that gets the rules of containers' networks: nft, iptables-nft,"
+        " iptables-legacy, or auto, which is the one that has rules of others already, else nft. Rules that"
+        " are in place stay where they are until the next boot or `sysbox network reload`.",
     ),
     Key(
         section="Log", name="Driver", field="log_driver", parse=parse_driver, default="journald",

@@ -79,7 +79,7 @@ def _isolation(record: Record) -> dict[str, Any]:
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": _own(spec.namespaces.pid),
         "Privileged": security.privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": spec.publish_all,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": listed(_security_options(spec)),
         "StorageOpt": NullMap(),

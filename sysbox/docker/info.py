@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.host import HostFacts
+    from sysbox.netns.firewall_mark import Mark
 
 _RUNTIME = "sysbox"
 
@@ -192,7 +193,36 @@ def _own(facts: HostFacts) -> dict[str, Any]:
         "Namespaces": sorted(kind for kind, there in spaces.items() if there),
         "SELinux": facts.selinux,
         "AppArmor": facts.apparmor,
+        "Firewall": _firewall(),
     }
+
+
+def _firewall() -> dict[str, Any]:
+    """The packet filter that has the rules of containers' networks, and the host's sysctls that they need."""
+    from sysbox.netns import firewall_mark, forwarding
+
+    try:
+        mark = firewall_mark.read()
+        changed = forwarding.changed()
+    except SysboxError:
+        mark, changed = None, {}  # only root may look
+    return {
+        "Backend": mark.backend if mark else "",  # "" before the first container on a network
+        "Reason": mark.why if mark else "",
+        "InPlace": mark is not None and _in_place(mark),
+        "Bridges": [policy.bridge for policy in mark.policies] if mark else [],
+        # path below /proc/sys -> its value before sysbox changed it
+        "Sysctls": Map(changed),
+    }
+
+
+def _in_place(mark: Mark) -> bool:
+    from sysbox.netns import firewall_mark
+
+    try:
+        return firewall_mark.in_place(mark)
+    except SysboxError:
+        return False  # only root may look
 
 
 def _configuration(loaded: files.Loaded) -> dict[str, Any]:

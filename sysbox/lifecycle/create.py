@@ -15,18 +15,19 @@ from sysbox.host import probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
+from sysbox.parse.network import parse_port
 from sysbox.run import planning
 from sysbox.spec import ContainerSpec, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sysbox.container.store import Record
     from sysbox.image.model import Image
     from sysbox.lifecycle.run import Notices
     from sysbox.plan import Plan
-    from sysbox.spec import Endpoint, Logging
+    from sysbox.spec import Endpoint, Logging, Port
 
 
 def create(
@@ -124,6 +125,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         health=checks,
         networks=_by_name(spec.networks),
         links=_links(spec.links),
+        ports=(*spec.ports, *_all_ports(spec, image)) if spec.publish_all else spec.ports,
     )
 
 
@@ -150,6 +152,16 @@ def _links(asked: tuple[str, ...]) -> tuple[str, ...]:
         other = store.find(word)
         found.append(f"{other.id}:{alias or other.name}")
     return tuple(found)
+
+
+def _all_ports(spec: ContainerSpec, image: Image) -> Iterator[Port]:
+    """The declared ports that are not published by themselves (-P), each on a free port of the host."""
+    published = {(port.container_port, port.protocol) for port in spec.ports}
+    for text in dict.fromkeys((*image.config.exposed_ports, *spec.exposed)):
+        # the text of an image: it is parsed like one of a user's
+        for port in parse_port(text.replace(":", "?"), "EXPOSE"):
+            if (port.container_port, port.protocol) not in published:
+                yield port
 
 
 def _volume_of(path: str) -> Mount:

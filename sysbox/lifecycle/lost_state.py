@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.netns.attachment import Attachment
+    from sysbox.spec import Port
 
 
 def record_again(record: Record) -> bool:
@@ -49,7 +50,7 @@ def record_again(record: Record) -> bool:
         cgroup=path,
         started_ns=_moment_of(start),
         networks=attached,
-        ports=tuple(one.port for one in ports.load() if one.id == record.id) if bridged else (),
+        ports=_ports(record.id) if bridged else (),
     )
     store.write_runtime(record, runtime)
     return True
@@ -87,6 +88,11 @@ def _moment_of(start: int) -> int:
     """Nanoseconds since 1970, from clock ticks since boot."""
     ago = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return time.time_ns() - ago + start * 1_000_000_000 // posix.sysconf("SC_CLK_TCK")
+
+
+def _ports(container_id: str) -> tuple[Port, ...]:
+    # one that is published in both families has two entries
+    return tuple(dict.fromkeys(one.port for one in ports.load() if one.id == container_id))
 
 
 def _attachments(record: Record) -> tuple[Attachment, ...]:

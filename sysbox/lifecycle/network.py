@@ -17,7 +17,7 @@ from sysbox.container import events, identity, store
 from sysbox.host import exists, read_text
 from sysbox.lifecycle import network_look
 from sysbox.lifecycle.prune import Removed
-from sysbox.netns import leases, members, network, networks, subnets, sysctls
+from sysbox.netns import firewall, leases, members, network, networks, subnets, sysctls
 from sysbox.netns.network import DRIVERS, Network
 from sysbox.netns.topology import SUBNETS
 from sysbox.parse.network_options import parse_options
@@ -200,6 +200,9 @@ def remove(word: str) -> str:
                 f"network {found.name} is in use by container {names}",
                 hint=f"stop it, or `sysbox network disconnect {found.name} {names.partition(',')[0]}`",
             )
+        # rules of a bridge that is not there harm nobody, and the next start finds them in place; but now
+        # no start will come
+        firewall.release(found.bridge)
         networks.forget(found.name)
         members.take_down(found.id)
         leases.announce(networks.subnets_of())

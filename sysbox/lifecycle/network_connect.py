@@ -16,7 +16,7 @@ from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import network_look
 from sysbox.linux.namespace import open_ns
-from sysbox.netns import dns, firewall, inside, links, members
+from sysbox.netns import dns, firewall, inside, links, members, port_filter
 from sysbox.netns.network import BUILTIN
 from sysbox.netns.topology import NetPlan, attach, outward
 from sysbox.run import identity_files, planning, resolver_units
@@ -71,12 +71,14 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         fd = open_ns(runtime.pid, "network")
         try:
             links.connect(plan, 0, fd, (bridge,))
+            if not record.spec.security.privileged:
+                port_filter.install((one,))
             missing = tuple(family for family in (4, 6) if outward(before, family) is None)
             inside.configure(fd, one, missing)
         finally:
             posix.close(fd)
         if record.spec.ports and outward(before) is None and not one.internal:
-            now = now.replace(ports=firewall.publish(plan, one.address))
+            now = now.replace(ports=firewall.publish(plan, one.address, one.address6))
             store.write_runtime(record, now)
         if one.dns:
             undo.add(lambda _: resolver_units.withdraw(record.id, (one.network,)))
@@ -158,7 +160,9 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
     way = outward(rest)
     if moves and way is not None and runtime.ports:
         plan = NetPlan(id=record.id, mode="bridge", attachments=rest, ports=runtime.ports)
-        store.write_runtime(record, now.replace(ports=firewall.publish(plan, way.address)))
+        store.write_runtime(
+            record, now.replace(ports=firewall.publish(plan, way.address, way.address6))
+        )
 
 
 def _linked(word: str) -> Network:

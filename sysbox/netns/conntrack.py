@@ -23,12 +23,12 @@ _CTA_TUPLE_ORIG = 1
 _CTA_TUPLE_PROTO = 2
 _CTA_PROTO_NUM = 1
 _CTA_PROTO_DST_PORT = 3
-_GENERIC = bytes((_socket.AF_INET, 0, 0, 0))  # struct nfgenmsg: family, version, resource id
+_FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
 _HEADER = _struct.Struct("=IHHII")
 
 
 def forget_udp(host_ports: set[int]) -> int:
-    """Delete the IPv4 flows to these UDP ports; returns how many there were.
+    """Delete the flows to these UDP ports; returns how many there were.
 
     ignoring: a kernel without ctnetlink, or one that refuses. The flows then expire by themselves, at most
     120 s after the last packet (nf_conntrack_udp_timeout_stream).
@@ -42,12 +42,15 @@ def forget_udp(host_ports: set[int]) -> int:
     except OSError:
         return 0
     try:
-        flows = [flow for flow in _dump(wire) if is_udp_to(flow, host_ports)]
-        for flow in flows:
-            body = _GENERIC + rt.attribute(_CTA_TUPLE_ORIG | _NESTED, flow)
-            wire.sendto(rt.Message(_CT_DELETE, 0, body, "forget a flow").encode(1), (0, 0))
-            wire.recv(1 << 16)
-        return len(flows)
+        count = 0
+        for family in _FAMILIES:
+            flows = [flow for flow in _dump(wire, family) if is_udp_to(flow, host_ports)]
+            for flow in flows:
+                body = _generic(family) + rt.attribute(_CTA_TUPLE_ORIG | _NESTED, flow)
+                wire.sendto(rt.Message(_CT_DELETE, 0, body, "forget a flow").encode(1), (0, 0))
+                wire.recv(1 << 16)
+            count += len(flows)
+        return count
     except OSError:
         return 0
     finally:
@@ -61,12 +64,16 @@ def is_udp_to(flow: bytes, host_ports: set[int]) -> bool:
     return protocol.get(_CTA_PROTO_NUM) == bytes((_socket.IPPROTO_UDP,)) and port in host_ports
 
 
-def _dump(wire: _socket.socket) -> list[bytes]:
-    """CTA_TUPLE_ORIG, the original direction, of every flow. Raises OSError."""
-    request = _HEADER.pack(
-        _HEADER.size + len(_GENERIC), _CT_GET, rt.NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
-    )
-    wire.sendto(request + _GENERIC, (0, 0))
+def _generic(family: int) -> bytes:
+    """struct nfgenmsg: family, version, resource id."""
+    return bytes((family, 0, 0, 0))
+
+
+def _dump(wire: _socket.socket, family: int) -> list[bytes]:
+    """CTA_TUPLE_ORIG, the original direction, of every flow of a family. Raises OSError."""
+    head = _generic(family)
+    request = _HEADER.pack(_HEADER.size + len(head), _CT_GET, rt.NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    wire.sendto(request + head, (0, 0))
     flows: list[bytes] = []
     while True:
         data = wire.recv(1 << 16)
@@ -75,7 +82,7 @@ def _dump(wire: _socket.socket) -> list[bytes]:
             length, kind, _, _, _ = _HEADER.unpack_from(data, at)
             if kind in (_NLMSG_DONE, rt.NLMSG_ERROR) or length < _HEADER.size:
                 return flows
-            message = data[at + _HEADER.size + len(_GENERIC) : at + length]
+            message = data[at + _HEADER.size + len(head) : at + length]
             flows += [
                 value for number, value in rt.attributes(message) if number == _CTA_TUPLE_ORIG
             ]

@@ -334,9 +334,9 @@ def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
         if one.subnet6:
             messages.append(add_address6(index, one.gateway6, one.prefix6, name))
         link.check(link.attempt(messages), ignore=(_errno.EEXIST,))
-    enable_forwarding()
-    if one.subnet6:
-        sysctls.forward_ipv6()
+    from sysbox.netns import forwarding  # most starts find the bridge and do not need it
+
+    forwarding.enable(ipv6=bool(one.subnet6))
 
 
 def _refuse_overlap(attachment: Attachment) -> None:
@@ -355,12 +355,6 @@ def _refuse_overlap(attachment: Attachment) -> None:
             f"network {attachment.network}: one of its subnets overlaps the route {taken}",
             hint="remove the route, or make the network again with another --subnet",
         )
-
-
-def enable_forwarding() -> None:
-    """Switch on IPv4 forwarding. Raises KernelError where /proc/sys cannot be written."""
-    if read_text("/proc/sys/net/ipv4/ip_forward").strip() != "1":
-        sysctls.write("net/ipv4/ip_forward", "1", missing_ok=False)
 
 
 def _ipv4_settings(*settings: tuple[int, int]) -> bytes:

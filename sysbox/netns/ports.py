@@ -10,7 +10,7 @@ import _socket
 import errno as _errno
 
 from sysbox.base import paths
-from sysbox.base.errors import Conflict, FormatError, KernelError
+from sysbox.base.errors import Conflict, FormatError, KernelError, SysboxError, Unsupported
 from sysbox.base.files import read_file, write_file
 from sysbox.netns.rules import Published
 from sysbox.netns.topology import port_text, ports_overlap
@@ -18,22 +18,46 @@ from sysbox.spec import Port
 
 FILE = f"{paths.NETWORK}/ports"
 _TRIES = 64
+_SCTP = 132  # IPPROTO_SCTP
 
 
 def load() -> tuple[Published, ...]:
     """All published ports. Raises FormatError where the file is damaged."""
-    return parse((read_file(FILE) or b"").decode("ascii", "replace"))
+    return parse(lines())
 
 
-def store(entries: tuple[Published, ...]) -> None:
-    """Replace the file. Raises KernelError."""
-    write_file(FILE, render(entries).encode("ascii"))
+def lines() -> list[str]:
+    """The file's lines, one for each published port; most commands read few of them.
+
+    Raises FormatError where one of them is none.
+    """
+    text = (read_file(FILE) or b"").decode("ascii", "replace")
+    found = text.splitlines()
+    for line in found:
+        if line.count(" ") != 5:
+            raise _damaged(line)
+    return found
 
 
-def parse(text: str) -> tuple[Published, ...]:
-    """The published ports in the file's text (pure). Raises FormatError."""
+def has(container_id: str) -> bool:
+    """Whether a container has published ports. Raises FormatError where the file cannot be read."""
+    return container_id.encode("ascii") in (read_file(FILE) or b"")
+
+
+def owner(line: str) -> str:
+    """The container's id in a line."""
+    return line.partition(" ")[0]
+
+
+def store(found: list[str]) -> None:
+    """Replace the file's lines. Raises KernelError."""
+    write_file(FILE, "".join(f"{line}\n" for line in found).encode("ascii"))
+
+
+def parse(found: list[str]) -> tuple[Published, ...]:
+    """The published ports in some of the file's lines (pure). Raises FormatError."""
     entries = []
-    for line in text.splitlines():
+    for line in found:
         try:
             container_id, address, protocol, host_ip, host_port, container_port = line.split(" ")
             port = Port(
@@ -43,81 +67,148 @@ def parse(text: str) -> tuple[Published, ...]:
                 protocol=protocol,
             )
         except ValueError:
-            raise FormatError(f"{FILE}: cannot read the line '{line}'") from None
+            raise _damaged(line) from None
         entries.append(Published(id=container_id, address=address, port=port))
     return tuple(entries)
 
 
-def render(entries: tuple[Published, ...]) -> str:
-    """The file's text: "ID ADDRESS PROTOCOL HOST_IP|* HOST_PORT CONTAINER_PORT" (pure)."""
-    return "".join(
-        f"{entry.id} {entry.address} {entry.port.protocol} {entry.port.host_ip or '*'} "
-        f"{entry.port.host_port} {entry.port.container_port}\n"
-        for entry in entries
-    )
+def _damaged(line: str) -> FormatError:
+    return FormatError(f"{FILE}: cannot read the line '{line}'")
 
 
-def resolve(wanted: tuple[Port, ...], others: tuple[Published, ...]) -> tuple[Port, ...]:
+def render(entries: tuple[Published, ...]) -> list[str]:
+    """The file's lines: "ID ADDRESS PROTOCOL HOST_IP|* HOST_PORT CONTAINER_PORT" (pure)."""
+    made = []
+    for entry in entries:
+        port = entry.port
+        ends = f"{port.protocol} {port.host_ip or '*'} {port.host_port} {port.container_port}"
+        made.append(f"{entry.id} {entry.address} {ends}")
+    return made
+
+
+class _Held:
+    """The ports that others have, by protocol and number: each is looked up, none compared with all."""
+
+    def __init__(self, found: list[str]) -> None:
+        self._lines: dict[tuple[str, str], list[str]] = {}
+        for line in found:
+            fields = line.split(" ")
+            self._lines.setdefault((fields[2], fields[4]), []).append(line)
+
+    def by(self, port: Port) -> Published | None:
+        """Who has a port that applies to the same packets."""
+        same = self._lines.get((port.protocol, str(port.host_port)), [])
+        return next((one for one in parse(same) if ports_overlap(one.port, port)), None)
+
+    def add(self, port: Port) -> None:
+        self._lines.setdefault((port.protocol, str(port.host_port)), []).extend(
+            render((Published(id="", address="", port=port),))
+        )
+
+
+def resolve(
+    wanted: tuple[Port, ...], others: list[str], addresses: tuple[str, ...]
+) -> tuple[Port, ...]:
     """The ports with a host port each: as requested, or a free one in place of 0.
 
-    Raises Conflict where another container or program uses the port, KernelError.
+    `others` are the file's lines of what is published already, `addresses` the container's. Raises Conflict
+    where another container or program uses the port, or the container has no address of the host address's
+    family, Unsupported for sctp without it in the kernel, KernelError.
     """
+    six = any(":" in address for address in addresses)
     resolved: list[Port] = []
+    held = _Held(others)
     for port in wanted:
+        if ":" in port.host_ip and not six:
+            raise Conflict(
+                f"port {port_text(port)}: the container has no IPv6 address",
+                hint="publish it on an IPv4 address, or connect the container to a network with IPv6",
+            )
         if port.host_port:
-            _check(port, others)
+            _check(port, held, both=six)
             resolved.append(port)
         else:
-            resolved.append(_pick(port, others, resolved))
+            resolved.append(_pick(port, held, both=six))
+            held.add(resolved[-1])
     return tuple(resolved)
 
 
-def _check(port: Port, others: tuple[Published, ...]) -> None:
-    for entry in others:
-        if ports_overlap(entry.port, port):
-            raise Conflict(
-                f"port {port_text(port)}: already used by container {entry.id[:12]}",
-                hint="publish another port, or stop that container",
-            )
+def _check(port: Port, held: _Held, *, both: bool) -> None:
+    entry = held.by(port)
+    if entry is not None:
+        raise Conflict(
+            f"port {port_text(port)}: already used by container {entry.id[:12] or 'itself'}",
+            hint="publish another port, or stop that container",
+        )
     try:
-        _bind(port)
+        _bind(port, both=both)
     except OSError as error:
         if error.errno == _errno.EADDRINUSE:
+            from sysbox.netns import listeners
+
+            program = listeners.owner(port.protocol, port.host_port)
             raise Conflict(
-                f"port {port_text(port)}: another program on this host uses it",
-                hint=f"`ss -lnp sport = :{port.host_port}` names it",
+                f"port {port_text(port)}: {program or 'another program on this host'} uses it",
+                hint="publish another port, or stop that program",
             ) from None
         if error.errno == _errno.EADDRNOTAVAIL:
             raise Conflict(
                 f"port {port_text(port)}: {port.host_ip} is not an address of this host"
             ) from None
-        raise KernelError.of("bind", port_text(port), error) from None
+        raise _other(port, error) from None
 
 
-def _pick(port: Port, others: tuple[Published, ...], mine: list[Port]) -> Port:
+def _pick(port: Port, held: _Held, *, both: bool) -> Port:
     for _ in range(_TRIES):
         try:
-            candidate = port.replace(host_port=_bind(port))
+            candidate = port.replace(host_port=_bind(port, both=False))
+            if both:
+                _bind(candidate, both=True)
         except OSError as error:
-            raise KernelError.of("find a free port for", port_text(port), error) from None
-        taken = [*mine, *(entry.port for entry in others)]
-        if not any(ports_overlap(candidate, held) for held in taken):
+            if error.errno == _errno.EADDRINUSE:
+                continue  # in one of the families
+            raise _other(port, error) from None
+        if held.by(candidate) is None:
             return candidate
     raise Conflict(f"port {port_text(port)}: no free port was found")
 
 
-def _bind(port: Port) -> int:
+def _other(port: Port, error: OSError) -> SysboxError:
+    if error.errno in (_errno.EPROTONOSUPPORT, _errno.ESOCKTNOSUPPORT):
+        return Unsupported(
+            f"port {port_text(port)}: this kernel has no {port.protocol}",
+            hint="load the module `sctp`, or publish tcp or udp",
+        )
+    return KernelError.of("bind", port_text(port), error)
+
+
+def _bind(port: Port, *, both: bool) -> int:
     """Bind to a host port, or to a free one for 0, and close the socket; returns the number. Raises OSError.
 
-    sysbox has no listener on published ports, so this finds a conflict with other programs only.
+    sysbox has no listener on published ports, so this finds a conflict with other programs only. `both`: a
+    port on every address of the host is one of both families.
     """
-    kind = _socket.SOCK_STREAM if port.protocol == "tcp" else _socket.SOCK_DGRAM
-    probe = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC)
+    addresses = [port.host_ip or "0.0.0.0"]
+    if both and port.host_ip == "":
+        addresses.append("::")
+    number = port.host_port
+    for address in addresses:
+        number = _bind_one(port.protocol, address, number)
+    return number
+
+
+def _bind_one(protocol: str, address: str, number: int) -> int:
+    kind = _socket.SOCK_DGRAM if protocol == "udp" else _socket.SOCK_STREAM
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    which = _SCTP if protocol == "sctp" else 0
+    probe = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, which)
     try:
+        if family == _socket.AF_INET6:
+            probe.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
         if kind == _socket.SOCK_STREAM:
             # only a listener is a conflict, not a connection in TIME_WAIT
             probe.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        probe.bind((port.host_ip or "0.0.0.0", port.host_port))
+        probe.bind((address, number))
         return int(probe.getsockname()[1])
     finally:
         probe.close()

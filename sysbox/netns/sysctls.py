@@ -35,18 +35,3 @@ def write(name: str, value: str, *, missing_ok: bool) -> None:
 def has_ipv6() -> bool:
     """Whether the kernel has IPv6."""
     return read_text("/proc/sys/net/ipv6/conf/all/forwarding") != ""
-
-
-def forward_ipv6() -> None:
-    """Switch on IPv6 forwarding, and keep what the host has learned from its routers. Raises KernelError.
-
-    A link that forwards ignores router advertisements, and with them the host's default route, unless its
-    accept_ra is 2 (the kernel's ip-sysctl document).
-    """
-    if read_text("/proc/sys/net/ipv6/conf/all/forwarding").strip() == "1":
-        return
-    for name in posix.listdir("/proc/sys/net/ipv6/conf"):
-        path = f"net/ipv6/conf/{name}/accept_ra"
-        if name not in ("all", "default", "lo") and read_text(f"/proc/sys/{path}").strip() == "1":
-            write(path, "2", missing_ok=True)
-    write("net/ipv6/conf/all/forwarding", "1", missing_ok=False)

@@ -82,8 +82,7 @@ def plan_network(
     """The plan of one container's networks: `network` is that of the name `bridge`, `named` has the others.
 
     As in docker, ports are ignored with `none` and `host`. Raises SpecError for an invalid mode, port or
-    address, UsageError for published ports with a joined namespace, Unsupported for IPv6 host addresses and
-    for sctp.
+    address, UsageError for published ports with a joined namespace, Unsupported for the host address ::1.
     """
     mode = spec.namespaces.network
     if mode in ("none", "host"):
@@ -106,7 +105,7 @@ def plan_network(
         if one is None:
             raise SpecError(f"--network {endpoint.network}: no such network")
         found.append(attach(container_id, one, endpoint, found))
-    ports = _check_ports(spec.ports)
+    ports = check_ports(spec.ports)
     return NetPlan(id=container_id, mode="bridge", attachments=tuple(found), ports=ports)
 
 
@@ -271,7 +270,8 @@ def split_subnet(subnet: str) -> tuple[int, int]:
 
 def port_text(port: Port) -> str:
     """ "0.0.0.0:8080->80/tcp", as docker's `ps` shows it."""
-    host = f"{port.host_ip or '0.0.0.0'}:{port.host_port or '(any)'}"
+    address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "0.0.0.0"
+    host = f"{address}:{port.host_port or '(any)'}"
     return f"{host}->{port.container_port}/{port.protocol}"
 
 
@@ -279,27 +279,28 @@ def ports_overlap(one: Port, other: Port) -> bool:
     """Whether two published ports apply to the same packets."""
     if one.protocol != other.protocol or one.host_port != other.host_port or not one.host_port:
         return False
-    addresses = {one.host_ip or "0.0.0.0", other.host_ip or "0.0.0.0"}
-    return len(addresses) == 1 or "0.0.0.0" in addresses
+    first, second = one.host_ip, other.host_ip
+    if not first or not second:  # on every address, of both families
+        return True
+    if (":" in first) != (":" in second):
+        return False
+    return first == second or not {first, second}.isdisjoint(("0.0.0.0", "::"))
 
 
-def _check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+def check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    """The ports, if they can be published together. Raises SpecError, Unsupported for [::1]."""
     seen: dict[int, list[Port]] = {}  # host port -> ports that use it, usually one
     for port in ports:
-        if port.protocol not in ("tcp", "udp"):
-            raise Unsupported(
-                f"port {port_text(port)}: protocol {port.protocol} cannot be published",
-                hint="tcp and udp can",
-            )
-        if ":" in port.host_ip:
-            raise Unsupported(
-                f"port {port_text(port)}: IPv6 host addresses are not supported",
-                hint="publish on an IPv4 address",
-            )
-        if port.host_ip:
-            address_number(port.host_ip)
         if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
             raise SpecError(f"port {port_text(port)}: must be 1 to 65535")
+        if port.host_ip and ":" not in port.host_ip:
+            address_number(port.host_ip)
+        if port.host_ip == "::1":
+            # the kernel routes no answer to ::1 that came over a link (IPv6 has no route_localnet)
+            raise Unsupported(
+                f"port {port_text(port)}: the loopback address of IPv6 cannot be translated",
+                hint="publish it on 127.0.0.1",
+            )
         if port.host_port:
             same = seen.setdefault(port.host_port, [])
             if any(ports_overlap(earlier, port) for earlier in same):

@@ -65,6 +65,25 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
     )
 
 
+def parse_host_port(text: str, flag: str) -> tuple[Port, ...]:
+    """What `unpublish` takes: a port of the host, "[HOST_IP:]HOST_PORT[:CONTAINER_PORT][/PROTOCOL]".
+
+    The container's port is 0 where it was not given. Ranges as in `parse_port`.
+    """
+    rest, slash, protocol = text.partition("/")
+    if rest.startswith("["):
+        address, bracket, ports = rest.partition("]:")
+        address += bracket
+    else:
+        head, _, tail = rest.partition(":")
+        address, ports = (f"{head}:", tail) if "." in head else ("", rest)
+    if ":" in ports:
+        return parse_port(text, flag)
+    # no port of the container: parsed with one, which is then left out
+    found = parse_port(f"{address}{ports}:{ports}{slash}{protocol}", flag)
+    return tuple(port.replace(container_port=0) for port in found)
+
+
 def check_link(text: str, flag: str) -> str:
     """Check the name of a network link: only characters that ip-link(8) and iptables(8) both accept.
 

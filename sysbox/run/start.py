@@ -305,7 +305,9 @@ def _surround(
         if logged:
             fields = log_options.fields(record, plan.process.image_env)
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
-        attachments, ports = _connect(plan, parked)
+        # a privileged container could do to the host whatever the filter keeps from its neighbours
+        filtered = not record.spec.security.privileged
+        attachments, ports = _connect(plan, parked, filtered=filtered)
         addresses = tuple(f"{one.address} {one.address6}".rstrip() for one in attachments)
         answered = _begin_names(bus, record, attachments, undo)
         identity_files.write(record, plan, " ".join(addresses))
@@ -357,20 +359,26 @@ def _release(record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[],
     return terminal
 
 
-def _connect(plan: Plan, parked: Parked) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
+def _connect(
+    plan: Plan, parked: Parked, *, filtered: bool
+) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
     """The container's links, addresses and rules; ((), ()) without a network of its own."""
     network = plan.network
     if not network.attachments:
         parked.await_namespaces()  # 1
         return (), ()
     # only now: the child makes its root meanwhile, and PID 1 the scope
-    from sysbox.netns import firewall, members
+    from sysbox.netns import firewall, members, port_filter
 
     attached, bridges = members.join(network)
     parked.await_namespaces()  # 1
     links.connect(network, parked.pid, bridges=bridges)
+    if filtered:
+        port_filter.install(attached)
     outward = topology.outward(attached)
-    return attached, firewall.publish(network, outward.address) if outward else ()
+    if outward is None:
+        return attached, ()
+    return attached, firewall.publish(network, outward.address, outward.address6)
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:

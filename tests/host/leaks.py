@@ -24,7 +24,9 @@ BASE_LINKS = {"sysbox0"}
 BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
-BASE_FILES = re.compile(r"(/network/(rules|.*\.lock|leases|ports)|/lock|\.lock|/idmap/[^/]+)$")
+BASE_FILES = re.compile(
+    r"(/network/(rules|sysctls|.*\.lock|leases|ports)|/lock|\.lock|/idmap/[^/]+)$"
+)
 UNIT_FILES = (
     "/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/units",
     "/run/systemd/system.control", "/etc/systemd/system.control",
@@ -112,7 +114,9 @@ def _rules() -> Iterator[str]:
     table = ""
     for line in _output("nft", "-s", "list", "ruleset").splitlines():
         table = line if line.startswith("table") else table
-        yield f"nft: {table} {line.strip()}"
+        # of sysbox's own table only what belongs to a container
+        if table != "table inet sysbox {" or '"sysbox:' in line:
+            yield f"nft: {table} {line.strip()}"
 
 
 def _units() -> Iterator[str]:

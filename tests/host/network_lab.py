@@ -18,13 +18,19 @@ from collections.abc import Callable
 from typing import Any
 
 from sysbox.base import paths
-from sysbox.netns import firewall, leases, links, topology
+from sysbox.base.files import make_private
+from sysbox.netns import firewall, firewall_mark, leases, links, port_filter, rules, topology
+from sysbox.netns.network import Network
+from sysbox.netns.rules import Policy
 from sysbox.spec import ContainerSpec, Namespaces, Port
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 OUTSIDE = "203.0.113.2"  # RFC 5737, TEST-NET-3: a server out there
 UPLINK = "203.0.113.1"  # the host's address on that side
+OUTSIDE6, UPLINK6 = "2001:db8::2", "2001:db8::1"  # RFC 3849
+SUBNET6, GATEWAY6 = "fd00:90::/64", "fd00:90::1"
+BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
 TIMEOUT = 2.5  # seconds: a first SYN that is lost is sent again after one
 
 
@@ -126,10 +132,15 @@ class Node:
 
 
 class Container(Node):
-    """A node that is connected as a container is."""
+    """A node that is connected as a container is; with a policy of the test's instead of the network's."""
 
     def __init__(
-        self, number: int, network: topology.Network, ports: tuple[Port, ...] = ()
+        self,
+        number: int,
+        network: Network,
+        ports: tuple[Port, ...] = (),
+        policy: Policy | None = None,
+        address6: str = "",
     ) -> None:
         self.id = f"{number:010x}" + "5b" * 27
         spec = ContainerSpec(image="x", ports=ports, namespaces=Namespaces(network="bridge"))
@@ -137,11 +148,40 @@ class Container(Node):
         super().__init__()
         (self.attachment,) = self.plan.attachments
         index = links.ensure_bridge(self.attachment)
-        firewall.ensure(self.plan)
+        firewall.ensure_policies((policy or rules.policy_of(self.attachment),))
         self.address = leases.acquire(self.id, network.subnet, network.gateway)
+        self.address6 = address6
         links.connect(self.plan, self.pid, -1, (index,))
-        self.call("configure", self.plan.to_data(), [self.address])
-        self.ports = firewall.publish(self.plan, self.address)
+        self.filter()
+        self.call("configure", self.plan.to_data(), [f"{self.address} {address6}".rstrip()])
+        self.ports = firewall.publish(self.plan, self.address, address6)
+
+    def filter(self) -> None:
+        """Let only frames with its own addresses leave its link."""
+        own = self.attachment.replace(address=self.address, address6=self.address6)
+        assert port_filter.install([own])
+
+
+class Dual(Container):
+    """A container on a network with IPv6 too."""
+
+    def __init__(self, number: int, policy: Policy, ports: tuple[Port, ...] = ()) -> None:
+        gateway6 = policy.subnet6.replace("/64", "1")
+        network = Network(
+            bridge=policy.bridge,
+            subnet=policy.subnet,
+            gateway=f"{policy.subnet.rpartition('.')[0]}.1",
+            subnet6=policy.subnet6,
+            gateway6=gateway6,
+            icc=not policy.isolate,
+        )
+        super().__init__(number, network, ports, policy, f"{gateway6[:-1]}{number:x}f")
+
+
+def choose(backend: str) -> None:
+    """Have sysbox use this packet filter in this namespace, as Firewall= of sysbox.conf does."""
+    make_private(paths.NETWORK)
+    firewall_mark.write(firewall_mark.Mark(backend=backend))
 
 
 class Outside(Node):
@@ -164,7 +204,11 @@ class Outside(Node):
         )
         run("ip", "address", "add", f"{UPLINK}/24", "dev", "uplink")
         run("ip", "link", "set", "uplink", "up")
-        self.sh(f"ip address add {OUTSIDE}/24 dev wan; ip link set wan up; ip link set lo up")
+        run("ip", "-6", "address", "add", f"{UPLINK6}/64", "dev", "uplink", "nodad")
+        self.sh(
+            f"ip address add {OUTSIDE}/24 dev wan; ip link set wan up; ip link set lo up;"
+            f"ip -6 address add {OUTSIDE6}/64 dev wan nodad"
+        )
 
 
 def fetch(host: str, port: int, protocol: str = "tcp") -> str:
@@ -187,7 +231,7 @@ def _obey(far: socket.socket) -> None:
 
 def _do_enter() -> None:
     unshare(CLONE_NEWNET)
-    links.prepare_inside()
+    links.prepare_inside(ipv6=True)
 
 
 def _do_configure(plan: Any, addresses: list[str]) -> None:
@@ -198,11 +242,29 @@ def _do_sh(command: str) -> str:
     return run("sh", "-ec", command)
 
 
+def _do_frame(link: str, frame: str) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((link, 0))
+        wire.send(bytes.fromhex(frame))
+
+
+def _do_fetch_from(source: str, host: str, port: int) -> str:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+        client.settimeout(TIMEOUT)
+        client.bind((source, 0))
+        try:
+            client.connect((host, port))
+            return client.recv(100).decode()
+        except OSError as error:
+            return type(error).__name__
+
+
 def _do_serve(port: int, protocol: str) -> None:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    server = socket.socket(socket.AF_INET, kind)
+    server = socket.socket(socket.AF_INET6, kind)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.bind(("0.0.0.0", port))
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::", port))
     if protocol == "tcp":
         server.listen()
     if os.fork():
@@ -212,11 +274,11 @@ def _do_serve(port: int, protocol: str) -> None:
     while True:
         if protocol == "tcp":
             connection, peer = server.accept()
-            connection.sendall(peer[0].encode())
+            connection.sendall(peer[0].removeprefix("::ffff:").encode())
             connection.close()
         else:
             _, peer = server.recvfrom(100)
-            server.sendto(peer[0].encode(), peer)
+            server.sendto(peer[0].removeprefix("::ffff:").encode(), peer)
 
 
 def _do_call_out(host: str, port: int, source_port: int) -> str:
@@ -232,7 +294,7 @@ def _do_call_out(host: str, port: int, source_port: int) -> str:
 
 def _do_fetch(host: str, port: int, protocol: str) -> str:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as client:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as client:
         client.settimeout(TIMEOUT)
         try:
             client.connect((host, port))

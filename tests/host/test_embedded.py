@@ -465,7 +465,7 @@ def test_the_last_host_on_a_network_takes_the_bridge_and_the_rules_with_it(
         "links.ensure_bridge(plan.attachments[0])\n",
         encoding="ascii",
     )
-    look = "ip -o link show type bridge; iptables-legacy-save | grep -c SYSBOX"
+    look = "ip -o link show type bridge; nft list tables | grep -c sysbox"
     script = (
         f"mount -t tmpfs none {RUN}; ip link set lo up; "
         f'for name in {NAME} {NAME}-2; do "$0" host start --name $name >&2; '

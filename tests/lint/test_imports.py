@@ -32,6 +32,7 @@ COLD = (
     "sysbox.cli.progress", "sysbox.cli.commands.prune", "sysbox.cli.commands.rmi",
     "sysbox.cli.commands.trust", "sysbox.cli.commands.volume", "sysbox.content.copy",
     "sysbox.cli.commands.network", "sysbox.cli.commands.network_connect",
+    "sysbox.cli.commands.network_explain", "sysbox.netns.ways",
     "sysbox.content.extract", "sysbox.content.layer", "sysbox.lifecycle.prune", "sysbox.cli.commands.help_",
     "sysbox.cli.parse.later", "sysbox.embedded", "sysbox.image", "sysbox.netns.bridges",
     "sysbox.units.manager", "sysbox.units.watch", "sysbox.cli.commands.tag", "sysbox.cli.commands.untag",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 
 import pytest
 from forked import in_child, needs_root
@@ -170,3 +171,13 @@ def test_a_program_for_devices_is_taken_or_refused_by_its_errno() -> None:
     assert bpf.device_programs() in ("", "Operation not permitted", "Function not implemented")
     with pytest.raises(OSError, match=r"Invalid|not permitted|too long"):
         _sys.bpf_prog_load(15, b"", "GPL")
+
+
+def test_getsockopt_passes_a_value_in() -> None:
+    """SO_PEERCRED takes none, but shows that the answer comes back in its place."""
+    one, other = socket.socketpair()
+    with one, other:
+        answer = _sys.getsockopt(one.fileno(), socket.SOL_SOCKET, socket.SO_PEERCRED, bytes(12))
+        assert answer == one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        with pytest.raises(OSError, match="Protocol not available"):
+            _sys.getsockopt(one.fileno(), socket.SOL_SOCKET, 9999, bytes(4))

@@ -80,7 +80,7 @@ def test_ports_survive_being_written_down() -> None:
             port=Port(container_port=53, host_port=53, host_ip="127.0.0.1", protocol="udp"),
         ),
     )
-    ports.store(entries)
+    ports.store(ports.render(entries))
     assert ports.load() == entries
 
 
@@ -93,8 +93,9 @@ def test_a_damaged_port_file_is_named(files: Path, line: str) -> None:
 
 def test_a_port_of_another_container_is_refused() -> None:
     held = Published(id="a" * 64, address="10.0.0.2", port=Port(container_port=80, host_port=8080))
+    wanted = Port(container_port=1, host_port=8080, host_ip="127.0.0.1")
     with pytest.raises(Conflict, match="already used by container aaaaaaaaaaaa"):
-        ports.resolve((Port(container_port=1, host_port=8080, host_ip="127.0.0.1"),), (held,))
+        ports.resolve((wanted,), ports.render((held,)), ("10.0.0.3",))
 
 
 def test_a_lock_that_is_held_is_named(files: Path) -> None:

@@ -68,6 +68,8 @@ def test_what_is_made_is_taken_away_again(prefix: Path, tmp_path: Path) -> None:
     unit = (links / "lib/systemd/system/sysbox-boot.service").read_text()
     assert f"ExecStart={command} _boot\n" in unit
     assert f"ExecStop={command} _halt\n" in unit
+    unit = (links / "lib/systemd/system/sysbox-firewall.service").read_text()
+    assert unit.count(f"={command} network reload\n") == 2
 
     assert install_system("links", prefix, links).returncode == 0
     assert files_below(links) == made

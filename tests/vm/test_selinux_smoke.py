@@ -90,7 +90,7 @@ def test_detached(containers: Containers) -> None:
     one("start")
     one("rm", "-f", "-v")
     rules = subprocess.run(
-        ["iptables-legacy", "-t", "nat", "-S"], capture_output=True, text=True, check=True
+        ["nft", "list", "table", "inet", "sysbox"], capture_output=True, text=True, check=True
     )
     assert one.id not in rules.stdout
 

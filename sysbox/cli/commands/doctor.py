@@ -82,6 +82,7 @@ def collect(reason: str = "") -> list[Check]:
             *host.security(facts),
             *userns.user_namespaces(),
             *host.network(),
+            *(host.packet_filter(settings) if settings else ()),
             *(host.bridge(settings) if settings else ()),
             *networks.defined(),
             *host.programs(),

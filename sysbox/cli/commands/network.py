@@ -1,4 +1,4 @@
-"""`sysbox network create|ls|inspect|rm|exists|update`."""
+"""`sysbox network create|ls|inspect|rm|exists|update|reload`."""
 
 from __future__ import annotations
 
@@ -166,6 +166,18 @@ def _update(values: Values) -> int:
     return 0
 
 
+def _reload(values: Values) -> int:
+    """Prints the packet filter; nothing where no container has had a network yet."""
+    del values
+    from sysbox.conf.settings import settings
+    from sysbox.netns import firewall  # only this verb of them changes rules
+
+    backend = firewall.reload(settings().firewall)
+    if backend:
+        line(backend)
+    return 0
+
+
 def _each(words: list[str], act: Callable[[str], object]) -> int:
     status = 0
     for word in words:
@@ -186,4 +198,5 @@ _VERBS: dict[str, Callable[[Values], int]] = {
     "exists": _exists,
     "rm": _remove,
     "update": _update,
+    "reload": _reload,
 }

@@ -12,7 +12,10 @@ from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.linux.child import why_not
+from sysbox.netns import firewall_choice, firewall_mark, port_filter
 from sysbox.netns import rtnetlink as rt
+from sysbox.netns.attachment import Attachment
+from sysbox.netns.rules import Policy
 from sysbox.netns.topology import network_of
 from sysbox.spec import Bridge
 from sysbox.units.journal import SOCKET
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
 _KERNEL = "Linux 5.12 or newer is needed"
 _USED = ("mount", "pid", "network", "ipc", "uts", "cgroup")  # kinds that every container may have
-_TABLES = b"*raw\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n"
 # program -> what needs it
 _PROGRAMS = {
     "mmdebstrap": "sysbox bootstrap",
@@ -159,15 +161,29 @@ def network() -> list[Check]:
     """Links and the packet filter, tried in a new network namespace."""
     advice = "use --network host or none"
     found = _in_new_network(_try_links)
-    checks = [useful("network", "bridge, veth", found, "", f"load the modules, or {advice}")]
-    program = process.find_program("iptables-legacy-restore")
-    if "/" not in program:
-        problem, fix = "iptables-legacy-restore is not installed", "apt-get install iptables"
-    else:
-        problem = _in_new_network(_try_tables)
-        fix = f"load ip_tables and its tables raw, nat, filter, or {advice}"
-    checks.append(useful("network", "packet filter", problem, program, fix))
-    return checks
+    return [
+        useful("network", "bridge, veth", found, "", f"load the modules, or {advice}"),
+        useful("network", "address filter", _in_new_network(_try_port_filter), "",
+               "load the modules sch_ingress and cls_bpf: without them a container with NET_RAW can send in"
+               " the name of another"),
+    ]  # fmt: skip
+
+
+def packet_filter(chosen: Settings) -> list[Check]:
+    """Which packet filter has sysbox's rules, or would get them, and why; whether they are in place."""
+    try:
+        mark = firewall_mark.read()
+        if mark:
+            there = firewall_mark.in_place(mark)
+            problem = "" if there else f"sysbox's rules are missing from {mark.backend}"
+            detail = f"{mark.backend}: {mark.why or 'an older version has chosen it'}"
+            return [useful("network", "packet filter", problem, detail, "sysbox network reload")]
+        backend, why = firewall_choice.choose(chosen.firewall)
+        problem = _in_new_network(lambda: _try_rules(backend))
+        return [useful("network", "packet filter", problem, f"{backend}: {why}",
+                       "load the packet filter's modules, or use --network host or none")]  # fmt: skip
+    except SysboxError as error:
+        return [useful("network", "packet filter", error.message, "", error.hint)]
 
 
 def bridge(chosen: Settings) -> list[Check]:
@@ -210,12 +226,20 @@ def _try_links() -> None:
             link.request([rt.Message(rt.RTM_NEWLINK, flags, body, f"make a {kind}")])
 
 
-def _try_tables() -> None:
-    words = ["iptables-legacy-restore", "-w", "5", "--noflush"]
-    status, output = process.spawn(words, None, _TABLES, merge_stderr=True)
-    if status != 0:
-        reason = output.decode("utf-8", "replace").strip()
-        raise Unsupported(reason or f"iptables-legacy-restore has ended with {status}")
+def _try_port_filter() -> None:
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    kind = rt.nested(rt.IFLA_LINKINFO, rt.text(rt.IFLA_INFO_KIND, "veth"))
+    body = rt.ifinfo() + rt.text(rt.IFLA_IFNAME, "doctor0") + kind
+    with rt.Socket() as link:
+        link.request([rt.Message(rt.RTM_NEWLINK, flags, body, "make a veth")])
+    one = Attachment(network="", host_link="doctor0", mac="02:00:00:00:00:01", address="10.0.0.2")
+    if not port_filter.install([one]):
+        raise Unsupported("this kernel cannot filter with BPF at a link")
+
+
+def _try_rules(backend: str) -> None:
+    policy = Policy(bridge="doctor0", subnet="10.0.0.0/24")
+    firewall_mark.module(backend).apply((policy,), ())
 
 
 def programs() -> list[Check]:

@@ -19,8 +19,6 @@ VERBS = {
 _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
 _RUN = {
     "--gpus": "`--device` gives it a device",
-    "-P": "`-p PORT` publishes one port on a free port of the host",
-    "--publish-all": "`-p PORT` publishes one port on a free port of the host",
     "--link-local-ip": "",
     "--volumes-from": "`-v NAME:/PATH` attaches the same volume", "--volume-driver": "the driver is `local`",
     "--storage-opt": "", "--runtime": "", "--isolation": "", "--use-api-socket": "",

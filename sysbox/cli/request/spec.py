@@ -74,6 +74,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
         domainname=check_hostname(domain, "--domainname") if domain else "",
         annotations=dict(parse_label(text, "--annotation") for text in given.annotation),
         exposed=_exposed(given.expose),
+        publish_all=given.publish_all,
         time_offset=_time_offset(given),
     )
 

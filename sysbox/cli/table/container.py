@@ -184,6 +184,7 @@ def _isolation() -> tuple[Option, ...]:
         value("--pid", "MODE", "PID namespace: private, host, container:NAME, ns:PATH"),
         switch("--privileged", "Give the container all capabilities and all devices"),
         many("-p --publish", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port on the host"),
+        switch("-P --publish-all", "Publish every port that the image or --expose declares on a free port"),
         many(
             "--security-opt", "OPTION",
             "no-new-privileges, seccomp=, mask=, unmask=, proc-opts=, systempaths=, label=",

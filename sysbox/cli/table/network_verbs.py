@@ -6,7 +6,7 @@ from sysbox.cli.table.options import Verb
 
 
 def network_verbs() -> tuple[Verb, ...]:
-    """Those of `network`."""
+    """Those of `network`, and those of published ports."""
 
     def verb(name: str, args: str, options: str, summary: str, *also: str) -> Verb:
         return Verb(
@@ -15,6 +15,7 @@ def network_verbs() -> tuple[Verb, ...]:
         )  # fmt: skip
 
     return (
+        *_port_verbs(),
         verb("create", "NETWORK", "network create", "Make a network"),
         verb("ls", "", "network ls", "List networks", "list"),
         verb("inspect", "NETWORK...", "format", "Show everything about networks, as JSON"),
@@ -31,7 +32,25 @@ def network_verbs() -> tuple[Verb, ...]:
         ),
         verb("update", "NETWORK", "network update", "Change the labels or DNS servers of a network"),
         Verb(
+            name="network explain", module="network_explain", args="CONTAINER [PORT]",
+            summary="Show which rules meet the packets of a container, and what becomes of them",
+        ),
+        verb("reload", "", "", "Make the rules of the packet filter again, whatever has become of them"),
+        Verb(
             name="network prune", module="prune", args="", options="prune",
             summary="Remove networks that no container is made for",
+        ),
+    )  # fmt: skip
+
+
+def _port_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="publish", module="publish", args="CONTAINER PORT...", hot=True,
+            summary="Publish more ports of a container, running or not",
+        ),
+        Verb(
+            name="unpublish", module="publish", args="CONTAINER PORT...", hot=True,
+            summary="Withdraw published ports of a container, running or not",
         ),
     )  # fmt: skip

@@ -1,0 +1,84 @@
+"""The mark of the rules that are in place: the network namespace, the packet filter, the bridges' policies.
+
+The start of a container reads it, and looks whether the packet filter still has what it says.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base import paths
+from sysbox.base.errors import KernelError
+from sysbox.base.files import read_file, write_file
+from sysbox.base.frozen import Frozen
+from sysbox.netns.rules import FIREWALLS, Policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MARK = f"{paths.NETWORK}/rules"
+AUTO, *BACKENDS = FIREWALLS
+NFT, IPTABLES_NFT, IPTABLES_LEGACY = BACKENDS
+
+
+def module(name: str) -> ModuleType:
+    """The module that writes to a packet filter: apply, publish, withdraw, in_place, remove, lacking."""
+    # only one of them is needed, and none by a command that only reads the mark
+    if name == NFT:
+        from sysbox.netns import firewall_nft as nft
+
+        return nft
+    if name == IPTABLES_NFT:
+        from sysbox.netns import firewall_iptables as restore
+
+        return restore
+    from sysbox.netns import firewall_legacy as legacy
+
+    return legacy
+
+
+class Mark(Frozen):
+    """What is in place in this network namespace."""
+
+    backend: str
+    why: str = ""  # why that packet filter
+    policies: tuple[Policy, ...] = ()
+
+
+def read() -> Mark | None:
+    """The mark; None where there is none, or that of another network namespace, or a damaged one."""
+    lines = (read_file(MARK) or b"").decode("ascii", "replace").splitlines()
+    inode, _, rest = lines[0].partition(" ") if lines else ("", "", "")
+    if inode != namespace():
+        return None
+    # without a name it is of a version that knew the legacy tables only
+    backend, _, why = rest.partition(" ")
+    backend = backend or IPTABLES_LEGACY
+    if backend not in BACKENDS:
+        return None
+    try:
+        policies = tuple(Policy.read(line) for line in lines[1:])
+    except ValueError:  # damaged: the rules are made again
+        return None
+    return Mark(backend=backend, why=why, policies=policies)
+
+
+def write(mark: Mark) -> None:
+    """Replace the mark. Raises KernelError."""
+    first = f"{namespace()} {mark.backend} {mark.why}".strip()
+    lines = [first, *(policy.line() for policy in mark.policies)]
+    write_file(MARK, ("\n".join(lines) + "\n").encode("ascii"))
+
+
+def in_place(mark: Mark) -> bool:
+    """Whether the packet filter has the chains of a mark. Raises KernelError."""
+    return bool(module(mark.backend).in_place(mark.policies))
+
+
+def namespace() -> str:
+    """The inode of this process's network namespace. Raises KernelError."""
+    try:
+        return str(posix.stat("/proc/self/ns/net").st_ino)
+    except OSError as error:
+        raise KernelError.of("look at", "/proc/self/ns/net", error) from None

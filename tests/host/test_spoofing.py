@@ -1,0 +1,155 @@
+"""What a container with NET_RAW and NET_ADMIN sends in the name of another does not arrive.
+
+Each attack is made twice: without the filter it succeeds, which proves that it is one. In the guest: its
+kernel is an older one, and has to have what the filter needs.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from network_lab import GATEWAY6, SUBNET6, Dual, in_private_network, run
+
+from sysbox.netns.rules import Policy
+from sysbox.netns.topology import DEFAULT_NETWORK
+
+GATEWAY = DEFAULT_NETWORK.gateway
+POLICY = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
+EVERYONE = "ff:ff:ff:ff:ff:ff"
+
+
+def hexed(address: str) -> str:
+    """An address or a MAC as hexadecimal digits."""
+    if address.count(":") == 5:
+        return address.replace(":", "")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_pton(family, address).hex()
+
+
+def arp_answer(mac: str, address: str) -> str:
+    """A frame that says that the address is at the MAC."""
+    head = hexed(EVERYONE) + hexed(mac) + "0806"
+    return (
+        head + "0001080006040002" + hexed(mac) + hexed(address) + hexed(EVERYONE) + hexed(address)
+    )
+
+
+def _icmp6(mac: str, source: str, target: str, body: str) -> str:
+    """A frame with an ICMPv6 message to a multicast address."""
+    payload = bytes.fromhex(body)
+    whole = bytes.fromhex(hexed(source) + hexed(target)) + len(payload).to_bytes(4, "big")
+    whole += bytes((0, 0, 0, 58)) + payload
+    total = sum(
+        int.from_bytes(whole[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(whole), 2)
+    )
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    payload = payload[:2] + (total ^ 0xFFFF).to_bytes(2, "big") + payload[4:]
+    head = f"3333{hexed(target)[-8:]}{hexed(mac)}86dd60000000{len(payload):04x}3aff"
+    return head + hexed(source) + hexed(target) + payload.hex()
+
+
+def advertisement(mac: str, address: str) -> str:
+    """A neighbour advertisement that says so, and overrides what was known (RFC 4861)."""
+    body = "88000000" + "20000000" + hexed(address) + "0201" + hexed(mac)
+    return _icmp6(mac, address, "ff02::1", body)
+
+
+def router(mac: str, source: str) -> str:
+    """A router advertisement with a lifetime of half an hour."""
+    return _icmp6(mac, source, "ff02::1", "86000000" + "40000708" + "00000000" * 2)
+
+
+def without_filter(one: Dual) -> None:
+    """Remove the filter, for the proof that the attack is one."""
+    run("tc", "qdisc", "del", "dev", one.attachment.host_link, "clsact")
+
+
+@pytest.mark.guest("the filter's program, and where it is attached")
+@in_private_network
+def test_a_forged_arp_answer_does_not_arrive() -> None:
+    one, two = Dual(1, POLICY), Dual(2, POLICY)
+    two.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_accept")
+    for address in (GATEWAY, "10.90.0.77"):
+        one.call("frame", "eth0", arp_answer(one.attachment.mac, address))
+    assert one.attachment.mac not in two.sh("ip neighbour")
+    assert one.attachment.mac not in run("ip", "neighbour", "show", "10.90.0.77")
+    one.call("frame", "eth0", arp_answer(one.attachment.mac, one.address))
+    assert one.attachment.mac in two.sh("ip neighbour"), "its own address it may announce"
+    without_filter(one)
+    one.call("frame", "eth0", arp_answer(one.attachment.mac, GATEWAY))
+    assert one.attachment.mac in two.sh(f"ip neighbour show {GATEWAY}")
+
+
+@in_private_network
+def test_a_forged_neighbour_advertisement_does_not_arrive() -> None:
+    one, two = Dual(1, POLICY), Dual(2, POLICY)
+    two.serve(80)
+    two.fetch(GATEWAY6, 1)  # refused; now it knows the gateway's MAC
+    mac = one.attachment.mac
+    assert mac not in two.sh("ip -6 neighbour")
+    one.call("frame", "eth0", advertisement(mac, GATEWAY6))
+    assert mac not in two.sh("ip -6 neighbour")
+    assert one.fetch(two.address6, 80) == one.address6, "it finds its neighbours all the same"
+    without_filter(one)
+    one.call("frame", "eth0", advertisement(mac, GATEWAY6))
+    assert mac in two.sh(f"ip -6 neighbour show {GATEWAY6}")
+
+
+@in_private_network
+def test_a_router_advertisement_does_not_arrive() -> None:
+    one, two = Dual(1, POLICY), Dual(2, POLICY)
+    two.sh("echo 2 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip -6 route del default")
+    one.sh("ip link set eth0 addrgenmode eui64; ip link set eth0 down; ip link set eth0 up")
+    source = "fe80::ff:fe00:1"
+    one.call("frame", "eth0", router(one.attachment.mac, source))
+    assert two.sh("ip -6 route show default") == ""
+    without_filter(one)
+    one.call("frame", "eth0", router(one.attachment.mac, source))
+    assert source in two.sh("ip -6 route show default")
+
+
+@in_private_network
+def test_packets_with_another_source_do_not_arrive() -> None:
+    """An address that nobody has, of both families, and the MAC of another."""
+    one, two = Dual(1, POLICY), Dual(2, POLICY)
+    two.serve(80)
+    two.serve(81, "udp")
+    one.sh("ip address add 10.90.0.99/16 dev eth0; ip -6 address add fd00:90::99/64 dev eth0 nodad")
+    for address in ("10.90.0.99", "fd00:90::99"):
+        target = two.address6 if ":" in address else two.address
+        assert one.call("fetch_from", address, target, 80) == "TimeoutError"
+    assert one.fetch(two.address, 80) == one.address
+    assert one.fetch(two.address, 81, "udp") == one.address
+    mac = "02:00:00:00:00:99"
+    one.sh(f"ip link set eth0 address {mac}")
+    assert one.fetch(two.address, 80) in ("TimeoutError", "OSError")
+    one.sh(f"ip link set eth0 address {one.attachment.mac}")
+    assert one.fetch(two.address, 80) == one.address
+    without_filter(one)
+    for address in ("10.90.0.99", "fd00:90::99"):
+        target = two.address6 if ":" in address else two.address
+        assert one.call("fetch_from", address, target, 80) == address
+    one.sh(f"ip link set eth0 address {mac}")
+    assert one.fetch(two.address, 80) == one.address
+
+
+@in_private_network
+def test_a_tagged_frame_does_not_arrive() -> None:
+    """One that is tagged as a frame of VLAN 7, with everything else in order."""
+    one, two = Dual(1, POLICY), Dual(2, POLICY)
+    plain = arp_answer(one.attachment.mac, one.address)
+    tagged = plain[:24] + "81000007" + plain[24:]
+
+    def arrived() -> int:
+        return int(two.sh("awk '/eth0/ {print $3}' /proc/net/dev"))
+
+    before = arrived()
+    one.call("frame", "eth0", tagged)
+    assert arrived() == before
+    one.call("frame", "eth0", plain)
+    assert arrived() == before + 1
+    without_filter(one)
+    one.call("frame", "eth0", tagged)
+    assert arrived() == before + 2
