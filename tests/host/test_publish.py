@@ -159,11 +159,15 @@ def test_no_container_publishes_without_a_network_of_its_own(sysbox: Sysbox, ima
 
 def test_rules_return_with_the_hosts(sysbox: Sysbox, server: str) -> None:
     """The unit: nftables.service empties everything when it is restarted or reloaded."""
+    chosen = Path("/etc/sysbox/sysbox.conf.d/test-nft.conf")
+    chosen.parent.mkdir(parents=True, exist_ok=True)
     source = Path(__file__).parents[2] / "systemd/system/sysbox-firewall.service"
     unit = Path("/run/systemd/system/sysbox-firewall.service")
     text = source.read_text(encoding="utf-8").replace("=sysbox ", f"={SYSBOX} ")
     sysbox("publish", server, "8080:80", check=True)
     try:
+        chosen.write_text("[Network]\nFirewall=nft\n", encoding="ascii")
+        assert sysbox("network", "reload", check=True).stdout == "nft\n"
         unit.write_text(text, encoding="utf-8")
         for words in (("daemon-reload",), ("start", "nftables"), ("start", unit.name)):
             subprocess.run(["systemctl", *words], check=True)
@@ -181,5 +185,6 @@ def test_rules_return_with_the_hosts(sysbox: Sysbox, server: str) -> None:
     finally:
         subprocess.run(["systemctl", "stop", unit.name, "nftables"], check=True)
         unit.unlink(missing_ok=True)
+        chosen.unlink()
         subprocess.run(["systemctl", "daemon-reload"], check=True)
         sysbox("network", "reload", check=True)

@@ -7,6 +7,8 @@ kernel is an older one, and has to have what the filter needs.
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 
 import pytest
 from network_lab import GATEWAY6, SUBNET6, Dual, in_private_network, run
@@ -61,6 +63,24 @@ def router(mac: str, source: str) -> str:
     return _icmp6(mac, source, "ff02::1", "86000000" + "40000708" + "00000000" * 2)
 
 
+def arrives(one: Dual, frame: str, happened: Callable[[], bool]) -> bool:
+    """Send a frame until it has had its effect, for three seconds at most."""
+    for _ in range(30):
+        one.call("frame", "eth0", frame)
+        if happened():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def stays_away(one: Dual, frame: str, happened: Callable[[], bool]) -> bool:
+    """Send a frame a few times; whether it has had no effect."""
+    for _ in range(5):
+        one.call("frame", "eth0", frame)
+        time.sleep(0.05)
+    return not happened()
+
+
 def without_filter(one: Dual) -> None:
     """Remove the filter, for the proof that the attack is one."""
     run("tc", "qdisc", "del", "dev", one.attachment.host_link, "clsact")
@@ -71,15 +91,17 @@ def without_filter(one: Dual) -> None:
 def test_a_forged_arp_answer_does_not_arrive() -> None:
     one, two = Dual(1, POLICY), Dual(2, POLICY)
     two.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_accept")
+    mac = one.attachment.mac
+
+    def known(address: str) -> bool:
+        return mac in two.sh(f"ip neighbour show {address}")
+
     for address in (GATEWAY, "10.90.0.77"):
-        one.call("frame", "eth0", arp_answer(one.attachment.mac, address))
-    assert one.attachment.mac not in two.sh("ip neighbour")
-    assert one.attachment.mac not in run("ip", "neighbour", "show", "10.90.0.77")
-    one.call("frame", "eth0", arp_answer(one.attachment.mac, one.address))
-    assert one.attachment.mac in two.sh("ip neighbour"), "its own address it may announce"
+        assert stays_away(one, arp_answer(mac, address), lambda: mac in two.sh("ip neighbour"))
+    assert mac not in run("ip", "neighbour", "show", "10.90.0.77")
+    assert arrives(one, arp_answer(mac, one.address), lambda: known(one.address))
     without_filter(one)
-    one.call("frame", "eth0", arp_answer(one.attachment.mac, GATEWAY))
-    assert one.attachment.mac in two.sh(f"ip neighbour show {GATEWAY}")
+    assert arrives(one, arp_answer(mac, GATEWAY), lambda: known(GATEWAY))
 
 
 @in_private_network
@@ -88,26 +110,30 @@ def test_a_forged_neighbour_advertisement_does_not_arrive() -> None:
     two.serve(80)
     two.fetch(GATEWAY6, 1)  # refused; now it knows the gateway's MAC
     mac = one.attachment.mac
-    assert mac not in two.sh("ip -6 neighbour")
-    one.call("frame", "eth0", advertisement(mac, GATEWAY6))
-    assert mac not in two.sh("ip -6 neighbour")
+    forged = advertisement(mac, GATEWAY6)
+
+    def known() -> bool:
+        return mac in two.sh(f"ip -6 neighbour show {GATEWAY6}")
+
+    assert stays_away(one, forged, known)
     assert one.fetch(two.address6, 80) == one.address6, "it finds its neighbours all the same"
     without_filter(one)
-    one.call("frame", "eth0", advertisement(mac, GATEWAY6))
-    assert mac in two.sh(f"ip -6 neighbour show {GATEWAY6}")
+    assert arrives(one, forged, known)
 
 
 @in_private_network
 def test_a_router_advertisement_does_not_arrive() -> None:
     one, two = Dual(1, POLICY), Dual(2, POLICY)
     two.sh("echo 2 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip -6 route del default")
-    one.sh("ip link set eth0 addrgenmode eui64; ip link set eth0 down; ip link set eth0 up")
-    source = "fe80::ff:fe00:1"
-    one.call("frame", "eth0", router(one.attachment.mac, source))
-    assert two.sh("ip -6 route show default") == ""
+    source = "fe80::ff:fe00:1"  # its own link-local address, so that nothing else is wrong with it
+    forged = router(one.attachment.mac, source)
+
+    def believed() -> bool:
+        return source in two.sh("ip -6 route show default")
+
+    assert stays_away(one, forged, believed)
     without_filter(one)
-    one.call("frame", "eth0", router(one.attachment.mac, source))
-    assert source in two.sh("ip -6 route show default")
+    assert arrives(one, forged, believed)
 
 
 @in_private_network
@@ -142,14 +168,16 @@ def test_a_tagged_frame_does_not_arrive() -> None:
     plain = arp_answer(one.attachment.mac, one.address)
     tagged = plain[:24] + "81000007" + plain[24:]
 
-    def arrived() -> int:
-        return int(two.sh("awk '/eth0/ {print $3}' /proc/net/dev"))
+    def arrived(frame: str) -> int:
+        """How many frames the other one has received while a hundred were sent."""
+        before = int(two.sh(count))
+        for _ in range(100):
+            one.call("frame", "eth0", frame)
+        time.sleep(0.2)
+        return int(two.sh(count)) - before
 
-    before = arrived()
-    one.call("frame", "eth0", tagged)
-    assert arrived() == before
-    one.call("frame", "eth0", plain)
-    assert arrived() == before + 1
+    count = "awk '/eth0/ {print $3}' /proc/net/dev"
+    assert arrived(tagged) < 50, "what else there is: multicast of the kernel's"
+    assert arrived(plain) >= 100
     without_filter(one)
-    one.call("frame", "eth0", tagged)
-    assert arrived() == before + 2
+    assert arrived(tagged) >= 100
