@@ -38,14 +38,14 @@ def path_of(name: str) -> str:
 
 def check(name: str) -> None:
     """Raises SpecError for a name that no network can have."""
-    check_name(name, "network")
+    check_name(name, "network", shortest=1)
     if name in RESERVED:
         raise SpecError(f"network {name}: the name has a meaning of its own")
 
 
 def load(name: str) -> Network:
     """A network by its exact name. Raises NotFound, SpecError, FormatError."""
-    check_name(name, "network")
+    check_name(name, "network", shortest=1)
     path = path_of(name)
     data = read_file(path)
     if data is None:

@@ -132,15 +132,14 @@ def parse_mode(text: str, flag: str, allowed: tuple[str, ...]) -> str:
     bad(flag, text, "unknown mode", f"valid: {', '.join(choices)}")
 
 
-def check_name(text: str, flag: str) -> str:
-    """A container's or volume's name: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most NAME_MAX characters."""
-    if len(text) < 2 or text[0] not in ALNUM or not NAME.issuperset(text):
-        bad(
-            flag,
-            text,
-            "not a valid name",
-            "letters, digits, _ . and -, at least two, not led by _ . -",
-        )
+def check_name(text: str, flag: str, shortest: int = 2) -> str:
+    """A container's or volume's name: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most NAME_MAX characters.
+
+    As in docker, one of a network may have a single character (`shortest`).
+    """
+    if len(text) < shortest or text[0] not in ALNUM or not NAME.issuperset(text):
+        least = ", at least two" if shortest == 2 else ""
+        bad(flag, text, "not a valid name", f"letters, digits, _ . and -{least}, not led by _ . -")
     if len(text) > NAME_MAX:
         bad(flag, text[:20] + "...", f"longer than {NAME_MAX} characters")
     return text

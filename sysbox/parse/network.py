@@ -161,7 +161,7 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
             values[_ENDPOINT_KEYS[key]] = value
     if not name:
         bad(flag, text, "names no network", "NAME[:OPTION=VALUE,...]")
-    check_name(name, flag)
+    check_name(name, flag, shortest=1)
     return complete(Endpoint(network=name, aliases=tuple(dict.fromkeys(aliases))), values, flag)
 
 

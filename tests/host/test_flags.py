@@ -95,12 +95,11 @@ HARMLESS = (
     ("--config", "/nonexistent"), ("--config=/x", "-D"),
 )  # fmt: skip
 LATER = {
-    "network ls": "network is not supported yet",
+    "search x": "search is not supported yet",
     "run --runtime runc IMG": "--runtime is not supported yet",
     "run -P IMG": "-P is not supported yet",
     "run --gpus all IMG": "--gpus is not supported yet",
-    "run --ip 10.0.0.1 IMG": "--ip is not supported yet",
-    "create --link a IMG": "--link is not supported yet",
+    "network create --scope swarm x": "--scope is not supported yet",
     "create --volumes-from a IMG": "--volumes-from is not supported yet",
     "volume create -o a=b": "-o is not supported yet",
     "create --mount type=image,src=IMG,dst=/x IMG": "type=image is not supported yet",

@@ -11,7 +11,6 @@ VERBS = {
     "search": "registries have no search in common; `sysbox manifest inspect` looks at one image",
     "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
     "compose": "",
-    "system df": "`sysbox images` and `sysbox ps -s` show sizes",
     "context": "", "plugin": "", "checkpoint": "",
     "swarm": "", "service": "", "stack": "", "node": "", "config": "", "secret": "",
 }  # fmt: skip
