@@ -131,7 +131,7 @@ class StartError(SysboxError):
 ERRNO_ADVICE = {
     _errno.EPERM: "this needs root and, in a container, the matching capability",
     _errno.EACCES: "check the permissions of each directory on the way, and SELinux or AppArmor",
-    _errno.ENOSPC: "the file system, or a kernel limit such as user.max_mnt_namespaces, is full",
+    _errno.ENOSPC: "the file system is full, or a limit such as user.max_mnt_namespaces, kernel.pty.max",
     _errno.EDQUOT: "the quota is used up: free some space or raise it",
     _errno.EMFILE: "too many open files in this process: raise `ulimit -n`",
     _errno.ENFILE: "too many open files on this host: raise fs.file-max",

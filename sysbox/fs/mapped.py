@@ -24,7 +24,7 @@ def split(
 ) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
     """(what the builder applies to a tree of its own, what the container's first process applies). Pure.
 
-    Raises SpecError for a device whose owner is not mapped.
+    Raises SpecError for a device or a tmpfs whose owner is not mapped.
     """
     outside: list[Operation] = []
     inside: list[Operation] = []
@@ -40,6 +40,8 @@ def split(
                 inside.append(
                     Bind(source=one.target, target=one.target, made=True, recursive=False)
                 )
+        elif isinstance(one, Filesystem):
+            inside.append(_owned(one, uids, gids))
         else:
             inside.append(one)
     return tuple(outside), tuple(inside)
@@ -106,3 +108,20 @@ def refused(bind: Bind) -> SpecError:
         f"bind mount {bind.target}: the kernel cannot map the ids of {bind.source}, or below it",
         hint="mount it with :ro or :noidmap, or use --userns host",
     )
+
+
+def _owned(one: Filesystem, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Filesystem:
+    """A file system whose owner and group exist inside; terminals need not have a group of their own."""
+    options = []
+    for name, value in one.options:
+        if name in ("uid", "gid"):
+            maps = uids if name == "uid" else gids
+            if one.fstype == "devpts" and not _has(maps, int(value)):
+                continue
+            userns.outside(maps, int(value), f"{name}= of the {one.fstype} {one.target}")
+        options.append((name, value))
+    return one.replace(options=tuple(options))
+
+
+def _has(maps: tuple[IdMap, ...], inside: int) -> bool:
+    return any(one.inside <= inside < one.inside + one.count for one in maps)

@@ -37,6 +37,7 @@ _ATTRIBUTES = {
 # path of the --init program: in /dev, which is sysbox's own tmpfs, so the image need not provide a place
 INIT = "/dev/sysbox-init"
 CGROUPS = "/sys/fs/cgroup"
+_TERMINALS = (("gid", "5"), ("max", "1024"))  # tty's; no container takes all of kernel.pty.max
 
 
 class Filesystem(Frozen):
@@ -258,7 +259,7 @@ def _kernel(
         Filesystem(
             fstype="devpts",
             target="/dev/pts",
-            options=(("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
+            options=(("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), *_TERMINALS),
             attributes=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
         ),
         *_shared_memory(spec, ipc_owner),

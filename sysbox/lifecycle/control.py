@@ -129,7 +129,13 @@ def _of_running(record: Record) -> store.Runtime:
 
 
 def restart(record: Record, timeout: int | None, signal: int | None = None) -> None:
-    """`sysbox restart`: stop it, if it runs, and start it detached."""
+    """`sysbox restart`: stop it, if it runs, and start it detached.
+
+    Raises Conflict, before it is stopped, where a container whose namespace it joins does not run any more.
+    """
+    from sysbox.run import planning
+
+    planning.joins_of(record)
     stop(record, timeout, signal)
     background.start_detached(record)
     events.container("restart", record)

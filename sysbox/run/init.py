@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base.errors import FAILED, KernelError
+from sysbox.base.errors import FAILED, KernelError, StartError
 from sysbox.base.frozen import Frozen
 from sysbox.fs import mapped, ops, sources, staging
 from sysbox.fs.drivers import driver
@@ -131,7 +131,7 @@ def main(
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
         if not builds:
             place(inherited.placement)
-        _enter_root(root, directory)
+        _enter_root(root, directory, plan.process.workdir)
         addresses = channel.receive(SCOPED)[0]["addresses"]  # 2
         if plan.namespaces.new_cgroup:
             # only now: the cgroup it is in, its scope, becomes the root of the new namespace
@@ -213,10 +213,17 @@ def _bind_console(tree: ops.Tree, slave: int) -> None:
     posix.close(target)
 
 
-def _enter_root(root: int, directory: int) -> None:
+def _enter_root(root: int, directory: int, workdir: str) -> None:
     """pivot_root(2) with "." twice: the old root ends up mounted on top, and is unmounted."""
     posix.fchdir(root)
     _sys.pivot_root(".", ".")
     _sys.umount2(".", mount.MNT_DETACH)
-    posix.fchdir(directory)
+    try:
+        posix.fchdir(directory)
+    except OSError as error:
+        raise StartError(
+            f"working directory {workdir}: {posix.strerror(error.errno or 0)}",
+            phase="process",
+            hint="root of the container must be able to enter it: --workdir names another",
+        ) from None
     check_inside_root()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.base.errors import Conflict, SpecError
+from sysbox.base.errors import Conflict, NotFound, SpecError
 from sysbox.base.files import read_file
 from sysbox.container import clocks, store
 from sysbox.container.hostname import own_hostname
@@ -36,7 +36,7 @@ _NO_LIMITS = Limits()
 
 
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
-    """The plan of one start. Raises what make_plan raises, NotFound if a container that it joins is gone."""
+    """The plan of one start. Raises what make_plan raises, Conflict if a container that it joins is gone."""
     return make_plan(record, resolved_of(record), surroundings_of(record, facts), facts, service)
 
 
@@ -166,7 +166,13 @@ _FILES = {"network": "net"}
 
 
 def _running_pid(container_id: str) -> int:
-    other = store.find(container_id)
+    try:
+        other = store.find(container_id)
+    except NotFound:
+        raise Conflict(
+            f"container {container_id[:12]}, whose namespace it shares, has been removed",
+            hint="it cannot share another one's: make it again",
+        ) from None
     status = read_status(other)
     if status.state not in ("running", "paused"):
         raise Conflict(

@@ -1,9 +1,10 @@
 """Subordinate ids: the ranges of /etc/subuid and /etc/subgid (subuid(5), subgid(5)), and which are free.
 
 Containers get ranges of the entries of `sysbox`, else of `containers` (which podman uses too), else of
-`root`. Where there is none, and where those of the last two are used up, they get ranges of their own:
-between 524288 and 1879048191, which systemd keeps free for containers
-(https://systemd.io/UIDS-GIDS), where no entry, no user and no group is.
+`root`, without the ids of accounts and, for the last two, without entries that others have too. Where there
+is none, and where those of the last two are used up, they get ranges of their own: between 524288 and
+1879048191, which systemd keeps free for containers (https://systemd.io/UIDS-GIDS), where no entry, no user
+and no group is.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Pools(Frozen):
     gids: tuple[Entry, ...] = ()
     # ids between FIRST and END that others have; None: the entries are all that may be used
     others: tuple[tuple[int, int], ...] | None = None
+    # ids from the first entry on that a user or a group has
+    accounts: tuple[tuple[int, int], ...] = ()
 
 
 def parse(text: str) -> list[Entry]:
@@ -112,11 +115,16 @@ def pools() -> Pools:
             passwd = passwd or read_file(DATABASES[0])
             wanted = _names(owner, passwd)
         own = [tuple(one for one in found if one.owner in wanted) for found in (uids, gids)]
+        if owner != "sysbox":
+            # other tools give one range to two users, as LXD does with root's: it is not for these containers
+            own = [_undisputed(own[0], uids), _undisputed(own[1], gids)]
         if own[0] and own[1]:
             check(own[0], uids, FILES[0])
             check(own[1], gids, FILES[1])
             others = None if owner == "sysbox" else tuple(taken(uids, gids))
-            return Pools(owner=owner, uids=own[0], gids=own[1], others=others)
+            # root has 0 even if the accounts cannot be read
+            accounts = ((0, 1), *_accounts(min(one.start for one in (*own[0], *own[1]))))
+            return Pools(owner=owner, uids=own[0], gids=own[1], others=others, accounts=accounts)
         if owner == "sysbox" and (own[0] or own[1]):
             has, lacks = FILES if own[0] else FILES[::-1]
             raise NotFound(
@@ -137,12 +145,23 @@ def _names(name: str, passwd: str) -> set[str]:
 def check(own: Sequence[Entry], entries: Sequence[Entry], file: str) -> None:
     """Raise Conflict where an entry overlaps another one: two users would share ids."""
     for one in own:
-        for other in entries:
-            if other is not one and one.start < other.end and other.start < one.end:
-                both = f"{_line(one)} and {_line(other)}"
-                raise Conflict(
-                    f"{file}: {both} overlap", hint=f"give {one.owner} a range that nobody else has"
-                )
+        if other := _overlapping(one, entries):
+            both = f"{_line(one)} and {_line(other)}"
+            raise Conflict(
+                f"{file}: {both} overlap", hint=f"give {one.owner} a range that nobody else has"
+            )
+
+
+def _undisputed(own: Sequence[Entry], entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    return tuple(one for one in own if not _overlapping(one, entries))
+
+
+def _overlapping(one: Entry, entries: Sequence[Entry]) -> Entry | None:
+    """Another entry that has ids of this one."""
+    for other in entries:
+        if other is not one and one.start < other.end and other.start < one.end:
+            return other
+    return None
 
 
 def _line(one: Entry) -> str:
@@ -157,13 +176,21 @@ def taken(uids: Iterable[Entry], gids: Iterable[Entry]) -> Spans:
     except OSError:
         names = []
     found += [(int(name), int(name) + ALIGNED) for name in names if _is_number(name)]
+    return found + _accounts(FIRST)
+
+
+def _accounts(first: int) -> Spans:
+    """The ids from `first` on that a user or a group has."""
+    found: Spans = []
+    digits = len(str(first))
     for file in DATABASES:
         # any field: that a user's group, or a note that is a number, counts too does no harm, and lines would
         # take four times as long
-        for field in read_file(file).split(":"):
-            # none from FIRST on has fewer digits
-            if len(field) > 5 and _is_number(field) and int(field) >= FIRST:
-                found.append((int(field), int(field) + 1))
+        found += [
+            (int(field), int(field) + 1)
+            for field in read_file(file).split(":")
+            if len(field) >= digits and _is_number(field) and int(field) >= first
+        ]
     return found
 
 
@@ -184,12 +211,12 @@ def first_gap(
 
 
 def choose(size: int, where: Pools, uids: Spans, gids: Spans) -> tuple[int, int]:
-    """The first user and the first group of a free range; `uids` and `gids` are those that are leased.
+    """The first user and group of a range that is free and no account's; `uids` and `gids` are leased.
 
     Raises Conflict where no range is free.
     """
     if where.uids:
-        uids, gids = sorted(uids), sorted(gids)
+        uids, gids = sorted((*uids, *where.accounts)), sorted((*gids, *where.accounts))
         uid = _in_entries(size, where.uids, uids)
         gid = _in_entries(size, where.gids, gids)
         if uid >= 0 and gid >= 0:
@@ -216,6 +243,8 @@ def _full(size: int, where: Pools, file: str) -> Conflict:
     largest = max(one.end - one.start for one in entries)
     if largest < size:
         reason = f"its largest range of {where.owner} has {largest} ids, the container takes {size}"
+    elif any(one.start <= an_id < one.end for one in entries for an_id, _ in where.accounts):
+        reason = f"no {size} ids of {where.owner} in a row are free, and no user's or group's"
     else:
         reason = f"{size} ids of {where.owner} in a row are not free any more"
     return Conflict(

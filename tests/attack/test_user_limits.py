@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 from collections.abc import Callable
 
+import pytest
 from containers import Containers, eventually
 from ways import PYTHON
 
@@ -18,6 +19,32 @@ while libc.inotify_init1(0) >= 0:
 print("no more", flush=True)
 time.sleep(600)
 """
+
+
+TERMINALS = """
+import os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))
+try:
+    while True:
+        os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+except OSError as error:
+    print("no more:", error, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("userns", ["auto", "host"])
+def test_terminals(
+    containers: Containers, requires: Callable[[object, str], None], userns: str
+) -> None:
+    """The kernel has kernel.pty.max for all; kernel.pty.reserve of them are for the host's own devpts."""
+    requires(PYTHON.startswith("/usr/bin/"), "the distribution's Python")
+    flags = ("--userns", userns, "--network", "none", "--ulimit", "nofile=5000")
+    one = containers(*flags, image="host", command=(PYTHON, "-I", "-c", TERMINALS))
+    eventually(lambda: "no more: [Errno 28]" in one("logs"), "it has all that it can get")
+    # one that the host has for other containers, and for `host shell`
+    other = containers("-t", "--network", "none", command=("sleep", "1000"))
+    assert other.exec("ls", "/dev/pts") == "0\nptmx"
 
 
 def test_inotify_instances(containers: Containers, requires: Callable[[object, str], None]) -> None:

@@ -118,6 +118,21 @@ def test_what_cannot_be_joined(
     assert word in done.stderr
 
 
+def test_restart_without_what_it_joins(containers: Containers, sysbox: Sysbox) -> None:
+    """It could not start again, so it is not stopped."""
+    one = containers("--name", "first")
+    two = containers("--network", "container:first")
+    one("stop", "-t", "0")
+    done = sysbox("restart", "-t", "0", two.id)
+    assert "container first, whose namespace it shares, is not running" in done.stderr
+    one("rm")
+    done = sysbox("restart", "-t", "0", two.id)
+    assert done.returncode == 1
+    assert f"container {one.id[:12]}, whose namespace it shares, has been removed" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert two.inspect("State.Running") is True
+
+
 def test_system_v_objects_are_private(containers: Containers) -> None:
     one = containers()
     assert one.sh("tail -n +2 /proc/sysvipc/shm; ls /dev/mqueue") == ""

@@ -124,6 +124,22 @@ def test_an_id_outside_the_map(sysbox: Sysbox, image: str) -> None:
     assert "70000" in done.stderr
 
 
+@pytest.mark.parametrize("flags", [("--userns", "auto:size=1"), ("--uidmap", "0:200000:1")])
+def test_few_ids(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> None:
+    """Terminals belong to the group 5, where it exists."""
+    done = sysbox("run", "--rm", *flags, image, "sh", "-c", "id -u; ls /dev/pts")
+    assert done.stdout.split() == ["0", "ptmx"], done.stderr
+
+
+def test_a_working_directory_of_a_stranger(sysbox: Sysbox, image: str, volume: Path) -> None:
+    volume.chmod(0o700)
+    os.chown(volume, 70000, 70000)
+    done = sysbox("run", "--rm", *MAPPED, "-v", "kept:/a", "-w", "/a", image, "true")
+    assert done.returncode == 125
+    assert "working directory /a: Permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_a_device_and_a_limit(containers: Containers) -> None:
     """What only the host's root may do is done before the user namespace is entered."""
     one = containers(*MAPPED, "--device", "/dev/null:/dev/a/b", "--device", "/dev/zero:/opt/zero",

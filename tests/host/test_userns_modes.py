@@ -150,6 +150,7 @@ def test_entries_are_a_limit(
             "sysbox:100000:1000\n",
             "its largest range of sysbox has 1000 ids, the container takes 65536",
         ),
+        ("sysbox:0:65536\n", "no 65536 ids of sysbox in a row are free, and no user's or group's"),
     ],
 )
 def test_entries_that_do_not_do(
@@ -175,6 +176,8 @@ def test_entries_that_do_not_do(
         ("--userns auto:size=1000 --group-add 5000", "--group-add 5000: 5000 is outside"),
         ("--uidmap 1:200000:10", "nothing is mapped to 0"),
         ("--uidmap 0:200000:10 --uidmap 5:300000:1", "the id 5 in the container is mapped twice"),
+        ("--tmpfs /a:uid=70000", "uid= of the tmpfs /a: 70000 is outside the container's ids"),
+        ("--tmpfs /a:gid=70000", "gid= of the tmpfs /a: 70000 is outside the container's ids"),
         ("--subuidname nosuchuser", "/etc/subuid has no entry of nosuchuser"),
     ],
 )

@@ -273,7 +273,7 @@ def test_the_working_directory_is_inside_of_the_root(tmp_path: Path, inside: boo
         root = os.open(tmp_path, os.O_PATH)
         directory = os.open(tmp_path / "work" if inside else "/proc", os.O_PATH)
         try:
-            init._enter_root(root, directory)
+            init._enter_root(root, directory, "/")
         except StartError as error:
             return error.message
         return os.getcwd()

@@ -138,6 +138,35 @@ def test_entries_that_cannot_be_used(etc: Path, uids: str, gids: str | None, mes
     assert caught.value.hint
 
 
+def test_accounts_are_no_containers(etc: Path) -> None:
+    """Of an entry that has ids of the host's users too, root's among them, only the others are taken."""
+    (etc / "passwd").write_text("root:x:0:0::/:\nalice:x:1000:1000::/:\nnobody:x:65534:65534::/:\n")
+    both(etc, "sysbox:0:200000\n")
+    assert chosen() == (65535, 65535)
+    assert chosen(10) == (1, 1)
+    both(etc, "root:1000:1\n")
+    assert chosen(1) == (FIRST, FIRST)
+    both(etc, "sysbox:1000:65536\n")
+    with pytest.raises(Conflict, match="no 65536 ids of sysbox in a row are free, and no user's"):
+        chosen()
+    (etc / "passwd").unlink()
+    both(etc, "sysbox:0:10\n")
+    assert chosen(9) == (1, 1)
+    (etc / "group").write_text("staff:x:5:\n")
+    assert chosen(4) == (1, 1)
+    with pytest.raises(Conflict, match="no 9 ids of sysbox"):
+        chosen(9)
+
+
+@pytest.mark.parametrize("owner", ["root", "containers"])
+def test_a_range_that_other_tools_give_twice(etc: Path, owner: str) -> None:
+    """LXD has the same lines for itself and for root: no reason to make no containers."""
+    both(etc, f"{owner}:1000000:1000000000\nlxd:1000000:1000000000\n")
+    assert chosen() == (FIRST, FIRST)
+    both(etc, f"{owner}:1000000:65536\nlxd:1000000:65536\n{owner}:300000:65536\n")
+    assert chosen() == (300000, 300000)
+
+
 def test_overlaps_of_others_are_theirs(etc: Path) -> None:
     both(etc, "alice:1:9\nbob:1:9\nsysbox:100000:65536\n")
     assert chosen() == (100000, 100000)
