@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.container import systemd_mode
+from sysbox.linux import userns
 from sysbox.linux.capability import NAMES
 from sysbox.linux.mount import (
     MOUNT_ATTR_NODEV,
@@ -62,7 +63,7 @@ def decide(record: Record) -> Mode:
     if not systemd_mode.chosen_by_user(spec, argv):
         # an image must not get capabilities by the name of its command
         capabilities = ()
-    elif record.uids:
+    elif record.uids and not _has_hosts_root(record):
         capabilities = _MAPPED
     elif spec.security.seccomp == "default":
         # for reboot(2), which ends the pid namespace only; kexec_load(2) needs the same capability, and only
@@ -87,6 +88,15 @@ def decide(record: Record) -> Mode:
         # even in a privileged container: udev would run where /sys is writable, and act on the host's devices
         read_only=_read_only(spec),
     )
+
+
+def _has_hosts_root(record: Record) -> bool:
+    """Whether a process inside can be the host's root, as with keep-id: files in /proc/sys and /sys are its.
+
+    The kernel lets their owner write to them, whatever its user namespace (fs/proc/proc_sysctl.c, test_perm):
+    CAP_SYS_ADMIN, which mounts them again, would be a way out.
+    """
+    return userns.is_mapped(record.uids, 0) or userns.is_mapped(record.gids, 0)
 
 
 def _read_only(spec: ContainerSpec) -> tuple[str, ...]:
