@@ -1,0 +1,101 @@
+"""The attempts by which `mappable.py` learns what this host can do; each leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox.base.errors import KernelError, Unsupported
+from sysbox.base.files import remove_tree
+from sysbox.base.flock import BRIEFLY, Lock
+from sysbox.base.paths import CONTAINERS, RUN
+from sysbox.fs import rootfs, staging
+from sysbox.fs.drivers import driver
+from sysbox.linux import _sys, capability, idmaps, mount, namespace
+from sysbox.linux.child import BUSY
+from sysbox.linux.child import why_not as why_not_in_child
+from sysbox.linux.userns import IdMap
+
+__all__ = ["BUSY", "kernel", "path", "root"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
+
+
+def path(path: str, *, recursive: bool) -> None:
+    """Map the ids of a directory or file. Raises KernelError, Unsupported."""
+    owner = idmaps.open_namespace(_SOME, _SOME)
+    try:
+        posix.close(mount.clone_mapped(path, owner, recursive=recursive))
+    except KernelError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        raise Unsupported(f"the kernel cannot map the ids of {path}") from None
+    finally:
+        posix.close(owner)
+
+
+def kernel() -> None:
+    """Mount procfs and sysfs in a new user namespace. Raises KernelError, Unsupported."""
+    owner = idmaps.open_namespace(_SOME, _SOME)
+    try:
+        _in_child(lambda: _mount_proc(owner))
+    finally:
+        posix.close(owner)
+
+
+def _mount_proc(owner: int) -> None:
+    _sys.setns(owner, namespace.CLONE_NEWUSER)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    _sys.unshare(namespace.CLONE_NEWNS | namespace.CLONE_NEWNET | namespace.CLONE_NEWPID)
+    # a procfs is that of the pid namespace of children
+    _in_child(_mount_kernels, flags=0)
+
+
+def _mount_kernels() -> None:
+    for fstype in ("proc", "sysfs"):
+        try:
+            mount.new_filesystem(fstype, (), 0)
+        except KernelError as error:
+            if error.errno in BUSY:
+                raise
+            raise Unsupported(f"{fstype} cannot be mounted there: {error.message}") from None
+
+
+def root(name: str, layers: tuple[str, ...]) -> None:
+    """Mount such a root where nobody sees it. Raises KernelError, Unsupported."""
+    directory = f"{CONTAINERS}/.mappable"
+    plan = rootfs.RootPlan(
+        driver=name, layers=layers, directory=directory, volatile=True, operations=(), late=()
+    )
+    with Lock(f"{RUN}/idmap/lock", timeout=BRIEFLY):
+        remove_tree(directory)  # of an attempt that was killed
+        try:
+            posix.mkdir(directory, 0o700)
+            driver.by_name(name).prepare(directory)
+            owner = idmaps.open_namespace(_SOME, _SOME)
+            try:
+                _in_child(lambda: _mount_root(plan, owner))
+            finally:
+                posix.close(owner)
+        except OSError as error:
+            raise KernelError.of("try to map ids in", CONTAINERS, error) from None
+        finally:
+            remove_tree(directory)
+
+
+def _mount_root(plan: rootfs.RootPlan, owner: int) -> None:
+    _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
+    staging.enter(plan.directory)
+    capability.act_as(_SOME[0].outside, _SOME[0].outside)
+    staging.build(plan, {}, owner)
+
+
+def _in_child(attempt: Callable[[], None], flags: int = namespace.CLONE_NEWNS) -> None:
+    """Raises Unsupported with the reason why it fails in a child, KernelError."""
+    if reason := why_not_in_child(attempt, flags):
+        raise Unsupported(reason)
