@@ -177,6 +177,17 @@ class Bridge(Frozen):
         return "" if fits else "name: must be that of a link"
 
 
+class Bandwidth(Frozen):
+    """`--network-bandwidth`: of all links of a container together, in bytes per second; 0 is no limit."""
+
+    up: int = 0  # what it sends
+    down: int = 0  # what it receives
+
+    def wrong(self) -> str:
+        fits = 0 <= self.up < 1 << 32 and 0 <= self.down < 1 << 32
+        return "" if fits else "up, down: must be rates below 2^32"
+
+
 class Endpoint(Frozen):
     """One `--network` that is a network of links: what was asked of the container's end."""
 
@@ -311,6 +322,7 @@ class ContainerSpec(Frozen):
     bridge: Bridge = Bridge()  # for containers on the network `bridge`
     # where namespaces.network is bridge: the networks, in order; () is the network `bridge` alone
     networks: tuple[Endpoint, ...] = ()
+    bandwidth: Bandwidth = Bandwidth()
     security: Security = Security()
     limits: Limits = Limits()
     oom_score_adj: int = 0  # -1000 to 1000: the higher, the sooner the OOM killer chooses it

@@ -88,6 +88,11 @@ def _beyond_docker(
 ) -> dict[str, Any]:
     return {
         **limits,
+        # bits per second; 0 is no limit
+        "NetworkBandwidth": {
+            "Up": record.spec.bandwidth.up * 8,
+            "Down": record.spec.bandwidth.down * 8,
+        },
         "Journal": _journal(record),
         "Usage": _usage(record, counted=limits["IPAccounting"]),
         "End": _end(final),

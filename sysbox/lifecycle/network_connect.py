@@ -65,7 +65,14 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         now = runtime.replace(networks=(*before, one))
         store.write_runtime(record, now)
         undo.add(lambda _: links.remove_link(one.host_link))
-        plan = NetPlan(id=record.id, mode="bridge", attachments=(one,), ports=record.spec.ports)
+        spec = record.spec
+        plan = NetPlan(
+            id=record.id,
+            mode="bridge",
+            attachments=(one,),
+            ports=spec.ports,
+            bandwidth=spec.bandwidth,
+        )
         bridge = links.ensure_bridge(one)
         firewall.ensure(plan)
         fd = open_ns(runtime.pid, "network")
@@ -77,7 +84,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
             inside.configure(fd, one, missing)
         finally:
             posix.close(fd)
-        if record.spec.ports and outward(before) is None and not one.internal:
+        if spec.ports and outward(before) is None and not one.internal:
             now = now.replace(ports=firewall.publish(plan, one.address, one.address6))
             store.write_runtime(record, now)
         if one.dns:

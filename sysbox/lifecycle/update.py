@@ -12,6 +12,7 @@ import posix
 
 from sysbox import scope
 from sysbox.base.errors import KernelError, SysboxError
+from sysbox.base.undo import Undo
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
@@ -57,7 +58,9 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
         )
         if running and runtime is not None:
             # frozen: a process that is just being forked has its parent's limits, and is not listed yet
-            with FrozenWhile(record, wanted=bool(change.ulimits)):
+            with FrozenWhile(record, wanted=bool(change.ulimits)), Undo() as undo:
+                if change.bandwidth:
+                    _shape(record, after, runtime, undo)
                 _apply(record, after, about, runtime, facts, disks)
                 _limit_processes(runtime, change.ulimits, facts, mapped=bool(record.uids))
         else:
@@ -65,6 +68,28 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             update_plan.wanted(after.spec, {}, facts, disks)
         store.save(after)
     return update_plan.at_next_start(change, facts) if running else ()
+
+
+def _shape(before: Record, after: Record, runtime: Runtime, undo: Undo) -> None:
+    """Change the limits of its links; `undo` changes them back. Raises KernelError."""
+    from sysbox.netns import shaping  # few containers have such a limit
+
+    ends = shaping.ends(before.id, runtime.attachments())
+    was, now = before.spec.bandwidth, after.spec.bandwidth
+
+    both = now.replace(up=now.up or was.up, down=now.down or was.down)
+
+    def change_back(_: BaseException) -> None:
+        try:
+            shaping.limit(before.id, ends, was, now)
+            store.save(before)
+        except SysboxError:
+            pass  # ignoring: why the change failed is the better message
+
+    undo.add(change_back)
+    # before there are devices: if this command is killed, the end of the run removes what the record names
+    store.save(before.replace(spec=before.spec.replace(bandwidth=both)))
+    shaping.limit(before.id, ends, now, was)
 
 
 def _updated(record: Record, change: Change) -> dict[str, int]:

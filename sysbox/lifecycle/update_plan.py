@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
+from sysbox.netns import topology
 from sysbox.spec import Limits, Ulimit
 from sysbox.units.limits import disks as disks_
 from sysbox.units.limits import dropins, table
@@ -47,6 +48,8 @@ class Change(Frozen):
     properties: tuple[tuple[str, str | None], ...] = ()  # KEY, VALUE; None removes it
     ulimits: tuple[Ulimit, ...] = ()
     no_ulimits: tuple[str, ...] = ()  # names that are not to be limited from the next start on
+    # up, down -> bytes per second; 0 removes the limit
+    bandwidth: dict[str, int] = {}  # noqa: RUF012
     forget: bool = False  # drop what others have set
 
     @property
@@ -94,12 +97,16 @@ def change_spec(
         else:
             limits = limits.replace(**{field: _merged(had, entries, disks)})
     _check(spec.limits, limits, change)
+    bandwidth = spec.bandwidth.replace(**change.bandwidth)
+    if change.bandwidth:
+        topology.check_bandwidth(spec.replace(bandwidth=bandwidth))
     ulimits = {one.name: one for one in spec.ulimits if one.name not in change.no_ulimits}
     ulimits |= {one.name: one for one in change.ulimits}
     return spec.replace(
         limits=limits,
         ulimits=tuple(ulimits.values()),
         properties=_properties(spec.properties, change, facts),
+        bandwidth=bandwidth,
     )
 
 

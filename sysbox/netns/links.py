@@ -19,6 +19,7 @@ from sysbox.netns.topology import (
     overlapping_route,
     split_subnet,
 )
+from sysbox.spec import Bandwidth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...
             _remove(link, plan)
             results = link.attempt(messages)
         link.check(results)
+    if plan.bandwidth != Bandwidth():
+        from sysbox.netns import shaping  # which few containers need
+
+        shaping.limit(plan.id, shaping.ends(plan.id, plan.attachments), plan.bandwidth, Bandwidth())
 
 
 def remove_link(name: str) -> None:

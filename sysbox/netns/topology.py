@@ -13,7 +13,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.netns import subnets
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.network import Network
-from sysbox.spec import Bridge, ContainerSpec, Endpoint, Port
+from sysbox.spec import Bandwidth, Bridge, ContainerSpec, Endpoint, Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class NetPlan(Frozen):
     join: str = ""  # mode join: "container:ID" or "ns:PATH"
     attachments: tuple[Attachment, ...] = ()  # the first that leads out has the default route
     ports: tuple[Port, ...] = ()
+    bandwidth: Bandwidth = Bandwidth()
 
     def describe(self) -> str:
         """For `run --dry-run`: a line for each network."""
@@ -46,7 +47,9 @@ class NetPlan(Frozen):
             for one in self.attachments
         ]
         ports = ", ".join(port_text(port) for port in self.ports)
-        return "\n".join(lines) + (f", ports {ports}" if ports else "")
+        rates = f", up {self.bandwidth.up} B/s" if self.bandwidth.up else ""
+        rates += f", down {self.bandwidth.down} B/s" if self.bandwidth.down else ""
+        return "\n".join(lines) + rates + (f", ports {ports}" if ports else "")
 
 
 def network_of(asked: Bridge, routes: str) -> Network:
@@ -85,6 +88,7 @@ def plan_network(
     address, UsageError for published ports with a joined namespace, Unsupported for the host address ::1.
     """
     mode = spec.namespaces.network
+    check_bandwidth(spec)
     if mode in ("none", "host"):
         return NetPlan(id=container_id, mode=mode)
     if mode.startswith(("container:", "ns:")) and not mode.endswith(":"):
@@ -106,7 +110,20 @@ def plan_network(
             raise SpecError(f"--network {endpoint.network}: no such network")
         found.append(attach(container_id, one, endpoint, found))
     ports = check_ports(spec.ports)
-    return NetPlan(id=container_id, mode="bridge", attachments=tuple(found), ports=ports)
+    return NetPlan(
+        id=container_id, mode="bridge", attachments=tuple(found), ports=ports,
+        bandwidth=spec.bandwidth,
+    )  # fmt: skip
+
+
+def check_bandwidth(spec: ContainerSpec) -> None:
+    """Raise SpecError if a limit is asked for a network that is not the container's own."""
+    mode = spec.namespaces.network
+    if mode not in ("bridge", "none") and spec.bandwidth != Bandwidth():
+        raise SpecError(
+            f"--network-bandwidth needs a network of the container's own, not --network {mode}",
+            hint="leave out --network-bandwidth, or limit the container that owns the network",
+        )
 
 
 def attach(

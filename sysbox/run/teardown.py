@@ -17,6 +17,7 @@ from sysbox.host import exists, probe
 from sysbox.linux.freezer import is_frozen
 from sysbox.netns import names as name_files
 from sysbox.run import restart, tuned
+from sysbox.spec import Bandwidth
 from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import freezer, tree
@@ -38,6 +39,10 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False, behind: bo
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
     tuned.unwatch(record.id)
+    if record.spec.bandwidth != Bandwidth():
+        from sysbox.netns import shaping  # few containers have a limit
+
+        shaping.remove(record.id)
     if record.spec.namespaces.network == "bridge":
         disconnect(record.id, behind=behind)
 

@@ -16,6 +16,7 @@ from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.netns import subnets
 from sysbox.parse import addresses, common, filters, limits, service, storage, time, userns
+from sysbox.parse.bandwidth import parse_bandwidth
 from sysbox.parse.network import (
     check_hostname,
     check_link,
@@ -52,6 +53,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "cpus": (common.parse_cpus, SIZES),
     "cpuset": (common.parse_cpuset, "- , 0-1"),
     "ip": (parse_ip, ". : 10.0.0.1 :: fe80 % [ ]"),
+    "bandwidth": (parse_bandwidth, "up= down= , 10 1.5 mbit kbps kibit bit . unset"),
     "filtered-network": (addresses.parse_network, ". : / 10.0.0.1 :: fe80 any localhost 8 128 33 -"),
     "port": (parse_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),
     "host port": (parse_host_port, ". : - / tcp udp sctp 80 8080 127.0.0.1 [::1] [ ] 0"),

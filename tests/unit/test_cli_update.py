@@ -78,6 +78,11 @@ def test_devices(words: str, devices: dict[str, Any]) -> None:
     assert parse(*words.split()).devices == devices
 
 
+def test_bandwidth() -> None:
+    change = parse("--network-bandwidth", "up=1mbit,down=unset")
+    assert change == Change(bandwidth={"up": 125_000, "down": 0})
+
+
 def test_unset_first_and_then_more() -> None:
     """A list is replaced by emptying it in the same command."""
     change = parse("--device-read-bps", "unset", "--device-read-bps", "/dev/sda:1m")

@@ -94,13 +94,20 @@ def parse(values: Values, *, anything: bool = False) -> Change:
         properties=tuple(_property(text) for text in given["property"]),
         ulimits=ulimits,
         no_ulimits=no_ulimits,
+        bandwidth=_bandwidth(given["network_bandwidth"]),
         forget=given["forget"],
     )
     if change == Change() and not anything:
-        raise UsageError(
-            "update: nothing to change", hint="give one or more limits, --restart or --forget"
-        )
+        raise UsageError("update: nothing to change", hint="give a limit, --restart or --forget")
     return change
+
+
+def _bandwidth(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    from sysbox.parse.bandwidth import parse_change
+
+    return parse_change(text, "--network-bandwidth")
 
 
 def _entries(field: str, values: tuple[Any, ...]) -> tuple[tuple[str, Any], ...]:

@@ -28,7 +28,13 @@ _FLAGS = {"ip": "address", "ip6": "address6", "mac_address": "mac"}
 def add(spec: ContainerSpec, given: Values) -> ContainerSpec:
     """The specification with its networks. Raises SpecError."""
     mode, endpoints = build(given)
-    return spec.replace(namespaces=spec.namespaces.replace(network=mode), networks=endpoints)
+    spec = spec.replace(namespaces=spec.namespaces.replace(network=mode), networks=endpoints)
+    if not given.network_bandwidth:
+        return spec
+    from sysbox.parse.bandwidth import parse_bandwidth
+
+    bandwidth = parse_bandwidth(given.network_bandwidth, "--network-bandwidth")
+    return spec.replace(bandwidth=bandwidth)
 
 
 def build(given: Values) -> tuple[str, tuple[Endpoint, ...]]:

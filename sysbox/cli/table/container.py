@@ -297,6 +297,10 @@ def _limits_of_devices() -> tuple[Option, ...]:
 
 def _limits_of_network() -> tuple[Option, ...]:
     return (
+        value(
+            "--network-bandwidth", "up=RATE,down=RATE",
+            "Limit what it sends and receives on its networks: up=10mbit,down=1mbps",
+        ),
         switch("--ip-accounting", "Count packets and bytes of its sockets, for stats", on=None),
         many(
             "--ip-allow", "NETWORK", "Allow packets to and from a network despite --ip-deny: 192.0.2.0/24",
