@@ -73,8 +73,20 @@ def start_ours(directory: Path) -> subprocess.Popen[bytes]:
 
 def start_theirs(tools: Path, directory: Path) -> int:
     """The pid of its daemon."""
-    program = next(tools.rglob("aardvark-dns"))
-    run("taskset", "-c", OURS, str(program), "--config", str(directory), "--port", "53", "run")
+    program = next(path for path in tools.rglob("aardvark-dns") if path.is_file())
+    command = [
+        "taskset",
+        "-c",
+        OURS,
+        str(program),
+        "--config",
+        str(directory),
+        "--port",
+        "53",
+        "run",
+    ]
+    # nothing of it is read: the daemon keeps its streams
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 5
     while not (pid := directory / "aardvark.pid").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -109,7 +121,8 @@ def main() -> None:
         write_names(names, theirs)
         questions = Path(work) / "questions"
         questions.write_text("".join(f"container-{n} A\n" for n in range(CONTAINERS)))
-        ours, daemon = start_ours(names), start_theirs(tools, theirs)
+        daemon = start_theirs(tools, theirs)
+        ours = start_ours(names)
         try:
             time.sleep(0.5)
             found: tuple[list[float], list[float]] = ([], [])

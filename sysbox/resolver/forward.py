@@ -154,6 +154,7 @@ class _Exchange:
         self._timer.cancel()
         for one in self._tries:
             one.close()
+        self._tries = []  # each refers to this, so that only the garbage collector would free them
         self._owner.done(self._client)
         self._reply(self._finished(answer or self._best))
 

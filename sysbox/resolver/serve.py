@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import posix
 import socket
 
@@ -73,6 +74,7 @@ class Resolver:
 
     def run(self, idle: float) -> None:
         """Serve until nothing has come for `idle` seconds."""
+        gc.enable()  # unlike other commands, this one lives long enough for its garbage to matter
         self._loop.run(idle, lambda: self._forwarder.pending > 0 or self._streams.count > 0)
 
     def _serve(self, sock: socket.socket, queues: Queues) -> None:

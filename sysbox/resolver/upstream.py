@@ -72,7 +72,10 @@ def endpoint(server: str) -> tuple[int, Any]:
 
     An IPv6 address may have a scope, as in fe80::1%eth0.
     """
-    found = _socket.getaddrinfo(server, _PORT, 0, _socket.SOCK_DGRAM, 0, _socket.AI_NUMERICHOST)
+    # as bytes: text would be encoded by IDNA, whose tables take milliseconds to load
+    found = _socket.getaddrinfo(
+        server.encode("ascii"), _PORT, 0, _socket.SOCK_DGRAM, 0, _socket.AI_NUMERICHOST
+    )
     return found[0][0], found[0][4]
 
 

@@ -252,6 +252,23 @@ def test_descriptors_are_closed(network: Network) -> None:
     assert len(os.listdir(f"/proc/{network.pid}/fd")) <= before
 
 
+def test_its_memory_does_not_grow_with_what_it_forwards(network: Network) -> None:
+    network.upstream(dnsclient.refuses("NXDOMAIN", soa=True))
+
+    def resident() -> int:
+        status = Path(f"/proc/{network.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    def forward(count: int) -> None:
+        for number in range(count):
+            network.exchange(dnsclient.question(f"n{number}.example"))
+
+    forward(500)
+    before = resident()
+    forward(2000)
+    assert resident() - before < 1024  # KiB; one that is kept whole would take 4 KiB
+
+
 def test_what_resolv_conf_says(tmp_path: Path) -> None:
     text = (
         "search a.example\nnameserver 192.0.2.1\n nameserver fe80::1%lo \nnameserver\n"
