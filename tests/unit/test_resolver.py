@@ -80,6 +80,21 @@ def test_known_at_once_and_never_after_its_end(network: Network) -> None:
         process.wait()
 
 
+def test_two_changes_within_one_step_of_the_clock_of_files(tmp_path: Path) -> None:
+    network = Network(tmp_path, run=False)
+    one = Zone(str(network.directory))
+    process = network.process()
+    start = network.start(process.pid)
+    times = set()
+    for number in range(300):
+        network.write(A_ID, f"n{number}", ["127.1.0.2"], process.pid, start)
+        one.refresh()
+        assert one.find((f"n{number}".encode(),), ""), number
+        times.add(network.directory.stat().st_mtime_ns)
+    assert len(times) < 300, "each change had a time of its own: nothing was tested"
+    network.close()
+
+
 def test_a_pid_that_was_used_again_is_no_container(network: Network) -> None:
     process = network.process()
     network.write(A_ID, "web", ["127.1.0.2"], pid=process.pid, start=network.start(process.pid) - 1)

@@ -200,9 +200,11 @@ def test_a_truncated_answer_is_passed_on(network: Network) -> None:
 def test_an_internal_network_forwards_nothing(tmp_path: Path) -> None:
     network = Network(tmp_path, internal=True)
     network.add(A_ID, "web", "127.1.0.2", internal=True)
+    # one that is on another internal network, whose resolver is not there
+    network.add(B_ID, "both", "127.1.0.3", internal=True, others=["127.3.0.1"])
     server = network.upstream(dnsclient.says("192.0.2.7"))
     assert network.ask("web", source="127.1.0.2") == ("NOERROR", ["127.1.0.2"])
-    for source in ("127.1.0.2", "127.1.0.9"):
+    for source in ("127.1.0.2", "127.1.0.3", "127.1.0.9"):
         assert network.ask("example.org", source=source) == ("NXDOMAIN", [])
         assert network.ask("example.org", source=source, stream=True) == ("NXDOMAIN", [])
     assert not server.asked
