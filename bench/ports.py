@@ -7,6 +7,7 @@ on one with 500, in turn. Prints Markdown.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def main() -> int:
     rounds = parser.parse_args().runs
     timed("-p", "20000:80")
     print(f"# Published ports: `run --rm` with one, beside {PORTS} of another container\n")
+    print(f"{rounds} runs each, medians; load average {os.getloadavg()[0]:.1f} at the beginning.\n")
     print(f"| packet filter | `run`, ms | with one port | with {PORTS} others | ratio |")
     print("|---|---|---|---|---|")
     for backend in ("nft", "iptables-nft", "iptables-legacy"):

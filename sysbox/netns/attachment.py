@@ -33,6 +33,7 @@ class Attachment(Frozen):
     masquerade: bool = True
     gateway_mode_ipv6: str = "nat"
     host_binding: str = ""
+    nic: str = ""
     network_id: str = (
         ""  # "" is the network `bridge`, also of a run that an older version has begun
     )

@@ -42,6 +42,7 @@ class Network(Frozen):
     masquerade: bool = True  # what leaves over IPv4 has the host's address
     gateway_mode_ipv6: str = "nat"  # nat, routed: whether that holds for IPv6 too
     host_binding: str = ""  # host address of published ports that name none; "" is all
+    nic: str = ""  # the only link of the host that leads out; "" is any
     id: str = BUILTIN["bridge"]  # 64 hex digits
     driver: str = "bridge"
     ip_range: str = ""  # within the subnet: where addresses are chosen from; "" is all of it

@@ -120,6 +120,7 @@ def policy_of(one: Attachment) -> Policy:
         apart=one.isolate,
         host_access=one.host_access,
         internal=one.internal,
+        nic=one.nic,
         masquerade=one.masquerade,
         masquerade6=one.gateway_mode_ipv6 == "nat",
     )

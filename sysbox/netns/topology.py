@@ -164,6 +164,7 @@ def attach(
         masquerade=network.masquerade,
         gateway_mode_ipv6=network.gateway_mode_ipv6,
         host_binding=network.host_binding,
+        nic=network.nic,
     )
 
 

@@ -57,6 +57,7 @@ OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "masquerade": ("masquerade", _boolean),
     "gateway_mode_ipv6": ("gateway_mode_ipv6", _mode),
     "host_binding_ipv4": ("host_binding", _address),
+    "nic": ("nic", check_link),
     f"{_DOCKER}driver.mtu": ("mtu", _mtu),
     f"{_DOCKER}bridge.name": ("bridge", check_link),
     f"{_DOCKER}bridge.enable_icc": ("icc", _boolean),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sysbox.netns import rules, rules_iptables, rules_nft, ways
+from sysbox.netns import rules, rules_iptables, rules_nft, topology, ways
+from sysbox.netns.network import Network
 from sysbox.netns.rules import ACCEPT, DROP, FORWARD, INPUT, POSTROUTING, Policy, Published, Rule
-from sysbox.spec import Port
+from sysbox.parse.network_options import parse_options
+from sysbox.spec import ContainerSpec, Port
 
 ID = "0123456789abcdef" * 4
 ONE = Policy(bridge="sysbox0", subnet="10.90.0.0/16")
@@ -72,6 +74,20 @@ def test_networks_that_are_not_apart_reach_each_other() -> None:
 def test_only_the_nic_leads_out() -> None:
     forward = rules.chains((ONE.replace(nic="eth0"),))[FORWARD]
     assert rule(DROP, came_by="sysbox0", leaves_by="!eth0") in forward
+
+
+def test_a_networks_options_are_its_policy() -> None:
+    _, fields = parse_options(["icc=0", "host_access=0", "masquerade=0", "nic=eth0", "isolate=0"])
+    network = Network(
+        name="lan", bridge="sb1", subnet="10.91.0.0/24", gateway="10.91.0.1", subnet6="fd00:1::/64",
+        gateway6="fd00:1::1", internal=True, gateway_mode_ipv6="routed", **fields,
+    )  # fmt: skip
+    (one,) = topology.plan_network(ID, ContainerSpec(image="x"), network).attachments
+    assert rules.policy_of(one) == Policy(
+        bridge="sb1", subnet="10.91.0.0/24", gateway="10.91.0.1", subnet6="fd00:1::/64",
+        gateway6="fd00:1::1", isolate=True, apart=False, host_access=False, internal=True, nic="eth0",
+        masquerade=False, masquerade6=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ def create_options() -> tuple[Option, ...]:
         many("--label", "KEY=VALUE", "Attach a label"),
         many(
             "-o --opt", "NAME=VALUE",
-            "mtu, icc, isolate, host_access, masquerade, gateway_mode_ipv6, host_binding_ipv4, and docker's "
-            "names of them",
-            choices="mtu= icc= isolate= host_access= masquerade= gateway_mode_ipv6= host_binding_ipv4=",
+            "mtu, icc, isolate, host_access, masquerade, gateway_mode_ipv6, host_binding_ipv4, nic, and "
+            "docker's names of them",
+            choices="mtu= icc= isolate= host_access= masquerade= gateway_mode_ipv6= host_binding_ipv4= nic=",
         ),
         many("--route", "DESTINATION,GATEWAY[,METRIC]", "A further route of the containers"),
         many("--subnet", "SUBNET", "A subnet in CIDR form; one of IPv4 and one of IPv6"),
