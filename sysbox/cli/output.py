@@ -42,9 +42,9 @@ def write_all(fd: int, data: bytes) -> None:
         try:
             rest = rest[posix.write(fd, rest) :]
         except BlockingIOError:  # another process has set O_NONBLOCK on the terminal
-            import select
+            from sysbox.base.wait import ready
 
-            select.select([], [fd], [])
+            ready(writing=[fd])
         except BrokenPipeError:
             raise
         except OSError as error:

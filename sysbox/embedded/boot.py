@@ -21,6 +21,7 @@ import socket
 import time
 
 from sysbox.base import errors, files, paths
+from sysbox.base.wait import ready
 from sysbox.embedded import cgroups, join, quiet, root, state, stop
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.lock import Lock
@@ -275,7 +276,7 @@ def run_inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
     chunks = []
     deadline = time.monotonic() + timeout
     with open(read, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+        while ready([pipe.fileno()], seconds=max(deadline - time.monotonic(), 0)):
             chunk = pipe.read(65536)
             if not chunk:
                 break

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 
 from sysbox.base import errors, files
-from sysbox.base.wait import until
+from sysbox.base.wait import ready, until
 from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
@@ -123,7 +122,7 @@ def _ended(host: Host, leader: int, timeout: float) -> bool:
     """
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([leader], [], [], min(left, PATIENCE))[0]:
+        if ready([leader], seconds=min(left, PATIENCE)):
             return True
         if read_text(f"/proc/{host.pid}/comm") == FINAL:
             # all units are stopped; what remains are joined commands that ignore SIGTERM

@@ -14,6 +14,7 @@ import time
 
 from sysbox.base.errors import Conflict, SysboxError
 from sysbox.base.frozen import Frozen
+from sysbox.base.wait import ready
 from sysbox.container import store, systemd_mode
 from sysbox.linux import process
 from sysbox.run import attach_socket, restart, supervisor, terminal
@@ -210,7 +211,7 @@ class _Attachment:
             try:
                 view = view[posix.write(fd, view) :]
             except BlockingIOError:
-                select.select([], [fd], [])
+                ready(writing=[fd])
 
     def _take_input(self) -> bool:
         """Read standard input; False when the detach keys were pressed."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import select
-
+from sysbox.base.wait import ready
 from sysbox.container import log_options
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _journal
@@ -35,7 +34,7 @@ class DevLog:
     def pass_on(self) -> None:
         """What has come by now. While journald has no room, wait for it, or for the container's end."""
         while (full := _journal.syslog_ready()) >= 0:
-            if select.select([self._pidfd], [full], [])[0]:
+            if self._pidfd in ready([self._pidfd], [full]):
                 return
         _journal.flush()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import _signal
 import posix
-import select
 
 from sysbox import scope
 from sysbox.base.errors import KernelError, SystemdError
 from sysbox.base.undo import Undo
+from sysbox.base.wait import ready
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
 from sysbox.linux import process
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _SOON = 0.5  # seconds
-_RELIEF = 100  # ms, as in src/monitor.c
+_RELIEF = 0.1  # seconds, as in src/monitor.c
 
 
 class Attended:
@@ -91,7 +91,7 @@ class Attended:
                 posix.close(socket)
 
         def at_end() -> None:
-            if socket in watches and (passing or select.select([socket], [], [], 0)[0]):
+            if socket in watches and (passing or ready([socket], seconds=0)):
                 on_readable()
             if passing:
                 passing[0].close()
@@ -119,7 +119,9 @@ class Attended:
         if self._started.oom_policy == "kill":
             process.send(self._started.pidfd, _signal.SIGKILL)
             start.thaw(self._started)
-        elif self._started.oom_policy == "stop" and not self._has_ended(_RELIEF):
+        elif self._started.oom_policy == "stop" and not ready(
+            [self._started.pidfd], seconds=_RELIEF
+        ):
             # not before: the kernel counts a kill before the memory is free again, and would kill what needs
             # a page to act on the signal
             try:
@@ -127,12 +129,6 @@ class Attended:
                     scope.request_stop(bus, names.scope_unit(self._record.id))
             except SystemdError:
                 process.send(self._started.pidfd, stop_signal(self._record))
-
-    def _has_ended(self, patience: int) -> bool:
-        """Whether its first process ends within so many milliseconds."""
-        poll = select.poll()
-        poll.register(self._started.pidfd, select.POLLIN)
-        return bool(poll.poll(patience))
 
     def _watch_stop_requests(self, started: start.Started) -> None:
         """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""

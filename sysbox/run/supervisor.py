@@ -9,6 +9,7 @@ import select
 import time
 
 from sysbox.base.errors import OutputError, signal_status
+from sysbox.base.wait import ready
 from sysbox.container.records import Ended
 from sysbox.linux import process
 
@@ -214,9 +215,9 @@ class _Log:
             self._journal.end(stream)
         view = memoryview(data)
         while view := view[self._journal.write(stream, view) :]:
-            select.select([], [self._fd], [])
+            ready(writing=[self._fd])
         while not self._journal.flush():
-            select.select([], [self._fd], [])
+            ready(writing=[self._fd])
 
     def close(self) -> None:
         """Send what is left, and wait until journald has read it."""
@@ -304,7 +305,7 @@ class _Pump:
 
     def _write_all(self) -> None:
         while self._pending:
-            select.select([], [self._sink], [])
+            ready(writing=[self._sink])
             self._write()
 
     def _write(self) -> None:

@@ -7,7 +7,9 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,36 @@ def test_few_files_may_be_open(image: str) -> None:
     assert (done.returncode, done.stdout) == (125, "")
     assert "ulimit -n" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_caller_leaves_many_files_open(
+    containers: Containers, image: str, tmp_path: Path
+) -> None:
+    """The numbers of new ones are above 1024, which select(2) refuses; here it waits for journald."""
+    shown = subprocess.run(
+        ["systemctl", "show", "-P", "MainPID", "systemd-journald"], capture_output=True, check=True
+    )
+    journald = int(shown.stdout)
+    leaving = (
+        "import os, sys; [os.set_inheritable(os.dup(2), True) for _ in range(1100)];"
+        " os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    script = "until [ -e /go/on ]; do sleep 0.1; done; seq 100000"
+    words = ("run", "--name", "many-files", "--network", "none", "-v", f"{tmp_path}:/go:ro", image)
+    with subprocess.Popen(
+        [sys.executable, "-c", leaving, SYSBOX, *words, "sh", "-c", script],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        containers.known("many-files")
+        os.kill(journald, signal.SIGSTOP)
+        try:
+            (tmp_path / "on").touch()
+            time.sleep(1)
+        finally:
+            os.kill(journald, signal.SIGCONT)
+        out, errors = command.communicate(timeout=TIMEOUT)
+    assert (command.returncode, errors) == (0, "")
+    assert out.splitlines()[-1] == "100000"
 
 
 def test_a_standard_stream_is_a_directory(image: str) -> None:
