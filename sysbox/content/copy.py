@@ -109,7 +109,12 @@ def copy(
 
 
 def explained(error: KernelError, destination: Side) -> Exception:
-    """A read-only mount of the container as a SpecError with a hint; any other error as it is."""
+    """A mount on which root of the container cannot write as a SpecError with a hint; others as they are."""
+    if destination.root >= 0 and error.errno == errno.EOVERFLOW:
+        return SpecError(
+            f"{destination.shown}: root of the container has no id in that mount",
+            hint="its `idmap=` leaves out root; name the file by its path on the host",
+        )
     if error.errno != errno.EROFS or destination.root < 0:
         return error
     return SpecError(

@@ -6,6 +6,7 @@ process is in (`linux/idmaps.py`). Few containers need this module, so `run/plan
 
 from __future__ import annotations
 
+import _stat
 import errno
 import posix
 
@@ -39,6 +40,12 @@ def _map(copy: int, bind: Bind, user: tuple[int, int]) -> None:
     uids, gids = bind.uids, bind.gids
     if bind.ids == "U":
         status = posix.fstat(copy)
+        if _stat.S_ISCHR(status.st_mode) or _stat.S_ISBLK(status.st_mode):
+            # who owns the host's node may change its mode
+            raise SpecError(
+                f"mount {bind.target}: U: {bind.source} is a device",
+                hint=f"--device {bind.source}:{bind.target} gives the container a node of its own",
+            )
         # by the file, not by its path, which a symbolic link may have led elsewhere
         if not bind.mark and is_system(status):
             raise SpecError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,6 +201,54 @@ def test_an_image_whose_accounts_lead_elsewhere(
             assert sysbox("run", "--rm", *flags, *words, check=True).stdout == "5:6\n"
         finally:
             sysbox("rmi", "-f", name, check=True)
+
+
+@BOTH
+def test_a_device(sysbox: Sysbox, image: str, mode: str, tmp_path: Path) -> None:
+    """Whose node on the host would be the container's user's, to change its mode."""
+    os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.chown(tmp_path / "null", 1000, 1001)
+    flags = ("--userns", mode, "-u", "999:998")
+    told = refused(sysbox, image, *flags, "-v", f"{tmp_path}/null:/null:U")
+    assert f"mount /null: U: {tmp_path}/null is a device" in told
+    assert "--device" in told
+    told = refused(sysbox, image, *flags, "-v", "/dev/null:/null:U")
+    assert "/dev/null is a device" in told or "cannot map" in told
+    # within a directory it has its owner, as others
+    script = "stat -c %u:%g /data/null; chmod 666 /data/null && stat -c %a /data/null"
+    os.chown(tmp_path, 1000, 1001)
+    words = ("-v", f"{tmp_path}:/data:U", image, "sh", "-ec", script)
+    assert sysbox("run", "--rm", *flags, *words, check=True).stdout == "999:998\n666\n"
+
+
+@BOTH
+def test_a_pipe_and_a_socket(sysbox: Sysbox, image: str, mode: str, tmp_path: Path) -> None:
+    """Of a service on the host: nothing waits for its other end."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        binds = []
+        for name in ("pipe", "socket"):
+            os.chown(tmp_path / name, 1000, 1001)
+            binds += ["-v", f"{tmp_path}/{name}:/{name}:U"]
+        words = ("-u", "999:998", *binds, image, "stat", "-c", "%u:%g", "/pipe", "/socket")
+        done = sysbox("run", "--rm", "--userns", mode, *words, check=True)
+    assert done.stdout == "999:998\n999:998\n"
+
+
+def test_a_copy_to_where_root_has_no_id(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    os.chown(tmp_path, 1000, 1000)
+    made = containers("-v", f"{tmp_path}:/data:idmap=uids=@1000-5-1;gids=@1000-5-1")
+    for state in ("running", "exited"):
+        if state == "exited":
+            made("stop", "-t", "0")
+        done = sysbox("cp", "/etc/hostname", f"{made.id}:/data/new")
+        assert done.returncode == 1
+        assert "/data/new: root of the container has no id in that mount" in done.stderr
+    assert os.listdir(tmp_path) == []
+    made("rm", "-f")
 
 
 @BOTH
