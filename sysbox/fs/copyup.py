@@ -47,7 +47,9 @@ def first_mount(mark: str, image: int, volume: int, owner: tuple[int, int] | Non
             written = posix.pread(fd, 16, 0)
             if written in (NEW, BEGUN) and image >= 0:
                 posix.pwrite(fd, BEGUN, 0)
-                _fill(image, volume, Rules(owner=owner), begun=written == BEGUN)
+                # set-user-ID bits and capabilities go with an owner, as with chown(2)
+                rules = Rules(owner=owner, privileged=owner is None)
+                _fill(image, volume, rules, begun=written == BEGUN)
             # truncated, not removed: the mtime of its directory is the volume's time of creation
             posix.ftruncate(fd, 0)
     except OSError as error:

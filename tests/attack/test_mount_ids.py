@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,36 @@ def test_a_link_to_one(sysbox: Sysbox, image: str, mode: str, tmp_path: Path) ->
         link.unlink()
     after = os.stat("/etc/passwd")
     assert (before.st_uid, before.st_ctime_ns) == (after.st_uid, after.st_ctime_ns)
+
+
+@BOTH
+def test_a_link_that_changes(sysbox: Sysbox, image: str, mode: str, tmp_path: Path) -> None:
+    """Between the look at it and the mount: what is mounted is what was looked at."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/marker").touch()
+    os.chown(tmp_path / "mine", 1000, 1000)
+    link, over = tmp_path / "link", threading.Event()
+    link.symlink_to("mine")
+
+    def change() -> None:
+        while not over.is_set():
+            for target in ("/etc", "mine"):
+                (tmp_path / "next").symlink_to(target)
+                (tmp_path / "next").rename(link)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        words = ("-u", "5:5", "-v", f"{link}:/data:U,bind", image, "ls", "/data")
+        for _ in range(12):
+            done = sysbox("run", "--rm", "--userns", mode, *words)
+            if done.returncode:
+                assert "is a directory of the system" in done.stderr or "cannot map" in done.stderr
+            else:
+                assert done.stdout == "marker\n"
+    finally:
+        over.set()
+        changing.join()
 
 
 @BOTH

@@ -237,6 +237,29 @@ def test_a_new_volume(
 
 
 @BOTH
+def test_what_a_new_volume_takes_from_a_hostile_image(
+    containers: Containers, sysbox: Sysbox, volume: Path, mode: tuple[str, ...]
+) -> None:
+    """A set-user-ID program of somebody's is not root's on disk, and a link's target keeps its owner."""
+    made = containers("--userns", "host")
+    made.sh(
+        "mkdir -p /home/d; cp /bin/busybox /home/d/su; chown -R 1000:1000 /home/d; chmod 6755 /home/d/su;"
+        "ln -s /etc/passwd /home/d/link; ln /home/d/su /home/d/hard; mkfifo /home/d/pipe"
+    )
+    sysbox("commit", made.id, "hostile-volume:test", check=True)
+    made("rm", "-f")
+    try:
+        script = "stat -c '%u:%g:%a' su hard; stat -c %u:%g pipe link /etc/passwd"
+        words = ("-u", "999:998", "-w", "/home/d", "-v", "owned:/home:U", "hostile-volume:test")
+        done = sysbox("run", "--rm", *mode, *words, "sh", "-ec", script, check=True)
+        assert done.stdout.split() == ["999:998:755"] * 2 + ["999:998"] * 2 + ["0:0"]
+        assert {owner(path) for path in (volume, *volume.rglob("*"))} == {(0, 0)}
+        assert (volume / "d/su").stat().st_mode & 0o7777 == 0o755
+    finally:
+        sysbox("rmi", "-f", "hostile-volume:test", check=True)
+
+
+@BOTH
 def test_files_in_and_out(
     containers: Containers, tree: Path, mode: tuple[str, ...], sysbox: Sysbox, tmp_path: Path
 ) -> None:
