@@ -261,7 +261,8 @@ class Tree:
             posix.close(posix.open(name, flags, 0o644, dir_fd=parent))
         except FileExistsError:
             raise SpecError(
-                f"mount target {path}: a dangling symbolic link is in the way"
+                f"mount target {path}: a dangling symbolic link is in the way",
+                hint="remove it from the image, or mount a file where it leads",
             ) from None
         except OSError as error:
             raise KernelError.of("create", path, error) from None

@@ -252,7 +252,8 @@ def _check_maps(record: Record) -> None:
     flag = idmap.flag_of(record.spec) if record.spec.namespaces.user else "the user namespace"
     for maps in (record.uids, record.gids):
         if wrong := idmap.problem(maps):
-            raise SpecError(f"{flag}: {wrong}", hint="ranges must not overlap, on neither side")
+            hint = "ranges must not overlap, on neither side" if "twice" in wrong else "give fewer"
+            raise SpecError(f"{flag}: {wrong}", hint=hint)
         if not any(one.inside == 0 for one in maps):
             raise SpecError(
                 f"{flag}: nothing is mapped to 0, which is root in the container",
