@@ -1,7 +1,4 @@
-"""Containers find each other by name: on one network, on several, and never after their end.
-
-In the guest: its resolver has a systemd and a kernel of another version.
-"""
+"""Containers find each other by name: on one network, on several, and never after their end."""
 
 from __future__ import annotations
 
@@ -121,7 +118,6 @@ def processes(name: str) -> list[str]:
     return found
 
 
-@pytest.mark.guest("its systemd starts the resolver with this sandbox, on another kernel")
 def test_by_name_alias_id_and_back(sysbox: Sysbox, network: Make, containers: Containers) -> None:
     network("names", "--ipv6")
     web = containers("--name", "web", "--network", "names:alias=www", "--hostname", "box")
