@@ -145,8 +145,8 @@ def cgroup_layout(mountinfo: str) -> tuple[str, dict[str, str]]:
         kind, _, rest = tail.partition(" ")
         if not target.startswith("/sys/fs/cgroup"):
             continue
-        if kind == "cgroup2":
-            unified = target
+        if kind == "cgroup2" and target in ("/sys/fs/cgroup", _UNIFIED):
+            unified = target  # inside a container a file of it is mounted too
         elif kind == "cgroup":
             for option in rest.rpartition(" ")[2].split(","):
                 if option in _NO_CONTROLLERS:

@@ -187,6 +187,15 @@ def test_controllers_that_are_read_only(memory: str, found: set[str]) -> None:
     assert controllers.keys() == {"name=systemd", *found}
 
 
+def test_a_file_that_is_mounted_is_no_hierarchy() -> None:
+    """Inside a container with systemd the bound of its cgroups is read-only."""
+    mode, controllers = cgroup_layout(
+        "2 1 0:5 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+        "3 2 0:5 /cgroup.max.descendants /sys/fs/cgroup/cgroup.max.descendants ro - cgroup2 cgroup2 rw\n"
+    )
+    assert (mode, controllers["name=systemd"]) == ("v2", "/sys/fs/cgroup")
+
+
 def test_the_default_is_the_one_that_it_is_in() -> None:
     def decided() -> tuple[str, str, int, str]:
         record = user_namespace.resolve(asks(), lease=False)
