@@ -2,8 +2,6 @@
 
 What shows then is what each user of the host may see, and nothing of the host's can be written. Each attack
 is made by the first process, by `exec`, and in the host's user namespace, where it has no such capability.
-
-In the guest: another kernel has other files, and cgroups of v2 are delegated.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import errno
 import os
 from collections.abc import Callable
 
-import pytest
 from test_kernel import BY_CAPABILITY, NODES, calling
 from ways import Attacker, attacker
 
@@ -42,7 +39,7 @@ for top in tops:
         if directory == top:
             names[:] = [one for one in names if not one.isdecimal() and one not in ("self", "thread-self")]
         if directory == f"{top}/fs/cgroup":
-            names[:] = []
+            names[:], files = [], []
         for name in files:
             path = f"{directory}/{name}"
             try:
@@ -62,7 +59,6 @@ OWN = (
 )  # fmt: skip
 
 
-@pytest.mark.guest("other kernels have other files")
 def test_without_covers_nothing_of_the_hosts_can_be_written(attacker: Attacker) -> None:
     *found, last = attacker.python(UNCOVER + WRITABLE, flags=FLAGS)
     assert last in ("tried 2", "tried 4")
@@ -118,7 +114,8 @@ for directory, _, files in os.walk("/sys/fs/cgroup"):
         if name in ("release_agent", "devices.allow", "memory.limit_in_bytes", "memory.max", "pids.max"):
             below = directory.count("/") > 4  # a cgroup of its own, within those above it
             try:
-                os.close(os.open(f"{directory}/{name}", os.O_WRONLY))
+                with open(f"{directory}/{name}", "r+") as file:
+                    file.write(file.read() or "x")  # that it can be opened says nothing on v2
                 if name == "release_agent" or not below:
                     print("opened", directory, name)
             except OSError:
@@ -127,7 +124,6 @@ print("tried")
 """
 
 
-@pytest.mark.guest("the limits of its scope are above what is delegated")
 def test_no_file_system_of_the_hosts_and_no_limit(attacker: Attacker) -> None:
     """CVE-2022-0492: release_agent; and the limits of its own scope."""
     assert attacker.python(MOUNTS, flags=FLAGS) == ["tried"]
