@@ -305,3 +305,11 @@ def identity(fd: int) -> tuple[int, int]:
     """(device, inode) of an open file."""
     status = posix.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def has_content(path: str) -> bool:
+    """Whether a file is there and not empty."""
+    try:
+        return posix.stat(path).st_size > 0
+    except OSError:
+        return False

@@ -15,7 +15,7 @@ import _stat
 import errno
 import posix
 
-from sysbox.base import tree
+from sysbox.base import files, tree
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import cgroups, rootfs
 from sysbox.fs.syslog import Syslog
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sysbox.fs.rootfs import Operation
 
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+_LINKS = 8  # symbolic links that are followed to a file which is missing
 _ANY = posix.O_PATH | posix.O_CLOEXEC
 _MADE = _DIRECTORY | posix.O_NOFOLLOW
 _NULL = ("/dev/null", _stat.S_IFCHR, 1, 3)
@@ -73,7 +74,7 @@ class Tree:
     def bind(self, op: rootfs.Bind) -> None:
         made = self._sources.pop(id(op))
         is_directory = _is_directory(made)
-        if op.mark and has_content(op.mark):
+        if op.mark and files.has_content(op.mark):
             self._first_mount(op, self.fills.get(id(op), made))
         target = self._bind_target(op, is_directory=is_directory)
         if op.attributes:
@@ -243,10 +244,11 @@ class Tree:
                 if error.errno != errno.ENOENT or not above:
                     raise SpecError(f"{what} {path}: {posix.strerror(error.errno)}") from None
 
-    def file(self, path: str) -> int:
+    def file(self, path: str, links: int = _LINKS) -> int:
         """An O_PATH descriptor of a file in the container to mount on, made empty if missing.
 
-        Raises SpecError, KernelError.
+        As in docker it is made where a symbolic link leads: that of systemd-resolved's resolv.conf leads to a
+        file that is there while it runs. `links` are left to follow. Raises SpecError, KernelError.
         """
         try:
             return self._target(path, _ANY)
@@ -260,10 +262,7 @@ class Tree:
         try:
             posix.close(posix.open(name, flags, 0o644, dir_fd=parent))
         except FileExistsError:
-            raise SpecError(
-                f"mount target {path}: a dangling symbolic link is in the way",
-                hint="remove it from the image, or mount a file where it leads",
-            ) from None
+            posix.close(self.file(self._leads_to(parent, name, path, links), links - 1))
         except OSError as error:
             raise KernelError.of("create", path, error) from None
         finally:
@@ -271,19 +270,31 @@ class Tree:
             posix.close(parent)
         return self._target(path, _ANY)
 
+    def _leads_to(self, parent: int, name: str, path: str, links: int) -> str:
+        """Where the symbolic link `name` leads, as a path in the container. Raises SpecError."""
+        try:
+            text = posix.readlink(name, dir_fd=parent) if links else ""
+        except OSError:
+            text = ""  # something else is there by now
+        if not text:
+            raise SpecError(f"mount target {path}: its symbolic links lead nowhere",
+                            hint="remove them from the image")  # fmt: skip
+        above = "" if text[0] == "/" else mount.path_of(self._procfs, parent)
+        place = f"{above.removeprefix(self._top)}/{text.lstrip('/')}"
+        _refuse_kernels(path, place)
+        return place
+
     def _target(self, path: str, flags: int, what: str = "mount target") -> int:
         """A descriptor of a path in the container. A symbolic link to /dev, /proc or /sys is no mount target:
         the image could choose which of their files is covered, or what passes for a device.
         """
         fd = mount.open_in_root(self.root, path, flags)
-        if what == "mount target" and not _in_kernels(path):
-            place = mount.path_of(self._procfs, fd).removeprefix(self._top)
-            if _in_kernels(place):
+        if what == "mount target":
+            try:
+                _refuse_kernels(path, mount.path_of(self._procfs, fd).removeprefix(self._top))
+            except SpecError:
                 posix.close(fd)
-                raise SpecError(
-                    f"mount target {path}: it leads to {place} in the image",
-                    hint=f"name {place} itself, if that is meant",
-                )
+                raise
         return fd
 
     def _null_device(self) -> int:
@@ -347,14 +358,6 @@ def _is_null(fd: int) -> bool:
     return (_stat.S_IFMT(status.st_mode), status.st_rdev) == (_NULL[1], posix.makedev(*_NULL[2:]))
 
 
-def has_content(path: str) -> bool:
-    """Whether a file is there and not empty, as the mark of a new volume is."""
-    try:
-        return posix.stat(path).st_size > 0
-    except OSError:
-        return False
-
-
 def _made_in(parent: int, name: str, mode: int) -> int:
     """Make a directory and return its O_PATH descriptor; `parent` is closed. Raises OSError."""
     umask = posix.umask(0)
@@ -372,6 +375,13 @@ def _is_directory(fd: int) -> bool:
 
 def _in_kernels(path: str) -> bool:
     return any(path == one or path.startswith(f"{one}/") for one in _KERNELS)
+
+
+def _refuse_kernels(path: str, place: str) -> None:
+    """Raise SpecError where a mount target leads into a file system of the kernel without naming it."""
+    if _in_kernels(place) and not _in_kernels(path):
+        hint = f"name {place} itself, if that is meant"
+        raise SpecError(f"mount target {path}: it leads to {place} in the image", hint=hint)
 
 
 def _attach(made: int, target: int, path: str) -> None:

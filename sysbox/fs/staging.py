@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import posix
 
+from sysbox.base import files
 from sysbox.base.errors import KernelError
 from sysbox.fs import mapped, ops
 from sysbox.fs.drivers import driver
@@ -126,7 +127,7 @@ def check_new_volumes(plan: RootPlan, maps: tuple[tuple[IdMap, ...], tuple[IdMap
     new = [
         one
         for one in plan.operations
-        if isinstance(one, Bind) and one.mark and ops.has_content(one.mark)
+        if isinstance(one, Bind) and one.mark and files.has_content(one.mark)
     ]
     if new:
         from sysbox.fs import copyup  # few starts have a new volume

@@ -247,6 +247,53 @@ def test_the_images_own_directories_stay_inside(
     assert not (decoy / "fresh").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["../run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/stub-resolv.conf"]
+)
+def test_a_resolv_conf_of_systemd_resolved(
+    sysbox: Sysbox, hostile: Callable[..., str], text: str, mode: Mode
+) -> None:
+    """The image has the link, and what it leads to is made by a service that does not run in it."""
+    image = hostile({"etc/resolv.conf": ("link", text)})
+    for flags in (mode, (*mode, "--read-only"), (*mode, "--tmpfs", "/run")):
+        done = sysbox("run", "--rm", *flags, image, "cat", "/etc/resolv.conf", check=True)
+        assert "nameserver" in done.stdout
+        done = sysbox("run", "--rm", *flags, image, "readlink", "/etc/resolv.conf", check=True)
+        assert done.stdout == f"{text}\n"
+
+
+def test_a_link_that_leads_out(
+    sysbox: Sysbox, hostile: Callable[..., str], decoy: Path, mode: Mode
+) -> None:
+    """A mount target is made where it leads inside the container."""
+    for text in outward(decoy):
+        image = hostile({"etc/resolv.conf": ("link", f"{text}/made")})
+        run(sysbox, image, "test", "-f", f"{decoy}/made", flags=mode).check_returncode()
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ({"etc/resolv.conf": ("link", "resolv.conf")}, "Too many levels of symbolic links"),
+        ({"etc/resolv.conf": ("link", "/proc/1/made")}, "/proc/1/made"),
+        ({"etc/resolv.conf": ("link", "/dev/shm/made")}, "/dev/shm/made"),
+        ({"etc/resolv.conf": ("link", "/tmp/..")}, "/etc/resolv.conf"),
+        (
+            {f"etc/{n}": ("link", f"{n + 1}") for n in range(12)}
+            | {"etc/resolv.conf": ("link", "0")},
+            "lead nowhere",
+        ),
+    ],
+)
+def test_a_link_that_leads_nowhere(
+    sysbox: Sysbox, hostile: Callable[..., str], entries: Entries, why: str, mode: Mode
+) -> None:
+    done = run(sysbox, hostile(entries), "true", flags=mode)
+    assert done.returncode == 125
+    assert why in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
 @pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
 def test_the_user_database_is_the_images(
     sysbox: Sysbox, hostile: Callable[..., str], tmp_path: Path, name: str, mode: Mode
