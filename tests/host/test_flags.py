@@ -97,7 +97,6 @@ HARMLESS = (
 LATER = {
     "search x": "search is not supported yet",
     "run --runtime runc IMG": "--runtime is not supported yet",
-    "run -P IMG": "-P is not supported yet",
     "run --gpus all IMG": "--gpus is not supported yet",
     "network create --scope swarm x": "--scope is not supported yet",
     "create --volumes-from a IMG": "--volumes-from is not supported yet",

@@ -227,7 +227,7 @@ def hostile() -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("data", hostile(), ids=lambda one: one[:24].hex())
+@pytest.mark.parametrize("data", hostile(), ids=map(str, range(len(hostile()))))
 def test_what_is_malformed_gets_no_answer(network: Network, data: bytes) -> None:
     network.add(A_ID, "web", "127.1.0.2")
     assert network.exchange(data, timeout=0.1) is None
