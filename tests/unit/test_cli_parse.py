@@ -50,7 +50,7 @@ def test_clusters_and_values() -> None:
         (["-ituroot"], "user", "root"),
         (["-u=root"], "user", "root"),
         (["--name="], "name", ""),
-        (["--net", "none"], "network", "none"),
+        (["--net", "none"], "network", ["none"]),
         (["--cpuset=0,1"], "cpuset_cpus", "0,1"),
         (["-h", "box"], "hostname", "box"),
         (["-e", "--rm"], "env", ["--rm"]),
@@ -115,8 +115,8 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     verb = VERBS[name]
     files = [f"commands/{verb.module}"]
     files += {
-        "run": ["request/spec", "request/limits"],
-        "create": ["request/spec", "request/limits"],
+        "run": ["request/spec", "request/limits", "request/networks"],
+        "create": ["request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
         **{one: ["request/registries"] for one in ("login", "manifest inspect", "pull", "push")},
@@ -127,6 +127,7 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     ignored = {"images": {"all"}, "pull": trust, "push": trust}.get(name, set())
     for option in options_of(verb):
         spellings = (f"values.{option.dest}", f"given.{option.dest}", f'given["{option.dest}"]')
+        spellings += (f'"{option.dest}": "',)  # in a table of fields
         used = any(spelling in text for spelling in spellings)
         if option.dest.startswith("health_"):  # taken together, by a list of their last words
             used = f'"{option.dest.removeprefix("health_")}"' in text
@@ -171,7 +172,7 @@ def test_click_and_the_hot_parser_agree(words: list[str]) -> None:
         ("--mem", ""),
         ("--bogus", ""),
         ("--nmae", "--name"),
-        ("--network-alias", ""),
+        ("--network-alais", "--network-alias"),
         ("--runtime", ""),
         ("--env-fil", "--env-file"),
     ],

@@ -71,7 +71,7 @@ def test_the_run_is_forgotten_only_when_its_end_is_written(
         seen.append((store.final(ID) is not None, store.runtime(ID) is not None))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ending, "unwind", lambda *_: None)  # there is no systemd to ask
+    monkeypatch.setattr(ending, "unwind", lambda *_, **__: None)  # there is no systemd to ask
     monkeypatch.setattr(ending.tuned, "harvest", lambda one: one)
     monkeypatch.setattr(store, "remove_run", killed)
     ended = records.Ended(code=7, finished_ns=9)

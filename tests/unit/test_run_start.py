@@ -62,13 +62,14 @@ def test_a_scope_that_was_asked_for_is_awaited_though_the_start_fails(
     steps: list[str] = []
     pending = SimpleNamespace(abandon=lambda: steps.append("abandon"))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         steps.append("connect")
         raise FAILURE
 
     monkeypatch.setattr(start.scope, "begin", lambda *_: pending)
     monkeypatch.setattr(start, "_connect", fail)
-    record: Any = SimpleNamespace(id="ab" * 32)
+    security = SimpleNamespace(privileged=False)
+    record: Any = SimpleNamespace(id="ab" * 32, spec=SimpleNamespace(security=security))
     plan: Any = SimpleNamespace(scope=None, namespaces=SimpleNamespace(uids=()))
     parked: Any = SimpleNamespace(pid=1)
     bus: Any = None

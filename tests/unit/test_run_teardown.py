@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sysbox.run import teardown
+from sysbox.spec import Bandwidth
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_processes_that_only_the_scope_holds_together_are_killed(
     steps: list[str] = []
 
     def note(module: Any, name: str) -> None:
-        monkeypatch.setattr(module, name, lambda *_: steps.append(name))
+        monkeypatch.setattr(module, name, lambda *_, **__: steps.append(name))
 
     note(teardown, "stop_scope")
     note(teardown.tree, "remove_cgroups")
@@ -34,7 +35,8 @@ def test_processes_that_only_the_scope_holds_together_are_killed(
     note(teardown, "disconnect")
     monkeypatch.setattr(teardown, "probe", lambda: None)
     namespaces = SimpleNamespace(pid=pid, network="bridge")
-    record: Any = SimpleNamespace(id="x", spec=SimpleNamespace(namespaces=namespaces))
+    spec = SimpleNamespace(namespaces=namespaces, bandwidth=Bandwidth())
+    record: Any = SimpleNamespace(id="x", spec=spec)
     runtime: Any = SimpleNamespace(scope="x.scope", cgroup="/x", alive=lambda: alive)
     teardown.unwind(record, runtime, failed=failed)
     # its processes first: a cgroup that has one cannot be removed
