@@ -10,6 +10,7 @@ half. CHECKOUT, by default this one, has the build in its .venv.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from contest import say
 from critical import Piece, Task, Trace, cut, overlap
 from hardware import load
 from timing import PAUSE, MeasureError
-from tracing import Event, Tracer, tracer
+from tracing import TRACEFS, Event, Tracer, tracer
+
+_MOUNTED = "SYSBOX_BENCH_TRACEFS"  # set once tracefs was mounted, or could not be
 
 # A step begins at a system call: its begin, or with `>` its end. Each is looked for after the one before.
 INTERPRETER = [
@@ -301,6 +304,12 @@ def main() -> int:
     here = Path(__file__).resolve().parents[1]
     parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
     arguments = parser.parse_args()
+    if not (TRACEFS / "instances").exists() and not os.environ.get(_MOUNTED):
+        # in a mount namespace of its own: the machine's mounts stay as they are
+        os.environ[_MOUNTED] = "yes"
+        script = f'mount -t tracefs tracefs {TRACEFS}; exec "$@"'
+        words = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-B", *sys.argv]
+        os.execvp(words[0], words)
     chosen = {name: one for name, one in SCENARIOS.items() if name.startswith(arguments.only)}
     try:
         # the tracer first: it follows the processes that are started from now on
