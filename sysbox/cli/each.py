@@ -16,16 +16,23 @@ FAILED_ONE = 1  # docker's status when one of several containers failed
 
 def for_each(names: list[str], act: Callable[[store.Record], object], *, echo: bool = True) -> int:
     """Call `act` with each container's record, then print the name as given; returns the exit status."""
+    return each(names, lambda name: act(store.find(name)), line if echo else None)
+
+
+def each(
+    words: list[str], act: Callable[[str], object], done: Callable[[str], object] | None = None
+) -> int:
+    """Call `act` with each word, and `done` where that succeeded; returns the exit status."""
     status = 0
-    for name in names:
+    for word in words:
         try:
-            act(store.find(name))
+            act(word)
         except SysboxError as error:
             if program.debug:
                 raise
             report(error)
             status = FAILED_ONE
         else:
-            if echo:
-                line(name)
+            if done:
+                done(word)
     return status

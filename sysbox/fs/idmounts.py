@@ -7,10 +7,9 @@ process is in (`linux/idmaps.py`). Few containers need this module, so `run/plan
 from __future__ import annotations
 
 import _stat
-import errno
 import posix
 
-from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.errors import SpecError
 from sysbox.fs import mapped
 from sysbox.fs.rootfs import Bind
 from sysbox.linux import idmaps, mount
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sysbox.fs.rootfs import Operation
-
-_REFUSED = (errno.EINVAL, errno.EPERM)
 
 
 def apply(operations: Sequence[Operation], copies: dict[int, int], user: tuple[int, int]) -> None:
@@ -59,16 +56,8 @@ def _map(copy: int, bind: Bind, user: tuple[int, int]) -> None:
         return  # in the host's user namespace, and the user owns it
     namespace = idmaps.open_namespace(uids, gids)
     try:
-        mount.set_attributes(
-            copy,
-            set=mount.MOUNT_ATTR_IDMAP,
-            recursive=bind.recursive,
-            userns_fd=namespace,
-        )
-    except KernelError as error:
-        if error.errno not in _REFUSED:
-            raise
-        raise mapped.refused(bind) from None
+        if not mount.map_ids(copy, namespace, recursive=bind.recursive):
+            raise mapped.refused(bind)
     finally:
         posix.close(namespace)
 

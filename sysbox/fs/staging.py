@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sysbox.linux.userns import IdMap
 
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-_REFUSED = (errno.EINVAL, errno.EPERM)
 _ROOT, _MADE = "root", "made"
 _ST_RDONLY = 1  # statvfs(3)
 
@@ -90,19 +89,11 @@ def build(
 
 
 def _map(copy: int, bind: Bind, user_namespace: int) -> None:
-    try:
-        mount.set_attributes(
-            copy,
-            set=mount.MOUNT_ATTR_IDMAP,
-            recursive=bind.recursive,
-            userns_fd=user_namespace,
-        )
-    except KernelError as error:
-        if error.errno not in _REFUSED:
-            raise
-        if bind.attributes & mount.MOUNT_ATTR_RDONLY and not bind.ids:
-            return  # its owners do not matter as much: nothing can be written
-        raise mapped.refused(bind) from None
+    if mount.map_ids(copy, user_namespace, recursive=bind.recursive):
+        return
+    # of a read-only one the owners do not matter as much: nothing can be written
+    if bind.ids or not bind.attributes & mount.MOUNT_ATTR_RDONLY:
+        raise mapped.refused(bind)
 
 
 def map_own(

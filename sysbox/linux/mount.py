@@ -137,6 +137,20 @@ def clone_mapped(path: str, user_namespace: int, *, recursive: bool = False) -> 
     return copy
 
 
+def map_ids(fd: int, user_namespace: int, *, recursive: bool) -> bool:
+    """Map the ids of a detached mount as in a user namespace, an fd. Raises KernelError.
+
+    False where its file system, or one below it, cannot be mapped or is mapped already (mount_setattr(2)).
+    """
+    try:
+        set_attributes(fd, set=MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=user_namespace)
+    except KernelError as error:
+        if error.errno not in (_errno.EINVAL, _errno.EPERM):
+            raise
+        return False
+    return True
+
+
 def set_attributes(
     fd: int,
     *,

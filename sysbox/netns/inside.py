@@ -8,7 +8,7 @@ import posix
 from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 from sysbox.linux.namespace import CLONE_NEWNET
-from sysbox.netns import links
+from sysbox.netns import interfaces, links
 from sysbox.netns import rtnetlink as rt
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
     one = attachment
     with Inside(fd):
         links.prepare_inside(ipv6=bool(one.address6))
-        index = links.index_of(one.interface)
+        index = interfaces.index_of(one.interface)
         messages = links.inside(one, index, one.address, one.address6)
         with rt.Socket() as link:
             link.request([*messages, *links.default_routes((one,), families)])

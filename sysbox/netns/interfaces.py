@@ -10,6 +10,7 @@ import _struct
 import errno as _errno
 import fcntl
 
+from sysbox.base.errors import KernelError
 from sysbox.netns import rtnetlink as rt
 
 _SIOCGIFFLAGS = 0x8913
@@ -26,6 +27,17 @@ def index(probe: _socket.socket, name: str) -> int:
     """The interface index of a link. Raises OSError."""
     (number,) = _struct.unpack_from("=i", fcntl.ioctl(probe, _SIOCGIFINDEX, _request(name)), 16)
     return int(number)
+
+
+def index_of(name: str) -> int:
+    """The index of a link of this process's network namespace. Raises KernelError."""
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        return index(probe, name)
+    except OSError as error:
+        raise KernelError.of("look up", name, error) from None
+    finally:
+        probe.close()
 
 
 def address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:

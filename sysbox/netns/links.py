@@ -121,7 +121,7 @@ def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:
     messages = [set_up(1, "lo")]
     for one, leased in zip(plan.attachments, addresses, strict=True):
         address, _, address6 = leased.partition(" ")
-        messages += inside(one, index_of(one.interface), address, address6)
+        messages += inside(one, interfaces.index_of(one.interface), address, address6)
     messages += default_routes(plan.attachments)
     with rt.Socket() as link:
         link.request(messages)
@@ -135,17 +135,6 @@ def default_routes(
     return [
         default_route(one.gateway6 if family == 6 else one.gateway) for family, one in ways if one
     ]
-
-
-def index_of(name: str) -> int:
-    """The index of a link of this process's network namespace. Raises KernelError."""
-    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        return interfaces.index(probe, name)
-    except OSError as error:
-        raise KernelError.of("look up", name, error) from None
-    finally:
-        probe.close()
 
 
 def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Message:

@@ -8,7 +8,6 @@ without a key: it matches frames of every protocol and length, and every kernel 
 
 from __future__ import annotations
 
-import _socket
 import _struct
 import errno as _errno
 import posix
@@ -121,21 +120,11 @@ def _remove(names: Iterable[str]) -> None:
         link.check(link.attempt(messages), ignore=(_errno.ENODEV,))
 
 
-def _index(name: str) -> int:
-    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        return interfaces.index(probe, name)
-    except OSError as error:
-        raise KernelError.of("look up", name, error) from None
-    finally:
-        probe.close()
-
-
 def _set_rate(name: str, rate: int, mtu: int) -> None:
     _load_module()
     with rt.Socket() as link:
         link.check(link.attempt([_ifb(name)]), ignore=(_errno.EEXIST,))
-        link.request([bucket(_index(name), name, rate, mtu)])
+        link.request([bucket(interfaces.index_of(name), name, rate, mtu)])
 
 
 def _load_module() -> None:
@@ -182,7 +171,7 @@ def bucket(index: int, name: str, rate: int, mtu: int) -> rt.Message:
 
 
 def _redirect(name: str, to: str, direction: str) -> None:
-    index, target = _index(name), _index(to)
+    index, target = interfaces.index_of(name), interfaces.index_of(to)
     with rt.Socket() as link:
         link.check(link.attempt([hooks(index, name)]), ignore=(_errno.EEXIST,))
         link.request([redirection(index, name, target, direction)])
@@ -220,7 +209,7 @@ def redirection(index: int, name: str, target: int, direction: str) -> rt.Messag
 
 
 def _release(name: str, direction: str) -> None:
-    index = _index(name)
+    index = interfaces.index_of(name)
     head = _filter(index, direction)
     message = rt.Message(_RTM_DELTFILTER, 0, head, f"remove the filter of {name}")
     with rt.Socket() as link:

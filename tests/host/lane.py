@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -199,6 +199,21 @@ def containers(sysbox: Sysbox, image: str) -> Iterator[Containers]:
     made = Containers(sysbox, image)
     yield made
     made.remove()
+
+
+@pytest.fixture
+def network(sysbox: Sysbox) -> Iterator[Callable[..., str]]:
+    """`network(NAME, FLAGS...)` makes a network that the test need not remove; returns the name."""
+    made: list[str] = []
+
+    def make(name: str, *flags: str) -> str:
+        sysbox("network", "create", *flags, name, check=True)
+        made.append(name)
+        return name
+
+    yield make
+    if made:
+        sysbox("network", "rm", "-f", *made, check=True)
 
 
 @pytest.fixture

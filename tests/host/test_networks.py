@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from containers import Container, Containers, eventually
 from faults import SEED, SOAK
 from lane import Sysbox
@@ -19,28 +18,6 @@ from sysbox.netns import leases
 from sysbox.netns.network import BUILTIN
 
 Make = Callable[..., str]
-
-
-@pytest.fixture
-def network(sysbox: Sysbox) -> Iterator[Make]:
-    """Makes networks, and removes them all at the end; returns the name."""
-    made: list[str] = []
-
-    def make(name: str, *flags: str) -> str:
-        sysbox("network", "create", *flags, name, check=True)
-        made.append(name)
-        return name
-
-    yield make
-    if made:
-        sysbox("network", "rm", "-f", *made, check=True)
-
-
-@pytest.fixture
-def containers(sysbox: Sysbox, image: str) -> Iterator[Containers]:
-    found = Containers(sysbox, image)
-    yield found
-    found.remove()
 
 
 def inspect(sysbox: Sysbox, name: str) -> dict[str, Any]:

@@ -29,28 +29,6 @@ NOWHERE = ("TIMEOUT", [])
 
 
 @pytest.fixture
-def network(sysbox: Sysbox) -> Iterator[Make]:
-    """Makes networks, and removes them all at the end; returns the name."""
-    made: list[str] = []
-
-    def make(name: str, *flags: str) -> str:
-        sysbox("network", "create", *flags, name, check=True)
-        made.append(name)
-        return name
-
-    yield make
-    if made:
-        sysbox("network", "rm", "-f", *made, check=True)
-
-
-@pytest.fixture
-def containers(sysbox: Sysbox, image: str) -> Iterator[Containers]:
-    found = Containers(sysbox, image)
-    yield found
-    found.remove()
-
-
-@pytest.fixture
 def upstream() -> Iterator[Callable[..., dnsclient.Server]]:
     """Servers that the host uses, at an address of its own; /etc/resolv.conf is as before afterwards."""
     path = Path("/etc/resolv.conf")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base import program
-from sysbox.base.errors import NotFound, SysboxError, UsageError
-from sysbox.cli.output import emit, line, print_inspect, print_list, report
+from sysbox.base.errors import NotFound, UsageError
+from sysbox.cli.each import FAILED_ONE, each
+from sysbox.cli.output import emit, line, print_inspect, print_list
 from sysbox.docker import network as shown
 from sysbox.lifecycle import network as lifecycle
 from sysbox.lifecycle import network_look
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
 
-_FAILED_ONE = 1
 _COLUMNS = (("NETWORK ID", "ID"), ("NAME", "Name"), ("DRIVER", "Driver"), ("SCOPE", "Scope"))
 _HEADERS = {
     "CreatedAt": "CREATED AT",
@@ -82,7 +81,7 @@ def _list(values: Values) -> int:
     print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)
     for text in damaged:
         emit(f"sysbox: {text}\n", 2)
-    return _FAILED_ONE if damaged else 0
+    return FAILED_ONE if damaged else 0
 
 
 def _shorten(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def _found(word: str) -> Network:
 
 def _inspect(values: Values) -> int:
     found: list[dict[str, Any]] = []
-    status = _each(values.network, lambda word: found.append(shown.describe(_found(word))))
+    status = each(values.network, lambda word: found.append(shown.describe(_found(word))))
     if found or not values.format:
         print_inspect(found, values.format)
     return status
@@ -152,7 +151,7 @@ def _remove(values: Values) -> int:
             if not values.force:
                 raise
 
-    return _each(values.network, remove)
+    return each(values.network, remove)
 
 
 def _update(values: Values) -> int:
@@ -176,19 +175,6 @@ def _reload(values: Values) -> int:
     if backend:
         line(backend)
     return 0
-
-
-def _each(words: list[str], act: Callable[[str], object]) -> int:
-    status = 0
-    for word in words:
-        try:
-            act(word)
-        except SysboxError as error:
-            if program.debug:
-                raise
-            report(error)
-            status = _FAILED_ONE
-    return status
 
 
 _VERBS: dict[str, Callable[[Values], int]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base import program
-from sysbox.base.errors import Conflict, NotFound, SysboxError, Unsupported, UsageError
-from sysbox.cli.output import line, print_inspect, print_list, report
+from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError
+from sysbox.cli.each import each
+from sysbox.cli.output import line, print_inspect, print_list
 from sysbox.container import events
 from sysbox.docker import volume
 from sysbox.fs import volumes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
 
-_FAILED_ONE = 1
 _COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
 _HEADERS = {
     "Driver": "DRIVER",
@@ -102,7 +101,7 @@ def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]
 
 def _inspect(values: Values) -> int:
     found: list[dict[str, Any]] = []
-    status = _each(values.volume, lambda name: found.append(volume.describe(name)))
+    status = each(values.volume, lambda name: found.append(volume.describe(name)))
     if found or not values.format:
         print_inspect(found, values.format)
     return status
@@ -126,20 +125,7 @@ def _remove(values: Values) -> int:
                 prune.drop_volume(name)
         line(name)
 
-    return _each(values.volume, remove)
-
-
-def _each(names: list[str], act: Callable[[str], object]) -> int:
-    status = 0
-    for name in names:
-        try:
-            act(name)
-        except SysboxError as error:
-            if program.debug:
-                raise
-            report(error)
-            status = _FAILED_ONE
-    return status
+    return each(values.volume, remove)
 
 
 _VERBS: dict[str, Callable[[Values], int]] = {
