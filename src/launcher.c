@@ -26,6 +26,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* From linux/mount.h, which a libc other than glibc does not find. */
@@ -146,6 +147,64 @@ static int was_removed(const char *id)
     return locked == 0 && join(path, STATE "/containers/", id, "") && access(path, F_OK) != 0 && errno == ENOENT;
 }
 
+/* Whether systemd will move a process of this command into a cgroup. */
+static int starts_container(int argc, char **argv)
+{
+    static const char *const verbs[] = {"run", "start", "_supervise"};
+    int at = argc > 1 && strcmp(argv[1], "container") == 0 ? 2 : 1;
+    for (size_t i = 0; at < argc && i < sizeof verbs / sizeof *verbs; i++)
+        if (strcmp(argv[at], verbs[i]) == 0)
+            return 1;
+    return 0;
+}
+
+/* The file that moves a process into this one's cgroup: systemd's hierarchy, else the unified one; 0 without either. */
+static int find_cgroup(char *path)
+{
+    static char text[8192];
+    int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = '\0';
+    char *end, *found = strstr(text, ":name=systemd:/"), *unified = strstr(text, "0::/");
+    if (found)
+        found += sizeof ":name=systemd:" - 1;
+    else if (unified == text || (unified && unified[-1] == '\n'))
+        unified += sizeof "0::" - 1;
+    const char *own = found ? found : unified;
+    if (!own || !(end = strchr(own, '\n')) || strncmp(own, "/..", 3) == 0)
+        return 0;
+    *end = '\0';
+    return join(path, found ? "/sys/fs/cgroup/systemd" : "/sys/fs/cgroup", own, "/cgroup.procs");
+}
+
+/* Have the kernel prepare for systemd's move of a process to another cgroup while the interpreter starts: the first move
+ * in a while waits for an RCU grace period, 10 ms and more, with a lock that the start needs (linux/cgroup.py). A
+ * grandchild "moves" itself to where it is; this process must have no child that it does not know. */
+static void expect_move(void)
+{
+    static char path[PATH_MAX];
+    int status;
+    if (!find_cgroup(path))
+        return;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    pid_t child = fork();
+    if (child == 0) {
+        if (fork() == 0 && write(fd, "0", 1) < 0)
+            _exit(1); /* the move is slower then */
+        _exit(0);
+    }
+    close(fd);
+    if (child > 0)
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+            ;
+}
+
 static void execute_read_only(const char *python, char **argv)
 {
     struct {
@@ -190,6 +249,8 @@ int main(int argc, char **argv)
 
     if (argc == 3 && strcmp(argv[1], "_cleanup") == 0 && was_removed(argv[2]))
         return 0;
+    if (starts_container(argc, argv))
+        expect_move();
 
     static char self[PATH_MAX], directory[PATH_MAX], python[PATH_MAX], package[PATH_MAX], file[PATH_MAX];
     find_self(self);

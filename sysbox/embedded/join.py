@@ -14,7 +14,7 @@ from sysbox.base import errors
 from sysbox.embedded import caller_root, state
 from sysbox.embedded.state import Host
 from sysbox.host import exists
-from sysbox.linux import _sys
+from sysbox.linux import _sys, cgroup
 from sysbox.linux.namespace import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -51,26 +51,30 @@ def call(host: Host, main: Callable[[], int]) -> int:
 
     In the child it returns (or raises) what `main` does, in the waiting parent the child's exit status.
     """
-    join(host)
+    group = join(host)
     signals = {*_PASSED_ON, _signal.SIGCHLD}
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
     sys.stdout.flush()
     sys.stderr.flush()
-    child = posix.fork()
+    child, pidfd = _sys.clone3(0, group)
+    if group >= 0:
+        posix.close(group)
     if child == 0:
         _sys.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)  # a kill -9 of the waiting parent ends both
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         return main()
+    posix.close(pidfd)
     try:
         return _wait(child, signals)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
-def join(host: Host) -> None:
+def join(host: Host) -> int:
     """Join the host's namespaces and cgroups; the pid namespace takes effect for children only.
 
-    The working directory is kept if the host has it. Raises SysboxError if the host has just ended.
+    Returns an fd of the cgroup in which clone3(2) must make them, or -1: they inherit this process's. The
+    working directory is kept if the host has it. Raises SysboxError if the host has just ended.
     """
     directory = _working_directory()
     caller_root.keep(directory, network=host.private_network)
@@ -85,7 +89,7 @@ def join(host: Host) -> None:
             _sys.setns(leader, kinds)
             # before the cgroup namespace: with nsdelegate, cgroup v2 refuses to move a process in from a
             # cgroup that is not visible inside the namespace (cgroup_namespaces(7))
-            _join_cgroups()
+            group = _join_cgroups()
             _sys.setns(leader, CLONE_NEWCGROUP)
         finally:
             posix.close(leader)
@@ -99,6 +103,7 @@ def join(host: Host) -> None:
         posix.chdir(directory)
     except OSError:
         posix.chdir("/")
+    return group
 
 
 def _working_directory() -> str:
@@ -108,38 +113,40 @@ def _working_directory() -> str:
         return "/"
 
 
-def _join_cgroups() -> None:
-    """Move this process into the host's part of each hierarchy.
+def _join_cgroups() -> int:
+    """Move this process into the host's part of each hierarchy; the result is that of `join`.
 
     In a v1 hierarchy of controllers that is the host's root cgroup, since systemd removes empty cgroups there
     that it does not know. In systemd's own hierarchy and in the unified one, where a cgroup with children may
-    have no processes, it is the cgroup CLIENTS.
+    have no processes, it is the cgroup CLIENTS. In a unified one beside v1 only the child is made, by
+    clone3(2): a move there would wait for an RCU grace period (see cgroup.enter).
     """
     if exists(f"{CGROUPS}/cgroup.procs"):
-        _enter_cgroup(f"{CGROUPS}/{state.CLIENTS}")
-        return
+        cgroup.enter((_clients(CGROUPS),))
+        return -1
+    unified, directories = -1, []
     for name in posix.listdir(CGROUPS):
         path = f"{CGROUPS}/{name}"
-        if name in ("systemd", "unified"):
-            _enter_cgroup(f"{path}/{state.CLIENTS}")
+        if name == "unified":
+            flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+            unified = posix.open(_clients(path), flags)
+        elif name == "systemd":
+            directories.append(_clients(path))
         elif exists(f"{path}/cgroup.procs"):
-            _enter_cgroup(path)
+            directories.append(path)
+    cgroup.enter(tuple(directories))
+    return unified
 
 
-def _enter_cgroup(path: str) -> None:
-    flags = posix.O_WRONLY | posix.O_CLOEXEC
-    try:
-        fd = posix.open(f"{path}/cgroup.procs", flags)
-    except FileNotFoundError:
+def _clients(path: str) -> str:
+    """The cgroup of joined commands below `path`, which is made by the first of them."""
+    clients = f"{path}/{state.CLIENTS}"
+    if not exists(clients):
         try:
-            posix.mkdir(path, 0o755)
+            posix.mkdir(clients, 0o755)
         except FileExistsError:
             pass  # another client was first
-        fd = posix.open(f"{path}/cgroup.procs", flags)
-    try:
-        posix.write(fd, b"0")
-    finally:
-        posix.close(fd)
+    return clients
 
 
 def _wait(child: int, signals: set[int]) -> int:

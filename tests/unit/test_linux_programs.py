@@ -83,6 +83,23 @@ def test_launcher_is_isolated_and_passes_arguments(installation: Path) -> None:
     assert done.stdout.strip() == str([1, 1, 1, f"{prefix}/bin/sysbox", "run", "--x", "a b", ""])
 
 
+@pytest.mark.parametrize("words", [["run"], ["container", "start"], ["_supervise"]], ids=" ".join)
+def test_launcher_of_a_start_has_no_child_and_stays_where_it_is(
+    installation: Path, words: list[str]
+) -> None:
+    # its process that prepares the kernel for a move is no child of it, and moves nothing
+    source = """
+import os
+print(open("/proc/self/cgroup").read(), end="")
+try:
+    print(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | 0x40000000))
+except ChildProcessError:
+    pass
+"""
+    done = launch(installation, source, *words)
+    assert done.stdout == Path("/proc/self/cgroup").read_text()
+
+
 def test_launcher_prefers_the_compiled_file_of_its_interpreters_version(installation: Path) -> None:
     said = {}
     for minor in (sys.version_info.minor, sys.version_info.minor + 1):
