@@ -302,6 +302,8 @@ class ContainerSpec(Frozen):
     stop_signal: str = ""  # "" takes the image's, else SIGTERM
     stop_timeout: int = 10  # seconds
     restart: RestartPolicy = RestartPolicy()
+    # the service of a unit file that declares the container and supervises it; "" is one of its own
+    unit: str = ""
     logging: Logging = Logging()
     health: Health = Health()  # completed from the image when the container is made
     detach_keys: str = ""  # as written; "" is the default of `attach`

@@ -19,6 +19,14 @@ def run(words: list[str]) -> int:
         return 0
     if words[:1] == ["_resolve"]:
         return _resolve(words[1:])
+    if words[:1] == ["_unit"]:
+        return _unit(words[1:])
+    if words[:1] == ["_fail"]:
+        from sysbox.base.errors import FAILED
+        from sysbox.cli.output import emit
+
+        emit(f"sysbox: {' '.join(words[1:])}\n", 2)
+        return FAILED
     if len(words) != 2 or words[0] not in _COMMANDS:
         raise UsageError(f"unknown command '{words[0]}'", hint="see `sysbox --help`")
     from sysbox.container.identity import is_id
@@ -39,6 +47,18 @@ def _resolve(words: list[str]) -> int:
             raise UsageError("_resolve: one network must be given")
         networks.check(words[0])  # the name becomes part of a path
         return serve.main(words[0])
+    except SysboxError as error:
+        return report(error)
+
+
+def _unit(words: list[str]) -> int:
+    """ExecStart= and ExecStopPost= of the service of a declared container."""
+    from sysbox.base.errors import SysboxError
+    from sysbox.cli.commands import unit_start
+    from sysbox.cli.output import report
+
+    try:
+        return unit_start.main(words)
     except SysboxError as error:
         return report(error)
 

@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 
 def create(
-    spec: ContainerSpec, before: Callable[[], None], notices: Notices
+    spec: ContainerSpec, before: Callable[[], None], notices: Notices, container_id: str = ""
 ) -> tuple[Record, Plan]:
     """(the new container, the plan of a start that this process supervises).
 
-    `before` is called before anything is made but a lease of ids. Raises SysboxError, which names what is
-    wrong; nothing is left then.
+    `before` is called before anything is made but a lease of ids; `container_id` is a new one by default.
+    Raises SysboxError, which names what is wrong; nothing is left then.
     """
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
-        record = _draft(spec, image)
+        record = _draft(spec, image, container_id)
         if not _has_choice(spec):
             return _make(record, before)
         from sysbox.lifecycle import user_namespace
@@ -183,7 +183,7 @@ def _check_trust(image: Image, name: str) -> None:
         gate.admit(Store(), image, name)
 
 
-def _draft(spec: ContainerSpec, image: Image) -> Record:
+def _draft(spec: ContainerSpec, image: Image, container_id: str = "") -> Record:
     """The record of a container that does not exist yet."""
     anonymous = {
         mount.target: volumes.new_name()
@@ -192,7 +192,7 @@ def _draft(spec: ContainerSpec, image: Image) -> Record:
     }
     found = resolve(spec, image)
     return store.Record(
-        id=identity.new_id(),
+        id=container_id or identity.new_id(),
         name=spec.name,
         created_ns=store.now_ns(),
         spec=spec,

@@ -37,7 +37,7 @@ def start_detached(record: Record, *, new: bool = False) -> None:
 
     Raises SysboxError with what the service reported.
     """
-    unit = names.service_unit(record.id)
+    unit = unit_file.service_of(record)
     ownslice.ensure(probe())
     with _Report(record.id) as report:
         with Bus.connect() as bus:
@@ -100,10 +100,10 @@ class _Report:
 
 
 def _free_names(bus: Bus, record: Record) -> None:
-    unit = names.service_unit(record.id)
+    unit = unit_file.service_of(record)
     # the service of an earlier run may still be recording the end
     scope.await_inactive(bus, unit)
-    if restart.has_policy(record):
+    if restart.has_policy(record) and not record.spec.unit:
         restart.free_service_name(bus, record)
     # a failed scope stays loaded for as long as a service names it, as the new one does
     scope.reset_failed(bus, names.scope_unit(record.id))

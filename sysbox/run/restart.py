@@ -26,8 +26,9 @@ _RECENTLY = 120.0  # seconds: longer than a restart waits, in systemd and in `_s
 
 
 def has_policy(record: Record) -> bool:
-    """Whether it has, or has had, a policy: its service then has a unit file, and outlives its scope."""
-    return record.spec.restart.name != "no" or unit_file.is_installed(record.id)
+    """Whether its service has a unit file, and outlives its scope: it is declared, or has or had a policy."""
+    spec = record.spec
+    return spec.restart.name != "no" or spec.unit != "" or unit_file.is_installed(record.id)
 
 
 def needs_stopper(record: Record) -> bool:
@@ -41,7 +42,7 @@ def free_service_name(bus: Bus, record: Record) -> None:
     If systemd has read its units since the policy was set, the boot target wants that service and keeps it
     loaded: the link is removed for that time.
     """
-    unit = names.service_unit(record.id)
+    unit = unit_file.service_of(record)
     if not scope.await_freed(bus, unit, _BRIEFLY):
         wanted = unit_file.boot_state(record) == "enabled"
         unit_file.set_wanted(record, wanted=False)
@@ -56,7 +57,7 @@ def reread(bus: Bus, record: Record) -> None:
     Another unit that names the service (After=) keeps it loaded as it was: with the program of an older
     version, at another place.
     """
-    unit = names.service_unit(record.id)
+    unit = unit_file.service_of(record)
     if scope.properties(bus, unit, scope.UNIT, ("NeedDaemonReload",)).get("NeedDaemonReload"):
         scope.reload(bus)
 
@@ -64,7 +65,7 @@ def reread(bus: Bus, record: Record) -> None:
 def mark_started(record: Record) -> None:
     """Record that the user starts it. Raises Conflict if an administrator has masked its service."""
     if unit_file.is_masked(record.id):
-        unit = names.service_unit(record.id)
+        unit = unit_file.service_of(record)
         raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
     unit_file.note_started(record)
 
@@ -78,7 +79,7 @@ def request_stop(record: Record) -> bool:
     if not needs_stopper(record):
         return False
     with Bus.connect() as bus:
-        unit = names.service_unit(record.id)
+        unit = unit_file.service_of(record)
         if scope.active_state(bus, unit) in scope.ENDED:
             return False
         scope.request_stop(bus, unit)
@@ -98,7 +99,7 @@ def runs_again(record: Record) -> bool:
         return False
     with Bus.connect() as bus:
         while True:
-            active = scope.active_state(bus, names.service_unit(record.id))
+            active = scope.active_state(bus, unit_file.service_of(record))
             if active in scope.ENDED:
                 return False
             runtime = store.runtime(record.id)
@@ -113,7 +114,7 @@ def await_service(record: Record) -> None:
     The service fails if the container is killed before systemd's SIGTERM reaches the monitor.
     """
     with Bus.connect() as bus:
-        unit = names.service_unit(record.id)
+        unit = unit_file.service_of(record)
         if scope.await_inactive(bus, unit) and scope.active_state(bus, unit) == "failed":
             scope.reset_failed(bus, unit)
 
@@ -172,7 +173,7 @@ def change(record: Record) -> bool:
             scope.reload(bus)
         if not runs:
             return True
-        return scope.active_state(bus, names.service_unit(record.id)) not in scope.ENDED
+        return scope.active_state(bus, unit_file.service_of(record)) not in scope.ENDED
 
 
 def status(record: Record) -> Status:
@@ -188,7 +189,7 @@ def status(record: Record) -> Status:
         return found
     try:
         with Bus.connect() as bus:
-            active, job = scope.progress(bus, names.service_unit(record.id))
+            active, job = scope.progress(bus, unit_file.service_of(record))
     except SystemdError:
         return found
     on_its_way = active == "activating"
@@ -208,7 +209,7 @@ def status(record: Record) -> Status:
 
 def restarts(record: Record) -> int:
     """How often systemd has started it again since its user did; 0 if systemd cannot be asked."""
-    unit = names.service_unit(record.id)
+    unit = unit_file.service_of(record)
     try:
         with Bus.connect() as bus:
             found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("NRestarts",))

@@ -17,7 +17,7 @@ from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import process, unix
 from sysbox.run import attach_socket, name_hold, restart, signals, start, stdio
-from sysbox.units import names
+from sysbox.units import names, unit_file
 from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
@@ -31,13 +31,17 @@ _DAMAGED = 10.0  # seconds between two starts of a container whose record cannot
 
 
 def supervise(container_id: str) -> int:
-    """ExecStart= of the service: start the container, report it, become the monitor. Raises SysboxError."""
+    """ExecStart= of the service: start the container, report it, become the monitor. Raises SysboxError.
+
+    That of a declared unit has made the container just now: systemd alone decides when it starts again.
+    """
     # a SIGTERM stays pending for the monitor, which inherits it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
     again, started = 0, None
     record = _record(container_id)
     try:
-        again = restart.restarts(record) if restart.has_policy(record) else 0
+        policy = restart.has_policy(record) and not record.spec.unit
+        again = restart.restarts(record) if policy else 0
         if again and not _may_restart(record):
             return 0
         tree.expect_move(probe())
@@ -48,7 +52,7 @@ def supervise(container_id: str) -> int:
                 wired = _wired(record)
                 # before it runs: it may end at once, and its cgroup be gone before the monitor looks
                 stop_signal = signals.stop_signal(record)
-            unit = names.service_unit(container_id)
+            unit = unit_file.service_of(record)
             started = start.bring_up(record, wired, _import_rest, service=unit, size=size or b"")
             if restart.has_policy(record) or name_hold.names_no_scope(container_id):
                 restart.start_stopper(record)
@@ -56,7 +60,7 @@ def supervise(container_id: str) -> int:
         if started:
             start.give_up(record, started, error)
         _report(container_id, error)
-        if not again:
+        if not again and not record.spec.unit:
             # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise

@@ -84,7 +84,7 @@ def discard(record: Record) -> None:
         # journald may have yet to read its last lines, and needs the fields for them
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
-    if restart.has_policy(record):
+    if restart.has_policy(record) and not record.spec.unit:
         unit_file.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)

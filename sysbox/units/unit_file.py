@@ -50,6 +50,11 @@ def _joined(record: Record) -> tuple[str, ...]:
     return tuple(found)
 
 
+def service_of(record: Record) -> str:
+    """The service that supervises the container: the one that declares it, or one of its own."""
+    return record.spec.unit or names.service_unit(record.id)
+
+
 def is_installed(container_id: str) -> bool:
     """Whether the container has a unit file, or an administrator's link in its place."""
     return any(exists(path) for path in _paths(container_id))
@@ -60,7 +65,7 @@ def install(record: Record, *, wanted: bool = True) -> None:
 
     systemd reads a new file when the unit is started. A masked unit stays masked.
     """
-    if is_masked(record.id):
+    if record.spec.unit or is_masked(record.id):
         return
     plan = plan_of(record).replace(joined=_joined(record))
     path, old = _paths(record.id)

@@ -83,8 +83,8 @@ def test_processes_of_two_are_counted_together(containers: Containers, sysbox: S
 def test_processor_time_of_two_is_held_together(containers: Containers) -> None:
     """CPUQuota of a slice, for two that take all they get; the one that has more shares gets more."""
     busy = ("sh", "-c", "while :; do :; done")
-    systemctl("set-property", GROUP, "CPUQuota=20%")
-    # on one CPU, since shares count only where they compete
+    # less than it gets on a busy machine, too; on one CPU, since shares count only where they compete
+    systemctl("set-property", GROUP, "CPUQuota=5%")
     pair = [
         containers("--slice", GROUP, "--cpuset-cpus", "0", "-c", shares, command=busy)
         for shares in ("256", "1024")
@@ -92,7 +92,7 @@ def test_processor_time_of_two_is_held_together(containers: Containers) -> None:
     pids = [one.pid for one in pair]
     before = [cpu_seconds(pid) for pid in pids]
     group = directory(GROUP, "cpu")
-    assert 0.1 < share_of_cpu(group, lambda: sum(map(cpu_seconds, pids))) < 0.3
+    assert 0.02 < share_of_cpu(group, lambda: sum(map(cpu_seconds, pids))) < 0.08
     few, many = (cpu_seconds(pid) - had for pid, had in zip(pids, before, strict=True))
     assert many > few
 

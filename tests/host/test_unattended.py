@@ -48,7 +48,7 @@ def test_what_nobody_attends_to_has_ended(
     containers: Containers, sysbox: Sysbox, tmp_path: Path
 ) -> None:
     """One that was there before stays, with its end and the reason."""
-    one = containers(command=("true",))
+    one = containers(command=("sleep", "0.1"))
     one.await_state("exited")
     failed = 0
     for where, done in unattended(tmp_path / "calls", "start", "-a", one.id):

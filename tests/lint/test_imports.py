@@ -38,6 +38,8 @@ COLD = (
     "sysbox.units.manager", "sysbox.units.watch", "sysbox.cli.commands.tag", "sysbox.cli.commands.untag",
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
+    "sysbox.cli.commands.unit", "sysbox.cli.commands.unit_start",
+    "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.units.quadlet",
     "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",
     "sysbox.resolver",
 )  # fmt: skip

@@ -12,7 +12,8 @@ ROWS = {
     2: "spec host base.files base.tree base.flock container.identity security.idmap",
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
-          units.resolverplan units.serviceplan fs.mountoptions fs.rootfs fs.syslog netns.topology
+          units.resolverplan units.serviceplan units.quadlet
+          fs.mountoptions fs.rootfs fs.syslog netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
     5: """conf fs.mapped container.clocks container.health container.records container.locks
           container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",

@@ -1,0 +1,103 @@
+"""`sysbox unit check|print|install|uninstall|list|cat`: containers that are declared in unit files."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError, NotFound, SysboxError
+from sysbox.base.suggest import did_you_mean
+from sysbox.cli.each import FAILED_ONE, each
+from sysbox.cli.output import emit, line, print_list, report
+from sysbox.cli.parse import hot
+from sysbox.cli.table.verbs import VERBS, options_of
+from sysbox.lifecycle import unit
+from sysbox.units.quadlet import units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.cli.table.options import Values
+    from sysbox.units.quadlet.units import Service
+
+_COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
+
+
+def main(values: Values) -> int:
+    """0, 1 if one of several is wrong or was not found."""
+    return _VERBS[values.verb.name.partition(" ")[2]](values)
+
+
+def _checked(service: Service) -> Service:
+    """The service. Raises FormatError for one that is wrong, or whose words `run` does not accept."""
+    unit.checked(service)
+    if service.words:
+        verb = VERBS["run"]
+        try:
+            hot.parse(verb, list(service.words))
+        except hot.Fallback:
+            known = [name for option in options_of(verb) for name in option.names + option.hidden]
+            flags = [word.partition("=")[0] for word in service.words if word.startswith("--")]
+            unknown = [flag for flag in flags if flag not in known]
+            what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
+            hint = did_you_mean(unknown[0], known) if unknown else ""
+            raise FormatError(f"{service.source.path}: `sysbox run` {what}", hint=hint) from None
+    return service
+
+
+def _check(values: Values) -> int:
+    status = 0
+    for service in unit.made(values.file):
+        try:
+            line(f"{service.source.path}: {_checked(service).unit}")
+        except SysboxError as error:
+            report(error)
+            status = FAILED_ONE
+    return status
+
+
+def _print(values: Values) -> int:
+    for service in unit.made(values.file):
+        emit(units.text(_checked(service), unit.launcher(), install=True) + "\n", 1)
+    return 0
+
+
+def _install(values: Values) -> int:
+    services = [_checked(one) for one in unit.made(values.file)]
+    unit.install(services, force=values.force)
+    for service in services:
+        line(service.unit)
+    return 0
+
+
+def _uninstall(values: Values) -> int:
+    return each(values.unit, lambda name: unit.uninstall(name, force=values.force), line)
+
+
+def _list(values: Values) -> int:
+    rows = [
+        {"Unit": one.unit, "Source": one.source, "Edited": "yes" if one.edited else "no"}
+        for one in unit.installed()
+    ]
+    headers = {field: title for title, field in _COLUMNS}
+    print_list(rows, _COLUMNS, headers=headers, format=values.format)
+    return 0
+
+
+def _cat(values: Values) -> int:
+    for name in values.unit:
+        wanted = name if name.endswith(".service") else f"{name}.service"
+        found = [one for one in unit.installed() if one.unit == wanted]
+        if not found:
+            raise NotFound(f"{wanted} was not installed by sysbox", hint="`sysbox unit list`")
+        with open(f"{unit.DIRECTORY}/{wanted}", encoding="utf-8", errors="surrogateescape") as file:
+            emit(file.read(), 1)
+    return 0
+
+
+_VERBS: dict[str, Callable[[Values], int]] = {
+    "check": _check,
+    "print": _print,
+    "install": _install,
+    "uninstall": _uninstall,
+    "list": _list,
+    "cat": _cat,
+}

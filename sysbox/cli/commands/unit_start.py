@@ -1,0 +1,38 @@
+"""`_unit SERVICE WORD...`, ExecStart= of a declared container, and `_unit SERVICE`, its ExecStopPost=."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import ImageNotFound, UsageError
+from sysbox.cli.parse import hot
+from sysbox.cli.request.spec import build
+from sysbox.cli.table.verbs import VERBS
+from sysbox.lifecycle import declared
+from sysbox.run import cleanup
+
+
+def main(words: list[str]) -> int:
+    """The start, which becomes the monitor; without words, what is left to do after the end."""
+    if not words or not words[0].endswith(".service"):
+        raise UsageError("_unit: the name of a service must be given")
+    unit, rest = words[0], words[1:]
+    if not rest:
+        return cleanup.cleanup(declared.id_of(unit))
+    try:
+        values = hot.parse(VERBS["run"], rest)
+    except hot.Fallback:
+        words_shown = " ".join(rest)
+        raise UsageError(
+            f"{unit}: `sysbox run` does not accept {words_shown}",
+            hint="`sysbox unit check` says why",
+        ) from None
+    spec = build(values, detach=True)
+    if spec.pull in ("always", "newer"):
+        from sysbox.cli import pulling
+
+        spec = pulling.refresh(spec, quiet=True)
+    try:
+        return declared.start(unit, spec)
+    except ImageNotFound as error:
+        from sysbox.cli import pulling
+
+        return declared.start(unit, pulling.missing(spec, error, quiet=True))

@@ -1,0 +1,28 @@
+"""The verbs about unit files that declare containers, and their flags."""
+
+from __future__ import annotations
+
+from sysbox.cli.table.options import Option, Verb, switch
+
+
+def unit_verbs() -> tuple[Verb, ...]:
+    def verb(name: str, args: str, options: str, summary: str) -> Verb:
+        return Verb(name=f"unit {name}", module="unit", args=args, options=options, summary=summary)
+
+    return (
+        verb(
+            "check",
+            "FILE...",
+            "",
+            "Say what is wrong with declarations, and which units they become",
+        ),
+        verb("print", "FILE...", "", "Print the unit files that declarations become"),
+        verb("install", "FILE...", "unit install", "Write unit files that systemctl can enable"),
+        verb("uninstall", "UNIT...", "unit install", "Stop units, and remove their files"),
+        verb("list", "", "format", "List the installed units"),
+        verb("cat", "UNIT...", "", "Print installed unit files"),
+    )
+
+
+def install_options() -> tuple[Option, ...]:
+    return (switch("--force", "Replace or remove a file that was edited"),)

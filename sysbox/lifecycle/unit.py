@@ -1,0 +1,159 @@
+"""Unit files made of declarations: `sysbox unit install` and `uninstall`.
+
+An installed unit is an ordinary file of /etc/systemd/system: `systemctl enable`, `disable`, `mask` and `edit`
+treat it as any other. It says of which file it was made, and has a digest of its own text: what an
+administrator has changed is not overwritten.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import scope
+from sysbox.base import program
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
+from sysbox.base.files import read_file, unlink, write_file
+from sysbox.base.frozen import Frozen
+from sysbox.units import serviceplan, syntax
+from sysbox.units.bus import Bus
+from sysbox.units.quadlet import convert, sources, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysbox.units.quadlet.units import Service
+
+DIRECTORY = serviceplan.ADMINISTRATORS
+_SECTION = "X-Sysbox"
+
+
+class Installed(Frozen):
+    """A unit file that `install` has written."""
+
+    unit: str
+    source: str  # the path of the declaration
+    edited: bool  # its text is not the one that was written
+
+
+def made(paths: Iterable[str]) -> list[Service]:
+    """The services of declarations; what they refer to is beside them, or where declarations are."""
+    given = [_source(path) for path in paths]
+    beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
+    known = {one.name: one for one in sources.find((*beside, *sources.DIRECTORIES))}
+    declared = units.Declared({**known, **{one.name: one for one in given}}.values())
+    return [convert.service_of(one, declared, launcher()) for one in given]
+
+
+def _source(path: str) -> sources.Source:
+    full = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
+    if not sources.is_declaration(full.rpartition("/")[2]):
+        kinds = ", ".join(f".{kind}" for kind in sources.KINDS[:6])
+        raise FormatError(
+            f"{path}: not the name of a declaration", hint=f"one that ends in {kinds}"
+        )
+    return sources.read(full)
+
+
+def launcher() -> str:
+    """sysbox as a word of a command line."""
+    return serviceplan.program_word(program.launcher)
+
+
+def checked(service: Service) -> Service:
+    """The service. Raises FormatError for one that is wrong."""
+    if service.error:
+        raise FormatError(service.error)
+    return service
+
+
+def text_of(service: Service) -> str:
+    """The file that `install` writes."""
+    body = units.text(service, launcher(), install=True)
+    return body + "\n" + syntax.dump([(_SECTION, [("Digest", _digest(body))])])
+
+
+def install(services: Iterable[Service], *, force: bool = False) -> None:
+    """Write the files, all or none, and have systemd read them. Raises Conflict, FormatError, KernelError."""
+    texts = {checked(one).unit: text_of(one) for one in services}
+    for unit in texts:
+        found = _read(unit)
+        if found is not None and not force and (found.edited or not found.source):
+            what = "was edited" if found.source else "is not of sysbox"
+            raise Conflict(
+                f"{DIRECTORY}/{unit} {what}",
+                hint="--force replaces it; `systemctl edit` makes a drop-in",
+            )
+    for unit, text in texts.items():
+        write_file(
+            f"{DIRECTORY}/{unit}", text.encode("utf-8", "surrogateescape"), 0o644, durable=True
+        )
+    _reload()
+
+
+def uninstall(unit: str, *, force: bool = False) -> None:
+    """Stop and disable a service, and remove its file. Raises NotFound, Conflict."""
+    unit = unit if unit.endswith(".service") else f"{unit}.service"
+    found = _read(unit)
+    if found is None or not found.source:
+        raise NotFound(
+            f"{unit} was not installed by sysbox", hint="`sysbox unit list` shows what was"
+        )
+    if found.edited and not force:
+        raise Conflict(f"{DIRECTORY}/{unit} was edited", hint="--force removes it")
+    with Bus.connect() as bus:
+        scope.request_stop(bus, unit)
+        scope.await_inactive(bus, unit)
+    for directory in (DIRECTORY, "/run/systemd/system"):
+        _remove_links(directory, unit)
+    unlink(f"{DIRECTORY}/{unit}")
+    _reload()
+
+
+def _remove_links(directory: str, unit: str) -> None:
+    """Remove the links by which other units want the service."""
+    try:
+        names = posix.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.endswith((".wants", ".requires", ".upholds")):
+            unlink(f"{directory}/{name}/{unit}")
+
+
+def installed() -> list[Installed]:
+    """The unit files that `install` has written, by name."""
+    try:
+        names = sorted(posix.listdir(DIRECTORY))
+    except FileNotFoundError:
+        return []
+    found = [_read(name) for name in names if name.endswith(".service")]
+    return [one for one in found if one is not None and one.source]
+
+
+def _read(unit: str) -> Installed | None:
+    """The unit file of that name; without a `source` it is not of sysbox. None where there is none."""
+    path = f"{DIRECTORY}/{unit}"
+    try:
+        data = read_file(path)
+    except SysboxError:
+        return Installed(unit=unit, source="", edited=True)  # a link, as one that masks it
+    if data is None:
+        return None
+    text = syntax.decode(data)
+    keys = {(one.section, one.key): one.value for one in syntax.entries(text)}
+    body, _, _ = text.partition(f"[{_SECTION}]")
+    digest = keys.get((_SECTION, "Digest"))
+    source = syntax.unescape_specifiers(keys.get(("Unit", "SourcePath"), ""))
+    return Installed(unit=unit, source=source if digest else "", edited=_digest(body) != digest)
+
+
+def _digest(text: str) -> str:
+    from hashlib import sha256
+
+    return sha256(text.strip().encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _reload() -> None:
+    with Bus.connect() as bus:
+        scope.reload(bus)

@@ -1,0 +1,1 @@
+"""Containers, volumes, networks, images, pods and builds that are declared in unit files."""

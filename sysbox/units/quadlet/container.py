@@ -1,0 +1,166 @@
+"""What a `.container` file says, as the words of `sysbox run` and the keys of a service."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError
+from sysbox.host import exists
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.units.quadlet.conversion import Conversion
+
+_RUNS = ("", "no", "false", "0", "off")
+_IMAGES = (".image", ".build")
+_READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
+
+
+def convert(made: Conversion) -> None:
+    """Add the words after `sysbox run`, and the keys of the service. Raises FormatError."""
+    section = made.section
+    if "ContainerName" not in section:
+        made.words.append(f"--name={_name(made)}")
+    made.words += section.flags()
+    for step in (
+        _user, _devices, _environment, _label, _read_only, _volumes, _mounts, _networks, _reload, _rest
+    ):  # fmt: skip
+        step(made)
+    made.words += section.words("PodmanArgs")
+    image = _image(made)
+    made.words += [image, *section.words("Exec")]
+
+
+def _name(made: Conversion) -> str:
+    default = "systemd-%p_%i" if "@" in made.source.stem else "systemd-%N"
+    return made.section.one("ContainerName") or default
+
+
+def _image(made: Conversion) -> str:
+    section = made.section
+    if "Rootfs" in section:
+        raise section.wrong("Rootfs", "not supported: use Image=, `sysbox import` makes one")
+    image = section.one("Image")
+    if not image:
+        raise FormatError(f"{section.path}: [Container] has no Image=")
+    if not image.endswith(_IMAGES):
+        return image
+    made.needs("Image", image)
+    other = made.declared.section(made.declared.source(image))
+    return other.one("ImageTag") or other.one("Image")
+
+
+def _user(made: Conversion) -> None:
+    section = made.section
+    user, group = section.one("User"), section.one("Group")
+    if group and not user:
+        raise section.wrong("Group", "needs User= too")
+    if user:
+        made.words.append(f"--user={user}:{group}" if group else f"--user={user}")
+
+
+def _devices(made: Conversion) -> None:
+    for word in made.section.words("AddDevice"):
+        # a leading "-" means: only where the device is there
+        if not word.startswith("-") or exists(word[1:].partition(":")[0]):
+            made.words.append(f"--device={word.removeprefix('-')}")
+
+
+def _environment(made: Conversion) -> None:
+    section = made.section
+    for word in section.words("EnvironmentFile"):
+        path = word if word.startswith(("/", "%")) else f"./{word.removeprefix('./')}"
+        made.words.append(f"--env-file={made.path(path)}")
+    if section.is_true("EnvironmentHost"):
+        raise section.wrong("EnvironmentHost", "not supported: name the variables in Environment=")
+    zone = section.one("Timezone")
+    if zone == "local":
+        made.words.append("--volume=/etc/localtime:/etc/localtime:ro")
+    elif zone:
+        made.words.append(f"--env=TZ={zone}")
+
+
+def _label(made: Conversion) -> None:
+    update = made.section.one("AutoUpdate")
+    if update not in ("", "registry", "local"):
+        raise made.section.wrong("AutoUpdate", f"{update!r} is unknown", "registry or local")
+    if update:
+        made.words.append(f"--label=io.containers.autoupdate={update}")
+
+
+def _read_only(made: Conversion) -> None:
+    section = made.section
+    if section.is_true("ReadOnly") and section.is_true("ReadOnlyTmpfs", default=True):
+        given = {one.partition(":")[0] for one in section.all("Tmpfs")}
+        made.words += [f"--tmpfs={path}" for path in _READ_ONLY_TMPFS if path not in given]
+
+
+def _volumes(made: Conversion) -> None:
+    for text in made.section.all("Volume"):
+        origin, colon, rest = text.partition(":")
+        if not colon:
+            made.words.append(f"--volume={text}")
+        elif origin.endswith(".volume"):
+            made.needs("Volume", origin)
+            made.words.append(f"--volume={made.declared.resource_of(origin)}:{rest}")
+        else:
+            made.mounts(made.path(origin))
+            made.words.append(f"--volume={made.path(origin)}:{rest}")
+
+
+def _mounts(made: Conversion) -> None:
+    for text in made.section.all("Mount"):
+        parts = []
+        for part in text.split(","):
+            name, equals, value = part.partition("=")
+            if equals and name in ("source", "src"):
+                if value.endswith(".volume"):
+                    made.needs("Mount", value)
+                    value = made.declared.resource_of(value)
+                elif value.endswith(_IMAGES):
+                    raise made.section.wrong("Mount", "images cannot be mounted")
+                else:
+                    value = made.path(value)
+                    made.mounts(value)
+                parts.append(f"{name}={value}")
+            else:
+                parts.append(part)
+        made.words.append(f"--mount={','.join(parts)}")
+
+
+def _networks(made: Conversion) -> None:
+    for text in made.section.all("Network"):
+        name, colon, options = text.partition(":")
+        if name.endswith(".network"):
+            made.needs("Network", name)
+            name = made.declared.resource_of(name)
+        elif name.endswith(".container"):
+            made.needs("Network", name)
+            name = f"container:{made.declared.resource_of(name)}"
+        made.words.append(f"--network={name}{colon}{options}")
+
+
+def _reload(made: Conversion) -> None:
+    section = made.section
+    command, signal = section.words("ReloadCmd"), section.one("ReloadSignal")
+    if command and signal:
+        raise section.wrong("ReloadSignal", "cannot be set together with ReloadCmd=")
+    if command:
+        made.service.append(("ExecReload", made.command("exec", _name(made), *command)))
+    elif signal:
+        made.service.append(("ExecReload", made.command("kill", "--signal", signal, _name(made))))
+
+
+def _rest(made: Conversion) -> None:
+    section = made.section
+    mode = section.one("CgroupsMode")
+    if mode not in ("", "split", "enabled"):
+        raise section.wrong("CgroupsMode", "a container always has a scope of its own")
+    if section.one("Notify").lower() not in _RUNS:
+        raise section.wrong(
+            "Notify", "the service is started once the container runs: no other way is there yet"
+        )
+    for key, what in (
+        ("Pod", "pods are"), ("Secret", "secrets are"), ("Retry", "retries of a pull are"),
+        ("RetryDelay", "retries of a pull are"),
+    ):  # fmt: skip
+        if key in section:
+            raise section.wrong(key, f"{what} not there yet")

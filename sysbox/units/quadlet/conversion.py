@@ -1,0 +1,57 @@
+"""The command of a service and the keys of its unit file, while a declaration is read. Pure."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError
+from sysbox.units import syntax
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.units.quadlet.sources import Source
+    from sysbox.units.quadlet.units import Declared
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/@%+,=-")
+
+
+class Conversion:
+    """What one declaration becomes, as it is found."""
+
+    def __init__(self, source: Source, declared: Declared, launcher: str) -> None:
+        """`launcher` is sysbox as a word of a command line. Raises FormatError."""
+        self.source = source
+        self.launcher = launcher
+        self.section = declared.section(source)
+        self.declared = declared
+        self.words: list[str] = []  # of the command that makes or starts it
+        self.unit: list[tuple[str, str]] = []  # keys of [Unit]
+        self.service: list[tuple[str, str]] = []  # keys of [Service]
+
+    def needs(self, key: str, name: str, kind: str = "Requires") -> None:
+        """Start after the service of another declaration. Raises FormatError."""
+        try:
+            unit = self.declared.service_of(name)
+        except FormatError as error:
+            raise self.section.wrong(key, error.message, error.hint) from None
+        for one in ((kind, unit), ("After", unit)):
+            if one not in self.unit:
+                self.unit.append(one)
+
+    def path(self, text: str) -> str:
+        """A path of the host; a relative one is relative to the file."""
+        if text.startswith(("./", "../")) or text == ".":
+            return f"{self.source.path.rpartition('/')[0]}/{text.removeprefix('./')}"
+        return text
+
+    def mounts(self, path: str) -> None:
+        """Wait for what is mounted on the way to a path of the host."""
+        if path.startswith(("/", "%")):
+            self.unit.append(("RequiresMountsFor", syntax.quote(path)))
+
+    def command(self, *words: str) -> str:
+        """A command line of sysbox; its specifiers and variables are systemd's to expand."""
+        return " ".join([self.launcher, *map(_word, words)])
+
+
+def _word(word: str) -> str:
+    plain = word and not set(word) - _PLAIN
+    return word if plain else syntax.quote(word)

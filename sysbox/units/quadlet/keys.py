@@ -1,0 +1,182 @@
+"""The keys of declared units, by section: the reader, `unit check` and the manual are driven by this table.
+
+Names, kinds and meanings are those of podman-systemd.unit(5), so that files written for it work unchanged.
+"""
+
+from __future__ import annotations
+
+from sysbox.base.frozen import Frozen
+
+# how the assignments of a key are read
+ONE = "one"  # the last one is the value
+ALL = "all"  # each is a value; an empty one discards those before it
+WORDS = "words"  # each is a list of words, quoted as in systemd.syntax(7); empty as in ALL
+PAIRS = "pairs"  # as WORDS; each word is NAME=VALUE, and the last one of a name counts
+BOOL = "bool"  # the last one, as in systemd.syntax(7)
+
+
+class Key(Frozen):
+    """One key of one section."""
+
+    name: str
+    kind: str = ONE
+    flag: str = ""  # the flag of the verb that each value becomes; "" where a function of convert.py reads it
+    refused: str = ""  # why a unit that sets it cannot run
+    ignored: str = ""  # why it changes nothing
+    help: str = ""
+
+
+def _flags(kind: str, text: str) -> tuple[Key, ...]:
+    """Keys that become one flag: lines of NAME --flag."""
+    pairs = (line.split() for line in text.strip().splitlines())
+    return tuple(Key(name=name, kind=kind, flag=flag) for name, flag in pairs)
+
+
+def _read(kind: str, names: str) -> tuple[Key, ...]:
+    """Keys that functions read."""
+    return tuple(Key(name=name, kind=kind) for name in names.split())
+
+
+def _refused(reason: str, names: str, kind: str = ONE) -> tuple[Key, ...]:
+    return tuple(Key(name=name, kind=kind, refused=reason) for name in names.split())
+
+
+def _ignored(reason: str, names: str, kind: str = ONE) -> tuple[Key, ...]:
+    return tuple(Key(name=name, kind=kind, ignored=reason) for name in names.split())
+
+
+_EVERY = (
+    *_read(ONE, "ServiceName"),
+    *_read(WORDS, "PodmanArgs"),
+    *_ignored(
+        "podman's own configuration does not apply", "ContainersConfModule GlobalArgs", WORDS
+    ),
+)
+_LABELS = "SELinux labels are not there yet"
+_PROFILE = "it needs the labels and filters that are not there yet"
+_REMAP = "podman has removed it; UserNS=, UIDMap= and GIDMap= do the same"
+
+CONTAINER = (
+    *_EVERY,
+    *_flags(ONE, """
+        ContainerName --name
+        Entrypoint --entrypoint
+        HealthCmd --health-cmd
+        HealthInterval --health-interval
+        HealthOnFailure --health-on-failure
+        HealthRetries --health-retries
+        HealthStartPeriod --health-start-period
+        HealthTimeout --health-timeout
+        HostName --hostname
+        IP --ip
+        IP6 --ip6
+        LogDriver --log-driver
+        Memory --memory
+        PidsLimit --pids-limit
+        Pull --pull
+        ShmSize --shm-size
+        StopSignal --stop-signal
+        StopTimeout --stop-timeout
+        SubGIDMap --subgidname
+        SubUIDMap --subuidname
+        UserNS --userns
+        WorkingDir --workdir
+    """),
+    *_flags(ALL, """
+        AddHost --add-host
+        DNS --dns
+        DNSOption --dns-option
+        DNSSearch --dns-search
+        ExposeHostPort --expose
+        GIDMap --gidmap
+        GroupAdd --group-add
+        NetworkAlias --network-alias
+        PublishPort --publish
+        Tmpfs --tmpfs
+        UIDMap --uidmap
+        Ulimit --ulimit
+    """),
+    *_flags(WORDS, """
+        AddCapability --cap-add
+        DropCapability --cap-drop
+        LogOpt --log-opt
+        Sysctl --sysctl
+    """),
+    *_flags(PAIRS, """
+        Annotation --annotation
+        Environment --env
+        Label --label
+    """),
+    *_flags(BOOL, """
+        ReadOnly --read-only
+        RunInit --init
+    """),
+    *_read(ONE, """
+        AutoUpdate CgroupsMode Exec Group Image Notify Pod ReloadCmd ReloadSignal Retry RetryDelay Rootfs
+        Timezone User
+    """),
+    *_read(ALL, "Mount Network Volume"),
+    *_read(WORDS, "AddDevice EnvironmentFile Secret"),
+    *_read(BOOL, "EnvironmentHost HttpProxy ReadOnlyTmpfs StartWithPod"),
+    *_refused(_PROFILE, """
+        AppArmor Mask NoNewPrivileges SeccompProfile SecurityLabelDisable SecurityLabelFileType
+        SecurityLabelLevel SecurityLabelNested SecurityLabelType Unmask
+    """),
+    *_refused("start-up health checks are not there", """
+        HealthStartupCmd HealthStartupInterval HealthStartupRetries HealthStartupSuccess HealthStartupTimeout
+    """),
+    *_ignored("health checks are in the journal", "HealthLogDestination HealthMaxLogCount HealthMaxLogSize"),
+    *_refused(_REMAP, "RemapGid RemapUid RemapUidSize RemapUsers"),
+    *_refused("it is deprecated: use Tmpfs=/tmp", "VolatileTmp"),
+)  # fmt: skip
+VOLUME = (
+    *_EVERY,
+    *_read(ONE, "VolumeName"),
+    *_flags(PAIRS, "Label --label"),
+    *_ignored("a volume is filled from the image by its first container", "Copy", BOOL),
+    *_refused("volume options are not there yet", "Device Driver GID Group Image Options Type UID User"),
+)  # fmt: skip
+NETWORK = (
+    *_EVERY,
+    *_flags(ONE, """
+        Driver --driver
+        InterfaceName --interface-name
+    """),
+    *_flags(ALL, """
+        DNS --dns
+        Gateway --gateway
+        IPRange --ip-range
+        Options --opt
+        Subnet --subnet
+    """),
+    *_flags(PAIRS, "Label --label"),
+    *_flags(BOOL, """
+        DisableDNS --disable-dns
+        Internal --internal
+        IPv6 --ipv6
+    """),
+    *_read(ONE, "NetworkName"),
+    *_read(BOOL, "NetworkDeleteOnStop"),
+    *_refused("sysbox has one way to give out addresses", "IPAMDriver"),
+)  # fmt: skip
+IMAGE = (
+    *_EVERY,
+    *_flags(ONE, """
+        Arch --arch
+        AuthFile --authfile
+        CertDir --cert-dir
+        Creds --creds
+        OS --os
+        Policy --policy
+        Retry --retry
+        Variant --variant
+    """),
+    *_flags(BOOL, """
+        AllTags --all-tags
+        TLSVerify --tls-verify
+    """),
+    *_read(ONE, "Image ImageTag"),
+    *_ignored("each try waits longer than the last", "RetryDelay"),
+    *_refused("encrypted images are not supported", "DecryptionKey"),
+)  # fmt: skip
+SECTIONS = {"Container": CONTAINER, "Volume": VOLUME, "Network": NETWORK, "Image": IMAGE}

@@ -1,0 +1,143 @@
+"""The services that declared units become: which name, which resource, and their text. Pure."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError, SysboxError
+from sysbox.base.frozen import Frozen
+from sysbox.base.suggest import did_you_mean
+from sysbox.units import syntax
+from sysbox.units.quadlet.keys import SECTIONS
+from sysbox.units.quadlet.values import Section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysbox.units.quadlet.sources import Source
+
+# sections of a unit file that systemd itself reads, and the one of podman's generator
+_SYSTEMD = ("Unit", "Service", "Socket", "Install")
+_QUADLET = "Quadlet"
+_SUFFIX = {"container": "", "volume": "-volume", "network": "-network", "image": "-image"}
+_NAMED = {"container": "ContainerName", "volume": "VolumeName", "network": "NetworkName"}
+# keys of [Unit] that name units: a declaration stands for its service there
+_UNITS = frozenset(
+    """After Before BindsTo Conflicts OnFailure OnSuccess PartOf PropagatesReloadTo PropagatesStopTo
+    ReloadPropagatedFrom Requires Requisite StopPropagatedFrom Upholds Wants""".split()
+)
+
+
+class Service(Frozen):
+    """The service that a declared unit becomes."""
+
+    unit: str  # "web.service"
+    source: Source
+    unit_keys: tuple[tuple[str, str], ...] = ()
+    service_keys: tuple[tuple[str, str], ...] = ()
+    words: tuple[str, ...] = ()  # of `sysbox run`, where it is a container
+    error: str = ""  # why it cannot run: it fails with that when it is started
+
+
+class Declared:
+    """All declared units: what one of them may refer to."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self.sources = {one.name: one for one in sources}
+
+    def source(self, name: str) -> Source:
+        """The declaration that `name` refers to; a template for its instance. Raises FormatError."""
+        found = self.sources.get(name)
+        if found is None:
+            stem, _, kind = name.rpartition(".")
+            found = self.sources.get(f"{stem.partition('@')[0]}@.{kind}") if "@" in stem else None
+        if found is None:
+            raise FormatError(f"there is no {name}", hint=did_you_mean(name, self.sources))
+        return found
+
+    def section(self, source: Source) -> Section:
+        """The section that declares its resource. Raises FormatError."""
+        title = source.kind.capitalize()
+        if title not in SECTIONS:
+            raise FormatError(f"{source.path}: .{source.kind} files are not supported")
+        return Section(source, title, SECTIONS[title])
+
+    def service_of(self, name: str) -> str:
+        """The service of the declaration that `name` refers to. Raises FormatError."""
+        source = self.source(name)
+        given = self.section(source).one("ServiceName")
+        stem = name.rpartition(".")[0]
+        return f"{given or _service_stem(stem, source.kind)}.service"
+
+    def resource_of(self, name: str) -> str:
+        """The container, volume or network of the declaration that `name` refers to. Raises FormatError."""
+        source = self.source(name)
+        given = self.section(source).one(_NAMED[source.kind])
+        return given or f"systemd-{name.rpartition('.')[0].replace('@', '_')}"
+
+    def translated(self, source: Source) -> list[tuple[str, str]]:
+        """The assignments of its [Unit], with services in place of declarations. Raises FormatError."""
+        found = []
+        for one in source.assignments:
+            if one.section != "Unit":
+                continue
+            value = one.value
+            if one.key in _UNITS:
+                value = " ".join(
+                    self._unit(word, f"{one.file}:{one.line}") for word in value.split()
+                )
+            found.append((one.key, value))
+        return found
+
+    def _unit(self, word: str, where: str) -> str:
+        if word.rpartition(".")[2] not in _SUFFIX:
+            return word
+        try:
+            return self.service_of(word)
+        except FormatError as error:
+            raise FormatError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _service_stem(stem: str, kind: str) -> str:
+    base, at, instance = stem.partition("@")
+    return f"{base}{_SUFFIX[kind]}{at}{instance}"
+
+
+def check_sections(source: Source, own: str) -> None:
+    """Raises FormatError for a section that the file cannot have, and for a file without its own."""
+    known = (*_SYSTEMD, own, _QUADLET)
+    for name, file, line in source.sections:
+        if name not in known and not name.startswith("X-"):
+            hint = did_you_mean(name, known) or f"valid: {', '.join(known)}"
+            raise FormatError(f"{file}:{line}: there is no section [{name}]", hint=hint)
+    if own not in {name for name, _, _ in source.sections}:
+        raise FormatError(f"{source.path}: it has no section [{own}]")
+
+
+def failed(source: Source, error: SysboxError | str) -> Service:
+    """The service of a declaration that is wrong: it exists, and fails with the reason."""
+    if isinstance(error, SysboxError):
+        error = f"{error.message}: {error.hint}" if error.hint else error.message
+    kind = source.kind if source.kind in _SUFFIX else "container"
+    unit = f"{_service_stem(source.stem, kind)}.service"
+    return Service(unit=unit, source=source, error=error)
+
+
+def text(service: Service, launcher: str, *, install: bool = False) -> str:
+    """The unit file of a service; `launcher` is sysbox as a word of a command line.
+
+    `install` is for a file that systemctl enables: a generated unit cannot be (systemd.generator(7)).
+    """
+    source = service.source
+    unit = [("SourcePath", syntax.escape_specifiers(source.path)), *service.unit_keys]
+    keys = list(service.service_keys)
+    if service.error:
+        words = syntax.escape_specifiers(syntax.quote(service.error)).replace("$", "$$")
+        unit = [("Description", f"{source.name}, which is wrong"), unit[0]]
+        keys = [("Type", "oneshot"), ("ExecStart", f"{launcher} _fail {words}")]
+    elif not any(key == "Description" for key, _ in unit):
+        unit = [("Description", source.name), *unit]
+    sections = [("Unit", unit), ("Service", keys)]
+    wanted = [(one.key, one.value) for one in source.assignments if one.section == "Install"]
+    if install and wanted:
+        sections.append(("Install", wanted))
+    return syntax.dump(sections, f"sysbox made this of {source.path}")

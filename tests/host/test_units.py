@@ -1,0 +1,157 @@
+"""Declared containers: the service is the supervisor, the scope the container, and each stops the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import Container, eventually, systemctl
+from lane import IMAGE, Sysbox
+
+NAME = "units-test"
+SERVICE = f"{NAME}.service"
+
+
+@pytest.fixture
+def declare(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[Declare]:
+    one = Declare(sysbox, tmp_path, image)
+    yield one
+    one.remove()
+
+
+class Declare:
+    """Writes a declaration, installs it and starts its service."""
+
+    def __init__(self, sysbox: Sysbox, directory: Path, image: str) -> None:
+        self._sysbox = sysbox
+        self._directory = directory
+        self._image = image
+
+    def file(self, container: str = "Exec=sleep 1000", service: str = "", name: str = NAME) -> Path:
+        path = self._directory / f"{name}.container"
+        path.write_text(
+            f"[Container]\nImage={self._image}\n{container}\n[Service]\n{service}\n"
+            "[Install]\nWantedBy=multi-user.target\n"
+        )
+        return path
+
+    def __call__(self, container: str = "Exec=sleep 1000", service: str = "") -> Container:
+        self._sysbox("unit", "install", self.file(container, service), check=True)
+        systemctl("start", SERVICE)
+        return self.container()
+
+    def container(self) -> Container:
+        found = self._sysbox("inspect", "-f", "{{.ID}}", f"systemd-{NAME}", check=True)
+        return Container(self._sysbox, found.stdout.strip())
+
+    def is_there(self) -> bool:
+        return self._sysbox("inspect", f"systemd-{NAME}").returncode == 0
+
+    def remove(self) -> None:
+        for line in self._sysbox("unit", "list", "--format", "{{.Unit}}").stdout.splitlines():
+            if line.startswith(NAME):
+                self._sysbox("unit", "uninstall", "--force", line, check=True)
+        systemctl("reset-failed", SERVICE, check=False)
+
+
+def state() -> str:
+    return systemctl("show", "-P", "ActiveState", SERVICE)
+
+
+def test_limits_of_the_service_are_those_of_the_scope(declare: Declare) -> None:
+    one = declare(service="MemoryMax=64M\nTasksMax=40")
+    assert one.limit("pids", "pids.max") == "40"
+    limit = (
+        "memory.max" if (one.cgroup("memory") / "memory.max").exists() else "memory.limit_in_bytes"
+    )
+    assert one.limit("memory", limit) == str(64 << 20)
+    # a drop-in counts as well as the file, from the next start on
+    systemctl("set-property", "--runtime", SERVICE, "TasksMax=30")
+    systemctl("restart", SERVICE)
+    assert declare.container().limit("pids", "pids.max") == "30"
+    assert declare.container().id == one.id, "the scope has the same name at each start"
+
+
+@pytest.mark.parametrize("who", ["service", "scope", "sysbox stop", "sysbox rm -f"])
+def test_a_stop_of_either_stops_both(declare: Declare, sysbox: Sysbox, who: str) -> None:
+    trap = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+    one = declare(f'Exec=sh -c "{trap}"', "Restart=always")
+    eventually(lambda: "ready" in one("logs"), "the payload is ready")
+    if who == "service":
+        systemctl("stop", SERVICE)
+    elif who == "scope":
+        systemctl("stop", one.scope)
+    else:
+        sysbox(*who.split()[1:], f"systemd-{NAME}", check=True)
+    eventually(lambda: state() == "inactive", "the service has stopped, and does not start again")
+    assert not declare.is_there()
+
+
+@pytest.mark.parametrize("victim", ["payload", "monitor"])
+def test_it_restarts_as_its_file_says(declare: Declare, victim: str) -> None:
+    one = declare(service="Restart=on-failure\nRestartSec=100ms")
+    pid = one.pid
+    main = int(systemctl("show", "-P", "MainPID", SERVICE))
+    os.kill(pid if victim == "payload" else main, signal.SIGKILL)
+    eventually(lambda: systemctl("show", "-P", "NRestarts", SERVICE) == "1", "systemd restarts it")
+    eventually(lambda: declare.is_there() and state() == "active", "it runs again")
+    assert declare.container().pid != pid
+
+
+def test_the_status_of_the_payload_is_that_of_the_service(declare: Declare) -> None:
+    declare('Exec=sh -c "sleep 0.3; exit 7"')
+    eventually(lambda: state() == "failed", "it ends")
+    assert systemctl("show", "-P", "ExecMainStatus", SERVICE) == "7"
+    assert not declare.is_there()
+
+
+def test_systemctl_enables_and_disables_it(declare: Declare, sysbox: Sysbox) -> None:
+    sysbox("unit", "install", declare.file(), check=True)
+    assert systemctl("is-enabled", SERVICE, check=False) == "disabled"
+    systemctl("enable", SERVICE)
+    assert systemctl("is-enabled", SERVICE) == "enabled"
+    sysbox("unit", "uninstall", SERVICE, check=True)
+    assert systemctl("is-enabled", SERVICE, check=False) in ("", "not-found")
+    assert not list(Path("/etc/systemd/system").rglob(SERVICE))
+
+
+def test_an_edited_file_is_not_overwritten(declare: Declare, sysbox: Sysbox) -> None:
+    sysbox("unit", "install", declare.file(), check=True)
+    file = Path("/etc/systemd/system") / SERVICE
+    file.write_text(file.read_text().replace("KillMode=mixed", "KillMode=control-group"))
+    for verb in (("install", str(declare.file())), ("uninstall", SERVICE)):
+        done = sysbox("unit", *verb)
+        assert (done.returncode != 0, "was edited" in done.stderr) == (True, True), done.stderr
+    sysbox("unit", "install", "--force", declare.file(), check=True)
+    assert "KillMode=mixed" in file.read_text()
+
+
+def test_a_failed_start_leaves_nothing(declare: Declare, sysbox: Sysbox) -> None:
+    sysbox("unit", "install", declare.file("Exec=/no/such/program"), check=True)
+    systemctl("start", SERVICE, check=False)
+    assert state() == "failed"
+    assert not declare.is_there()
+
+
+def test_a_name_that_is_taken(declare: Declare, sysbox: Sysbox, image: str) -> None:
+    sysbox("create", "--name", f"systemd-{NAME}", image, "true", check=True)
+    try:
+        sysbox("unit", "install", declare.file(), check=True)
+        systemctl("start", SERVICE, check=False)
+        assert state() == "failed"
+        assert declare.is_there(), "the other container stays"
+    finally:
+        sysbox("rm", f"systemd-{NAME}", check=True)
+
+
+def test_check_says_what_is_wrong(declare: Declare, sysbox: Sysbox) -> None:
+    good = declare.file()
+    wrong = declare.file("PodmanArgs=--no-such-flag", name=f"{NAME}-2")
+    done = sysbox("unit", "check", good, wrong)
+    assert done.returncode == 1
+    assert done.stdout == f"{good}: {SERVICE}\n"
+    assert "`sysbox run` has no flag --no-such-flag" in done.stderr
+    assert IMAGE in sysbox("unit", "print", good, check=True).stdout

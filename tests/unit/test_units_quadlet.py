@@ -1,0 +1,184 @@
+"""Declarations: which files count, what each becomes, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysbox.cli.table.verbs import VERBS, options_of
+from sysbox.units.quadlet import convert, keys, sources, units
+
+LAUNCHER = "/usr/bin/sysbox"
+
+
+def write(directory: Path, **files: str) -> None:
+    """Files by name, `__` for a dot."""
+    for name, text in files.items():
+        path = directory / name.replace("__", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def services(directory: Path) -> dict[str, units.Service]:
+    found = sources.find([str(directory)])
+    declared = units.Declared(found)
+    made = [convert.service_of(one, declared, LAUNCHER) for one in found]
+    return {one.unit: one for one in made}
+
+
+def command(service: units.Service) -> str:
+    assert not service.error, service.error
+    return dict(service.service_keys)["ExecStart"]
+
+
+def test_a_container_becomes_the_words_of_run(tmp_path: Path) -> None:
+    write(tmp_path, web__container="""
+[Container]
+Image=busybox:1
+Exec=httpd -f -h "/srv www"
+Environment=A=1 "B=two words"
+Environment=A=2
+AddCapability=NET_RAW CHOWN
+PublishPort=8080:80
+User=7
+Group=8
+""")  # fmt: skip
+    assert command(services(tmp_path)["web.service"]) == (
+        "/usr/bin/sysbox _unit %n --name=systemd-%N --publish=8080:80 --cap-add=NET_RAW --cap-add=CHOWN"
+        ' --env=A=2 "--env=B=two words" --user=7:8 busybox:1 httpd -f -h "/srv www"'
+    )
+
+
+def test_what_a_container_refers_to_comes_first(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        web__container="[Unit]\nWants=db.container\n[Container]\nImage=base.image\nVolume=data.volume:/d:ro\n"
+        "Volume=./conf:/conf\nNetwork=back.network:ip=10.0.0.2\nNetwork=db.container\n",
+        db__container="[Container]\nImage=x\nContainerName=database\nServiceName=pg\n",
+        base__image="[Image]\nImage=quay.io/a/b:1\n",
+        data__volume="[Volume]\nVolumeName=files\n",
+        back__network="[Network]\nIPv6=yes\n",
+    )
+    found = services(tmp_path)
+    web = found["web.service"]
+    assert "pg.service" in found
+    assert command(web).endswith(
+        f"--volume=files:/d:ro --volume={tmp_path}/conf:/conf --network=systemd-back:ip=10.0.0.2"
+        " --network=container:database quay.io/a/b:1"
+    )
+    needed = [value for key, value in web.unit_keys if key == "Requires"]
+    assert needed == [
+        "data-volume.service",
+        "back-network.service",
+        "pg.service",
+        "base-image.service",
+    ]
+    assert ("Wants", "pg.service") in web.unit_keys
+    assert command(found["data-volume.service"]) == "/usr/bin/sysbox volume create files"
+    assert command(found["base-image.service"]) == "/usr/bin/sysbox pull --quiet quay.io/a/b:1"
+    assert command(found["back-network.service"]) == (
+        "/usr/bin/sysbox network create --ignore --ipv6 systemd-back"
+    )
+
+
+def test_drop_ins_of_a_name_a_dash_and_a_kind(tmp_path: Path) -> None:
+    text = "[Container]\nLabel={}\n"
+    write(
+        tmp_path,
+        **{
+            "web-a__container": "[Container]\nImage=x\n",
+            "web-a__container.d/10.conf": text.format("own=1"),
+            "web-__container.d/10.conf": text.format("hidden=1"),
+            "web-__container.d/20.conf": text.format("dash=1"),
+            "container__d/30.conf": text.format("kind=1"),
+        },
+    )
+    words = command(services(tmp_path)["web-a.service"])
+    assert "--label=own=1 --label=dash=1 --label=kind=1" in words
+
+
+def test_the_first_directory_wins(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    write(first, x__container="[Container]\nImage=first\n")
+    write(second, x__container="[Container]\nImage=second\n", y__container="[Container]\nImage=y\n")
+    found = sources.find([str(first), str(second)])
+    assert [one.path for one in found] == [f"{first}/x.container", f"{second}/y.container"]
+
+
+def test_a_template_and_its_instance(tmp_path: Path) -> None:
+    write(tmp_path, **{"c@__container": "[Container]\nImage=x\n"})
+    (tmp_path / "c@7.container").symlink_to("c@.container")
+    found = services(tmp_path)
+    assert set(found) == {"c@.service", "c@7.service"}
+    assert "--name=systemd-%p_%i" in command(found["c@7.service"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[Container]\nImag=x\n", ":2: [Container] has no key Imag: did you mean Image?"),
+        ("[Contaner]\nImage=x\n", ":1: there is no section [Contaner]: did you mean 'Container'?"),
+        ("[Unit]\nDescription=x\n", ": it has no section [Container]"),
+        ("[Container]\nExec=true\n", ": [Container] has no Image="),
+        ("[Container]\nImage=x\nGroup=7\n", ":3: Group=: needs User= too"),
+        ("[Container]\nImage=x\nReadOnly=perhaps\n", ":3: ReadOnly=: 'perhaps' is not a boolean: yes or no"),
+        ("[Container]\nImage=x\nEnvironment=A\n", ":3: Environment=: 'A' is not NAME=VALUE"),
+        ('[Container]\nImage=x\nExec="a\n', ':3: Exec=: a quote " has no end: write it as \\"'),
+        ("[Container]\nImage=x\nVolume=d.volume:/d\n", ":3: Volume=: there is no d.volume"),
+        ("[Container]\nImage=x\nSecret=s\n", ":3: Secret=: secrets are not there yet"),
+        ("[Container]\nImage=x\n[Service]\nUser=y\n", ":4: User=: not in [Service]"),
+        ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify"),
+        ("[Container\nImage=x\n", ":1: the line begins with '[' and does not end in ']'"),
+        ("[Container]\nImage=x\nRemapUsers=auto\n", ":3: RemapUsers= is not supported"),
+    ],
+    ids=[
+        "key", "section", "no-section", "no-image", "group", "boolean", "pair", "quote", "reference",
+        "secret", "service-user", "service-type", "header", "removed",
+    ],
+)  # fmt: skip
+def test_a_wrong_file_becomes_a_unit_that_says_so(tmp_path: Path, text: str, said: str) -> None:
+    write(tmp_path, x__container=text, good__container="[Container]\nImage=x\n")
+    found = services(tmp_path)
+    assert found["x.service"].error.startswith(f"{tmp_path}/x.container{said}")
+    file = units.text(found["x.service"], LAUNCHER)
+    assert "ExecStart=/usr/bin/sysbox _fail " in file
+    assert not found["good.service"].error
+
+
+def test_what_is_no_file_and_what_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "d.container").mkdir()
+    (tmp_path / "l.container").symlink_to("nowhere")
+    (tmp_path / "m.container").symlink_to("/dev/null")
+    (tmp_path / "big.container").write_bytes(b"#" * (sources.MAX_FILE + 1))
+    (tmp_path / "junk.container").write_bytes(bytes(range(256)))
+    errors = {unit: one.error for unit, one in services(tmp_path).items()}
+    assert "is not a regular file" in errors["d.service"]
+    assert "No such file or directory" in errors["l.service"]
+    assert "it has no section [Container]" in errors["m.service"]
+    assert "larger than 1 MiB" in errors["big.service"]
+    assert "junk.container:" in errors["junk.service"]
+
+
+def test_every_flag_of_the_table_is_one_of_the_verb() -> None:
+    verbs = {
+        "Container": "run",
+        "Volume": "volume create",
+        "Network": "network create",
+        "Image": "pull",
+    }
+    for section, verb in verbs.items():
+        known = {
+            name for option in options_of(VERBS[verb]) for name in option.names + option.hidden
+        }
+        flags = {one.flag for one in keys.SECTIONS[section] if one.flag}
+        assert flags <= known, flags - known
+
+
+def test_the_text_is_the_same_each_time(tmp_path: Path) -> None:
+    write(tmp_path, x__container="[Container]\nImage=x\n[Install]\nWantedBy=multi-user.target\n")
+    (one,) = services(tmp_path).values()
+    text = units.text(one, LAUNCHER, install=True)
+    assert text == units.text(one, LAUNCHER, install=True)
+    assert text.endswith("[Install]\nWantedBy=multi-user.target\n")
+    assert "[Install]" not in units.text(one, LAUNCHER)
