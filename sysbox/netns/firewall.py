@@ -37,13 +37,17 @@ def ensure(plan: NetPlan) -> None:
 
 def ensure_policies(policies: tuple[Policy, ...]) -> None:
     """`ensure` for the bridges of these policies."""
-    if not policies:
-        return
-    mark = firewall_mark.read()
-    if mark and set(policies) <= set(mark.policies) and firewall_mark.in_place(mark):
+    if not policies or _are_in_place(policies):
         return
     with Lock(_LOCK, timeout=BRIEFLY):
-        _apply(_with(policies), ports.load())
+        # of containers that start at once, the first to get the lock has made them for all
+        if not _are_in_place(policies):
+            _apply(_with(policies), ports.load())
+
+
+def _are_in_place(policies: tuple[Policy, ...]) -> bool:
+    mark = firewall_mark.read()
+    return bool(mark and set(policies) <= set(mark.policies) and firewall_mark.in_place(mark))
 
 
 def publish(plan: NetPlan, address: str, address6: str = "") -> tuple[Port, ...]:

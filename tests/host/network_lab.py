@@ -31,6 +31,8 @@ UPLINK = "203.0.113.1"  # the host's address on that side
 OUTSIDE6, UPLINK6 = "2001:db8::2", "2001:db8::1"  # RFC 3849
 SUBNET6, GATEWAY6 = "fd00:90::/64", "fd00:90::1"
 BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
+GATEWAY = topology.DEFAULT_NETWORK.gateway
+_NUMBERS = {"sctp": socket.IPPROTO_SCTP}
 TIMEOUT = 2.5  # seconds: a first SYN that is lost is sent again after one
 
 
@@ -211,6 +213,11 @@ class Outside(Node):
         )
 
 
+def serve(port: int, protocol: str = "tcp") -> None:
+    """A server on the host itself."""
+    _do_serve(port, protocol)
+
+
 def fetch(host: str, port: int, protocol: str = "tcp") -> str:
     """The same from the host itself."""
     return _do_fetch(host, port, protocol)
@@ -260,19 +267,19 @@ def _do_fetch_from(source: str, host: str, port: int) -> str:
 
 
 def _do_serve(port: int, protocol: str) -> None:
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    server = socket.socket(socket.AF_INET6, kind)
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    server = socket.socket(socket.AF_INET6, kind, _NUMBERS.get(protocol, 0))
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.bind(("::", port))
-    if protocol == "tcp":
+    if protocol != "udp":
         server.listen()
     if os.fork():
         server.close()
         return
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     while True:
-        if protocol == "tcp":
+        if protocol != "udp":
             connection, peer = server.accept()
             connection.sendall(peer[0].removeprefix("::ffff:").encode())
             connection.close()
@@ -293,8 +300,9 @@ def _do_call_out(host: str, port: int, source_port: int) -> str:
 
 
 def _do_fetch(host: str, port: int, protocol: str) -> str:
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as client:
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind, _NUMBERS.get(protocol, 0)) as client:
         client.settimeout(TIMEOUT)
         try:
             client.connect((host, port))

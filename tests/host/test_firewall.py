@@ -9,10 +9,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import network_lab
 import pytest
 from network_lab import (
     BACKENDS,
+    GATEWAY,
     GATEWAY6,
     OUTSIDE,
     OUTSIDE6,
@@ -26,6 +26,7 @@ from network_lab import (
     fetch,
     in_private_network,
     run,
+    serve,
 )
 
 from sysbox.base.errors import Conflict
@@ -34,7 +35,6 @@ from sysbox.netns.rules import Policy
 from sysbox.netns.topology import DEFAULT_NETWORK
 from sysbox.spec import Port
 
-GATEWAY = DEFAULT_NETWORK.gateway
 BOTH = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
 OTHER = Policy(bridge="sysbox1", subnet="10.91.0.0/24", subnet6="fd00:91::/64")
 WEB = Port(container_port=80, host_port=8080)
@@ -46,11 +46,6 @@ each_backend = pytest.mark.parametrize(
 
 # that a policy means the same with iptables-nft is seen by the default, by ports and by flushes
 two_backends = pytest.mark.parametrize("backend", ["nft", "iptables-legacy"])
-
-
-def serve(port: int, protocol: str = "tcp") -> None:
-    """A server on the host itself."""
-    network_lab._do_serve(port, protocol)
 
 
 def ruleset() -> str:
@@ -368,3 +363,32 @@ def test_a_change_of_the_host_firewall_beside_ours_is_no_reason_to_make_rules_ag
     done = subprocess.run(["iptables-legacy", "-S"], capture_output=True, check=False)
     assert done.returncode == 0
     assert os.path.exists(firewall.MARK)
+
+
+@in_private_network
+def test_rules_are_made_once_for_many_that_start_at_once() -> None:
+    """Those that have waited for the lock find what the first has made."""
+    program = Path("/usr/local/sbin/nft")
+    run("mount", "-t", "tmpfs", "tmpfs", str(program.parent))
+    program.write_text('#!/bin/sh\necho run >>/run/nft-runs\nexec /usr/sbin/nft "$@"\n')
+    program.chmod(0o755)
+    choose("nft")
+    starting, begin = os.pipe()
+    children = []
+    for _ in range(64):
+        pid = os.fork()
+        if pid == 0:
+            os.close(begin)
+            os.read(starting, 1)
+            try:
+                firewall.ensure_policies((BOTH,))
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        children.append(pid)
+    os.close(starting)
+    os.close(begin)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 64
+    assert Path("/run/nft-runs").read_text(encoding="ascii") == "run\n"
+    firewall.ensure_policies((OTHER,))
+    assert Path("/run/nft-runs").read_text(encoding="ascii") == "run\n" * 2
