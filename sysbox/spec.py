@@ -57,10 +57,24 @@ class Port(Frozen):
     host_port: int = 0
     host_ip: str = ""
     protocol: str = "tcp"
+    host_last: int = 0  # with it, any free port from host_port to this one
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the host's port is known, and not yet to be found at the start."""
+        return self.host_port != 0 and self.host_last == 0
+
+    @property
+    def host_text(self) -> str:
+        """The host's port, or its range, as in `-p`; "" for any."""
+        last = f"-{self.host_last}" if self.host_last else ""
+        return f"{self.host_port}{last}" if self.host_port else ""
 
     def wrong(self) -> str:
         if not (0 < self.container_port < 65536 and 0 <= self.host_port < 65536):
             return "container_port, host_port: must be at most 65535"
+        if self.host_last and not 0 < self.host_port < self.host_last < 65536:
+            return "host_last: must be above host_port, and at most 65535"
         known = self.protocol in ("tcp", "udp", "sctp")
         return "" if known else "protocol: must be tcp, udp or sctp"
 

@@ -285,8 +285,7 @@ def bindings(ports: Iterable[Port]) -> dict[str, Any]:
     """docker's map from a port (80/tcp) to the addresses and ports of the host that it is published on."""
     found: dict[str, Any] = {}
     for port in ports:
-        host = str(port.host_port) if port.host_port else ""
         found.setdefault(f"{port.container_port}/{port.protocol}", []).append(
-            Struct({"HostIp": port.host_ip, "HostPort": host})
+            Struct({"HostIp": port.host_ip, "HostPort": port.host_text})
         )
     return found

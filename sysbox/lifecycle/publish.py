@@ -61,7 +61,7 @@ def unpublish(record: Record, unwanted: tuple[Port, ...]) -> tuple[Port, ...]:
                     f"port {_asked(port)}: {record.name} does not publish it",
                     hint=f"`sysbox port {record.name}` lists what it publishes",
                 )
-            gone += found
+            gone += [one for one in found if one not in gone]
         if runtime is not None:
             firewall.withdraw(record.id, tuple(gone))
             left = tuple(port for port in runtime.ports if port not in gone)
@@ -74,11 +74,23 @@ def _without(record: Record, gone: list[Port]) -> tuple[Port, ...]:
     """What the next start publishes: there a free port is 0 still."""
     left = list(record.spec.ports)
     for port in gone:
-        for asked in (port, port.replace(host_port=0)):
-            if asked in left:
-                left.remove(asked)
-                break
+        asked = [one for one in left if _became(one, port)]
+        if asked:
+            left.remove(port if port in asked else asked[0])
     return tuple(left)
+
+
+def _became(asked: Port, port: Port) -> bool:
+    """Whether a start may have published `port` for what the specification asks for."""
+    return (
+        (asked.container_port, asked.protocol) == (port.container_port, port.protocol)
+        and asked.host_ip in ("", port.host_ip)  # "": at the address that its network says
+        and (asked.host_port == 0 or _covers(asked, port.host_port))
+    )
+
+
+def _covers(port: Port, number: int) -> bool:
+    return port.host_port <= number <= (port.host_last or port.host_port)
 
 
 def _make(record: Record, runtime: Runtime, wanted: tuple[Port, ...]) -> tuple[Port, ...]:
@@ -121,7 +133,7 @@ def _need_network(record: Record) -> None:
 def _matches(one: Port, asked: Port) -> bool:
     return (
         one.protocol == asked.protocol
-        and one.host_port == asked.host_port
+        and (_covers(asked, one.host_port) or one.host_text == asked.host_text)
         and asked.host_ip in ("", one.host_ip)
         and asked.container_port in (0, one.container_port)
     )
@@ -129,4 +141,4 @@ def _matches(one: Port, asked: Port) -> bool:
 
 def _asked(port: Port) -> str:
     address = f"[{port.host_ip}]:" if ":" in port.host_ip else port.host_ip and f"{port.host_ip}:"
-    return f"{address}{port.host_port}/{port.protocol}"
+    return f"{address}{port.host_text}/{port.protocol}"

@@ -6,6 +6,7 @@ import posix
 
 from sysbox.host import read_text
 
+_SCTP_LISTENS = "10"  # SCTP_SS_LISTENING
 _LISTENS = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; UDP sockets without a peer have TCP_CLOSE
 
 
@@ -30,6 +31,8 @@ def owner(protocol: str, port: int) -> str:
 
 def inodes(protocol: str, port: int) -> list[int]:
     """The sockets that listen on the port, at any address."""
+    if protocol == "sctp":
+        return sctp_listening(read_text("/proc/net/sctp/eps"), port)
     found = []
     for name in (protocol, f"{protocol}6"):
         found += listening(read_text(f"/proc/net/{name}"), port, _LISTENS.get(protocol, ""))
@@ -46,3 +49,13 @@ def listening(text: str, port: int, state: str) -> list[int]:
         if int(fields[1].rpartition(":")[2], 16) == port:
             found.append(int(fields[9]))
     return found
+
+
+def sctp_listening(text: str, port: int) -> list[int]:
+    """The same in the text of /proc/net/sctp/eps (pure): ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return [
+        int(row[7])
+        for row in rows
+        if len(row) > 7 and (row[3], row[5]) == (_SCTP_LISTENS, str(port))
+    ]

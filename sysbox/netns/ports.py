@@ -109,14 +109,13 @@ class _Held:
 def resolve(
     wanted: tuple[Port, ...], others: list[str], addresses: tuple[str, ...]
 ) -> tuple[Port, ...]:
-    """The ports with a host port each: as requested, or a free one in place of 0.
+    """The ports with a host port each: as requested, or a free one in place of 0 or of a range.
 
     `others` are the file's lines of what is published already, `addresses` the container's. Raises Conflict
     where another container or program uses the port, or the container has no address of the host address's
     family, Unsupported for sctp without it in the kernel, KernelError.
     """
     six = any(":" in address for address in addresses)
-    resolved: list[Port] = []
     held = _Held(others)
     for port in wanted:
         if ":" in port.host_ip and not six:
@@ -124,12 +123,22 @@ def resolve(
                 f"port {port_text(port)}: the container has no IPv6 address",
                 hint="publish it on an IPv4 address, or connect the container to a network with IPv6",
             )
-        if port.host_port:
+    # all that name a port before those that take what is left
+    for port in wanted:
+        if port.is_chosen:
             _check(port, held, both=six)
-            resolved.append(port)
-        else:
-            resolved.append(_pick(port, held, both=six))
-            held.add(resolved[-1])
+    for port in wanted:
+        if port.is_chosen:
+            held.add(port)
+    resolved: list[Port] = []
+    for port in wanted:
+        if port.host_last:
+            port = _pick_of_range(port, held, both=six)
+            held.add(port)
+        elif not port.host_port:
+            port = _pick(port, held, both=six)
+            held.add(port)
+        resolved.append(port)
     return tuple(resolved)
 
 
@@ -152,9 +161,7 @@ def _check(port: Port, held: _Held, *, both: bool) -> None:
                 hint="publish another port, or stop that program",
             ) from None
         if error.errno == _errno.EADDRNOTAVAIL:
-            raise Conflict(
-                f"port {port_text(port)}: {port.host_ip} is not an address of this host"
-            ) from None
+            raise _not_of_this_host(port) from None
         raise _other(port, error) from None
 
 
@@ -167,10 +174,37 @@ def _pick(port: Port, held: _Held, *, both: bool) -> Port:
         except OSError as error:
             if error.errno == _errno.EADDRINUSE:
                 continue  # in one of the families
+            if error.errno == _errno.EADDRNOTAVAIL:
+                raise _not_of_this_host(port) from None
             raise _other(port, error) from None
         if held.by(candidate) is None:
             return candidate
     raise Conflict(f"port {port_text(port)}: no free port was found")
+
+
+def _pick_of_range(port: Port, held: _Held, *, both: bool) -> Port:
+    """The lowest free one."""
+    for number in range(port.host_port, port.host_last + 1):
+        candidate = port.replace(host_port=number, host_last=0)
+        if held.by(candidate) is not None:
+            continue
+        try:
+            _bind(candidate, both=both)
+        except OSError as error:
+            if error.errno == _errno.EADDRINUSE:
+                continue
+            if error.errno == _errno.EADDRNOTAVAIL:
+                raise _not_of_this_host(port) from None
+            raise _other(port, error) from None
+        return candidate
+    raise Conflict(
+        f"port {port_text(port)}: none of these ports of the host is free",
+        hint="give a larger range, or leave it out for any free port",
+    )
+
+
+def _not_of_this_host(port: Port) -> Conflict:
+    return Conflict(f"port {port_text(port)}: {port.host_ip} is not an address of this host")
 
 
 def _other(port: Port, error: OSError) -> SysboxError:

@@ -289,13 +289,15 @@ def split_subnet(subnet: str) -> tuple[int, int]:
 def port_text(port: Port) -> str:
     """ "0.0.0.0:8080->80/tcp", as docker's `ps` shows it."""
     address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "0.0.0.0"
-    host = f"{address}:{port.host_port or '(any)'}"
+    host = f"{address}:{port.host_text or '(any)'}"
     return f"{host}->{port.container_port}/{port.protocol}"
 
 
 def ports_overlap(one: Port, other: Port) -> bool:
-    """Whether two published ports apply to the same packets."""
-    if one.protocol != other.protocol or one.host_port != other.host_port or not one.host_port:
+    """Whether two published ports apply to the same packets; not where one has yet to be found."""
+    if one.protocol != other.protocol or one.host_port != other.host_port:
+        return False
+    if not one.is_chosen or not other.is_chosen:
         return False
     first, second = one.host_ip, other.host_ip
     if not first or not second:  # on every address, of both families
@@ -319,7 +321,7 @@ def check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
                 f"port {port_text(port)}: the loopback address of IPv6 cannot be translated",
                 hint="publish it on 127.0.0.1",
             )
-        if port.host_port:
+        if port.is_chosen:
             same = seen.setdefault(port.host_port, [])
             if any(ports_overlap(earlier, port) for earlier in same):
                 raise SpecError(f"port {port_text(port)} is published twice")

@@ -34,7 +34,10 @@ def _port_range(text: str, flag: str, whole: str) -> tuple[int, int]:
 
 
 def parse_port(text: str, flag: str) -> tuple[Port, ...]:
-    """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; both ports may be ranges A-B."""
+    """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; both ports may be ranges A-B.
+
+    Ranges of one length pair up; a range for one port of the container is a choice of the host's ports.
+    """
     rest, slash, protocol = text.partition("/")
     if slash and protocol not in ("tcp", "udp", "sctp"):
         bad(flag, text, f"{protocol or 'nothing'} is not a protocol", "tcp, udp or sctp")
@@ -52,8 +55,20 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
         bad(flag, text, "not a port", "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]")
     first, last = _port_range(container, flag, text)
     host_first, host_last = _port_range(host, flag, text) if host else (0, 0)
+    if host and first == last and host_first != host_last:
+        return (
+            Port(
+                container_port=first,
+                host_port=host_first,
+                host_last=host_last,
+                host_ip=host_ip,
+                protocol=protocol or "tcp",
+            ),
+        )
     if host and host_last - host_first != last - first:
-        bad(flag, text, "the two ranges differ in length")
+        counts = f"{host_last - host_first + 1} and {last - first + 1} ports"
+        reason = f"the two ranges differ in length: {counts}"
+        bad(flag, text, reason, "two of one length, or one port of the container")
     return tuple(
         Port(
             container_port=first + step,
@@ -68,7 +83,8 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
 def parse_host_port(text: str, flag: str) -> tuple[Port, ...]:
     """What `unpublish` takes: a port of the host, "[HOST_IP:]HOST_PORT[:CONTAINER_PORT][/PROTOCOL]".
 
-    The container's port is 0 where it was not given. Ranges as in `parse_port`.
+    The container's port is 0 where it was not given. A range is one Port with `host_last`, or pairs with a
+    range of the container's.
     """
     rest, slash, protocol = text.partition("/")
     if rest.startswith("["):
@@ -80,7 +96,7 @@ def parse_host_port(text: str, flag: str) -> tuple[Port, ...]:
     if ":" in ports:
         return parse_port(text, flag)
     # no port of the container: parsed with one, which is then left out
-    found = parse_port(f"{address}{ports}:{ports}{slash}{protocol}", flag)
+    found = parse_port(f"{address}{ports}:1{slash}{protocol}", flag)
     return tuple(port.replace(container_port=0) for port in found)
 
 

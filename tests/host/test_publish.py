@@ -94,13 +94,46 @@ def test_a_free_port_is_another_one_at_each_start_if_need_be(sysbox: Sysbox, ser
     assert bindings(sysbox) == [{}, {}]
 
 
+def test_a_free_port_of_a_range(sysbox: Sysbox, image: str, server: str) -> None:
+    """The lowest that neither a container nor a program has; what names a port goes before."""
+    with socket.create_server(("127.0.0.1", 8000)):
+        done = sysbox("publish", server, "8000-8003:80", "8001:80", check=True)
+        assert done.stdout == "80/tcp -> 0.0.0.0:8002\n80/tcp -> 0.0.0.0:8001\n"
+        assert get(8002) == get(8001) == "hello"
+        flags = ("run", "-d", "--name", "second", "-p")
+        sysbox(*flags, "8000-8003:80", image, *HTTPD, check=True)
+        assert sysbox("port", "second", check=True).stdout == "80/tcp -> 0.0.0.0:8003\n"
+        refused = sysbox("publish", server, "8000-8003:81")
+        assert (
+            "0.0.0.0:8000-8003->81/tcp: none of these ports of the host is free" in refused.stderr
+        )
+        sysbox("rm", "-f", "second", check=True)
+    template = "{{json .HostConfig.PortBindings}}"
+    shown = json.loads(sysbox("inspect", "-f", template, NAME, check=True).stdout)["80/tcp"]
+    assert [one["HostPort"] for one in shown] == ["8000-8003", "8001"]
+    sysbox("restart", "-t", "0", server, check=True)
+    told = sysbox("port", server, check=True).stdout
+    assert told == "80/tcp -> 0.0.0.0:8000\n80/tcp -> 0.0.0.0:8001\n"
+    sysbox("unpublish", server, "8000-8003", check=True)
+    assert bindings(sysbox) == [{}, {}]
+    sysbox("stop", "-t", "0", server, check=True)
+    sysbox("publish", server, "127.0.0.1:8000-8003:80", "127.0.0.1:9000-9001:80-81", check=True)
+    sysbox("unpublish", server, "8000-8003", "9000-9001:80-81", check=True)
+    assert bindings(sysbox) == [{}, {}]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("publish", NAME), "PORT"),
         (("publish", NAME, "x"), "x is not a port"),
         (("publish", NAME, "70000:80"), "70000 is not a port"),
-        (("publish", NAME, "1-3:1-2"), "the two ranges differ in length"),
+        (("publish", NAME, "1-3:1-2"), "the two ranges differ in length: 3 and 2 ports"),
+        (("publish", NAME, "8080:80-81"), "the two ranges differ in length: 1 and 2 ports"),
+        (("publish", NAME, "8010-8000:80"), "8010-8000 is backwards"),
+        (("publish", NAME, "192.0.2.77::80"), "is not an address of this host"),
+        (("publish", NAME, "192.0.2.77:8000-8010:80"), "is not an address of this host"),
+        (("unpublish", NAME, "8080-8089"), "8080-8089/tcp: published does not publish it"),
         (("publish", NAME, "[2001:db8::1]:8080:80"), "has no IPv6 address"),
         (("publish", NAME, "[::1]:8080:80"), "publish it on 127.0.0.1"),
         (("publish", NAME, "192.0.2.77:8080:80"), "is not an address of this host"),

@@ -42,3 +42,13 @@ def test_a_connection_is_no_listener() -> None:
         "   2: 0100007F:1F91 00000000:0000 0A 0:0 00:0 0 0 0 79 1\n"
     )
     assert listeners.listening(text, 8080, "0A") == [77]
+
+
+def test_who_listens_on_a_port_of_sctp() -> None:
+    text = (
+        " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n"
+        "00000000a 00000000b 2   10  31   8080      0 41234 0.0.0.0 \n"
+        "00000000c 00000000d 2   7   31   8080      0 41235 0.0.0.0 \n"
+        "00000000e 00000000f 2   10  32   8081      0 41236 0.0.0.0 \n"
+    )
+    assert listeners.sctp_listening(text, 8080) == [41234]

@@ -85,6 +85,22 @@ def test_rate_refused(text: str) -> None:
         ("127.0.0.1:8080:80", [Port(container_port=80, host_port=8080, host_ip="127.0.0.1")]),
         ("127.0.0.1::80", [Port(container_port=80, host_ip="127.0.0.1")]),
         ("[::1]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::1")]),
+        ("[::]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::")]),
+        ("[::]::80", [Port(container_port=80, host_ip="::")]),
+        ("8000-8010:80", [Port(container_port=80, host_port=8000, host_last=8010)]),
+        ("8000-8000:80", [Port(container_port=80, host_port=8000)]),
+        (
+            "127.0.0.1:8000-8010:80/sctp",
+            [
+                Port(
+                    container_port=80,
+                    host_port=8000,
+                    host_last=8010,
+                    host_ip="127.0.0.1",
+                    protocol="sctp",
+                )
+            ],
+        ),
         (
             "9000-9001:80-81",
             [
@@ -114,6 +130,9 @@ def test_port(text: str, ports: list[Port]) -> None:
         "::1:1:1",
         "1-2:1-3",
         "2-1",
+        "2-1:80",
+        "80:1-2",
+        "1-65536:80",
         "8080:",
         "1.2.3.4:80",
         "1.2.3.4:80:",

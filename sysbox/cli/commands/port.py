@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def endpoint(port: Port) -> str:
     """ "0.0.0.0:8080": the host's address of a published port."""
-    ip = port.host_ip or "0.0.0.0"
-    return f"[{ip}]:{port.host_port}" if ":" in ip else f"{ip}:{port.host_port}"
+    ip, number = port.host_ip or "0.0.0.0", port.host_text or "0"
+    return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
 
 
 def main(values: Values) -> int:

@@ -151,7 +151,7 @@ def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:
 def _published(record: Record) -> Iterable[tuple[int, str]]:
     """(port on the host, protocol): those of the current run, else those that were asked for."""
     for port in read_networks(record)[1] or record.spec.ports:
-        if port.host_port:
+        if port.is_chosen:
             yield port.host_port, port.protocol
 
 
