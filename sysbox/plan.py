@@ -170,6 +170,10 @@ def make_plan(
     spec = record.spec
     mode = systemd_plan.decide(record)
     properties, writes = plan_limits(spec.limits, facts, around.disks)
+    if spec.limits.ip_allow or spec.limits.ip_deny:
+        from sysbox.units.limits import network  # few containers need it
+
+        network.check_links(spec.limits, facts, spec.namespaces.network)
     scope = scopeplan.plan_scope(
         record.id,
         spec,

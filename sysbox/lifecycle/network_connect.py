@@ -19,7 +19,7 @@ from sysbox.linux.namespace import open_ns
 from sysbox.netns import dns, firewall, inside, links, members, port_filter
 from sysbox.netns.network import BUILTIN
 from sysbox.netns.topology import NetPlan, attach, outward
-from sysbox.run import identity_files, planning, resolver_units
+from sysbox.run import identity_files, packet_lists, planning, resolver_units
 from sysbox.spec import Endpoint
 from sysbox.units.bus import Bus
 
@@ -77,9 +77,8 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         firewall.ensure(plan)
         fd = open_ns(runtime.pid, "network")
         try:
-            links.connect(plan, 0, fd, (bridge,))
-            if not record.spec.security.privileged:
-                port_filter.install((one,))
+            # it runs: what it may not send is filtered before the link carries anything
+            links.connect(plan, 0, fd, (bridge,), lambda: _filter(record, runtime, one))
             missing = tuple(family for family in (4, 6) if outward(before, family) is None)
             inside.configure(fd, one, missing)
         finally:
@@ -95,6 +94,13 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         store.save(record)
     identity_files.renew_resolv_conf(record, before, now.attachments())
     return one
+
+
+def _filter(record: Record, runtime: Runtime, one: Attachment) -> None:
+    if not record.spec.security.privileged:
+        port_filter.install((one,))
+    with Bus.connect() as bus:
+        packet_lists.apply(bus, record, (one,), runtime.cgroup)
 
 
 def _tell_hosts(

@@ -21,7 +21,7 @@ from sysbox.linux import _sys, cgroup, namespace, process
 from sysbox.run import disk_weights, helper, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import blockdev, packets, tree
+from sysbox.units.cgroup import blockdev, tree
 from sysbox.units.limits import bandwidths, dropins, readback, table
 
 TYPE_CHECKING = False
@@ -115,15 +115,26 @@ def _apply(
     with Bus.connect() as bus:
         try:
             _tell(bus, there, runtime, facts, check=True)
+            _follow(bus, after, there, runtime)
         except SysboxError:
             back = update_plan.delta(will, was, about, tuning.replace(found={}), disks)
-            _take_back(bus, back, runtime, facts)
+            _take_back(bus, before, back, runtime, facts)
             raise
 
 
-def _take_back(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
+def _follow(bus: Bus, record: Record, delta: Delta, runtime: Runtime) -> None:
+    """Have the properties of its packets act. Raises SysboxError."""
+    told = [one for one in delta.properties if one.name.startswith("IPA")]
+    if told:
+        from sysbox.run import packet_lists  # few containers have these
+
+        packet_lists.follow(bus, record, runtime.attachments(), told, runtime.cgroup)
+
+
+def _take_back(bus: Bus, record: Record, delta: Delta, runtime: Runtime, facts: HostFacts) -> None:
     try:
         _tell(bus, delta, runtime, facts, check=False)
+        _follow(bus, record, delta, runtime)
     except SysboxError:
         pass  # ignoring: why the change failed is the better message, and `explain` shows what is left of it
 
@@ -158,7 +169,6 @@ def _verify(bus: Bus, told: tuple[Property, ...], runtime: Runtime, facts: HostF
                 f"{name}: systemd has {live[name]} after it was set to {one.value}",
                 hint=f"`systemctl show {runtime.scope}` shows all of it",
             )
-    packets.check(told, runtime.cgroup, facts)
     for resource in table.TABLE:
         setting = resource.setting(facts)
         if setting.bus_name in set_now and setting.bus_name in live:

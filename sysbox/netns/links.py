@@ -23,6 +23,8 @@ from sysbox.spec import Bandwidth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.topology import NetPlan
     from sysbox.spec import Route
@@ -48,32 +50,46 @@ def ensure_bridge(attachment: Attachment) -> int:
         probe.close()
 
 
-def connect(plan: NetPlan, pid: int, netns_fd: int = -1, bridges: tuple[int, ...] = ()) -> None:
+def connect(
+    plan: NetPlan,
+    pid: int,
+    netns_fd: int = -1,
+    bridges: tuple[int, ...] = (),
+    before_up: Callable[[], object] | None = None,
+) -> None:
     """Make the veth pairs: one end on the bridge, the other in the container's network namespace.
 
     The namespace is `netns_fd`, or that of the process `pid` where it is -1. `bridges` are the bridges'
-    interface indexes, () if unknown. All pairs are one batch. Raises Conflict, and KernelError; EXFULL where
-    a bridge has no port left.
+    interface indexes, () if unknown. All pairs are one batch. `before_up` is called once the pairs are there,
+    and before the host's ends are up: a container that runs already can send nothing until it returns. Raises
+    Conflict, and KernelError; EXFULL where a bridge has no port left.
     """
     bridges = bridges or tuple(ensure_bridge(one) for one in plan.attachments)
     hairpin = bool(plan.ports)
-    messages = [
-        message
-        for one, master in zip(plan.attachments, bridges, strict=True)
-        for message in (pair(one, master, pid, netns_fd), bridge_port(one, hairpin=hairpin))
-    ]
+    messages: list[rt.Message] = []
+    late: list[rt.Message] = []
+    for one, master in zip(plan.attachments, bridges, strict=True):
+        messages.append(pair(one, master, pid, netns_fd))
+        (messages if before_up is None else late).append(bridge_port(one, hairpin=hairpin))
     with rt.Socket() as link:
         results = link.attempt(messages)
-        if any(result[1] == _errno.EEXIST for result in results[::2]):
+        if any(
+            code == _errno.EEXIST for message, code, _ in results if message.flags & rt.NLM_F_EXCL
+        ):
             # The kernel is still removing the network namespace of an earlier start. Only this
             # container uses the links' names, so remove the old pairs now.
             _remove(link, plan)
             results = link.attempt(messages)
         link.check(results)
-    if plan.bandwidth != Bandwidth():
-        from sysbox.netns import shaping  # which few containers need
+        if before_up is not None:
+            before_up()
+        if plan.bandwidth != Bandwidth():
+            from sysbox.netns import shaping  # which few containers need
 
-        shaping.limit(plan.id, shaping.ends(plan.id, plan.attachments), plan.bandwidth, Bandwidth())
+            ends = shaping.ends(plan.id, plan.attachments)
+            shaping.limit(plan.id, ends, plan.bandwidth, Bandwidth())
+        if late:
+            link.request(late)
 
 
 def remove_link(name: str) -> None:

@@ -33,6 +33,11 @@ def _has_two_names(path: str) -> bool:
     return path.rpartition("/50-")[2].removeprefix("Startup").startswith(_TWO_NAMES)
 
 
+def _is_of_packets(path: str) -> bool:
+    """Whether the drop-in at `path` is a list of the networks that it may exchange packets with."""
+    return path.rpartition("/50-")[2].startswith("IPAddress")
+
+
 def handle(container_id: str, fd: int = -1) -> None:
     """A property of the scope was set: the monitor says so, or `fd`, the descriptor of `tuned.watch`."""
     if fd >= 0:
@@ -43,5 +48,9 @@ def handle(container_id: str, fd: int = -1) -> None:
             if not record.spec.remove:
                 record = tuned.harvest(record)
             apply_newest(record)
+            if any(_is_of_packets(one.path) for one in tuned.drop_ins(record.id)):
+                from sysbox.run import packet_lists  # only a container with such a drop-in needs it
+
+                packet_lists.renew(record)
     except SysboxError:
         pass  # ignoring: the container is being removed, or its record is damaged

@@ -149,11 +149,12 @@ def _set_going(
     with Undo() as undo:
         undo.add(lambda _: bus.close())
         attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
+        runtime = runtime.replace(networks=attachments)
         held = _write_limits(bus, record, plan, runtime, parked.pid)
         # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
         oom = _out_of_memory(runtime.cgroup, facts)
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
-        runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
+        runtime = runtime.replace(started_ns=store.now_ns(), ports=ports)
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
         # the child has inherited the value of the caller
@@ -282,7 +283,7 @@ def _write_limits(bus: Bus, record: Record, plan: Plan, runtime: Runtime, pid: i
         return None
     from sysbox.run import traffic  # which few containers need
 
-    return traffic.begin(record, plan.scope, runtime.cgroup, facts)
+    return traffic.begin(bus, record, plan.scope, runtime.networks, runtime.cgroup)
 
 
 def _surround(

@@ -8,39 +8,41 @@ from __future__ import annotations
 from sysbox import scope
 from sysbox.base.errors import SysboxError, SystemdError
 from sysbox.container.records import Traffic
+from sysbox.run import packet_lists
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
-from sysbox.units.cgroup import packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sysbox.container.records import Record
-    from sysbox.host import HostFacts
+    from sysbox.netns.attachment import Attachment
     from sysbox.units.scopeplan import ScopePlan
 
 _COUNTERS = ("IPIngressBytes", "IPIngressPackets", "IPEgressBytes", "IPEgressPackets")
 _NO_DATA = (1 << 64) - 1
 
 
-def begin(record: Record, plan: ScopePlan, cgroup: str, facts: HostFacts) -> Bus | None:
+def begin(
+    bus: Bus, record: Record, plan: ScopePlan, attached: tuple[Attachment, ...], cgroup: str
+) -> Bus | None:
     """Before its command runs: make sure that its packets are filtered and counted as its scope says.
 
     Returns a connection that keeps the scope's unit, and with it what was counted, loaded after its end; None
     if nobody will ask, or the system bus cannot be reached. A supervising service keeps it loaded by itself.
-    Raises Unsupported.
+    Raises Unsupported, KernelError.
     """
-    packets.check(plan.properties, cgroup, facts)
+    packet_lists.follow(bus, record, attached, plan.properties, cgroup)
     supervised = any(one.name == "Before" for one in plan.properties)
     counted_ = any(one.name == "IPAccounting" and one.value for one in plan.properties)
     if supervised or record.spec.remove or not counted_:
         return None
     try:
-        bus = Bus.broker()  # PID 1 counts no references of its private peers
-        bus.call(MANAGER_PATH, MANAGER, "RefUnit", "s", (plan.unit,))
+        held = Bus.broker()  # PID 1 counts no references of its private peers
+        held.call(MANAGER_PATH, MANAGER, "RefUnit", "s", (plan.unit,))
     except SystemdError:
         return None
-    return bus
+    return held
 
 
 def counted(units: Iterable[str]) -> dict[str, Traffic]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from network_lab import GATEWAY6, SUBNET6, Dual, in_private_network, run
+from network_lab import GATEWAY6, SUBNET6, Dual, Node, in_private_network, run
 
+from sysbox.netns import links, port_filter, topology
 from sysbox.netns.rules import Policy
 from sysbox.netns.topology import DEFAULT_NETWORK
+from sysbox.spec import ContainerSpec, Namespaces
 
 GATEWAY = DEFAULT_NETWORK.gateway
 POLICY = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
@@ -84,6 +87,33 @@ def stays_away(one: Dual, frame: str, happened: Callable[[], bool]) -> bool:
 def without_filter(one: Dual) -> None:
     """Remove the filter, for the proof that the attack is one."""
     run("tc", "qdisc", "del", "dev", one.attachment.host_link, "clsact")
+
+
+@in_private_network
+def test_a_new_link_of_a_running_container_carries_nothing_before_it_is_filtered() -> None:
+    """Its end is in the container at once, which may set it up by itself and send."""
+    two, node = Dual(2, POLICY), Node()
+    spec = ContainerSpec(image="x", namespaces=Namespaces(network="bridge"))
+    plan = topology.plan_network("00000000cc" + "5b" * 27, spec, DEFAULT_NETWORK)
+    (one,) = plan.attachments
+    received = Path(f"/sys/class/net/{one.host_link}/statistics/rx_packets")
+    forged = arp_answer(one.mac, two.address)
+    seen = []
+
+    def before_up() -> None:
+        node.sh("ip link set eth0 up")
+        for _ in range(5):
+            node.call("frame", "eth0", forged)
+        seen.append(received.read_text(encoding="ascii").strip())
+        assert port_filter.install([one.replace(address="10.90.0.77")])
+
+    links.connect(plan, node.pid, before_up=before_up)
+    assert seen == ["0"]
+    node.call("frame", "eth0", forged)
+    assert received.read_text(encoding="ascii").strip() != "0", "it is up now"
+    assert one.mac not in run("ip", "neighbour")
+    filters = run("tc", "-s", "filter", "show", "dev", one.host_link, "ingress")
+    assert "direct-action" in filters
 
 
 @pytest.mark.guest("the filter's program, and where it is attached")

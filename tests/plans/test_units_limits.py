@@ -10,6 +10,7 @@ from sysbox.host import HostFacts
 from sysbox.security import device_rules
 from sysbox.spec import Limits
 from sysbox.units.limits import io, table
+from sysbox.units.limits.network import check_links
 from sysbox.units.limits.plan import plan_devices, plan_limits
 from sysbox.units.limits.properties import INFINITY, CgroupWrite, Property
 
@@ -134,13 +135,24 @@ def test_the_table_names_what_the_planner_sets(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["ip_allow", "ip_deny", "ip_accounting"])
 def test_packets_need_the_unified_hierarchy(field: str) -> None:
+    """Or, to be filtered, links of the container's own."""
     limits = Limits(**{field: SOME[field]})
-    with pytest.raises(Unsupported) as caught:
-        plan_limits(limits, V1.replace(unified=""), DISKS)
-    assert caught.value.message.startswith(
-        f"{table.by_field(field).flag}: this host has no unified"
-    )
-    hybrid = V1.replace(unified="/sys/fs/cgroup/unified")
+    legacy, hybrid = V1.replace(unified=""), V1.replace(unified="/sys/fs/cgroup/unified")
+
+    def plan(host: HostFacts, mode: str) -> None:
+        plan_limits(limits, host, DISKS)
+        check_links(limits, host, mode)
+
+    for mode in ("host", "container:x", "ns:/x", "bridge", "none"):
+        plan(hybrid, mode)
+        if field != "ip_accounting" and mode in ("bridge", "none"):
+            plan(legacy, mode)
+            continue
+        with pytest.raises(Unsupported) as caught:
+            plan(legacy, mode)
+        assert caught.value.message.startswith(
+            f"{table.by_field(field).flag}: this host has no unified"
+        )
     assert plan_limits(limits, hybrid, DISKS) == plan_limits(limits, V2, DISKS)
 
 

@@ -6,10 +6,12 @@ import time
 
 from sysbox.base.errors import SysboxError
 from sysbox.base.frozen import Frozen
+from sysbox.container import store
 from sysbox.docker.live import read_live
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
+from sysbox.netns import list_filter
 from sysbox.run import tuned
 from sysbox.units.cgroup import packets
 from sysbox.units.cgroup.blockdev import disks_of
@@ -130,7 +132,7 @@ def _row(case: _Case, resource: Resource, setting: Setting) -> Row:
             drift = _written_drift(case, setting, live)
         further = _ancestor(setting, have, live)
         if setting.controller == table.FILTER:
-            now, drift = _programs(setting, live)
+            now, drift = _programs(case.record, setting, live)
     set_by = case.set_by(keys, resource.field, asked=bool(asked or texts))
     if resource.field == "memory_swap" and not set_by and case.record.spec.limits.memory:
         set_by = "follows --memory"
@@ -153,12 +155,26 @@ def _row(case: _Case, resource: Resource, setting: Setting) -> Row:
     )
 
 
-def _programs(setting: Setting, live: Live) -> tuple[str, str]:
+def _programs(record: Record, setting: Setting, live: Live) -> tuple[str, str]:
     """(what the kernel has for a property of packets, what it lacks)."""
     if not readback.systemd_value(setting, live.properties):
         return "", ""
     reason = packets.lack(live.path, live.facts)
+    if _at_links(record, setting):
+        # what the links of its own have, where systemd's programs are missing or do not see everything
+        return ("filters of its links" if reason else "BPF programs, filters of its links"), ""
     return ("", reason) if reason else ("BPF programs", "")
+
+
+def _at_links(record: Record, setting: Setting) -> bool:
+    runtime = store.runtime(record.id)
+    if runtime is None or setting.bus_name not in packets.LISTS:
+        return False
+    attached = [one for one in runtime.attachments() if one.host_link]
+    try:
+        return bool(attached) and list_filter.in_place(attached)
+    except SysboxError:
+        return False  # ignoring: it has just ended
 
 
 def _drifted(setting: Setting, live: Live, set_by: str, drift: str) -> str:

@@ -11,7 +11,7 @@ from sysbox.parse.common import bad, is_digits
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
-    from sysbox.container.store import Runtime
+    from sysbox.container.store import Record, Runtime
     from sysbox.netns.rules import Published
     from sysbox.netns.ways import Way
 
@@ -33,6 +33,7 @@ def main(values: Values) -> int:
         line(f"{way.name}: {'passes' if way.passes else 'dropped'}")
         for step in way.steps:
             line(f"  {step.chain:<12} {step.verdict:<12} {step.rule}".rstrip())
+    _lists(record)
     there = firewall_mark.in_place(mark)
     line(f"packet filter: {mark.backend}{'' if there else ', whose rules are missing'}")
     return 0 if there else 1
@@ -53,6 +54,16 @@ def _ways(found: ways.Filter, runtime: Runtime, entries: tuple[Published, ...]) 
             if address:
                 made += ways.of_network(found, policy, family, address, gateway)
     return made
+
+
+def _lists(record: Record) -> None:
+    """Print what --ip-allow and --ip-deny are, and where they are applied; nothing without them."""
+    from sysbox.cli.commands.explain_rows import rows
+    from sysbox.lifecycle.repair import repaired
+
+    for one in rows(record, repaired(record).pid):
+        if one.limit in ("--ip-allow", "--ip-deny") and (one.now or one.drift):
+            line(f"{one.limit}: {one.property}, by {one.now or f'nothing: {one.drift}'}")
 
 
 def _ports(container_id: str, word: str | None) -> tuple[Published, ...]:

@@ -9,6 +9,7 @@ from sysbox.cli.doctor.check import IDLE, NO, WRITTEN, YES, Check, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import bpf
 from sysbox.parse.limits import page_size_name
+from sysbox.units.cgroup.packets import LISTS
 from sysbox.units.limits.network import ADVICE, LACK
 from sysbox.units.limits.table import FILTER, TABLE
 
@@ -46,6 +47,8 @@ def _limit(one: Resource, facts: HostFacts, sample: Sample) -> Check:
     if setting.property and setting.bus_name not in sample.properties:
         return check(NO, f"this systemd does not know {setting.property} for a scope")
     missing = _missing(setting, facts, sample)
+    if missing and setting.bus_name in LISTS:
+        return check(YES, f"{setting.property}: filters of a container's own links ({missing[0]})")
     if missing:
         return check(NO, *missing)
     where = _file(setting, facts, sample)

@@ -97,10 +97,14 @@ def _check(spec: ContainerSpec) -> None:
 def _note_way_around(spec: ContainerSpec) -> None:
     if not (spec.limits.ip_deny or spec.limits.ip_allow):
         return
-    added = {"NET_ADMIN", "NET_RAW", "ALL"} & {*spec.security.cap_add}
+    added = {"NET_ADMIN", "ALL"} & {*spec.security.cap_add}
+    if spec.namespaces.network not in ("bridge", "none"):
+        # the links are another's, and so are not filtered
+        added |= {"NET_RAW"} & {*spec.security.cap_add}
     if added or spec.security.privileged:
         by = f"--cap-add {min(added)}" if added else "--privileged"
-        emit(f"sysbox: {by}: it can send packets that --ip-deny does not see\n", 2)
+        what = "frames" if "NET_RAW" in added else "tunnels"
+        emit(f"sysbox: {by}: it can make {what} whose packets --ip-deny does not see\n", 2)
 
 
 def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> ContainerSpec:

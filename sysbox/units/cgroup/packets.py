@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
     from sysbox.units.limits.properties import Property
 
+LISTS = ("IPAddressAllow", "IPAddressDeny")
 _FLAGS = {
     "IPAddressAllow": "--ip-allow",
     "IPAddressDeny": "--ip-deny",
@@ -37,9 +38,18 @@ def lack(path: str, facts: HostFacts) -> str:
     return "" if received and sent else "systemd has attached no BPF program to its cgroup"
 
 
-def check(properties: Iterable[Property], path: str, facts: HostFacts) -> None:
-    """Raise Unsupported if properties of the scope with the cgroup `path` need programs that it lacks."""
-    flags = [_FLAGS[one.name] for one in properties if one.name in _FLAGS and one.value]
+def check(
+    properties: Iterable[Property], path: str, facts: HostFacts, *, at_links: bool = False
+) -> None:
+    """Raise Unsupported if properties of the scope with the cgroup `path` need programs that it lacks.
+
+    `at_links`: its lists of networks can be applied at its links instead.
+    """
+    flags = [
+        _FLAGS[one.name]
+        for one in properties
+        if one.name in _FLAGS and one.value and not (at_links and one.name in LISTS)
+    ]
     reason = lack(path, facts) if flags else ""
     if reason:
         raise Unsupported(f"{', '.join(dict.fromkeys(flags))}: {reason}", hint=ADVICE)
