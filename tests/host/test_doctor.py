@@ -81,6 +81,8 @@ def test_a_host_that_runs_containers(sysbox: Sysbox) -> None:
     assert {one["State"] for one in found} <= {"yes", "written", "no effect", "no"}
     # a "no" has its reason
     assert [one for one in found if one["State"] == "no" and not one["Detail"]] == []
+    network = {one["Name"]: one["State"] for one in found if one["Area"] == "network"}
+    assert network["address filter"] == network["bandwidth"] == "yes"
     limits = [one["Name"] for one in found if one["Area"] == "limit"]
     assert limits == [one.flag for one in TABLE]
 

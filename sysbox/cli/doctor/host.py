@@ -12,12 +12,12 @@ from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.linux.child import why_not
-from sysbox.netns import firewall_choice, firewall_mark, port_filter
+from sysbox.netns import firewall_choice, firewall_mark, port_filter, shaping
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.rules import Policy
 from sysbox.netns.topology import network_of
-from sysbox.spec import Bridge
+from sysbox.spec import Bandwidth, Bridge
 from sysbox.units.journal import SOCKET
 
 TYPE_CHECKING = False
@@ -166,6 +166,9 @@ def network() -> list[Check]:
         useful("network", "address filter", _in_new_network(_try_port_filter), "",
                "load the modules sch_ingress and cls_bpf: without them a container with NET_RAW can send in"
                " the name of another"),
+        useful("network", "bandwidth", _in_new_network(_try_bandwidth), "",
+               "load the modules ifb, sch_ingress, sch_tbf, cls_u32 and act_mirred, which --network-bandwidth"
+               " needs"),
     ]  # fmt: skip
 
 
@@ -226,12 +229,23 @@ def _try_links() -> None:
             link.request([rt.Message(rt.RTM_NEWLINK, flags, body, f"make a {kind}")])
 
 
-def _try_port_filter() -> None:
+def _make_link() -> None:
     flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
     kind = rt.nested(rt.IFLA_LINKINFO, rt.text(rt.IFLA_INFO_KIND, "veth"))
     body = rt.ifinfo() + rt.text(rt.IFLA_IFNAME, "doctor0") + kind
     with rt.Socket() as link:
         link.request([rt.Message(rt.RTM_NEWLINK, flags, body, "make a veth")])
+
+
+def _try_bandwidth() -> None:
+    """Each part that it needs, by a container's own steps; the first that is missing is named."""
+    _make_link()
+    both = Bandwidth(up=1 << 20, down=1 << 20)
+    shaping.limit("doctor", (("doctor0", 1500),), both, Bandwidth())
+
+
+def _try_port_filter() -> None:
+    _make_link()
     one = Attachment(network="", host_link="doctor0", mac="02:00:00:00:00:01", address="10.0.0.2")
     if not port_filter.install([one]):
         raise Unsupported("this kernel cannot filter with BPF at a link")
