@@ -18,9 +18,10 @@ from sysbox.base import paths
 
 PATIENCE = 120.0 * SLOWNESS  # seconds for one command, in the worst of weathers
 TAIL = 0.25 * SLOWNESS  # seconds within which most instants are
+NETWORK, FURTHER = "storm", "storm-too"  # both with IPv6
 FLAGS = (
     (), ("-p", "80"), ("-v", "/data"), ("--cpuset-cpus", "0"), ("--memory", "64m"), ("--init",),
-    ("--log-driver", "json-file"), ("--network", "none"), ("--network", "storm"), ("--network", "storm"),
+    ("--log-driver", "json-file"), ("--network", "none"), ("--network", NETWORK), ("--network", NETWORK),
     ("--health-cmd", "true", "--health-interval", "100ms"),
 )  # fmt: skip
 POLICIES = ("no", "no", "always", "on-failure:2", "unless-stopped")
@@ -39,6 +40,8 @@ SCRIPTS = (
     ("foreground", "exec", "stop", "rm"),
     ("run --rm", "exec", "stop"),
     ("create", "rename", "start", "stop", "rm"),
+    ("run", "connect", "exec", "disconnect", "connect", "kill", "start", "rm -f"),
+    ("create", "connect", "start", "disconnect", "publish", "restart", "stop", "rm"),
 )
 WEATHER = (
     ("systemctl", "kill", "-s", "KILL", "systemd-journald"),
@@ -123,6 +126,9 @@ class Storm:
             "stop": ("stop", "-t", "1", name),
             "restart": ("restart", "-t", "0", name),
             "update": ("update", "--memory", "80m", "--memory-swap", "-1", name),
+            "connect": ("network", "connect", FURTHER, name),
+            "disconnect": ("network", "disconnect", FURTHER, name),
+            "publish": ("publish", name, "20000-20999:80"),
             "rename": ("rename", name, f"{name}-new"),
             "rm": ("rm", "-v", name),
             "rm -f": ("rm", "-f", "-v", name),

@@ -101,7 +101,7 @@ Start = Callable[..., Container]
 def postgres(containers: Containers, databases: str) -> Start:
     """`postgres(FLAGS...)`: a server that answers, which has made its database as the user postgres.
 
-    `before` is what root inside does first.
+    `before` is what root inside does first, `more` are further words for the server.
     """
     (programs,) = SERVICES.glob("usr/lib/postgresql/*/bin")
     place = f"{UNPACKED}/{programs.relative_to(SERVICES)}"
@@ -110,11 +110,12 @@ def postgres(containers: Containers, databases: str) -> Start:
         f" exec {place}/postgres -D {PGDATA} -k /tmp -c jit=off -c timezone=UTC -c log_timezone=UTC"
     )
 
-    def start(*flags: str, before: str = "") -> Container:
+    def start(*flags: str, before: str = "", more: str = "") -> Container:
+        script = f"{serve} {more}"
         command = (
             "sh",
             "-ec",
-            f"{before}; exec /bin/su postgres -c '{serve}'" if before else serve,
+            f"{before}; exec /bin/su postgres -c '{script}'" if before else script,
         )
         user = ("-u", "root" if before else "postgres")
         made = containers(

@@ -28,10 +28,10 @@ from faults import (
     unclean,
 )
 from lane import Sysbox
-from storm import Storm
+from storm import FURTHER, NETWORK, Storm
 
 from sysbox.base import paths
-from sysbox.netns import leases
+from sysbox.netns import leases, names, ports
 
 
 def nothing_more(sysbox: Sysbox) -> None:
@@ -58,7 +58,8 @@ def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
     rounds = int(os.environ.get("SYSBOX_SOAK_ROUNDS", "1000")) if SOAK else 25
     print(f"SYSBOX_SEED={SEED}")
     storm = Storm(image, SEED)
-    sysbox("network", "create", "--ipv6", "storm", check=True)
+    for name in (NETWORK, FURTHER):
+        sysbox("network", "create", "--ipv6", name, check=True)
     storm.run(rounds, at_once=4)
     print(f"{rounds} rounds: {storm.counts}")
     settled(sysbox)
@@ -68,7 +69,9 @@ def test_anything_is_killed_at_any_instant(sysbox: Sysbox, image: str) -> None:
     assert (left, undeletable) == ([], [])
     nothing_more(sysbox)
     assert leases.in_use() == []
-    sysbox("network", "rm", "storm", check=True)
+    assert list(Path(names.DIRECTORY).glob("*")) == []
+    assert ports.load() == ()
+    sysbox("network", "rm", NETWORK, FURTHER, check=True)
 
 
 # whatever fails

@@ -15,6 +15,7 @@ from lane import Sysbox
 
 from sysbox.base import paths
 from sysbox.netns import leases
+from sysbox.netns.names import directory_of
 from sysbox.netns.network import BUILTIN
 
 Make = Callable[..., str]
@@ -278,7 +279,7 @@ def test_what_a_killed_start_leaves_is_collected(
 
 
 def test_many_at_random(sysbox: Sysbox, network: Make, containers: Containers) -> None:
-    """Connects, disconnects, starts, stops, kills: no address twice, no link or bridge left."""
+    """Connects, disconnects, starts, stops, kills: no address twice, no name, link or bridge left."""
     chance = random.Random(SEED)
     names = [network(f"net-{number}", *(("--ipv6",) if number else ())) for number in range(3)]
     bridges = [bridge_of(sysbox, name) for name in names]
@@ -307,10 +308,29 @@ def _check(sysbox: Sysbox, names: list[str], made: list[Container]) -> None:
         for end in inspect(sysbox, name)["Containers"].values():
             addresses += filter(None, (end["IPv4Address"], end["IPv6Address"]))
     assert len(addresses) == len(set(addresses))
+    # a container that was killed is gone before all that it had
+    eventually(lambda: _agree(names, made), "links and names are those of the containers that run")
+
+
+def _agree(names: list[str], made: list[Container]) -> bool:
+    """Each has a link for each of its networks, and is named on each; nobody else has, or is."""
+    named: dict[str, set[str]] = {name: set() for name in names}
+    links = 0
     for one in made:
         if one.inspect("State.Running"):
-            ends = one.inspect("NetworkSettings.Networks")
-            assert len(links_inside(one)) == len([end for end in ends if end != "none"])
+            ends = set(one.inspect("NetworkSettings.Networks")) - {"none"}
+            try:
+                if len(links_inside(one)) != len(ends):
+                    return False
+            except AssertionError:
+                return False  # it has just ended
+            links += len(ends)
+            for name in ends:
+                named[name].add(one.id)
+    found = {
+        name: {path.name for path in Path(directory_of(name)).glob("?" * 64)} for name in names
+    }
+    return found == named and len(list(Path("/sys/class/net").glob("*/brport"))) == links
 
 
 def test_ids_of_builtin_networks(sysbox: Sysbox) -> None:
