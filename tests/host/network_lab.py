@@ -303,7 +303,8 @@ def _do_fetch(host: str, port: int, protocol: str) -> str:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind, _NUMBERS.get(protocol, 0)) as client:
-        client.settimeout(TIMEOUT)
+        # an INIT that is lost is sent again after three seconds (RFC 9260, 16)
+        client.settimeout(TIMEOUT * 3 if protocol == "sctp" else TIMEOUT)
         try:
             client.connect((host, port))
             if protocol == "udp":

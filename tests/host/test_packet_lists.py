@@ -62,7 +62,7 @@ def comes(one: Container, server: socket.socket) -> bool:
 
 def applied(sysbox: Sysbox, one: Container) -> str:
     """By what --ip-deny is applied."""
-    done = sysbox("explain", "--format", "{{.Now}}", one.id, "--ip-deny", check=True)
+    done = sysbox("explain", "--format", "{{.Now}}", one.id, "ip-deny", check=True)
     return done.stdout.strip()
 
 

@@ -107,7 +107,7 @@ def test_a_new_link_of_a_running_container_carries_nothing_before_it_is_filtered
         seen.append(received.read_text(encoding="ascii").strip())
         assert port_filter.install([one.replace(address="10.90.0.77")])
 
-    links.connect(plan, node.pid, before_up=before_up)
+    links.connect(plan, node.pid, -1, (socket.if_nametoindex("sysbox0"),), before_up)
     assert seen == ["0"]
     node.call("frame", "eth0", forged)
     assert received.read_text(encoding="ascii").strip() != "0", "it is up now"
