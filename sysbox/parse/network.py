@@ -55,27 +55,15 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
         bad(flag, text, "not a port", "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]")
     first, last = _port_range(container, flag, text)
     host_first, host_last = _port_range(host, flag, text) if host else (0, 0)
+    asked = Port(container_port=first, host_ip=host_ip, protocol=protocol or "tcp")
     if host and first == last and host_first != host_last:
-        return (
-            Port(
-                container_port=first,
-                host_port=host_first,
-                host_last=host_last,
-                host_ip=host_ip,
-                protocol=protocol or "tcp",
-            ),
-        )
+        return (asked.replace(host_port=host_first, host_last=host_last),)
     if host and host_last - host_first != last - first:
         counts = f"{host_last - host_first + 1} and {last - first + 1} ports"
         reason = f"the two ranges differ in length: {counts}"
         bad(flag, text, reason, "two of one length, or one port of the container")
     return tuple(
-        Port(
-            container_port=first + step,
-            host_port=host_first + step if host else 0,
-            host_ip=host_ip,
-            protocol=protocol or "tcp",
-        )
+        asked.replace(container_port=first + step, host_port=host_first + step if host else 0)
         for step in range(last - first + 1)
     )
 

@@ -149,12 +149,11 @@ def _set_going(
     with Undo() as undo:
         undo.add(lambda _: bus.close())
         attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
-        runtime = runtime.replace(networks=attachments)
-        held = _write_limits(bus, record, plan, runtime, parked.pid)
+        held = _write_limits(bus, record, plan, runtime.replace(networks=attachments), parked.pid)
         # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
         oom = _out_of_memory(runtime.cgroup, facts)
         used = None if record.spec.remove else _reports(runtime.cgroup, facts)
-        runtime = runtime.replace(started_ns=store.now_ns(), ports=ports)
+        runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
         # the child has inherited the value of the caller
