@@ -11,8 +11,8 @@ ROWS = {
     1: "linux",
     2: "spec host base.files base.tree base.flock container.identity security.idmap",
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
-    4: """security units.limits units.names units.syntax units.wire units.cgroup.blockdev units.scopeplan
-          units.resolverplan units.serviceplan units.quadlet
+    4: """build security units.limits units.names units.syntax units.wire units.cgroup.blockdev
+          units.scopeplan units.resolverplan units.serviceplan units.quadlet
           fs.mountoptions fs.rootfs fs.syslog netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
     5: """conf fs.mapped container.clocks container.health container.records container.locks

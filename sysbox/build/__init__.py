@@ -1,0 +1,1 @@
+"""Containerfiles: what they say, which of it a target needs, and how it is made."""
