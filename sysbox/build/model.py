@@ -1,7 +1,7 @@
 """A Containerfile as data: its instructions, its stages, and the plan of what a target needs. Frozen, pure.
 
-`parser.parse` makes a Containerfile of a text, `graph.make_plan` a Plan of a Containerfile. What a stage's own
-variables may change stays as it was written until `expansion.expand` has replaced them, since an image's
+`parser.parse` makes a Containerfile of a text, `graph.make_plan` a Plan of a Containerfile. What a stage's
+own variables may change stays as it was written until `expansion.expand` has replaced them, since an image's
 environment is known only when the stage is built; what a stage is built from is known before. Words and
 rules are those of the Dockerfile reference (BuildKit's documentation).
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Health
 
-MAX_FILE = 16 << 20  # bytes of a Containerfile or an ignore file
+MAX_FILE = 4 << 20  # bytes of a Containerfile or an ignore file
+MAX_INSTRUCTIONS = 10_000
 
 
 class Instruction(Frozen):
@@ -19,6 +20,7 @@ class Instruction(Frozen):
 
     file: str  # as errors and progress name it
     line: int  # the first line, from 1
+    column: int  # of the keyword, from 1
     last_line: int  # that of the last continuation line, or the last here-document's end
     # the keyword in upper case and its arguments as written, on one line, without comments: for history,
     # progress and cache keys; here-documents are not part of it
@@ -56,7 +58,8 @@ class RunMount(Frozen):
     kind: str = "bind"  # bind, cache, tmpfs, secret, ssh
     target: str = ""  # "" only with secret and ssh: /run/secrets/ID, /run/buildkit/ssh_agent.N
     source: str = ""  # bind, cache: a path in `origin`; "" is its root
-    origin: str = ""  # from=: stage, image or named context; "" is the build context (cache: nothing)
+    # from=: stage, image or named context; "" is the build context, and with cache nothing
+    origin: str = ""
     read_only: bool = False  # bind: true unless `rw` is given; what is written is discarded
     id: str = ""  # cache: "" is its target; secret: "" is the last part of the target; ssh: default
     sharing: str = "shared"  # cache: shared, private, locked
@@ -90,7 +93,8 @@ class Copy(Instruction):
     """COPY. Paths of the context or of `origin`, relative to its root; patterns are not expanded yet."""
 
     sources: tuple[str, ...]  # without here-documents
-    destination: str  # relative to the WORKDIR; with a slash at its end, or several sources: a directory
+    # below the WORKDIR where it is relative; with a slash at its end, or several sources, a directory
+    destination: str
     heredocs: tuple[Heredoc, ...] = ()  # files of these names
     origin: str = ""  # --from: stage, image or named context; "" is the build context
     chown: str = ""  # USER[:GROUP], names or numbers

@@ -1,0 +1,231 @@
+"""Which stages a target needs, what each is built from, and in which order. Pure.
+
+A name after FROM, in --from= and in from= is, in this order: a named context, a stage (FROM: an earlier
+one), else an image. What an image's ONBUILD says is known only when its configuration is: `make_plan` is
+called without it first, and again with it if an image of the plan has any.
+"""
+
+from __future__ import annotations
+
+from sysbox.base.errors import SpecError
+from sysbox.base.suggest import did_you_mean
+from sysbox.build import arguments, hints, parser
+from sysbox.build.errors import FileError, quoted
+from sysbox.build.model import (
+    Containerfile,
+    Copy,
+    From,
+    Instruction,
+    Onbuild,
+    ParsedStage,
+    Plan,
+    Request,
+    Run,
+    Source,
+    Stage,
+)  # fmt: skip
+from sysbox.parse.common import is_digits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_SCRATCH = "scratch"
+
+
+def make_plan(
+    file: Containerfile, request: Request, triggers: Mapping[str, tuple[str, ...]] | None = None
+) -> Plan:
+    """All that is built for the request's target.
+
+    `triggers` has the ONBUILD of base images: the image's name as in `Source.name` -> its texts. Raises
+    FileError for a stage that is not there, a cycle, a FROM that is no image; SpecError for the target.
+    """
+    given, values = arguments.global_arguments(file, request)
+    graph = _Graph(file, request, values, triggers or {})
+    target = graph.target(request.target)
+    order = graph.order(target)
+    stages = tuple(graph.stage(index) for index in order)
+    images = [
+        source
+        for stage in stages
+        for source in (stage.base, *stage.sources.values())
+        if source.kind == "image"
+    ]
+    return Plan(
+        file=file.file,
+        target=target,
+        stages=stages,
+        images=tuple(dict.fromkeys(images)),
+        given=given,
+        inherited=values,
+        unused=arguments.unused(file, given, arguments.platform_arguments(request)),
+        warnings=(*file.warnings, *hints.of_stages(file, stages, values)),
+    )
+
+
+def references(instruction: Instruction) -> Iterator[str]:
+    """The names in --from= and from= of an instruction."""
+    if isinstance(instruction, Copy) and instruction.origin:
+        yield instruction.origin
+    elif isinstance(instruction, Run):
+        yield from (mount.origin for mount in instruction.mounts if mount.origin)
+
+
+class _Graph:
+    """All stages of a file, and what their names mean."""
+
+    def __init__(
+        self,
+        file: Containerfile,
+        request: Request,
+        values: dict[str, str],
+        triggers: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self.file = file
+        self.contexts = frozenset(request.contexts)
+        self.names: dict[str, list[int]] = {}
+        for index, parsed in enumerate(file.stages):
+            if parsed.start.name:
+                self.names.setdefault(parsed.start.name, []).append(index)
+        self.starts: list[From] = []
+        self.bases: list[Source] = []
+        self.platforms: list[str] = []
+        self.instructions: list[tuple[Instruction, ...]] = []
+        self.triggered: list[int] = []
+        default = request.platform or request.own_platform
+        for index, parsed in enumerate(file.stages):
+            self.add(index, parsed, values, default, triggers)
+
+    def add(
+        self,
+        index: int,
+        parsed: ParsedStage,
+        values: dict[str, str],
+        default: str,
+        triggers: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        """Resolve one stage's FROM; those before it are resolved."""
+        start = arguments.resolve_from(parsed.start, values)
+        platform = start.platform or default
+        base = self.source(start.image, platform, start, before=index)
+        first: tuple[Instruction, ...] = ()
+        if base.kind == "stage":
+            platform = start.platform or self.platforms[base.stage]
+            first = tuple(
+                one.instruction for one in self.instructions[base.stage] if isinstance(one, Onbuild)
+            )
+        elif base.kind == "image":
+            first = parser.triggers(triggers.get(base.name, ()), base.name)
+        self.starts.append(start)
+        self.bases.append(base)
+        self.platforms.append(platform)
+        self.instructions.append((*first, *parsed.instructions))
+        self.triggered.append(len(first))
+
+    def source(self, name: str, platform: str, asking: Instruction, before: int = -1) -> Source:
+        """What a name means; `before` is the stage whose FROM has it, else -1. Raises FileError."""
+        if name in self.contexts:
+            return Source(kind="context", name=name)
+        if name == _SCRATCH:
+            return Source(kind="scratch")
+        stage = self.find(name, before)
+        if stage >= 0:
+            return Source(kind="stage", stage=stage)
+        if is_digits(name) and before < 0:
+            what = f"there is no stage {name}: the last one is {len(self.file.stages) - 1}"
+            raise _error(asking, what)
+        return Source(kind="image", name=name, platform=platform)
+
+    def find(self, name: str, before: int, at: int = -1) -> int:
+        """The index of a stage by its name or number; -1 where there is none.
+
+        Of several with one name it is the last one before stage `at`, else the last of all.
+        """
+        found = self.names.get(name.lower(), [])
+        if is_digits(name) and len(name) < 6 and not found:
+            found = [int(name)] if int(name) < len(self.file.stages) else []
+        if before >= 0:
+            found = [one for one in found if one < before]
+        elif at >= 0:
+            found = [one for one in found if one < at] or found
+        return found[-1] if found else -1
+
+    def target(self, name: str) -> int:
+        """The index of the target's stage. Raises SpecError."""
+        if not name:
+            return len(self.file.stages) - 1
+        found = self.find(name, before=-1)
+        if found < 0:
+            known = sorted(self.names)
+            hint = did_you_mean(name, known) or f"stages: {', '.join(known) or 'none has a name'}"
+            raise SpecError(f"{self.file.file}: no stage {quoted(name)} (--target)", hint=hint)
+        return found
+
+    def sources(self, index: int) -> dict[str, Source]:
+        """What --from= and from= of a stage mean."""
+        found: dict[str, Source] = {}
+        for instruction in self.instructions[index]:
+            for name in references(instruction):
+                if name in found:
+                    continue
+                stage = self.find(name, before=-1, at=index)
+                if stage >= 0 and name not in self.contexts and name != _SCRATCH:
+                    found[name] = Source(kind="stage", stage=stage)
+                else:
+                    found[name] = self.source(name, self.platforms[index], instruction)
+        return found
+
+    def needs(self, index: int) -> list[int]:
+        """The stages that must be there before one."""
+        all_sources = (self.bases[index], *self.sources(index).values())
+        return list(dict.fromkeys(one.stage for one in all_sources if one.kind == "stage"))
+
+    def order(self, target: int) -> list[int]:
+        """The target and all that it needs, each after what it needs itself. Raises FileError for a cycle."""
+        done: list[int] = []
+        path = [target]  # from the target down to the stage that is looked at
+        on_path = {target}
+        waiting = {target: self.needs(target)}
+        while path:
+            here = path[-1]
+            if not waiting[here]:
+                done.append(path.pop())
+                on_path.remove(here)
+                continue
+            need = waiting[here].pop(0)
+            if need in on_path:
+                raise self.cycle([*path[path.index(need) :], need])
+            if need not in waiting:
+                waiting[need] = self.needs(need)
+                path.append(need)
+                on_path.add(need)
+        return done
+
+    def cycle(self, indexes: list[int]) -> FileError:
+        """The error for stages that need each other."""
+        start = self.starts[indexes[0]]
+        names = " -> ".join(self.title(index) for index in indexes)
+        what = f"the stage {self.title(indexes[0])} needs itself: {names}"
+        return FileError(start.file, start.line, start.column, what)
+
+    def title(self, index: int) -> str:
+        return self.file.stages[index].start.name or f"stage-{index}"
+
+    def stage(self, index: int) -> Stage:
+        return Stage(
+            index=index,
+            name=self.starts[index].name,
+            start=self.starts[index],
+            base=self.bases[index],
+            platform=self.platforms[index],
+            instructions=self.instructions[index],
+            triggers=self.triggered[index],
+            needs=tuple(self.needs(index)),
+            sources=self.sources(index),
+        )
+
+
+def _error(asking: Instruction, what: str) -> FileError:
+    keyword = asking.text.partition(" ")[0]
+    return FileError(asking.file, asking.line, asking.column, f"{keyword}: {what}")
