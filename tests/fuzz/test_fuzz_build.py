@@ -64,10 +64,10 @@ FROM 0
 ]
 PIECES = [
     b"FROM ", b"RUN ", b"COPY ", b"ONBUILD ", b"ENV ", b"ARG ", b"--from=", b"--mount=", b"<<EOF",
-    b"<<-'E'", b"EOF\n", b"AS ", b"/", b"..", b"\\\n", b"\\", b"`", b"$", b"${", b"}", b"${a:-", b"${a//", b"#", b"##", b"%", b"'",
-    b'"', b"[", b"]", b",", b"=", b"\n", b"\r\n", b" ", b"\t", b"\0", b"\xff", b"\xc3\xa9", b"\xef\xbb\xbf", b"# escape=`\n",
-    b"*", b"?", b"-", b"a", b"0",
-    b'["x"]', b"\\udc80", b"\x0b\x0c", b"999999999999999999999", b"\xe2\x80\xae",
+    b"<<-'E'", b"EOF\n", b"AS ", b"/", b"..", b"\\\n", b"\\", b"`", b"$", b"${", b"}", b"${a:-", b"${a//",
+    b"#", b"##", b"%", b"'", b'"', b"[", b"]", b",", b"=", b"\n", b"\r\n", b" ", b"\t", b"\0", b"\xff",
+    b"\xc3\xa9", b"\xef\xbb\xbf", b"# escape=`\n", b"*", b"?", b"-", b"a", b"0", b'["x"]', b"\\udc80",
+    b"\x0b\x0c", b"999999999999999999999", b"\xe2\x80\xae",
 ]  # fmt: skip
 COUNT = int(os.environ.get("SYSBOX_FUZZ", "0")) or 20_000
 

@@ -206,7 +206,7 @@ def test_onbuild() -> None:
         ("type=ssh", RunMount(kind="ssh", id="default", read_only=True)),
         ("type=ssh,id=k,target=/s,required=true", RunMount(kind="ssh", id="k", target="/s", required=True,
                                                            read_only=True)),
-        ("'\\\"target=/a,b\\\"'", RunMount(target="/a,b", read_only=True)),
+        ("'\"target=/a,b\"'", RunMount(target="/a,b", read_only=True)),
     ],
 )  # fmt: skip
 def test_mounts(value: str, wanted: RunMount) -> None:
