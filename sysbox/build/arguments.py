@@ -86,10 +86,11 @@ def resolve_from(start: From, values: dict[str, str]) -> From:
         if text and (
             not replaced[-1] or replaced[-1][-1] in ":@/" or len(replaced[-1].split()) != 1
         ):
-            hint = f"${unset[0]} is not set: ARG {unset[0]} must stand before the first FROM"
-            raise _error(
-                start, f"{quoted(text)} becomes {quoted(replaced[-1])}", hint if unset else ""
+            hints = (
+                f"${name} is not set: ARG {name} must stand before the first FROM" for name in unset
             )
+            what = f"{quoted(text)} becomes {quoted(replaced[-1])}"
+            raise _error(start, what, next(hints, ""))
     image, platform = replaced
     if platform:
         check_platform(start, platform)
