@@ -8,27 +8,27 @@ called without it first, and again with it if an image of the plan has any.
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import did_you_mean
-from sysbox.build import arguments, hints, parser
+from sysbox.build import arguments, hints, parser, references
 from sysbox.build.errors import FileError, quoted
 from sysbox.build.model import (
     Containerfile,
-    Copy,
     From,
     Instruction,
     Onbuild,
     ParsedStage,
     Plan,
     Request,
-    Run,
     Source,
     Stage,
+    Variables,
 )  # fmt: skip
 from sysbox.parse.common import is_digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _SCRATCH = "scratch"
 
@@ -42,7 +42,8 @@ def make_plan(
     FileError for a stage that is not there, a cycle, a FROM that is no image; SpecError for the target.
     """
     given, values = arguments.global_arguments(file, request)
-    graph = _Graph(file, request, values, triggers or {})
+    known = Plan(file=file.file, target=0, stages=(), images=(), given=given, inherited=values)
+    graph = _Graph(file, request, known, triggers or {})
     target = graph.target(request.target)
     order = graph.order(target)
     stages = tuple(graph.stage(index) for index in order)
@@ -52,24 +53,25 @@ def make_plan(
         for source in (stage.base, *stage.sources.values())
         if source.kind == "image"
     ]
-    return Plan(
-        file=file.file,
+    return known.replace(
         target=target,
         stages=stages,
         images=tuple(dict.fromkeys(images)),
-        given=given,
-        inherited=values,
         unused=arguments.unused(file, given, arguments.platform_arguments(request)),
         warnings=(*file.warnings, *hints.of_stages(file, stages, values)),
     )
 
 
-def references(instruction: Instruction) -> Iterator[str]:
-    """The names in --from= and from= of an instruction."""
-    if isinstance(instruction, Copy) and instruction.origin:
-        yield instruction.origin
-    elif isinstance(instruction, Run):
-        yield from (mount.origin for mount in instruction.mounts if mount.origin)
+class _Known(Frozen):
+    """What is known of a stage whether it is needed or not."""
+
+    start: From
+    base: Source = Source(kind="scratch")
+    platform: str = ""
+    instructions: tuple[Instruction, ...] = ()
+    triggers: int = 0
+    end: Variables = Variables()  # those at its end, where a name in --from= has one
+    fault: FileError | None = None  # counts only if the stage is needed
 
 
 class _Graph:
@@ -79,49 +81,60 @@ class _Graph:
         self,
         file: Containerfile,
         request: Request,
-        values: dict[str, str],
+        known: Plan,
         triggers: Mapping[str, tuple[str, ...]],
     ) -> None:
+        """`known` has the arguments."""
         self.file = file
+        self.known = known
+        self.triggers = triggers
         self.contexts = frozenset(request.contexts)
+        self.platform = request.platform or request.own_platform
         self.names: dict[str, list[int]] = {}
         for index, parsed in enumerate(file.stages):
             if parsed.start.name:
                 self.names.setdefault(parsed.start.name, []).append(index)
-        self.starts: list[From] = []
-        self.bases: list[Source] = []
-        self.platforms: list[str] = []
-        self.instructions: list[tuple[Instruction, ...]] = []
-        self.triggered: list[int] = []
-        default = request.platform or request.own_platform
-        for index, parsed in enumerate(file.stages):
-            self.add(index, parsed, values, default, triggers)
+        written = (
+            one.instruction if isinstance(one, Onbuild) else one
+            for parsed in file.stages
+            for one in parsed.instructions
+        )
+        self.has_variables = references.any_variable((*written,)) or any(
+            "$" in text for found in triggers.values() for text in found
+        )
+        self.stages: list[_Known] = []
+        for parsed in file.stages:
+            try:
+                found = self.resolve(parsed)
+            except FileError as error:
+                found = _Known(start=parsed.start, fault=error)
+            self.stages.append(found)
 
-    def add(
-        self,
-        index: int,
-        parsed: ParsedStage,
-        values: dict[str, str],
-        default: str,
-        triggers: Mapping[str, tuple[str, ...]],
-    ) -> None:
-        """Resolve one stage's FROM; those before it are resolved."""
-        start = arguments.resolve_from(parsed.start, values)
-        platform = start.platform or default
-        base = self.source(start.image, platform, start, before=index)
+    def resolve(self, parsed: ParsedStage) -> _Known:
+        """What is known of the next stage; those before it are resolved. Raises FileError."""
+        start = arguments.resolve_from(parsed.start, self.known.inherited)
+        platform = start.platform or self.platform
+        base = self.source(start.image, platform, start, before=len(self.stages))
         first: tuple[Instruction, ...] = ()
+        end = Variables()
         if base.kind == "stage":
-            platform = start.platform or self.platforms[base.stage]
-            first = tuple(
-                one.instruction for one in self.instructions[base.stage] if isinstance(one, Onbuild)
-            )
+            below = self.stages[base.stage]
+            platform = start.platform or below.platform
+            first = tuple(one.instruction for one in below.instructions if isinstance(one, Onbuild))
+            end = below.end
         elif base.kind == "image":
-            first = parser.triggers(triggers.get(base.name, ()), base.name)
-        self.starts.append(start)
-        self.bases.append(base)
-        self.platforms.append(platform)
-        self.instructions.append((*first, *parsed.instructions))
-        self.triggered.append(len(first))
+            first = parser.triggers(self.triggers.get(base.name, ()), base.name)
+        instructions = (*first, *parsed.instructions)
+        if self.has_variables:
+            instructions, end = references.resolved(instructions, end, self.known)
+        return _Known(
+            start=start,
+            base=base,
+            platform=platform,
+            instructions=instructions,
+            triggers=len(first),
+            end=end,
+        )
 
     def source(self, name: str, platform: str, asking: Instruction, before: int = -1) -> Source:
         """What a name means; `before` is the stage whose FROM has it, else -1. Raises FileError."""
@@ -165,20 +178,22 @@ class _Graph:
     def sources(self, index: int) -> dict[str, Source]:
         """What --from= and from= of a stage mean."""
         found: dict[str, Source] = {}
-        for instruction in self.instructions[index]:
-            for name in references(instruction):
+        for instruction in self.stages[index].instructions:
+            for name in references.names(instruction):
                 if name in found:
                     continue
                 stage = self.find(name, before=-1, at=index)
                 if stage >= 0 and name not in self.contexts and name != _SCRATCH:
                     found[name] = Source(kind="stage", stage=stage)
                 else:
-                    found[name] = self.source(name, self.platforms[index], instruction)
+                    found[name] = self.source(name, self.stages[index].platform, instruction)
         return found
 
     def needs(self, index: int) -> list[int]:
-        """The stages that must be there before one."""
-        all_sources = (self.bases[index], *self.sources(index).values())
+        """The stages that must be there before one. Raises FileError for what is wrong with it."""
+        if fault := self.stages[index].fault:
+            raise fault
+        all_sources = (self.stages[index].base, *self.sources(index).values())
         return list(dict.fromkeys(one.stage for one in all_sources if one.kind == "stage"))
 
     def order(self, target: int) -> list[int]:
@@ -204,7 +219,7 @@ class _Graph:
 
     def cycle(self, indexes: list[int]) -> FileError:
         """The error for stages that need each other."""
-        start = self.starts[indexes[0]]
+        start = self.stages[indexes[0]].start
         names = " -> ".join(self.title(index) for index in indexes)
         what = f"the stage {self.title(indexes[0])} needs itself: {names}"
         return FileError(start.file, start.line, start.column, what)
@@ -213,14 +228,15 @@ class _Graph:
         return self.file.stages[index].start.name or f"stage-{index}"
 
     def stage(self, index: int) -> Stage:
+        found = self.stages[index]
         return Stage(
             index=index,
-            name=self.starts[index].name,
-            start=self.starts[index],
-            base=self.bases[index],
-            platform=self.platforms[index],
-            instructions=self.instructions[index],
-            triggers=self.triggered[index],
+            name=found.start.name,
+            start=found.start,
+            base=found.base,
+            platform=found.platform,
+            instructions=found.instructions,
+            triggers=found.triggers,
             needs=tuple(self.needs(index)),
             sources=self.sources(index),
         )

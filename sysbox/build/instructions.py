@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from sysbox.build.lexer import Statement
 
-_STAGE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_STAGE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_./")  # BuildKit takes no /
 _NETWORKS = ("default", "host", "none")
 _SECURITY = ("insecure", "sandbox")
 
@@ -90,7 +90,9 @@ def _from(statement: Statement, given: Given) -> From:
     name = found[2][1].lower() if len(found) == 3 else ""
     if name and not ("a" <= name[0] <= "z" and _STAGE_LETTERS.issuperset(name)):
         what = f"{quoted(found[2][1])} is not a name for a stage"
-        raise statement.error(given.end + found[2][0], what, "letters, then also digits and - _ .")
+        raise statement.error(
+            given.end + found[2][0], what, "letters, then also digits and - _ . /"
+        )
     return From(**_common(statement), image=found[0][1], name=name, platform=given.text("platform"))
 
 
@@ -156,14 +158,10 @@ def _copied(statement: Statement, given: Given) -> dict[str, Any]:
         raise statement.error(at, "a here-document cannot be the destination")
     if any(not path for _, path in found):
         raise statement.error(given.end, f"{statement.keyword}: an empty path")
-    origin = given.text("from")
-    if "$" in origin:
-        hint = "give the image a name with FROM … AS NAME, where global ARGs count"
-        raise statement.error(given.offset("from"), "--from takes no variable", hint)
     return {
         **_common(statement),
         "sources": tuple(path for _, path in found[:-1]), "destination": found[-1][1],
-        "heredocs": statement.heredocs, "origin": origin, "chown": given.text("chown"),
+        "heredocs": statement.heredocs, "origin": given.text("from"), "chown": given.text("chown"),
         "chmod": given.text("chmod"), "link": bool(given.on("link")), "exclude": given.many("exclude"),
     }  # fmt: skip
 

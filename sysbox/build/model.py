@@ -56,7 +56,9 @@ class RunMount(Frozen):
     """One RUN --mount=type=…; a value with a variable is its default until it is expanded."""
 
     kind: str = "bind"  # bind, cache, tmpfs, secret, ssh
-    target: str = ""  # "" only with secret and ssh: /run/secrets/ID, /run/buildkit/ssh_agent.N
+    # below the WORKDIR where it is relative, "." where it is not given; with secret and ssh "" is
+    # /run/secrets/ID and /run/buildkit/ssh_agent.N
+    target: str = ""
     source: str = ""  # bind, cache: a path in `origin`; "" is its root
     # from=: stage, image or named context; "" is the build context, and with cache nothing
     origin: str = ""

@@ -70,12 +70,9 @@ def _given(value: str, expand: Callable[[str], str] | None) -> tuple[dict[str, s
             raise MountError(f"{quoted(field)} needs a value: {key}=VALUE")
         if key in given:
             raise MountError(f"{key} is given twice")
-        if "$" in text and key == "from":
-            hint = "give the image a name with FROM … AS NAME, where global ARGs count"
-            raise MountError("from= takes no variable", hint)
         if expand is not None:
             text = expand(text)
-        elif "$" in text:
+        elif "$" in text and key != "from":  # the planner replaces those
             deferred = True
             continue
         given[key] = text if equals else "true"
@@ -115,8 +112,6 @@ def _check(kind: str, given: dict[str, str]) -> None:
         # whether it is read-only can be said of any of them, as in BuildKit
         if key not in (*_KEYS[kind].split(), "ro", "rw"):
             raise MountError(f"a mount of type {kind} has no {key}", f"valid: {_KEYS[kind]}")
-    if kind in ("bind", "cache", "tmpfs") and not given.get("target"):
-        raise MountError(f"a mount of type {kind} needs a target=")
     if kind == "secret":
         if not any(given.get(key) for key in ("id", "source", "target")):
             raise MountError("a secret needs an id=")
@@ -128,6 +123,8 @@ def _record(kind: str, given: dict[str, str]) -> RunMount:
     fields: dict[str, Any] = {
         key: given[key] for key in ("target", "source", "id", "env") if given.get(key)
     }
+    if kind not in ("secret", "ssh"):
+        fields.setdefault("target", ".")
     if kind == "secret":
         target = given.get("target", "").rstrip("/")
         fields["id"] = given.get("id") or given.get("source") or target.rpartition("/")[2]

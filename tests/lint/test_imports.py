@@ -23,7 +23,8 @@ INTERPRETER = set(
 )
 # Verbs that may take their time, and the modules that only they reach.
 COLD = (
-    "sysbox.build", "sysbox.cli.commands.bootstrap", "sysbox.cli.commands.login", "sysbox.cli.commands.logout",
+    "sysbox.build",
+    "sysbox.cli.commands.bootstrap", "sysbox.cli.commands.login", "sysbox.cli.commands.logout",
     "sysbox.cli.commands.manifest", "sysbox.cli.commands.pull", "sysbox.cli.commands.push",
     "sysbox.cli.layer_progress", "sysbox.cli.pulling", "sysbox.cli.parse.cold", "sysbox.cli.parse.completers",
     "sysbox.cli.commands.explain", "sysbox.cli.commands.explain_rows", "sysbox.cli.commands.events",

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sysbox.base.errors import SpecError
-from sysbox.build import graph, parser
-from sysbox.build.model import Plan, Request, Source
+from sysbox.build import graph, parser, references
+from sysbox.build.model import Plan, Request, Run, Source
 
 
 def plan(text: str, triggers: dict[str, tuple[str, ...]] | None = None, **request: Any) -> Plan:
@@ -279,3 +279,58 @@ def test_an_image_that_is_nearly_a_stage() -> None:
     assert plan(text).warnings == (
         "C:2:1: 'buidler' is an image: did you mean the stage 'builder'?",
     )
+
+
+def test_variables_in_from_flags() -> None:
+    """buildah takes them: what ARG and ENV of the file say counts, in a stage's own order."""
+    text = """
+ARG TAG=1
+FROM x AS base
+ARG TAG
+ENV KIND=tools
+FROM base
+COPY --from=reg/$KIND:$TAG a b
+ARG TAG=2
+RUN --mount=type=bind,from=reg/${KIND}:$TAG,target=/x,source=$TAG true
+COPY --from=${UNSET:-base} c d
+"""
+    found = plan(text, arguments={"TAG": "3"})
+    last = found.stages[-1]
+    names = ["reg/tools:3", "reg/tools:3", "base"]
+    assert [name for one in last.instructions for name in references.names(one)] == names
+    assert last.sources["base"] == Source(kind="stage", stage=0)
+    run = next(one for one in last.instructions if isinstance(one, Run))
+    assert run.mount_flags == ("type=bind,from=reg/tools:3,target=/x,source=$TAG",)
+    names = [one.name for one in plan(text).images]
+    assert names == ["x", "reg/tools:1", "reg/tools:2"]
+
+
+def test_variables_in_from_flags_of_triggers() -> None:
+    text = "FROM x AS a\nARG T=1\nONBUILD COPY --from=i:$T a b\nFROM a\nFROM y\nARG T=2\n"
+    assert [one.name for one in plan(text, target="1").images] == ["x", "i:1"]
+    found = plan(text, {"y": ("ARG U=5", "COPY --from=j:$U a b")})
+    assert [one.name for one in found.images] == ["y", "j:5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("FROM x\nCOPY --from=$v a b", "C:2:1: COPY: from '$v' becomes ''",
+         "$v is not set by ARG or ENV before this"),
+        ("FROM x\nCOPY --from=i:$v a b\nARG v=1", "C:2:1: COPY: from 'i:$v' becomes 'i:'",
+         "$v is not set by ARG or ENV before this"),
+        ("FROM x\nENV v='a b'\nCOPY --from=$v a b", "C:3:1: COPY: from '$v' becomes 'a b'", ""),
+        ("FROM x\nRUN --mount=from=${v:?needed},target=/x true", "C:2:1: RUN: v: needed", ""),
+    ],
+)  # fmt: skip
+def test_wrong_variables_in_from_flags(text: str, what: str, hint: str) -> None:
+    assert refused(text) == (what, hint)
+
+
+def test_what_is_wrong_with_a_stage_that_is_not_needed() -> None:
+    """FROM with an ARG that this build does not give, in a stage that it does not need."""
+    text = "ARG X\nFROM $X AS other\nCOPY --from=$Y a b\nFROM a\nFROM other AS more\n"
+    assert order(text, target="1") == ["stage-1"]
+    what = "C:2:1: FROM: '$X' becomes ''"
+    assert refused(text, target="other")[0] == what
+    assert refused(text)[0] == what

@@ -135,6 +135,7 @@ def test_what_each_instruction_has() -> None:
         ("FROM --platform=$BUILDPLATFORM a AS b-1.c_d", ("a", "b-1.c_d", "$BUILDPLATFORM")),
         ("FROM ${a:-b}", ("${a:-b}", "", "")),
         ('FROM "a"', ('"a"', "", "")),
+        ("FROM a AS platform-arm/v7", ("a", "platform-arm/v7", "")),
         ("FROM --platform= a", ("a", "", "")),
     ],
 )
@@ -179,7 +180,6 @@ def test_onbuild() -> None:
     found = one("ONBUILD COPY --from=b \\\n  <<E x\ntext\nE")
     assert isinstance(found, Onbuild)
     assert found.trigger == "COPY --from=b   <<E x\ntext\nE"
-    assert found.instruction.origin == "b"
     (again,) = parser.triggers([found.trigger], "image")
     assert fields(again) == fields(found.instruction)
     assert again.file == "image (ONBUILD 1)"
@@ -192,7 +192,9 @@ def test_onbuild() -> None:
         ("type=bind,src=b,dst=/a,from=c,rw", RunMount(target="/a", source="b", origin="c")),
         ("TYPE=BIND,destination=a,readwrite=false", RunMount(target="a", read_only=True)),
         ("type=bind,target=/a,z", RunMount(target="/a", read_only=True)),
+        ("from=x", RunMount(target=".", origin="x", read_only=True)),
         ("type=cache,target=/a", RunMount(kind="cache", target="/a")),
+        ("type=tmpfs", RunMount(kind="tmpfs", target=".")),
         ("type=cache,target=/a,id=i,sharing=LOCKED,from=f,source=s,mode=0700,uid=1,gid=2,ro",
          RunMount(kind="cache", target="/a", id="i", sharing="locked", origin="f", source="s", mode=0o700,
                   uid=1, gid=2, read_only=True)),
@@ -217,8 +219,6 @@ def test_mounts(value: str, wanted: RunMount) -> None:
     ("value", "what", "hint"),
     [
         ("type=cach,target=/a", "type='cach': there is no such mount", "did you mean cache?"),
-        ("type=bind", "a mount of type bind needs a target=", ""),
-        ("type=cache", "a mount of type cache needs a target=", ""),
         ("type=secret", "a secret needs an id=", ""),
         ("type=secret,id=a,source=b", "a secret has an id= or a source=, not both", ""),
         ("type=secret,id=a,from=b", "a mount of type secret has no from",
@@ -235,8 +235,6 @@ def test_mounts(value: str, wanted: RunMount) -> None:
         ("target=/a,dst=/b", "target is given twice", ""),
         ("tarjet=/a", "unknown key 'tarjet'", "did you mean target?"),
         ("target", "'target' needs a value: target=VALUE", ""),
-        ("from=$x,target=/a", "from= takes no variable",
-         "give the image a name with FROM … AS NAME, where global ARGs count"),
         ("\\\"target=/a", 'a " that is not closed', ""),
         ("\\\"target=/a\\\"b", 'a " in the middle of a field', ""),
     ],
@@ -268,8 +266,8 @@ def test_wrong_mounts(value: str, what: str, hint: str) -> None:
          "FROM [--platform=OS/ARCH] IMAGE [AS NAME]"),
         ("FROM a at b", "C:1:8: FROM takes an image, and perhaps a name",
          "FROM [--platform=OS/ARCH] IMAGE [AS NAME]"),
-        ("FROM a AS 1b", "C:1:11: '1b' is not a name for a stage", "letters, then also digits and - _ ."),
-        ("FROM a AS b$c", "C:1:11: 'b$c' is not a name for a stage", "letters, then also digits and - _ ."),
+        ("FROM a AS 1b", "C:1:11: '1b' is not a name for a stage", "letters, then also digits and - _ . /"),
+        ("FROM a AS b$c", "C:1:11: 'b$c' is not a name for a stage", "letters, then also digits and - _ . /"),
         ("FROM --plattform=x a", "C:1:6: FROM has no flag '--plattform'", "did you mean --platform?"),
         ("FROM a\nRUN --mout=x y", "C:2:5: RUN has no flag '--mout'", "did you mean --mount?"),
         ("FROM a\nCMD --help", "C:2:5: CMD has no flag '--help'", "valid: it has none"),
@@ -277,8 +275,6 @@ def test_wrong_mounts(value: str, what: str, hint: str) -> None:
         ("FROM a\nCOPY --from= x y", "C:2:6: --from needs a value: --from=VALUE", ""),
         ("FROM a\nCOPY --link=maybe x y", "C:2:6: --link='maybe': must be true or false", ""),
         ("FROM a\nCOPY --chown=a --chown=b x y", "C:2:16: --chown is given twice", ""),
-        ("FROM a\nCOPY --from=$x a b", "C:2:6: --from takes no variable",
-         "give the image a name with FROM … AS NAME, where global ARGs count"),
         ("FROM a\nADD --from=x a b", "C:2:5: ADD has no flag '--from'",
          "valid: --checksum, --chmod, --chown, --exclude, --keep-git-dir, --link, --unpack"),
         ("FROM a\nRUN --network=bridge x", "C:2:5: --network='bridge': must be one of default, host, none",
