@@ -61,6 +61,8 @@ MESSAGE_IDS = {
     ("image", "save"): "30f3e249b58341caa1d77ca4d5bac870",
     ("image", "load"): "597f158b2b69414d83ce40fc49379790",
     ("image", "prune"): "f372c45093674917b0a42f8e90892e11",
+    ("image", "build"): "7227f97faee04b0b8e905e3537dc9109",
+    ("builder", "prune"): "2f966cd4c222447d80ebc460c00807b6",
     ("volume", "create"): "9e96829c72724380a75da2080c26b023",
     ("volume", "destroy"): "94622063e077418b936fd182dc193435",
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",

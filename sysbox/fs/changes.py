@@ -186,10 +186,10 @@ def placeholders(upper: int, lower: Layers, targets: Sequence[str]) -> frozenset
     written = Layers((upper,))
     found: set[str] = set()
     for path in sorted(candidates, key=lambda one: one.count("/"), reverse=True):
-        entry = _at(written, path)
+        entry = at(written, path)
         if entry is None:
             continue
-        before = _at(lower, path)
+        before = at(lower, path)
         if before is None and _is_empty(entry, path, found):
             found.add(path)
         for one in (entry, before):
@@ -233,7 +233,7 @@ def resolve(path: str, lower: Layers) -> str:
 
 def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
     """The target of the symbolic link `name` in a directory of the image; None where it is not a link."""
-    found = _at(lower, "/".join((*directory, name)))
+    found = at(lower, "/".join((*directory, name)))
     if found is None:
         return None
     try:
@@ -242,7 +242,7 @@ def _link_at(directory: list[str], name: str, lower: Layers) -> str | None:
         found.close()
 
 
-def _at(layers: Layers, path: str) -> TreeEntry | None:
+def at(layers: Layers, path: str) -> TreeEntry | None:
     """The entry at a path, which the caller closes; no symbolic link is followed."""
     *above, name = [part for part in path.split("/") if part]
     opened: Layers | None = None

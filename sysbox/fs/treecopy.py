@@ -38,6 +38,9 @@ class Rules(Frozen):
     owner: tuple[int, int] | None = None
     privileged: bool = True  # keep set-user-ID bits, capabilities, access control lists
     devices: bool = True  # copy device nodes; else they are left out
+    directories: bool = (
+        False  # give the attributes also to directories that were there, below the first
+    )
     # whose ids the two sides show: the host's, or those of a running container
     source: Owners = UNMAPPED
     destination: Owners = UNMAPPED
@@ -115,7 +118,7 @@ class Copier:
                 self._content(source, fd, f"{path}/", depth)
             else:
                 self._left_out(tree.printable(path), "it is a file system of the kernel's")
-            if made or self._rules.owner is None:
+            if made or self._rules.owner is None or self._rules.directories:
                 # after the content, whose copying changes the directory's time
                 place.set_attributes(fd, given, path, self._rules.destination)
         finally:

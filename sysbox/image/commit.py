@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], object]
 
 # the keys that `archive.config_document` writes
-_WRITTEN = frozenset(
+WRITTEN = frozenset(
     "Cmd Entrypoint Env ExposedPorts Healthcheck Labels StopSignal User Volumes WorkingDir".split()
 )
 
@@ -67,7 +67,7 @@ def commit(
         blob = work.pack(fill, "the container's changes")
         below = [read_layer(store, one) for one in base.layers]
         stack = [*below, work.unpack(blob, "the container's changes", below)]
-        blobs = [*_blobs_of(store, base), blob]
+        blobs = [*blobs_of(store, base), blob]
         notes = {"created": archive.now(), "created_by": created_by, "author": author}
         document = _document(store, base, config, stack, {**notes, "comment": message})
         suffixes = [OCI_LAYER + archive.SUFFIX[one.compression] for one in blobs]
@@ -79,7 +79,7 @@ def commit(
         return work.commit(manifest, document, blobs, stack, name, builtin)
 
 
-def _blobs_of(store: Catalog, image: Image) -> list[Blob]:
+def blobs_of(store: Catalog, image: Image) -> list[Blob]:
     """The archives of an image's layers, in the store. Raises NotFound, FormatError."""
     data = files.read_file(store.blob(image.manifest), MAX_MANIFEST)
     if data is None:
@@ -115,7 +115,7 @@ def _document(
         archive.config_document(config, stack, notes["created"], ""), "image config"
     )
     # `fresh` lacks empty values: an old value of such a key must not stay
-    kept = {key: value for key, value in container.items() if key not in _WRITTEN}
+    kept = {key: value for key, value in container.items() if key not in WRITTEN}
     history = [
         *sequence(document, "history", "image config"),
         {k: v for k, v in notes.items() if v},

@@ -10,6 +10,7 @@ from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, Sysbo
 from sysbox.base.files import remove_tree
 from sysbox.base.flock import Lock
 from sysbox.base.frozen import Frozen
+from sysbox.build import cache
 from sysbox.host import exists
 from sysbox.image import partial
 from sysbox.image.catalog import DERIVED, MAX_RECORD, Catalog, Entry, chain_ids, layer_name
@@ -202,7 +203,11 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
         image_id = f"sha256:{name.removesuffix('.json')}"
         if is_hex(image_id[7:], 64) and image_id not in needed.images and in_use(image_id):
             needed.add(store, image_id, "")
-    done = [
+    for _, made, _ in cache.all_of(store.root):
+        needed.layers.add(made.layer)
+        needed.blobs.add(made.blob[7:])
+    done = [f"removed {cache.DIRECTORY}/{name}" for name in cache.tidy(store.root)]
+    done += [
         _remove_tree(store, f"temporary/{name}") for name in files.names(f"{store.root}/temporary")
     ]
     root = store.root

@@ -13,6 +13,7 @@ from sysbox.base import files
 from sysbox.base.errors import KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.base.tree import DIRECTORY
+from sysbox.build import cache
 from sysbox.image.documents import MAX_MANIFEST, parse_manifest
 from sysbox.image.model import Image
 
@@ -38,12 +39,15 @@ class StoreUsage(Frozen):
 
     images: tuple[ImageUsage, ...]
     shared: int  # of what several images need, counted once
-    other: int  # of what no image needs: the index, work in progress, what a crash left behind
+    other: int  # of what nothing needs: the index, work in progress, what a crash left behind
+    cache: int  # of what only the build cache needs, with the directories of RUN --mount=type=cache
+    cached: int  # how many steps the build cache has
     sizes: dict[str, int]  # of each part that an image needs
     needs: dict[str, tuple[str, ...]]  # the id of an image -> its parts
 
     @property
     def total(self) -> int:
+        """Of everything but the build cache."""
         return sum(one.unique for one in self.images) + self.shared + self.other
 
     def of(self, image_ids: Iterable[str]) -> int:
@@ -61,6 +65,8 @@ def measure(store: Catalog) -> StoreUsage:
     try:
         whole = allocated(store.root)
         sizes = {part: _size(f"{store.root}/{part}") for part in sorted(wanted)}
+        steps = [made for _, made, _ in cache.all_of(store.root)]
+        cached = sum(_size(f"{store.root}/{part}") for part in _of_cache(steps) - wanted)
     except OSError as error:
         raise KernelError.of("measure", store.root, error) from None
     users: dict[str, int] = {}
@@ -76,10 +82,20 @@ def measure(store: Catalog) -> StoreUsage:
     return StoreUsage(
         images=tuple(found),
         shared=sum(sizes[part] for part, count in users.items() if count > 1),
-        other=max(whole - sum(sizes.values()), 0),
+        other=max(whole - sum(sizes.values()) - cached, 0),
+        cache=cached,
+        cached=len(steps),
         sizes=sizes,
         needs=needs,
     )
+
+
+def _of_cache(steps: Sequence[cache.Cached]) -> set[str]:
+    """The files and directories that the build cache needs, below the store's root."""
+    parts = {cache.DIRECTORY}
+    for one in steps:
+        parts |= {f"layers/{one.layer}", f"layers/{one.layer}.json", f"blobs/sha256/{one.blob[7:]}"}
+    return parts
 
 
 def _parts(store: Catalog, image: Image, entries: Sequence[Entry]) -> list[str]:

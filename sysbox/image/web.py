@@ -43,6 +43,7 @@ class WebFile:
         )
         self.name = self._url.place()
         self.size = 0  # bytes so far
+        self.modified = ""  # the header Last-Modified, "" without one
 
     def __enter__(self) -> Self:
         """Raises Unreachable, RegistryError, NotFound, FormatError for a file that is too large."""
@@ -53,6 +54,7 @@ class WebFile:
             error = NotFound if answer.status in (404, 410) else RegistryError
             raise error(f"{self.name}: the server answers {answer.status}")
         self._answer = answer
+        self.modified = answer.header("Last-Modified")
         length = answer.header("Content-Length")
         if length.isdecimal() and int(length) > self._most:
             self.__exit__(None, None, None)

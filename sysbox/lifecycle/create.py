@@ -41,13 +41,17 @@ def create(
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
-        record = _draft(spec, image, container_id)
-        if not _has_choice(spec):
-            return _make(record, before)
-        from sysbox.lifecycle import user_namespace
+        return of_draft(_draft(spec, image, container_id), before, notices)
 
-        with user_namespace.Decided(record, notices) as decided:
-            return _make(decided, before)
+
+def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
+    """As `create`, of the record of a container that does not exist yet and whose layers are held."""
+    if not _has_choice(record.spec):
+        return _make(record, before)
+    from sysbox.lifecycle import user_namespace
+
+    with user_namespace.Decided(record, notices) as decided:
+        return _make(decided, before)
 
 
 def _make(record: Record, before: Callable[[], None]) -> tuple[Record, Plan]:
@@ -103,7 +107,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     if posix.geteuid() != 0:
         raise Unsupported("only root can create containers", hint="run it with sudo")
     image = Store().resolve(spec.image)
-    _check_trust(image, spec.image)
+    check_trust(image, spec.image)
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"
@@ -175,7 +179,7 @@ def _volume_of(path: str) -> Mount:
     return Mount(kind="volume", target=target, from_image=True)
 
 
-def _check_trust(image: Image, name: str) -> None:
+def check_trust(image: Image, name: str) -> None:
     """Raise TrustError for an image that policy.json does not accept; without the file all are."""
     if is_there(paths.POLICY):
         from sysbox.image.trust import gate

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.container.records import Record
+    from sysbox.container.records import Ended, Record
     from sysbox.plan import Plan
     from sysbox.run.dev_log import DevLog
     from sysbox.spec import ContainerSpec
@@ -34,7 +34,7 @@ class Attended:
     """A container that this process starts and supervises, with the caller's streams. Raises SysboxError.
 
     `plan` is the plan of this start, if the caller has made it. `on_third_interrupt` is called before the
-    third ctrl-c kills the container.
+    third ctrl-c kills the container. With `logged` the output is kept though the container is removed.
     """
 
     def __init__(
@@ -42,13 +42,16 @@ class Attended:
         record: Record,
         plan: Plan | None = None,
         on_third_interrupt: Callable[[], None] | None = None,
+        *,
+        logged: bool = False,
     ) -> None:
         self._record = record
+        self._logged = logged
         self._on_third_interrupt = on_third_interrupt
         self._begin(plan)
 
     def _begin(self, plan: Plan | None = None) -> None:
-        started, wired = _bring_up(self._record, plan)
+        started, wired = _bring_up(self._record, plan, logged=self._logged)
         with start.give_up_on_failure(self._record, started):
             self._look_after(started, wired)
 
@@ -160,26 +163,34 @@ class Attended:
     def wait(self) -> int:
         """Wait for the end, and record it; the exit status. A container that reboots is started again."""
         from sysbox.run.exit import settle
-        from sysbox.units import machine
 
         while True:
-            with start.give_up_on_failure(self._record, self._started):
-                machine.register_later(self._entry)
-                ended = self._foreground.wait(self._started.oom, self._started.reports)
-            machine.cancel_register()
+            ended = self.await_end()
             final = settle(self._record.id, ended, behind=True)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()
 
+    def await_end(self) -> Ended:
+        """Wait for the end of this run, which the caller has to settle."""
+        from sysbox.units import machine
 
-def _bring_up(record: Record, plan: Plan | None) -> tuple[start.Started, stdio.Streams]:
+        with start.give_up_on_failure(self._record, self._started):
+            machine.register_later(self._entry)
+            ended = self._foreground.wait(self._started.oom, self._started.reports)
+        machine.cancel_register()
+        return ended
+
+
+def _bring_up(
+    record: Record, plan: Plan | None, *, logged: bool
+) -> tuple[start.Started, stdio.Streams]:
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         # until the command runs and is sent these signals, they end the start, as ctrl-c does
         _signal.signal(number, _signal.default_int_handler)
     # a --rm container needs no log, which would be removed with it: its output goes straight to the caller
-    log = None if spec.remove else log_options.sink(record)
+    log = None if spec.remove and not logged else log_options.sink(record)
     wired = stdio.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)
     with Undo() as undo:
         undo.add(lambda _: supervisor.release_signals())

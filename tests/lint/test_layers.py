@@ -28,9 +28,12 @@ ROWS = {
     10: "run",
     11: "content",
     12: "lifecycle",
-    13: "docker embedded",
-    14: "cli cli.commands cli.doctor cli.parse cli.request cli.table",
-    15: "_main",
+    13: """docker embedded build.channel build.config build.content build.content_sources build.context
+           build.fetch build.layers build.options build.origins build.result build.root build.run
+           build.run_mounts build.stage build.stage_copy build.state build.workers""",
+    14: "lifecycle.build",
+    15: "cli cli.commands cli.doctor cli.parse cli.request cli.table",
+    16: "_main",
 }
 ROW_OF = {f"sysbox.{name}": row for row, names in ROWS.items() for name in names.split()}
 MODULES = source.modules()

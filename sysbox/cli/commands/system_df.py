@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 
 from sysbox.base.errors import SysboxError, UsageError
+from sysbox.build import cache
 from sysbox.cli.commands import images as images_verb
 from sysbox.cli.commands import ps
 from sysbox.cli.output import line, print_list, warn
-from sysbox.docker.human import human_size
+from sysbox.docker.human import human_duration, human_size
 from sysbox.docker.known_images import KnownImages
 from sysbox.docker.sizes import layer_size
 from sysbox.fs import volumes
@@ -19,7 +20,7 @@ from sysbox.fs.drivers.driver import driver_of
 from sysbox.image.reference import parse
 from sysbox.image.store import Store
 from sysbox.image.usage import measure
-from sysbox.lifecycle import prune
+from sysbox.lifecycle import build_cache, prune
 from sysbox.lifecycle.repair import all_repaired
 
 TYPE_CHECKING = False
@@ -89,7 +90,7 @@ def main(values: Values) -> int:
     if values.verbose:
         _print_all(usage, containers, sizes)
     else:
-        rows = [_image_total(usage, containers), *_other_totals(containers, sizes)]
+        rows = [_image_total(usage, containers), *_other_totals(containers, sizes, usage)]
         print_list(
             rows, _TOTALS, headers={key: title for title, key in _TOTALS}, format=values.format
         )
@@ -111,7 +112,7 @@ def _image_total(usage: StoreUsage, containers: Containers) -> Row:
     return _total("Images", len(usage.images), len(used), usage.total, free)
 
 
-def _other_totals(containers: Containers, sizes: Volumes) -> list[Row]:
+def _other_totals(containers: Containers, sizes: Volumes, usage: StoreUsage) -> list[Row]:
     active = [status.state in _ACTIVE for _, status, _ in containers]
     written = sum(size for _, _, size in containers)
     idle = sum(size for (_, _, size), busy in zip(containers, active, strict=True) if not busy)
@@ -121,7 +122,7 @@ def _other_totals(containers: Containers, sizes: Volumes) -> list[Row]:
     return [
         _total("Containers", len(containers), sum(active), written, idle),
         _total("Local Volumes", len(sizes), linked, filled, unused),
-        _total("Build Cache", 0, 0, 0, 0),
+        _total("Build Cache", usage.cached, 0, usage.cache, usage.cache),
     ]
 
 
@@ -162,8 +163,29 @@ def _print_all(usage: StoreUsage, containers: Containers, sizes: Volumes) -> Non
         ],
         _VOLUMES,
     )
-    line("\nBuild cache usage: 0B\n")
-    _table([], _CACHE)
+    line(f"\nBuild cache usage: {human_size(usage.cache)}\n")
+    _table(_cache_rows(now), _CACHE)
+
+
+def _cache_rows(now: float) -> list[Row]:
+    """A line for each step that the build cache has, and for each directory of RUN --mount=type=cache."""
+    rows = []
+    for key, made, used in cache.all_of(Store().root):
+        rows.append(
+            {
+                "ID": key[:12],
+                "CacheType": "regular",
+                "Size": human_size(made.size),
+                "CreatedSince": f"{human_duration(now - made.created_ns / 1e9)} ago",
+                "LastUsedSince": f"{human_duration(now - used)} ago",
+                "UsageCount": "1",
+                "Shared": "false",
+            }
+        )
+    for name, size in build_cache.size_of_mounts(Store().root).items():
+        row = {"ID": name[:12], "CacheType": "exec.cachemount", "Size": human_size(size)}
+        rows.append({**dict.fromkeys((key for _, key in _CACHE), ""), **row, "Shared": "false"})
+    return rows
 
 
 def _image_rows(usage: StoreUsage, containers: Containers, now: float) -> list[Row]:

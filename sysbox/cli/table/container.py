@@ -53,6 +53,11 @@ def update_options() -> tuple[Option, ...]:
     )
 
 
+def limit_options() -> tuple[Option, ...]:
+    """The limits, which `build` has too."""
+    return _limits()
+
+
 def _restart_option() -> Option:
     return value(
         "--restart", "POLICY", "When to restart it: no, on-failure[:RETRIES], always, unless-stopped",

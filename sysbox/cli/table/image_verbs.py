@@ -7,7 +7,7 @@ from sysbox.cli.table.options import Verb
 
 def image_verbs() -> tuple[Verb, ...]:
     """Every verb about images, in the order of the help."""
-    return (*_listing_verbs(), *_file_verbs(), *_registry_verbs(), *_trust_verbs())
+    return (*_listing_verbs(), *_build_verbs(), *_file_verbs(), *_registry_verbs(), *_trust_verbs())
 
 
 def _listing_verbs() -> tuple[Verb, ...]:
@@ -47,6 +47,19 @@ def _listing_verbs() -> tuple[Verb, ...]:
         Verb(
             name="image prune", module="prune", args="", options="image prune",
             summary="Remove images that nothing uses",
+        ),
+    )  # fmt: skip
+
+
+def _build_verbs() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="build", module="build", args="[CONTEXT]", options="build",
+            also=("image build", "builder build"), summary="Make an image of a Containerfile", starts=True,
+        ),
+        Verb(
+            name="builder prune", module="builder_prune", args="", options="builder prune",
+            summary="Remove what the build cache has",
         ),
     )  # fmt: skip
 

@@ -226,6 +226,7 @@ def _host_verbs() -> tuple[Verb, ...]:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "builder": "Build images, and manage the build cache",
     "manifest": "Look at manifests in registries",
     "image trust": "Manage which images this machine accepts",
     "trust": "Manage which images this machine accepts",
@@ -348,6 +349,8 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "inspect": _lazily("looking", "inspect"),
     "logs": _lazily("looking", "logs"),
     "images": _lazily("files", "images"),
+    "build": _lazily("build", "build"),
+    "builder prune": _lazily("build", "prune"),
     "rmi": _rmi,
     "save": _lazily("files", "save"),
     "load": _lazily("files", "load"),

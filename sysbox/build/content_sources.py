@@ -1,0 +1,284 @@
+"""What COPY and ADD copy: paths of a tree, their patterns, and a digest of what they lead to.
+
+A tree is the build context, or the root of a stage or an image. A path of the context is opened with
+RESOLVE_BENEATH, so one that a symbolic link would lead out is an error; in a stage's root links are followed
+within it. Entries are pinned before anything is done with them (`base/tree.py`).
+"""
+
+from __future__ import annotations
+
+import _stat
+import errno
+import posix
+
+from sysbox.base import patterns, tree
+from sysbox.base.errors import KernelError, NotFound, SpecError
+from sysbox.base.tree import TreeEntry
+from sysbox.build.ignore import Seen
+from sysbox.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sysbox.build.ignore import Ignore
+
+_HANDLE = posix.O_PATH | posix.O_CLOEXEC
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_WILD = frozenset("*?[\\")
+_KEPT = ("user.", "security.capability", "system.posix_acl_")
+
+
+class Rule:
+    """Patterns that leave things out of a tree; paths are relative to `base` in it."""
+
+    def __init__(self, ignore: Ignore, base: str = "") -> None:
+        self._ignore = ignore
+        self._base = f"{base}/" if base else ""
+        self._known: dict[str, Seen] = {"": Seen()}  # of directories
+
+    def leaves_out(self, path: str) -> bool:
+        return self._look(path).excluded
+
+    def may_hold_more(self, path: str) -> bool:
+        """Whether something below a directory that is left out may not be."""
+        return self._ignore.may_hold_more(path.removeprefix(self._base), self._look(path))
+
+    def _look(self, path: str) -> Seen:
+        if not path.startswith(self._base):
+            return Seen()
+        return self._below(path.removeprefix(self._base))
+
+    def _below(self, path: str) -> Seen:
+        above = path.rpartition("/")[0]
+        if above not in self._known:
+            self._known[above] = self._below(above)
+        return self._ignore.look(path, self._known[above])
+
+
+class Origin:
+    """A tree to copy from; `fd` is its root, "" as a path is the root itself."""
+
+    def __init__(
+        self, fd: int, title: str, *, confined: bool, rules: tuple[Rule, ...] = ()
+    ) -> None:
+        """`confined`: a link that leads out is an error, and is not followed within the tree instead."""
+        self.fd = fd
+        self.title = title
+        self.confined = confined
+        self._rules = rules
+
+    def without(self, *rules: Rule) -> Origin:
+        """The same tree, with less in it."""
+        return Origin(self.fd, self.title, confined=self.confined, rules=(*self._rules, *rules))
+
+    def leaves_out(self, path: str, *, is_directory: bool) -> bool:
+        """Whether a path is left out; a directory is not where something in it may be taken back."""
+        return path != "" and any(
+            rule.leaves_out(path) and not (is_directory and rule.may_hold_more(path))
+            for rule in self._rules
+        )
+
+    def hides(self, path: str) -> bool:
+        """Whether a path itself is left out."""
+        return path != "" and any(rule.leaves_out(path) for rule in self._rules)
+
+    def open(self, path: str, flags: int = _HANDLE) -> int:
+        """A descriptor of a path, links followed. Raises NotFound, SpecError, KernelError."""
+        where = path.strip("/") or "."
+        try:
+            if self.confined:
+                return mount.open_beneath(self.fd, where, flags)
+            return mount.open_in_root(self.fd, where, flags)
+        except KernelError as error:
+            shown = tree.printable(path)
+            if error.errno == errno.EXDEV:
+                raise SpecError(
+                    f"{shown}: leads out of {self.title}",
+                    hint="nothing outside of it can be copied, through a symbolic link neither",
+                ) from None
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NotFound(f"{shown}: not in {self.title}") from None
+            if error.errno == errno.ELOOP:
+                raise SpecError(f"{shown}: too many symbolic links in {self.title}") from None
+            raise
+
+    def entry(self, path: str) -> TreeEntry:
+        """What is at a path, links followed; the caller closes it. Raises as `open`."""
+        return TreeEntry(path.rpartition("/")[2], self.open(path))
+
+
+def clean(text: str) -> str:
+    """A source path without leading slashes, "." and doubled ones. Raises SpecError if it leads out."""
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part == "..":
+            if not parts:
+                raise SpecError(
+                    f"{text}: leads out of the build context",
+                    hint="copy from the context, or give the other directory with --build-context",
+                )
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def expand(origin: Origin, pattern: str) -> list[str]:
+    """The paths that a source means, sorted. Raises NotFound, SpecError, KernelError."""
+    path = clean(pattern)
+    _check(path)
+    if not _WILD & {*path}:
+        found_entry = origin.entry(path)
+        is_directory = found_entry.is_directory
+        found_entry.close()
+        if origin.leaves_out(path, is_directory=is_directory):
+            raise NotFound(f"{pattern}: the ignore file leaves it out of {origin.title}")
+        return [path]
+    found = [""]
+    for part in path.split("/"):
+        found = [one for above in found for one in _matches(origin, above, part)]
+    if not found:
+        raise NotFound(f"{pattern}: nothing in {origin.title} matches")
+    return found
+
+
+def _check(path: str) -> None:
+    try:
+        patterns.check(path)
+    except ValueError as error:
+        raise SpecError(f"{path}: a malformed pattern: {error}") from None
+
+
+def _matches(origin: Origin, above: str, part: str) -> list[str]:
+    prefix = f"{above}/" if above else ""
+    try:
+        directory = origin.open(above, _DIRECTORY)
+    except NotFound:
+        return []
+    try:
+        if not _WILD & {*part}:
+            there = tree.open_entry(directory, part)
+            if there is None:
+                return []
+            there.close()
+            return [prefix + part]
+        names = [one for one in sorted(posix.listdir(directory)) if patterns.matches(part, one)]
+        return [
+            prefix + name
+            for name in names
+            if not origin.leaves_out(prefix + name, is_directory=_is_directory(directory, name))
+        ]
+    finally:
+        posix.close(directory)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return _stat.S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def walk(origin: Origin, top: TreeEntry, path: str) -> Iterator[tuple[str, TreeEntry]]:
+    """(path below the top, entry) of everything that is copied with it, the top as "" first, sorted.
+
+    Each entry is closed when the next is requested. Raises OSError, FormatError for a tree that is too deep.
+    """
+    yield "", top
+    if top.is_directory:
+        yield from _below(origin, top, path, "", 0)
+
+
+def _below(
+    origin: Origin, above: TreeEntry, path: str, inner: str, depth: int
+) -> Iterator[tuple[str, TreeEntry]]:
+    tree.check_depth(depth, inner)
+    directory = above.open()
+    try:
+        for found in tree.entries(directory, inner):
+            name = f"{inner}{found.name}"
+            whole = f"{path}/{name}" if path else name
+            if is_left_out(origin, found, whole):
+                continue
+            yield name, found
+            if found.is_directory:
+                yield from _below(origin, found, path, f"{name}/", depth + 1)
+    finally:
+        posix.close(directory)
+
+
+def is_left_out(origin: Origin, found: TreeEntry, path: str) -> bool:
+    """Whether an entry is not copied; a directory is copied for what is in it that was taken back."""
+    if origin.leaves_out(path, is_directory=found.is_directory):
+        return True
+    return found.is_directory and origin.hides(path) and not _has_any(origin, found, path)
+
+
+def _has_any(origin: Origin, above: TreeEntry, path: str) -> bool:
+    directory = above.open()
+    try:
+        return any(
+            not is_left_out(origin, found, f"{path}/{found.name}")
+            for found in tree.entries(directory, path)
+        )
+    finally:
+        posix.close(directory)
+
+
+class Digest:
+    """The digest of a tree without its times; with `owners` the ids count too."""
+
+    def __init__(self, *, owners: bool, tell: Callable[[int], object] = lambda _: None) -> None:
+        from hashlib import sha256
+
+        self._sha = sha256()
+        self._owners = owners
+        self._tell = tell  # called with 1 for each entry
+
+    def add(self, origin: Origin, path: str) -> None:
+        """A source and all below it. Raises as `Origin.open`, OSError."""
+        top = origin.entry(path)
+        try:
+            self._text(path.rpartition("/")[2])
+            for name, found in walk(origin, top, path):
+                self._entry(name, found)
+        finally:
+            top.close()
+
+    def text(self) -> str:
+        return self._sha.hexdigest()
+
+    def _text(self, text: str | bytes) -> None:
+        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        self._sha.update(b"%d:" % len(data))
+        self._sha.update(data)
+
+    def _entry(self, name: str, found: TreeEntry) -> None:
+        status = found.status
+        self._text(name)
+        self._text(f"{status.st_mode:o}")
+        if self._owners:
+            self._text(f"{status.st_uid}:{status.st_gid}")
+        if found.kind == _stat.S_IFREG:
+            self._file(found)
+        elif found.kind == _stat.S_IFLNK:
+            self._text(found.link_text())
+        elif not found.is_directory:
+            self._text(f"{status.st_rdev}")
+        self._tell(1)
+
+    def _file(self, found: TreeEntry) -> None:
+        fd = found.open()
+        try:
+            for key, value in tree.attributes(fd):
+                if key.startswith(_KEPT):
+                    self._text(key)
+                    self._text(value)
+            size = 0
+            while data := posix.read(fd, tree.CHUNK):
+                self._sha.update(data)
+                size += len(data)
+            self._text(f"={size}")
+        finally:
+            posix.close(fd)

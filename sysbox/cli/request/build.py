@@ -1,0 +1,174 @@
+"""From the flags of `build` to what is asked of a build: parses every text."""
+
+from __future__ import annotations
+
+import os
+
+from sysbox.base.errors import KernelError, SpecError, UsageError
+from sysbox.build.model import Request
+from sysbox.build.options import Options
+from sysbox.build.run_mounts import Given
+from sysbox.cli.request import limits
+from sysbox.cli.request.registries import transfer
+from sysbox.conf import settings
+from sysbox.embedded import caller_root
+from sysbox.image.registry import platform
+from sysbox.image.registry.pull import Options as PullOptions
+from sysbox.lifecycle.build import Asked, names_of, own_platform
+from sysbox.parse import common as parse
+from sysbox.parse.network import parse_add_host
+from sysbox.parse.process import parse_label
+from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
+from sysbox.spec import ContainerSpec, Dns, Endpoint, Namespaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.table.options import Values
+
+_MOST_SECRET = 512 << 10  # bytes
+_EPOCH = "SOURCE_DATE_EPOCH"
+_RIGHTS = ("network.host", "security.insecure")
+
+
+def asked(given: Values, *, image: bool) -> Asked:
+    """The build that a command line asks for. Raises SpecError, UsageError."""
+    arguments = dict(_argument(text) for text in given.build_arg)
+    contexts = dict(_pair(text, "--build-context") for text in given.build_context)
+    wanted = str(platform.parse(given.platform)) if given.platform else ""
+    return Asked(
+        context=given.context or ".",
+        file=given.file or "",
+        ignore_file=given.ignorefile or "",
+        contexts=contexts,
+        request=Request(
+            target=given.target or "",
+            arguments=arguments,
+            platform=wanted,
+            own_platform=own_platform(),
+            contexts=tuple(contexts),
+        ),
+        options=Options(
+            cache=not given.no_cache,
+            keep_failed=given.keep_failed,
+            epoch=_epoch(arguments),
+            allowed=tuple(_right(text) for text in given.allow),
+            template=_template(given),
+            names=names_of(given.tag),
+            labels=tuple(parse_label(text, "--label") for text in given.label),
+            annotations=tuple(_pair(text, "--annotation") for text in given.annotation),
+            format=_format(given.format),
+            squash=given.squash,
+        ),
+        pull=_pull(given.pull),
+        access=PullOptions(**transfer(given)),
+        image=image,
+    )
+
+
+def _argument(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--build-arg {text}: not NAME=VALUE")
+    return name, value if equals else os.environ.get(name)
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"{flag} {text}: not NAME=VALUE")
+    return name, value
+
+
+def _epoch(arguments: dict[str, str | None]) -> int:
+    text = arguments.get(_EPOCH) or os.environ.get(_EPOCH, "")
+    return parse.parse_int(text, _EPOCH, 0, 1 << 40) if text else -1
+
+
+def _right(text: str) -> str:
+    if text not in _RIGHTS:
+        raise UsageError(f"--allow {text}: unknown right", hint=", ".join(_RIGHTS))
+    return text
+
+
+def _format(text: str | None) -> str:
+    if text not in (None, "oci", "docker"):
+        raise UsageError(f"--format {text}: unknown form", hint="oci or docker")
+    return text or "oci"
+
+
+def _pull(text: str | None) -> str:
+    policies = {None: "missing", "true": "always", "false": "missing", "": "always"}
+    found = policies.get(text, text or "")
+    if found not in ("missing", "always", "newer", "never"):
+        raise UsageError(f"--pull {text}: unknown policy", hint="missing, always, newer or never")
+    return found
+
+
+def _template(given: Values) -> ContainerSpec:
+    """What the container of each RUN has."""
+    network = given.network or "default"
+    mode = network if network in ("none", "host") else "bridge"
+    named = () if network in ("default", "bridge", "none", "host") else (Endpoint(network=network),)
+    if given.userns not in (None, "", "auto", "host"):
+        raise UsageError(f"--userns {given.userns}: must be auto or host")
+    ulimits = {one.name: one for one in (parse_ulimit(text, "--ulimit") for text in given.ulimit)}
+    security = parse_security_opts(given.security_opt, "--security-opt")
+    spec = ContainerSpec(
+        image="scratch",
+        limits=limits.limits(given),
+        ulimits=tuple(ulimits.values()),
+        shm_size=parse.parse_size(given.shm_size, "--shm-size") if given.shm_size else 64 << 20,
+        add_hosts=tuple(parse_add_host(one, "--add-host") for one in given.add_host),
+        dns=Dns(servers=tuple(given.dns)),
+        namespaces=Namespaces(network=mode, user=given.userns or ""),
+        networks=named,
+        security=security.replace(
+            cap_add=tuple(parse_cap(one, "--cap-add") for one in given.cap_add),
+            cap_drop=tuple(parse_cap(one, "--cap-drop") for one in given.cap_drop),
+        ),
+    )
+    return settings.with_defaults(spec, settings.settings())
+
+
+def given_to_steps(given: Values) -> Given:
+    """The secrets and the ssh agents. Raises SpecError, UsageError."""
+    secrets = dict(_secret(text) for text in given.secret)
+    agents = dict(_agent(text) for text in given.ssh)
+    return Given(secrets, agents)
+
+
+def _secret(text: str) -> tuple[str, bytes]:
+    fields = dict(_pair(part, "--secret") for part in text.split(","))
+    name = fields.pop("id", "")
+    kind = fields.pop("type", "")
+    path = fields.pop("src", fields.pop("source", ""))
+    variable = fields.pop("env", "")
+    if not name or fields or kind not in ("", "file", "env"):
+        raise UsageError(f"--secret {text}: not id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if kind == "env" and not variable:
+        path, variable = "", path or name
+    if not path:
+        variable = variable or name
+        if variable not in os.environ:
+            raise SpecError(f"--secret {text}: the variable {variable} is not set")
+        return name, os.environb[variable.encode()]
+    try:
+        fd = caller_root.open_path(path, os.O_RDONLY)
+    except KernelError as error:
+        raise SpecError(f"--secret {text}: {os.strerror(error.errno).lower()}") from None
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(_MOST_SECRET + 1)
+    if len(data) > _MOST_SECRET:
+        raise SpecError(f"--secret {text}: larger than {_MOST_SECRET >> 10} KiB")
+    return name, data
+
+
+def _agent(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise SpecError(
+            f"--ssh {text}: no agent: SSH_AUTH_SOCK is not set",
+            hint="name its socket: --ssh default=PATH",
+        )
+    return name, parse.absolute(path)

@@ -1,0 +1,88 @@
+"""The flags of `build` and `builder prune`."""
+
+from __future__ import annotations
+
+from sysbox.cli.table import registries
+from sysbox.cli.table.container import limit_options
+from sysbox.cli.table.options import Option, many, switch, value
+
+
+def build_options() -> tuple[Option, ...]:
+    return (*_file(), *_steps(), *_result(), *_registry(), *limit_options())
+
+
+def _file() -> tuple[Option, ...]:
+    return (
+        many("--build-arg", "NAME[=VALUE]", "Value of an ARG; NAME alone takes the caller's variable"),
+        many("--build-context", "NAME=CONTEXT", "A further context, for --from= and from="),
+        value("-f --file", "FILE", "The Containerfile; - is standard input"),
+        value("--ignorefile", "FILE", "The ignore file, instead of that of the context"),
+        value("--platform", "OS/ARCH[/VARIANT]", "Platform to build for, this machine's by default"),
+        value("--target", "STAGE", "Build this stage, by name or number; the last one by default"),
+    )  # fmt: skip
+
+
+def _steps() -> tuple[Option, ...]:
+    return (
+        many("--add-host", "NAME:IP", "Add a line to /etc/hosts of each RUN"),
+        many(
+            "--allow", "RIGHT", "Allow RUN to ask for it: network.host, security.insecure",
+            choices="network.host security.insecure",
+        ),
+        many("--cap-add", "CAPABILITY", "Add a capability to each RUN, or ALL"),
+        many("--cap-drop", "CAPABILITY", "Drop a capability, or ALL"),
+        many("--dns", "ADDRESS", "DNS server, instead of those of the host"),
+        switch("--keep-failed", "Leave the container of a step that fails, to look into it"),
+        value("--network", "NETWORK", "Network of each RUN: default, none, host, or a name"),
+        switch("--no-cache", "Take no step from the cache"),
+        many("--secret", "id=NAME[,src=FILE|,env=VARIABLE]", "A secret for RUN --mount=type=secret"),
+        many("--security-opt", "OPTION", "Security option of each RUN, as that of `run`"),
+        value("--shm-size", "SIZE", "Size of /dev/shm in each RUN; 64m by default"),
+        many("--ssh", "default|NAME[=SOCKET]", "An ssh agent for RUN --mount=type=ssh"),
+        value("--userns", "MODE", "User namespace of each RUN: auto, host", choices="auto host"),
+    )  # fmt: skip
+
+
+def _result() -> tuple[Option, ...]:
+    return (
+        many("--annotation", "KEY=VALUE", "Annotation of the image's manifest"),
+        value("--format", "FORM", "Form of the manifest: oci (the default), docker", choices="oci docker"),
+        value("--iidfile", "FILE", "Write the image's id to a file"),
+        many("--label", "KEY=VALUE", "Label of the image"),
+        many(
+            "-o --output", "DEST|type=TYPE,dest=PATH",
+            "What is made: type=image (the default), local, tar, oci, docker",
+        ),
+        value(
+            "--progress", "KIND", "How it is shown: auto, tty, plain, quiet",
+            choices="auto tty plain quiet",
+        ),
+        switch("-q --quiet", "Print the image's id alone"),
+        switch("--rm", "Accepted for docker's scripts: no container of a step stays", on=True),
+        switch("--squash", "Make one layer of those of the build"),
+        many("-t --tag", "NAME[:TAG]", "Name of the image"),
+    )  # fmt: skip
+
+
+def _registry() -> tuple[Option, ...]:
+    return (
+        registries.authfile(),
+        registries.cert_dir(),
+        registries.creds(),
+        value(
+            "--pull", "POLICY", "When to pull images: missing (the default), always, newer, never",
+            choices="missing always newer never",
+        ),
+        registries.retry(),
+        registries.tls_verify(),
+    )  # fmt: skip
+
+
+def prune_options() -> tuple[Option, ...]:
+    """Every flag of `sysbox builder prune`."""
+    return (
+        switch("-a --all", "Remove all of it, not only what no image has"),
+        many("--filter", "until=TIME", "Remove only what was not used since then"),
+        switch("-f --force", "Do not ask"),
+        value("--keep-storage", "SIZE", "Leave so much, of what was used last"),
+    )

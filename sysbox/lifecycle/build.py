@@ -1,0 +1,244 @@
+"""Build an image of a Containerfile: what `sysbox build` does, and every other front door that builds.
+
+    context, Containerfile  →  plan (pure)  →  base images  →  stages side by side  →  image, files
+
+Nothing of a build has a name before all of it is done: the layers of steps are in the cache, and the image in
+the index, each with one rename.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import posix
+
+from sysbox.base.errors import ImageNotFound, SpecError, SysboxError, Unsupported
+from sysbox.base.frozen import Frozen
+from sysbox.base.undo import Undo
+from sysbox.build import context as contexts
+from sysbox.build import graph, model, parser, result, state, workers
+from sysbox.build.content_sources import Origin
+from sysbox.build.layers import Workshop
+from sysbox.build.options import Options
+from sysbox.build.run_mounts import Given
+from sysbox.build.workers import Coordinator, Job, Report
+from sysbox.container import events
+from sysbox.image.reference import is_host
+from sysbox.image.registry import platform
+from sysbox.image.registry.pull import Options as PullOptions
+from sysbox.image.registry.pull import Report as PullReport
+from sysbox.image.store import Store
+from sysbox.lifecycle import images
+from sysbox.lifecycle.create import check_trust
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sysbox.build.context import Context
+    from sysbox.build.model import Plan, Source
+    from sysbox.build.state import State
+    from sysbox.image.model import Image
+
+    # what else becomes of the target: it is called before an image is made of it
+    Also = Callable[[Workshop, State], None]
+
+POLICIES = ("always", "missing", "never", "newer")
+
+
+class Asked(Frozen):
+    """One build."""
+
+    context: str = "."  # a directory, -, a URL
+    file: str = ""  # --file: a path, -, "" for the usual names
+    ignore_file: str = ""
+    contexts: dict[str, str] = {}  # noqa: RUF012 (name of --build-context -> a context as above)
+    request: model.Request = model.Request()
+    options: Options = Options()
+    pull: str = "missing"  # one of POLICIES
+    access: PullOptions = PullOptions()  # how registries are reached
+    image: bool = True  # an image is made
+
+    def wrong(self) -> str:
+        return "" if self.pull in POLICIES else f"pull: must be one of {', '.join(POLICIES)}"
+
+
+class Built(Frozen):
+    """What a build has made."""
+
+    plan: Plan
+    image: Image | None = None
+
+
+class Prepared(Frozen):
+    """A build before its first step."""
+
+    plan: Plan
+    images: dict[tuple[str, str], str]  # (name, platform) -> id
+
+
+def build(
+    asked: Asked,
+    given: Given,
+    report: Report,
+    *,
+    pulling: PullReport | None = None,
+    planned: Callable[[Plan], None] = lambda _: None,
+    also: Also | None = None,
+) -> Built:
+    """Build it; `planned` is called before the first step. Raises BuildError, SysboxError.
+
+    A build that fails, or is ended by a signal, keeps the steps that it has made in the cache.
+    """
+    if posix.geteuid() != 0:
+        raise Unsupported("only root can build images", hint="run it with sudo")
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _signal.default_int_handler)
+    options = asked.options
+    if not options.id:
+        options = options.replace(id=posix.urandom(4).hex())
+    store = Store()
+    with Workshop(store, options.epoch_ns) as shop, _Trees(asked, shop) as trees:
+        prepared = _prepare(store, asked, trees, pulling or PullReport())
+        planned(prepared.plan)
+        job = Job(
+            prepared.plan,
+            options,
+            store,
+            trees.context,
+            trees.named,
+            given,
+            prepared.images,
+            shop.directory("stages"),
+        )
+        most = workers.at_once(len(prepared.plan.stages), os.cpu_count() or 1)
+        done = Coordinator(job, report, most).build()
+        if also:
+            also(shop, done)
+        if not asked.image:
+            return Built(plan=prepared.plan)
+        target = prepared.plan.stages[-1]
+        image = result.commit(shop, done, options, target.platform)
+    events.image("build", image.id, image.config.labels)
+    return Built(plan=prepared.plan, image=image)
+
+
+class _Trees:
+    """The context and the named contexts, open; a context manager."""
+
+    def __init__(self, asked: Asked, shop: Workshop) -> None:
+        self._asked = asked
+        self._shop = shop
+        self._opened: list[Context] = []
+        self.named: dict[str, Origin] = {}
+        self.file = ("", b"")
+
+    def __enter__(self) -> _Trees:
+        asked = self._asked
+        with Undo() as undo:
+            undo.add(lambda _: self.__exit__())
+            opened = self._open(asked.context)
+            self.file = contexts.containerfile(opened, asked.file)
+            patterns = contexts.ignore_file(opened, asked.file, asked.ignore_file)
+            self.context = opened.origin(patterns)
+            for name, text in asked.contexts.items():
+                named = self._open(text)
+                self.named[name] = named.origin(contexts.ignore_file(named, "", ""))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._opened:
+            one.close()
+        self._opened = []
+
+    def _open(self, text: str) -> Context:
+        found = contexts.open_context(text, self._shop.directory)
+        self._opened.append(found)
+        return found
+
+
+def _prepare(store: Store, asked: Asked, trees: _Trees, report: PullReport) -> Prepared:
+    """The plan, with every image that it needs in the store. Raises FileError, SysboxError."""
+    name, data = trees.file
+    file = parser.parse(data, name)
+    plan = graph.make_plan(file, asked.request)
+    found: dict[tuple[str, str], str] = {}
+    triggers: dict[str, tuple[str, ...]] = {}
+    while True:
+        for source in plan.images:
+            key = (source.name, source.platform)
+            if key not in found:
+                image = _image(store, source, asked, report)
+                found[key] = image.id
+                if texts := state.triggers_of(store, image):
+                    triggers[source.name] = texts
+        _check_bases(plan)
+        again = graph.make_plan(file, asked.request, triggers) if triggers else plan
+        if set(again.images) <= set(plan.images):
+            return Prepared(plan=again, images=found)
+        plan = again  # a trigger names another image
+
+
+def _check_bases(plan: Plan) -> None:
+    for one in plan.stages:
+        if one.base.kind == "context":
+            raise Unsupported(
+                f"{one.start.file}:{one.start.line}: FROM {one.base.name}: is a directory",
+                hint="a stage begins with an image: COPY --from takes files of a context",
+            )
+
+
+def _image(store: Store, source: Source, asked: Asked, report: PullReport) -> Image:
+    """The image that a source means, pulled where that is needed. Raises ImageNotFound, SysboxError."""
+    wanted = "" if source.platform == asked.request.own_platform else source.platform
+    image = None
+    try:
+        image = store.resolve(source.name)
+    except ImageNotFound:
+        if asked.pull == "never":
+            raise
+    if image is not None and wanted and not platform.fits(image.config, wanted):
+        image = None
+    if image is None or (asked.pull in ("always", "newer") and not is_host(source.name)):
+        image = _pulled(store, source, asked, wanted, image, report)
+    check_trust(image, source.name)
+    return image
+
+
+def _pulled(
+    store: Store,
+    source: Source,
+    asked: Asked,
+    wanted: str,
+    here: Image | None,
+    report: PullReport,
+) -> Image:
+    if asked.pull == "never":
+        raise SpecError(
+            f"image {source.name}: the one that is here is not for {source.platform}",
+            hint="--pull missing fetches the other one",
+        )
+    options = asked.access.replace(platform=wanted)
+    try:
+        return images.pull(store, source.name, options, report).image
+    except SysboxError:
+        if here is not None and asked.pull == "newer":
+            return here  # as with `run --pull newer`
+        raise
+
+
+def names_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """Full references of --tag. Raises SpecError."""
+    from sysbox.image import archive
+    from sysbox.image.reference import parse
+
+    found = []
+    for text in texts:
+        archive.check_name(text)
+        found.append(parse(text).full())
+    return tuple(dict.fromkeys(found))
+
+
+def own_platform() -> str:
+    """OS/ARCH[/VARIANT] of this machine."""
+    return str(platform.own())

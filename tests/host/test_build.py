@@ -1,0 +1,311 @@
+"""`sysbox build`: each RUN a container in a scope, layers, cache, configuration, what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builds import Builds
+from containers import eventually
+from lane import SYSBOX, Sysbox
+
+from sysbox.base.paths import IMAGES
+
+pytestmark = pytest.mark.usefixtures("image")
+
+
+@pytest.fixture
+def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
+    """Builds of a context of its own; their images, and the cache, are removed."""
+    yield Builds(sysbox, tmp_path)
+    listed = sysbox("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", check=True).stdout
+    for line in listed.splitlines():
+        name, _, image_id = line.partition(" ")
+        if name.startswith(("built:", "failed:", "<none>")):
+            sysbox("rmi", "-f", name if name.startswith("built:") else image_id)
+    sysbox("builder", "prune", "-af", check=True)
+    sysbox("gc", check=True)
+    assert sysbox("gc", check=True).stdout == ""
+    assert list(Path(IMAGES, "temporary").glob("*")) == []
+    assert list(Path(IMAGES, "build").glob("*.json")) == []
+
+
+def test_run_copy_env_and_the_rest(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test
+        ARG greeting=hello
+        ENV WHO=world WHERE="the $greeting place"
+        LABEL one=1 two="2 3"
+        WORKDIR /srv/app
+        COPY file.txt dir ./
+        RUN echo "$greeting $WHO" > said && pwd > where && id -u > who
+        RUN ["touch", "/made"]
+        USER 1000:1001
+        EXPOSE 80 53/udp
+        VOLUME /data
+        STOPSIGNAL SIGINT
+        HEALTHCHECK --interval=5s CMD true
+        ENTRYPOINT ["/bin/cat"]
+        CMD ["/srv/app/said"]
+        """,
+        file__txt="x",
+        dir__inner="y",
+    )
+    (build.context / "file.txt").write_text("content")
+    build("--build-arg", "greeting=hi")
+    config = build.config()
+    assert config["Env"][-2:] == ["WHO=world", "WHERE=the hi place"]
+    assert config["Labels"] == {"one": "1", "two": "2 3"}
+    assert (config["User"], config["WorkingDir"]) == ("1000:1001", "/srv/app")
+    assert config["ExposedPorts"] == {"53/udp": {}, "80/tcp": {}}
+    assert config["Volumes"] == {"/data": {}}
+    assert config["StopSignal"] == "SIGINT"
+    health = config["Healthcheck"]
+    assert (health["Test"], health["Interval"]) == (["CMD-SHELL", "true"], 5_000_000_000)
+    assert (config["Entrypoint"], config["Cmd"]) == (["/bin/cat"], ["/srv/app/said"])
+    assert build.run() == "hi world\n"
+    assert build.run("/srv/app/where", "/srv/app/who", "/srv/app/file.txt", "/srv/app/inner") == (
+        "/srv/app\n0\ncontenty"
+    )
+    # the base, WORKDIR, COPY, and two RUN: no mount point and nothing else has a layer
+    assert len(build.layers()) == 5
+    said = build.sysbox(
+        "history", "--format", "{{.CreatedBy}}", "--no-trunc", "built:1", check=True
+    ).stdout
+    assert "RUN |1 greeting=hi /bin/sh -c echo" in said
+    assert "COPY file.txt dir ./" in said
+
+
+def test_a_second_time_all_comes_from_the_cache(build: Builds) -> None:
+    build.write(
+        "FROM busybox:test\nCOPY a /a\nRUN date +%N > /now\nWORKDIR /w\nRUN cat /now > copy\n",
+        a="1",
+    )
+    build()
+    first = build.layers()
+    (build.context / "a").touch()  # its time does not count
+    done = build()
+    assert done.stderr.count("CACHED") + done.stdout.count("CACHED") == 4
+    assert build.layers() == first
+    (build.context / "a").write_text("2")
+    build()
+    changed = build.layers()
+    assert changed[0] == first[0]
+    assert not set(changed[1:]) & set(first[1:-2])
+    build("--no-cache")
+    assert build.layers()[2] != changed[2]
+    assert build.layers()[1] == changed[1]
+
+
+def test_each_step_is_a_container_in_a_scope(build: Builds) -> None:
+    build.write("FROM busybox:test\nRUN sleep 1000\n")
+    with subprocess.Popen(
+        [SYSBOX, "build", "--memory", "64m", "-t", "built:1", build.context],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as building:
+        template = "{{.Names}} {{.Status}}"
+
+        def running() -> str:
+            return build.sysbox("ps", "--format", template, check=True).stdout
+
+        eventually(lambda: "build-" in running(), "the step runs")
+        name = running().split()[0]
+        assert name.startswith("build-")
+        assert name.endswith("-stage-0-1")
+        seen = build.sysbox("exec", name, "cat", "/proc/self/cgroup", check=True).stdout
+        assert seen
+        found = json.loads(build.sysbox("inspect", name, check=True).stdout)[0]
+        scope = f"docker-{found['Id']}.scope"
+        shown = subprocess.run(
+            ["systemctl", "show", "-P", "Slice", "-P", "MemoryLimit", "-P", "MemoryMax", scope],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "sysbox-build.slice" in shown
+        assert str(64 << 20) in shown
+        assert found["HostConfig"]["UsernsMode"] in ("", "auto", "private")
+        building.send_signal(signal.SIGINT)
+        building.wait(timeout=30)
+    assert building.returncode != 0
+    assert build.sysbox("ps", "-aq", check=True).stdout == ""
+
+
+def test_a_failed_step(build: Builds) -> None:
+    build.write("FROM busybox:test\n\nRUN echo first; \\\n  echo last words; exit 3\n")
+    error = build.fails()
+    assert "Containerfile:3: RUN: the command failed: exit status 3" in error
+    done = build("--keep-failed", check=False)
+    assert done.returncode == 1
+    assert "last words" in done.stderr + done.stdout
+    name = build.sysbox("ps", "-a", "--format", "{{.Names}}", check=True).stdout.strip()
+    assert name.startswith("build-")
+    assert build.sysbox("logs", name, check=True).stdout == "first\nlast words\n"
+    assert build.sysbox("diff", name, check=True).stdout == ""
+    build.sysbox("rm", name, check=True)
+
+
+def test_only_what_the_target_needs(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test AS tools
+        RUN mkdir /out && echo tool > /out/tool && chown 5:6 /out/tool
+        FROM busybox:test AS unused
+        RUN exit 1
+        FROM busybox:test AS app
+        RUN echo app > /app
+        FROM scratch
+        COPY --from=tools /out/ /bin/
+        COPY --from=app /app /
+        COPY --from=busybox:test /bin/busybox /bin/cat /bin/stat /bin/
+        ENTRYPOINT ["/bin/cat"]
+        """
+    )
+    build()
+    assert build.run("/bin/tool", "/app") == "tool\napp\n"
+    assert (
+        build.sysbox(
+            "run", "--rm", "--network", "none", "--entrypoint", "/bin/stat", "built:1", "-c", "%u:%g",
+            "/bin/tool", check=True,
+        ).stdout
+        == "5:6\n"
+    )  # fmt: skip
+    build("--target", "app")
+    assert build.run("cat", "/app") == "app\n"
+    assert "unused" not in build("--target", "tools").stderr
+
+
+def test_secrets_are_seen_by_their_step_alone(build: Builds, tmp_path: Path) -> None:
+    secret = "q7fz0kd2w8"
+    (tmp_path / "token").write_text(secret)
+    build.write(
+        """
+        FROM busybox:test
+        RUN --mount=type=secret,id=token --mount=type=secret,id=token,env=TOKEN \\
+            rev /run/secrets/token > /length && test -n "$TOKEN" && stat -c %a /run/secrets/token
+        RUN test ! -e /run/secrets && test -z "$TOKEN"
+        RUN --mount=type=secret,id=none echo optional
+        """
+    )
+    (tmp_path / ".containerignore").write_text("token\n")
+    done = build("--secret", f"id=token,src={tmp_path}/token")
+    assert "400" in done.stdout + done.stderr
+    assert build.run("cat", "/length") == secret[::-1]
+    found = subprocess.run(
+        ["grep", "-rl", secret, "/var/lib/sysbox", "/run/sysbox"], capture_output=True, text=True
+    )
+    assert found.stdout == ""
+    journal = subprocess.run(["journalctl", "-o", "export"], capture_output=True, check=True).stdout
+    assert secret.encode() not in journal
+    build.write("FROM busybox:test\nRUN --mount=type=secret,id=no,required=true true\n")
+    assert "the secret no is not given" in build.fails()
+
+
+def test_cache_mounts_binds_and_tmpfs(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test AS one
+        RUN mkdir /from && echo stage > /from/file
+        FROM busybox:test
+        RUN --mount=type=cache,target=/cache echo line >> /cache/log
+        RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/scratch \\
+            --mount=type=bind,target=/context --mount=type=bind,from=one,source=/from,target=/one,rw \\
+            cp /cache/log /log && echo x > /scratch/x && cat /context/a /one/file > /read && \\
+            echo changed > /one/file && ! touch /context/new
+        """,
+        a="context\n",
+    )
+    build()
+    assert build.run("cat", "/log", "/read") == "line\ncontext\nstage\n"
+    names = build.run("ls", "/")
+    assert not {"cache", "scratch", "context", "one"} & set(names.split())
+    build("--no-cache")
+    assert build.run("cat", "/log") == "line\nline\n"
+
+
+def test_networks_and_rights_of_a_step(build: Builds) -> None:
+    build.write("FROM busybox:test\nRUN --network=none ls /sys/class/net > /links\n")
+    build()
+    assert build.run("cat", "/links") == "lo\n"
+    build.write("FROM busybox:test\nRUN --security=insecure true\n")
+    assert "--security=insecure: is not allowed" in build.fails()
+    build.write("FROM busybox:test\nRUN --network=host true\n")
+    assert "--network=host: is not allowed" in build.fails()
+
+
+def test_here_documents(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test
+        ARG name=you
+        RUN <<EOF
+        echo one > /one
+        echo $name >> /one
+        EOF
+        RUN <<SCRIPT
+        #!/bin/cat
+        itself
+        SCRIPT
+        COPY <<PLAIN <<"QUOTED" /etc/docs/
+        for $name
+        PLAIN
+        for $name
+        QUOTED
+        """.replace("\n        ", "\n")
+    )
+    done = build()
+    assert "itself" in done.stdout + done.stderr
+    assert build.run("cat", "/one", "/etc/docs/PLAIN", "/etc/docs/QUOTED") == (
+        "one\nyou\nfor you\nfor $name\n"
+    )
+
+
+def test_the_same_digest_twice(build: Builds) -> None:
+    build.write(
+        "FROM busybox:test\nCOPY a /x/a\nRUN echo b > /x/b && mkdir /new && ln -s a /x/l\n", a="a"
+    )
+    digests = set()
+    for flags in ((), ("--no-cache",)):
+        build("--build-arg", "SOURCE_DATE_EPOCH=1000000000", *flags)
+        digests.add(build.id())
+    assert len(digests) == 1
+    assert build.run("stat", "-c", "%Y", "/x/b", "/x", "/new") == "1000000000\n" * 3
+
+
+def test_squash(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test
+        RUN mkdir /d && echo 1 > /d/one && echo 2 > /d/two && rm /etc/group
+        RUN rm /d/one && rm -r /home && mkdir /home && touch /home/new
+        """
+    )
+    build("--squash")
+    assert len(build.layers()) == 2
+    assert build.run("ls", "/d", "/home") == "/d:\ntwo\n\n/home:\nnew\n"
+    assert build.run("sh", "-c", "test -e /etc/group || echo gone") == "gone\n"
+
+
+def test_kill_at_any_moment(build: Builds) -> None:
+    """kill -9 of the command: nothing half-made, and the next build goes on from the cache."""
+    build.write("FROM busybox:test\nRUN sleep 1.2 && date +%N > /first\nRUN sleep 1000\n")
+    with subprocess.Popen(
+        [SYSBOX, "build", "--progress", "plain", "-t", "built:1", build.context],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as building:
+        eventually(
+            lambda: "-2 " in build.sysbox("ps", "--format", "{{.Names}} ", check=True).stdout,
+            "the second step runs",
+        )
+        building.kill()
+    eventually(lambda: build.sysbox("ps", "-aq").stdout == "", "its container is gone")
+    assert build.sysbox("image", "exists", "built:1").returncode == 1
+    build.write("FROM busybox:test\nRUN sleep 1.2 && date +%N > /first\nRUN true\n")
+    assert "CACHED" in build().stdout + build().stderr
