@@ -115,19 +115,24 @@ def clone(url: str, directory: str, *, checksum: str = "", git_dir: bool = False
 
         remove_tree(f"{path}/.git")
     if inner:
-        from sysbox.build.content_sources import Origin, clean
-
-        fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            entry = Origin(fd, url, confined=True).entry(clean(inner))
-            is_directory = entry.is_directory
-            entry.close()
-        finally:
-            posix.close(fd)
-        if not is_directory:
-            raise NotFound(f"{url}: {inner} is not a directory")
-        path = f"{path}/{clean(inner)}"
+        path = _inside(url, path, inner)
     return Fetched(url=url, path=path, digest=commit, is_directory=True)
+
+
+def _inside(url: str, path: str, inner: str) -> str:
+    """A directory of the repository. Raises NotFound, SpecError for a link that leads out."""
+    from sysbox.build.content_sources import Origin, clean
+
+    fd = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        entry = Origin(fd, url, confined=True).entry(clean(inner))
+        is_directory = entry.is_directory
+        entry.close()
+    finally:
+        posix.close(fd)
+    if not is_directory:
+        raise NotFound(f"{url}: {inner} is not a directory")
+    return f"{path}/{clean(inner)}"
 
 
 def _git(program: str, url: str, *words: str) -> str:

@@ -102,23 +102,13 @@ class Workshop:
         KernelError.
         """
         check_count(len(below) + 1)
-        taken = _Taking(self._epoch)
-        opened = posix.open(upper, _OPEN)
-        lower = Layers([posix.open(self._path(one.name), _OPEN) for one in reversed(below)])
-        try:
-            _clear(opened, lower, tuple(targets))
-            blob = self.work.pack(lambda write: taken.write(opened, write), note or "a layer")
-        except OSError as error:
-            raise KernelError.of("read", note or "a layer", error) from None
-        finally:
-            lower.close()
-            posix.close(opened)
+        blob, size = self._pack(upper, below, tuple(targets), note or "a layer")
         chain = chain_ids((*(one.diff_id for one in below), blob.digest))[-1]
         made = StackLayer(
             name=posix.urandom(16).hex(),
             diff_id=blob.digest,
             chain_id=chain,
-            size=taken.size,
+            size=size,
             blob=blob.digest,
             blob_size=blob.size,
             created_ns=time.time_ns(),
@@ -131,6 +121,22 @@ class Workshop:
             return self._unpacked(blob, below, key, note)
         self._fresh.append(_Fresh(made, blob.path, key, note))
         return made
+
+    def _pack(
+        self, upper: str, below: tuple[StackLayer, ...], targets: tuple[str, ...], note: str
+    ) -> tuple[Blob, int]:
+        """(the archive of a directory, the bytes of its files); it has nothing else than a layer then."""
+        taken = _Taking(self._epoch)
+        opened = posix.open(upper, _OPEN)
+        lower = self.lower(below)
+        try:
+            _clear(opened, lower, targets)
+            return self.work.pack(lambda write: taken.write(opened, write), note), taken.size
+        except OSError as error:
+            raise KernelError.of("read", note, error) from None
+        finally:
+            lower.close()
+            posix.close(opened)
 
     def _unpacked(
         self, blob: Blob, below: tuple[StackLayer, ...], key: str, note: str

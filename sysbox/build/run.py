@@ -105,28 +105,7 @@ def run(
 
 
 def _create(step: RunStep, template: ContainerSpec) -> tuple[Record, Plan]:
-    namespaces = template.namespaces
-    if step.network:
-        namespaces = namespaces.replace(network=step.network)
-    spec = template.replace(
-        image=step.image_name or "scratch",
-        name=step.name,
-        command=step.argv,
-        entrypoint=(),
-        env=step.env,
-        workdir=step.workdir,
-        user=step.user,
-        mounts=step.mounts,
-        namespaces=namespaces,
-        networks=() if step.network else template.networks,
-        labels={**template.labels, **step.labels},
-        security=template.security.replace(
-            privileged=step.privileged or template.security.privileged
-        ),
-        slice=SLICE,
-        remove=True,
-        systemd="false",
-    )
+    spec = _spec(step, template)
     record = store.Record(
         id=identity.new_id(),
         name=step.name,
@@ -151,6 +130,29 @@ def _create(step: RunStep, template: ContainerSpec) -> tuple[Record, Plan]:
         environment = (*plan.process.env, *step.secrets)
         plan = plan.replace(process=plan.process.replace(env=environment))
     return record, plan
+
+
+def _spec(step: RunStep, template: ContainerSpec) -> ContainerSpec:
+    namespaces, security = template.namespaces, template.security
+    if step.network:
+        namespaces = namespaces.replace(network=step.network)
+    return template.replace(
+        image=step.image_name or "scratch",
+        name=step.name,
+        command=step.argv,
+        entrypoint=(),
+        env=step.env,
+        workdir=step.workdir,
+        user=step.user,
+        mounts=step.mounts,
+        namespaces=namespaces,
+        networks=() if step.network else template.networks,
+        labels={**template.labels, **step.labels},
+        security=security.replace(privileged=step.privileged or security.privileged),
+        slice=SLICE,
+        remove=True,
+        systemd="false",
+    )
 
 
 def _targets(record: Record) -> list[str]:

@@ -207,21 +207,10 @@ class Builder:
         with given:
             if script:
                 given.mounts.append(_script(directory, argv[0], script))
-            step = RunStep(
-                name=f"build-{options.id}-{_name(self._stage.title())}-{number}",
-                argv=argv,
+            step = self._run_step(number, one, argv).replace(
                 env=(*self._environment(), *proxies, *given.environment),
                 secrets=tuple(given.secrets),
-                workdir=state.config.workdir or "/",
-                user=state.config.user,
                 mounts=tuple(given.mounts),
-                network=one.network if one.network != "default" else "",
-                privileged=one.security == "insecure",
-                layers=state.stack,
-                image_id=state.image_id,
-                image_name=state.image_name,
-                usr_bind=state.usr_bind,
-                labels={"sysbox.build": options.id, "sysbox.build.stage": self._stage.title()},
             )
 
             def take(upper: str, targets: list[str]) -> StackLayer:
@@ -235,6 +224,24 @@ class Builder:
                 keep_failed=options.keep_failed,
                 before_keeping=self._shop.settle,
             )
+
+    def _run_step(self, number: int, one: model.Run, argv: tuple[str, ...]) -> RunStep:
+        """The step without its variables and mounts."""
+        state, options = self.state, self._options
+        return RunStep(
+            name=f"build-{options.id}-{_name(self._stage.title())}-{number}",
+            argv=argv,
+            env=(),
+            workdir=state.config.workdir or "/",
+            user=state.config.user,
+            network=one.network if one.network != "default" else "",
+            privileged=one.security == "insecure",
+            layers=state.stack,
+            image_id=state.image_id,
+            image_name=state.image_name,
+            usr_bind=state.usr_bind,
+            labels={"sysbox.build": options.id, "sysbox.build.stage": self._stage.title()},
+        )
 
     # COPY, ADD, WORKDIR
 

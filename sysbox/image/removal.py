@@ -174,6 +174,7 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
     except Conflict:
         return [*done, f"left the orphans of {store.root} alone: a command is adding images"]
     with lock:
+        done += [f"removed {cache.DIRECTORY}/{name}" for name in cache.tidy(store.root)]
         return done + _sweep(store, in_use)
 
 
@@ -203,11 +204,8 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
         image_id = f"sha256:{name.removesuffix('.json')}"
         if is_hex(image_id[7:], 64) and image_id not in needed.images and in_use(image_id):
             needed.add(store, image_id, "")
-    for _, made, _ in cache.all_of(store.root):
-        needed.layers.add(made.layer)
-        needed.blobs.add(made.blob[7:])
-    done = [f"removed {cache.DIRECTORY}/{name}" for name in cache.tidy(store.root)]
-    done += [
+    needed.add_cache(store)
+    done = [
         _remove_tree(store, f"temporary/{name}") for name in files.names(f"{store.root}/temporary")
     ]
     root = store.root
@@ -244,6 +242,12 @@ class _Needed:
         self.blobs: set[str] = set()
         self.layers: set[str] = set()
         self.records: set[str] = set()
+
+    def add_cache(self, store: Catalog) -> None:
+        """Add what the build cache has."""
+        for _, made, _ in cache.all_of(store.root):
+            self.layers.add(made.layer)
+            self.blobs.add(made.blob[7:])
 
     def add(self, store: Catalog, image_id: str, manifest: str) -> None:
         """Add an image with its manifest, configuration, layer blobs and layers."""

@@ -94,23 +94,15 @@ def build(
         raise Unsupported("only root can build images", hint="run it with sudo")
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.default_int_handler)
-    options = asked.options
-    if not options.id:
-        options = options.replace(id=posix.urandom(4).hex())
+    options = asked.options.replace(id=asked.options.id or posix.urandom(4).hex())
     store = Store()
     with Workshop(store, options.epoch_ns) as shop, _Trees(asked, shop) as trees:
         prepared = _prepare(store, asked, trees, pulling or PullReport())
         planned(prepared.plan)
         job = Job(
-            prepared.plan,
-            options,
-            store,
-            trees.context,
-            trees.named,
-            given,
-            prepared.images,
+            prepared.plan, options, store, trees.context, trees.named, given, prepared.images,
             shop.directory("stages"),
-        )
+        )  # fmt: skip
         most = workers.at_once(len(prepared.plan.stages), os.cpu_count() or 1)
         done = Coordinator(job, report, most).build()
         if also:
