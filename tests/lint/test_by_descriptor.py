@@ -31,6 +31,18 @@ NEVER = set("shutil tempfile pathlib".split())  # their helpers work by name
 DESCRIPTORS = set("fd writer".split())  # what open descriptors are called as a first argument
 # (module, function) -> why its paths are nobody else's to change.
 EXCEPTIONS = {
+    **{
+        ("build.layers", name): "our own directories of the store, which root alone can enter"
+        for name in ("directory", "take", "_unpacked", "settle")
+    },
+    **{
+        ("build.result", name): "our own directories of the store, which root alone can enter"
+        for name in ("_add_empty", "squash")
+    },
+    **{
+        ("build.run_mounts", name): "below our own directories, which root alone can enter"
+        for name in ("_copied", "_new_cache")
+    },
     ("base.files", "make_private"): "our own directories, which root alone can enter",
     ("base.files", "write_file"): "our own files, in directories that root alone can enter",
     ("base.files", "unlink"): "our own files, in directories that root alone can enter",

@@ -8,7 +8,7 @@ import pytest
 
 from sysbox.build import expansion, parser
 from sysbox.build.errors import FileError
-from sysbox.build.model import Add, Copy, Env, Instruction, Plan, Run, Variables
+from sysbox.build.model import Add, Copy, Env, Instruction, Plan, Run, Variables, Workdir
 from sysbox.build.variables import ExpansionError, check, expand
 
 CHECKSUM = "must be sha256: and 64 hexadecimal digits, or a git commit"
@@ -144,8 +144,10 @@ def refused(text: str, **environment: str) -> str:
 
 
 def test_env_before_arg() -> None:
-    assert expanded("WORKDIR $v", {"v": "/arg"}).path == "/arg"
-    assert expanded("WORKDIR $v", {"v": "/arg"}, v="/env").path == "/env"
+    for environment, path in (({}, "/arg"), ({"v": "/env"}, "/env")):
+        found = expanded("WORKDIR $v", {"v": "/arg"}, **environment)
+        assert isinstance(found, Workdir)
+        assert found.path == path
 
 
 @pytest.mark.parametrize(

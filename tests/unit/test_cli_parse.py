@@ -119,12 +119,13 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
         "create": ["request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
+        "build": ["request/build", "request/limits", "request/registries"],
         **{one: ["request/registries"] for one in ("login", "manifest inspect", "pull", "push")},
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)
     # docker's, which say nothing here: every image is always shown, and policy.json has the say
     trust = {"disable_content_trust"}
-    ignored = {"images": {"all"}, "pull": trust, "push": trust}.get(name, set())
+    ignored = {"build": {"rm"}, "images": {"all"}, "pull": trust, "push": trust}.get(name, set())
     for option in options_of(verb):
         spellings = (f"values.{option.dest}", f"given.{option.dest}", f'given["{option.dest}"]')
         spellings += (f'"{option.dest}": "',)  # in a table of fields

@@ -16,6 +16,7 @@ from sysbox.image.registry import platform
 from sysbox.image.registry.pull import Options as PullOptions
 from sysbox.lifecycle.build import Asked, names_of, own_platform
 from sysbox.parse import common as parse
+from sysbox.parse.bandwidth import parse_bandwidth
 from sysbox.parse.network import parse_add_host
 from sysbox.parse.process import parse_label
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
@@ -127,6 +128,9 @@ def _template(given: Values) -> ContainerSpec:
             cap_drop=tuple(parse_cap(one, "--cap-drop") for one in given.cap_drop),
         ),
     )
+    if given.network_bandwidth:
+        bandwidth = parse_bandwidth(given.network_bandwidth, "--network-bandwidth")
+        spec = spec.replace(bandwidth=bandwidth)
     return settings.with_defaults(spec, settings.settings())
 
 
