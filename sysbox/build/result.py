@@ -54,7 +54,7 @@ def commit(shop: Workshop, state: State, options: Options, platform: str) -> Ima
         _add_empty(shop, state)
     store = shop.store
     state.config = state.config.replace(labels={**state.config.labels, **dict(options.labels)})
-    document = _document(state, options, platform)
+    document = _document(state, platform)
     blobs = [
         Blob(
             path=store.blob(one.blob),
@@ -85,7 +85,7 @@ def _add_empty(shop: Workshop, state: State) -> None:
     state.history.append({"comment": "an empty layer"})
 
 
-def _document(state: State, options: Options, platform: str) -> bytes:
+def _document(state: State, platform: str) -> bytes:
     """The configuration (OCI config.md): that of the base image, changed."""
     stack = [one.layer() for one in state.stack]
     created = state.moment or configs.moment_of(time.time_ns())
