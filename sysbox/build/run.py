@@ -28,7 +28,9 @@ from sysbox.image.crew import described, restored
 from sysbox.lifecycle import create, remove
 from sysbox.lifecycle.run import Notices
 from sysbox.linux import _sys, process
+from sysbox.run import start
 from sysbox.run.exit import settle
+from sysbox.run.foreground import Attended
 from sysbox.spec import ContainerSpec, Mount
 from sysbox.units.cgroup import tree
 
@@ -190,6 +192,20 @@ def _supervised(record: Record, plan: Plan, output: int) -> Ended:
     return Ended.from_data(data, "how a step ended")
 
 
+class _Step(Attended):
+    """The container of a step in its supervisor, which leaves it to the worker to settle the run."""
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        from sysbox.units import machine
+
+        with start.give_up_on_failure(self._record, self._started):
+            machine.register_later(self._entry)
+            ended = self._foreground.wait(self._started.oom, self._started.reports)
+        machine.cancel_register()
+        return ended
+
+
 def _supervise(
     record: Record, plan: Plan, output: int, channel: socket.socket, worker: int
 ) -> NoReturn:
@@ -198,12 +214,9 @@ def _supervise(
         _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
         if posix.getppid() != worker:
             posix._exit(0)
-        from sysbox.run.foreground import Attended
-
         for target in (1, 2):
             posix.dup2(output, target)
-        attended = Attended(record, plan, logged=True)
-        message = ("ended", attended.await_end().to_data())
+        message = ("ended", _Step(record, plan, logged=True).end().to_data())
     except BaseException as error:  # noqa: BLE001 (the worker raises it)
         message = ("error", described(error))
     finally:

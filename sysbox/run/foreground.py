@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.container.records import Ended, Record
+    from sysbox.container.records import Record
     from sysbox.plan import Plan
     from sysbox.run.dev_log import DevLog
     from sysbox.spec import ContainerSpec
@@ -163,23 +163,17 @@ class Attended:
     def wait(self) -> int:
         """Wait for the end, and record it; the exit status. A container that reboots is started again."""
         from sysbox.run.exit import settle
+        from sysbox.units import machine
 
         while True:
-            ended = self.await_end()
+            with start.give_up_on_failure(self._record, self._started):
+                machine.register_later(self._entry)
+                ended = self._foreground.wait(self._started.oom, self._started.reports)
+            machine.cancel_register()
             final = settle(self._record.id, ended, behind=True)
             if final is None or not final.rebooted:
                 return final.exit_code if final else ended.code
             self._begin()
-
-    def await_end(self) -> Ended:
-        """Wait for the end of this run, which the caller has to settle."""
-        from sysbox.units import machine
-
-        with start.give_up_on_failure(self._record, self._started):
-            machine.register_later(self._entry)
-            ended = self._foreground.wait(self._started.oom, self._started.reports)
-        machine.cancel_register()
-        return ended
 
 
 def _bring_up(

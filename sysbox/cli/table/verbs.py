@@ -304,14 +304,8 @@ def _rmi() -> tuple[Option, ...]:
 
 
 def _host(*more: Option) -> tuple[Option, ...]:
-    return (
-        value(
-            "--name",
-            "NAME",
-            "Name of the embedded host; by default the one in SYSBOX_HOST, else `default`",
-        ),
-        *more,
-    )
+    text = "Name of the embedded host; by default the one in SYSBOX_HOST, else `default`"
+    return (value("--name", "NAME", text), *more)
 
 
 def _host_stop() -> tuple[Option, ...]:
