@@ -51,30 +51,34 @@ distribution() {
     fi
 }
 
-# Services for containers with systemd inside, databases, a client of machined, a registry, and the programs that sysbox
+# Services for containers with systemd inside, firewalls, databases, a client of machined, a registry, and the programs that sysbox
 # is compared and exchanges images with. They are unpacked for the tests, not installed, so that none of them is enabled
 # on this machine.
-services=(haproxy keepalived nginx rsyslog libnss-mymachines docker.io containerd runc docker-registry skopeo umoci buildah podman
-    redis-server redis-tools)
+services=(haproxy keepalived nginx rsyslog firewalld ufw libnss-mymachines docker.io containerd runc docker-registry skopeo
+    umoci buildah podman redis-server redis-tools)
 unpack_services() {
-    local target=.venv/test-services archives package version
+    local target=.venv/test-services archives package version name there missing=()
     # of the version that the distribution has
     version=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' || true)
     [[ -z $version ]] || services+=("postgresql-$version" "postgresql-client-$version")
-    [[ $(cat "$target/unpacked" 2>/dev/null) != "${services[*]}" ]] && command -v dpkg-deb >/dev/null || return 0
-    say "fetching packages for the tests: ${services[*]}"
+    there=$(cat "$target/unpacked" 2>/dev/null || true)
+    for name in "${services[@]}"; do
+        [[ " $there " == *" $name "* ]] || missing+=("$name")
+    done
+    ((${#missing[@]})) && command -v dpkg-deb >/dev/null || return 0
+    say "fetching packages for the tests: ${missing[*]}"
     archives=$(mktemp -d)
     mkdir "$archives/partial"
     apt-get install -qq --yes --download-only --reinstall --no-install-recommends -o Debug::NoLocking=true \
-        -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root "${services[@]}" >/dev/null
+        -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root "${missing[@]}" >/dev/null
     for package in "$archives"/*.deb; do
         # large, and PostgreSQL works without them
         [[ ${package##*/} == @(libllvm|locales)* ]] && continue
         dpkg-deb --extract "$package" "$archives/root"
     done
-    printf '%s\n' "${services[*]}" >"$archives/root/unpacked"
-    rm -rf "$target"
-    cp -a "$archives/root" "$target"
+    mkdir -p "$target"
+    cp -a "$archives/root/." "$target"
+    printf '%s\n' "${services[*]}" >"$target/unpacked"
     rm -r "$archives"
 }
 
