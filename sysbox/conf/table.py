@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.netns import topology
-from sysbox.netns.rules import FIREWALLS
+from sysbox.netns.rules import FIREWALLS, PORTS
 from sysbox.parse.common import bad
 from sysbox.parse.limits import parse_pids
 from sysbox.parse.network import check_link
@@ -60,6 +60,12 @@ def _firewall(text: str, flag: str) -> str:
     return text
 
 
+def _ports(text: str, flag: str) -> str:
+    if text not in PORTS:
+        bad(flag, text, "neither of both", " or ".join(PORTS))
+    return text
+
+
 KEYS = (
     Key(
         section="Network", name="Bridge", field="bridge", parse=check_link, default="sysbox0",
@@ -76,6 +82,11 @@ KEYS = (
         help="The packet filter that gets the rules of containers' networks: nft, iptables-nft,"
         " iptables-legacy, or auto, which is the one that has rules of others already, else nft. Rules that"
         " are in place stay where they are until the next boot or `sysbox network reload`.",
+    ),
+    Key(
+        section="Network", name="Ports", field="ports", parse=_ports, default="open",
+        help="Who reaches published ports from outside: open, everybody, or ask, whom the host's firewall"
+        " lets: a zone of firewalld, or a source of `ufw route allow`. It takes effect as `Firewall=` does.",
     ),
     Key(
         section="Log", name="Driver", field="log_driver", parse=parse_driver, default="journald",

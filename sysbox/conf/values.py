@@ -19,6 +19,7 @@ class Settings(Frozen):
     bridge: str = "sysbox0"
     subnet: str = ""  # "" is the first of topology.SUBNETS that is free
     firewall: str = "auto"  # the packet filter: see netns/firewall_choice.py
+    ports: str = "open"  # open, ask: who reaches published ports, see netns/host_firewall.py
     log_driver: str = "journald"
     rate_limit: int = -1  # lines a second; -1 is the default in units/journal.py
     rate_burst: int = -1  # lines at once; likewise

@@ -210,6 +210,8 @@ def _firewall() -> dict[str, Any]:
         "Backend": mark.backend if mark else "",  # "" before the first container on a network
         "Reason": mark.why if mark else "",
         "InPlace": mark is not None and _in_place(mark),
+        "HostFirewall": mark.host if mark else "",  # firewalld, ufw, "" without one
+        "Ports": "ask" if mark and mark.ask else "open",
         "Bridges": [policy.bridge for policy in mark.policies] if mark else [],
         # path below /proc/sys -> its value before sysbox changed it
         "Sysctls": Map(changed),

@@ -8,6 +8,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.container import store
 from sysbox.container.names import taken_names
 from sysbox.docker.shapes import Map, NullList, NullMap, Strings, Struct
+from sysbox.netns import host_firewall
 from sysbox.netns.network import BUILTIN, Network, ends
 from sysbox.run import resolver_units
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """What docker shows of a network, every key of API 1.41; beside them `DNSEnabled` and the routes."""
+    """What docker shows of a network, every key of API 1.41; beside them DNS, failures and routes."""
     bridged = network.driver == "bridge"
     return Struct(
         {
@@ -44,6 +45,7 @@ def describe(network: Network) -> dict[str, Any]:
             "Labels": Strings(network.labels),
             "DNSEnabled": network.dns,
             "DNSFailure": _failure(network),
+            "FirewallFailure": host_firewall.failure(network.bridge) if bridged else "",
             "Routes": [
                 Struct(
                     {"Destination": one.destination, "Gateway": one.gateway, "Metric": one.metric}

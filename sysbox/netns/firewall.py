@@ -11,7 +11,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.netns import firewall_mark, ports, rules, topology
-from sysbox.netns.firewall_mark import AUTO, BACKENDS, Mark, module
+from sysbox.netns.firewall_mark import BACKENDS, Mark, module
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.topology import NetPlan
 from sysbox.spec import Port
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.conf.values import Settings
     from sysbox.netns.attachment import Attachment
 
 MARK = firewall_mark.MARK
@@ -47,7 +48,9 @@ def ensure_policies(policies: tuple[Policy, ...]) -> None:
 
 def _are_in_place(policies: tuple[Policy, ...]) -> bool:
     mark = firewall_mark.read()
-    return bool(mark and set(policies) <= set(mark.policies) and firewall_mark.in_place(mark))
+    if mark is None or not set(mark.settled(policies)) <= set(mark.policies):
+        return False
+    return firewall_mark.in_place(mark)
 
 
 def publish(plan: NetPlan, address: str, address6: str = "") -> tuple[Port, ...]:
@@ -86,6 +89,7 @@ def add(
         resolved = ports.resolve(wanted, others, addresses)
         mine = rules.published(container_id, resolved, addresses)
         both = [*others, *ports.render(mine)]
+        _ask_host()
         # the record first: after a crash gc finds the rules to remove
         ports.store(both)
         try:
@@ -131,28 +135,31 @@ def release(bridge: str) -> None:
             return
         left = tuple(policy for policy in mark.policies if policy.bridge != bridge)
         if left:
+            _forget(mark, bridge)
             _apply(left, ports.load(), mark)
         else:
             _remove()
 
 
-def reload(asked: str = AUTO) -> str:
+def reload(settings: Settings) -> str:
     """Make all rules again, whatever has become of them; returns the packet filter, "" for no rules.
 
-    `asked` is Firewall= of sysbox.conf: another packet filter than before gets the rules at once; `auto`
-    keeps the one that has them. Raises as `ensure`.
+    `settings` are those of sysbox.conf: another packet filter than before gets the rules at once; with
+    Firewall=auto the one that has them keeps them, unless the host has got another firewall. Raises as
+    `ensure`, and Conflict where ports are published and Ports=ask has nobody to ask; all is as before then.
     """
     with Lock(_LOCK, timeout=BRIEFLY):
         mark = firewall_mark.read()
         if not mark:
             return ""
-        before = mark.backend
-        if asked not in (AUTO, before):
-            from sysbox.netns import firewall_choice
+        from sysbox.netns import host_firewall
 
-            backend, why = firewall_choice.choose(asked)
-            mark = mark.replace(backend=backend, why=why)
-        _apply(mark.policies, ports.load(), mark)
+        before = mark.backend
+        mark = host_firewall.decide(settings, mark)
+        entries = ports.load()
+        if entries:
+            host_firewall.require(mark)
+        _apply(mark.policies, entries, mark)
         if mark.backend != before:
             # only now: a packet is never without rules
             module(before).remove()
@@ -168,12 +175,29 @@ def remove() -> None:
 def _remove() -> None:
     from sysbox.netns import forwarding
 
+    _forget(firewall_mark.read())
     for name in BACKENDS:
         backend = module(name)
         if not backend.lacking():
             backend.remove()
     unlink(MARK)
     forwarding.restore()
+
+
+def _forget(mark: Mark | None, bridge: str = "") -> None:
+    if mark and mark.host:
+        from sysbox.netns import host_firewall  # most hosts have no other program for it
+
+        host_firewall.forget(mark, bridge)
+
+
+def _ask_host() -> None:
+    """Raises Conflict where Ports=ask has nobody to ask."""
+    mark = firewall_mark.read()
+    if mark and mark.ask:
+        from sysbox.netns import host_firewall  # only with Ports=ask
+
+        host_firewall.require(mark)
 
 
 def _withdraw(is_meant: Callable[[str], bool], unwanted: set[Port] | None = None) -> list[str]:
@@ -221,9 +245,16 @@ def _apply(
     mark = mark or firewall_mark.read()
     if mark is None:
         from sysbox.conf.settings import settings
-        from sysbox.netns import firewall_choice
+        from sysbox.netns import host_firewall
 
-        backend, why = firewall_choice.choose(settings().firewall)
-        mark = Mark(backend=backend, why=why)
-    module(mark.backend).apply(policies, entries)
-    firewall_mark.write(mark.replace(policies=policies))
+        mark = host_firewall.decide(settings())
+        if entries:
+            host_firewall.require(mark)
+    mark = mark.replace(policies=mark.settled(policies))
+    if mark.host:
+        from sysbox.netns import host_firewall
+
+        # before sysbox's rules: where it refuses, they stay as they are
+        host_firewall.tell(mark)
+    module(mark.backend).apply(mark.policies, entries)
+    firewall_mark.write(mark)

@@ -26,8 +26,9 @@ _TRANSIENT = (rules_nft.TABLE, "io.systemd.nat")
 _OURS = "SYSBOX-"
 
 
-def choose(asked: str) -> tuple[str, str]:
-    """(backend, why) for this network namespace; `asked` is Firewall= of sysbox.conf.
+def choose(asked: str, host: tuple[str, str] = ("", "")) -> tuple[str, str]:
+    """(backend, why) for this network namespace; `asked` is Firewall= of sysbox.conf, `host` the program that
+    governs it and the backend that this one needs (`host_firewall.find`).
 
     Raises Unsupported where the host has none of them, or not the one that was asked for.
     """
@@ -41,6 +42,9 @@ def choose(asked: str) -> tuple[str, str]:
         return asked, "Firewall= in sysbox.conf"
     preferred = [(name, f"it has {found}") for name, found in with_rules().items()]
     others = [(name, "no packet filter had rules") for name in BACKENDS]
+    program, needed = host
+    if program:
+        preferred.insert(0, (needed, f"{program} is running"))
     problems = {}
     for name, why in (*preferred, *others):
         problems[name] = module(name).lacking()
@@ -74,6 +78,22 @@ def with_rules() -> dict[str, str]:
     own = [one for one in native if one.family not in _FAMILIES or one.table not in _TABLES]
     if own:
         found[NFT] = f"the table {own[0].table}"
+    return found
+
+
+def chains_of(name: str) -> list[str]:
+    """The flavours of iptables, as backends, in which FORWARD of IPv4 jumps to this chain of others."""
+    found = []
+    try:
+        with nfnetlink.Socket() as wire:
+            there = [one for one in wire.chains() if one.name == name and one.used]
+    except KernelError:
+        there = []  # ignoring: this kernel has no nf_tables
+    if any(one.family == _FAMILIES[0] and one.table in _TABLES for one in there):
+        found.append(IPTABLES_NFT)
+    legacy = xtables.read(4, "filter")
+    if legacy and ("FORWARD", name) in legacy.jumps:
+        found.append(IPTABLES_LEGACY)
     return found
 
 

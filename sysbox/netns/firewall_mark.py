@@ -44,6 +44,15 @@ class Mark(Frozen):
     backend: str
     why: str = ""  # why that packet filter
     policies: tuple[Policy, ...] = ()
+    host: str = ""  # rules.FIREWALLD or UFW, where one of them governs this host
+    ask: bool = False  # that one decides who reaches published ports (Ports=ask)
+
+    def settled(self, policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        """These policies with what is the same for all of this host."""
+        mine = (self.host, self.ask)
+        if all((one.host_firewall, one.ask) == mine for one in policies):
+            return policies
+        return tuple(one.replace(host_firewall=self.host, ask=self.ask) for one in policies)
 
 
 def read() -> Mark | None:
@@ -61,7 +70,8 @@ def read() -> Mark | None:
         policies = tuple(Policy.read(line) for line in lines[1:])
     except ValueError:  # damaged: the rules are made again
         return None
-    return Mark(backend=backend, why=why, policies=policies)
+    host, ask = (policies[0].host_firewall, policies[0].ask) if policies else ("", False)
+    return Mark(backend=backend, why=why, policies=policies, host=host, ask=ask)
 
 
 def write(mark: Mark) -> None:

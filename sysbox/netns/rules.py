@@ -22,6 +22,11 @@ FIREWALLS = ("auto", "nft", "iptables-nft", "iptables-legacy")  # Firewall= of s
 ANYWHERE = ("", "0.0.0.0", "::")  # host addresses of a port that is published on every address
 LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 ACCEPT, DROP, MASQUERADE = "accept", "drop", "masquerade"
+RETURN, MARK = "return", "mark"  # to the rules of the host itself; set the bit ALLOWED of the mark
+FIREWALLD, UFW = "firewalld", "ufw"  # what may govern the host, and decide about published ports
+PORTS = ("open", "ask")  # Ports= of sysbox.conf
+# of a packet's mark: a zone of firewalld lets it come to published ports
+ALLOWED = 0x1000
 KNOWN = "RELATED,ESTABLISHED"  # packets of connections that were accepted before
 TRANSLATED = "DNAT"  # packets to a published port
 RAW, POSTROUTING, FORWARD, INPUT = "raw", "postrouting", "forward", "input"
@@ -46,6 +51,8 @@ class Policy(Frozen):
     nic: str = ""  # the only link of the host that connections may leave by; "" is any
     masquerade: bool = True  # outgoing packets get the host's address
     masquerade6: bool = True
+    host_firewall: str = ""  # FIREWALLD or UFW, where one of them governs this host
+    ask: bool = False  # that one decides who reaches published ports
 
     def line(self) -> str:
         """ "sysbox0 10.90.0.0/16 isolate=0 host=1", and what differs from a policy's defaults."""
@@ -73,12 +80,19 @@ class Policy(Frozen):
 
 
 # words of a mark's line -> fields of Policy
-_TEXTS = (("subnet6", "subnet6"), ("gw", "gateway"), ("gw6", "gateway6"), ("nic", "nic"))
+_TEXTS = (
+    ("subnet6", "subnet6"),
+    ("gw", "gateway"),
+    ("gw6", "gateway6"),
+    ("nic", "nic"),
+    ("by", "host_firewall"),
+)
 _SWITCHES = (
     ("apart", "apart", True),
     ("internal", "internal", False),
     ("masquerade", "masquerade", True),
     ("masquerade6", "masquerade6", True),
+    ("ask", "ask", False),
 )
 
 
@@ -97,7 +111,7 @@ class Published(Frozen):
 class Rule(Frozen):
     """One rule: what a packet must be, and what happens to it. An empty field is any."""
 
-    verdict: str  # ACCEPT, DROP, MASQUERADE
+    verdict: str  # ACCEPT, DROP, MASQUERADE, RETURN, MARK
     family: int = 0  # 4, 6; 0 is both
     came_by: str = ""  # the link that it came by
     leaves_by: str = ""  # "!sysbox0" is any other link
@@ -114,8 +128,8 @@ def policy_of(one: Attachment) -> Policy:
         bridge=one.bridge,
         subnet=one.subnet,
         subnet6=one.subnet6,
-        gateway="" if one.host_access else one.gateway,
-        gateway6="" if one.host_access else one.gateway6,
+        gateway=one.gateway,
+        gateway6=one.gateway6,
         isolate=not one.icc,
         apart=one.isolate,
         host_access=one.host_access,
@@ -154,7 +168,7 @@ def chains(policies: tuple[Policy, ...]) -> dict[str, list[Rule]]:
 
     together = [policy.bridge for policy in policies if not policy.apart and not policy.internal]
     return {
-        RAW: each(_no_loopback),
+        RAW: each(_no_loopback, _allowed),
         POSTROUTING: each(_translate),
         # first what a network forbids its own containers; then all rules for packets to any bridge, and only
         # then those that accept packets from one: a packet from one bridge to another must meet the DROP of
@@ -167,6 +181,7 @@ def chains(policies: tuple[Policy, ...]) -> dict[str, list[Rule]]:
                 for other in together
                 if one != other
             ),
+            *each(_from_ours),
             *each(_into, _out_of),
         ],
         INPUT: each(_to_host),
@@ -177,6 +192,12 @@ def _no_loopback(policy: Policy) -> list[Rule]:
     # the bridge has route_localnet, so that the host reaches published ports at 127.0.0.1; by it a
     # container must not reach services on the host's loopback (CVE-2020-8558)
     return [Rule(verdict=DROP, family=4, came_by=policy.bridge, destination=LOOPBACK[4])]
+
+
+def _allowed(policy: Policy) -> list[Rule]:
+    # what comes from containers needs no zone that allows it
+    asks = asked((policy,)) == FIREWALLD
+    return [Rule(verdict=MARK, came_by=policy.bridge)] if asks else []
 
 
 def _translate(policy: Policy) -> list[Rule]:
@@ -215,11 +236,18 @@ def _confined(policy: Policy) -> list[Rule]:
     return made
 
 
+def _from_ours(policy: Policy) -> list[Rule]:
+    # of `_into`, for what ufw is not asked about
+    asks = asked((policy,)) == UFW
+    return [Rule(verdict=ACCEPT, came_by=policy.bridge, state=TRANSLATED)] if asks else []
+
+
 def _into(policy: Policy) -> list[Rule]:
     bridge = policy.bridge
+    published = RETURN if asked((policy,)) == UFW else ACCEPT
     return [
         Rule(verdict=ACCEPT, leaves_by=bridge, state=KNOWN),
-        Rule(verdict=ACCEPT, leaves_by=bridge, state=TRANSLATED),
+        Rule(verdict=published, leaves_by=bridge, state=TRANSLATED),
         Rule(verdict=DROP, leaves_by=bridge),
     ]
 
@@ -229,16 +257,18 @@ def _out_of(policy: Policy) -> list[Rule]:
 
 
 def _to_host(policy: Policy) -> list[Rule]:
-    if policy.host_access:
+    if policy.host_access and policy.host_firewall != UFW:
         return []
     bridge = policy.bridge
-    made = [Rule(verdict=ACCEPT, came_by=bridge, state=KNOWN)]
+    made = [] if policy.host_access else [Rule(verdict=ACCEPT, came_by=bridge, state=KNOWN)]
     for family, gateway, mask in ((4, policy.gateway, 32), (6, policy.gateway6, 128)):
         made += [
             Rule(verdict=ACCEPT, family=family, came_by=bridge, destination=f"{gateway}/{mask}",
                  protocol=protocol, port=_DNS)
             for protocol in ("udp", "tcp") if gateway
         ]  # fmt: skip
+    if policy.host_access:
+        return made  # ufw drops what it does not know, and so all questions to the resolver
     if policy.subnet6:
         # without these the host would not find the containers either
         made += [
@@ -246,6 +276,11 @@ def _to_host(policy: Policy) -> list[Rule]:
             for kind in _NEIGHBOUR
         ]
     return [*made, Rule(verdict=DROP, came_by=bridge)]
+
+
+def asked(policies: tuple[Policy, ...]) -> str:
+    """Who decides about published ports of these bridges: FIREWALLD, UFW, or "" for nobody."""
+    return next((one.host_firewall for one in policies if one.ask), "")
 
 
 def is_everywhere(port: Port) -> bool:

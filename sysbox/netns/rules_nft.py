@@ -22,6 +22,8 @@ _HOOKS = {
 PUBLISHED = "published"
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _WORD = {4: "ip", 6: "ip6"}
+# firewalld's own rules set the mark before, at the priority -140
+ALLOWED = f"meta mark & {rules.ALLOWED:#x} == {rules.ALLOWED:#x}"
 
 
 def map_of(entry: Published) -> str:
@@ -43,7 +45,7 @@ def script(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> str:
         ]
     maps = [f"{kind}{family}" for kind in ("at", "everywhere") for family in _ADDRESS]
     lines += [f"flush map inet {TABLE} {name}" for name in maps]
-    lines += [f"add rule inet {TABLE} {chain} {text}" for chain, text in _fixed()]
+    lines += [f"add rule inet {TABLE} {chain} {text}" for chain, text in _fixed(policies)]
     lines += [
         f"add rule inet {TABLE} {chain} {text(rule)}"
         for chain, made in rules.chains(policies).items()
@@ -56,15 +58,16 @@ def script(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _fixed() -> list[tuple[str, str]]:
+def _fixed(policies: tuple[Policy, ...]) -> list[tuple[str, str]]:
     """The rules that lead to the maps."""
     local = f"fib daddr type local jump {PUBLISHED}"
+    allowed = f"{ALLOWED} " if rules.asked(policies) == rules.FIREWALLD else ""
     made = [
         # A packet from outside to a loopback address is not translated, so the kernel drops it:
         # translated, a port published on 127.0.0.1 would be open to neighbours on the LAN
         ("prerouting", f"ip daddr {LOOPBACK[4]} return"),
         ("prerouting", f"ip6 daddr {LOOPBACK[6]} return"),
-        ("prerouting", local),
+        ("prerouting", f"{allowed}{local}"),
         ("output", local),
     ]
     key = "meta l4proto . th dport"
@@ -101,7 +104,9 @@ def text(rule: Rule) -> str:
             rules.KNOWN: "ct state established,related",
             rules.TRANSLATED: "ct status dnat",
         }[rule.state],
-        rule.verdict,
+        f"meta mark set meta mark | {rules.ALLOWED:#x}"
+        if rule.verdict == rules.MARK
+        else rule.verdict,
     ]
     return " ".join(word for word in words if word)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.netns import rules, rules_iptables, rules_nft, subnets
-from sysbox.netns.rules import ACCEPT, DROP, TRANSLATED, Policy, Published, Rule
+from sysbox.netns.rules import ACCEPT, DROP, RETURN, TRANSLATED, Policy, Published, Rule
 
 ELSEWHERE = "(another link)"  # a link of the host that is no bridge of sysbox
 OUTSIDE = {4: "203.0.113.1", 6: "2001:db8::1"}  # RFC 5737 and 3849: an address out there
@@ -40,10 +40,18 @@ class Way(Frozen):
 
     name: str
     steps: tuple[Step, ...]
+    asked: str = ""  # the host's firewall, where it decides in the end
 
     @property
     def passes(self) -> bool:
         return all(step.verdict != DROP for step in self.steps)
+
+    @property
+    def outcome(self) -> str:
+        """ "passes", "dropped", or whose word it needs."""
+        if not self.passes:
+            return "dropped"
+        return f"passes if {self.asked} allows it" if self.asked else "passes"
 
 
 def matches(rule: Rule, packet: Packet) -> bool:
@@ -83,6 +91,7 @@ class Filter:
 
     def __init__(self, policies: tuple[Policy, ...], backend: str) -> None:
         self.policies = policies
+        self.asked = rules.asked(policies)
         self._chains = rules.chains(policies)
         self._nft = backend == "nft"
 
@@ -103,10 +112,20 @@ class Filter:
             )
             if rule is None and chain == rules.FORWARD:
                 verdict = "as the host's own rules say"
+            if verdict == RETURN:
+                verdict = f"as {self.asked} says"
             steps.append(Step(chain=chain, rule=self._text(rule), verdict=verdict))
             if verdict == DROP:
                 break
         return tuple(steps)
+
+    def from_elsewhere(self, entry: Published) -> tuple[Step, ...]:
+        """The steps of a packet to a published port that comes from outside, up to its translation."""
+        translated = self.translated(entry)
+        if self.asked != rules.FIREWALLD:
+            return (translated,)
+        asked = Step(chain=rules.FIREWALLD, rule=rules_nft.ALLOWED, verdict="as its zone says")
+        return (asked, translated)
 
     def translated(self, entry: Published) -> Step:
         """The step of a packet to a published port."""
@@ -139,11 +158,11 @@ def of_port(found: Filter, bridge: str, entry: Published, gateway: str) -> list[
     from_outside = (
         (drop,)
         if local
-        else (found.translated(entry), *found.through(inside.replace(came_by=ELSEWHERE)))
+        else (*found.from_elsewhere(entry), *found.through(inside.replace(came_by=ELSEWHERE)))
     )
     from_host = inside.replace(source=rules.LOOPBACK[family].partition("/")[0])
     ways = [
-        Way(name=f"from another machine to {to}", steps=from_outside),
+        Way(name=f"from another machine to {to}", steps=from_outside, asked=found.asked),
         Way(
             name=f"from the host to {to}",
             steps=(found.translated(entry), *found.through(from_host)),

@@ -14,9 +14,9 @@ Snapshot = dict[str, set[str]]
 # as the last test left the host: a look takes half a second where it is emulated
 known: Snapshot | None = None
 
-# systemd's own, and what it starts when somebody asks for it on the bus
+# systemd's own, what it starts when somebody asks for it on the bus, and what a file of tests restarts
 SERVICES = re.compile(
-    r"systemd|\(sd-\w+\)|systemd-\w+|dbus-daemon|dbus-broker.*|polkitd|agetty|\(.*\)"
+    r"systemd|\(sd-\w+\)|systemd-\w+|dbus-daemon|dbus-broker.*|polkitd|agetty|firewalld|\(.*\)"
 )
 KERNEL_THREAD = 0x200000  # PF_KTHREAD of the kernel's linux/sched.h
 # made at the first use and kept until the host stops: a bridge, chains that hold no container's rule

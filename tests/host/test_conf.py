@@ -113,6 +113,7 @@ def test_flags_go_before_and_a_dry_run_shows_it(sysbox: Sysbox, configure: Confi
         "Bridge": BRIDGE,
         "Subnet": "10.77.0.0/24",
         "Firewall": "auto",
+        "Ports": "open",
     }
 
 

@@ -30,6 +30,7 @@ from network_lab import (
 )
 
 from sysbox.base.errors import Conflict
+from sysbox.conf.values import Settings
 from sysbox.netns import firewall, firewall_choice, firewall_mark, forwarding, ports
 from sysbox.netns.rules import Policy
 from sysbox.netns.topology import DEFAULT_NETWORK
@@ -238,7 +239,10 @@ def test_rules_return_after_a_flush(backend: str) -> None:
         ],
     }[backend]
     for command in flushes:
-        for again in (lambda: firewall.ensure_policies((BOTH,)), firewall.reload):
+        for again in (
+            lambda: firewall.ensure_policies((BOTH,)),
+            lambda: firewall.reload(Settings()),
+        ):
             run("sh", "-ec", command)
             mark = firewall_mark.read()
             assert mark
@@ -299,10 +303,10 @@ def test_a_host_stays_with_the_tables_that_have_its_rules() -> None:
     choose("iptables-legacy")
     one = Container(1, DEFAULT_NETWORK, (WEB,))
     two = Container(2, DEFAULT_NETWORK)
-    assert firewall.reload() == "iptables-legacy"
+    assert firewall.reload(Settings()) == "iptables-legacy"
     assert "SYSBOX-DNAT" in run("iptables-legacy-save")
     one.serve(80)
-    assert firewall.reload("nft") == "nft"
+    assert firewall.reload(Settings(firewall="nft")) == "nft"
     assert "SYSBOX" not in run("iptables-legacy-save")
     assert fetch("127.0.0.1", 8080) == GATEWAY
     assert two.fetch(one.address, 80) == two.address

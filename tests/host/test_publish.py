@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually
+from containers import eventually, systemctl
 from lane import SYSBOX, Sysbox
 
 NAME = "published"
@@ -190,34 +190,82 @@ def test_no_container_publishes_without_a_network_of_its_own(sysbox: Sysbox, ima
         sysbox("rm", "-f", NAME, check=True)
 
 
-def test_rules_return_with_the_hosts(sysbox: Sysbox, server: str) -> None:
-    """The unit: nftables.service empties everything when it is restarted or reloaded."""
+# what is not installed is a unit that does nothing: systemd asks only for the name
+STAND_IN = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\nExecReload=true\n"
+OTHERS = ("netfilter-persistent", "NetworkManager", "systemd-networkd", "ufw")
+
+
+@pytest.fixture
+def unit(sysbox: Sysbox) -> Iterator[None]:
+    """sysbox-firewall.service, running, with rules in nft."""
     chosen = Path("/etc/sysbox/sysbox.conf.d/test-nft.conf")
     chosen.parent.mkdir(parents=True, exist_ok=True)
     source = Path(__file__).parents[2] / "systemd/system/sysbox-firewall.service"
-    unit = Path("/run/systemd/system/sysbox-firewall.service")
+    file = Path("/run/systemd/system/sysbox-firewall.service")
     text = source.read_text(encoding="utf-8").replace("=sysbox ", f"={SYSBOX} ")
-    sysbox("publish", server, "8080:80", check=True)
     try:
         chosen.write_text("[Network]\nFirewall=nft\n", encoding="ascii")
         assert sysbox("network", "reload", check=True).stdout == "nft\n"
-        unit.write_text(text, encoding="utf-8")
-        for words in (("daemon-reload",), ("start", "nftables"), ("start", unit.name)):
-            subprocess.run(["systemctl", *words], check=True)
+        file.write_text(text, encoding="utf-8")
+        systemctl("daemon-reload")
+        systemctl("start", file.name)
+        yield
+    finally:
+        systemctl("stop", file.name)
+        file.unlink(missing_ok=True)
+        chosen.unlink()
+        systemctl("daemon-reload")
+        sysbox("network", "reload", check=True)
+
+
+@pytest.mark.usefixtures("unit")
+def test_rules_return_with_nftables(sysbox: Sysbox, server: str) -> None:
+    """nftables.service empties everything when it is restarted or reloaded."""
+    sysbox("publish", server, "8080:80", check=True)
+    systemctl("start", "nftables")
+    systemctl("restart", "sysbox-firewall")
+    try:
         assert get(8080) == "hello"
         for verb in ("restart", "reload"):
-            subprocess.run(["systemctl", verb, "nftables"], check=True)
+            systemctl(verb, "nftables")
             eventually(lambda: get(8080) == "hello", f"after a {verb}")
-        subprocess.run(["nft", "flush", "ruleset"], check=True)
-        info = "{{.Sysbox.Firewall.InPlace}}"
-        assert sysbox("info", "-f", info, check=True).stdout == "false\n"
-        assert "rules are missing" in sysbox("doctor").stdout
-        sysbox("network", "reload", check=True)
-        assert sysbox("info", "-f", info, check=True).stdout == "true\n"
-        assert get(8080) == "hello"
     finally:
-        subprocess.run(["systemctl", "stop", unit.name, "nftables"], check=True)
-        unit.unlink(missing_ok=True)
-        chosen.unlink()
-        subprocess.run(["systemctl", "daemon-reload"], check=True)
-        sysbox("network", "reload", check=True)
+        systemctl("stop", "nftables")
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    info = "{{.Sysbox.Firewall.InPlace}}"
+    assert sysbox("info", "-f", info, check=True).stdout == "false\n"
+    assert "rules are missing" in sysbox("doctor").stdout
+    shown = ("network", "inspect", "-f", "{{.FirewallFailure}}", "bridge")
+    assert "sysbox's rules are missing from nft" in sysbox(*shown, check=True).stdout
+    sysbox("network", "reload", check=True)
+    assert sysbox("info", "-f", info, check=True).stdout == "true\n"
+    assert sysbox(*shown, check=True).stdout == "\n"
+    assert get(8080) == "hello"
+
+
+@pytest.mark.usefixtures("unit")
+def test_rules_return_with_each_service_of_the_host(sysbox: Sysbox, server: str) -> None:
+    sysbox("publish", server, "8080:80", check=True)
+    for name in OTHERS:
+        state = systemctl("show", "--value", "-p", "LoadState", name)
+        stand_in = Path(f"/run/systemd/system/{name}.service")
+        if state == "masked":
+            continue  # as systemd-networkd.service on an embedded host
+        if state == "not-found":
+            stand_in.write_text(STAND_IN, encoding="ascii")
+            systemctl("daemon-reload")
+        try:
+            systemctl("start", name)
+            for verb in ("restart", "reload"):
+                if verb in ("restart", *_verbs(name)):
+                    subprocess.run(["nft", "delete", "table", "inet", "sysbox"], check=True)
+                    systemctl(verb, name)
+                    eventually(lambda: get(8080) == "hello", f"after a {verb} of {name}")
+        finally:
+            systemctl("stop", name)
+            stand_in.unlink(missing_ok=True)
+            systemctl("start", "sysbox-firewall")
+
+
+def _verbs(name: str) -> tuple[str, ...]:
+    return ("reload",) if systemctl("show", "--value", "-p", "CanReload", name) == "yes" else ()

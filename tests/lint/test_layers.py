@@ -15,7 +15,7 @@ ROWS = {
           units.scopeplan units.resolverplan units.serviceplan units.quadlet
           fs.mountoptions fs.rootfs fs.syslog netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
-    5: """conf fs.mapped container.clocks container.health container.records container.locks
+    5: """conf units.bus fs.mapped container.clocks container.health container.records container.locks
           container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust

@@ -71,6 +71,54 @@ def test_networks_that_are_not_apart_reach_each_other() -> None:
     assert way not in rules.chains((open_one, open_two.replace(internal=True)))[FORWARD]
 
 
+def test_what_firewalld_decides_is_known_by_its_mark() -> None:
+    asks = tuple(one.replace(host_firewall="firewalld", ask=True) for one in (ONE, TWO))
+    assert rules.chains(asks)[rules.RAW][-1] == rule(rules.MARK, came_by="sysbox1")
+    assert rules.chains(asks)[FORWARD] == rules.chains((ONE, TWO))[FORWARD]
+    jump = "fib daddr type local jump published"
+    marked = f"add rule inet sysbox prerouting meta mark & 0x1000 == 0x1000 {jump}\n"
+    script = rules_nft.script(asks, ())
+    assert marked in script
+    assert f"add rule inet sysbox output {jump}\n" in script, "the host itself is not asked about"
+    assert 'add rule inet sysbox raw iifname "sysbox0" meta mark set meta mark | 0x1000\n' in script
+    opened = tuple(one.replace(ask=False) for one in asks)
+    assert rules_nft.script(opened, ()) == rules_nft.script((ONE, TWO), ())
+
+
+def test_what_ufw_decides_goes_back_to_its_chains() -> None:
+    asks = tuple(one.replace(host_firewall="ufw", ask=True) for one in (ONE, TWO))
+    forward = rules.chains(asks)[FORWARD]
+    back = rule(rules.RETURN, leaves_by="sysbox0", state=rules.TRANSLATED)
+    for bridge in ("sysbox0", "sysbox1"):
+        mine = rule(ACCEPT, came_by=bridge, state=rules.TRANSLATED)
+        assert forward.index(mine) < forward.index(back), "containers are not asked about"
+    assert forward.index(back) < forward.index(rule(DROP, leaves_by="sysbox0"))
+    assert rule(ACCEPT, leaves_by="sysbox0", state=rules.TRANSLATED) not in forward
+    opened = tuple(one.replace(ask=False) for one in asks)
+    assert rules.chains(opened)[FORWARD] == rules.chains((ONE, TWO))[FORWARD]
+
+
+def test_of_a_host_that_ufw_closes_the_resolver_is_open() -> None:
+    governed = TWO.replace(host_firewall="ufw", gateway="10.91.0.1")
+    assert rules.chains((governed,))[INPUT] == [
+        rule(
+            ACCEPT, family=4, came_by="sysbox1", destination="10.91.0.1/32", protocol=name, port=53
+        )
+        for name in ("udp", "tcp")
+    ]
+
+
+@pytest.mark.parametrize("host", ["firewalld", "ufw"])
+def test_whose_word_a_packet_to_a_published_port_needs(host: str) -> None:
+    entry = Published(id=ID, address="10.90.0.7", port=WEB)
+    asks = ONE.replace(host_firewall=host, ask=True)
+    backend = "nft" if host == "firewalld" else "iptables-nft"
+    made = ways.of_port(ways.Filter((asks,), backend), "sysbox0", entry, "10.90.0.1")
+    assert [way.outcome for way in made] == [f"passes if {host} allows it", "passes", "passes"]
+    said = "as its zone says" if host == "firewalld" else "as ufw says"
+    assert said in [step.verdict for step in made[0].steps]
+
+
 def test_only_the_nic_leads_out() -> None:
     forward = rules.chains((ONE.replace(nic="eth0"),))[FORWARD]
     assert rule(DROP, came_by="sysbox0", leaves_by="!eth0") in forward
@@ -98,7 +146,7 @@ def test_a_networks_options_are_its_policy() -> None:
         Policy(bridge="sysbox1", subnet="10.91.0.0/24", isolate=True, host_access=False),
         Policy(
             bridge="b", subnet6="fd00::/64", gateway6="fd00::1", internal=True, nic="eth0",
-            masquerade=False, masquerade6=False, apart=False,
+            masquerade=False, masquerade6=False, apart=False, host_firewall="ufw", ask=True,
         ),
     ],
 )  # fmt: skip

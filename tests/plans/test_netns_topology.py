@@ -154,8 +154,8 @@ def test_a_plan_with_two_networks() -> None:
         "network br1 10.91.0.0/24 via 10.91.0.1, link sb1, ports 0.0.0.0:8080->80/tcp",
     ]
     assert rules.policies_of(both) == (
-        Policy(bridge="sysbox0", subnet="10.90.0.0/16"),
-        Policy(bridge="br1", subnet="10.91.0.0/24", isolate=True),
+        Policy(bridge="sysbox0", subnet="10.90.0.0/16", gateway="10.90.0.1"),
+        Policy(bridge="br1", subnet="10.91.0.0/24", gateway="10.91.0.1", isolate=True),
     )
     assert NetPlan.from_data(both.to_data()) == both
 

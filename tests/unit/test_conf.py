@@ -48,13 +48,13 @@ def test_without_a_file_nothing_is_imported(tree: Path, monkeypatch: pytest.Monk
 
 def test_a_file_that_has_every_key(tree: Path) -> None:
     text = (
-        "[Network]\nBridge = br-1.x\nSubnet=10.5.0.0/24\nFirewall=iptables-nft\n[Log]\n"
+        "[Network]\nBridge = br-1.x\nSubnet=10.5.0.0/24\nFirewall=iptables-nft\nPorts=ask\n[Log]\n"
         "Driver=json-file\nRateLimit=0\nRateBurst=7\n" + pids(500) + "UserNS=auto\n"
     )
     path = put(tree, "etc/sysbox.conf", text)
     assert settings.settings() == Settings(
         bridge="br-1.x", subnet="10.5.0.0/24", log_driver="json-file", rate_limit=0, rate_burst=7,
-        pids_limit=500, userns="auto", firewall="iptables-nft",
+        pids_limit=500, userns="auto", firewall="iptables-nft", ports="ask",
     )  # fmt: skip
     loaded = files.load()
     assert loaded.files == (str(path),)
@@ -140,6 +140,7 @@ def test_on_an_embedded_host_those_of_the_caller_count(tree: Path) -> None:
         ("[Network]\nSubnet=127.0.0.0/16\n", ":2: Subnet 127.0.0.0/16: not addresses that a cont", ""),
         ("[Network]\nSubnet=0.0.0.0/8\n", ":2: Subnet 0.0.0.0/8: not addresses that a container", ""),
         ("[Network]\nSubnet=224.0.0.0/16\n", ":2: Subnet 224.0.0.0/16: not addresses that a cont", ""),
+        ("[Network]\nPorts=closed\n", ":2: Ports closed: neither", "open or ask"),
         ("[Log]\nDriver=journal\n", ":2: Driver journal: not a log driver", "did you mean journald?"),
         ("[Log]\nRateLimit=-1\n", ":2: RateLimit -1: out of range", "from 0"),
         ("[Log]\nRateBurst=0\n", ":2: RateBurst 0: out of range", "from 1"),

@@ -171,7 +171,7 @@ def _reload(values: Values) -> int:
     from sysbox.conf.settings import settings
     from sysbox.netns import firewall  # only this verb of them changes rules
 
-    backend = firewall.reload(settings().firewall)
+    backend = firewall.reload(settings())
     if backend:
         line(backend)
     return 0

@@ -30,7 +30,7 @@ def main(values: Values) -> int:
         raise NotFound("no rules of sysbox are known here", hint="`sysbox network reload`")
     found = ways.Filter(mark.policies, mark.backend)
     for way in _ways(found, runtime, _ports(record.id, values.port)):
-        line(f"{way.name}: {'passes' if way.passes else 'dropped'}")
+        line(f"{way.name}: {way.outcome}")
         for step in way.steps:
             line(f"  {step.chain:<12} {step.verdict:<12} {step.rule}".rstrip())
     _lists(record)

@@ -12,7 +12,7 @@ from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, mount, namespace, process
 from sysbox.linux.child import why_not
-from sysbox.netns import firewall_choice, firewall_mark, port_filter, shaping
+from sysbox.netns import firewall_mark, host_firewall, port_filter, shaping
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.rules import Policy
@@ -177,11 +177,12 @@ def packet_filter(chosen: Settings) -> list[Check]:
     try:
         mark = firewall_mark.read()
         if mark:
-            there = firewall_mark.in_place(mark)
-            problem = "" if there else f"sysbox's rules are missing from {mark.backend}"
-            detail = f"{mark.backend}: {mark.why or 'an older version has chosen it'}"
+            problem = host_firewall.missing(mark)
+            asked = f"; {mark.host} is asked about published ports" if mark.ask else ""
+            detail = f"{mark.backend}: {mark.why or 'an older version has chosen it'}{asked}"
             return [useful("network", "packet filter", problem, detail, "sysbox network reload")]
-        backend, why = firewall_choice.choose(chosen.firewall)
+        decided = host_firewall.decide(chosen)
+        backend, why = decided.backend, decided.why
         problem = _in_new_network(lambda: _try_rules(backend))
         return [useful("network", "packet filter", problem, f"{backend}: {why}",
                        "load the packet filter's modules, or use --network host or none")]  # fmt: skip
