@@ -214,10 +214,35 @@ def _container(kind: str, container_id: str) -> Joined:
     flag = f"{FLAGS[kind]} container:{other.name}"
     if other.userns in ("", "host"):
         return Joined(flag=flag)
-    owner = f"container:{other.id}" if other.userns in idmap.OWN else other.userns
     return Joined(
-        flag=flag, mode=f"container:{other.id}", owner=owner, uids=other.uids, gids=other.gids
+        flag=flag,
+        mode=f"container:{other.id}",
+        owner=_owner(other),
+        uids=other.uids,
+        gids=other.gids,
     )
+
+
+def _owner(other: Record) -> str:
+    """Tells the user namespace of a container apart: by the namespace itself while the container runs, so
+    that it is the same by whichever path it is joined, else by who has made it.
+    """
+    runtime = store.runtime(other.id)
+    if runtime is not None and runtime.alive():
+        try:
+            return _identified(f"/proc/{runtime.pid}/ns/user")
+        except KernelError:
+            pass  # ignoring: it has just ended
+    if other.userns.startswith("ns:"):
+        try:
+            return _identified(other.userns[3:])
+        except KernelError:
+            pass  # ignoring: the start of this container tells that the path is gone
+    return f"container:{other.id}" if other.userns in idmap.OWN else other.userns
+
+
+def _identified(path: str) -> str:
+    return f"ns:{namespace.identity(path)}"
 
 
 def _path(kind: str, path: str, before: list[Joined]) -> Joined:

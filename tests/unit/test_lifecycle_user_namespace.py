@@ -17,7 +17,7 @@ from sysbox.container import id_ranges, store
 from sysbox.container.records import Record, Resolved
 from sysbox.fs import mappable
 from sysbox.lifecycle import run, user_namespace
-from sysbox.linux import _sys, namespace, userns
+from sysbox.linux import _sys, namespace, process, userns
 from sysbox.linux.userns import IdMap
 from sysbox.security import subids
 from sysbox.spec import ContainerSpec, Mount, Namespaces, Security, UserNamespace
@@ -291,6 +291,35 @@ def test_a_namespace_without_a_process_of_its_own(tmp_path: Path) -> None:
             assert resolved(asks(f"ns:{user}", network=f"ns:{net}")).userns == f"ns:{user}"
         finally:
             os.close(fd)
+
+
+def test_one_namespace_by_two_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By its process, by a file that is bound to it, and by containers that are in it."""
+    flags = namespace.CLONE_NEWUSER | namespace.CLONE_NEWNET | namespace.CLONE_NEWIPC
+    with in_new(flags) as pid, in_new(0) as stranger:
+        user, net = f"/proc/{pid}/ns/user", f"/proc/{pid}/ns/net"
+        link = tmp_path / "user"
+        link.symlink_to(user)
+        by_path = asks().replace(id=B, name="path", userns=f"ns:{link}", uids=USUAL, gids=USUAL)
+        maker = asks().replace(id="c" * 64, name="maker", userns="auto", uids=USUAL, gids=USUAL)
+        others(monkeypatch, by_path, maker)
+        runs = store.Runtime(
+            pid=pid, start_time=process.start_time(pid), supervisor=0, supervisor_start=0, scope="x"
+        )
+        monkeypatch.setattr(store, "runtime", {maker.id: runs}.get)
+        for asked in (
+            asks(f"ns:{link}", network=f"ns:{net}"),
+            asks(f"ns:{user}", network=f"container:{B}"),
+            asks(network=f"container:{B}", ipc=f"container:{maker.id}"),
+            asks(network=f"container:{maker.id}", ipc=f"ns:/proc/{pid}/ns/ipc"),
+        ):
+            assert resolved(asked).uids == USUAL
+        # one that does not run may have had another
+        monkeypatch.setattr(store, "runtime", lambda _: None)
+        with pytest.raises(SpecError, match="are in different user namespaces"):
+            resolved(asks(network=f"container:{B}", ipc=f"container:{maker.id}"))
+        with pytest.raises(SpecError, match="are in different user namespaces"):
+            resolved(asks(network=f"container:{B}", ipc=f"ns:/proc/{stranger}/ns/ipc"))
 
 
 def test_the_maps_of_a_namespace() -> None:
