@@ -23,7 +23,7 @@ from sysbox.base.tree import TreeEntry
 from sysbox.embedded import caller_root
 from sysbox.fs.treecopy import Copier, Rules
 from sysbox.linux import mount
-from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux.owners import UNMAPPED, Owners, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Side(Frozen):
     root: int = -1  # -1 is the host
     container: str = ""  # its name, for messages
     owners: Owners = UNMAPPED  # whose ids the root shows
+    reader: Reader = Reader()  # with which rights its files are read
 
     @property
     def shown(self) -> str:
@@ -92,6 +93,7 @@ def copy(
             source=source.owners,
             destination=destination.owners,
             readable=source.root >= 0 and destination.root >= 0,
+            reader=source.reader,
         )
         copier = Copier(rules, left_out, tell)
         target, name = _destination(destination, found, source)

@@ -20,7 +20,7 @@ from sysbox.fs.drivers import driver
 from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _sys, mount, namespace, process, userns
-from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux.owners import UNMAPPED, Owners, Reader
 from sysbox.run import helper, planning
 from sysbox.run.process import ids_of_user
 
@@ -74,6 +74,12 @@ class Root:
         self.fd = self.usr = -1
         self._kept = []
         self._release()
+
+    @property
+    def reader(self) -> Reader:
+        """With which rights files of the kernel are read in it: those of its root, whichever is mounted."""
+        uids, gids = self.record.uids, self.record.gids
+        return Reader(root=userns.root_of(uids, gids) if uids else (0, 0))
 
     def owners_of_usr(self) -> Owners:
         """Whose ids `usr` shows: the host's where the kernel could not map those of its file system."""

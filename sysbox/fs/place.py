@@ -240,6 +240,9 @@ def _in_place(parent: int, name: str, shown: str, owners: Owners) -> int:
     try:
         if found.kind != _stat.S_IFREG:
             raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY))
+        if tree.is_pseudo(found):
+            # the container chose it, and the kernel would take what is written for a request of the host's
+            raise Conflict(f"{tree.printable(shown)}: a file of the kernel is mounted there")
         owners.check(found.status, tree.printable(shown))
         return posix.open(found.path, posix.O_WRONLY | posix.O_TRUNC | posix.O_CLOEXEC)
     finally:

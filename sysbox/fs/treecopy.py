@@ -17,17 +17,19 @@ from sysbox.base.frozen import Frozen
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
 from sysbox.linux import mount
-from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux.owners import UNMAPPED, Owners, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from sysbox.base.tree import TreeEntry
 
 _SET_ID = _stat.S_ISUID | _stat.S_ISGID
 _PIECE = 1 << 26  # bytes of one sendfile(2)
 _ENDLESS = 1 << 62
+_READ = "files of the kernel are read as root of the container, without a capability"
 _NAMES = {_stat.S_IFSOCK: "a socket", _stat.S_IFCHR: "a device", _stat.S_IFBLK: "a device"}
 
 
@@ -45,6 +47,7 @@ class Rules(Frozen):
     source: Owners = UNMAPPED
     destination: Owners = UNMAPPED
     readable: bool = False  # refuse files that root of the source's container may not read
+    reader: Reader = Reader()  # the rights with which the source is read
 
 
 class Copier:
@@ -100,6 +103,14 @@ class Copier:
             if not depth:
                 raise KernelError.of("copy", tree.printable(path), error) from None
             # ignoring: an entry may disappear while its directory is copied
+        except PermissionError as error:
+            if not tree.is_pseudo(source):
+                raise KernelError.of("copy", tree.printable(path), error) from None
+            if not depth:
+                number = error.errno or errno.EACCES
+                raise KernelError("copy", tree.printable(path), number, hint=_READ) from None
+            # some files of pseudo file systems are write-only, others are for the host alone
+            self._left_out(tree.printable(path), str(error.strerror).lower())
         except OSError as error:
             raise KernelError.of("copy", tree.printable(path), error) from None
 
@@ -126,7 +137,7 @@ class Copier:
 
     def _content(self, source: TreeEntry, destination: int, prefix: str, depth: int) -> None:
         tree.check_depth(depth, prefix)
-        directory = source.open()
+        directory = self._open(source)
         try:
             for inner in tree.entries(directory, prefix):
                 path, above = prefix + inner.name, source.status.st_dev
@@ -181,25 +192,26 @@ class Copier:
         if self._rules.readable:
             what = f"the source of {tree.printable(path)}"
             self._rules.source.check_content(source.status, what)
-        try:
-            reader = source.open()
-        except PermissionError as error:
-            if not tree.is_pseudo(source):
-                raise
-            # some files of pseudo file systems are write-only
-            self._left_out(tree.printable(path), str(error.strerror).lower())
-            return
+        reader = self._open(source)
         writer = -1
         try:
             given = self._attributes(source, reader, path)
             writer = place.make_file(parent, name, path, self._rules.destination)
-            size = _content(writer, reader, self._tell)
+            with self._rights(source):
+                size = _content(writer, reader, self._tell)
             self.size += size
             place.set_attributes(writer, given, path, self._rules.destination)
         finally:
             for fd in (reader, writer):
                 if fd >= 0:
                     posix.close(fd)
+
+    def _rights(self, source: TreeEntry) -> AbstractContextManager[None]:
+        return self._rules.reader.rights(lambda: tree.is_pseudo(source))
+
+    def _open(self, source: TreeEntry) -> int:
+        with self._rights(source):
+            return source.open()
 
     def _attributes(self, source: TreeEntry, readable: str | int | None, path: str) -> Attributes:
         """Those of the copy; `readable` leads to the source's extended attributes.

@@ -14,11 +14,12 @@ from _struct import Struct
 
 from sysbox.base import tree as trees
 from sysbox.image import tar
-from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux.owners import UNMAPPED, Owners, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from sysbox.base.tree import TreeEntry
 
@@ -43,7 +44,8 @@ _UNSIZED = 1 << 26  # bytes read at most of a file without a known size, as thos
 class Archive:
     """An archive being written; `write` takes everything it is given or raises.
 
-    The trees show the ids of `owners`, the archive gets those of the container.
+    The trees show the ids of `owners`, the archive gets those of the container. `reader` says with which
+    rights they are read.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Archive:
         changed: Callable[[str], None] = lambda _: None,
         left_out: Callable[[str, str], None] = lambda _name, _why: None,
         owners: Owners = UNMAPPED,
+        reader: Reader | None = None,
     ) -> None:
         self._write = write
+        self._reader = reader or Reader()
         self._owners = owners
         self._changed = changed  # called with the name of a file that shrank while it was read
         self._left_out = left_out  # (name, why)
@@ -76,7 +80,8 @@ class Archive:
             return
         trees.check_depth(depth, name)
         prefix = "" if name in ("", ".") else f"{name}/"
-        directory = found.open()
+        with self._rights(found):
+            directory = found.open()
         try:
             for inner in trees.entries(directory, name):
                 path = prefix + inner.name
@@ -114,13 +119,17 @@ class Archive:
             self._header(found, tar.HARD_LINK, raw, self._links[found.identity])
         else:
             if kind == tar.REGULAR:
-                self._file(found, raw)
+                with self._rights(found):
+                    self._file(found, raw)
             elif kind == tar.SYMLINK:
                 self._header(found, kind, raw, found.link_text().encode("utf-8", "surrogateescape"))
             else:
                 self._header(found, kind, raw, attributes=self._attributes(found.path))
             if found.status.st_nlink > 1:
                 self._links[found.identity] = raw
+
+    def _rights(self, found: TreeEntry) -> AbstractContextManager[None]:
+        return self._reader.rights(lambda: trees.is_pseudo(found))
 
     def mark(self, name: str) -> None:
         """Write an empty regular file: a whiteout (OCI layer.md)."""

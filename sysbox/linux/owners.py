@@ -19,9 +19,9 @@ import _stat
 import posix
 from _struct import Struct
 
-from sysbox.base.errors import Conflict
+from sysbox.base.errors import Conflict, KernelError
 from sysbox.base.frozen import Frozen
-from sysbox.linux import capability, userns
+from sysbox.linux import _sys, capability, userns
 from sysbox.linux.userns import IdMap
 
 TYPE_CHECKING = False
@@ -151,6 +151,55 @@ class Owners(Frozen):
 
 
 UNMAPPED = Owners()
+
+
+class Reader(Frozen):
+    """The rights with which the files of one side of a copy are read.
+
+    What a file of a pseudo file system shows, and whether it opens, depends on who asks: /proc/kmsg has the
+    kernel's log. A container chooses where its links lead and what is mounted on its files, so such a file
+    is opened and read as root of the container, without any capability.
+    """
+
+    # the host's ids of that root; None: the files are the host's own
+    root: tuple[int, int] | None = None
+
+    def rights(self, is_pseudo: Callable[[], bool]) -> _Powerless:
+        """A context in which the file may be opened and read. Raises KernelError."""
+        return _Powerless(self.root if self.root is not None and is_pseudo() else None)
+
+
+class _Powerless:
+    """This thread has effective ids, no further group and no capability, until the end of the block.
+
+    With None nothing changes.
+    """
+
+    def __init__(self, ids: tuple[int, int] | None) -> None:
+        self._ids = ids
+        self._own = (-1, -1)
+        self._groups: list[int] = []
+        self._sets = (0, 0, 0)
+
+    def __enter__(self) -> None:
+        if self._ids is None:
+            return
+        self._own, self._groups = (posix.geteuid(), posix.getegid()), posix.getgroups()
+        self._sets = _sys.capget()
+        try:
+            posix.setgroups([])
+            capability.act_as(*self._ids)
+            _sys.capset(0, *self._sets[1:])
+        except OSError as error:
+            self.__exit__()
+            raise KernelError.of("act as", "root of the container", error) from None
+
+    def __exit__(self, *_: object) -> None:
+        if self._ids is not None:
+            # the capabilities first: the ids need them
+            _sys.capset(*self._sets)
+            capability.act_as(*self._own)
+            posix.setgroups(self._groups)
 
 
 class _Acting:

@@ -13,8 +13,8 @@ from forked import in_child, needs_root
 from sysbox.base.errors import Conflict, SpecError
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
-from sysbox.linux import userns
-from sysbox.linux.owners import UNMAPPED, Owners
+from sysbox.linux import _sys, userns
+from sysbox.linux.owners import UNMAPPED, Owners, Reader
 from sysbox.linux.userns import IdMap
 
 RANGE = (IdMap(inside=0, outside=524288, count=65536),)
@@ -181,3 +181,40 @@ def test_what_root_of_the_container_may_not_read(tmp_path: Path) -> None:
     UNMAPPED.check_content(file.stat(), "file")
     file.chmod(0o644)
     OWNERS.check_content(file.stat(), "file")
+
+
+def opens(handle: int) -> bool:
+    """Whether what an O_PATH descriptor is of can be read: no directory above it is in the way."""
+    try:
+        os.close(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY))
+    except PermissionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("root", [(524288, 524288), (0, 0)], ids=["mapped", "host"])
+def test_a_file_of_the_kernel_is_read_without_capabilities(
+    tmp_path: Path, root: tuple[int, int]
+) -> None:
+    """Nor by a group of this process; and all that it has it has again afterwards."""
+    needs_root()
+    for name, group, mode in (("private", 7, 0o400), ("grouped", 0, 0o440)):
+        (tmp_path / name).touch()
+        os.chown(tmp_path / name, 7, group)
+        (tmp_path / name).chmod(mode)
+    private, grouped = (os.open(tmp_path / name, os.O_PATH) for name in ("private", "grouped"))
+
+    def attempt() -> tuple[object, ...]:
+        os.setgroups([0, 4])
+        before = os.geteuid(), os.getegid(), os.getgroups(), _sys.capget()
+        with Reader(root=root).rights(lambda: True):
+            inside = os.geteuid(), os.getegid(), _sys.capget()[0], opens(private), opens(grouped)
+        with Reader(root=root).rights(lambda: False), Reader().rights(lambda: True):
+            outside = opens(private), opens(grouped)
+        after = os.geteuid(), os.getegid(), os.getgroups(), _sys.capget()
+        return inside, outside, before == after
+
+    inside, outside, same = in_child(attempt)
+    assert inside == (*root, 0, False, root == (0, 0))
+    assert outside == (True, True)
+    assert same

@@ -108,6 +108,7 @@ class _Sides:
             root=root.fd,
             container=root.record.name,
             owners=root.owners,
+            reader=root.reader,
         )
 
 
@@ -154,6 +155,7 @@ def _pack(source: Side, *, follow: bool) -> None:
             lambda name: _left_out(f"the end of {printable(name)}", "the file became shorter"),
             lambda name, why: _left_out(printable(name), why),
             source.owners,
+            source.reader,
         )
         archive.tree(found, "." if source.content_only else source.name)
         archive.finish()
