@@ -33,7 +33,8 @@ _LINKS = 8  # symbolic links that are followed to a file which is missing
 _ANY = posix.O_PATH | posix.O_CLOEXEC
 _MADE = _DIRECTORY | posix.O_NOFOLLOW
 _NULL = ("/dev/null", _stat.S_IFCHR, 1, 3)
-_KERNELS = ("/dev", "/proc", "/sys")
+_KERNELS = ("/dev/", "/proc/", "/sys/")
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EOVERFLOW)
 
 
 class Tree:
@@ -61,11 +62,10 @@ class Tree:
             apply(self, operation)
 
     def filesystem(self, op: rootfs.Filesystem) -> None:
-        target = (
-            self._ordinary(op.target)
-            if op.ordinary
-            else self._directory_target(op.target, f"a {op.fstype}")
-        )
+        if op.ordinary:
+            target = self._ordinary(op.target)
+        else:
+            target = self._directory_target(op.target, f"a {op.fstype}")
         options = tuple((key, value or None) for key, value in op.options)
         made = mount.new_filesystem(op.fstype, options, op.attributes)
         _attach(made, target, op.target)
@@ -76,7 +76,13 @@ class Tree:
         is_directory = _is_directory(made)
         if op.mark and files.has_content(op.mark):
             self._first_mount(op, self.fills.get(id(op), made))
-        target = self._bind_target(op, is_directory=is_directory)
+        try:
+            target = self._bind_target(op, is_directory=is_directory)
+        except KernelError as error:
+            if not op.optional or error.errno not in _UNWRITABLE:
+                raise
+            posix.close(made)
+            return
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
         try:
@@ -184,23 +190,15 @@ class Tree:
         posix.close(self.directory(op.target, op.mode))
 
     def mask(self, op: rootfs.Mask) -> None:
-        try:
-            target = mount.open_in_root(self.root, op.target, _ANY | posix.O_NOFOLLOW)
-        except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return  # there is nothing to hide
-            raise
+        if (target := self._existing(op.target)) < 0:
+            return  # there is nothing to hide
         made = self._empty_tmpfs() if _is_directory(target) else self._null_device()
         _attach(made, target, op.target)
         posix.close(made)
 
     def read_only(self, op: rootfs.ReadOnly) -> None:
-        try:
-            target = mount.open_in_root(self.root, op.target, _ANY | posix.O_NOFOLLOW)
-        except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return
-            raise
+        if (target := self._existing(op.target)) < 0:
+            return
         if op.target == "/":
             mount.set_attributes(target, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
             posix.close(target)
@@ -210,6 +208,15 @@ class Tree:
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
         _attach(made, target, op.target)
         posix.close(made)
+
+    def _existing(self, path: str) -> int:
+        """An O_PATH descriptor of a path in the container, -1 where there is none. Raises KernelError."""
+        try:
+            return mount.open_in_root(self.root, path, _ANY | posix.O_NOFOLLOW)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return -1
+            raise
 
     def directory(self, path: str, mode: int = 0o755, what: str = "mount target") -> int:
         """An O_PATH descriptor of a directory in the container, made with its parents if missing.
@@ -373,13 +380,9 @@ def _is_directory(fd: int) -> bool:
     return _stat.S_ISDIR(posix.fstat(fd).st_mode)
 
 
-def _in_kernels(path: str) -> bool:
-    return any(path == one or path.startswith(f"{one}/") for one in _KERNELS)
-
-
 def _refuse_kernels(path: str, place: str) -> None:
     """Raise SpecError where a mount target leads into a file system of the kernel without naming it."""
-    if _in_kernels(place) and not _in_kernels(path):
+    if f"{place}/".startswith(_KERNELS) and not f"{path}/".startswith(_KERNELS):
         hint = f"name {place} itself, if that is meant"
         raise SpecError(f"mount target {path}: it leads to {place} in the image", hint=hint)
 

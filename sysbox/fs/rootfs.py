@@ -73,12 +73,12 @@ class Bind(Frozen):
     ordinary: bool = False  # as in Filesystem
     made: bool = False  # the source is in the tree that `RootPlan.outside` makes
     mapped: bool = True  # ids are mapped where the container has a user namespace
-    ids: str = (
-        ""  # asked for by name, so that it is an error where it cannot be done: idmap, idmap=..., U
-    )
+    # asked for by name, so that it is an error where it cannot be done: idmap, idmap=..., U
+    ids: str = ""
     uids: tuple[IdMap, ...] = ()  # maps that are not the container's own (`mapped.own_maps`)
     gids: tuple[IdMap, ...] = ()
     node: bool = False  # a device node in place of one that only the host's root may make
+    optional: bool = False  # left out where its target is missing and no file can be made there
 
     def describe(self) -> str:
         source = f"{self.source} of {self.owner}" if self.owner else self.source
@@ -309,16 +309,16 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
 
 
 def _identity(spec: ContainerSpec, directory: str) -> list[Operation]:
-    """/etc/hosts, /etc/hostname and /etc/resolv.conf, from files beside the container's record."""
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf, from files beside the container's record.
+
+    A read-only mount of the user's at /etc that has no such file stays as it is.
+    """
     chosen = {mount.target for mount in spec.mounts}
     attributes = MOUNT_ATTR_RDONLY if spec.read_only else 0
+    one = Bind(source=directory, target="/etc", attributes=attributes, recursive=False)
+    one = one.replace(optional="/etc" in chosen)
     return [
-        Bind(
-            source=f"{directory}/{name}",
-            target=f"/etc/{name}",
-            attributes=attributes,
-            recursive=False,
-        )
+        one.replace(source=f"{directory}/{name}", target=f"/etc/{name}")
         for name in ("hosts", "hostname", "resolv.conf")
         if f"/etc/{name}" not in chosen
     ]

@@ -234,6 +234,33 @@ def test_hosts_hostname_and_resolver(containers: Containers) -> None:
     assert "mine" not in Path("/etc/hosts").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("mode", ["auto", "host"])
+def test_with_a_directory_at_etc(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path, mode: str
+) -> None:
+    """Over the files of these names that it has; one that it lacks is made, or left out if none can be."""
+    (tmp_path / "hosts").write_text("10.0.0.9 theirs\n")
+    (tmp_path / "mine").touch()
+    one = containers("--userns", mode, "--add-host", "db:10.0.0.7", "-v", f"{tmp_path}:/etc:ro")
+    assert one.sh("ls /etc").split() == ["hosts", "mine"]
+    assert "10.0.0.7\tdb" in one.sh("cat /etc/hosts")
+    assert "theirs" not in one.sh("cat /etc/hosts")
+    assert one.exec("hostname") == one.id[:12]
+    one("restart", "-t", "0")
+    one("stop", "-t", "0")
+    # what is mounted for a copy is the same
+    assert "10.0.0.7\tdb" in sysbox("cp", f"{one.id}:/etc/hosts", "-", check=True).stdout
+    assert sysbox("cp", f"{one.id}:/etc/hostname", "-").returncode == 1
+    own = tmp_path / "own"
+    own.write_text("10.0.0.8 own\n")
+    two = containers("--userns", mode, "-v", f"{tmp_path}:/etc:ro", "-v", f"{own}:/etc/hosts:ro")
+    assert two.sh("cat /etc/hosts") == "10.0.0.8 own"
+    three = containers("--userns", mode, "-v", f"{tmp_path}:/etc")
+    assert three.sh("cat /etc/hostname") == three.id[:12]
+    assert (tmp_path / "hostname").read_text() == ""
+    assert (tmp_path / "hosts").read_text() == "10.0.0.9 theirs\n"
+
+
 def test_the_hosts_names_with_the_hosts_network(containers: Containers) -> None:
     one = containers("--network", "host", "--uts", "host")
     assert one.sh("hostname") == os.uname().nodename

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -13,7 +14,7 @@ from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import rootfs, sources
 from sysbox.fs.ops import Tree
 from sysbox.linux import _sys, mount
-from sysbox.linux.mount import MS_BIND, MS_NODEV
+from sysbox.linux.mount import MS_BIND, MS_NODEV, MS_RDONLY, MS_REMOUNT
 from sysbox.linux.namespace import CLONE_NEWNS
 
 NULL = rootfs.Node(target="/dev/null", kind="c", major=1, minor=3, mode=0o666)
@@ -97,3 +98,31 @@ def test_what_another_container_offers_is_of_the_expected_kind(
 
     refused = f"the {place} of /proc/self/ns/mnt is not a {kind}"
     assert in_child(copy, CLONE_NEWNS) == ("" if allowed else refused)
+
+
+@pytest.mark.parametrize("optional", [True, False], ids=["optional", "needed"])
+def test_a_mount_that_may_be_left_out(tmp_path: Path, *, optional: bool) -> None:
+    """Where its target is missing on a read-only mount; over a target that is there it is mounted."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/there").touch()
+    (tmp_path / "source").write_text("ours")
+    binds = [
+        rootfs.Bind(source=f"{tmp_path}/source", target=f"/etc/{name}", optional=optional)
+        for name in ("there", "missing")
+    ]
+
+    def mounted() -> tuple[str, bool, bool]:
+        _sys.mount(str(tmp_path), str(tmp_path), None, MS_BIND, None)
+        _sys.mount(f"{tmp_path}/etc", f"{tmp_path}/etc", None, MS_BIND, None)
+        _sys.mount(None, f"{tmp_path}/etc", None, MS_BIND | MS_REMOUNT | MS_RDONLY, None)
+        copies = sources.clone(binds)
+        tree = Tree(os.open(tmp_path, os.O_PATH), copies, mount.open_procfs())
+        failed = False
+        try:
+            tree.apply(binds)
+        except KernelError as error:
+            failed = error.errno == errno.EROFS
+        there = (tmp_path / "etc/there").read_text()
+        return there, (tmp_path / "etc/missing").exists(), failed
+
+    assert in_child(mounted, CLONE_NEWNS) == ("ours", False, not optional)
