@@ -121,6 +121,43 @@ def _maps(wish: Wish, lease: Lease | None) -> Maps:
     return idmap.around(wish.uids, uid, count), idmap.around(wish.gids, gid, count)
 
 
+def move(container_id: str, maps: Maps) -> tuple[Maps, str]:
+    """Lease another range for a container that does not run, where another user has an entry in its range.
+
+    Its maps, and the file of its old lease; "" if the range stays, as it does where several containers are
+    in one user namespace. The caller saves the maps, then removes that file. Raises Conflict where no other
+    range is free, KernelError.
+    """
+    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+        held = leases()
+        old = next((one for one in held if one[3] == container_id and _is_leased(maps, one)), None)
+        if old is None or any(one[:3] == old[:3] and one != old for one in held):
+            return maps, ""
+        if not any(subids.of_another(old[:2][kind], old[2], kind) for kind in (0, 1)):
+            return maps, ""
+        given = [tuple(one for one in maps[kind] if not _within(one, old, kind)) for kind in (0, 1)]
+        wish = idmap.Wish(size=old[2], uids=given[0], gids=given[1])
+        new = _choose(container_id, wish, held)
+        _write(_path(new))
+    uids, gids = (tuple(_moved(one, old, new, kind) for one in maps[kind]) for kind in (0, 1))
+    return (uids, gids), _path(old)
+
+
+def _is_leased(maps: Maps, lease: Lease) -> bool:
+    return any(_within(one, lease, kind) for kind in (0, 1) for one in maps[kind])
+
+
+def _within(one: IdMap, lease: Lease, kind: int) -> bool:
+    start = lease[:2][kind]
+    return start <= one.outside < start + lease[2]
+
+
+def _moved(one: IdMap, old: Lease, new: Lease, kind: int) -> IdMap:
+    if not _within(one, old, kind):
+        return one
+    return one.replace(outside=one.outside - old[:2][kind] + new[:2][kind])
+
+
 def release(container_id: str) -> None:
     """Release the container's ids; a container without any is success. Raises KernelError."""
     for name in _names():

@@ -40,6 +40,20 @@ def open_path(path: str, flags: int) -> int:
         raise KernelError.of("open", path, error) from None
 
 
+def changed_since(paths: tuple[str, ...], nanoseconds: int) -> bool:
+    """Whether one of some files of the caller's has changed since a time, in nanoseconds since the epoch."""
+    for path in paths:
+        try:
+            fd = open_path(path, posix.O_PATH)
+        except KernelError:
+            continue  # it is not there
+        changed = posix.fstat(fd).st_ctime_ns
+        posix.close(fd)
+        if changed > nanoseconds:
+            return True
+    return False
+
+
 def working_directory() -> str:
     """The caller's working directory."""
     return posix.getcwd() if _root < 0 else _directory

@@ -6,10 +6,11 @@ import posix
 import time
 
 from sysbox.base.errors import Conflict, NotFound, SpecError
-from sysbox.base.files import read_file
+from sysbox.base.files import read_file, unlink
 from sysbox.container import clocks, store
 from sysbox.container.hostname import own_hostname
 from sysbox.container.status import read_status
+from sysbox.embedded import caller_root
 from sysbox.fs import volumes
 from sysbox.fs.rootfs import Bind
 from sysbox.host import read_text
@@ -33,11 +34,30 @@ if TYPE_CHECKING:
     from sysbox.units.limits.disks import Disks
 
 _NO_LIMITS = Limits()
+_SUBIDS = ("/etc/subuid", "/etc/subgid")
 
 
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
     """The plan of one start. Raises what make_plan raises, Conflict if a container that it joins is gone."""
     return make_plan(record, resolved_of(record), surroundings_of(record, facts), facts, service)
+
+
+def with_ids_of_its_own(record: Record) -> Record:
+    """The record; with other ids, and saved, where another user has ids of its range by now.
+
+    On disk the ids are those inside, so nothing there changes. The caller holds the container's lock. Raises
+    Conflict where no other range is free, KernelError.
+    """
+    if not record.uids or not caller_root.changed_since(_SUBIDS, record.created_ns):
+        return record
+    from sysbox.container import id_ranges  # the files rarely change
+
+    (uids, gids), old = id_ranges.move(record.id, (record.uids, record.gids))
+    if old:
+        record = record.replace(uids=uids, gids=gids)
+        store.save(record)
+        unlink(old)
+    return record
 
 
 def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:

@@ -23,7 +23,7 @@ from sysbox.linux.freezer import thaw_file
 from sysbox.netns import links, topology
 from sysbox.run import identity_files, parent, supervisor
 from sysbox.run.init import Inherited
-from sysbox.run.planning import import_for_mounts, plan_of
+from sysbox.run.planning import import_for_mounts, plan_of, with_ids_of_its_own
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
@@ -103,7 +103,9 @@ def bring_up(
     """
     facts = probe()
     with RecordedFailure(record):
-        plan = plan or plan_of(record, facts, service)
+        if plan is None:
+            record = with_ids_of_its_own(record)
+            plan = plan_of(record, facts, service)
         program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
         import_for_mounts(plan.root.operations)
     runtime = _claim(record, plan)

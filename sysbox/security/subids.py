@@ -88,6 +88,17 @@ def read() -> tuple[list[Entry], list[Entry]]:
     return parse(read_file(FILES[0])), parse(read_file(FILES[1]))
 
 
+def of_another(start: int, count: int, kind: int) -> str:
+    """An entry of a user that overlaps a range of containers, as it is written; "" without one.
+
+    `kind` 0 is /etc/subuid, 1 /etc/subgid.
+    """
+    for one in parse(read_file(FILES[kind])):
+        if one.owner not in {*OWNERS, "0"} and one.start < start + count and start < one.end:
+            return _line(one)
+    return ""
+
+
 def of(name: str, kind: int) -> tuple[tuple[int, int], ...]:
     """(start, count) of all entries of a user, by name or number; `kind` 0 is /etc/subuid, 1 /etc/subgid.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,48 @@ def test_the_same_range_at_each_start(containers: Containers) -> None:
     before = ids(one)
     one("restart", "-t", "0")
     assert ids(one) == before
+
+
+@pytest.fixture
+def subids() -> Iterator[Callable[[str], None]]:
+    """`subids(LINE)` adds a line to /etc/subuid and to /etc/subgid until the end of the test."""
+    files = [Path("/etc/subuid"), Path("/etc/subgid")]
+    before = [file.read_bytes() if file.exists() else None for file in files]
+
+    def add(line: str) -> None:
+        for file, text in zip(files, before, strict=True):
+            file.write_bytes((text or b"") + line.encode() + b"\n")
+
+    yield add
+    for file, text in zip(files, before, strict=True):
+        file.unlink() if text is None else file.write_bytes(text)
+
+
+def test_ids_that_another_user_gets_later(
+    containers: Containers, sysbox: Sysbox, volume: Path, subids: Callable[[str], None]
+) -> None:
+    """The next start takes others; those of a user namespace that is shared stay, and doctor tells."""
+    one, two = containers(*MAPPED, "-v", "kept:/data"), containers(*MAPPED)
+    one.sh("touch /file /data/file")
+    inside, outside, count = ids(one)
+    subids(f"alice:{outside + 10}:1000")
+    assert f"alice:{outside + 10}:1000 of /etc/subuid is within" in sysbox("doctor").stdout
+    one("restart", "-t", "0")
+    _, other, _ = ids(one)
+    assert abs(other - outside) >= count
+    assert abs(other - ids(two)[1]) >= count
+    assert ids(one, "gid_map") == ids(one) == (inside, other, count)
+    assert one.inspect("HostConfig.IDMappings.UidMap") == [f"0:{other}:{count}"]
+    assert one.sh("stat -c %u:%g /file /data/file").split() == ["0:0", "0:0"]
+    assert owner(volume / "file") == (0, 0)
+    assert "is within" not in sysbox("doctor").stdout
+    beside = containers("--network", f"container:{one.id}")
+    subids(f"alice:{other}:1")
+    one("restart", "-t", "0")
+    assert ids(one) == (inside, other, count)
+    assert f"alice:{other}:1 of /etc/subuid is within" in sysbox("doctor").stdout
+    beside("rm", "-f")
+    one("rm", "-f")
 
 
 def test_a_read_only_volume_stays_so(containers: Containers, tmp_path: Path) -> None:

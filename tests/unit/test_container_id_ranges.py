@@ -149,6 +149,53 @@ def test_a_shared_user_namespace() -> None:
     assert id_ranges.acquire("e" * 64, Wish(uids=maps[0], gids=maps[1], share="f" * 64)) == maps
 
 
+def entry(line: str) -> None:
+    """Another user's, in both files."""
+    for file in subids.FILES:
+        Path(file).write_text(line)
+
+
+def test_a_range_that_another_user_has_by_now(directory: Path) -> None:
+    wish = Wish(size=65536, uids=(IdMap(inside=7, outside=7000, count=1),))
+    maps = id_ranges.acquire(A, wish)
+    assert first(B) == FIRST + 65536
+    assert id_ranges.move(A, maps) == (maps, "")
+    entry(f"alice:{FIRST + 65535}:1")
+    moved, old = id_ranges.move(A, maps)
+    assert old == f"{directory}/{FIRST}-{FIRST}-65536-{A}"
+    shift = 2 * 65536
+    assert moved[1] == (IdMap(inside=0, outside=FIRST + shift, count=65536),)
+    assert [(one.inside, one.outside, one.count) for one in moved[0]] == [
+        (0, FIRST + shift, 7), (7, 7000, 1), (8, FIRST + shift + 8, 65528),
+    ]  # fmt: skip
+    assert (directory / f"{FIRST + shift}-{FIRST + shift}-65536-{A}").exists()
+    # an interrupted move is no reason for a third
+    assert id_ranges.move(A, moved) == (moved, "")
+    assert id_ranges.move(B, (USUAL_B, USUAL_B)) == ((USUAL_B, USUAL_B), "")
+
+
+USUAL_B = (IdMap(inside=0, outside=FIRST + 65536, count=65536),)
+
+
+def test_a_range_that_stays(directory: Path) -> None:
+    """It is shared, or given, or an entry of sysbox itself; or no other is free."""
+    maps = id_ranges.acquire(A, USUAL)
+    shared = Wish(uids=maps[0], gids=maps[1], share=A)
+    assert id_ranges.acquire(B, shared) == maps
+    entry(f"alice:{FIRST}:1")
+    assert id_ranges.move(A, maps) == (maps, "")
+    id_ranges.release(B)
+    entry(f"containers:{FIRST}:65536")
+    assert id_ranges.move(A, maps) == (maps, "")
+    given = (IdMap(inside=0, outside=5000, count=10),)
+    id_ranges.acquire(C, Wish(uids=given, gids=given))
+    entry("alice:5000:10")
+    assert id_ranges.move(C, (given, given)) == ((given, given), "")
+    entry(f"sysbox:{FIRST}:65536\nalice:{FIRST}:1")
+    with pytest.raises(Conflict, match="overlap"):
+        id_ranges.move(A, maps)
+
+
 def test_a_look_leases_nothing(directory: Path) -> None:
     assert id_ranges.preview(A, USUAL) == id_ranges.preview(B, USUAL)
     assert not directory.exists()

@@ -71,17 +71,8 @@ def _leases() -> Check:
         return useful(_AREA, "leases", error.message, "", error.hint)
     for uid, gid, count, container_id in held:
         for start, kind, file in ((uid, 0, FILES[0]), (gid, 1, FILES[1])):
-            if other := _within(start, start + count, kind):
+            if other := subids.of_another(start, count, kind):
                 problem = f"{other} of {file} is within the range of {container_id[:12]}"
-                advice = "make the container again, or give that user another range"
+                advice = "restart the container: it gets another range, unless others share its own"
                 return useful(_AREA, "leases", problem, "", advice)
     return useful(_AREA, "leases", "", f"{len(held)} containers have a range")
-
-
-def _within(start: int, end: int, kind: int) -> str:
-    """An entry of another user that overlaps a range, as it is written; "" without one."""
-    mine = {*subids.OWNERS, "0"}
-    for one in subids.read()[kind]:
-        if one.owner not in mine and one.start < end and start < one.end:
-            return f"{one.owner}:{one.start}:{one.end - one.start}"
-    return ""
