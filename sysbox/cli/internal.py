@@ -80,6 +80,18 @@ def _supervise(container_id: str) -> int:
         return report(error)
 
 
+def _again(container_id: str) -> int:
+    from sysbox.base.errors import SysboxError
+    from sysbox.run import again
+
+    try:
+        return again.start_again(container_id)
+    except SysboxError as error:
+        from sysbox.cli.output import report
+
+        return report(error)
+
+
 def _cleanup(container_id: str) -> int:
     from sysbox.run import cleanup
 
@@ -120,6 +132,7 @@ def _oom(container_id: str) -> int:
 
 _COMMANDS = {
     "_supervise": _supervise,
+    "_again": _again,
     "_cleanup": _cleanup,
     "_stop": _stop,
     "_health": _health,

@@ -11,7 +11,7 @@ from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import is_frozen
 from sysbox.run import background, exit_record, signals
 from sysbox.run.exit import await_end, kill_now, settle
-from sysbox.run.restart import await_service, change, has_policy, request_stop
+from sysbox.run.restart import await_service, change, end_wait, has_policy, request_stop
 from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
 
@@ -52,6 +52,11 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     # not with a given signal: the service has the monitor send the container's own stop signal
     by_systemd = signal is None and request_stop(record)
     runtime = store.await_start(record)
+    if runtime is not None and runtime.restarting:
+        # who waits gives up, unless it was just about to start it
+        end_wait(record)
+        await_end(record)
+        runtime = store.await_start(record)
     if runtime is None or not runtime.alive():
         await_end(record)
         if by_systemd:

@@ -186,6 +186,10 @@ def start(record: Record, *, attach: bool, interactive: bool, notices: Notices =
     heard = record.replace(spec=spec)
     if current == "running":
         return _attached(heard, notices) if attach else 0
+    if current == "restarting":
+        from sysbox.run import again
+
+        again.take_over(record)
     tree.expect_move(probe())
     if not attach:
         _detach(record)

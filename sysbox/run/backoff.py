@@ -21,9 +21,11 @@ def back_off(final: Final | None) -> float:
     return min(doubled, _LONGEST) - _FIRST
 
 
-def wait_or_stopped(seconds: float) -> bool:
-    """Wait; True if SIGTERM, which the caller has blocked, arrived meanwhile."""
-    return seconds > 0 and _signal.sigtimedwait({_signal.SIGTERM}, seconds) is not None
+def wait_or_stopped(
+    seconds: float, signals: frozenset[int] = frozenset((_signal.SIGTERM,))
+) -> bool:
+    """Wait; True if one of `signals`, which the caller has blocked, arrived meanwhile."""
+    return seconds > 0 and _signal.sigtimedwait(signals, seconds) is not None
 
 
 def quick_ends(previous: Final | None, ran_ns: int) -> int:

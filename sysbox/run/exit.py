@@ -54,21 +54,31 @@ def settle(
         ended = ended or _recorded(record)
         if ended is None and runtime.supervised() and not force:
             return None
-        unregistered = machine.begin_unregister(runtime.scope)
-        # systemd still has what was set on a detached container's scope, and what it has counted; in the
-        # foreground, what was set was saved then
-        record = record if record.spec.remove else tuned.harvest(record)
-        used = _traffic(record, runtime)
-        unwind(record, runtime, behind=behind)
-        final = exit_record.of_run(record, runtime, ended).replace(traffic=used)
-        store.write_final(record, final)
-        # before the run is forgotten: a command that waits for that emits its own event next
-        _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
-        unregistered()
-        store.remove_run(record)
-        if record.spec.remove:
-            _remove(record, final)
-        return final
+        if runtime.restarting:
+            from sysbox.run import again
+
+            again.give_up(record)  # who waited to start it again was killed
+            return None
+        return _settled(record, runtime, ended, behind=behind)
+
+
+def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: bool) -> store.Final:
+    """What `settle` does once it is clear that the run is over. The caller holds the lock."""
+    unregistered = machine.begin_unregister(runtime.scope)
+    # systemd still has what was set on a detached container's scope, and what it has counted; in the
+    # foreground, what was set was saved then
+    record = record if record.spec.remove else tuned.harvest(record)
+    used = _traffic(record, runtime)
+    unwind(record, runtime, behind=behind)
+    final = exit_record.of_run(record, runtime, ended).replace(traffic=used)
+    store.write_final(record, final)
+    # before the run is forgotten: a command that waits for that emits its own event next
+    _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
+    unregistered()
+    store.remove_run(record)
+    if record.spec.remove:
+        _remove(record, final)
+    return final
 
 
 def _traffic(record: Record, runtime: Runtime) -> Traffic:

@@ -44,9 +44,7 @@ def of_monitor(directory: str) -> Ended | None:
 
 def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None if that was killed."""
-    quick = 0
-    if restart.has_policy(record):
-        quick = backoff.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
+    policy = restart.has_policy(record)
     if ended is None:
         return Final(
             exit_code=_LOST,
@@ -54,7 +52,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
             finished_ns=store.now_ns(),
             how="lost",
             error="nobody saw how it ended: its supervisor was killed",
-            quick_ends=quick,
+            quick_ends=_quick_ends(record, runtime) if policy else 0,
         )
     code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
     rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
@@ -76,9 +74,13 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         oom_killed=ended.oom,
         victims=victims,
         error=ended.error,
-        quick_ends=quick,
+        quick_ends=_quick_ends(record, runtime) if policy or rebooted else 0,
         usage=ended.usage,
     )
+
+
+def _quick_ends(record: Record, runtime: Runtime) -> int:
+    return backoff.quick_ends(_previous(record), store.now_ns() - runtime.started_ns)
 
 
 def _previous(record: Record) -> Final | None:

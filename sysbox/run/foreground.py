@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysbox.container.records import Record
+    from sysbox.container.records import Final, Record
     from sysbox.plan import Plan
     from sysbox.run.dev_log import DevLog
     from sysbox.spec import ContainerSpec
@@ -171,9 +171,23 @@ class Attended:
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel_register()
             final = settle(self._record.id, ended, behind=True)
-            if final is None or not final.rebooted:
-                return final.exit_code if final else ended.code
+            if final is None:
+                return ended.code
+            if not final.rebooted or not self._may_begin_again(final):
+                return final.exit_code
             self._begin()
+
+    def _may_begin_again(self, final: Final) -> bool:
+        """Wait for the back-off; False if the container is to be stopped instead, as by ctrl-c."""
+        from sysbox.run import again, backoff
+
+        if not backoff.back_off(final):
+            return True
+        supervisor.hold_signals()
+        try:
+            return again.wait(self._record, again.ENDING)
+        finally:
+            supervisor.release_signals()
 
 
 def _bring_up(

@@ -6,19 +6,22 @@ its user has stopped.
 
 from __future__ import annotations
 
+import _signal
+import posix
 import time
 
 from sysbox import scope
-from sysbox.base.errors import Conflict, SystemdError
-from sysbox.container import store
+from sysbox.base.errors import Conflict, KernelError, SystemdError
+from sysbox.container import store, systemd_mode
 from sysbox.container.status import read_status
+from sysbox.linux import process
 from sysbox.run import name_hold
 from sysbox.units import names, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.container.records import Record, Status
+    from sysbox.container.records import Record, Runtime, Status
 
 _STEP = 0.02
 _BRIEFLY = 0.5
@@ -77,6 +80,8 @@ def request_stop(record: Record) -> bool:
     with the scope (there is no policy).
     """
     if not needs_stopper(record):
+        if systemd_mode.applies(record.spec, record.argv):
+            end_wait(record)
         return False
     with Bus.connect() as bus:
         unit = unit_file.service_of(record)
@@ -84,6 +89,30 @@ def request_stop(record: Record) -> bool:
             return False
         scope.request_stop(bus, unit)
         return True
+
+
+def end_wait(record: Record) -> None:
+    """Have the process give up that waits before it starts a container again; that none waits is success.
+
+    A container with a policy is left alone: systemd stops its service.
+    """
+    runtime = store.runtime(record.id)
+    if runtime is not None and runtime.restarting and not has_policy(record):
+        wake(runtime)
+
+
+def wake(runtime: Runtime) -> None:
+    """Send SIGTERM to the process that waits (run/again.py)."""
+    try:
+        pidfd = process.pidfd(runtime.supervisor)
+    except KernelError:
+        return  # ignoring: it is gone
+    try:
+        # checked once the pidfd is open: the pid may have been reused before
+        if runtime.supervised():
+            process.send(pidfd, _signal.SIGTERM)
+    finally:
+        posix.close(pidfd)
 
 
 def abandon(container_id: str) -> None:

@@ -15,9 +15,9 @@ from sysbox.container import log_options, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import process, unix
+from sysbox.linux import unix
 from sysbox.run import attach_socket, name_hold, restart, signals, start, stdio
-from sysbox.units import names, unit_file
+from sysbox.units import unit_file
 from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def supervise(container_id: str) -> int:
     try:
         policy = restart.has_policy(record) and not record.spec.unit
         again = restart.restarts(record) if policy else 0
-        if again and not _may_restart(record):
+        if again and not _wait_again(record):
             return 0
         tree.expect_move(probe())
         with Lock(container_id):
@@ -70,6 +70,12 @@ def supervise(container_id: str) -> int:
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             _become(duties.replace(json=_json(record, image_env)), wired, started.terminal)
+
+
+def _wait_again(record: Record) -> bool:
+    from sysbox.run import again
+
+    return again.wait(record)
 
 
 def _import_rest() -> None:
@@ -149,29 +155,6 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
         return None
     starting = asked.start_interval if asked.start_period > 0 else asked.interval
     return max(asked.interval // 1000, 1), max(starting // 1000, 1), program.launcher, record.id
-
-
-def _may_restart(record: Record) -> bool:
-    """Wait for the back-off; False if the container is to be stopped instead."""
-    from sysbox.run import backoff
-
-    seconds = backoff.back_off(store.final(record.id))
-    pid = posix.getpid()
-    waiting = store.Runtime(
-        pid=0,
-        start_time=0,
-        supervisor=pid,
-        supervisor_start=process.start_time(pid),
-        scope=names.scope_unit(record.id),
-        restarting=True,
-    )
-    with Lock(record.id):
-        store.write_runtime(record, waiting)
-    if not backoff.wait_or_stopped(seconds):
-        return True
-    with Lock(record.id):
-        store.remove_run(record)
-    return False
 
 
 def _notify(message: str) -> None:

@@ -100,12 +100,12 @@ def starter(plan: ServicePlan) -> tuple[Property, ...]:
     """A unit that starts the container again once its transient service is gone, for StartTransientUnit.
 
     The service cannot restart itself: with Restart= it would stay loaded, and so would the ended scope, whose
-    name the next run needs.
+    name the next run needs. Its program waits first where the container reboots too often (run/again.py).
     """
     settings: tuple[tuple[str, str, object], ...] = (
         ("Description", "s", f"Restart of sysbox container {plan.name}"),
         ("Type", "s", "exec"),
-        ("ExecStart", "a(sasb)", _command(plan, "start")),
+        ("ExecStart", "a(sasb)", _command(plan, "_again")),
         ("CollectMode", "s", "inactive-or-failed"),
         ("Slice", "s", "sysbox.slice"),
     )

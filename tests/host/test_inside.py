@@ -16,6 +16,8 @@ import pytest
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
+from sysbox.container import store
+from sysbox.container.records import Final
 from sysbox.linux import capability
 
 SYSTEMD = "/usr/lib/systemd/systemd"
@@ -137,6 +139,81 @@ def test_in_the_foreground(sysbox: Sysbox) -> None:
         assert process.wait(60) == 0
         assert process.stderr
         assert process.stderr.read() == ""
+
+
+LOOP = ("sh", "-c", "echo again; reboot -f; sleep 100")  # of busybox: reboot(2) at once
+
+
+def waits(container: Container) -> bool:
+    return bool(container.inspect("State.Restarting"))
+
+
+def starter(container: Container) -> str:
+    return f"sysbox-start-{container.id}.service"
+
+
+def test_one_that_reboots_without_end_waits(sysbox: Sysbox, containers: Containers) -> None:
+    """By the back-off of restart policies: seen as a state, ended by a stop, and begun anew by a start."""
+    one = containers("--systemd=always", command=LOOP)
+    eventually(lambda: final_of(one).quick_ends > 3, "the fourth quick end")
+    eventually(lambda: waits(one), "it waits")
+    assert sysbox("gc", check=True).stdout == ""
+    assert sysbox("rm", one.id).returncode == 1
+    one("stop")
+    assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("exited", 0)
+    eventually(
+        lambda: systemctl("is-active", starter(one), check=False) != "active", "nobody waits"
+    )
+    assert final_of(one).quick_ends == 0
+    before = one("logs").count("again")
+    one("start")
+    eventually(lambda: one("logs").count("again") > before + 1, "a second run")
+    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits once more")
+    ends = final_of(one).quick_ends
+    one("start")
+    eventually(lambda: 0 < final_of(one).quick_ends < ends, "a start by the user begins anew")
+
+
+def final_of(container: Container) -> Final:
+    return store.final(container.id) or Final(exit_code=0, started_ns=0, finished_ns=0)
+
+
+def test_the_end_of_who_waits(sysbox: Sysbox, containers: Containers) -> None:
+    """Killed: the container has ended, as it would have. With --rm a stop removes it."""
+    one = containers("--systemd=always", command=LOOP)
+    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits")
+    systemctl("kill", "--signal=KILL", starter(one))
+    one.await_state("exited")
+    assert sysbox("gc", check=True).stdout == ""
+    gone = containers("--systemd=always", "--rm", command=LOOP)
+    eventually(lambda: final_of(gone).quick_ends > 3 and waits(gone), "it waits")
+    gone("stop")
+    assert sysbox("inspect", gone.id).returncode == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--restart", "always")], ids=["no policy", "always"])
+def test_rm_ends_the_wait(sysbox: Sysbox, containers: Containers, flags: tuple[str, ...]) -> None:
+    one = containers("--systemd=always", *flags, command=LOOP)
+    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits")
+    one("rm", "-f")
+    assert sysbox("inspect", one.id).returncode == 1
+
+
+@pytest.mark.parametrize("rm", [(), ("--rm",)], ids=["kept", "rm"])
+def test_one_that_reboots_without_end_in_the_foreground(
+    sysbox: Sysbox, containers: Containers, image: str, rm: tuple[str, ...]
+) -> None:
+    words = ("run", *rm, "--systemd=always", "--name", "foreground", image, *LOOP)
+    with popen(*words, stdout=subprocess.DEVNULL) as process:
+        eventually(lambda: sysbox("inspect", "foreground").returncode == 0, "it is there")
+        running = Container(sysbox, sysbox("inspect", "-f", "{{.Id}}", "foreground").stdout.strip())
+        eventually(lambda: final_of(running).quick_ends > 3 and waits(running), "it waits")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    if rm:
+        assert sysbox("inspect", "foreground").returncode == 1
+    else:
+        assert containers.known_ended("foreground").inspect("State.Status") == "exited"
 
 
 def test_attached_to(sysbox: Sysbox) -> None:

@@ -117,7 +117,7 @@ def test_what_starts_it_once_more() -> None:
     assert of(serviceplan.starter(planned())) == {
         "Description": ("s", "Restart of sysbox container child"),
         "Type": ("s", "exec"),
-        "ExecStart": runs("start"),
+        "ExecStart": runs("_again"),
         **GONE_AT_ITS_END,
         **BOUNDS,
     }
