@@ -117,6 +117,29 @@ def test_who_is_told_that_there_is_a_way_around(sysbox: Sysbox) -> None:
         assert bool(told) == bool(done.stderr)
 
 
+@pytest.mark.v1_only("the unified hierarchy is beside others, and can be unmounted")
+def test_without_the_unified_hierarchy() -> None:
+    """Where sysbox sees none, it does not rely on systemd's programs, and says so."""
+    script = f"""
+umount /sys/fs/cgroup/unified
+{SYSBOX} run --rm --name legacy --ip-deny any host sleep 100 &
+until {SYSBOX} exec legacy true 2>/dev/null; do sleep 0.1; done
+{SYSBOX} explain --format "{{{{.Now}}}}" legacy ip-deny
+{SYSBOX} run --rm --network host --ip-deny any host true 2>&1 || echo $?
+{SYSBOX} rm -f legacy
+wait
+"""
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", script],
+        capture_output=True, text=True, check=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    now, refused, advice, status, _ = done.stdout.splitlines()
+    assert now == "filters of its links"
+    assert refused.startswith("sysbox: --ip-deny: this host has no unified cgroup hierarchy")
+    assert "needs a network of the container's own" in advice
+    assert status == "125"
+
+
 @pytest.fixture
 def blind(no_leaks: None, sysbox: Sysbox) -> Iterator[Sysbox]:
     """`blind(WORDS...)`: sysbox on an embedded host whose systemd cannot use bpf(2)."""

@@ -66,7 +66,7 @@ def router(mac: str, source: str) -> str:
     return _icmp6(mac, source, "ff02::1", "86000000" + "40000708" + "00000000" * 2)
 
 
-def arrives(one: Dual, frame: str, happened: Callable[[], bool]) -> bool:
+def arrives(one: Node, frame: str, happened: Callable[[], bool]) -> bool:
     """Send a frame until it has had its effect, for three seconds at most."""
     for _ in range(30):
         one.call("frame", "eth0", frame)
@@ -109,8 +109,8 @@ def test_a_new_link_of_a_running_container_carries_nothing_before_it_is_filtered
 
     links.connect(plan, node.pid, -1, (socket.if_nametoindex("sysbox0"),), before_up)
     assert seen == ["0"]
-    node.call("frame", "eth0", forged)
-    assert received.read_text(encoding="ascii").strip() != "0", "it is up now"
+    # now it is up, as soon as the kernel's link watch has seen it
+    assert arrives(node, forged, lambda: received.read_text(encoding="ascii").strip() != "0")
     assert one.mac not in run("ip", "neighbour")
     filters = run("tc", "-s", "filter", "show", "dev", one.host_link, "ingress")
     assert "direct-action" in filters
