@@ -101,8 +101,10 @@ def copy(stage: int, origin: Origin, path: str, target: Target) -> None:
         copier = Selected(Rules(owner=target.owner, directories=True), origin, path, target)
         if source.is_directory:
             fd, made = root.make_directory(stage, target.path, target.owner or (0, 0))
+            # the context's own directory is the caller's affair: what it becomes has 0755, as with docker
+            whole = made and not (origin.confined and not path)
             try:
-                copier.merge(source, fd, whole=made)
+                copier.merge(source, fd, whole=whole)
             finally:
                 posix.close(fd)
             return

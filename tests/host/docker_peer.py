@@ -36,13 +36,14 @@ class Docker:
             path for path in (Path("/run/docker"), Path("/run/containerd")) if path.exists()
         }
 
-    def __call__(self, *words: str) -> tuple[int, str]:
+    def __call__(self, *words: str, env: dict[str, str] | None = None) -> tuple[int, str]:
         done = subprocess.run(
             [shutil.which("docker", path=PATH) or "docker", *words],
             env={
                 "PATH": PATH,
                 "DOCKER_HOST": self._socket,
                 "DOCKER_CONFIG": str(self.root / "config"),
+                **(env or {}),
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
