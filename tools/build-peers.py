@@ -26,13 +26,18 @@ def main() -> None:
     archive = lane.rootfs(Path("/bin/busybox"))
     command = [lane.SYSBOX, "import", "-", lane.IMAGE]
     subprocess.run(command, input=archive, stdout=subprocess.DEVNULL, check=True)
-    with docker_peer.running() as docker, image_peers.ready() as peers:
-        with tempfile.TemporaryDirectory(dir="/var/lib/sysbox") as directory:
-            builders = Builders(docker, peers, Path(directory))
-            KEPT.mkdir(exist_ok=True)
-            for peer in PEERS:
-                text = json.dumps(builders.keep(peer), indent=1, sort_keys=True)
-                (KEPT / f"{peer}.json").write_text(f"{text}\n")
+    with (
+        docker_peer.running() as docker,
+        image_peers.ready() as peers,
+        tempfile.TemporaryDirectory(dir="/var/lib/sysbox") as directory,
+    ):
+        builders = Builders(docker, peers, Path(directory))
+        KEPT.mkdir(exist_ok=True)
+        for peer in PEERS:
+            path = KEPT / f"{peer}.json"
+            others = json.loads(path.read_text()) if sys.argv[1:] else {}
+            found = {**others, **builders.keep(peer, sys.argv[1:])}
+            path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
 main()

@@ -242,7 +242,9 @@ class Digest:
         try:
             self._text(path.rpartition("/")[2])
             for name, found in walk(origin, top, path):
-                self._entry(name, found)
+                # of the context's own directory nothing is copied but the content
+                if name or path or not origin.confined:
+                    self._entry(name, found)
         finally:
             top.close()
 

@@ -6,6 +6,7 @@ from sysbox.base import codec, files
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.build.layers import StackLayer, of_image
 from sysbox.build.model import Variables
+from sysbox.image.changes import DEFAULT_PATH
 from sysbox.image.commit import blobs_of
 from sysbox.image.documents import MAX_CONFIG, load, mapping, sequence, text
 from sysbox.image.model import Image, ImageConfig
@@ -82,6 +83,14 @@ def read(path: str) -> State:
     state.below = data["below"]
     state.moment = data["moment"]
     state.variables = Variables(environment=state.environment(), arguments=data["arguments"])
+    return state
+
+
+def of_nothing() -> State:
+    """A stage that begins with `scratch`: nothing but docker's PATH."""
+    state = State()
+    state.config = ImageConfig(env=(DEFAULT_PATH,))
+    state.variables = Variables(environment=state.environment())
     return state
 
 

@@ -319,7 +319,7 @@ def _base(job: Job, one: Stage) -> State:
         found.own_cmd = False
         return found
     if one.base.kind == "scratch":
-        return state.State()
+        return state.of_nothing()
     image = job.store.find(job.image(one.base))[1]
     return state.of_base(job.store, image, one.base.name)
 

@@ -8,24 +8,24 @@ from __future__ import annotations
 import hashlib
 import stat
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 BASE = "busybox:test"
-# what the image of an unchanged base has: a start for "what did the build add"
 CLASSIC, BUILDKIT, BUILDAH = "docker", "buildkit", "buildah"
 PEERS = (CLASSIC, BUILDKIT, BUILDAH)
-_LATER = ()  # syntax that is newer than Debian 12's versions of all three
+_LATER: tuple[str, ...] = ()  # syntax that is newer than Debian 12's versions of all three
 
 
 class Case(NamedTuple):
     """One build."""
 
     text: str  # the Containerfile
-    files: dict[str, str] = {}  # noqa: RUF012 (a NamedTuple): path in the context -> content
+    files: Mapping[str, str] = {}  # path in the context -> content
     flags: tuple[str, ...] = ()  # of all of them
     peers: tuple[str, ...] = PEERS  # who knows this syntax
-    links: dict[str, str] = {}  # noqa: RUF012: symbolic links in the context
+    links: Mapping[str, str] = {}  # path of a symbolic link in the context -> its target
 
 
 CASES = {
@@ -55,6 +55,16 @@ ENV OLD the rest  of it
 ENV A=2 E=$A F=${A}x G=${UNSET:-default} H=${A:+set} I=\\$A
 ENV PATH=$PATH:/opt/bin
 RUN env | grep -E '^([A-I]|OLD)=' | sort > /env
+"""
+    ),
+    "quotes": Case(
+        r"""FROM busybox:test
+ENV A=b\ c B='x"y' C="it's" D=a'b'c"d" E="\$x" F=\\x G="a\b" H='$A' I="" J='' K=a\"b
+ENV L $A "kept" 'quotes'
+ENV M=${A}${B:+-} N=$A$A O=$ P="$" Q=a$ R=$(id) T=${NONE:-$A}
+LABEL a=\$A b="$A" c='$A' "d e"=f g=${A:-x}y
+WORKDIR "/with space/$A"
+CMD ["\"$A\"", "\\", "é"]
 """
     ),
     "arg": Case(

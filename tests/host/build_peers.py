@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ KEYS = (
 Found = dict[str, dict[str, Any]]
 
 
-def of_image(name: str, base: dict[str, str]) -> dict[str, Any]:
+def of_image(image_id: str, base: dict[str, str]) -> dict[str, Any]:
     """What an image of sysbox's store has: its tree beside that of the base, its configuration."""
-    with mounted(name) as root:
+    with mounted(image_id) as root:
         tree = changes(listing(root), base)
-    digest = shown(name, "{{.Id}}").removeprefix("sha256:")
+    digest = image_id.removeprefix("sha256:")
     document = json.loads(Path(IMAGES, "blobs", "sha256", digest).read_bytes())
     config = {key: document["config"].get(key) for key in KEYS}
     author = document.get("author") or None
@@ -42,13 +42,10 @@ def base_tree() -> dict[str, str]:
 
 
 def by_sysbox(case: Case, context: Path, base: dict[str, str]) -> dict[str, Any]:
-    """Built here; removed again."""
-    name = "peers:built"
-    run_sysbox("build", "-q", "--format", "docker", "-t", name, *case.flags, context, check=True)
-    try:
-        return of_image(name, base if "FROM scratch" not in case.text else {})
-    finally:
-        run_sysbox("rmi", "-f", name, check=True)
+    """Built here: an image without a name."""
+    words = ("build", "-q", "--format", "docker", *case.flags, context)
+    image_id = run_sysbox(*words, check=True).stdout.strip()
+    return of_image(image_id, base if "FROM scratch" not in case.text else {})
 
 
 class Builders:
@@ -63,10 +60,14 @@ class Builders:
         assert docker("load", "-i", str(archive))[0] == 0
         peers.buildah("pull", "-q", f"docker-archive:{archive}")
 
-    def keep(self, peer: str) -> Found:
-        """All cases that a program knows."""
+    def keep(self, peer: str, only: Sequence[str] = ()) -> Found:
+        """All cases that a program knows, or some."""
         base = base_tree()
-        known = {name: case for name, case in CASES.items() if peer in case.peers}
+        known = {
+            name: case
+            for name, case in CASES.items()
+            if peer in case.peers and (not only or name in only)
+        }
         return {name: self._built(peer, name, case, base) for name, case in known.items()}
 
     def _built(self, peer: str, name: str, case: Case, base: dict[str, str]) -> dict[str, Any]:
@@ -82,7 +83,8 @@ class Builders:
         shutil.rmtree(context)
         loaded = f"localhost/{image}" if peer == BUILDAH else image
         try:
-            return of_image(loaded, base if "FROM scratch" not in case.text else {})
+            image_id = shown(loaded, "{{.Id}}")
+            return of_image(image_id, base if "FROM scratch" not in case.text else {})
         finally:
             run_sysbox("rmi", "-f", loaded, check=True)
 
