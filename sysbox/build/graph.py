@@ -62,6 +62,18 @@ def make_plan(
     )
 
 
+def user_of(plan: Plan, source: Source) -> str:
+    """Who names an image of a plan first, as "Containerfile:3: FROM debian"."""
+    for stage in plan.stages:
+        if stage.base == source:
+            return f"{stage.start.file}:{stage.start.line}: FROM {source.name}"
+        for one in stage.instructions:
+            if any(stage.sources.get(name) == source for name in references.names(one)):
+                keyword = one.text.partition(" ")[0]
+                return f"{one.file}:{one.line}: {keyword} from {source.name}"
+    return f"{plan.file}: {source.name}"
+
+
 class _Known(Frozen):
     """What is known of a stage whether it is needed or not."""
 

@@ -86,7 +86,7 @@ def build(
     planned: Callable[[Plan], None] = lambda _: None,
     also: Also | None = None,
 ) -> Built:
-    """Build it; `planned` is called before the first step. Raises BuildError, SysboxError.
+    """Build it; `planned` is called before anything is pulled. Raises BuildError, SysboxError.
 
     A build that fails, or is ended by a signal, keeps the steps that it has made in the cache.
     """
@@ -97,8 +97,7 @@ def build(
     options = asked.options.replace(id=asked.options.id or posix.urandom(4).hex())
     store = Store()
     with Workshop(store, options.epoch_ns) as shop, _Trees(asked, shop) as trees:
-        prepared = _prepare(store, asked, trees, pulling or PullReport())
-        planned(prepared.plan)
+        prepared = _prepare(store, asked, trees, pulling or PullReport(), planned)
         job = Job(
             prepared.plan, options, store, trees.context, trees.named, given, prepared.images,
             shop.directory("stages"),
@@ -149,18 +148,41 @@ class _Trees:
         return found
 
 
-def _prepare(store: Store, asked: Asked, trees: _Trees, report: PullReport) -> Prepared:
+class _Naming:
+    """A context manager: an error of an image says who wants it."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, SysboxError):
+            error.message = f"{self._user}: {error.message}"
+            error.args = (error.message,)
+
+
+def _prepare(
+    store: Store,
+    asked: Asked,
+    trees: _Trees,
+    report: PullReport,
+    planned: Callable[[Plan], None],
+) -> Prepared:
     """The plan, with every image that it needs in the store. Raises FileError, SysboxError."""
     name, data = trees.file
     file = parser.parse(data, name)
     plan = graph.make_plan(file, asked.request)
+    planned(plan)
     found: dict[tuple[str, str], str] = {}
     triggers: dict[str, tuple[str, ...]] = {}
     while True:
         for source in plan.images:
             key = (source.name, source.platform)
             if key not in found:
-                image = _image(store, source, asked, report)
+                with _Naming(graph.user_of(plan, source)):
+                    image = _image(store, source, asked, report)
                 found[key] = image.id
                 if texts := state.triggers_of(store, image):
                     triggers[source.name] = texts

@@ -151,6 +151,16 @@ def test_a_failed_step(build: Builds) -> None:
     build.sysbox("rm", name, check=True)
 
 
+def test_an_image_that_is_not_there(build: Builds) -> None:
+    """The error says who wants it, after what is probably meant."""
+    build.write("FROM busybox:test AS builder\nFROM busybox:test\nCOPY --from=buildr a b\n")
+    done = build("--pull", "never", check=False)
+    assert done.returncode == 1
+    warning, error = [line for line in done.stderr.splitlines() if "buildr" in line]
+    assert "'buildr' is an image: did you mean the stage 'builder'?" in warning
+    assert error.startswith("sysbox: Containerfile:3: COPY from buildr: no such image")
+
+
 def test_only_what_the_target_needs(build: Builds) -> None:
     build.write(
         """

@@ -334,3 +334,14 @@ def test_what_is_wrong_with_a_stage_that_is_not_needed() -> None:
     what = "C:2:1: FROM: '$X' becomes ''"
     assert refused(text, target="other")[0] == what
     assert refused(text)[0] == what
+
+
+def test_who_names_an_image() -> None:
+    text = "FROM a AS x\nFROM b\nRUN true\nRUN --mount=from=c true\nCOPY --from=x d d\nCOPY --from=e f f\n"
+    found = plan(text)
+    assert [graph.user_of(found, image) for image in found.images] == [
+        "C:1: FROM a",
+        "C:2: FROM b",
+        "C:4: RUN from c",
+        "C:6: COPY from e",
+    ]
