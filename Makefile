@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-pull bench-push bench-saveload bench-attacks bench-against bench-timeline bench-userns install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-timeline bench-userns install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +59,9 @@ bench-crowd: build ## measure 300 containers at once, beside docker and podman; 
 
 bench-attacks: build ## run the attacks of docs/security.md on docker, podman and sysbox
 	@bench/run.sh --attacks
+
+bench-build: test-extras ## measure `build` of a Containerfile of six steps, cold and cached, beside buildah and docker
+	@bench/run.sh --build
 
 bench-pull: test-extras ## measure `pull` from a registry on loopback, beside docker and podman
 	@bench/run.sh --pull

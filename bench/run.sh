@@ -7,16 +7,17 @@
 #        bench/run.sh --saveload [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --push [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --ports [--runs N]
+#        bench/run.sh --build [--runs N] [--only PEER,PEER...]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
 # distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py,
-# saveload.py, push.py, ports.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# saveload.py, push.py, ports.py, build.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    busybox-static conmon crun docker.io golang-github-containers-common
+    buildah busybox-static conmon crun docker.io golang-github-containers-common
     podman runc systemd-container
 )
 name=bench-$$
@@ -83,6 +84,9 @@ elif [[ ${1:-} == --saveload ]]; then
     shift
 elif [[ ${1:-} == --push ]]; then
     script=push.py
+    shift
+elif [[ ${1:-} == --build ]]; then
+    script=build.py
     shift
 elif [[ ${1:-} == --ports ]]; then
     script=ports.py

@@ -14,14 +14,13 @@ import posix
 from sysbox.base import patterns, tree
 from sysbox.base.errors import KernelError, NotFound, SpecError
 from sysbox.base.tree import TreeEntry
-from sysbox.build.ignore import Seen
 from sysbox.linux import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sysbox.build.ignore import Ignore
+    from sysbox.build.ignore import Ignore, Seen
 
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -33,9 +32,12 @@ class Rule:
     """Patterns that leave things out of a tree; paths are relative to `base` in it."""
 
     def __init__(self, ignore: Ignore, base: str = "") -> None:
+        from sysbox.build.ignore import Seen  # which a build without an ignore file does not need
+
         self._ignore = ignore
+        self._nothing = Seen()
         self._base = f"{base}/" if base else ""
-        self._known: dict[str, Seen] = {"": Seen()}  # of directories
+        self._known: dict[str, Seen] = {"": self._nothing}  # of directories
 
     def leaves_out(self, path: str) -> bool:
         return self._look(path).excluded
@@ -46,7 +48,7 @@ class Rule:
 
     def _look(self, path: str) -> Seen:
         if not path.startswith(self._base):
-            return Seen()
+            return self._nothing
         return self._below(path.removeprefix(self._base))
 
     def _below(self, path: str) -> Seen:

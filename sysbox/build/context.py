@@ -6,7 +6,7 @@ import posix
 
 from sysbox.base.errors import FormatError, KernelError, NotFound, SpecError
 from sysbox.base.files import write_all
-from sysbox.build import content, fetch, ignore
+from sysbox.build import content, fetch
 from sysbox.build.content import Target
 from sysbox.build.content_sources import Origin, Rule
 from sysbox.build.model import MAX_FILE
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 NAMES = ("Containerfile", "Dockerfile")
+IGNORE = (".containerignore", ".dockerignore")  # as ignore.names has them
 _CHUNK = 1 << 20
 
 
@@ -140,18 +141,26 @@ def ignore_file(context: Context, path: str, given: str) -> Ignore | None:
     """The patterns of the ignore file: `given` (--ignorefile), else beside the Containerfile, else the
     context's; None without one. Raises FileError, FormatError, NotFound.
     """
+    name, data = _ignore_data(context, path, given)
+    if data is None:
+        return None
+    from sysbox.build import ignore  # which needs `re`
+
+    return ignore.parse(data, name)
+
+
+def _ignore_data(context: Context, path: str, given: str) -> tuple[str, bytes | None]:
     if given:
         try:
             fd = caller_root.open_path(given, posix.O_RDONLY)
         except KernelError as error:
             raise NotFound(f"{given}: {posix.strerror(error.errno).lower()}") from None
-        return ignore.parse(_whole(fd, given), given)
+        return given, _whole(fd, given)
     beside = path if path != "-" and not path.startswith("/") else ""
-    for name in ignore.names(beside):
-        data = context.read(name)
-        if data is not None:
-            return ignore.parse(data, name)
-    return None
+    for name in (*(f"{beside}{one}" for one in IGNORE if beside), *IGNORE):
+        if (data := context.read(name)) is not None:
+            return name, data
+    return "", None
 
 
 def _whole(fd: int, what: str) -> bytes:

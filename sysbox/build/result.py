@@ -6,6 +6,7 @@ import posix
 import time
 
 from sysbox.base import codec, tree
+from sysbox.base.errors import SysboxError
 from sysbox.build import config as configs
 from sysbox.build import layers
 from sysbox.build.layers import StackLayer
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sysbox.build.layers import Workshop
     from sysbox.build.options import Options
     from sysbox.build.state import State
+    from sysbox.image.catalog import Catalog
     from sysbox.image.model import Image
     from sysbox.image.tarwriter import Archive
 
@@ -67,12 +69,26 @@ def commit(shop: Workshop, state: State, options: Options, platform: str) -> Ima
     manifest = _manifest(document, blobs, options)
     stack = [one.layer() for one in state.stack]
     builtin = DERIVED if state.usr_bind else ""
+    if (known := _known(store, options, digest_of(manifest), digest_of(document))) is not None:
+        return known
     first, *others = options.names or ("",)
     image = shop.work.commit(manifest, document, blobs, stack, first, builtin)
     for name in others:
         # the same documents under one more name
         image = shop.work.commit(manifest, document, blobs, stack, name, builtin)
     return image
+
+
+def _known(store: Catalog, options: Options, manifest: str, image_id: str) -> Image | None:
+    """The image, if it is there already under all names: as where every step came from the cache."""
+    entries = store.entries()
+    named = {one.name for one in entries if (one.digest, one.image_id) == (manifest, image_id)}
+    if not named >= {*(options.names or ("",))}:
+        return None
+    try:
+        return store.find(image_id)[1]
+    except SysboxError:
+        return None  # it is damaged, and made again
 
 
 def _add_empty(shop: Workshop, state: State) -> None:
@@ -82,7 +98,7 @@ def _add_empty(shop: Workshop, state: State) -> None:
     made = shop.take(f"{directory}/upper", ())
     shop.settle()
     state.stack = (layers.settled(made),)
-    state.history.append({"comment": "an empty layer"})
+    state.history.append({"created": state.moment, "comment": "an empty layer"})
 
 
 def _document(state: State, platform: str) -> bytes:

@@ -13,6 +13,7 @@ from sysbox.build import cache, content
 from sysbox.build.content import Selected, Target
 from sysbox.build.content_sources import Origin
 from sysbox.build.content_sources import clean as clean_source
+from sysbox.build.run_agent import Relay
 from sysbox.fs.treecopy import Rules
 from sysbox.spec import Mount
 
@@ -62,6 +63,7 @@ class StepMounts:
         self._workdir = workdir
         self._memory = f"{RUN}/build/{posix.getpid()}-{posix.urandom(4).hex()}"
         self._locks: list[Lock] = []
+        self._relays: list[Relay] = []
         self._count = 0
         self.mounts: list[Mount] = []
         self.environment: list[str] = []
@@ -80,6 +82,9 @@ class StepMounts:
         for lock in self._locks:
             lock.release()
         self._locks = []
+        for relay in self._relays:
+            relay.stop()
+        self._relays = []
         remove_tree(self._memory)
 
     def _target(self, one: RunMount) -> str:
@@ -197,7 +202,16 @@ class StepMounts:
             posix.stat(socket)
         except OSError as error:
             raise KernelError.of("look at", socket, error) from None
+        make_private(self._memory)
+        path = f"{self._memory}/agent-{len(self._relays)}"
+        self._relays.append(Relay(path, socket))
+        fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+        try:
+            posix.chown(f"/proc/self/fd/{fd}", one.uid, one.gid)
+            posix.chmod(f"/proc/self/fd/{fd}", 0o600 if one.mode < 0 else one.mode)
+        finally:
+            posix.close(fd)
         number = sum(mount.target.startswith(_AGENT) for mount in self.mounts)
         target = self._target(one) if one.target else f"{_AGENT}.{number}"
-        self.mounts.append(Mount(kind="bind", target=target, source=socket))
+        self.mounts.append(Mount(kind="bind", target=target, source=path))
         self.environment.append(f"SSH_AUTH_SOCK={target}")

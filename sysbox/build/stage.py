@@ -160,6 +160,10 @@ class Builder:
 
     def _run(self, number: int, one: model.Run) -> None:
         self._check_security(one)
+        if not self.state.stack:
+            raise SysboxError(
+                "the stage is empty: no command can be run in it", hint="COPY one first"
+            )
         argv, script = self._argv(one)
         mounted = [
             self._origins.digest(mount.origin, mount.source)
@@ -237,7 +241,8 @@ class Builder:
             network=one.network if one.network != "default" else "",
             privileged=one.security == "insecure",
             layers=state.stack,
-            image_id=state.image_id,
+            # of a stage from scratch no image has them, and a record names one
+            image_id=state.image_id or state.stack[-1].chain_id,
             image_name=state.image_name,
             usr_bind=state.usr_bind,
             labels={"sysbox.build": options.id, "sysbox.build.stage": self._stage.title()},

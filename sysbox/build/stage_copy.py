@@ -6,7 +6,7 @@ import posix
 import time
 
 from sysbox.base.errors import FormatError, SpecError
-from sysbox.build import content, content_sources, fetch, ignore, model, root
+from sysbox.build import content, content_sources, fetch, model, root
 from sysbox.build.content import Target
 from sysbox.build.content_sources import Digest, Origin, Rule
 
@@ -78,6 +78,8 @@ class Copying:
         one = self._one
         if not one.exclude:
             return origin
+        from sysbox.build import ignore  # which few instructions need
+
         patterns = ignore.exclude(one.exclude, one.file, one.line)
         return origin.without(Rule(patterns), Rule(patterns, path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.base.visible import printable
+from sysbox.base.visible import for_terminal, printable
 from sysbox.build.workers import Report
 from sysbox.cli import screen
 from sysbox.cli.output import emit, write_all
@@ -60,9 +60,8 @@ class Plain(Report):
         self._rest[one.index] = rest
         prefix = f"{one.title()}| " if self._several else ""
         for line in lines:
-            emit(
-                f"{prefix}{printable(line.decode('utf-8', 'replace').rstrip(chr(13)))}\n", self._fd
-            )
+            text = line.decode("utf-8", "replace").rstrip("\r")
+            emit(for_terminal(f"{prefix}{text}\n", self._fd), self._fd)
 
     def step_done(self, one: Stage, number: int, *, cached: bool, seconds: float) -> None:
         if self._rest[one.index]:
@@ -101,7 +100,7 @@ class Live(Report):
         row = self._rows[one.index]
         text = row.rest + data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
         *lines, row.rest = text.split("\n")
-        row.lines = [*row.lines, *(printable(line) for line in lines)][-_LINES:]
+        row.lines = [*row.lines, *(printable(line.expandtabs()) for line in lines)][-_LINES:]
         if self._clock() >= self._next:
             self._draw(())
 

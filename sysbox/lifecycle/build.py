@@ -25,20 +25,19 @@ from sysbox.build.workers import Coordinator, Job, Report
 from sysbox.container import events
 from sysbox.image.reference import is_host
 from sysbox.image.registry import platform
-from sysbox.image.registry.pull import Options as PullOptions
-from sysbox.image.registry.pull import Report as PullReport
 from sysbox.image.store import Store
-from sysbox.lifecycle import images
 from sysbox.lifecycle.create import check_trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from sysbox.build.context import Context
     from sysbox.build.model import Plan, Source
     from sysbox.build.state import State
     from sysbox.image.model import Image
+    from sysbox.image.registry.pull import Report as PullReport
 
     # what else becomes of the target: it is called before an image is made of it
     Also = Callable[[Workshop, State], None]
@@ -56,7 +55,7 @@ class Asked(Frozen):
     request: model.Request = model.Request()
     options: Options = Options()
     pull: str = "missing"  # one of POLICIES
-    access: PullOptions = PullOptions()  # how registries are reached
+    access: dict[str, Any] = {}  # noqa: RUF012 (how registries are reached: fields of `registry.access`)
     image: bool = True  # an image is made
 
     def wrong(self) -> str:
@@ -82,7 +81,7 @@ def build(
     given: Given,
     report: Report,
     *,
-    pulling: PullReport | None = None,
+    pulling: Callable[[], PullReport] | None = None,
     planned: Callable[[Plan], None] = lambda _: None,
     also: Also | None = None,
 ) -> Built:
@@ -97,7 +96,7 @@ def build(
     options = asked.options.replace(id=asked.options.id or posix.urandom(4).hex())
     store = Store()
     with Workshop(store, options.epoch_ns) as shop, _Trees(asked, shop) as trees:
-        prepared = _prepare(store, asked, trees, pulling or PullReport(), planned)
+        prepared = _prepare(store, asked, trees, pulling, planned)
         job = Job(
             prepared.plan, options, store, trees.context, trees.named, given, prepared.images,
             shop.directory("stages"),
@@ -167,7 +166,7 @@ def _prepare(
     store: Store,
     asked: Asked,
     trees: _Trees,
-    report: PullReport,
+    report: Callable[[], PullReport] | None,
     planned: Callable[[Plan], None],
 ) -> Prepared:
     """The plan, with every image that it needs in the store. Raises FileError, SysboxError."""
@@ -202,7 +201,9 @@ def _check_bases(plan: Plan) -> None:
             )
 
 
-def _image(store: Store, source: Source, asked: Asked, report: PullReport) -> Image:
+def _image(
+    store: Store, source: Source, asked: Asked, report: Callable[[], PullReport] | None
+) -> Image:
     """The image that a source means, pulled where that is needed. Raises ImageNotFound, SysboxError."""
     wanted = "" if source.platform == asked.request.own_platform else source.platform
     image = None
@@ -225,16 +226,19 @@ def _pulled(
     asked: Asked,
     wanted: str,
     here: Image | None,
-    report: PullReport,
+    report: Callable[[], PullReport] | None,
 ) -> Image:
+    from sysbox.image.registry import pull  # which most builds do not need
+    from sysbox.lifecycle import images
+
     if asked.pull == "never":
         raise SpecError(
             f"image {source.name}: the one that is here is not for {source.platform}",
             hint="--pull missing fetches the other one",
         )
-    options = asked.access.replace(platform=wanted)
+    options = pull.Options(platform=wanted, **asked.access)
     try:
-        return images.pull(store, source.name, options, report).image
+        return images.pull(store, source.name, options, report() if report else pull.Report()).image
     except SysboxError:
         if here is not None and asked.pull == "newer":
             return here  # as with `run --pull newer`

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -286,6 +289,65 @@ def test_the_same_digest_twice(build: Builds) -> None:
         digests.add(build.id())
     assert len(digests) == 1
     assert build.run("stat", "-c", "%Y", "/x/b", "/x", "/new") == "1000000000\n" * 3
+
+
+def test_a_stage_from_scratch_runs_what_it_has(build: Builds) -> None:
+    build.write("FROM scratch\nRUN echo\n")
+    assert "the stage is empty" in build.fails()
+    build.write(
+        """
+        FROM scratch
+        COPY --from=busybox:test /bin/busybox /bin/sh
+        RUN echo alone > /x
+        """
+    )
+    build()
+    assert build.run("sh", "-c", "read line < /x; echo $line") == "alone\n"
+    build.write('FROM scratch\nENV A=1\nCMD ["x"]\n')
+    build()
+    assert (build.config()["Env"], build.config()["Cmd"]) == (["A=1"], ["x"])
+
+
+def test_triggers(build: Builds) -> None:
+    build.write("FROM busybox:test\nONBUILD RUN touch /triggered\n")
+    build(name="built:2")
+    assert build.config("built:2")["OnBuild"] == ["RUN touch /triggered"]
+    build.write("FROM built:2\nRUN test -e /triggered\n")
+    build()
+    assert not build.config()["OnBuild"]
+
+
+ASK = """
+import os, socket
+with socket.socket(socket.AF_UNIX) as agent:
+    agent.connect(os.environ["SSH_AUTH_SOCK"])
+    agent.sendall(b"question")
+    print(agent.recv(100).decode(), file=open("/answer", "w"))
+"""
+
+
+def test_an_ssh_agent(build: Builds, tmp_path: Path) -> None:
+    """An agent answers its own user and the superuser; root in a container is neither."""
+    build.write("FROM host\nCOPY ask /\nRUN --mount=type=ssh /usr/bin/python3 /ask\n", ask=ASK)
+    asked: list[object] = []
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+
+        def answer() -> None:
+            client = agent.accept()[0]
+            with client:
+                asked.append(client.recv(100))
+                found = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                asked.append(struct.unpack("iII", found)[1])
+                client.sendall(b"answer")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        build("--ssh", f"default={tmp_path}/agent")
+        thread.join(timeout=10)
+    assert asked == [b"question", 0]
+    assert build.run("cat", "/answer") == "answer\n"
 
 
 def test_squash(build: Builds) -> None:

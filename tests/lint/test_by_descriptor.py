@@ -41,7 +41,7 @@ EXCEPTIONS = {
     },
     **{
         ("build.run_mounts", name): "below our own directories, which root alone can enter"
-        for name in ("_copied", "_new_cache")
+        for name in ("_copied", "_new_cache", "_ssh")
     },
     ("base.files", "make_private"): "our own directories, which root alone can enter",
     ("base.files", "write_file"): "our own files, in directories that root alone can enter",

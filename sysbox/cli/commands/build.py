@@ -6,14 +6,13 @@ import functools
 
 from sysbox.base.errors import KernelError, SpecError, UsageError
 from sysbox.base.frozen import Frozen
+from sysbox.base.visible import for_terminal
 from sysbox.build import result
 from sysbox.build.workers import BuildError
-from sysbox.cli import build_progress, pulling
+from sysbox.cli import build_progress
 from sysbox.cli.output import emit, line, note, write_all
 from sysbox.cli.output_file import OutputDirectory, OutputFile
 from sysbox.cli.request import build as request
-from sysbox.image.formats.save import DOCKER_ARCHIVE, OCI_ARCHIVE, choose, save
-from sysbox.image.formats.sinks import ArchiveSink
 from sysbox.image.store import Store
 from sysbox.lifecycle import build as building
 
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
     from sysbox.build.state import State
     from sysbox.cli.table.options import Values
     from sysbox.image.model import Image
+    from sysbox.image.registry.pull import Report
 
 _KINDS = ("image", "local", "tar", "oci", "docker")
-_ARCHIVES = {"oci": OCI_ARCHIVE, "docker": DOCKER_ARCHIVE}
+_ARCHIVES = {"oci": "oci-archive", "docker": "docker-archive"}  # by the names of `save`
 
 
 class Output(Frozen):
@@ -52,14 +52,14 @@ def main(values: Values) -> int:
             asked,
             given,
             report,
-            pulling=pulling.Shown(quiet=quiet),
+            pulling=lambda: _pulling(quiet=quiet),
             planned=_warn,
             also=lambda shop, state: _write_files(outputs, shop, state),
         )
     except BuildError as error:
         _finish(report)
         if not isinstance(report, build_progress.Plain) and error.output:
-            emit(error.output.decode("utf-8", "replace") + "\n", 2)
+            emit(for_terminal(error.output.decode("utf-8", "replace") + "\n", 2), 2)
         raise
     except BaseException:
         _finish(report)
@@ -127,7 +127,18 @@ def _write_files(outputs: list[Output], shop: Workshop, state: State) -> None:
                 file.close()
 
 
+def _pulling(*, quiet: bool) -> Report:
+    from sysbox.cli import pulling  # which most builds do not need
+
+    return pulling.Shown(quiet=quiet)
+
+
 def _write_archives(outputs: list[Output], image: Image) -> None:
+    if not any(one.kind in _ARCHIVES for one in outputs):
+        return
+    from sysbox.image.formats.save import choose, save
+    from sysbox.image.formats.sinks import ArchiveSink
+
     store = Store()
     for one in outputs:
         if one.kind not in _ARCHIVES:

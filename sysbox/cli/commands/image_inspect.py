@@ -8,7 +8,7 @@ from sysbox.cli.output import print_inspect, report
 from sysbox.docker.config import health_check, no_config
 from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
 from sysbox.fs.drivers.driver import DEFAULT, by_name
-from sysbox.image.documents import MAX_CONFIG, load, parse_config
+from sysbox.image.documents import MAX_CONFIG, load, mapping, parse_config, strings
 from sysbox.image.model import Image
 from sysbox.image.reference import parse
 from sysbox.image.store import Store
@@ -62,7 +62,7 @@ def describe(name: str) -> dict[str, Any]:
             "ContainerConfig": no_config(),
             "DockerVersion": "",
             "Author": document.get("author") or "",
-            "Config": _config(image),
+            "Config": _config(image, mapping(document, "config", "image config")),
             "Architecture": image.config.architecture,
             "Variant": document.get("variant") or "",
             "Os": image.config.os,
@@ -104,8 +104,8 @@ def _provenance(store: Store, image: Image) -> list[dict[str, Any]]:
     ]
 
 
-def _config(image: Image) -> dict[str, Any]:
-    config = image.config
+def _config(image: Image, written: dict[str, Any]) -> dict[str, Any]:
+    config, what = image.config, "image config: config"
     return {
         **no_config(),
         "User": config.user,
@@ -118,6 +118,8 @@ def _config(image: Image) -> dict[str, Any]:
         "Entrypoint": listed(config.entrypoint),
         "Labels": Strings(config.labels) if config.labels else NullMap(),
         "StopSignal": config.stop_signal,
+        "OnBuild": listed(strings(written, "OnBuild", what)),
+        "Shell": listed(strings(written, "Shell", what)),
     }
 
 

@@ -13,7 +13,6 @@ from sysbox.cli.request.registries import transfer
 from sysbox.conf import settings
 from sysbox.embedded import caller_root
 from sysbox.image.registry import platform
-from sysbox.image.registry.pull import Options as PullOptions
 from sysbox.lifecycle.build import Asked, names_of, own_platform
 from sysbox.parse import common as parse
 from sysbox.parse.bandwidth import parse_bandwidth
@@ -61,7 +60,7 @@ def asked(given: Values, *, image: bool) -> Asked:
             squash=given.squash,
         ),
         pull=_pull(given.pull),
-        access=PullOptions(**transfer(given)),
+        access=transfer(given),
         image=image,
     )
 

@@ -55,7 +55,8 @@ def _build_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="build", module="build", args="[CONTEXT]", options="build",
-            also=("image build", "builder build"), summary="Make an image of a Containerfile", starts=True,
+            also=("image build", "builder build"), hot=True, starts=True,
+            summary="Make an image of a Containerfile",
         ),
         Verb(
             name="builder prune", module="builder_prune", args="", options="builder prune",
