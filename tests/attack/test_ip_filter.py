@@ -13,7 +13,6 @@ import pytest
 from containers import Container, Containers
 from lane import Sysbox
 
-pytestmark = pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 PROBE = Path(__file__).parents[1] / "host" / "probe_packets.py"
 GATEWAY = "10.90.0.1"
 DENIED = ("--ip-deny", "any", "--ip-allow", "127.0.0.0/8")
@@ -46,6 +45,7 @@ def send(one: Container, server: socket.socket, *kinds: str) -> list[str]:
     return [line.split()[1] for line in one.exec("python3", "/probe.py", *ways).splitlines()]
 
 
+@pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 def test_forged_headers_and_fragments(containers: Containers, host: socket.socket) -> None:
     one = make(containers, "--cap-add", "NET_RAW", *DENIED)
     kinds = "udp", "raw", "spoofed", "elsewhere", "fragments"
@@ -70,6 +70,7 @@ def test_namespaces_of_its_own(containers: Containers, host: socket.socket) -> N
     assert nothing_came(host)
 
 
+@pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 def test_its_programs_are_not_its_own(containers: Containers, host: socket.socket) -> None:
     """With CAP_NET_ADMIN over its own network, and cgroups that are its own, they stay attached."""
     one = make(containers, "--cap-add", "NET_ADMIN", "--cap-add", "SYS_ADMIN", *DENIED)

@@ -2,6 +2,8 @@
 
 What shows then is what each user of the host may see, and nothing of the host's can be written. Each attack
 is made by the first process, by `exec`, and in the host's user namespace, where it has no such capability.
+
+In the guest: another kernel has other files, and its cgroups, which are those of v2, are delegated.
 """
 
 from __future__ import annotations
@@ -10,12 +12,19 @@ import errno
 import os
 from collections.abc import Callable
 
+import pytest
 from test_kernel import BY_CAPABILITY, NODES, calling
 from ways import Attacker, attacker
 
 __all__ = ["attacker"]
 
 FLAGS = ("--network", "none", "--systemd=always")
+
+each_way = pytest.mark.parametrize(
+    "attacker",
+    [pytest.param("default", marks=pytest.mark.guest("v2 delegates")), "userns-host", "exec"],
+    indirect=True,
+)
 
 # takes away what covers a part of procfs and sysfs, and mounts both anew
 UNCOVER = """
@@ -59,6 +68,7 @@ OWN = (
 )  # fmt: skip
 
 
+@each_way
 def test_without_covers_nothing_of_the_hosts_can_be_written(attacker: Attacker) -> None:
     *found, last = attacker.python(UNCOVER + WRITABLE, flags=FLAGS)
     assert last in ("tried 2", "tried 4")
@@ -94,6 +104,7 @@ print("tried")
 """
 
 
+@each_way
 def test_without_covers_no_memory_and_no_address_can_be_read(attacker: Attacker) -> None:
     """What a mask hides, and every user of the host may read: interrupts, temperatures, keys that are its."""
     assert attacker.python(UNCOVER + READABLE, flags=FLAGS) == ["tried"]
@@ -124,11 +135,13 @@ print("tried")
 """
 
 
+@each_way
 def test_no_file_system_of_the_hosts_and_no_limit(attacker: Attacker) -> None:
     """CVE-2022-0492: release_agent; and the limits of its own scope."""
     assert attacker.python(MOUNTS, flags=FLAGS) == ["tried"]
 
 
+@each_way
 def test_no_device(attacker: Attacker) -> None:
     assert attacker.python(NODES, flags=FLAGS) == ["[]"]
 
@@ -139,6 +152,7 @@ ITS_OWN = {"mount", "umount2", "pivot_root", "sethostname", "setdomainname", "se
 CALLS = {name: words for name, words in BY_CAPABILITY.items() if name not in ITS_OWN}
 
 
+@each_way
 def test_calls_that_are_the_hosts(
     attacker: Attacker, requires: Callable[[object, str], None]
 ) -> None:

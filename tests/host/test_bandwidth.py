@@ -23,7 +23,6 @@ SECONDS = 2.0 * SLOWNESS
 MBIT = 125_000  # bytes
 # a quarter above the limit: what the bucket holds, and what passed before the first byte was read
 HIGH = 1.25
-OLDER_KERNEL = pytest.mark.guest("modules of an older kernel")
 
 
 def make(containers: Containers, *flags: str) -> Container:
@@ -78,7 +77,7 @@ def devices(one: Container) -> set[str]:
     }
 
 
-@OLDER_KERNEL
+@pytest.mark.guest("modules of an older kernel")
 def test_both_directions(containers: Containers) -> None:
     one = make(containers, "--network-bandwidth", "up=4mbit,down=8mbit")
     sent, received = up(one), down(one)
@@ -171,7 +170,6 @@ def test_gone_with_a_killed_start_and_a_killed_supervisor(sysbox: Sysbox, tmp_pa
     )
 
 
-@OLDER_KERNEL
 def test_no_frame_passes_it(containers: Containers) -> None:
     """With packet(7) sockets and CAP_NET_ADMIN over its own end: frames of any kind, length and source."""
     flags = (

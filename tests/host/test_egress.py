@@ -16,7 +16,6 @@ import pytest
 from containers import Container, Containers, eventually, systemctl
 from lane import Sysbox
 
-pytestmark = pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 PROBE = Path(__file__).with_name("probe_packets.py")
 GATEWAY = "10.90.0.1"
 REFUSED = "-EPERM"
@@ -65,6 +64,7 @@ def test_on_each_network(containers: Containers, network: str) -> None:
     assert rules(one) == (["127.7.0.0/16"], ["0.0.0.0/0", "::/0"])
 
 
+@pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 def test_over_the_bridge(containers: Containers, host: int) -> None:
     one = make(containers, "--ip-deny", GATEWAY)
     way = f"udp:{GATEWAY}:{host}"
@@ -127,6 +127,7 @@ def traffic(one: Container) -> list[int | None]:
     ]
 
 
+@pytest.mark.guest("the hierarchy of the BPF programs is the only one")
 def test_counted(containers: Containers, sysbox: Sysbox, host: int) -> None:
     one = make(containers, "--ip-accounting")
     assert ask(one, *[f"udp:{GATEWAY}:{host}"] * 3) == ["answer"] * 3

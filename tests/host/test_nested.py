@@ -16,8 +16,6 @@ from test_inside import boot, tree
 from sysbox.linux import capability
 from sysbox.security import capabilities
 
-pytestmark = pytest.mark.guest("limits are delegated on v2, and Linux 6.1 mounts its overlays")
-
 INNER = str(SYSBOX)
 PLACE = ("-v", f"{sys.prefix}:{sys.prefix}:ro")
 STORE = ("-v", "/var/lib/sysbox")
@@ -94,6 +92,7 @@ def test_it_is_confined_as_any_other(outer: Container) -> None:
     assert outer.sh("stat -c '%a %u' /dev/null /dev/zero").split() == ["666", "0", "666", "0"]
 
 
+@pytest.mark.guest("Linux 6.1 mounts its overlays")
 def test_layers_and_what_they_hide(outer: Container, sysbox: Sysbox, archive: Path) -> None:
     """A directory that takes the place of one of the image: overlayfs marks it, in the user's attributes."""
     sysbox("cp", archive, f"{outer.id}:/var/lib/sysbox/rootfs.tar", check=True)
@@ -115,6 +114,7 @@ def test_layers_and_what_they_hide(outer: Container, sysbox: Sysbox, archive: Pa
     outer.exec(INNER, "rm", "-f", made)
 
 
+@pytest.mark.guest("limits are delegated on v2")
 def test_limits_and_the_freezer(outer: Container, sysbox: Sysbox) -> None:
     made = outer.exec(INNER, "run", "-d", "host", "sleep", "1000")
     outer.exec(INNER, "pause", made)

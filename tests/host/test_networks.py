@@ -1,4 +1,7 @@
-"""Networks as a user meets them: definitions, several links, addresses, changes while a container runs."""
+"""Networks as a user meets them: definitions, several links, addresses, changes while a container runs.
+
+In the guest: its kernel is an older one, where links, routes and rules of both families are made.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from containers import Container, Containers, eventually
 from faults import SEED, SOAK
 from lane import Sysbox
@@ -91,6 +95,7 @@ def test_the_bridge_comes_with_the_first_container_and_goes_with_the_last(
     assert has_link(bridge)
 
 
+@pytest.mark.guest("an older kernel's links and routes")
 def test_several_networks_with_addresses_of_both_families(
     sysbox: Sysbox, network: Make, containers: Containers
 ) -> None:
@@ -131,6 +136,7 @@ def test_several_networks_with_addresses_of_both_families(
     assert sysbox("ps", "-q", "--filter", "network=bridge").stdout == ""
 
 
+@pytest.mark.guest("an older kernel's links and rules")
 def test_connect_and_disconnect_a_running_container(
     sysbox: Sysbox, network: Make, containers: Containers
 ) -> None:

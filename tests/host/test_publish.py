@@ -1,4 +1,7 @@
-"""`publish` and `unpublish`: ports of a container that runs, and what its later starts publish."""
+"""`publish` and `unpublish`: ports of a container that runs, and what its later starts publish.
+
+In the guest: its kernel is an older one, with another netfilter.
+"""
 
 from __future__ import annotations
 

@@ -134,6 +134,7 @@ def test_a_forged_arp_answer_does_not_arrive() -> None:
     assert arrives(one, arp_answer(mac, GATEWAY), lambda: known(GATEWAY))
 
 
+@pytest.mark.guest("the filter's program, and where it is attached")
 @in_private_network
 def test_a_forged_neighbour_advertisement_does_not_arrive() -> None:
     one, two = Dual(1, POLICY), Dual(2, POLICY)
@@ -166,6 +167,7 @@ def test_a_router_advertisement_does_not_arrive() -> None:
     assert arrives(one, forged, believed)
 
 
+@pytest.mark.guest("the filter's program, and where it is attached")
 @in_private_network
 def test_packets_with_another_source_do_not_arrive() -> None:
     """An address that nobody has, of both families, and the MAC of another."""

@@ -210,6 +210,9 @@ def test_what_does_not_run(program: Program) -> None:
     replace(program)
     assert program.state("created") == "created"
     assert program("start", "-a", "created").strip()
+    # there were no user namespaces: a container keeps its ids
+    template = "{{.Sysbox.UserNamespace.Mode}} {{.HostConfig.UsernsMode}}"
+    assert program("inspect", "-f", template, "created").strip() == "host host"
     assert program.state("ended") == "exited"
     assert program("inspect", "-f", "{{.State.ExitCode}}", "ended").strip() == "4"
     assert program("logs", "ended") == "said\n"

@@ -111,6 +111,12 @@ ENFORCING = "pytestmark = pytest.mark.enforcing('why')"
         ("def test_it(): ...", ""),
         ('@pytest.mark.guest("why")\ndef test_it(): ...', "permissive"),
         (f"@pytest.mark.parametrize('x', [{ONE}])\ndef test_it(x): ...", "permissive"),
+        ("pytestmark = pytest.mark.guest('why')\ndef test_it(): ...", "permissive"),
+        (
+            f"EACH = ({ONE}, 2)\n@pytest.mark.parametrize('x', EACH)\ndef test_it(x): ...",
+            "permissive",
+        ),
+        (f"EACH = ({ONE}, 2)\n@pytest.mark.parametrize('x', OTHERS)\ndef test_it(x): ...", ""),
         (f"{ENFORCING}\n@pytest.mark.guest('why')\ndef test_it(): ...", "enforcing"),
     ],
 )
@@ -129,6 +135,14 @@ def test_what_does_not_run_there_does_not_count(tmp_path: Path) -> None:
         file.parent.mkdir()
         file.write_text(text, encoding="ascii")
         assert lane.size(file) == lines
+
+
+def test_each_file_with_the_marker_runs() -> None:
+    """Whichever way it has it."""
+    running = {file for _, group in lane.jobs(1) for file in group}
+    for name in ("host", "attack"):
+        for file in (lane.ROOT / "tests" / name).glob("test_*.py"):
+            assert (file in running) == ("mark.guest(" in file.read_text(encoding="utf-8"))
 
 
 def test_each_file_runs_once() -> None:

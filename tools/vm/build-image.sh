@@ -17,6 +17,7 @@ packages=(
     e2fsprogs btrfs-progs xfsprogs dmsetup thin-provisioning-tools
     selinux-policy-default selinux-policy-dev selinux-policy-src policycoreutils semodule-utils
     checkpolicy selinux-utils
+    postgresql redis-server
 )
 no_documents=(man doc locale)
 
@@ -32,6 +33,9 @@ sources() {
 work=$(mktemp -d "$directory/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 options=(--mode=root --variant=minbase --format=directory --skip=cleanup/reproducible --aptopt='APT::Install-Recommends "false"')
+# tests make databases of their own
+options+=(--dpkgopt=force-confold --essential-hook='mkdir -p "$1/etc/postgresql-common"
+    echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"')
 for name in "${no_documents[@]}"; do
     options+=(--dpkgopt="path-exclude=/usr/share/$name/*")
 done

@@ -103,18 +103,31 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
 def size(file: Path) -> int:
     """The number of lines of the tests that run in a guest, an estimate of their time."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    marks = guest_marks(tree)
+    whole = file.parent.name == "vm" or "pytestmark" in marks
     return sum(
         (node.end_lineno or 0) - node.lineno + 1
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        and (file.parent.name == "vm" or any(map(names_guest, node.decorator_list)))
+        and (whole or any(names_guest(one, marks) for one in node.decorator_list))
     )  # fmt: skip
 
 
-def names_guest(decorator: ast.expr) -> bool:
-    """Whether a decorator is the marker `guest`, or gives it to one of a test's parameters."""
+def guest_marks(tree: ast.Module) -> set[str]:
+    """The variables of a file that have the marker `guest`, `pytestmark` among them if all its tests do."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and names_guest(node.value, found):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
+def names_guest(expression: ast.expr, marks: set[str]) -> bool:
+    """Whether an expression has the marker `guest`, itself, in a test's parameters or by one of `marks`."""
     return any(
-        isinstance(node, ast.Attribute) and node.attr == "guest" for node in ast.walk(decorator)
+        (isinstance(node, ast.Attribute) and node.attr == "guest")
+        or (isinstance(node, ast.Name) and node.id in marks)
+        for node in ast.walk(expression)
     )
 
 
