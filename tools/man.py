@@ -161,6 +161,8 @@ def option(one: Option) -> list[str]:
     """One flag, its values and its help."""
     names = ", ".join(f"\\fB{code(name)}\\fR" for name in one.names)
     metavar = f" \\fI{code(one.metavar)}\\fR" if one.metavar else ""
+    if one.bare:
+        metavar = f"[=\\fI{code(one.metavar)}\\fR]"
     again = " May be given more than once." if one.repeat else ""
     return [".TP", names + metavar, f"{inline(one.help.rstrip('.'))}.{again}"]
 

@@ -157,11 +157,34 @@ def test_a_failed_step(build: Builds) -> None:
 def test_an_image_that_is_not_there(build: Builds) -> None:
     """The error says who wants it, after what is probably meant."""
     build.write("FROM busybox:test AS builder\nFROM busybox:test\nCOPY --from=buildr a b\n")
-    done = build("--pull", "never", check=False)
+    done = build("--pull=never", check=False)
     assert done.returncode == 1
     warning, error = [line for line in done.stderr.splitlines() if "buildr" in line]
     assert "'buildr' is an image: did you mean the stage 'builder'?" in warning
     assert error.startswith("sysbox: Containerfile:3: COPY from buildr: no such image")
+
+
+def test_triggers_of_an_image(build: Builds) -> None:
+    """ONBUILD is kept in an image, and runs first in a build from it; `image inspect` shows it."""
+    build.write(
+        """
+        FROM busybox:test
+        SHELL ["/bin/sh", "-ec"]
+        ONBUILD COPY a /triggered
+        ONBUILD COPY --from=other /etc/passwd /other
+        """,
+        a="A",
+    )
+    build(name="built:base")
+    config = build.config("built:base")
+    assert config["OnBuild"] == ["COPY a /triggered", "COPY --from=other /etc/passwd /other"]
+    assert config["Shell"] == ["/bin/sh", "-ec"]
+    build.write(
+        "FROM busybox:test AS other\nFROM built:base\nRUN test -e /other && cat /triggered > /b\n"
+    )
+    build()
+    assert build.run("cat", "/b") == "A"
+    assert build.config()["OnBuild"] is None
 
 
 def test_only_what_the_target_needs(build: Builds) -> None:

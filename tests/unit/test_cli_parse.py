@@ -60,6 +60,24 @@ def test_flags(words: list[str], dest: str, value: object) -> None:
     assert getattr(parse(*words, "img"), dest) == value
 
 
+@pytest.mark.parametrize(
+    ("words", "pull", "context"),
+    [
+        (["--pull", "."], "always", "."),
+        (["--pull=never", "."], "never", "."),
+        (["."], None, "."),
+        (["--pull", "--no-cache", "-t", "x", "dir"], "always", "dir"),
+    ],
+    ids=["bare", "given", "absent", "flags after it"],
+)
+def test_a_value_that_may_be_left_out(words: list[str], pull: str | None, context: str) -> None:
+    """docker's --pull is a switch, podman's has a value only behind `=`."""
+    values = hotparse.parse(VERBS["build"], words)
+    assert (values.pull, values.context) == (pull, context)
+    command = Command(VERBS["build"], "build")
+    assert command._plain_switches(["--pull", "."]) == ["--pull=always", "."]
+
+
 def test_double_dash() -> None:
     assert parse("--rm", "--", "img", "-x").command == ["-x"]
     assert parse("img", "--", "-x").command == ["--", "-x"]
@@ -125,7 +143,12 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)
     # docker's, which say nothing here: every image is always shown, and policy.json has the say
     trust = {"disable_content_trust"}
-    ignored = {"build": {"rm"}, "images": {"all"}, "pull": trust, "push": trust}.get(name, set())
+    ignored = {
+        "build": {"force_rm", "layers", "rm"},
+        "images": {"all"},
+        "pull": trust,
+        "push": trust,
+    }.get(name, set())
     for option in options_of(verb):
         spellings = (f"values.{option.dest}", f"given.{option.dest}", f'given["{option.dest}"]')
         spellings += (f'"{option.dest}": "',)  # in a table of fields

@@ -125,15 +125,25 @@ class Command(click.Command):
             raise
 
     def _plain_switches(self, args: list[str]) -> list[str]:
-        """Replace `--rm=true` by `--rm`: click has no such form, and would report it instead of the error."""
+        """Replace `--rm=true` by `--rm`, and `--pull` by `--pull=always`.
+
+        click has no such forms, and would report them instead of the error.
+        """
         switches = {
             name
             for option in options_of(self.verb)
             if not option.metavar
             for name in option.names + option.hidden
         }
+        bare = {
+            name: f"{name}={option.bare}"
+            for option in options_of(self.verb)
+            if option.bare
+            for name in option.names
+        }
         plain = []
         for word in args:
+            word = bare.get(word, word)
             name, equals, text = word.partition("=")
             if equals and name in switches and text in hot.TRUE + hot.FALSE:
                 plain += [name] if text in hot.TRUE else []

@@ -51,7 +51,7 @@ class _Parser:
         if option is None:
             raise Fallback
         if option.metavar:
-            self.store(option, text if equals else self.next_word())
+            self.store(option, text if equals else option.bare or self.next_word())
         elif not equals or text in TRUE:
             self.given[option.dest] = True
         elif text in FALSE:

@@ -24,6 +24,8 @@ class Option(Frozen):
     hidden: tuple[str, ...] = ()  # further spellings, accepted and completed but not shown
     choices: tuple[str, ...] = ()  # for completion and help; the verb checks the value
     on: bool | None = False  # value of a switch that is not given; None differs from `=false`
+    # of a flag whose value may be left out, as in docker's `--pull`: what it means then. A value needs `=`
+    bare: str = ""
 
 
 class Verb(Frozen):
@@ -63,10 +65,17 @@ def switch(
 
 
 def value(
-    names: str, metavar: str, help: str, hidden: str = "", dest: str = "", choices: str = ""
+    names: str,
+    metavar: str,
+    help: str,
+    hidden: str = "",
+    dest: str = "",
+    choices: str = "",
+    bare: str = "",
 ) -> Option:
     """A flag with one value; the last one given counts."""
-    return _option(names, help, hidden, dest, metavar=metavar, choices=tuple(choices.split()))
+    known = tuple(choices.split())
+    return _option(names, help, hidden, dest, metavar=metavar, choices=known, bare=bare)
 
 
 def many(
