@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record, Runtime
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.network import Network
+    from sysbox.units.linkdns import Told
 
 _EXISTS = f"{SYSTEMD}.UnitExists"
 _LOCK = f"{paths.NETWORK}/names.lock"
 _TRANSIENT = "/run/systemd/transient"
+_RESOLVED = (
+    "/run/systemd/resolve/io.systemd.Resolve"  # systemd-resolved's; there since its first start
+)
 _PATIENCE = 10.0  # seconds for the socket to be made
 _STEP = 0.004  # seconds
 
@@ -46,14 +50,22 @@ class Starting(Frozen):
     serial: int  # of the call
 
 
-def begin(bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> tuple[Starting, ...]:
+class Begun(Frozen):
+    """What `finish` waits for."""
+
+    sockets: tuple[Starting, ...] = ()
+    told: tuple[Told, ...] = ()  # what the host's own resolver was told
+
+
+def begin(bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> Begun:
     """Reserve a container's place on each network that has a resolver; ask for the sockets that are missing.
 
-    PID 1 makes them while the start goes on. Raises SystemdError, KernelError.
+    PID 1 makes them while the start goes on, and systemd-resolved, where it runs, learns of them. The bridges
+    are there. Raises SystemdError, KernelError.
     """
     wanted = names.resolved(attachments)
     if not wanted:
-        return ()
+        return Begun()
     begun = []
     with Lock(_LOCK, timeout=BRIEFLY):
         for one in wanted:
@@ -70,11 +82,41 @@ def begin(bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> tupl
                         serial=_request(bus, plan),
                     )
                 )
-    return tuple(begun)
+    return Begun(sockets=tuple(begun), told=_tell_host(wanted))
 
 
-def finish(bus: Bus, begun: tuple[Starting, ...]) -> None:
+def tell_host() -> None:
+    """Tell systemd-resolved of the networks with containers that it does not know, and wait for it."""
+    from sysbox.netns import networks
+
+    present = names.networks()
+    _await_told(_tell_host(tuple(one for one in networks.all_networks() if one.name in present)))
+
+
+def _tell_host(wanted: tuple[Attachment | Network, ...]) -> tuple[Told, ...]:
+    if not exists(_RESOLVED):
+        return ()
+    from sysbox.units import linkdns  # many hosts have no systemd-resolved
+
+    begun = (linkdns.begin(one.bridge, _gateways(one)) for one in wanted if one.bridge)
+    return tuple(told for told in begun if told)
+
+
+def _await_told(told: tuple[Told, ...]) -> None:
+    if told:
+        from sysbox.units import linkdns
+
+        for one in told:
+            linkdns.finish(one)
+
+
+def finish(bus: Bus, begun: Begun) -> None:
     """Return once all sockets listen: a question that comes from now on is answered. Raises SystemdError."""
+    _await_sockets(bus, begun.sockets)
+    _await_told(begun.told)
+
+
+def _await_sockets(bus: Bus, begun: tuple[Starting, ...]) -> None:
     for one in begun:
         try:
             _await(bus, one)
@@ -94,9 +136,11 @@ def finish(bus: Bus, begun: tuple[Starting, ...]) -> None:
             raise failed from None
 
 
-def abandon(bus: Bus, begun: tuple[Starting, ...]) -> None:
+def abandon(bus: Bus, begun: Begun) -> None:
     """Wait until the sockets were asked for, so that a stop that follows finds them."""
-    for one in begun:
+    for told in begun.told:
+        told.bus.close()
+    for one in begun.sockets:
         try:
             bus.reply(one.serial)
         except SysboxError:
@@ -160,10 +204,14 @@ def _plan(one: Attachment) -> ResolverPlan:
         network=one.network,
         directory=names.directory_of(one.network),
         run=paths.RUN,
-        addresses=tuple(address for address in (one.gateway, one.gateway6) if address),
+        addresses=_gateways(one),
         launcher=program.launcher,
         package=paths.PACKAGE,
     )
+
+
+def _gateways(one: Attachment | Network) -> tuple[str, ...]:
+    return tuple(address for address in (one.gateway, one.gateway6) if address)
 
 
 def withdraw(container: str, networks: tuple[str, ...] = ()) -> None:

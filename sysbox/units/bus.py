@@ -151,10 +151,17 @@ class Bus:
         self._waiting.discard(serial)
 
     def _queue(
-        self, to: str, path: str, interface: str, member: str, signature: str = "", args: Any = ()
+        self,
+        to: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        args: Any = (),
+        flags: int = 0,
     ) -> int:
         serial = self._next_serial()
-        self._out += wire.method_call(serial, to, path, interface, member, signature, args)
+        self._out += wire.method_call(serial, to, path, interface, member, signature, args, flags)
         self._waiting.add(serial)
         return serial
 
@@ -170,9 +177,13 @@ class Bus:
         signature: str = "",
         args: Any = (),
         to: str = SYSTEMD,
+        flags: int = 0,
     ) -> int:
-        """Send a call without waiting; returns its serial, by which `reply` waits for the answer."""
-        serial = self._queue(to, path, interface, member, signature, args)
+        """Send a call without waiting; returns its serial, by which `reply` waits for the answer.
+
+        `flags` are those of the message: `wire.NO_AUTO_START`.
+        """
+        serial = self._queue(to, path, interface, member, signature, args, flags)
         self._flush()
         return serial
 

@@ -15,6 +15,7 @@ packages=(
     linux-image-cloud-amd64 systemd-sysv systemd-container libnss-mymachines udev dbus kmod procps util-linux zstd xz-utils busybox-static strace
     iproute2 iptables nftables iputils-ping libseccomp2 python3
     e2fsprogs btrfs-progs xfsprogs dmsetup thin-provisioning-tools
+    systemd-resolved
     selinux-policy-default selinux-policy-dev selinux-policy-src policycoreutils semodule-utils
     checkpolicy selinux-utils
     postgresql redis-server

@@ -31,6 +31,13 @@ configure() {
     printf '[Journal]\nStorage=volatile\nAudit=no\n' >"$root/etc/systemd/journald.conf.d/vm.conf"
 }
 
+# systemd-resolved runs only while a test has started it
+resolver() {
+    chroot "$root" systemctl disable --quiet systemd-resolved.service
+    [[ -e $root/etc/.resolv.conf.systemd-resolved.bak ]] || return 0
+    mv "$root/etc/.resolv.conf.systemd-resolved.bak" "$root/etc/resolv.conf"
+}
+
 agent() {
     install -D -m 644 "$tools/wire.py" "$root/usr/local/lib/vm-agent/wire.py"
     install -m 755 "$tools/agent.py" "$root/usr/local/lib/vm-agent/agent.py"
@@ -40,6 +47,7 @@ agent() {
 
 policy
 configure
+resolver
 agent
 # last, so that all files are labelled; for this kernel the labels are ordinary attributes
 chroot "$root" setfiles -F -e /proc -e /sys -e /dev /etc/selinux/default/contexts/files/file_contexts /

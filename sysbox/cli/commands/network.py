@@ -170,10 +170,12 @@ def _reload(values: Values) -> int:
     del values
     from sysbox.conf.settings import settings
     from sysbox.netns import firewall  # only this verb of them changes rules
+    from sysbox.run import resolver_units
 
     backend = firewall.reload(settings())
     if backend:
         line(backend)
+    resolver_units.tell_host()
     return 0
 
 
