@@ -1,10 +1,15 @@
-"""Containers find each other by name: on one network, on several, and never after their end."""
+"""Containers find each other by name: on one network, on several, and never after their end.
+
+In the guest: the limits of the resolver's service are files of v2, and an older kernel makes its sandbox and
+tells it of the end of a first process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -16,7 +21,7 @@ from pathlib import Path
 
 import dnsclient
 import pytest
-from containers import Container, Containers, eventually
+from containers import V1, Container, Containers, eventually
 from faults import SEED
 from lane import SLOWNESS, SYSBOX, Sysbox
 
@@ -82,6 +87,16 @@ def lookup(container: Container, name: str) -> list[str]:
 def active(unit: str) -> str:
     done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def limit_of(pid: str, controller: str) -> int:
+    """The maximum of the process's cgroup: bytes, or tasks."""
+    cgroups = Path(f"/proc/{pid}/cgroup").read_text()
+    (path,) = re.findall(rf"^\d+:{controller if V1 else ''}:(.*)$", cgroups, re.MULTILINE)
+    place = Path(f"/sys/fs/cgroup/{controller}" if V1 else "/sys/fs/cgroup")
+    old = V1 and controller == "memory"
+    file = "memory.limit_in_bytes" if old else f"{controller}.max"
+    return int((place / path[1:] / file).read_text())
 
 
 def processes(name: str) -> list[str]:
@@ -355,6 +370,7 @@ def test_a_storm(sysbox: Sysbox, network: Make, containers: Containers) -> None:
             assert dnsclient.ask(server, one) == right, f"step {step}: {one} (seed {SEED})"
 
 
+@pytest.mark.guest("an older kernel tells of the end")
 def test_what_a_killed_command_has_left(
     sysbox: Sysbox, network: Make, containers: Containers
 ) -> None:
@@ -416,6 +432,7 @@ def test_a_port_that_is_taken(sysbox: Sysbox, network: Make, containers: Contain
     assert probe.ask(at) > 0
 
 
+@pytest.mark.guest("memory.max and pids.max are of v2, and an older kernel makes the sandbox")
 def test_the_sandbox(sysbox: Sysbox, network: Make, containers: Containers) -> None:
     """What a hole in it would give: no capability, another user, no file that it can write."""
     network("names")
@@ -441,6 +458,8 @@ def test_the_sandbox(sysbox: Sysbox, network: Make, containers: Containers) -> N
     }
     assert "ro" in options["/"]
     assert "ro" in options["/run/sysbox"]
+    for file, limit in (("memory", resolverplan.MEMORY_MAX), ("pids", resolverplan.TASKS_MAX)):
+        assert limit_of(pid, file) == limit
     assert not [one for one in os.listdir(f"/proc/{pid}/fd") if int(one) > 60]
 
 
