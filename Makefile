@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-timeline bench-userns install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-timeline bench-userns install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -77,6 +77,9 @@ bench-against: ## compare with another version, command by command: `make bench-
 
 bench-timeline: build ## print the critical path of a start and of an end, from the kernel's tracer
 	@.venv/bin/python -B bench/timeline.py
+
+bench-network: build ## measure starts on networks, names, throughput and published ports, beside docker and aardvark-dns
+	@bench/run.sh --network
 
 bench-userns: build ## compare `run` in a user namespace of its own with `run --userns host`
 	@.venv/bin/python -B bench/userns.py

@@ -16,6 +16,8 @@ from pathlib import Path
 
 PORTS = 500
 IMAGE = "host"
+HEAD = """| packet filter | `run`, ms | with one port | with 500 others | ratio |
+|---|---|---|---|---|"""
 SYSBOX = str(Path(sys.executable).parent / "sysbox")
 
 
@@ -75,8 +77,7 @@ def main() -> int:
     timed("-p", "20000:80")
     print(f"# Published ports: `run --rm` with one, beside {PORTS} of another container\n")
     print(f"{rounds} runs each, medians; load average {os.getloadavg()[0]:.1f} at the beginning.\n")
-    print(f"| packet filter | `run`, ms | with one port | with {PORTS} others | ratio |")
-    print("|---|---|---|---|---|")
+    print(HEAD)
     for backend in ("nft", "iptables-nft", "iptables-legacy"):
         print(measure(backend, rounds), flush=True)
     return 0

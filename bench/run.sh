@@ -8,10 +8,11 @@
 #        bench/run.sh --push [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --ports [--runs N]
 #        bench/run.sh --build [--runs N] [--only PEER,PEER...]
+#        bench/run.sh --network [--runs N] [--seconds N]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
 # distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py,
-# saveload.py, push.py, ports.py, build.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# saveload.py, push.py, ports.py, build.py, network.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -91,6 +92,10 @@ elif [[ ${1:-} == --build ]]; then
 elif [[ ${1:-} == --ports ]]; then
     script=ports.py
     shift
+elif [[ ${1:-} == --network ]]; then
+    script=network.py
+    packages+=(iperf3)
+    shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py
     shift
@@ -102,6 +107,9 @@ elif command -v dpkg-query >/dev/null; then
 else
     say "not a Debian-like system: peers that are not installed are left out (packages: ${packages[*]})"
 fi
+
+# the embedded host's network leads nowhere
+[[ $script != network.py ]] || bench/names.sh --unpack
 
 printed=$(mktemp)
 trap stop EXIT
