@@ -28,6 +28,7 @@ from hardware import load
 from timing import PAUSE, MeasureError
 from tracing import TRACEFS, Event, Tracer, tracer
 
+NETWORK = "own"  # which has no other container
 _MOUNTED = "SYSBOX_BENCH_TRACEFS"  # set once tracefs was mounted, or could not be
 
 # A step begins at a system call: its begin, or with `>` its end. Each is looked for after the one before.
@@ -103,6 +104,9 @@ SCENARIOS = {
         ("run", "--rm", "--network", "none", IMAGE, "true"), [*CREATE, *START, *SUPERVISE], CHILD
     ),
     "run --rm": Scenario(("run", "--rm", IMAGE, "true"), [*CREATE, *START, *SUPERVISE], CHILD),
+    f"run --rm --network {NETWORK}": Scenario(
+        ("run", "--rm", "--network", NETWORK, IMAGE, "true"), [*CREATE, *START, *SUPERVISE], CHILD
+    ),
     "run -d": Scenario(_DETACHED, REQUEST, CHILD, after=("rm", "-f", "t%n")),
     "exec": Scenario(("exec", "up", "true"), ENTER, []),
     "stop -t 0": Scenario(
@@ -322,6 +326,7 @@ def main() -> int:
             rootfs.make(Path(work) / "rootfs", archive)
             build.time("import", str(archive), IMAGE)
             build.time("run", "-d", "--name", "up", IMAGE, "sleep", "1000")
+            build.time("network", "create", NETWORK)
             print(f"# Where the time goes\n\nload before: {load()}")
             measure(Lab(build, trace), chosen, arguments.runs)
     except (MeasureError, subprocess.CalledProcessError) as error:

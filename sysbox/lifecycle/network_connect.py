@@ -88,8 +88,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
             store.write_runtime(record, now)
         if one.dns:
             undo.add(lambda _: resolver_units.withdraw(record.id, (one.network,)))
-            with Bus.connect() as bus:
-                resolver_units.finish(bus, resolver_units.begin(bus, record.id, (one,)))
+            resolver_units.add(record.id, one)
         resolver_units.publish(record, now)
         store.save(record)
     identity_files.renew_resolv_conf(record, before, now.attachments())

@@ -21,9 +21,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from sysbox.base.flock import Held
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.network import Network
     from sysbox.netns.topology import NetPlan
+
+
+class Rest:
+    """What else is to be done where the last container of a network has ended, under a lock of its own."""
+
+    def __init__(self, lock: Held, work: Callable[[], None]) -> None:
+        self.lock = lock
+        self.work = work
+        self.left = False  # to a child
+
+    def finish(self) -> None:
+        """Do it, unless a child does."""
+        if not self.left:
+            self.left = True
+            try:
+                self.work()
+            finally:
+                self.lock.release()
 
 
 def join(plan: NetPlan) -> tuple[tuple[Attachment, ...], tuple[int, ...]]:
@@ -82,24 +101,30 @@ def _note_bridge(attachment: Attachment) -> None:
         write_file(path, attachment.bridge.encode("ascii"))
 
 
-def leave(container_id: str, *, behind: bool = False) -> None:
-    """Release what a container has of all networks; nothing is success. Raises KernelError.
+def leave(container_id: str, *, behind: bool = False, rest: Rest | None = None) -> None:
+    """Release what a container has of all networks, and finish `rest`; nothing is success.
 
-    With `behind` a child goes on to remove bridges, which takes the kernel as long as all the rest of an end:
-    for a process that is about to exit.
+    With `behind` a child goes on to do the rest and to remove bridges, which takes the kernel as long as all
+    the rest of an end: for a process that is about to exit. Raises KernelError.
     """
-    firewall.unpublish(container_id)
-    leases.release(container_id)
-    for network_id in leases.in_use():
-        leave_one(container_id, network_id, behind=behind)
+    try:
+        firewall.unpublish(container_id)
+        leases.release(container_id)
+        for network_id in leases.in_use():
+            leave_one(container_id, network_id, behind=behind, rest=rest)
+    finally:
+        if rest:
+            rest.finish()
 
 
-def leave_one(container_id: str, network_id: str, *, behind: bool = False) -> None:
+def leave_one(
+    container_id: str, network_id: str, *, behind: bool = False, rest: Rest | None = None
+) -> None:
     """Release what a container has of one network; the last one removes the network's bridge."""
     if not network_id:
         leases.release(container_id)
     elif any(container_id in leases.all(network_id, family) for family in (4, 6)):
-        _drop(network_id, (container_id,).__contains__, behind=behind)
+        _drop(network_id, (container_id,).__contains__, behind=behind, rest=rest)
 
 
 def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
@@ -139,27 +164,37 @@ def users(network_id: str) -> list[str]:
     )
 
 
-def _drop(network_id: str, is_meant: Callable[[str], bool], *, behind: bool = False) -> list[str]:
+def _drop(
+    network_id: str,
+    is_meant: Callable[[str], bool],
+    *,
+    behind: bool = False,
+    rest: Rest | None = None,
+) -> list[str]:
     lock = leases.NetworkLock(network_id)
+    rest = None if rest and rest.left else rest
     try:
         dropped = leases.drop(network_id, is_meant)
         last = not users(network_id)
         if last and not behind:
             take_down(network_id)
         elif last and posix.fork() == 0:
-            _take_down_and_exit(network_id, lock)
+            _take_down_and_exit(network_id, lock, rest)
     except BaseException:
         lock.release()
         raise
     if last and behind:
         lock.leave_to_child()
+        if rest:
+            rest.left = True
+            rest.lock.leave_to_child()
     else:
         lock.release()
     return dropped
 
 
-def _take_down_and_exit(network_id: str, lock: leases.NetworkLock) -> NoReturn:
-    """In a child that holds the lock: who waits for the parent's output, or sends its group a signal, does
+def _take_down_and_exit(network_id: str, lock: Held, rest: Rest | None) -> NoReturn:
+    """In a child that holds the locks: who waits for the parent's output, or sends its group a signal, does
     not mean this one.
     """
     try:
@@ -167,7 +202,10 @@ def _take_down_and_exit(network_id: str, lock: leases.NetworkLock) -> NoReturn:
         null = posix.open("/dev/null", posix.O_RDWR)
         for number in range(3):
             posix.dup2(null, number)
-        process.close_fds_except({lock.fileno()})
+        held = {lock.fileno(), rest.lock.fileno()} if rest else {lock.fileno()}
+        process.close_fds_except(held)
+        if rest:
+            rest.finish()
         take_down(network_id)
     except BaseException:  # noqa: BLE001 (there is nobody to tell; `gc` finds the bridge)
         pass  # ignoring: see above

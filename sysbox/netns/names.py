@@ -40,12 +40,12 @@ def resolved(attachments: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
     return tuple(one for one in attachments if one.dns)
 
 
-def reserve(container: str, attachment: Attachment) -> bool:
+def reserve(container: str, network: str) -> bool:
     """Make the directory of a network, with a file that names nobody yet: from now on it is in use.
 
     True where it was not there. The caller holds the lock of the names. Raises KernelError.
     """
-    path = directory_of(attachment.network)
+    path = directory_of(network)
     make_private(DIRECTORY)
     try:
         posix.mkdir(path, 0o755)
@@ -55,7 +55,6 @@ def reserve(container: str, attachment: Attachment) -> bool:
         new = False
     except OSError as error:
         raise KernelError.of("make", path, error) from None
-    configure(attachment.network, attachment)
     write_file(f"{path}/{container}", codec.dumps({"pid": 0, "start": 0}), _READABLE)
     return new
 

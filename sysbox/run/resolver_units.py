@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.base.undo import Undo
     from sysbox.container.store import Record, Runtime
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.network import Network
@@ -50,39 +51,86 @@ class Starting(Frozen):
     serial: int  # of the call
 
 
-class Begun(Frozen):
-    """What `finish` waits for."""
+class Place:
+    """A container's place on each of its networks that has a resolver, from before its link is there.
 
-    sockets: tuple[Starting, ...] = ()
-    told: tuple[Told, ...] = ()  # what the host's own resolver was told
-
-
-def begin(bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> Begun:
-    """Reserve a container's place on each network that has a resolver; ask for the sockets that are missing.
-
-    PID 1 makes them while the start goes on, and systemd-resolved, where it runs, learns of them. The bridges
-    are there. Raises SystemdError, KernelError.
+    PID 1 forks for each address on which a socket listens: it is asked early, and goes on beside the start.
     """
-    wanted = names.resolved(attachments)
-    if not wanted:
-        return Begun()
-    begun = []
-    with Lock(_LOCK, timeout=BRIEFLY):
-        for one in wanted:
-            new = names.reserve(container, one)
-            # the file is there for as long as the unit is loaded
-            if new or not exists(f"{_TRANSIENT}/{resolverplan.socket_unit(one.network)}"):
-                plan = _plan(one)
-                begun.append(
-                    Starting(
-                        network=one.network,
-                        address=one.gateway or one.gateway6,
-                        plan=plan,
-                        new=new,
-                        serial=_request(bus, plan),
-                    )
-                )
-    return Begun(sockets=tuple(begun), told=_tell_host(wanted))
+
+    def __init__(self, bus: Bus, container: str, attachments: tuple[Attachment, ...]) -> None:
+        self._bus = bus
+        self._container = container
+        self._wanted = names.resolved(attachments)
+        self._sockets: list[Starting] = []
+        self._told: tuple[Told, ...] = ()
+
+    def reserve(self) -> None:
+        """Reserve it; ask for the sockets that are missing. Raises SystemdError, KernelError."""
+        with Lock(_LOCK, timeout=BRIEFLY):
+            for one in self._wanted:
+                new = names.reserve(self._container, one.network)
+                # the file is there for as long as the unit is loaded
+                if new or not exists(f"{_TRANSIENT}/{resolverplan.socket_unit(one.network)}"):
+                    self._ask(one, new=new)
+
+    def _ask(self, one: Attachment, *, new: bool) -> None:
+        plan = _plan(one)
+        self._sockets.append(
+            Starting(
+                network=one.network,
+                address=one.gateway or one.gateway6,
+                plan=plan,
+                new=new,
+                serial=_request(self._bus, plan),
+            )
+        )
+
+    def take(self) -> None:
+        """Tell the resolvers about their networks, and the host about the resolvers.
+
+        Only now, when the container has an address on each of them: a network that was removed and made again
+        meanwhile is not touched. Raises KernelError.
+        """
+        with Lock(_LOCK, timeout=BRIEFLY):
+            for one in self._wanted:
+                names.configure(one.network, one)
+        self._told = _tell_host(self._wanted)
+
+    def wait(self) -> None:
+        """Return once all sockets listen: a question that comes now is answered. Raises SystemdError."""
+        while self._sockets:
+            _await_listening(self._bus, self._sockets.pop())
+        _await_told(self._told)
+
+    def abandon(self) -> None:
+        """Wait until PID 1 knows of the sockets that `wait` has not reached: a stop then finds them."""
+        for told in self._told:
+            told.bus.close()
+        for one in self._sockets:
+            try:
+                self._bus.reply(one.serial)
+            except SysboxError:
+                pass  # ignoring: then there is no such unit
+
+
+def reserve(bus: Bus, container: str, attachments: tuple[Attachment, ...], undo: Undo) -> Place:
+    """A container's place, reserved; `undo` abandons it. Raises SystemdError, KernelError."""
+    place = Place(bus, container, attachments)
+    undo.add(lambda _: place.abandon())
+    place.reserve()
+    return place
+
+
+def add(container: str, attachment: Attachment) -> None:
+    """The place of a running container on one more network, once it has an address there.
+
+    Raises SystemdError, KernelError.
+    """
+    with Bus.connect() as bus:
+        place = Place(bus, container, (attachment,))
+        place.reserve()
+        place.take()
+        place.wait()
 
 
 def tell_host() -> None:
@@ -110,41 +158,23 @@ def _await_told(told: tuple[Told, ...]) -> None:
             linkdns.finish(one)
 
 
-def finish(bus: Bus, begun: Begun) -> None:
-    """Return once all sockets listen: a question that comes from now on is answered. Raises SystemdError."""
-    _await_sockets(bus, begun.sockets)
-    _await_told(begun.told)
-
-
-def _await_sockets(bus: Bus, begun: tuple[Starting, ...]) -> None:
-    for one in begun:
-        try:
-            _await(bus, one)
-        except SystemdError as error:
-            unit = resolverplan.socket_unit(one.network)
-            what, hint = "cannot be made", error.hint
-            if error.result == "failed":
-                what = f"cannot listen on {one.address} port {resolverplan.PORT}"
-                hint = (
-                    f"`journalctl -u {unit}` tells why; a DNS server of this host may have the port on all"
-                    " addresses: let it listen on its own ones only"
-                )
-            failed = SystemdError(
-                f"network {one.network}: its resolver {what}: {error.message}", unit=unit
+def _await_listening(bus: Bus, one: Starting) -> None:
+    try:
+        _await(bus, one)
+    except SystemdError as error:
+        unit = resolverplan.socket_unit(one.network)
+        what, hint = "cannot be made", error.hint
+        if error.result == "failed":
+            what = f"cannot listen on {one.address} port {resolverplan.PORT}"
+            hint = (
+                f"`journalctl -u {unit}` tells why; a DNS server of this host may have the port on all"
+                " addresses: let it listen on its own ones only"
             )
-            failed.hint = hint
-            raise failed from None
-
-
-def abandon(bus: Bus, begun: Begun) -> None:
-    """Wait until the sockets were asked for, so that a stop that follows finds them."""
-    for told in begun.told:
-        told.bus.close()
-    for one in begun.sockets:
-        try:
-            bus.reply(one.serial)
-        except SysboxError:
-            pass  # ignoring: it was answered before, or there is no such unit
+        failed = SystemdError(
+            f"network {one.network}: its resolver {what}: {error.message}", unit=unit
+        )
+        failed.hint = hint
+        raise failed from None
 
 
 def publish(record: Record, runtime: Runtime) -> None:
@@ -219,13 +249,38 @@ def withdraw(container: str, networks: tuple[str, ...] = ()) -> None:
 
     A container without a name is success. Raises KernelError, Conflict.
     """
+    lock, last = begin_withdraw(container, networks)
+    if lock:
+        try:
+            stop(last)
+        finally:
+            lock.release()
+
+
+def begin_withdraw(
+    container: str, networks: tuple[str, ...] = ()
+) -> tuple[Lock | None, tuple[str, ...]]:
+    """`withdraw`, but for the units: (the lock, the networks of which they are to be stopped under it).
+
+    (None, ()) where no units go.
+    """
     if not exists(names.DIRECTORY):
-        return
-    with Lock(_LOCK, timeout=BRIEFLY):
-        for network in networks or names.networks():
-            path = f"{names.directory_of(network)}/{container}"
-            if exists(path) and names.withdraw(container, network):
-                _stop(network)
+        return None, ()
+    lock = Lock(_LOCK, timeout=BRIEFLY)
+    try:
+        last = tuple(
+            network
+            for network in networks or names.networks()
+            if exists(f"{names.directory_of(network)}/{container}")
+            and names.withdraw(container, network)
+        )
+    except BaseException:
+        lock.release()
+        raise
+    if last:
+        return lock, last
+    lock.release()
+    return None, ()
 
 
 def configure(network: Network) -> None:
@@ -247,15 +302,17 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
         dead = names.dead(is_alive)
         for network, container in dead:
             if names.withdraw(container, network):
-                _stop(network)
+                stop((network,))
     return sorted({container for _, container in dead})
 
 
-def _stop(network: str) -> None:
+def stop(networks: tuple[str, ...]) -> None:
+    """Stop the units of networks without containers; the caller holds the lock of the names."""
     try:
         with Bus.connect() as bus:
-            # queued before the lock is released: a start that comes next finds the name taken, and waits
-            scope.request_stop(bus, resolverplan.socket_unit(network))
+            for network in networks:
+                # queued before the lock is released: a start that comes next finds the name taken, and waits
+                scope.request_stop(bus, resolverplan.socket_unit(network))
     except SysboxError:
         pass  # ignoring: without systemd there is no socket
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sysbox.plan import Plan
     from sysbox.run.cgroup_watch import OutOfMemory, Reports
     from sysbox.run.parent import Parked
+    from sysbox.run.resolver_units import Place
     from sysbox.run.stdio import Streams
     from sysbox.spec import Port
     from sysbox.units.cgroup.tree import Placement
@@ -150,7 +151,7 @@ def _set_going(
     facts = probe()
     with Undo() as undo:
         undo.add(lambda _: bus.close())
-        attachments, ports, jobs = _surround(bus, record, plan, parked, logged=logged)
+        attachments, ports, jobs, place = _surround(bus, record, plan, parked, undo, logged=logged)
         held = _write_limits(bus, record, plan, runtime.replace(networks=attachments), parked.pid)
         # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
         oom = _out_of_memory(runtime.cgroup, facts)
@@ -160,7 +161,7 @@ def _set_going(
             _note(record, runtime, parked)
         # the child has inherited the value of the caller
         process.set_oom_score_adj(parked.pid, plan.process.oom_score_adj)
-        terminal = _release(record, plan, parked, meanwhile)
+        terminal = _release(record, plan, parked, meanwhile, place)
         if plan.namespaces.joins_pid:
             # born only now
             _note(record, runtime, parked)
@@ -288,9 +289,11 @@ def _write_limits(bus: Bus, record: Record, plan: Plan, runtime: Runtime, pid: i
 
 
 def _surround(
-    bus: Bus, record: Record, plan: Plan, parked: Parked, *, logged: bool
-) -> tuple[tuple[Attachment, ...], tuple[Port, ...], tuple[str, ...]]:
-    """Its scope, and its links: these with their addresses, the published ports, the scope's start jobs."""
+    bus: Bus, record: Record, plan: Plan, parked: Parked, whole: Undo, *, logged: bool
+) -> tuple[tuple[Attachment, ...], tuple[Port, ...], tuple[str, ...], Place | None]:
+    """Its scope, and its links: these with their addresses, the published ports, the scope's start jobs, and
+    its place among the names of its networks, which `whole` undoes.
+    """
 
     def free_name() -> None:
         from sysbox.run import name_hold
@@ -309,26 +312,19 @@ def _surround(
             journal.write_fields(plan.scope.unit, fields, record.spec.logging)
         # a privileged container could do to the host whatever the filter keeps from its neighbours
         filtered = not record.spec.security.privileged
+        place = None
+        if any(one.dns for one in plan.network.attachments):
+            from sysbox.run import resolver_units
+
+            # PID 1 makes what answers about names while this process makes the links
+            place = resolver_units.reserve(bus, record.id, plan.network.attachments, whole)
         attachments, ports = _connect(plan, parked, filtered=filtered)
         addresses = tuple(f"{one.address} {one.address6}".rstrip() for one in attachments)
-        answered = _begin_names(bus, record, attachments, undo)
+        if place:
+            place.take()
         identity_files.write(record, plan, " ".join(addresses))
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
-        answered()
-    return attachments, ports, pending.jobs
-
-
-def _begin_names(
-    bus: Bus, record: Record, attachments: tuple[Attachment, ...], undo: Undo
-) -> Callable[[], None]:
-    """Have the resolvers of its networks made; what is returned waits for them."""
-    if not any(one.dns for one in attachments):
-        return lambda: None
-    from sysbox.run import resolver_units  # only these containers need it
-
-    begun = resolver_units.begin(bus, record.id, attachments)
-    undo.add(lambda _: resolver_units.abandon(bus, begun))
-    return lambda: resolver_units.finish(bus, begun)
+    return attachments, ports, pending.jobs, place
 
 
 def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
@@ -344,8 +340,17 @@ def _reports(cgroup: str, facts: HostFacts) -> Reports:
     return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
-def _release(record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[], None]) -> int:
+def _release(
+    record: Record,
+    plan: Plan,
+    parked: Parked,
+    meanwhile: Callable[[], None],
+    place: Place | None,
+) -> int:
     """Let it run its command; the master of its terminal, or -1."""
+    if place:
+        # its first instruction may ask for a name
+        place.wait()
     supervisor.hold_signals()
     terminal = parked.await_console() if plan.process.tty else -1  # 3
     parked.proceed()  # 4

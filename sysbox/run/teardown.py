@@ -115,8 +115,11 @@ def disconnect(container_id: str, *, behind: bool = False) -> None:
     """Release what a container has of networks."""
     from sysbox.netns import members  # only a bridge needs it
 
+    rest = None
     if exists(name_files.DIRECTORY):
         from sysbox.run import resolver_units
 
-        resolver_units.withdraw(container_id)
-    members.leave(container_id, behind=behind)
+        lock, last = resolver_units.begin_withdraw(container_id)
+        if lock:
+            rest = members.Rest(lock, lambda: resolver_units.stop(last))
+    members.leave(container_id, behind=behind, rest=rest)

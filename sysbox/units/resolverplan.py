@@ -102,6 +102,14 @@ def service_properties(plan: ResolverPlan) -> tuple[Property, ...]:
 
 
 def _sandbox(plan: ResolverPlan) -> tuple[tuple[str, str, object], ...]:
+    """What the service may do and see. The client that asks first waits while systemd makes it.
+
+    systemd reads the whole table of mounts for each path that it closes or makes read-only. So /proc and /sys
+    are read-only as two trees, in place of the dozen paths in them of ProtectKernelTunables=,
+    ProtectKernelLogs= and ProtectControlGroups=: these protect from root and from capabilities, which this
+    user does not have. Of ProtectKernelModules=, ProtectClock= and ProtectHostname= the same is true, and
+    @system-service has none of their calls. DynamicUser= has PrivateTmp= in it.
+    """
     homes = [
         (path, path, False, 0)
         for path in dict.fromkeys((_prefix(plan.launcher), plan.package))
@@ -111,16 +119,15 @@ def _sandbox(plan: ResolverPlan) -> tuple[tuple[str, str, object], ...]:
     yes = tuple(
         (name, "b", True)
         for name in (
-            *("DynamicUser", "NoNewPrivileges", "PrivateDevices", "PrivateTmp", "PrivateIPC"),
-            *("ProtectClock", "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs"),
-            *("ProtectKernelModules", "ProtectKernelTunables", "LockPersonality"),
-            *("MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"),
+            *("DynamicUser", "NoNewPrivileges", "PrivateDevices", "PrivateIPC"),
+            *("LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"),
         )
     )
     return (
         *yes,
         ("ProtectSystem", "s", "strict"),
-        ("ProtectHome", "s", "tmpfs" if homes else "yes"),
+        ("ProtectHome", "s", "tmpfs"),
+        ("ReadOnlyPaths", "as", ["/proc", "/sys"]),
         ("TemporaryFileSystem", "a(ss)", [(plan.run, "ro,mode=0755")]),
         ("BindReadOnlyPaths", "a(ssbt)", [*names, *homes]),
         ("CapabilityBoundingSet", "t", 0),

@@ -457,7 +457,9 @@ def test_the_sandbox(sysbox: Sysbox, network: Make, containers: Containers) -> N
         )
     }
     assert "ro" in options["/"]
-    assert "ro" in options["/run/sysbox"]
+    for path in ("/proc", "/sys", "/run/sysbox"):
+        assert "ro" in options[path], path
+    assert not [one for path in ("root", "home") for one in os.listdir(root / path)]
     for file, limit in (("memory", resolverplan.MEMORY_MAX), ("pids", resolverplan.TASKS_MAX)):
         assert limit_of(pid, file) == limit
     assert not [one for one in os.listdir(f"/proc/{pid}/fd") if int(one) > 60]

@@ -49,7 +49,8 @@ def test_it_sees_the_names_of_its_network_alone() -> None:
     assert found["BindReadOnlyPaths"] == [
         ("/run/sysbox/names/lan", "/run/sysbox/names/lan", False, 0)
     ]
-    assert found["ProtectHome"] == "yes"
+    assert found["ProtectHome"] == "tmpfs"
+    assert found["ReadOnlyPaths"] == ["/proc", "/sys"]
 
 
 @pytest.mark.parametrize(
@@ -65,4 +66,4 @@ def test_an_installation_where_others_may_not_enter(
 ) -> None:
     found = service(PLAN.replace(launcher=launcher, package=package))
     assert [one[0] for one in found["BindReadOnlyPaths"]][1:] == bound
-    assert found["ProtectHome"] == ("tmpfs" if bound else "yes")
+    assert found["ProtectHome"] == "tmpfs"

@@ -36,8 +36,9 @@ def content(directory: Path, network: str, name: str) -> dict[str, object]:
 
 
 def test_a_place_is_reserved_and_names_nobody(directory: Path) -> None:
-    assert names.reserve(A_ID, LAN)
-    assert not names.reserve(B_ID, LAN)
+    assert names.reserve(A_ID, LAN.network)
+    assert not names.reserve(B_ID, LAN.network)
+    names.configure("lan", LAN)
     assert content(directory, "lan", A_ID) == {"pid": 0, "start": 0}
     assert content(directory, "lan", names.SETTINGS) == {
         "subnets": ["10.1.0.0/22", "fd00::/64"],
@@ -52,7 +53,8 @@ def test_a_place_is_reserved_and_names_nobody(directory: Path) -> None:
 def test_the_resolver_may_read_them_whatever_the_callers_umask(directory: Path) -> None:
     before = os.umask(0o077)
     try:
-        names.reserve(A_ID, LAN)
+        names.reserve(A_ID, LAN.network)
+        names.configure("lan", LAN)
         names.publish(A_ID, ("web", "box"), (7, 8), (LAN,))
     finally:
         os.umask(before)
@@ -64,7 +66,7 @@ def test_the_resolver_may_read_them_whatever_the_callers_umask(directory: Path) 
 
 def test_who_is_on_several_networks_is_told_of_all(directory: Path) -> None:
     for one in (LAN, BACK):
-        names.reserve(A_ID, one)
+        names.reserve(A_ID, one.network)
     names.publish(A_ID, ("web", "box"), (7, 8), (LAN, PLAIN, BACK), ("192.0.2.1",), {"db": B_ID})
     assert content(directory, "lan", A_ID) == {
         "pid": 7,
@@ -86,7 +88,7 @@ def test_who_is_on_several_networks_is_told_of_all(directory: Path) -> None:
 
 def test_the_last_one_takes_the_directory_along(directory: Path) -> None:
     for container in (A_ID, B_ID):
-        names.reserve(container, LAN)
+        names.reserve(container, LAN.network)
     (directory / "lan" / f"{A_ID}.123").touch()  # of a writer that was killed
     assert not names.withdraw(A_ID, "lan")
     assert names.dead(lambda one: one == B_ID) == []

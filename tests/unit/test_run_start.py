@@ -10,6 +10,7 @@ import pytest
 from forked import in_child
 
 from sysbox.base.errors import StartError
+from sysbox.base.undo import Undo
 from sysbox.run import exit_record, start, supervisor, teardown
 
 FAILURE = StartError("no room", phase="network")
@@ -31,7 +32,7 @@ def test_signals_are_held_before_its_command_may_run(monkeypatch: pytest.MonkeyP
             process=SimpleNamespace(tty=False), namespaces=SimpleNamespace(joins_pid=False)
         )
         record: Any = SimpleNamespace(spec=SimpleNamespace(pidfile=""))
-        start._release(record, plan, parked, lambda: None)
+        start._release(record, plan, parked, lambda: None, None)
         return held
 
     assert in_child(release) == [True, True]
@@ -70,9 +71,10 @@ def test_a_scope_that_was_asked_for_is_awaited_though_the_start_fails(
     monkeypatch.setattr(start, "_connect", fail)
     security = SimpleNamespace(privileged=False)
     record: Any = SimpleNamespace(id="ab" * 32, spec=SimpleNamespace(security=security))
-    plan: Any = SimpleNamespace(scope=None, namespaces=SimpleNamespace(uids=()))
+    network = SimpleNamespace(attachments=())
+    plan: Any = SimpleNamespace(scope=None, namespaces=SimpleNamespace(uids=()), network=network)
     parked: Any = SimpleNamespace(pid=1)
     bus: Any = None
     with pytest.raises(StartError, match="no room"):
-        start._surround(bus, record, plan, parked, logged=False)
+        start._surround(bus, record, plan, parked, Undo(), logged=False)
     assert steps == ["connect", "abandon"]
