@@ -66,7 +66,9 @@ def measure(store: Catalog) -> StoreUsage:
         whole = allocated(store.root)
         sizes = {part: _size(f"{store.root}/{part}") for part in sorted(wanted)}
         steps = [made for _, made, _ in cache.all_of(store.root)]
-        cached = sum(_size(f"{store.root}/{part}") for part in _of_cache(steps) - wanted)
+        cached = sum(
+            _size(f"{store.root}/{part}") for part in _of_cache(store.root, steps) - wanted
+        )
     except OSError as error:
         raise KernelError.of("measure", store.root, error) from None
     users: dict[str, int] = {}
@@ -90,9 +92,11 @@ def measure(store: Catalog) -> StoreUsage:
     )
 
 
-def _of_cache(steps: Sequence[cache.Cached]) -> set[str]:
+def _of_cache(root: str, steps: Sequence[cache.Cached]) -> set[str]:
     """The files and directories that the build cache needs, below the store's root."""
-    parts = {cache.DIRECTORY}
+    # an empty directory is nobody's
+    has_any = steps or files.names(cache.mounts(root))
+    parts = {cache.DIRECTORY} if has_any else set()
     for one in steps:
         parts |= {f"layers/{one.layer}", f"layers/{one.layer}.json", f"blobs/sha256/{one.blob[7:]}"}
     return parts
