@@ -137,9 +137,10 @@ def expand(origin: Origin, pattern: str) -> list[str]:
         if origin.leaves_out(path, is_directory=is_directory):
             raise NotFound(f"{pattern}: the ignore file leaves it out of {origin.title}")
         return [path]
-    found = [""]
+    found, exact = [""], True
     for part in path.split("/"):
-        found = [one for above in found for one in _matches(origin, above, part)]
+        found = [one for above in found for one in _matches(origin, above, part, exact=exact)]
+        exact = exact and not _WILD & {*part}
     if not found:
         raise NotFound(f"{pattern}: nothing in {origin.title} matches")
     return found
@@ -152,12 +153,17 @@ def _check(path: str) -> None:
         raise SpecError(f"{path}: a malformed pattern: {error}") from None
 
 
-def _matches(origin: Origin, above: str, part: str) -> list[str]:
+def _matches(origin: Origin, above: str, part: str, *, exact: bool) -> list[str]:
+    """What a part of a pattern means in one directory; `exact`: no pattern has led there."""
     prefix = f"{above}/" if above else ""
     try:
         directory = origin.open(above, _DIRECTORY)
     except NotFound:
         return []
+    except SpecError:
+        if exact:
+            raise
+        return []  # a link that leads out, and only happens to match
     try:
         if not _WILD & {*part}:
             there = tree.open_entry(directory, part)
