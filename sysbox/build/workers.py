@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sysbox.image.catalog import Catalog
 
 _CHUNK = 1 << 16
+_TICK = 500  # milliseconds
 _KEPT = 64 << 10  # bytes of a failed step's output that are shown
 _LINES = 20
 
@@ -50,6 +51,9 @@ class Report:
 
     def step_done(self, one: Stage, number: int, *, cached: bool, seconds: float) -> None:
         """It is done."""
+
+    def tick(self) -> None:
+        """Called twice a second at least."""
 
 
 class BuildError(SysboxError):
@@ -169,7 +173,7 @@ class Coordinator:
             by_fd[worker.channel.fileno()] = (worker, False)
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
-        for fd, _ in poll.poll():
+        for fd, _ in poll.poll(_TICK):
             worker, is_output = by_fd[fd]
             if is_output:
                 self._read(worker)
@@ -177,6 +181,7 @@ class Coordinator:
                 self._message(worker, worker.channel.hear())
         for worker in [one for one in self._workers if one.ended]:
             self._reap(worker)
+        self._report.tick()
 
     def _read(self, worker: _Worker) -> None:
         """Show what is in the pipe."""

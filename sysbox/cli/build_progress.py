@@ -109,6 +109,10 @@ class Live(Report):
         how = "CACHED" if cached else f"{seconds:.1f}s"
         self._draw((f"{row.title} {row.text}", how))
 
+    def tick(self) -> None:
+        if self._rows and self._clock() >= self._next:
+            self._draw(())
+
     def finish(self) -> None:
         """Take away what is drawn again and again: the build has ended."""
         self._rows = {}
