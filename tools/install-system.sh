@@ -51,6 +51,9 @@ make_links() {
     for unit in sysbox-boot.service sysbox-firewall.service; do
         sed "s|=sysbox |=$links/bin/sysbox |" "systemd/system/$unit" | place "$links/lib/systemd/system/$unit"
     done
+    sed "s|exec sysbox |exec $links/bin/sysbox |" systemd/system-generators/sysbox-generator |
+        place "$links/lib/systemd/system-generators/sysbox-generator"
+    chmod 755 "$links/lib/systemd/system-generators/sysbox-generator"
     place "$links/lib/systemd/system/sysbox.slice" <systemd/system/sysbox.slice
     place "$links/lib/tmpfiles.d/sysbox.conf" <systemd/tmpfiles.d/sysbox.conf
     tell_systemd daemon-reload

@@ -19,6 +19,8 @@ def run(words: list[str]) -> int:
         return 0
     if words[:1] == ["_resolve"]:
         return _resolve(words[1:])
+    if words[:1] == ["_generate"]:
+        return _generate(words[1:])
     if words[:1] == ["_unit"]:
         return _unit(words[1:])
     if words[:1] == ["_fail"]:
@@ -49,6 +51,23 @@ def _resolve(words: list[str]) -> int:
         return serve.main(words[0])
     except SysboxError as error:
         return report(error)
+
+
+def _generate(words: list[str]) -> int:
+    """systemd.generator(7): three directories, of which the first is for units that others override."""
+    from sysbox.base import program
+    from sysbox.cli.output import emit
+    from sysbox.units import serviceplan
+    from sysbox.units.quadlet import generate, sources
+
+    if len(words) != 3:
+        raise UsageError("_generate: three directories must be given")
+    found = sources.find(generate.directories())
+    made = generate.generate(found, serviceplan.program_word(program.launcher))
+    generate.write(made, words[0])
+    for error in made.errors:
+        emit(f"sysbox: {error}\n", 2)
+    return 0
 
 
 def _unit(words: list[str]) -> int:

@@ -88,7 +88,12 @@ def _check_machine() -> None:
 
 def _boot(name: str, *, private_network: bool) -> Host:
     run, kept = state.run_directory(name), state.state_directory(name)
-    for path in (f"{run}/stage", f"{kept}/journal", state.sysbox_directory(name)):
+    for path in (
+        f"{run}/stage",
+        f"{kept}/journal",
+        f"{kept}/changed",
+        state.sysbox_directory(name),
+    ):
         files.make_private(path)
     if not private_network:
         _share_network(name)
@@ -98,6 +103,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         name=name,
         stage=f"{run}/stage",
         journal=f"{kept}/journal",
+        kept=f"{kept}/changed",
         sysbox_state=state.sysbox_directory(name),
         notify=f"{run}/notify",
         hierarchies=tuple(roots),

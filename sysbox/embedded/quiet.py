@@ -8,11 +8,13 @@ masked: a dependency symlink that points to /dev/null in a directory of higher p
 from __future__ import annotations
 
 import os
+import shlex
 
 from sysbox.base import program
 from sysbox.units import ownslice, syntax
 from sysbox.units.serviceplan import program_word
 
+GENERATOR = "systemd/system-generators/sysbox-generator"  # below /run
 BOOT = "sysbox-boot.service"  # `boot` starts it once the host is up
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
@@ -121,10 +123,12 @@ def write(run: str, root: str) -> None:
     texts = {path: syntax.dump(sections.items()) for path, sections in DROP_INS.items()}
     texts[f"systemd/system/{ownslice.NAME}"] = ownslice.TEXT
     texts[f"systemd/system/{BOOT}"] = _boot_unit()
+    texts[GENERATOR] = f'#!/bin/sh\nexec {shlex.quote(program.launcher)} _generate "$@"\n'
     for path, text in texts.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)
         with open(f"{run}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
+    os.chmod(f"{run}/{GENERATOR}", 0o755)
 
 
 def _boot_unit() -> str:

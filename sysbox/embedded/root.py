@@ -2,8 +2,9 @@
 
 /usr is the machine's, read-only: packages are installed on the machine, never here, where their database
 below /var would be lost. /etc, /var and the rest of the operating system are copy-on-write over the
-machine's, and gone when the host stops. Every other directory of the machine's root (/home, /root, /srv, a
-checkout's) is the real one. /proc, /sys, /dev, /run and the cgroup tree are the host's own.
+machine's, and gone when the host stops, but for an administrator's units and declarations. Every other
+directory of the machine's root (/home, /root, /srv, a checkout's) is the real one. /proc, /sys, /dev, /run
+and the cgroup tree are the host's own.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ COPIED = frozenset(
     ("/etc", "/var", "/var/cache", "/var/lib", "/var/lib/systemd", "/var/log", "/var/tmp")
 )
 
+# where an administrator's units and declarations are
+KEPT = ("/etc/systemd/system", "/etc/sysbox")
+
 
 class RootPlan(Frozen):
     """What the root of one host is made of; paths are those of the machine."""
@@ -48,6 +52,7 @@ class RootPlan(Frozen):
     name: str
     stage: str  # an empty directory to mount on
     journal: str
+    kept: str  # the directory of what has changed below KEPT
     sysbox_state: str  # the directory that is /var/lib/sysbox inside
     notify: str  # the socket that PID 1 reports to
     hierarchies: tuple[Hierarchy, ...]
@@ -78,6 +83,9 @@ def build(plan: RootPlan) -> str:
     mount("hosts", f"{root}{state.STATE}", "tmpfs", MS_NOSUID | MS_NODEV, "mode=700,size=50%")
     _resolver(root)
     quiet.write(f"{root}/run", root)
+    # after that: what an administrator of the host has enabled is not the machine's
+    for path in KEPT:
+        _keep(plan.kept, root, path)
     return root
 
 
@@ -113,6 +121,23 @@ def _overlay(stage: str, lower: str, target: str, slot: str) -> None:
             f"cannot mount an overlay over {lower}: {error}",
             hint="the embedded host needs overlayfs, and a root that is not itself two overlays deep",
         ) from None
+
+
+def _keep(kept: str, root: str, path: str) -> None:
+    """Keep what is changed below a directory of the machine over a stop of the host."""
+    upper = kept + path
+    os.makedirs(upper, 0o755, exist_ok=True)
+    os.makedirs(root + path, 0o755, exist_ok=True)
+    if not os.path.isdir(path):
+        mount(upper, root + path, None, MS_BIND)
+        return
+    work = f"{kept}/work{path.replace('/', '-')}"
+    os.makedirs(work, 0o700, exist_ok=True)
+    try:
+        options = f"lowerdir={path},upperdir={upper},workdir={work}"
+        mount("sysbox-host", root + path, "overlay", 0, options)
+    except errors.KernelError:
+        pass  # ignoring: on an overlay, as in a container, changes are lost with the host as those of /etc
 
 
 def _bind_real(root: str, mounts: list[str]) -> None:

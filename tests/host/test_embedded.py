@@ -258,6 +258,29 @@ def test_state_and_journal_survive_a_stop(sysbox: Sysbox, host: str) -> None:
     assert "said-before" in inside(sysbox, "journalctl", "-t", "probe", "-o", "cat")
 
 
+def test_declarations_and_what_was_enabled_survive_a_stop(sysbox: Sysbox, host: str) -> None:
+    declared = "[Container]\nImage=host\nExec=sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
+    script = f"""mkdir -p /etc/sysbox/units && printf '{declared}' >/etc/sysbox/units/kept.container
+        printf '[Service]\nExecStart=sleep 1000\n[Install]\nWantedBy=multi-user.target\n' \
+            >/etc/systemd/system/own.service
+        systemctl daemon-reload && systemctl enable --quiet own.service && systemctl start kept.service"""
+    inside(sysbox, "sh", "-ec", script)
+    assert inside(sysbox, "systemctl", "show", "-P", "UnitFileState", "kept.service") == "generated"
+    sysbox("host", "stop", "--name", NAME, check=True)
+    sysbox("host", "start", "--name", NAME, "--private-network", check=True)
+    for unit in ("own.service", "kept.service"):
+        eventually(
+            lambda unit=unit: (
+                inside(sysbox, "systemctl", "show", "-P", "ActiveState", unit) == "active"
+            ),
+            f"{unit} runs after the boot",
+        )
+    assert not Path("/etc/sysbox/units/kept.container").exists(), "they are the host's alone"
+    sysbox("host", "stop", "--name", NAME, "--purge", check=True)
+    sysbox("host", "start", "--name", NAME, "--private-network", check=True)
+    assert inside(sysbox, "systemctl", "show", "-P", "LoadState", "own.service") == "not-found"
+
+
 def test_stop_is_ordered_and_leaves_nothing(sysbox: Sysbox, host: str, tmp_path: Path) -> None:
     trap = f"trap 'echo stopped > {tmp_path}/stopped; exit 0' TERM; sleep 600 & wait"
     inside(sysbox, "systemd-run", "--unit=probe", "sh", "-c", trap)

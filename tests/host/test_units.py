@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +147,41 @@ def test_a_name_that_is_taken(declare: Declare, sysbox: Sysbox, image: str) -> N
         assert declare.is_there(), "the other container stays"
     finally:
         sysbox("rm", f"systemd-{NAME}", check=True)
+
+
+def test_the_generator_makes_units_and_their_links(
+    declare: Declare, sysbox: Sysbox, image: str
+) -> None:
+    directory = Path("/run/sysbox/units")
+    directory.mkdir()
+    try:
+        good, wrong = directory / f"{NAME}.container", directory / f"{NAME}-2.container"
+        good.write_text(declare.file().read_text())
+        wrong.write_text("[Container]\nImag=x\n")
+        systemctl("daemon-reload")
+        assert systemctl("show", "-P", "UnitFileState", SERVICE) == "generated"
+        wanted = "/run/systemd/generator/multi-user.target.wants"
+        assert (Path(wanted) / SERVICE).is_symlink()
+        systemctl("start", SERVICE)
+        pid = declare.container().pid
+        systemctl("daemon-reload")
+        assert declare.container().pid == pid
+        systemctl("start", f"{NAME}-2.service", check=False)
+        assert systemctl("show", "-P", "ActiveState", f"{NAME}-2.service") == "failed"
+        said = journal(f"{NAME}-2.service")
+        assert f"{wrong}:2: [Container] has no key Imag: did you mean Image?" in said
+        systemctl("stop", SERVICE)
+    finally:
+        shutil.rmtree(directory)
+        systemctl("reset-failed", f"{NAME}-2.service", check=False)
+        systemctl("daemon-reload")
+
+
+def journal(unit: str) -> str:
+    """What a unit has said so far."""
+    command = ["journalctl", "-u", unit, "-o", "cat", "--no-pager"]
+    subprocess.run(["journalctl", "--sync"], check=True)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_check_says_what_is_wrong(declare: Declare, sysbox: Sysbox) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sysbox.cli.table.verbs import VERBS, options_of
-from sysbox.units.quadlet import convert, keys, sources, units
+from sysbox.units.quadlet import convert, generate, keys, sources, units
 
 LAUNCHER = "/usr/bin/sysbox"
 
@@ -182,3 +182,40 @@ def test_the_text_is_the_same_each_time(tmp_path: Path) -> None:
     assert text == units.text(one, LAUNCHER, install=True)
     assert text.endswith("[Install]\nWantedBy=multi-user.target\n")
     assert "[Install]" not in units.text(one, LAUNCHER)
+
+
+def test_what_the_generator_writes(tmp_path: Path) -> None:
+    write(
+        tmp_path / "in",
+        **{
+            "web__container": "[Container]\nImage=x\n[Install]\nWantedBy=multi-user.target a.target\n"
+            "Alias=www.service\n",
+            "c@__container": "[Container]\nImage=x\n[Install]\nDefaultInstance=7\nRequiredBy=a.target\n",
+            "bad__container": "[Container]\n[Install]\nWantedBy=multi-user.target\n",
+            "z__container": "[Container]\nImage=x\nServiceName=web\n",
+            "up__container": "[Container]\nImage=x\n[Install]\nWantedBy=../../x\n",
+        },
+    )
+    made = generate.generate(sources.find([str(tmp_path / "in")]), LAUNCHER)
+    out = tmp_path / "out"
+    out.mkdir()
+    generate.write(made, str(out))
+    links = {
+        str(path.relative_to(out)): str(path.readlink())
+        for path in out.rglob("*")
+        if path.is_symlink()
+    }
+    assert links == {
+        "multi-user.target.wants/bad.service": "../bad.service",
+        "multi-user.target.wants/web.service": "../web.service",
+        "a.target.wants/web.service": "../web.service",
+        "a.target.requires/c@7.service": "../c@.service",
+        "www.service": "web.service",
+    }
+    assert sorted(path.name for path in out.glob("*.service")) == [
+        "bad.service", "c@.service", "up.service", "web.service", "www.service",
+    ]  # fmt: skip
+    said = "\n".join(made.errors)
+    assert "bad.container: [Container] has no Image=" in said
+    assert f"z.container: {tmp_path}/in/web.container makes web.service already" in said
+    assert "'../../x' is not the name of a unit" in said

@@ -1,0 +1,122 @@
+"""The files that the generator writes: services, and the links of their [Install] (systemd.generator(7)).
+
+A generated unit cannot be enabled; the links are what `systemctl enable` would make of the same section.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base.errors import FormatError
+from sysbox.base.frozen import Frozen
+from sysbox.host import exists
+from sysbox.units import syntax
+from sysbox.units.quadlet import convert, sources, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sysbox.units.quadlet.sources import Source
+    from sysbox.units.quadlet.units import Service
+
+INSTALLED = "/etc/systemd/system"
+_PODMAN = "podman-system-generator"
+_GENERATORS = (
+    "/etc/systemd/system-generators",
+    "/usr/local/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-generators",
+)
+# key of [Install] -> the directory of links beside the other unit
+_LINKS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
+_WORDS = (*_LINKS, "Alias", "DefaultInstance")
+
+
+class Generated(Frozen):
+    """What to write into a directory of generated units."""
+
+    files: dict[str, str] = {}  # noqa: RUF012 (name -> text)
+    links: dict[str, str] = {}  # noqa: RUF012 (path in the directory -> target)
+    errors: tuple[str, ...] = ()  # what is wrong, a line each
+
+
+def directories() -> tuple[str, ...]:
+    """Where declarations are; without podman's where its own generator reads them."""
+    if any(exists(f"{one}/{_PODMAN}") for one in _GENERATORS):
+        return tuple(one for one in sources.DIRECTORIES if "/containers/" not in one)
+    return sources.DIRECTORIES
+
+
+def generate(found: list[Source], launcher: str) -> Generated:
+    """The units of all declarations; one that `sysbox unit install` has written is left out."""
+    declared = units.Declared(found)
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    errors: list[str] = []
+    made_of: dict[str, str] = {}
+    for source in found:
+        service = convert.service_of(source, declared, launcher)
+        if service.error:
+            errors.append(service.error)
+        if service.unit in made_of:
+            errors.append(f"{source.path}: {made_of[service.unit]} makes {service.unit} already")
+            continue
+        made_of[service.unit] = source.path
+        if exists(f"{INSTALLED}/{service.unit}"):
+            continue
+        files[service.unit] = units.text(service, launcher)
+        try:
+            links.update(_links(service))
+        except FormatError as error:
+            errors.append(error.message)
+    return Generated(files=files, links=links, errors=tuple(errors))
+
+
+def _links(service: Service) -> Iterator[tuple[str, str]]:
+    """The links of its [Install]: path, target. Raises FormatError."""
+    wanted: dict[str, list[str]] = {}
+    for one in service.source.assignments:
+        if one.section == "Install" and one.key in _WORDS:
+            where = f"{one.file}:{one.line}: {one.key}="
+            words = syntax.split(one.value, where)
+            for word in words:
+                if "/" in word or word in ("", ".", ".."):
+                    raise FormatError(f"{where}: {word!r} is not the name of a unit")
+            # an empty one discards those before it
+            wanted[one.key] = [*wanted.get(one.key, ()), *words] if words else []
+    unit = service.unit
+    if service.source.is_template:
+        if not wanted.get("DefaultInstance"):
+            return
+        stem = unit.removesuffix("@.service")
+        unit = f"{stem}@{wanted['DefaultInstance'][-1]}.service"
+    for key, kind in _LINKS.items():
+        for other in wanted.get(key, ()):
+            yield f"{other}.{kind}/{unit}", f"../{service.unit}"
+    for alias in wanted.get("Alias", ()):
+        yield alias, service.unit
+
+
+def write(made: Generated, directory: str) -> None:
+    """Write the files and links below `directory`, which systemd has made empty. Raises OSError."""
+    for name, text in made.files.items():
+        _write(f"{directory}/{name}", text)
+    for path, target in made.links.items():
+        above = path.rpartition("/")[0]
+        try:
+            if above:
+                posix.mkdir(f"{directory}/{above}", 0o755)
+        except FileExistsError:
+            pass
+        try:
+            posix.symlink(target, f"{directory}/{path}")
+        except FileExistsError:
+            pass  # two sections name one alias: the first one has it
+
+
+def _write(path: str, text: str) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+    try:
+        posix.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        posix.close(fd)
