@@ -318,6 +318,8 @@ class ContainerSpec(Frozen):
     restart: RestartPolicy = RestartPolicy()
     # the service of a unit file that declares the container and supervises it; "" is one of its own
     unit: str = ""
+    # its resource settings when the container was made; `properties` begins with them
+    unit_settings: tuple[str, ...] = ()
     logging: Logging = Logging()
     health: Health = Health()  # completed from the image when the container is made
     detach_keys: str = ""  # as written; "" is the default of `attach`

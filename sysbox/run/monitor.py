@@ -37,7 +37,7 @@ class Duties(Frozen):
     json: tuple[str, int, int, str] | None = None
     # launcher and container, of the command that is run when others change its limits
     helper: tuple[str, str] = ("", "")
-    drop_ins: str = ""  # the directory in which systemd leaves such changes
+    drop_ins: tuple[str, ...] = ()  # the directories in which systemd leaves such changes
     hold: int = -1  # the connection by which machined was told, to be kept open for a while
     # the interval and the start interval in milliseconds, launcher, container
     health: tuple[int, int, str, str] | None = None
@@ -49,8 +49,10 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         *("--pid", str(duties.pid), "--dir", duties.directory),
         *("--stop-signal", str(duties.stop_signal), "--stop-timeout", str(duties.stop_timeout)),
         *("--thaw", *duties.thaw),
-        *("--helper", *duties.helper, "--drop-ins", duties.drop_ins),
+        *("--helper", *duties.helper),
     ]
+    for directory in duties.drop_ins:
+        words += ["--drop-ins", directory]
     if duties.oom:
         words += ["--oom", _inherited(duties.oom.file), _inherited(duties.oom.event)]
         words += ["--oom-policy", duties.oom_policy]

@@ -47,6 +47,10 @@ def handle(container_id: str, fd: int = -1) -> None:
             record = store.load(container_id)
             if not record.spec.remove:
                 record = tuned.harvest(record)
+            if record.spec.unit:
+                from sysbox.run import service_settings
+
+                service_settings.propagate(record)
             apply_newest(record)
             if any(_is_of_packets(one.path) for one in tuned.drop_ins(record.id)):
                 from sysbox.run import packet_lists  # only a container with such a drop-in needs it

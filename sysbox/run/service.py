@@ -134,10 +134,18 @@ def _duties(
         attach=attach,
         wait_for_first=wait,
         helper=(program.launcher, record.id),
-        drop_ins=tuned.prepare(record.id),
+        drop_ins=(tuned.prepare(record.id), *_of_service(record)),
         health=_checks(record),
         hold=machine.register(start.machine_of(record, started)),
     )
+
+
+def _of_service(record: Record) -> tuple[str, ...]:
+    if not record.spec.unit:
+        return ()
+    from sysbox.run import service_settings
+
+    return service_settings.follow(record)
 
 
 def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, str] | None:

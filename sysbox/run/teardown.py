@@ -39,6 +39,10 @@ def unwind(record: Record, runtime: Runtime, *, failed: bool = False, behind: bo
         stop_scope(runtime.scope, runtime.cgroup)
     tree.remove_cgroups(runtime.cgroup, probe())
     tuned.unwatch(record.id)
+    if record.spec.unit:
+        from sysbox.run import service_settings
+
+        service_settings.unfollow(record)
     if record.spec.bandwidth != Bandwidth():
         from sysbox.netns import shaping  # few containers have a limit
 

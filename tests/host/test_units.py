@@ -70,11 +70,26 @@ def test_limits_of_the_service_are_those_of_the_scope(declare: Declare) -> None:
         "memory.max" if (one.cgroup("memory") / "memory.max").exists() else "memory.limit_in_bytes"
     )
     assert one.limit("memory", limit) == str(64 << 20)
-    # a drop-in counts as well as the file, from the next start on
-    systemctl("set-property", "--runtime", SERVICE, "TasksMax=30")
+    for flags, tasks in (((), "30"), (("--runtime",), "35")):
+        # a change of the service acts on the scope at once, and at the next start
+        systemctl("set-property", *flags, SERVICE, f"TasksMax={tasks}")
+        eventually(lambda tasks=tasks: one.limit("pids", "pids.max") == tasks, f"{tasks} tasks")
+    assert one.limit("memory", limit) == str(64 << 20)
     systemctl("restart", SERVICE)
-    assert declare.container().limit("pids", "pids.max") == "30"
+    assert declare.container().limit("pids", "pids.max") == "35"
     assert declare.container().id == one.id, "the scope has the same name at each start"
+    systemctl("revert", SERVICE)
+    systemctl("stop", SERVICE)
+    for above in ("/etc", "/run"):
+        assert not Path(f"{above}/systemd/system.control/{SERVICE}.d").exists()
+
+
+def test_what_is_set_on_the_scope_ends_with_the_run(declare: Declare) -> None:
+    one = declare(service="TasksMax=40")
+    systemctl("set-property", one.scope, "TasksMax=20")
+    assert one.limit("pids", "pids.max") == "20"
+    systemctl("restart", SERVICE)
+    assert one.limit("pids", "pids.max") == "40"
 
 
 @pytest.mark.parametrize("who", ["service", "scope", "sysbox stop", "sysbox rm -f"])

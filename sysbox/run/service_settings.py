@@ -1,0 +1,134 @@
+"""The resource settings of a declared container's service, which hold for its scope: read, followed, applied.
+
+Those of the start are in the container's record. `systemctl set-property web.service` writes a drop-in below
+/etc/systemd/system.control or /run/systemd/system.control: the monitor watches both, and what has changed is
+set on the scope.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox import scope
+from sysbox.base import codec
+from sysbox.base.errors import SpecError
+from sysbox.base.files import read_file, write_file
+from sysbox.host import probe
+from sysbox.units import names, syntax
+from sysbox.units.bus import Bus
+from sysbox.units.limits import allowlist, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysbox.container.store import Record
+    from sysbox.host import HostFacts
+    from sysbox.units.limits.properties import Property
+
+_CONTROL = ("/etc/systemd/system.control", "/run/systemd/system.control")
+# of the service itself, not of what it limits
+_OWN = frozenset(("CollectMode", "OOMPolicy", "RuntimeMaxSec", "TimeoutStopSec"))
+
+
+def slice_of(unit: str) -> str:
+    """The slice of a service. Raises SystemdError."""
+    with Bus.connect() as bus:
+        found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("Slice",))
+    return str(found["Slice"])
+
+
+def read(unit: str) -> tuple[str, ...]:
+    """The resource settings of a service, in the order in which systemd reads them: "KEY=VALUE" each.
+
+    Those that this host cannot apply to a scope are left out. Raises SystemdError, FormatError.
+    """
+    with Bus.connect() as bus:
+        found = scope.properties(bus, unit, scope.UNIT, ("FragmentPath", "DropInPaths"))
+    facts, settings = probe(), []
+    for text in _assigned((found["FragmentPath"], *found["DropInPaths"])):
+        try:
+            allowlist.parse_property(text, facts)
+        except SpecError:
+            continue  # ignoring: systemd applies it to the service, as far as this host can
+        settings.append(text)
+    return tuple(settings)
+
+
+def _assigned(paths: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for path in paths:
+        text = read_file(path) if path else None
+        for one in syntax.entries(syntax.decode(text or b"")):
+            if one.section != "Service" or one.key not in allowlist.KEYS or one.key in _OWN:
+                continue
+            if one.value:
+                found.append(f"{one.key}={syntax.unescape_specifiers(one.value)}")
+            else:
+                # an empty assignment resets the key
+                found = [setting for setting in found if not setting.startswith(f"{one.key}=")]
+    return found
+
+
+def follow(record: Record) -> tuple[str, ...]:
+    """The directories in which changes of its service will appear, made so that they can be watched."""
+    found = []
+    for above in _CONTROL:
+        path = f"{above}/{record.spec.unit}.d"
+        try:
+            for one in (above, path):
+                if not _is_there(one):
+                    posix.mkdir(one, 0o755)
+        except OSError:
+            continue  # ignoring: a change there is heeded at the next start
+        found.append(path)
+    return tuple(found)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def unfollow(record: Record) -> None:
+    """Remove what `follow` made, where nothing was put into it."""
+    for above in _CONTROL:
+        try:
+            posix.rmdir(f"{above}/{record.spec.unit}.d")
+        except OSError:
+            pass  # ignoring: it has drop-ins, or it is gone
+
+
+def propagate(record: Record) -> None:
+    """Set on the scope what has changed on its service since. The caller holds the lock.
+
+    Raises SysboxError.
+    """
+    path = f"{record.run_directory}/service"
+    known = read_file(path)
+    before = codec.loads(known, path) if known else record.spec.unit_settings
+    after = read(record.spec.unit)
+    if list(before) == list(after):
+        return
+    facts = probe()
+    changes = _changes(before, after, facts)
+    if changes:
+        with Bus.connect() as bus:
+            scope.set_properties(bus, names.scope_unit(record.id), changes)
+    write_file(path, codec.dumps(list(after)))
+
+
+def _changes(before: Iterable[str], after: Iterable[str], facts: HostFacts) -> tuple[Property, ...]:
+    """The properties to set: those that have another value now, and the defaults of those that are gone."""
+    old, new = _by_name(before, facts), _by_name(after, facts)
+    changed = [one for name, one in new.items() if old.get(name) != one]
+    gone = [table.unset(name, one.signature, facts) for name, one in old.items() if name not in new]
+    return (*changed, *gone)
+
+
+def _by_name(settings: Iterable[str], facts: HostFacts) -> dict[str, Property]:
+    parsed = [allowlist.parse_property(text, facts) for text in settings]
+    return {one.name: one for one in parsed}
