@@ -7,7 +7,7 @@ for the scope.
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound
+from sysbox.base.errors import NotFound, SpecError
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import create
@@ -45,8 +45,12 @@ def start(unit: str, spec: ContainerSpec) -> int:
         properties=(*properties, *spec.properties),
         unit_settings=properties,
     )
-    create.create(made, lambda: None, SILENT, container_id)
+    record, _ = create.create(made, lambda: None, SILENT, container_id)
     try:
+        if spec.ready == "healthy" and not record.spec.health.command:
+            raise SpecError(
+                "Notify=healthy: the container has no health check", hint="HealthCmd= is one"
+            )
         return service.supervise(container_id)
     except BaseException:
         _remove_last(container_id)

@@ -16,6 +16,7 @@ from sysbox.base.files import write_file
 from sysbox.container import events, health, store
 from sysbox.container.status import read_status
 from sysbox.host import probe
+from sysbox.linux import unix
 from sysbox.linux.freezer import is_frozen
 from sysbox.run import restart, stdio
 from sysbox.run.exec import ExecContext, ExecSpec, exec_in
@@ -34,6 +35,7 @@ else:
 
 STARTING = 1  # exit status of `_health`: the next check comes after the start interval
 
+_NOTIFY = "/run/systemd/notify"  # where PID 1 listens; the monitor passes on no environment
 _OUTPUT = 4096  # bytes of a check's output that are kept
 _CHUNK = 1 << 16
 _TIMED_OUT = -1  # docker's exit code for a check that took too long
@@ -60,6 +62,8 @@ def check(container_id: str) -> int:
         events.container(f"health_status: {after.status}", record)
         if after.status == "unhealthy":
             _act(record, runtime)
+        elif after.status == "healthy" and record.spec.ready == "healthy":
+            unix.notify(_NOTIFY, "READY=1\nSTATUS=healthy")
     starting = after.status == "starting" and health.in_start_period(
         record.spec.health, runtime.started_ns
     )

@@ -65,7 +65,8 @@ def supervise(container_id: str) -> int:
             restart.request_stop(record)
         raise
     else:
-        _notify("READY=1")
+        # else its first good health check says so
+        _notify("STATUS=waiting until it is healthy" if record.spec.ready else "READY=1")
         _report(container_id, None)
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)

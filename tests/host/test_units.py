@@ -125,6 +125,23 @@ def test_the_status_of_the_payload_is_that_of_the_service(declare: Declare) -> N
     assert not declare.is_there()
 
 
+def test_a_service_that_is_started_once_it_is_healthy(declare: Declare, sysbox: Sysbox) -> None:
+    health = "Notify=healthy\nHealthCmd=test -e /tmp/good\nHealthInterval=100ms\nHealthRetries=1000"
+    sysbox("unit", "install", declare.file(f"Exec=sleep 1000\n{health}"), check=True)
+    systemctl("start", "--no-block", SERVICE)
+    eventually(declare.is_there, "the container is made")
+    one = declare.container()
+    eventually(lambda: one.inspect("State.Health.Log"), "it was checked")
+    assert state() == "activating"
+    one.exec("touch", "/tmp/good")
+    eventually(lambda: state() == "active", "it is healthy")
+    systemctl("stop", SERVICE)
+    sysbox("unit", "install", declare.file("Exec=sleep 1000\nNotify=healthy"), check=True)
+    systemctl("start", SERVICE, check=False)
+    assert "Notify=healthy: the container has no health check" in journal(SERVICE)
+    assert not declare.is_there()
+
+
 def test_systemctl_enables_and_disables_it(declare: Declare, sysbox: Sysbox) -> None:
     sysbox("unit", "install", declare.file(), check=True)
     assert systemctl("is-enabled", SERVICE, check=False) == "disabled"

@@ -12,6 +12,8 @@ from sysbox.run import cleanup
 
 def main(words: list[str]) -> int:
     """The start, which becomes the monitor; without words, what is left to do after the end."""
+    healthy = words[:1] == ["--notify=healthy"]
+    words = words[healthy:]
     if not words or not words[0].endswith(".service"):
         raise UsageError("_unit: the name of a service must be given")
     unit, rest = words[0], words[1:]
@@ -25,7 +27,7 @@ def main(words: list[str]) -> int:
             f"{unit}: `sysbox run` does not accept {words_shown}",
             hint="`sysbox unit check` says why",
         ) from None
-    spec = build(values, detach=True)
+    spec = build(values, detach=True).replace(ready="healthy" if healthy else "")
     if spec.pull in ("always", "newer"):
         from sysbox.cli import pulling
 

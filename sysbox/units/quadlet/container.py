@@ -154,10 +154,11 @@ def _rest(made: Conversion) -> None:
     mode = section.one("CgroupsMode")
     if mode not in ("", "split", "enabled"):
         raise section.wrong("CgroupsMode", "a container always has a scope of its own")
-    if section.one("Notify").lower() not in _RUNS:
-        raise section.wrong(
-            "Notify", "the service is started once the container runs: no other way is there yet"
-        )
+    notify = section.one("Notify").lower()
+    if notify == "healthy":
+        made.healthy = True
+    elif notify not in _RUNS:
+        raise section.wrong("Notify", f"{notify!r} is not there yet", "no or healthy")
     for key, what in (
         ("Pod", "pods are"), ("Secret", "secrets are"), ("Retry", "retries of a pull are"),
         ("RetryDelay", "retries of a pull are"),

@@ -23,6 +23,7 @@ class Conversion:
         self.section = declared.section(source)
         self.declared = declared
         self.words: list[str] = []  # of the command that makes or starts it
+        self.healthy = False  # the service is started once the container is healthy
         self.unit: list[tuple[str, str]] = []  # keys of [Unit]
         self.service: list[tuple[str, str]] = []  # keys of [Service]
 

@@ -66,13 +66,15 @@ def _own_keys(source: Source) -> Keys:
 def _container(made: Conversion) -> None:
     made.unit.append(("After", "network.target dbus.socket"))
     container.convert(made)
+    notify = ("--notify=healthy",) if made.healthy else ()
     made.service[:0] = [
         ("Type", "notify"),
-        ("NotifyAccess", "main"),
+        # health checks are processes of their own
+        ("NotifyAccess", "all" if made.healthy else "main"),
         ("KillMode", "mixed"),
         ("OOMPolicy", "continue"),
         ("SyslogIdentifier", "%N"),
-        ("ExecStart", made.command("_unit", "%n", *made.words)),
+        ("ExecStart", made.command("_unit", *notify, "%n", *made.words)),
         ("ExecStopPost", made.command("_unit", "%n")),
     ]
 
