@@ -88,13 +88,8 @@ def _check_machine() -> None:
 
 def _boot(name: str, *, private_network: bool) -> Host:
     run, kept = state.run_directory(name), state.state_directory(name)
-    for path in (
-        f"{run}/stage",
-        f"{kept}/journal",
-        f"{kept}/changed",
-        state.sysbox_directory(name),
-    ):
-        files.make_private(path)
+    own = state.sysbox_directory(name)
+    _make((f"{run}/stage", f"{kept}/journal", f"{kept}/changed", own))
     if not private_network:
         _share_network(name)
     roots = cgroups.create(name)
@@ -104,7 +99,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         stage=f"{run}/stage",
         journal=f"{kept}/journal",
         kept=f"{kept}/changed",
-        sysbox_state=state.sysbox_directory(name),
+        sysbox_state=own,
         notify=f"{run}/notify",
         hierarchies=tuple(roots),
         machine_id=root.machine_id(name),
@@ -119,8 +114,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         _attach(host, temporary)
         # only after /tmp is attached, since the unit's program may be below it
         run_inside(host, "systemctl", "start", "--no-block", quiet.BOOT)
-        host = host.replace(phase=state.RUNNING)
-        state.save(host)
+        state.save(host := host.replace(phase=state.RUNNING))
     except BaseException as error:
         report = _last_lines(name) if isinstance(error, errors.SystemdError) else ""
         stop.clear(name)
@@ -132,6 +126,11 @@ def _boot(name: str, *, private_network: bool) -> Host:
         os.close(temporary)
         notify.close()
     return host
+
+
+def _make(directories: tuple[str, ...]) -> None:
+    for one in directories:
+        files.make_private(one)
 
 
 def _notify_socket(path: str) -> socket.socket:

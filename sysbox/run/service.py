@@ -40,8 +40,7 @@ def supervise(container_id: str) -> int:
     again, started = 0, None
     record = _record(container_id)
     try:
-        policy = restart.has_policy(record) and not record.spec.unit
-        again = restart.restarts(record) if policy else 0
+        again = _times(record)
         if again and not _wait_again(record):
             return 0
         tree.expect_move(probe())
@@ -77,6 +76,13 @@ def _wait_again(record: Record) -> bool:
     from sysbox.run import again
 
     return again.wait(record)
+
+
+def _times(record: Record) -> int:
+    """How often its policy has started it again; of a declared one systemd's RestartSec= is the back-off."""
+    if record.spec.unit or not restart.has_policy(record):
+        return 0
+    return restart.restarts(record)
 
 
 def _import_rest() -> None:
