@@ -78,7 +78,7 @@ def _state(log_driver: str) -> dict[str, Any]:
     return {
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": NullList(),
             "Log": ["journald", "json-file", "none"],
         },

@@ -9,7 +9,7 @@ from sysbox.container import store
 from sysbox.container.names import taken_names
 from sysbox.docker.shapes import Map, NullList, NullMap, Strings, Struct
 from sysbox.netns import host_firewall
-from sysbox.netns.network import BUILTIN, Network, ends
+from sysbox.netns.network import BELOW, BRIDGE, BUILTIN, NULL, Network, ends
 from sysbox.run import resolver_units
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def describe(network: Network) -> dict[str, Any]:
     """What docker shows of a network, every key of API 1.41; beside them DNS, failures and routes."""
-    bridged = network.driver == "bridge"
+    bridged, linked = network.driver == BRIDGE, network.driver in (BRIDGE, *BELOW)
     return Struct(
         {
             "Name": network.name,
@@ -32,7 +32,7 @@ def describe(network: Network) -> dict[str, Any]:
                 {
                     "Driver": "default",
                     "Options": NullMap(),
-                    "Config": _ipam(network) if bridged else NullList(),
+                    "Config": _ipam(network) if linked else NullList(),
                 }
             ),
             "Internal": network.internal,
@@ -83,17 +83,17 @@ def _ipam(network: Network) -> list[dict[str, Any]]:
 
 
 def _options(network: Network) -> dict[str, str]:
-    """The options as given, and the bridge's name."""
-    if network.driver != "bridge":
-        return {}
-    return {**network.options, "com.docker.network.bridge.name": network.bridge}
+    """The options as given, and the link of the host that was chosen: the bridge, or the parent."""
+    if network.driver == BRIDGE:
+        return {**network.options, "com.docker.network.bridge.name": network.bridge}
+    return {**network.options, "parent": network.parent} if network.driver in BELOW else {}
 
 
 def _containers(network: Network) -> dict[str, dict[str, Any]]:
     """The running containers on it, by id."""
     found: dict[str, dict[str, Any]] = {}
     network_id = "" if network.id == BUILTIN["bridge"] else network.id
-    for container_id in taken_names().values() if network.driver == "bridge" else ():
+    for container_id in taken_names().values() if network.driver in (BRIDGE, *BELOW) else ():
         try:
             running = store.runtime(container_id)
             if running is None or not running.alive():
@@ -123,7 +123,7 @@ def row(network: Network) -> dict[str, Any]:
         "CreatedAt": moment(network),
         "Driver": network.driver,
         "ID": network.id,
-        "IPv4": "true",
+        "IPv4": "false" if network.driver == NULL else "true",
         "IPv6": "true" if network.subnet6 else "false",
         "Internal": "true" if network.internal else "false",
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),

@@ -74,7 +74,7 @@ def _published(ports: Any) -> dict[str, Any]:
 
 def _complete(record: store.Record, attached: Attachment) -> Attachment:
     """Fill in what an older version did not record, from the host's present configuration."""
-    if attached.bridge:
+    if attached.bridge or attached.network_id:
         return attached
     network = network_of(record.spec.bridge, read_text("/proc/net/route"))
     prefix = split_subnet(network.subnet)[1]

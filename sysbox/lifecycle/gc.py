@@ -190,7 +190,7 @@ def _network() -> Iterator[str]:
         yield f"released the address of {container_id[:12]}"
     for one in networks.all_networks():
         if members.remove_stale(one):
-            yield f"removed the bridge of the network {one.name}"
+            yield f"removed the link {one.bridge or one.parent} of the network {one.name}"
 
 
 def _name_files() -> Iterator[str]:

@@ -12,13 +12,12 @@ from sysbox.base.errors import (
     UsageError,
 )
 from sysbox.base.frozen import Frozen
-from sysbox.base.suggest import suggest
 from sysbox.container import events, identity, store
 from sysbox.host import exists, read_text
-from sysbox.lifecycle import network_look
+from sysbox.lifecycle import network_drivers, network_look
 from sysbox.lifecycle.prune import Removed
 from sysbox.netns import firewall, leases, members, network, networks, subnets, sysctls
-from sysbox.netns.network import DRIVERS, Network
+from sysbox.netns.network import BELOW, BRIDGE, NULL, Network
 from sysbox.netns.topology import SUBNETS
 from sysbox.parse.network_options import parse_options
 from sysbox.spec import Route
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # the subnets of networks that name none: /22, as many addresses as a bridge has ports, from the first on
 _POOL = ("10.100.0.0", "10.255.252.0", 22)
-_LATER = ("macvlan", "ipvlan", "overlay")
 
 
 class Wish(Frozen):
@@ -58,34 +56,43 @@ def create(wish: Wish) -> Network:
     Raises Conflict for a name, a link or a subnet that is in use, SpecError, Unsupported, KernelError.
     """
     networks.check(wish.name)
-    _check_driver(wish.driver)
+    wish = wish.replace(driver=network_drivers.driver_of(wish.driver))
+    uplink = network_drivers.uplink()
     with networks.Lock():
         if networks.exists(wish.name):
             raise Conflict(
                 f"network with name {wish.name} already exists",
                 hint=f"`sysbox network rm {wish.name}` removes it",
             )
-        made = plan(wish, identity.new_id(), _subnets_in_use(), store.now_ns())
+        made = plan(wish, identity.new_id(), _subnets_in_use(), store.now_ns(), _routes(), uplink)
         _check_bridge(made)
+        network_drivers.check(made, networks.all_networks())
         networks.store(made)
         leases.announce(networks.subnets_of())
     events.emit("network", "create", made.id, {"name": made.name, "type": made.driver}, made.name)
     return made
 
 
-def plan(wish: Wish, network_id: str, taken: list[tuple[str, str]], now_ns: int) -> Network:
-    """The network that a wish leads to; `taken` are (subnet, who has it). Pure, but for IPv6 of the kernel.
+def plan(
+    wish: Wish,
+    network_id: str,
+    taken: list[tuple[str, str]],
+    now_ns: int,
+    routes: list[tuple[str, str]] = [],  # noqa: B006 (is not changed)
+    uplink: str = "",
+) -> Network:
+    """The network that a wish leads to. Pure, but for IPv6 of the kernel.
 
-    Raises SpecError, Conflict, Unsupported.
+    `taken` are (subnet, who has it) of networks, `routes` (subnet, link) of the host, `uplink` is the link of
+    its default route. Raises SpecError, Conflict, Unsupported.
     """
-    options, fields = parse_options(list(wish.options))
-    if wish.bridge:
-        fields["bridge"] = wish.bridge
+    options, fields = parse_options(list(wish.options), driver=wish.driver)
+    if wish.driver == NULL:
+        network_drivers.refuse_links(wish)
     made = Network(**{
         "name": wish.name,
         "id": network_id,
         "driver": wish.driver,
-        "bridge": network.bridge_name(network_id),
         "internal": wish.internal,
         "dns": wish.dns,
         "dns_servers": wish.dns_servers,
@@ -93,8 +100,9 @@ def plan(wish: Wish, network_id: str, taken: list[tuple[str, str]], now_ns: int)
         "options": options,
         "labels": wish.labels,
         "created_ns": now_ns,
-        **_subnets(wish, network_id, taken),
+        **_subnets(wish, network_id, taken, routes),
         **fields,
+        **network_drivers.fields(wish, network_id, fields, uplink),
     })  # fmt: skip
     try:
         network.check(made)
@@ -103,9 +111,17 @@ def plan(wish: Wish, network_id: str, taken: list[tuple[str, str]], now_ns: int)
     return made
 
 
-def _subnets(wish: Wish, network_id: str, taken: list[tuple[str, str]]) -> dict[str, Any]:
-    """The fields about subnets, each checked against the others and against `taken`."""
+def _subnets(
+    wish: Wish, network_id: str, taken: list[tuple[str, str]], routes: list[tuple[str, str]]
+) -> dict[str, Any]:
+    """The fields about subnets, each checked against the others and against `taken`.
+
+    Below a parent the host's own routes do not matter: its wire is that of the containers.
+    """
     chosen: dict[int, str] = {}
+    if wish.driver == NULL:
+        return {}
+    others = taken if wish.driver in BELOW else [*routes, *taken]
     for subnet in wish.subnets:
         base, bits = subnets.split(subnet)
         family = subnets.family_of(subnet)
@@ -114,15 +130,20 @@ def _subnets(wish: Wish, network_id: str, taken: list[tuple[str, str]]) -> dict[
                 f"--subnet {subnet}: a network has one subnet of each family, {chosen[family]} is given",
                 hint="make a second network",
             )
-        if clash := subnets.taken(subnet, taken):
+        if clash := subnets.taken(subnet, others):
             raise Conflict(f"--subnet {subnet}: overlaps {clash}", hint="choose another subnet")
         chosen[family] = f"{subnets.text_of(base, family)}/{bits}"
     if 4 not in chosen:
-        chosen[4] = choose_subnet(taken)
+        chosen[4] = choose_subnet([*routes, *taken])
     if wish.ipv6 and 6 not in chosen:
         chosen[6] = network.unique_local(network_id)
     if 6 in chosen and not sysctls.has_ipv6():
         raise Unsupported("the network has IPv6, and this kernel has none", hint="leave out --ipv6")
+    return _fields_of(wish, chosen)
+
+
+def _fields_of(wish: Wish, chosen: dict[int, str]) -> dict[str, Any]:
+    """The fields about the chosen subnets. Raises SpecError."""
     fields: dict[str, Any] = {}
     for family, subnet in chosen.items():
         end = "6" if family == 6 else ""
@@ -155,26 +176,23 @@ def choose_subnet(taken: list[tuple[str, str]]) -> str:
 
 
 def _subnets_in_use() -> list[tuple[str, str]]:
-    """(subnet, who has it): of the host's links, of the network `bridge`, and of all other networks."""
-    found = subnets.routes(read_text("/proc/net/route"), read_text("/proc/net/ipv6_route"))
-    found += [(one.subnet, "the network bridge") for one in (network_look.default_network(),)]
+    """(subnet, who has it): of the network `bridge`, and of all other networks."""
+    found = [(one.subnet, "the network bridge") for one in (network_look.default_network(),)]
     found += [(subnet, "the network bridge, which may need it") for subnet in SUBNETS]
     for one in networks.all_networks():
         found += [(subnet, f"the network {one.name}") for _, subnet, _, _ in network.ends(one)]
     return found + leases.announced()
 
 
-def _check_driver(driver: str) -> None:
-    if driver in _LATER:
-        raise Unsupported(f"--driver {driver}: is not supported yet", hint="the driver is bridge")
-    if driver not in DRIVERS:
-        raise SpecError(
-            f"--driver {driver}: there is no such driver", hint=suggest(driver, (*DRIVERS, *_LATER))
-        )
+def _routes() -> list[tuple[str, str]]:
+    """(subnet, link) of the host's routes."""
+    return subnets.routes(read_text("/proc/net/route"), read_text("/proc/net/ipv6_route"))
 
 
 def _check_bridge(made: Network) -> None:
     """Raises Conflict if another network or another program has a link of the bridge's name."""
+    if made.driver != BRIDGE:
+        return
     for one in (network_look.default_network(), *networks.all_networks()):
         if one.bridge == made.bridge:
             raise Conflict(
@@ -192,6 +210,7 @@ def remove(word: str) -> str:
         raise Conflict(
             f"{found} is a pre-defined network and cannot be removed", hint="leave it alone"
         )
+    networks.refuse_declared(found.name)
     with networks.Lock(), leases.NetworkLock(found.id):
         running = members.users(found.id)
         if running:
@@ -202,7 +221,8 @@ def remove(word: str) -> str:
             )
         # rules of a bridge that is not there harm nobody, and the next start finds them in place; but now
         # no start will come
-        firewall.release(found.bridge)
+        if found.driver == BRIDGE:
+            firewall.release(found.bridge)
         networks.forget(found.name)
         members.take_down(found.id)
         leases.announce(networks.subnets_of())
@@ -232,6 +252,7 @@ def update(
         found = network_look.find(word)
         if isinstance(found, str):
             raise Conflict(f"{found} is a pre-defined network and cannot be changed")
+        networks.refuse_declared(found.name)
         for one in no_servers:
             if one not in found.dns_servers:
                 raise NotFound(f"--dns-drop {one}: is no DNS server of the network {found.name}")
@@ -253,6 +274,7 @@ def remove_damaged(name: str) -> bool:
         networks.load(name)
         return False
     except FormatError:
+        networks.refuse_declared(name)
         with networks.Lock():
             return networks.forget(name)
 

@@ -17,8 +17,8 @@ from sysbox.host import probe
 from sysbox.lifecycle import network_look
 from sysbox.linux.namespace import open_ns
 from sysbox.netns import dns, firewall, inside, links, members, port_filter
-from sysbox.netns.network import BUILTIN
-from sysbox.netns.topology import NetPlan, attach, outward
+from sysbox.netns.network import BRIDGE, BUILTIN, NULL
+from sysbox.netns.topology import NetPlan, attach, outward, publishing
 from sysbox.run import identity_files, packet_lists, planning, resolver_units
 from sysbox.spec import Endpoint
 from sysbox.units.bus import Bus
@@ -64,7 +64,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
         one = members.lease(record.id, wanted)
         now = runtime.replace(networks=(*before, one))
         store.write_runtime(record, now)
-        undo.add(lambda _: links.remove_link(one.host_link))
+        undo.add(lambda _: _unlink(runtime, one, before))
         spec = record.spec
         plan = NetPlan(
             id=record.id,
@@ -73,7 +73,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
             ports=spec.ports,
             bandwidth=spec.bandwidth,
         )
-        bridge = links.ensure_bridge(one)
+        bridge = links.near(one)
         firewall.ensure(plan)
         fd = open_ns(runtime.pid, "network")
         try:
@@ -83,7 +83,7 @@ def _connect(record: Record, runtime: Runtime, wanted: Attachment) -> Attachment
             inside.configure(fd, one, missing)
         finally:
             posix.close(fd)
-        if spec.ports and outward(before) is None and not one.internal:
+        if spec.ports and outward(before) is None and publishing((one,)):
             now = now.replace(ports=firewall.publish(plan, one.address, one.address6))
             store.write_runtime(record, now)
         if one.dns:
@@ -158,7 +158,7 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
     if moves:
         firewall.unpublish(record.id)
     resolver_units.withdraw(record.id, (gone.network,))
-    links.remove_link(gone.host_link)
+    _unlink(runtime, gone, rest)
     members.leave_one(record.id, gone.network_id)
     now = runtime.replace(networks=rest, ports=() if moves else runtime.ports)
     store.write_runtime(record, now)
@@ -169,18 +169,37 @@ def _disconnect(record: Record, runtime: Runtime, gone: Attachment) -> None:
         inside.route(fd, rest)
     finally:
         posix.close(fd)
-    way = outward(rest)
-    if moves and way is not None and runtime.ports:
-        plan = NetPlan(id=record.id, mode="bridge", attachments=rest, ports=runtime.ports)
+    way = publishing(rest)
+    # where the way out had no published ports, as below a parent, those that were asked for
+    wanted = runtime.ports or (record.spec.ports if gone.driver != BRIDGE else ())
+    if moves and way is not None and wanted:
+        plan = NetPlan(id=record.id, mode="bridge", attachments=rest, ports=wanted)
         store.write_runtime(
             record, now.replace(ports=firewall.publish(plan, way.address, way.address6))
         )
+
+
+def _unlink(runtime: Runtime, gone: Attachment, rest: tuple[Attachment, ...]) -> None:
+    """Remove a container's link; `rest` are its others."""
+    if gone.host_link:
+        links.remove_link(gone.host_link)
+        return
+    fd = open_ns(runtime.pid, "network")
+    try:
+        inside.remove(fd, gone, rest)
+    finally:
+        posix.close(fd)
 
 
 def _linked(word: str) -> Network:
     """A network that containers have links to. Raises NotFound, Conflict for `host` and `none`."""
     found = network_look.find(word)
     if not isinstance(found, str):
+        if found.driver == NULL:
+            raise Conflict(
+                f"a container cannot be connected to the network {found.name}, whose driver gives it no link",
+                hint=f"make it with --network {found.name}",
+            )
         return found
     if found != _DEFAULT.network:
         raise Conflict(

@@ -94,8 +94,14 @@ def _covers(port: Port, number: int) -> bool:
 
 
 def _make(record: Record, runtime: Runtime, wanted: tuple[Port, ...]) -> tuple[Port, ...]:
-    first = topology.outward(runtime.attachments())
+    first = topology.publishing(runtime.attachments())
     if first is None:
+        way = topology.outward(runtime.attachments())
+        if way is not None:
+            raise Conflict(
+                f"{record.name} has its default route on {way.network}, a network of the driver {way.driver}",
+                hint=f"all its ports are reachable at {way.address}",
+            )
         raise Conflict(
             f"{record.name} is on no network that leads out",
             hint="`sysbox network connect` it to one that is not internal",

@@ -11,14 +11,15 @@ import errno
 import posix
 
 from sysbox import scope
-from sysbox.base.errors import KernelError, SysboxError
+from sysbox.base.errors import KernelError, NotFound, SysboxError
 from sysbox.base.undo import Undo
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import _sys, cgroup, namespace, process
-from sysbox.run import disk_weights, helper, property_changes, tuned
+from sysbox.netns import topology
+from sysbox.run import disk_weights, helper, planning, property_changes, tuned
 from sysbox.run.frozen_while import FrozenWhile
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import blockdev, tree
@@ -56,6 +57,8 @@ def update(record: Record, change: Change) -> tuple[str, ...]:
             tuned={} if change.forget else dropins.without(record.tuned, about, facts),
             updated=_updated(record, change),
         )
+        if change.bandwidth:
+            _check_shaped(after, runtime if running else None)
         if running and runtime is not None:
             # frozen: a process that is just being forked has its parent's limits, and is not listed yet
             with FrozenWhile(record, wanted=bool(change.ulimits)), Undo() as undo:
@@ -90,6 +93,17 @@ def _shape(before: Record, after: Record, runtime: Runtime, undo: Undo) -> None:
     # before there are devices: if this command is killed, the end of the run removes what the record names
     store.save(before.replace(spec=before.spec.replace(bandwidth=both)))
     shaping.limit(before.id, ends, now, was)
+
+
+def _check_shaped(after: Record, runtime: Runtime | None) -> None:
+    """Raises SpecError if one of the container's networks has links that cannot be limited."""
+    if runtime is not None:
+        topology.check_shaped(after.spec, runtime.attachments())
+        return
+    try:
+        topology.plan_network(after.id, after.spec, *planning.networks_around(after.spec))
+    except NotFound:
+        pass  # ignoring: the network was removed, which the next start says
 
 
 def _updated(record: Record, change: Change) -> dict[str, int]:

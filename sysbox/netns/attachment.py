@@ -13,11 +13,11 @@ class Attachment(Frozen):
     """
 
     network: str  # the network's name
-    bridge: str = ""  # name of the network's bridge
-    interface: str = "eth0"  # name of the container's end of the veth pair
-    host_link: str = ""  # name of the host's end
+    bridge: str = ""  # name of the network's bridge; "" with another driver
+    interface: str = "eth0"  # name of the container's link
+    host_link: str = ""  # name of the host's end of a pair; "" where there is none
     mac: str = ""  # of the container's end, "02:..."
-    mtu: int = 0  # bytes
+    mtu: int = 0  # bytes; 0 is that of the parent
     subnet: str = ""  # "10.90.0.0/16"
     address: str = ""  # IPv4, leased at the start; "" without one
     prefix: int = 0  # bits of the subnet's mask
@@ -44,3 +44,7 @@ class Attachment(Frozen):
     dns: bool = False  # the network's resolver answers on its gateways
     dns_servers: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    driver: str = "bridge"
+    parent: str = ""  # as in a Network
+    mode: str = ""
+    vlan: int = 0

@@ -18,6 +18,7 @@ from sysbox.netns.topology import bridge_mac, host_link, split_subnet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import Any
 
 
@@ -107,6 +108,24 @@ def remove(name: str) -> None:
         f"remove the bridge {name}",
         lambda route: [route.link("del", index=index) for index in route.link_lookup(ifname=name)],
     )
+
+
+def remove_below(
+    enter: Callable[[], AbstractContextManager[None]], parent: int, kept: set[str]
+) -> None:
+    """Remove the links in the network namespace that `enter` is for whose parent is the link of the host with
+    this index, but those of the names `kept`. Raises KernelError.
+    """
+
+    def ask(route: Any) -> None:
+        for link in list(route.get_links()):
+            # without the namespace's id the parent is one of the container's own
+            elsewhere = link.get("link_netnsid") is not None
+            if elsewhere and link.get("link") == parent and link.get("ifname") not in kept:
+                route.link("del", index=link["index"])
+
+    with enter():
+        _with_route("remove a link of a container", ask)
 
 
 def _with_route(what: str, ask: Callable[[Any], Any]) -> Any:

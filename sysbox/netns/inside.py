@@ -52,13 +52,29 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
         links.prepare_inside(ipv6=bool(one.address6))
         index = interfaces.index_of(one.interface)
         messages = links.inside(one, index, one.address, one.address6)
-        with rt.Socket() as link:
-            link.request([*messages, *links.default_routes((one,), families)])
+        links.request_inside([*messages, *links.default_routes((one,), families)], (one,))
 
 
 def route(fd: int, attachments: tuple[Attachment, ...]) -> None:
     """Add the default routes where they are missing, since the kernel has removed them with their link."""
-    messages = links.default_routes(attachments)
-    if messages:
-        with Inside(fd), rt.Socket() as link:
-            link.check(link.attempt(messages), ignore=(errno.EEXIST,))
+    with Inside(fd):
+        messages = links.default_routes(attachments)
+        if messages:
+            with rt.Socket() as link:
+                link.check(link.attempt(messages), ignore=(errno.EEXIST,))
+
+
+def remove(fd: int, gone: Attachment, rest: tuple[Attachment, ...]) -> None:
+    """Remove a link that is below one of the host's, whatever the container calls it by now, and further ones
+    that the container may have made beside it, but none of `rest`. Raises KernelError.
+    """
+    from sysbox.netns import bridges
+
+    try:
+        parent = interfaces.index_of(gone.parent)
+    except KernelError as error:
+        if error.errno == errno.ENODEV:
+            return  # the kernel has removed both
+        raise
+    kept = {one.interface for one in rest if one.parent == gone.parent}
+    bridges.remove_below(lambda: Inside(fd), parent, kept)

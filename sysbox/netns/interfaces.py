@@ -40,6 +40,17 @@ def index_of(name: str) -> int:
         probe.close()
 
 
+def flags(probe: _socket.socket, name: str) -> int:
+    """The flags of a link (netdevice(7)), -1 where there is none. Raises OSError."""
+    try:
+        answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, _request(name))
+    except OSError as error:
+        if error.errno == _errno.ENODEV:
+            return -1
+        raise
+    return int(_struct.unpack_from("=H", answer, 16)[0])
+
+
 def address(probe: _socket.socket, name: str) -> tuple[str, int, bool]:
     """(first address, bits of its mask, whether the link is up); ("", 0, False) without link or address.
 

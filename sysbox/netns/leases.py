@@ -26,6 +26,7 @@ from sysbox.netns.topology import DEFAULT_NETWORK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
@@ -74,11 +75,13 @@ def lease(
     *,
     ip_range: str = "",
     wanted: str = "",
+    host: AbstractSet[str] = frozenset(),
 ) -> str:
     """An address of the subnet for the container; the caller holds the network's lock.
 
-    It is the one that the container has, or `wanted`, or a free one of the range. Raises Conflict where
-    another container has it or none is free, FormatError, KernelError.
+    It is the one that the container has, or `wanted`, or a free one of the range; `host` are this
+    host's own, which no container can have. Raises Conflict where another container has it or none is
+    free, FormatError, KernelError.
     """
     family = subnets.family_of(subnet)
     last, leases = _load(network_id, family)
@@ -86,8 +89,10 @@ def lease(
     if held is not None and wanted in ("", held):
         return held
     leases.pop(container_id, None)
+    if host and wanted and subnets.text_of(subnets.number_of(wanted), family) in host:
+        raise Conflict(f"address {wanted}: is this host's own", hint="choose another address")
     if network_id or not exists(SHARED):
-        address = _pick(subnet, gateway, last, leases, set(), ip_range, wanted)
+        address = _pick(subnet, gateway, last, leases, {*host}, ip_range, wanted)
     else:
         with Lock(f"{SHARED}/{_SHARED_LOCK}", timeout=BRIEFLY):
             foreign = _foreign_addresses()

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import _socket
 import errno as _errno
+import time
 
-from sysbox.base.errors import Conflict, KernelError
-from sysbox.host import read_text
-from sysbox.netns import interfaces, subnets, sysctls
+from sysbox.base.errors import KernelError
+from sysbox.netns import interfaces, sysctls
 from sysbox.netns import rtnetlink as rt
+from sysbox.netns.network import BRIDGE, ROUTED
 from sysbox.netns.topology import (
     address_text,
-    bridge_mac,
     outward,
-    overlapping_route,
     split_subnet,
 )
 from sysbox.spec import Bandwidth
@@ -28,6 +27,11 @@ if TYPE_CHECKING:
     from sysbox.netns.attachment import Attachment
     from sysbox.netns.topology import NetPlan
     from sysbox.spec import Route
+
+_STEP, _TRIES = (
+    0.01,
+    500,
+)  # seconds, and how often: the kernel removes a namespace in a fraction of one
 
 
 def ensure_bridge(attachment: Attachment) -> int:
@@ -41,8 +45,7 @@ def ensure_bridge(attachment: Attachment) -> int:
         there = interfaces.address(probe, attachment.bridge)
         if there == (attachment.gateway, attachment.prefix, True):
             return interfaces.index(probe, attachment.bridge)
-        _refuse_other(there, attachment)
-        _make_bridge(probe, attachment)
+        _make_bridge(probe, attachment, there)
         return interfaces.index(probe, attachment.bridge)
     except OSError as error:
         raise KernelError.of("look up the bridge", attachment.bridge, error) from None
@@ -57,30 +60,30 @@ def connect(
     bridges: tuple[int, ...] = (),
     before_up: Callable[[], object] | None = None,
 ) -> None:
-    """Make the veth pairs: one end on the bridge, the other in the container's network namespace.
+    """Make the container's links: pairs with one end on a bridge, and links below a parent.
 
-    The namespace is `netns_fd`, or that of the process `pid` where it is -1. `bridges` are the bridges'
-    interface indexes, () if unknown. All pairs are one batch. `before_up` is called once the pairs are there,
-    and before the host's ends are up: a container that runs already can send nothing until it returns. Raises
-    Conflict, and KernelError; EXFULL where a bridge has no port left.
+    The namespace is `netns_fd`, or that of the process `pid` where it is -1. `bridges` are the interface
+    indexes of `near`, () if unknown. All pairs are one batch. `before_up` is called before their ends here
+    are up: until then a running container sends nothing. Raises Conflict, KernelError (EXFULL: no port left).
     """
-    bridges = bridges or tuple(ensure_bridge(one) for one in plan.attachments)
+    bridges = bridges or tuple(near(one) for one in plan.attachments)
     hairpin = bool(plan.ports)
     messages: list[rt.Message] = []
     late: list[rt.Message] = []
-    for one, master in zip(plan.attachments, bridges, strict=True):
-        messages.append(pair(one, master, pid, netns_fd))
-        (messages if before_up is None else late).append(bridge_port(one, hairpin=hairpin))
+    below: list[tuple[Attachment, int]] = []
+    for one, index in zip(plan.attachments, bridges, strict=True):
+        if one.driver == BRIDGE:
+            messages.append(pair(one, index, pid, netns_fd))
+            (messages if before_up is None else late).append(bridge_port(one, hairpin=hairpin))
+        else:
+            below.append((one, index))
     with rt.Socket() as link:
-        results = link.attempt(messages)
-        if any(
-            code == _errno.EEXIST for message, code, _ in results if message.flags & rt.NLM_F_EXCL
-        ):
-            # The kernel is still removing the network namespace of an earlier start. Only this
-            # container uses the links' names, so remove the old pairs now.
-            _remove(link, plan)
-            results = link.attempt(messages)
-        link.check(results)
+        if messages:
+            _make_pairs(link, plan, messages)
+        if below:
+            from sysbox.netns import parents  # which few containers need
+
+            parents.connect(below, namespace(pid, netns_fd))
         if before_up is not None:
             before_up()
         if plan.bandwidth != Bandwidth():
@@ -90,6 +93,28 @@ def connect(
             shaping.limit(plan.id, ends, plan.bandwidth, Bandwidth())
         if late:
             link.request(late)
+
+
+def _make_pairs(link: rt.Socket, plan: NetPlan, messages: list[rt.Message]) -> None:
+    results = link.attempt(messages)
+    if any(code == _errno.EEXIST for message, code, _ in results if message.flags & rt.NLM_F_EXCL):
+        # The kernel is still removing the network namespace of an earlier start. Only this
+        # container uses the links' names, so remove the old pairs now.
+        _remove(link, plan)
+        results = link.attempt(messages)
+    link.check(results)
+
+
+def near(attachment: Attachment) -> int:
+    """The interface index of what a container's link is made on: the bridge, or the parent.
+
+    Either is made if it is missing. Raises as `ensure_bridge`, NotFound and Unsupported for a parent.
+    """
+    if attachment.driver == BRIDGE:
+        return ensure_bridge(attachment)
+    from sysbox.netns import parents  # which few containers need
+
+    return parents.ensure(attachment)
 
 
 def remove_link(name: str) -> None:
@@ -110,7 +135,7 @@ def disconnect(plan: NetPlan) -> None:
 
 
 def _remove(link: rt.Socket, plan: NetPlan) -> None:
-    results = link.attempt([remove(one.host_link) for one in plan.attachments])
+    results = link.attempt([remove(one.host_link) for one in plan.attachments if one.host_link])
     link.check(results, ignore=(_errno.ENODEV,))
 
 
@@ -139,8 +164,24 @@ def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:
         address, _, address6 = leased.partition(" ")
         messages += inside(one, interfaces.index_of(one.interface), address, address6)
     messages += default_routes(plan.attachments)
+    request_inside(messages, plan.attachments)
+
+
+def request_inside(messages: list[rt.Message], attachments: tuple[Attachment, ...]) -> None:
+    """Configure a container's links. Raises KernelError.
+
+    Of links below a parent the kernel refuses a MAC or an address for as long as it is still removing the
+    network namespace of an earlier start, which had the same: then the batch is repeated.
+    """
+    tries = 1 if all(one.driver == BRIDGE for one in attachments) else _TRIES
     with rt.Socket() as link:
-        link.request(messages)
+        results = link.attempt(messages)
+        while tries > 1 and any(code == _errno.EADDRINUSE for _, code, _ in results):
+            time.sleep(_STEP)
+            tries -= 1
+            again = [message for message, code, _ in results if code not in (0, _errno.EEXIST)]
+            results = link.attempt(again)
+        link.check(results)
 
 
 def default_routes(
@@ -149,16 +190,30 @@ def default_routes(
     """The messages that add the default routes of a container with these attachments, in order."""
     ways = ((family, outward(attachments, family)) for family in families)
     return [
-        default_route(one.gateway6 if family == 6 else one.gateway) for family, one in ways if one
+        _by_link(one, family)
+        if one.mode in ROUTED
+        else default_route(one.gateway6 if family == 6 else one.gateway)
+        for family, one in ways
+        if one
     ]
+
+
+def _by_link(one: Attachment, family: int) -> rt.Message:
+    """The default route of an ipvlan link that has no neighbours: the host routes what comes by it."""
+    family = _socket.AF_INET6 if family == 6 else _socket.AF_INET
+    body = rt.route(family, scope=rt.RT_SCOPE_LINK)
+    body += rt.u32(rt.RTA_OIF, interfaces.index_of(one.interface))
+    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
+    return rt.Message(rt.RTM_NEWROUTE, flags, body, f"add the default route by {one.interface}")
+
+
+def namespace(pid: int, netns_fd: int) -> bytes:
+    """The attribute that puts a link into the namespace `netns_fd`, or that of `pid` where it is -1."""
+    return rt.u32(rt.IFLA_NET_NS_FD, netns_fd) if netns_fd >= 0 else rt.u32(rt.IFLA_NET_NS_PID, pid)
 
 
 def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Message:
     """The message that makes both ends, each in its namespace, with its name, MAC and MTU."""
-    if netns_fd >= 0:
-        place = rt.u32(rt.IFLA_NET_NS_FD, netns_fd)
-    else:
-        place = rt.u32(rt.IFLA_NET_NS_PID, pid)
     # one queue each: a pair has no hardware queues, and each queue costs sysfs objects
     one_queue = rt.u32(rt.IFLA_NUM_TX_QUEUES, 1) + rt.u32(rt.IFLA_NUM_RX_QUEUES, 1)
     peer = rt.nested(
@@ -168,7 +223,7 @@ def pair(attachment: Attachment, master: int, pid: int, netns_fd: int) -> rt.Mes
         rt.u32(rt.IFLA_MTU, attachment.mtu),
         rt.mac(rt.IFLA_ADDRESS, attachment.mac),
         one_queue,
-        place,
+        namespace(pid, netns_fd),
     )
     body = (
         rt.ifinfo(),
@@ -297,33 +352,19 @@ def remove(name: str) -> rt.Message:
     return rt.Message(rt.RTM_DELLINK, 0, body, f"remove the link {name}")
 
 
-def bridge(attachment: Attachment) -> rt.Message:
-    """The message that makes the bridge: no STP, no forward delay, a fixed MAC."""
-    body = (
-        rt.ifinfo(),
-        rt.text(rt.IFLA_IFNAME, attachment.bridge),
-        rt.u32(rt.IFLA_MTU, attachment.mtu),
-        rt.mac(rt.IFLA_ADDRESS, bridge_mac(attachment.gateway)),
-        rt.nested(
-            rt.IFLA_LINKINFO,
-            rt.text(rt.IFLA_INFO_KIND, "bridge"),
-            rt.nested(
-                rt.IFLA_INFO_DATA,
-                rt.u32(rt.IFLA_BR_FORWARD_DELAY, 0),
-                rt.u32(rt.IFLA_BR_STP_STATE, 0),
-            ),
-        ),
-    )
-    flags = rt.NLM_F_CREATE | rt.NLM_F_EXCL
-    return rt.Message(rt.RTM_NEWLINK, flags, b"".join(body), f"make the bridge {attachment.bridge}")
+def _make_bridge(
+    probe: _socket.socket, attachment: Attachment, there: tuple[str, int, bool]
+) -> None:
+    from sysbox.netns import forwarding, new_bridge  # most starts find the bridge
 
-
-def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
     one, name = attachment, attachment.bridge
-    _refuse_overlap(one)
+    new_bridge.refuse_other(there, one)
+    new_bridge.refuse_overlap(one)
     with rt.Socket() as link:
         # EEXIST: another process made it meanwhile, or it has lost its address; complete it
-        link.check(link.attempt([bridge(one)]), ignore=(_errno.EEXIST,))
+        link.check(link.attempt([new_bridge.bridge(one)]), ignore=(_errno.EEXIST,))
+        if one.vlan:
+            new_bridge.check_vlan(one)
         index = interfaces.index(probe, name)
         settings = rt.ifinfo(index) + rt.nested(
             rt.IFLA_AF_SPEC,
@@ -344,27 +385,7 @@ def _make_bridge(probe: _socket.socket, attachment: Attachment) -> None:
         if one.subnet6:
             messages.append(add_address6(index, one.gateway6, one.prefix6, name))
         link.check(link.attempt(messages), ignore=(_errno.EEXIST,))
-    from sysbox.netns import forwarding  # most starts find the bridge and do not need it
-
     forwarding.enable(ipv6=bool(one.subnet6))
-
-
-def _refuse_overlap(attachment: Attachment) -> None:
-    """Raises Conflict if another link of this host has a route to the network's subnets."""
-    taken = overlapping_route(read_text("/proc/net/route"), attachment)
-    if taken and not attachment.network_id:
-        raise Conflict(
-            f"network {attachment.bridge}: its subnet {attachment.subnet} overlaps the route {taken}",
-            hint="remove the route, choose another Subnet= in sysbox.conf, or use --network host or none",
-        )
-    if not taken and attachment.subnet6:
-        here = subnets.routes("", read_text("/proc/net/ipv6_route"))
-        taken = subnets.taken(attachment.subnet6, here, attachment.bridge)
-    if taken:
-        raise Conflict(
-            f"network {attachment.network}: one of its subnets overlaps the route {taken}",
-            hint="remove the route, or make the network again with another --subnet",
-        )
 
 
 def _ipv4_settings(*settings: tuple[int, int]) -> bytes:
@@ -375,15 +396,3 @@ def _ipv4_settings(*settings: tuple[int, int]) -> bytes:
 def _no_ipv6_address() -> bytes:
     mode = rt.u8(rt.IFLA_INET6_ADDR_GEN_MODE, rt.IN6_ADDR_GEN_MODE_NONE)
     return rt.nested(_socket.AF_INET6, mode)
-
-
-def _refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
-    """Raises Conflict if the bridge has another address: two networks would remove each other's rules."""
-    address, bits, _ = there
-    if address and (address, bits) != (attachment.gateway, attachment.prefix):
-        raise Conflict(
-            f"network {attachment.bridge}: the bridge has the address {address}/{bits},"
-            f" this container's is {attachment.gateway}/{attachment.prefix}",
-            hint="in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
-            f" `ip link delete {attachment.bridge}`",
-        )

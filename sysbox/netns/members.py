@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import NotFound
+from sysbox.base.errors import Conflict, NotFound
 from sysbox.base.files import read_file, unlink, write_file
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, process
 from sysbox.netns import firewall, leases, links
-from sysbox.netns.topology import bridge_mac
+from sysbox.netns.network import BRIDGE, vlan_of
+from sysbox.netns.topology import bridge_mac, shares_mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
     from typing import NoReturn
 
     from sysbox.base.flock import Held
@@ -46,14 +48,14 @@ class Rest:
 
 
 def join(plan: NetPlan) -> tuple[tuple[Attachment, ...], tuple[int, ...]]:
-    """(the plan's attachments with their addresses, the interface indexes of the bridges).
+    """(the plan's attachments with their addresses, the interface indexes of the bridges and parents).
 
-    Bridges and rules are in place then. What is leased is released by `leave`, also after an error. Raises
+    They and the rules are in place then. What is leased is released by `leave`, also after an error. Raises
     Conflict for an address that is taken, a subnet that the host uses or a network that is full, NotFound for
     a network that was removed, Unsupported, KernelError.
     """
     attached = tuple(lease(plan.id, one) for one in plan.attachments)
-    bridges = tuple(links.ensure_bridge(one) for one in attached)
+    bridges = tuple(links.near(one) for one in attached)
     firewall.ensure(plan)
     return attached, bridges
 
@@ -66,23 +68,42 @@ def lease(container_id: str, attachment: Attachment) -> Attachment:
             return _lease(container_id, attachment)
         try:
             _note_bridge(attachment)
-            return _lease(container_id, attachment)
+            if attachment.driver == BRIDGE:
+                return _lease(container_id, attachment)
+            return _lease_below(container_id, attachment)
         except BaseException:
             if not users(network_id):
                 take_down(network_id)
             raise
 
 
-def _lease(container_id: str, one: Attachment) -> Attachment:
+def _lease_below(container_id: str, one: Attachment) -> Attachment:
+    """The addresses of a link below one of the host's, and its MAC."""
+    from sysbox.netns import parents  # which few containers need
+
+    others = [other for other in users(one.network_id) if other != container_id]
+    if one.mode == "passthru" and others:
+        raise Conflict(
+            f"network {one.network}: passthru allows one container, and {others[0][:12]} is on it",
+            hint="stop that container, or make a network of another mode",
+        )
+    parents.note(one)
+    if shares_mac(one):
+        # of a VLAN that is made only later: it has the MAC of its link
+        one = one.replace(mac=parents.mac_of(one.parent) or parents.mac_of(vlan_of(one.parent)[0]))
+    return _lease(container_id, one, parents.host_addresses())
+
+
+def _lease(container_id: str, one: Attachment, host: AbstractSet[str] = frozenset()) -> Attachment:
     address6 = ""
     address = leases.lease(
         one.network_id, container_id, one.subnet, one.gateway,
-        ip_range=one.ip_range, wanted=one.address,
+        ip_range=one.ip_range, wanted=one.address, host=host,
     )  # fmt: skip
     if one.subnet6:
         address6 = leases.lease(
             one.network_id, container_id, one.subnet6, one.gateway6,
-            ip_range=one.ip_range6, wanted=one.address6,
+            ip_range=one.ip_range6, wanted=one.address6, host=host,
         )  # fmt: skip
     return one.replace(address=address, address6=address6)
 
@@ -97,7 +118,7 @@ def _note_bridge(attachment: Attachment) -> None:
             hint="start the container again",
         )
     path = _bridge_file(attachment.network_id)
-    if read_file(path) is None:
+    if attachment.bridge and read_file(path) is None:
         write_file(path, attachment.bridge.encode("ascii"))
 
 
@@ -139,10 +160,13 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
 
 
 def remove_stale(network: Network) -> bool:
-    """Remove the bridge of a network without containers, which a killed command has left; whether it did.
+    """Remove the link of a network without containers, which a killed command has left; whether it did.
 
-    Another program's link of that name stays: sysbox's has a MAC made from the gateway's address.
+    Another program's link of that name stays: sysbox's bridge has a MAC made from the gateway's address, and
+    a parent an alias.
     """
+    if network.driver != BRIDGE:
+        return _remove_stale_parent(network)
     directory = f"/sys/class/net/{network.bridge}"
     if not exists(f"{directory}/bridge"):
         return False
@@ -153,6 +177,19 @@ def remove_stale(network: Network) -> bool:
         if stale:
             links.remove_link(network.bridge)
         if not users(network.id):
+            take_down(network.id)
+        return stale
+
+
+def _remove_stale_parent(network: Network) -> bool:
+    from sysbox.netns import parents
+
+    if not network.parent or not parents.is_ours(network.parent, network.id):
+        return False
+    with leases.NetworkLock(network.id):
+        stale = not users(network.id)
+        if stale:
+            links.remove_link(network.parent)
             take_down(network.id)
         return stale
 
@@ -219,6 +256,11 @@ def take_down(network_id: str) -> None:
     if name:
         links.remove_link(name)
         unlink(path)
+    else:
+        from sysbox.netns import parents
+
+        if parent := parents.noted(network_id):
+            links.remove_link(parent)
     leases.forget(network_id)
 
 

@@ -17,21 +17,26 @@ BUILTIN = {
     "host": "f8aa181d19e70fda0598d9276caed61d9a55e075c8b4d1b4b9db241e4231e1a0",
     "none": "d04438e786fba5cfd8612950dd44ab4a0f245604b2fb0cd31fcd472837dae46a",
 }
-DRIVERS = ("bridge",)
+BRIDGE, MACVLAN, IPVLAN, NULL = DRIVERS = ("bridge", "macvlan", "ipvlan", "null")
+BELOW = (MACVLAN, IPVLAN)  # whose links inside are below a link of the host, their parent
+# the first of each is the default
+MODES = {MACVLAN: ("bridge", "private", "vepa", "passthru"), IPVLAN: ("l2", "l3", "l3s")}
+ROUTED = ("l3", "l3s")  # modes without neighbours: nothing is asked for the address of a gateway
 GATEWAY_MODES = ("nat", "routed")
 MTU = (68, 65535)  # bytes: the least of IPv4 (RFC 791), and the most of a veth
 MTU6 = 1280  # bytes: the least of IPv6 (RFC 8200)
+VLANS = (1, 4094)  # IEEE 802.1Q
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
 
 
 class Network(Frozen):
-    """One network, its bridge and its policy. The defaults are those of the network `bridge`."""
+    """One network, its links and its policy. The defaults are those of the network `bridge`."""
 
     name: str = "bridge"
-    bridge: str = "sysbox0"  # the link on the host
+    bridge: str = "sysbox0"  # the link on the host; "" with another driver
     subnet: str = "10.90.0.0/16"
     gateway: str = "10.90.0.1"  # the bridge's own address
-    mtu: int = 1500  # bytes
+    mtu: int = 1500  # bytes; 0 is that of the parent
     # policy: each is on the way of packets as netns/rules.py and the bridge's ports have it
     isolate: bool = (
         True  # containers of other networks cannot reach those of this one, nor be reached
@@ -56,17 +61,28 @@ class Network(Frozen):
     options: dict[str, str] = {}  # noqa: RUF012 (as given with --opt)
     labels: dict[str, str] = {}  # noqa: RUF012
     created_ns: int = 0  # since 1970; 0 is unknown
+    parent: str = (
+        ""  # the link of the host that the containers' links are below: of macvlan and ipvlan
+    )
+    mode: str = ""  # of these links
+    vlan: int = 0  # of the bridge's ports; 0 is a bridge that looks at no tags
 
     def wrong(self) -> str:
         if not is_id(self.id):
             return "id: must be 64 hexadecimal digits"
-        if not 0 < len(self.bridge) < 16 or "/" in self.bridge:
-            return "bridge: must be the name of a link"
         if self.driver not in DRIVERS:
             return f"driver: must be {' or '.join(DRIVERS)}"
+        for field, driver in (("bridge", self.driver == BRIDGE), ("parent", self.driver in BELOW)):
+            name = getattr(self, field)
+            if len(name) > 15 or "/" in name or bool(name) != driver:
+                return f"{field}: must be the name of a link, of a network that has one"
+        if self.mode not in MODES.get(self.driver, ("",)):
+            return f"mode: must be {' or '.join(MODES.get(self.driver, ('left out',)))}"
+        if self.vlan and not (self.driver == BRIDGE and VLANS[0] <= self.vlan <= VLANS[1]):
+            return f"vlan: must be from {VLANS[0]} to {VLANS[1]}, of a bridge"
         if self.gateway_mode_ipv6 not in GATEWAY_MODES:
             return f"gateway_mode_ipv6: must be {' or '.join(GATEWAY_MODES)}"
-        if not MTU[0] <= self.mtu <= MTU[1]:
+        if not (MTU[0] <= self.mtu <= MTU[1] or (self.mtu == 0 and self.driver != BRIDGE)):
             return f"mtu: must be from {MTU[0]} to {MTU[1]}"
         if not 0 <= self.created_ns < _END_OF_TIME:
             return "created_ns: out of range"
@@ -96,7 +112,7 @@ def check(network: Network) -> None:
                 raise SpecError(f"ip-range {ip_range}: is not within the subnet {subnet}")
     for one in network.routes:
         _check_route(network, one)
-    if network.subnet6 and network.mtu < MTU6:
+    if network.subnet6 and 0 < network.mtu < MTU6:
         raise SpecError(f"mtu {network.mtu}: IPv6 needs at least {MTU6}")
 
 
@@ -116,6 +132,8 @@ def _check_route(network: Network, route: Route) -> None:
 
 def ends(network: Network) -> list[tuple[int, str, str, str]]:
     """(4 or 6, subnet, gateway, range) of each family that the network has."""
+    if network.driver == NULL:
+        return []
     found = [(4, network.subnet, network.gateway, network.ip_range)]
     if network.subnet6:
         found.append((6, network.subnet6, network.gateway6, network.ip_range6))
@@ -125,6 +143,14 @@ def ends(network: Network) -> list[tuple[int, str, str, str]]:
 def bridge_name(network_id: str) -> str:
     """The bridge of a network, unless another name was asked for; derived from the network's id."""
     return f"sb-{network_id[:12]}"
+
+
+def vlan_of(parent: str) -> tuple[str, int]:
+    """("eth0", 20) of a parent "eth0.20", a VLAN that can be made; ("", 0) of another name."""
+    base, _, number = parent.rpartition(".")
+    if not base or not (number.isascii() and number.isdigit()) or number[0] == "0":
+        return "", 0
+    return (base, int(number)) if len(number) < 5 and int(number) <= VLANS[1] else ("", 0)
 
 
 def unique_local(network_id: str) -> str:

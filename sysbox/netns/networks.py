@@ -1,14 +1,16 @@
 """The definitions of networks: a file for each, NAME.json below paths.NETWORKS.
 
 A stop of an embedded host keeps them, as it keeps images and volumes. A definition is written once, as a
-whole, under the lock; what a container has of its network is in the record of its run.
+whole, under the lock; what a container has of its network is in the record of its run. DECLARED has those of
+units, which others write there, by rename: they are read here, and go with the boot. Of two definitions with
+one name that of `network create` counts.
 """
 
 from __future__ import annotations
 
 import posix
 
-from sysbox.base import codec, flock
+from sysbox.base import codec, flock, paths
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.base.paths import NETWORKS
@@ -18,6 +20,7 @@ from sysbox.parse.common import check_name
 
 # Of a definition; absent is 1. A file leaves out defaults: when one changes, raise this number and translate.
 FORMAT = 1
+DECLARED = f"{paths.RUN}/networks"
 _SUFFIX = ".json"
 _SHORTEST = 4  # digits of an id that may stand for a network
 # names that --network gives another meaning
@@ -36,6 +39,21 @@ def path_of(name: str) -> str:
     return f"{NETWORKS}/{name}{_SUFFIX}"
 
 
+def declared(name: str) -> str:
+    """The file below DECLARED that defines a network, or "". The caller has checked the name."""
+    path = f"{DECLARED}/{name}{_SUFFIX}"
+    return path if not _is_there(path_of(name)) and _is_there(path) else ""
+
+
+def refuse_declared(name: str) -> None:
+    """Raises Conflict for a network that a file below DECLARED defines."""
+    if path := declared(name):
+        raise Conflict(
+            f"network {name}: is declared by {path}",
+            hint="change it where that file comes from: commands change only what `network create` made",
+        )
+
+
 def check(name: str) -> None:
     """Raises SpecError for a name that no network can have."""
     check_name(name, "network", shortest=1)
@@ -46,11 +64,11 @@ def check(name: str) -> None:
 def load(name: str) -> Network:
     """A network by its exact name. Raises NotFound, SpecError, FormatError."""
     check_name(name, "network", shortest=1)
-    path = path_of(name)
-    data = read_file(path)
-    if data is None:
-        raise NotFound(f"no such network: {name}", hint=_hint(name))
-    return from_file(data, path, name)
+    for path in (path_of(name), f"{DECLARED}/{name}{_SUFFIX}"):
+        data = read_file(path)
+        if data is not None:
+            return from_file(data, path, name)
+    raise NotFound(f"no such network: {name}", hint=_hint(name))
 
 
 def find(word: str) -> Network:
@@ -84,25 +102,32 @@ def exists(name: str) -> bool:
     """Whether a network of exactly this name is defined."""
     if not name or "/" in name or "\0" in name:
         return False
+    return _is_there(path_of(name)) or declared(name) != ""
+
+
+def _is_there(path: str) -> bool:
     try:
-        posix.stat(path_of(name))
+        posix.stat(path)
     except OSError:
         return False
     return True
 
 
 def defined(directory: str = "") -> list[str]:
-    """The names of all definitions, sorted; also of those that cannot be read."""
-    found = names(directory or NETWORKS)
-    return [one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX)]
+    """The names of all definitions, sorted; also of those that cannot be read. `directory` is one of them."""
+    found = {
+        one
+        for place in ((directory,) if directory else (NETWORKS, DECLARED))
+        for one in names(place)
+    }
+    return sorted(one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX))
 
 
 def subnets_of(directory: str = "") -> tuple[str, ...]:
     """The subnets of all networks that can be read, of this host or of one with that directory."""
-    directory = directory or NETWORKS
     found: list[str] = []
     for name in defined(directory):
-        path = f"{directory}/{name}{_SUFFIX}"
+        path = f"{directory}/{name}{_SUFFIX}" if directory else declared(name) or path_of(name)
         try:
             found += [one[1] for one in ends(from_file(read_file(path) or b"", path, name))]
         except FormatError:
@@ -143,6 +168,8 @@ def to_file(network: Network) -> bytes:
 def from_file(data: bytes, where: str, name: str) -> Network:
     """The network in a file. Raises FormatError, which names the file."""
     hint = f"repair it, or remove the network with `sysbox network rm --force {name}`"
+    if where.startswith(f"{DECLARED}/"):
+        hint = "repair it where that file comes from"
     try:
         values = codec.loads(data, where)
         number = values.pop("format", 1) if type(values) is dict else 1

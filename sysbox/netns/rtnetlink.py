@@ -35,9 +35,11 @@ IFF_UP = 0x1
 IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
+IFLA_LINK = 5
 IFLA_MASTER = 10
 IFLA_LINKINFO = 18
 IFLA_NET_NS_PID = 19
+IFLA_IFALIAS = 20
 IFLA_AF_SPEC = 26
 IFLA_NET_NS_FD = 28
 IFLA_NUM_TX_QUEUES = 31
@@ -48,6 +50,11 @@ IFLA_INFO_SLAVE_KIND = 4
 IFLA_INFO_SLAVE_DATA = 5
 IFLA_BR_FORWARD_DELAY = 1
 IFLA_BR_STP_STATE = 5
+IFLA_BR_VLAN_FILTERING = 7
+IFLA_BR_VLAN_DEFAULT_PVID = 39
+IFLA_MACVLAN_MODE = 1
+IFLA_IPVLAN_MODE = 1
+IFLA_VLAN_ID = 1
 IFLA_BRPORT_MODE = 4  # hairpin
 IFLA_BRPORT_ISOLATED = 33
 VETH_INFO_PEER = 1
@@ -65,11 +72,13 @@ IFA_LOCAL = 2
 IFA_BROADCAST = 4
 IFA_F_NODAD = 0x02  # the address is not probed for: no second owner can be
 RTA_DST = 1
+RTA_OIF = 4
 RTA_GATEWAY = 5
 RTA_PRIORITY = 6
 RT_TABLE_MAIN = 254
 RTPROT_BOOT = 3
 RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_LINK = 253
 RTN_UNICAST = 1
 
 _SOL_NETLINK = 270
@@ -236,6 +245,11 @@ def u32(kind: int, value: int) -> bytes:
     return attribute(kind, _struct.pack("=I", value))
 
 
+def u16(kind: int, value: int) -> bytes:
+    """A 16-bit attribute in host order."""
+    return attribute(kind, _struct.pack("=H", value))
+
+
 def u8(kind: int, value: int) -> bytes:
     """An 8-bit attribute."""
     return attribute(kind, bytes((value,)))
@@ -267,7 +281,7 @@ def ifaddr(index: int, prefix: int, family: int = _socket.AF_INET) -> bytes:
     return _IFADDR.pack(family, prefix, flags, RT_SCOPE_UNIVERSE, index)
 
 
-def route(family: int = _socket.AF_INET, bits: int = 0) -> bytes:
+def route(family: int = _socket.AF_INET, bits: int = 0, scope: int = RT_SCOPE_UNIVERSE) -> bytes:
     """struct rtmsg of a route in the main table, to a subnet with this mask; by default the default route."""
-    head = (family, bits, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST)
+    head = (family, bits, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST)
     return _RTMSG.pack(*head, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 
 from sysbox.base.frozen import Frozen
+from sysbox.netns.network import BRIDGE
 from sysbox.netns.topology import NetPlan
 from sysbox.spec import Port
 
@@ -141,8 +142,8 @@ def policy_of(one: Attachment) -> Policy:
 
 
 def policies_of(plan: NetPlan) -> tuple[Policy, ...]:
-    """The settings in a container's plan that the rules of its bridges depend on."""
-    return tuple(policy_of(one) for one in plan.attachments)
+    """The settings in a container's plan that the rules of its bridges depend on; other links have none."""
+    return tuple(policy_of(one) for one in plan.attachments if one.driver == BRIDGE)
 
 
 def published(

@@ -12,7 +12,7 @@ from sysbox.base.errors import Conflict, SpecError, Unsupported, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.netns import subnets
 from sysbox.netns.attachment import Attachment
-from sysbox.netns.network import Network
+from sysbox.netns.network import BRIDGE, IPVLAN, NULL, Network
 from sysbox.spec import Bandwidth, Bridge, ContainerSpec, Endpoint, Port
 
 TYPE_CHECKING = False
@@ -42,8 +42,9 @@ class NetPlan(Frozen):
         if not self.attachments:
             return f"network {self.join or self.mode}"
         lines = [
-            f"network {one.bridge} {' '.join(filter(None, (one.subnet, one.subnet6)))}"
-            f" via {one.gateway}, link {one.host_link}"
+            f"network {one.bridge or one.network} {' '.join(filter(None, (one.subnet, one.subnet6)))}"
+            f" via {one.gateway}, "
+            + (f"link {one.host_link}" if one.host_link else f"{one.driver} below {one.parent}")
             for one in self.attachments
         ]
         ports = ", ".join(port_text(port) for port in self.ports)
@@ -99,20 +100,21 @@ def plan_network(
             )
         return NetPlan(id=container_id, mode="join", join=mode)
     if mode != "bridge":
-        raise SpecError(
-            f"--network {mode}: no such network",
-            hint="bridge, none, host, container:NAME or ns:PATH",
-        )
+        hint = "bridge, none, host, container:NAME or ns:PATH"
+        raise SpecError(f"--network {mode}: no such network", hint=hint)
     found: list[Attachment] = []
     for endpoint in spec.networks or (Endpoint(network=network.name),):
         one = network if endpoint.network == network.name else (named or {}).get(endpoint.network)
         if one is None:
             raise SpecError(f"--network {endpoint.network}: no such network")
+        if one.driver == NULL:
+            _check_alone(one.name, spec)
+            return NetPlan(id=container_id, mode="none")
         found.append(attach(container_id, one, endpoint, found))
-    ports = check_ports(spec.ports)
+    check_shaped(spec, found)
     return NetPlan(
-        id=container_id, mode="bridge", attachments=tuple(found), ports=ports,
-        bandwidth=spec.bandwidth,
+        id=container_id, mode="bridge", attachments=tuple(found),
+        ports=check_ports(spec.ports), bandwidth=spec.bandwidth,
     )  # fmt: skip
 
 
@@ -126,6 +128,34 @@ def check_bandwidth(spec: ContainerSpec) -> None:
         )
 
 
+def _check_alone(name: str, spec: ContainerSpec) -> None:
+    """Raises Conflict if a container has another network beside one of the driver null."""
+    if len(spec.networks) > 1:
+        raise Conflict(
+            f"--network {name}: its driver gives a container no link, so it goes with no other network",
+            hint="name the others only",
+        )
+
+
+def check_shaped(spec: ContainerSpec, attachments: Iterable[Attachment]) -> None:
+    """Raises SpecError if a limit is asked for a link without an end on the host, where limits are."""
+    for one in attachments if spec.bandwidth != Bandwidth() else ():
+        if one.driver != BRIDGE:
+            raise SpecError(
+                f"--network-bandwidth limits networks of the driver bridge; {one.network} is one of"
+                f" {one.driver}",
+                hint=f"leave it out, or limit {one.parent} with tc(8)",
+            )
+
+
+# what a container's connection has of its network, as it is there
+_OF_NETWORK = (
+    "bridge", "mtu", "driver", "parent", "mode", "vlan",
+    "subnet", "gateway", "ip_range", "subnet6", "gateway6", "ip_range6", "routes", "dns", "dns_servers",
+    "isolate", "host_access", "icc", "internal", "masquerade", "gateway_mode_ipv6", "host_binding", "nic",
+)  # fmt: skip
+
+
 def attach(
     container_id: str, network: Network, endpoint: Endpoint, others: Iterable[Attachment]
 ) -> Attachment:
@@ -135,36 +165,19 @@ def attach(
         raise Conflict(f"the container is on the network {network.name} already")
     _check_static(network, endpoint)
     network_id = "" if network.name == DEFAULT_NETWORK.name else network.id
+    bridged = network.driver == BRIDGE
     return Attachment(
         network=network.name,
         network_id=network_id,
-        bridge=network.bridge,
         interface=_interface(network, endpoint, others),
-        host_link=host_link(container_id, network_id),
+        host_link=host_link(container_id, network_id) if bridged else "",
         mac=endpoint.mac or mac_address(container_id, network_id),
-        mtu=network.mtu,
-        subnet=network.subnet,
         address=endpoint.address,
         prefix=split_subnet(network.subnet)[1],
-        gateway=network.gateway,
-        subnet6=network.subnet6,
         address6=endpoint.address6,
         prefix6=subnets.split(network.subnet6)[1] if network.subnet6 else 0,
-        gateway6=network.gateway6,
-        ip_range=network.ip_range,
-        ip_range6=network.ip_range6,
         aliases=endpoint.aliases,
-        dns=network.dns,
-        dns_servers=network.dns_servers,
-        routes=network.routes,
-        isolate=network.isolate,
-        host_access=network.host_access,
-        icc=network.icc,
-        internal=network.internal,
-        masquerade=network.masquerade,
-        gateway_mode_ipv6=network.gateway_mode_ipv6,
-        host_binding=network.host_binding,
-        nic=network.nic,
+        **{field: getattr(network, field) for field in _OF_NETWORK},
     )
 
 
@@ -184,8 +197,18 @@ def _interface(network: Network, endpoint: Endpoint, others: tuple[Attachment, .
     return f"{network.interface}{number}"
 
 
+def shares_mac(one: Network | Attachment) -> bool:
+    """Whether a container's link has the MAC of its parent, which it cannot choose."""
+    return one.driver == IPVLAN or one.mode == "passthru"
+
+
 def _check_static(network: Network, endpoint: Endpoint) -> None:
     """Raises SpecError for an address that no container of the network can have."""
+    if endpoint.mac and shares_mac(network):
+        raise SpecError(
+            f"address {endpoint.mac}: containers of {network.name} have the MAC of {network.parent}",
+            hint="leave it out, or use a macvlan network of another mode",
+        )
     for address, subnet, gateway in (
         (endpoint.address, network.subnet, network.gateway),
         (endpoint.address6, network.subnet6, network.gateway6),
@@ -212,6 +235,14 @@ def outward(attachments: Iterable[Attachment], family: int = 4) -> Attachment | 
         if not one.internal and (family == 4 or one.gateway6):
             return one
     return None
+
+
+def publishing(attachments: Iterable[Attachment]) -> Attachment | None:
+    """The attachment at whose addresses ports are published: `outward`, if its packets pass the host's
+    packet filter; those of macvlan and ipvlan do not, and all ports are reachable there.
+    """
+    one = outward(attachments)
+    return one if one and one.driver == BRIDGE else None
 
 
 def _digits(container_id: str, network_id: str) -> str:

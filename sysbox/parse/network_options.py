@@ -9,12 +9,13 @@ from sysbox.spec import Route
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 _DOCKER = "com.docker.network."
 _YES = ("true", "1", "yes", "on", "strict", "t")
 _NO = ("false", "0", "no", "off", "f")
 _MTU = (68, 65535)
+_VLAN = (1, 4094)  # IEEE 802.1Q
 _PREFIX_MAX = 12  # characters: a number of three digits follows
 
 
@@ -48,9 +49,30 @@ def _prefix(text: str, flag: str) -> str:
     return text
 
 
+def _vlan(text: str, flag: str) -> int:
+    return parse_int(text, flag, *_VLAN)
+
+
+def _one_of(*modes: str) -> Callable[[str, str], str]:
+    def parse(text: str, flag: str) -> str:
+        if text not in modes:
+            from sysbox.base.suggest import suggest
+
+            bad(flag, text, "unknown mode", suggest(text, modes))
+        return text
+
+    return parse
+
+
+_macvlan, _ipvlan = _one_of("bridge", "private", "vepa", "passthru"), _one_of("l2", "l3", "l3s")
+
 # name -> (field of Network, parser)
-OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+_LINKS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "mtu": ("mtu", _mtu),
+    f"{_DOCKER}driver.mtu": ("mtu", _mtu),
+    f"{_DOCKER}container_iface_prefix": ("interface", _prefix),
+}
+_BRIDGE: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "isolate": ("isolate", _boolean),
     "icc": ("icc", _boolean),
     "host_access": ("host_access", _boolean),
@@ -58,14 +80,22 @@ OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "gateway_mode_ipv6": ("gateway_mode_ipv6", _mode),
     "host_binding_ipv4": ("host_binding", _address),
     "nic": ("nic", check_link),
-    f"{_DOCKER}driver.mtu": ("mtu", _mtu),
+    "vlan": ("vlan", _vlan),
     f"{_DOCKER}bridge.name": ("bridge", check_link),
     f"{_DOCKER}bridge.enable_icc": ("icc", _boolean),
     f"{_DOCKER}bridge.enable_ip_masquerade": ("masquerade", _boolean),
     f"{_DOCKER}bridge.gateway_mode_ipv6": ("gateway_mode_ipv6", _mode),
     f"{_DOCKER}bridge.host_binding_ipv4": ("host_binding", _address),
-    f"{_DOCKER}container_iface_prefix": ("interface", _prefix),
 }
+_PARENT = ("parent", check_link)
+# driver -> its options
+BY_DRIVER = {
+    "bridge": {**_LINKS, **_BRIDGE},
+    "macvlan": {"parent": _PARENT, "mode": ("mode", _macvlan), "macvlan_mode": ("mode", _macvlan), **_LINKS},
+    "ipvlan": {"parent": _PARENT, "mode": ("mode", _ipvlan), "ipvlan_mode": ("mode", _ipvlan), **_LINKS},
+    "null": {},
+}  # fmt: skip
+OPTIONS = sorted({name for known in BY_DRIVER.values() for name in known})
 
 
 def parse_route(text: str, flag: str) -> Route:
@@ -77,19 +107,31 @@ def parse_route(text: str, flag: str) -> Route:
     return Route(destination=parts[0], gateway=parse_ip(parts[1], flag, text), metric=metric)
 
 
-def parse_options(texts: list[str], flag: str = "--opt") -> tuple[dict[str, str], dict[str, Any]]:
+def parse_options(
+    texts: list[str], flag: str = "--opt", driver: str = "bridge"
+) -> tuple[dict[str, str], dict[str, Any]]:
     """(the options as given, the fields of a Network that they set). Raises SpecError."""
+    known = BY_DRIVER[driver]
     given: dict[str, str] = {}
     fields: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             bad(flag, text, "not NAME=VALUE", "as in mtu=1400")
-        if name not in OPTIONS:
-            from sysbox.base.suggest import suggest
-
-            bad(flag, text, f"unknown option {name or 'without a name'}", suggest(name, OPTIONS))
-        field, parser = OPTIONS[name]
+        if name not in known:
+            _refuse(text, name, flag, driver)
+        field, parser = known[name]
         fields[field] = parser(value, f"{flag} {name}=")
         given[name] = value
     return given, fields
+
+
+def _refuse(text: str, name: str, flag: str, driver: str) -> NoReturn:
+    from sysbox.base.suggest import suggest
+
+    having = [one for one in BY_DRIVER if name in BY_DRIVER[one]]
+    reason = f"unknown option {name or 'without a name'}"
+    if having:
+        reason = f"{name} is an option of the driver {' and '.join(having)}, not of {driver}"
+    hint = suggest(name, BY_DRIVER[driver]) if BY_DRIVER[driver] else "it has no options"
+    bad(flag, text, reason, hint)

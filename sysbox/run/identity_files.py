@@ -10,6 +10,7 @@ from sysbox.base.paths import CONTAINERS
 from sysbox.container import store
 from sysbox.host import read_text
 from sysbox.netns import dns
+from sysbox.netns.network import BRIDGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def write(record: Record, plan: Plan, address: str) -> None:
     """
     hostname = plan.process.hostname or posix.uname().nodename
     network = plan.network
-    gateway = network.attachments[0].gateway if network.attachments else "127.0.0.1"
+    # below a parent the gateway is another machine
+    ours = [one.gateway for one in network.attachments if one.driver == BRIDGE]
+    gateway = ours[0] if ours else "127.0.0.1"
     extra = tuple(entry.replace(":host-gateway", f":{gateway}") for entry in record.spec.add_hosts)
     if network.join.startswith("container:"):
         # the files that go with the address: those of that container
@@ -56,17 +59,19 @@ def write(record: Record, plan: Plan, address: str) -> None:
 def resolv_conf(
     spec: ContainerSpec, attachments: tuple[Attachment, ...], *, shared: bool = False
 ) -> str:
-    """/etc/resolv.conf: the resolvers of the container's networks, else the servers of `--dns` or the host's.
+    """/etc/resolv.conf: the resolvers of the container's networks, else the servers of `--dns`, else those of
+    its networks, else the host's.
 
     `shared`: the network namespace is not the container's own.
     """
     asked = spec.dns
+    given = [server for one in attachments if not one.dns for server in one.dns_servers]
     return dns.resolv_conf(
         read_text(dns.RESOLV_CONF),
         read_text(dns.UPLINK_RESOLV_CONF),
         own_network=not shared,
         resolvers=tuple(one.gateway for one in attachments if one.dns),
-        servers=asked.servers,
+        servers=asked.servers or tuple(dict.fromkeys(given)),
         search=asked.search,
         options=asked.options,
     )

@@ -8,15 +8,17 @@ there are none. The lists are the properties of the scope in any case, and those
 from __future__ import annotations
 
 from sysbox import scope
+from sysbox.base.errors import Unsupported
 from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import capability
 from sysbox.netns import list_filter
 from sysbox.netns.list_filter import Lists
+from sysbox.netns.network import BRIDGE
 from sysbox.security import capabilities
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import packets
-from sysbox.units.limits.network import OWN_LINKS
+from sysbox.units.limits.network import ADVICE, OWN_LINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def follow(
     Raises Unsupported where neither systemd nor a filter of its links can, KernelError, SystemdError.
     """
     properties = tuple(properties)
-    at_links = record.spec.namespaces.network in OWN_LINKS
+    filtered = all(one.driver == BRIDGE for one in attached)
+    at_links = filtered and record.spec.namespaces.network in OWN_LINKS
     packets.check(properties, cgroup, probe(), at_links=at_links)
     if any(one.name in packets.LISTS for one in properties):
         apply(bus, record, attached, cgroup)
@@ -50,9 +53,16 @@ def follow(
 
 def apply(bus: Bus, record: Record, attached: tuple[Attachment, ...], cgroup: str) -> None:
     """Have the filters of these links apply the lists that its scope has now. Raises as `follow`."""
-    if not any(one.host_link for one in attached):
+    below = [one for one in attached if one.driver != BRIDGE]
+    if not below and not any(one.host_link for one in attached):
         return
     found = _lists(bus, cgroup)
+    if below and found.deny and (lack := packets.lack(cgroup, probe())):
+        one = below[0]
+        raise Unsupported(
+            f"--ip-deny: {lack}, and the links of {one.network}, of the driver {one.driver}, have no filter",
+            hint=ADVICE,
+        )
     if found.deny and not reason(record, cgroup, probe()):
         found = Lists([], [])
     list_filter.install(attached, found)

@@ -382,10 +382,10 @@ def _connect(
     links.connect(network, parked.pid, bridges=bridges)
     if filtered:
         port_filter.install(attached)
-    outward = topology.outward(attached)
-    if outward is None:
+    one = topology.publishing(attached)
+    if one is None:
         return attached, ()
-    return attached, firewall.publish(network, outward.address, outward.address6)
+    return attached, firewall.publish(network, one.address, one.address6)
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:

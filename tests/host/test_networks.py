@@ -195,7 +195,7 @@ def test_bad_input(sysbox: Sysbox, network: Make) -> None:
         ((*create, "--subnet", "10.33.0.128/25", "net-two"), "overlaps 10.33.0.0/24 on the network"),
         ((*create, "--subnet", "192.0.2.0/25", "net-two"), "overlaps 192.0.2.0/24 on"),
         ((*create, "-d", "bridg", "net-two"), "did you mean bridge"),
-        ((*create, "-d", "macvlan", "net-two"), "is not supported yet"),
+        ((*create, "-d", "overlay", "net-two"), "there is no such driver"),
         ((*create, "-o", "mtuu=1", "net-two"), "did you mean mtu"),
         ((*create, "--gateway", "10.1.1.1", "net-two"), "is not an address of the subnet"),
         ((*create, "bridge"), "has a meaning of its own"),

@@ -44,6 +44,7 @@ COLD = (
     "sysbox.cli.build_progress", "sysbox.cli.commands.build", "sysbox.cli.commands.builder_prune",
     "sysbox.cli.request.build", "sysbox.lifecycle.build", "sysbox.lifecycle.build_cache",
     "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",
+    "sysbox.lifecycle.network_drivers",
     "sysbox.resolver",
 )  # fmt: skip
 # Part of a cold package, yet on the way of `run`.

@@ -182,6 +182,17 @@ def test_an_address_that_was_asked_for() -> None:
         assert leases.all(NET) == {"a": "10.1.2.9", "b": "10.1.2.77"}
 
 
+def test_addresses_of_the_host() -> None:
+    """Below a link of the host, its own are on the same wire."""
+    own = {"10.1.2.2", "fd00::2"}
+    with leases.NetworkLock(NET):
+        assert leases.lease(NET, "a", *LAN, host=own) == "10.1.2.3"
+        assert leases.lease(NET, "a", *SIX, host=own) == "fd00::3"
+        for wanted, subnet in (("10.1.2.2", LAN), ("FD00:0::02", SIX)):
+            with pytest.raises(Conflict, match=f"address {wanted}: is this host's own"):
+                leases.lease(NET, "b", *subnet, wanted=wanted, host=own)
+
+
 def test_a_range_that_is_full() -> None:
     with leases.NetworkLock(NET):
         given = {leases.lease(NET, f"c{n}", *LAN, ip_range="10.1.2.0/30") for n in range(2)}

@@ -22,6 +22,7 @@ WEB = Network(
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Definitions of this test's own."""
     monkeypatch.setattr(networks, "NETWORKS", str(tmp_path / "networks"))
+    monkeypatch.setattr(networks, "DECLARED", str(tmp_path / "declared"))
     return tmp_path / "networks"
 
 
@@ -35,6 +36,32 @@ def test_a_definition_is_read_as_it_was_written(files: Path) -> None:
     assert networks.forget("web")
     assert not networks.forget("web")
     assert networks.defined() == []
+
+
+def test_a_definition_that_is_declared(files: Path) -> None:
+    declared = files.parent / "declared"
+    declared.mkdir()
+    unit = WEB.replace(id="e" * 64, subnet="10.7.0.0/24", gateway="10.7.0.1", ip_range="")
+    (declared / "web.json").write_bytes(networks.to_file(unit))
+    assert networks.load("web") == networks.find("e" * 8) == unit
+    assert (networks.defined(), networks.exists("web")) == (["web"], True)
+    assert networks.subnets_of() == ("10.7.0.0/24", "fd00:1::/64")
+    assert networks.subnets_of(str(files)) == ()
+    with pytest.raises(Conflict, match=f"network web: is declared by {declared}/web.json"):
+        networks.refuse_declared("web")
+    assert not networks.forget("web")
+    # that of `network create` counts
+    with networks.Lock():
+        networks.store(WEB)
+    assert (networks.load("web"), networks.all_networks()) == (WEB, [WEB])
+    assert networks.subnets_of() == ("10.1.2.0/24", "fd00:1::/64")
+    networks.refuse_declared("web")
+    assert networks.forget("web")
+    (declared / "web.json").write_text("{")
+    with pytest.raises(FormatError) as error:
+        networks.load("web")
+    assert "network rm" not in error.value.hint
+    assert networks.subnets_of() == ()
 
 
 def test_what_is_not_there_is_named() -> None:

@@ -15,10 +15,10 @@ from forked import in_child
 
 from sysbox.base.errors import KernelError
 from sysbox.linux.namespace import CLONE_NEWNET
-from sysbox.netns import links
+from sysbox.netns import links, new_bridge
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.network import Network
-from sysbox.netns.topology import NetPlan, plan_network
+from sysbox.netns.topology import NetPlan, overlapping_route, plan_network
 from sysbox.spec import ContainerSpec, Route
 
 ID = "0123456789abcdef" * 4
@@ -118,7 +118,9 @@ def test_a_pair_by_process_id() -> None:
     assert rt.IFLA_NET_NS_FD not in peer
 
 
-def test_the_bridge() -> None:
+@pytest.mark.parametrize("vlan", [0, 20], ids=["plain", "with a VLAN"])
+def test_the_bridge(vlan: int) -> None:
+    tags = [("IFLA_BR_VLAN_FILTERING", 1), ("IFLA_BR_VLAN_DEFAULT_PVID", vlan)] if vlan else []
     body = theirs(
         "ifinfmsg",
         "RTM_NEWLINK",
@@ -138,6 +140,7 @@ def test_the_bridge() -> None:
                                 "attrs": [
                                     ("IFLA_BR_FORWARD_DELAY", 0),
                                     ("IFLA_BR_STP_STATE", 0),
+                                    *tags,
                                 ]
                             },
                         ),
@@ -146,7 +149,7 @@ def test_the_bridge() -> None:
             ),
         ],
     )
-    ours = links.bridge(ETH0)
+    ours = new_bridge.bridge(ETH0.replace(vlan=vlan))
     assert ours.body[:IFINFO] == body[:IFINFO]
     assert tree(ours.body[IFINFO:]) == tree(body[IFINFO:])
 
@@ -264,6 +267,17 @@ def test_the_inside_with_ipv6_and_routes() -> None:
     assert only.body == wanted[3]
 
 
+def test_the_default_route_without_neighbours() -> None:
+    one = ETH0.replace(driver="ipvlan", mode="l3s", interface="lo", gateway6="fd00::1")
+    table = {"table": 254, "proto": 3, "scope": 253, "type": 1}
+    wanted = [
+        theirs("rtmsg", "RTM_NEWROUTE", {"family": family, **table}, [("RTA_OIF", 1)])
+        for family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    assert [message.body for message in links.default_routes((one,))] == wanted
+    assert links.default_routes((one.replace(internal=True),)) == []
+
+
 def test_removal() -> None:
     body = theirs("ifinfmsg", "RTM_DELLINK", {}, [("IFLA_IFNAME", "sb0")])
     assert (links.remove("sb0").kind, links.remove("sb0").body) == (rt.RTM_DELLINK, body)
@@ -353,7 +367,7 @@ sysbox0\t00005A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
     ],
 )
 def test_routes_that_overlap(route: str, clash: str) -> None:
-    assert links.overlapping_route(ROUTES + route, ETH0) == clash
+    assert overlapping_route(ROUTES + route, ETH0) == clash
 
 
 @pytest.mark.parametrize("mode", ["none", "host"])

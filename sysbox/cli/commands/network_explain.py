@@ -6,6 +6,7 @@ from sysbox.base.errors import Conflict, NotFound
 from sysbox.cli.output import line
 from sysbox.container import store
 from sysbox.netns import firewall_mark, ports, rules, ways
+from sysbox.netns.network import BRIDGE
 from sysbox.parse.common import bad, is_digits
 
 TYPE_CHECKING = False
@@ -25,6 +26,14 @@ def main(values: Values) -> int:
         raise Conflict(
             f"{record.name} is on no network now", hint="start it, or connect it to a network"
         )
+    for one in attached:
+        if one.driver != BRIDGE:
+            line(
+                f"{one.network}: {one.driver} below {one.parent}, which the rules of the host do not meet:"
+                f" all ports are reachable at {one.address}, but not from the host itself"
+            )
+    if all(one.driver != BRIDGE for one in attached):
+        return 0
     mark = firewall_mark.read()
     if mark is None:
         raise NotFound("no rules of sysbox are known here", hint="`sysbox network reload`")
@@ -42,6 +51,8 @@ def main(values: Values) -> int:
 def _ways(found: ways.Filter, runtime: Runtime, entries: tuple[Published, ...]) -> list[Way]:
     made: list[Way] = []
     for one in runtime.attachments():
+        if one.driver != BRIDGE:
+            continue
         policy = next((it for it in found.policies if it.bridge == one.bridge), None)
         policy = policy or rules.policy_of(one)
         for family, address, gateway in (

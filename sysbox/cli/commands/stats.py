@@ -15,6 +15,7 @@ from sysbox.container.names import taken_names
 from sysbox.docker.stats import COLUMNS, HEADERS, NOT_COUNTED, NOTHING, Shown, row
 from sysbox.host import exists, probe
 from sysbox.netns import counters
+from sysbox.netns.network import BRIDGE
 from sysbox.netns.topology import host_link
 from sysbox.units import names
 from sysbox.units.cgroup.usage import Reader
@@ -52,7 +53,8 @@ class _Target(Frozen):
     given: str
     path: str  # its cgroup; "" while it does not run
     links: tuple[str, ...] = ()  # the host's ends of its veth pairs
-    namespace: str = ""  # a pid in its network namespace, for --network ns:PATH
+    namespace: str = ""  # a pid in its network namespace, for links without an end on the host
+    inside: tuple[str, ...] = ()  # these links, by their names there
     started_ns: int = 0
 
 
@@ -123,6 +125,8 @@ def _running() -> list[_Target]:
                     given=container_id,
                     path=run.cgroup,
                     links=links,
+                    namespace=str(run.pid),
+                    inside=_inside(run),
                     started_ns=run.started_ns,
                 )
             )
@@ -135,7 +139,16 @@ def _running() -> list[_Target]:
 def _links(run: Runtime | None, container_id: str) -> tuple[str, ...]:
     """The host's ends of a container's links; an older version has not recorded that of its one network."""
     return tuple(
-        one.host_link or host_link(container_id) for one in (run.attachments() if run else ())
+        one.host_link or host_link(container_id)
+        for one in (run.attachments() if run else ())
+        if one.driver == BRIDGE
+    )
+
+
+def _inside(run: Runtime | None) -> tuple[str, ...]:
+    """The links of a container that have no end on the host."""
+    return tuple(
+        one.interface for one in (run.attachments() if run else ()) if one.driver != BRIDGE
     )
 
 
@@ -162,15 +175,15 @@ def _target(record: Record, given: str) -> _Target:
     running = run is not None and run.started_ns and run.alive()
     mode = record.spec.namespaces.network
     kind, _, other = mode.partition(":")
+    owner = _run(other) if kind == "container" else run
     return _Target(
         id=record.id,
         name=record.name,
         given=given,
         path=run.cgroup if run and running else "",
-        links=_links(_run(other) if other else run, other or record.id)
-        if kind in ("bridge", "container")
-        else (),
-        namespace=str(run.pid) if run and kind == "ns" else "",
+        links=_links(owner, other or record.id) if kind in ("bridge", "container") else (),
+        namespace=str(run.pid) if run else "",
+        inside=("eth0",) if kind == "ns" else _inside(owner),
         started_ns=run.started_ns if run else 0,
     )
 
@@ -312,10 +325,10 @@ class _Network:
             return sum(one[0] for one in pairs if one), sum(one[1] for one in pairs if one)
         if not target.id:
             return None
-        if target.namespace:
-            return counters.counters(target.namespace).get("eth0", _NO_BYTES)
-        counted = [self._host.get(link, _NO_BYTES) for link in target.links]
-        return sum(one[1] for one in counted), sum(one[0] for one in counted)
+        own = counters.counters(target.namespace) if target.inside else {}
+        counted = [self._host.get(link, _NO_BYTES)[::-1] for link in target.links]
+        counted += [own.get(name, _NO_BYTES) for name in target.inside]
+        return sum(one[0] for one in counted), sum(one[1] for one in counted)
 
 
 # Printing

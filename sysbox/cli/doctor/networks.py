@@ -5,6 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.netns import members, networks
+from sysbox.netns.network import BELOW
 from sysbox.run import resolver_units
 from sysbox.units import resolverplan
 
@@ -52,6 +53,8 @@ def _names(network: Network, problem: str) -> Check:
 
 
 def _check(network: Network) -> Check:
+    if network.driver in BELOW:
+        return _check_parent(network)
     from sysbox.netns import bridges
 
     advice = f"`sysbox restart` the containers on it: {network.name} is made again with the first"
@@ -68,4 +71,16 @@ def _check(network: Network) -> Check:
         wrong,
         f"{', '.join(bridge.addresses)}, {len(bridge.ports)} links",
         advice,
+    )
+
+
+def _check_parent(network: Network) -> Check:
+    from sysbox.netns import parents
+
+    return useful(
+        _AREA,
+        network.name,
+        parents.problem(network),
+        f"{network.driver} below {network.parent}",
+        f"bring {network.parent} back, then `sysbox restart` the containers on {network.name}",
     )

@@ -9,9 +9,12 @@ def create_options() -> tuple[Option, ...]:
     return (
         switch("--disable-dns", "Containers do not find each other by name"),
         many("--dns", "ADDRESS", "DNS server for names of no container; the host's by default"),
-        value("-d --driver", "NAME", "Driver; `bridge` is the only one", choices="bridge"),
-        many("--gateway", "ADDRESS", "Address of the bridge; the first of the subnet by default"),
-        value("--interface-name", "LINK", "Name of the bridge on the host"),
+        value(
+            "-d --driver", "NAME", "bridge (the default), macvlan, ipvlan or none",
+            choices="bridge macvlan ipvlan none",
+        ),
+        many("--gateway", "ADDRESS", "The gateway: the bridge's address; the first of the subnet by default"),
+        value("--interface-name", "LINK", "Name of the bridge on the host, or of the parent"),
         switch("--ignore", "Do nothing if a network has the name already"),
         switch("--internal", "Nothing leads out of the network"),
         many("--ip-range", "SUBNET", "The part of the subnet that addresses are chosen from"),
@@ -19,9 +22,10 @@ def create_options() -> tuple[Option, ...]:
         many("--label", "KEY=VALUE", "Attach a label"),
         many(
             "-o --opt", "NAME=VALUE",
-            "mtu, icc, isolate, host_access, masquerade, gateway_mode_ipv6, host_binding_ipv4, nic, and "
-            "docker's names of them",
-            choices="mtu= icc= isolate= host_access= masquerade= gateway_mode_ipv6= host_binding_ipv4= nic=",
+            "mtu, icc, isolate, host_access, masquerade, gateway_mode_ipv6, host_binding_ipv4, nic, vlan of "
+            "bridges; mtu, parent, mode of macvlan and ipvlan; and docker's names of them",
+            choices="mtu= icc= isolate= host_access= masquerade= gateway_mode_ipv6= host_binding_ipv4= nic= "
+            "vlan= parent= mode=",
         ),
         many("--route", "DESTINATION,GATEWAY[,METRIC]", "A further route of the containers"),
         many("--subnet", "SUBNET", "A subnet in CIDR form; one of IPv4 and one of IPv6"),
