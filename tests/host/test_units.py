@@ -142,6 +142,24 @@ def test_a_service_that_is_started_once_it_is_healthy(declare: Declare, sysbox: 
     assert not declare.is_there()
 
 
+def test_a_container_of_a_declared_build(
+    declare: Declare, sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Containerfile").write_text(f"FROM {image}\nRUN echo built >/mark\n")
+    build = tmp_path / f"{NAME}.build"
+    build.write_text("[Build]\nImageTag=localhost/units-test\nSetWorkingDirectory=unit\n")
+    container = declare.file()
+    container.write_text(container.read_text().replace(f"Image={image}", f"Image={build.name}"))
+    try:
+        sysbox("unit", "install", container, build, check=True)
+        systemctl("start", SERVICE)
+        assert declare.container().exec("cat", "/mark") == "built"
+    finally:
+        declare.remove()
+        sysbox("rmi", "-f", "localhost/units-test", check=True)
+        sysbox("builder", "prune", "-f", "-a", check=True)
+
+
 def test_systemctl_enables_and_disables_it(declare: Declare, sysbox: Sysbox) -> None:
     sysbox("unit", "install", declare.file(), check=True)
     assert systemctl("is-enabled", SERVICE, check=False) == "disabled"

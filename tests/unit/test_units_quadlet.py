@@ -82,6 +82,28 @@ def test_what_a_container_refers_to_comes_first(tmp_path: Path) -> None:
     )
 
 
+def test_a_build_and_the_container_of_its_image(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        app__container="[Container]\nImage=app.build\n",
+        app__build="[Build]\nImageTag=localhost/app:1\nImageTag=localhost/app\nSetWorkingDirectory=unit\n"
+        "BuildArg=A=1 B\nTarget=last\n",
+        other__build="[Build]\nImageTag=x\nFile=/srv/x/Containerfile\n",
+        wrong__build="[Build]\nImageTag=x\nFile=Containerfile\n",
+    )
+    found = services(tmp_path)
+    assert command(found["app-build.service"]) == (
+        "/usr/bin/sysbox build --progress=plain --target=last --tag=localhost/app:1 --tag=localhost/app"
+        f" --build-arg=A=1 --build-arg=B {tmp_path}"
+    )
+    assert command(found["app.service"]).endswith(" localhost/app:1")
+    assert ("Requires", "app-build.service") in found["app.service"].unit_keys
+    assert command(found["other-build.service"]).endswith(
+        "--file=/srv/x/Containerfile --tag=x /srv/x"
+    )
+    assert "neither SetWorkingDirectory=" in found["wrong-build.service"].error
+
+
 def test_drop_ins_of_a_name_a_dash_and_a_kind(tmp_path: Path) -> None:
     text = "[Container]\nLabel={}\n"
     write(
@@ -166,6 +188,7 @@ def test_every_flag_of_the_table_is_one_of_the_verb() -> None:
         "Volume": "volume create",
         "Network": "network create",
         "Image": "pull",
+        "Build": "build",
     }
     for section, verb in verbs.items():
         known = {

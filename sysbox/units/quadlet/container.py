@@ -45,7 +45,7 @@ def _image(made: Conversion) -> str:
         return image
     made.needs("Image", image)
     other = made.declared.section(made.declared.source(image))
-    return other.one("ImageTag") or other.one("Image")
+    return (other.all("ImageTag") or [other.one("Image")])[0]
 
 
 def _user(made: Conversion) -> None:

@@ -114,4 +114,41 @@ def _image(made: Conversion) -> None:
     made.service.append(("TimeoutStartSec", "infinity"))
 
 
-_MADE = {"container": _container, "volume": _volume, "network": _network, "image": _image}
+def _build(made: Conversion) -> None:
+    section = made.section
+    if not section.all("ImageTag"):
+        raise FormatError(f"{section.path}: [Build] has no ImageTag=")
+    arch = section.one("Arch")
+    if arch:
+        made.words.append(
+            "--platform=" + "/".join(filter(None, ("linux", arch, section.one("Variant"))))
+        )
+    for name in section.all("Network"):
+        if name.endswith(".network"):
+            made.needs("Network", name)
+            name = made.declared.resource_of(name)
+        made.words.append(f"--network={name}")
+    made.words.append(_context(made))
+    _once(made, "build", "--progress=plain")
+    made.service.append(("TimeoutStartSec", "infinity"))
+
+
+def _context(made: Conversion) -> str:
+    """The context of a build: where the unit is, where the Containerfile is, a path, a URL."""
+    section = made.section
+    wanted, file = section.one("SetWorkingDirectory"), section.one("File")
+    if wanted == "unit":
+        return made.path(".").removesuffix("/.")
+    if wanted and wanted != "file":
+        return made.path(wanted)
+    if not file.startswith("/"):
+        raise FormatError(
+            f"{section.path}: [Build] has neither SetWorkingDirectory= nor an absolute File=",
+            hint="SetWorkingDirectory=unit is the directory of this file",
+        )
+    return file.rpartition("/")[0] or "/"
+
+
+_MADE = {
+    "container": _container, "volume": _volume, "network": _network, "image": _image, "build": _build,
+}  # fmt: skip

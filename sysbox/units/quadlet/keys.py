@@ -179,4 +179,39 @@ IMAGE = (
     *_ignored("each try waits longer than the last", "RetryDelay"),
     *_refused("encrypted images are not supported", "DecryptionKey"),
 )  # fmt: skip
-SECTIONS = {"Container": CONTAINER, "Volume": VOLUME, "Network": NETWORK, "Image": IMAGE}
+BUILD = (
+    *_EVERY,
+    *_flags(ONE, """
+        AuthFile --authfile
+        File --file
+        IgnoreFile --ignorefile
+        Pull --pull
+        Retry --retry
+        Target --target
+    """),
+    *_flags(ALL, """
+        DNS --dns
+        ImageTag --tag
+    """),
+    *_flags(WORDS, """
+        BuildArg --build-arg
+        Secret --secret
+    """),
+    *_flags(PAIRS, """
+        Annotation --annotation
+        Label --label
+    """),
+    *_flags(BOOL, "TLSVerify --tls-verify"),
+    *_read(ONE, "Arch SetWorkingDirectory Variant"),
+    *_read(ALL, "Network"),
+    *_ignored("the container of each step is removed", "ForceRM", BOOL),
+    *_ignored("each try waits longer than the last", "RetryDelay"),
+    *_refused("steps of a build have no such setting", "DNSOption DNSSearch Environment GroupAdd Volume"),
+)  # fmt: skip
+SECTIONS = {
+    "Container": CONTAINER,
+    "Volume": VOLUME,
+    "Network": NETWORK,
+    "Image": IMAGE,
+    "Build": BUILD,
+}

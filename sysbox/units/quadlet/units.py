@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 # sections of a unit file that systemd itself reads, and the one of podman's generator
 _SYSTEMD = ("Unit", "Service", "Socket", "Install")
 _QUADLET = "Quadlet"
-_SUFFIX = {"container": "", "volume": "-volume", "network": "-network", "image": "-image"}
+_SUFFIX = {
+    "container": "",
+    "volume": "-volume",
+    "network": "-network",
+    "image": "-image",
+    "build": "-build",
+}
 _NAMED = {"container": "ContainerName", "volume": "VolumeName", "network": "NetworkName"}
 # keys of [Unit] that name units: a declaration stands for its service there
 _UNITS = frozenset(
