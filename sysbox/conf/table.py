@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.netns import topology
+from sysbox.netns import subnets, topology
 from sysbox.netns.rules import FIREWALLS, PORTS
 from sysbox.parse.common import bad
 from sysbox.parse.limits import parse_pids
@@ -42,9 +42,8 @@ def _subnet(text: str, flag: str) -> str:
     written = f"{topology.address_text(base)}/{bits}"
     if text != written:
         bad(flag, text, f"is written {written}", hint)
-    # "this network", loopback, and from multicast on: no link of a container can have these (RFC 6890)
-    if base >> 24 in (0, 127) or base >> 24 >= 224:
-        bad(flag, text, "not addresses that a container can have", hint)
+    if why := subnets.unusable(text):
+        bad(flag, text, why, hint)
     return text
 
 

@@ -264,7 +264,8 @@ def _path(kind: str, path: str, before: list[Joined]) -> Joined:
             uids, gids = userns.read_maps_at(user)
             return Joined(flag=flag, mode=f"ns:{user}", owner=f"ns:{owner}", uids=uids, gids=gids)
     except KernelError as error:
-        hint = error.hint or "give the file of a namespace, such as /proc/PID/ns/user"
+        file = "net" if kind == "network" else kind
+        hint = error.hint or f"give the file of a namespace, such as /proc/PID/ns/{file}"
         raise SpecError(f"{flag}: {error.message}", hint=hint) from None
     raise SpecError(
         f"{flag}: its user namespace is not the host's, and has no path",

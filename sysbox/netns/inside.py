@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from sysbox.netns.attachment import Attachment
 
 _OWN = "/proc/self/ns/net"
+# a route is there; a rule says prohibit, unreachable or blackhole; a link is down (ip-rule(8))
+_ITS_OWN = (
+    errno.EEXIST,
+    errno.EACCES,
+    errno.EHOSTUNREACH,
+    errno.EINVAL,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+)
 
 
 class Inside:
@@ -56,12 +65,16 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
 
 
 def route(fd: int, attachments: tuple[Attachment, ...]) -> None:
-    """Add the default routes where they are missing, since the kernel has removed them with their link."""
+    """Add the default routes where they are missing, since the kernel has removed them with their link.
+
+    A container with NET_ADMIN may have rules and routes of its own that stand against them: it then goes
+    without, and what else is to be done goes on.
+    """
     with Inside(fd):
         messages = links.default_routes(attachments)
         if messages:
             with rt.Socket() as link:
-                link.check(link.attempt(messages), ignore=(errno.EEXIST,))
+                link.check(link.attempt(messages), ignore=_ITS_OWN)
 
 
 def remove(fd: int, gone: Attachment, rest: tuple[Attachment, ...]) -> None:

@@ -119,7 +119,7 @@ def _note_bridge(attachment: Attachment) -> None:
         )
     path = _bridge_file(attachment.network_id)
     if attachment.bridge and read_file(path) is None:
-        write_file(path, attachment.bridge.encode("ascii"))
+        write_file(path, f"{attachment.bridge} {attachment.gateway}".encode("ascii"))
 
 
 def leave(container_id: str, *, behind: bool = False, rest: Rest | None = None) -> None:
@@ -167,13 +167,10 @@ def remove_stale(network: Network) -> bool:
     """
     if network.driver != BRIDGE:
         return _remove_stale_parent(network)
-    directory = f"/sys/class/net/{network.bridge}"
-    if not exists(f"{directory}/bridge"):
+    if not exists(f"/sys/class/net/{network.bridge}/bridge"):
         return False
     with leases.NetworkLock(network.id):
-        stale = not users(network.id) and (
-            read_text(f"{directory}/address").strip() == bridge_mac(network.gateway)
-        )
+        stale = not users(network.id) and _is_ours(network.bridge, network.gateway)
         if stale:
             links.remove_link(network.bridge)
         if not users(network.id):
@@ -250,11 +247,15 @@ def _take_down_and_exit(network_id: str, lock: Held, rest: Rest | None) -> NoRet
 
 
 def take_down(network_id: str) -> None:
-    """Remove what a network has while containers are on it; nothing is success. The caller holds its lock."""
+    """Remove what a network has while containers are on it; nothing is success. The caller holds its lock.
+
+    Another program's link of the bridge's name stays, as after a start that was refused for it.
+    """
     path = _bridge_file(network_id)
-    name = (read_file(path) or b"").decode("ascii", "replace")
+    name, _, gateway = (read_file(path) or b"").decode("ascii", "replace").partition(" ")
     if name:
-        links.remove_link(name)
+        if _is_ours(name, gateway):
+            links.remove_link(name)
         unlink(path)
     else:
         from sysbox.netns import parents
@@ -262,6 +263,13 @@ def take_down(network_id: str) -> None:
         if parent := parents.noted(network_id):
             links.remove_link(parent)
     leases.forget(network_id)
+
+
+def _is_ours(name: str, gateway: str) -> bool:
+    """Whether a link is the bridge that sysbox makes for a gateway; "" is any, from an older version."""
+    directory = f"/sys/class/net/{name}"
+    mac = bridge_mac(gateway) if gateway else bridge_mac("0.0.0.0").removesuffix(":00" * 4)
+    return exists(f"{directory}/bridge") and read_text(f"{directory}/address").startswith(mac)
 
 
 def _bridge_file(network_id: str) -> str:

@@ -26,6 +26,8 @@ GATEWAY_MODES = ("nat", "routed")
 MTU = (68, 65535)  # bytes: the least of IPv4 (RFC 791), and the most of a veth
 MTU6 = 1280  # bytes: the least of IPv6 (RFC 8200)
 VLANS = (1, 4094)  # IEEE 802.1Q
+# what the names of links have: they stand in the rules of packet filters
+_LINK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
 
 
@@ -70,11 +72,14 @@ class Network(Frozen):
     def wrong(self) -> str:
         if not is_id(self.id):
             return "id: must be 64 hexadecimal digits"
+        for field in ("bridge", "parent", "nic", "interface"):
+            name = getattr(self, field)
+            if len(name) > 15 or not _LINK.issuperset(name) or name[:1] in ("-", "."):
+                return f"{field}: must be the name of a link"
         if self.driver not in DRIVERS:
             return f"driver: must be {' or '.join(DRIVERS)}"
         for field, driver in (("bridge", self.driver == BRIDGE), ("parent", self.driver in BELOW)):
-            name = getattr(self, field)
-            if len(name) > 15 or "/" in name or bool(name) != driver:
+            if bool(getattr(self, field)) != driver:
                 return f"{field}: must be the name of a link, of a network that has one"
         if self.mode not in MODES.get(self.driver, ("",)):
             return f"mode: must be {' or '.join(MODES.get(self.driver, ('left out',)))}"
@@ -86,6 +91,11 @@ class Network(Frozen):
             return f"mtu: must be from {MTU[0]} to {MTU[1]}"
         if not 0 <= self.created_ns < _END_OF_TIME:
             return "created_ns: out of range"
+        try:
+            for address in (*self.dns_servers, *filter(None, (self.host_binding,))):
+                subnets.number_of(address)
+        except SpecError as error:
+            return f"dns_servers, host_binding: {error.message}"
         try:
             check(self)
         except SpecError as error:
@@ -99,6 +109,8 @@ def check(network: Network) -> None:
         if subnets.family_of(subnet) != family:
             raise SpecError(f"subnet {subnet}: is not one of IPv{family}")
         subnets.split(subnet)
+        if why := subnets.unusable(subnet):
+            raise SpecError(f"subnet {subnet}: {why}", hint="choose another subnet")
         low, high = subnets.hosts(subnet)
         if not subnets.contains(subnet, gateway) or not low <= subnets.number_of(gateway) <= high:
             raise SpecError(

@@ -76,6 +76,8 @@ def refuse_other(there: tuple[str, int, bool], attachment: Attachment) -> None:
         raise Conflict(
             f"network {attachment.bridge}: the bridge has the address {address}/{bits},"
             f" this container's is {attachment.gateway}/{attachment.prefix}",
-            hint="in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
+            hint="make the network again with another --interface-name"
+            if attachment.network_id
+            else "in sysbox.conf, give another Subnet= another Bridge=; or, without containers on it,"
             f" `ip link delete {attachment.bridge}`",
         )

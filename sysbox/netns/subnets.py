@@ -12,6 +12,16 @@ from sysbox.base.errors import SpecError
 BITS = {4: 32, 6: 128}
 _MASKS = {4: (8, 30), 6: (8, 126)}  # the shortest and the longest mask of a network with containers
 
+_SPECIAL = (
+    ("0.0.0.0/8", "which no link can have"),
+    ("127.0.0.0/8", "the loopback addresses"),
+    ("224.0.0.0/4", "the multicast addresses"),
+    ("255.255.255.0/24", "with the broadcast address"),
+    ("::/8", "with the loopback address and IPv4's"),
+    ("fe80::/10", "the link-local addresses"),
+    ("ff00::/8", "the multicast addresses"),
+)
+
 
 def family_of(text: str) -> int:
     """4 or 6, of an address or a subnet; which of them a malformed text is meant to be."""
@@ -49,6 +59,11 @@ def split(subnet: str) -> tuple[int, int]:
             hint=f"as in {text_of(_base(number, int(bits), family), family)}/{bits}",
         )
     return number, int(bits)
+
+
+def unusable(subnet: str) -> str:
+    """Why no link of a container can have addresses of this subnet (RFC 6890, RFC 4291), or ""."""
+    return next((f"overlaps {one}, {what}" for one, what in _SPECIAL if _meet(subnet, one)), "")
 
 
 def check_destination(text: str) -> tuple[int, int]:
@@ -126,12 +141,16 @@ def taken(subnet: str, by: list[tuple[str, str]], own: str = "") -> str:
 
     `own` is the name of the network's link, whose routes do not count. Routes may have any mask.
     """
+    return next(
+        (f"{other} on {who}" for other, who in by if who != own and _meet(subnet, other)), ""
+    )
+
+
+def _meet(subnet: str, other: str) -> bool:
+    """Whether a subnet and one with any mask have an address in common."""
     family = family_of(subnet)
+    if family_of(other) != family:
+        return False
     base, bits = split(subnet)
-    for other, who in by:
-        if who == own or family_of(other) != family:
-            continue
-        address, _, mask = other.partition("/")
-        if (number_of(address) ^ base) >> (BITS[family] - min(bits, int(mask))) == 0:
-            return f"{other} on {who}"
-    return ""
+    address, _, mask = other.partition("/")
+    return (number_of(address) ^ base) >> (BITS[family] - min(bits, int(mask))) == 0

@@ -165,6 +165,8 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
             values[_ENDPOINT_KEYS[key]] = value
     if not name:
         bad(flag, text, "names no network", "NAME[:OPTION=VALUE,...]")
+    if name in ("host", "none"):
+        bad(flag, text, f"{name} has no options", f"as in --network {name}")
     check_name(name, flag, shortest=1)
     return complete(Endpoint(network=name, aliases=tuple(dict.fromkeys(aliases))), values, flag)
 

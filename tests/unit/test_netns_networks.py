@@ -105,6 +105,12 @@ def test_names_that_no_network_has(name: str) -> None:
             "gateway 10.9.0.1: is not an address of the subnet",
         ),
         ('{"name": "web", "isolate": 1}', "must be bool"),
+        ('{"name": "web", "nic": "a\\nb"}', "nic: must be the name of a link"),
+        ('{"name": "web", "bridge": "a b"}', "bridge: must be the name of a link"),
+        ('{"name": "web", "interface": "-x"}', "interface: must be the name of a link"),
+        ('{"name": "web", "dns_servers": ["x"]}', "'x' is not an IP address"),
+        ('{"name": "web", "host_binding": "x"}', "'x' is not an IP address"),
+        ('{"name": "web", "subnet": "127.0.0.0/8"}', "overlaps 127.0.0.0/8"),
     ],
 )
 def test_a_damaged_definition_is_one_line(files: Path, text: str, reason: str) -> None:
@@ -201,3 +207,25 @@ def test_what_is_derived_from_an_id() -> None:
     assert bridge_name(ID) == "sb-0123456789ab"
     assert unique_local(ID) == "fd01:2345:6789:abcd::/64"
     subnets.split(unique_local("0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("subnet", "with_what"),
+    [
+        ("0.1.0.0/16", "0.0.0.0/8"),
+        ("127.5.0.0/16", "127.0.0.0/8"),
+        ("224.0.0.0/24", "224.0.0.0/4"),
+        ("255.0.0.0/8", "255.255.255.0/24"),
+        ("::ffff:10.0.0.0/112", "::/8"),
+        ("fe80::/64", "fe80::/10"),
+        ("ff02::/64", "ff00::/8"),
+    ],
+    ids=["zero", "loopback", "multicast", "broadcast", "mapped", "link-local", "multicast6"],
+)
+def test_subnets_that_no_link_can_have(subnet: str, with_what: str) -> None:
+    assert subnets.unusable(subnet).startswith(f"overlaps {with_what}, ")
+
+
+@pytest.mark.parametrize("subnet", ["10.0.0.0/8", "169.254.0.0/16", "240.0.0.0/8", "fd00::/8"])
+def test_subnets_that_a_link_can_have(subnet: str) -> None:
+    assert subnets.unusable(subnet) == ""
