@@ -35,7 +35,7 @@ from sysbox.linux.namespace import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
 )
-from sysbox.netns import leases, networks
+from sysbox.netns import firewall, leases, networks, shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _boot(name: str, *, private_network: bool) -> Host:
         notify=f"{run}/notify",
         hierarchies=tuple(roots),
         machine_id=root.machine_id(name),
-        addresses="" if private_network else leases.SHARED,
+        addresses="" if private_network else shared.SHARED,
     )
     temporary = mount.clone_tree("/tmp", recursive=True)
     try:
@@ -147,6 +147,7 @@ def _share_network(name: str) -> None:
     # the default host has the machine's
     own = networks.subnets_of() if directory != paths.NETWORKS else ()
     leases.share(name, own, networks.subnets_of(directory))
+    firewall.share()
 
 
 def _launch(plan: root.RootPlan, roots: dict[Hierarchy, int], *, private_network: bool) -> Host:

@@ -31,7 +31,7 @@ from sysbox.linux.mount import (
     MS_SLAVE,
     MS_STRICTATIME,
 )
-from sysbox.netns import leases
+from sysbox.netns import shared
 
 OWN = frozenset(("proc", "sys", "dev", "run", "tmp"))
 SYSTEM = frozenset(
@@ -57,7 +57,7 @@ class RootPlan(Frozen):
     notify: str  # the socket that PID 1 reports to
     hierarchies: tuple[Hierarchy, ...]
     machine_id: str
-    addresses: str  # the directory of leases.SHARED; "" with a network of its own
+    addresses: str  # the directory of shared.SHARED; "" with a network of its own
 
 
 def build(plan: RootPlan) -> str:
@@ -198,8 +198,8 @@ def _state(plan: RootPlan, root: str) -> None:
         os.makedirs(root + target, exist_ok=True)
         mount(source, root + target, None, MS_BIND | MS_REC)
     if plan.addresses:
-        os.mkdir(f"{root}{leases.SHARED}", 0o700)
-        mount(plan.addresses, root + leases.SHARED, None, MS_BIND)
+        os.mkdir(f"{root}{shared.SHARED}", 0o700)
+        mount(plan.addresses, root + shared.SHARED, None, MS_BIND)
     for source, target in ((plan.notify, "/run/host/notify"),):
         os.close(os.open(root + target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         mount(source, root + target, None, MS_BIND)

@@ -12,7 +12,7 @@ from sysbox.embedded import cgroups, state
 from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
 from sysbox.host import exists, read_text
-from sysbox.netns import leases
+from sysbox.netns import leases, shared_rules
 
 # systemd(1): "Powers off the machine, starts the poweroff.target unit"
 POWER_OFF = signal.SIGRTMIN + 4
@@ -52,6 +52,7 @@ def clear(name: str) -> bool:
     elif host is not None:
         _reap(host.pid)
     cgroups.remove(name)
+    shared_rules.forget(name)
     last = leases.forget_host(name)
     files.remove_tree(state.run_directory(name))
     return last

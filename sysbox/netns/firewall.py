@@ -9,10 +9,10 @@ from __future__ import annotations
 from sysbox.base import paths
 from sysbox.base.errors import SysboxError
 from sysbox.base.files import unlink
-from sysbox.base.flock import BRIEFLY, Lock
-from sysbox.netns import firewall_mark, ports, rules, topology
+from sysbox.netns import firewall_mark, ports, rules, shared_rules, topology
 from sysbox.netns.firewall_mark import BACKENDS, Mark, module
 from sysbox.netns.rules import Policy, Published
+from sysbox.netns.shared_rules import Locks
 from sysbox.netns.topology import NetPlan
 from sysbox.spec import Port
 
@@ -40,7 +40,7 @@ def ensure_policies(policies: tuple[Policy, ...]) -> None:
     """`ensure` for the bridges of these policies."""
     if not policies or _are_in_place(policies):
         return
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         # of containers that start at once, the first to get the lock has made them for all
         if not _are_in_place(policies):
             _apply(_with(policies), ports.load())
@@ -84,9 +84,9 @@ def add(
 
     `policies` are made where no rules are in place. Raises as `publish`.
     """
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         others = ports.lines()
-        resolved = ports.resolve(wanted, others, addresses)
+        resolved = ports.resolve(wanted, [*others, *shared_rules.others()[1]], addresses)
         mine = rules.published(container_id, resolved, addresses)
         both = [*others, *ports.render(mine)]
         _ask_host()
@@ -100,6 +100,7 @@ def add(
         except SysboxError:
             ports.store(others)
             raise
+        _tell_others()
     _forget_flows(resolved)
     return resolved
 
@@ -129,16 +130,18 @@ def release(bridge: str) -> None:
 
     Raises as `ensure`.
     """
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         mark = firewall_mark.read()
         if not mark:
             return
         left = tuple(policy for policy in mark.policies if policy.bridge != bridge)
-        if left:
+        if left or shared_rules.others()[0]:
             _forget(mark, bridge)
             _apply(left, ports.load(), mark)
         else:
             _remove()
+        if not left:
+            unlink(MARK)
 
 
 def reload(settings: Settings) -> str:
@@ -148,7 +151,7 @@ def reload(settings: Settings) -> str:
     Firewall=auto the one that has them keeps them, unless the host has got another firewall. Raises as
     `ensure`, and Conflict where ports are published and Ports=ask has nobody to ask; all is as before then.
     """
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         mark = firewall_mark.read()
         if not mark:
             return ""
@@ -168,7 +171,7 @@ def reload(settings: Settings) -> str:
 
 def remove() -> None:
     """Remove all rules of sysbox from each packet filter. The caller has unpublished all ports."""
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         _remove()
 
 
@@ -202,7 +205,7 @@ def _ask_host() -> None:
 
 def _withdraw(is_meant: Callable[[str], bool], unwanted: set[Port] | None = None) -> list[str]:
     """Remove ports of the containers that are meant, all or the unwanted ones; the containers' ids."""
-    with Lock(_LOCK, timeout=BRIEFLY):
+    with Locks(_LOCK):
         before = ports.lines()
         ids = {one for one in {ports.owner(line) for line in before} if is_meant(one)}
         mine = ports.parse([line for line in before if ports.owner(line) in ids])
@@ -215,6 +218,7 @@ def _withdraw(is_meant: Callable[[str], bool], unwanted: set[Port] | None = None
             if mark and not module(mark.backend).withdraw(mine):
                 _apply(mark.policies, ports.parse(others), mark)
             ports.store(others)
+            _tell_others()
     _forget_flows(tuple(entry.port for entry in mine))
     return sorted({entry.id for entry in mine})
 
@@ -256,5 +260,17 @@ def _apply(
 
         # before sysbox's rules: where it refuses, they stay as they are
         host_firewall.tell(mark)
-    module(mark.backend).apply(mark.policies, entries)
+    module(mark.backend).apply(*shared_rules.with_others(mark.policies, entries))
     firewall_mark.write(mark)
+    _tell_others()
+
+
+def _tell_others() -> None:
+    mark = firewall_mark.read()
+    shared_rules.announce(mark.policies if mark else (), ports.lines())
+
+
+def share() -> None:
+    """Tell embedded hosts on this network what this machine has; before the first one boots."""
+    with Locks(_LOCK):
+        _tell_others()

@@ -83,7 +83,11 @@ def write(mark: Mark) -> None:
 
 def in_place(mark: Mark) -> bool:
     """Whether the packet filter has the chains of a mark. Raises KernelError."""
-    return bool(module(mark.backend).in_place(mark.policies))
+    from sysbox.netns import shared_rules
+
+    return bool(
+        module(mark.backend).in_place((*mark.policies, *shared_rules.others(mark.policies)[0]))
+    )
 
 
 def namespace() -> str:

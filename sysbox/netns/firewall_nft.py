@@ -52,9 +52,10 @@ def apply(policies: tuple[Policy, ...], entries: tuple[Published, ...]) -> None:
 
 
 def publish(entries: tuple[Published, ...]) -> bool:
-    """Add ports; False where the table is missing. Raises SysboxError."""
+    """Add ports; False where everything has to be made again. Raises SysboxError."""
     errno = _commit(nfnetlink.NEWSETELEM, rt.NLM_F_CREATE, entries)
-    if errno and errno != _errno.ENOENT:
+    # EEXIST: a port of a container whose host was killed
+    if errno not in (0, _errno.ENOENT, _errno.EEXIST):
         raise KernelError("publish in", f"the table {rules_nft.TABLE}", errno)
     return not errno
 

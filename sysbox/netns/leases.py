@@ -19,8 +19,9 @@ from sysbox.base.errors import Conflict, FormatError, KernelError
 from sysbox.base.files import make_private, names, read_file, remove_tree, unlink, write_file
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.container.identity import is_id
-from sysbox.host import exists, read_text
+from sysbox.host import exists
 from sysbox.netns import subnets
+from sysbox.netns.shared import MACHINE, SHARED, own_name
 from sysbox.netns.topology import DEFAULT_NETWORK
 
 TYPE_CHECKING = False
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 
 FILE = f"{paths.NETWORK}/leases"
 _LOCK = f"{paths.NETWORK}/leases.lock"
-SHARED = f"{paths.RUN}/addresses"  # exists while an embedded host is on the machine's network
 _SHARED_LOCK = ".lock"
-_NAME = "/run/host/sysbox-host"  # on an embedded host, the file with its name
-_MACHINE = "machine."  # the machine's own name here; no embedded host can have it
 _SUBNETS = ".subnets"  # after a dot and a host's name: the subnets of its networks
 _FAMILIES = (4, 6)
 
@@ -132,14 +130,10 @@ def _foreign_addresses() -> set[str]:
     """The addresses that other hosts on this network have assigned."""
     found: set[str] = set()
     for name in posix.listdir(SHARED):
-        if name[0] != "." and name != _own_name():
+        if name[0] != "." and name != own_name():
             data = read_file(f"{SHARED}/{name}") or b""
             found.update(parse(data.decode("ascii", "replace"))[1].values())
     return found
-
-
-def _own_name() -> str:
-    return read_text(_NAME).strip() or _MACHINE
 
 
 def share(name: str, own: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
@@ -149,7 +143,7 @@ def share(name: str, own: tuple[str, ...] = (), others: tuple[str, ...] = ()) ->
     before an embedded host boots on its network. Raises KernelError, FormatError.
     """
     make_private(SHARED)
-    write_file(f"{SHARED}/{_own_name()}", read_file(FILE) or b"")
+    write_file(f"{SHARED}/{own_name()}", read_file(FILE) or b"")
     write_file(f"{SHARED}/{name}", b"")
     announce(others, name)
     if own:
@@ -160,18 +154,18 @@ def announce(taken: Iterable[str], name: str = "") -> None:
     """Tell the hosts on this network which subnets the networks of a host have, by default of this one."""
     if exists(SHARED):
         data = "".join(f"{one}\n" for one in taken).encode("ascii")
-        write_file(_subnets_file(name or _own_name()), data)
+        write_file(_subnets_file(name or own_name()), data)
 
 
 def announced() -> list[tuple[str, str]]:
     """(subnet, whose it is) of the networks of other hosts on this network. Raises FormatError."""
     found = []
-    own = _subnets_file(_own_name())
+    own = _subnets_file(own_name())
     for name in names(SHARED):
         path = f"{SHARED}/{name}"
         if name.endswith(_SUBNETS) and path != own:
             host = name.removesuffix(_SUBNETS).removeprefix(".")
-            who = "the machine" if host == _MACHINE else f"the embedded host '{host}'"
+            who = "the machine" if host == MACHINE else f"the embedded host '{host}'"
             lines = (read_file(path) or b"").decode("ascii", "replace").split()
             found += [(one, f"a network of {who}") for one in lines]
     return found
@@ -189,7 +183,7 @@ def forget_host(name: str) -> bool:
     unlink(_subnets_file(name))
     if not unlink(f"{SHARED}/{name}"):
         return False
-    if any(one[0] != "." and one != _own_name() for one in posix.listdir(SHARED)):
+    if any(one[0] != "." and one != own_name() for one in posix.listdir(SHARED)):
         return False
     remove_tree(SHARED)
     return True
@@ -299,4 +293,4 @@ def _store(network_id: str, family: int, last: str, leases: dict[str, str]) -> N
     data = ("\n".join(lines) + "\n").encode("ascii")
     write_file(_file(network_id, family), data)
     if not network_id and exists(SHARED):
-        write_file(f"{SHARED}/{_own_name()}", data)
+        write_file(f"{SHARED}/{own_name()}", data)

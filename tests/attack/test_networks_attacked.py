@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dnsclient
 import pytest
-from containers import Container, Containers, popen
+from containers import Container, Containers, eventually, popen
 from lane import Sysbox
 
 from sysbox.base import paths
@@ -36,6 +36,10 @@ def has_link(name: str) -> bool:
 def ends(container: Container) -> dict[str, dict[str, str]]:
     """What `inspect` has of a container's networks."""
     return dict(container.inspect("NetworkSettings.Networks"))
+
+
+def fetched(container: Container, host: str, port: str) -> str:
+    return container.sh(f"nc -w 1 {host} {port} </dev/null || echo refused")
 
 
 @pytest.fixture
@@ -190,17 +194,18 @@ def test_a_default_route_of_its_own_leads_out_of_no_internal_network(
 ) -> None:
     network("inner", "--internal", "--ipv6")
     network("outer")
-    far = containers(
-        "--network", "outer", "-p", "80", command=("nc", "-lk", "-p", "80", "-e", "echo", "x")
-    )
+    server = ("nc", "-ll", "-p", "80", "-e", "echo", "here")
+    far = containers("--network", "outer", "-p", "80", command=server)
     one = containers(*ADMIN, "--network", "inner")
     one.sh(f"ip route add default via {ends(one)['inner']['Gateway']}")
     port = far("port").strip().rpartition(":")[2]
+    near = containers("--network", "outer")
+    eventually(lambda: "here" in fetched(near, "192.0.2.2", port), "others reach it")
     resolver = ends(far)["outer"]["Gateway"]
     for host, number in (
         (ends(far)["outer"]["IPAddress"], "80"), ("192.0.2.2", port), ("198.51.100.1", "80"),
     ):  # fmt: skip
-        assert one.sh(f"nc -w 1 {host} {number} </dev/null || echo refused") == "refused"
+        assert fetched(one, host, number) == "refused"
     assert "Address" not in one.sh(f"nslookup {far.id[:12]} {resolver} 2>&1 | tail -n +3 || true")
 
 

@@ -10,6 +10,7 @@ from sysbox.base import paths
 from sysbox.base.errors import Conflict, FormatError
 from sysbox.base.flock import Lock
 from sysbox.netns import leases, ports
+from sysbox.netns import shared as hosts
 from sysbox.netns.rules import Published
 from sysbox.spec import Port
 
@@ -123,7 +124,7 @@ def test_hosts_in_one_network_give_each_address_once(
     for number, host in enumerate(("one", "two", "one")):
         named = files / f"{host}.name"
         named.write_text(f"{host}\n")
-        monkeypatch.setattr(leases, "_NAME", str(named))
+        monkeypatch.setattr(hosts, "_NAME", str(named))
         monkeypatch.setattr(leases, "FILE", str(files / f"{host}.leases"))
         given[f"c{number}"] = leases.acquire(f"c{number}", *SMALL)
     assert sorted(given.values()) == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
@@ -135,7 +136,7 @@ def test_hosts_in_one_network_give_each_address_once(
     }
     with pytest.raises(Conflict):
         leases.acquire("e", *SMALL)
-    monkeypatch.setattr(leases, "_NAME", str(files / "none"))
+    monkeypatch.setattr(hosts, "_NAME", str(files / "none"))
     assert leases.forget_host("one")
     assert not leases.forget_host("one")
     assert not shared.exists()
@@ -223,14 +224,14 @@ def test_hosts_in_one_network_know_each_others_subnets(
     assert leases.announced() == [("10.100.4.0/22", theirs), ("fd00::/64", theirs)]
     named = files / "two.name"
     named.write_text("two\n")
-    monkeypatch.setattr(leases, "_NAME", str(named))
+    monkeypatch.setattr(hosts, "_NAME", str(named))
     leases.announce(["10.100.8.0/22"])
     assert sorted(one[0] for one in leases.announced()) == [
         "10.100.0.0/22",
         "10.100.4.0/22",
         "fd00::/64",
     ]
-    monkeypatch.setattr(leases, "_NAME", str(files / "none"))
+    monkeypatch.setattr(hosts, "_NAME", str(files / "none"))
     assert not leases.forget_host("one")
     assert [one[0] for one in leases.announced()] == ["10.100.8.0/22"]
     assert leases.forget_host("two")
