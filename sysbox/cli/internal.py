@@ -64,9 +64,13 @@ def _generate(words: list[str]) -> int:
         raise UsageError("_generate: three directories must be given")
     found = sources.find(generate.directories())
     made = generate.generate(found, serviceplan.program_word(program.launcher))
-    generate.write(made, words[0])
     for error in made.errors:
         emit(f"sysbox: {error}\n", 2)
+    try:
+        generate.write(made, words[0])
+    except OSError as error:
+        emit(f"sysbox: cannot write below {words[0]}: {error.strerror}\n", 2)
+        return 1
     return 0
 
 

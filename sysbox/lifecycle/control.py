@@ -157,6 +157,11 @@ def set_policy(record: Record, policy: RestartPolicy) -> bool:
 
     Raises Conflict for a container with --rm.
     """
+    if record.spec.unit:
+        raise Conflict(
+            f"container {record.name} is declared by {record.spec.unit}",
+            hint=f"`systemctl edit {record.spec.unit}`: Restart= of [Service] decides",
+        )
     with Lock(record.id):
         current = store.load(record.id)
         if current.spec.remove and policy.name != "no":

@@ -12,7 +12,7 @@ from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import create
 from sysbox.lifecycle.run import SILENT
-from sysbox.run import service, service_settings
+from sysbox.run import cleanup, service, service_settings
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard
 
@@ -33,6 +33,8 @@ def start(unit: str, spec: ContainerSpec) -> int:
 
     Raises SysboxError; nothing is left then.
     """
+    if spec.restart.name != "no":
+        raise SpecError(f"--restart: Restart= of [Service] in {unit} decides", hint="leave it out")
     container_id = id_of(unit)
     _remove_last(container_id)
     properties = service_settings.read(unit)
@@ -55,6 +57,15 @@ def start(unit: str, spec: ContainerSpec) -> int:
     except BaseException:
         _remove_last(container_id)
         raise
+
+
+def end(unit: str) -> int:
+    """What the service does after its end: record that of the container, and remove it."""
+    container_id = id_of(unit)
+    status = cleanup.cleanup(container_id)
+    # one that was made, and whose start was killed
+    _remove_last(container_id)
+    return status
 
 
 def _remove_last(container_id: str) -> None:

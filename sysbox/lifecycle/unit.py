@@ -62,6 +62,8 @@ def launcher() -> str:
 
 def checked(service: Service) -> Service:
     """The service. Raises FormatError for one that is wrong."""
+    if not units.is_valid(service.unit):
+        raise FormatError(f"{service.source.path}: {service.unit!r} is not the name of a unit")
     if service.error:
         raise FormatError(service.error)
     return service

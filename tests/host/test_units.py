@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,6 +187,28 @@ def test_a_failed_start_leaves_nothing(declare: Declare, sysbox: Sysbox) -> None
     systemctl("start", SERVICE, check=False)
     assert state() == "failed"
     assert not declare.is_there()
+
+
+def test_a_start_that_is_killed_leaves_nothing(declare: Declare, sysbox: Sysbox) -> None:
+    """At any moment: what was made is removed after the service's end."""
+    sysbox("unit", "install", declare.file(service="Restart=no"), check=True)
+    for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
+        systemctl("start", "--no-block", SERVICE)
+        time.sleep(delay)
+        systemctl("kill", "--signal=KILL", "--kill-whom=main", SERVICE, check=False)
+        systemctl("stop", SERVICE)
+        systemctl("reset-failed", SERVICE, check=False)
+        assert not declare.is_there(), delay
+
+
+def test_its_restart_policy_is_the_files(declare: Declare, sysbox: Sysbox) -> None:
+    declare()
+    done = sysbox("update", "--restart", "always", f"systemd-{NAME}")
+    assert f"is declared by {SERVICE}" in done.stderr
+    systemctl("stop", SERVICE)
+    sysbox("unit", "install", declare.file("PodmanArgs=--restart=always"), check=True)
+    systemctl("start", SERVICE, check=False)
+    assert "--restart: Restart= of [Service] in" in journal(SERVICE)
 
 
 def test_a_name_that_is_taken(declare: Declare, sysbox: Sysbox, image: str) -> None:

@@ -151,12 +151,13 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
         ("[Container]\nImage=x\nSecret=s\n", ":3: Secret=: secrets are not there yet"),
         ("[Container]\nImage=x\n[Service]\nUser=y\n", ":4: User=: not in [Service]"),
         ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify"),
+        ("[Container]\nImage=x\nServiceName=../x\n", ":3: ServiceName=: '../x' is not the name"),
         ("[Container\nImage=x\n", ":1: the line begins with '[' and does not end in ']'"),
         ("[Container]\nImage=x\nRemapUsers=auto\n", ":3: RemapUsers= is not supported"),
     ],
     ids=[
         "key", "section", "no-section", "no-image", "group", "boolean", "pair", "quote", "reference",
-        "secret", "service-user", "service-type", "header", "removed",
+        "secret", "service-user", "service-type", "service-name", "header", "removed",
     ],
 )  # fmt: skip
 def test_a_wrong_file_becomes_a_unit_that_says_so(tmp_path: Path, text: str, said: str) -> None:
@@ -205,6 +206,25 @@ def test_the_text_is_the_same_each_time(tmp_path: Path) -> None:
     assert text == units.text(one, LAUNCHER, install=True)
     assert text.endswith("[Install]\nWantedBy=multi-user.target\n")
     assert "[Install]" not in units.text(one, LAUNCHER)
+
+
+def test_links_to_directories_are_followed_once(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    for name in "abcdefgh":
+        (below / name).symlink_to("..")
+    write(below, x__container="[Container]\nImage=x\n")
+    assert [one.path for one in sources.find([str(tmp_path)])] == [f"{below}/x.container"]
+
+
+def test_a_file_whose_name_is_none_of_a_unit(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        **{"a b__container": "[Container]\nImage=x\n", "c__container": "[Container]\nImage=x\n"},
+    )
+    made = generate.generate(sources.find([str(tmp_path)]), LAUNCHER)
+    assert list(made.files) == ["c.service"]
+    assert "'a b.service' is not the name of a unit" in made.errors[0]
 
 
 def test_what_the_generator_writes(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from sysbox.cli.parse import hot
 from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS
 from sysbox.lifecycle import declared
-from sysbox.run import cleanup
 
 
 def main(words: list[str]) -> int:
@@ -18,7 +17,7 @@ def main(words: list[str]) -> int:
         raise UsageError("_unit: the name of a service must be given")
     unit, rest = words[0], words[1:]
     if not rest:
-        return cleanup.cleanup(declared.id_of(unit))
+        return declared.end(unit)
     try:
         values = hot.parse(VERBS["run"], rest)
     except hot.Fallback:

@@ -58,6 +58,9 @@ def generate(found: list[Source], launcher: str) -> Generated:
         service = convert.service_of(source, declared, launcher)
         if service.error:
             errors.append(service.error)
+        if not units.is_valid(service.unit):
+            errors.append(f"{source.path}: {service.unit!r} is not the name of a unit")
+            continue
         if service.unit in made_of:
             errors.append(f"{source.path}: {made_of[service.unit]} makes {service.unit} already")
             continue
@@ -80,7 +83,7 @@ def _links(service: Service) -> Iterator[tuple[str, str]]:
             where = f"{one.file}:{one.line}: {one.key}="
             words = syntax.split(one.value, where)
             for word in words:
-                if "/" in word or word in ("", ".", ".."):
+                if not units.is_valid(word):
                     raise FormatError(f"{where}: {word!r} is not the name of a unit")
             # an empty one discards those before it
             wanted[one.key] = [*wanted.get(one.key, ()), *words] if words else []

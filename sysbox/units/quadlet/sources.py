@@ -31,7 +31,6 @@ _USERS = "/etc/containers/systemd/users"  # those of ordinary users
 KINDS = ("image", "volume", "network", "build", "container", "pod", "kube", "artifact")
 MAX_FILE = 1 << 20  # bytes of one file
 _NULL = posix.makedev(1, 3)
-_MAX_DEPTH = 16  # directories below one of DIRECTORIES
 
 
 class Assignment(Frozen):
@@ -69,8 +68,8 @@ class Source(Frozen):
 
 def find(directories: Iterable[str] = DIRECTORIES) -> list[Source]:
     """All files that declare units, sorted by name; those that cannot be read have an `error`."""
-    directories = tuple(directories)
-    places = [place for top in directories for place in _places(top)]
+    seen: set[tuple[int, int]] = set()
+    places = [place for top in directories for place in _places(top, seen)]
     found: dict[str, str] = {}
     for place in places:
         for name in sorted(_listed(place)):
@@ -148,14 +147,18 @@ def _content(path: str) -> bytes:
         posix.close(fd)
 
 
-def _places(top: str, depth: int = 0) -> Iterator[str]:
-    """A directory and those below it, but for drop-in directories and those of users."""
-    if depth > _MAX_DEPTH or top == _USERS or not is_directory(top):
+def _places(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """A directory and those below it, but for drop-in directories, those of users, and those in `seen`."""
+    if top == _USERS or not is_directory(top):
         return
+    status = posix.stat(top)
+    if (status.st_dev, status.st_ino) in seen:
+        return  # a link to a directory above, or to one that another link has led to
+    seen.add((status.st_dev, status.st_ino))
     yield top
     for name in sorted(_listed(top)):
         if not name.endswith(".d"):
-            yield from _places(f"{top}/{name}", depth + 1)
+            yield from _places(f"{top}/{name}", seen)
 
 
 def _listed(directory: str) -> list[str]:

@@ -26,6 +26,8 @@ _SUFFIX = {
     "build": "-build",
 }
 _NAMED = {"container": "ContainerName", "volume": "VolumeName", "network": "NetworkName"}
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
+_NAME_MAX = 255  # bytes, with the suffix
 # keys of [Unit] that name units: a declaration stands for its service there
 _UNITS = frozenset(
     """After Before BindsTo Conflicts OnFailure OnSuccess PartOf PropagatesReloadTo PropagatesStopTo
@@ -70,7 +72,10 @@ class Declared:
     def service_of(self, name: str) -> str:
         """The service of the declaration that `name` refers to. Raises FormatError."""
         source = self.source(name)
-        given = self.section(source).one("ServiceName")
+        section = self.section(source)
+        given = section.one("ServiceName")
+        if given and not is_valid(f"{given}.service"):
+            raise section.wrong("ServiceName", f"{given!r} is not the name of a service")
         stem = name.rpartition(".")[0]
         return f"{given or _service_stem(stem, source.kind)}.service"
 
@@ -106,6 +111,11 @@ class Declared:
 def _service_stem(stem: str, kind: str) -> str:
     base, at, instance = stem.partition("@")
     return f"{base}{_SUFFIX[kind]}{at}{instance}"
+
+
+def is_valid(unit: str) -> bool:
+    """Whether systemd takes this for the name of a unit (systemd.unit(5))."""
+    return len(unit) <= _NAME_MAX and unit[0] not in ".@" and not set(unit) - _NAME
 
 
 def check_sections(source: Source, own: str) -> None:
