@@ -39,6 +39,7 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
     Ranges of one length pair up; a range for one port of the container is a choice of the host's ports.
     """
     rest, slash, protocol = text.partition("/")
+    protocol = protocol.lower()
     if slash and protocol not in ("tcp", "udp", "sctp"):
         bad(flag, text, f"{protocol or 'nothing'} is not a protocol", "tcp, udp or sctp")
     host_ip = ""
@@ -75,6 +76,7 @@ def parse_host_port(text: str, flag: str) -> tuple[Port, ...]:
     range of the container's.
     """
     rest, slash, protocol = text.partition("/")
+    protocol = protocol.lower()
     if rest.startswith("["):
         address, bracket, ports = rest.partition("]:")
         address += bracket

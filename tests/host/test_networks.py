@@ -186,7 +186,8 @@ def _target_of(port: int) -> str:
 
 
 def test_bad_input(sysbox: Sysbox, network: Make) -> None:
-    network("net-one", "--subnet", "10.33.0.0/24")
+    docker = ("--attachable", "--ipv4", "--scope", "local", "--ipam-driver", "default")
+    network("net-one", *docker, "--subnet", "10.33.0.0/24")
     shared = ("network", "connect", "net-one")
     create = ("network", "create")
     name = "com.docker.network.bridge.name"
@@ -198,6 +199,9 @@ def test_bad_input(sysbox: Sysbox, network: Make) -> None:
         ((*create, "-d", "overlay", "net-two"), "there is no such driver"),
         ((*create, "-o", "mtuu=1", "net-two"), "did you mean mtu"),
         ((*create, "--gateway", "10.1.1.1", "net-two"), "is not an address of the subnet"),
+        ((*create, "--ipam-driver", "dhcp", "net-two"), "--ipam-driver dhcp: there is none"),
+        ((*create, "--scope", "swarm", "net-two"), "a network is of one host"),
+        ((*create, "--ipv4=false", "net-two"), "a network has an IPv4 subnet"),
         ((*create, "bridge"), "has a meaning of its own"),
         ((*create, "-o", f"{name}=sysbox0", "net-two"), "is that of the network bridge"),
         ((*create, "-o", f"{name}=lo0", "--subnet", "x", "net-two"), "is not an IP"),

@@ -82,6 +82,7 @@ def test_rate_refused(text: str) -> None:
         ("80", [Port(container_port=80)]),
         ("8080:80", [Port(container_port=80, host_port=8080)]),
         ("8080:80/udp", [Port(container_port=80, host_port=8080, protocol="udp")]),
+        ("8080:80/UDP", [Port(container_port=80, host_port=8080, protocol="udp")]),
         ("127.0.0.1:8080:80", [Port(container_port=80, host_port=8080, host_ip="127.0.0.1")]),
         ("127.0.0.1::80", [Port(container_port=80, host_ip="127.0.0.1")]),
         ("[::1]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::1")]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound, UsageError
+from sysbox.base.errors import NotFound, Unsupported, UsageError
 from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, print_inspect, print_list
 from sysbox.docker import network as shown
@@ -44,6 +44,7 @@ def main(values: Values) -> int:
 
 
 def _create(values: Values) -> int:
+    _check_fixed(values)
     labels = dict(parse_label(text, "--label") for text in values.label)
     servers = tuple(parse_ip(text, "--dns") for text in values.dns)
     bridge = values.interface_name
@@ -67,6 +68,16 @@ def _create(values: Values) -> int:
         return 0
     line(lifecycle.create(wish).id)
     return 0
+
+
+def _check_fixed(values: Values) -> None:
+    """Raises Unsupported for a flag of docker's that asks for what no network here is."""
+    if values.ipam_driver not in (None, "default", "host-local"):
+        raise Unsupported(f"--ipam-driver {values.ipam_driver}: there is none", hint="leave it out")
+    if values.scope not in (None, "local"):
+        raise Unsupported(f"--scope {values.scope}: a network is of one host", hint="leave it out")
+    if not values.ipv4:
+        raise Unsupported("--ipv4=false: a network has an IPv4 subnet", hint="leave it out")
 
 
 def _list(values: Values) -> int:

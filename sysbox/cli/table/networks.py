@@ -7,6 +7,7 @@ from sysbox.cli.table.options import Option, many, switch, value
 
 def create_options() -> tuple[Option, ...]:
     return (
+        switch("--attachable", "Accepted for docker's scripts: containers can always be connected"),
         switch("--disable-dns", "Containers do not find each other by name"),
         many("--dns", "ADDRESS", "DNS server for names of no container; the host's by default"),
         value(
@@ -18,6 +19,8 @@ def create_options() -> tuple[Option, ...]:
         switch("--ignore", "Do nothing if a network has the name already"),
         switch("--internal", "Nothing leads out of the network"),
         many("--ip-range", "SUBNET", "The part of the subnet that addresses are chosen from"),
+        value("--ipam-driver", "NAME", "Who gives out addresses: default, which is sysbox"),
+        switch("--ipv4", "Accepted for docker's scripts: a network has an IPv4 subnet", on=True),
         switch("--ipv6", "Add an IPv6 subnet; --subnet chooses it"),
         many("--label", "KEY=VALUE", "Attach a label"),
         many(
@@ -28,6 +31,7 @@ def create_options() -> tuple[Option, ...]:
             "vlan= parent= mode=",
         ),
         many("--route", "DESTINATION,GATEWAY[,METRIC]", "A further route of the containers"),
+        value("--scope", "SCOPE", "Accepted for docker's scripts: local is the only one"),
         many("--subnet", "SUBNET", "A subnet in CIDR form; one of IPv4 and one of IPv6"),
     )  # fmt: skip
 
