@@ -98,7 +98,6 @@ LATER = {
     "search x": "search is not supported yet",
     "run --runtime runc IMG": "--runtime is not supported yet",
     "run --gpus all IMG": "--gpus is not supported yet",
-    "network create --scope swarm x": "--scope is not supported yet",
     "create --volumes-from a IMG": "--volumes-from is not supported yet",
     "volume create -o a=b": "-o is not supported yet",
     "create --mount type=image,src=IMG,dst=/x IMG": "type=image is not supported yet",
