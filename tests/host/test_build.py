@@ -37,6 +37,20 @@ def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
     assert list(Path(IMAGES, "build").glob("*.json")) == []
 
 
+def test_system_prune_frees_what_no_image_has(build: Builds, sysbox: Sysbox) -> None:
+    build.write("FROM busybox:test\nRUN echo 1 >/one\n")
+    build()
+    build.write("FROM busybox:test\nRUN echo 2 >/two\n")
+    build()  # the first image has no name any more
+    assert len(list(Path(IMAGES, "build").glob("*.json"))) == 2
+    kept = sysbox("system", "prune", "-f", "--filter", "label=none-such", check=True).stdout
+    assert kept == "Total reclaimed space: 0B\n"
+    done = sysbox("system", "prune", "-f", check=True).stdout
+    assert "Deleted build cache objects:" in done
+    assert len(list(Path(IMAGES, "build").glob("*.json"))) == 1
+    assert build.run("cat", "/two") == "2\n"
+
+
 def test_run_copy_env_and_the_rest(build: Builds) -> None:
     build.write(
         """

@@ -41,7 +41,7 @@ COLD = (
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
     "sysbox.cli.commands.unit", "sysbox.cli.commands.unit_start",
     "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.units.quadlet",
-    "sysbox.cli.build_progress", "sysbox.cli.commands.build", "sysbox.cli.commands.builder_prune",
+    "sysbox.cli.build_progress", "sysbox.cli.commands.build",
     "sysbox.cli.request.build", "sysbox.lifecycle.build", "sysbox.lifecycle.build_cache",
     "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",
     "sysbox.lifecycle.network_drivers",

@@ -1,4 +1,4 @@
-"""`sysbox container|image|network|volume|system prune`: remove unused objects."""
+"""`sysbox container|image|network|volume|builder|system prune`: remove unused objects."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sysbox.cli.output import emit
 from sysbox.docker.human import human_size
 from sysbox.lifecycle import prune
 from sysbox.lifecycle.prune import Removed
+from sysbox.parse.common import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ _DANGLING = "all dangling images"
 _UNUSED = "all images without at least one container associated to them"
 _VOLUMES = "all anonymous volumes not used by at least one container"
 _NETWORKS = "all networks not used by at least one container"
+_CACHE = "unused build cache"
 _KEYS = ("until", "label", "label!")
+_ACCEPTED = {"volume": _KEYS[1:], "builder": _KEYS[:1]}
 
 
 def main(values: Values) -> int:
     """0; 1 when the question was not answered with yes."""
     what = values.verb.name.partition(" ")[0]
     # a filter that is not valid is an error before the user is asked
-    which = prune.wanted(values.filter, _KEYS[1:] if what == "volume" else _KEYS)
+    which = prune.wanted(values.filter, _ACCEPTED.get(what, _KEYS))
     if not values.force and not _agreed(_warning(what, values)):
         raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=_CANCELLED)
     size = 0
@@ -56,6 +59,17 @@ def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str
         yield "Volumes", prune.unused_volumes(which.replace(until=0.0), everything=False)
     if what in ("image", "system"):
         yield "Images", prune.images(which, everything=values.all)
+    if what == "builder" or (what == "system" and not (which.labels or which.unlabelled)):
+        yield "build cache objects", _cache(what, values, which)
+
+
+def _cache(what: str, values: Values, which: prune.Wanted) -> Removed:
+    """What the build cache has; a step has no labels."""
+    from sysbox.lifecycle import build_cache  # the other prunes do not need it
+
+    text = values.keep_storage if what == "builder" else None
+    keep = parse_size(text, "--keep-storage") if text else 0
+    return build_cache.prune(which, everything=values.all, keep=keep)
 
 
 def _warning(what: str, values: Values) -> str:
@@ -66,6 +80,8 @@ def _warning(what: str, values: Values) -> str:
         return f"WARNING! This will remove {_UNUSED if values.all else _DANGLING}."
     if what == "network":
         return f"WARNING! This will remove {_NETWORKS}."
+    if what == "builder":
+        return f"WARNING! This will remove {'all' if values.all else 'all dangling'} build cache."
     if what == "volume":
         all_of_them = "all local volumes not used by at least one container"
         return f"WARNING! This will remove {all_of_them if values.all else _VOLUMES}."
@@ -74,6 +90,7 @@ def _warning(what: str, values: Values) -> str:
         _NETWORKS,
         *([_VOLUMES] if values.volumes else []),
         _UNUSED if values.all else _DANGLING,
+        _CACHE,
     ]
     if values.filter:
         lines += [f"only those that match {text}" for text in values.filter]

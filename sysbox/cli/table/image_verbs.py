@@ -59,7 +59,7 @@ def _build_verbs() -> tuple[Verb, ...]:
             summary="Make an image of a Containerfile",
         ),
         Verb(
-            name="builder prune", module="builder_prune", args="", options="builder prune",
+            name="builder prune", module="prune", args="", options="builder prune",
             summary="Remove what the build cache has",
         ),
     )  # fmt: skip
