@@ -15,6 +15,8 @@ _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 _OF_REFS = _LETTERS | frozenset("._/@+-")
 _HEX = frozenset("0123456789abcdef")
 _PATIENCE = 3600  # seconds for git
+# not file: a repository would have the host's own repositories put into the context (CVE-2022-39253)
+_OF_SUBMODULES = "https:http:ssh:git"
 
 
 class Fetched(Frozen):
@@ -103,6 +105,7 @@ def clone(url: str, directory: str, *, checksum: str = "", git_dir: bool = False
         "--init",
         "--recursive",
         "--depth=1",
+        protocols=_OF_SUBMODULES,
     )
     commit = _git(program, url, "-C", path, "rev-parse", "HEAD").strip()
     if len(commit) != 40 or not _HEX.issuperset(commit):
@@ -134,7 +137,7 @@ def _inside(url: str, path: str, inner: str) -> str:
     return f"{path}/{clean(inner)}"
 
 
-def _git(program: str, url: str, *words: str) -> str:
+def _git(program: str, url: str, *words: str, protocols: str = f"{_OF_SUBMODULES}:file") -> str:
     import subprocess  # which few builds need
 
     environment = {
@@ -143,7 +146,7 @@ def _git(program: str, url: str, *words: str) -> str:
         # no question to the terminal, no file of the system's, no transport that runs a program
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file",
+        "GIT_ALLOW_PROTOCOL": protocols,
     }
     try:
         done = subprocess.run(
@@ -159,6 +162,12 @@ def _git(program: str, url: str, *words: str) -> str:
     except subprocess.TimeoutExpired:
         raise SysboxError(f"{url}: git takes longer than {_PATIENCE} s") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SysboxError(f"{url}: git: {last}")
+        raise SysboxError(f"{url}: git: {_reason(done.stderr)}")
     return done.stdout
+
+
+def _reason(told: str) -> str:
+    """The line of git's messages that says why: the first that is an error, else the last."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()] or ["no message"]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return (fatal or lines[-1:])[0]

@@ -88,7 +88,14 @@ class StepMounts:
         remove_tree(self._memory)
 
     def _target(self, one: RunMount) -> str:
-        return content.normal(one.target, self._workdir)
+        """Where it is mounted. Raises SpecError for the root: the step's layer would be below the mount."""
+        target = content.normal(one.target, self._workdir)
+        if target == "/":
+            raise SpecError(
+                f"a mount of type {one.kind} would cover the whole root",
+                hint="say where it goes: --mount=...,target=DIRECTORY",
+            )
+        return target
 
     def _bind(self, one: RunMount) -> None:
         """A copy: what is written is discarded, and no other process can change it meanwhile."""

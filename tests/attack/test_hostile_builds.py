@@ -1,0 +1,197 @@
+"""Builds that attack the host: hostile contexts, repositories and steps; the host must be as it was.
+
+tests/host/test_build_copy.py has the archives, sources and bases whose names and links lead out.
+"""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builds import Builds
+from lane import Sysbox
+
+from sysbox.base.paths import IMAGES, RUN
+
+pytestmark = pytest.mark.usefixtures("image")
+
+SECRET = "the-secret-of-this-test"
+
+
+@pytest.fixture
+def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
+    """Builds of a context of its own; their images, and the cache, are removed."""
+    context = tmp_path / "context"
+    context.mkdir()
+    yield Builds(sysbox, context)
+    for name in ("built:1", "failed:1"):
+        sysbox("rmi", "-f", name)
+    sysbox("builder", "prune", "-af", check=True)
+    sysbox("gc", check=True)
+    assert list(Path(IMAGES, "temporary").glob("*")) == []
+    assert list(Path(RUN, "build").glob("*")) == []
+
+
+def git(directory: Path, *words: str) -> None:
+    """git(1) in a repository, as its author."""
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(
+        ["git", *author, "-c", "protocol.file.allow=always", "-C", directory, *words],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def needs_git(requires: Any) -> None:
+    requires.program("git")
+
+
+def repository(top: Path, **files: str) -> Path:
+    """A repository with files, without a commit."""
+    top.mkdir()
+    git(top, "init", "--quiet")
+    for name, content in files.items():
+        (top / name).write_text(content)
+    git(top, "add", ".")
+    return top
+
+
+@pytest.mark.usefixtures("needs_git")
+def test_a_submodule_of_the_host(build: Builds, tmp_path: Path) -> None:
+    """A repository cannot have the host's own repositories put into the context (CVE-2022-39253)."""
+    private = repository(tmp_path / "private", file="of the host\n")
+    git(private, "commit", "--quiet", "-m", "private")
+    hostile = repository(
+        tmp_path / "hostile", Containerfile="FROM busybox:test\nCOPY . /got\nRUN cat /got/m/file\n"
+    )
+    git(hostile, "submodule", "--quiet", "add", f"file://{private}", "m")
+    git(hostile, "commit", "--quiet", "-m", "hostile")
+    done = build(context=f"file://{hostile}/.git", name="failed:1", check=False)
+    assert done.returncode == 1
+    assert "git: fatal: transport 'file' not allowed" in done.stderr
+    assert "of the host" not in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("needs_git")
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        pytest.param("file://{}/.git#--upload-pack=touch made", "is not a branch", id="option"),
+        pytest.param("ext::sh -c touch% made .git", "no such file or directory", id="ext"),
+        pytest.param("ssh://-oProxyCommand=touch%20made/x.git", "git: fatal: ", id="ssh"),
+        pytest.param("file://{}/.git#:link", "leads out", id="link"),
+        pytest.param("file://{}/.git#:../..", "leads out of", id="up"),
+    ],
+)
+def test_addresses_of_repositories(build: Builds, tmp_path: Path, address: str, error: str) -> None:
+    """No part of an address is an option of git's, a program, or a way out of the repository."""
+    top = repository(tmp_path / "repository", Containerfile="FROM busybox:test\n")
+    (top / "link").symlink_to(tmp_path)
+    git(top, "add", ".")
+    git(top, "commit", "--quiet", "-m", "all")
+    done = build(context=address.format(top), name="failed:1", check=False)
+    assert done.returncode in (1, 125), done.stdout + done.stderr
+    assert error in done.stderr
+    assert not list(tmp_path.rglob("made"))
+    assert not Path("made").exists()
+
+
+class _Hostile(http.server.BaseHTTPRequestHandler):
+    """A web server whose answers lead elsewhere, or end too early."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        targets = {
+            "/file": "file:///etc/passwd",
+            "/circle": "/circle",
+            "/user": "http://u:p@[::1]/",
+        }
+        if self.path in targets:
+            self.send_response(302)
+            self.send_header("Location", targets[self.path])
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"short")
+
+
+@contextmanager
+def hostile_server() -> Iterator[str]:
+    """Its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_hostile_web_server(build: Builds) -> None:
+    with hostile_server() as address:
+        for path, error in (
+            ("file", "is not a URL of http or https"),
+            ("circle", "go round in a circle"),
+            ("user", "is not a URL of http or https"),
+            ("short", "the connection was cut"),
+        ):
+            build.write(f"FROM busybox:test\nADD {address}/{path} /got\n")
+            assert error in build.fails(), path
+
+
+@pytest.mark.parametrize("kind", ["bind", "cache", "tmpfs"])
+def test_a_mount_over_the_root(build: Builds, kind: str) -> None:
+    """What a step leaves would be below the mount."""
+    build.write(f"FROM busybox:test\nRUN --mount=type={kind},target=a/../.. true\n")
+    error = build.fails()
+    assert f"Containerfile:2: RUN: a mount of type {kind} would cover the whole root" in error
+
+
+def test_names_of_caches(build: Builds) -> None:
+    """The id of a cache is no path."""
+    decoy = build.context.parent / "decoy"
+    decoy.mkdir()
+    for name in (f"../../../../../../../../{decoy}", str(decoy), ".."):
+        build.write(f"FROM busybox:test\nRUN --mount=type=cache,id={name},target=/c touch /c/f\n")
+        build()
+    assert list(decoy.iterdir()) == []
+    assert [path.name for path in Path(IMAGES, "build").iterdir() if path.is_dir()] == ["mounts"]
+
+
+def test_a_step_leaves_no_process(build: Builds) -> None:
+    """What a step starts ends with it, in a session of its own too."""
+    build.write(
+        "FROM busybox:test\nRUN (setsid sleep 4711 >/dev/null 2>&1 &) ; sleep 4711 & true\n"
+    )
+    build()
+    found = subprocess.run(["pgrep", "-f", "^sleep 4711"], capture_output=True, check=False)
+    assert found.stdout == b""
+
+
+def test_a_step_sees_no_other_steps_secret(build: Builds, tmp_path: Path) -> None:
+    """Neither at the same time in another stage, nor in the processes of the build."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    build.write(
+        """
+        FROM busybox:test AS one
+        RUN --mount=type=secret,id=s,env=S --mount=type=secret,id=s test -n "$S" && sleep 2
+        FROM busybox:test AS two
+        RUN sleep 1; cat /proc/*/environ /proc/*/cmdline /proc/mounts /run/secrets/* > /seen 2>&1; true
+        FROM busybox:test
+        COPY --from=one /etc/passwd /one
+        COPY --from=two /seen /seen
+        """
+    )
+    build("--secret", f"id=s,src={secret}")
+    assert SECRET not in build.run("cat", "/seen")
