@@ -146,6 +146,7 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     ignored = {
         "build": {"force_rm", "layers", "rm"},
         "images": {"all"},
+        "network create": {"attachable"},
         "pull": trust,
         "push": trust,
     }.get(name, set())

@@ -35,7 +35,7 @@ def test_processes_that_only_the_scope_holds_together_are_killed(
     note(teardown, "disconnect")
     monkeypatch.setattr(teardown, "probe", lambda: None)
     namespaces = SimpleNamespace(pid=pid, network="bridge")
-    spec = SimpleNamespace(namespaces=namespaces, bandwidth=Bandwidth())
+    spec = SimpleNamespace(namespaces=namespaces, bandwidth=Bandwidth(), unit="")
     record: Any = SimpleNamespace(id="x", spec=spec)
     runtime: Any = SimpleNamespace(scope="x.scope", cgroup="/x", alive=lambda: alive)
     teardown.unwind(record, runtime, failed=failed)
