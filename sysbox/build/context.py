@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.base.errors import FormatError, KernelError, NotFound, SpecError
@@ -41,13 +42,16 @@ class Context:
 
     def read(self, path: str) -> bytes | None:
         """A file of it, None where it has none. Raises SpecError, FormatError, KernelError."""
+        origin = Origin(self.fd, self.title, confined=True)
         try:
-            fd = Origin(self.fd, self.title, confined=True).open(
-                path, posix.O_RDONLY | posix.O_CLOEXEC
-            )
+            entry = origin.entry(path)
         except NotFound:
             return None
-        return _whole(fd, path)
+        entry.close()
+        # before it is opened: a FIFO would be waited for, and a device may do anything
+        if entry.kind != _stat.S_IFREG:
+            raise SpecError(f"{path} in {self.title}: not a regular file")
+        return _whole(origin.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC), path)
 
     def close(self) -> None:
         posix.close(self.fd)

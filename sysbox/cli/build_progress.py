@@ -47,10 +47,12 @@ class Plain(Report):
         self._fd = fd
         self._rest: dict[int, bytes] = {}  # of a stage's output: what has no end of line yet
         self._several = False
+        self._stages: list[Stage] = []
 
     def stage_begins(self, one: Stage) -> None:
         self._several = self._several or bool(self._rest)
         self._rest[one.index] = b""
+        self._stages.append(one)
 
     def step_begins(self, one: Stage, number: int, instruction: Instruction) -> None:
         emit(f"{_title(one, number)} {_text(instruction)}\n", self._fd)
@@ -69,6 +71,12 @@ class Plain(Report):
         how = "CACHED" if cached else f"DONE {seconds:.1f}s"
         if cached or seconds >= 0.05:
             emit(f"{_title(one, number)} {how}\n", self._fd)
+
+    def finish(self) -> None:
+        """What a step that failed has printed last may have no end of line."""
+        for one in self._stages:
+            if self._rest[one.index]:
+                self.output(one, b"\n")
 
 
 class _Row:

@@ -6,6 +6,8 @@ tests/host/test_build_copy.py has the archives, sources and bases whose names an
 from __future__ import annotations
 
 import http.server
+import os
+import stat
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 from builds import Builds
-from lane import Sysbox
+from lane import SYSBOX, Sysbox
 
 from sysbox.base.paths import IMAGES, RUN
 
@@ -101,6 +103,28 @@ def test_addresses_of_repositories(build: Builds, tmp_path: Path, address: str, 
     assert error in done.stderr
     assert not list(tmp_path.rglob("made"))
     assert not Path("made").exists()
+
+
+@pytest.mark.parametrize("name", ["Containerfile", ".containerignore", ".dockerignore"])
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_files_that_are_none(build: Builds, name: str, kind: str) -> None:
+    """A Containerfile is not waited for, and no device is read, in an archive neither."""
+    if name != "Containerfile":
+        build.write("FROM busybox:test\n")
+    path = build.context / name
+    os.mknod(path, stat.S_IFIFO if kind == "fifo" else stat.S_IFCHR, os.makedev(1, 5))
+    error = f"sysbox: {name} in the build context: not a regular file"
+    assert build.fails() == error
+    archive = build.context.parent / "context.tar"
+    subprocess.run(["tar", "-C", build.context, "-cf", archive, "."], check=True)
+    done = subprocess.run(
+        [SYSBOX, "build", "-"],
+        stdin=archive.open("rb"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, f"{error}\n")
 
 
 class _Hostile(http.server.BaseHTTPRequestHandler):

@@ -168,6 +168,13 @@ def test_a_failed_step(build: Builds) -> None:
     build.sysbox("rm", name, check=True)
 
 
+def test_the_last_line_of_a_failed_step(build: Builds) -> None:
+    """What it printed last is shown without an end of line too."""
+    build.write("FROM busybox:test\nRUN echo one; printf 'why it fails'; exit 3\n")
+    done = build(name="failed:1", check=False)
+    assert "one\nwhy it fails\nsysbox: Containerfile:2: RUN: the command failed" in done.stderr
+
+
 def test_an_image_that_is_not_there(build: Builds) -> None:
     """The error says who wants it, after what is probably meant."""
     build.write("FROM busybox:test AS builder\nFROM busybox:test\nCOPY --from=buildr a b\n")

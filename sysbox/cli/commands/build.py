@@ -76,7 +76,7 @@ def main(values: Values) -> int:
 
 
 def _finish(report: object) -> None:
-    if isinstance(report, build_progress.Live):
+    if isinstance(report, build_progress.Live | build_progress.Plain):
         report.finish()
 
 
