@@ -113,8 +113,20 @@ class StepMounts:
         top = origin.entry(path)
         parent = posix.open(base, _DIRECTORY)
         try:
+            if origin.leaves_out(path, is_directory=top.is_directory):
+                raise NotFound(f"{one.source}: the ignore file leaves it out of {origin.title}")
             everything = Target(path="/", is_directory=True, owner=owner)
-            Selected(Rules(owner=owner), origin, path, everything).put(top, parent, "content")
+            copier = Selected(Rules(owner=owner), origin, path, everything)
+            if not top.is_directory:
+                copier.put(top, parent, "content")
+                return f"{base}/content"
+            # not put: a path of the ignore file is below the source, not below "content"
+            posix.mkdir("content", 0o700, dir_fd=parent)
+            into = posix.open("content", _DIRECTORY, dir_fd=parent)
+            try:
+                copier.merge(top, into, whole=True)
+            finally:
+                posix.close(into)
         finally:
             posix.close(parent)
             top.close()
@@ -154,7 +166,10 @@ class StepMounts:
         make_private(path)
         draft = f"{path}/new-{posix.getpid()}"
         if one.origin or one.source:
-            posix.rename(self._copied(one, owner=(one.uid, one.gid)), draft)
+            copied = self._copied(one, owner=(one.uid, one.gid))
+            if not files.is_directory(copied):
+                raise SpecError(f"a mount of type cache: {one.source} is not a directory")
+            posix.rename(copied, draft)
         else:
             posix.mkdir(draft)
         fd = posix.open(draft, _DIRECTORY)

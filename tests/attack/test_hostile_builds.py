@@ -181,6 +181,37 @@ def test_a_mount_over_the_root(build: Builds, kind: str) -> None:
     assert f"Containerfile:2: RUN: a mount of type {kind} would cover the whole root" in error
 
 
+@pytest.mark.parametrize("kind", ["bind", "cache"])
+def test_a_mount_shows_nothing_that_is_ignored(build: Builds, kind: str) -> None:
+    """The whole context, a directory, and a file of it."""
+    a, d = (",id=a", ",id=d") if kind == "cache" else ("", "")
+    build.write(
+        f"""
+        FROM busybox:test
+        RUN --mount=type={kind}{a},source=/,target=/all --mount=type={kind}{d},source=d,target=/d \\
+            (cd /all && find . -type f; cd /d && find . -type f) | sort > /seen
+        """,
+        secret="x",
+        d__secret="x",
+        d__kept="x",
+        d__e__secret="x",
+    )
+    (build.context / ".containerignore").write_text(
+        "secret\nd/secret\nd/e/secret\nContainerfile\n.*\n"
+    )
+    build()
+    assert build.run("cat", "/seen").split() == ["./d/kept", "./kept"]
+    build.write(f"FROM busybox:test\nRUN --mount=type={kind},source=d/secret,target=/x true\n")
+    assert "d/secret: the ignore file leaves it out of the build context" in build.fails()
+
+
+def test_a_cache_from_a_file(build: Builds) -> None:
+    build.write("FROM busybox:test\nRUN --mount=type=cache,source=f,target=/x true\n", f="x")
+    assert build.fails() == (
+        "sysbox: Containerfile:2: RUN: a mount of type cache: f is not a directory"
+    )
+
+
 def test_names_of_caches(build: Builds) -> None:
     """The id of a cache is no path."""
     decoy = build.context.parent / "decoy"
