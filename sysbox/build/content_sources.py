@@ -37,6 +37,7 @@ class Rule:
         self._ignore = ignore
         self._nothing = Seen()
         self._base = f"{base}/" if base else ""
+        self.of_whole = not base
         self._known: dict[str, Seen] = {"": self._nothing}  # of directories
 
     def leaves_out(self, path: str) -> bool:
@@ -69,6 +70,7 @@ class Origin:
         self.title = title
         self.confined = confined
         self._rules = rules
+        self._places: dict[str, str] = {}  # of directories: what `place` says
 
     def without(self, *rules: Rule) -> Origin:
         """The same tree, with less in it."""
@@ -76,14 +78,39 @@ class Origin:
 
     def leaves_out(self, path: str, *, is_directory: bool) -> bool:
         """Whether a path is left out; a directory is not where something in it may be taken back."""
-        return path != "" and any(
-            rule.leaves_out(path) and not (is_directory and rule.may_hold_more(path))
-            for rule in self._rules
-        )
+        for rule in self._rules if path else ():
+            shown = self._named(path) if rule.of_whole else path
+            if rule.leaves_out(shown) and not (is_directory and rule.may_hold_more(shown)):
+                return True
+        return False
 
     def hides(self, path: str) -> bool:
         """Whether a path itself is left out."""
-        return path != "" and any(rule.leaves_out(path) for rule in self._rules)
+        return path != "" and any(
+            rule.leaves_out(self._named(path) if rule.of_whole else path) for rule in self._rules
+        )
+
+    def _named(self, path: str) -> str:
+        """A path as an ignore file names it: no directory above it is a symbolic link."""
+        above, _, name = path.rpartition("/")
+        if not above:
+            return path
+        if above not in self._places:
+            self._places[above] = self.place(above)
+        return f"{self._places[above]}/{name}".lstrip("/")
+
+    def place(self, path: str) -> str:
+        """A path with links followed; the path itself if there is nothing."""
+        try:
+            fd = self.open(path)
+        except (NotFound, SpecError):
+            return path
+        try:
+            top = posix.readlink(f"/proc/self/fd/{self.fd}").rstrip("/")
+            found = posix.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            posix.close(fd)
+        return found[len(top) + 1 :] if found == top or found.startswith(f"{top}/") else path
 
     def open(self, path: str, flags: int = _HANDLE) -> int:
         """A descriptor of a path, links followed. Raises NotFound, SpecError, KernelError."""
@@ -134,7 +161,9 @@ def expand(origin: Origin, pattern: str) -> list[str]:
         found_entry = origin.entry(path)
         is_directory = found_entry.is_directory
         found_entry.close()
-        if origin.leaves_out(path, is_directory=is_directory):
+        if any(
+            origin.leaves_out(one, is_directory=is_directory) for one in {path, origin.place(path)}
+        ):
             raise NotFound(f"{pattern}: the ignore file leaves it out of {origin.title}")
         return [path]
     found, exact = [""], True

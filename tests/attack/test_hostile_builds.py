@@ -205,6 +205,23 @@ def test_a_mount_shows_nothing_that_is_ignored(build: Builds, kind: str) -> None
     assert "d/secret: the ignore file leaves it out of the build context" in build.fails()
 
 
+def test_a_link_to_what_is_ignored(build: Builds) -> None:
+    """No link of the context is a way around its ignore file."""
+    build.write("", d__secret="x", d__kept="x")
+    (build.context / "way").symlink_to("d")
+    (build.context / "file").symlink_to("d/secret")
+    (build.context / ".containerignore").write_text("d/secret\n")
+    for source in ("way/secret", "file", "way/../way/secret"):
+        build.write(f"FROM busybox:test\nCOPY {source} /x\n")
+        assert f"{source}: the ignore file leaves it out" in build.fails()
+    build.write(
+        "FROM busybox:test\nCOPY way /x\nRUN --mount=type=bind,source=way,target=/m ls /m > /seen\n"
+    )
+    build()
+    assert build.run("ls", "/x") == "kept\n"
+    assert build.run("cat", "/seen") == "kept\n"
+
+
 def test_a_cache_from_a_file(build: Builds) -> None:
     build.write("FROM busybox:test\nRUN --mount=type=cache,source=f,target=/x true\n", f="x")
     assert build.fails() == (
