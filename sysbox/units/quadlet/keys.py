@@ -23,7 +23,6 @@ class Key(Frozen):
     flag: str = ""  # the flag of the verb that each value becomes; "" where a function of convert.py reads it
     refused: str = ""  # why a unit that sets it cannot run
     ignored: str = ""  # why it changes nothing
-    help: str = ""
 
 
 def _flags(kind: str, text: str) -> tuple[Key, ...]:
