@@ -51,6 +51,14 @@ def test_system_prune_frees_what_no_image_has(build: Builds, sysbox: Sysbox) -> 
     assert build.run("cat", "/two") == "2\n"
 
 
+@pytest.mark.parametrize("flag", ["-o", "--iidfile"])
+def test_a_place_that_is_not_there_is_said_before_the_build(build: Builds, flag: str) -> None:
+    build.write("FROM busybox:test\nRUN exit 3\n")
+    done = build(flag, "/no/such/place", check=False)
+    assert "/no/such/place: /no/such is not a directory" in done.stderr
+    assert "exit status 3" not in done.stderr
+
+
 def test_run_copy_env_and_the_rest(build: Builds) -> None:
     build.write(
         """

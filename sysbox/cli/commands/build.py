@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from sysbox.base.errors import KernelError, SpecError, UsageError
+from sysbox.base.files import is_directory
 from sysbox.base.frozen import Frozen
 from sysbox.base.visible import for_terminal
 from sysbox.build import result
@@ -42,6 +43,8 @@ def main(values: Values) -> int:
     kind = values.progress or "auto"
     if kind not in ("auto", "tty", "plain", "quiet"):
         raise UsageError(f"--progress {kind}: must be auto, tty, plain or quiet")
+    for flag, path in (*(("--output", one.path) for one in outputs), ("--iidfile", values.iidfile)):
+        _check_place(flag, path or "-")
     image = any(one.kind in ("image", *_ARCHIVES) for one in outputs)
     asked = request.asked(values, image=image)
     given = request.given_to_steps(values)
@@ -73,6 +76,13 @@ def main(values: Values) -> int:
     if all(one.path != "-" for one in outputs):
         line(built.image.id)
     return 0
+
+
+def _check_place(flag: str, path: str) -> None:
+    """Raises SpecError before the build for a file that cannot be made after it."""
+    above = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+    if path != "-" and not is_directory(above):
+        raise SpecError(f"{flag} {path}: {above} is not a directory", hint="make it first")
 
 
 def _finish(report: object) -> None:
