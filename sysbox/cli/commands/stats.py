@@ -114,7 +114,8 @@ def _running() -> list[_Target]:
     found = []
     for name, container_id in taken_names().items():
         run = _run(container_id)
-        if run is None or not run.started_ns:
+        # one that has just ended has a run until its end is recorded
+        if run is None or not run.started_ns or not run.alive():
             continue
         if run.attachments():
             links = _links(run, container_id)
