@@ -112,9 +112,10 @@ def answers(gateway: str, runs: int) -> tuple[Sample, Sample]:
     try:
         first = []
         for number in range(runs + 1):
-            # as it is after an idle time: the socket listens, and nobody is behind it
+            # as it is after an idle time: the socket listens, and nobody is behind it; no more often than its
+            # start limit allows
             throughput.run("systemctl", "stop", SERVICE)
-            time.sleep(0.2)
+            time.sleep(0.6)
             took = ask(gateway, "named")
             if number:
                 first.append(took)
