@@ -12,7 +12,7 @@ import posix
 from sysbox import scope
 from sysbox.base import codec
 from sysbox.base.errors import SpecError
-from sysbox.base.files import read_file, write_file
+from sysbox.base.files import is_directory, read_file, write_file
 from sysbox.host import probe
 from sysbox.units import names, syntax
 from sysbox.units.bus import Bus
@@ -77,20 +77,12 @@ def follow(record: Record) -> tuple[str, ...]:
         path = f"{above}/{record.spec.unit}.d"
         try:
             for one in (above, path):
-                if not _is_there(one):
+                if not is_directory(one):
                     posix.mkdir(one, 0o755)
         except OSError:
             continue  # ignoring: a change there is heeded at the next start
         found.append(path)
     return tuple(found)
-
-
-def _is_there(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True
 
 
 def unfollow(record: Record) -> None:
