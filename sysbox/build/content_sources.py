@@ -18,7 +18,7 @@ from sysbox.linux import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sysbox.build.ignore import Ignore, Seen
 
@@ -266,12 +266,11 @@ def _has_any(origin: Origin, above: TreeEntry, path: str) -> bool:
 class Digest:
     """The digest of a tree without its times; with `owners` the ids count too."""
 
-    def __init__(self, *, owners: bool, tell: Callable[[int], object] = lambda _: None) -> None:
+    def __init__(self, *, owners: bool) -> None:
         from hashlib import sha256
 
         self._sha = sha256()
         self._owners = owners
-        self._tell = tell  # called with 1 for each entry
 
     def add(self, origin: Origin, path: str) -> None:
         """A source and all below it. Raises as `Origin.open`, OSError."""
@@ -305,7 +304,6 @@ class Digest:
             self._text(found.link_text())
         elif not found.is_directory:
             self._text(f"{status.st_rdev}")
-        self._tell(1)
 
     def _file(self, found: TreeEntry) -> None:
         fd = found.open()

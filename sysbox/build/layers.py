@@ -104,15 +104,8 @@ class Workshop:
         check_count(len(below) + 1)
         blob, size = self._pack(upper, below, tuple(targets), note or "a layer")
         chain = chain_ids((*(one.diff_id for one in below), blob.digest))[-1]
-        made = StackLayer(
-            name=posix.urandom(16).hex(),
-            diff_id=blob.digest,
-            chain_id=chain,
-            size=size,
-            blob=blob.digest,
-            blob_size=blob.size,
-            created_ns=time.time_ns(),
-        )
+        layer = Layer(diff_id=blob.digest, chain_id=chain, size=size)
+        made = stacked(posix.urandom(16).hex(), layer, blob, created_ns=time.time_ns())
         try:
             posix.rename(upper, self._path(made.name))
         except OSError as error:
@@ -121,6 +114,10 @@ class Workshop:
             return self._unpacked(blob, below, key, note)
         self._fresh.append(_Fresh(made, blob.path, key, note))
         return made
+
+    def pack(self, fill: Callable[[Callable[[bytes], object]], None], note: str) -> Blob:
+        """The archive that `fill` writes: never compressed, whatever the name at its beginning looks like."""
+        return self.work.pack(fill, note).replace(compression="")
 
     def _pack(
         self, upper: str, below: tuple[StackLayer, ...], targets: tuple[str, ...], note: str
@@ -131,7 +128,7 @@ class Workshop:
         lower = self.lower(below)
         try:
             _clear(opened, lower, targets)
-            return self.work.pack(lambda write: taken.write(opened, write), note), taken.size
+            return self.pack(lambda write: taken.write(opened, write), note), taken.size
         except OSError as error:
             raise KernelError.of("read", note, error) from None
         finally:
@@ -146,16 +143,7 @@ class Workshop:
         stack = [settled(one).layer() for one in below]
         layer = self.work.unpack(blob, note or "a layer", stack)
         posix.rename(blob.path, self.store.blob(blob.digest))
-        made = StackLayer(
-            name=layer.name,
-            diff_id=layer.diff_id,
-            chain_id=layer.chain_id,
-            size=layer.size,
-            blob=blob.digest,
-            blob_size=blob.size,
-            compression=blob.compression,
-            created_ns=time.time_ns(),
-        )
+        made = stacked(layer.name, layer, blob, created_ns=time.time_ns())
         if key:
             cache.keep(self.store.root, key, cached(made, note))
         return made
@@ -186,6 +174,20 @@ class Workshop:
 
     def _path(self, name: str) -> str:
         return self.store.layer(name)
+
+
+def stacked(name: str, layer: Layer, blob: Blob, *, created_ns: int = 0) -> StackLayer:
+    """A layer in the directory `name`, with its archive."""
+    return StackLayer(
+        name=name,
+        diff_id=layer.diff_id,
+        chain_id=layer.chain_id,
+        size=layer.size,
+        blob=blob.digest,
+        blob_size=blob.size,
+        compression=blob.compression,
+        created_ns=created_ns,
+    )
 
 
 def settled(one: StackLayer) -> StackLayer:
@@ -228,21 +230,10 @@ def hit(store: Catalog, key: str) -> StackLayer | None:
 
 def of_image(store: Catalog, names: Iterable[str], blobs: Iterable[Blob]) -> tuple[StackLayer, ...]:
     """The layers of an image, the lowest first, each with its archive. Raises NotFound, FormatError."""
-    stack = []
-    for name, blob in zip(names, blobs, strict=True):
-        layer = read_layer(store, name)
-        stack.append(
-            StackLayer(
-                name=name,
-                diff_id=layer.diff_id,
-                chain_id=layer.chain_id,
-                size=layer.size,
-                blob=blob.digest,
-                blob_size=blob.size,
-                compression=blob.compression,
-            )
-        )
-    return tuple(stack)
+    return tuple(
+        stacked(name, read_layer(store, name), blob)
+        for name, blob in zip(names, blobs, strict=True)
+    )
 
 
 def check_count(count: int) -> None:

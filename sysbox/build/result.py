@@ -9,7 +9,7 @@ from sysbox.base import codec, tree
 from sysbox.base.errors import SysboxError
 from sysbox.build import config as configs
 from sysbox.build import layers
-from sysbox.build.layers import StackLayer
+from sysbox.build.layers import stacked
 from sysbox.build.root import StageRoot
 from sysbox.fs import changes
 from sysbox.fs.changes import Layers
@@ -192,22 +192,14 @@ def squash(shop: Workshop, state: State) -> None:
     fds = [posix.open(shop.store.layer(one.name), _OPEN) for one in reversed(new)]
     below = shop.lower(base)
     try:
-        blob = shop.work.pack(lambda write: _merge_all(fds, below, write), "the squashed layer")
+        blob = shop.pack(lambda write: _merge_all(fds, below, write), "the squashed layer")
     finally:
         below.close()
         for fd in fds:
             posix.close(fd)
     layer = shop.work.unpack(blob, "the squashed layer", [one.layer() for one in base])
     posix.rename(blob.path, shop.store.blob(blob.digest))
-    made = StackLayer(
-        name=layer.name,
-        diff_id=layer.diff_id,
-        chain_id=layer.chain_id,
-        size=layer.size,
-        blob=blob.digest,
-        blob_size=blob.size,
-    )
-    state.stack = (*base, made)
+    state.stack = (*base, stacked(layer.name, layer, blob))
     kept = 0
     history = []
     for step in state.history:
