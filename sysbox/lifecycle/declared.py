@@ -15,6 +15,7 @@ from sysbox.lifecycle.run import SILENT
 from sysbox.run import cleanup, service, service_settings
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def start(unit: str, spec: ContainerSpec) -> int:
         raise SpecError(f"--restart: Restart= of [Service] in {unit} decides", hint="leave it out")
     container_id = id_of(unit)
     _remove_last(container_id)
-    properties = service_settings.read(unit)
+    with Bus.connect() as bus:
+        properties = service_settings.read(bus, unit)
+        own_slice = service_settings.slice_of(bus, unit)
     made = spec.replace(
         unit=unit,
         detach=True,
         remove=True,
-        slice=spec.slice if spec.slice != "system.slice" else service_settings.slice_of(unit),
+        slice=spec.slice if spec.slice != "system.slice" else own_slice,
         # what was asked for on the command line comes last: it is the more specific one
         properties=(*properties, *spec.properties),
         unit_settings=properties,

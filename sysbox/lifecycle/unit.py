@@ -12,7 +12,7 @@ import posix
 from sysbox import scope
 from sysbox.base import program
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
-from sysbox.base.files import read_file, unlink, write_file
+from sysbox.base.files import names, read_file, unlink, write_file
 from sysbox.base.frozen import Frozen
 from sysbox.units import serviceplan, syntax
 from sysbox.units.bus import Bus
@@ -34,6 +34,7 @@ class Installed(Frozen):
     unit: str
     source: str  # the path of the declaration
     edited: bool  # its text is not the one that was written
+    text: str = ""
 
 
 def made(paths: Iterable[str]) -> list[Service]:
@@ -95,12 +96,8 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
 
 def uninstall(unit: str, *, force: bool = False) -> None:
     """Stop and disable a service, and remove its file. Raises NotFound, Conflict."""
-    unit = unit if unit.endswith(".service") else f"{unit}.service"
-    found = _read(unit)
-    if found is None or not found.source:
-        raise NotFound(
-            f"{unit} was not installed by sysbox", hint="`sysbox unit list` shows what was"
-        )
+    found = find(unit)
+    unit = found.unit
     if found.edited and not force:
         raise Conflict(f"{DIRECTORY}/{unit} was edited", hint="--force removes it")
     with Bus.connect() as bus:
@@ -114,22 +111,25 @@ def uninstall(unit: str, *, force: bool = False) -> None:
 
 def _remove_links(directory: str, unit: str) -> None:
     """Remove the links by which other units want the service."""
-    try:
-        names = posix.listdir(directory)
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in names(directory):
         if name.endswith((".wants", ".requires", ".upholds")):
             unlink(f"{directory}/{name}/{unit}")
 
 
+def find(name: str) -> Installed:
+    """The unit file of that name, with or without its suffix, that `install` has written. Raises NotFound."""
+    unit = name if name.endswith(".service") else f"{name}.service"
+    found = _read(unit)
+    if found is None or not found.source:
+        raise NotFound(
+            f"{unit} was not installed by sysbox", hint="`sysbox unit list` shows what was"
+        )
+    return found
+
+
 def installed() -> list[Installed]:
     """The unit files that `install` has written, by name."""
-    try:
-        names = sorted(posix.listdir(DIRECTORY))
-    except FileNotFoundError:
-        return []
-    found = [_read(name) for name in names if name.endswith(".service")]
+    found = [_read(name) for name in names(DIRECTORY) if name.endswith(".service")]
     return [one for one in found if one is not None and one.source]
 
 
@@ -147,7 +147,9 @@ def _read(unit: str) -> Installed | None:
     body, _, _ = text.partition(f"[{_SECTION}]")
     digest = keys.get((_SECTION, "Digest"))
     source = syntax.unescape_specifiers(keys.get(("Unit", "SourcePath"), ""))
-    return Installed(unit=unit, source=source if digest else "", edited=_digest(body) != digest)
+    return Installed(
+        unit=unit, source=source if digest else "", edited=_digest(body) != digest, text=text
+    )
 
 
 def _digest(text: str) -> str:

@@ -16,7 +16,7 @@ from sysbox.base.files import is_directory, read_file, write_file
 from sysbox.host import probe
 from sysbox.units import names, syntax
 from sysbox.units.bus import Bus
-from sysbox.units.limits import allowlist, table
+from sysbox.units.limits import allowlist, dropins, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,20 +31,17 @@ _CONTROL = ("/etc/systemd/system.control", "/run/systemd/system.control")
 _OWN = frozenset(("CollectMode", "OOMPolicy", "RuntimeMaxSec", "TimeoutStopSec"))
 
 
-def slice_of(unit: str) -> str:
+def slice_of(bus: Bus, unit: str) -> str:
     """The slice of a service. Raises SystemdError."""
-    with Bus.connect() as bus:
-        found = scope.properties(bus, unit, scope.INTERFACES[".service"], ("Slice",))
-    return str(found["Slice"])
+    return str(scope.properties(bus, unit, scope.INTERFACES[".service"], ("Slice",))["Slice"])
 
 
-def read(unit: str) -> tuple[str, ...]:
+def read(bus: Bus, unit: str) -> tuple[str, ...]:
     """The resource settings of a service, in the order in which systemd reads them: "KEY=VALUE" each.
 
     Those that this host cannot apply to a scope are left out. Raises SystemdError, FormatError.
     """
-    with Bus.connect() as bus:
-        found = scope.properties(bus, unit, scope.UNIT, ("FragmentPath", "DropInPaths"))
+    found = scope.properties(bus, unit, scope.UNIT, ("FragmentPath", "DropInPaths"))
     facts, settings = probe(), []
     for text in _assigned((found["FragmentPath"], *found["DropInPaths"])):
         try:
@@ -59,14 +56,14 @@ def _assigned(paths: Iterable[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         text = read_file(path) if path else None
-        for one in syntax.entries(syntax.decode(text or b"")):
-            if one.section != "Service" or one.key not in allowlist.KEYS or one.key in _OWN:
+        for key, value in dropins.assignments(syntax.decode(text or b""), ("Service",)):
+            if key not in allowlist.KEYS or key in _OWN:
                 continue
-            if one.value:
-                found.append(f"{one.key}={syntax.unescape_specifiers(one.value)}")
+            if value:
+                found.append(f"{key}={value}")
             else:
                 # an empty assignment resets the key
-                found = [setting for setting in found if not setting.startswith(f"{one.key}=")]
+                found = [setting for setting in found if not setting.startswith(f"{key}=")]
     return found
 
 
@@ -102,13 +99,12 @@ def propagate(record: Record) -> None:
     path = f"{record.run_directory}/service"
     known = read_file(path)
     before = codec.loads(known, path) if known else record.spec.unit_settings
-    after = read(record.spec.unit)
-    if list(before) == list(after):
-        return
-    facts = probe()
-    changes = _changes(before, after, facts)
-    if changes:
-        with Bus.connect() as bus:
+    with Bus.connect() as bus:
+        after = read(bus, record.spec.unit)
+        if list(before) == list(after):
+            return
+        changes = _changes(before, after, probe())
+        if changes:
             scope.set_properties(bus, names.scope_unit(record.id), changes)
     write_file(path, codec.dumps(list(after)))
 

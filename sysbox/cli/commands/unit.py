@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError, NotFound, SysboxError
+from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
 from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, print_list, report
@@ -84,12 +84,7 @@ def _list(values: Values) -> int:
 
 def _cat(values: Values) -> int:
     for name in values.unit:
-        wanted = name if name.endswith(".service") else f"{name}.service"
-        found = [one for one in unit.installed() if one.unit == wanted]
-        if not found:
-            raise NotFound(f"{wanted} was not installed by sysbox", hint="`sysbox unit list`")
-        with open(f"{unit.DIRECTORY}/{wanted}", encoding="utf-8", errors="surrogateescape") as file:
-            emit(file.read(), 1)
+        emit(unit.find(name).text, 1)
     return 0
 
 

@@ -48,15 +48,15 @@ class Tuning(Frozen):
     defaults: dict[str, Any] = {}  # noqa: RUF012 (property -> what the host gives where nobody asks)
 
 
-def assignments(text: str) -> list[tuple[str, str]]:
-    """The (key, value) pairs of a drop-in's resource sections, in order.
+def assignments(text: str, sections: tuple[str, ...] = _SECTIONS) -> list[tuple[str, str]]:
+    """The (key, value) pairs of these sections of a unit file or drop-in, in order; by default a scope's.
 
     Other lines are skipped, as systemd skips them.
     """
     return [
         (one.key, syntax.unescape_specifiers(one.value))
         for one in syntax.entries(text)
-        if one.section in _SECTIONS
+        if one.section in sections
     ]
 
 

@@ -10,7 +10,7 @@ import posix
 from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
-from sysbox.units import syntax
+from sysbox.units import serviceplan, syntax
 from sysbox.units.quadlet import convert, sources, units
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sysbox.units.quadlet.sources import Source
     from sysbox.units.quadlet.units import Service
 
-INSTALLED = "/etc/systemd/system"
 _PODMAN = "podman-system-generator"
 _GENERATORS = (
     "/etc/systemd/system-generators",
@@ -65,7 +64,7 @@ def generate(found: list[Source], launcher: str) -> Generated:
             errors.append(f"{source.path}: {made_of[service.unit]} makes {service.unit} already")
             continue
         made_of[service.unit] = source.path
-        if exists(f"{INSTALLED}/{service.unit}"):
+        if exists(f"{serviceplan.ADMINISTRATORS}/{service.unit}"):
             continue
         files[service.unit] = units.text(service, launcher)
         try:

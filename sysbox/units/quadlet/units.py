@@ -51,6 +51,7 @@ class Declared:
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self.sources = {one.name: one for one in sources}
+        self._sections: dict[str, Section] = {}  # by the path of their file
 
     def source(self, name: str) -> Source:
         """The declaration that `name` refers to; a template for its instance. Raises FormatError."""
@@ -67,7 +68,9 @@ class Declared:
         title = source.kind.capitalize()
         if title not in SECTIONS:
             raise FormatError(f"{source.path}: .{source.kind} files are not supported")
-        return Section(source, title, SECTIONS[title])
+        if source.path not in self._sections:
+            self._sections[source.path] = Section(source, title, SECTIONS[title])
+        return self._sections[source.path]
 
     def service_of(self, name: str) -> str:
         """The service of the declaration that `name` refers to. Raises FormatError."""
@@ -129,13 +132,12 @@ def check_sections(source: Source, own: str) -> None:
         raise FormatError(f"{source.path}: it has no section [{own}]")
 
 
-def failed(source: Source, error: SysboxError | str) -> Service:
+def failed(source: Source, error: SysboxError) -> Service:
     """The service of a declaration that is wrong: it exists, and fails with the reason."""
-    if isinstance(error, SysboxError):
-        error = f"{error.message}: {error.hint}" if error.hint else error.message
+    reason = f"{error.message}: {error.hint}" if error.hint else error.message
     kind = source.kind if source.kind in _SUFFIX else "container"
     unit = f"{_service_stem(source.stem, kind)}.service"
-    return Service(unit=unit, source=source, error=error)
+    return Service(unit=unit, source=source, error=reason)
 
 
 def text(service: Service, launcher: str, *, install: bool = False) -> str:
