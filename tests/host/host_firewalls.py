@@ -22,6 +22,8 @@ HOST, BEYOND = (
     "192.0.2.2",
     "198.51.100.1",
 )  # of tools/test-network.sh: the host's uplink, a server's address
+HTTPD = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp")
+REFUSED = ""  # what `fetch` and `from_outside` return where nothing comes through
 NET = "192.0.2.0/24"  # where packets from outside come from
 
 

@@ -30,6 +30,8 @@ OUTSIDE = "203.0.113.2"  # RFC 5737, TEST-NET-3: a server out there
 UPLINK = "203.0.113.1"  # the host's address on that side
 OUTSIDE6, UPLINK6 = "2001:db8::2", "2001:db8::1"  # RFC 3849
 SUBNET6, GATEWAY6 = "fd00:90::/64", "fd00:90::1"
+BOTH = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
+OTHER = Policy(bridge="sysbox1", subnet="10.91.0.0/24", subnet6="fd00:91::/64")
 BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
 GATEWAY = topology.DEFAULT_NETWORK.gateway
 _NUMBERS = {"sctp": socket.IPPROTO_SCTP}

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from network_lab import (
     BACKENDS,
+    BOTH,
     GATEWAY,
     GATEWAY6,
+    OTHER,
     OUTSIDE,
     OUTSIDE6,
     SUBNET6,
@@ -32,12 +34,9 @@ from network_lab import (
 from sysbox.base.errors import Conflict
 from sysbox.conf.values import Settings
 from sysbox.netns import firewall, firewall_choice, firewall_mark, forwarding, ports
-from sysbox.netns.rules import Policy
 from sysbox.netns.topology import DEFAULT_NETWORK
 from sysbox.spec import Port
 
-BOTH = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
-OTHER = Policy(bridge="sysbox1", subnet="10.91.0.0/24", subnet6="fd00:91::/64")
 WEB = Port(container_port=80, host_port=8080)
 SILENCE = ("TimeoutError", "OSError")
 each_backend = pytest.mark.parametrize(

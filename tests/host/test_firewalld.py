@@ -10,6 +10,8 @@ from containers import Container, Containers, eventually
 from host_firewalls import (
     BEYOND,
     HOST,
+    HTTPD,
+    REFUSED,
     Firewalld,
     configure,
     fetch,
@@ -23,9 +25,7 @@ from lane import Sysbox
 
 from sysbox.netns import firewall
 
-HTTPD = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp")
 MARK = "rule port port=8080 protocol=tcp mark set=0x1000/0x1000"
-REFUSED = ""
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from containers import Container, Containers
 from host_firewalls import (
     BEYOND,
     HOST,
+    HTTPD,
     NET,
+    REFUSED,
     Ufw,
     configure,
     fetch,
@@ -22,9 +24,7 @@ from lane import Sysbox
 
 from sysbox.netns import firewall
 
-HTTPD = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp")
 ROUTE = ("allow", "proto", "tcp", "from", NET, "to", "any", "port", "80")
-REFUSED = ""
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import pytest
 from lane import Sysbox
 from network_lab import (
     BACKENDS,
+    BOTH,
     GATEWAY,
     GATEWAY6,
+    OTHER,
     OUTSIDE,
     OUTSIDE6,
-    SUBNET6,
     UPLINK,
     UPLINK6,
     Dual,
@@ -24,11 +25,8 @@ from network_lab import (
 
 from sysbox.base.errors import Conflict
 from sysbox.netns import firewall
-from sysbox.netns.rules import Policy
 from sysbox.spec import Port
 
-BOTH = Policy(bridge="sysbox0", subnet="10.90.0.0/24", subnet6=SUBNET6)
-OTHER = Policy(bridge="sysbox1", subnet="10.91.0.0/24", subnet6="fd00:91::/64")
 PORT = Port(container_port=80, host_port=8080, protocol="sctp")
 
 
