@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import dnslib  # noqa: TID253 (no start waits for a test)
@@ -89,8 +90,11 @@ class Server:
         self._datagram.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._datagram.bind(address)
         self._stream = socket.create_server(address)
-        for target in (self._serve, self._serve_stream):
-            threading.Thread(target=target, daemon=True).start()
+        self._closed = False
+        targets = (self._serve, self._serve_stream)
+        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
+        for thread in self._threads:
+            thread.start()
 
     def _reply(self, data: bytes) -> bytes | None:
         self.asked.append(data)
@@ -100,8 +104,10 @@ class Server:
         while True:
             try:
                 data, source = self._datagram.recvfrom(65535)
+                if self._closed:
+                    return
                 if not data:
-                    continue  # it was shut down
+                    continue
                 self.sources.append(source)
                 answer = self._reply(data)
                 if answer is not None:
@@ -116,18 +122,32 @@ class Server:
             except OSError:
                 return
             with sock:
+                sock.settimeout(TIMEOUT)
                 data = receive_stream(sock)
                 answer = self._reply(data)
                 if answer is not None:
                     sock.sendall(len(answer).to_bytes(2, "big") + answer)
 
+    def wait_for(self, count: int) -> None:
+        """Wait until it was asked so many different questions."""
+        deadline = time.monotonic() + TIMEOUT
+        while len(set(self.asked)) < count:
+            assert time.monotonic() < deadline, f"{len(set(self.asked))} of {count} questions came"
+            time.sleep(0.002)
+
     def close(self) -> None:
+        self._closed = True
         for sock in (self._datagram, self._stream):
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # a datagram socket is not connected, but its reader wakes up
-            sock.close()
+        # before the descriptors are free: a thread that has just taken one's number would read from the
+        # socket that has it next, and the answer to another test's question would be lost
+        for thread in self._threads:
+            thread.join()
+        self._datagram.close()
+        self._stream.close()
 
 
 def says(*values: str, kind: str = "A", ttl: int = 300) -> Callable[[bytes], bytes]:

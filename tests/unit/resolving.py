@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -71,6 +72,8 @@ class Network:
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                # the resolver collects garbage: not that of a thousand tests, which takes seconds
+                gc.freeze()
                 passed = [datagram.detach(), stream.detach()]
                 sockets = [socket.socket(fileno=fd) for fd in passed]
                 Resolver(str(self.directory), sockets, Upstream(str(self.resolv_conf))).run(idle)
@@ -79,6 +82,12 @@ class Network:
                 os._exit(1)
         datagram.close()
         stream.close()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self.pid:

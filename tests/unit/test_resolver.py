@@ -82,18 +82,17 @@ def test_known_at_once_and_never_after_its_end(network: Network) -> None:
 
 def test_two_changes_within_one_step_of_the_clock_of_files(tmp_path: Path) -> None:
     """They have one time, unless the kernel has finer ones (Linux 6.13): here the second gets the first's."""
-    network = Network(tmp_path, run=False)
-    one = Zone(str(network.directory))
-    process = network.process()
-    start = network.start(process.pid)
-    for number in range(20):
-        moment = time.time_ns()
-        for name in (f"first{number}", f"second{number}"):
-            network.write(A_ID, name, ["127.1.0.2"], process.pid, start)
-            os.utime(network.directory, ns=(moment, moment))
-            one.refresh()
-            assert one.find((name.encode(),), "")
-    network.close()
+    with Network(tmp_path, run=False) as network:
+        one = Zone(str(network.directory))
+        process = network.process()
+        start = network.start(process.pid)
+        for number in range(20):
+            moment = time.time_ns()
+            for name in (f"first{number}", f"second{number}"):
+                network.write(A_ID, name, ["127.1.0.2"], process.pid, start)
+                os.utime(network.directory, ns=(moment, moment))
+                one.refresh()
+                assert one.find((name.encode(),), "")
 
 
 def test_a_pid_that_was_used_again_is_no_container(network: Network) -> None:
@@ -319,12 +318,11 @@ def test_a_flood_from_one_client_leaves_room_for_others(network: Network) -> Non
 
 
 def test_it_leaves_when_nobody_asks(tmp_path: Path) -> None:
-    network = Network(tmp_path, idle=0.3)
-    network.add(A_ID, "web", "127.1.0.2")
-    assert network.ask("web")[0] == "NOERROR"
-    assert os.waitstatus_to_exitcode(os.waitpid(network.pid, 0)[1]) == 0
-    network.pid = 0
-    network.close()
+    with Network(tmp_path, idle=0.3) as network:
+        network.add(A_ID, "web", "127.1.0.2")
+        assert network.ask("web")[0] == "NOERROR"
+        assert os.waitstatus_to_exitcode(os.waitpid(network.pid, 0)[1]) == 0
+        network.pid = 0
 
 
 def test_a_damaged_file_names_nobody(network: Network) -> None:
@@ -337,18 +335,17 @@ def test_a_damaged_file_names_nobody(network: Network) -> None:
 
 
 def test_descriptors_of_the_ended_are_closed(tmp_path: Path) -> None:
-    network = Network(tmp_path, run=False)
-    one = Zone(str(network.directory))
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        process = network.add(A_ID, "web", "127.1.0.2")
-        one.refresh()
-        assert one.find((b"web",), "")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        one.refresh()
-        assert not one.find((b"web",), "")
-        assert not one.clients
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert zone.records_of([], wire.A) == ()
-    network.close()
+    with Network(tmp_path, run=False) as network:
+        one = Zone(str(network.directory))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            process = network.add(A_ID, "web", "127.1.0.2")
+            one.refresh()
+            assert one.find((b"web",), "")
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            one.refresh()
+            assert not one.find((b"web",), "")
+            assert not one.clients
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert zone.records_of([], wire.A) == ()

@@ -132,6 +132,7 @@ def test_one_client_has_so_many_questions_on_their_way(network: Network) -> None
             sock.sendto(dnsclient.question(f"slow{number}.example"), network.server)
         refused = [sock.recv(512) for _ in range(32)]
     assert {wire.code_of(one) for one in refused} == {wire.SERVFAIL}
+    server.wait_for(128)
     assert len(set(server.asked)) == 128
 
 
@@ -198,48 +199,49 @@ def test_a_truncated_answer_is_passed_on(network: Network) -> None:
 
 
 def test_an_internal_network_forwards_nothing(tmp_path: Path) -> None:
-    network = Network(tmp_path, internal=True)
-    network.add(A_ID, "web", "127.1.0.2", internal=True)
-    # one that is on another internal network, whose resolver is not there
-    network.add(B_ID, "both", "127.1.0.3", internal=True, others=["127.3.0.1"])
-    server = network.upstream(dnsclient.says("192.0.2.7"))
-    assert network.ask("web", source="127.1.0.2") == ("NOERROR", ["127.1.0.2"])
-    for source in ("127.1.0.2", "127.1.0.3", "127.1.0.9"):
-        assert network.ask("example.org", source=source) == ("NXDOMAIN", [])
-        assert network.ask("example.org", source=source, stream=True) == ("NXDOMAIN", [])
-    assert not server.asked
-    network.close()
+    with Network(tmp_path, internal=True) as network:
+        network.add(A_ID, "web", "127.1.0.2", internal=True)
+        # one that is on another internal network, whose resolver is not there
+        network.add(B_ID, "both", "127.1.0.3", internal=True, others=["127.3.0.1"])
+        server = network.upstream(dnsclient.says("192.0.2.7"))
+        assert network.ask("web", source="127.1.0.2") == ("NOERROR", ["127.1.0.2"])
+        for source in ("127.1.0.2", "127.1.0.3", "127.1.0.9"):
+            assert network.ask("example.org", source=source) == ("NXDOMAIN", [])
+            assert network.ask("example.org", source=source, stream=True) == ("NXDOMAIN", [])
+        assert not server.asked
 
 
 def test_servers_of_the_container_and_of_the_network(tmp_path: Path) -> None:
-    network = Network(tmp_path, servers=("127.2.0.4",))
-    network.add(A_ID, "web", "127.1.0.2", servers=[OTHER])
-    network.add(B_ID, "db", "127.1.0.3")
-    network.upstream(dnsclient.says("192.0.2.4"), "127.2.0.4")
-    network.upstream(dnsclient.says("192.0.2.2"), OTHER)
-    assert network.ask("example.org", source="127.1.0.2") == ("NOERROR", ["192.0.2.2"])
-    assert network.ask("example.org", source="127.1.0.3") == ("NOERROR", ["192.0.2.4"])
-    network.close()
+    with Network(tmp_path, servers=("127.2.0.4",)) as network:
+        network.add(A_ID, "web", "127.1.0.2", servers=[OTHER])
+        network.add(B_ID, "db", "127.1.0.3")
+        network.upstream(dnsclient.says("192.0.2.4"), "127.2.0.4")
+        network.upstream(dnsclient.says("192.0.2.2"), OTHER)
+        assert network.ask("example.org", source="127.1.0.2") == ("NOERROR", ["192.0.2.2"])
+        assert network.ask("example.org", source="127.1.0.3") == ("NOERROR", ["192.0.2.4"])
 
 
 def test_the_other_networks_of_a_container(tmp_path: Path) -> None:
     """Their names are known to who is on both, and to nobody else."""
-    first = Network(tmp_path, internal=True)
-    second = Network(tmp_path, gateway="127.3.0.1")
-    server = first.upstream(dnsclient.says("192.0.2.7"))
-    first.add(A_ID, "web", "127.1.0.2", others=["127.3.0.1"], internal=False)
-    first.add(B_ID, "alone", "127.1.0.3", internal=True)
-    second.add(B_ID, "db", "127.3.0.3")
-    assert first.ask("db", source="127.1.0.2") == ("NOERROR", ["127.3.0.3"])
-    assert first.ask("db", "AAAA", source="127.1.0.2") == ("NOERROR", [])
-    assert first.ask("db", source="127.1.0.2", stream=True) == ("NOERROR", ["127.3.0.3"])
-    assert first.ask("3.0.3.127.in-addr.arpa", "PTR", source="127.1.0.2") == ("NOERROR", ["db."])
-    assert first.ask("db", source="127.1.0.3") == ("NXDOMAIN", [])
-    assert not server.asked
-    # it may ask outside, since one of its networks may
-    assert first.ask("example.org", source="127.1.0.2") == ("NOERROR", ["192.0.2.7"])
-    second.close()
-    first.close()
+    with (
+        Network(tmp_path, internal=True) as first,
+        Network(tmp_path, gateway="127.3.0.1") as second,
+    ):
+        server = first.upstream(dnsclient.says("192.0.2.7"))
+        first.add(A_ID, "web", "127.1.0.2", others=["127.3.0.1"], internal=False)
+        first.add(B_ID, "alone", "127.1.0.3", internal=True)
+        second.add(B_ID, "db", "127.3.0.3")
+        assert first.ask("db", source="127.1.0.2") == ("NOERROR", ["127.3.0.3"])
+        assert first.ask("db", "AAAA", source="127.1.0.2") == ("NOERROR", [])
+        assert first.ask("db", source="127.1.0.2", stream=True) == ("NOERROR", ["127.3.0.3"])
+        assert first.ask("3.0.3.127.in-addr.arpa", "PTR", source="127.1.0.2") == (
+            "NOERROR",
+            ["db."],
+        )
+        assert first.ask("db", source="127.1.0.3") == ("NXDOMAIN", [])
+        assert not server.asked
+        # it may ask outside, since one of its networks may
+        assert first.ask("example.org", source="127.1.0.2") == ("NOERROR", ["192.0.2.7"])
 
 
 def test_descriptors_are_closed(network: Network) -> None:
