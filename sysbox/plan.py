@@ -121,6 +121,7 @@ class Plan(Frozen):
             lines.append(f"  umask {process.umask:04o}")
         if process.oom_score_adj:
             lines.append(f"  oom_score_adj {process.oom_score_adj}")
+        lines += [f"  secret {name} as the variable {one}" for one, name in process.secrets]
         lines += [f"  sysctl {path} = {value}" for path, value in process.sysctls]
         return "\n".join(lines)
 
@@ -257,7 +258,7 @@ def _root(
         ipc_owner=_ipc_owner(spec, around.joins),
         proc_owner=around.joins.get("proc", ""),
         before=mode.before,
-        after=mode.after,
+        after=(*mode.after, *_private(record)),
     )
     operations = mapped.own_maps(operations, record.uids, record.gids)
     mapped.check_user(operations, resolved.user)
@@ -283,6 +284,14 @@ def _root(
         booted=mode.active,
         syslog=bool(plan_syslog(spec, booted=mode.active)),
     )
+
+
+def _private(record: Record) -> tuple[Operation, ...]:
+    if not record.spec.secrets:
+        return ()
+    from sysbox.fs import private  # few containers need it
+
+    return private.plan_secrets(record.spec, record.uids, record.gids)
 
 
 def _protection(

@@ -34,6 +34,28 @@ class Mount(Frozen):
         return "" if self.target[:1] == "/" else "target: must be an absolute path"
 
 
+class SecretUse(Frozen):
+    """One `--secret`: which secret a container gets, and where; its value is in no record."""
+
+    name: str
+    kind: str = "mount"  # a file, or env: an environment variable
+    target: str = ""  # the absolute path of the file, or the name of the variable
+    uid: int = 0  # of the file's owner, in the container
+    gid: int = 0
+    mode: int = 0o444
+
+    def wrong(self) -> str:
+        # the name becomes a path on the host
+        if not self.name or "/" in self.name or self.name[0] == ".":
+            return "name: must be that of a secret"
+        if self.kind not in ("mount", "env"):
+            return "kind: must be mount or env"
+        if self.kind == "env":
+            fits = self.target and not {"=", "\0"} & set(self.target)
+            return "" if fits else "target: must be the name of a variable"
+        return "" if self.target[:1] == "/" else "target: must be an absolute path"
+
+
 class Device(Frozen):
     """One `--device HOST[:CONTAINER[:rwm]]`."""
 
@@ -307,6 +329,7 @@ class ContainerSpec(Frozen):
     # auto (if the command is systemd), always, false: see container/systemd_mode.py
     systemd: str = "auto"
     mounts: tuple[Mount, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
     shm_size: int = 64 << 20
     read_only: bool = False
     labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)

@@ -31,6 +31,7 @@ CONTAINERS = f"{STATE}/containers"  # <id>/record.json, exit.json, hosts, hostna
 NAMES = f"{STATE}/names"  # <name> -> <id>: a symbolic link, so that claiming a name is atomic
 IMAGES = f"{STATE}/images"  # OCI layout: oci-layout, index.json, blobs/sha256/; and layers/
 VOLUMES = f"{STATE}/volumes"  # <name>/_data
+SECRETS = f"{STATE}/secrets"  # NAME.json: values for containers, encrypted where the host can
 NETWORKS = f"{STATE}/networks"  # NAME.json: the definitions of networks
 EVENT_KEY = f"{STATE}/events.key"  # signs events: see units/signature.py
 CACHE = f"{STATE}/cache"  # compiled seccomp programs

@@ -14,6 +14,7 @@ from sysbox.build.content import Selected, Target
 from sysbox.build.content_sources import Origin
 from sysbox.build.content_sources import clean as clean_source
 from sysbox.build.run_agent import Relay
+from sysbox.container.secrets import MOST
 from sysbox.fs.treecopy import Rules
 from sysbox.spec import Mount
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _SECRETS = "/run/secrets"
 _AGENT = "/run/buildkit/ssh_agent"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_MOST_SECRET = 512 << 10  # bytes
 _COPIES = 32  # directories of one cache that is private
 
 
@@ -192,8 +192,8 @@ class StepMounts:
                     f"the secret {name} is not given", hint=f"give it: --secret id={name},src=FILE"
                 )
             return
-        if len(data) > _MOST_SECRET:
-            raise SpecError(f"the secret {name} is larger than {_MOST_SECRET >> 10} KiB")
+        if len(data) > MOST:
+            raise SpecError(f"the secret {name} is larger than {MOST >> 10} KiB")
         if one.env:
             if b"\0" in data:
                 raise SpecError(f"the secret {name} has a NUL, which no variable can have")

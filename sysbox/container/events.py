@@ -66,6 +66,8 @@ MESSAGE_IDS = {
     ("volume", "create"): "9e96829c72724380a75da2080c26b023",
     ("volume", "destroy"): "94622063e077418b936fd182dc193435",
     ("volume", "prune"): "4cdff7e12b5d42d1bf04efca1caffad8",
+    ("secret", "create"): "06d1a43632f84c01c9c9b9a52edc7e33",
+    ("secret", "remove"): "404028f8e4765e2dc7011954c5c21366",
     ("network", "create"): "37433eff3b524791884666bc2c2eeb56",
     ("network", "connect"): "03cb3ccf0a3e426ea672c6528d7e2ade",
     ("network", "disconnect"): "7494cee94797466dabd497290513c760",

@@ -39,6 +39,8 @@ class ProcessPlan(Frozen):
     rlimits: tuple[tuple[str, int, int], ...]
     sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
     oom_score_adj: int
+    # (variable, the secret that it has); the values come beside the plan
+    secrets: tuple[tuple[str, str], ...] = ()
 
 
 class Asked(Frozen):
@@ -89,6 +91,7 @@ def plan_process(
         rlimits=_rlimits(spec),
         sysctls=sysctls,
         oom_score_adj=spec.oom_score_adj,
+        secrets=tuple((one.target, one.name) for one in spec.secrets if one.kind == "env"),
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.records import Record
     from sysbox.docker.known_images import KnownImages
-    from sysbox.spec import Health, Mount
+    from sysbox.spec import ContainerSpec, Health, Mount
 
 _SHELL = ("/bin/sh", "-c")  # what --health-cmd and docker's CMD-SHELL mean
 _MICRO = 1000  # nanoseconds in a microsecond
@@ -60,8 +60,24 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "StopTimeout": spec.stop_timeout,
             "Shell": NullList(),
             "Umask": f"{spec.umask:04o}",
+            **({"Secrets": _secrets(spec)} if spec.secrets else {}),
         }
     )
+
+
+def _secrets(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """podman's Secrets, with where each is; of a variable too, whose value Env does not have."""
+    return [
+        {
+            "Name": one.name,
+            "Type": one.kind,
+            "Target": one.target,
+            "UID": one.uid,
+            "GID": one.gid,
+            "Mode": one.mode,
+        }
+        for one in spec.secrets
+    ]
 
 
 def capabilities_of(record: Record, images: KnownImages) -> dict[str, Any]:

@@ -2,22 +2,22 @@
 
 /usr is the machine's, read-only: packages are installed on the machine, never here, where their database
 below /var would be lost. /etc, /var and the rest of the operating system are copy-on-write over the
-machine's, and gone when the host stops, but for an administrator's units and declarations. Every other
-directory of the machine's root (/home, /root, /srv, a checkout's) is the real one. /proc, /sys, /dev, /run
-and the cgroup tree are the host's own.
+machine's, and gone when the host stops, but for an administrator's units and declarations, and the key for
+credentials. Every other directory of the machine's root (/home, /root, /srv, a checkout's) is the real one.
+/proc, /sys, /dev, /run and the cgroup tree are the host's own.
 """
 
 from __future__ import annotations
 
 import os
 
-from sysbox.base import errors
+from sysbox.base import errors, files
 from sysbox.base.frozen import Frozen
 from sysbox.embedded import devices, quiet, state
 from sysbox.embedded.cgroups import Hierarchy
 from sysbox.embedded.devices import mount
 from sysbox.host import read_text
-from sysbox.linux import _sys
+from sysbox.linux import _sys, process
 from sysbox.linux.mount import (
     MNT_DETACH,
     MS_BIND,
@@ -44,6 +44,8 @@ COPIED = frozenset(
 
 # where an administrator's units and declarations are
 KEPT = ("/etc/systemd/system", "/etc/sysbox")
+# what systemd-creds(1) encrypts with, where there is no TPM; bound to the machine id, which is kept too
+_KEY = "/var/lib/systemd/credential.secret"
 
 
 class RootPlan(Frozen):
@@ -86,6 +88,7 @@ def build(plan: RootPlan) -> str:
     # after that: what an administrator of the host has enabled is not the machine's
     for path in KEPT:
         _keep(plan.kept, root, path)
+    _keep_key(plan.kept, root)
     return root
 
 
@@ -138,6 +141,33 @@ def _keep(kept: str, root: str, path: str) -> None:
         mount("sysbox-host", root + path, "overlay", 0, options)
     except errors.KernelError:
         pass  # ignoring: on an overlay, as in a container, changes are lost with the host as those of /etc
+
+
+def _keep_key(kept: str, root: str) -> None:
+    """Keep the key for credentials over a stop of the host; the first boot makes it."""
+    known = files.read_file(kept + _KEY)
+    if known is not None:
+        files.make_private(os.path.dirname(root + _KEY))
+        files.write_file(root + _KEY, known, 0o400)
+        return
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chroot(root)
+            os.chdir("/")
+            nothing = os.open("/dev/null", os.O_RDWR)
+            for fd in range(3):
+                os.dup2(nothing, fd)
+            program = process.find_program("systemd-creds")
+            os.execve(program, (program, "setup"), process.CLEAN_ENVIRONMENT)
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    # without the program there is no key, and nothing needs one
+    made = files.read_file(root + _KEY)
+    if made is not None:
+        files.make_private(os.path.dirname(kept + _KEY))
+        files.write_file(kept + _KEY, made, 0o400, durable=True)
 
 
 def _bind_real(root: str, mounts: list[str]) -> None:

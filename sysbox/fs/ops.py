@@ -46,6 +46,7 @@ class Tree:
         self.root = root
         self.null = -1
         self.syslog = -1  # the datagram socket to be bound
+        self.private: Any = None  # values of secrets: see secretfiles.py, which applies them
         self.user = (0, 0)  # the container's user, for mounts that are to belong to it (`:U`)
         self._sources = sources
         # writable copies of sources that are read-only, to fill new volumes, by id() of the operation
@@ -58,17 +59,17 @@ class Tree:
     def apply(self, operations: Sequence[Operation]) -> None:
         """Apply the operations in order. Raises KernelError or SpecError, naming the target."""
         for operation in operations:
-            apply: Callable[[Tree, Any], None] = _APPLY[type(operation)]
+            apply: Callable[[Tree, Any], None] = APPLY[type(operation)]
             apply(self, operation)
 
     def filesystem(self, op: rootfs.Filesystem) -> None:
         if op.ordinary:
-            target = self._ordinary(op.target)
+            target = self.ordinary(op.target)
         else:
             target = self._directory_target(op.target, f"a {op.fstype}")
         options = tuple((key, value or None) for key, value in op.options)
         made = mount.new_filesystem(op.fstype, options, op.attributes)
-        _attach(made, target, op.target)
+        attach(made, target, op.target)
         posix.close(made)
 
     def bind(self, op: rootfs.Bind) -> None:
@@ -86,7 +87,7 @@ class Tree:
         if op.attributes:
             mount.set_attributes(made, set=op.attributes, recursive=op.recursive)
         try:
-            _attach(made, target, op.target)
+            attach(made, target, op.target)
         except SpecError as error:
             raise SpecError(error.message.replace(" a file ", f" the file {op.source} ")) from None
         if op.propagation != mount.MS_PRIVATE:
@@ -123,7 +124,7 @@ class Tree:
 
     def _bind_target(self, op: rootfs.Bind, *, is_directory: bool) -> int:
         if op.ordinary:
-            return self._ordinary(op.target)
+            return self.ordinary(op.target)
         if is_directory:
             return self._directory_target(op.target, f"the directory {op.source}")
         target = self.file(op.target)
@@ -193,7 +194,7 @@ class Tree:
         if (target := self._existing(op.target)) < 0:
             return  # there is nothing to hide
         made = self._empty_tmpfs() if _is_directory(target) else self._null_device()
-        _attach(made, target, op.target)
+        attach(made, target, op.target)
         posix.close(made)
 
     def read_only(self, op: rootfs.ReadOnly) -> None:
@@ -206,7 +207,7 @@ class Tree:
         # bind the path onto itself with the flag; if recursive, with the mounts below it
         made = mount.clone_tree("", recursive=op.recursive, dirfd=target)
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY, recursive=op.recursive)
-        _attach(made, target, op.target)
+        attach(made, target, op.target)
         posix.close(made)
 
     def _existing(self, path: str) -> int:
@@ -313,16 +314,14 @@ class Tree:
         mount.set_attributes(made, set=mount.MOUNT_ATTR_RDONLY)
         return made
 
-    def _ordinary(self, path: str) -> int:
-        """`directory` for a mount of the kernel's own file systems. Raises SpecError for a symbolic link."""
+    def ordinary(self, path: str) -> int:
+        """`directory` for what must be mounted at this very path. Raises SpecError for a symbolic link."""
         posix.close(self.directory(path))
         fd = mount.open_in_root(self.root, path, _ANY | posix.O_NOFOLLOW)
         if not _is_directory(fd):
             posix.close(fd)
-            raise SpecError(
-                f"the image's {path} is not an ordinary directory",
-                hint="it must not be a symbolic link: the kernel's file system is mounted there",
-            )
+            hint = "it must not be a symbolic link: a file system of its own is mounted there"
+            raise SpecError(f"the image's {path} is not an ordinary directory", hint=hint)
         return fd
 
     def _empty_tmpfs(self) -> int:
@@ -338,7 +337,7 @@ class Tree:
         return posix.dup(self._empty)
 
 
-_APPLY: dict[type, Any] = {
+APPLY: dict[type, Any] = {
     rootfs.Filesystem: Tree.filesystem,
     rootfs.Bind: Tree.bind,
     rootfs.Node: Tree.node,
@@ -387,7 +386,7 @@ def _refuse_kernels(path: str, place: str) -> None:
         raise SpecError(f"mount target {path}: it leads to {place} in the image", hint=hint)
 
 
-def _attach(made: int, target: int, path: str) -> None:
+def attach(made: int, target: int, path: str) -> None:
     """Attach a detached mount to an opened target, and close the target. Raises SpecError, KernelError."""
     try:
         mount.attach(made, target)

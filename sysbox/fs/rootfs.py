@@ -20,6 +20,7 @@ from sysbox.linux.userns import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.fs.private import Special
     from sysbox.fs.syslog import Syslog
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec, Mount
@@ -32,7 +33,6 @@ _ATTRIBUTES = {
     MOUNT_ATTR_NOEXEC: "noexec",
     MOUNT_ATTR_STRICTATIME: "strictatime",
 }
-
 
 # path of the --init program: in /dev, which is sysbox's own tmpfs, so the image need not provide a place
 INIT = "/dev/sysbox-init"
@@ -160,7 +160,7 @@ class Cgroups(Frozen):
 
 
 if TYPE_CHECKING:
-    Operation = Filesystem | Bind | Node | Syslog | Link | Directory | Mask | ReadOnly | Cgroups
+    Operation = Filesystem | Bind | Node | Special | Link | Directory | Mask | ReadOnly | Cgroups
 
 
 class RootPlan(Frozen):

@@ -108,6 +108,10 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         raise Unsupported("only root can create containers", hint="run it with sudo")
     image = Store().resolve(spec.image)
     check_trust(image, spec.image)
+    if spec.secrets:
+        from sysbox.container import secrets  # few containers need it
+
+        secrets.check(spec.secrets)
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"

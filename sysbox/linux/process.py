@@ -205,18 +205,19 @@ def spawn(
     stdin: bytes | None = None,
     *,
     merge_stderr: bool = False,
+    stderr: int = -1,
 ) -> tuple[int, bytes]:
     """Run a program to its end. Returns (exit status as a shell has it, its standard output).
 
     argv[0] is searched for on the PATH of CLEAN_ENVIRONMENT, unless it is a path. `env` None is
     CLEAN_ENVIRONMENT; without `stdin` the program reads /dev/null; its standard error is the caller's unless
-    merged. Raises KernelError if it cannot be started.
+    merged, or the descriptor `stderr` is given. Raises KernelError if it cannot be started.
     """
     given = _filled_pipe(stdin) if stdin is not None else posix.open("/dev/null", posix.O_RDONLY)
     output, end = posix.pipe()
     actions = [(posix.POSIX_SPAWN_DUP2, given, 0), (posix.POSIX_SPAWN_DUP2, end, 1)]
-    if merge_stderr:
-        actions.append((posix.POSIX_SPAWN_DUP2, end, 2))
+    errors = end if merge_stderr else stderr
+    actions += [(posix.POSIX_SPAWN_DUP2, errors, 2)] * (errors >= 0)
     try:
         pid = posix.posix_spawn(
             find_program(argv[0]),

@@ -252,7 +252,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         resolved_of(record),
         Asked(
             argv=spec.argv,
-            env=spec.env,
+            env=(*_secrets(record), *spec.env),
             user=spec.user,
             workdir=spec.workdir,
             tty=spec.tty and not spec.detach,
@@ -262,6 +262,15 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         hostname=own_hostname(record),
         held=capability.grantable(own_namespace=bool(record.uids)),
     )
+
+
+def _secrets(record: Record) -> tuple[str, ...]:
+    """The variables of its secrets, with the values that these have now, as podman does."""
+    if not record.spec.secrets:
+        return ()
+    from sysbox.container import secrets  # few containers need it
+
+    return secrets.variables(record.spec.secrets)
 
 
 def main(entering: Entering, channel: Channel) -> NoReturn:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.process_plan import ProcessPlan
     from sysbox.fs.rootfs import Operation
+    from sysbox.fs.secretfiles import Private
     from sysbox.plan import Plan
     from sysbox.security.identity import Identity
     from sysbox.units.cgroup.tree import Placement
@@ -58,6 +59,7 @@ class Inherited(Frozen):
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None  # the compiled filter; None is unconfined
     placement: Placement
+    private: Private | None = None  # the values of secrets
     syslog: int = -1  # the socket that becomes its /dev/log, or -1
 
 
@@ -115,7 +117,7 @@ def main(
         root = tree.root
         if mapped.is_owned(operations):
             tree.user = ids_of_user(root, plan.process.user)
-        tree.syslog = inherited.syslog
+        tree.syslog, tree.private = inherited.syslog, inherited.private
         tree.apply(operations)
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:
@@ -125,7 +127,7 @@ def main(
         phase = "process"
         who = resolve_user(root, procfs, plan.process)
         check_mapped(who, plan.namespaces.uids, plan.namespaces.gids)
-        env = _environment(plan.process, who)
+        env = _environment(plan.process, who, inherited.private)
 
         phase = "scope"
         # into the cgroups that systemd leaves alone; then wait for systemd to move it into the others
@@ -187,8 +189,9 @@ def _await(builder: int, message: bytes) -> None:
         _sys.leave(FAILED)
 
 
-def _environment(plan: ProcessPlan, who: Identity) -> tuple[str, ...]:
-    return environment.build_env(plan.image_env, plan.env, who.home, plan.hostname, plan.tty)
+def _environment(plan: ProcessPlan, who: Identity, private: Private | None) -> tuple[str, ...]:
+    env = (*plan.env, *private.variables) if private else plan.env
+    return environment.build_env(plan.image_env, env, who.home, plan.hostname, plan.tty)
 
 
 def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sysbox.container.store import Record
     from sysbox.fs.rootfs import Operation
+    from sysbox.fs.secretfiles import Private
     from sysbox.host import HostFacts
     from sysbox.netns.network import Network
     from sysbox.plan import Plan
@@ -105,6 +106,26 @@ def _disks_of(spec: ContainerSpec, facts: HostFacts) -> Disks:
     from sysbox.units.cgroup import blockdev  # which few containers need
 
     return blockdev.disks_of(spec, facts)
+
+
+def before_fork(record: Record, plan: Plan) -> Private | None:
+    """The values that the container gets and nothing that is written down has. Raises SysboxError.
+
+    Imports what the child, which imports nothing itself, needs for the root.
+    """
+    import_for_mounts(plan.root.operations)
+    spec = record.spec
+    if not spec.secrets:
+        return None
+    from sysbox.container import secrets  # few containers need it
+    from sysbox.fs import private, secretfiles
+
+    files = {
+        private.key_of_secret(one.name): secrets.value_of(one.name)
+        for one in spec.secrets
+        if one.kind == "mount"
+    }
+    return secretfiles.Private(files, secrets.variables(spec.secrets))
 
 
 def import_for_mounts(operations: Iterable[Operation]) -> None:

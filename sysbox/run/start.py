@@ -23,7 +23,7 @@ from sysbox.linux.freezer import thaw_file
 from sysbox.netns import links, topology
 from sysbox.run import identity_files, parent, supervisor
 from sysbox.run.init import Inherited
-from sysbox.run.planning import import_for_mounts, plan_of, with_ids_of_its_own
+from sysbox.run.planning import before_fork, plan_of, with_ids_of_its_own
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
@@ -33,6 +33,7 @@ from sysbox.units.limits import bandwidths
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from sysbox.run.resolver_units import Place
     from sysbox.run.stdio import Streams
     from sysbox.spec import Port
-    from sysbox.units.cgroup.tree import Placement
     from sysbox.units.machine import Machine
 
 
@@ -108,14 +108,17 @@ def bring_up(
             record = with_ids_of_its_own(record)
             plan = plan_of(record, facts, service)
         program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
-        import_for_mounts(plan.root.operations)
+        private = before_fork(record, plan)
     runtime = _claim(record, plan)
     with Undo() as undo:
         undo.add(lambda error: _record_failure(record, runtime, error))
         undo.add(lambda _: streams.close())
         freezer.check_not_frozen(runtime.cgroup, facts)
         placement = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0]
-        with parent.park(_inherited(plan, streams, size, program, placement)) as parked:
+        inherited = _inherited(
+            plan, streams, size=size, seccomp=program, placement=placement, private=private
+        )
+        with parent.park(inherited) as parked:
             streams.close_child_ends()
             bus = Bus.connect()
             if not service:
@@ -124,17 +127,13 @@ def bring_up(
             return _set_going(bus, record, plan, parked, runtime, meanwhile, logged=logged)
 
 
-def _inherited(
-    plan: Plan, streams: Streams, size: bytes, program: bytes | None, placement: Placement
-) -> Inherited:
+def _inherited(plan: Plan, streams: Streams, **more: Any) -> Inherited:
     return Inherited(
         plan=plan,
         stdio=(streams.child[0], streams.child[1], streams.child[2]),
         owned=tuple(streams.owned),
-        size=size,
-        seccomp=program,
-        placement=placement,
         syslog=streams.open_syslog() if plan.root.syslog else -1,
+        **more,
     )
 
 

@@ -15,7 +15,7 @@ from sysbox.cli.commands import top
 from sysbox.image import changes, reference
 from sysbox.image.model import ImageConfig
 from sysbox.netns import subnets
-from sysbox.parse import addresses, common, filters, limits, service, storage, time, userns
+from sysbox.parse import addresses, common, filters, limits, secrets, service, storage, time, userns
 from sysbox.parse.bandwidth import parse_bandwidth
 from sysbox.parse.network import (
     check_hostname,
@@ -39,9 +39,10 @@ from sysbox.parse.process import (
 )
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
 from sysbox.run import detach_keys
-from sysbox.spec import Mount
+from sysbox.spec import Mount, SecretUse
 
 SIZES = "k m g t p b kib mb : / /dev/sda . , -"
+SECRET = "name source= ,type= mount env ,target= /a .. ,uid= ,gid= ,mode= 0400"
 MOUNTS = (
     "type= bind volume tmpfs , src= source= dst= target= = /a /a/b .. : readonly ro true false 1 0 z nocopy "
     'bind-propagation= rshared volume-nocopy tmpfs-size= tmpfs-mode= uid= size= mode= 64m 10% nr_inodes= "'
@@ -94,6 +95,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "volume": (storage.parse_mount_v, MOUNTS),
     "mount": (storage.parse_mount, MOUNTS),
     "tmpfs": (storage.parse_tmpfs, MOUNTS),
+    "secret": (secrets.parse_secret, SECRET),
     "device": (storage.parse_device, "/dev/null : rwm r /dev/x w"),
     "keys": (detach_keys.parse, "ctrl- , a @ [ \\ ] p q"),
     "filter": (lambda text, _: filters.split(text, ("a", "label")), "a = label != b"),
@@ -172,3 +174,14 @@ def test_env_and_label_files(tmp_path_factory: pytest.TempPathFactory, data: byt
 @given(ANY_TEXT)
 def test_accounts_of_the_host(text: str) -> None:
     top._users(text)
+
+
+@given(words(SECRET))
+def test_a_secret_stays_in_its_place(text: str) -> None:
+    found = outcome(lambda: secrets.parse_secret(text, "--secret"))
+    if found is not Refused:
+        assert "/" not in found.name
+        assert SecretUse.from_data(found.to_data()) == found
+        if found.kind == "mount":
+            assert not {"", ".", ".."} & set(found.target.split("/")[1:])
+            assert found.target not in ("/", "/run/secrets")

@@ -17,7 +17,7 @@ import source
 # Modules that reach into a container's root, its writable layer, its volumes, or what an archive brings.
 IN_TREES = """base.files base.tree build.content build.content_sources build.layers build.result
               build.root build.run_mounts content.copy content.extract content.layer content.root
-              fs.changes fs.copyup fs.drivers.overlay fs.ops fs.place fs.treecopy fs.volumes
+              fs.changes fs.copyup fs.drivers.overlay fs.ops fs.place fs.secretfiles fs.treecopy fs.volumes
               image.layer image.layertree image.tarwriter lifecycle.gc lifecycle.prune
               run.exec run.init""".split()
 # By name even with dir_fd: the last component is followed, or is another's hard link by now.

@@ -103,6 +103,15 @@ def _networks() -> Iterable[str]:
     return {*networks.defined(), *BUILTIN}
 
 
+def _secrets() -> Iterable[str]:
+    if there := _host_directory():
+        found = os.listdir(f"{there}/secrets") if os.path.isdir(f"{there}/secrets") else []
+        return {one.removesuffix(".json") for one in found if one.endswith(".json")}
+    from sysbox.container import secrets
+
+    return secrets.defined()
+
+
 def _registries() -> Iterable[str]:
     """Registries that have credentials."""
     from sysbox.image.registry import credentials
@@ -169,6 +178,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "VOLUME": _listed(_volumes),
     "NETWORK": _listed(_networks),
     "LIMIT": _listed(_limits),
+    "SECRET": _listed(_secrets),
     "REGISTRY": _listed(_registries),
 }
 
@@ -180,6 +190,7 @@ _OF_VERBS: dict[str, Completer] = {
     "bootstrap NAME": _listed(lambda: ("debian:bookworm", "debian:trixie", "ubuntu:noble")),
     "volume create VOLUME": _nothing,
     "network create NETWORK": _nothing,
+    "secret create SECRET": _nothing,
 }
 
 # by the metavar of the flag
@@ -191,4 +202,5 @@ _VALUES: dict[str, Completer] = {
     "HOST[:CONTAINER[:rwm]]": _files,
     "NETWORK[:OPTION=VALUE,...]": _listed(_networks),
     "[SOURCE:]TARGET[:OPTIONS]": _volumes_or_files,
+    "SECRET[,KEY=VALUE...]": _listed(_secrets),
 }

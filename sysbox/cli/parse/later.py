@@ -12,7 +12,7 @@ VERBS = {
     "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
     "compose": "",
     "context": "", "plugin": "", "checkpoint": "",
-    "swarm": "", "service": "", "stack": "", "node": "", "config": "", "secret": "",
+    "swarm": "", "service": "", "stack": "", "node": "", "config": "",
 }  # fmt: skip
 
 _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
@@ -40,5 +40,14 @@ FLAGS = {
         "--scope": "every network is local",
     },
     "images": {"--tree": ""},
+    "secret create": {
+        "-d": "systemd-creds(1) encrypts them",
+        "--driver": "systemd-creds(1) encrypts them",
+        "--driver-opts": "systemd-creds(1) encrypts them",
+        "--template-driver": "",
+    },
+    "secret inspect": {
+        "--showsecret": "`sysbox run --rm --secret NAME host cat /run/secrets/NAME`"
+    },
     "import": {"--platform": "images are for this machine"},
 }

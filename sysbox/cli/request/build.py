@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from sysbox.base.errors import KernelError, SpecError, UsageError
+from sysbox.base.errors import SpecError, UsageError
 from sysbox.build.model import Request
 from sysbox.build.options import Options
 from sysbox.build.run_mounts import Given
 from sysbox.cli.request import limits
 from sysbox.cli.request.registries import transfer
+from sysbox.cli.request.secret_value import of_file, of_variable
 from sysbox.conf import settings
-from sysbox.embedded import caller_root
 from sysbox.image.registry import platform
 from sysbox.lifecycle.build import Asked, names_of, own_platform
 from sysbox.parse import common as parse
@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
 
-_MOST_SECRET = 512 << 10  # bytes
 _EPOCH = "SOURCE_DATE_EPOCH"
 _RIGHTS = ("network.host", "security.insecure")
 
@@ -151,19 +150,8 @@ def _secret(text: str) -> tuple[str, bytes]:
     if kind == "env" and not variable:
         path, variable = "", path or name
     if not path:
-        variable = variable or name
-        if variable not in os.environ:
-            raise SpecError(f"--secret {text}: the variable {variable} is not set")
-        return name, os.environb[variable.encode()]
-    try:
-        fd = caller_root.open_path(path, os.O_RDONLY)
-    except KernelError as error:
-        raise SpecError(f"--secret {text}: {os.strerror(error.errno).lower()}") from None
-    with os.fdopen(fd, "rb") as file:
-        data = file.read(_MOST_SECRET + 1)
-    if len(data) > _MOST_SECRET:
-        raise SpecError(f"--secret {text}: larger than {_MOST_SECRET >> 10} KiB")
-    return name, data
+        return name, of_variable(variable or name, f"--secret {text}")
+    return name, of_file(path, f"--secret {text}")
 
 
 def _agent(text: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from sysbox.units import names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
-    from sysbox.spec import Device, Mount, Port, Ulimit
+    from sysbox.spec import Device, Mount, Port, SecretUse, Ulimit
 
 
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
@@ -62,7 +62,7 @@ def build(given: Values, *, detach: bool = False) -> ContainerSpec:
 
 
 def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
-    """Add what the container is called and knows, its groups, the annotations, exposed ports, the clocks."""
+    """Add what it is called and knows, its groups, secrets and annotations, exposed ports, the clocks."""
     domain = given.domainname
     groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
@@ -76,6 +76,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
         exposed=_exposed(given.expose),
         publish_all=given.publish_all,
         time_offset=_time_offset(given),
+        secrets=_secrets(given, spec.mounts),
     )
 
 
@@ -162,6 +163,14 @@ def _mounts(given: Values) -> tuple[Mount, ...]:
                 parse.bad(flag, text, f"{mount.target} is mounted over twice")
             found[mount.target] = mount
     return tuple(found.values())
+
+
+def _secrets(given: Values, mounts: tuple[Mount, ...]) -> tuple[SecretUse, ...]:
+    if not given.secret:
+        return ()
+    from sysbox.parse.secrets import parse_secrets
+
+    return parse_secrets(given.secret, mounts, "--secret")
 
 
 def _shm_size(text: str | None) -> int:

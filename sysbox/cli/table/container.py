@@ -170,6 +170,11 @@ def _storage() -> tuple[Option, ...]:
             "KEY=VALUE[,...]",
             "Mount a file system: type=bind|volume|tmpfs,src=,dst=,ro",
         ),
+        many(
+            "--secret",
+            "SECRET[,KEY=VALUE...]",
+            "Give it a secret: type=mount|env, target=, uid=, gid=, mode=",
+        ),
         switch("--read-only", "Mount the root file system read-only"),
         value("--shm-size", "SIZE", "Size of /dev/shm; 64m by default"),
         many("--tmpfs", "DIRECTORY[:OPTIONS]", "Mount a tmpfs"),

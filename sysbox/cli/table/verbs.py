@@ -9,6 +9,7 @@ from __future__ import annotations
 from sysbox.cli.table.image_verbs import image_verbs
 from sysbox.cli.table.network_verbs import network_verbs
 from sysbox.cli.table.options import Option, Verb, switch, value
+from sysbox.cli.table.secret_verbs import secret_verbs
 from sysbox.cli.table.unit_verbs import unit_verbs
 
 TYPE_CHECKING = False
@@ -232,6 +233,7 @@ GROUPS = {
     "trust": "Manage which images this machine accepts",
     "volume": "Manage volumes",
     "network": "Manage networks",
+    "secret": "Manage secrets",
     "unit": "Manage containers that unit files declare",
     "host": "Manage the embedded host, for machines whose PID 1 is not systemd",
     "system": "Manage sysbox itself",
@@ -259,6 +261,7 @@ VERBS: dict[str, Verb] = {
     **_index(image_verbs(), ""),
     **_index(_volume_verbs(), ""),
     **_index(network_verbs(), ""),
+    **_index(secret_verbs(), ""),
     **_index(unit_verbs(), ""),
     **_index(_system_verbs(), ""),
     **_index(_host_verbs(), ""),
@@ -380,6 +383,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "network connect": _lazily("networks", "connect"),
     "network disconnect": _lazily("networks", "disconnect"),
     "network update": _lazily("networks", "update"),
+    **{f"secret {one}": _lazily("secret_verbs", one) for one in ("create", "ls", "rm")},
     "unit install": _lazily("unit_verbs", "install"),
     "network create": _lazily("networks", "create"),
     "network ls": _lazily("networks", "ls"),
