@@ -2,13 +2,15 @@
  *
  * sysbox-monitor: supervises a detached container; the only process of sysbox while that runs.
  *
- *     sysbox-monitor --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
+ *     sysbox-monitor NAME --pid PID --dir DIRECTORY --stop-signal N --stop-timeout SECONDS
  *                    [--oom FILE EVENT] [--oom-policy NAME] [--events FD] [--report NAME FD]...
  *                    [--thaw FILE TEXT] [--pump FD]... [--journal FD IDENTIFIER RATE BURST] [--syslog FD]
  *                    [--json FILE MAX_SIZE MAX_FILES BESIDE]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
  *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
+ *
+ * NAME is the container's, for those who see the command in `systemctl status` or ps.
  *
  * The process that forked the container executes this program, so PID is its child: no other process can reap it,
  * and a signal sent to it cannot hit a reused pid. The monitor copies the container's output (--pump: a pipe or a
@@ -303,7 +305,6 @@ static void parse(char **argument)
 
 int main(int argc, char **argv)
 {
-    (void)argc;
     prctl(PR_SET_NAME, "sysbox-monitor");
     signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_IGN);
@@ -314,7 +315,7 @@ int main(int argc, char **argv)
     sigaddset(&awaited, SIGTERM);
     sigaddset(&awaited, SIGIO);
     sigprocmask(SIG_SETMASK, &awaited, NULL);
-    parse(argv + 1);
+    parse(argv + (argc > 1 ? 2 : 1));
     int signals = signalfd(-1, &awaited, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         fail("signalfd");

@@ -23,6 +23,7 @@ from sysbox.run.exec import ExecContext, ExecSpec, exec_in
 from sysbox.run.signals import send, stop_signal
 from sysbox.units import unit_file
 from sysbox.units.cgroup.check import CheckGroup
+from sysbox.units.names import scope_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def check(container_id: str) -> int:
         if after.status == "unhealthy":
             _act(record, runtime)
         elif after.status == "healthy" and record.spec.ready == "healthy":
-            unix.notify(_NOTIFY, "READY=1\nSTATUS=healthy")
+            unix.notify(_NOTIFY, f"READY=1\nSTATUS=in {scope_unit(record.id)}, healthy")
     starting = after.status == "starting" and health.in_start_period(
         record.spec.health, runtime.started_ns
     )

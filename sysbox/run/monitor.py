@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Duties(Frozen):
     """What the monitor does besides waiting for its child."""
 
+    name: str  # of the container: what `systemctl status` and ps show first
     pid: int  # of its child
     directory: str  # where it writes `exit`: how the child ended
     stop_signal: int
@@ -80,7 +81,7 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
             words += [option, *(str(one) for one in values)]
     path = f"{LIBEXEC}/sysbox-monitor"
     try:
-        posix.execve(path, ["sysbox-monitor", *words], {})
+        posix.execve(path, ["sysbox-monitor", duties.name, *words], {})
     except OSError as error:
         raise KernelError.of("execute", path, error) from None
 

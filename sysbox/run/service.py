@@ -19,6 +19,7 @@ from sysbox.linux import unix
 from sysbox.run import attach_socket, name_hold, restart, signals, start, stdio
 from sysbox.units import unit_file
 from sysbox.units.cgroup import tree
+from sysbox.units.names import scope_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,12 +65,18 @@ def supervise(container_id: str) -> int:
             restart.request_stop(record)
         raise
     else:
-        # else its first good health check says so
-        _notify("STATUS=waiting until it is healthy" if record.spec.ready else "READY=1")
+        _notify(_state(record))
         _report(container_id, None)
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             _become(duties.replace(json=_json(record, image_env)), wired, started.terminal)
+
+
+def _state(record: Record) -> str:
+    """What systemd is told once the command runs."""
+    where = f"STATUS=in {scope_unit(record.id)}"
+    # else its first good health check says that it is ready
+    return f"{where}, waiting until it is healthy" if record.spec.ready else f"READY=1\n{where}"
 
 
 def _wait_again(record: Record) -> bool:
@@ -130,6 +137,7 @@ def _duties(
     from sysbox.units import machine
 
     return monitor.Duties(
+        name=record.name,
         pid=started.pid,
         directory=record.run_directory,
         stop_signal=stop_signal,

@@ -85,6 +85,13 @@ def test_limits_of_the_service_are_those_of_the_scope(declare: Declare) -> None:
         assert not Path(f"{above}/systemd/system.control/{SERVICE}.d").exists()
 
 
+def test_its_status_names_the_container(declare: Declare) -> None:
+    one = declare()
+    text = systemctl("status", "--no-pager", SERVICE)
+    assert f'Status: "in docker-{one.id}.scope"' in text
+    assert f"sysbox-monitor systemd-{NAME} --pid " in text
+
+
 def test_what_is_set_on_the_scope_ends_with_the_run(declare: Declare) -> None:
     one = declare(service="TasksMax=40")
     systemctl("set-property", one.scope, "TasksMax=20")

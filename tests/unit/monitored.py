@@ -29,7 +29,15 @@ def start(directory: Path, payload: Callable[[], None], *arguments: object) -> i
             payload()
         finally:
             os._exit(99)
-    command = ["sysbox-monitor", "--pid", str(child), "--dir", str(directory), *map(str, arguments)]
+    command = [
+        "sysbox-monitor",
+        "web",
+        "--pid",
+        str(child),
+        "--dir",
+        str(directory),
+        *map(str, arguments),
+    ]
     os.execv(MONITOR, command)
     raise AssertionError("execv does not return")
 

@@ -197,7 +197,9 @@ def test_monitor_outlives_its_journal(tmp_path: Path) -> None:
 
 def test_monitor_is_small_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert Path(MONITOR).stat().st_size < 1 << 20
-    done = subprocess.run([MONITOR, "--pidd", "1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [MONITOR, "web", "--pidd", "1"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 125
     assert "--pidd" in done.stderr
     begin, end = os.pipe()
