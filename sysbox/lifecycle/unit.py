@@ -43,7 +43,8 @@ def made(paths: Iterable[str]) -> list[Service]:
     beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
     known = {one.name: one for one in sources.find((*beside, *sources.DIRECTORIES))}
     declared = units.Declared({**known, **{one.name: one for one in given}}.values())
-    return [convert.service_of(one, declared, launcher()) for one in given]
+    services = [convert.service_of(one, declared, launcher()) for one in given]
+    return list(units.one_each(services))
 
 
 def _source(path: str) -> sources.Source:

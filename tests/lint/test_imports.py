@@ -40,7 +40,7 @@ COLD = (
     "sysbox.units.manager", "sysbox.units.watch", "sysbox.cli.commands.tag", "sysbox.cli.commands.untag",
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
-    "sysbox.cli.commands.unit", "sysbox.cli.commands.unit_start",
+    "sysbox.cli.commands.unit", "sysbox.cli.commands.unit_start", "sysbox.cli.unit_check",
     "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.units.quadlet",
     "sysbox.cli.build_progress", "sysbox.cli.commands.build",
     "sysbox.cli.request.build", "sysbox.lifecycle.build", "sysbox.lifecycle.build_cache",

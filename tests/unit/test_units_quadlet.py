@@ -235,7 +235,8 @@ def test_what_the_generator_writes(tmp_path: Path) -> None:
             "Alias=www.service\n",
             "c@__container": "[Container]\nImage=x\n[Install]\nDefaultInstance=7\nRequiredBy=a.target\n",
             "bad__container": "[Container]\n[Install]\nWantedBy=multi-user.target\n",
-            "z__container": "[Container]\nImage=x\nServiceName=web\n",
+            "y__container": "[Container]\nImage=x\nServiceName=same\n",
+            "z__container": "[Container]\nImage=x\nServiceName=same\n",
             "up__container": "[Container]\nImage=x\n[Install]\nWantedBy=../../x\n",
         },
     )
@@ -256,9 +257,13 @@ def test_what_the_generator_writes(tmp_path: Path) -> None:
         "www.service": "web.service",
     }
     assert sorted(path.name for path in out.glob("*.service")) == [
-        "bad.service", "c@.service", "up.service", "web.service", "www.service",
+        "bad.service", "c@.service", "same.service", "up.service", "web.service", "www.service",
     ]  # fmt: skip
     said = "\n".join(made.errors)
     assert "bad.container: [Container] has no Image=" in said
-    assert f"z.container: {tmp_path}/in/web.container makes web.service already" in said
+    both = f"{tmp_path}/in/y.container and {tmp_path}/in/z.container make one service, same.service"
+    assert both in said
+    assert (
+        f'{LAUNCHER} _fail "{both}: give one a ServiceName="' in (out / "same.service").read_text()
+    )
     assert "'../../x' is not the name of a unit" in said

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError, SysboxError
-from sysbox.base.suggest import did_you_mean
+from sysbox.base.errors import SysboxError
 from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, print_list, report
-from sysbox.cli.parse import hot
-from sysbox.cli.table.verbs import VERBS, options_of
+from sysbox.cli.unit_check import checked
 from sysbox.lifecycle import unit
 from sysbox.units.quadlet import units
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.cli.table.options import Values
-    from sysbox.units.quadlet.units import Service
 
 _COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
 
@@ -26,28 +23,11 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _checked(service: Service) -> Service:
-    """The service. Raises FormatError for one that is wrong, or whose words `run` does not accept."""
-    unit.checked(service)
-    if service.words:
-        verb = VERBS["run"]
-        try:
-            hot.parse(verb, list(service.words))
-        except hot.Fallback:
-            known = [name for option in options_of(verb) for name in option.names + option.hidden]
-            flags = [word.partition("=")[0] for word in service.words if word.startswith("--")]
-            unknown = [flag for flag in flags if flag not in known]
-            what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
-            hint = did_you_mean(unknown[0], known) if unknown else ""
-            raise FormatError(f"{service.source.path}: `sysbox run` {what}", hint=hint) from None
-    return service
-
-
 def _check(values: Values) -> int:
     status = 0
     for service in unit.made(values.file):
         try:
-            line(f"{service.source.path}: {_checked(service).unit}")
+            line(f"{service.source.path}: {checked(service).unit}")
         except SysboxError as error:
             report(error)
             status = FAILED_ONE
@@ -56,12 +36,12 @@ def _check(values: Values) -> int:
 
 def _print(values: Values) -> int:
     for service in unit.made(values.file):
-        emit(units.text(_checked(service), unit.launcher(), install=True) + "\n", 1)
+        emit(units.text(checked(service), unit.launcher(), install=True) + "\n", 1)
     return 0
 
 
 def _install(values: Values) -> int:
-    services = [_checked(one) for one in unit.made(values.file)]
+    services = [checked(one) for one in unit.made(values.file)]
     unit.install(services, force=values.force)
     for service in services:
         line(service.unit)

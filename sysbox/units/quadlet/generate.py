@@ -52,18 +52,12 @@ def generate(found: list[Source], launcher: str) -> Generated:
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     errors: list[str] = []
-    made_of: dict[str, str] = {}
-    for source in found:
-        service = convert.service_of(source, declared, launcher)
+    for service in units.one_each(convert.service_of(one, declared, launcher) for one in found):
         if service.error:
             errors.append(service.error)
         if not units.is_valid(service.unit):
-            errors.append(f"{source.path}: {service.unit!r} is not the name of a unit")
+            errors.append(f"{service.source.path}: {service.unit!r} is not the name of a unit")
             continue
-        if service.unit in made_of:
-            errors.append(f"{source.path}: {made_of[service.unit]} makes {service.unit} already")
-            continue
-        made_of[service.unit] = source.path
         if exists(f"{serviceplan.ADMINISTRATORS}/{service.unit}"):
             continue
         files[service.unit] = units.text(service, launcher)

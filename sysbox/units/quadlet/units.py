@@ -11,7 +11,7 @@ from sysbox.units.quadlet.values import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sysbox.units.quadlet.sources import Source
 
@@ -138,6 +138,21 @@ def failed(source: Source, error: SysboxError) -> Service:
     kind = source.kind if source.kind in _SUFFIX else "container"
     unit = f"{_service_stem(source.stem, kind)}.service"
     return Service(unit=unit, source=source, error=reason)
+
+
+def one_each(services: Iterable[Service]) -> Iterator[Service]:
+    """The services; several of one name become one that fails and says which files made them."""
+    named: dict[str, list[Service]] = {}
+    for service in services:
+        named.setdefault(service.unit, []).append(service)
+    for unit, same in named.items():
+        if len(same) == 1:
+            yield same[0]
+        else:
+            paths = " and ".join(one.source.path for one in same)
+            yield same[0].replace(
+                error=f"{paths} make one service, {unit}: give one a ServiceName="
+            )
 
 
 def text(service: Service, launcher: str, *, install: bool = False) -> str:
