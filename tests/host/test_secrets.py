@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers import Containers, popen
+from containers import Containers, popen, systemctl
 from lane import Sysbox, run_sysbox
+from test_units import SERVICE, Declare, declare
 
 from sysbox.base import paths
 from sysbox.container import secrets
+
+__all__ = ["declare"]
 
 VALUE = "tell-no-one-9f3b17"
 Make = Callable[..., str]
@@ -134,6 +137,27 @@ def test_nowhere_else(
         assert found.stdout == ""
     finally:
         sysbox("rmi", "-f", "secret-test")
+
+
+def test_of_a_declared_container(secret: Make, declare: Declare) -> None:
+    """Its service fails with the reason where one is missing, and starts once it is there."""
+    file = declare.file(
+        "Secret=one,mode=0400 one,type=env,target=TOKEN\nSecret=other\nExec=sleep 1000"
+    )
+    run_sysbox("unit", "install", file, check=True)
+    secret("one")
+    failed = subprocess.run(["systemctl", "start", SERVICE], capture_output=True, check=False)
+    assert failed.returncode
+    log = ["journalctl", "-q", "-o", "cat", "-n", "5", "-u", SERVICE]
+    shown = subprocess.run(log, capture_output=True, text=True, check=True).stdout
+    assert "no such secret: other" in shown
+    secret("other")
+    systemctl("reset-failed", SERVICE)
+    systemctl("start", SERVICE)
+    made = declare.container()
+    assert made.sh("cat /run/secrets/one /run/secrets/other; echo $TOKEN") == VALUE * 2 + VALUE
+    systemctl("stop", SERVICE)
+    assert VALUE not in Path("/etc/systemd/system", SERVICE).read_text()
 
 
 def test_listed_and_inspected(secret: Make, sysbox: Sysbox) -> None:

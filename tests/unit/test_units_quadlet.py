@@ -104,6 +104,14 @@ def test_a_build_and_the_container_of_its_image(tmp_path: Path) -> None:
     assert "neither SetWorkingDirectory=" in found["wrong-build.service"].error
 
 
+def test_secrets(tmp_path: Path) -> None:
+    text = "Secret=one\nSecret=two,type=env,target=TOKEN three,uid=1\n"
+    write(tmp_path, x__container=f"[Container]\nImage=x\n{text}")
+    assert "--secret=one --secret=two,type=env,target=TOKEN --secret=three,uid=1" in command(
+        services(tmp_path)["x.service"]
+    )
+
+
 def test_drop_ins_of_a_name_a_dash_and_a_kind(tmp_path: Path) -> None:
     text = "[Container]\nLabel={}\n"
     write(
@@ -148,7 +156,6 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
         ("[Container]\nImage=x\nEnvironment=A\n", ":3: Environment=: 'A' is not NAME=VALUE"),
         ('[Container]\nImage=x\nExec="a\n', ':3: Exec=: a quote " has no end: write it as \\"'),
         ("[Container]\nImage=x\nVolume=d.volume:/d\n", ":3: Volume=: there is no d.volume"),
-        ("[Container]\nImage=x\nSecret=s\n", ":3: Secret=: secrets are not there yet"),
         ("[Container]\nImage=x\n[Service]\nUser=y\n", ":4: User=: not in [Service]"),
         ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify"),
         ("[Container]\nImage=x\nServiceName=../x\n", ":3: ServiceName=: '../x' is not the name"),
@@ -157,7 +164,7 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
     ],
     ids=[
         "key", "section", "no-section", "no-image", "group", "boolean", "pair", "quote", "reference",
-        "secret", "service-user", "service-type", "service-name", "header", "removed",
+        "service-user", "service-type", "service-name", "header", "removed",
     ],
 )  # fmt: skip
 def test_a_wrong_file_becomes_a_unit_that_says_so(tmp_path: Path, text: str, said: str) -> None:

@@ -160,7 +160,7 @@ def _rest(made: Conversion) -> None:
     elif notify not in _RUNS:
         raise section.wrong("Notify", f"{notify!r} is not there yet", "no or healthy")
     for key, what in (
-        ("Pod", "pods are"), ("Secret", "secrets are"), ("Retry", "retries of a pull are"),
+        ("Pod", "pods are"), ("Retry", "retries of a pull are"),
         ("RetryDelay", "retries of a pull are"),
     ):  # fmt: skip
         if key in section:

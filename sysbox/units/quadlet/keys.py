@@ -99,6 +99,7 @@ CONTAINER = (
         AddCapability --cap-add
         DropCapability --cap-drop
         LogOpt --log-opt
+        Secret --secret
         Sysctl --sysctl
     """),
     *_flags(PAIRS, """
@@ -115,7 +116,7 @@ CONTAINER = (
         Timezone User
     """),
     *_read(ALL, "Mount Network Volume"),
-    *_read(WORDS, "AddDevice EnvironmentFile Secret"),
+    *_read(WORDS, "AddDevice EnvironmentFile"),
     *_read(BOOL, "EnvironmentHost HttpProxy ReadOnlyTmpfs StartWithPod"),
     *_refused(_PROFILE, """
         AppArmor Mask NoNewPrivileges SeccompProfile SecurityLabelDisable SecurityLabelFileType
