@@ -7,9 +7,13 @@ failed is printed with what repeats it.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
+# `written`, which the unit tests share
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 EXAMPLES = int(os.environ.get("SYSBOX_FUZZ", "0"))
 
 settings.register_profile(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """The payload's own status in the foreground, 0 once a detached container runs."""
     spec = build(values, detach=values.detach)
+    if values.unit_file is not None:
+        from sysbox.cli.commands import unit_generate
+
+        return unit_generate.write_command_line(values)
     foreground = not (spec.detach or values.dry_run)
     if foreground and spec.tty and spec.interactive and not posix.isatty(0):
         raise UsageError(

@@ -26,6 +26,8 @@ def main(words: list[str]) -> int:
             f"{unit}: `sysbox run` does not accept {words_shown}",
             hint="`sysbox unit check` says why",
         ) from None
+    if values.unit_file is not None:
+        raise UsageError(f"{unit}: --unit-file writes a declaration, and is no flag of one")
     spec = build(values, detach=True).replace(ready="healthy" if healthy else "")
     if spec.pull in ("always", "newer"):
         from sysbox.cli import pulling

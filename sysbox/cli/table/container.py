@@ -10,6 +10,11 @@ def run_options() -> tuple[Option, ...]:
     return (
         switch("-d --detach", "Run in the background and print the container's id"),
         switch("--dry-run", "Print the plan and do nothing"),
+        value(
+            "--unit-file",
+            "FILE",
+            "Write a .container that declares it, - for standard output; run nothing",
+        ),
         *create_options(),
     )
 

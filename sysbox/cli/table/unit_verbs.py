@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox.cli.table.options import Option, Verb, switch
+from sysbox.cli.table.options import Option, Verb, switch, value
 
 
 def unit_verbs() -> tuple[Verb, ...]:
-    def verb(name: str, args: str, options: str, summary: str) -> Verb:
-        return Verb(name=f"unit {name}", module="unit", args=args, options=options, summary=summary)
+    def verb(name: str, args: str, options: str, summary: str, module: str = "unit") -> Verb:
+        return Verb(name=f"unit {name}", module=module, args=args, options=options, summary=summary)
 
     return (
         verb(
@@ -21,8 +21,22 @@ def unit_verbs() -> tuple[Verb, ...]:
         verb("uninstall", "UNIT...", "unit install", "Stop units, and remove their files"),
         verb("list", "", "format", "List the installed units"),
         verb("cat", "UNIT...", "", "Print installed unit files"),
+        verb(
+            "generate",
+            "CONTAINER...",
+            "unit generate",
+            "Print declarations that make containers again",
+            "unit_generate",
+        ),
     )
 
 
 def install_options() -> tuple[Option, ...]:
     return (switch("--force", "Replace or remove a file that was edited"),)
+
+
+def generate_options() -> tuple[Option, ...]:
+    return (
+        value("-d --directory", "DIRECTORY", "Write the files into it, instead of standard output"),
+        switch("--force", "Replace files that exist"),
+    )

@@ -385,6 +385,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "network update": _lazily("networks", "update"),
     **{f"secret {one}": _lazily("secret_verbs", one) for one in ("create", "ls", "rm")},
     "unit install": _lazily("unit_verbs", "install"),
+    "unit generate": _lazily("unit_verbs", "generate"),
     "network create": _lazily("networks", "create"),
     "network ls": _lazily("networks", "ls"),
     "network rm": _lazily("networks", "rm"),

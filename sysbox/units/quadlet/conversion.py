@@ -50,9 +50,10 @@ class Conversion:
 
     def command(self, *words: str) -> str:
         """A command line of sysbox; its specifiers and variables are systemd's to expand."""
-        return " ".join([self.launcher, *map(_word, words)])
+        return " ".join([self.launcher, *map(word, words)])
 
 
-def _word(word: str) -> str:
-    plain = word and not set(word) - _PLAIN
-    return word if plain else syntax.quote(word)
+def word(text: str) -> str:
+    """A word of a command line or of a list, in quotes where it needs them."""
+    plain = text and not set(text) - _PLAIN
+    return text if plain else syntax.quote(text)
