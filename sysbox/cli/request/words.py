@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sysbox.cli.request.words_limits import limit_flags, size_text
 from sysbox.parse.bandwidth import rate_text
-from sysbox.spec import Bandwidth, ContainerSpec, Health, Logging, Namespaces
+from sysbox.spec import Bandwidth, ContainerSpec, Health, Logging, Namespaces, SecretUse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def flags_of(
         *_health(spec.health, image),
         *_logging(spec.logging),
         *(flag for one in spec.mounts if not one.from_image for flag in mount_flags(one)),
+        *(("--secret", _secret(one)) for one in spec.secrets),
         *_network(spec, name_of),
         *_isolation(spec, name_of),
         *_security(spec),
@@ -211,6 +212,15 @@ def _as_volume(mount: Mount) -> str:
     if not mount.source:
         return "" if words else mount.target
     return ":".join((mount.source, mount.target, *([",".join(words)] if words else [])))
+
+
+def _secret(one: SecretUse) -> str:
+    usual = SecretUse(name=one.name)
+    if one.kind == "env":
+        return f"{one.name},type=env,target={one.target}"
+    pairs = [("uid", str(one.uid)), ("gid", str(one.gid)), ("mode", f"{one.mode:04o}")]
+    own = [f"{key}={value}" for key, value in pairs if getattr(one, key) != getattr(usual, key)]
+    return ",".join((one.name, f"target={one.target}", *own))
 
 
 def _field(text: str) -> str:
