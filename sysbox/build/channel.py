@@ -1,6 +1,6 @@
 """What the coordinator of a build and the workers of its stages tell each other: small JSON messages.
 
-    worker → coordinator    begin N TEXT CACHED? · done N SECONDS CACHED · need STAGE · error · end
+    worker → coordinator    begin N · so far FILES SIZE · done N SECONDS CACHED · need STAGE · error · end
     coordinator → worker    ready STAGE
 
 What a step prints goes through a pipe beside it.

@@ -11,6 +11,7 @@ stage's root, those in a source within its tree, and those below a source are co
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.base import tree
@@ -19,6 +20,7 @@ from sysbox.base.files import remove_at, write_all
 from sysbox.base.frozen import Frozen
 from sysbox.build import content_sources, root
 from sysbox.build.content_sources import Origin
+from sysbox.build.digests import Digest, Meter
 from sysbox.content.extract import Extractor
 from sysbox.fs import place
 from sysbox.fs.place import Attributes
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _LINKS = 40  # as in the kernel
 _MOST = 64 << 30  # bytes that an archive may unpack to
+_RATIO, _FLOOR = 100, 1 << 30
 
 
 class Target(Frozen):
@@ -66,14 +69,60 @@ def demands_directory(path: str) -> bool:
     return path.endswith("/") or path.rpartition("/")[2] in (".", "..")
 
 
+class Copied(Frozen):
+    """What is learned of a copy while it is made."""
+
+    meter: Meter
+    digest: Digest | None = None  # of what was copied, None where nobody can change the source
+
+
 class Selected(Copier):
     """A copy without what an ignore file or --exclude leave out, with modes as --chmod says."""
 
-    def __init__(self, rules: Rules, origin: Origin, path: str, target: Target) -> None:
-        super().__init__(rules, lambda _name, _why: None)
+    def __init__(
+        self, rules: Rules, origin: Origin, path: str, target: Target, copied: Copied
+    ) -> None:
+        super().__init__(rules, lambda _name, _why: None, copied.meter.data)
         self._origin = origin
         self._path = path  # of the source in its tree
         self._target = target
+        self._meter, self._digest = copied.meter, copied.digest
+        self._extended: tuple[tuple[str, bytes], ...] = ()  # of the last file
+
+    def begin(self, source: TreeEntry) -> None:
+        """The source: of the context's own directory nothing is copied but the content."""
+        if self._digest:
+            self._digest.begin(self._path)
+            if source.is_directory and (self._path or not self._origin.confined):
+                self._digest.entry("", source)
+
+    def _entry(
+        self, source: TreeEntry, parent: int, name: str, path: str, depth: int, above: int = -1
+    ) -> None:
+        self._meter.entry()
+        shown = path if depth else ""
+        digest = self._digest
+        if digest and source.kind != _stat.S_IFREG:
+            digest.entry(shown, source)
+        self._extended = tuple(tree.attributes(source.path)) if source.status.st_nlink > 1 else ()
+        super()._entry(source, parent, name, path, depth, above)
+        if digest and source.kind == _stat.S_IFREG:
+            self._digest_of_copy(digest, source, parent, name, shown)
+
+    def _digest_of_copy(
+        self, digest: Digest, source: TreeEntry, parent: int, name: str, shown: str
+    ) -> None:
+        made = tree.open_entry(parent, name)
+        if made is None:
+            return  # the source was gone
+        try:
+            fd = made.open()
+            try:
+                digest.file(shown, source, self._extended, fd)
+            finally:
+                posix.close(fd)
+        finally:
+            made.close()
 
     def _content(self, source: TreeEntry, destination: int, prefix: str, depth: int) -> None:
         tree.check_depth(depth, prefix)
@@ -89,16 +138,18 @@ class Selected(Copier):
 
     def _attributes(self, source: TreeEntry, readable: str | int | None, path: str) -> Attributes:
         given = super()._attributes(source, readable, path)
+        self._extended = given.extended
         if self._target.mode is None:
             return given
         return given.replace(mode=self._target.mode(given.mode, source.is_directory))
 
 
-def copy(stage: int, origin: Origin, path: str, target: Target) -> None:
+def copy(stage: int, origin: Origin, path: str, target: Target, copied: Copied) -> None:
     """Copy one source into the root `stage` (a descriptor). Raises SysboxError."""
     source = origin.entry(path)
     try:
-        copier = Selected(Rules(owner=target.owner, directories=True), origin, path, target)
+        copier = Selected(Rules(owner=target.owner, directories=True), origin, path, target, copied)
+        copier.begin(source)
         if source.is_directory:
             fd, made = root.make_directory(stage, target.path, target.owner or (0, 0))
             # the context's own directory is the caller's affair: what it becomes has 0755, as with docker
@@ -176,7 +227,7 @@ def slot(stage: int, target: Target, name: str) -> tuple[int, str]:
         if found is None:
             return parent, base
         try:
-            if found.kind != 0o120000:
+            if found.kind != _stat.S_IFLNK:
                 return parent, base
             text = found.link_text()
         finally:
@@ -201,7 +252,7 @@ def archive_of(origin: Origin, path: str) -> int:
     """A descriptor of the local archive that a source is, -1 where it is none. Raises as `Origin.open`."""
     found = origin.entry(path)
     try:
-        if found.kind != 0o100000:
+        if found.kind != _stat.S_IFREG:
             return -1
         fd = found.open()
     finally:
@@ -244,57 +295,14 @@ class Replacing(Extractor):
 
 
 def unpack(stage: int, fd: int, title: str, target: Target) -> None:
-    """Unpack an archive into the destination; it is closed then. Raises SysboxError."""
+    """Unpack an archive into the destination; it is closed then. Raises SysboxError.
+
+    It may unpack to a hundred times its size and 1 GiB, as a compressed layer.
+    """
     posix.close(root.make_directory(stage, target.path, target.owner or (0, 0))[0])
-    source = stream_source(fd, title, _MOST)
+    limit = min(_MOST, _RATIO * posix.fstat(fd).st_size + _FLOOR)
+    source = stream_source(fd, title, limit)
     try:
         Replacing(stage, target.path).run(source)
     finally:
         source.close()
-
-
-def octal(text: str) -> Callable[[int, bool], int]:
-    """`--chmod=0644`, or symbolic as in u=rwX,go=rX. Raises SpecError."""
-    if text.isascii() and text.isdecimal() and set(text) <= set("01234567") and len(text) <= 5:
-        mode = int(text, 8)
-        if mode <= 0o7777:
-            return lambda _mode, _is_directory: mode
-    clauses = [_clause(one, text) for one in text.split(",")]
-
-    def apply(mode: int, is_directory: bool) -> int:  # noqa: FBT001 (as Target.mode)
-        for who, operation, rights in clauses:
-            mode = _changed(mode, who, operation, rights, is_directory=is_directory)
-        return mode
-
-    return apply
-
-
-_SHIFTS = {"u": 6, "g": 3, "o": 0}
-_RIGHTS = {"r": 4, "w": 2, "x": 1}
-
-
-def _clause(text: str, whole: str) -> tuple[str, str, str]:
-    """One clause of a symbolic mode: (who, operation, rights)."""
-    for index, character in enumerate(text):
-        if character in "+-=":
-            who, rights = text[:index] or "a", text[index + 1 :]
-            if set(who) <= set("ugoa") and set(rights) <= set("rwxXst"):
-                return who.replace("a", "ugo"), character, rights
-            break
-    raise SpecError(f"--chmod={whole}: not a mode", hint="octal, as in 755, or as in u=rwX,go=rX")
-
-
-def _changed(mode: int, who: str, operation: str, rights: str, *, is_directory: bool) -> int:
-    bits, cleared = 0, 0
-    for one in who:
-        cleared |= 7 << _SHIFTS[one]
-        for right in rights:
-            if right in _RIGHTS or (right == "X" and (is_directory or mode & 0o111)):
-                bits |= _RIGHTS.get(right, 1) << _SHIFTS[one]
-            elif right == "s":
-                bits |= {"u": 0o4000, "g": 0o2000, "o": 0}[one]
-            elif right == "t":
-                bits |= 0o1000
-    if operation == "+":
-        return mode | bits
-    return mode & ~bits if operation == "-" else mode & ~cleared | bits

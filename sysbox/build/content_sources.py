@@ -1,4 +1,4 @@
-"""What COPY and ADD copy: paths of a tree, their patterns, and a digest of what they lead to.
+"""What COPY and ADD copy: paths of a tree, their patterns, and what is below them.
 
 A tree is the build context, or the root of a stage or an image. A path of the context is opened with
 RESOLVE_BENEATH, so one that a symbolic link would lead out is an error; in a stage's root links are followed
@@ -11,7 +11,7 @@ import _stat
 import errno
 import posix
 
-from sysbox.base import patterns, tree
+from sysbox.base import paths, patterns, tree
 from sysbox.base.errors import KernelError, NotFound, SpecError
 from sysbox.base.tree import TreeEntry
 from sysbox.linux import mount
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WILD = frozenset("*?[\\")
-_KEPT = ("user.", "security.capability", "system.posix_acl_")
+_OWN = (paths.STATE, paths.RUN, f"{paths.IMAGES}/temporary")
 
 
 class Rule:
@@ -63,18 +63,33 @@ class Origin:
     """A tree to copy from; `fd` is its root, "" as a path is the root itself."""
 
     def __init__(
-        self, fd: int, title: str, *, confined: bool, rules: tuple[Rule, ...] = ()
+        self,
+        fd: int,
+        title: str,
+        *,
+        confined: bool,
+        rules: tuple[Rule, ...] = (),
+        own: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
-        """`confined`: a link that leads out is an error, and is not followed within the tree instead."""
+        """`confined`: a link that leads out is an error, and is not followed within the tree instead.
+
+        `own` are directories that nothing is copied from, as `own_directories`.
+        """
         self.fd = fd
         self.title = title
         self.confined = confined
         self._rules = rules
+        self._own = own
         self._places: dict[str, str] = {}  # of directories: what `place` says
 
     def without(self, *rules: Rule) -> Origin:
         """The same tree, with less in it."""
-        return Origin(self.fd, self.title, confined=self.confined, rules=(*self._rules, *rules))
+        both = (*self._rules, *rules)
+        return Origin(self.fd, self.title, confined=self.confined, rules=both, own=self._own)
+
+    def is_own(self, found: TreeEntry) -> bool:
+        """Whether an entry is a directory of sysbox's, which would be copied into itself."""
+        return found.is_directory and found.identity in self._own
 
     def leaves_out(self, path: str, *, is_directory: bool) -> bool:
         """Whether a path is left out; a directory is not where something in it may be taken back."""
@@ -133,8 +148,33 @@ class Origin:
             raise
 
     def entry(self, path: str) -> TreeEntry:
-        """What is at a path, links followed; the caller closes it. Raises as `open`."""
-        return TreeEntry(path.rpartition("/")[2], self.open(path))
+        """What is at a path, links followed; the caller closes it.
+
+        Raises as `open`, SpecError for what is no part of any context.
+        """
+        found = TreeEntry(path.rpartition("/")[2], self.open(path))
+        why = self._refusal(found) if self.confined else ""
+        if why:
+            found.close()
+            raise SpecError(f"{tree.printable(path) or '.'}: {why}, which nothing is copied from")
+        return found
+
+    def _refusal(self, found: TreeEntry) -> str:
+        if self.is_own(found):
+            return "it is a directory of sysbox's"
+        return "it is in a file system of the kernel's" if tree.is_pseudo(found) else ""
+
+
+def own_directories() -> frozenset[tuple[int, int]]:
+    """(device, inode) of the directories of sysbox's that a context may have in it, as / has."""
+    found = set()
+    for path in _OWN:
+        try:
+            status = posix.stat(path)
+        except OSError:
+            continue  # it is not there
+        found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 def clean(text: str) -> str:
@@ -231,7 +271,10 @@ def _below(
     origin: Origin, above: TreeEntry, path: str, inner: str, depth: int
 ) -> Iterator[tuple[str, TreeEntry]]:
     tree.check_depth(depth, inner)
-    directory = above.open()
+    try:
+        directory = above.open()
+    except tree.Gone:
+        return  # removed since
     try:
         for found in tree.entries(directory, inner):
             name = f"{inner}{found.name}"
@@ -239,7 +282,7 @@ def _below(
             if is_left_out(origin, found, whole):
                 continue
             yield name, found
-            if found.is_directory:
+            if found.is_directory and not tree.is_pseudo_mount(found, above.status.st_dev):
                 yield from _below(origin, found, path, f"{name}/", depth + 1)
     finally:
         posix.close(directory)
@@ -247,6 +290,8 @@ def _below(
 
 def is_left_out(origin: Origin, found: TreeEntry, path: str) -> bool:
     """Whether an entry is not copied; a directory is copied for what is in it that was taken back."""
+    if origin.is_own(found):
+        return True
     if origin.leaves_out(path, is_directory=found.is_directory):
         return True
     return found.is_directory and origin.hides(path) and not _has_any(origin, found, path)
@@ -261,61 +306,3 @@ def _has_any(origin: Origin, above: TreeEntry, path: str) -> bool:
         )
     finally:
         posix.close(directory)
-
-
-class Digest:
-    """The digest of a tree without its times; with `owners` the ids count too."""
-
-    def __init__(self, *, owners: bool) -> None:
-        from hashlib import sha256
-
-        self._sha = sha256()
-        self._owners = owners
-
-    def add(self, origin: Origin, path: str) -> None:
-        """A source and all below it. Raises as `Origin.open`, OSError."""
-        top = origin.entry(path)
-        try:
-            self._text(path.rpartition("/")[2])
-            for name, found in walk(origin, top, path):
-                # of the context's own directory nothing is copied but the content
-                if name or path or not origin.confined:
-                    self._entry(name, found)
-        finally:
-            top.close()
-
-    def text(self) -> str:
-        return self._sha.hexdigest()
-
-    def _text(self, text: str | bytes) -> None:
-        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-        self._sha.update(b"%d:" % len(data))
-        self._sha.update(data)
-
-    def _entry(self, name: str, found: TreeEntry) -> None:
-        status = found.status
-        self._text(name)
-        self._text(f"{status.st_mode:o}")
-        if self._owners:
-            self._text(f"{status.st_uid}:{status.st_gid}")
-        if found.kind == _stat.S_IFREG:
-            self._file(found)
-        elif found.kind == _stat.S_IFLNK:
-            self._text(found.link_text())
-        elif not found.is_directory:
-            self._text(f"{status.st_rdev}")
-
-    def _file(self, found: TreeEntry) -> None:
-        fd = found.open()
-        try:
-            for key, value in tree.attributes(fd):
-                if key.startswith(_KEPT):
-                    self._text(key)
-                    self._text(value)
-            size = 0
-            while data := posix.read(fd, tree.CHUNK):
-                self._sha.update(data)
-                size += len(data)
-            self._text(f"={size}")
-        finally:
-            posix.close(fd)

@@ -7,9 +7,9 @@ import posix
 
 from sysbox.base.errors import FormatError, KernelError, NotFound, SpecError
 from sysbox.base.files import write_all
-from sysbox.build import content, fetch
+from sysbox.build import addresses, content, fetch
 from sysbox.build.content import Target
-from sysbox.build.content_sources import Origin, Rule
+from sysbox.build.content_sources import Origin, Rule, own_directories
 from sysbox.build.model import MAX_FILE
 from sysbox.embedded import caller_root
 
@@ -38,7 +38,8 @@ class Context:
     def origin(self, patterns: Ignore | None) -> Origin:
         """Its files without those that the ignore file leaves out."""
         rules = (Rule(patterns),) if patterns else ()
-        return Origin(self.fd, self.title, confined=True, rules=rules)
+        own = own_directories() if self.here else frozenset()
+        return Origin(self.fd, self.title, confined=True, rules=rules, own=own)
 
     def read(self, path: str) -> bytes | None:
         """A file of it, None where it has none. Raises SpecError, FormatError, KernelError."""
@@ -57,23 +58,24 @@ class Context:
         posix.close(self.fd)
 
 
-def open_context(text: str, directory: Callable[[str], str]) -> Context:
+def open_context(text: str, directory: Callable[[str], str], limits: fetch.Limits) -> Context:
     """The context that a word means; `directory` makes an empty directory of ours, as "context".
 
     Raises NotFound, SpecError, FormatError, KernelError, and as `fetch`.
     """
     if text == "-":
-        return _of_stream(0, "standard input", directory)
-    if fetch.is_git(text):
-        found = fetch.fetch(text, directory("context"))
+        return _of_stream(0, "standard input", directory, limits.size)
+    if addresses.is_git(text):
+        found = fetch.fetch(fetch.Wanted(url=text), directory("context"), limits)
         return Context(posix.open(found.path, _DIRECTORY), "the repository", here=False)
-    if fetch.is_remote(text):
-        fetched = fetch.fetch(text, directory("fetched"))
+    if addresses.is_remote(text):
+        fetched = fetch.fetch(fetch.Wanted(url=text), directory("fetched"), limits)
         fd = posix.open(fetched.path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            return _of_stream(fd, text, directory)
+            return _of_stream(fd, text, directory, limits.size)
         finally:
             posix.close(fd)
+    addresses.check(text, "the context")
     try:
         return Context(caller_root.open_path(text, _DIRECTORY), "the build context", here=True)
     except KernelError as error:
@@ -84,16 +86,21 @@ def open_context(text: str, directory: Callable[[str], str]) -> Context:
         ) from None
 
 
-def _of_stream(fd: int, title: str, directory: Callable[[str], str]) -> Context:
-    """An archive, or a Containerfile alone; with this the context is empty."""
+def _of_stream(fd: int, title: str, directory: Callable[[str], str], most: int) -> Context:
+    """An archive of at most `most` bytes, or a Containerfile alone; with this the context is empty."""
     path = directory("context")
     spool = f"{directory('spool')}/stream"
     size = 0
     copy = posix.open(spool, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
     try:
         while data := posix.read(fd, _CHUNK):
-            write_all(copy, data)
             size += len(data)
+            if size > most:
+                raise FormatError(
+                    f"{title}: more than {most} bytes",
+                    hint="FetchSize= of sysbox.conf(5) is the bound",
+                )
+            write_all(copy, data)
         if content.is_archive(copy):
             root = posix.open(path, _DIRECTORY)
             try:

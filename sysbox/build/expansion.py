@@ -8,7 +8,7 @@ later build. One instruction sees one state: `ENV a=1 b=$a` gives b the earlier 
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.build import checks, mounts
+from sysbox.build import addresses, checks, mounts
 from sysbox.build.errors import FileError, quoted
 from sysbox.build.model import (
     Add,
@@ -113,8 +113,11 @@ def _copy(instruction: Copy, replace: Replace, values: dict[str, str]) -> Copy:
         else one
         for one in instruction.heredocs
     )
+    sources = tuple(checks.path(replace(source), source) for source in instruction.sources)
+    for source in sources:
+        addresses.check(source, "ADD" if isinstance(instruction, Add) else "COPY")
     changes: dict[str, object] = {
-        "sources": tuple(checks.path(replace(source), source) for source in instruction.sources),
+        "sources": sources,
         "destination": checks.path(replace(instruction.destination), instruction.destination),
         "exclude": tuple(replace(pattern) for pattern in instruction.exclude),
         "chown": checks.owner(replace(instruction.chown)),

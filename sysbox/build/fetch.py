@@ -1,15 +1,31 @@
-"""Fetch what a URL leads to: a file of a web server, or a git repository with git(1)."""
+"""Fetch what a URL leads to: a file of a web server, or a git repository with git(1).
+
+What comes is bounded: the bytes of a file of a server or of git's, the files of a repository and their bytes.
+"""
 
 from __future__ import annotations
 
 import posix
 import time
 
-from sysbox.base.errors import FormatError, NotFound, SpecError, SysboxError, Unsupported
-from sysbox.base.files import write_all
+from sysbox.base.errors import (
+    FormatError,
+    KernelError,
+    NotFound,
+    SpecError,
+    SysboxError,
+    Unsupported,
+)
+from sysbox.base.files import remove_tree, write_all
 from sysbox.base.frozen import Frozen
+from sysbox.build import addresses
 from sysbox.embedded import caller_root
 from sysbox.linux.process import find_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _OF_REFS = _LETTERS | frozenset("._/@+-")
@@ -17,6 +33,24 @@ _HEX = frozenset("0123456789abcdef")
 _PATIENCE = 3600  # seconds for git
 # not file: a repository would have the host's own repositories put into the context (CVE-2022-39253)
 _OF_SUBMODULES = "https:http:ssh:git"
+_CHUNK = 1 << 20
+_SIGXFSZ = 25
+_BOUND = "FetchSize= of sysbox.conf(5) is the bound"
+
+
+class Limits(Frozen):
+    """How much may come."""
+
+    size: int  # bytes
+    files: int  # of a repository
+
+
+class Wanted(Frozen):
+    """What is to be fetched."""
+
+    url: str
+    checksum: str = ""  # "sha256:<hex>", or a commit or its beginning
+    git_dir: bool = False  # keep the directory .git
 
 
 class Fetched(Frozen):
@@ -33,56 +67,52 @@ class Fetched(Frozen):
         """Nothing is open: the directory that it is in goes with the build."""
 
 
-def is_git(text: str) -> bool:
-    """Whether a context or a source is a git repository."""
-    if text.startswith(("git://", "git@", "ssh://")):
-        return True
-    scheme, separator, rest = text.partition("#")[0].partition("://")
-    return bool(separator) and scheme in ("http", "https", "file") and rest.endswith(".git")
-
-
-def is_remote(text: str) -> bool:
-    """Whether a source of ADD is a URL."""
-    return text.startswith(("http://", "https://")) or is_git(text)
-
-
-def fetch(url: str, directory: str, *, checksum: str = "", git_dir: bool = False) -> Fetched:
-    """Fetch into an empty directory of ours. Raises SysboxError; checksum is "sha256:<hex>" or a commit."""
+def fetch(
+    wanted: Wanted, directory: str, limits: Limits, tell: Callable[[int], object] = lambda _: None
+) -> Fetched:
+    """Fetch into an empty directory of ours; `tell` gets numbers of bytes. Raises SysboxError."""
     with caller_root.Network():
-        if is_git(url):
-            return clone(url, directory, checksum=checksum, git_dir=git_dir)
-        return _download(url, directory, checksum)
+        if addresses.is_git(wanted.url):
+            return clone(wanted, directory, limits)
+        return _download(wanted, directory, limits.size, tell)
 
 
-def _download(url: str, directory: str, checksum: str) -> Fetched:
+def _download(wanted: Wanted, directory: str, most: int, tell: Callable[[int], object]) -> Fetched:
     from email.utils import parsedate_to_datetime
     from hashlib import sha256
 
     from sysbox.image.web import WebFile
 
-    digest = sha256()
+    url, digest = wanted.url, sha256()
     path = f"{directory}/file"
     fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
     try:
-        with WebFile(url) as found:
+        with WebFile(url, most=most) as found:
             try:
                 moment = parsedate_to_datetime(found.modified).timestamp()
             except ValueError:
                 moment = time.time()
-            while data := found.read(1 << 20):
+            while data := found.read(_CHUNK):
                 digest.update(data)
                 write_all(fd, data)
+                tell(len(data))
+    except FormatError as error:
+        error.hint = error.hint or (_BOUND if "bytes" in error.message else "")
+        raise
+    except OSError as error:
+        raise KernelError.of("store", url, error) from None
     finally:
         posix.close(fd)
     own = f"sha256:{digest.hexdigest()}"
-    if checksum and checksum != own:
-        raise FormatError(f"{url}: its digest is {own}, --checksum says {checksum}")
+    if wanted.checksum and wanted.checksum != own:
+        raise FormatError(f"{url}: its digest is {own}, --checksum says {wanted.checksum}")
     name = url.partition("#")[0].partition("?")[0].partition("://")[2].rpartition("/")[2]
     return Fetched(url=url, path=path, digest=own, name=name, mtime=int(moment) * 10**9)
 
 
-def clone(url: str, directory: str, *, checksum: str = "", git_dir: bool = False) -> Fetched:
+def clone(wanted: Wanted, directory: str, limits: Limits) -> Fetched:
     """A git repository: URL[#[REF][:SUBDIRECTORY]]. Raises Unsupported without git(1), SysboxError."""
+    url = wanted.url
     address, _, fragment = url.partition("#")
     ref, _, inner = fragment.partition(":")
     if ref and not (ref[0] in _LETTERS and _OF_REFS.issuperset(ref)):
@@ -91,30 +121,19 @@ def clone(url: str, directory: str, *, checksum: str = "", git_dir: bool = False
     if "/" not in program:
         raise Unsupported(f"{url}: git(1) is not installed", hint="install it, or give a directory")
     path = f"{directory}/repository"
-    _git(program, url, "init", "--quiet", path)
-    _git(program, url, "-C", path, "fetch", "--quiet", "--depth=1", "--", address, ref or "HEAD")
-    _git(program, url, "-C", path, "checkout", "--quiet", "FETCH_HEAD")
-    _git(
-        program,
-        url,
-        "-C",
-        path,
-        "submodule",
-        "--quiet",
-        "update",
-        "--init",
-        "--recursive",
-        "--depth=1",
-        protocols=_OF_SUBMODULES,
-    )
-    commit = _git(program, url, "-C", path, "rev-parse", "HEAD").strip()
+    git = _Git(program, url, path, limits)
+    git.run("init", "--quiet")
+    git.run("fetch", "--quiet", "--depth=1", "--", address, ref or "HEAD")
+    git.check_tree("FETCH_HEAD")
+    git.run("checkout", "--quiet", "FETCH_HEAD")
+    submodules = ("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+    git.run(*submodules, protocols=_OF_SUBMODULES)
+    commit = git.run("rev-parse", "HEAD").strip()
     if len(commit) != 40 or not _HEX.issuperset(commit):
         raise SysboxError(f"{url}: git does not tell the commit")
-    if checksum and not commit.startswith(checksum):
-        raise FormatError(f"{url}: is at {commit}, --checksum says {checksum}")
-    if not git_dir:
-        from sysbox.base.files import remove_tree
-
+    if wanted.checksum and not commit.startswith(wanted.checksum):
+        raise FormatError(f"{url}: is at {commit}, --checksum says {wanted.checksum}")
+    if not wanted.git_dir:
         remove_tree(f"{path}/.git")
     if inner:
         path = _inside(url, path, inner)
@@ -137,33 +156,81 @@ def _inside(url: str, path: str, inner: str) -> str:
     return f"{path}/{clean(inner)}"
 
 
-def _git(program: str, url: str, *words: str, protocols: str = f"{_OF_SUBMODULES}:file") -> str:
-    import subprocess  # which few builds need
+class _Git:
+    """git(1) in one directory."""
 
-    environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/root",
-        # no question to the terminal, no file of the system's, no transport that runs a program
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_ALLOW_PROTOCOL": protocols,
-    }
-    try:
-        done = subprocess.run(
-            [program, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SysboxError(f"{url}: git takes longer than {_PATIENCE} s") from None
-    if done.returncode:
-        raise SysboxError(f"{url}: git: {_reason(done.stderr)}")
-    return done.stdout
+    def __init__(self, program: str, url: str, path: str, limits: Limits) -> None:
+        self._program = program
+        self._url = url
+        self._path = path
+        self._limits = limits
+        posix.mkdir(path, 0o700)
+
+    def run(self, *words: str, protocols: str = f"{_OF_SUBMODULES}:file") -> str:
+        """What it prints. Raises SysboxError."""
+        import subprocess  # which few builds need
+
+        try:
+            done = subprocess.run(
+                [self._program, "-C", self._path, *words],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE,
+                check=False,
+                **self._how(protocols),
+            )
+        except subprocess.TimeoutExpired:
+            raise SysboxError(f"{self._url}: git takes longer than {_PATIENCE} s") from None
+        if done.returncode:
+            hint = _BOUND if "signal 25" in done.stderr or done.returncode == -_SIGXFSZ else ""
+            raise SysboxError(f"{self._url}: git: {_reason(done.stderr)}", hint=hint)
+        text: str = done.stdout
+        return text
+
+    def check_tree(self, commit: str) -> None:
+        """Raise FormatError for a tree of too many files or bytes, which a small pack may have."""
+        import subprocess
+
+        files = size = 0
+        with subprocess.Popen(
+            [self._program, "-C", self._path, "ls-tree", "-r", "-l", "-z", commit],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            **self._how(""),
+        ) as listing:
+            assert listing.stdout is not None
+            rest = b""
+            while data := posix.read(listing.stdout.fileno(), _CHUNK):
+                *lines, rest = (rest + data).split(b"\0")
+                files += len(lines)
+                # MODE TYPE OBJECT SIZE<tab>PATH; a submodule has no size
+                size += sum(int(one) for line in lines if (one := line.split()[3]).isdigit())
+                if files > self._limits.files or size > self._limits.size:
+                    listing.kill()
+                    raise FormatError(
+                        f"{self._url}: more than {self._limits.files} files, or {self._limits.size} bytes",
+                        hint="ContextFiles= and FetchSize= of sysbox.conf(5) are the bounds",
+                    )
+
+    def _how(self, protocols: str) -> dict[str, Any]:
+        """How it is started."""
+        import resource
+        import subprocess
+
+        most = self._limits.size
+        return {
+            "stdin": subprocess.DEVNULL,
+            "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+            "env": {
+                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "HOME": "/root",
+                # no question to the terminal, no file of the system's, no transport that runs a program
+                "GIT_TERMINAL_PROMPT": "0",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_ALLOW_PROTOCOL": protocols,
+            },
+        }
 
 
 def _reason(told: str) -> str:

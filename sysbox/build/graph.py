@@ -63,14 +63,14 @@ def make_plan(
 
 
 def user_of(plan: Plan, source: Source) -> str:
-    """Who names an image of a plan first, as "Containerfile:3: FROM debian"."""
+    """Who names an image of a plan first, as "Containerfile:3:1: FROM debian"."""
     for stage in plan.stages:
         if stage.base == source:
-            return f"{stage.start.file}:{stage.start.line}: FROM {source.name}"
+            return f"{_place(stage.start)}: FROM {source.name}"
         for one in stage.instructions:
             if any(stage.sources.get(name) == source for name in references.names(one)):
                 keyword = one.text.partition(" ")[0]
-                return f"{one.file}:{one.line}: {keyword} from {source.name}"
+                return f"{_place(one)}: {keyword} from {source.name}"
     return f"{plan.file}: {source.name}"
 
 
@@ -257,3 +257,7 @@ class _Graph:
 def _error(asking: Instruction, what: str) -> FileError:
     keyword = asking.text.partition(" ")[0]
     return FileError(asking.file, asking.line, asking.column, f"{keyword}: {what}")
+
+
+def _place(one: Instruction) -> str:
+    return f"{one.file}:{one.line}:{one.column}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.suggest import suggest
-from sysbox.build import mounts, words
+from sysbox.build import addresses, mounts, words
 from sysbox.build.errors import quoted
 from sysbox.build.flags import Given
 from sysbox.build.model import (
@@ -158,6 +158,14 @@ def _copied(statement: Statement, given: Given) -> dict[str, Any]:
         raise statement.error(at, "a here-document cannot be the destination")
     if any(not path for _, path in found):
         raise statement.error(given.end, f"{statement.keyword}: an empty path")
+    for offset, path in found[:-1]:
+        if "$" in path:
+            continue  # what it becomes is checked when it is known
+        try:
+            addresses.check(path, statement.keyword)
+        except SpecError as error:
+            what = f"{statement.keyword}: {error.message}"
+            raise statement.error(given.end + offset, what, error.hint) from None
     return {
         **_common(statement),
         "sources": tuple(path for _, path in found[:-1]), "destination": found[-1][1],

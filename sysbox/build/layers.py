@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sysbox.image.tarwriter import Archive
 
 _OPEN = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_MOST = 64 << 30  # bytes of all files of a layer, holes included
 _PLAIN_ROOT = (0o755, 0, 0)  # what the root of a layer has that its archive does not mention
 
 
@@ -332,7 +333,7 @@ class _Taking:
                     f"/{shown}: no layer can have a file of this name",
                     hint="names that begin with .wh. mean deleted files (OCI layer.md)",
                 )
-            self._count(found)
+            self._count(found, f"{prefix}{found.name}")
             if found.is_directory:
                 self._into(archive, found, f"{prefix}{found.name}", depth)
             else:
@@ -350,7 +351,7 @@ class _Taking:
         finally:
             posix.close(inner)
 
-    def _count(self, found: TreeEntry) -> None:
+    def _count(self, found: TreeEntry, name: str) -> None:
         if found.kind != _stat.S_IFREG:
             return
         if found.status.st_nlink > 1:
@@ -358,6 +359,12 @@ class _Taking:
                 return
             self._seen.add(found.identity)
         self.size += found.status.st_size
+        if self.size > _MOST:
+            # said before the zeros of a hole are hashed, which the archive has to have
+            raise FormatError(
+                f"/{tree.printable(name)}: the layer would have more than {_MOST >> 30} GiB",
+                hint="a hole counts too: no image layer has sparse files (OCI layer.md)",
+            )
 
     def _clamp(self, found: TreeEntry) -> None:
         if 0 <= self._epoch < found.status.st_mtime_ns:

@@ -16,6 +16,8 @@ class Options(Frozen):
     allowed: tuple[str, ...] = ()  # security.insecure, network.host: what RUN may ask for
     # limits, networks, hosts, ...: what the container of each RUN has
     template: ContainerSpec = ContainerSpec(image="scratch")
+    context_files: int = 1_000_000  # that one instruction copies of a context, at most
+    fetch_size: int = 8 << 30  # bytes of a URL, or of a context on standard input, at most
     # the result
     names: tuple[str, ...] = ()  # full references
     labels: tuple[tuple[str, str], ...] = ()  # over those of the Containerfile

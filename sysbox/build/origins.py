@@ -6,15 +6,18 @@ from sysbox.base import files
 from sysbox.base.errors import NotFound
 from sysbox.build import cache, state
 from sysbox.build.cache import key_of
-from sysbox.build.content_sources import Digest, Origin, expand
+from sysbox.build.content_sources import Origin, expand
+from sysbox.build.digests import Digest, Meter
 from sysbox.build.root import StageRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sysbox.build.digests import Tell
     from sysbox.build.layers import Workshop
     from sysbox.build.model import Source
+    from sysbox.build.options import Options
     from sysbox.build.state import State
 
 
@@ -29,14 +32,21 @@ class Origins:
         named: dict[str, Origin],
         stage: Callable[[int], State],
         image: Callable[[Source], str],
+        options: Options,
+        tell: Tell,
     ) -> None:
-        """`stage` waits for another stage; `image` gives the id of an image that a source means."""
+        """`stage` waits for another stage; `image` gives the id of an image that a source means.
+
+        `tell` gets what `Meter` tells.
+        """
         self._shop = shop
         self._sources = sources
         self._context = context
         self._named = named
         self._stage = stage
         self._image = image
+        self._most = options.context_files
+        self._tell = tell
         self._roots: dict[str, StageRoot] = {}
         self._states: dict[str, State] = {}
 
@@ -63,6 +73,10 @@ class Origins:
         kind = "the stage" if source.kind == "stage" else "the image"
         return Origin(self._roots[name].fd, f"{kind} {name}", confined=False)
 
+    def meter(self, what: str, name: str = "") -> Meter:
+        """Counts what an instruction does with a tree; the files of a context are bounded."""
+        return Meter(what, self._tell, self._most if self.is_context(name) else 0)
+
     def is_context(self, name: str) -> bool:
         """Whether its files have no owners of their own."""
         source = self._source(name)
@@ -72,7 +86,7 @@ class Origins:
         """The digest of what is at these paths, without times. Raises as `expand`."""
         source = self._source(name)
         if source is None or source.kind == "context":
-            return self._measure(self.open(name), patterns, owners=False)
+            return self._measure(name, patterns, owners=False)
         # what is in layers does not change: it is read once
         stack = self._state(name, source).stack
         key = key_of(["tree", stack[-1].chain_id if stack else "", *patterns])
@@ -80,13 +94,14 @@ class Origins:
         known = files.read_file(f"{directory}/{key}", 64)
         if known:
             return known.decode("ascii", "replace")
-        found = self._measure(self.open(name), patterns, owners=True)
+        found = self._measure(name, patterns, owners=True)
         files.make_private(directory)
         files.write_file(f"{directory}/{key}", found.encode())
         return found
 
-    def _measure(self, origin: Origin, patterns: tuple[str, ...], *, owners: bool) -> str:
-        digest = Digest(owners=owners)
+    def _measure(self, name: str, patterns: tuple[str, ...], *, owners: bool) -> str:
+        origin = self.open(name)
+        digest = Digest(owners=owners, meter=self.meter("read", name))
         for pattern in patterns:
             for path in expand(origin, pattern):
                 digest.add(origin, path)

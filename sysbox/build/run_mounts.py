@@ -10,9 +10,10 @@ from sysbox.base.files import make_private, remove_tree, write_file
 from sysbox.base.flock import Lock
 from sysbox.base.paths import RUN
 from sysbox.build import cache, content
-from sysbox.build.content import Selected, Target
+from sysbox.build.content import Copied, Selected, Target
 from sysbox.build.content_sources import Origin
 from sysbox.build.content_sources import clean as clean_source
+from sysbox.build.digests import Digest, Meter
 from sysbox.build.run_agent import Relay
 from sysbox.container.secrets import MOST
 from sysbox.fs.treecopy import Rules
@@ -50,14 +51,18 @@ class StepMounts:
         asked: tuple[RunMount, ...],
         given: Given,
         origin: Callable[[str], Origin],
+        meter: Callable[[str, str], Meter],
         directory: str,
         store: str,
         workdir: str,
     ) -> None:
-        """`directory` is an empty one on disk for copies; `store` is the root of the image store."""
+        """`meter` as `Origins.meter`; `directory` is an empty one on disk for copies; `store` is the root of
+        the image store.
+        """
         self._asked = asked
         self._given = given
         self._origin = origin
+        self._meter = meter
         self._directory = directory
         self._store = store
         self._workdir = workdir
@@ -68,6 +73,8 @@ class StepMounts:
         self.mounts: list[Mount] = []
         self.environment: list[str] = []
         self.secrets: list[str] = []  # variables that nobody else may see
+        # of each bind mount: the digest of its copy, "" where nobody can have changed the source meanwhile
+        self.digests: list[str] = []
 
     def __enter__(self) -> Self:
         try:
@@ -99,12 +106,16 @@ class StepMounts:
 
     def _bind(self, one: RunMount) -> None:
         """A copy: what is written is discarded, and no other process can change it meanwhile."""
-        source = self._copied(one, owner=None)
+        digest = Digest(owners=False) if self._origin(one.origin).confined else None
+        source = self._copied(one, None, digest)
+        self.digests.append(digest.text() if digest else "")
         self.mounts.append(
             Mount(kind="bind", target=self._target(one), source=source, read_only=one.read_only)
         )
 
-    def _copied(self, one: RunMount, owner: tuple[int, int] | None) -> str:
+    def _copied(
+        self, one: RunMount, owner: tuple[int, int] | None, digest: Digest | None = None
+    ) -> str:
         self._count += 1
         base = f"{self._directory}/mount-{self._count}"
         posix.mkdir(base, 0o700)
@@ -116,7 +127,9 @@ class StepMounts:
             if origin.leaves_out(path, is_directory=top.is_directory):
                 raise NotFound(f"{one.source}: the ignore file leaves it out of {origin.title}")
             everything = Target(path="/", is_directory=True, owner=owner)
-            copier = Selected(Rules(owner=owner), origin, path, everything)
+            copied = Copied(meter=self._meter("copied", one.origin), digest=digest)
+            copier = Selected(Rules(owner=owner), origin, path, everything, copied)
+            copier.begin(top)
             if not top.is_directory:
                 copier.put(top, parent, "content")
                 return f"{base}/content"
@@ -166,7 +179,7 @@ class StepMounts:
         make_private(path)
         draft = f"{path}/new-{posix.getpid()}"
         if one.origin or one.source:
-            copied = self._copied(one, owner=(one.uid, one.gid))
+            copied = self._copied(one, (one.uid, one.gid))
             if not files.is_directory(copied):
                 raise SpecError(f"a mount of type cache: {one.source} is not a directory")
             posix.rename(copied, draft)

@@ -11,7 +11,7 @@ import posix
 import time
 
 from sysbox.base.errors import SysboxError
-from sysbox.build import config, content, expansion, layers, model, root, run
+from sysbox.build import config, content, expansion, fetch, layers, model, root, run
 from sysbox.build.cache import key_of
 from sysbox.build.run import RunStep
 from sysbox.build.run_mounts import Given, StepMounts
@@ -34,12 +34,13 @@ _SCRIPTS = "/dev/pipes"  # where BuildKit has the files of here-documents
 
 
 class StepError(SysboxError):
-    """A step has failed; `line` and `text` are its instruction's."""
+    """A step has failed; the place and `text` are its instruction's."""
 
     def __init__(self, instruction: Instruction, error: SysboxError) -> None:
         super().__init__(error.message, hint=error.hint)
         self.file = instruction.file
         self.line = instruction.line
+        self.column = instruction.column
         self.text = instruction.text
 
 
@@ -178,7 +179,7 @@ class Builder:
                 *one.mount_flags, *mounted,
             ]
         )  # fmt: skip
-        self._made(key, lambda: self._run_now(number, one, argv, script, key))
+        self._made(key, lambda: self._run_now(number, one, argv, script, key, mounted))
 
     def _check_security(self, one: model.Run) -> None:
         if one.security == "insecure" and "security.insecure" not in self._options.allowed:
@@ -199,16 +200,26 @@ class Builder:
         return [f"{name}={value}" for name, value in sorted(found.items())]
 
     def _run_now(
-        self, number: int, one: model.Run, argv: tuple[str, ...], script: str, key: str
+        self,
+        number: int,
+        one: model.Run,
+        argv: tuple[str, ...],
+        script: str,
+        key: str,
+        mounted: list[str],
     ) -> StackLayer:
+        """`mounted` are the digests of bind mounts that the key has."""
         state, options = self.state, self._options
         directory = self._shop.directory("run")
         given = StepMounts(
-            one.mounts, self._given, self._origins.open, directory, self._shop.store.root,
-            state.config.workdir,
+            one.mounts, self._given, self._origins.open, self._origins.meter, directory,
+            self._shop.store.root, state.config.workdir,
         )  # fmt: skip
         proxies = [f"{name}={value}" for name, value in expansion.proxies(self._plan).items()]
         with given:
+            both = zip(given.digests, mounted, strict=True)
+            if any(copied and copied != known for copied, known in both):
+                key = ""
             if script:
                 given.mounts.append(_script(directory, argv[0], script))
             step = self._run_step(number, one, argv).replace(
@@ -252,7 +263,8 @@ class Builder:
 
     def _copy(self, one: model.Copy) -> None:
         state = self.state
-        with Copying(one, self._origins, state.config.workdir, self._shop) as copying:
+        limits = fetch.Limits(size=self._options.fetch_size, files=self._options.context_files)
+        with Copying(one, self._origins, state.config.workdir, self._shop, limits) as copying:
             key = key_of(["copy", *self._parent(), *copying.key()])
             self._made(key, lambda: self._in_root(copying.put, key, one.text))
 
@@ -263,8 +275,9 @@ class Builder:
         if path == "/" or self._is_there(path):
             return
 
-        def make(stage: int) -> None:
+        def make(stage: int) -> bool:
             posix.close(root.make_directory(stage, path)[0])
+            return True
 
         key = key_of(["workdir", *self._parent(), path])
         self._made(key, lambda: self._in_root(make, key, one.text))
@@ -280,12 +293,15 @@ class Builder:
         finally:
             lower.close()
 
-    def _in_root(self, work: Callable[[int], None], key: str, note: str) -> StackLayer:
-        """The layer that `work` makes in the stage's root, of which it gets a descriptor."""
+    def _in_root(self, work: Callable[[int], bool], key: str, note: str) -> StackLayer:
+        """The layer that `work` makes in the stage's root, of which it gets a descriptor.
+
+        The cache gets it if `work` says that it is what the key says.
+        """
         with root.StageRoot(self.state.stack, self._shop.directory("root")) as stage:
-            work(stage.fd)
+            as_known = work(stage.fd)
             upper = stage.upper
-        return self._shop.take(upper, self.state.stack, key=key, note=note)
+        return self._shop.take(upper, self.state.stack, key=key if as_known else "", note=note)
 
 
 def _script(directory: str, target: str, text: str) -> Mount:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.base.errors import FormatError, SpecError
-from sysbox.build import content, content_sources, fetch, model, root
-from sysbox.build.content import Target
-from sysbox.build.content_sources import Digest, Origin, Rule
+from sysbox.base import tree
+from sysbox.base.errors import FormatError, KernelError, SpecError
+from sysbox.build import addresses, content, content_sources, fetch, model, modes, root
+from sysbox.build.content import Copied, Target
+from sysbox.build.content_sources import Origin, Rule
+from sysbox.build.digests import Digest
+from sysbox.fs import treecopy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +27,14 @@ _FLAGS = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 class Copying:
     """One COPY or ADD with its variables replaced; a context manager. Raises SysboxError."""
 
-    def __init__(self, one: model.Copy, origins: Origins, workdir: str, shop: Workshop) -> None:
+    def __init__(
+        self,
+        one: model.Copy,
+        origins: Origins,
+        workdir: str,
+        shop: Workshop,
+        limits: fetch.Limits,
+    ) -> None:
         self._one = one
         self._origins = origins
         self._workdir = workdir
@@ -32,7 +42,9 @@ class Copying:
         self._local = [text for text in one.sources if not self._is_remote(text)]
         self._remote = [text for text in one.sources if self._is_remote(text)]
         self._fetched: list[Fetched] = []
-        self._mode = content.octal(one.chmod) if one.chmod else None
+        self._limits = limits
+        self._known = ""  # the digest of the local sources, as the key has it
+        self._mode = modes.parse(one.chmod) if one.chmod else None
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +54,7 @@ class Copying:
             one.close()
 
     def _is_remote(self, text: str) -> bool:
-        return isinstance(self._one, model.Add) and fetch.is_remote(text)
+        return isinstance(self._one, model.Add) and addresses.is_remote(text)
 
     def key(self) -> list[str]:
         """What its result depends on, besides the layers below."""
@@ -55,7 +67,8 @@ class Copying:
             parts += [one.checksum, str(one.keep_git_dir), str(one.unpack)]
         parts += [f"{document.name}={document.content}" for document in one.heredocs]
         if self._local:
-            parts.append(self._local_digest())
+            self._known = self._local_digest()
+            parts.append(self._known)
         if self._remote and not (isinstance(one, model.Add) and one.checksum):
             parts += [self._fetch(text).digest for text in self._remote]
         return parts
@@ -65,7 +78,8 @@ class Copying:
         if not one.exclude:
             return self._origins.digest(one.origin, *self._local)
         origin = self._origins.open(one.origin)
-        digest = Digest(owners=not self._origins.is_context(one.origin))
+        owners = not self._origins.is_context(one.origin)
+        digest = Digest(owners=owners, meter=self._origins.meter("read", one.origin))
         for pattern in self._local:
             for path in content_sources.expand(origin, pattern):
                 less = self._less(origin, path)
@@ -90,19 +104,24 @@ class Copying:
         for known in self._fetched:
             if known.url == text:
                 return known
-        found = fetch.fetch(
-            text, self._shop.directory("fetched"), checksum=one.checksum, git_dir=one.keep_git_dir
-        )
+        wanted = fetch.Wanted(url=text, checksum=one.checksum, git_dir=one.keep_git_dir)
+        meter = self._origins.meter("fetched")
+        found = fetch.fetch(wanted, self._shop.directory("fetched"), self._limits, meter.data)
         self._fetched.append(found)
         return found
 
-    def put(self, stage: int) -> None:
-        """Copy all of it into the root `stage`."""
+    def put(self, stage: int) -> bool:
+        """Copy all of it into the root `stage`; whether that is what the key says."""
         one = self._one
+        is_context = self._origins.is_context(one.origin)
+        copied = Copied(
+            meter=self._origins.meter("copied", one.origin),
+            digest=Digest(owners=False) if is_context else None,
+        )
         owner: tuple[int, int] | None = (0, 0)
         if one.chown:
             owner = root.owner_of(stage, one.chown)
-        elif not self._origins.is_context(one.origin):
+        elif not is_context:
             owner = None
         origin = self._origins.open(one.origin) if self._local else None
         paths = [
@@ -122,12 +141,13 @@ class Copying:
         )
         for pattern, path in paths:
             if origin is not None:
-                self._put_local(stage, origin, pattern, path, target)
+                self._put_local(stage, origin, pattern, path, target, copied)
         for text in self._remote:
-            self._put_remote(stage, self._fetch(text), target)
+            self._put_remote(stage, self._fetch(text), target, copied.replace(digest=None))
         for document in one.heredocs:
             data = document.stripped().encode("utf-8", "surrogateescape")
             content.write(stage, document.name, data, target, mode=0o644, mtime=time.time_ns())
+        return not (paths and copied.digest) or copied.digest.text() == self._known
 
     def _check_directory(self, stage: int, count: int) -> None:
         """docker's rule: several sources need a destination that ends with a slash."""
@@ -139,7 +159,13 @@ class Copying:
             )
 
     def _put_local(
-        self, stage: int, origin: Origin, pattern: str, path: str, target: Target
+        self,
+        stage: int,
+        origin: Origin,
+        pattern: str,
+        path: str,
+        target: Target,
+        copied: Copied,
     ) -> None:
         one = self._one
         origin = self._less(origin, path)
@@ -148,19 +174,46 @@ class Copying:
         if isinstance(one, model.Add) and one.unpack is not False:
             fd = content.archive_of(origin, path)
             if fd >= 0:
+                fd = self._kept(origin, path, fd, copied)
                 content.unpack(stage, fd, path, target)
                 return
         if one.parents:
             target = _with_parents(target, pattern, path, origin)
-        content.copy(stage, origin, path, target)
+        content.copy(stage, origin, path, target, copied)
 
-    def _put_remote(self, stage: int, fetched: Fetched, target: Target) -> None:
+    def _kept(self, origin: Origin, path: str, fd: int, copied: Copied) -> int:
+        """An open archive of a context as a file that nobody else can change; `fd` is closed then."""
+        if copied.digest is None:
+            return fd
+        name = f"{self._shop.directory('archive')}/file"
+        own = posix.open(name, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+        try:
+            treecopy.copy_content(own, fd, copied.meter.data)
+            found = origin.entry(path)
+            try:
+                copied.digest.begin(path)
+                copied.digest.file("", found, tree.attributes(fd), own)
+            finally:
+                found.close()
+        except OSError as error:
+            posix.close(own)
+            raise KernelError.of("copy", path, error) from None
+        except BaseException:
+            posix.close(own)
+            raise
+        finally:
+            posix.close(fd)
+        posix.unlink(name)
+        posix.lseek(own, 0, 0)
+        return own
+
+    def _put_remote(self, stage: int, fetched: Fetched, target: Target, copied: Copied) -> None:
         one = self._one
         fd = posix.open(fetched.path, posix.O_RDONLY | posix.O_CLOEXEC)
         if fetched.is_directory:
             try:
-                tree = Origin(fd, fetched.url, confined=True)
-                content.copy(stage, tree, "", target)
+                fetched_tree = Origin(fd, fetched.url, confined=True)
+                content.copy(stage, fetched_tree, "", target, copied)
             finally:
                 posix.close(fd)
             return

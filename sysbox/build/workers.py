@@ -52,6 +52,9 @@ class Report:
     def step_done(self, one: Stage, number: int, *, cached: bool, seconds: float) -> None:
         """It is done."""
 
+    def so_far(self, one: Stage, what: str, files: int, size: int) -> None:
+        """Its step has "read", "copied" or "fetched" so many files and bytes, and goes on."""
+
     def tick(self) -> None:
         """Called twice a second at least."""
 
@@ -206,6 +209,8 @@ class Coordinator:
             self._report.step_done(
                 worker.stage, data["number"], cached=data["cached"], seconds=data["seconds"]
             )
+        elif kind == "so far":
+            self._report.so_far(worker.stage, data["what"], data["files"], data["size"])
         elif kind == "need":
             worker.waits_for = data["stage"]
             self._answer()
@@ -231,10 +236,11 @@ class Coordinator:
         error = restored(data["error"])
         if not isinstance(error, SysboxError) or not data.get("file"):
             return error
-        place = f"{data['file']}:{data['line']}"
-        message = error.message if error.message.startswith(place) else (
-            f"{place}: {data['text'].partition(' ')[0]}: {error.message}"
-        )  # fmt: skip
+        line = f"{data['file']}:{data['line']}:"
+        message = error.message
+        # what is wrong with one word of it has that word's column
+        if not message.startswith(line):
+            message = f"{line}{data['column']}: {data['text'].partition(' ')[0]}: {message}"
         last = b"\n".join(worker.last.rstrip().split(b"\n")[-_LINES:])
         return BuildError(
             message, hint=error.hint, output=last, container=getattr(error, "container", "")
@@ -289,9 +295,9 @@ def _work(job: Job, one: Stage, channel: Channel, output: int) -> NoReturn:
         _build(job, one, channel, output)
         channel.say("end")
     except StepError as error:
-        place = {"file": error.file, "line": error.line, "text": error.text[:200]}
+        place = {"file": error.file, "line": error.line, "column": error.column}
         cause = error.__cause__ or error
-        channel.say("error", error=described(cause), **place)
+        channel.say("error", error=described(cause), text=error.text[:200], **place)
     except KeyboardInterrupt:
         pass  # the coordinator knows why
     except BaseException as error:  # noqa: BLE001 (the coordinator raises it)
@@ -307,10 +313,13 @@ def _build(job: Job, one: Stage, channel: Channel, output: int) -> None:
             raise KeyboardInterrupt
         return state.read(job.file_of(index))
 
+    def tell(what: str, files: int, size: int) -> None:
+        channel.say("so far", what=what, files=files, size=size)
+
     with Workshop(job.store, job.options.epoch_ns) as shop:
         begun = _base(job, one)
         with origins.Origins(
-            shop, one.sources, job.context, job.named, wait_for, job.image
+            shop, one.sources, job.context, job.named, wait_for, job.image, job.options, tell
         ) as trees:
             builder = Builder(job.plan, one, job.options, shop, begun, trees, job.given, output)
             builder.build(_Told(channel))

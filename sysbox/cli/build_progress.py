@@ -9,6 +9,7 @@ from sysbox.base.visible import for_terminal, printable
 from sysbox.build.workers import Report
 from sysbox.cli import screen
 from sysbox.cli.output import emit, write_all
+from sysbox.docker.human import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sysbox.build.model import Instruction, Stage
 
 _PAUSE = 0.1  # seconds between two drawings
+_PLAIN_PAUSE = 5.0  # seconds between two lines of progress
 _LINES = 4  # of a running step
 _SHOWN = 120  # characters of an instruction
 
@@ -40,11 +42,19 @@ def _text(instruction: Instruction) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def _so_far(what: str, files: int, size: int) -> str:
+    """As "120,000 files, 3.2GB read so far"."""
+    counted = [f"{files:,} files"] if files else []
+    return f"{', '.join((*counted, human_size(size)))} {what} so far"
+
+
 class Plain(Report):
     """A line for each event, and the output line by line."""
 
-    def __init__(self, fd: int = 2) -> None:
+    def __init__(self, fd: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
         self._fd = fd
+        self._clock = clock
+        self._next = 0.0  # when a line of progress may come
         self._rest: dict[int, bytes] = {}  # of a stage's output: what has no end of line yet
         self._several = False
         self._stages: list[Stage] = []
@@ -64,6 +74,12 @@ class Plain(Report):
         for line in lines:
             text = line.decode("utf-8", "replace").rstrip("\r")
             emit(for_terminal(f"{prefix}{text}\n", self._fd), self._fd)
+
+    def so_far(self, one: Stage, what: str, files: int, size: int) -> None:
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + _PLAIN_PAUSE
+            emit(f"[{one.title()}] {_so_far(what, files, size)}\n", self._fd)
 
     def step_done(self, one: Stage, number: int, *, cached: bool, seconds: float) -> None:
         if self._rest[one.index]:
@@ -88,6 +104,7 @@ class _Row:
         self.begun = now
         self.lines: list[str] = []
         self.rest = ""
+        self.so_far = ""
 
 
 class Live(Report):
@@ -112,6 +129,10 @@ class Live(Report):
         if self._clock() >= self._next:
             self._draw(())
 
+    def so_far(self, one: Stage, what: str, files: int, size: int) -> None:
+        self._rows[one.index].so_far = _so_far(what, files, size)
+        self.tick()
+
     def step_done(self, one: Stage, number: int, *, cached: bool, seconds: float) -> None:  # noqa: ARG002
         row = self._rows.pop(one.index)
         how = "CACHED" if cached else f"{seconds:.1f}s"
@@ -133,7 +154,8 @@ class Live(Report):
         for row in self._rows.values():
             seconds = f"{self._clock() - row.begun:.1f}s"
             lines.append(_fit(f"{row.title} {row.text}", seconds, width))
-            lines += [f"  {line}"[: width - 1] for line in row.lines]
+            told = [*row.lines, *filter(None, [row.so_far])]
+            lines += [f"  {line}"[: width - 1] for line in told]
         lines = lines[: height - 2]
         above = f"{_fit(done[0], done[1], width)}\n" if done else ""
         up = f"\x1b[{self._drawn}A" if self._drawn else ""

@@ -6,7 +6,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.netns import subnets, topology
 from sysbox.netns.rules import FIREWALLS, PORTS
-from sysbox.parse.common import bad
+from sysbox.parse.common import bad, parse_int, parse_size
 from sysbox.parse.limits import parse_pids
 from sysbox.parse.network import check_link
 from sysbox.parse.service import DRIVERS, parse_driver, parse_rate, parse_rate_burst
@@ -65,6 +65,17 @@ def _ports(text: str, flag: str) -> str:
     return text
 
 
+def _files(text: str, flag: str) -> int:
+    return parse_int(text, flag, 1, 1 << 40)
+
+
+def _size(text: str, flag: str) -> int:
+    size = parse_size(text, flag)
+    if not size:
+        bad(flag, text, "out of range", "1 or more bytes")
+    return size
+
+
 KEYS = (
     Key(
         section="Network", name="Bridge", field="bridge", parse=check_link, default="sysbox0",
@@ -110,6 +121,16 @@ KEYS = (
         section="Container", name="UserNS", field="userns", parse=_userns, default="auto",
         help="The user namespace of a container that asks for none: auto, one of its own, or host, the"
         " machine's. `--userns` overrides it.",
+    ),
+    Key(
+        section="Build", name="ContextFiles", field="context_files", parse=_files, default="1000000",
+        help="How many files one instruction of a Containerfile may copy of a build's context, and how many"
+        " a git repository may have. What an ignore file leaves out does not count.",
+    ),
+    Key(
+        section="Build", name="FetchSize", field="fetch_size", parse=_size, default="8g",
+        help="How many bytes a build takes of one URL, of a git repository, or of a context on standard"
+        " input.",
     ),
 )  # fmt: skip
 # section -> name -> key

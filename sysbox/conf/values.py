@@ -25,6 +25,8 @@ class Settings(Frozen):
     rate_burst: int = -1  # lines at once; likewise
     userns: str = "auto"  # auto, host: the user namespace of a container that asks for none
     pids_limit: int | None = None  # -1 is no limit; None leaves systemd's DefaultTasksMax=
+    context_files: int = 1_000_000  # that one instruction of a build copies of a context, at most
+    fetch_size: int = 8 << 30  # bytes that a build takes of one URL, at most
 
 
 def is_there(path: str) -> bool:

@@ -198,7 +198,7 @@ class Copier:
             given = self._attributes(source, reader, path)
             writer = place.make_file(parent, name, path, self._rules.destination)
             with self._rights(source):
-                size = _content(writer, reader, self._tell)
+                size = copy_content(writer, reader, self._tell)
             self.size += size
             place.set_attributes(writer, given, path, self._rules.destination)
         finally:
@@ -241,7 +241,7 @@ class Copier:
         )
 
 
-def _content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
+def copy_content(writer: int, reader: int, tell: Callable[[int], object]) -> int:
     """Copy the content of a file, with its holes; returns the bytes of the copy.
 
     Files of pseudo file systems may have more content than their size, or less.

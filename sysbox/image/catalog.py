@@ -41,6 +41,10 @@ MAX_INDEX = 16 << 20
 MAX_ENTRIES = 20_000
 MAX_RECORD = 8 << 20
 MAX_LAYER_RECORD = 4096
+MIN_ID = (
+    4  # digits of an abbreviated id: with fewer, a name that is not here would be one by chance
+)
+SHOWN_ID = 12  # digits of the ids that `images` shows
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "sysbox.image.id"
 # "host:<key>" for the image `host`, DERIVED for one committed from it and for its further names; set by
@@ -90,7 +94,8 @@ class Catalog:
     def find(self, name: str) -> tuple[str, Image]:
         """The image of this name or id, and the full reference that matched ("" for an id).
 
-        A short name that is neither docker.io's nor an id means what `pull` would make of it. The manifest is
+        A name comes before an id, and what has fewer than MIN_ID digits is no id. A short name that is
+        neither docker.io's nor an id means what `pull` would make of it. The manifest is
         the one that the name has: several may lead to one image, as where two registries compress the same
         layers differently.
 
@@ -107,12 +112,14 @@ class Catalog:
                 entry = _by_reference(entries, reference)
                 if entry:
                     return reference.full(), self._load(entry.image_id, entries, entry.digest)
-        image_id = self._by_id(entries, name)
+        image_id = self._by_id(entries, name) if len(name) >= SHOWN_ID else ""
         if not image_id:
             for reference in meanings(name) if entries else ():
                 entry = _by_reference(entries, reference)
                 if entry:
                     return reference.full(), self._load(entry.image_id, entries, entry.digest)
+            image_id = self._by_id(entries, name)
+        if not image_id:
             raise ImageNotFound(
                 f"no such image: {name}",
                 hint="`sysbox images` lists what is here, and `host` is always there; `sysbox pull IMAGE` "
@@ -157,7 +164,7 @@ class Catalog:
 
     def _by_id(self, entries: tuple[Entry, ...], text: str) -> str:
         prefix = text.removeprefix("sha256:")
-        if not is_hex(prefix) or len(prefix) > 64:
+        if not is_hex(prefix) or not MIN_ID <= len(prefix) <= 64:
             return ""
         found = {e.image_id for e in entries if e.image_id.startswith(f"sha256:{prefix}")}
         if not found and len(prefix) == 64:

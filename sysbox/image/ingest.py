@@ -42,7 +42,7 @@ from sysbox.image.documents import (
 )
 from sysbox.image.model import Image
 from sysbox.image.reference import parse, refuse_host
-from sysbox.image.source import CHUNK, open_source
+from sysbox.image.source import CHUNK, open_source, write_sparse
 from sysbox.image.tar import LayerLimits
 from sysbox.image.trust import provenance
 from sysbox.linux import _sys
@@ -134,15 +134,15 @@ class Ingest:
         from hashlib import sha256
 
         path = self.path("blob")
-        digest, size, head = sha256(), 0, b""
+        digest, size, head, hole = sha256(), 0, b"", False
         out = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
         )
 
         def write(chunk: bytes) -> None:
-            nonlocal size, head
+            nonlocal size, head, hole
             digest.update(chunk)
-            files.write_all(out, chunk)
+            hole = write_sparse(out, memoryview(chunk))
             head = head if len(head) >= 8 else (head + chunk)[:8]
             size += len(chunk)
             if size > limit:
@@ -151,6 +151,8 @@ class Ingest:
         try:
             self._unsynced = True
             fill(write)
+            if hole:
+                posix.ftruncate(out, size)
         except OSError as error:
             raise KernelError.of("store", what, error) from None
         finally:

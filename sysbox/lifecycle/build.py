@@ -16,14 +16,15 @@ from sysbox.base.errors import ImageNotFound, SpecError, SysboxError, Unsupporte
 from sysbox.base.frozen import Frozen
 from sysbox.base.undo import Undo
 from sysbox.build import context as contexts
-from sysbox.build import graph, model, parser, result, state, workers
+from sysbox.build import fetch, graph, model, parser, result, state, workers
 from sysbox.build.content_sources import Origin
 from sysbox.build.layers import Workshop
 from sysbox.build.options import Options
 from sysbox.build.run_mounts import Given
 from sysbox.build.workers import Coordinator, Job, Report
 from sysbox.container import events
-from sysbox.image.reference import is_host
+from sysbox.image.catalog import SHOWN_ID
+from sysbox.image.reference import is_hex, is_host, parse
 from sysbox.image.registry import platform
 from sysbox.image.store import Store
 from sysbox.lifecycle.create import check_trust
@@ -142,7 +143,9 @@ class _Trees:
         self._opened = []
 
     def _open(self, text: str) -> Context:
-        found = contexts.open_context(text, self._shop.directory)
+        options = self._asked.options
+        limits = fetch.Limits(size=options.fetch_size, files=options.context_files)
+        found = contexts.open_context(text, self._shop.directory, limits)
         self._opened.append(found)
         return found
 
@@ -208,7 +211,7 @@ def _image(
     wanted = "" if source.platform == asked.request.own_platform else source.platform
     image = None
     try:
-        image = store.resolve(source.name)
+        image = store.resolve(_name(source.name))
     except ImageNotFound:
         if asked.pull == "never":
             raise
@@ -218,6 +221,14 @@ def _image(
         image = _pulled(store, source, asked, wanted, image, report)
     check_trust(image, source.name)
     return image
+
+
+def _name(text: str) -> str:
+    """An image's name for the store: BuildKit knows no ids here, and what an id begins with is a name.
+
+    Else an image that is here could take the place of one that is pulled: its maker chooses the first digits.
+    """
+    return parse(text).familiar() if is_hex(text) and len(text) < SHOWN_ID else text
 
 
 def _pulled(
@@ -248,7 +259,6 @@ def _pulled(
 def names_of(texts: Iterable[str]) -> tuple[str, ...]:
     """Full references of --tag. Raises SpecError."""
     from sysbox.image import archive
-    from sysbox.image.reference import parse
 
     found = []
     for text in texts:

@@ -178,7 +178,7 @@ def test_a_mount_over_the_root(build: Builds, kind: str) -> None:
     """What a step leaves would be below the mount."""
     build.write(f"FROM busybox:test\nRUN --mount=type={kind},target=a/../.. true\n")
     error = build.fails()
-    assert f"Containerfile:2: RUN: a mount of type {kind} would cover the whole root" in error
+    assert f"Containerfile:2:1: RUN: a mount of type {kind} would cover the whole root" in error
 
 
 @pytest.mark.parametrize("kind", ["bind", "cache"])
@@ -225,7 +225,7 @@ def test_a_link_to_what_is_ignored(build: Builds) -> None:
 def test_a_cache_from_a_file(build: Builds) -> None:
     build.write("FROM busybox:test\nRUN --mount=type=cache,source=f,target=/x true\n", f="x")
     assert build.fails() == (
-        "sysbox: Containerfile:2: RUN: a mount of type cache: f is not a directory"
+        "sysbox: Containerfile:2:1: RUN: a mount of type cache: f is not a directory"
     )
 
 

@@ -165,7 +165,7 @@ def test_each_step_is_a_container_in_a_scope(build: Builds) -> None:
 def test_a_failed_step(build: Builds) -> None:
     build.write("FROM busybox:test\n\nRUN echo first; \\\n  echo last words; exit 3\n")
     error = build.fails()
-    assert "Containerfile:3: RUN: the command failed: exit status 3" in error
+    assert "Containerfile:3:1: RUN: the command failed: exit status 3" in error
     done = build("--keep-failed", check=False)
     assert done.returncode == 1
     assert "last words" in done.stderr + done.stdout
@@ -180,7 +180,7 @@ def test_the_last_line_of_a_failed_step(build: Builds) -> None:
     """What it printed last is shown without an end of line too."""
     build.write("FROM busybox:test\nRUN echo one; printf 'why it fails'; exit 3\n")
     done = build(name="failed:1", check=False)
-    assert "one\nwhy it fails\nsysbox: Containerfile:2: RUN: the command failed" in done.stderr
+    assert "one\nwhy it fails\nsysbox: Containerfile:2:1: RUN: the command failed" in done.stderr
 
 
 def test_an_image_that_is_not_there(build: Builds) -> None:
@@ -190,7 +190,7 @@ def test_an_image_that_is_not_there(build: Builds) -> None:
     assert done.returncode == 1
     warning, error = [line for line in done.stderr.splitlines() if "buildr" in line]
     assert "'buildr' is an image: did you mean the stage 'builder'?" in warning
-    assert error.startswith("sysbox: Containerfile:3: COPY from buildr: no such image")
+    assert error.startswith("sysbox: Containerfile:3:1: COPY from buildr: no such image")
 
 
 def test_triggers_of_an_image(build: Builds) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sysbox.base.errors import NotFound, SpecError
-from sysbox.build import content, content_sources, ignore, root
-from sysbox.build.content import Target
-from sysbox.build.content_sources import Digest, Origin, Rule
+from sysbox.build import content, content_sources, ignore, modes, root
+from sysbox.build.content import Copied, Target
+from sysbox.build.content_sources import Origin, Rule
+from sysbox.build.digests import Digest, Meter
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY
 
@@ -120,7 +121,9 @@ def test_files_are_not_confused(tmp_path: Path) -> None:
 
 def put(stage: int, origin: Origin, source: str, path: str, *, directory: bool = False) -> None:
     owner = (os.getuid(), os.getgid())
-    content.copy(stage, origin, source, Target(path=path, is_directory=directory, owner=owner))
+    target = Target(path=path, is_directory=directory, owner=owner)
+    meter = Meter("copied", lambda _what, _files, _size: None)
+    content.copy(stage, origin, source, target, Copied(meter=meter))
 
 
 def test_destinations(origin: Origin, stage: int, tmp_path: Path) -> None:
@@ -160,13 +163,13 @@ def test_links_of_the_stage_lead_within_it(origin: Origin, stage: int, tmp_path:
     ],
 )  # fmt: skip
 def test_modes(text: str, before: int, directory: bool, wanted: int) -> None:
-    assert content.octal(text)(before, directory) == wanted
+    assert modes.parse(text)(before, directory) == wanted
 
 
 @pytest.mark.parametrize("text", ["888", "u", "u=q", "x+r", "10000000", "", "u=r;"])
 def test_bad_modes(text: str) -> None:
     with pytest.raises(SpecError, match="not a mode"):
-        content.octal(text)
+        modes.parse(text)
 
 
 def test_what_is_an_archive(tmp_path: Path) -> None:

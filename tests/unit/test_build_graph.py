@@ -340,8 +340,8 @@ def test_who_names_an_image() -> None:
     text = "FROM a AS x\nFROM b\nRUN true\nRUN --mount=from=c true\nCOPY --from=x d d\nCOPY --from=e f f\n"
     found = plan(text)
     assert [graph.user_of(found, image) for image in found.images] == [
-        "C:1: FROM a",
-        "C:2: FROM b",
-        "C:4: RUN from c",
-        "C:6: COPY from e",
+        "C:1:1: FROM a",
+        "C:2:1: FROM b",
+        "C:4:1: RUN from c",
+        "C:6:1: COPY from e",
     ]

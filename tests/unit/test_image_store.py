@@ -86,7 +86,7 @@ def test_all_ways_to_name_an_image(store: Store) -> None:
     hexes = image.id[7:]
     for name in (
         "busybox:test", "docker.io/busybox:test", "docker.io/library/busybox:test",
-        image.id, hexes, hexes[:12], hexes[:1], f"sha256:{hexes[:8]}",
+        image.id, hexes, hexes[:12], hexes[:4], f"sha256:{hexes[:8]}",
         image.manifest, f"busybox@{image.manifest}", f"busybox:x@{image.manifest}",
     ):  # fmt: skip
         assert store.resolve(name) == image
@@ -95,18 +95,37 @@ def test_all_ways_to_name_an_image(store: Store) -> None:
         "quay.io/busybox:test",
         f"other@{image.manifest}",
         "sha256:" + "0" * 64,
+        hexes[:3],
+        f"sha256:{hexes[:3]}",
     ):
         with pytest.raises(NotFound):
             store.resolve(name)
 
 
 def test_an_ambiguous_prefix(store: Store) -> None:
-    for number in range(17):  # 17 ids and 16 first digits
-        fixtures.import_bytes(store, archive(entry(f"f{number}")), f"i{number}")
-    firsts = [image.id[7] for image in store.list()]
-    twice = next(digit for digit in firsts if firsts.count(digit) > 1)
+    """Of several images; a name that is one comes first."""
+    image = fixtures.import_bytes(store, ONE, "one")
+    other = f"sha256:{image.id[7:15]}{'0' * 56}"
+    store.edit(lambda entries: [*entries, entries[0].replace(name="", image_id=other)])
     with pytest.raises(Conflict, match="ambiguous"):
-        store.resolve(twice)
+        store.resolve(image.id[7:11])
+    named = fixtures.import_bytes(store, TWO, image.id[7:11])
+    assert store.resolve(image.id[7:11]) == named
+
+
+def test_a_short_name_before_an_id(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that only registries.conf makes a name of an image."""
+    one = fixtures.import_bytes(store, ONE, "one")
+    short = one.id[7:13]
+    two = fixtures.import_bytes(store, TWO, f"quay.io/team/{short}")
+    assert store.resolve(short).id == one.id
+    settings = tmp_path / "registries.conf"
+    settings.write_text(f'[aliases]\n"{short}" = "quay.io/team/{short}"\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(settings))
+    assert store.resolve(short).id == two.id
+    assert store.resolve(one.id[7:19]).id == one.id
 
 
 def test_a_name_has_precedence_over_an_id(store: Store) -> None:

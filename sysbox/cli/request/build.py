@@ -24,6 +24,7 @@ from sysbox.spec import ContainerSpec, Dns, Endpoint, Namespaces
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
+    from sysbox.conf.values import Settings
 
 _EPOCH = "SOURCE_DATE_EPOCH"
 _RIGHTS = ("network.host", "security.insecure")
@@ -34,6 +35,7 @@ def asked(given: Values, *, image: bool) -> Asked:
     arguments = dict(_argument(text) for text in given.build_arg)
     contexts = dict(_pair(text, "--build-context") for text in given.build_context)
     wanted = str(platform.parse(given.platform)) if given.platform else ""
+    chosen = settings.settings()
     return Asked(
         context=given.context or ".",
         file=given.file or "",
@@ -51,7 +53,9 @@ def asked(given: Values, *, image: bool) -> Asked:
             keep_failed=given.keep_failed,
             epoch=_epoch(arguments),
             allowed=tuple(_right(text) for text in given.allow),
-            template=_template(given),
+            context_files=chosen.context_files,
+            fetch_size=chosen.fetch_size,
+            template=_template(given, chosen),
             names=names_of(given.tag),
             labels=tuple(parse_label(text, "--label") for text in given.label),
             annotations=tuple(_pair(text, "--annotation") for text in given.annotation),
@@ -103,7 +107,7 @@ def _pull(text: str | None) -> str:
     return found
 
 
-def _template(given: Values) -> ContainerSpec:
+def _template(given: Values, chosen: Settings) -> ContainerSpec:
     """What the container of each RUN has."""
     network = given.network or "default"
     mode = network if network in ("none", "host") else "bridge"
@@ -129,7 +133,7 @@ def _template(given: Values) -> ContainerSpec:
     if given.network_bandwidth:
         bandwidth = parse_bandwidth(given.network_bandwidth, "--network-bandwidth")
         spec = spec.replace(bandwidth=bandwidth)
-    return settings.with_defaults(spec, settings.settings())
+    return settings.with_defaults(spec, chosen)
 
 
 def given_to_steps(given: Values) -> Given:

@@ -1,0 +1,215 @@
+"""Contexts and addresses that are far too large: holes stay holes, the rest has bounds that a file sets."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import signal
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builds import Builds
+from containers import eventually
+from lane import SYSBOX, TIMEOUT, Sysbox
+
+from sysbox.base import paths
+from sysbox.base.paths import IMAGES
+
+pytestmark = pytest.mark.usefixtures("image")
+GIB = 1 << 30
+
+
+@pytest.fixture
+def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
+    """Builds of a context of its own; their images, and the cache, are removed."""
+    context = tmp_path / "context"
+    context.mkdir()
+    yield Builds(sysbox, context)
+    for name in ("built:1", "failed:1"):
+        sysbox("rmi", "-f", name)
+    sysbox("builder", "prune", "-af", check=True)
+    sysbox("gc", check=True)
+    assert list(Path(IMAGES, "temporary").glob("*")) == []
+
+
+@pytest.fixture
+def configure() -> Iterator[Callable[[str], None]]:
+    """`configure(TEXT)` writes the keys of [Build]."""
+    directory = Path(paths.CONFIGURATION[1], "sysbox.conf.d")
+    made = [one for one in (directory.parent, directory) if not one.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "build-bounds.conf"
+    yield lambda text: (file.write_text(f"[Build]\n{text}\n"), None)[1]
+    file.unlink(missing_ok=True)
+    for one in reversed(made):
+        one.rmdir()
+
+
+def allocated(top: str) -> int:
+    """Bytes on the disk below a directory."""
+    done = subprocess.run(["du", "-s", "-B1", top], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[0])
+
+
+def test_a_huge_hole(build: Builds) -> None:
+    """It is a hole in the image's files and in the layer's archive, whose digest is that of the zeros."""
+    with (build.context / "huge").open("wb") as file:
+        file.truncate(GIB)
+        file.seek(GIB // 2)
+        file.write(b"in the middle")
+    before = allocated(IMAGES)
+    build.write(
+        "FROM busybox:test\nCOPY huge /huge\nRUN cp /bin/busybox /b && truncate -s 1G /made\n"
+    )
+    build()
+    assert allocated(IMAGES) - before < 100 << 20
+    script = "stat -c '%s %b' /huge /made; tail -c +536870913 /huge | head -c 13"
+    sizes = build.run("sh", "-c", script).split("\n")
+    assert sizes[2] == "in the middle"
+    for line in sizes[:2]:
+        size, blocks = line.split()
+        assert size == str(GIB)
+        assert int(blocks) * 512 < 10 << 20
+    blob = Path(IMAGES, "blobs", build.layers()[1].replace(":", "/"))
+    assert blob.stat().st_size > GIB
+    with blob.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+    listed = subprocess.run(["tar", "-tvf", blob], capture_output=True, text=True, check=True)
+    assert listed.stdout.split()[2] == str(GIB)
+    build("--no-cache")
+    assert Path(IMAGES, "blobs", build.layers()[1].replace(":", "/")) == blob
+
+
+@pytest.mark.parametrize("step", ["COPY huge /", "RUN truncate -s 65G /huge"], ids=["copy", "run"])
+def test_a_hole_that_no_layer_can_have(build: Builds, step: str) -> None:
+    """Said before its zeros are hashed."""
+    with (build.context / "huge").open("wb") as file:
+        file.truncate(65 * GIB)
+    build.write(f"FROM busybox:test\n{step}\n")
+    error = build.fails()
+    assert (
+        f"Containerfile:2:1: {step[:4].strip()}: /huge: the layer would have more than 64 GiB"
+        in error
+    )
+    assert "a hole counts too" in error
+
+
+def test_too_many_files(build: Builds, configure: Callable[[str], None]) -> None:
+    """What the ignore file leaves out is not looked at."""
+    configure("ContextFiles=20")
+    many = build.context / "many"
+    many.mkdir()
+    for number in range(30):
+        (many / str(number)).touch()
+    build.write("FROM busybox:test\nCOPY . /x\n")
+    error = build.fails()
+    assert "Containerfile:2:1: COPY: more than 20 files are to be copied" in error
+    assert "ContextFiles= of sysbox.conf(5)" in error
+    build.write("FROM busybox:test\nRUN --mount=type=bind,target=/x true\n")
+    assert "more than 20 files" in build.fails()
+    # of an image or a stage there may be more
+    build.write("FROM busybox:test\nCOPY --from=busybox:test / /x\n")
+    build()
+    (build.context / ".containerignore").write_text("many\n")
+    build.write("FROM busybox:test\nCOPY . /x\n")
+    build()
+    assert build.run("ls", "/x") == "Containerfile\n"
+
+
+def test_the_root_by_mistake(build: Builds) -> None:
+    """A line says how much it is, an interrupt ends it at once, and nothing is left."""
+    build.write("FROM busybox:test\nCOPY . /x\n")
+    before = allocated(f"{IMAGES}/layers")
+    words = [SYSBOX, "build", "--progress", "plain", "-f", f"{build.context}/Containerfile", "/"]
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as building:
+        assert building.stderr is not None
+        seen = []
+        for line in building.stderr:
+            seen.append(line)
+            if "files" in line:
+                break
+        assert " read so far" in seen[-1], seen
+        building.send_signal(signal.SIGINT)
+        building.stderr.read()
+        building.wait(TIMEOUT)
+    assert building.returncode == 130
+    assert allocated(f"{IMAGES}/layers") == before
+    eventually(lambda: not list(Path(IMAGES, "temporary").glob("*")), "its files are gone")
+
+
+class _Endless(http.server.BaseHTTPRequestHandler):
+    """A web server whose file has no end."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        if self.path == "/said":
+            self.send_header("Content-Length", str(1 << 50))
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+        except OSError:
+            pass  # the client has gone
+
+
+@contextmanager
+def endless() -> Iterator[str]:
+    """Its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_address_without_end(build: Builds, configure: Callable[[str], None]) -> None:
+    """The bound is that of sysbox.conf, for ADD and for a context; nothing is left."""
+    configure("FetchSize=4m")
+    before = allocated(IMAGES)
+    with endless() as address:
+        build.write(f"FROM busybox:test\nADD {address}/file /x\n")
+        error = build.fails()
+        assert f"Containerfile:2:1: ADD: {address}/file: more than 4194304 bytes" in error
+        assert "FetchSize= of sysbox.conf(5)" in error
+        build.write(f"FROM busybox:test\nADD {address}/said /x\n")
+        assert f"{1 << 50} bytes are over the limit of 4194304" in build.fails()
+        done = build(context=f"{address}/file", name="failed:1", check=False)
+        assert (done.returncode, "more than 4194304 bytes" in done.stderr) == (1, True), done.stderr
+    with Path("/dev/zero").open("rb") as zeros:
+        piped = subprocess.run(
+            [SYSBOX, "build", "-"], stdin=zeros, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    assert piped.returncode == 1
+    assert "sysbox: standard input: more than 4194304 bytes" in piped.stderr
+    assert list(Path(IMAGES, "temporary").glob("*")) == []
+    assert allocated(IMAGES) - before < 1 << 20
+
+
+def test_an_archive_that_unpacks_to_too_much(build: Builds) -> None:
+    """A few kilobytes cannot fill the disk."""
+    entry = tarfile.TarInfo("zeros")
+    entry.size = 20 << 26
+    zeros = gzip.compress(bytes(1 << 26), 9) * 20
+    (build.context / "bomb.tar.gz").write_bytes(gzip.compress(entry.tobuf()) + zeros)
+    build.write("FROM busybox:test\nADD bomb.tar.gz /x/\n")
+    error = build.fails()
+    assert "Containerfile:2:1: ADD: " in error
+    assert "bomb.tar.gz" in error
+    assert "decompressed" in error or "larger" in error or "more than" in error, error
