@@ -1,8 +1,10 @@
 """Which stages a target needs, what each is built from, and in which order. Pure.
 
 A name after FROM, in --from= and in from= is, in this order: a named context, a stage (FROM: an earlier
-one), else an image. What an image's ONBUILD says is known only when its configuration is: `make_plan` is
-called without it first, and again with it if an image of the plan has any.
+one), else an image. FROM a context is FROM scratch and a COPY of all that the context has.
+
+What an image's ONBUILD says is known only when its configuration is: `make_plan` is called without it first,
+and again with it if an image of the plan has any.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from sysbox.build import arguments, hints, parser, references
 from sysbox.build.errors import FileError, quoted
 from sysbox.build.model import (
     Containerfile,
+    Copy,
     From,
     Instruction,
     Onbuild,
@@ -101,6 +104,7 @@ class _Graph:
         self.known = known
         self.triggers = triggers
         self.contexts = frozenset(request.contexts)
+        self.images = request.images
         self.platform = request.platform or request.own_platform
         self.names: dict[str, list[int]] = {}
         for index, parsed in enumerate(file.stages):
@@ -136,6 +140,9 @@ class _Graph:
             end = below.end
         elif base.kind == "image":
             first = parser.triggers(self.triggers.get(base.name, ()), base.name)
+        triggers = len(first)
+        if base.kind == "context":
+            base, first = Source(kind="scratch"), (_copy_of_context(start),)
         instructions = (*first, *parsed.instructions)
         if self.has_variables:
             instructions, end = references.resolved(instructions, end, self.known)
@@ -144,7 +151,7 @@ class _Graph:
             base=base,
             platform=platform,
             instructions=instructions,
-            triggers=len(first),
+            triggers=triggers,
             end=end,
         )
 
@@ -152,6 +159,8 @@ class _Graph:
         """What a name means; `before` is the stage whose FROM has it, else -1. Raises FileError."""
         if name in self.contexts:
             return Source(kind="context", name=name)
+        if name in self.images:
+            return Source(kind="image", name=self.images[name], platform=platform)
         if name == _SCRATCH:
             return Source(kind="scratch")
         stage = self.find(name, before)
@@ -195,7 +204,8 @@ class _Graph:
                 if name in found:
                     continue
                 stage = self.find(name, before=-1, at=index)
-                if stage >= 0 and name not in self.contexts and name != _SCRATCH:
+                named = name in self.contexts or name in self.images or name == _SCRATCH
+                if stage >= 0 and not named:
                     found[name] = Source(kind="stage", stage=stage)
                 else:
                     found[name] = self.source(name, self.stages[index].platform, instruction)
@@ -257,6 +267,20 @@ class _Graph:
 def _error(asking: Instruction, what: str) -> FileError:
     keyword = asking.text.partition(" ")[0]
     return FileError(asking.file, asking.line, asking.column, f"{keyword}: {what}")
+
+
+def _copy_of_context(start: From) -> Copy:
+    """What makes the files of a stage that begins with a named context."""
+    return Copy(
+        file=start.file,
+        line=start.line,
+        column=start.column,
+        last_line=start.last_line,
+        text=f"FROM {start.image}",
+        sources=(".",),
+        destination="/",
+        origin=start.image,
+    )
 
 
 def _place(one: Instruction) -> str:

@@ -230,6 +230,8 @@ class Request(Frozen):
     platform: str = ""  # of the target, OS/ARCH[/VARIANT]; "" is `own_platform`
     own_platform: str = "linux/amd64"  # of this machine
     contexts: tuple[str, ...] = ()  # names of --build-context, which come before stages and images
+    # those that stand for an image: the name -> the image's
+    images: dict[str, str] = {}  # noqa: RUF012
 
 
 class Source(Frozen):

@@ -188,20 +188,10 @@ def _prepare(
                 found[key] = image.id
                 if texts := state.triggers_of(store, image):
                     triggers[source.name] = texts
-        _check_bases(plan)
         again = graph.make_plan(file, asked.request, triggers) if triggers else plan
         if set(again.images) <= set(plan.images):
             return Prepared(plan=again, images=found)
         plan = again  # a trigger names another image
-
-
-def _check_bases(plan: Plan) -> None:
-    for one in plan.stages:
-        if one.base.kind == "context":
-            raise Unsupported(
-                f"{one.start.file}:{one.start.line}: FROM {one.base.name}: is a directory",
-                hint="a stage begins with an image: COPY --from takes files of a context",
-            )
 
 
 def _image(

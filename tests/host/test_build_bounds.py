@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.server
 import signal
 import subprocess
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from sysbox.base.paths import IMAGES
 
 pytestmark = pytest.mark.usefixtures("image")
 GIB = 1 << 30
+SIZE = GIB // 4
 
 
 @pytest.fixture
@@ -61,28 +60,28 @@ def allocated(top: str) -> int:
 def test_a_huge_hole(build: Builds) -> None:
     """It is a hole in the image's files and in the layer's archive, whose digest is that of the zeros."""
     with (build.context / "huge").open("wb") as file:
-        file.truncate(GIB)
-        file.seek(GIB // 2)
+        file.truncate(SIZE)
+        file.seek(SIZE // 2)
         file.write(b"in the middle")
     before = allocated(IMAGES)
     build.write(
-        "FROM busybox:test\nCOPY huge /huge\nRUN cp /bin/busybox /b && truncate -s 1G /made\n"
+        "FROM busybox:test\nCOPY huge /huge\nRUN cp /bin/busybox /b && truncate -s 256M /made\n"
     )
     build()
-    assert allocated(IMAGES) - before < 100 << 20
-    script = "stat -c '%s %b' /huge /made; tail -c +536870913 /huge | head -c 13"
+    assert allocated(IMAGES) - before < 50 << 20
+    script = "stat -c '%s %b' /huge /made; tail -c +134217729 /huge | head -c 13"
     sizes = build.run("sh", "-c", script).split("\n")
     assert sizes[2] == "in the middle"
     for line in sizes[:2]:
         size, blocks = line.split()
-        assert size == str(GIB)
+        assert size == str(SIZE)
         assert int(blocks) * 512 < 10 << 20
     blob = Path(IMAGES, "blobs", build.layers()[1].replace(":", "/"))
-    assert blob.stat().st_size > GIB
+    assert blob.stat().st_size > SIZE
     with blob.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == blob.name
     listed = subprocess.run(["tar", "-tvf", blob], capture_output=True, text=True, check=True)
-    assert listed.stdout.split()[2] == str(GIB)
+    assert listed.stdout.split()[2] == str(SIZE)
     build("--no-cache")
     assert Path(IMAGES, "blobs", build.layers()[1].replace(":", "/")) == blob
 
@@ -200,16 +199,3 @@ def test_an_address_without_end(build: Builds, configure: Callable[[str], None])
     assert "sysbox: standard input: more than 4194304 bytes" in piped.stderr
     assert list(Path(IMAGES, "temporary").glob("*")) == []
     assert allocated(IMAGES) - before < 1 << 20
-
-
-def test_an_archive_that_unpacks_to_too_much(build: Builds) -> None:
-    """A few kilobytes cannot fill the disk."""
-    entry = tarfile.TarInfo("zeros")
-    entry.size = 20 << 26
-    zeros = gzip.compress(bytes(1 << 26), 9) * 20
-    (build.context / "bomb.tar.gz").write_bytes(gzip.compress(entry.tobuf()) + zeros)
-    build.write("FROM busybox:test\nADD bomb.tar.gz /x/\n")
-    error = build.fails()
-    assert "Containerfile:2:1: ADD: " in error
-    assert "bomb.tar.gz" in error
-    assert "decompressed" in error or "larger" in error or "more than" in error, error

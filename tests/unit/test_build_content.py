@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tarfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sysbox.base.errors import NotFound, SpecError
+from sysbox.base.errors import FormatError, NotFound, SpecError
 from sysbox.build import content, content_sources, ignore, modes, root
 from sysbox.build.content import Copied, Target
 from sysbox.build.content_sources import Origin, Rule
@@ -183,6 +184,26 @@ def test_what_is_an_archive(tmp_path: Path) -> None:
         found[name] = content.is_archive(fd)
         os.close(fd)
     assert found == {"text": False, "tar": True, "tgz": True, "txz": True}
+
+
+def test_an_archive_that_unpacks_to_too_much(
+    stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred times its size is the most, so that a few kilobytes cannot fill the disk."""
+    monkeypatch.setattr(content, "_FLOOR", 1 << 20)
+    for size, fits in ((1 << 20, True), (1 << 24, False)):
+        path = tmp_path / f"{size}.tar.gz"
+        with tarfile.open(path, "w:gz") as made:
+            entry = tarfile.TarInfo("zeros")
+            entry.size, entry.uid, entry.gid = size, os.getuid(), os.getgid()
+            made.addfile(entry, io.BytesIO(bytes(size)))
+        fd = os.open(path, os.O_RDONLY)
+        target = Target(path="/x", is_directory=True, owner=(os.getuid(), os.getgid()))
+        if fits:
+            content.unpack(stage, fd, path.name, target)
+            continue
+        with pytest.raises(FormatError, match=path.name):
+            content.unpack(stage, fd, path.name, target)
 
 
 def test_directories_are_made_with_their_owner(stage: int, tmp_path: Path) -> None:

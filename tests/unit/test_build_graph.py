@@ -8,7 +8,7 @@ import pytest
 
 from sysbox.base.errors import SpecError
 from sysbox.build import graph, parser, references
-from sysbox.build.model import Plan, Request, Run, Source
+from sysbox.build.model import Copy, Plan, Request, Run, Source
 
 
 def plan(text: str, triggers: dict[str, tuple[str, ...]] | None = None, **request: Any) -> Plan:
@@ -76,8 +76,23 @@ def test_a_named_context_hides_stages_and_images() -> None:
     text = "FROM alpine AS a\nFROM a\nCOPY --from=a x y\n"
     found = plan(text, contexts=("a",))
     assert [stage.index for stage in found.stages] == [1]
-    assert found.stages[0].base == Source(kind="context", name="a")
+    assert found.stages[0].base == Source(kind="scratch")
+    assert found.stages[0].sources == {"a": Source(kind="context", name="a")}
+    begin, copy = found.stages[0].instructions
+    assert isinstance(begin, Copy)
+    assert (begin.text, begin.line, begin.column) == ("FROM a", 2, 1)
+    assert (begin.origin, begin.sources, begin.destination) == ("a", (".",), "/")
+    assert copy.text == "COPY --from=a x y"
     assert found.images == ()
+
+
+def test_a_name_that_stands_for_an_image() -> None:
+    """--build-context NAME=docker-image://IMAGE, before stages and images."""
+    text = "FROM alpine AS a\nFROM a\nCOPY --from=a x y\nCOPY --from=other x y\n"
+    found = plan(text, images={"a": "b:1", "other": "c"})
+    assert [stage.index for stage in found.stages] == [1]
+    assert [one.name for one in found.images] == ["b:1", "c"]
+    assert found.stages[0].base.name == "b:1"
 
 
 def test_from_a_stage_means_an_earlier_one() -> None:

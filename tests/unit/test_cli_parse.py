@@ -137,14 +137,14 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
         "create": ["request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
-        "build": ["request/build", "request/limits", "request/registries"],
+        "build": ["request/build", "request/build_output", "request/limits", "request/registries"],
         **{one: ["request/registries"] for one in ("login", "manifest inspect", "pull", "push")},
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)
     # docker's, which say nothing here: every image is always shown, and policy.json has the say
     trust = {"disable_content_trust"}
     ignored = {
-        "build": {"force_rm", "layers", "rm"},
+        "build": {"builder", "compress", "force_rm", "layers", "rm"},
         "images": {"all"},
         "network create": {"attachable"},
         "pull": trust,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
+from sysbox.base import codec
 from sysbox.base.errors import KernelError, SpecError, UsageError
 from sysbox.base.files import is_directory
-from sysbox.base.frozen import Frozen
 from sysbox.base.visible import for_terminal
 from sysbox.build import result
 from sysbox.build.workers import BuildError
@@ -14,6 +14,8 @@ from sysbox.cli import build_progress
 from sysbox.cli.output import emit, line, note, write_all
 from sysbox.cli.output_file import OutputDirectory, OutputFile
 from sysbox.cli.request import build as request
+from sysbox.cli.request.build_output import Output, wanted
+from sysbox.cli.request.registries import transfer
 from sysbox.image.store import Store
 from sysbox.lifecycle import build as building
 
@@ -21,35 +23,42 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.build.layers import Workshop
     from sysbox.build.model import Plan
+    from sysbox.build.run_mounts import Given
     from sysbox.build.state import State
+    from sysbox.build.workers import Report
     from sysbox.cli.table.options import Values
     from sysbox.image.model import Image
-    from sysbox.image.registry.pull import Report
-
-_KINDS = ("image", "local", "tar", "oci", "docker")
-_ARCHIVES = {"oci": "oci-archive", "docker": "docker-archive"}  # by the names of `save`
-
-
-class Output(Frozen):
-    """One --output."""
-
-    kind: str  # one of _KINDS
-    path: str = ""  # - is standard output
+    from sysbox.image.registry.pull import Report as PullReport
+    from sysbox.lifecycle.build import Asked
 
 
 def main(values: Values) -> int:
     """0; prints the image's id."""
-    outputs = [_output(text) for text in values.output] or [Output(kind="image")]
+    outputs = wanted(values)
     kind = values.progress or "auto"
     if kind not in ("auto", "tty", "plain", "quiet"):
         raise UsageError(f"--progress {kind}: must be auto, tty, plain or quiet")
-    for flag, path in (*(("--output", one.path) for one in outputs), ("--iidfile", values.iidfile)):
+    files = (("--iidfile", values.iidfile), ("--metadata-file", values.metadata_file))
+    for flag, path in (*(("--output", one.path) for one in outputs), *files):
         _check_place(flag, path or "-")
-    image = any(one.kind in ("image", *_ARCHIVES) for one in outputs)
-    asked = request.asked(values, image=image)
+    image = any(one.makes_image for one in outputs)
+    names = tuple(name for one in outputs for name in one.names)
+    asked = request.asked(values, image=image, names=names)
+    if any(one.push for one in outputs) and not asked.options.names:
+        raise UsageError("--push: the image has no name", hint="give one: -t REGISTRY/NAME:TAG")
+    for text in values.cache_from:
+        note(f"ignoring --cache-from {text}: the cache is this host's own")
     given = request.given_to_steps(values)
     quiet = values.quiet or kind == "quiet"
-    report = build_progress.shown(kind, quiet=quiet)
+    made = _build(asked, given, outputs, build_progress.shown(kind, quiet=quiet), quiet=quiet)
+    if made is not None:
+        _deliver(values, outputs, made, asked.options.names, quiet=quiet)
+    return 0
+
+
+def _build(
+    asked: Asked, given: Given, outputs: list[Output], report: Report, *, quiet: bool
+) -> Image | None:
     try:
         built = building.build(
             asked,
@@ -68,14 +77,22 @@ def main(values: Values) -> int:
         _finish(report)
         raise
     _finish(report)
-    if built.image is None:
-        return 0
-    _write_archives(outputs, built.image)
+    return built.image
+
+
+def _deliver(
+    values: Values, outputs: list[Output], image: Image, names: tuple[str, ...], *, quiet: bool
+) -> None:
+    """Archives, registries, files, and last the id."""
+    _write_archives(outputs, image)
+    if any(one.push for one in outputs):
+        _push(values, names, quiet=quiet)
     if values.iidfile:
-        _write(values.iidfile, built.image.id.encode())
+        _write("--iidfile", values.iidfile, image.id.encode())
+    if values.metadata_file:
+        _write("--metadata-file", values.metadata_file, _metadata(image, names))
     if all(one.path != "-" for one in outputs):
-        line(built.image.id)
-    return 0
+        line(image.id)
 
 
 def _check_place(flag: str, path: str) -> None:
@@ -95,24 +112,6 @@ def _warn(plan: Plan) -> None:
         note(text)
     for name in plan.unused:
         note(f"--build-arg {name}: no ARG of {plan.file} has this name")
-
-
-def _output(text: str) -> Output:
-    """`PATH`, `-`, or `type=TYPE,dest=PATH`. Raises UsageError."""
-    if "=" not in text:
-        return Output(kind="tar", path="-") if text == "-" else Output(kind="local", path=text)
-    fields = dict(part.partition("=")[::2] for part in text.split(","))
-    kind = fields.pop("type", "")
-    path = fields.pop("dest", fields.pop("dst", ""))
-    if kind not in _KINDS or fields:
-        raise UsageError(
-            f"--output {text}: not type=TYPE,dest=PATH", hint=f"TYPE: {', '.join(_KINDS)}"
-        )
-    if not path and kind != "image":
-        path = "" if kind == "local" else "-"
-    if kind == "local" and not path:
-        raise UsageError(f"--output {text}: needs dest=DIRECTORY")
-    return Output(kind=kind, path=path)
 
 
 def _write_files(outputs: list[Output], shop: Workshop, state: State) -> None:
@@ -137,40 +136,64 @@ def _write_files(outputs: list[Output], shop: Workshop, state: State) -> None:
                 file.close()
 
 
-def _pulling(*, quiet: bool) -> Report:
+def _pulling(*, quiet: bool) -> PullReport:
     from sysbox.cli import pulling  # which most builds do not need
 
     return pulling.Shown(quiet=quiet)
 
 
 def _write_archives(outputs: list[Output], image: Image) -> None:
-    if not any(one.kind in _ARCHIVES for one in outputs):
+    outputs = [one for one in outputs if one.archive]
+    if not outputs:
         return
     from sysbox.image.formats.save import choose, save
     from sysbox.image.formats.sinks import ArchiveSink
 
     store = Store()
     for one in outputs:
-        if one.kind not in _ARCHIVES:
-            continue
         chosen = choose(store, list(image.names) or [image.id])
         if one.path == "-":
-            save(store, chosen, _ARCHIVES[one.kind], ArchiveSink(1, lambda _: None, write_all))
+            save(store, chosen, one.archive, ArchiveSink(1, lambda _: None, write_all))
             continue
         file = OutputFile(one.path)
         try:
-            save(store, chosen, _ARCHIVES[one.kind], ArchiveSink(file.fd, lambda _: None))
+            save(store, chosen, one.archive, ArchiveSink(file.fd, lambda _: None))
             file.done()
         finally:
             file.close()
 
 
-def _write(path: str, data: bytes) -> None:
+def _push(values: Values, names: tuple[str, ...], *, quiet: bool) -> None:
+    from sysbox.cli.commands import push  # which most builds do not need
+    from sysbox.image.reference import parse
+    from sysbox.image.registry.push import Options
+
+    store = Store()
+    options = Options(**transfer(values))
+    for name in names:
+        target = parse(name)
+        done = push.shown(store, store.resolve(name), target, options, quiet=quiet)
+        if not quiet:
+            emit(f"{push.told(target, done)}\n", 2)
+
+
+def _metadata(image: Image, names: tuple[str, ...]) -> bytes:
+    """What buildx writes of an image, by its keys."""
+    return codec.dumps(
+        {
+            "containerimage.config.digest": image.id,
+            "containerimage.digest": image.manifest,
+            "image.name": ",".join(names),
+        }
+    )
+
+
+def _write(flag: str, path: str, data: bytes) -> None:
     file = OutputFile(path)
     try:
         write_all(file.fd, data)
         file.done()
     except OSError as error:
-        raise SpecError(f"--iidfile {path}: {error.strerror}") from None
+        raise SpecError(f"{flag} {path}: {error.strerror}") from None
     finally:
         file.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
     from sysbox.image.documents import Descriptor
+    from sysbox.image.model import Image
     from sysbox.image.reference import Reference
 
 _MAX_KEY = 64 << 10  # bytes of a key, or of its passphrase
@@ -40,16 +41,33 @@ def main(values: Values) -> int:
     options = push.Options(**transfer(values), form=_form(values.format or ""))
     key = _key(values)
     for source, target in _wanted(store, values):
-        progress = _Shown(quiet=values.quiet)
-        try:
-            done = images.push(store, store.resolve(source), target, options, progress, key)
-        finally:
-            progress.finish()
+        done = shown(store, store.resolve(source), target, options, key, quiet=values.quiet)
         if values.digestfile:
             _write_digest(values.digestfile, done.digest)
-        text = f"{target.tag}: digest: {done.digest} size: {done.size}"
-        line(target.familiar() if values.quiet else text)
+        line(target.familiar() if values.quiet else told(target, done))
     return 0
+
+
+def shown(
+    store: Store,
+    image: Image,
+    target: Reference,
+    options: push.Options,
+    key: Any = None,
+    *,
+    quiet: bool,
+) -> push.Pushed:
+    """Push and show how far it is, on standard error. Raises as `registry.push.push`."""
+    progress = _Shown(quiet=quiet)
+    try:
+        return images.push(store, image, target, options, progress, key)
+    finally:
+        progress.finish()
+
+
+def told(target: Reference, done: push.Pushed) -> str:
+    """docker's line for what was pushed."""
+    return f"{target.tag}: digest: {done.digest} size: {done.size}"
 
 
 def _wanted(store: Store, values: Values) -> list[tuple[str, Reference]]:

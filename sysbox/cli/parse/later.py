@@ -4,12 +4,10 @@ from __future__ import annotations
 
 NOT_YET = "is not supported yet"
 
-_BUILD = "`sysbox commit` makes an image of a container, `sysbox import` one of an archive"
-
 # verb, or group -> what to do instead
 VERBS = {
     "search": "registries have no search in common; `sysbox manifest inspect` looks at one image",
-    "build": _BUILD, "builder": _BUILD, "buildx": _BUILD, "image build": _BUILD,
+    "buildx": "`sysbox build` takes buildx's flags, `sysbox builder prune` empties the cache",
     "compose": "",
     "context": "", "plugin": "", "checkpoint": "",
     "swarm": "", "service": "", "stack": "", "node": "", "config": "",
@@ -25,7 +23,28 @@ _RUN = {
     "--cpu-count": "`--cpus` limits CPU time", "--cpu-percent": "`--cpus` limits CPU time",
     "--io-maxbandwidth": "", "--io-maxiops": "",
 }  # fmt: skip
+_PLATFORM = "`--platform` says for which machine"
+_CHECKED = "what is wrong with the file is said before anything is done"
+_ONE = "no index of several platforms is made"
+_MOUNTS = "`RUN --mount` says what a step has mounted"
+_VARIABLES = "ENV and ARG say which variables a step has"
+_BUILD = {
+    "--cache-to": "the cache is this host's own, and stays there: leave it out", "--cache-ttl": "",
+    "--attest": "no attestations are made: leave it out", "--sign-by": "`sysbox push` signs",
+    "--no-cache-filter": "`--no-cache` takes no step from the cache",
+    "--call": _CHECKED, "--check": _CHECKED, "--print": "", "--manifest": _ONE, "--all-platforms": _ONE,
+    "--arch": _PLATFORM, "--os": _PLATFORM, "--variant": _PLATFORM, "--os-version": _PLATFORM,
+    "-v": _MOUNTS, "--volume": _MOUNTS, "-e": _VARIABLES, "--env": _VARIABLES,
+    "--timestamp": "SOURCE_DATE_EPOCH in the environment, in seconds",
+    "--jobs": "stages run side by side, one more than there are CPUs",
+    "--cgroup-parent": "steps are in sysbox-build.slice: `systemctl set-property` limits it",
+    "--isolation": "each step is a container as of `sysbox run`", "--runtime": "", "--device": "",
+    "--stdin": "", "--logfile": "standard error has it", "--omit-history": "", "--http-proxy": "",
+}  # fmt: skip
 FLAGS = {
+    "build": _BUILD,
+    "image build": _BUILD,
+    "builder build": _BUILD,
     "run": _RUN,
     "create": _RUN,
     "volume create": {"-o": "", "--opt": "", "--name": "the name is an argument"},

@@ -27,15 +27,21 @@ if TYPE_CHECKING:
     from sysbox.conf.values import Settings
 
 _EPOCH = "SOURCE_DATE_EPOCH"
+_IMAGE = "docker-image://"  # of --build-context
+_LAYOUT = "oci-layout://"
 _RIGHTS = ("network.host", "security.insecure")
 
 
-def asked(given: Values, *, image: bool) -> Asked:
-    """The build that a command line asks for. Raises SpecError, UsageError."""
+def asked(given: Values, *, image: bool, names: tuple[str, ...] = ()) -> Asked:
+    """The build that a command line asks for; `names` are the image's besides --tag.
+
+    Raises SpecError, UsageError.
+    """
+    _check_habits(given)
     arguments = dict(_argument(text) for text in given.build_arg)
-    contexts = dict(_pair(text, "--build-context") for text in given.build_context)
+    named = dict(_pair(text, "--build-context") for text in given.build_context)
+    contexts = {name: text for name, text in named.items() if not text.startswith(_IMAGE)}
     wanted = str(platform.parse(given.platform)) if given.platform else ""
-    chosen = settings.settings()
     return Asked(
         context=given.context or ".",
         file=given.file or "",
@@ -47,25 +53,55 @@ def asked(given: Values, *, image: bool) -> Asked:
             platform=wanted,
             own_platform=own_platform(),
             contexts=tuple(contexts),
+            images={
+                name: text.removeprefix(_IMAGE)
+                for name, text in named.items()
+                if name not in contexts
+            },
         ),
-        options=Options(
-            cache=not given.no_cache,
-            keep_failed=given.keep_failed,
-            epoch=_epoch(arguments),
-            allowed=tuple(_right(text) for text in given.allow),
-            context_files=chosen.context_files,
-            fetch_size=chosen.fetch_size,
-            template=_template(given, chosen),
-            names=names_of(given.tag),
-            labels=tuple(parse_label(text, "--label") for text in given.label),
-            annotations=tuple(_pair(text, "--annotation") for text in given.annotation),
-            format=_format(given.format),
-            squash=given.squash,
-        ),
+        options=_options(given, names, _epoch(arguments)),
         pull=_pull(given.pull),
         access=transfer(given),
         image=image,
     )
+
+
+def _options(given: Values, names: tuple[str, ...], epoch: int) -> Options:
+    chosen = settings.settings()
+    return Options(
+        cache=not given.no_cache,
+        keep_failed=given.keep_failed,
+        epoch=epoch,
+        allowed=tuple(_right(text) for text in given.allow),
+        context_files=chosen.context_files,
+        fetch_size=chosen.fetch_size,
+        template=_template(given, chosen),
+        names=names_of((*given.tag, *names)),
+        labels=tuple(parse_label(text, "--label") for text in given.label),
+        annotations=tuple(_pair(text, "--annotation") for text in given.annotation),
+        format=_format(given.format),
+        squash=given.squash,
+    )
+
+
+def _check_habits(given: Values) -> None:
+    """Refuse what buildx takes in these flags and sysbox does not. Raises SpecError, UsageError."""
+    if "," in (given.platform or ""):
+        raise SpecError(
+            f"--platform {given.platform}: one platform at a time",
+            hint="build for each under a name of its own; no index of several is made",
+        )
+    for flag, text in (("--provenance", given.provenance), ("--sbom", given.sbom)):
+        if text not in (None, "false"):
+            raise SpecError(
+                f"{flag} {text}: no attestations are made", hint=f"leave it out, or {flag}=false"
+            )
+    for text in given.build_context:
+        if text.partition("=")[2].startswith(_LAYOUT):
+            raise SpecError(
+                f"--build-context {text}: {_LAYOUT} is not read",
+                hint=f"`sysbox load -i DIRECTORY`, then {_IMAGE}NAME",
+            )
 
 
 def _argument(text: str) -> tuple[str, str | None]:

@@ -14,7 +14,10 @@ def build_options() -> tuple[Option, ...]:
 def _file() -> tuple[Option, ...]:
     return (
         many("--build-arg", "NAME[=VALUE]", "Value of an ARG; NAME alone takes the caller's variable"),
-        many("--build-context", "NAME=CONTEXT", "A further context, for --from= and from="),
+        many(
+            "--build-context", "NAME=CONTEXT|NAME=docker-image://IMAGE",
+            "A further context, or another image, for FROM, --from= and from=",
+        ),
         value("-f --file", "FILE", "The Containerfile; - is standard input"),
         value("--ignorefile", "FILE", "The ignore file, instead of that of the context"),
         value("--platform", "OS/ARCH[/VARIANT]", "Platform to build for, this machine's by default"),
@@ -48,19 +51,27 @@ def _steps() -> tuple[Option, ...]:
 def _result() -> tuple[Option, ...]:
     return (
         many("--annotation", "KEY=VALUE", "Annotation of the image's manifest"),
+        value("--builder", "NAME", "Accepted for docker's scripts: there is one"),
+        many("--cache-from", "CACHE", "Ignored, with a line: the cache is this host's own"),
+        switch("--compress", "Accepted for docker's scripts: a context is not sent anywhere"),
         value("--format", "FORM", "Form of the manifest: oci (the default), docker", choices="oci docker"),
         value("--iidfile", "FILE", "Write the image's id to a file"),
         many("--label", "KEY=VALUE", "Label of the image"),
+        switch("--load", "The image is kept here, whatever --output says"),
+        value("--metadata-file", "FILE", "Write the image's id, digest and names to a file, as JSON"),
         many(
             "-o --output", "DEST|type=TYPE,dest=PATH",
-            "What is made: type=image (the default), local, tar, oci, docker",
+            "What is made: type=image (the default), registry, local, tar, oci, docker, cacheonly",
         ),
         value(
             "--progress", "KIND", "How it is shown: auto, tty, plain, quiet",
             choices="auto tty plain quiet",
         ),
+        value("--provenance", "false", "Accepted as false: no attestations are made", bare="true"),
+        switch("--push", "Push the image under each of its names"),
         switch("-q --quiet", "Print the image's id alone"),
         switch("--rm", "Accepted for docker's scripts: no container of a step stays", on=True),
+        value("--sbom", "false", "Accepted as false: no attestations are made", bare="true"),
         switch("--squash", "Make one layer of those of the build"),
         many("-t --tag", "NAME[:TAG]", "Name of the image"),
     )  # fmt: skip
