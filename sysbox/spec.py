@@ -369,6 +369,7 @@ class ContainerSpec(Frozen):
     limits: Limits = Limits()
     oom_score_adj: int = 0  # -1000 to 1000: the higher, the sooner the OOM killer chooses it
     slice: str = "system.slice"
+    pod: str = ""  # the name of its pod, or new:NAME until that is made
     properties: tuple[str, ...] = ()  # "KEY=VALUE", checked by units/properties.py
 
     def wrong(self) -> str:

@@ -73,6 +73,8 @@ def _mode(spec: ContainerSpec) -> tuple[str, str]:
     for flag, other in (("--pid", asked.pid), ("--ipc", asked.ipc)):
         if other == "host" or other.startswith("container:"):
             return other, f"{flag} {other}"
+    if spec.pod and asked.ipc.startswith("ns:"):
+        return "host", f"--pod {spec.pod}"
     if asked.pid.startswith("ns:"):
         return OF_PROCESS, f"--pid {asked.pid}"
     return "private", ""

@@ -27,6 +27,10 @@ def hostname_of(record: Record) -> str:
             return spec.hostname
         other = network if network.startswith("container:") else ""
         own = record.id[:12]
+    elif spec.pod:
+        from sysbox.container import pods  # few containers are in one
+
+        return pods.hostname_of(uts)
     else:
         own = ""
     if not other:

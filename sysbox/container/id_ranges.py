@@ -209,9 +209,13 @@ def _write(path: str) -> None:
 
 
 def stale() -> list[str]:
-    """The ids of containers that have ids and do not exist; some of them are just being made."""
+    """The ids of containers and pods that have ids and do not exist; some of them are just being made."""
     found = dict.fromkeys(one[3] for one in (*leases(), *given()))
-    return [one for one in found if not is_directory(f"{paths.CONTAINERS}/{one}")]
+    return [
+        one
+        for one in found
+        if not (is_directory(f"{paths.CONTAINERS}/{one}") or exists(f"{paths.PODS}/.ids/{one}"))
+    ]
 
 
 def reclaim() -> list[str]:

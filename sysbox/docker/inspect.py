@@ -93,6 +93,7 @@ def _beyond_docker(
             "Up": record.spec.bandwidth.up * 8,
             "Down": record.spec.bandwidth.down * 8,
         },
+        "Pod": record.spec.pod,
         "Journal": _journal(record),
         "Usage": _usage(record, counted=limits["IPAccounting"]),
         "End": _end(final),

@@ -287,7 +287,8 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
     """POSIX message queues and shared memory; they belong to the container that owns the IPC namespace.
 
     A new mount of mqueue shows the queues of the mounter's IPC namespace, but shared memory is an ordinary
-    tmpfs. A container that joins an IPC namespace by path shares only the namespace, not /dev/shm.
+    tmpfs. A container that joins an IPC namespace by path shares only the namespace, not /dev/shm; that of a
+    pod has its tmpfs beside it.
     """
     if spec.namespaces.ipc == "none":
         return [
@@ -295,7 +296,12 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
             Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
         ]
     shm: Operation
-    if owner or spec.namespaces.ipc == "host":
+    if spec.pod and spec.namespaces.ipc.startswith("ns:"):
+        of_pod = spec.namespaces.ipc.removeprefix("ns:").rpartition("/")[0]
+        # as it is: the ids of its files are those of the pod's user namespace
+        shm = Bind(source=f"{of_pod}/shm", target="/dev/shm", attributes=_NOTHING,
+                   recursive=False, mapped=False)  # fmt: skip
+    elif owner or spec.namespaces.ipc == "host":
         shm = Bind(source="/dev/shm", target="/dev/shm", recursive=False, owner=owner)
     else:
         size = (("mode", "1777"), ("size", str(spec.shm_size)))
@@ -370,14 +376,9 @@ def plan_cgroups(
     target, writable = CGROUPS, spec.security.privileged
     if facts.cgroup_mode == "v2":
         return (
-            Cgroups(
-                target=target,
-                controllers={},
-                writable=writable or systemd,
-                bounded=systemd,
-                flags=facts.cgroup2_flags,
-            ),
-        )
+            Cgroups(target=target, controllers={}, writable=writable or systemd, bounded=systemd,
+                    flags=facts.cgroup2_flags),
+        )  # fmt: skip
     hierarchies: dict[str, list[str]] = {}
     for name, directory in sorted(facts.controllers.items()):
         hierarchies.setdefault(directory.rpartition("/")[2], []).append(name)
@@ -389,12 +390,6 @@ def plan_cgroups(
             options["unified"] = ""
             delegated += ("unified",)
     return (
-        Cgroups(
-            target=target,
-            controllers=options,
-            writable=writable,
-            delegated=delegated,
-            bounded=systemd,
-            flags=facts.cgroup2_flags,
-        ),
-    )
+        Cgroups(target=target, controllers=options, writable=writable, delegated=delegated,
+                bounded=systemd, flags=facts.cgroup2_flags),
+    )  # fmt: skip

@@ -38,6 +38,18 @@ def create(
     `before` is called before anything is made but a lease of ids; `container_id` is a new one by default.
     Raises SysboxError, which names what is wrong; nothing is left then.
     """
+    if not spec.pod:
+        return _create(spec, before, notices, container_id)
+    from sysbox.lifecycle import pod_members  # few containers are in one
+
+    container_id = container_id or identity.new_id()
+    with pod_members.Joining(spec, container_id) as joining:
+        return _create(joining.spec, before, notices, container_id)
+
+
+def _create(
+    spec: ContainerSpec, before: Callable[[], None], notices: Notices, container_id: str
+) -> tuple[Record, Plan]:
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
@@ -84,6 +96,10 @@ def describe(spec: ContainerSpec) -> str:
     """What `run` would do (`--dry-run`), a line each; nothing is made."""
     from sysbox.lifecycle import user_namespace
 
+    if spec.pod:
+        from sysbox.lifecycle import pod_members
+
+        spec = pod_members.planned(spec)
     image, spec = prepare(spec)
     record = user_namespace.resolve(_draft(spec, image), lease=False)
     plan = planning.plan_of(record, probe())

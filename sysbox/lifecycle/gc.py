@@ -10,7 +10,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, STATE
-from sysbox.container import id_ranges, store
+from sysbox.container import id_ranges, pods, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.container.status import has_scope
@@ -186,15 +186,23 @@ def _runs() -> Iterator[str]:
 
 
 def _network() -> Iterator[str]:
-    for container_id in members.reclaim(_has_run):
+    for container_id in members.reclaim(_is_up):
         yield f"released the address of {container_id[:12]}"
     for one in networks.all_networks():
         if members.remove_stale(one):
             yield f"removed the link {one.bridge or one.parent} of the network {one.name}"
 
 
+def _pods() -> Iterable[str]:
+    if not pods.is_there():
+        return ()
+    from sysbox.lifecycle import pod
+
+    return pod.collect()
+
+
 def _name_files() -> Iterator[str]:
-    for container_id in resolver_units.reclaim(_has_run):
+    for container_id in resolver_units.reclaim(_is_up):
         yield f"removed {container_id[:12]} from the names of its networks"
 
 
@@ -211,7 +219,7 @@ def _ids() -> Iterator[str]:
 
 
 def _port_rules() -> Iterator[str]:
-    for container_id in firewall.reclaim(_has_run):
+    for container_id in firewall.reclaim(_is_up):
         yield f"removed the port rules of {container_id[:12]}"
 
 
@@ -325,6 +333,11 @@ def _cgroups() -> list[str]:
     return done
 
 
+def _is_up(one: str) -> bool:
+    """Whether an id is that of a container with a run, or of a pod that is up."""
+    return _has_run(one) or pods.is_up(one)
+
+
 def _has_run(container_id: str) -> bool:
     try:
         return store.runtime(container_id) is not None
@@ -339,6 +352,7 @@ _STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
     ("runs", _runs),
     ("scopes", _scopes),
     ("cgroups", _cgroups),
+    ("pods", _pods),
     ("names on networks", _name_files),
     ("addresses", _network),
     ("port rules", _port_rules),

@@ -12,7 +12,7 @@ from sysbox.base.errors import (
     UsageError,
 )
 from sysbox.base.frozen import Frozen
-from sysbox.container import events, identity, store
+from sysbox.container import events, identity, pods, store
 from sysbox.host import exists, read_text
 from sysbox.lifecycle import network_drivers, network_look
 from sysbox.lifecycle.prune import Removed
@@ -283,7 +283,7 @@ def _name_of(container_id: str) -> str:
     try:
         return store.load(container_id).name
     except SysboxError:
-        return container_id[:12]
+        return pods.name_of(container_id) or container_id[:12]
 
 
 def prune(which: Wanted) -> Removed:
@@ -294,7 +294,9 @@ def prune(which: Wanted) -> Removed:
     def refuse(error: FormatError) -> None:
         raise error
 
-    used = {one.network for record in store.all_records(refuse) for one in record.spec.networks}
+    specs = [one.spec for one in store.all_records(refuse)]
+    specs += [one.spec for one in pods.all_pods(refuse)]
+    used = {endpoint.network for spec in specs for endpoint in spec.networks}
     gone = []
     for one in networks.all_networks():
         if one.name in used or not which.matches(one.created_ns / 1e9, one.labels):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.conf import settings
-from sysbox.container import store
+from sysbox.container import pods, store
 from sysbox.host import read_text
 from sysbox.netns import networks
 from sysbox.netns.network import BUILTIN, Network
@@ -49,9 +49,7 @@ def listed(damaged: list[str]) -> Iterable[Network]:
 
 
 def users(name: str) -> list[str]:
-    """The names of all containers that are made for a network, running or not."""
-    return [
-        record.name
-        for record in store.all_records()
-        if any(one.network == name for one in record.spec.networks)
-    ]
+    """The names of all containers and pods that are made for a network, running or not."""
+    found = [(one.name, one.spec) for one in store.all_records()]
+    found += [(one.name, one.spec) for one in pods.all_pods()]
+    return [one for one, spec in found if any(each.network == name for each in spec.networks)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import KernelError, SpecError, Unsupported
-from sysbox.base.paths import VOLUMES
+from sysbox.base.paths import RUN_PODS, VOLUMES
 from sysbox.conf.values import Settings
 from sysbox.container import id_ranges, store
 from sysbox.fs import mappable, volumes
@@ -202,7 +202,9 @@ def _joined(spec: ContainerSpec) -> tuple[Joined, ...]:
     found: list[Joined] = []
     for kind in ("user", *_KINDS):
         mode: str = getattr(spec.namespaces, kind)
-        if mode.startswith("container:"):
+        if spec.pod and mode.startswith(f"ns:{RUN_PODS}/"):
+            found.append(_pod(spec.pod))
+        elif mode.startswith("container:"):
             found.append(_container(kind, mode[10:]))
         elif mode.startswith("ns:"):
             found.append(_path(kind, mode[3:], found))
@@ -221,6 +223,23 @@ def _container(kind: str, container_id: str) -> Joined:
         uids=other.uids,
         gids=other.gids,
     )
+
+
+def _pod(name: str) -> Joined:
+    """A namespace of a pod, which may be down: its maps are in its definition."""
+    from sysbox.container import pods  # few containers are in one
+    from sysbox.run import pod_spaces
+
+    pod = pods.load(name)
+    flag = f"--pod {name}"
+    if not pod.uids:
+        return Joined(flag=flag)
+    path = pod.namespace("user")
+    try:
+        owner = _identified(path) if pod_spaces.are_kept(pod.directory, ("user",)) else f"ns:{path}"
+    except KernelError:
+        owner = f"ns:{path}"  # it was just taken down
+    return Joined(flag=flag, mode=f"ns:{path}", owner=owner, uids=pod.uids, gids=pod.gids)
 
 
 def _owner(other: Record) -> str:
@@ -275,8 +294,14 @@ def _path(kind: str, path: str, before: list[Joined]) -> Joined:
 
 def _check_maps(record: Record) -> None:
     """Raise SpecError for maps that no container can have, or without an id that it needs."""
-    flag = idmap.flag_of(record.spec) if record.spec.namespaces.user else "the user namespace"
-    for maps in (record.uids, record.gids):
+    check_maps(record.spec, record.uids, record.gids)
+    _check_ids(record, record.uids, record.gids)
+
+
+def check_maps(spec: ContainerSpec, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:
+    """Raise SpecError for maps that no user namespace can have, or that leave root out."""
+    flag = idmap.flag_of(spec) if spec.namespaces.user else "the user namespace"
+    for maps in (uids, gids):
         if wrong := idmap.problem(maps):
             hint = "ranges must not overlap, on neither side" if "twice" in wrong else "give fewer"
             raise SpecError(f"{flag}: {wrong}", hint=hint)
@@ -285,7 +310,6 @@ def _check_maps(record: Record) -> None:
                 f"{flag}: nothing is mapped to 0, which is root in the container",
                 hint="such as --uidmap 0:100000:65536",
             )
-    _check_ids(record, record.uids, record.gids)
 
 
 def _check_ids(record: Record, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:

@@ -76,6 +76,10 @@ def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: b
     _emit_events(record, final, oom_told=ended is not None and ended.oom_told)
     unregistered()
     store.remove_run(record)
+    if record.spec.pod:
+        from sysbox.run import pods
+
+        pods.ended(record)
     if record.spec.remove:
         _remove(record, final)
     return final

@@ -8,6 +8,7 @@ from sysbox.base.errors import Conflict, NotFound
 from sysbox.base.files import write_all
 from sysbox.base.paths import CONTAINERS
 from sysbox.container import store
+from sysbox.container.hostname import hostname_of
 from sysbox.host import read_text
 from sysbox.netns import dns
 from sysbox.netns.network import BRIDGE
@@ -30,7 +31,7 @@ def write(record: Record, plan: Plan, address: str) -> None:
 
     Raises Conflict for a link to a container that does not run.
     """
-    hostname = plan.process.hostname or posix.uname().nodename
+    hostname = plan.process.hostname or _shared_name(record) or posix.uname().nodename
     network = plan.network
     # below a parent the gateway is another machine
     ours = [one.gateway for one in network.attachments if one.driver == BRIDGE]
@@ -40,6 +41,10 @@ def write(record: Record, plan: Plan, address: str) -> None:
         # the files that go with the address: those of that container
         other = f"{CONTAINERS}/{network.join.removeprefix('container:')}"
         given, resolv = (read_text(f"{other}/{name}") for name in ("hosts", "resolv.conf"))
+    elif record.spec.pod and network.join:
+        # likewise, of the pod: a copy, which the other containers do not change
+        pod = network.join.removeprefix("ns:").rpartition("/")[0]
+        given, resolv = (read_text(f"{pod}/{name}") for name in ("hosts", "resolv.conf"))
     else:
         shared = network.mode in ("host", "join")
         given = read_text("/etc/hosts") if shared else ""
@@ -54,6 +59,11 @@ def write(record: Record, plan: Plan, address: str) -> None:
         fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
         posix.write(fd, text.encode("utf-8", "surrogateescape"))
         posix.close(fd)
+
+
+def _shared_name(record: Record) -> str:
+    """The host name of its pod, "" without one."""
+    return hostname_of(record) if record.spec.pod else ""
 
 
 def resolv_conf(

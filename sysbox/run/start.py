@@ -113,6 +113,7 @@ def bring_up(
     with Undo() as undo:
         undo.add(lambda error: _record_failure(record, runtime, error))
         undo.add(lambda _: streams.close())
+        _ensure_pod(record)
         freezer.check_not_frozen(runtime.cgroup, facts)
         placement = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0]
         inherited = _inherited(
@@ -125,6 +126,13 @@ def bring_up(
                 bus.watch("JobNew")  # for run/stop_requests.py
             logged = streams.log is not None
             return _set_going(bus, record, plan, parked, runtime, meanwhile, logged=logged)
+
+
+def _ensure_pod(record: Record) -> None:
+    if record.spec.pod:
+        from sysbox.run import pods  # few containers are in one
+
+        pods.ensure(record)
 
 
 def _inherited(plan: Plan, streams: Streams, **more: Any) -> Inherited:
@@ -165,18 +173,11 @@ def _set_going(
             # born only now
             _note(record, runtime, parked)
     return Started(
-        pid=parked.pid,
-        pidfd=parked.pidfd,
-        terminal=terminal,
-        oom=oom,
+        pid=parked.pid, pidfd=parked.pidfd, terminal=terminal, oom=oom,
         oom_policy=[one.value for one in plan.scope.properties if one.name == "OOMPolicy"][-1],
-        reports=used,
-        thaw=thaw_file(facts, runtime.cgroup),
-        bus=bus,
-        start_jobs=jobs,
-        link=attachments[0].host_link if attachments else "",
-        held=held,
-    )
+        reports=used, thaw=thaw_file(facts, runtime.cgroup), bus=bus, start_jobs=jobs,
+        link=attachments[0].host_link if attachments else "", held=held,
+    )  # fmt: skip
 
 
 def give_up_on_failure(record: Record, started: Started) -> Undo:

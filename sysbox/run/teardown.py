@@ -98,6 +98,10 @@ def discard(record: Record) -> None:
         # while the record is there: `gc` frees what belongs to none
         id_ranges.release(record.id)
     store.discard(record.id)
+    if record.spec.pod:
+        from sysbox.container import pods
+
+        pods.drop_member(record.spec.pod, record.id)
 
 
 def forget_failure(unit: str) -> None:

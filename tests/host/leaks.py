@@ -124,7 +124,8 @@ def _units() -> Iterator[str]:
     for line in listed.splitlines():
         unit, load, active, *_ = line.split()
         ours = re.match(r"(docker|sysbox|libpod|crio)-", unit) and not unit.endswith(".mount")
-        ours = ours and unit != "sysbox-build.slice"  # it stays, as any slice does
+        # these stay, as any slice does
+        ours = ours and unit not in ("sysbox-build.slice", "sysbox-pod.slice")
         if (ours or active == "failed") and load != "not-found":
             yield f"{unit} {active}"
 

@@ -135,6 +135,7 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     files += {
         "run": ["request/spec", "request/limits", "request/networks"],
         "create": ["request/spec", "request/limits", "request/networks"],
+        "pod create": ["request/pod", "request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
         "build": ["request/build", "request/build_output", "request/limits", "request/registries"],
@@ -147,6 +148,7 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
         "build": {"builder", "compress", "force_rm", "layers", "rm"},
         "images": {"all"},
         "network create": {"attachable"},
+        "pod create": {"infra"},
         "pull": trust,
         "push": trust,
     }.get(name, set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from sysbox.base.errors import SysboxError
 from sysbox.cli.commands.port import endpoint
 from sysbox.cli.output import print_list, warn
 from sysbox.container import store
@@ -33,6 +34,7 @@ _COLUMNS = (
     ("NAMES", "Names"),
 )
 _SIZE = ("SIZE", "Size")
+_POD = ("POD", "PodName")
 _HEADERS = {
     **{key: header for header, key in (*_COLUMNS, _SIZE)},
     "RunningFor": "CREATED",
@@ -44,6 +46,8 @@ _HEADERS = {
     "LocalVolumes": "LOCAL VOLUMES",
     "Scope": "SCOPE",
     "Slice": "SLICE",
+    "Pod": "POD ID",
+    "PodName": "POD",
     "CPUTime": "CPU TIME",
     "MemPeak": "MEM PEAK",
     "BlockRead": "BLOCK READ",
@@ -82,7 +86,7 @@ def main(values: Values) -> int:
             break
     print_list(
         rows,
-        (*_COLUMNS, _SIZE) if values.size else _COLUMNS,
+        (*_COLUMNS, *([_SIZE] * values.size), *([_POD] * values.pod)),
         headers=_HEADERS | {name: _header(name) for name in limits},
         format=values.format,
         quiet="ID" if values.quiet else "",
@@ -200,6 +204,16 @@ def _network(record: store.Record) -> str:
     return ",".join(sorted(one.network for one in record.spec.networks)) or mode
 
 
+def _pod_id(name: str, *, full: bool) -> str:
+    from sysbox.container import pods
+
+    try:
+        pod_id = pods.load(name).id
+    except SysboxError:
+        return ""  # it was removed, or is damaged
+    return pod_id if full else pod_id[:12]
+
+
 def row(
     record: store.Record, status: store.Status, now: float, images: KnownImages, *, full: bool
 ) -> dict[str, Any]:
@@ -225,4 +239,6 @@ def row(
         "Size": "",
         "Scope": names.scope_unit(record.id),
         "Slice": names.check_slice(record.spec.slice),
+        "Pod": _pod_id(record.spec.pod, full=full) if record.spec.pod else "",
+        "PodName": record.spec.pod,
     }

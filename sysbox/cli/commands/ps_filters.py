@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KEYS = (
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name",
-    "network", "publish", "since", "slice", "status", "volume",
+    "network", "pod", "publish", "since", "slice", "status", "volume",
 )  # fmt: skip
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
@@ -135,10 +135,23 @@ def _tests(record: Record, status: Status, images: KnownImages) -> dict[str, Cal
             or matches_pattern("name", want, f"/{record.name}")
         ),
         "network": lambda want: _on_network(want, record),
+        "pod": lambda want: _in_pod(want, record),
         "slice": lambda want: names.is_below(record.spec.slice, want),
         "status": lambda want: status.state == want,
         "volume": lambda want: want in _mounted(record),
     }
+
+
+def _in_pod(want: str, record: Record) -> bool:
+    """Whether it is in the pod of this name or id."""
+    if not record.spec.pod:
+        return False
+    from sysbox.container import pods
+
+    try:
+        return record.spec.pod == pods.resolve(want)
+    except SysboxError:
+        return False
 
 
 def _exposed(record: Record, images: KnownImages) -> Iterable[tuple[int, str]]:

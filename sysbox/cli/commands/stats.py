@@ -61,7 +61,8 @@ class _Target(Frozen):
 def main(values: Values) -> int:
     """0; without --no-stream ctrl-c ends it, as with docker."""
     interval_ns = _interval(values.interval)
-    find = _finder(values)
+    named = bool(values.pod if values.verb.name == "pod stats" else values.container)
+    find = _of_pods(values) if values.verb.name == "pod stats" else _finder(values)
     sampler = _Sampler(find, values.format or "")
     if values.no_stream:
         _print(sampler.rows(full=values.no_trunc), values.format)
@@ -71,7 +72,7 @@ def main(values: Values) -> int:
     size = posix.terminal_size((0, 0))
     while True:
         rows = sampler.rows(full=values.no_trunc)
-        if values.container and not rows:
+        if named and not rows:
             return 0  # all of them were removed
         if live:
             size = _refresh(rows, size)
@@ -104,6 +105,29 @@ def _finder(values: Values) -> Callable[[], list[_Target]]:
         found = [(store.find(one).id, one) for one in given]
         return lambda: [one for pair in found for one in _find_target(*pair)]
     return lambda: _everything() if values.all else _running()
+
+
+def _of_pods(values: Values) -> Callable[[], list[_Target]]:
+    """The slices of pods, and what is in each; of all that are up by default."""
+    from sysbox.container import pods
+
+    found = [pods.find(one) for one in values.pod] if values.pod else pods.all_pods()
+
+    def targets() -> list[_Target]:
+        rows = []
+        for one in found:
+            try:
+                run = pods.run_of(one.name)
+                if values.pod or values.all or run:
+                    first, *rest = _in_slice(one.slice)
+                    ends = tuple(each.host_link for each in run.networks) if run else ()
+                    # its containers have the same links: the sum would count them again and again
+                    rows += [first.replace(links=tuple(filter(None, ends))), *rest]
+            except NotFound:
+                continue  # it was removed, or its slice was stopped
+        return rows
+
+    return targets
 
 
 # What to show
@@ -318,13 +342,13 @@ class _Network:
         """(received, sent); of a slice the sum of the containers below it; None for any other unit."""
         if not target.path:
             return _NO_BYTES
-        if target.name.endswith(".slice") and not target.id:
+        if target.name.endswith(".slice") and not target.id and not target.links:
             inside = f"{target.path}/"
             pairs = [
                 self.of(one) for one in self._targets if one.id and one.path.startswith(inside)
             ]
             return sum(one[0] for one in pairs if one), sum(one[1] for one in pairs if one)
-        if not target.id:
+        if not target.id and not target.links:
             return None
         own = counters.counters(target.namespace) if target.inside else {}
         counted = [self._host.get(link, _NO_BYTES)[::-1] for link in target.links]

@@ -14,10 +14,10 @@ from sysbox.run.process import read_database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sysbox.cli.table.options import Values
-    from sysbox.container.records import Runtime
+    from sysbox.container.records import Record, Runtime
     from sysbox.linux.userns import IdMap
 
 _TITLES = ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")  # of `ps -f`, docker's default
@@ -28,16 +28,42 @@ _NAME = 32  # characters of a user's name that are shown
 
 def main(values: Values) -> int:
     """0. Raises Conflict if the container does not run."""
+    if values.verb.name == "pod top":
+        return _pod(values)
     record = store.find(values.container)
-    run = store.runtime(record.id)
-    if run is None or not run.started_ns or not run.alive():
+    run = _running(record)
+    if run is None:
         raise Conflict(f"container {record.name} is not running")
-    pids = _pids(f"{probe().controllers['name=systemd']}{run.cgroup}")
-    if values.ps_option:
-        emit(_ps(list(values.ps_option), pids, run if record.uids else None))
+    return _print(((record, run),), list(values.ps_option))
+
+
+def _pod(values: Values) -> int:
+    from sysbox.container import pods
+
+    name = pods.resolve(values.pod)
+    runs = [(one, run) for one in pods.records_of(name) if (run := _running(one))]
+    if not runs:
+        raise Conflict(f"no container of pod {name} runs")
+    return _print(runs, list(values.ps_option))
+
+
+def _running(record: Record) -> Runtime | None:
+    run = store.runtime(record.id)
+    return run if run is not None and run.started_ns and run.alive() else None
+
+
+def _print(runs: Sequence[tuple[Record, Runtime]], options: list[str]) -> int:
+    """Those of containers in one user namespace."""
+    hierarchy = probe().controllers["name=systemd"]
+    pids = [_pids(f"{hierarchy}{run.cgroup}") for _, run in runs]
+    if options:
+        record, run = runs[0]
+        emit(_ps(options, set().union(*pids), run if record.uids else None))
         return 0
-    users = _users(_own_passwd(run) if record.uids else read_text("/etc/passwd"))
-    rows = [row for pid in sorted(pids) if (row := _row(pid, users, record.uids))]
+    rows = []
+    for (record, run), some in zip(runs, pids, strict=True):
+        users = _users(_own_passwd(run) if record.uids else read_text("/etc/passwd"))
+        rows += [row for pid in sorted(some) if (row := _row(pid, users, record.uids))]
     emit(table([_TITLES, *rows]))
     return 0
 

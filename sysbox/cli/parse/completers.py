@@ -112,6 +112,17 @@ def _secrets() -> Iterable[str]:
     return secrets.defined()
 
 
+def _pods() -> Iterable[str]:
+    there = _host_directory()
+    if there and not os.path.isdir(f"{there}/pods"):
+        return ()
+    if there:
+        return [one for one in os.listdir(f"{there}/pods") if one[0] != "."]
+    from sysbox.container import pods
+
+    return pods.known()
+
+
 def _registries() -> Iterable[str]:
     """Registries that have credentials."""
     from sysbox.image.registry import credentials
@@ -177,6 +188,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "DESTINATION": _containers_or_files,
     "VOLUME": _listed(_volumes),
     "NETWORK": _listed(_networks),
+    "POD": _listed(_pods),
     "LIMIT": _listed(_limits),
     "SECRET": _listed(_secrets),
     "REGISTRY": _listed(_registries),
@@ -201,6 +213,7 @@ _VALUES: dict[str, Completer] = {
     "VARIANT": _listed(_variants),
     "HOST[:CONTAINER[:rwm]]": _files,
     "NETWORK[:OPTION=VALUE,...]": _listed(_networks),
+    "POD": _listed(_pods),
     "[SOURCE:]TARGET[:OPTIONS]": _volumes_or_files,
     "SECRET[,KEY=VALUE...]": _listed(_secrets),
 }

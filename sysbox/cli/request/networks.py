@@ -29,12 +29,22 @@ def add(spec: ContainerSpec, given: Values) -> ContainerSpec:
     """The specification with its networks. Raises SpecError."""
     mode, endpoints = build(given)
     spec = spec.replace(namespaces=spec.namespaces.replace(network=mode), networks=endpoints)
+    if given.pod:
+        spec = spec.replace(pod=_pod(given.pod))
     if not given.network_bandwidth:
         return spec
     from sysbox.parse.bandwidth import parse_bandwidth
 
     bandwidth = parse_bandwidth(given.network_bandwidth, "--network-bandwidth")
     return spec.replace(bandwidth=bandwidth)
+
+
+def _pod(text: str) -> str:
+    name = text.removeprefix("new:")
+    if not name:
+        parse.bad("--pod", text, "no name of a pod", "NAME, an id, or new:NAME")
+    parse.check_name(name, "--pod", shortest=1)
+    return text
 
 
 def build(given: Values) -> tuple[str, tuple[Endpoint, ...]]:

@@ -129,6 +129,7 @@ def _identity() -> tuple[Option, ...]:
         value("--name", "NAME", "Name of the container"),
         value("--pidfile", "FILE", "Write the PID of the container's first process to a file"),
         many("--property", "KEY=VALUE", "Set a property of the scope (systemd.resource-control(5))"),
+        value("--pod", "POD", "Run in a pod; new:NAME makes one that gets the flags about networks"),
         value("--platform", "OS/ARCH[/VARIANT]", "Platform of the image, this machine's by default"),
         value(
             "--pull", "POLICY", "When to pull the image: missing (the default), always, newer, never",

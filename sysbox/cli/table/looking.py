@@ -12,12 +12,13 @@ def ps_options() -> tuple[Option, ...]:
         many(
             "-f --filter", "KEY=VALUE",
             "Only matching ones: ancestor, before, exited, expose, health, id, is-task, label, name,"
-            " network, publish, since, slice, status, volume",
+            " network, pod, publish, since, slice, status, volume",
         ),
         value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
         value("-n --last", "N", "Show the N newest containers, whatever their state"),
         switch("-l --latest", "Show the newest container, whatever its state"),
         switch("--no-trunc", "Do not truncate output"),
+        switch("-p --pod", "Show the pod of each container"),
         switch("-q --quiet", "Print ids only"),
         switch("-s --size", "Show the size of each container"),
     )  # fmt: skip

@@ -6,6 +6,8 @@ module and `image_verbs.py`, `container.py`, `files.py` and `looking.py` beside 
 
 from __future__ import annotations
 
+from sysbox.cli.table import pod_verbs
+from sysbox.cli.table.host_verbs import host_verbs
 from sysbox.cli.table.image_verbs import image_verbs
 from sysbox.cli.table.network_verbs import network_verbs
 from sysbox.cli.table.options import Option, Verb, switch, value
@@ -207,23 +209,6 @@ def _system_verbs() -> tuple[Verb, ...]:
     )  # fmt: skip
 
 
-def _host_verbs() -> tuple[Verb, ...]:
-    def verb(name: str, summary: str, args: str = "") -> Verb:
-        return Verb(
-            name=f"host {name}", module="host", args=args, options=f"host {name}", hot=True,
-            interspersed=False, local=True, passes_status=name in ("exec", "shell"), summary=summary,
-        )  # fmt: skip
-
-    return (
-        verb("start", "Boot the embedded systemd host"),
-        verb("ls", "List the embedded hosts"),
-        verb("status", "Show whether the embedded host is up"),
-        verb("exec", "Run a command on the embedded host", "COMMAND..."),
-        verb("shell", "Open a shell on the embedded host"),
-        verb("stop", "Stop the embedded host and its containers"),
-    )
-
-
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
@@ -234,6 +219,7 @@ GROUPS = {
     "volume": "Manage volumes",
     "network": "Manage networks",
     "secret": "Manage secrets",
+    "pod": "Manage pods: containers that share a network and limits",
     "unit": "Manage containers that unit files declare",
     "host": "Manage the embedded host, for machines whose PID 1 is not systemd",
     "system": "Manage sysbox itself",
@@ -262,9 +248,10 @@ VERBS: dict[str, Verb] = {
     **_index(_volume_verbs(), ""),
     **_index(network_verbs(), ""),
     **_index(secret_verbs(), ""),
+    **_index(pod_verbs.pod_verbs(), ""),
     **_index(unit_verbs(), ""),
     **_index(_system_verbs(), ""),
-    **_index(_host_verbs(), ""),
+    **_index(host_verbs(), ""),
 }
 
 
@@ -386,6 +373,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     **{f"secret {one}": _lazily("secret_verbs", one) for one in ("create", "ls", "rm")},
     "unit install": _lazily("unit_verbs", "install"),
     "unit generate": _lazily("unit_verbs", "generate"),
+    **{f"pod {one}": _lazily("pod_verbs", one) for one in pod_verbs.HAVE_OPTIONS},
     "network create": _lazily("networks", "create"),
     "network ls": _lazily("networks", "ls"),
     "network rm": _lazily("networks", "rm"),
