@@ -165,6 +165,13 @@ class Health(Frozen):
     start_interval: int = -1
     retries: int = -1
     on_failure: str = "none"  # none, kill, restart, stop
+    startup_command: tuple[str, ...] = ()  # --health-startup-cmd: the other check is made after it
+    startup_interval: int = 30_000_000
+    startup_timeout: int = 30_000_000
+    startup_retries: int = 0  # failures after which the container is restarted; 0 is no limit
+    startup_successes: int = 1  # that are needed in a row
+    kept: int = 5  # results that are kept (--health-max-log-count)
+    output: int = 4096  # bytes of the output of each (--health-max-log-size)
 
 
 class Logging(Frozen):
@@ -310,6 +317,7 @@ class ContainerSpec(Frozen):
     entrypoint: tuple[str, ...] | None = None  # None takes the image's; () clears it
     # "NAME=VALUE"; --env-file is already read, and a bare NAME has the caller's value
     env: tuple[str, ...] = ()
+    host_env: tuple[str, ...] = ()  # --env-host: the caller's; the image's variables come after it
     workdir: str = ""
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()

@@ -55,8 +55,10 @@ def install_sysbox() -> None:
     """Install sysbox: through pip if C or the build has changed, else file by file."""
     native = digest_of([ROOT / name for name in NATIVE])
     files = python_files(ROOT / "sysbox")
-    python = digest_of(files)
+    units = python_files(ROOT / "systemd")
+    python = digest_of([*files, *units])
     tables = [*ROOT.glob("sysbox/cli/table/*.py"), ROOT / "sysbox/conf/table.py"]
+    tables += [ROOT / f"sysbox/units/quadlet/{name}.py" for name in ("keys", "keyhelp")]
     manual = digest_of([*tables, *PAGES])
     if read_stamp("native") != native or not (ENVIRONMENT / "bin/sysbox").exists():
         say("building sysbox")
@@ -76,6 +78,8 @@ def install_sysbox() -> None:
 def synchronise(files: list[Path]) -> None:
     """Copy changed Python files of the checkout, remove deleted ones, and compile them as pip does."""
     wanted = {path.relative_to(ROOT / "sysbox"): path for path in files}
+    # systemd's files, which are installed in the package too
+    wanted |= {path.relative_to(ROOT): path for path in python_files(ROOT / "systemd")}
     for installed in python_files(PACKAGE):
         if installed.relative_to(PACKAGE) not in wanted:
             installed.unlink()

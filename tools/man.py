@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The man pages: one for each verb, sysbox(1) and sysbox.conf(5).
+"""The man pages: one for each verb, one for each kind of declared unit, sysbox(1) and sysbox.conf(5).
 
-Name, usage and options come from the option table, the keys of sysbox.conf from the table of keys, the rest
-from docs/man/PAGE.md.
+Name, usage and options come from the option table, the keys of sysbox.conf and of declared units from the
+tables of keys, the rest from docs/man/PAGE.md (for sysbox-build(5), sysbox-build.5.md).
 
 tools/man.py --list             the names of the files that are made
 tools/man.py DIRECTORY          make them there
@@ -28,6 +28,8 @@ if __name__ == "__main__":
 from sysbox.cli.table.options import Option, Verb  # noqa: E402 (the path comes first)
 from sysbox.cli.table.verbs import GROUPS, VERBS, options_of  # noqa: E402
 from sysbox.conf.table import BY_SECTION, Key  # noqa: E402
+from sysbox.units.quadlet import keyhelp  # noqa: E402
+from sysbox.units.quadlet import keys as unit_keys  # noqa: E402
 
 # after this section come those made from the tables, and then the others in the order of the source
 FIRST = "DESCRIPTION"
@@ -49,7 +51,8 @@ def page_name(verb: Verb) -> str:
 def pages() -> dict[str, str]:
     """File name -> roff, of every page."""
     made = {f"{page_name(verb)}.1": verb_page(verb) for verb in verbs()}
-    return {"sysbox.1": overview(), **made, f"{CONFIGURATION}.5": configuration()}
+    units = {f"{unit_page_name(section)}.5": unit_page(section) for section in unit_keys.SECTIONS}
+    return {"sysbox.1": overview(), **made, f"{CONFIGURATION}.5": configuration(), **units}
 
 
 def release() -> tuple[str, str]:
@@ -116,6 +119,51 @@ def key_entry(one: Key) -> list[str]:
         f"\\fB{code(one.name)}=\\fR",
         inline(f"{one.help} The default is {one.default}."),
     ]
+
+
+# how the assignments of a key are read, in words
+_KINDS = {
+    unit_keys.ONE: "",
+    unit_keys.ALL: "May be given more than once.",
+    unit_keys.WORDS: "Words, quoted as in systemd.syntax(7); may be given more than once.",
+    unit_keys.PAIRS: "NAME=VALUE words; may be given more than once.",
+    unit_keys.BOOL: "A boolean.",
+}
+
+
+def unit_page_name(section: str) -> str:
+    """`sysbox-container`."""
+    return f"sysbox-{section.lower()}"
+
+
+def unit_page(section: str) -> str:
+    """The page of the files that have a section [SECTION]."""
+    name = unit_page_name(section)
+    sections = read_sections(f"{name}.5")
+    made = [heading(name, 5), ".SH NAME", f"{code(name)} \\- {text(sections.pop('NAME'))}"]
+    made += [".SH SYNOPSIS", f"\\fINAME\\fR.{code(section.lower())}"]
+    made += [
+        ".SH DESCRIPTION",
+        *blocks(sections.pop(FIRST)),
+        f".SH [{section.upper()}] SECTION OPTIONS",
+    ]
+    for one in sorted(unit_keys.SECTIONS[section], key=lambda key: key.name.lower()):
+        made += [".TP", f"\\fB{code(one.name)}=\\fR", inline(unit_key(section, one))]
+    return finish(made + rest(sections))
+
+
+def unit_key(section: str, one: unit_keys.Key) -> str:
+    """What a key means: the help of its flag, or its own."""
+    verb = VERBS[keyhelp.VERB[section]]
+    if one.refused or one.ignored:
+        what = "Refused" if one.refused else "Without effect"
+        return f"{what}: {one.refused or one.ignored}."
+    if one.flag:
+        flag = next(found for found in options_of(verb) if one.flag in found.names + found.hidden)
+        words = f"As `{one.flag}` of {page_name(verb)}(1). {flag.help.rstrip('.')}."
+    else:
+        words = keyhelp.HELP[section][one.name].replace("{verb}", f"sysbox {verb.name}")
+    return f"{words} {_KINDS[one.kind]}".rstrip()
 
 
 def heading(name: str, section: int = 1) -> str:
@@ -237,6 +285,7 @@ def guard(line: str) -> str:
 def main(words: list[str]) -> int:
     if words == ["--list"]:
         names = ["sysbox.1", *(f"{page_name(verb)}.1" for verb in verbs()), f"{CONFIGURATION}.5"]
+        names += [f"{unit_page_name(section)}.5" for section in unit_keys.SECTIONS]
         print("\n".join(names))
         return 0
     tree = words[:1] == ["--tree"]

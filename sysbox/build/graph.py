@@ -17,6 +17,7 @@ from sysbox.build.errors import FileError, quoted
 from sysbox.build.model import (
     Containerfile,
     Copy,
+    Env,
     From,
     Instruction,
     Onbuild,
@@ -77,6 +78,14 @@ def user_of(plan: Plan, source: Source) -> str:
     return f"{plan.file}: {source.name}"
 
 
+def _env(name: str, value: str) -> Env:
+    """The ENV that --env is; the value is none to be expanded."""
+    text = f"ENV {name}={value}"
+    return Env(
+        file="--env", line=1, column=1, last_line=1, text=text, pairs=((name, value),)
+    )  # fmt: skip
+
+
 class _Known(Frozen):
     """What is known of a stage whether it is needed or not."""
 
@@ -105,6 +114,7 @@ class _Graph:
         self.triggers = triggers
         self.contexts = frozenset(request.contexts)
         self.images = request.images
+        self.env = tuple(_env(*pair) for pair in request.env)
         self.platform = request.platform or request.own_platform
         self.names: dict[str, list[int]] = {}
         for index, parsed in enumerate(file.stages):
@@ -143,7 +153,7 @@ class _Graph:
         triggers = len(first)
         if base.kind == "context":
             base, first = Source(kind="scratch"), (_copy_of_context(start),)
-        instructions = (*first, *parsed.instructions)
+        instructions = (*first, *self.env, *parsed.instructions)
         if self.has_variables:
             instructions, end = references.resolved(instructions, end, self.known)
         return _Known(

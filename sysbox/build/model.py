@@ -232,6 +232,7 @@ class Request(Frozen):
     contexts: tuple[str, ...] = ()  # names of --build-context, which come before stages and images
     # those that stand for an image: the name -> the image's
     images: dict[str, str] = {}  # noqa: RUF012
+    env: tuple[tuple[str, str], ...] = ()  # --env: ENV at the beginning of each stage
 
 
 class Source(Frozen):

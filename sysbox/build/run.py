@@ -136,6 +136,7 @@ def _create(step: RunStep, template: ContainerSpec) -> tuple[Record, Plan]:
 
 def _spec(step: RunStep, template: ContainerSpec) -> ContainerSpec:
     namespaces, security = template.namespaces, template.security
+    targets = {one.target for one in step.mounts}
     if step.network:
         namespaces = namespaces.replace(network=step.network)
     return template.replace(
@@ -146,7 +147,8 @@ def _spec(step: RunStep, template: ContainerSpec) -> ContainerSpec:
         env=step.env,
         workdir=step.workdir,
         user=step.user,
-        mounts=step.mounts,
+        # those of the step come last: where both mount, the Containerfile counts
+        mounts=(*(one for one in template.mounts if one.target not in targets), *step.mounts),
         namespaces=namespaces,
         networks=() if step.network else template.networks,
         labels={**template.labels, **step.labels},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
+from sysbox.cli.output import emit
 from sysbox.cli.parse import hot
 from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.lifecycle import unit
 from sysbox.units.quadlet.keys import SECTIONS
+from sysbox.units.quadlet.values import is_resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,22 @@ def checked(service: Service) -> Service:
     unit.checked(service)
     if service.words:
         _check_words(service)
+        _note_limits(service)
     return service
+
+
+def _note_limits(service: Service) -> None:
+    """Say which resource settings the container will not have: systemd only logs a wrong one."""
+    from sysbox.host import probe
+    from sysbox.units.limits import allowlist
+
+    for key, value in service.service_keys:
+        if not is_resource(key) or not value or "%" in value:
+            continue
+        try:
+            allowlist.parse_property(f"{key}={value}", probe())
+        except SysboxError as error:
+            emit(f"sysbox: {service.source.path}: not on the container: {error.message}\n", 2)
 
 
 def _check_words(service: Service) -> None:

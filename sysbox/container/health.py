@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox.base import codec
-from sysbox.base.errors import FormatError
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.base.files import read_file
 from sysbox.base.frozen import Frozen
 from sysbox.spec import Health
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 DEFAULTS = Health(
     interval=30_000_000, timeout=30_000_000, start_period=0, start_interval=5_000_000, retries=3
 )
-_KEPT = 5  # results, as in docker
+# characters of output that the state of a run holds: JSON takes six bytes for some, and a file has 1 MiB
+MOST_OUTPUT = 1 << 17
 # microseconds: the shortest interval that an image may set, since each check costs the host some 40 ms of CPU
 # time, which no limit of the container bounds. The user may set a shorter one.
 FLOOR = 1_000_000
@@ -38,10 +39,17 @@ class State(Frozen):
     status: str = "starting"  # starting, healthy, unhealthy
     failing_streak: int = 0
     log: tuple[Result, ...] = ()
+    # of the start-up check: successes in a row, and failures; `started` once it has succeeded often enough
+    started: bool = False
+    successes: int = 0
+    failures: int = 0
 
 
 def merge(asked: Health, image: Health | None) -> Health:
-    """Each setting is the user's, else the image's, else docker's default; without a command, no check."""
+    """Each setting is the user's, else the image's, else docker's default; without a command, no check.
+
+    Raises SpecError for a start-up check alone.
+    """
     if asked.disabled:
         return Health(disabled=True)
     chosen = asked
@@ -54,6 +62,11 @@ def merge(asked: Health, image: Health | None) -> Health:
             if getattr(chosen, field) < 0
         }
         chosen = chosen.replace(**missing, command=chosen.command or source.command)
+    if chosen.startup_command and not chosen.command:
+        raise SpecError(
+            "--health-startup-cmd: there is no health check that begins after it",
+            hint="--health-cmd is one",
+        )
     return chosen
 
 
@@ -93,14 +106,45 @@ def judge(before: State, result: Result, health: Health, started_ns: int) -> Sta
     """The state after `result`, by docker's rule: healthy after one success, unhealthy after `retries`
     failures in a row; until the first success, those in the start period do not count.
     """
-    log = (*before.log, result)[-_KEPT:]
+    log = _kept((*before.log, result)[-health.kept :])
+    if is_starting(before, health):
+        return _judge_start(before.replace(log=log), result, health)
     if result.exit_code == 0:
-        return State(status="healthy", log=log)
+        return State(status="healthy", log=log, started=before.started)
     if before.status == "starting" and in_start_period(health, started_ns, result.started_ns):
         return before.replace(log=log)
     streak = before.failing_streak + 1
     status = "unhealthy" if streak >= health.retries else before.status
-    return State(status=status, failing_streak=streak, log=log)
+    return before.replace(status=status, failing_streak=streak, log=log)
+
+
+def _kept(log: tuple[Result, ...]) -> tuple[Result, ...]:
+    """The last results whose output fits into the file."""
+    left, found = MOST_OUTPUT, 0
+    for one in reversed(log):
+        left -= len(one.output)
+        if left < 0:
+            break
+        found += 1
+    return log[-found:] if found else ()
+
+
+def is_starting(state: State, health: Health) -> bool:
+    """Whether the start-up check is the one to make."""
+    return bool(health.startup_command) and not state.started
+
+
+def _judge_start(before: State, result: Result, health: Health) -> State:
+    """The state after a start-up check: it is never healthy by that alone, which the other check decides."""
+    if result.exit_code:
+        return before.replace(successes=0, failures=before.failures + 1)
+    count = before.successes + 1
+    return before.replace(successes=count, failures=0, started=count >= health.startup_successes)
+
+
+def has_not_started(state: State, health: Health) -> bool:
+    """Whether the start-up check has failed as often as it may."""
+    return is_starting(state, health) and 0 < health.startup_retries <= state.failures
 
 
 def in_start_period(health: Health, started_ns: int, now_ns: int = 0) -> bool:

@@ -75,7 +75,7 @@ def plan_process(
         users = user_sets(roots.bounding, 0)
     return ProcessPlan(
         argv=asked.argv,
-        image_env=resolved.env,
+        image_env=(*spec.host_env, *resolved.env),
         env=(*mode.environment, *spec.env, *asked.env),
         workdir=asked.workdir or resolved.workdir or "/",
         user=_checked(asked.user or resolved.user),

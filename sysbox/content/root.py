@@ -127,7 +127,7 @@ def _binds(record: Record, resolved: Resolved) -> tuple[rootfs.Bind, ...]:
     """The mounts that a container has while it does not run: files, directories and volumes."""
     empty = rootfs.Protection(masked=(), read_only=(), directories=(), nodes=(), links=())
     planned = rootfs.plan_operations(
-        record.spec,
+        planning.with_volume_options(record).spec,
         usr_bind=resolved.usr_bind,
         directory=record.directory,
         volumes={target: volumes.directory(name) for target, name in record.volumes.items()},

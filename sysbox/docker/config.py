@@ -44,7 +44,7 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "Tty": spec.tty,
             "OpenStdin": spec.interactive,
             "StdinOnce": spec.interactive and attached,
-            "Env": listed(_environment(resolved.env, spec.env)),
+            "Env": listed(_environment((*spec.host_env, *resolved.env), spec.env)),
             "Cmd": listed(resolved.command),
             "Healthcheck": health_check(spec.health),
             "ArgsEscaped": False,
@@ -61,6 +61,7 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "Shell": NullList(),
             "Umask": f"{spec.umask:04o}",
             **({"Secrets": _secrets(spec)} if spec.secrets else {}),
+            **_startup_check(spec.health),
         }
     )
 
@@ -98,6 +99,21 @@ def capabilities_of(record: Record, images: KnownImages) -> dict[str, Any]:
     return {
         "EffectiveCaps": listed(f"CAP_{name}" for name in sorted(capability.names(effective))),
         "BoundingCaps": listed(f"CAP_{name}" for name in sorted(capability.names(roots.bounding))),
+    }
+
+
+def _startup_check(health: Health) -> dict[str, Any]:
+    """podman's StartupHealthCheck, of a container that has one."""
+    if not health.startup_command:
+        return {}
+    return {
+        "StartupHealthCheck": {
+            "Test": ["CMD-SHELL", health.startup_command[2]],
+            "Interval": health.startup_interval * _MICRO,
+            "Timeout": health.startup_timeout * _MICRO,
+            "Retries": health.startup_retries,
+            "Successes": health.startup_successes,
+        }
     }
 
 
@@ -142,10 +158,10 @@ def mounts(record: Record) -> list[dict[str, Any]]:
 def _mount(record: Record, mount: Mount) -> dict[str, Any]:
     name, driver, source = "", "", mount.source
     if mount.kind == "volume":
-        from sysbox.fs.volumes import directory
+        from sysbox.fs.volume_options import place
 
         name = mount.source or record.anonymous_volumes.get(mount.target, "")
-        driver, source = "local", directory(name) if name else ""
+        driver, source = "local", place(name) if name else ""
     return {
         "Type": mount.kind,
         "Name": name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox.docker.shapes import NULL, NullMap, Strings
-from sysbox.fs import volumes
+from sysbox.fs import volume_options, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,13 +18,14 @@ def describe(name: str) -> dict[str, Any]:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(volumes.created(name)))
     labels = volumes.labels(name)
     nameless = volumes.is_anonymous(name)
+    options = volume_options.load(name)
     return {
         "CreatedAt": moment,
         "Driver": "local",
         "Labels": NullMap() if nameless and not labels else Strings(labels),
-        "Mountpoint": volumes.directory(name),
+        "Mountpoint": options.device or volumes.directory(name),
         "Name": name,
-        "Options": NullMap() if nameless else Strings(),
+        "Options": NullMap() if nameless and not options.given else Strings(options.given),
         "Scope": "local",
         "Status": NullMap(),
         "UsageData": NULL,

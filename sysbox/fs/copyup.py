@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     Maps = tuple[IdMap, ...]
 
 _MARK = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_CLOEXEC
-NEW, BEGUN = b"new", b"begun"  # content of the mark while the volume is not filled
+# content of the mark while the volume is not filled
+NEW, BEGUN = b"new", b"begun"
+# the same, of a volume whose directory was given an owner: it keeps it
+NEW_OWNED, BEGUN_OWNED = b"new owned", b"begun owned"
+_UNFILLED = (NEW, BEGUN, NEW_OWNED, BEGUN_OWNED)
 
 
 def first_mount(mark: str, image: int, volume: int, owner: tuple[int, int] | None = None) -> None:
@@ -45,11 +49,13 @@ def first_mount(mark: str, image: int, volume: int, owner: tuple[int, int] | Non
     try:
         with Held(fd):
             written = posix.pread(fd, 16, 0)
-            if written in (NEW, BEGUN) and image >= 0:
-                posix.pwrite(fd, BEGUN, 0)
+            if written in _UNFILLED and image >= 0:
+                owned = written in (NEW_OWNED, BEGUN_OWNED)
+                posix.pwrite(fd, BEGUN_OWNED if owned else BEGUN, 0)
                 # set-user-ID bits and capabilities go with an owner, as with chown(2)
                 rules = Rules(owner=owner, privileged=owner is None)
-                _fill(image, volume, rules, begun=written == BEGUN)
+                begun = written in (BEGUN, BEGUN_OWNED)
+                _fill(image, volume, rules, begun=begun, whole=not owned)
             # truncated, not removed: the mtime of its directory is the volume's time of creation
             posix.ftruncate(fd, 0)
     except OSError as error:
@@ -62,7 +68,7 @@ def check_owners(root: int, bind: Bind, plan: RootPlan, maps: tuple[Maps, Maps])
     `root` is the container's, with the ids `maps`, as a process with the host's rights sees it: inside, such
     a file is shown as 65534's, as files of that user are. Raises SpecError naming the file, KernelError.
     """
-    if not bind.copy_up or read_file(bind.mark, 16) not in (NEW, BEGUN):
+    if not bind.copy_up or read_file(bind.mark, 16) not in _UNFILLED:
         return
     try:
         image = mount.open_in_root(root, bind.target, tree.DIRECTORY)
@@ -113,13 +119,13 @@ def _in_layers(plan: RootPlan, path: str) -> tuple[int, int]:
     return userns.OVERFLOW, userns.OVERFLOW
 
 
-def _fill(image: int, volume: int, rules: Rules, *, begun: bool) -> None:
+def _fill(image: int, volume: int, rules: Rules, *, begun: bool, whole: bool) -> None:
     source = TreeEntry("", posix.dup(image))
     destination = -1
     try:
         destination = posix.open(".", tree.DIRECTORY, dir_fd=volume)
         if begun or not posix.listdir(destination):
-            Copier(rules, lambda _name, _why: None).merge(source, destination, whole=True)
+            Copier(rules, lambda _name, _why: None).merge(source, destination, whole=whole)
     finally:
         source.close()
         if destination >= 0:

@@ -15,6 +15,10 @@ from sysbox.base.paths import VOLUMES
 from sysbox.container.identity import is_id
 from sysbox.parse.common import check_name
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.fs.volume_options import VolumeOptions
+
 # name of the file that tells whether the first mount must fill the volume: see `copyup`
 MARK = "copy-up"
 
@@ -31,7 +35,9 @@ def directory(name: str) -> str:
     return f"{VOLUMES}/{name}/_data"
 
 
-def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
+def ensure(
+    name: str, labels: dict[str, str] | None = None, options: VolumeOptions | None = None
+) -> bool:
     """Make a volume unless it exists; whether it was made. Raises KernelError."""
     path = directory(name)
     with Lock():
@@ -40,16 +46,45 @@ def ensure(name: str, labels: dict[str, str] | None = None) -> bool:
         make_private(f"{VOLUMES}/{name}")
         if labels:
             write_file(f"{VOLUMES}/{name}/labels.json", codec.dumps(labels), durable=True)
-        write_file(mark(name), b"new")
+        if options and options.given:
+            write_file(options_file(name), codec.dumps(options.given), durable=True)
+        if options is None or options.copy:
+            owned = options is not None and (options.uid >= 0 or options.gid >= 0)
+            write_file(mark(name), b"new owned" if owned else b"new")
         umask = posix.umask(0)
         try:
+            # its directory is made last: then the volume is there
             posix.mkdir(path, 0o755)
+            if options and (options.uid >= 0 or options.gid >= 0):
+                _give(path, options)
         except FileExistsError:
             pass
         except OSError as error:
             raise KernelError.of("mkdir", path, error) from None
         finally:
             posix.umask(umask)
+    return True
+
+
+def _give(path: str, options: VolumeOptions) -> None:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    try:
+        posix.fchown(fd, options.uid, options.gid)
+    finally:
+        posix.close(fd)
+
+
+def options_file(name: str) -> str:
+    """The path of the file with a volume's options; most volumes have none."""
+    return f"{VOLUMES}/{name}/options.json"
+
+
+def has_options(name: str) -> bool:
+    """Whether a volume has options (`volume_options`). Raises OSError."""
+    try:
+        posix.lstat(options_file(name))
+    except FileNotFoundError:
+        return False
     return True
 
 

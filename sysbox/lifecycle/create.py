@@ -139,7 +139,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         _volume_of(path) for path in image.config.volumes if clean_path(path) not in chosen
     )
     checks = spec.health
-    if checks.command or image.config.health:
+    if checks.command or checks.startup_command or image.config.health:
         from sysbox.container import health  # few containers need it
 
         checks = health.merge(checks, image.config.health)

@@ -140,6 +140,10 @@ def _place(mount: Mount) -> tuple[str, bool]:
     """The source of a mount, or where it will be made; whether what is mounted below belongs to it."""
     if mount.kind == "bind":
         return mount.source, mount.recursive
+    if mount.source and volumes.has_options(mount.source):
+        from sysbox.fs import volume_options  # few volumes have options
+
+        return volume_options.place(mount.source), True
     return (volumes.directory(mount.source), True) if mount.source else (VOLUMES, False)
 
 

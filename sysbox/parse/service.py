@@ -99,6 +99,8 @@ def _parse_tag(text: str, flag: str) -> str:
 
 
 ACTIONS = ("none", "kill", "restart", "stop")
+# podman's names; the results of each are in the state of the run, and changes of health are events
+_PLACES = ("local", "events_logger", "journald")
 _SHORTEST = 1000  # microseconds
 
 
@@ -113,21 +115,65 @@ def parse_health(texts: dict[str, str | None], *, disabled: bool) -> Health:
             flag = given[0].replace("_", "-")
             raise SpecError(f"--no-healthcheck and --health-{flag}: give one of them")
         return Health(disabled=True)
-    chosen: dict[str, int] = {}
-    for name in ("interval", "timeout", "start_period", "start_interval"):
-        text = texts[name]
+    chosen = {**_durations(texts), **_counts(texts)}
+    action, place = texts.get("on_failure") or "none", texts.get("log_destination")
+    if action not in ACTIONS:
+        bad("--health-on-failure", action, "not an action", f"one of {', '.join(ACTIONS)}")
+    if place not in (None, *_PLACES):
+        bad(
+            "--health-log-destination",
+            place or "",
+            "not supported",
+            "local: `inspect` shows results",
+        )
+    return Health(
+        command=_check_words(texts, "cmd"),
+        startup_command=_check_words(texts, "startup_cmd"),
+        on_failure=action,
+    ).replace(**chosen)
+
+
+def _durations(texts: dict[str, str | None]) -> dict[str, int]:
+    """The times that are given, in microseconds. Raises SpecError."""
+    found: dict[str, int] = {}
+    for name in (
+        "interval", "timeout", "start_period", "start_interval", "startup_interval", "startup_timeout",
+    ):  # fmt: skip
+        text = texts.get(name)
         if text is None:
             continue
         flag = f"--health-{name.replace('_', '-')}"
-        chosen[name] = parse_duration(text, flag)
-        if chosen[name] < _SHORTEST and name != "start_period":
+        found[name] = parse_duration(text, flag)
+        if found[name] < _SHORTEST and name != "start_period":
             bad(flag, text, "too short", "at least 1ms")
-    if texts["retries"] is not None:
-        chosen["retries"] = parse_int(texts["retries"], "--health-retries", 1, _MOST)
-    command, action = texts["cmd"], texts["on_failure"] or "none"
+    return found
+
+
+# name of the flag -> (name of the setting, lowest value, highest value)
+_COUNTS = {
+    "retries": ("retries", 1, _MOST),
+    "startup_retries": ("startup_retries", 0, _MOST),
+    "startup_success": ("startup_successes", 0, _MOST),
+    "max_log_count": ("kept", 0, 1000),
+    "max_log_size": ("output", 0, 1 << 16),
+}
+
+
+def _counts(texts: dict[str, str | None]) -> dict[str, int]:
+    """The numbers that are given; 0 of what is kept is the most there can be. Raises SpecError."""
+    found: dict[str, int] = {}
+    for name, (field, low, high) in _COUNTS.items():
+        text = texts.get(name)
+        if text is not None:
+            number = parse_int(text, f"--health-{name.replace('_', '-')}", low, high)
+            found[field] = number or high if name.startswith("max_") else number
+    return found
+
+
+def _check_words(texts: dict[str, str | None], name: str) -> tuple[str, ...]:
+    command = texts.get(name)
     if command == "":
-        bad("--health-cmd", command, "empty", "a command, or --no-healthcheck")
-    if action not in ACTIONS:
-        bad("--health-on-failure", action, "not an action", f"one of {', '.join(ACTIONS)}")
-    words = ("/bin/sh", "-c", command) if command else ()
-    return Health(command=words, on_failure=action).replace(**chosen)
+        bad(
+            f"--health-{name.replace('_', '-')}", command, "empty", "a command, or --no-healthcheck"
+        )
+    return ("/bin/sh", "-c", command) if command else ()

@@ -37,7 +37,6 @@ else:
 STARTING = 1  # exit status of `_health`: the next check comes after the start interval
 
 _NOTIFY = "/run/systemd/notify"  # where PID 1 listens; the monitor passes on no environment
-_OUTPUT = 4096  # bytes of a check's output that are kept
 _CHUNK = 1 << 16
 _TIMED_OUT = -1  # docker's exit code for a check that took too long
 _FAILED = 1
@@ -52,7 +51,7 @@ def check(container_id: str) -> int:
         if runtime is None or not runtime.alive() or read_status(record).state == "paused":
             return 0
         before = health.status(record) or health.State()
-        result = _run(record, runtime)
+        result = _run(record, runtime, before)
         if result is None or not runtime.alive():
             return 0  # the container ended or was paused meanwhile, which is not ill health
         after = health.judge(before, result, record.spec.health, runtime.started_ns)
@@ -65,8 +64,12 @@ def check(container_id: str) -> int:
             _act(record, runtime)
         elif after.status == "healthy" and record.spec.ready == "healthy":
             unix.notify(_NOTIFY, f"READY=1\nSTATUS=in {scope_unit(record.id)}, healthy")
-    starting = after.status == "starting" and health.in_start_period(
-        record.spec.health, runtime.started_ns
+    if health.has_not_started(after, record.spec.health):
+        # podman's rule; where a unit file declares it, its Restart= decides
+        _end(record, runtime, "kill" if record.spec.unit else "restart")
+    starting = health.is_starting(after, record.spec.health) or (
+        after.status == "starting"
+        and health.in_start_period(record.spec.health, runtime.started_ns)
     )
     return STARTING if starting else 0
 
@@ -81,7 +84,9 @@ class _Output:
     This process keeps it, outside of the container's limits: hence the bound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes."""
+        self._limit = limit
         self.streams = stdio.Streams()
         self.fd = self.streams.pipe(1)
         self.streams.child[2] = self.streams.child[1]
@@ -99,23 +104,26 @@ class _Output:
             return False  # no output yet, or the check never began
         if not data:
             self.watches.pop(self.fd, None)  # every process has closed it
-        self._kept += data[: _OUTPUT - len(self._kept)]
+        self._kept += data[: self._limit - len(self._kept)]
         return bool(data)
 
     def text(self) -> str:
         """The kept beginning, with what is still in the pipe; a process left running may write for ever."""
-        while len(self._kept) < _OUTPUT and self._read():
+        while len(self._kept) < self._limit and self._read():
             pass
         return self._kept.decode("utf-8", "replace")
 
 
-def _run(record: Record, runtime: Runtime) -> health.Result | None:
+def _run(record: Record, runtime: Runtime, state: health.State) -> health.Result | None:
     """Run the command in the container; None if nothing runs there any more.
 
     A command that takes too long is killed, with all the processes it has started.
     """
     started = time.time_ns()
-    output = _Output()
+    asked = record.spec.health
+    starting = health.is_starting(state, asked)
+    timeout = asked.startup_timeout if starting else asked.timeout
+    output = _Output(asked.output)
     group = CheckGroup(runtime.pid, probe())
     context = ExecContext()
     context.streams, context.watches, context.group = (
@@ -123,16 +131,17 @@ def _run(record: Record, runtime: Runtime) -> health.Result | None:
         output.watches,
         group.directory,
     )
-    spec = ExecSpec(argv=record.spec.health.command, emits_events=False)
+    argv = asked.startup_command if starting else asked.command
+    spec = ExecSpec(argv=argv, emits_events=False)
     try:
-        with _Timeout(record.spec.health.timeout, runtime):
+        with _Timeout(timeout, runtime):
             code = exec_in(record, spec, context)
         text = ""
         group.dissolve()
     except _TimedOut:
         group.kill()
         code = _TIMED_OUT
-        text = f"Health check exceeded timeout ({record.spec.health.timeout / 1e6:g}s)\n"
+        text = f"Health check exceeded timeout ({timeout / 1e6:g}s)\n"
     except Conflict:
         return None  # its cgroup is removed with the container, or by the next check
     except SysboxError as error:
@@ -169,8 +178,14 @@ class _Timeout:
 
 
 def _act(record: Record, runtime: Runtime) -> None:
-    """Apply `--health-on-failure`. This process is part of the service, so systemd has to stop that."""
+    """Apply `--health-on-failure`."""
     wish = record.spec.health.on_failure
+    # Restart= of a declared one decides whether it runs again: sysbox must not start its service by itself
+    _end(record, runtime, "kill" if wish == "restart" and record.spec.unit else wish)
+
+
+def _end(record: Record, runtime: Runtime, wish: str) -> None:
+    """Do what is wished. This process is part of the service, so systemd has to stop that."""
     if wish == "none":
         return
     if wish == "restart":

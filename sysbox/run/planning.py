@@ -40,7 +40,17 @@ _SUBIDS = ("/etc/subuid", "/etc/subgid")
 
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
     """The plan of one start. Raises what make_plan raises, Conflict if a container that it joins is gone."""
-    return make_plan(record, resolved_of(record), surroundings_of(record, facts), facts, service)
+    around = surroundings_of(record, facts)
+    return make_plan(with_volume_options(record), resolved_of(record), around, facts, service)
+
+
+def with_volume_options(record: Record) -> Record:
+    """The record, with what the options of its volumes mean in place of these. Raises FormatError."""
+    if not any(volumes.has_options(name) for name in record.volumes.values()):
+        return record
+    from sysbox.fs import volume_options  # few volumes have options
+
+    return volume_options.applied(record)
 
 
 def with_ids_of_its_own(record: Record) -> Record:

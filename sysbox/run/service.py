@@ -177,6 +177,8 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
     if not asked.command:
         return None
     starting = asked.start_interval if asked.start_period > 0 else asked.interval
+    if asked.startup_command:
+        starting = asked.startup_interval
     return max(asked.interval // 1000, 1), max(starting // 1000, 1), program.launcher, record.id
 
 

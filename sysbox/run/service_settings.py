@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sysbox.units.limits.properties import Property
 
 _CONTROL = ("/etc/systemd/system.control", "/run/systemd/system.control")
-# of the service itself, not of what it limits
-_OWN = frozenset(("CollectMode", "OOMPolicy", "RuntimeMaxSec", "TimeoutStopSec"))
 
 
 def slice_of(bus: Bus, unit: str) -> str:
@@ -57,7 +55,7 @@ def _assigned(paths: Iterable[str]) -> list[str]:
     for path in paths:
         text = read_file(path) if path else None
         for key, value in dropins.assignments(syntax.decode(text or b""), ("Service",)):
-            if key not in allowlist.KEYS or key in _OWN:
+            if key not in allowlist.KEYS or key in allowlist.OF_THE_SERVICE:
                 continue
             if value:
                 found.append(f"{key}={value}")

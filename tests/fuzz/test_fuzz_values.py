@@ -109,7 +109,8 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
                 "max-size max-file = 10m -1"),
     "health": (lambda text, _: service.parse_health(
         {"cmd": "x", "interval": text, "timeout": text, "start_period": text, "start_interval": None,
-         "retries": text, "on_failure": "kill"}, disabled=False), "s ms 1 m"),
+         "retries": text, "on_failure": "kill", "startup_cmd": "y", "startup_interval": text,
+         "startup_success": text, "max_log_count": text}, disabled=False), "s ms 1 m"),
     "change": (lambda text, _: changes.apply(ImageConfig(), [text]),
                'CMD ENTRYPOINT ENV WORKDIR USER LABEL EXPOSE VOLUME STOPSIGNAL [ ] " , = a /b 80/tcp \\'),
 }  # fmt: skip

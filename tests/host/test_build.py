@@ -51,6 +51,23 @@ def test_system_prune_frees_what_no_image_has(build: Builds, sysbox: Sysbox) -> 
     assert build.run("cat", "/two") == "2\n"
 
 
+def test_what_each_run_has(build: Builds, tmp_path: Path) -> None:
+    """--env is in the image too; the others are of the steps alone."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "file").write_text("of the host\n")
+    build.write(
+        "FROM busybox:test\nRUN cat /beside/file /etc/resolv.conf >/found; id -G >>/found; echo $A >>/found\n"
+    )
+    flags = ("-v", f"{beside}:/beside:ro", "--dns-option", "ndots:7", "--dns-search", "example.org")
+    build(*flags, "--group-add", "4242", "--env", "A=of the build")
+    found = build.run("sh", "-c", "cat /found; echo $A; ls /beside || true")
+    for one in ("of the host", "ndots:7", "search example.org", "4242"):
+        assert one in found
+    assert found.count("of the build") == 2
+    assert found.endswith("of the build\n"), "no file of the host is in the image"
+
+
 @pytest.mark.parametrize("flag", ["-o", "--iidfile"])
 def test_a_place_that_is_not_there_is_said_before_the_build(build: Builds, flag: str) -> None:
     build.write("FROM busybox:test\nRUN exit 3\n")

@@ -99,7 +99,7 @@ LATER = {
     "run --runtime runc IMG": "--runtime is not supported yet",
     "run --gpus all IMG": "--gpus is not supported yet",
     "create --volumes-from a IMG": "--volumes-from is not supported yet",
-    "volume create -o a=b": "-o is not supported yet",
+    "volume create -o size=1g x": "needs disk quotas, which are not there yet",
     "create --mount type=image,src=IMG,dst=/x IMG": "type=image is not supported yet",
     "create --mount type=volume,volume-opt=a=b,dst=/x IMG": "volume-opt is not supported yet",
     "create --mount volume-subpath=a,src=v,dst=/x IMG": "volume-subpath is not supported yet",

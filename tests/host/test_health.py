@@ -170,6 +170,55 @@ def test_the_start_period(containers: Containers) -> None:
     is_now(one, "healthy")
 
 
+def test_one_that_has_to_start_first(containers: Containers) -> None:
+    one = containers(
+        *QUICK, *FILE, "--health-startup-cmd", "test -e /up", "--health-startup-interval", "50ms",
+        "--health-startup-success", "2", "--health-max-log-count", "2", "--health-max-log-size", "3",
+    )  # fmt: skip
+    eventually(lambda: one.inspect("State.Health.Log"), "a start-up check is made")
+    one.sh("touch /well")
+    log = len(one.inspect("State.Health.Log"))
+    assert (log <= 2, one.inspect("State.Health.Status")) == (True, "starting")
+    one.sh("touch /up")
+    is_now(one, "healthy")
+    eventually(lambda: one.inspect("State.Health.Log")[-1]["Output"] == "fin", "three bytes of it")
+    assert one.inspect("Config.StartupHealthCheck.Successes") == 2
+
+
+def test_one_that_never_starts_is_restarted(containers: Containers) -> None:
+    one = containers(
+        *QUICK, *FILE, "--health-startup-cmd", "false", "--health-startup-interval", "50ms",
+        "--health-startup-retries", "2",
+    )  # fmt: skip
+    pid = one.pid
+    eventually(lambda: one.inspect("State.Pid") not in (0, pid), "it is restarted")
+
+
+def test_the_rule_of_a_start() -> None:
+    asked = Health(command=("x",), startup_command=("y",), startup_successes=2, startup_retries=3)
+
+    def result(code: int) -> Result:
+        return Result(started_ns=1, finished_ns=1, exit_code=code, output="")
+
+    known = State()
+    for code, starting, over in (
+        (0, True, False),
+        (1, True, False),
+        (0, True, False),
+        (0, False, False),
+    ):
+        known = health.judge(known, result(code), asked, 0)
+        assert (known.status, known.failing_streak) == ("starting", 0)
+        assert health.is_starting(known, asked) == starting
+        assert health.has_not_started(known, asked) == over
+    known = health.judge(known, result(0), asked, 0)
+    assert (known.status, known.started) == ("healthy", True)
+    known = State()
+    for over in (False, False, True):
+        known = health.judge(known, result(1), asked, 0)
+        assert health.has_not_started(known, asked) == over
+
+
 def test_the_rule() -> None:
     asked = Health(command=("x",), retries=2, start_period=10_000_000)
     begin = 1_000_000_000
@@ -196,6 +245,8 @@ def test_the_rule() -> None:
         (("--health-cmd", "true", "--no-healthcheck"), "give one of them"),
         (("--health-cmd", "true", "--health-on-failure", "cry"), "not an action"),
         (("--health-cmd", ""), "empty"),
+        (("--health-startup-cmd", "true"), "there is no health check"),
+        (("--health-log-destination", "/tmp", "--health-cmd", "true"), "not supported"),
     ],
 )
 def test_bad_checks(sysbox: Sysbox, image: str, words: tuple[str, ...], reason: str) -> None:

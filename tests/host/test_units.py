@@ -257,6 +257,54 @@ def test_the_generator_makes_units_and_their_links(
         systemctl("daemon-reload")
 
 
+def test_a_job_is_started_once_it_has_ended(declare: Declare, sysbox: Sysbox) -> None:
+    job = "Type=oneshot\nRemainAfterExit=yes"
+    sysbox("unit", "install", declare.file("Exec=sleep 1000", job), check=True)
+    systemctl("start", "--no-block", SERVICE)
+    eventually(declare.is_there, "it runs")
+    assert state() == "activating"
+    os.kill(declare.container().pid, signal.SIGKILL)
+    eventually(lambda: state() == "failed", "its end is the service's")
+    assert systemctl("show", "-P", "ExecMainStatus", SERVICE) == "137"
+    sysbox("unit", "install", declare.file('Exec=sh -c "sleep 0.3"', job), check=True)
+    systemctl("start", SERVICE)
+    assert state() == "active"
+    assert not declare.is_there(), "it is removed at its end, not with the service's stop"
+    systemctl("stop", SERVICE)
+    assert state() == "inactive"
+    sysbox("unit", "install", declare.file("Exec=sleep 1000", job), check=True)
+    systemctl("start", "--no-block", SERVICE)
+    eventually(declare.is_there, "it runs")
+    systemctl("stop", SERVICE)
+    assert (state(), declare.is_there()) == ("inactive", False)
+
+
+def test_limits_and_the_environment_of_the_service(declare: Declare, sysbox: Sysbox) -> None:
+    """Limits may be beside the image's name; EnvironmentHost= is under what the image and the file say."""
+    container = "Exec=sleep 1000\nTasksMax=33\nEnvironmentHost=yes\nEnvironment=B=file"
+    one = declare(container, "Environment=A=service B=service")
+    assert one.limit("pids", "pids.max") == "33"
+    found = dict(line.split("=", 1) for line in one.exec("env").splitlines() if "=" in line)
+    assert (found["A"], found["B"]) == ("service", "file")
+    assert not {"NOTIFY_SOCKET", "INVOCATION_ID"} & found.keys()
+    assert found["PATH"].startswith("/usr/local/sbin")
+    systemctl("set-property", "--runtime", SERVICE, "TasksMax=44")
+    eventually(lambda: one.limit("pids", "pids.max") == "44", "the later change counts")
+    systemctl("revert", SERVICE)
+    systemctl("stop", SERVICE)
+    done = sysbox("unit", "check", declare.file("MemoryMax=lots"), check=True)
+    assert "not on the container: --property MemoryMax lots: not a size" in done.stderr
+
+
+def test_a_restart_for_bad_health_is_that_of_the_file(declare: Declare) -> None:
+    health = (
+        "HealthCmd=test ! -e /ill\nHealthInterval=100ms\nHealthRetries=1\nHealthOnFailure=restart"
+    )
+    one = declare(f"Exec=sleep 1000\n{health}", "Restart=on-failure\nRestartSec=100ms")
+    one.exec("touch", "/ill")
+    eventually(lambda: systemctl("show", "-P", "NRestarts", SERVICE) == "1", "systemd restarts it")
+
+
 def journal(unit: str) -> str:
     """What a unit has said so far."""
     command = ["journalctl", "-u", unit, "-o", "cat", "--no-pager"]

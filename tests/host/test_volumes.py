@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,81 @@ def test_below_usr_of_the_machine(sysbox: Sysbox, volume: str) -> None:
     assert found.split() == sorted(os.listdir("/usr/share/doc/bash"))
     assert sorted(os.listdir(CONTENT)) == sorted(os.listdir("/usr/share/doc/bash"))
     assert Path(paths.VOLUMES, volume).is_dir()
+
+
+@pytest.fixture
+def optional(sysbox: Sysbox) -> Iterator[Callable[..., str]]:
+    """`optional(OPTION...)`: a volume with these options."""
+
+    def make(*options: str) -> str:
+        words = [word for one in options for word in ("-o", one)]
+        return sysbox("volume", "create", *words, NAME, check=True).stdout.strip()
+
+    yield make
+    sysbox("volume", "rm", "-f", NAME, check=True)
+
+
+def test_a_volume_that_is_a_directory_of_the_host(
+    sysbox: Sysbox, image: str, tmp_path: Path, optional: Callable[..., str], containers: Containers
+) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "mine").write_text("1")
+    optional("type=none", f"device={tmp_path}", "o=bind,ro")
+    assert (
+        run(sysbox, image, "/home", "ls /home; touch /home/x || echo read-only")
+        == "below\nmine\nread-only"
+    )
+    found = json.loads(sysbox("volume", "inspect", NAME, check=True).stdout)[0]
+    assert found["Mountpoint"] == str(tmp_path)
+    assert found["Options"] == {"type": "none", "device": str(tmp_path), "o": "bind,ro"}
+    made = containers("-v", f"{NAME}:/home", verb=("create",))
+    assert made.inspect("Mounts")[0]["Source"] == str(tmp_path)
+    assert sysbox("cp", f"{made.id}:/home/mine", "-", check=True).stdout
+    made("rm")
+    sysbox("volume", "rm", NAME, check=True)
+    assert sorted(os.listdir(tmp_path)) == ["below", "mine"]
+
+
+def test_a_directory_that_is_not_there(
+    sysbox: Sysbox, image: str, optional: Callable[..., str]
+) -> None:
+    optional("type=bind", "device=/no/such/place")
+    done = sysbox("run", "--rm", "-v", f"{NAME}:/home", image, "true")
+    assert (done.returncode, "/no/such/place does not exist" in done.stderr) == (125, True)
+
+
+def test_a_volume_in_memory(sysbox: Sysbox, image: str, optional: Callable[..., str]) -> None:
+    """Each container has its own, which is empty at each start."""
+    optional("type=tmpfs", "device=tmpfs", "o=size=4m,uid=7,mode=700")
+    said = "grep /home /proc/mounts; stat -c %u:%a /home; cp /bin/busybox /home/sh; /home/sh -c 'ls /home'"
+    for _ in range(2):
+        mounted, owner, there = run(sysbox, image, "/home", said).splitlines()
+        assert (" /home tmpfs rw" in mounted, "size=4096k" in mounted) == (True, True)
+        assert (owner, there) == ("7:700", "sh")
+    assert os.listdir(CONTENT) == []
+
+
+def test_a_volume_with_an_owner_keeps_it(
+    sysbox: Sysbox, image: str, optional: Callable[..., str]
+) -> None:
+    optional("o=uid=7", "gid=daemon")
+    gid = grp.getgrnam("daemon").gr_gid
+    assert run(sysbox, image, "/home", "stat -c %u:%g /home; ls /home") == f"7:{gid}\nuser"
+    assert CONTENT.stat().st_uid == 7
+
+
+def test_a_volume_that_stays_empty(
+    sysbox: Sysbox, image: str, optional: Callable[..., str]
+) -> None:
+    optional("nocopy")
+    assert run(sysbox, image, "/home", "ls /home") == ""
+
+
+def test_a_volume_with_other_options_is_kept(sysbox: Sysbox, optional: Callable[..., str]) -> None:
+    optional("o=uid=7")
+    optional("o=uid=7")
+    done = sysbox("volume", "create", NAME)
+    assert (done.returncode, "exists with other options" in done.stderr) == (1, True)
+    done = sysbox("volume", "create", "--ignore", NAME, check=True)
+    assert (done.stdout, "which it keeps" in done.stderr) == (f"{NAME}\n", True)
+    assert CONTENT.stat().st_uid == 7

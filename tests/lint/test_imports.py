@@ -44,6 +44,7 @@ COLD = (
     "sysbox.cli.commands.unit_generate",
     "sysbox.cli.request.declaration", "sysbox.cli.request.words", "sysbox.cli.request.words_limits",
     "sysbox.cli.request.words_network",
+    "sysbox.cli.commands.system_units", "sysbox.lifecycle.system_units", "sysbox.cli.doctor.declared",
     "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.units.quadlet",
     "sysbox.cli.build_progress", "sysbox.cli.commands.build",
     "sysbox.cli.request.build", "sysbox.lifecycle.build", "sysbox.lifecycle.build_cache",

@@ -15,6 +15,8 @@ import source
 
 from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.conf.table import BY_SECTION
+from sysbox.units.quadlet import keyhelp
+from sysbox.units.quadlet.keys import SECTIONS
 
 SOURCES = source.ROOT / "docs" / "man"
 VERB_NAMES = sorted({verb.name for verb in VERBS.values()})
@@ -40,6 +42,7 @@ def pages(generator: ModuleType) -> dict[str, str]:
 
 def test_each_verb_has_a_source_and_each_source_a_verb() -> None:
     wanted = {"sysbox", "sysbox.conf", *("sysbox-" + name.replace(" ", "-") for name in VERB_NAMES)}
+    wanted |= {f"sysbox-{section.lower()}.5" for section in SECTIONS}
     assert {path.stem for path in SOURCES.iterdir()} == wanted
 
 
@@ -82,6 +85,20 @@ def test_the_page_of_the_configuration_has_every_key(pages: dict[str, str]) -> N
         assert [line[3:-4] for line in chapter.splitlines() if line.endswith("=\\fR")] == list(keys)
     for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "SEE ALSO"):
         assert f".SH {section}\n" in page
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_of_a_kind_of_unit_has_every_key(section: str, pages: dict[str, str]) -> None:
+    page = pages[f"sysbox-{section.lower()}.5"]
+    chapter = page.partition(f".SH [{section.upper()}] SECTION OPTIONS\n")[2].partition(".SH ")[0]
+    names = [line[3:-4] for line in chapter.splitlines() if line.endswith("=\\fR")]
+    known = [one.name for one in SECTIONS[section]]
+    assert names == sorted(known, key=str.lower)
+    # a key is explained by its flag, by what is said of it in the table, or by a text of its own
+    own = {one.name for one in SECTIONS[section] if not (one.flag or one.refused or one.ignored)}
+    assert own == set(keyhelp.HELP[section]) & set(known) == set(keyhelp.HELP[section])
+    for title in ("NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "SEE ALSO"):
+        assert f".SH {title}\n" in page
 
 
 def test_groff_has_nothing_to_warn_of(pages: dict[str, str], requires: Any, tmp_path: Path) -> None:

@@ -133,12 +133,15 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     verb = VERBS[name]
     files = [f"commands/{verb.module}"]
     files += {
-        "run": ["request/spec", "request/limits", "request/networks"],
-        "create": ["request/spec", "request/limits", "request/networks"],
+        "run": ["request/spec", "request/health", "request/limits", "request/networks"],
+        "create": ["request/spec", "request/health", "request/limits", "request/networks"],
         "pod create": ["request/pod", "request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
-        "build": ["request/build", "request/build_output", "request/limits", "request/registries"],
+        "build": [
+            f"request/{one}"
+            for one in ("build", "build_output", "limits", "networks", "registries")
+        ],
         **{one: ["request/registries"] for one in ("login", "manifest inspect", "pull", "push")},
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)

@@ -55,6 +55,7 @@ def test_what_is_made_is_taken_away_again(prefix: Path, tmp_path: Path) -> None:
     assert {
         "share/man/man1/sysbox.1",
         "share/man/man1/sysbox-run.1",
+        "share/man/man5/sysbox-container.5",
         "share/man/man5/sysbox.conf.5",
         "share/zsh/site-functions/_sysbox",
         "share/fish/vendor_completions.d/sysbox.fish",

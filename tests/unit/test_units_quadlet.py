@@ -75,7 +75,7 @@ def test_what_a_container_refers_to_comes_first(tmp_path: Path) -> None:
         "base-image.service",
     ]
     assert ("Wants", "pg.service") in web.unit_keys
-    assert command(found["data-volume.service"]) == "/usr/bin/sysbox volume create files"
+    assert command(found["data-volume.service"]) == "/usr/bin/sysbox volume create --ignore files"
     assert command(found["base-image.service"]) == "/usr/bin/sysbox pull --quiet quay.io/a/b:1"
     assert command(found["back-network.service"]) == (
         "/usr/bin/sysbox network create --ignore --ipv6 systemd-back"
@@ -157,14 +157,14 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
         ('[Container]\nImage=x\nExec="a\n', ':3: Exec=: a quote " has no end: write it as \\"'),
         ("[Container]\nImage=x\nVolume=d.volume:/d\n", ":3: Volume=: there is no d.volume"),
         ("[Container]\nImage=x\n[Service]\nUser=y\n", ":4: User=: not in [Service]"),
-        ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify"),
+        ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify or oneshot"),
         ("[Container]\nImage=x\nServiceName=../x\n", ":3: ServiceName=: '../x' is not the name"),
         ("[Container\nImage=x\n", ":1: the line begins with '[' and does not end in ']'"),
-        ("[Container]\nImage=x\nRemapUsers=auto\n", ":3: RemapUsers= is not supported"),
+        ("[Container]\nRootfs=/srv\n", ":2: Rootfs=: not supported: use Image="),
     ],
     ids=[
         "key", "section", "no-section", "no-image", "group", "boolean", "pair", "quote", "reference",
-        "service-user", "service-type", "service-name", "header", "removed",
+        "service-user", "service-type", "service-name", "header", "rootfs",
     ],
 )  # fmt: skip
 def test_a_wrong_file_becomes_a_unit_that_says_so(tmp_path: Path, text: str, said: str) -> None:

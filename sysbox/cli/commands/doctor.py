@@ -67,6 +67,7 @@ def _examine(values: Values, reason: str) -> int:
 
 def collect(reason: str = "") -> list[Check]:
     """Every check, the essential ones first; `reason` is why there is no systemd, "" if there is one."""
+    from sysbox.cli.doctor import declared
     from sysbox.docker.info import systemd
 
     facts = probe()
@@ -85,5 +86,6 @@ def collect(reason: str = "") -> list[Check]:
             *(host.packet_filter(settings) if settings else ()),
             *(host.bridge(settings) if settings else ()),
             *networks.defined(),
+            *declared.generators(),
             *host.programs(),
         ]

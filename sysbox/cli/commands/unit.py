@@ -7,13 +7,14 @@ from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, print_list, report
 from sysbox.cli.unit_check import checked
 from sysbox.lifecycle import unit
-from sysbox.units.quadlet import units
+from sysbox.units.quadlet import generate, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.cli.table.options import Values
+    from sysbox.units.quadlet.units import Service
 
 _COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
 
@@ -23,11 +24,19 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
+def _note_generator(service: Service) -> None:
+    """Say who makes a unit of the file, where podman's generator does."""
+    path = generate.podmans()
+    if path and generate.is_podmans(service.source.path):
+        emit(f"sysbox: {service.source.path}: {path} makes a unit of it, and sysbox does not\n", 2)
+
+
 def _check(values: Values) -> int:
     status = 0
     for service in unit.made(values.file):
         try:
             line(f"{service.source.path}: {checked(service).unit}")
+            _note_generator(service)
         except SysboxError as error:
             report(error)
             status = FAILED_ONE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError
 from sysbox.cli.each import each
-from sysbox.cli.output import line, print_inspect, print_list
+from sysbox.cli.output import emit, line, print_inspect, print_list
 from sysbox.container import events
 from sysbox.docker import volume
-from sysbox.fs import volumes
+from sysbox.fs import volume_options, volumes
 from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name
 from sysbox.parse.filters import has_label, matches_pattern, parse_bool, split
@@ -46,12 +46,40 @@ def _create(values: Values) -> int:
         if not key:
             raise UsageError(f"--label {text}: no key")
         labels[key] = value
+    options = volume_options.parse([_with_numbers(text) for text in values.opt])
     name = values.volume or volumes.new_name()
     check_name(name, "volume")
-    if volumes.ensure(name, labels):
+    if volumes.ensure(name, labels, options):
         events.emit("volume", "create", name, {"driver": "local"})
+    elif volume_options.load(name).given != options.given:
+        _has_others(name, ignore=values.ignore)
     line(name)
     return 0
+
+
+def _has_others(name: str, *, ignore: bool) -> None:
+    """A volume of that name has other options. Raises Conflict, or with `ignore` says so."""
+    if not ignore:
+        raise Conflict(f"volume {name} exists with other options", hint="remove it first")
+    emit(f"sysbox: volume {name} exists with other options, which it keeps\n", 2)
+
+
+def _with_numbers(text: str) -> str:
+    """An option, where the names of users and groups of the host are replaced by their ids."""
+    key, equals, value = text.partition("=")
+    if key == "o":
+        return f"o={','.join(_with_numbers(word) for word in value.split(','))}"
+    if key not in ("uid", "gid") or not value or value.isdecimal():
+        return text
+    import grp
+    import pwd
+
+    try:
+        number = pwd.getpwnam(value).pw_uid if key == "uid" else grp.getgrnam(value).gr_gid
+    except (KeyError, ValueError):
+        what = "user" if key == "uid" else "group"
+        raise UsageError(f"--opt {text}: this machine has no such {what}") from None
+    return f"{key}{equals}{number}"
 
 
 def _list(values: Values) -> int:
@@ -71,7 +99,7 @@ def row(name: str, users: dict[str, list[str]]) -> dict[str, Any]:
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Label": lambda key: labels.get(key, ""),
         "Links": str(len(users.get(name, ()))),
-        "Mountpoint": volumes.directory(name),
+        "Mountpoint": volume_options.place(name),
         "Name": name,
         "Scope": "local",
         "Size": "N/A",

@@ -47,7 +47,7 @@ FLAGS = {
     "builder build": _BUILD,
     "run": _RUN,
     "create": _RUN,
-    "volume create": {"-o": "", "--opt": "", "--name": "the name is an argument"},
+    "volume create": {"--name": "the name is an argument"},
     "network create": {
         "--attachable": "every container can be connected",
         "--aux-address": "`--ip-range` keeps addresses free",

@@ -8,7 +8,7 @@ from sysbox.base.errors import SpecError, UsageError
 from sysbox.build.model import Request
 from sysbox.build.options import Options
 from sysbox.build.run_mounts import Given
-from sysbox.cli.request import limits
+from sysbox.cli.request import limits, networks
 from sysbox.cli.request.registries import transfer
 from sysbox.cli.request.secret_value import of_file, of_variable
 from sysbox.conf import settings
@@ -17,9 +17,10 @@ from sysbox.lifecycle.build import Asked, names_of, own_platform
 from sysbox.parse import common as parse
 from sysbox.parse.bandwidth import parse_bandwidth
 from sysbox.parse.network import parse_add_host
-from sysbox.parse.process import parse_label
+from sysbox.parse.process import parse_groups, parse_label
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
-from sysbox.spec import ContainerSpec, Dns, Endpoint, Namespaces
+from sysbox.parse.storage import parse_mount_v
+from sysbox.spec import ContainerSpec, Endpoint, Mount, Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def asked(given: Values, *, image: bool, names: tuple[str, ...] = ()) -> Asked:
                 for name, text in named.items()
                 if name not in contexts
             },
+            env=tuple(_variable(text) for text in given.env),
         ),
         options=_options(given, names, _epoch(arguments)),
         pull=_pull(given.pull),
@@ -118,6 +120,24 @@ def _pair(text: str, flag: str) -> tuple[str, str]:
     return name, value
 
 
+def _variable(text: str) -> tuple[str, str]:
+    """NAME=VALUE of --env. Raises UsageError."""
+    name, value = _pair(text, "--env")
+    if "$" in value:
+        raise UsageError(
+            f"--env {text}: a $ is not supported", hint="ENV in the Containerfile has it"
+        )
+    return name, value
+
+
+def _mount(text: str) -> Mount:
+    """A bind mount of --volume, for each RUN. Raises SpecError."""
+    found = parse_mount_v(text, "--volume")
+    if found.kind != "bind":
+        parse.bad("--volume", text, "not a directory of the host", "HOST:PATH[:OPTIONS]")
+    return found.replace(create=False)
+
+
 def _epoch(arguments: dict[str, str | None]) -> int:
     text = arguments.get(_EPOCH) or os.environ.get(_EPOCH, "")
     return parse.parse_int(text, _EPOCH, 0, 1 << 40) if text else -1
@@ -143,6 +163,13 @@ def _pull(text: str | None) -> str:
     return found
 
 
+def _groups(texts: list[str]) -> tuple[str, ...]:
+    groups, kept = parse_groups(texts, "--group-add")
+    if kept is not None:
+        parse.bad("--group-add", texts[0], "the image would depend on who builds it")
+    return groups
+
+
 def _template(given: Values, chosen: Settings) -> ContainerSpec:
     """What the container of each RUN has."""
     network = given.network or "default"
@@ -158,7 +185,9 @@ def _template(given: Values, chosen: Settings) -> ContainerSpec:
         ulimits=tuple(ulimits.values()),
         shm_size=parse.parse_size(given.shm_size, "--shm-size") if given.shm_size else 64 << 20,
         add_hosts=tuple(parse_add_host(one, "--add-host") for one in given.add_host),
-        dns=Dns(servers=tuple(given.dns)),
+        dns=networks.dns(given, mode),
+        group_add=_groups(given.group_add),
+        mounts=tuple(_mount(one) for one in given.volume),
         namespaces=Namespaces(network=mode, user=given.userns or ""),
         networks=named,
         security=security.replace(

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.parse.process import parse_env, parse_env_file
+
+# what systemd says to the process that it starts, and a shell of itself: it means nothing in a container
+_OF_THE_CALLER = frozenset(
+    """CREDENTIALS_DIRECTORY FDSTORE INVOCATION_ID JOURNAL_STREAM LISTEN_FDNAMES LISTEN_FDS LISTEN_PID
+    MAINPID MANAGERPID NOTIFY_SOCKET SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC
+    HOME PATH PWD OLDPWD SHLVL _ TERM LOGNAME USER SHELL""".split()
+)
+
+
+def of_caller() -> tuple[str, ...]:
+    """ "NAME=VALUE" of the caller's environment, but for what is the caller's own.
+
+    The image's variables, those of --env-file and of -e replace these.
+    """
+    found = []
+    for name, value in posix.environ.items():
+        text = name.decode("utf-8", "surrogateescape")
+        if text not in _OF_THE_CALLER and not text.startswith("SYSBOX_"):
+            found.append(f"{text}={value.decode('utf-8', 'surrogateescape')}")
+    return tuple(found)
 
 
 def build(files: list[str], texts: list[str]) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.cli.output import emit
-from sysbox.cli.request import env, limits, networks
+from sysbox.cli.request import env, health, limits, networks
 from sysbox.conf import settings
 from sysbox.parse import common as parse
 from sysbox.parse.network import check_hostname, parse_add_host, parse_port
 from sysbox.parse.process import parse_groups, parse_label, parse_umask, parse_user, read_lines
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, parse_ulimit
-from sysbox.spec import ContainerSpec, Health, Logging, Namespaces, RestartPolicy, Security
+from sysbox.spec import ContainerSpec, Logging, Namespaces, RestartPolicy, Security
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -66,6 +66,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
     domain = given.domainname
     groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
+        host_env=env.of_caller() if given.env_host else (),
         group_add=groups,
         kept_groups=kept,
         dns=networks.dns(given, spec.namespaces.network),
@@ -120,7 +121,7 @@ def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> Co
         stop_signal=_stop_signal(given.stop_signal),
         stop_timeout=_stop_timeout(given.stop_timeout),
         restart=_restart(given),
-        health=_health(given),
+        health=health.build(given),
         detach_keys=_detach_keys(given.detach_keys),
         pull=_pull(given.pull),
     )
@@ -245,18 +246,6 @@ def _logging(given: Values, driver: str) -> Logging:
     from sysbox.parse.service import parse_logging
 
     return parse_logging(given.log_driver or driver, given.log_opt)
-
-
-_HEALTH = ("cmd", "interval", "timeout", "start_period", "start_interval", "retries", "on_failure")
-
-
-def _health(given: Values) -> Health:
-    texts = {name: getattr(given, f"health_{name}") for name in _HEALTH}
-    if not given.no_healthcheck and all(text is None for text in texts.values()):
-        return Health()
-    from sysbox.parse.service import parse_health
-
-    return parse_health(texts, disabled=given.no_healthcheck)
 
 
 def _detach_keys(text: str | None) -> str:

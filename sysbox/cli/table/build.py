@@ -35,7 +35,11 @@ def _steps() -> tuple[Option, ...]:
         many("--cap-add", "CAPABILITY", "Add a capability to each RUN, or ALL"),
         many("--cap-drop", "CAPABILITY", "Drop a capability, or ALL"),
         many("--dns", "ADDRESS", "DNS server, instead of those of the host"),
+        many("--dns-option", "OPTION", "Option of /etc/resolv.conf in each RUN"),
+        many("--dns-search", "DOMAIN", "Domain that names are looked up in, in each RUN"),
+        many("--env", "NAME=VALUE", "As ENV at the beginning of each stage: the image has it too"),
         switch("--force-rm", "Accepted for docker's scripts: no container of a step stays"),
+        many("--group-add", "GROUP", "Further group of each RUN"),
         switch("--keep-failed", "Leave the container of a step that fails, to look into it"),
         switch("--layers", "Accepted for podman's scripts: each step has a layer", on=True),
         value("--network", "NETWORK", "Network of each RUN: default, none, host, or a name"),
@@ -44,6 +48,7 @@ def _steps() -> tuple[Option, ...]:
         many("--security-opt", "OPTION", "Security option of each RUN, as that of `run`"),
         value("--shm-size", "SIZE", "Size of /dev/shm in each RUN; 64m by default"),
         many("--ssh", "default|NAME[=SOCKET]", "An ssh agent for RUN --mount=type=ssh"),
+        many("-v --volume", "HOST:PATH[:OPTIONS]", "Mount a directory of the host in each RUN"),
         value("--userns", "MODE", "User namespace of each RUN: auto, host", choices="auto host"),
     )  # fmt: skip
 

@@ -78,6 +78,7 @@ def _process() -> tuple[Option, ...]:
             "Set an environment variable; NAME alone takes the caller's value",
         ),
         many("--env-file", "FILE", "Read environment variables from a file"),
+        switch("--env-host", "Give it the caller's environment, under the image's and that of -e"),
         value("--entrypoint", "COMMAND", 'Replace the image\'s entry point; "" removes it'),
         many(
             "--group-add",
@@ -144,6 +145,19 @@ def _identity() -> tuple[Option, ...]:
     )  # fmt: skip
 
 
+def _startup_health() -> tuple[Option, ...]:
+    return (
+        value("--health-startup-cmd", "COMMAND", "Shell command that must succeed before checks begin"),
+        value("--health-startup-interval", "DURATION", "Time between two tries of it; 30s by default"),
+        value(
+            "--health-startup-retries", "NUMBER",
+            "Failures of it after which the container is restarted; 0, the default, is no limit",
+        ),
+        value("--health-startup-success", "NUMBER", "Successes in a row that it takes; 1 by default"),
+        value("--health-startup-timeout", "DURATION", "Time after which a try has failed; 30s by default"),
+    )  # fmt: skip
+
+
 def _health() -> tuple[Option, ...]:
     return (
         value("--health-cmd", "COMMAND", "Shell command that succeeds while the container is healthy"),
@@ -152,12 +166,19 @@ def _health() -> tuple[Option, ...]:
             "--health-on-failure", "ACTION", "Action when it becomes unhealthy: none, kill, restart, stop",
             choices="none kill restart stop",
         ),
+        value(
+            "--health-log-destination", "PLACE",
+            "Where results are: local, which is `inspect`; events_logger and journald are the same",
+        ),
+        value("--health-max-log-count", "NUMBER", "Results that are kept; 5 by default"),
+        value("--health-max-log-size", "BYTES", "Output that is kept of each; 4096 by default"),
         value("--health-retries", "NUMBER", "Consecutive failures that make it unhealthy; 3 by default"),
         value("--health-start-interval", "DURATION", "Check interval in the start period; 5s by default"),
         value(
             "--health-start-period", "DURATION",
             "Grace period in which failures are not counted; 0s by default",
         ),
+        *_startup_health(),
         value("--health-timeout", "DURATION", "Time after which a check has failed; 30s by default"),
         switch("--no-healthcheck", "Disable health checks, the image's too"),
     )  # fmt: skip

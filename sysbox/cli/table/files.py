@@ -84,7 +84,13 @@ def _filter() -> Option:
 def volume_create_options() -> tuple[Option, ...]:
     return (
         value("-d --driver", "NAME", "Driver; `local` is the only one", choices="local"),
+        switch("--ignore", "Succeed if it exists, whatever its options"),
         many("--label", "KEY=VALUE", "Attach a label"),
+        many(
+            "-o --opt",
+            "KEY=VALUE",
+            "Option: type=none|tmpfs, device=PATH, o=bind,ro,uid=,gid=,size=..., nocopy",
+        ),
     )
 
 

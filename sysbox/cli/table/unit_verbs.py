@@ -31,6 +31,19 @@ def unit_verbs() -> tuple[Verb, ...]:
     )
 
 
+def system_unit_verbs() -> tuple[Verb, ...]:
+    def verb(name: str, summary: str) -> Verb:
+        return Verb(
+            name=f"system {name}", module="system_units", args="", options="system units", local=True,
+            summary=summary,
+        )  # fmt: skip
+
+    return (
+        verb("install-units", "Put generator and units where systemd looks, after `pip install`"),
+        verb("uninstall-units", "Remove what `system install-units` has written"),
+    )
+
+
 def install_options() -> tuple[Option, ...]:
     return (switch("--force", "Replace or remove a file that was edited"),)
 
@@ -40,3 +53,7 @@ def generate_options() -> tuple[Option, ...]:
         value("-d --directory", "DIRECTORY", "Write the files into it, instead of standard output"),
         switch("--force", "Replace files that exist"),
     )
+
+
+def system_options() -> tuple[Option, ...]:
+    return (switch("--user", "For the containers of ordinary users: not there yet"),)

@@ -12,7 +12,7 @@ from sysbox.cli.table.image_verbs import image_verbs
 from sysbox.cli.table.network_verbs import network_verbs
 from sysbox.cli.table.options import Option, Verb, switch, value
 from sysbox.cli.table.secret_verbs import secret_verbs
-from sysbox.cli.table.unit_verbs import unit_verbs
+from sysbox.cli.table.unit_verbs import system_unit_verbs, unit_verbs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -250,6 +250,7 @@ VERBS: dict[str, Verb] = {
     **_index(secret_verbs(), ""),
     **_index(pod_verbs.pod_verbs(), ""),
     **_index(unit_verbs(), ""),
+    **_index(system_unit_verbs(), ""),
     **_index(_system_verbs(), ""),
     **_index(host_verbs(), ""),
 }
@@ -374,12 +375,11 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "unit install": _lazily("unit_verbs", "install"),
     "unit generate": _lazily("unit_verbs", "generate"),
     **{f"pod {one}": _lazily("pod_verbs", one) for one in pod_verbs.HAVE_OPTIONS},
+    "system units": _lazily("unit_verbs", "system"),
     "network create": _lazily("networks", "create"),
     "network ls": _lazily("networks", "ls"),
     "network rm": _lazily("networks", "rm"),
-    "volume create": _lazily("files", "volume_create"),
-    "volume ls": _lazily("files", "volume_ls"),
-    "volume rm": _lazily("files", "volume_rm"),
+    **{f"volume {one}": _lazily("files", f"volume_{one}") for one in ("create", "ls", "rm")},
 }
 
 

@@ -165,6 +165,8 @@ def _unified(parser: Parser, *keys: str) -> dict[str, Any]:
 _SHARES, _BLOCK_WEIGHT, _WEIGHT = _number(2, 262144), _number(10, 1000), _number(1, 10000)
 _RATES = _per_device(_rate)
 
+# of a service itself, not of what it limits
+OF_THE_SERVICE = frozenset(("CollectMode", "OOMPolicy", "RuntimeMaxSec", "TimeoutStopSec"))
 # key -> (parser, D-Bus name with v1 controllers ("" for none), D-Bus name on v2)
 KEYS: dict[str, tuple[Parser, str, str]] = {
     **_pair("CPUShares", "CPUWeight", _SHARES, _cpu_weight),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError
 from sysbox.host import exists
+from sysbox.units.quadlet import protection, remap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _RUNS = ("", "no", "false", "0", "off")
 _IMAGES = (".image", ".build")
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
 
 
@@ -20,9 +22,7 @@ def convert(made: Conversion) -> None:
     if "ContainerName" not in section:
         made.words.append(f"--name={_name(made)}")
     made.words += section.flags()
-    for step in (
-        _user, _devices, _environment, _label, _read_only, _volumes, _mounts, _networks, _reload, _rest
-    ):  # fmt: skip
+    for step in _STEPS:
         step(made)
     made.words += section.words("PodmanArgs")
     image = _image(made)
@@ -69,8 +69,9 @@ def _environment(made: Conversion) -> None:
     for word in section.words("EnvironmentFile"):
         path = word if word.startswith(("/", "%")) else f"./{word.removeprefix('./')}"
         made.words.append(f"--env-file={made.path(path)}")
-    if section.is_true("EnvironmentHost"):
-        raise section.wrong("EnvironmentHost", "not supported: name the variables in Environment=")
+    if section.is_true("HttpProxy"):
+        # a name alone has the value of the service's environment, where it is set
+        made.words += [f"--env={name}" for one in _PROXIES for name in (one, one.upper())]
     zone = section.one("Timezone")
     if zone == "local":
         made.words.append("--volume=/etc/localtime:/etc/localtime:ro")
@@ -91,6 +92,8 @@ def _read_only(made: Conversion) -> None:
     if section.is_true("ReadOnly") and section.is_true("ReadOnlyTmpfs", default=True):
         given = {one.partition(":")[0] for one in section.all("Tmpfs")}
         made.words += [f"--tmpfs={path}" for path in _READ_ONLY_TMPFS if path not in given]
+    if section.is_true("VolatileTmp"):
+        made.words.append("--tmpfs=/tmp:rw,size=512M,mode=1777")
 
 
 def _volumes(made: Conversion) -> None:
@@ -165,3 +168,10 @@ def _rest(made: Conversion) -> None:
     ):  # fmt: skip
         if key in section:
             raise section.wrong(key, f"{what} not there yet")
+
+
+# in the order of their words
+_STEPS = (
+    _user, remap.convert, protection.convert, _devices, _environment, _label, _read_only, _volumes, _mounts,
+    _networks, _reload, _rest,
+)  # fmt: skip

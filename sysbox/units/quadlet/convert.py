@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.units.quadlet import container, units
+from sysbox.units.quadlet import container, globalargs, units, volume
 from sysbox.units.quadlet.conversion import Conversion
+from sysbox.units.quadlet.keys import QUADLET
 from sysbox.units.quadlet.units import Service
+from sysbox.units.quadlet.values import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     Keys = list[tuple[str, str]]
 
 # what the service of a container is; the file may change the others
-_FIXED = {"Type": ("notify",), "KillMode": ("mixed", "control-group")}
+_FIXED = {"Type": ("notify", "oneshot"), "KillMode": ("mixed", "control-group")}
 _REFUSED = {
     "ExecStart": "the container's command is Exec= in [Container]",
     "User": "the user inside is User= in [Container]; UserNS= chooses who that is outside",
@@ -37,6 +39,8 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
         raise FormatError(source.error)
     made = Conversion(source, declared, launcher)
     units.check_sections(source, made.section.name)
+    if "GlobalArgs" in made.section:
+        globalargs.check(made.section)
     _MADE[source.kind](made)
     return Service(
         unit=declared.service_of(source.name),
@@ -64,9 +68,15 @@ def _own_keys(source: Source) -> Keys:
 
 
 def _container(made: Conversion) -> None:
-    made.unit.append(("After", "network.target dbus.socket"))
+    every = Section(made.source, "Quadlet", QUADLET)
+    network = "network.target " if every.is_true("DefaultDependencies", default=True) else ""
+    made.unit.append(("After", f"{network}dbus.socket"))
     container.convert(made)
+    made.service += made.section.resources
     notify = ("--notify=healthy",) if made.healthy else ()
+    if _is_job(made.source):
+        _add_job(made)
+        return
     made.service[:0] = [
         ("Type", "notify"),
         # health checks are processes of their own
@@ -75,6 +85,30 @@ def _container(made: Conversion) -> None:
         ("OOMPolicy", "continue"),
         ("SyslogIdentifier", "%N"),
         ("ExecStart", made.command("_unit", *notify, "%n", *made.words)),
+        ("ExecStopPost", made.command("_unit", "%n")),
+    ]
+
+
+def _is_job(source: Source) -> bool:
+    """Whether the service is started once the container has ended, with Type=oneshot."""
+    types = [
+        one.value for one in source.assignments if (one.section, one.key) == ("Service", "Type")
+    ]
+    return types[-1:] == ["oneshot"]
+
+
+def _add_job(made: Conversion) -> None:
+    """The service of a container that does a job and ends."""
+    if made.healthy:
+        raise made.section.wrong("Notify", "a service of Type=oneshot is started by its end alone")
+    made.service[:0] = [
+        ("Type", "oneshot"),
+        ("KillMode", "mixed"),
+        ("OOMPolicy", "continue"),
+        ("SyslogIdentifier", "%N"),
+        ("ExecStart", made.command("_unit", "%n", *made.words)),
+        # with RemainAfterExit= that of ExecStopPost= comes only with its stop
+        ("ExecStartPost", made.command("_unit", "%n")),
         ("ExecStopPost", made.command("_unit", "%n")),
     ]
 
@@ -92,8 +126,9 @@ def _once(made: Conversion, *verb: str) -> None:
 
 
 def _volume(made: Conversion) -> None:
+    volume.convert(made)
     made.words.append(made.declared.resource_of(made.source.name))
-    _once(made, "volume", "create")
+    _once(made, "volume", "create", "--ignore")
 
 
 def _network(made: Conversion) -> None:
@@ -128,6 +163,12 @@ def _build(made: Conversion) -> None:
             made.needs("Network", name)
             name = made.declared.resource_of(name)
         made.words.append(f"--network={name}")
+    for text in section.all("Volume"):
+        place, colon, rest = text.partition(":")
+        if place.endswith(".volume"):
+            raise section.wrong("Volume", "a build mounts directories of the host only")
+        made.mounts(made.path(place))
+        made.words.append(f"--volume={made.path(place)}{colon}{rest}")
     made.words.append(_context(made))
     _once(made, "build", "--progress=plain")
     made.service.append(("TimeoutStartSec", "infinity"))

@@ -5,6 +5,7 @@ A generated unit cannot be enabled; the links are what `systemctl enable` would 
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.base.errors import FormatError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _PODMAN = "podman-system-generator"
 _GENERATORS = (
+    "/run/systemd/system-generators",
     "/etc/systemd/system-generators",
     "/usr/local/lib/systemd/system-generators",
     "/usr/lib/systemd/system-generators",
@@ -41,9 +43,39 @@ class Generated(Frozen):
 
 def directories() -> tuple[str, ...]:
     """Where declarations are; without podman's where its own generator reads them."""
-    if any(exists(f"{one}/{_PODMAN}") for one in _GENERATORS):
-        return tuple(one for one in sources.DIRECTORIES if "/containers/" not in one)
+    if podmans():
+        return tuple(one for one in sources.DIRECTORIES if not is_podmans(one))
     return sources.DIRECTORIES
+
+
+def podmans() -> str:
+    """The path of podman's generator, "" where there is none."""
+    return find(_PODMAN)
+
+
+def find(name: str) -> str:
+    """The path of a generator; "" where there is none, or where it is masked: an empty file or a link to
+    /dev/null is in a directory that comes before its own (systemd.generator(7)).
+    """
+    for directory in _GENERATORS:
+        path = f"{directory}/{name}"
+        if exists(path):
+            return path if is_executable(path) else ""
+    return ""
+
+
+def is_podmans(path: str) -> bool:
+    """Whether a directory or a file is where podman's generator looks."""
+    return "/containers/systemd" in path
+
+
+def is_executable(path: str) -> bool:
+    """Whether systemd would execute it. A mask is not."""
+    try:
+        status = posix.stat(path)
+    except OSError:
+        return False
+    return _stat.S_ISREG(status.st_mode) and status.st_size > 0 and bool(status.st_mode & 0o111)
 
 
 def generate(found: list[Source], launcher: str) -> Generated:

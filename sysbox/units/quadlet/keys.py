@@ -47,13 +47,9 @@ def _ignored(reason: str, names: str, kind: str = ONE) -> tuple[Key, ...]:
 _EVERY = (
     *_read(ONE, "ServiceName"),
     *_read(WORDS, "PodmanArgs"),
-    *_ignored(
-        "podman's own configuration does not apply", "ContainersConfModule GlobalArgs", WORDS
-    ),
+    *_read(WORDS, "GlobalArgs"),
+    *_ignored("podman's own configuration does not apply", "ContainersConfModule", WORDS),
 )
-_LABELS = "SELinux labels are not there yet"
-_PROFILE = "it needs the labels and filters that are not there yet"
-_REMAP = "podman has removed it; UserNS=, UIDMap= and GIDMap= do the same"
 
 CONTAINER = (
     *_EVERY,
@@ -62,9 +58,17 @@ CONTAINER = (
         Entrypoint --entrypoint
         HealthCmd --health-cmd
         HealthInterval --health-interval
+        HealthLogDestination --health-log-destination
+        HealthMaxLogCount --health-max-log-count
+        HealthMaxLogSize --health-max-log-size
         HealthOnFailure --health-on-failure
         HealthRetries --health-retries
         HealthStartPeriod --health-start-period
+        HealthStartupCmd --health-startup-cmd
+        HealthStartupInterval --health-startup-interval
+        HealthStartupRetries --health-startup-retries
+        HealthStartupSuccess --health-startup-success
+        HealthStartupTimeout --health-startup-timeout
         HealthTimeout --health-timeout
         HostName --hostname
         IP --ip
@@ -108,6 +112,7 @@ CONTAINER = (
         Label --label
     """),
     *_flags(BOOL, """
+        EnvironmentHost --env-host
         ReadOnly --read-only
         RunInit --init
     """),
@@ -117,29 +122,26 @@ CONTAINER = (
     """),
     *_read(ALL, "Mount Network Volume"),
     *_read(WORDS, "AddDevice EnvironmentFile"),
-    *_read(BOOL, "EnvironmentHost HttpProxy ReadOnlyTmpfs StartWithPod"),
-    *_refused(_PROFILE, """
-        AppArmor Mask NoNewPrivileges SeccompProfile SecurityLabelDisable SecurityLabelFileType
-        SecurityLabelLevel SecurityLabelNested SecurityLabelType Unmask
+    *_read(BOOL, "HttpProxy ReadOnlyTmpfs StartWithPod VolatileTmp"),
+    *_read(ONE, """
+        AppArmor SeccompProfile SecurityLabelFileType SecurityLabelLevel SecurityLabelNested SecurityLabelType
     """),
-    *_refused("start-up health checks are not there", """
-        HealthStartupCmd HealthStartupInterval HealthStartupRetries HealthStartupSuccess HealthStartupTimeout
-    """),
-    *_ignored("health checks are in the journal", "HealthLogDestination HealthMaxLogCount HealthMaxLogSize"),
-    *_refused(_REMAP, "RemapGid RemapUid RemapUidSize RemapUsers"),
-    *_refused("it is deprecated: use Tmpfs=/tmp", "VolatileTmp"),
+    *_read(WORDS, "Mask Unmask"),
+    *_read(BOOL, "NoNewPrivileges SecurityLabelDisable"),
+    *_read(ONE, "RemapUidSize RemapUsers"),
+    *_read(ALL, "RemapGid RemapUid"),
 )  # fmt: skip
 VOLUME = (
     *_EVERY,
-    *_read(ONE, "VolumeName"),
+    *_read(ONE, "Device Driver GID Group Image Options Type UID User VolumeName"),
+    *_read(BOOL, "Copy"),
     *_flags(PAIRS, "Label --label"),
-    *_ignored("a volume is filled from the image by its first container", "Copy", BOOL),
-    *_refused("volume options are not there yet", "Device Driver GID Group Image Options Type UID User"),
 )  # fmt: skip
 NETWORK = (
     *_EVERY,
     *_flags(ONE, """
         Driver --driver
+        IPAMDriver --ipam-driver
         InterfaceName --interface-name
     """),
     *_flags(ALL, """
@@ -157,7 +159,6 @@ NETWORK = (
     """),
     *_read(ONE, "NetworkName"),
     *_read(BOOL, "NetworkDeleteOnStop"),
-    *_refused("sysbox has one way to give out addresses", "IPAMDriver"),
 )  # fmt: skip
 IMAGE = (
     *_EVERY,
@@ -191,6 +192,9 @@ BUILD = (
     """),
     *_flags(ALL, """
         DNS --dns
+        DNSOption --dns-option
+        DNSSearch --dns-search
+        GroupAdd --group-add
         ImageTag --tag
     """),
     *_flags(WORDS, """
@@ -199,15 +203,17 @@ BUILD = (
     """),
     *_flags(PAIRS, """
         Annotation --annotation
+        Environment --env
         Label --label
     """),
     *_flags(BOOL, "TLSVerify --tls-verify"),
     *_read(ONE, "Arch SetWorkingDirectory Variant"),
-    *_read(ALL, "Network"),
+    *_read(ALL, "Network Volume"),
     *_ignored("the container of each step is removed", "ForceRM", BOOL),
     *_ignored("each try waits longer than the last", "RetryDelay"),
-    *_refused("steps of a build have no such setting", "DNSOption DNSSearch Environment GroupAdd Volume"),
 )  # fmt: skip
+# of every file
+QUADLET = _read(BOOL, "DefaultDependencies")
 SECTIONS = {
     "Container": CONTAINER,
     "Volume": VOLUME,

@@ -18,6 +18,16 @@ _TRUE = ("1", "yes", "true", "on", "y", "t")
 _FALSE = ("0", "no", "false", "off", "n", "f")
 
 
+_LIMITED = ("Container",)
+
+
+def is_resource(key: str) -> bool:
+    """Whether a key is one of systemd.resource-control(5) that a scope may have."""
+    from sysbox.units.limits import allowlist  # few files have such keys here
+
+    return key in allowlist.KEYS and key not in allowlist.OF_THE_SERVICE
+
+
 class Section:
     """One section of a declared unit. Its methods raise FormatError, which names file, line and key."""
 
@@ -27,6 +37,8 @@ class Section:
         self.path = source.path
         self.keys = {one.name: one for one in keys}
         self._found: dict[str, list[Assignment]] = {}
+        # resource settings (systemd.resource-control(5)): they count as if they were in [Service]
+        self.resources: list[tuple[str, str]] = []
         for one in source.assignments:
             if one.section == name:
                 self._add(one)
@@ -34,6 +46,9 @@ class Section:
     def _add(self, one: Assignment) -> None:
         where = f"{one.file}:{one.line}: "
         key = self.keys.get(one.key)
+        if key is None and self.name in _LIMITED and is_resource(one.key):
+            self.resources.append((one.key, one.value))
+            return
         if key is None:
             hint = suggest(one.key, self.keys)
             raise FormatError(f"{where}[{self.name}] has no key {one.key}", hint=hint)

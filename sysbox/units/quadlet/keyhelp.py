@@ -1,0 +1,100 @@
+"""What the keys mean that are not one flag of one verb: for the man pages, which are made from the tables.
+
+The text of any other key is the help of its flag. `[Unit]`, `[Service]` and `[Install]` are systemd's.
+"""
+
+from __future__ import annotations
+
+_EVERY = {
+    "GlobalArgs": (
+        "Flags before podman's verb. Those about messages are without effect; those about podman's own files "
+        "and programs are refused."
+    ),
+    "PodmanArgs": "Flags of `{verb}` for which there is no key.",
+    "ServiceName": "The name of the service, without `.service`.",
+}
+_CONTAINER = {
+    "AddDevice": "As `--device`. With `-` before it, only where the device is there.",
+    "AppArmor": "`unconfined`; profiles are not there yet.",
+    "AutoUpdate": "`registry` or `local`: the label io.containers.autoupdate.",
+    "CgroupsMode": "`split` or `enabled`, which are what holds: the container has a scope of its own.",
+    "EnvironmentFile": "As `--env-file`. A relative path is relative to this file.",
+    "Exec": "The command, instead of the image's.",
+    "Group": "The group of the command; it needs User=.",
+    "HttpProxy": "Give the container the proxy variables of the service's environment. Off by default.",
+    "Image": "The image: a name, or a `.image` or `.build` file, whose service then comes first.",
+    "Mask": "As `--security-opt mask=`.",
+    "Mount": "As `--mount`. A source may be a `.volume` file, or a path relative to this file.",
+    "Network": "As `--network`, or a `.network` file, or a `.container` file whose network is shared.",
+    "NoNewPrivileges": "As `--security-opt no-new-privileges`.",
+    "Notify": "When the service is started: once the command runs (no), or once it is healthy (healthy).",
+    "Pod": "The `.pod` file whose member it is.",
+    "ReadOnlyTmpfs": "With ReadOnly=: a tmpfs on /run, /tmp and /var/tmp. On by default.",
+    "ReloadCmd": "A command in the container that `systemctl reload` runs.",
+    "ReloadSignal": "A signal that `systemctl reload` sends.",
+    "RemapGid": "With RemapUsers=: a map of groups, or with keep-id the group.",
+    "RemapUid": "With RemapUsers=: a map of users, or with keep-id the user.",
+    "RemapUidSize": "With RemapUsers= auto or keep-id: how many ids.",
+    "RemapUsers": "`manual`, `auto` or `keep-id`: an older way to write UIDMap= and UserNS=.",
+    "Retry": "How often a pull is tried again.",
+    "RetryDelay": "The time before a pull is tried again.",
+    "Rootfs": "Refused: `sysbox import` makes an image of a directory.",
+    "SeccompProfile": "As `--security-opt seccomp=`. A relative path is relative to this file.",
+    "SecurityLabelDisable": "Accepted: no labels are applied yet.",
+    "SecurityLabelFileType": "Refused: labels are not there yet.",
+    "SecurityLabelLevel": "Refused: labels are not there yet.",
+    "SecurityLabelNested": "Refused: labels are not there yet.",
+    "SecurityLabelType": "Refused: labels are not there yet.",
+    "StartWithPod": "Whether the start of the pod starts it. On by default.",
+    "Timezone": "The time zone: the variable TZ, or with `local` the host's /etc/localtime.",
+    "Unmask": "As `--security-opt unmask=`.",
+    "User": "The user of the command, as `--user`.",
+    "VolatileTmp": "A tmpfs of 512 MiB on /tmp. Tmpfs= says more.",
+    "Volume": "As `--volume`. A source may be a `.volume` file, or a path relative to this file.",
+}
+_VOLUME = {
+    "Copy": "Fill the new volume with what the image has at its place. On by default.",
+    "Device": "As `--opt device=`. A relative path is relative to this file.",
+    "Driver": "`local`, the only one.",
+    "GID": "The group of the new directory, as `--opt o=gid=`.",
+    "Group": "As GID=, which is newer.",
+    "Image": "Refused: it belongs to a driver that is not there.",
+    "Options": "As `--opt o=`.",
+    "Type": "As `--opt type=`.",
+    "UID": "The user of the new directory, as `--opt o=uid=`.",
+    "User": "As UID=, which is newer.",
+    "VolumeName": "The volume's name; `systemd-NAME` by default.",
+}
+_NETWORK = {
+    "NetworkDeleteOnStop": "Remove the network when its service stops.",
+    "NetworkName": "The network's name; `systemd-NAME` by default.",
+}
+_IMAGE = {
+    "Image": "The image to pull.",
+    "ImageTag": "The name that containers use, where Image= has another.",
+}
+_BUILD = {
+    "Arch": "The architecture to build for.",
+    "Network": "As `--network`, or a `.network` file.",
+    "SetWorkingDirectory": (
+        "The context: `unit` (the directory of this file), `file` (that of File=), a path, or a URL."
+    ),
+    "Variant": "The variant of Arch=.",
+    "Volume": "As `--volume`. A relative path is relative to this file.",
+}
+# section -> key -> text
+HELP: dict[str, dict[str, str]] = {
+    "Container": {**_EVERY, **_CONTAINER},
+    "Volume": {**_EVERY, **_VOLUME},
+    "Network": {**_EVERY, **_NETWORK},
+    "Image": {**_EVERY, **_IMAGE},
+    "Build": {**_EVERY, **_BUILD},
+}
+# section -> the verb whose flags its keys are
+VERB = {
+    "Container": "run",
+    "Volume": "volume create",
+    "Network": "network create",
+    "Image": "pull",
+    "Build": "build",
+}

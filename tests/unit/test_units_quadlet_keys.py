@@ -1,0 +1,141 @@
+"""Keys of declarations that become more than one flag: volume options, remapped users, protection, limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_units_quadlet import command, services, write
+
+IMAGE = "[Container]\nImage=x\n"
+
+
+def words(directory: Path, text: str, kind: str = "container") -> str:
+    """The command of the service of one file, without its first words."""
+    write(directory, **{f"a__{kind}": text})
+    suffix = "" if kind == "container" else f"-{kind}"
+    return command(services(directory)[f"a{suffix}.service"])
+
+
+def refusal(directory: Path, text: str, kind: str = "container") -> str:
+    write(directory, **{f"a__{kind}": text})
+    (one,) = (one for one in services(directory).values() if one.source.name == f"a.{kind}")
+    return one.error.removeprefix(f"{directory}/a.{kind}")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("Type=tmpfs\nDevice=tmpfs\nOptions=size=8m,nodev",
+         "--opt=type=tmpfs --opt=device=tmpfs --opt=o=size=8m,nodev"),
+        ("Type=none\nDevice=/srv\nOptions=bind", "--opt=type=none --opt=device=/srv --opt=o=bind"),
+        ("User=7\nGroup=8\nLabel=a=1", "--label=a=1 --opt=o=uid=7,gid=8"),
+        ("User=7\nUID=9\nCopy=no\nDriver=local", "--opt=o=uid=9 --opt=nocopy"),
+        ("GlobalArgs=--log-level debug\nCopy=yes", ""),
+    ],
+    ids=["tmpfs", "bind", "owner", "newer-owner", "nothing"],
+)  # fmt: skip
+def test_options_of_a_volume(tmp_path: Path, text: str, made: str) -> None:
+    found = words(tmp_path, f"[Volume]\n{text}\n", "volume")
+    assert found == " ".join(f"/usr/bin/sysbox volume create --ignore {made} systemd-a".split())
+
+
+def test_a_directory_beside_the_file_is_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, a__volume="[Volume]\nType=bind\nDevice=./data\n")
+    (one,) = services(tmp_path).values()
+    assert f"--opt=device={tmp_path}/data" in command(one)
+    assert ("RequiresMountsFor", f'"{tmp_path}/data"') in one.unit_keys
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("RemapUsers=keep-id\nRemapUid=7\nRemapGid=8", "--userns=keep-id:uid=7,gid=8"),
+        ("RemapUsers=auto\nRemapUidSize=1000\nRemapUid=0:100000:1",
+         "--userns=auto:uidmapping=0:100000:1,size=1000"),
+        ("RemapUsers=manual\nRemapUid=0:1:9\nRemapGid=0:2:9", "--uidmap=0:1:9 --gidmap=0:2:9"),
+        ("SeccompProfile=./s.json\nNoNewPrivileges=yes",
+         "--security-opt=no-new-privileges --security-opt=seccomp={}/s.json"),
+        ("Mask=/a /b\nUnmask=ALL\nAppArmor=unconfined",
+         "--security-opt=mask=/a --security-opt=mask=/b --security-opt=unmask=ALL"),
+        ("SecurityLabelDisable=true\nVolatileTmp=yes", "--tmpfs=/tmp:rw,size=512M,mode=1777"),
+        ("EnvironmentHost=yes\nHealthCmd=a\nHealthStartupCmd=b",
+         "--health-cmd=a --health-startup-cmd=b --env-host"),
+        ("HealthLogDestination=local\nHealthMaxLogCount=9",
+         "--health-log-destination=local --health-max-log-count=9"),
+    ],
+    ids=["keep-id", "auto", "manual", "seccomp", "covers", "no-label", "startup", "log"],
+)  # fmt: skip
+def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
+    found = words(tmp_path, f"{IMAGE}{text}\n")
+    assert found == f"/usr/bin/sysbox _unit %n --name=systemd-%N {made.format(tmp_path)} x"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("[Volume]\nDriver=image\nImage=x", "volume", ":2: Driver=: there is no driver 'image'"),
+        (f"{IMAGE}RemapUid=7", "container", ":3: RemapUid=: it needs RemapUsers="),
+        (f"{IMAGE}RemapUsers=keep-id\nUserNS=auto", "container",
+         ":3: RemapUsers=: cannot be set together with UserNS="),
+        (f"{IMAGE}RemapUsers=some", "container",
+         ":3: RemapUsers=: 'some' is unknown: manual, auto or keep-id"),
+        (f"{IMAGE}SecurityLabelType=t", "container",
+         ":3: SecurityLabelType=: SELinux labels are not there yet"),
+        (f"{IMAGE}AppArmor=p", "container", ":3: AppArmor=: AppArmor profiles are not there yet"),
+        (f"{IMAGE}GlobalArgs=--root=/x", "container", ":3: GlobalArgs=: --root cannot be honoured"),
+        (f"{IMAGE}Notify=healthy\n[Service]\nType=oneshot", "container",
+         ":3: Notify=: a service of Type=oneshot"),
+        (f"{IMAGE}MemoryMaxi=1G", "container", ":3: [Container] has no key MemoryMaxi"),
+        ("[Build]\nImageTag=x\nSetWorkingDirectory=unit\nVolume=a.volume:/x", "build",
+         ":4: Volume=: a build mounts"),
+    ],
+    ids=[
+        "driver", "remap", "both", "remap-kind", "label", "apparmor", "global", "job", "no-limit",
+        "build-volume",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_honoured(tmp_path: Path, text: str, kind: str, said: str) -> None:
+    assert refusal(tmp_path, f"{text}\n", kind).startswith(said)
+
+
+def test_limits_in_the_section_of_the_container_are_the_services(tmp_path: Path) -> None:
+    """As if they were in [Service], whose own come later and so count."""
+    write(tmp_path, a__container=f"{IMAGE}MemoryMax=1G\nTasksMax=9\n[Service]\nMemoryMax=2G\n")
+    (one,) = services(tmp_path).values()
+    keys = [pair for pair in one.service_keys if pair[0] in ("MemoryMax", "TasksMax")]
+    assert keys == [("MemoryMax", "1G"), ("TasksMax", "9"), ("MemoryMax", "2G")]
+
+
+def test_the_section_of_the_generator(tmp_path: Path) -> None:
+    write(tmp_path, a__container=f"[Quadlet]\nDefaultDependencies=no\n{IMAGE}", b__container=IMAGE)
+    found = services(tmp_path)
+    assert ("After", "dbus.socket") in found["a.service"].unit_keys
+    assert ("After", "network.target dbus.socket") in found["b.service"].unit_keys
+    assert refusal(tmp_path, f"{IMAGE}[Quadlet]\nDefault=no\n").startswith(
+        ":4: [Quadlet] has no key Default"
+    )
+
+
+def test_a_job(tmp_path: Path) -> None:
+    write(tmp_path, a__container=f"{IMAGE}[Service]\nType=oneshot\nRemainAfterExit=yes\n")
+    (one,) = services(tmp_path).values()
+    keys = dict(one.service_keys)
+    assert (keys["Type"], keys["RemainAfterExit"]) == ("oneshot", "yes")
+    assert keys["ExecStartPost"] == keys["ExecStopPost"] == "/usr/bin/sysbox _unit %n"
+
+
+def test_keys_of_a_build(tmp_path: Path) -> None:
+    text = """[Build]
+ImageTag=x
+SetWorkingDirectory=unit
+DNSOption=ndots:2
+DNSSearch=example.org
+Environment=A=1
+GroupAdd=7
+Volume=./cache:/cache:ro
+"""
+    assert words(tmp_path, text, "build") == (
+        "/usr/bin/sysbox build --progress=plain --dns-option=ndots:2 --dns-search=example.org --group-add=7"
+        f" --tag=x --env=A=1 --volume={tmp_path}/cache:/cache:ro {tmp_path}"
+    )
