@@ -321,8 +321,7 @@ class ContainerSpec(Frozen):
     workdir: str = ""
     user: str = ""  # "name|uid[:group|gid]"
     group_add: tuple[str, ...] = ()
-    # of --group-add keep-groups: the caller's supplementary groups when the container was made
-    kept_groups: tuple[int, ...] | None = None
+    kept_groups: tuple[int, ...] | None = None  # the caller's, of --group-add keep-groups
     umask: int = 0o022
     hostname: str = ""
     domainname: str = ""  # of the UTS namespace
@@ -338,6 +337,7 @@ class ContainerSpec(Frozen):
     systemd: str = "auto"
     mounts: tuple[Mount, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
+    image_volumes: str = "volume"  # what an image's VOLUME becomes: volume, tmpfs, ignore
     shm_size: int = 64 << 20
     read_only: bool = False
     labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)

@@ -67,7 +67,7 @@ def meaning(given: dict[str, str]) -> VolumeOptions:
     words += [f"{key}={given[key]}" for key in ("uid", "gid", "size") if key in given]
     words += ["nr_inodes=" + given["inodes"]] if "inodes" in given else []
     copies = not ("nocopy" in given or "nocopy" in words)
-    kept = [one for one in words if one not in (*_BINDS, "copy", "nocopy", "noquota")]
+    kept = [one for one in words if one not in (*_BINDS, "copy", "nocopy", "noquota", "rw")]
     kind = _kind(given, words)
     made = VolumeOptions(kind=kind, copy=copies, given=given)
     if kind == "":

@@ -136,7 +136,9 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     }
     chosen = {mount.target for mount in spec.mounts}
     extra = tuple(
-        _volume_of(path) for path in image.config.volumes if clean_path(path) not in chosen
+        _volume_of(path, spec.image_volumes)
+        for path in image.config.volumes
+        if clean_path(path) not in chosen and spec.image_volumes != "ignore"
     )
     checks = spec.health
     if checks.command or checks.startup_command or image.config.health:
@@ -188,15 +190,15 @@ def _all_ports(spec: ContainerSpec, image: Image) -> Iterator[Port]:
                 yield port
 
 
-def _volume_of(path: str) -> Mount:
-    """The volume that an image asks for. Raises SpecError for a path at which it may have none."""
+def _volume_of(path: str, kind: str) -> Mount:
+    """The volume, or the tmpfs, that an image asks for. Raises SpecError for a path at which none may be."""
     target = clean_path(path)
     if not path.startswith("/") or not volumes.may_be_of_image(target):
         raise SpecError(
             f"the image's VOLUME {path[:200]!r} is not a place for a volume",
             hint="an image cannot mount over / or at and below /proc, /sys and /dev; -v can",
         )
-    return Mount(kind="volume", target=target, from_image=True)
+    return Mount(kind=kind, target=target, from_image=True)
 
 
 def check_trust(image: Image, name: str) -> None:

@@ -176,4 +176,38 @@ def _check_words(texts: dict[str, str | None], name: str) -> tuple[str, ...]:
         bad(
             f"--health-{name.replace('_', '-')}", command, "empty", "a command, or --no-healthcheck"
         )
-    return ("/bin/sh", "-c", command) if command else ()
+    return _words_of(command, f"--health-{name.replace('_', '-')}") if command else ()
+
+
+def _words_of(command: str, flag: str) -> tuple[str, ...]:
+    """A command for the shell, or in podman's forms `CMD WORDS`, `CMD-SHELL COMMAND`, a JSON array."""
+    first, _, rest = command.partition(" ")
+    if first == "CMD":
+        words = tuple(rest.split())
+    elif first == "CMD-SHELL":
+        words = ("/bin/sh", "-c", rest.strip()) if rest.strip() else ()
+    elif command.startswith("[") and command.endswith("]"):
+        words = _array(command)
+    else:
+        words = ("/bin/sh", "-c", command)
+    if not words:
+        bad(flag, command, "no command")
+    return words
+
+
+def _array(text: str) -> tuple[str, ...]:
+    """The words of a JSON array; what is none is a command for the shell, as `[ -e /run/up ]`."""
+    from sysbox.base import codec
+    from sysbox.base.errors import FormatError
+
+    shell = ("/bin/sh", "-c", text)
+    try:
+        found = codec.loads(text, "a health check")
+    except (FormatError, ValueError):
+        return shell
+    if type(found) is not list or not all(type(one) is str for one in found):
+        return shell
+    kind, words = found[0] if found else "", found[1:]
+    if kind == "CMD-SHELL":
+        return ("/bin/sh", "-c", " ".join(words)) if words else ()
+    return tuple(words if kind == "CMD" else found)

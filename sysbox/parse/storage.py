@@ -22,6 +22,7 @@ _FLAGS = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
 _ACCESS_TIMES = ("noatime", "relatime", "strictatime", "nodiratime")
 _HUGE = ("never", "always", "within_size", "advise")  # tmpfs(5)
 _RELABEL = ("z", "Z")
+_RELABELS = {"shared": "z", "private": "Z"}  # podman's words in --mount
 _MAPPING = ("idmap", "noidmap", "U")
 # docker's hints for other platforms, and rbind, the default
 _IGNORED = ("cached", "delegated", "consistent", "rbind")
@@ -95,13 +96,20 @@ def _with_mapping(mount: Mount, option: str, flag: str, whole: str) -> Mount:
 
 _ALIASES = {
     "source": "src", "destination": "dst", "target": "dst", "ro": "readonly",
-    "propagation": "bind-propagation", "u": "chown",
+    "propagation": "bind-propagation", "u": "chown", "rw": "readwrite",
 }  # fmt: skip
 _KEYS = (
     "type", "src", "dst", "readonly", "bind-propagation", "bind-nonrecursive", "volume-nocopy",
-    "tmpfs-size", "tmpfs-mode", "consistency", "idmap", "chown",
+    "tmpfs-size", "tmpfs-mode", "consistency", "idmap", "chown", "readwrite", "relabel",
 )  # fmt: skip
-_BARE = ("readonly", "bind-nonrecursive", "volume-nocopy", "idmap", "chown")  # without =: true
+_BARE = (
+    "readonly",
+    "readwrite",
+    "bind-nonrecursive",
+    "volume-nocopy",
+    "idmap",
+    "chown",
+)  # without =: true
 _ONLY_FOR = {
     "bind-propagation": "bind", "bind-nonrecursive": "bind", "volume-nocopy": "volume",
     "tmpfs-size": "tmpfs", "tmpfs-mode": "tmpfs",
@@ -187,7 +195,7 @@ def parse_mount(text: str, flag: str) -> Mount:
         kind=kind,
         target=_target(fields.get("dst", ""), flag, text),
         source=source,
-        read_only=_truth(fields.get("readonly", "false"), "readonly", flag, text),
+        read_only=_read_only(fields, flag, text),
         options=_mount_options(fields, flag, text),
         recursive=not _truth(
             fields.get("bind-nonrecursive", "false"), "bind-nonrecursive", flag, text
@@ -199,6 +207,17 @@ def parse_mount(text: str, flag: str) -> Mount:
             bad(flag, text, f"a tmpfs has no {option}", "`--tmpfs` has uid= and gid=")
         mount = _with_mapping(mount, option, flag, text)
     return mount
+
+
+def _read_only(fields: dict[str, str], flag: str, text: str) -> bool:
+    """Of `readonly`, or podman's `rw`. Raises SpecError."""
+    found = _truth(fields.get("readonly", "false"), "readonly", flag, text)
+    if "readwrite" not in fields:
+        return found
+    writes = _truth(fields["readwrite"], "rw", flag, text)
+    if "readonly" in fields and writes == found:
+        bad(flag, text, "readonly and rw exclude each other")
+    return not writes
 
 
 def _mapping_options(fields: dict[str, str], flag: str, text: str) -> Iterator[str]:
@@ -219,6 +238,11 @@ def _mount_options(fields: dict[str, str], flag: str, text: str) -> tuple[str, .
         if propagation not in PROPAGATION:
             bad(flag, text, f"unknown propagation {propagation}", suggest(propagation, PROPAGATION))
         options.append(propagation)
+    relabel = fields.get("relabel", "")
+    if relabel:
+        if relabel not in _RELABELS:
+            bad(flag, text, f"relabel={relabel} is unknown", "shared or private")
+        options.append(_RELABELS[relabel])
     if fields.get("type") == "tmpfs":
         options += ["nosuid", "nodev", "noexec"]
     if "tmpfs-size" in fields:

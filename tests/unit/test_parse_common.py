@@ -13,7 +13,7 @@ from forked import in_child, needs_root
 
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux.capability import NAMES, mask
-from sysbox.parse import common, storage, time
+from sysbox.parse import common, service, storage, time
 from sysbox.parse.network import parse_add_host, parse_port
 from sysbox.parse.process import parse_env_file, parse_groups, parse_umask, parse_user
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
@@ -603,3 +603,25 @@ def test_an_error_names_the_flag(parse: Callable[[str, str], object]) -> None:
         parse("!?", FLAG)
     assert caught.value.message.startswith(f"{FLAG} !?: ")
     assert caught.value.status == 125
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("test -e /x", ("/bin/sh", "-c", "test -e /x")),
+        ("CMD-SHELL wget -q x || exit 1", ("/bin/sh", "-c", "wget -q x || exit 1")),
+        ("CMD /agent health", ("/agent", "health")),
+        ('["CMD", "/a b", "c"]', ("/a b", "c")),
+        ('["CMD-SHELL", "a | b"]', ("/bin/sh", "-c", "a | b")),
+        ('["a", "b"]', ("a", "b")),
+        ("[ -e /run/up ]", ("/bin/sh", "-c", "[ -e /run/up ]")),
+    ],
+)
+def test_the_forms_of_a_health_check(text: str, words: tuple[str, ...]) -> None:
+    assert service.parse_health({"cmd": text}, disabled=False).command == words
+
+
+def test_a_health_check_without_a_command() -> None:
+    for text in ("CMD", "CMD-SHELL ", "[]"):
+        with pytest.raises(SpecError, match="no command"):
+            service.parse_health({"cmd": text}, disabled=False)

@@ -153,7 +153,7 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
         ("[Container]\nExec=true\n", ": [Container] has no Image="),
         ("[Container]\nImage=x\nGroup=7\n", ":3: Group=: needs User= too"),
         ("[Container]\nImage=x\nReadOnly=perhaps\n", ":3: ReadOnly=: 'perhaps' is not a boolean: yes or no"),
-        ("[Container]\nImage=x\nEnvironment=A\n", ":3: Environment=: 'A' is not NAME=VALUE"),
+        ("[Container]\nImage=x\nEnvironment==A\n", ":3: Environment=: '=A' is not NAME=VALUE"),
         ('[Container]\nImage=x\nExec="a\n', ':3: Exec=: a quote " has no end: write it as \\"'),
         ("[Container]\nImage=x\nVolume=d.volume:/d\n", ":3: Volume=: there is no d.volume"),
         ("[Container]\nImage=x\n[Service]\nUser=y\n", ":4: User=: not in [Service]"),

@@ -117,6 +117,22 @@ def test_the_section_of_the_generator(tmp_path: Path) -> None:
     )
 
 
+def test_what_public_files_have(tmp_path: Path) -> None:
+    """Quotes around a value, variables by name alone, blanks after a backslash, a value in podman's words."""
+    text = f"""{IMAGE}ContainerName="web"
+HealthCmd="hello world"
+Environment=A=1 HOME_PAGE
+Label=bare
+Mount=type=bind,src=/a,dst=/b,relabel=shared,rw=true
+Exec=a \\ \n  b
+PodmanArgs=--image-volume=ignore
+"""
+    assert words(tmp_path, text) == (
+        '/usr/bin/sysbox _unit %n --name=web "--health-cmd=\\"hello world\\"" --env=A=1 --env=HOME_PAGE'
+        " --label=bare --mount=type=bind,src=/a,dst=/b,relabel=shared,rw=true --image-volume=ignore x a b"
+    )
+
+
 def test_a_job(tmp_path: Path) -> None:
     write(tmp_path, a__container=f"{IMAGE}[Service]\nType=oneshot\nRemainAfterExit=yes\n")
     (one,) = services(tmp_path).values()

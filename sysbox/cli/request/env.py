@@ -1,9 +1,10 @@
-"""The environment variables that the flags of `run`, `create` and `exec` ask for."""
+"""The environment, and the volumes of the image, that the flags of `run`, `create` and `exec` ask for."""
 
 from __future__ import annotations
 
 import posix
 
+from sysbox.parse.common import bad
 from sysbox.parse.process import parse_env, parse_env_file
 
 # what systemd says to the process that it starts, and a shell of itself: it means nothing in a container
@@ -25,6 +26,16 @@ def of_caller() -> tuple[str, ...]:
         if text not in _OF_THE_CALLER and not text.startswith("SYSBOX_"):
             found.append(f"{text}={value.decode('utf-8', 'surrogateescape')}")
     return tuple(found)
+
+
+_IMAGE_VOLUMES = {"anonymous": "volume", "bind": "volume", "tmpfs": "tmpfs", "ignore": "ignore"}
+
+
+def image_volumes(text: str) -> str:
+    """What an image's volumes become, from --image-volume. Raises SpecError."""
+    if text not in _IMAGE_VOLUMES:
+        bad("--image-volume", text, "unknown kind", ", ".join(_IMAGE_VOLUMES))
+    return _IMAGE_VOLUMES[text]
 
 
 def build(files: list[str], texts: list[str]) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
     groups, kept = parse_groups(given.group_add, "--group-add")
     return spec.replace(
         host_env=env.of_caller() if given.env_host else (),
+        image_volumes=env.image_volumes(given.image_volume or "anonymous"),
         group_add=groups,
         kept_groups=kept,
         dns=networks.dns(given, spec.namespaces.network),

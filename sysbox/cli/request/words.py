@@ -79,6 +79,10 @@ def _process(spec: ContainerSpec) -> Iterator[Flag]:
     for name, value in (("--user", spec.user), ("--workdir", spec.workdir)):
         if value:
             yield name, value
+    if spec.host_env:
+        yield "--env-host", None
+    if spec.image_volumes != _DEFAULT.image_volumes:
+        yield "--image-volume", spec.image_volumes
     for one in spec.group_add:
         yield "--group-add", one
     for name, on in (
@@ -136,6 +140,26 @@ def _health(asked: Health, image: Health | None) -> Iterator[Flag]:
         yield "--health-retries", str(asked.retries)
     if asked.on_failure != "none":
         yield "--health-on-failure", asked.on_failure
+    yield from _startup(asked)
+
+
+def _startup(asked: Health) -> Iterator[Flag]:
+    """The start-up check, and what is kept of results."""
+    command = asked.startup_command
+    if command:
+        yield "--health-startup-cmd", command[2] if command[:2] == _SHELL else _shell_words(command)
+    usual = Health()
+    for name, field in (("interval", "startup_interval"), ("timeout", "startup_timeout")):
+        value = getattr(asked, field)
+        if value != getattr(usual, field):
+            yield f"--health-startup-{name}", time_text(value)
+    for flag, field in (
+        ("startup-retries", "startup_retries"), ("startup-success", "startup_successes"),
+        ("max-log-count", "kept"), ("max-log-size", "output"),
+    ):  # fmt: skip
+        value = getattr(asked, field)
+        if value != getattr(usual, field):
+            yield f"--health-{flag}", str(value)
 
 
 def _shell_words(command: tuple[str, ...]) -> str:

@@ -186,6 +186,12 @@ def _health() -> tuple[Option, ...]:
 
 def _storage() -> tuple[Option, ...]:
     return (
+        value(
+            "--image-volume",
+            "KIND",
+            "What each VOLUME of the image becomes: anonymous (the default; also bind), tmpfs, ignore",
+            choices="anonymous bind tmpfs ignore",
+        ),
         many("--device", "HOST[:CONTAINER[:rwm]]", "Give the container access to a device"),
         many(
             "--device-cgroup-rule",

@@ -11,7 +11,7 @@ from sysbox.base.frozen import Frozen
 ONE = "one"  # the last one is the value
 ALL = "all"  # each is a value; an empty one discards those before it
 WORDS = "words"  # each is a list of words, quoted as in systemd.syntax(7); empty as in ALL
-PAIRS = "pairs"  # as WORDS; each word is NAME=VALUE, and the last one of a name counts
+PAIRS = "pairs"  # as WORDS; each word is NAME=VALUE or NAME, and the last one of a name counts
 BOOL = "bool"  # the last one, as in systemd.syntax(7)
 
 

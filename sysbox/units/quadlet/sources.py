@@ -102,7 +102,7 @@ def parsed(path: str, contents: Iterable[tuple[str, bytes]]) -> Source:
     error = ""
     try:
         for file, content in contents:
-            for entry in syntax.read(syntax.decode(content), file):
+            for entry in syntax.read(_joining(syntax.decode(content)), file):
                 if not entry.key:
                     sections.append((entry.section, file, entry.line))
                     continue
@@ -124,6 +124,18 @@ def parsed(path: str, contents: Iterable[tuple[str, bytes]]) -> Source:
         sections=tuple(sections),
         error=error,
     )
+
+
+def _joining(text: str) -> str:
+    """The text without blanks between a backslash and the end of its line: such a line goes on for podman."""
+    if "\\ " not in text and "\\\t" not in text:
+        return text
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        bare = line.rstrip(" \t")
+        if bare.endswith("\\") and bare != line and line.lstrip()[0] not in "#;":
+            lines[at] = bare
+    return "\n".join(lines)
 
 
 def _content(path: str) -> bytes:

@@ -19,6 +19,7 @@ _FALSE = ("0", "no", "false", "off", "n", "f")
 
 
 _LIMITED = ("Container",)
+_RAW = ("HealthCmd", "HealthStartupCmd")
 
 
 def is_resource(key: str) -> bool:
@@ -73,7 +74,10 @@ class Section:
 
     def one(self, name: str) -> str:
         """The last value of a key, "" where it is not set."""
-        return self._found[name][-1].value if name in self._found else ""
+        value = self._found[name][-1].value if name in self._found else ""
+        # podman's rule: quotes around the whole value are none of it, but for a command of the shell
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        return value[1:-1] if quoted and name not in _RAW else value
 
     def all(self, name: str) -> list[str]:
         """Each value of a key."""
@@ -87,15 +91,15 @@ class Section:
             for word in syntax.split(one.value, f"{one.file}:{one.line}: {name}=")
         ]
 
-    def pairs(self, name: str) -> dict[str, str]:
-        """The words of a key, each NAME=VALUE; of two with the same name the last one."""
+    def pairs(self, name: str) -> list[str]:
+        """The words of a key, each NAME=VALUE or NAME; of two with the same name the last one."""
         found: dict[str, str] = {}
         for word in self.words(name):
-            left, equals, right = word.partition("=")
-            if not equals or not left:
+            left = word.partition("=")[0]
+            if not left:
                 raise self.wrong(name, f"{word!r} is not NAME=VALUE")
-            found[left] = right
-        return found
+            found[left] = word
+        return list(found.values())
 
     def is_true(self, name: str, *, default: bool = False) -> bool:
         """The value of a key of kind BOOL."""
@@ -126,4 +130,4 @@ class Section:
             return self.all(key.name)
         if key.kind == WORDS:
             return self.words(key.name)
-        return [f"{name}={value}" for name, value in self.pairs(key.name).items()]
+        return self.pairs(key.name)
