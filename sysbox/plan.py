@@ -287,11 +287,13 @@ def _root(
 
 
 def _private(record: Record) -> tuple[Operation, ...]:
-    if not record.spec.secrets:
+    spec = record.spec
+    if not spec.secrets and not spec.credentials:
         return ()
     from sysbox.fs import private  # few containers need it
 
-    return private.plan_secrets(record.spec, record.uids, record.gids)
+    secrets = private.plan_secrets(spec, record.uids, record.gids)
+    return (*secrets, *private.plan_credentials(spec))
 
 
 def _protection(

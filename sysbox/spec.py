@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
 from sysbox.linux.userns import IdMap
+from sysbox.private import CredentialUse as CredentialUse
+from sysbox.private import SecretUse as SecretUse
 
 _MODES = {"", "bridge", "none", "host", "private"}
 _USER_MODES = {"", "host", "auto", "keep-id", "nomap", "mapped"}
@@ -31,28 +33,6 @@ class Mount(Frozen):
             return "kind: must be bind, volume or tmpfs"
         if self.kind == "volume" and ("/" in self.source or self.source in (".", "..")):
             return "source: must be the name of a volume"
-        return "" if self.target[:1] == "/" else "target: must be an absolute path"
-
-
-class SecretUse(Frozen):
-    """One `--secret`: which secret a container gets, and where; its value is in no record."""
-
-    name: str
-    kind: str = "mount"  # a file, or env: an environment variable
-    target: str = ""  # the absolute path of the file, or the name of the variable
-    uid: int = 0  # of the file's owner, in the container
-    gid: int = 0
-    mode: int = 0o444
-
-    def wrong(self) -> str:
-        # the name becomes a path on the host
-        if not self.name or "/" in self.name or self.name[0] == ".":
-            return "name: must be that of a secret"
-        if self.kind not in ("mount", "env"):
-            return "kind: must be mount or env"
-        if self.kind == "env":
-            fits = self.target and not {"=", "\0"} & set(self.target)
-            return "" if fits else "target: must be the name of a variable"
         return "" if self.target[:1] == "/" else "target: must be an absolute path"
 
 
@@ -338,6 +318,7 @@ class ContainerSpec(Frozen):
     mounts: tuple[Mount, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
     image_volumes: str = "volume"  # what an image's VOLUME becomes: volume, tmpfs, ignore
+    credentials: tuple[CredentialUse, ...] = ()
     shm_size: int = 64 << 20
     read_only: bool = False
     labels: dict[str, str] = {}  # noqa: RUF012 (the metaclass makes it a default)

@@ -76,7 +76,7 @@ def plan_process(
     return ProcessPlan(
         argv=asked.argv,
         image_env=(*spec.host_env, *resolved.env),
-        env=(*mode.environment, *spec.env, *asked.env),
+        env=(*mode.environment, *_credentials(spec), *spec.env, *asked.env),
         workdir=asked.workdir or resolved.workdir or "/",
         user=_checked(asked.user or resolved.user),
         group_add=() if spec.kept_groups is not None else spec.group_add,
@@ -93,6 +93,10 @@ def plan_process(
         oom_score_adj=spec.oom_score_adj,
         secrets=tuple((one.target, one.name) for one in spec.secrets if one.kind == "env"),
     )
+
+
+def _credentials(spec: ContainerSpec) -> tuple[str, ...]:
+    return ("CREDENTIALS_DIRECTORY=/run/host/credentials",) if spec.credentials else ()
 
 
 def _kept(groups: tuple[int, ...] | None, gids: tuple[IdMap, ...]) -> tuple[int, ...] | None:

@@ -61,9 +61,14 @@ def config(record: Record, images: KnownImages) -> dict[str, Any]:
             "Shell": NullList(),
             "Umask": f"{spec.umask:04o}",
             **({"Secrets": _secrets(spec)} if spec.secrets else {}),
+            **({"Credentials": _credentials(spec)} if spec.credentials else {}),
             **_startup_check(spec.health),
         }
     )
+
+
+def _credentials(spec: ContainerSpec) -> list[dict[str, Any]]:
+    return [{"Name": one.name, "Source": one.source} for one in spec.credentials]
 
 
 def _secrets(spec: ContainerSpec) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 SECRETS = "/run/secrets"
+CREDENTIALS = "/run/host/credentials"  # as in systemd's container interface
 
 
 class PrivateFile(Frozen):
@@ -39,8 +40,21 @@ class PrivateFiles(Frozen):
         return f"mount tmpfs on {self.target} (ro,nosuid,nodev,noexec), values not shown: {named}"
 
 
+class Credentials(Frozen):
+    """The container's credentials on a read-only tmpfs, for its user alone; names come with the values."""
+
+    target: str
+    sought: tuple[str, ...]  # names and patterns
+
+    def describe(self) -> str:
+        return (
+            f"mount tmpfs on {self.target} (ro,nosuid,nodev,noexec), values not shown: "
+            f"{', '.join(self.sought)}"
+        )
+
+
 if TYPE_CHECKING:
-    Special = Syslog | PrivateFiles  # operations of which most roots have none
+    Special = Syslog | PrivateFiles | Credentials  # operations of which most roots have none
 
 
 def plan_secrets(
@@ -63,6 +77,12 @@ def plan_secrets(
             )
         )
     return (PrivateFiles(target=SECRETS, files=tuple(files)),) if files else ()
+
+
+def plan_credentials(spec: ContainerSpec) -> tuple[Credentials, ...]:
+    """The mount of the container's credentials."""
+    sought = tuple(one.name for one in spec.credentials)
+    return (Credentials(target=CREDENTIALS, sought=sought),) if sought else ()
 
 
 def key_of_secret(name: str) -> str:

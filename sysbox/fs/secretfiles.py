@@ -10,7 +10,7 @@ import posix
 
 from sysbox.base.files import write_all
 from sysbox.fs import ops
-from sysbox.fs.private import PrivateFiles
+from sysbox.fs.private import Credentials, PrivateFiles
 from sysbox.linux import _sys, mount
 
 TYPE_CHECKING = False
@@ -27,10 +27,24 @@ _HERE = "here"
 class Private:
     """The values that a container's first process gets, and nothing that is written down has."""
 
-    def __init__(self, files: dict[str, bytes], variables: tuple[str, ...]) -> None:
-        """`files` are by the key of a `PrivateFile`, `variables` are "NAME=VALUE"."""
+    def __init__(
+        self,
+        files: dict[str, bytes],
+        variables: tuple[str, ...],
+        credentials: dict[str, bytes],
+    ) -> None:
+        """`files` are by the key of a `PrivateFile`, `variables` are "NAME=VALUE", `credentials` by name."""
         self.files = files
         self.variables = variables
+        self.credentials = credentials
+        self.of_user: list[int] = []  # descriptors of what is to belong to the container's user
+
+    def give(self, uid: int, gid: int) -> None:
+        """Give the container's user, who is known by now, what is for it alone. Raises OSError."""
+        for fd in self.of_user:
+            posix.fchown(fd, uid, gid)
+            posix.close(fd)
+        self.of_user = []
 
 
 def put(tree: ops.Tree, op: PrivateFiles) -> None:
@@ -54,6 +68,24 @@ def put(tree: ops.Tree, op: PrivateFiles) -> None:
         ops.attach(copy, tree.file(path), path)
     for copy in copies:
         posix.close(copy)
+
+
+def put_credentials(tree: ops.Tree, op: Credentials) -> None:
+    """Mount the credentials. Raises KernelError, SpecError, naming the target."""
+    private: Private = tree.private
+    size = sum(len(one) // _BLOCK + 1 for one in private.credentials.values()) * _BLOCK or _BLOCK
+    made = mount.new_filesystem("tmpfs", (("mode", "755"), ("size", str(size))), _FLAGS)
+    posix.mkdir(_HERE, 0o500, dir_fd=made)
+    directory = posix.open(_HERE, _DIRECTORY, dir_fd=made)
+    for name, value in private.credentials.items():
+        fd = posix.open(name, _NEW, 0o400, dir_fd=directory)
+        write_all(fd, value)
+        private.of_user.append(fd)
+    private.of_user.append(directory)
+    (copy,) = _copies(tree.root, made, [_HERE])
+    posix.close(made)
+    ops.attach(copy, tree.ordinary(op.target), op.target)
+    posix.close(copy)
 
 
 def _write(top: int, name: str, one: PrivateFile, value: bytes) -> None:
@@ -93,3 +125,4 @@ def _copies(root: int, made: int, names: list[str]) -> list[int]:
 
 
 ops.APPLY[PrivateFiles] = put
+ops.APPLY[Credentials] = put_credentials

@@ -124,10 +124,8 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         raise Unsupported("only root can create containers", hint="run it with sudo")
     image = Store().resolve(spec.image)
     check_trust(image, spec.image)
-    if spec.secrets:
-        from sysbox.container import secrets  # few containers need it
-
-        secrets.check(spec.secrets)
+    if spec.secrets or spec.credentials:
+        _check_private(spec)
     asked = spec.namespaces
     changes = {
         kind: f"container:{store.resolve(mode[10:])}"
@@ -153,6 +151,15 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
         links=_links(spec.links),
         ports=(*spec.ports, *_all_ports(spec, image)) if spec.publish_all else spec.ports,
     )
+
+
+def _check_private(spec: ContainerSpec) -> None:
+    """Raise NotFound, SpecError, FormatError for a secret or a credential that is not there."""
+    from sysbox.container import secrets  # few containers need it
+    from sysbox.units import credstore
+
+    secrets.check(spec.secrets)
+    credstore.check(spec.credentials)
 
 
 def _by_name(asked: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:

@@ -15,11 +15,12 @@ from sysbox.lifecycle.run import SILENT
 from sysbox.run import cleanup, service, service_settings
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard
+from sysbox.units import credstore
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.spec import ContainerSpec
+    from sysbox.spec import ContainerSpec, CredentialUse
 
 
 def id_of(unit: str) -> str:
@@ -49,6 +50,7 @@ def start(unit: str, spec: ContainerSpec) -> int:
         # what was asked for on the command line comes last: it is the more specific one
         properties=(*properties, *spec.properties),
         unit_settings=properties,
+        credentials=_credentials(spec),
     )
     record, _ = create.create(made, lambda: None, SILENT, container_id)
     try:
@@ -60,6 +62,13 @@ def start(unit: str, spec: ContainerSpec) -> int:
     except BaseException:
         _remove_last(container_id)
         raise
+
+
+def _credentials(spec: ContainerSpec) -> tuple[CredentialUse, ...]:
+    """Those that systemd has given the service (LoadCredential= and the like), and those of the words."""
+    own = credstore.of_service()
+    names = {one.name for one in own}
+    return (*own, *(one for one in spec.credentials if one.name not in names))
 
 
 def end(unit: str) -> int:

@@ -59,7 +59,7 @@ class Inherited(Frozen):
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: bytes | None  # the compiled filter; None is unconfined
     placement: Placement
-    private: Private | None = None  # the values of secrets
+    private: Private | None = None  # the values of secrets and credentials
     syslog: int = -1  # the socket that becomes its /dev/log, or -1
 
 
@@ -127,6 +127,8 @@ def main(
         phase = "process"
         who = resolve_user(root, procfs, plan.process)
         check_mapped(who, plan.namespaces.uids, plan.namespaces.gids)
+        if inherited.private:
+            inherited.private.give(who.uid, who.gid)
         env = _environment(plan.process, who, inherited.private)
 
         phase = "scope"

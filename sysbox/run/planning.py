@@ -125,17 +125,19 @@ def before_fork(record: Record, plan: Plan) -> Private | None:
     """
     import_for_mounts(plan.root.operations)
     spec = record.spec
-    if not spec.secrets:
+    if not spec.secrets and not spec.credentials:
         return None
     from sysbox.container import secrets  # few containers need it
     from sysbox.fs import private, secretfiles
+    from sysbox.units import credstore
 
     files = {
         private.key_of_secret(one.name): secrets.value_of(one.name)
         for one in spec.secrets
         if one.kind == "mount"
     }
-    return secretfiles.Private(files, secrets.variables(spec.secrets))
+    variables = secrets.variables(spec.secrets)
+    return secretfiles.Private(files, variables, credstore.collect(spec.credentials))
 
 
 def import_for_mounts(operations: Iterable[Operation]) -> None:

@@ -185,3 +185,29 @@ def test_a_file_planted_by_another_name_is_not_read(sysbox: Sysbox, image: str) 
         assert refused.returncode == 1
     finally:
         path.unlink()
+
+
+@pytest.mark.parametrize("userns", MODES.values(), ids=MODES.keys())
+def test_credentials_are_for_the_containers_user(
+    image_with: Import, containers: Containers, userns: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "value"
+    file.write_text(VALUE)
+    flag = ("--credential", f"app:{file}")
+    for link, reason in (
+        ("/etc", "not an ordinary directory"),
+        ("/proc/self", "it leads to /proc"),
+    ):
+        image = image_with(("run/host/credentials", tarfile.SYMTYPE, link))
+        done = run(*userns, *flag, image, "true")
+        assert done.returncode == 125
+        assert reason in done.stderr
+    made = containers(*userns, *flag, "--user", "1000")
+    other = containers(*userns, "--pid", f"container:{made.id}", "--user", "3000")
+    assert made.sh("cat $CREDENTIALS_DIRECTORY/app") == VALUE
+    refused = "cat /run/host/credentials/app /proc/1/root/run/host/credentials/app 2>&1 || true"
+    for one, flags in ((made, ("-u", "3000")), (other, ())):
+        shown = one.exec("sh", "-c", refused, flags=flags)
+        assert VALUE not in shown
+    for path in (f"/proc/{made.pid}/root/run/host/credentials/app", str(made.inspect("Id"))):
+        assert VALUE not in as_nobody("cat", path).stdout

@@ -9,7 +9,7 @@ import source
 ROWS = {
     0: "base",
     1: "linux",
-    2: "spec host base.files base.tree base.flock container.identity security.idmap",
+    2: "spec private host base.files base.tree base.flock container.identity security.idmap",
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """build security units.limits units.names units.syntax units.wire units.cgroup.blockdev
           units.scopeplan units.resolverplan units.serviceplan units.quadlet

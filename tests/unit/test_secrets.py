@@ -16,7 +16,8 @@ from sysbox.fs.private import plan_secrets
 from sysbox.linux import process
 from sysbox.linux.userns import IdMap
 from sysbox.parse.secrets import parse_secret, parse_secrets
-from sysbox.spec import ContainerSpec, Mount, SecretUse
+from sysbox.spec import ContainerSpec, CredentialUse, Mount, SecretUse
+from sysbox.units import credstore
 
 VALUE = b"correct horse\0\xff battery\n"
 
@@ -250,3 +251,33 @@ def test_a_program_that_fails_says_why(kept: Path, tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"file"', '"systemd-creds"'))
     with pytest.raises(SysboxError, match=r"secret s: systemd-creds cannot decrypt it: The key"):
         secrets.value_of("s")
+
+
+def test_a_record_has_names_alone_and_is_read_again() -> None:
+    spec = ContainerSpec(
+        image="x",
+        secrets=parse_secrets(["s", "s,type=env,target=A"], (), "--secret"),
+        credentials=(CredentialUse(name="a", source="/x"), CredentialUse(name="b.*")),
+    )
+    assert ContainerSpec.from_data(spec.to_data()) == spec
+    for wrong in (
+        {"secrets": [{"name": "../x", "target": "/x"}]},
+        {"secrets": [{"name": "x", "target": "x"}]},
+        {"secrets": [{"name": "x", "kind": "file", "target": "/x"}]},
+        {"credentials": [{"name": "../x"}]},
+        {"credentials": [{"name": "x", "source": "x"}]},
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            ContainerSpec.from_data({"image": "x", **wrong})
+
+
+def test_a_file_as_a_credential_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_bytes(VALUE)
+    (tmp_path / "link").symlink_to("file")
+    for name in ("fifo", ".", "missing"):
+        with pytest.raises(SpecError, match="credential a: "):
+            credstore.check((CredentialUse(name="a", source=f"{tmp_path}/{name}"),))
+    uses = tuple(CredentialUse(name=name, source=f"{tmp_path}/{name}") for name in ("file", "link"))
+    credstore.check(uses)
+    assert credstore.collect(uses) == {"file": VALUE, "link": VALUE}

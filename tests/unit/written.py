@@ -89,6 +89,7 @@ SAMPLES = {
         "mount-colon": "--mount=type=bind,src=/a:b,dst=/b:c,bind-nonrecursive --mount=type=tmpfs,dst=/t:t",
         "mount-comma": '--mount=type=bind,"src=/a,b","dst=/q""uote"',
         "read-only": "--read-only",
+        "credential": "--credential=a:/a/b:c --credential=b.*",
         "secret": "--secret=a,uid=7,mode=400 --secret=b,type=env,target=B --secret=c,target=/x",
         "shm-size": "--shm-size=1g",
         "tmpfs": "--tmpfs=/t --tmpfs=/u:ro,exec,size=1m,mode=1777,noatime,huge=never",

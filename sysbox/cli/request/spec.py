@@ -15,8 +15,10 @@ from sysbox.units import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sysbox.cli.table.options import Values
-    from sysbox.spec import Device, Mount, Port, SecretUse, Ulimit
+    from sysbox.spec import Device, Mount, Port, Ulimit
 
 
 def build(given: Values, *, detach: bool = False) -> ContainerSpec:
@@ -78,7 +80,7 @@ def _with_identity(spec: ContainerSpec, given: Values) -> ContainerSpec:
         exposed=_exposed(given.expose),
         publish_all=given.publish_all,
         time_offset=_time_offset(given),
-        secrets=_secrets(given, spec.mounts),
+        **_private(given, spec.mounts),
     )
 
 
@@ -167,12 +169,12 @@ def _mounts(given: Values) -> tuple[Mount, ...]:
     return tuple(found.values())
 
 
-def _secrets(given: Values, mounts: tuple[Mount, ...]) -> tuple[SecretUse, ...]:
-    if not given.secret:
-        return ()
-    from sysbox.parse.secrets import parse_secrets
+def _private(given: Values, mounts: tuple[Mount, ...]) -> dict[str, Any]:
+    if not given.secret and not given.credential:
+        return {}
+    from sysbox.cli.request import private
 
-    return parse_secrets(given.secret, mounts, "--secret")
+    return private.build(given, mounts)
 
 
 def _shm_size(text: str | None) -> int:

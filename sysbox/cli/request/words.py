@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sysbox.linux.userns import IdMap
-    from sysbox.spec import Endpoint, Mount, Port
+    from sysbox.spec import CredentialUse, Endpoint, Mount, Port
     from sysbox.units.quadlet.writer import Flag
 
 _DEFAULT = ContainerSpec(image="x")
@@ -45,6 +45,7 @@ def flags_of(
         *_logging(spec.logging),
         *(flag for one in spec.mounts if not one.from_image for flag in mount_flags(one)),
         *(("--secret", _secret(one)) for one in spec.secrets),
+        *(("--credential", _credential(one)) for one in spec.credentials),
         *_network(spec, name_of),
         *_isolation(spec, name_of),
         *_security(spec),
@@ -245,6 +246,12 @@ def _secret(one: SecretUse) -> str:
     pairs = [("uid", str(one.uid)), ("gid", str(one.gid)), ("mode", f"{one.mode:04o}")]
     own = [f"{key}={value}" for key, value in pairs if getattr(one, key) != getattr(usual, key)]
     return ",".join((one.name, f"target={one.target}", *own))
+
+
+def _credential(one: CredentialUse) -> str:
+    """One that a service had is gone with it: whoever starts the container again must have another."""
+    is_of_service = one.source.startswith("/run/credentials/")
+    return f"{one.name}:{one.source}" if one.source and not is_of_service else one.name
 
 
 def _field(text: str) -> str:

@@ -192,6 +192,7 @@ def _storage() -> tuple[Option, ...]:
             "What each VOLUME of the image becomes: anonymous (the default; also bind), tmpfs, ignore",
             choices="anonymous bind tmpfs ignore",
         ),
+        many("--credential", "NAME[:FILE]", "Give it a credential, in $CREDENTIALS_DIRECTORY"),
         many("--device", "HOST[:CONTAINER[:rwm]]", "Give the container access to a device"),
         many(
             "--device-cgroup-rule",

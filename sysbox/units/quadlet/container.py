@@ -152,6 +152,14 @@ def _reload(made: Conversion) -> None:
         made.service.append(("ExecReload", made.command("kill", "--signal", signal, _name(made))))
 
 
+def _credentials(made: Conversion) -> None:
+    """ImportCredential= of [Service], of which systemd before 254 knows nothing, is done here too."""
+    for one in made.source.assignments:
+        is_asked = (one.section, one.key) == ("Service", "ImportCredential") and one.value
+        if is_asked and ":" not in one.value:  # with another name: systemd 257 does it
+            made.words.append(f"--credential={one.value}")
+
+
 def _rest(made: Conversion) -> None:
     section = made.section
     mode = section.one("CgroupsMode")
@@ -173,5 +181,5 @@ def _rest(made: Conversion) -> None:
 # in the order of their words
 _STEPS = (
     _user, remap.convert, protection.convert, _devices, _environment, _label, _read_only, _volumes, _mounts,
-    _networks, _reload, _rest,
+    _networks, _reload, _credentials, _rest,
 )  # fmt: skip
