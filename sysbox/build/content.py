@@ -297,12 +297,12 @@ class Replacing(Extractor):
 def unpack(stage: int, fd: int, title: str, target: Target) -> None:
     """Unpack an archive into the destination; it is closed then. Raises SysboxError.
 
-    It may unpack to a hundred times its size and 1 GiB, as a compressed layer.
+    It may unpack to a hundred times its size and 1 GiB, and have as many entries as a layer.
     """
     posix.close(root.make_directory(stage, target.path, target.owner or (0, 0))[0])
     limit = min(_MOST, _RATIO * posix.fstat(fd).st_size + _FLOOR)
     source = stream_source(fd, title, limit)
     try:
-        Replacing(stage, target.path).run(source)
+        Replacing(stage, target.path, limits=tar.LayerLimits(bytes=limit)).run(source)
     finally:
         source.close()

@@ -42,6 +42,7 @@ PROXIES = tuple(
     for spelling in (name.upper(), name)
 )
 _MAX_VALUE = 128 << 10  # bytes: execve(2) takes no longer string (MAX_ARG_STRLEN)
+_MOST_PORTS = 1 << 18  # of one EXPOSE: each port with each protocol, and some twice
 _MAX_ENVIRONMENT = 2 << 20  # bytes of all variables
 
 
@@ -146,11 +147,7 @@ def _pairs(instruction: Env | Label | Arg, replace: Replace) -> Env | Label | Ar
 
 def _words(instruction: Instruction, replace: Replace) -> Instruction:
     if isinstance(instruction, Expose):
-        ports: list[str] = []
-        for word in instruction.ports:
-            for one in replace(word).split():  # a variable may hold several
-                ports += checks.ports(one)
-        return instruction.replace(ports=tuple(dict.fromkeys(ports)))
+        return instruction.replace(ports=_ports(instruction, replace))
     if isinstance(instruction, Volume):
         paths = [checks.path(replace(path), path) for path in instruction.paths]
         return instruction.replace(paths=tuple(paths))
@@ -161,6 +158,20 @@ def _words(instruction: Instruction, replace: Replace) -> Instruction:
     if isinstance(instruction, Stopsignal):
         return instruction.replace(signal=checks.signal(replace(instruction.signal)))
     return instruction
+
+
+def _ports(instruction: Expose, replace: Replace) -> tuple[str, ...]:
+    """All ports of EXPOSE, each once."""
+    found: dict[str, None] = {}
+    count = 0
+    for word in instruction.ports:
+        for one in replace(word).split():  # a variable may hold several
+            ports = checks.ports(one)
+            count += len(ports)
+            if count > _MOST_PORTS:
+                raise SpecError(f"more than {_MOST_PORTS} ports in one instruction")
+            found.update(dict.fromkeys(ports))
+    return tuple(found)
 
 
 def begin(environment: Iterable[str], parent: Variables | None = None) -> Variables:

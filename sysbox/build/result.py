@@ -154,12 +154,19 @@ def _manifest(document: bytes, blobs: list[Blob], options: Options) -> bytes:
     )
 
 
-def write_tree(shop: Workshop, state: State, directory: int) -> None:
-    """Copy the files of a stage into an open directory. Raises Conflict, KernelError."""
+def write_tree(
+    shop: Workshop, state: State, directory: int, left_out: Callable[[str, str], None]
+) -> None:
+    """Copy the files of a stage into an open directory, as `cp` does: they are the caller's.
+
+    Set-user-ID bits would act for the caller, and a device node may be any of this machine's: both are left
+    out, and `left_out` gets (name, why) of a node. Raises Conflict, KernelError.
+    """
+    rules = Rules(owner=(posix.geteuid(), posix.getegid()), privileged=False, devices=False)
     with StageRoot(state.stack, shop.directory("output")) as stage:
         source = tree.TreeEntry("", posix.dup(stage.fd))
         try:
-            Copier(Rules(), lambda _name, _why: None).merge(source, directory)
+            Copier(rules, left_out).merge(source, directory)
         finally:
             source.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from sysbox.base.errors import UsageError
 from sysbox.base.visible import for_terminal, printable
 from sysbox.build.workers import Report
 from sysbox.cli import screen
@@ -21,12 +22,17 @@ _PAUSE = 0.1  # seconds between two drawings
 _PLAIN_PAUSE = 5.0  # seconds between two lines of progress
 _LINES = 4  # of a running step
 _SHOWN = 120  # characters of an instruction
+_LONGEST = 1 << 16  # bytes that wait for an end of line
 
 
 def shown(kind: str, *, quiet: bool) -> Report:
-    """The report for --progress: auto, tty, plain or quiet."""
+    """The report for --progress: auto, tty, plain or quiet. Raises UsageError for tty without a terminal."""
     if quiet or kind == "quiet":
         return Report()
+    if kind == "tty" and not posix.isatty(2):
+        raise UsageError(
+            "--progress tty: standard error is no terminal", hint="plain has all lines"
+        )
     dumb = posix.environ.get(b"TERM") == b"dumb"
     if kind == "tty" or (kind == "auto" and posix.isatty(2) and not dumb):
         return Live()
@@ -69,6 +75,9 @@ class Plain(Report):
 
     def output(self, one: Stage, data: bytes) -> None:
         *lines, rest = (self._rest[one.index] + data).split(b"\n")
+        if len(rest) > _LONGEST:
+            # a step that prints no end of line cannot fill the memory
+            lines, rest = [*lines, rest], b""
         self._rest[one.index] = rest
         prefix = f"{one.title()}| " if self._several else ""
         for line in lines:
@@ -124,7 +133,8 @@ class Live(Report):
     def output(self, one: Stage, data: bytes) -> None:
         row = self._rows[one.index]
         text = row.rest + data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-        *lines, row.rest = text.split("\n")
+        *lines, rest = text.split("\n")
+        row.rest = rest[-_LONGEST:]
         row.lines = [*row.lines, *(printable(line.expandtabs()) for line in lines)][-_LINES:]
         if self._clock() >= self._next:
             self._draw(())

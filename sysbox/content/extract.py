@@ -37,10 +37,13 @@ class Extractor:
     The archive has the container's ids, the root shows those of `owners`.
     """
 
-    def __init__(self, root: int, path: str, owners: Owners = UNMAPPED) -> None:
+    def __init__(
+        self, root: int, path: str, owners: Owners = UNMAPPED, limits: LayerLimits = _LIMITS
+    ) -> None:
         self._root = root
         self._path = path.rstrip("/")
         self._owners = owners
+        self._limits = limits
         self._deferred: dict[str, Attributes] = {}
         self._held = 0  # bytes
         self._open = ("", -1)
@@ -48,7 +51,7 @@ class Extractor:
     def run(self, source: Source) -> None:
         """Unpack all of it. Raises FormatError, Conflict, SpecError, KernelError naming the entry."""
         try:
-            for header in tar.headers(source, _LIMITS):
+            for header in tar.headers(source, self._limits):
                 name = clean(header.name)
                 try:
                     self._entry(source, header, name)

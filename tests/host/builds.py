@@ -14,6 +14,8 @@ from typing import Any
 
 from lane import Sysbox
 
+from sysbox.base.paths import CONFIGURATION, IMAGES
+
 
 class Builds:
     """`sysbox build` of a context, under one name."""
@@ -75,6 +77,36 @@ class Builds:
         errors = [line for line in done.stderr.splitlines() if line.startswith("sysbox: ")]
         assert errors, done.stderr
         return "\n".join(errors)
+
+
+@contextmanager
+def cleaned(sysbox: Sysbox, directory: Path) -> Iterator[Builds]:
+    """Builds of a context of its own; their images and the cache are removed, and nothing else is left."""
+    context = directory / "context"
+    context.mkdir()
+    yield Builds(sysbox, context)
+    listed = sysbox("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", check=True).stdout
+    for line in listed.splitlines():
+        name, _, image_id = line.partition(" ")
+        if name.startswith(("built:", "failed:", "<none>")):
+            sysbox("rmi", "-f", image_id if name.startswith("<") else name)
+    sysbox("builder", "prune", "-af", check=True)
+    sysbox("gc", check=True)
+    assert list(Path(IMAGES, "temporary").glob("*")) == []
+
+
+@contextmanager
+def configured(text: str) -> Iterator[None]:
+    """What an administrator writes into the section [Build] of sysbox.conf."""
+    directory = Path(CONFIGURATION[1], "sysbox.conf.d")
+    made = [one for one in (directory.parent, directory) if not one.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "build.conf"
+    file.write_text(f"[Build]\n{text}\n")
+    yield
+    file.unlink()
+    for one in reversed(made):
+        one.rmdir()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -7,17 +7,16 @@ import http.server
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import Builds
+from builds import Builds, cleaned, configured
 from containers import eventually
 from lane import SYSBOX, TIMEOUT, Sysbox
 
-from sysbox.base import paths
 from sysbox.base.paths import IMAGES
 
 pytestmark = pytest.mark.usefixtures("image")
@@ -27,28 +26,8 @@ SIZE = GIB // 4
 
 @pytest.fixture
 def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
-    """Builds of a context of its own; their images, and the cache, are removed."""
-    context = tmp_path / "context"
-    context.mkdir()
-    yield Builds(sysbox, context)
-    for name in ("built:1", "failed:1"):
-        sysbox("rmi", "-f", name)
-    sysbox("builder", "prune", "-af", check=True)
-    sysbox("gc", check=True)
-    assert list(Path(IMAGES, "temporary").glob("*")) == []
-
-
-@pytest.fixture
-def configure() -> Iterator[Callable[[str], None]]:
-    """`configure(TEXT)` writes the keys of [Build]."""
-    directory = Path(paths.CONFIGURATION[1], "sysbox.conf.d")
-    made = [one for one in (directory.parent, directory) if not one.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "build-bounds.conf"
-    yield lambda text: (file.write_text(f"[Build]\n{text}\n"), None)[1]
-    file.unlink(missing_ok=True)
-    for one in reversed(made):
-        one.rmdir()
+    with cleaned(sysbox, tmp_path) as builds:
+        yield builds
 
 
 def allocated(top: str) -> int:
@@ -100,9 +79,16 @@ def test_a_hole_that_no_layer_can_have(build: Builds, step: str) -> None:
     assert "a hole counts too" in error
 
 
-def test_too_many_files(build: Builds, configure: Callable[[str], None]) -> None:
+@pytest.fixture
+def tight() -> Iterator[None]:
+    """Bounds that a test reaches in no time."""
+    with configured("ContextFiles=20\nFetchSize=4m"):
+        yield
+
+
+@pytest.mark.usefixtures("tight")
+def test_too_many_files(build: Builds) -> None:
     """What the ignore file leaves out is not looked at."""
-    configure("ContextFiles=20")
     many = build.context / "many"
     many.mkdir()
     for number in range(30):
@@ -178,9 +164,9 @@ def endless() -> Iterator[str]:
         thread.join()
 
 
-def test_an_address_without_end(build: Builds, configure: Callable[[str], None]) -> None:
+@pytest.mark.usefixtures("tight")
+def test_an_address_without_end(build: Builds) -> None:
     """The bound is that of sysbox.conf, for ADD and for a context; nothing is left."""
-    configure("FetchSize=4m")
     before = allocated(IMAGES)
     with endless() as address:
         build.write(f"FROM busybox:test\nADD {address}/file /x\n")

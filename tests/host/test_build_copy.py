@@ -67,6 +67,13 @@ def test_where_things_go(build: Builds) -> None:
     assert build.run("cat", "/real/target", "/final") == "BB"
 
 
+def test_several_sources_need_a_directory(build: Builds) -> None:
+    build.write("FROM busybox:test\nCOPY a b /none\n", a="A", b="B")
+    error = build.fails()
+    assert "Containerfile:2:1: COPY: /none: is no directory, and there are 2 sources" in error
+    assert "end the destination with a slash" in error
+
+
 def test_owners_and_modes(build: Builds) -> None:
     build.write(
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builds import Builds
+from builds import Builds, cleaned
 from lane import Sysbox
 from registryserver import Registry, program
 
@@ -18,15 +18,8 @@ pytestmark = pytest.mark.usefixtures("image")
 
 @pytest.fixture
 def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
-    """Builds of a context of its own; their images, and the cache, are removed."""
-    context = tmp_path / "context"
-    context.mkdir()
-    yield Builds(sysbox, context)
-    for name in ("built:1", "built:2", "built:base", "failed:1"):
-        sysbox("rmi", "-f", name)
-    sysbox("image", "prune", "-f", check=True)
-    sysbox("builder", "prune", "-af", check=True)
-    sysbox("gc", check=True)
+    with cleaned(sysbox, tmp_path) as builds:
+        yield builds
 
 
 def test_outputs_beside_each_other(build: Builds, tmp_path: Path) -> None:
@@ -76,6 +69,7 @@ def test_push(build: Builds, sysbox: Sysbox, registry: Registry, flags: tuple[st
 REFUSED = {
     "--push": "sysbox: --push: the image has no name\nsysbox: give one: -t REGISTRY/NAME:TAG",
     "--platform linux/amd64,linux/arm64": "one platform at a time",
+    "--progress tty": "--progress tty: standard error is no terminal",
     "--cache-to type=inline": "--cache-to is not supported yet",
     "--provenance": "no attestations are made",
     "--attest type=sbom": "no attestations are made: leave it out",

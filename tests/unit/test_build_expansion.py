@@ -185,6 +185,13 @@ def test_where_variables_are_replaced(text: str, field: str, wanted: object) -> 
     assert getattr(expanded(text, **values), field) == wanted
 
 
+def test_ports_without_end() -> None:
+    """A few kilobytes that mean billions of ports."""
+    ranges = " ".join(f"{first}-65535" for first in range(1, 3000))
+    assert "EXPOSE: more than 262144 ports in one instruction" in refused(f"EXPOSE {ranges}")
+    assert len(expanded("EXPOSE 1-65535 1-65535/udp 1-65535/sctp").ports) == 3 * 65535
+
+
 def test_mounts_are_complete_once_expanded() -> None:
     text = "RUN --mount=type=$t,target=/$a,id=$a,uid=$u,mode=$m true"
     found = instruction(text)

@@ -119,7 +119,7 @@ def _write_files(outputs: list[Output], shop: Workshop, state: State) -> None:
         if one.kind == "local":
             directory = OutputDirectory(one.path)
             try:
-                result.write_tree(shop, state, directory.fd)
+                result.write_tree(shop, state, directory.fd, _left_out)
                 directory.done()
             finally:
                 directory.close()
@@ -134,6 +134,10 @@ def _write_files(outputs: list[Output], shop: Workshop, state: State) -> None:
                 raise KernelError.of("write", one.path, error) from None
             finally:
                 file.close()
+
+
+def _left_out(name: str, why: str) -> None:
+    note(f"--output: left out {name}: {why}")
 
 
 def _pulling(*, quiet: bool) -> PullReport:
