@@ -15,7 +15,7 @@ import _stat
 import posix
 
 from sysbox.base import tree
-from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.errors import FormatError, KernelError, SpecError
 from sysbox.base.files import remove_at, write_all
 from sysbox.base.frozen import Frozen
 from sysbox.build import content_sources, root
@@ -304,5 +304,9 @@ def unpack(stage: int, fd: int, title: str, target: Target) -> None:
     source = stream_source(fd, title, limit)
     try:
         Replacing(stage, target.path, limits=tar.LayerLimits(bytes=limit)).run(source)
+    except FormatError as error:
+        if title in error.message:
+            raise
+        raise FormatError(f"{title}: {error.message}", hint=error.hint) from None
     finally:
         source.close()

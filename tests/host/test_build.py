@@ -1,4 +1,8 @@
-"""`sysbox build`: each RUN a container in a scope, layers, cache, configuration, what a failure leaves."""
+"""`sysbox build`: each RUN a container in a scope, layers, cache, configuration, what a failure leaves.
+
+In the guest: a step's scope and limits on cgroup v2, and the roots of stages on a kernel that does not take
+overlayfs's layers as descriptors.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from pathlib import Path
 import pytest
 from builds import Builds
 from containers import eventually
-from lane import SYSBOX, Sysbox
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.base.paths import IMAGES
 
@@ -144,6 +148,7 @@ def test_a_second_time_all_comes_from_the_cache(build: Builds) -> None:
     assert build.layers()[1] == changed[1]
 
 
+@pytest.mark.guest("a step's scope and limits on v2")
 def test_each_step_is_a_container_in_a_scope(build: Builds) -> None:
     build.write("FROM busybox:test\nRUN sleep 1000\n")
     with subprocess.Popen(
@@ -174,7 +179,7 @@ def test_each_step_is_a_container_in_a_scope(build: Builds) -> None:
         assert str(64 << 20) in shown
         assert found["HostConfig"]["UsernsMode"] in ("", "auto", "private")
         building.send_signal(signal.SIGINT)
-        building.wait(timeout=30)
+        building.wait(timeout=30 * SLOWNESS)
     assert building.returncode != 0
     assert build.sysbox("ps", "-aq", check=True).stdout == ""
 
@@ -233,6 +238,7 @@ def test_triggers_of_an_image(build: Builds) -> None:
     assert build.config()["OnBuild"] is None
 
 
+@pytest.mark.guest("overlayfs of an older kernel")
 def test_only_what_the_target_needs(build: Builds) -> None:
     build.write(
         """
