@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +28,18 @@ static _Noreturn void fail(const char *what, int status)
     _exit(status);
 }
 
+/* What is meant for PID 1 alone (sd_listen_fds(3), sd_watchdog_enabled(3)) is the command's. */
+static void name_own_pid(const char *variable)
+{
+    const char *meant = getenv(variable);
+    char number[12] = "", *digit = number + sizeof number - 1;
+    if (!meant || strcmp(meant, "1"))
+        return;
+    for (pid_t pid = getpid(); pid; pid /= 10)
+        *--digit = (char)('0' + pid % 10);
+    setenv(variable, digit, 1);
+}
+
 static _Noreturn void run(char **command, const sigset_t *original)
 {
     setpgid(0, 0);
@@ -34,6 +47,8 @@ static _Noreturn void run(char **command, const sigset_t *original)
     signal(SIGTTIN, SIG_DFL);
     signal(SIGTTOU, SIG_DFL);
     sigprocmask(SIG_SETMASK, original, NULL);
+    name_own_pid("LISTEN_PID");
+    name_own_pid("WATCHDOG_PID");
     execvp(command[0], command);
     fail(command[0], errno == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }

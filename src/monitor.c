@@ -8,7 +8,7 @@
  *                    [--json FILE MAX_SIZE MAX_FILES BESIDE]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
- *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY]
+ *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY] [--notify FD CGROUP ADDRESS]
  *
  * NAME is the container's, for those who see the command in `systemctl status` or ps.
  *
@@ -18,7 +18,7 @@
  * (--attach: a listening socket, and whether to wait for the first), notes an out-of-memory kill (--oom: on v1
  * memory.oom_control and an eventfd, on v2 memory.events and -1; --events: cgroup.events), runs health checks
  * (intervals in milliseconds), runs sysbox when others change its limits (helper.c), keeps a connection
- * open for a while (--hold), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
+ * open for a while (--hold), passes on what it tells systemd (--notify, see notify.h), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
  * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
  *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
@@ -83,6 +83,7 @@ static _Noreturn void finish(const siginfo_t *how)
     int code = number ? SIGNALLED + number : how->si_status;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
+    notify_close();
     output_end(code);
     int oom = usage_oom();
     int told = oom && helper_told_oom();
@@ -209,8 +210,9 @@ static int patience(void)
         close(held.fd);
         held.due = 0;
     }
-    const int64_t looked = usage_turn(), moments[] = {monitor.deadline, monitor.relieved, health.due, held.due,
-                                                      looked, helper_turn()};
+    const int64_t looked = usage_turn(), told = notify_wait();
+    const int64_t moments[] = {monitor.deadline, monitor.relieved, health.due, held.due, looked, helper_turn(),
+                               told ? now + told : 0};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++)
         if (moments[i] && (!next || moments[i] < next))
             next = moments[i];
@@ -222,15 +224,18 @@ static int patience(void)
 static _Noreturn void watch(int signals)
 {
     for (;;) {
-        struct pollfd fds[1 + USAGE_FDS + OUTPUT_FDS] = {{.fd = signals, .events = POLLIN}};
-        struct pollfd *usage = fds + 1, *output = usage + USAGE_FDS;
+        struct pollfd fds[2 + USAGE_FDS + OUTPUT_FDS] = {{.fd = signals, .events = POLLIN}};
+        struct pollfd *told = fds + 1, *usage = told + 1, *output = usage + USAGE_FDS;
         int timeout = patience();
+        *told = notify_poll();
         usage_poll(usage);
         output_poll(output);
         if (poll(fds, sizeof fds / sizeof *fds, timeout) < 0)
             continue;
         usage_ready(usage);
         output_ready(output);
+        if (told->revents)
+            notify_ready();
         if (fds[0].revents)
             take_signals(signals);
     }
@@ -277,6 +282,8 @@ static void parse(char **argument)
             helper_command(value[0], value[1]);
         else if (!strcmp(option, "--drop-ins"))
             helper_watch(value[0]);
+        else if (!strcmp(option, "--notify") && given == 3)
+            notify_open(atoi(value[0]), monitor.pid, value[1], value[2]);
         else if (!strcmp(option, "--json") && given == 4)
             jsonlog_open(value[0], strtoull(value[1], NULL, 10), atoi(value[2]), value[3]);
         else if (!strcmp(option, "--thaw") && given == 2) {

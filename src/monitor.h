@@ -6,6 +6,7 @@
 #pragma once
 
 #include "journal.h"
+#include "notify.h"
 #include "text.h"
 
 #include <poll.h>

@@ -26,7 +26,7 @@ from sysbox.fs.rootfs import (
     plan_cgroups,
     plan_operations,
 )
-from sysbox.fs.syslog import plan_syslog
+from sysbox.fs.sockets import Socket, plan_syslog
 from sysbox.linux import capability, namespace
 from sysbox.linux.mount import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from sysbox.linux.userns import IdMap
@@ -258,7 +258,7 @@ def _root(
         ipc_owner=_ipc_owner(spec, around.joins),
         proc_owner=around.joins.get("proc", ""),
         before=mode.before,
-        after=(*mode.after, *_private(record)),
+        after=(*_notify(spec), *mode.after, *_private(record)),
     )
     operations = mapped.own_maps(operations, record.uids, record.gids)
     mapped.check_user(operations, resolved.user)
@@ -282,7 +282,7 @@ def _root(
             ),
         ),
         booted=mode.active,
-        syslog=bool(plan_syslog(spec, booted=mode.active)),
+        sockets=tuple(one.target for one in operations if isinstance(one, Socket)),
     )
 
 
@@ -294,6 +294,14 @@ def _private(record: Record) -> tuple[Operation, ...]:
 
     secrets = private.plan_secrets(spec, record.uids, record.gids)
     return (*secrets, *private.plan_credentials(spec))
+
+
+def _notify(spec: ContainerSpec) -> tuple[Operation, ...]:
+    if spec.ready != "container":
+        return ()
+    from sysbox.fs.notify import plan_notify  # few containers need it
+
+    return plan_notify(spec)
 
 
 def _protection(

@@ -330,7 +330,7 @@ class ContainerSpec(Frozen):
     restart: RestartPolicy = RestartPolicy()
     # the service of a unit file that declares the container and supervises it; "" is one of its own
     unit: str = ""
-    ready: str = ""  # when that service counts as started: "healthy", or once the command runs
+    ready: str = ""  # when that service, or the caller's, is started: see run/notify.py
     # its resource settings when the container was made; `properties` begins with them
     unit_settings: tuple[str, ...] = ()
     logging: Logging = Logging()

@@ -41,6 +41,7 @@ class ProcessPlan(Frozen):
     oom_score_adj: int
     # (variable, the secret that it has); the values come beside the plan
     secrets: tuple[tuple[str, str], ...] = ()
+    pid_variables: tuple[str, ...] = ()  # variables whose value is its pid in the container
 
 
 class Asked(Frozen):
@@ -76,7 +77,7 @@ def plan_process(
     return ProcessPlan(
         argv=asked.argv,
         image_env=(*spec.host_env, *resolved.env),
-        env=(*mode.environment, *_credentials(spec), *spec.env, *asked.env),
+        env=(*mode.environment, *_credentials(spec), *_notify_socket(spec), *spec.env, *asked.env),
         workdir=asked.workdir or resolved.workdir or "/",
         user=_checked(asked.user or resolved.user),
         group_add=() if spec.kept_groups is not None else spec.group_add,
@@ -97,6 +98,14 @@ def plan_process(
 
 def _credentials(spec: ContainerSpec) -> tuple[str, ...]:
     return ("CREDENTIALS_DIRECTORY=/run/host/credentials",) if spec.credentials else ()
+
+
+def _notify_socket(spec: ContainerSpec) -> tuple[str, ...]:
+    if spec.ready != "container":
+        return ()
+    from sysbox.fs.sockets import NOTIFY  # few containers need it
+
+    return (f"NOTIFY_SOCKET={NOTIFY}",)
 
 
 def _kept(groups: tuple[int, ...] | None, gids: tuple[IdMap, ...]) -> tuple[int, ...] | None:

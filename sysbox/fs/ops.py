@@ -18,7 +18,7 @@ import posix
 from sysbox.base import files, tree
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import cgroups, rootfs
-from sysbox.fs.syslog import Syslog
+from sysbox.fs.sockets import Socket
 from sysbox.linux import mount, unix
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ class Tree:
     def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
         self.root = root
         self.null = -1
-        self.syslog = -1  # the datagram socket to be bound
+        self.sockets: dict[str, int] = {}  # those to be bound, by path
         self.private: Any = None  # values of secrets: see secretfiles.py, which applies them
         self.user = (0, 0)  # the container's user, for mounts that are to belong to it (`:U`)
         self._sources = sources
@@ -97,11 +97,9 @@ class Tree:
         if op.made and op.target == "/dev":
             self.null = _null_in(made)
         if op.node and op.target == _NULL[0]:
-            self.null = self._null_of(made)
+            usable = _is_null(made)
+            self.null = mount.reopen(self._procfs, made, posix.O_RDWR) if usable else -1
         posix.close(made)
-
-    def _null_of(self, node: int) -> int:
-        return mount.reopen(self._procfs, node, posix.O_RDWR) if _is_null(node) else -1
 
     def _first_mount(self, op: rootfs.Bind, volume: int) -> None:
         """Fill a new volume from the image's layers, not from another mount at the target."""
@@ -341,7 +339,9 @@ APPLY: dict[type, Any] = {
     rootfs.Filesystem: Tree.filesystem,
     rootfs.Bind: Tree.bind,
     rootfs.Node: Tree.node,
-    Syslog: lambda tree, _: unix.bind_below(tree.syslog, tree.directory("/dev"), "log"),
+    Socket: lambda tree, one: unix.bind_below(
+        tree.sockets[one.target], tree.directory(one.above), one.name
+    ),
     rootfs.Link: Tree.link,
     rootfs.Directory: Tree.make_directory,
     rootfs.Mask: Tree.mask,

@@ -11,7 +11,7 @@ from sysbox.linux import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.fs.syslog import Syslog
+    from sysbox.fs.sockets import Socket
     from sysbox.linux.userns import IdMap
     from sysbox.spec import ContainerSpec
 
@@ -54,7 +54,7 @@ class Credentials(Frozen):
 
 
 if TYPE_CHECKING:
-    Special = Syslog | PrivateFiles | Credentials  # operations of which most roots have none
+    Special = PrivateFiles | Credentials | Socket  # operations of which most roots have none
 
 
 def plan_secrets(

@@ -21,11 +21,11 @@ from sysbox.linux.userns import IdMap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.fs.private import Special
-    from sysbox.fs.syslog import Syslog
+    from sysbox.fs.sockets import Socket
     from sysbox.host import HostFacts
     from sysbox.spec import ContainerSpec, Mount
 
-_NOTHING = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+NOTHING = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 _ATTRIBUTES = {
     MOUNT_ATTR_RDONLY: "ro",
     MOUNT_ATTR_NOSUID: "nosuid",
@@ -173,7 +173,7 @@ class RootPlan(Frozen):
     operations: tuple[Operation, ...]  # applied before the container is in its scope
     late: tuple[Operation, ...]  # applied after that
     booted: bool = False  # its first process is systemd
-    syslog: bool = False  # it has a socket for syslog(3)
+    sockets: tuple[str, ...] = ()  # paths of those of its supervisor
     # with a user namespace: applied with the host's rights to a tree beside the root, before `operations`
     outside: tuple[Operation, ...] = ()
 
@@ -197,7 +197,7 @@ class Protection(Frozen):
     nodes: tuple[Node | Bind, ...]
     links: tuple[Link, ...]
     proc_options: tuple[tuple[str, str], ...] = ()  # of procfs, in mount(2)'s words
-    syslog: tuple[Syslog, ...] = ()
+    syslog: tuple[Socket, ...] = ()
 
 
 def plan_operations(
@@ -268,7 +268,7 @@ def _kernel(
         *protect.links,
         *protect.syslog,
         Filesystem(
-            fstype="sysfs", target="/sys", attributes=_NOTHING | sys_attributes, ordinary=True
+            fstype="sysfs", target="/sys", attributes=NOTHING | sys_attributes, ordinary=True
         ),
     ]
 
@@ -276,10 +276,10 @@ def _kernel(
 def _proc(owner: str, options: tuple[tuple[str, str], ...]) -> Operation:
     """A new procfs, or the procfs of the container whose pid namespace is shared, without its masks."""
     if owner:
-        return Bind(source="/proc", target="/proc", attributes=_NOTHING, recursive=False,
+        return Bind(source="/proc", target="/proc", attributes=NOTHING, recursive=False,
                     owner=owner, kind="proc", ordinary=True)  # fmt: skip
     return Filesystem(
-        fstype="proc", target="/proc", options=options, attributes=_NOTHING, ordinary=True
+        fstype="proc", target="/proc", options=options, attributes=NOTHING, ordinary=True
     )
 
 
@@ -293,23 +293,23 @@ def _shared_memory(spec: ContainerSpec, owner: str) -> list[Operation]:
     if spec.namespaces.ipc == "none":
         return [
             Directory(target="/dev/mqueue"),
-            Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
+            Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=NOTHING),
         ]
     shm: Operation
     if spec.pod and spec.namespaces.ipc.startswith("ns:"):
         of_pod = spec.namespaces.ipc.removeprefix("ns:").rpartition("/")[0]
         # as it is: the ids of its files are those of the pod's user namespace
-        shm = Bind(source=f"{of_pod}/shm", target="/dev/shm", attributes=_NOTHING,
+        shm = Bind(source=f"{of_pod}/shm", target="/dev/shm", attributes=NOTHING,
                    recursive=False, mapped=False)  # fmt: skip
     elif owner or spec.namespaces.ipc == "host":
         shm = Bind(source="/dev/shm", target="/dev/shm", recursive=False, owner=owner)
     else:
         size = (("mode", "1777"), ("size", str(spec.shm_size)))
-        shm = Filesystem(fstype="tmpfs", target="/dev/shm", options=size, attributes=_NOTHING)
+        shm = Filesystem(fstype="tmpfs", target="/dev/shm", options=size, attributes=NOTHING)
     return [
         Directory(target="/dev/mqueue"),
         Directory(target="/dev/shm"),
-        Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=_NOTHING),
+        Filesystem(fstype="mqueue", target="/dev/mqueue", attributes=NOTHING),
         shm,
     ]
 

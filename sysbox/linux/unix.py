@@ -53,6 +53,11 @@ def send(address: str, data: bytes, *, wait: bool) -> None:
         socket.close()
 
 
+def notify_address() -> str:
+    """$NOTIFY_SOCKET, which systemd sets for a service of Type=notify; "" without one."""
+    return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
+
+
 def notify(address: str, message: str) -> None:
     """sd_notify(3): `address` is that of $NOTIFY_SOCKET. Raises OSError."""
     place = "\0" + address[1:] if address[0] == "@" else address

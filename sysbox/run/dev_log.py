@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.wait import ready
 from sysbox.container import log_options
+from sysbox.fs.sockets import LOG
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import _journal
 from sysbox.units import journal, names
@@ -29,7 +30,7 @@ class DevLog:
             _journal.begin(
                 self._own.fd, started.pid, self._own.identifier, self._own.rate, self._own.burst
             )
-        _journal.syslog_begin(wired.syslog)
+        _journal.syslog_begin(wired.sockets[LOG])
 
     def pass_on(self) -> None:
         """What has come by now. While journald has no room, wait for it, or for the container's end."""

@@ -11,6 +11,7 @@ from sysbox.base.undo import Undo
 from sysbox.base.wait import ready
 from sysbox.container import events, log_options
 from sysbox.container.locks import Lock
+from sysbox.fs.sockets import LOG
 from sysbox.linux import process
 from sysbox.run import start, stdio, supervisor
 from sysbox.units import names
@@ -67,8 +68,10 @@ class Attended:
         self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
         self._foreground.substitutes = signals.substitutes(record)
         self._watch_stop_requests(started)
-        if wired.syslog >= 0:
+        if LOG in wired.sockets:
             self._watch_syslog(wired)
+        if record.spec.ready:
+            self._notify(started, wired)
         started.oom.on_kill = self._out_of_memory
         if record.spec.remove:
             # nothing that is set on it is kept; to end a watch takes the kernel half a millisecond
@@ -78,7 +81,7 @@ class Attended:
 
     def _watch_syslog(self, wired: stdio.Streams) -> None:
         """Pass on to the journal what is sent to /dev/log in it."""
-        watches, socket = self._foreground.watches, wired.syslog
+        watches, socket = self._foreground.watches, wired.sockets[LOG]
         passing: list[DevLog] = []
 
         def on_readable() -> None:
@@ -102,7 +105,15 @@ class Attended:
                 posix.close(socket)
 
         watches[socket] = on_readable
-        self._foreground.at_end = at_end
+        self._foreground.at_last.append(at_end)
+
+    def _notify(self, started: start.Started, wired: stdio.Streams) -> None:
+        """Tell systemd that the caller's service is started, or pass on what the container tells it."""
+        from sysbox.run import notify  # which few containers need
+
+        if watch := notify.begin(self._record, started, wired):
+            self._foreground.watches[watch.fileno()] = watch.pass_on
+            self._foreground.at_last.append(watch.close)
 
     def _watch_properties(self) -> None:
         """Act when others change the limits of its scope."""

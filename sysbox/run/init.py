@@ -60,7 +60,7 @@ class Inherited(Frozen):
     seccomp: bytes | None  # the compiled filter; None is unconfined
     placement: Placement
     private: Private | None = None  # the values of secrets and credentials
-    syslog: int = -1  # the socket that becomes its /dev/log, or -1
+    sockets: dict[str, int] = {}  # noqa: RUF012 (path in the container -> a socket of the supervisor)
 
 
 def main(
@@ -82,7 +82,7 @@ def main(
             *(fd for _, fd in joined),
             pid_namespace,
             builder,
-            inherited.syslog,
+            *inherited.sockets.values(),
         }
         # first of all: every other open descriptor is the host's
         process.close_fds_except(needed)
@@ -117,7 +117,7 @@ def main(
         root = tree.root
         if mapped.is_owned(operations):
             tree.user = ids_of_user(root, plan.process.user)
-        tree.syslog, tree.private = inherited.syslog, inherited.private
+        tree.sockets, tree.private = inherited.sockets, inherited.private
         tree.apply(operations)
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:

@@ -10,6 +10,7 @@ import posix
 from sysbox.base.errors import KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import LIBEXEC
+from sysbox.fs.sockets import LOG, NOTIFY
 from sysbox.units.machine import HOLD
 
 TYPE_CHECKING = False
@@ -39,6 +40,8 @@ class Duties(Frozen):
     # launcher and container, of the command that is run when others change its limits
     helper: tuple[str, str] = ("", "")
     drop_ins: tuple[str, ...] = ()  # the directories in which systemd leaves such changes
+    # the path of its scope's cgroup, and $NOTIFY_SOCKET of the service
+    notify: tuple[str, str] | None = None
     hold: int = -1  # the connection by which machined was told, to be kept open for a while
     # the interval and the start interval in milliseconds, launcher, container
     health: tuple[int, int, str, str] | None = None
@@ -61,22 +64,17 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         words += ["--events", _inherited(duties.reports.event)]
         for name, fd in duties.reports.files.items():
             words += ["--report", name, _inherited(fd)]
-    for source, *_ in streams.pumps:
-        words += ["--pump", _inherited(terminal if source < 0 else source)]
-    if streams.log:
-        log = streams.log
-        words += ["--journal", _inherited(log.fd), log.identifier, str(log.rate), str(log.burst)]
-    if streams.syslog >= 0:
-        words += ["--syslog", _inherited(streams.syslog)]
-    if terminal >= 0:
-        words += ["--terminal", _inherited(terminal)]
-    if streams.input >= 0:
-        words += ["--input", _inherited(streams.input)]
+    words += _of_streams(streams, terminal)
     if duties.attach >= 0:
         words += ["--attach", _inherited(duties.attach), str(int(duties.wait_for_first))]
     if duties.hold >= 0:
         words += ["--hold", _inherited(duties.hold), str(int(HOLD * 1000))]
-    for option, values in (("--json", duties.json), ("--health", duties.health)):
+    told = duties.notify and (_inherited(streams.sockets[NOTIFY]), *duties.notify)
+    for option, values in (
+        ("--json", duties.json),
+        ("--health", duties.health),
+        ("--notify", told),
+    ):
         if values:
             words += [option, *(str(one) for one in values)]
     path = f"{LIBEXEC}/sysbox-monitor"
@@ -84,6 +82,22 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         posix.execve(path, ["sysbox-monitor", duties.name, *words], {})
     except OSError as error:
         raise KernelError.of("execute", path, error) from None
+
+
+def _of_streams(streams: Streams, terminal: int) -> list[str]:
+    words: list[str] = []
+    for source, *_ in streams.pumps:
+        words += ["--pump", _inherited(terminal if source < 0 else source)]
+    if streams.log:
+        log = streams.log
+        words += ["--journal", _inherited(log.fd), log.identifier, str(log.rate), str(log.burst)]
+    if LOG in streams.sockets:
+        words += ["--syslog", _inherited(streams.sockets[LOG])]
+    if terminal >= 0:
+        words += ["--terminal", _inherited(terminal)]
+    if streams.input >= 0:
+        words += ["--input", _inherited(streams.input)]
+    return words
 
 
 def _inherited(fd: int) -> str:

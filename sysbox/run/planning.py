@@ -41,7 +41,12 @@ _SUBIDS = ("/etc/subuid", "/etc/subgid")
 def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
     """The plan of one start. Raises what make_plan raises, Conflict if a container that it joins is gone."""
     around = surroundings_of(record, facts)
-    return make_plan(with_volume_options(record), resolved_of(record), around, facts, service)
+    plan = make_plan(with_volume_options(record), resolved_of(record), around, facts, service)
+    if record.spec.ready == "container":
+        from sysbox.run import notify  # few containers need it
+
+        plan = notify.with_watchdog(plan)
+    return plan
 
 
 def with_volume_options(record: Record) -> Record:

@@ -257,6 +257,8 @@ def run_command(
         # the parent may have died before the prctl(2)
         channel.check_peer()
         phase = "exec"
+        if plan.pid_variables:
+            env = (*env, *(f"{name}={posix.getpid()}" for name in plan.pid_variables))
         execute(plan.argv, env)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "run the command", error)

@@ -7,7 +7,6 @@ it with a clean environment, and runs run/cleanup.py at its end.
 from __future__ import annotations
 
 import _signal
-import posix
 
 from sysbox.base import program
 from sysbox.base.errors import FormatError, NotFound, SysboxError
@@ -28,6 +27,10 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.run import monitor
 
+_WAITING = {
+    "healthy": "it is healthy",
+    "container": "it says that it is ready",
+}
 _DAMAGED = 10.0  # seconds between two starts of a container whose record cannot be read
 
 
@@ -75,8 +78,9 @@ def supervise(container_id: str) -> int:
 def _state(record: Record) -> str:
     """What systemd is told once the command runs."""
     where = f"STATUS=in {scope_unit(record.id)}"
-    # else its first good health check says that it is ready
-    return f"{where}, waiting until it is healthy" if record.spec.ready else f"READY=1\n{where}"
+    # else its first good health check says that it is ready, or its payload
+    waiting = _WAITING.get(record.spec.ready) if record.spec.unit else None
+    return f"{where}, waiting until {waiting}" if waiting else f"READY=1\n{where}"
 
 
 def _wait_again(record: Record) -> bool:
@@ -151,6 +155,7 @@ def _duties(
         helper=(program.launcher, record.id),
         drop_ins=(tuned.prepare(record.id), *_of_service(record)),
         health=_checks(record),
+        notify=_told(record),
         hold=machine.register(start.machine_of(record, started)),
     )
 
@@ -161,6 +166,12 @@ def _of_service(record: Record) -> tuple[str, ...]:
     from sysbox.run import service_settings
 
     return service_settings.follow(record)
+
+
+def _told(record: Record) -> tuple[str, str] | None:
+    """The cgroup whose processes are heard, and who is told; None where the payload tells nothing."""
+    runtime = store.runtime(record.id) if record.spec.ready == "container" else None
+    return (runtime.cgroup, unix.notify_address()) if runtime else None
 
 
 def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, str] | None:
@@ -184,6 +195,5 @@ def _checks(record: Record) -> tuple[int, int, str, str] | None:
 
 def _notify(message: str) -> None:
     """sd_notify(3); does nothing unless systemd has set NOTIFY_SOCKET."""
-    address = posix.environ.get(b"NOTIFY_SOCKET", b"").decode()
-    if address:
+    if address := unix.notify_address():
         unix.notify(address, message)

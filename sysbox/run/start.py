@@ -140,7 +140,7 @@ def _inherited(plan: Plan, streams: Streams, **more: Any) -> Inherited:
         plan=plan,
         stdio=(streams.child[0], streams.child[1], streams.child[2]),
         owned=tuple(streams.owned),
-        syslog=streams.open_syslog() if plan.root.syslog else -1,
+        sockets=streams.open_sockets(plan.root.sockets),
         **more,
     )
 

@@ -16,8 +16,12 @@ import _socket
 import _stat
 import posix
 
+from sysbox.fs.sockets import NOTIFY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sysbox.spec import ContainerSpec
     from sysbox.units import journal
 
@@ -38,7 +42,8 @@ class Streams:
         self.log: journal.Sink | None = None  # where its output is kept in the journal
         self.pumps: list[tuple[int, ...]] = []
         self.input = -1  # our end of the pipe to the container's standard input, or -1
-        self.syslog = -1  # the socket that the child binds to /dev/log, or -1
+        # the sockets that the child binds, by path
+        self.sockets: dict[str, int] = {}
         self._ours: list[int] = []
 
     def close_child_ends(self) -> None:
@@ -54,18 +59,23 @@ class Streams:
             posix.close(fd)
         if self.log:
             posix.close(self.log.fd)
-        if self.syslog >= 0:
-            posix.close(self.syslog)
+        for fd in self.sockets.values():
+            posix.close(fd)
 
-    def open_syslog(self) -> int:
-        """Make the socket of its /dev/log, and return it. Raises OSError.
+    def open_sockets(self, paths: Iterable[str]) -> dict[str, int]:
+        """Make the sockets that the child binds to these paths, and return them. Raises OSError.
 
-        It is made here, and only bound by the child, so that its queue is as long as the host's setting says,
-        which each network namespace has for itself (net.unix.max_dgram_qlen).
+        They are made here, so that their queues are as long as the host's setting says, which each network
+        namespace has for itself (net.unix.max_dgram_qlen).
         """
         flags = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
-        self.syslog = _socket.socket(_socket.AF_UNIX, flags).detach()
-        return self.syslog
+        for path in paths:
+            made = _socket.socket(_socket.AF_UNIX, flags)
+            if path == NOTIFY:
+                # who has sent a message decides whether it is heard
+                made.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+            self.sockets[path] = made.detach()
+        return self.sockets
 
     def pipe(self, target: int) -> int:
         """Give the child a pipe as its stream `target`; our end of it."""

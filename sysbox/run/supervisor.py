@@ -94,7 +94,7 @@ class Foreground:
         self.on_third_interrupt: Callable[[], None] | None = None
         self.detached = False  # the detach keys were pressed; the process still runs
         # called at its end, before it is reaped
-        self.at_end: Callable[[], None] | None = None
+        self.at_last: list[Callable[[], None]] = []
 
     def wait(self, oom: OutOfMemory | None, reports: Reports | None = None) -> Ended:
         """Wait until it has ended and its output is copied, or until the detach keys are pressed.
@@ -117,8 +117,8 @@ class Foreground:
                 reports.read()
             for pump in self._pumps:
                 pump.drain()
-            if self.at_end:
-                self.at_end()
+            for function in self.at_last:
+                function()
             if self._log:
                 self._log.close()
             # reaped last: until then its pid is not reused, and lines can be sent in its name

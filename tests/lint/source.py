@@ -21,8 +21,8 @@ def modules() -> dict[str, Path]:
     return found
 
 
-# in C, by src/_sys.c, src/_journal.c and src/_layer.c
-EXTENSIONS = {"sysbox.linux._sys", "sysbox.linux._journal", "sysbox.linux._layer"}
+# in C, by src/_sys.c, src/_journal.c, src/_notify.c and src/_layer.c
+EXTENSIONS = {f"sysbox.linux.{name}" for name in ("_sys", "_journal", "_notify", "_layer")}
 
 
 @functools.cache

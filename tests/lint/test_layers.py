@@ -13,7 +13,7 @@ ROWS = {
     3: "parse embedded.caller_root netns.attachment netns.network netns.subnets",
     4: """build security units.limits units.names units.syntax units.wire units.cgroup.blockdev
           units.scopeplan units.resolverplan units.serviceplan units.quadlet
-          fs.mountoptions fs.rootfs fs.syslog fs.private netns.topology
+          fs.mountoptions fs.notify fs.private fs.rootfs fs.sockets netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
     5: """conf units.bus fs.mapped container.clocks container.health container.records container.locks
           container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",

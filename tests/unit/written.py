@@ -68,6 +68,7 @@ SAMPLES = {
         "unlimited-log": "--log-driver=json-file --log-opt=max-size=-1",
         "name": "--name=web",
         "pidfile": "--pidfile=/x/pid",
+        "sdnotify": "--sdnotify=conmon",
         "property": "--property=IOWeight=7 --property=MemoryMax=64M",
         "platform": "--platform=linux/arm64",
         "pull": "--pull=newer",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import ImageNotFound, UsageError
+from sysbox.base.errors import ImageNotFound, SpecError, UsageError
 from sysbox.cli import notices
 from sysbox.cli.request.spec import build
 from sysbox.lifecycle import run
+from sysbox.linux import unix
+from sysbox.parse import common as parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
+    from sysbox.spec import ContainerSpec
 
 
 def main(values: Values) -> int:
     """The payload's own status in the foreground, 0 once a detached container runs."""
-    spec = build(values, detach=values.detach)
+    spec = _told(build(values, detach=values.detach), values.sdnotify)
     if values.unit_file is not None:
         from sysbox.cli.commands import unit_generate
 
@@ -41,3 +44,22 @@ def main(values: Values) -> int:
 
         spec = pulling.missing(spec, error, quiet=values.quiet, wanted=wanted)
     return run.run(spec, notices=notices.Notices())
+
+
+def _told(spec: ContainerSpec, mode: str | None) -> ContainerSpec:
+    """Add who tells the caller's service manager that the container is ready; without a manager nobody does,
+    as with podman. Raises SpecError.
+    """
+    if not mode:
+        return spec
+    if mode not in ("conmon", "container", "healthy", "ignore"):
+        parse.bad("--sdnotify", mode, "unknown mode", "conmon, container, healthy or ignore")
+    if mode == "ignore" or not unix.notify_address():
+        return spec
+    if mode == "healthy" or spec.detach or run.needs_service(spec):
+        # systemd hears a service's own processes only
+        raise SpecError(
+            f"--sdnotify {mode}: the container has a service of its own, for which the caller's cannot wait",
+            hint="leave out -d, -it and health checks, or declare the container: Notify= in [Container]",
+        )
+    return spec.replace(ready=mode)

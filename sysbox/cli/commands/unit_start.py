@@ -11,8 +11,8 @@ from sysbox.lifecycle import declared
 
 def main(words: list[str]) -> int:
     """The start, which becomes the monitor; without words, what is left to do after the end."""
-    healthy = words[:1] == ["--notify=healthy"]
-    words = words[healthy:]
+    given = words[0] if words and words[0].startswith("--notify=") else ""
+    words = words[bool(given) :]
     if not words or not words[0].endswith(".service"):
         raise UsageError("_unit: the name of a service must be given")
     unit, rest = words[0], words[1:]
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
         ) from None
     if values.unit_file is not None:
         raise UsageError(f"{unit}: --unit-file writes a declaration, and is no flag of one")
-    spec = build(values, detach=True).replace(ready="healthy" if healthy else "")
+    spec = build(values, detach=True).replace(ready=given.partition("=")[2])
     if spec.pull in ("always", "newer"):
         from sysbox.cli import pulling
 

@@ -105,6 +105,8 @@ def _process(spec: ContainerSpec) -> Iterator[Flag]:
 def _supervision(spec: ContainerSpec) -> Iterator[Flag]:
     if spec.remove:
         yield "--rm", None
+    if spec.ready:
+        yield "--sdnotify", spec.ready
     if spec.stop_signal:
         yield "--stop-signal", spec.stop_signal
     if spec.stop_timeout != _DEFAULT.stop_timeout:

@@ -11,6 +11,13 @@ def run_options() -> tuple[Option, ...]:
         switch("-d --detach", "Run in the background and print the container's id"),
         switch("--dry-run", "Print the plan and do nothing"),
         value(
+            "--sdnotify",
+            "MODE",
+            "Tell the calling service that it is started: ignore (the default), "
+            "conmon (once the command runs), container (when that says so)",
+            choices="conmon container healthy ignore",
+        ),
+        value(
             "--unit-file",
             "FILE",
             "Write a .container that declares it, - for standard output; run nothing",

@@ -10,7 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.conversion import Conversion
 
-_RUNS = ("", "no", "false", "0", "off")
 _IMAGES = (".image", ".build")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
@@ -160,16 +159,32 @@ def _credentials(made: Conversion) -> None:
             made.words.append(f"--credential={one.value}")
 
 
+def _ready(made: Conversion) -> str:
+    """When the service is started. podman's own flag, in PodmanArgs=, comes last there and so counts."""
+    section, mode = made.section, ""
+    words = section.words("PodmanArgs")
+    for word, following in zip(words, (*words[1:], ""), strict=False):
+        flag, equals, value = word.partition("=")
+        if flag == "--sdnotify":
+            mode = value if equals else following
+    if mode:
+        return mode if mode in ("container", "healthy") else ""
+    if section.one("Notify").lower() == "healthy":
+        return "healthy"
+    try:
+        return "container" if section.is_true("Notify") else ""
+    except FormatError:
+        raise section.wrong(
+            "Notify", f"{section.one('Notify')!r} is unknown", "yes, no or healthy"
+        ) from None
+
+
 def _rest(made: Conversion) -> None:
     section = made.section
     mode = section.one("CgroupsMode")
     if mode not in ("", "split", "enabled"):
         raise section.wrong("CgroupsMode", "a container always has a scope of its own")
-    notify = section.one("Notify").lower()
-    if notify == "healthy":
-        made.healthy = True
-    elif notify not in _RUNS:
-        raise section.wrong("Notify", f"{notify!r} is not there yet", "no or healthy")
+    made.ready = _ready(made)
     for key, what in (
         ("Pod", "pods are"), ("Retry", "retries of a pull are"),
         ("RetryDelay", "retries of a pull are"),

@@ -23,7 +23,8 @@ class Conversion:
         self.section = declared.section(source)
         self.declared = declared
         self.words: list[str] = []  # of the command that makes or starts it
-        self.healthy = False  # the service is started once the container is healthy
+        # when the service is started: healthy, container (its payload says so), or "" once its command runs
+        self.ready = ""
         self.unit: list[tuple[str, str]] = []  # keys of [Unit]
         self.service: list[tuple[str, str]] = []  # keys of [Service]
 

@@ -73,14 +73,14 @@ def _container(made: Conversion) -> None:
     made.unit.append(("After", f"{network}dbus.socket"))
     container.convert(made)
     made.service += made.section.resources
-    notify = ("--notify=healthy",) if made.healthy else ()
+    notify = (f"--notify={made.ready}",) if made.ready else ()
     if _is_job(made.source):
         _add_job(made)
         return
     made.service[:0] = [
         ("Type", "notify"),
         # health checks are processes of their own
-        ("NotifyAccess", "all" if made.healthy else "main"),
+        ("NotifyAccess", "all" if made.ready == "healthy" else "main"),
         ("KillMode", "mixed"),
         ("OOMPolicy", "continue"),
         ("SyslogIdentifier", "%N"),
@@ -99,7 +99,7 @@ def _is_job(source: Source) -> bool:
 
 def _add_job(made: Conversion) -> None:
     """The service of a container that does a job and ends."""
-    if made.healthy:
+    if made.ready and "Notify" in made.section:
         raise made.section.wrong("Notify", "a service of Type=oneshot is started by its end alone")
     made.service[:0] = [
         ("Type", "oneshot"),

@@ -27,7 +27,8 @@ _CONTAINER = {
     "Mount": "As `--mount`. A source may be a `.volume` file, or a path relative to this file.",
     "Network": "As `--network`, or a `.network` file, or a `.container` file whose network is shared.",
     "NoNewPrivileges": "As `--security-opt no-new-privileges`.",
-    "Notify": "When the service is started: once the command runs (no), or once it is healthy (healthy).",
+    "Notify": "When the service is started: once the command runs (no), it is healthy (healthy), or the "
+    "command says so by sd_notify(3) (yes).",
     "Pod": "The `.pod` file whose member it is.",
     "ReadOnlyTmpfs": "With ReadOnly=: a tmpfs on /run, /tmp and /var/tmp. On by default.",
     "ReloadCmd": "A command in the container that `systemctl reload` runs.",
