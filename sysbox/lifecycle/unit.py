@@ -15,7 +15,7 @@ from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import names, read_file, unlink, write_file
 from sysbox.base.frozen import Frozen
 from sysbox.units import serviceplan, syntax
-from sysbox.units.bus import Bus
+from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 from sysbox.units.quadlet import convert, sources, units
 
 TYPE_CHECKING = False
@@ -102,19 +102,37 @@ def uninstall(unit: str, *, force: bool = False) -> None:
     if found.edited and not force:
         raise Conflict(f"{DIRECTORY}/{unit} was edited", hint="--force removes it")
     with Bus.connect() as bus:
-        scope.request_stop(bus, unit)
-        scope.await_inactive(bus, unit)
+        for one in _instances(bus, unit):
+            scope.request_stop(bus, one)
+        for one in _instances(bus, unit):
+            scope.await_inactive(bus, one)
     for directory in (DIRECTORY, "/run/systemd/system"):
         _remove_links(directory, unit)
     unlink(f"{DIRECTORY}/{unit}")
     _reload()
 
 
+def _instances(bus: Bus, unit: str) -> list[str]:
+    """The units of a file: of a template those that systemd has loaded. Raises SystemdError."""
+    stem, template, _ = unit.partition("@.service")
+    if not template:
+        return [unit]
+    patterns = [f"{stem}@*.service"]
+    listed = bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", ([], patterns))
+    return [one[0] for one in listed[0]]
+
+
 def _remove_links(directory: str, unit: str) -> None:
-    """Remove the links by which other units want the service."""
+    """Remove the links by which other units want the service; of a template, its instances."""
+    stem, template, _ = unit.partition("@.service")
     for name in names(directory):
-        if name.endswith((".wants", ".requires", ".upholds")):
-            unlink(f"{directory}/{name}/{unit}")
+        if not name.endswith((".wants", ".requires", ".upholds")):
+            continue
+        for link in names(f"{directory}/{name}"):
+            if link == unit or (
+                template and link.startswith(f"{stem}@") and link.endswith(".service")
+            ):
+                unlink(f"{directory}/{name}/{link}")
 
 
 def find(name: str) -> Installed:
