@@ -21,8 +21,8 @@ def run(words: list[str]) -> int:
         return _resolve(words[1:])
     if words[:1] == ["_generate"]:
         return _generate(words[1:])
-    if words[:1] == ["_unit"]:
-        return _unit(words[1:])
+    if words[:1] in (["_unit"], ["_pod"]):
+        return _unit(words)
     if words[:1] == ["_fail"]:
         from sysbox.base.errors import FAILED
         from sysbox.cli.output import emit
@@ -75,13 +75,13 @@ def _generate(words: list[str]) -> int:
 
 
 def _unit(words: list[str]) -> int:
-    """ExecStart= and ExecStopPost= of the service of a declared container."""
+    """ExecStart= and ExecStopPost= of the service of a declared container, ExecStart= of that of a pod."""
     from sysbox.base.errors import SysboxError
     from sysbox.cli.commands import unit_start
     from sysbox.cli.output import report
 
     try:
-        return unit_start.main(words)
+        return unit_start.pod(words[1:]) if words[0] == "_pod" else unit_start.main(words[1:])
     except SysboxError as error:
         return report(error)
 
@@ -146,6 +146,13 @@ def _tuned(container_id: str) -> int:
     return 0
 
 
+def _pod_end(pod_id: str) -> int:
+    from sysbox.run import pod_ending
+
+    pod_ending.finish(pod_id)
+    return 0
+
+
 def _oom(container_id: str) -> int:
     from sysbox.container import events, store
 
@@ -162,4 +169,5 @@ _COMMANDS = {
     "_weights": _weights,
     "_tuned": _tuned,
     "_oom": _oom,
+    "_pod_end": _pod_end,
 }

@@ -6,6 +6,7 @@ from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
 from sysbox.cli.output import emit
 from sysbox.cli.parse import hot
+from sysbox.cli.request import pod
 from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.lifecycle import unit
@@ -54,17 +55,23 @@ def _note_limits(service: Service) -> None:
 
 
 def _check_words(service: Service) -> None:
-    verb = VERBS["run"]
+    verb = VERBS["pod create" if service.source.kind == "pod" else "run"]
     words = [_expanded(word) for word in service.words if not _is_known_later(word)]
     try:
-        build(hot.parse(verb, words), detach=True)
+        values = hot.parse(verb, words)
+        if verb.name == "run":
+            build(values, detach=True)
+        else:
+            pod.build(values)
     except hot.Fallback:
         known = [name for option in options_of(verb) for name in option.names + option.hidden]
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         unknown = [flag for flag in flags if flag not in known]
         what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
         hint = did_you_mean(unknown[0], known) if unknown else ""
-        raise FormatError(f"{service.source.path}: `sysbox run` {what}", hint=hint) from None
+        raise FormatError(
+            f"{service.source.path}: `sysbox {verb.name}` {what}", hint=hint
+        ) from None
     except SysboxError as error:
         raise FormatError(
             f"{_place(service, error.message)}{error.message}", hint=error.hint
@@ -93,10 +100,9 @@ def _expanded(word: str) -> str:
 def _place(service: Service, message: str) -> str:
     """The place of the assignment that an error of a flag is about: "FILE:LINE: KEY=: ", or else "FILE: "."""
     flag = message.partition(" ")[0].rstrip(":")
-    names = {key.name for key in SECTIONS["Container"] if key.flag == flag} | {_KEYS.get(flag, "")}
-    found = [
-        one for one in service.source.assignments if one.section == "Container" and one.key in names
-    ]
+    title = service.source.kind.capitalize()
+    names = {key.name for key in SECTIONS[title] if key.flag == flag} | {_KEYS.get(flag, "")}
+    found = [one for one in service.source.assignments if one.section == title and one.key in names]
     # of several values the one that the message quotes
     for one in [one for one in found if one.value in message] or found[-1:]:
         return f"{one.file}:{one.line}: {one.key}=: "

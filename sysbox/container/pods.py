@@ -57,6 +57,7 @@ class Pod(Frozen):
     spec: ContainerSpec
     share: tuple[str, ...] = SHARED
     exit_policy: str = "continue"  # stop: it is taken down when its last container ends
+    unit: str = ""  # the service of a unit file that declares it
     # its user namespace, as in a Record; () is the host's
     userns: str = "host"
     uids: tuple[IdMap, ...] = ()

@@ -61,8 +61,13 @@ def has_scope(record: Record) -> bool:
 
 
 def read_networks(record: Record) -> tuple[tuple[Attachment, ...], tuple[Port, ...]]:
-    """The container's ends of networks and its published ports; empty when it does not run."""
+    """The container's ends of networks and its published ports, or its pod's; empty when it does not run."""
     running = runtime(record.id)
     if running is None or not running.alive():
         return (), ()
+    if record.spec.pod and not running.networks:
+        from sysbox.container import pods  # few containers are in one
+
+        of_pod = pods.run_of(record.spec.pod)
+        return (of_pod.networks, of_pod.ports) if of_pod else ((), ())
     return running.attachments(), running.ports

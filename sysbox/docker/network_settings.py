@@ -55,6 +55,8 @@ def network_settings(
 def _networks(record: store.Record, attachments: tuple[Attachment, ...]) -> dict[str, Any]:
     """Each of its networks, with its ends while it runs."""
     mode, asked = record.spec.namespaces.network, record.spec.networks
+    if record.spec.pod and not asked and mode != "bridge":
+        return {one.network: _endpoint(record, one, None) for one in attachments}
     if mode != "bridge":
         return {mode: _endpoint(record, Attachment(network=mode), None)} if mode in BUILTIN else {}
     ends = {one.network: one for one in attachments}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sysbox.base.errors import NotFound, SpecError
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.lifecycle import create
+from sysbox.lifecycle import create, pod, pod_run
 from sysbox.lifecycle.run import SILENT
 from sysbox.run import cleanup, service, service_settings
 from sysbox.run.exit import kill_now, settle
@@ -20,6 +20,7 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.lifecycle.pod import Wish
     from sysbox.spec import ContainerSpec, CredentialUse
 
 
@@ -69,6 +70,26 @@ def _credentials(spec: ContainerSpec) -> tuple[CredentialUse, ...]:
     own = credstore.of_service()
     names = {one.name for one in own}
     return (*own, *(one for one in spec.credentials if one.name not in names))
+
+
+def start_pod(unit: str, wish: Wish) -> None:
+    """Make the pod of the service `unit`, in place of an older one, and bring it up.
+
+    The resource settings of the service hold for the pod's slice. Raises SysboxError; nothing is left then.
+    """
+    with Bus.connect() as bus:
+        properties = service_settings.read(bus, unit)
+        own_slice = service_settings.slice_of(bus, unit)
+    spec = wish.spec.replace(
+        slice=wish.spec.slice if wish.spec.slice != "system.slice" else own_slice,
+        properties=(*properties, *wish.spec.properties),
+    )
+    made = pod.create(wish.replace(spec=spec, unit=unit, anew=True))
+    try:
+        pod_run.up(made.name)
+    except BaseException:
+        pod.remove(made.name, force=True, ignore=True)
+        raise
 
 
 def end(unit: str) -> int:

@@ -34,6 +34,7 @@ class Wish(Frozen):
     spec: ContainerSpec  # `slice` is the one above that of the pod
     share: tuple[str, ...] = pods.SHARED
     exit_policy: str = "continue"
+    unit: str = ""
     anew: bool = False  # a pod of this name is removed first
 
 
@@ -80,6 +81,7 @@ def _named(wish: Wish) -> Pod:
         spec=spec,
         share=wish.share,
         exit_policy=wish.exit_policy,
+        unit=wish.unit,
     )
 
 

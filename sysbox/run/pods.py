@@ -202,10 +202,15 @@ def ended(record: Record) -> None:
     """
     name = record.spec.pod
     try:
-        if pods.load(name).exit_policy != "stop":
+        pod = pods.load(name)
+        if pod.exit_policy != "stop":
+            return
+        if pod.unit:
+            from sysbox.run import pod_ending
+
+            pod_ending.begin(pod)
             return
         with pods.Lock(name):
-            pod = pods.load(name)
             if not running(name) and not _comes_back(name):
                 take_down(name, pod.id)
     except SysboxError:

@@ -1,7 +1,4 @@
-"""Pods: namespaces without a process, one address and one set of limits for several containers.
-
-In the guest: the limits of the slice on cgroup v2.
-"""
+"""Pods: namespaces without a process, one address and one set of limits for several containers."""
 
 from __future__ import annotations
 
@@ -53,6 +50,9 @@ def test_containers_share_what_the_pod_has(
     assert one.sh("cat /proc/self/uid_map") == other.sh("cat /proc/self/uid_map")
     assert one.inspect("Sysbox.Slice") == other.inspect("Sysbox.Slice") == SLICE
     assert one.inspect("Sysbox.Pod") == POD
+    assert one.inspect("NetworkSettings.IPAddress") == address
+    assert one("port") == "80/tcp -> 0.0.0.0:8081\n"
+    assert "8081->80" in sysbox("ps", "--filter", "name=one", check=True).stdout
     listed = sysbox("ps", "--filter", f"pod={POD}", "--format", "{{.Names}} {{.PodName}}").stdout
     assert listed.splitlines() == ["other shop", "one shop"]
     assert sysbox("ps", "-q", "--filter", "pod=nobody").stdout == ""
@@ -76,7 +76,6 @@ def test_the_address_is_the_pods_whoever_starts_and_ends(
     assert os.stat(HELD / POD / "net").st_ino == held
 
 
-@pytest.mark.guest("the properties of a slice have other names on cgroup v2")
 def test_limits_of_the_pod_hold_for_all_its_containers_together(
     pod: Callable[..., str], containers: Containers, sysbox: Sysbox
 ) -> None:

@@ -12,7 +12,7 @@ from sysbox.cli.parse import hot
 from sysbox.cli.request import words
 from sysbox.cli.request.declaration import of_command_line
 from sysbox.cli.table.verbs import VERBS, options_of
-from sysbox.spec import ContainerSpec, Health
+from sysbox.spec import ContainerSpec, Health, Namespaces
 from sysbox.units.quadlet import writer
 
 # what a start decides, or sysbox.conf, or the image
@@ -180,3 +180,11 @@ def test_a_flag_that_is_wrong_is_said_before_anything_is_written() -> None:
         build("--memory=x", "img")
     values = hot.parse(VERBS["run"], ["--security-opt=seccomp=", "img"])
     assert "seccomp" in of_command_line(values)
+
+
+def test_what_a_container_has_of_its_pod_is_left_to_the_pod() -> None:
+    modes = {kind: f"ns:/run/sysbox/pods/shop/{kind}" for kind in ("network", "ipc", "uts", "user")}
+    spec = ContainerSpec(
+        image="x", pod="shop", slice="sysbox-pod-shop.slice", namespaces=Namespaces(**modes)
+    )
+    assert words.flags_of(spec) == [("--pod", "shop")]

@@ -274,3 +274,70 @@ def test_what_the_generator_writes(tmp_path: Path) -> None:
         f'{LAUNCHER} _fail "{both}: give one a ServiceName="' in (out / "same.service").read_text()
     )
     assert "'../../x' is not the name of a unit" in said
+
+
+def test_a_pod_and_its_containers_name_each_other(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        shop__pod="[Pod]\nPublishPort=8080:80\nNetwork=back.network\nVolume=./page:/page:ro\nStopTimeout=3\n"
+        "PodmanArgs=--memory=64m\n[Service]\nMemoryMax=1G\n",
+        back__network="[Network]\n",
+        web__container="[Container]\nImage=x\nPod=shop.pod\n",
+        late__container="[Container]\nImage=x\nPod=shop.pod\nStartWithPod=no\n",
+        other__container="[Container]\nImage=x\n",
+    )
+    found = services(tmp_path)
+    pod = found["shop-pod.service"]
+    assert command(pod) == (
+        "/usr/bin/sysbox _pod %n --exit-policy=stop --publish=8080:80"
+        f" --volume={tmp_path}/page:/page:ro --network=systemd-back --memory=64m systemd-shop"
+    )
+    assert (
+        dict(pod.service_keys)["ExecStop"]
+        == "/usr/bin/sysbox pod stop --ignore --time=3 systemd-shop"
+    )
+    assert dict(pod.service_keys)["ExecStopPost"].endswith("pod rm --ignore --force systemd-shop")
+    assert ("Requires", "back-network.service") in pod.unit_keys
+    both = [(key, value) for key, value in pod.unit_keys if key in ("Before", "Wants")]
+    assert both == [("Before", "late.service"), ("Before", "web.service"), ("Wants", "web.service")]
+    web = found["web.service"]
+    assert "--pod=systemd-shop" in command(web)
+    assert {("BindsTo", "shop-pod.service"), ("After", "shop-pod.service")} <= {*web.unit_keys}
+    assert "shop-pod.service" not in str(found["other.service"].unit_keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("web.container", "[Container]\nImage=x\nPod=shop\n", "3: Pod=: 'shop' is not the name"),
+        ("web.container", "[Container]\nImage=x\nPod=no.pod\n", "web.container:3: Pod=: there is no no.pod"),
+        (
+            "web.container", "[Container]\nImage=x\nPod=shop.pod\nPublishPort=80\n",
+            "web.container:4: PublishPort=: it belongs to the pod",
+        ),
+        ("bad.pod", "[Pod]\nExitPolicy=never\n", "bad.pod:2: ExitPolicy=: 'never' is unknown"),
+        ("bad.pod", "[Pod]\nStopTimeout=soon\n", "bad.pod:2: StopTimeout=: 'soon' is not a number"),
+        ("bad.pod", "[Pod]\nImage=x\n", "bad.pod:2: [Pod] has no key Image"),
+        ("bad.pod", "[Pod]\nRemapUsers=some\n", "bad.pod:2: RemapUsers=: 'some' is unknown"),
+        ("bad.pod", "[Container]\nImage=x\n", "there is no section [Container]"),
+        ("bad@.pod", "[Pod]\n", "a pod cannot be a template"),
+    ],
+    ids="not-a-file missing of-the-pod policy timeout key remap section template".split(),
+)  # fmt: skip
+def test_wrong_pods(tmp_path: Path, name: str, text: str, said: str) -> None:
+    write(tmp_path, shop__pod="[Pod]\n")
+    (tmp_path / name).write_text(text)
+    (error,) = [one.error for one in services(tmp_path).values() if one.error]
+    assert said in error
+
+
+def test_a_wrong_container_does_not_break_its_pod(tmp_path: Path) -> None:
+    write(tmp_path, shop__pod="[Pod]\n", web__container="[Container]\nPod=shop.pod\nImag=x\n")
+    found = services(tmp_path)
+    assert "has no key Imag" in found["web.service"].error
+    assert not found["shop-pod.service"].error
+
+
+def test_each_flag_of_a_pod_is_one_of_pod_create() -> None:
+    known = {name for option in options_of(VERBS["pod create"]) for name in option.names}
+    assert {key.flag for key in keys.POD if key.flag} <= known

@@ -71,6 +71,8 @@ SAMPLES = {
         "sdnotify": "--sdnotify=conmon",
         "property": "--property=IOWeight=7 --property=MemoryMax=64M",
         "platform": "--platform=linux/arm64",
+        "pod": "--pod=shop",
+        "new-pod": "--pod=new:shop --publish=80 --userns=keep-id",
         "pull": "--pull=newer",
         "quiet": "--quiet",
         "restart": "--restart=on-failure:5",

@@ -189,10 +189,10 @@ def _usage(record: store.Record) -> dict[str, str]:
 
 
 def _ports(record: store.Record, status: store.Status, images: KnownImages) -> str:
-    """The ports of a running container on the bridge; "" for any other, as docker shows it."""
-    if not status.pid or record.spec.namespaces.network != "bridge":
+    """The ports of a running container on the bridge, or its pod's; "" for any other, as docker shows it."""
+    if not status.pid or not (record.spec.namespaces.network == "bridge" or record.spec.pod):
         return ""
-    ports = read_networks(record)[1] if record.spec.ports else ()
+    ports = read_networks(record)[1] if record.spec.ports or record.spec.pod else ()
     return ports_text(ports, exposed_ports(record, images))
 
 

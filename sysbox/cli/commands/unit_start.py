@@ -1,4 +1,6 @@
-"""`_unit SERVICE WORD...`, ExecStart= of a declared container, and `_unit SERVICE`, its ExecStopPost=."""
+"""`_unit SERVICE WORD...`, ExecStart= of a declared container, and `_unit SERVICE`, its ExecStopPost=;
+`_pod SERVICE WORD...`, ExecStart= of a declared pod.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +41,20 @@ def main(words: list[str]) -> int:
         from sysbox.cli import pulling
 
         return declared.start(unit, pulling.missing(spec, error, quiet=True))
+
+
+def pod(words: list[str]) -> int:
+    """Make the pod of a service anew, and bring it up. Raises SysboxError; nothing is left then."""
+    from sysbox.cli.request import pod as request
+
+    if not words or not words[0].endswith(".service"):
+        raise UsageError("_pod: the name of a service must be given")
+    try:
+        values = hot.parse(VERBS["pod create"], words[1:])
+    except hot.Fallback:
+        raise UsageError(
+            f"{words[0]}: `sysbox pod create` does not accept {' '.join(words[1:])}",
+            hint="`sysbox unit check` says why",
+        ) from None
+    declared.start_pod(words[0], request.build(values))
+    return 0

@@ -7,6 +7,7 @@ it is detached, and what of it the caller sees.
 from __future__ import annotations
 
 from sysbox.cli.request.words_limits import limit_flags, size_text
+from sysbox.cli.request.words_pod import without_pod
 from sysbox.parse.bandwidth import rate_text
 from sysbox.spec import Bandwidth, ContainerSpec, Health, Logging, Namespaces, SecretUse
 
@@ -37,6 +38,8 @@ def flags_of(
     `name_of` returns the name of the container with an id, for the namespaces that it joins and its links.
     `image` is the health check of the spec's image, which need not be repeated.
     """
+    if spec.pod and not spec.pod.startswith("new:"):
+        spec = without_pod(spec)
     return [
         *_identity(spec),
         *_process(spec),
@@ -62,7 +65,7 @@ def command_of(spec: ContainerSpec) -> tuple[str, ...]:
 def _identity(spec: ContainerSpec) -> Iterator[Flag]:
     for name, value in (
         ("--name", spec.name), ("--hostname", spec.hostname), ("--domainname", spec.domainname),
-        ("--cidfile", spec.cidfile), ("--pidfile", spec.pidfile),
+        ("--cidfile", spec.cidfile), ("--pidfile", spec.pidfile), ("--pod", spec.pod),
     ):  # fmt: skip
         if value:
             yield name, value

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _IMAGES = (".image", ".build")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
+# what the containers of a pod have in common
+_OF_POD = (
+    "DNS", "DNSOption", "DNSSearch", "GIDMap", "HostName", "IP", "IP6", "Network", "NetworkAlias",
+    "PublishPort", "RemapUsers", "ShmSize", "SubGIDMap", "SubUIDMap", "UIDMap", "UserNS",
+)  # fmt: skip
 
 
 def convert(made: Conversion) -> None:
@@ -95,7 +100,8 @@ def _read_only(made: Conversion) -> None:
         made.words.append("--tmpfs=/tmp:rw,size=512M,mode=1777")
 
 
-def _volumes(made: Conversion) -> None:
+def volumes(made: Conversion) -> None:
+    """Volume=, of a container or a pod."""
     for text in made.section.all("Volume"):
         origin, colon, rest = text.partition(":")
         if not colon:
@@ -128,7 +134,8 @@ def _mounts(made: Conversion) -> None:
         made.words.append(f"--mount={','.join(parts)}")
 
 
-def _networks(made: Conversion) -> None:
+def networks(made: Conversion) -> None:
+    """Network=, likewise."""
     for text in made.section.all("Network"):
         name, colon, options = text.partition(":")
         if name.endswith(".network"):
@@ -186,15 +193,30 @@ def _rest(made: Conversion) -> None:
         raise section.wrong("CgroupsMode", "a container always has a scope of its own")
     made.ready = _ready(made)
     for key, what in (
-        ("Pod", "pods are"), ("Retry", "retries of a pull are"),
+        ("Retry", "retries of a pull are"),
         ("RetryDelay", "retries of a pull are"),
     ):  # fmt: skip
         if key in section:
             raise section.wrong(key, f"{what} not there yet")
 
 
+def _join(made: Conversion) -> None:
+    """Of a container: bind its service to that of its pod, and its run to the pod. Raises FormatError."""
+    section = made.section
+    name = section.one("Pod")
+    if not name:
+        return
+    if not name.endswith(".pod"):
+        raise section.wrong("Pod", f"{name!r} is not the name of a .pod file", "such as shop.pod")
+    for key in _OF_POD:
+        if key in section:
+            raise section.wrong(key, f"it belongs to the pod: set it in {name}")
+    made.needs("Pod", name, "BindsTo")
+    made.words.append(f"--pod={made.declared.resource_of(name)}")
+
+
 # in the order of their words
 _STEPS = (
-    _user, remap.convert, protection.convert, _devices, _environment, _label, _read_only, _volumes, _mounts,
-    _networks, _reload, _credentials, _rest,
+    _join, _user, remap.convert, protection.convert, _devices, _environment, _label, _read_only, volumes,
+    _mounts, networks, _reload, _credentials, _rest,
 )  # fmt: skip

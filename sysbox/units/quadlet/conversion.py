@@ -28,13 +28,13 @@ class Conversion:
         self.unit: list[tuple[str, str]] = []  # keys of [Unit]
         self.service: list[tuple[str, str]] = []  # keys of [Service]
 
-    def needs(self, key: str, name: str) -> None:
-        """Start after the service of another declaration. Raises FormatError."""
+    def needs(self, key: str, name: str, how: str = "Requires") -> None:
+        """Start after the service of another declaration; with BindsTo, end with it. Raises FormatError."""
         try:
             unit = self.declared.service_of(name)
         except FormatError as error:
             raise self.section.wrong(key, error.message, error.hint) from None
-        for one in (("Requires", unit), ("After", unit)):
+        for one in ((how, unit), ("After", unit)):
             if one not in self.unit:
                 self.unit.append(one)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.units.quadlet import container, globalargs, units, volume
+from sysbox.units.quadlet import container, globalargs, pod, units, volume
 from sysbox.units.quadlet.conversion import Conversion
 from sysbox.units.quadlet.keys import QUADLET
 from sysbox.units.quadlet.units import Service
@@ -45,7 +45,7 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
     return Service(
         unit=declared.service_of(source.name),
         source=source,
-        words=tuple(made.words) if source.kind == "container" else (),
+        words=tuple(made.words) if source.kind in ("container", "pod") else (),
         unit_keys=(*made.unit, *declared.translated(source)),
         service_keys=(*made.service, *_own_keys(source)),
     )
@@ -192,4 +192,5 @@ def _context(made: Conversion) -> str:
 
 _MADE = {
     "container": _container, "volume": _volume, "network": _network, "image": _image, "build": _build,
+    "pod": pod.convert,
 }  # fmt: skip

@@ -83,6 +83,20 @@ _BUILD = {
     "Variant": "The variant of Arch=.",
     "Volume": "As `--volume`. A relative path is relative to this file.",
 }
+_POD = {
+    "ExitPolicy": (
+        "`stop`: the service stops once the last container has ended, and systemd does not start one again; "
+        "or `continue`. `stop` by default."
+    ),
+    "Network": "As `--network`, or a `.network` file.",
+    "PodName": "The pod's name; `systemd-NAME` by default.",
+    "RemapGid": _CONTAINER["RemapGid"],
+    "RemapUid": _CONTAINER["RemapUid"],
+    "RemapUidSize": _CONTAINER["RemapUidSize"],
+    "RemapUsers": _CONTAINER["RemapUsers"],
+    "StopTimeout": "The seconds that each container has to stop; its own by default.",
+    "Volume": "As `--volume`, in each container. A source may be a `.volume` file, or a relative path.",
+}
 # section -> key -> text
 HELP: dict[str, dict[str, str]] = {
     "Container": {**_EVERY, **_CONTAINER},
@@ -90,6 +104,7 @@ HELP: dict[str, dict[str, str]] = {
     "Network": {**_EVERY, **_NETWORK},
     "Image": {**_EVERY, **_IMAGE},
     "Build": {**_EVERY, **_BUILD},
+    "Pod": {**_EVERY, **_POD},
 }
 # section -> the verb whose flags its keys are
 VERB = {
@@ -98,4 +113,5 @@ VERB = {
     "Network": "network create",
     "Image": "pull",
     "Build": "build",
+    "Pod": "pod create",
 }

@@ -212,6 +212,31 @@ BUILD = (
     *_ignored("the container of each step is removed", "ForceRM", BOOL),
     *_ignored("each try waits longer than the last", "RetryDelay"),
 )  # fmt: skip
+POD = (
+    *_EVERY,
+    *_flags(ONE, """
+        HostName --hostname
+        IP --ip
+        IP6 --ip6
+        ShmSize --shm-size
+        SubGIDMap --subgidname
+        SubUIDMap --subuidname
+        UserNS --userns
+    """),
+    *_flags(ALL, """
+        AddHost --add-host
+        DNS --dns
+        DNSOption --dns-option
+        DNSSearch --dns-search
+        GIDMap --gidmap
+        NetworkAlias --network-alias
+        PublishPort --publish
+        UIDMap --uidmap
+    """),
+    *_flags(PAIRS, "Label --label"),
+    *_read(ONE, "ExitPolicy PodName RemapUidSize RemapUsers StopTimeout"),
+    *_read(ALL, "Network RemapGid RemapUid Volume"),
+)  # fmt: skip
 # of every file
 QUADLET = _read(BOOL, "DefaultDependencies")
 SECTIONS = {
@@ -220,4 +245,5 @@ SECTIONS = {
     "Network": NETWORK,
     "Image": IMAGE,
     "Build": BUILD,
+    "Pod": POD,
 }

@@ -24,8 +24,14 @@ _SUFFIX = {
     "network": "-network",
     "image": "-image",
     "build": "-build",
+    "pod": "-pod",
 }
-_NAMED = {"container": "ContainerName", "volume": "VolumeName", "network": "NetworkName"}
+_NAMED = {
+    "container": "ContainerName",
+    "volume": "VolumeName",
+    "network": "NetworkName",
+    "pod": "PodName",
+}
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
 _NAME_MAX = 255  # bytes, with the suffix
 # keys of [Unit] that name units: a declaration stands for its service there
@@ -42,7 +48,7 @@ class Service(Frozen):
     source: Source
     unit_keys: tuple[tuple[str, str], ...] = ()
     service_keys: tuple[tuple[str, str], ...] = ()
-    words: tuple[str, ...] = ()  # of `sysbox run`, where it is a container
+    words: tuple[str, ...] = ()  # of `sysbox run` or `pod create`, where it is a container or a pod
     error: str = ""  # why it cannot run: it fails with that when it is started
 
 
@@ -87,6 +93,18 @@ class Declared:
         source = self.source(name)
         given = self.section(source).one(_NAMED[source.kind])
         return given or f"systemd-{name.rpartition('.')[0].replace('@', '_')}"
+
+    def members_of(self, pod: Source) -> list[Source]:
+        """The containers of a pod; one whose file is wrong is none."""
+        found = []
+        for source in self.sources.values():
+            try:
+                if source.kind == "container" and self.section(source).one("Pod") == pod.name:
+                    self.service_of(source.name)
+                    found.append(source)
+            except FormatError:
+                continue
+        return found
 
     def translated(self, source: Source) -> list[tuple[str, str]]:
         """The assignments of its [Unit], with services in place of declarations. Raises FormatError."""

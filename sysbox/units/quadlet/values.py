@@ -18,7 +18,7 @@ _TRUE = ("1", "yes", "true", "on", "y", "t")
 _FALSE = ("0", "no", "false", "off", "n", "f")
 
 
-_LIMITED = ("Container",)
+_LIMITED = ("Container", "Pod")
 _RAW = ("HealthCmd", "HealthStartupCmd")
 
 
