@@ -37,7 +37,25 @@ def checked(service: Service) -> Service:
     if service.words:
         _check_words(service)
         _note_limits(service)
+        _note_hindered(service)
     return service
+
+
+# settings of systemd.exec(5) that keep a service from making a container: mounts, namespaces, devices, files
+_HINDERING = frozenset(
+    """CapabilityBoundingSet DevicePolicy LockPersonality MemoryDenyWriteExecute NoNewPrivileges
+    PrivateDevices PrivateMounts PrivateNetwork PrivateUsers ProtectControlGroups ProtectKernelModules
+    ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyPaths RestrictAddressFamilies
+    RestrictNamespaces RestrictSUIDSGID RootDirectory RootImage SystemCallFilter""".split()
+)
+
+
+def _note_hindered(service: Service) -> None:
+    """Say which settings are of the command that makes the container, and may keep it from that."""
+    for key, value in service.service_keys:
+        if key in _HINDERING and value not in ("", "no", "false", "off", "0"):
+            where = f"{service.source.path}: {key}= of [Service]"
+            emit(f"sysbox: {where} is not of the container, and may keep it from being made\n", 2)
 
 
 def _note_limits(service: Service) -> None:

@@ -35,6 +35,15 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysbox.image.store.Store", lambda: empty)
 
 
+def test_installed_units_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSBOX_HOST", "system")
+    monkeypatch.setattr("sysbox.lifecycle.unit.DIRECTORY", str(tmp_path))
+    (tmp_path / "other.service").write_text("[Service]\nExecStart=x\n")
+    made = "[Unit]\nSourcePath=/x/web.container\n\n[X-Sysbox]\nDigest=0\n"
+    (tmp_path / "web.service").write_text(made)
+    assert offered("unit uninstall ") == offered("unit cat w") == ["web.service"]
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_is_offered(name: str) -> None:
     group, _, verb = name.rpartition(" ")

@@ -123,6 +123,15 @@ def _pods() -> Iterable[str]:
     return pods.known()
 
 
+def _units() -> Iterable[str]:
+    """Those that `unit install` has written; on an embedded host they are in its own /etc."""
+    if _host_directory():
+        return ()
+    from sysbox.lifecycle import unit
+
+    return {one.unit for one in unit.installed()}
+
+
 def _registries() -> Iterable[str]:
     """Registries that have credentials."""
     from sysbox.image.registry import credentials
@@ -189,6 +198,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "VOLUME": _listed(_volumes),
     "NETWORK": _listed(_networks),
     "POD": _listed(_pods),
+    "UNIT": _listed(_units),
     "LIMIT": _listed(_limits),
     "SECRET": _listed(_secrets),
     "REGISTRY": _listed(_registries),
