@@ -227,11 +227,23 @@ def collect() -> Iterator[str]:
         try:
             with pods.Lock(name, wait=False):
                 if _is_left(name):
-                    run = pods.run_of(name)
-                    running.take_down(name, run.id if run else id_of(name))
+                    running.take_down(name, _id_of_left(name))
                     yield f"took down the pod {name}"
         except Conflict:
             continue  # it is in use
+
+
+def _id_of_left(name: str) -> str:
+    """The id of a pod by its definition, else by its state; a new one where neither can be read."""
+    try:
+        return pods.load(name).id
+    except (FormatError, NotFound):
+        pass  # ignoring: see below
+    try:
+        run = pods.run_of(name)
+    except FormatError:
+        run = None
+    return run.id if run else identity.new_id()
 
 
 def _is_left(name: str) -> bool:

@@ -105,6 +105,24 @@ def test_gc_takes_down_what_was_left(pod: Callable[..., str], sysbox: Sysbox) ->
     systemctl("stop", SLICE)
 
 
+def test_a_damaged_state(
+    pod: Callable[..., str], containers: Containers, sysbox: Sysbox, image: str
+) -> None:
+    pod()
+    one = containers("--pod", POD)
+    for text in ("{", "", '{"id": 7}', "\0" * 4096):
+        (HELD / POD / "state.json").write_text(text)
+        assert one.exec("echo", "it goes on") == "it goes on"
+        assert settled(sysbox) == [], "it is in use"
+        done = sysbox("run", "--rm", "--pod", POD, image, "true")
+        assert (done.returncode, f"`sysbox pod stop {POD}`" in done.stderr) == (125, True)
+        sysbox("pod", "stop", "--time", "0", POD, check=True)
+        sysbox("pod", "start", POD, check=True)
+    one("stop", "--time", "0")
+    (HELD / POD / "state.json").write_text("{")
+    assert settled(sysbox) == [f"took down the pod {POD}"]
+
+
 def test_a_damaged_definition(pod: Callable[..., str], sysbox: Sysbox) -> None:
     pod()
     pod(name="good")

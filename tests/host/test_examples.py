@@ -82,7 +82,9 @@ class Examples:
 def examples(sysbox: Sysbox, images: None, tmp_path: Path) -> Iterator[Examples]:
     directory = tmp_path / "examples"
     shutil.copytree(ROOT, directory)
-    for kind, name in (("database", "database"), ("webapp", "webapp-database")):
+    for kind, name in (
+        ("database", "database"), ("webapp", "webapp-database"), ("counter", "counter-store"),
+    ):  # fmt: skip
         drop_in = directory / kind / f"{name}.container.d"
         drop_in.mkdir()
         mounts = " ".join(PROGRAMS)
@@ -162,6 +164,27 @@ def test_it_comes_back(examples: Examples, name: str) -> None:
         eventually(lambda: active(unit) and examples.pid(unit), "it runs again")
     systemctl("stop", unit)
     assert systemctl("show", "-P", "Result", unit) == "success"
+
+
+def test_a_pod_of_two(examples: Examples, sysbox: Sysbox) -> None:
+    examples.install("counter")
+    systemctl("start", "counter-pod")
+    visits = "http://127.0.0.1:8082/cgi-bin/visits"
+    eventually(lambda: fetched(visits) == ":1\n", "the page has found its store")
+    slice_ = sysbox(
+        "pod", "inspect", "-f", "{{.CgroupParent}}", "systemd-counter", check=True
+    ).stdout.strip()
+    limits = systemctl("show", "-P", "TasksMax", slice_)
+    assert limits == "100"
+    os.kill(examples.pid("counter-web"), signal.SIGKILL)
+    eventually(
+        lambda: fetched(visits) == ":2\n", "the page is there again, and its store has stayed"
+    )
+    systemctl("stop", "counter-pod")
+    for unit in ("counter-web", "counter-store"):
+        assert systemctl("show", "-P", "Result", unit) == "success"
+        assert systemctl("is-active", unit, check=False) == "inactive"
+    assert sysbox("pod", "ps", "-q", check=True).stdout == sysbox("ps", "-aq").stdout == ""
 
 
 def main_pid(unit: str) -> int:
