@@ -7,6 +7,7 @@ The plan has names, owners and places; the values come beside it (`container/pri
 from __future__ import annotations
 
 from sysbox.base.frozen import Frozen
+from sysbox.fs.mountoptions import check_depth
 from sysbox.linux import userns
 
 TYPE_CHECKING = False
@@ -65,6 +66,7 @@ def plan_secrets(
     for one in spec.secrets:
         if one.kind != "mount":
             continue
+        check_depth(one.target, f"secret {one.name}: target")
         userns.outside(uids, one.uid, f"the owner of secret {one.name}")
         userns.outside(gids, one.gid, f"the group of secret {one.name}")
         files.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base.errors import KernelError
 from sysbox.base.files import write_all
 from sysbox.fs import ops
 from sysbox.fs.private import Credentials, PrivateFiles
@@ -59,7 +60,10 @@ def put(tree: ops.Tree, op: PrivateFiles) -> None:
         name = f"{_HERE}/{below}" if below != one.path else str(number)
         if below == one.path:
             elsewhere.append((name, one.path))
-        _write(made, name, one, values[one.key])
+        try:
+            _write(made, name, one, values[one.key])
+        except OSError as error:
+            raise KernelError.of("make", one.path, error) from None
     copies = _copies(tree.root, made, [_HERE, *(name for name, _ in elsewhere)])
     posix.close(made)
     if len(elsewhere) < len(op.files):

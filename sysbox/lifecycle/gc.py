@@ -9,7 +9,7 @@ from __future__ import annotations
 from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
-from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, STATE
+from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, SECRETS, STATE
 from sysbox.container import id_ranges, pods, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
@@ -235,7 +235,7 @@ def _images() -> list[str]:
 
 
 def _files() -> Iterator[str]:
-    directories = (NETWORK, RUN, STATE, NETWORKS, *map(leases.directory, leases.in_use()))
+    directories = (NETWORK, RUN, STATE, NETWORKS, SECRETS, *map(leases.directory, leases.in_use()))
     stale = [path for directory in directories for path in stale_files(directory)]
     for path in (*stale, *journal.drafts()):
         if unlink(path):

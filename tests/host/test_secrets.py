@@ -198,6 +198,8 @@ def test_bad_input_is_one_clear_line(sysbox: Sysbox, secret: Make, image: str) -
         ("run", "--secret", "big,type=env", image, "true"): "larger than a variable can be",
         ("run", "--secret", f"{name},target=/etc", image, "true"): "over the directory /etc",
         ("run", "--secret", f"{name},uid=99999", image, "true"): "the owner of secret one",
+        ("run", "--secret", f"{name},target={'x' * 300}", image, "true"): "File name too long",
+        ("run", "--secret", f"{name},target={'x/' * 2000}x", image, "true"): "directories deep",
         ("secret", "create", name, "/dev/null"): "the value is empty",
         ("secret", "create", "new", "/dev/zero"): "larger than 512 KiB",
         ("secret", "create", "new", "/nowhere"): "/nowhere: no such file or directory",
@@ -222,6 +224,15 @@ def test_of_many_at_once_one_has_the_name(sysbox: Sysbox, secret: Make) -> None:
     ended = [(one.communicate()[1], one.returncode) for one in started]
     assert sorted(status for _, status in ended) == [0, 1, 1, 1]
     assert all("is in use by another secret" in text for text, status in ended if status)
+
+
+def test_what_a_killed_writer_leaves_is_cleaned_up(sysbox: Sysbox, secret: Make) -> None:
+    name = secret("one")
+    left = Path(f"{secrets.path_of(name)}.4194304")  # above any pid
+    left.write_bytes(b"{")
+    assert str(left) in sysbox("gc", check=True).stdout
+    assert not left.exists()
+    assert sysbox("secret", "ls", "-q", check=True).stdout.count("\n") == 1
 
 
 def test_a_file_that_was_torn_or_moved(sysbox: Sysbox, secret: Make, image: str) -> None:
