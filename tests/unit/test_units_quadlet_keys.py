@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from test_units_quadlet import command, services, write
 
+from sysbox.units.quadlet import generate
+
 IMAGE = "[Container]\nImage=x\n"
 
 
@@ -131,6 +133,24 @@ PodmanArgs=--image-volume=ignore
         '/usr/bin/sysbox _unit %n --name=web "--health-cmd=\\"hello world\\"" --env=A=1 --env=HOME_PAGE'
         " --label=bare --mount=type=bind,src=/a,dst=/b,relabel=shared,rw=true --image-volume=ignore x a b"
     )
+
+
+def test_a_masked_generator_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "etc", tmp_path / "usr"
+    for directory in (first, second):
+        directory.mkdir()
+    monkeypatch.setattr(generate, "_GENERATORS", (str(first), str(second)))
+    assert generate.podmans() == ""
+    own, mask = second / "podman-system-generator", first / "podman-system-generator"
+    own.write_text("#!/bin/sh\n")
+    assert generate.podmans() == "", "systemd would not execute it"
+    own.chmod(0o755)
+    assert generate.podmans() == str(own)
+    mask.symlink_to("/dev/null")
+    assert generate.podmans() == ""
+    mask.unlink()
+    mask.touch()
+    assert generate.podmans() == ""
 
 
 def test_a_job(tmp_path: Path) -> None:
