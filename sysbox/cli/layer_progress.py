@@ -6,6 +6,7 @@ A service that pulls tells systemd about it (sd_notify(3)): what it does, and th
 from __future__ import annotations
 
 import posix
+import signal
 import time
 
 from sysbox.cli import screen
@@ -16,12 +17,14 @@ from sysbox.linux import unix
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from sysbox.image.documents import Descriptor
 
 _PAUSE = 0.1  # seconds between two drawings
 _NOTICE = 5.0  # seconds between two messages to systemd
 _EXTENSION = 60_000_000  # microseconds
+_BEAT = 15.0  # seconds between two messages while nothing moves
 _BAR = 24  # characters
 _DONE = ("done", "exists", "mounted", "pushed")
 
@@ -69,6 +72,16 @@ class LayerProgress:
         self._notify = posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
         self._next_notice = 0.0
         self.status = ""  # of a service
+
+    @property
+    def is_of_service(self) -> bool:
+        """Whether systemd listens to this process."""
+        return bool(self._notify)
+
+    def extend(self, seconds: float = 0.0) -> None:
+        """Ask systemd for so many seconds beyond the usual ones."""
+        micros = _EXTENSION + int(seconds * 1_000_000)
+        self._notify_systemd(f"EXTEND_TIMEOUT_USEC={micros}\n")
 
     def say(self, text: str) -> None:
         """A step of the whole, which also is the status of a service."""
@@ -156,3 +169,28 @@ class LayerProgress:
             unix.notify(self._notify, message)
         except OSError:
             self._notify = ""  # nobody listens there
+
+
+class Extended:
+    """A service that starts asks for more time while this context manager is open, whatever it waits for.
+
+    Each wait has a limit of its own: for a server, a lock, a process. The timer does not outlive the context:
+    it would be the next program's (execve(2)).
+    """
+
+    def __init__(self, progress: LayerProgress) -> None:
+        self._progress = progress
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if self._progress.is_of_service:
+            self._before = signal.signal(signal.SIGALRM, self._beat)
+            signal.setitimer(signal.ITIMER_REAL, _BEAT, _BEAT)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+
+    def _beat(self, *_: object) -> None:
+        self._progress.extend()

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import ImageNotFound, NotFound, RegistryError, SysboxError
-from sysbox.cli.layer_progress import LayerProgress
+import time
+
+from sysbox.base.errors import (
+    AccessDenied,
+    ImageNotFound,
+    NotFound,
+    RegistryError,
+    SysboxError,
+)
+from sysbox.base.frozen import Frozen
+from sysbox.cli.layer_progress import Extended, LayerProgress
 from sysbox.cli.output import note
 from sysbox.image.reference import is_digest, is_hex, is_host, parse
-from sysbox.image.registry import conf, platform, pull
+from sysbox.image.registry import conf, platform, pull, turns
 from sysbox.image.store import Store
 from sysbox.lifecycle import images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from sysbox.cli.table.options import Values
     from sysbox.image.documents import Descriptor
     from sysbox.image.model import Image
     from sysbox.image.reference import Reference
     from sysbox.image.registry.endpoint import Endpoint
     from sysbox.spec import ContainerSpec
+
+_LONGEST_PAUSE = 60.0  # seconds before another attempt
+_WAITING = 1.0  # seconds between two messages of a command that waits for another pull
+
+
+class Asked(Frozen):
+    """What the flags of a container say about its pull."""
+
+    platform: str = ""  # OS/ARCH[/VARIANT]; "" is this machine's
+    retries: int = 0  # further attempts of the whole pull
+    delay: float = -1.0  # seconds before each of them; -1: one, and then doubled
+
+
+ANY = Asked()
+
+
+def asked(values: Values) -> Asked:
+    """What --platform, --retry and --retry-delay ask for. Raises SpecError."""
+    from sysbox.parse.common import parse_int
+    from sysbox.parse.time import parse_duration
+
+    delay = values.retry_delay
+    return Asked(
+        platform=values.platform or "",
+        retries=parse_int(values.retry or "0", "--retry", 0, 1000),
+        delay=parse_duration(delay, "--retry-delay") / 10**6 if delay else -1.0,
+    )
 
 
 class Shown(LayerProgress, pull.Report):
@@ -27,6 +64,14 @@ class Shown(LayerProgress, pull.Report):
     def begin(self, reference: Reference, endpoint: Endpoint) -> None:
         via = "" if endpoint.name() == reference.repository() else f" from {endpoint.name()}"
         self.notify(f"Pulling {reference.familiar()}{via}")
+
+    def waiting(self, name: str) -> None:
+        """Another command pulls the image; said again about every second."""
+        if time.monotonic() >= self._said + _WAITING:
+            self._said = time.monotonic()
+            self.notify(f"Waiting for another pull of {name}")
+
+    _said = 0.0
 
     def failed(self, endpoint: Endpoint, error: SysboxError) -> None:
         note(f"the mirror {endpoint.name()} has failed: {error.message}")
@@ -43,11 +88,16 @@ class Shown(LayerProgress, pull.Report):
         self.conclude(f"Digest: {pulled.digest}", status)
 
 
-def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pull.Pulled:
+def shown(
+    wanted: str | Reference, options: pull.Options, *, quiet: bool, asked: Asked = ANY
+) -> pull.Pulled:
     """Pull and report on standard error. Raises as `registry.pull.pull`."""
     report = Shown(quiet=quiet)
     try:
-        pulled = images.pull(Store(), wanted, options, report)
+        with Extended(report):
+            pulled = _persistent(
+                lambda: images.pull(Store(), wanted, options, report), asked, report
+            )
     except BaseException:
         report.finish()
         raise
@@ -55,47 +105,98 @@ def shown(wanted: str | Reference, options: pull.Options, *, quiet: bool) -> pul
     return pulled
 
 
+def _persistent(get: Callable[[], pull.Pulled], asked: Asked, report: Shown) -> pull.Pulled:
+    """The pull, attempted again where the registry fails; one that says no is not asked again."""
+    for attempt in range(asked.retries + 1):
+        try:
+            return get()
+        except AccessDenied:
+            raise
+        except RegistryError as error:
+            if attempt == asked.retries:
+                raise
+            pause = asked.delay if asked.delay >= 0 else min(2.0**attempt, _LONGEST_PAUSE)
+            report.finish()
+            report.extend(pause)
+            text = f"{error.message}; another attempt in {pause:g} s"
+            report.notify(text)
+            note(text)
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _in_turn(
+    spec: ContainerSpec, asked: Asked, kept: Callable[[turns.Turn], bool], *, quiet: bool
+) -> ContainerSpec:
+    """Pull for a container, unless another command has done so meanwhile; the spec with the image's name.
+
+    `kept` says whether the image that is here will do, now that no other command pulls it.
+    """
+    name, waiting = spec.image, Shown(quiet=True)
+    with (
+        Extended(waiting),
+        turns.Turn(f"{name} {asked.platform}", lambda: waiting.waiting(name)) as turn,
+    ):
+        if kept(turn):
+            return spec
+        pulled = shown(name, pull.Options(platform=asked.platform), quiet=quiet, asked=asked)
+        turn.succeeded()
+    return _with_name(spec, pulled)
+
+
 def missing(
-    spec: ContainerSpec, error: ImageNotFound, *, quiet: bool, wanted: str = ""
+    spec: ContainerSpec, error: ImageNotFound, *, quiet: bool, asked: Asked = ANY
 ) -> ContainerSpec:
     """Pull the image that a container needs and the store lacks; returns the spec with its name.
 
-    `wanted` is the platform, "" for this machine's. Raises `error` where a pull is not wanted.
+    Raises `error` where a pull is not wanted.
     """
     name = spec.image
     if spec.pull == "never" or is_digest(name) or is_hex(name, 64):
         raise error
     try:
-        pulled = shown(name, pull.Options(platform=wanted), quiet=quiet)
+        return _in_turn(spec, asked, lambda _: _fits(name, asked.platform), quiet=quiet)
     except (NotFound, RegistryError) as failure:
         raise ImageNotFound(
             f"no such image: {name}: {failure.message}", hint=failure.hint
-        ) from None
-    return _with_name(spec, pulled)
+        ) from failure
 
 
-def refresh(spec: ContainerSpec, *, quiet: bool, wanted: str = "") -> ContainerSpec:
-    """Pull before a container is made, where --pull or the platform `wanted` ask for it.
+def _fits(name: str, wanted: str) -> bool:
+    """Whether the store has the image, for the platform `wanted`."""
+    image = here(name)
+    return image is not None and (not wanted or platform.fits(image.config, wanted))
+
+
+def refresh(spec: ContainerSpec, *, quiet: bool, asked: Asked = ANY) -> ContainerSpec:
+    """Pull before a container is made, where --pull or --platform ask for it.
 
     Returns the spec with the name of what was pulled.
     """
-    if is_host(spec.image):
+    name, wanted = spec.image, asked.platform
+    if is_host(name):
         return spec
-    options = pull.Options(platform=wanted)
     policy = spec.pull
     if wanted and policy != "always":
-        image = here(spec.image)
+        image = here(name)
         unfit = image is not None and not platform.fits(image.config, wanted)
         if image is not None and unfit and policy == "never":
             own = f"{image.config.os}/{image.config.architecture}"
             raise NotFound(
-                f"image {spec.image}: it is for {own}, not for {wanted}",
+                f"image {name}: it is for {own}, not for {wanted}",
                 hint="--pull missing fetches the other one",
             )
         policy = "always" if unfit else policy
-    if policy == "always" or (policy == "newer" and not up_to_date(spec.image, options)):
-        return _with_name(spec, shown(spec.image, options, quiet=quiet))
-    return spec
+    if policy not in ("always", "newer"):
+        return spec
+    options = pull.Options(platform=wanted)
+
+    def kept(turn: turns.Turn) -> bool:
+        if turn.is_done and _fits(name, wanted):
+            return True
+        return policy == "newer" and up_to_date(name, options)
+
+    return _in_turn(spec, asked, kept, quiet=quiet)
 
 
 def up_to_date(name: str, options: pull.Options) -> bool:

@@ -168,6 +168,34 @@ def test_a_container_of_a_declared_build(
         sysbox("builder", "prune", "-f", "-a", check=True)
 
 
+def test_what_its_failure_starts(declare: Declare, tmp_path: Path) -> None:
+    other, mark = Path("/run/systemd/system/units-test-failed.service"), tmp_path / "mark"
+    other.write_text(f"[Service]\nType=oneshot\nExecStart=touch {mark}\n")
+    try:
+        declare("Exec=false", f"[Unit]\nOnFailure={other.name}")
+        eventually(mark.exists, "the unit of OnFailure= is started")
+    finally:
+        other.unlink()
+        systemctl("daemon-reload")
+
+
+def test_services_stop_in_the_reverse_of_their_order(
+    declare: Declare, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    """One that takes its time holds up the one that it was started after, as at a shutdown."""
+    trap = "trap 'sleep 0.3; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+    second, mark = f"{NAME}-2.service", tmp_path / "mark"
+    first = declare.file("Exec=sleep 1000\nStopSignal=KILL")
+    end = f"ExecStopPost=sh -c 'systemctl is-active {SERVICE} >{mark}'"
+    settings = f"{end}\n[Unit]\nAfter={first.name}"
+    after = declare.file(f'Exec=sh -c "{trap}"', settings, name=f"{NAME}-2")
+    sysbox("unit", "install", first, after, check=True)
+    systemctl("start", SERVICE, second)
+    eventually(lambda: "ready" in sysbox("logs", f"systemd-{NAME}-2").stdout, "it heeds signals")
+    systemctl("stop", SERVICE, second)
+    assert mark.read_text() == "active\n"
+
+
 def test_systemctl_enables_and_disables_it(declare: Declare, sysbox: Sysbox) -> None:
     sysbox("unit", "install", declare.file(), check=True)
     assert systemctl("is-enabled", SERVICE, check=False) == "disabled"

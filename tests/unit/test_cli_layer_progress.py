@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import socket
 import struct
 import termios
+from pathlib import Path
 
 import pytest
 
+from sysbox.cli import layer_progress
 from sysbox.cli.layer_progress import LayerProgress
 from sysbox.image.documents import Descriptor
 
@@ -51,3 +55,23 @@ def test_a_line_fits(monkeypatch: pytest.MonkeyPatch, columns: int, says: str) -
 def test_a_terminal_without_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert shown(80) == "aaaaaaaaaaaa: fetching, 4MB\nend\n"
+
+
+def test_a_service_that_waits_asks_for_more_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also while nothing moves; not longer, and nothing of it is left for the next program."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setattr(layer_progress, "_BEAT", 0.01)
+        progress = LayerProgress(quiet=True)
+        before = signal.getsignal(signal.SIGALRM)
+        with layer_progress.Extended(progress):
+            said = [heard.recv(4096) for _ in range(3)]
+        assert said == [b"EXTEND_TIMEOUT_USEC=60000000\n"] * 3
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert signal.getsignal(signal.SIGALRM) is before
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    with layer_progress.Extended(LayerProgress(quiet=True)):
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

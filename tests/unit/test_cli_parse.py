@@ -133,8 +133,14 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
     verb = VERBS[name]
     files = [f"commands/{verb.module}"]
     files += {
-        "run": ["request/spec", "request/health", "request/limits", "request/networks"],
-        "create": ["request/spec", "request/health", "request/limits", "request/networks"],
+        "run": ["request/spec", "request/health", "request/limits", "request/networks", "pulling"],
+        "create": [
+            "request/spec",
+            "request/health",
+            "request/limits",
+            "request/networks",
+            "pulling",
+        ],
         "pod create": ["request/pod", "request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],

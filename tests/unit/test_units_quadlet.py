@@ -341,3 +341,39 @@ def test_a_wrong_container_does_not_break_its_pod(tmp_path: Path) -> None:
 def test_each_flag_of_a_pod_is_one_of_pod_create() -> None:
     known = {name for option in options_of(VERBS["pod create"]) for name in option.names}
     assert {key.flag for key in keys.POD if key.flag} <= known
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "waits"),
+    [
+        ("container", "[Container]\nImage=x\n", False),
+        ("container", "[Container]\nImage=x\nPull=always\n", False),
+        ("container", "[Container]\nImage=x\n[Quadlet]\nDefaultDependencies=yes\n", True),
+        ("image", "[Image]\nImage=x\n", True),
+        ("image", "[Image]\nImage=x\nPolicy=missing\n", False),
+        ("image", "[Image]\nImage=x\n[Quadlet]\nDefaultDependencies=no\n", False),
+        ("build", "[Build]\nImageTag=x\nSetWorkingDirectory=unit\n", True),
+        ("volume", "[Volume]\n", False),
+    ],
+    ids=["container", "pull", "asked", "image", "missing", "refused", "build", "volume"],
+)
+def test_what_waits_for_the_network(tmp_path: Path, kind: str, text: str, waits: bool) -> None:
+    write(tmp_path, **{f"x__{kind}": text})
+    (one,) = services(tmp_path).values()
+    assert not one.error, one.error
+    found = [key for key, value in one.unit_keys if value == "network-online.target"]
+    assert found == (["Wants", "After"] if waits else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Default=yes", "[Quadlet] has no key Default"),
+        ("DefaultDependencies=x", "'x' is not a bool"),
+    ],
+    ids=["key", "value"],
+)
+def test_what_quadlet_cannot_have(tmp_path: Path, line: str, said: str) -> None:
+    write(tmp_path, x__container=f"[Container]\nImage=x\n[Quadlet]\n{line}\n")
+    (one,) = services(tmp_path).values()
+    assert said in one.error

@@ -18,8 +18,11 @@ SAMPLES = {
         "detach": "--detach",
         "env": "--env=A=1 --env=B= --env=A=2",
         "env-file": "--env-file=/dev/null",
+        "health-words": "--health-cmd=CMD_a_b --health-startup-cmd=CMD-SHELL_CMD_x",
+        "health-array": '--health-cmd=["CMD","a","b$"] --health-startup-cmd=[_-e_/x_]',
+        "image-volume": "--image-volume=tmpfs",
+        "mount-podman": "--mount=type=bind,src=/a,dst=/b,rw,relabel=private",
         "env-host": "--env-host",
-        "image-volume": "--image-volume=ignore",
         "entrypoint": "--entrypoint=/bin/x",
         "no-entrypoint": "--entrypoint=",
         "group-add": "--group-add=7 --group-add=wheel",
@@ -58,6 +61,8 @@ SAMPLES = {
         "health-on-failure": "--health-on-failure=kill --health-cmd=x",
         "health-start": "--health-start-interval=2s --health-start-period=1h --health-cmd=x",
         "health-period": "--health-start-period=1h --health-cmd=x",
+        "health-destination": "--health-log-destination=local --health-cmd=x",
+        "pod": "--pod=web",
         "no-healthcheck": "--no-healthcheck",
         "hostname": "--hostname=h.example",
         "label": "--label=a=1 --label=b --label=io.containers.autoupdate=registry",
@@ -69,12 +74,15 @@ SAMPLES = {
         "name": "--name=web",
         "pidfile": "--pidfile=/x/pid",
         "sdnotify": "--sdnotify=conmon",
+        "sdnotify-container": "--sdnotify=container",
+        "sdnotify-healthy": "--sdnotify=healthy --health-cmd=x",
         "property": "--property=IOWeight=7 --property=MemoryMax=64M",
         "platform": "--platform=linux/arm64",
-        "pod": "--pod=shop",
         "new-pod": "--pod=new:shop --publish=80 --userns=keep-id",
         "pull": "--pull=newer",
         "quiet": "--quiet",
+        "retry": "--retry=3 --retry-delay=1500ms",
+        "retry-delay": "--retry-delay=5",
         "restart": "--restart=on-failure:5",
         "restart-always": "--restart=unless-stopped",
         "rm": "--rm",
@@ -180,6 +188,7 @@ def again(spec: ContainerSpec) -> ContainerSpec:
         sig_proxy=True,
         remove=False,
         detach=False,
+        host_env=(),
         restart=ContainerSpec(image="x").restart,
         slice="system.slice",
         mounts=tuple(sorted(spec.mounts, key=lambda one: one.target)),
@@ -208,7 +217,8 @@ def declared(text: str) -> ContainerSpec:
     found = {one.key: one.value for one in syntax.entries(units.text(service, "/usr/bin/sysbox"))}
     line = [_expanded(one) for one in syntax.split(found["ExecStart"], "ExecStart=")]
     assert line[:2] == ["/usr/bin/sysbox", "_unit"]
-    return again(build(*line[3:]))
+    # when the service is started is no part of what is asked of the container
+    return again(build(*line[line.index("%n") + 1 :]))
 
 
 def _expanded(word: str) -> str:

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0 once the container exists."""
     wanted = spec.build(values)
-    platform = values.platform or ""
-    if wanted.pull in ("always", "newer") or platform:
+    if wanted.pull in ("always", "newer") or values.platform:
         from sysbox.cli import pulling
 
-        wanted = pulling.refresh(wanted, quiet=values.quiet, wanted=platform)
+        wanted = pulling.refresh(wanted, quiet=values.quiet, asked=pulling.asked(values))
     try:
         container = run.create(wanted, notices.Notices())
     except ImageNotFound as error:
         from sysbox.cli import pulling
 
-        wanted = pulling.missing(wanted, error, quiet=values.quiet, wanted=platform)
+        wanted = pulling.missing(wanted, error, quiet=values.quiet, asked=pulling.asked(values))
         container = run.create(wanted, notices.Notices())
     line(container)
     return 0

@@ -30,11 +30,10 @@ def main(values: Values) -> int:
             "the input device is not a terminal",
             hint="leave out -t, or run it from a terminal",
         )
-    wanted = values.platform or ""
-    if (spec.pull in ("always", "newer") or wanted) and not values.dry_run:
+    if (spec.pull in ("always", "newer") or values.platform) and not values.dry_run:
         from sysbox.cli import pulling
 
-        spec = pulling.refresh(spec, quiet=values.quiet, wanted=wanted)
+        spec = pulling.refresh(spec, quiet=values.quiet, asked=pulling.asked(values))
     try:
         return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())
     except ImageNotFound as error:
@@ -42,7 +41,7 @@ def main(values: Values) -> int:
             raise
         from sysbox.cli import pulling
 
-        spec = pulling.missing(spec, error, quiet=values.quiet, wanted=wanted)
+        spec = pulling.missing(spec, error, quiet=values.quiet, asked=pulling.asked(values))
     return run.run(spec, notices=notices.Notices())
 
 

@@ -10,6 +10,11 @@ from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS
 from sysbox.lifecycle import declared
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.cli.table.options import Values
+    from sysbox.cli.unit_pull import UnitPull
+
 
 def main(words: list[str]) -> int:
     """The start, which becomes the monitor; without words, what is left to do after the end."""
@@ -31,16 +36,19 @@ def main(words: list[str]) -> int:
     if values.unit_file is not None:
         raise UsageError(f"{unit}: --unit-file writes a declaration, and is no flag of one")
     spec = build(values, detach=True).replace(ready=given.partition("=")[2])
-    if spec.pull in ("always", "newer"):
-        from sysbox.cli import pulling
-
-        spec = pulling.refresh(spec, quiet=True)
+    if spec.pull in ("always", "newer") or values.platform:
+        spec = _pulls(unit, values).refresh(spec)
     try:
         return declared.start(unit, spec)
     except ImageNotFound as error:
-        from sysbox.cli import pulling
+        missing = error
+    return declared.start(unit, _pulls(unit, values).missing(spec, missing))
 
-        return declared.start(unit, pulling.missing(spec, error, quiet=True))
+
+def _pulls(unit: str, values: Values) -> UnitPull:
+    from sysbox.cli.unit_pull import UnitPull  # most starts pull nothing
+
+    return UnitPull(unit, values)
 
 
 def pod(words: list[str]) -> int:

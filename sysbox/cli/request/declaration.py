@@ -142,7 +142,9 @@ def _volumes_of(spec: ContainerSpec) -> list[str]:
 def _of_record(record: Record, declared: set[str]) -> str:
     spec = record.spec
     settings, own = spec.unit_settings, spec.properties[len(spec.unit_settings) :]
-    asked = spec.replace(name=record.name, properties=(*own, *_tuned(record)))
+    asked = spec.replace(
+        name=record.name, properties=(*own, *_tuned(record)), env=_env(record), host_env=()
+    )
     flags = words.flags_of(asked, _name_of, _image_health(record))
     return writer.container(
         flags,
@@ -153,6 +155,14 @@ def _of_record(record: Record, declared: set[str]) -> str:
         unit=_joined(flags, declared),
         service=[(key, writer.escaped(value)) for key, _, value in map(_pair, settings)],
     )
+
+
+def _env(record: Record) -> tuple[str, ...]:
+    """Its variables, and those that --env-host took from another command's environment."""
+    image = record.resolved.env if record.resolved else ()
+    known = {one.partition("=")[0] for one in (*image, *record.spec.env)}
+    host = (one for one in record.spec.host_env if one.partition("=")[0] not in known)
+    return (*host, *record.spec.env)
 
 
 def _pair(text: str) -> tuple[str, str, str]:

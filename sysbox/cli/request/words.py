@@ -6,6 +6,7 @@ it is detached, and what of it the caller sees.
 
 from __future__ import annotations
 
+from sysbox.cli.request.words_health import health_flags, time_text
 from sysbox.cli.request.words_limits import limit_flags, size_text
 from sysbox.cli.request.words_pod import without_pod
 from sysbox.parse.bandwidth import rate_text
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sysbox.units.quadlet.writer import Flag
 
 _DEFAULT = ContainerSpec(image="x")
-_SHELL = ("/bin/sh", "-c")
 _PROPAGATION_OR_FLAG = (
     "rprivate private rslave slave rshared shared nosuid suid nodev dev noexec exec z Z"
 )
@@ -44,7 +44,7 @@ def flags_of(
         *_identity(spec),
         *_process(spec),
         *_supervision(spec),
-        *_health(spec.health, image),
+        *health_flags(spec.health, image),
         *_logging(spec.logging),
         *(flag for one in spec.mounts if not one.from_image for flag in mount_flags(one)),
         *(("--secret", _secret(one)) for one in spec.secrets),
@@ -125,62 +125,6 @@ def _supervision(spec: ContainerSpec) -> Iterator[Flag]:
         yield "--slice", spec.slice
 
 
-def _health(asked: Health, image: Health | None) -> Iterator[Flag]:
-    from sysbox.container import health
-
-    if asked == Health() or asked == health.merge(Health(), image):
-        return
-    if asked.disabled:
-        yield "--no-healthcheck", None
-        return
-    command, own = asked.command, image.command if image else ()
-    if command != own:
-        yield "--health-cmd", command[2] if command[:2] == _SHELL else _shell_words(command)
-    # what a run with the command alone would come to
-    usual = health.merge(Health(command=command), image)
-    for field in ("interval", "timeout", "start_period", "start_interval"):
-        value = getattr(asked, field)
-        if value != getattr(usual, field) and value >= 0:
-            yield f"--health-{field.replace('_', '-')}", time_text(value)
-    if asked.retries not in (usual.retries, -1):
-        yield "--health-retries", str(asked.retries)
-    if asked.on_failure != "none":
-        yield "--health-on-failure", asked.on_failure
-    yield from _startup(asked)
-
-
-def _startup(asked: Health) -> Iterator[Flag]:
-    """The start-up check, and what is kept of results."""
-    command = asked.startup_command
-    if command:
-        yield "--health-startup-cmd", command[2] if command[:2] == _SHELL else _shell_words(command)
-    usual = Health()
-    for name, field in (("interval", "startup_interval"), ("timeout", "startup_timeout")):
-        value = getattr(asked, field)
-        if value != getattr(usual, field):
-            yield f"--health-startup-{name}", time_text(value)
-    for flag, field in (
-        ("startup-retries", "startup_retries"), ("startup-success", "startup_successes"),
-        ("max-log-count", "kept"), ("max-log-size", "output"),
-    ):  # fmt: skip
-        value = getattr(asked, field)
-        if value != getattr(usual, field):
-            yield f"--health-{flag}", str(value)
-
-
-def _shell_words(command: tuple[str, ...]) -> str:
-    """The shell command that executes these words; an image may have a check without a shell."""
-    return "exec " + " ".join("'" + one.replace("'", "'\\''") + "'" for one in command)
-
-
-def time_text(microseconds: int) -> str:
-    """A duration as flags take it, in the largest unit that it is a multiple of."""
-    for unit, factor in (("s", 10**6), ("ms", 1000)):
-        if microseconds % factor == 0:
-            return f"{microseconds // factor}{unit}"
-    return f"{microseconds}us"
-
-
 def _logging(logging: Logging) -> Iterator[Flag]:
     usual = Logging(driver=logging.driver)
     if logging.driver != Logging().driver:
@@ -218,6 +162,8 @@ def mount_flags(mount: Mount) -> Iterator[Flag]:
         name, equals, value = option.partition("=")
         if option in _PROPAGATION:
             fields.append(f"bind-propagation={option}")
+        elif option in ("z", "Z"):
+            fields.append("relabel=shared" if option == "z" else "relabel=private")
         elif name in ("idmap", "noidmap", "U"):
             words = {"idmap": option if equals else "idmap", "noidmap": "idmap=false", "U": "chown"}
             fields.append(words[name])

@@ -144,6 +144,8 @@ def _identity() -> tuple[Option, ...]:
             choices="missing always newer never",
         ),
         switch("-q --quiet", "Show no progress of a pull"),
+        value("--retry", "NUMBER", "Further attempts of a pull that fails; none by default"),
+        value("--retry-delay", "DURATION", "Time before each of them; 1s by default, and then doubled"),
         _restart_option(),
         switch("--rm", "Remove the container when it stops"),
         value("--cgroup-parent", "SLICE", "docker's name for --slice; takes the full name of a slice"),

@@ -192,12 +192,6 @@ def _rest(made: Conversion) -> None:
     if mode not in ("", "split", "enabled"):
         raise section.wrong("CgroupsMode", "a container always has a scope of its own")
     made.ready = _ready(made)
-    for key, what in (
-        ("Retry", "retries of a pull are"),
-        ("RetryDelay", "retries of a pull are"),
-    ):  # fmt: skip
-        if key in section:
-            raise section.wrong(key, f"{what} not there yet")
 
 
 def _join(made: Conversion) -> None:

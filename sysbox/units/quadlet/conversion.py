@@ -47,7 +47,7 @@ class Conversion:
     def mounts(self, path: str) -> None:
         """Wait for what is mounted on the way to a path of the host."""
         if path.startswith(("/", "%")):
-            self.unit.append(("RequiresMountsFor", syntax.quote(path)))
+            self.unit.append(("RequiresMountsFor", syntax.quote(path.replace("$$", "$"))))
 
     def command(self, *words: str) -> str:
         """A command line of sysbox; its specifiers and variables are systemd's to expand."""

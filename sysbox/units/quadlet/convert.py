@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.units.quadlet import container, globalargs, pod, units, volume
+from sysbox.units.quadlet import container, globalargs, online, pod, units, volume
 from sysbox.units.quadlet.conversion import Conversion
 from sysbox.units.quadlet.keys import QUADLET
 from sysbox.units.quadlet.units import Service
@@ -42,6 +42,7 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
     if "GlobalArgs" in made.section:
         globalargs.check(made.section)
     _MADE[source.kind](made)
+    made.unit += online.dependencies(made)
     return Service(
         unit=declared.service_of(source.name),
         source=source,
@@ -145,8 +146,8 @@ def _image(made: Conversion) -> None:
         raise FormatError(f"{made.section.path}: [Image] has no Image=")
     made.words.append(image)
     _once(made, "pull", "--quiet")
-    # a pull takes as long as it takes
-    made.service.append(("TimeoutStartSec", "infinity"))
+    # a pull takes as long as it takes, and says how far it is
+    made.service += [("NotifyAccess", "main"), ("TimeoutStartSec", "infinity")]
 
 
 def _build(made: Conversion) -> None:

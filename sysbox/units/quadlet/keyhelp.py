@@ -37,8 +37,6 @@ _CONTAINER = {
     "RemapUid": "With RemapUsers=: a map of users, or with keep-id the user.",
     "RemapUidSize": "With RemapUsers= auto or keep-id: how many ids.",
     "RemapUsers": "`manual`, `auto` or `keep-id`: an older way to write UIDMap= and UserNS=.",
-    "Retry": "How often a pull is tried again.",
-    "RetryDelay": "The time before a pull is tried again.",
     "Rootfs": "Refused: `sysbox import` makes an image of a directory.",
     "SeccompProfile": "As `--security-opt seccomp=`. A relative path is relative to this file.",
     "SecurityLabelDisable": "Accepted: no labels are applied yet.",

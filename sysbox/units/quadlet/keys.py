@@ -77,6 +77,8 @@ CONTAINER = (
         Memory --memory
         PidsLimit --pids-limit
         Pull --pull
+        Retry --retry
+        RetryDelay --retry-delay
         ShmSize --shm-size
         StopSignal --stop-signal
         StopTimeout --stop-timeout
@@ -117,7 +119,7 @@ CONTAINER = (
         RunInit --init
     """),
     *_read(ONE, """
-        AutoUpdate CgroupsMode Exec Group Image Notify Pod ReloadCmd ReloadSignal Retry RetryDelay Rootfs
+        AutoUpdate CgroupsMode Exec Group Image Notify Pod ReloadCmd ReloadSignal Rootfs
         Timezone User
     """),
     *_read(ALL, "Mount Network Volume"),

@@ -258,6 +258,35 @@ def _slice(made: _Declaration, values: list[str]) -> bool:
     return True
 
 
+def _security(made: _Declaration, values: list[str]) -> bool:
+    """The keys of single options; what has none goes into PodmanArgs=."""
+    for text in values:
+        name, equals, value = text.partition("=")
+        key, kind = _SECURITY.get(name, ("", ""))
+        if kind == BOOL and value in ("", "true"):
+            value = "true"
+        elif kind == BOOL or not equals:
+            key = ""
+        if not (key and made.assign(key, kind, [value])):
+            made.arguments.append(word(escaped(f"--security-opt={text}")))
+    return True
+
+
+_SECURITY = {
+    "mask": ("Mask", WORDS),
+    "no-new-privileges": ("NoNewPrivileges", BOOL),
+    "seccomp": ("SeccompProfile", ONE),
+    "unmask": ("Unmask", WORDS),
+}
+
+
+def _ready(made: _Declaration, values: list[str]) -> bool:
+    text = {"container": "yes", "healthy": "healthy"}.get(values[-1])
+    if text:
+        made.keys.append(("Notify", text))
+    return text is not None
+
+
 def _words(name: str) -> Callable[[_Declaration, list[str]], bool]:
     return lambda made, values: made.assign(name, WORDS, values)
 
@@ -271,6 +300,8 @@ _SPECIAL: dict[str, Callable[[_Declaration, list[str]], bool]] = {
     "--network": _networks,
     "--read-only": _read_only,
     "--restart": _restart,
+    "--sdnotify": _ready,
+    "--security-opt": _security,
     "--slice": _slice,
     "--user": _user,
     "--volume": _volumes,
