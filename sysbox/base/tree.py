@@ -129,14 +129,14 @@ def open_entry(directory: int, name: str | bytes) -> TreeEntry | None:
         raise
 
 
-def entries(directory: int, where: str = "") -> Iterator[TreeEntry]:
+def entries(directory: int, where: str = "", most: int = 0) -> Iterator[TreeEntry]:
     """The entries of an open directory, sorted by name; each is closed when the next is requested.
 
-    `where` names the directory in messages. Raises OSError, and KernelError where the file system returns
-    an invalid name.
+    `where` names the directory in messages; it may have `most` entries, 0 is no bound. Raises OSError,
+    FormatError for more, and KernelError where the file system returns an invalid name.
     """
     try:
-        names = sorted(posix.listdir(directory))
+        names = sorted(_bounded(directory, where, most) if most else posix.listdir(directory))
     except OSError as error:
         raise _gone(error) from None
     for name in names:
@@ -149,6 +149,19 @@ def entries(directory: int, where: str = "") -> Iterator[TreeEntry]:
             yield found
         finally:
             found.close()
+
+
+def _bounded(directory: int, where: str, most: int) -> list[str]:
+    """The names in an open directory, of which the memory never holds more than `most`."""
+    names = []
+    with posix.scandir(directory) as found:
+        for one in found:
+            names.append(one.name)
+            if len(names) > most:
+                raise FormatError(
+                    f"{printable(where) or '.'}: more than {most} files in one directory"
+                )
+    return names
 
 
 def walk(directory: int) -> Iterator[TreeEntry]:

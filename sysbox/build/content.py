@@ -128,7 +128,7 @@ class Selected(Copier):
         tree.check_depth(depth, prefix)
         directory = source.open()
         try:
-            for inner in tree.entries(directory, prefix):
+            for inner in tree.entries(directory, prefix, self._origin.most):
                 path, above = prefix + inner.name, source.status.st_dev
                 whole = f"{self._path}/{path}" if self._path else path
                 if not content_sources.is_left_out(self._origin, inner, whole):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WILD = frozenset("*?[\\")
+_REMEMBERED = 10_000  # directories of which it is known what the patterns say
 _OWN = (paths.STATE, paths.RUN, f"{paths.IMAGES}/temporary")
 
 
@@ -55,6 +56,8 @@ class Rule:
     def _below(self, path: str) -> Seen:
         above = path.rpartition("/")[0]
         if above not in self._known:
+            if len(self._known) > _REMEMBERED:
+                self._known = {"": self._nothing}
             self._known[above] = self._below(above)
         return self._ignore.look(path, self._known[above])
 
@@ -70,22 +73,27 @@ class Origin:
         confined: bool,
         rules: tuple[Rule, ...] = (),
         own: frozenset[tuple[int, int]] = frozenset(),
+        most: int = 0,
     ) -> None:
         """`confined`: a link that leads out is an error, and is not followed within the tree instead.
 
-        `own` are directories that nothing is copied from, as `own_directories`.
+        `own` are directories that nothing is copied from, as `own_directories`; no directory may have more
+        than `most` entries, 0 is no bound.
         """
         self.fd = fd
         self.title = title
         self.confined = confined
         self._rules = rules
         self._own = own
+        self.most = most
         self._places: dict[str, str] = {}  # of directories: what `place` says
 
     def without(self, *rules: Rule) -> Origin:
         """The same tree, with less in it."""
         both = (*self._rules, *rules)
-        return Origin(self.fd, self.title, confined=self.confined, rules=both, own=self._own)
+        return Origin(
+            self.fd, self.title, confined=self.confined, rules=both, own=self._own, most=self.most
+        )
 
     def is_own(self, found: TreeEntry) -> bool:
         """Whether an entry is a directory of sysbox's, which would be copied into itself."""
@@ -111,6 +119,8 @@ class Origin:
         if not above:
             return path
         if above not in self._places:
+            if len(self._places) > _REMEMBERED:
+                self._places = {}
             self._places[above] = self.place(above)
         return f"{self._places[above]}/{name}".lstrip("/")
 
@@ -276,7 +286,7 @@ def _below(
     except tree.Gone:
         return  # removed since
     try:
-        for found in tree.entries(directory, inner):
+        for found in tree.entries(directory, inner, origin.most):
             name = f"{inner}{found.name}"
             whole = f"{path}/{name}" if path else name
             if is_left_out(origin, found, whole):
@@ -302,7 +312,7 @@ def _has_any(origin: Origin, above: TreeEntry, path: str) -> bool:
     try:
         return any(
             not is_left_out(origin, found, f"{path}/{found.name}")
-            for found in tree.entries(directory, path)
+            for found in tree.entries(directory, path, origin.most)
         )
     finally:
         posix.close(directory)

@@ -35,11 +35,11 @@ class Context:
         self.here = here
         self.file = file
 
-    def origin(self, patterns: Ignore | None) -> Origin:
-        """Its files without those that the ignore file leaves out."""
+    def origin(self, patterns: Ignore | None, most: int) -> Origin:
+        """Its files without those that the ignore file leaves out; `most` in one directory."""
         rules = (Rule(patterns),) if patterns else ()
         own = own_directories() if self.here else frozenset()
-        return Origin(self.fd, self.title, confined=True, rules=rules, own=own)
+        return Origin(self.fd, self.title, confined=True, rules=rules, own=own, most=most)
 
     def read(self, path: str) -> bytes | None:
         """A file of it, None where it has none. Raises SpecError, FormatError, KernelError."""

@@ -152,9 +152,10 @@ def of_content(fd: int, tell: Callable[[int], object]) -> tuple[bytes, int]:
 
     digest = sha256()
     position = 0
-    unsized = tree.is_unsized(fd)
+    # of a small file no hole is worth a look, and files without a size have no holes
+    has_holes = posix.fstat(fd).st_size > _BLOCK
     while True:
-        if not unsized:
+        if has_holes:
             position = _data_after(fd, position)
         data = posix.pread(fd, _BLOCK - position % _BLOCK, position)
         if not data:

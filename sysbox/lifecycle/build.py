@@ -131,10 +131,11 @@ class _Trees:
             opened = self._open(asked.context)
             self.file = contexts.containerfile(opened, asked.file)
             patterns = contexts.ignore_file(opened, asked.file, asked.ignore_file)
-            self.context = opened.origin(patterns)
+            most = asked.options.context_files
+            self.context = opened.origin(patterns, most)
             for name, text in asked.contexts.items():
                 named = self._open(text)
-                self.named[name] = named.origin(contexts.ignore_file(named, "", ""))
+                self.named[name] = named.origin(contexts.ignore_file(named, "", ""), most)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -90,15 +90,19 @@ def tight() -> Iterator[None]:
 def test_too_many_files(build: Builds) -> None:
     """What the ignore file leaves out is not looked at."""
     many = build.context / "many"
-    many.mkdir()
     for number in range(30):
-        (many / str(number)).touch()
+        path = many / str(number % 3) / str(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     build.write("FROM busybox:test\nCOPY . /x\n")
     error = build.fails()
     assert "Containerfile:2:1: COPY: more than 20 files are to be copied" in error
     assert "ContextFiles= of sysbox.conf(5)" in error
     build.write("FROM busybox:test\nRUN --mount=type=bind,target=/x true\n")
     assert "more than 20 files" in build.fails()
+    for number in range(30):
+        (many / "0" / f"more{number}").touch()
+    assert "many/0/: more than 20 files in one directory" in build.fails()
     # of an image or a stage there may be more
     build.write("FROM busybox:test\nCOPY --from=busybox:test / /x\n")
     build()

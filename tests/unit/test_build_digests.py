@@ -156,6 +156,22 @@ def test_the_bound(origin: Origin) -> None:
     assert told == []
 
 
+def test_a_directory_without_end(tmp_path: Path) -> None:
+    """The memory never has more names than may be copied."""
+    (tmp_path / "d").mkdir()
+    for number in range(30):
+        (tmp_path / "d" / str(number)).touch()
+    fd = os.open(tmp_path, FLAGS)
+    assert digest_of(Origin(fd, "the context", confined=True, most=30), "")
+    for origin in (
+        Origin(fd, "the context", confined=True, most=29),
+        Origin(fd, "the context", confined=True, most=29).without(),
+    ):
+        with pytest.raises(FormatError, match="d/: more than 29 files in one directory"):
+            digest_of(origin, "")
+    os.close(fd)
+
+
 def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for what takes a moment, then twice a second."""
     now = [100.0]

@@ -16,6 +16,7 @@ from sysbox.cli.output_file import OutputDirectory, OutputFile
 from sysbox.cli.request import build as request
 from sysbox.cli.request.build_output import Output, wanted
 from sysbox.cli.request.registries import transfer
+from sysbox.host import exists
 from sysbox.image.store import Store
 from sysbox.lifecycle import build as building
 
@@ -39,7 +40,9 @@ def main(values: Values) -> int:
     if kind not in ("auto", "tty", "plain", "quiet"):
         raise UsageError(f"--progress {kind}: must be auto, tty, plain or quiet")
     files = (("--iidfile", values.iidfile), ("--metadata-file", values.metadata_file))
-    for flag, path in (*(("--output", one.path) for one in outputs), *files):
+    for one in outputs:
+        _check_place("--output", one.path or "-", one.kind)
+    for flag, path in files:
         _check_place(flag, path or "-")
     image = any(one.makes_image for one in outputs)
     names = tuple(name for one in outputs for name in one.names)
@@ -95,9 +98,13 @@ def _deliver(
         line(image.id)
 
 
-def _check_place(flag: str, path: str) -> None:
+def _check_place(flag: str, path: str, kind: str = "") -> None:
     """Raises SpecError before the build for a file that cannot be made after it."""
     above = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+    if kind == "local" and exists(path) and not is_directory(path):
+        raise SpecError(
+            f"{flag} {path}: is not a directory", hint="type=tar,dest=FILE is an archive"
+        )
     if path != "-" and not is_directory(above):
         raise SpecError(f"{flag} {path}: {above} is not a directory", hint="make it first")
 

@@ -26,15 +26,12 @@ _RUN = {
 _PLATFORM = "`--platform` says for which machine"
 _CHECKED = "what is wrong with the file is said before anything is done"
 _ONE = "no index of several platforms is made"
-_MOUNTS = "`RUN --mount` says what a step has mounted"
-_VARIABLES = "ENV and ARG say which variables a step has"
 _BUILD = {
     "--cache-to": "the cache is this host's own, and stays there: leave it out", "--cache-ttl": "",
     "--attest": "no attestations are made: leave it out", "--sign-by": "`sysbox push` signs",
     "--no-cache-filter": "`--no-cache` takes no step from the cache",
     "--call": _CHECKED, "--check": _CHECKED, "--print": "", "--manifest": _ONE, "--all-platforms": _ONE,
     "--arch": _PLATFORM, "--os": _PLATFORM, "--variant": _PLATFORM, "--os-version": _PLATFORM,
-    "-v": _MOUNTS, "--volume": _MOUNTS, "-e": _VARIABLES, "--env": _VARIABLES,
     "--timestamp": "SOURCE_DATE_EPOCH in the environment, in seconds",
     "--jobs": "stages run side by side, one more than there are CPUs",
     "--cgroup-parent": "steps are in sysbox-build.slice: `systemctl set-property` limits it",
