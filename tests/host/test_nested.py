@@ -70,6 +70,23 @@ def test_its_network(outer: Container) -> None:
     assert [line.split(":")[0].strip() for line in found.splitlines()[2:]] == ["lo"]
 
 
+def test_secrets_and_credentials(sysbox: Sysbox, outer: Container) -> None:
+    """The outer container has a credential key of its own."""
+    script = f"printf v4lue | {INNER} secret create one - && {INNER} secret ls --format '{{{{.Driver}}}}'"
+    assert outer.sh(script).splitlines()[1] == "systemd-creds"
+    flags = (
+        "--secret",
+        "one,target=/etc/key,uid=7",
+        "--secret",
+        "one",
+        "--credential",
+        "id:/etc/machine-id",
+    )
+    look = "cat /etc/key /run/secrets/one; stat -c ' %u %a' /etc/key $CREDENTIALS_DIRECTORY/id"
+    shown = outer.exec(INNER, "run", "--rm", *flags, "host", "sh", "-c", look)
+    assert shown.splitlines() == ["v4luev4lue 7 444", " 0 400"]
+
+
 def test_it_is_confined_as_any_other(outer: Container) -> None:
     """By covers, capabilities, a filter and devices of its own, which it cannot change for the outer one."""
     look = "cat /proc/self/status; stat -c '%n %t:%T %a' /proc/timer_list /proc/keys /dev/null /dev/zero"
