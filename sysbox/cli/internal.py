@@ -23,6 +23,8 @@ def run(words: list[str]) -> int:
         return _generate(words[1:])
     if words[:1] in (["_unit"], ["_pod"]):
         return _unit(words)
+    if words[:1] == ["_proxy"]:
+        return _proxy(words[1:])
     if words[:1] == ["_fail"]:
         from sysbox.base.errors import FAILED
         from sysbox.cli.output import emit
@@ -82,6 +84,23 @@ def _unit(words: list[str]) -> int:
 
     try:
         return unit_start.pod(words[1:]) if words[0] == "_pod" else unit_start.main(words[1:])
+    except SysboxError as error:
+        return report(error)
+
+
+def _proxy(words: list[str]) -> int:
+    """Of a proxy: `SERVICE PORT [SECONDS]` of ExecStart=, `--idle=ACTION SERVICE` of ExecStopPost=."""
+    from sysbox.base.errors import SysboxError
+    from sysbox.cli.output import report
+    from sysbox.lifecycle import proxy
+
+    try:
+        if len(words) == 2 and words[0] in ("--idle=stop", "--idle=freeze"):
+            proxy.idle(words[1], words[0].partition("=")[2])
+            return 0
+        if len(words) not in (2, 3) or not all(word.isdecimal() for word in words[1:]):
+            raise UsageError("_proxy: a service and a port must be given")
+        proxy.serve(words[0], int(words[1]), *words[2:])
     except SysboxError as error:
         return report(error)
 

@@ -41,6 +41,7 @@ class ProcessPlan(Frozen):
     oom_score_adj: int
     # (variable, the secret that it has); the values come beside the plan
     secrets: tuple[tuple[str, str], ...] = ()
+    listening: tuple[int, ...] = ()  # this process's descriptors of sockets that it gets from 3 on
     pid_variables: tuple[str, ...] = ()  # variables whose value is its pid in the container
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import _signal
+import posix
 
-from sysbox.base.errors import Conflict, SysboxError
+from sysbox.base.errors import Conflict, SpecError, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.container.status import read_status
@@ -44,6 +45,8 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
     if dry_run:
         print(for_terminal(creating.describe(spec), 1))
         return 0
+    if b"LISTEN_FDS" in posix.environ and (spec.detach or needs_service(spec)):
+        _check_no_sockets()
     _end_start_by_signals()
     record, plan = creating.create(spec, _hold_signals, notices)
     attended = None
@@ -66,6 +69,17 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
         return _attached(record, notices)
     print(record.id, flush=True)
     return 0
+
+
+def _check_no_sockets() -> None:
+    """Raise SpecError where systemd has opened sockets for this process: it starts no container itself."""
+    from sysbox.run import listen
+
+    if listen.fds():
+        raise SpecError(
+            "LISTEN_FDS: the container has a service of its own, to which these sockets cannot be passed",
+            hint="leave out -d, -it and health checks, or declare it: ListenStream= in [Container]",
+        )
 
 
 def _end_start_by_signals() -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = serviceplan.ADMINISTRATORS
 _SECTION = "X-Sysbox"
+_SUFFIXES = (".service", ".socket")
+_OF_SOCKETS = (".socket", "-proxy.service", "-proxy@.service")  # besides a container's own service
 
 
 class Installed(Frozen):
@@ -38,12 +40,12 @@ class Installed(Frozen):
 
 
 def made(paths: Iterable[str]) -> list[Service]:
-    """The services of declarations; what they refer to is beside them, or where declarations are."""
+    """The units of declarations; what they refer to is beside them, or where declarations are."""
     given = [_source(path) for path in paths]
     beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
     known = {one.name: one for one in sources.find((*beside, *sources.DIRECTORIES))}
     declared = units.Declared({**known, **{one.name: one for one in given}}.values())
-    services = [convert.service_of(one, declared, launcher()) for one in given]
+    services = [unit for one in given for unit in convert.units_of(one, declared, launcher())]
     return list(units.one_each(services))
 
 
@@ -79,7 +81,9 @@ def text_of(service: Service) -> str:
 
 def install(services: Iterable[Service], *, force: bool = False) -> None:
     """Write the files, all or none, and have systemd read them. Raises Conflict, FormatError, KernelError."""
+    services = list(services)
     texts = {checked(one).unit: text_of(one) for one in services}
+    before = [one for one in installed() if one.source in {each.source.path for each in services}]
     for unit in texts:
         found = _read(unit)
         if found is not None and not force and (found.edited or not found.source):
@@ -92,52 +96,74 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
         write_file(
             f"{DIRECTORY}/{unit}", text.encode("utf-8", "surrogateescape"), 0o644, durable=True
         )
+    # the declaration had sockets when it was installed before
+    gone = [one for one in before if one.unit not in texts and one.unit.endswith(_OF_SOCKETS)]
+    if gone := [one for one in gone if not one.edited]:
+        _remove(gone)
     _reload()
 
 
-def uninstall(unit: str, *, force: bool = False) -> None:
-    """Stop and disable a service, and remove its file. Raises NotFound, Conflict."""
-    found = find(unit)
-    unit = found.unit
-    if found.edited and not force:
-        raise Conflict(f"{DIRECTORY}/{unit} was edited", hint="--force removes it")
+def uninstall(unit: str, *, force: bool = False) -> set[str]:
+    """Stop and disable a unit and those made of the same declaration, and remove their files; their names.
+
+    Raises NotFound, Conflict.
+    """
+    first = find(unit)
+    found = [one for one in installed() if one.source == first.source]
+    for one in found:
+        if one.edited and not force:
+            raise Conflict(f"{DIRECTORY}/{one.unit} was edited", hint="--force removes it")
+    _remove(found)
+    _reload()
+    return {one.unit for one in found}
+
+
+def _remove(found: Iterable[Installed]) -> None:
+    """Stop units and remove their files, sockets first: they would start the others again."""
+    found = sorted(found, key=lambda one: not one.unit.endswith(".socket"))
     with Bus.connect() as bus:
-        for one in _instances(bus, unit):
-            scope.request_stop(bus, one)
-        for one in _instances(bus, unit):
-            scope.await_inactive(bus, one)
-    for directory in (DIRECTORY, "/run/systemd/system"):
-        _remove_links(directory, unit)
-    unlink(f"{DIRECTORY}/{unit}")
-    _reload()
+        for one in found:
+            for instance in _instances(bus, one.unit):
+                scope.request_stop(bus, instance)
+            for instance in _instances(bus, one.unit):
+                scope.await_inactive(bus, instance)
+    for one in found:
+        for directory in (DIRECTORY, "/run/systemd/system"):
+            _remove_links(directory, one.unit)
+        unlink(f"{DIRECTORY}/{one.unit}")
 
 
 def _instances(bus: Bus, unit: str) -> list[str]:
     """The units of a file: of a template those that systemd has loaded. Raises SystemdError."""
-    stem, template, _ = unit.partition("@.service")
+    stem, template, suffix = unit.partition("@.")
     if not template:
         return [unit]
-    patterns = [f"{stem}@*.service"]
+    patterns = [f"{stem}@*.{suffix}"]
     listed = bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", ([], patterns))
     return [one[0] for one in listed[0]]
 
 
 def _remove_links(directory: str, unit: str) -> None:
     """Remove the links by which other units want the service; of a template, its instances."""
-    stem, template, _ = unit.partition("@.service")
+    stem, template, suffix = unit.partition("@.")
     for name in names(directory):
         if not name.endswith((".wants", ".requires", ".upholds")):
             continue
         for link in names(f"{directory}/{name}"):
             if link == unit or (
-                template and link.startswith(f"{stem}@") and link.endswith(".service")
+                template and link.startswith(f"{stem}@") and link.endswith(f".{suffix}")
             ):
                 unlink(f"{directory}/{name}/{link}")
 
 
+def full_name(name: str) -> str:
+    """The name of a unit, also of a service without its suffix."""
+    return name if name.endswith(_SUFFIXES) else f"{name}.service"
+
+
 def find(name: str) -> Installed:
     """The unit file of that name, with or without its suffix, that `install` has written. Raises NotFound."""
-    unit = name if name.endswith(".service") else f"{name}.service"
+    unit = full_name(name)
     found = _read(unit)
     if found is None or not found.source:
         raise NotFound(
@@ -148,7 +174,7 @@ def find(name: str) -> Installed:
 
 def installed() -> list[Installed]:
     """The unit files that `install` has written, by name."""
-    found = [_read(name) for name in names(DIRECTORY) if name.endswith(".service")]
+    found = [_read(name) for name in names(DIRECTORY) if name.endswith(_SUFFIXES)]
     return [one for one in found if one is not None and one.source]
 
 

@@ -38,7 +38,7 @@ def main(
         spaces = inherited.plan.namespaces
         root = userns.root_of(spaces.uids, spaces.gids)
         given = {channel.fileno(), *inherited.stdio, *(fd for _, fd in joined), pid_namespace}
-        given.update(inherited.sockets.values())
+        given.update((*inherited.sockets.values(), *inherited.plan.process.listening))
         copies = _prepare(inherited, given, root)
 
         def make_first(flags: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ The parent's end closes when the parent dies; a child that finds it closed exits
 from __future__ import annotations
 
 import _socket
+import fcntl
 import posix
 import select
 
@@ -83,6 +84,13 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+    def move_above(self, lowest: int) -> None:
+        """Have the connection by another descriptor, `lowest` or higher. Raises OSError."""
+        kind = _socket.SOCK_SEQPACKET
+        fd = fcntl.fcntl(self._socket.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest)
+        self._socket.close()
+        self._socket = _socket.socket(_socket.AF_UNIX, kind, 0, fd)
 
     def send(self, kind: bytes, data: dict[str, Any] | None = None, fd: int = -1) -> None:
         """Send one message, with an fd if given. That the peer is gone shows when its answer is awaited."""

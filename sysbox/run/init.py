@@ -29,7 +29,7 @@ from sysbox.run.process import (
     resolve_user,
     run_command,
 )
-from sysbox.run.streams import new_null, open_terminal, take_streams
+from sysbox.run.streams import new_null, open_terminal, pass_sockets, take_streams
 from sysbox.security import environment, sysctls
 from sysbox.units.cgroup.tree import place
 
@@ -83,6 +83,7 @@ def main(
             pid_namespace,
             builder,
             *inherited.sockets.values(),
+            *plan.process.listening,
         }
         # first of all: every other open descriptor is the host's
         process.close_fds_except(needed)
@@ -164,7 +165,8 @@ def main(
             # takes effect for children: a process born there must have no more than the container
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
-        process.close_fds_except({channel.fileno()})
+        passed = pass_sockets(plan.process.listening, channel)
+        process.close_fds_except({channel.fileno(), *passed})
         drop_privileges(plan.process, who, inherited.seccomp, forks=forks)
         if forks:
             fork_inside(plan.process, env, channel, attended=True)

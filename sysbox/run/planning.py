@@ -46,6 +46,10 @@ def plan_of(record: Record, facts: HostFacts, service: str = "") -> Plan:
         from sysbox.run import notify  # few containers need it
 
         plan = notify.with_watchdog(plan)
+    if b"LISTEN_FDS" in posix.environ:
+        from sysbox.run import listen  # few containers need it
+
+        plan = listen.with_variables(plan)
     return plan
 
 

@@ -25,6 +25,7 @@ _TIOCGPTPEER = 0x5441
 _DEVPTS_SUPER_MAGIC = 0x1CD1
 _PIPEFS_MAGIC = 0x50495045
 _NULL = posix.makedev(1, 3)
+_FIRST = 3  # SD_LISTEN_FDS_START
 _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
@@ -119,3 +120,19 @@ def take_streams(
     for target, fd in enumerate(stdio):
         if tty or fd in owned or is_pipe(target):
             posix.fchown(target, uid, -1)
+
+
+def pass_sockets(fds: tuple[int, ...], channel: Channel) -> tuple[int, ...]:
+    """Move sockets to 3 and up, in their order, to be inherited (sd_listen_fds(3)); the channel makes way.
+
+    Any other descriptor there is closed. Raises OSError.
+    """
+    if not fds:
+        return ()
+    places = tuple(range(_FIRST, _FIRST + len(fds)))
+    free = places[-1] + 1
+    channel.move_above(free)
+    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free) for fd in fds]
+    for place, fd in zip(places, aside, strict=True):
+        posix.dup2(fd, place, inheritable=True)
+    return places

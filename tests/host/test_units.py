@@ -54,9 +54,10 @@ class Declare:
         return self._sysbox("inspect", f"systemd-{NAME}").returncode == 0
 
     def remove(self) -> None:
-        for line in self._sysbox("unit", "list", "--format", "{{.Unit}}").stdout.splitlines():
-            if line.startswith(NAME):
-                self._sysbox("unit", "uninstall", "--force", line, check=True)
+        installed = self._sysbox("unit", "list", "--format", "{{.Unit}}").stdout.splitlines()
+        own = [line for line in installed if line.startswith(NAME)]
+        if own:
+            self._sysbox("unit", "uninstall", "--force", *own, check=True)
         systemctl("reset-failed", SERVICE, check=False)
 
 

@@ -45,7 +45,7 @@ COLD = (
     "sysbox.cli.request.declaration", "sysbox.cli.request.words", "sysbox.cli.request.words_limits",
     "sysbox.cli.request.words_network", "sysbox.cli.request.words_health",
     "sysbox.cli.commands.system_units", "sysbox.lifecycle.system_units", "sysbox.cli.doctor.declared",
-    "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.units.quadlet",
+    "sysbox.lifecycle.unit", "sysbox.lifecycle.declared", "sysbox.lifecycle.proxy", "sysbox.units.quadlet",
     "sysbox.cli.build_progress", "sysbox.cli.commands.build",
     "sysbox.cli.request.build", "sysbox.lifecycle.build", "sysbox.lifecycle.build_cache",
     "sysbox.lifecycle.images", "sysbox.lifecycle.network", "sysbox.lifecycle.network_connect",

@@ -377,3 +377,75 @@ def test_what_quadlet_cannot_have(tmp_path: Path, line: str, said: str) -> None:
     write(tmp_path, x__container=f"[Container]\nImage=x\n[Quadlet]\n{line}\n")
     (one,) = services(tmp_path).values()
     assert said in one.error
+
+
+def test_a_container_with_sockets(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        web__container="[Container]\nImage=x\nListenStream=80\nListenDatagram=/run/x\n[Socket]\nSocketMode=0600\n"
+        "[Install]\nWantedBy=sockets.target\n",
+        **{
+            "c@__container": "[Container]\nImage=x\nServiceName=y@\nListenStream=127.0.0.1:%i\nProxyPort=80\n"
+            "IdleStop=7\n[Install]\nDefaultInstance=81\nWantedBy=sockets.target\n",
+        },
+    )
+    made = generate.generate(sources.find([str(tmp_path)]), LAUNCHER)
+    assert sorted(made.files) == [
+        "web.service",
+        "web.socket",
+        "y-proxy@.service",
+        "y@.service",
+        "y@.socket",
+    ]
+    assert made.links == {
+        "sockets.target.wants/web.socket": "../web.socket",
+        "sockets.target.wants/y@81.socket": "../y@.socket",
+    }
+    assert made.files["web.socket"].partition("[Socket]\n")[2] == (
+        "ListenStream=80\nListenDatagram=/run/x\nSocketMode=0600\n"
+    )
+    assert "\nRequires=web.socket\nAfter=web.socket\n" in made.files["web.service"]
+    assert made.files["y@.socket"].partition("[Socket]\n")[2] == (
+        "ListenStream=127.0.0.1:%i\nService=y-proxy@%i.service\n"
+    )
+    proxy = made.files["y-proxy@.service"]
+    for line in (
+        "BindsTo=y@%i.service", "Requires=y@%i.socket", "After=y@%i.service y@%i.socket",
+        "ExecStart=/usr/bin/sysbox _proxy y@%i.service 80 7",
+        "ExecStopPost=/usr/bin/sysbox _proxy --idle=stop y@%i.service",
+    ):  # fmt: skip
+        assert line in proxy.splitlines()
+    # it has no sockets itself
+    assert "y@%i.socket" not in made.files["y@.service"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("ProxyPort=80", ":3: ProxyPort=: there is no socket: ListenStream= is one"),
+        ("IdleStop=1", ":3: IdleStop=: there is no socket"),
+        ("ListenStream=80\nIdleStop=1", ":4: IdleStop=: it needs ProxyPort="),
+        ("ListenStream=80\nProxyPort=0", ":4: ProxyPort=: '0' is not a port"),
+        ("ListenStream=80\nProxyPort=80\nIdleStop=0", ":5: IdleStop=: '0' is not a number of seconds"),
+        ("ListenStream=80\nProxyPort=80\nIdleStop=1min", ":5: IdleStop=: '1min' is not a number"),
+        ("ListenStream=80\nProxyPort=80\nIdleStop=1\nIdleFreeze=2", ":6: IdleFreeze=: cannot be set"),
+        ("ListenStream=80\nProxyPort=80\nIdleFreeze=2\n[Service]\nWatchdogSec=1", ":5: IdleFreeze=: a"),
+        ("ListenStream=80\nProxyPort=80\nNetwork=none", ":4: ProxyPort=: with Network=none the"),
+        ("ListenStream=80\nProxyPort=80\nPod=x.pod", ":4: ProxyPort=: with Pod= the address is that of the"),
+        ("ListenDatagram=80\nProxyPort=80", ":3: ListenDatagram=: with ProxyPort= there are streams only"),
+        ("ListenStream=65536", ":3: ListenStream=: '65536' is not the address of a socket: PORT,"),
+        ("ListenStream=web", ":3: ListenStream=: 'web' is not the address"),
+        ("ListenStream=80\n[Socket]\nAccept=yes", ":5: Accept=: one container has all connections"),
+        ("ListenStream=80\n[Socket]\nService=x.service", ":5: Service=: the socket is this container's"),
+        ("[Socket]\nSocketMode=0600", ": [Socket] without a socket: ListenStream= is one"),
+    ],
+    ids=[
+        "proxy-alone", "idle-alone", "idle-without-proxy", "port", "never", "span", "both", "watchdog",
+        "none", "pod", "datagrams", "no-port", "word", "accept", "service", "no-listener",
+    ],
+)  # fmt: skip
+def test_sockets_that_are_wrong(tmp_path: Path, lines: str, said: str) -> None:
+    write(tmp_path, x__container=f"[Container]\nImage=x\n{lines}\n")
+    found = services(tmp_path)
+    assert list(found) == ["x.service"]
+    assert found["x.service"].error.startswith(f"{tmp_path}/x.container{said}")

@@ -58,7 +58,13 @@ def _install(values: Values) -> int:
 
 
 def _uninstall(values: Values) -> int:
-    return each(values.unit, lambda name: unit.uninstall(name, force=values.force), line)
+    gone: set[str] = set()
+
+    def remove(name: str) -> None:
+        if unit.full_name(name) not in gone:  # else it was made of the same file as one before
+            gone.update(unit.uninstall(name, force=values.force))
+
+    return each(values.unit, remove, line)
 
 
 def _list(values: Values) -> int:

@@ -8,7 +8,7 @@ from sysbox.units import syntax
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.sources import Source
-    from sysbox.units.quadlet.units import Declared
+    from sysbox.units.quadlet.units import Declared, Service
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/@%+,=-")
 
@@ -25,6 +25,8 @@ class Conversion:
         self.words: list[str] = []  # of the command that makes or starts it
         # when the service is started: healthy, container (its payload says so), or "" once its command runs
         self.ready = ""
+        self.more: list[Service] = []  # further units
+        self.installs = True  # [Install] of the file is the service's
         self.unit: list[tuple[str, str]] = []  # keys of [Unit]
         self.service: list[tuple[str, str]] = []  # keys of [Service]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.units.quadlet import container, globalargs, online, pod, units, volume
+from sysbox.units.quadlet import container, globalargs, online, pod, sockets, units, volume
 from sysbox.units.quadlet.conversion import Conversion
 from sysbox.units.quadlet.keys import QUADLET
 from sysbox.units.quadlet.units import Service
@@ -49,7 +49,15 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
         words=tuple(made.words) if source.kind in ("container", "pod") else (),
         unit_keys=(*made.unit, *declared.translated(source)),
         service_keys=(*made.service, *_own_keys(source)),
+        installs=made.installs,
+        more=tuple(made.more),
     )
+
+
+def units_of(source: Source, declared: Declared, launcher: str) -> tuple[Service, ...]:
+    """Every unit that one declaration becomes, its service first."""
+    service = service_of(source, declared, launcher)
+    return (service, *service.more)
 
 
 def _own_keys(source: Source) -> Keys:
@@ -72,6 +80,7 @@ def _container(made: Conversion) -> None:
     every = Section(made.source, "Quadlet", QUADLET)
     network = "network.target " if every.is_true("DefaultDependencies", default=True) else ""
     made.unit.append(("After", f"{network}dbus.socket"))
+    sockets.convert(made)
     container.convert(made)
     made.service += made.section.resources
     notify = (f"--notify={made.ready}",) if made.ready else ()

@@ -84,7 +84,8 @@ def generate(found: list[Source], launcher: str) -> Generated:
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     errors: list[str] = []
-    for service in units.one_each(convert.service_of(one, declared, launcher) for one in found):
+    made = (unit for one in found for unit in convert.units_of(one, declared, launcher))
+    for service in units.one_each(made):
         if service.error:
             errors.append(service.error)
         if not units.is_valid(service.unit):
@@ -102,6 +103,8 @@ def generate(found: list[Source], launcher: str) -> Generated:
 
 def _links(service: Service) -> Iterator[tuple[str, str]]:
     """The links of its [Install]: path, target. Raises FormatError."""
+    if not service.installs:
+        return
     wanted: dict[str, list[str]] = {}
     for one in service.source.assignments:
         if one.section == "Install" and one.key in _WORDS:
@@ -116,8 +119,8 @@ def _links(service: Service) -> Iterator[tuple[str, str]]:
     if service.source.is_template:
         if not wanted.get("DefaultInstance"):
             return
-        stem = unit.removesuffix("@.service")
-        unit = f"{stem}@{wanted['DefaultInstance'][-1]}.service"
+        stem, _, suffix = unit.rpartition("@")
+        unit = f"{stem}@{wanted['DefaultInstance'][-1]}{suffix}"
     for key, kind in _LINKS.items():
         for other in wanted.get(key, ()):
             yield f"{other}.{kind}/{unit}", f"../{service.unit}"

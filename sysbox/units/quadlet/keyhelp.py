@@ -21,6 +21,15 @@ _CONTAINER = {
     "EnvironmentFile": "As `--env-file`. A relative path is relative to this file.",
     "Exec": "The command, instead of the image's.",
     "Group": "The group of the command; it needs User=.",
+    "IdleFreeze": "Freeze the container once it had no connection for so many seconds. It needs ProxyPort=.",
+    "IdleStop": "Stop the container once it had no connection for so many seconds. It needs ProxyPort=.",
+    "ListenDatagram": "As ListenStream=, for datagrams; not with ProxyPort=.",
+    "ListenSequentialPacket": "As ListenStream=, for sequenced packets; not with ProxyPort=.",
+    "ListenStream": (
+        "A socket that systemd opens (systemd.socket(5)): the container starts with the first connection, "
+        "and its payload gets the socket, or ProxyPort= the connections. [Install] is the socket's."
+    ),
+    "ProxyPort": "The port of the container to which connections go, for a payload that takes no sockets.",
     "HttpProxy": "Give the container the proxy variables of the service's environment. Off by default.",
     "Image": "The image: a name, or a `.image` or `.build` file, whose service then comes first.",
     "Mask": "As `--security-opt mask=`.",

@@ -122,7 +122,8 @@ CONTAINER = (
         AutoUpdate CgroupsMode Exec Group Image Notify Pod ReloadCmd ReloadSignal Rootfs
         Timezone User
     """),
-    *_read(ALL, "Mount Network Volume"),
+    *_read(ALL, "ListenDatagram ListenSequentialPacket ListenStream Mount Network Volume"),
+    *_read(ONE, "IdleFreeze IdleStop ProxyPort"),
     *_read(WORDS, "AddDevice EnvironmentFile"),
     *_read(BOOL, "HttpProxy ReadOnlyTmpfs StartWithPod VolatileTmp"),
     *_read(ONE, """

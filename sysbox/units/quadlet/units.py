@@ -50,6 +50,9 @@ class Service(Frozen):
     service_keys: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()  # of `sysbox run` or `pod create`, where it is a container or a pod
     error: str = ""  # why it cannot run: it fails with that when it is started
+    section: str = "Service"  # in which `service_keys` are: another kind of unit has its own
+    installs: bool = True  # its [Install] is that of the file
+    more: tuple[Service, ...] = ()  # further units that the declaration becomes
 
 
 class Declared:
@@ -187,8 +190,8 @@ def text(service: Service, launcher: str, *, install: bool = False) -> str:
         keys = [("Type", "oneshot"), ("ExecStart", f"{launcher} _fail {words}")]
     elif not any(key == "Description" for key, _ in unit):
         unit = [("Description", source.name), *unit]
-    sections = [("Unit", unit), ("Service", keys)]
+    sections = [("Unit", unit), ("Service" if service.error else service.section, keys)]
     wanted = [(one.key, one.value) for one in source.assignments if one.section == "Install"]
-    if install and wanted:
+    if install and wanted and service.installs:
         sections.append(("Install", wanted))
     return syntax.dump(sections, f"sysbox made this of {source.path}")

@@ -1,0 +1,174 @@
+"""Scale to zero: a container that starts with the first connection, and stops or freezes after the last."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import eventually, systemctl
+from lane import TIMEOUT, Sysbox
+from test_units import NAME, SERVICE, Declare, journal, state
+
+SOCKET, PROXY = f"{NAME}.socket", f"{NAME}-proxy.service"
+PORT = 18472
+SERVER = (
+    "sh -c \"trap 'exit 0' TERM; mkdir -p /www; echo hello >/www/index.html; httpd -p 80 -h /www; "
+    'while :; do sleep 0.05; done"'
+)
+
+
+@pytest.fixture
+def declare(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[Declare]:
+    one = Declare(sysbox, tmp_path, image)
+    yield one
+    one.remove()
+    for unit in (SOCKET, PROXY):
+        systemctl("reset-failed", unit, check=False)
+
+
+def get() -> str:
+    """The page, by a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        return connection.getresponse().read().decode().strip()
+    finally:
+        connection.close()
+
+
+def listen(declare: Declare, sysbox: Sysbox, more: str = "", execute: str = SERVER) -> None:
+    text = f"ListenStream=127.0.0.1:{PORT}\nProxyPort=80\nExec={execute}\n{more}"
+    made = sysbox("unit", "install", declare.file(text), check=True).stdout.split()
+    assert made == [SERVICE, PROXY, SOCKET]
+    systemctl("start", SOCKET)
+
+
+def active(unit: str) -> str:
+    return systemctl("show", "-P", "ActiveState", unit)
+
+
+def main_of(unit: str) -> int:
+    return int(systemctl("show", "-P", "MainPID", unit))
+
+
+def test_it_starts_with_a_connection_and_stops_without(declare: Declare, sysbox: Sysbox) -> None:
+    listen(declare, sysbox, "IdleStop=1")
+    assert state() == "inactive"
+    for _ in range(2):
+        assert get() == "hello"
+        one = declare.container()
+        proxy = main_of(PROXY)
+        # nobody, in the container's network: it can reach no other
+        assert os.readlink(f"/proc/{proxy}/ns/net") == one.namespace("net")
+        status = Path(f"/proc/{proxy}/status").read_text()
+        assert "\nUid:\t65534\t65534\t65534\t65534\n" in status
+        assert "\nCapPrm:\t0000000000000000\n" in status
+        eventually(lambda: state() == "inactive", "no connection is left")
+        assert not declare.is_there()
+    assert active(SOCKET) == "active"
+
+
+def test_it_freezes_and_thaws(declare: Declare, sysbox: Sysbox) -> None:
+    listen(declare, sysbox, "IdleFreeze=1")
+    assert get() == "hello"
+    one = declare.container()
+    pid = one.pid
+    for _ in range(2):
+        eventually(lambda: one.inspect("State.Status") == "paused", "no connection is left")
+        assert state() == "active"
+        assert get() == "hello"
+        assert one.pid == pid, "the same process answers"
+    eventually(lambda: one.inspect("State.Status") == "paused", "no connection is left")
+    systemctl("stop", SERVICE)
+    assert not declare.is_there(), "a frozen one stops, too"
+    assert get() == "hello"
+
+
+def test_connections_during_a_stop_are_answered(declare: Declare, sysbox: Sysbox) -> None:
+    """The kernel keeps them, and the next start has them: by idleness and by the administrator."""
+    slow = SERVER.replace("exit 0", "sleep 1; exit 0")
+    listen(declare, sysbox, "IdleStop=1", slow)
+    assert get() == "hello"
+    first = declare.container().pid
+    eventually(lambda: state() == "deactivating", "it stops")
+    assert get() == "hello"
+    second = declare.container().pid
+    assert second != first
+    systemctl("stop", "--no-block", SERVICE)
+    eventually(lambda: state() == "deactivating", "it stops again")
+    assert get() == "hello"
+    assert declare.container().pid != second
+
+
+@pytest.mark.parametrize("victim", ["proxy", "monitor", "payload"])
+def test_what_is_killed_is_started_again(declare: Declare, sysbox: Sysbox, victim: str) -> None:
+    listen(declare, sysbox, "IdleStop=2")
+    assert get() == "hello"
+    pid = {"proxy": main_of(PROXY), "monitor": main_of(SERVICE), "payload": declare.container().pid}
+    one = declare.container()
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as open_one:
+        eventually(
+            lambda: " 01 " in one.exec("cat", "/proc/net/tcp", "/proc/net/tcp6"), "it is connected"
+        )
+        os.kill(pid[victim], signal.SIGKILL)
+        assert not received(open_one), "it is closed, and not left open"
+    # one that comes before systemd has noticed is closed, too
+    eventually(lambda: page() == "hello", "it answers again")
+    eventually(lambda: state() in ("inactive", "failed"), "and it stops when it is idle")
+    assert not declare.is_there()
+
+
+def received(connection: socket.socket) -> bytes:
+    """What comes until the other end closes."""
+    try:
+        return connection.recv(100)
+    except ConnectionResetError:
+        return b""
+
+
+def page() -> str:
+    """The page, or nothing."""
+    try:
+        return get()
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
+def test_many_connections_at_once_start_it_once(declare: Declare, sysbox: Sysbox) -> None:
+    listen(declare, sysbox, "IdleStop=2")
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(get())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["hello"] * 20
+
+
+def test_an_open_connection_keeps_it(declare: Declare, sysbox: Sysbox) -> None:
+    listen(declare, sysbox, "IdleStop=1")
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
+        eventually(lambda: active(PROXY) == "active", "it runs")
+        time.sleep(2.5)  # longer than it may be idle
+        assert (state(), active(PROXY)) == ("active", "active")
+    eventually(lambda: state() == "inactive", "no connection is left")
+
+
+def test_one_that_does_not_listen(declare: Declare, sysbox: Sysbox) -> None:
+    """`--network none` is refused when the file is read, or when the container runs."""
+    text = f"ListenStream={PORT}\nProxyPort=80\nExec=sleep 1\n"
+    for more in ("Network=none", "Network=host", "Network=x.container"):
+        done = sysbox("unit", "check", declare.file(f"{text}{more}"))
+        assert "ProxyPort=: with Network=" in done.stderr
+        assert "has no address of its own" in done.stderr
+    listen(declare, sysbox, "PodmanArgs=--network=none\nIdleStop=1")
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
+        eventually(lambda: "has no address of its own" in journal(PROXY), "it says why")
+        systemctl("stop", SOCKET, PROXY, SERVICE)

@@ -1,0 +1,145 @@
+"""Sockets that systemd opens: the payload gets them, and the container starts with the first connection."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import eventually, systemctl
+from lane import SYSBOX, TIMEOUT, Sysbox
+from test_units import NAME, SERVICE, Declare, state
+
+IMAGE = "host"  # it has Python
+SOCKET = f"{NAME}.socket"
+PORT = 18471
+# tells what it was given, to each connection of the first socket, and ends when it is asked to
+SERVER = """
+import os, socket
+count = int(os.environ["LISTEN_FDS"])
+sockets = [socket.socket(fileno=fd) for fd in range(3, 3 + count)]
+fds = sorted(map(int, os.listdir("/proc/self/fd")))
+meant = os.environ["LISTEN_PID"] == str(os.getpid())
+while True:
+    connection = sockets[0].accept()[0]
+    kinds = [one.getsockname() for one in sockets]
+    connection.sendall(repr((meant, os.environ["LISTEN_FDNAMES"], fds[:-1], kinds)).encode())
+    connection.close()
+"""
+
+
+@pytest.fixture
+def declare(sysbox: Sysbox, tmp_path: Path) -> Iterator[Declare]:
+    one = Declare(sysbox, tmp_path, IMAGE)
+    (tmp_path / "server.py").write_text(SERVER)
+    yield one
+    one.remove()
+    systemctl("reset-failed", SOCKET, check=False)
+
+
+def answer(port: int = PORT) -> str:
+    """What the server says."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+        text = b""
+        while data := connection.recv(4096):
+            text += data
+    return text.decode()
+
+
+def install(declare: Declare, sysbox: Sysbox, more: str = "", service: str = "") -> list[str]:
+    """The units of a container whose payload takes a socket."""
+    file = declare.file(
+        f"Volume=./server.py:/server.py:ro\nExec=python3 /server.py\nStopSignal=KILL\n{more}",
+        service,
+    )
+    return sysbox("unit", "install", file, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("init", ["no", "yes"])
+def test_the_payload_gets_the_sockets(declare: Declare, sysbox: Sysbox, init: str) -> None:
+    path = f"/run/{NAME}.sock"
+    more = f"ListenStream=127.0.0.1:{PORT}\nListenDatagram={path}\nRunInit={init}\n"
+    made = install(declare, sysbox, f"{more}[Socket]\nFileDescriptorName=web")
+    assert made == [SERVICE, SOCKET]
+    systemctl("start", SOCKET)
+    assert state() == "inactive", "nobody has connected"
+    told = repr((True, "web:web", [0, 1, 2, 3, 4], [("127.0.0.1", PORT), path]))
+    assert answer() == told
+    assert state() == "active"
+    # the sockets are systemd's: they outlive the container
+    os.kill(declare.container().pid, signal.SIGKILL)
+    eventually(lambda: state() == "failed", "it has ended")
+    assert answer() == told
+    systemctl("stop", SOCKET)
+    assert state() == "inactive", "without its sockets it is nothing"
+    systemctl("start", SERVICE)
+    assert systemctl("show", "-P", "ActiveState", SOCKET) == "active"
+    assert answer() == told
+
+
+def test_what_is_installed_is_removed_together(declare: Declare, sysbox: Sysbox) -> None:
+    assert install(declare, sysbox, f"ListenStream={PORT}") == [SERVICE, SOCKET]
+    assert systemctl("is-enabled", SOCKET, check=False) == "disabled"
+    assert systemctl("is-enabled", SERVICE, check=False) == "static", "the socket starts it"
+    systemctl("enable", "--now", SOCKET)
+    # a socket that the declaration does not have any more goes
+    assert install(declare, sysbox) == [SERVICE]
+    assert not (Path("/etc/systemd/system") / SOCKET).exists()
+    assert systemctl("show", "-P", "ActiveState", SOCKET) == "inactive"
+    install(declare, sysbox, f"ListenStream={PORT}")
+    sysbox("unit", "uninstall", SERVICE, check=True)
+    assert not list(Path("/etc/systemd/system").rglob(f"{NAME}*"))
+
+
+def test_a_run_passes_the_sockets_of_its_caller(sysbox: Sysbox, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    command = [
+        *("systemd-socket-activate", "-l", f"127.0.0.1:{PORT}", "--fdname=mine"),
+        *(SYSBOX, "run", "--rm", "--name", NAME, "-v", f"{tmp_path}/server.py:/server.py:ro"),
+        *(IMAGE, "python3", "/server.py"),
+    ]
+    caller = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: listens(PORT), "it listens")
+        assert answer() == repr((True, "mine", [0, 1, 2, 3], [("127.0.0.1", PORT)]))
+    finally:
+        sysbox("kill", NAME)
+        caller.wait(TIMEOUT)
+
+
+def listens(port: int) -> bool:
+    wanted = f":{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[1].endswith(wanted) and line.split()[3] == "0A" for line in lines)
+
+
+def test_sockets_that_cannot_be_passed(sysbox: Sysbox, image: str) -> None:
+    script = 'export LISTEN_PID=$$ LISTEN_FDS=$1; shift; exec "$@"'
+    run = [*("sh", "-c", script, "sh"), "1", SYSBOX, "run", "--rm"]
+    for count, said in (
+        ("1", "descriptor 3 was not passed on"), ("x", "=x: not a number"), ("9999", "not a number"),
+    ):  # fmt: skip
+        run[4] = count
+        done = subprocess.run([*run, image, "true"], capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stderr) == (125, True), done.stderr
+    with socket.create_server(("127.0.0.1", PORT)) as server:
+        words = [
+            *("bash", "-c", f"exec 3<&{server.fileno()}; {script}", "sh"),
+            "1",
+            SYSBOX,
+            "run",
+            "-d",
+            image,
+        ]
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, pass_fds=[server.fileno()]
+        )
+    assert (done.returncode, "has a service of its own" in done.stderr) == (125, True), done.stderr
+    # another process is meant
+    environment = {**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "1"}
+    done = sysbox("run", "--rm", image, "env", env=environment, check=True)
+    assert "LISTEN" not in done.stdout
