@@ -89,7 +89,7 @@ def _unit(words: list[str]) -> int:
 
 
 def _proxy(words: list[str]) -> int:
-    """Of a proxy: `SERVICE PORT [SECONDS]` of ExecStart=, `--idle=ACTION SERVICE` of ExecStopPost=."""
+    """Of a proxy: `SERVICE PORT [ACTION SECONDS]` of ExecStart=, `--idle=ACTION SERVICE` of ExecStopPost=."""
     from sysbox.base.errors import SysboxError
     from sysbox.cli.output import report
     from sysbox.lifecycle import proxy
@@ -98,7 +98,7 @@ def _proxy(words: list[str]) -> int:
         if len(words) == 2 and words[0] in ("--idle=stop", "--idle=freeze"):
             proxy.idle(words[1], words[0].partition("=")[2])
             return 0
-        if len(words) not in (2, 3) or not all(word.isdecimal() for word in words[1:]):
+        if len(words) not in (2, 4) or not words[1].isdecimal():
             raise UsageError("_proxy: a service and a port must be given")
         proxy.serve(words[0], int(words[1]), *words[2:])
     except SysboxError as error:

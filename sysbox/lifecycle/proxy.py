@@ -42,10 +42,11 @@ _CONNECTIONS = 4096  # at a time; the unit has descriptors for so many
 _LISTENS = "0A"  # TCP_LISTEN in proc_pid_net(5)
 
 
-def serve(unit: str, port: int, seconds: str = "") -> NoReturn:
+def serve(unit: str, port: int, action: str = "", seconds: str = "") -> NoReturn:
     """ExecStart= of the proxy: become it, for the container of the service `unit` and a port there.
 
-    It exits after so many seconds without a connection, "" is never. Raises SysboxError.
+    It exits after so many seconds without a connection, "" is never; `action` is what `idle` does then.
+    Raises SysboxError.
     """
     program = next((path for path in _PROGRAMS if exists(path)), "")
     if not program:
@@ -54,7 +55,8 @@ def serve(unit: str, port: int, seconds: str = "") -> NoReturn:
             hint="it is a part of systemd; in Debian of its package",
         )
     record, runtime = _running(unit)
-    if is_frozen(probe(), runtime.cgroup):
+    if action == "freeze" and is_frozen(probe(), runtime.cgroup):
+        # else its user has paused it
         _thaw(record)
     addresses = _addresses(record, runtime)
     _enter(runtime)

@@ -411,7 +411,7 @@ def test_a_container_with_sockets(tmp_path: Path) -> None:
     proxy = made.files["y-proxy@.service"]
     for line in (
         "BindsTo=y@%i.service", "Requires=y@%i.socket", "After=y@%i.service y@%i.socket",
-        "ExecStart=/usr/bin/sysbox _proxy y@%i.service 80 7",
+        "ExecStart=/usr/bin/sysbox _proxy y@%i.service 80 stop 7",
         "ExecStopPost=/usr/bin/sysbox _proxy --idle=stop y@%i.service",
     ):  # fmt: skip
         assert line in proxy.splitlines()

@@ -76,7 +76,7 @@ def _add_proxy(made: Conversion, unit: str, socket: str) -> str:
         ("LimitNOFILE", _FILES),
         # the container's own service says how long its start may take
         ("TimeoutStartSec", "infinity"),
-        ("ExecStart", made.command("_proxy", target, port, *([seconds] if action else []))),
+        ("ExecStart", made.command("_proxy", target, port, *((action, seconds) if action else ()))),
     ]
     if action:
         keys.append(("ExecStopPost", made.command("_proxy", f"--idle={action}", target)))
