@@ -50,9 +50,26 @@ _HINDERING = frozenset(
 )
 
 
+# Restart= of systemd.service(5): systemd only logs another word, and restarts nothing
+_RESTARTS = (
+    "",
+    "no",
+    "on-success",
+    "on-failure",
+    "on-abnormal",
+    "on-watchdog",
+    "on-abort",
+    "always",
+)
+
+
 def _note_hindered(service: Service) -> None:
     """Say which settings are of the command that makes the container, and may keep it from that."""
     for key, value in service.service_keys:
+        if key == "Restart" and value not in _RESTARTS:
+            hint = did_you_mean(value, _RESTARTS) or "always is what starts it again after any end"
+            where = f"{service.source.path}: Restart={value}"
+            emit(f"sysbox: {where} is not one of systemd's, which ignores it: {hint}\n", 2)
         if key in _HINDERING and value not in ("", "no", "false", "off", "0"):
             where = f"{service.source.path}: {key}= of [Service]"
             emit(f"sysbox: {where} is not of the container, and may keep it from being made\n", 2)

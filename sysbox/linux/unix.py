@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _socket
 import posix
+import select
+import sys
 
 from sysbox.base.errors import KernelError
 
@@ -60,5 +62,31 @@ def notify_address() -> str:
 
 def notify(address: str, message: str) -> None:
     """sd_notify(3): `address` is that of $NOTIFY_SOCKET. Raises OSError."""
-    place = "\0" + address[1:] if address[0] == "@" else address
-    send(place, message.encode("utf-8", "surrogateescape"), wait=True)
+    send(_place(address), message.encode("utf-8", "surrogateescape"), wait=True)
+
+
+def notify_barrier(address: str, timeout: float) -> None:
+    """sd_notify_barrier(3): wait until systemd has handled what was sent, at most `timeout` seconds.
+
+    A message of a process that has ended belongs to no unit, and systemd ignores it. Raises OSError.
+    """
+    ours, theirs = posix.pipe()
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, theirs.to_bytes(4, sys.byteorder))
+        socket.sendmsg([b"BARRIER=1"], [rights], 0, _place(address))
+        posix.close(theirs)
+        theirs = -1
+        # systemd closes its copy of the pipe once it comes to this message
+        poll = select.poll()
+        poll.register(ours, 0)
+        poll.poll(timeout * 1000)
+    finally:
+        socket.close()
+        for fd in (ours, theirs):
+            if fd >= 0:
+                posix.close(fd)
+
+
+def _place(address: str) -> str:
+    return "\0" + address[1:] if address[0] == "@" else address

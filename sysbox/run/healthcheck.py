@@ -38,6 +38,7 @@ STARTING = 1  # exit status of `_health`: the next check comes after the start i
 
 _NOTIFY = "/run/systemd/notify"  # where PID 1 listens; the monitor passes on no environment
 _CHUNK = 1 << 16
+_HANDLED = 5.0  # seconds for systemd to handle a message, as in systemd-notify(1)
 _TIMED_OUT = -1  # docker's exit code for a check that took too long
 _FAILED = 1
 _LOOK = 1.0  # seconds between two looks whether the container is still paused
@@ -64,6 +65,8 @@ def check(container_id: str) -> int:
             _act(record, runtime)
         elif after.status == "healthy" and record.spec.ready == "healthy":
             unix.notify(_NOTIFY, f"READY=1\nSTATUS=in {scope_unit(record.id)}, healthy")
+            # by whose process it is systemd finds out when it reads the message
+            unix.notify_barrier(_NOTIFY, _HANDLED)
     if health.has_not_started(after, record.spec.health):
         # podman's rule; where a unit file declares it, its Restart= decides
         _end(record, runtime, "kill" if record.spec.unit else "restart")

@@ -151,11 +151,14 @@ def test_all_of_them_at_once(examples: Examples, sysbox: Sysbox) -> None:
 
 @pytest.mark.parametrize("name", LASTING)
 def test_it_comes_back(examples: Examples, name: str) -> None:
-    """After a kill of its payload, and of its monitor."""
+    """After a kill of the command that starts it, of its payload, and of its monitor."""
     unit, directory = LASTING[name]
     examples.install(directory)
-    systemctl("start", unit)
-    for count, victim in enumerate((lambda: examples.pid(unit), lambda: main_pid(unit)), start=1):
+    systemctl("start", "--no-block", unit)
+    starter, payload = (lambda: main_pid(unit)), (lambda: examples.pid(unit))
+    for count, victim in enumerate((starter, payload, starter), start=1):
+        # the process that starts it becomes the monitor
+        eventually(victim, "there is one")
         os.kill(victim(), signal.SIGKILL)
         eventually(
             lambda count=count: systemctl("show", "-P", "NRestarts", unit) == str(count),  # type: ignore[misc]

@@ -321,11 +321,16 @@ def test_limits_and_the_environment_of_the_service(declare: Declare, sysbox: Sys
     eventually(lambda: one.limit("pids", "pids.max") == "44", "the later change counts")
     systemctl("revert", SERVICE)
     systemctl("stop", SERVICE)
-    wrong = declare.file("MemoryMax=lots", "ProtectSystem=strict\nPrivateNetwork=no")
+    wrong = declare.file(
+        "MemoryMax=lots", "ProtectSystem=strict\nPrivateNetwork=no\nRestart=unless-stopped"
+    )
     done = sysbox("unit", "check", wrong, check=True)
     assert "not on the container: --property MemoryMax lots: not a size" in done.stderr
     assert "ProtectSystem= of [Service] is not of the container" in done.stderr
     assert "PrivateNetwork" not in done.stderr
+    assert (
+        "Restart=unless-stopped is not one of systemd's, which ignores it: always is" in done.stderr
+    )
 
 
 def test_a_restart_for_bad_health_is_that_of_the_file(declare: Declare) -> None:
