@@ -142,9 +142,10 @@ def _container(container_id: str) -> list[str]:
 
 def _ended(record: Record) -> list[str]:
     """A container that does not run. The caller holds its lock."""
+    lost = lost_state.record_end(record)
     final = store.final(record.id) if record.spec.remove else None
     if final is None or _comes_back(final):
-        return []
+        return [f"recorded the end of {record.name}"] if lost else []
     discard(record)
     return [f"removed {record.name} (--rm)"]
 

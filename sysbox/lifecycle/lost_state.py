@@ -1,4 +1,4 @@
-"""Record a running container anew, where the state of its run was lost: state.json is below /run."""
+"""Runs of which nothing is below /run: one that goes on is recorded anew, one that has ended gets its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sysbox.container.status import HIERARCHY
 from sysbox.host import probe, read_text
 from sysbox.linux import cgroup, process
 from sysbox.netns import leases, ports, topology
-from sysbox.run import planning
+from sysbox.run import exit_record, planning
 from sysbox.units import names
 
 TYPE_CHECKING = False
@@ -54,6 +54,39 @@ def record_again(record: Record) -> bool:
     )
     store.write_runtime(record, runtime)
     return True
+
+
+def record_end(record: Record) -> bool:
+    """Record the end of a run that only the files of its start tell of, as after a power cut.
+
+    False where there was none, or its end is recorded. The caller holds the container's lock, and the
+    container does not run. Raises SysboxError.
+    """
+    begun, final = _begun(record), store.final(record.id)
+    if not begun or (final is not None and begun <= max(final.started_ns, _ended(record))):
+        return False
+    store.write_final(record, exit_record.unseen(begun, "the host stopped, or /run was lost"))
+    return True
+
+
+def _begun(record: Record) -> int:
+    """When it was started last, in nanoseconds since 1970; 0 where it never was.
+
+    Each start makes these files anew. The container may have written to one of them since.
+    """
+    names = ("hosts", "hostname", "resolv.conf")
+    try:
+        return min(posix.stat(f"{record.directory}/{name}").st_mtime_ns for name in names)
+    except FileNotFoundError:
+        return 0
+
+
+def _ended(record: Record) -> int:
+    """When its last end was recorded: the clock may have been set during the run."""
+    try:
+        return posix.stat(f"{record.directory}/exit.json").st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _first_process(directory: str, record: Record) -> int:

@@ -46,14 +46,8 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None if that was killed."""
     policy = restart.has_policy(record)
     if ended is None:
-        return Final(
-            exit_code=_LOST,
-            started_ns=runtime.started_ns,
-            finished_ns=store.now_ns(),
-            how="lost",
-            error="nobody saw how it ended: its supervisor was killed",
-            quick_ends=_quick_ends(record, runtime) if policy else 0,
-        )
+        final = unseen(runtime.started_ns, "its supervisor was killed")
+        return final.replace(quick_ends=_quick_ends(record, runtime) if policy else 0)
     code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
     rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
     if code != ended.code:
@@ -76,6 +70,17 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         error=ended.error,
         quick_ends=_quick_ends(record, runtime) if policy or rebooted else 0,
         usage=ended.usage,
+    )
+
+
+def unseen(started_ns: int, why: str) -> Final:
+    """The end of a run that no supervisor saw."""
+    return Final(
+        exit_code=_LOST,
+        started_ns=started_ns,
+        finished_ns=store.now_ns(),
+        how="lost",
+        error=f"nobody saw how it ended: {why}",
     )
 
 

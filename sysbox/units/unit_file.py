@@ -12,7 +12,7 @@ import posix
 
 from sysbox.base import program
 from sysbox.base.errors import FormatError, KernelError, SysboxError
-from sysbox.base.files import is_directory, read_file, unlink, write_file
+from sysbox.base.files import is_directory, read_file, sync_directory, unlink, write_file
 from sysbox.container import store, systemd_mode
 from sysbox.host import exists
 from sysbox.units import names, serviceplan
@@ -72,11 +72,13 @@ def install(record: Record, *, wanted: bool = True) -> None:
     if not is_directory(serviceplan.DIRECTORY):
         _make(serviceplan.DIRECTORY)
     text = serviceplan.unit_file(plan).encode("utf-8", "surrogateescape")
+    at_boot = plan.restart in _AT_BOOT
     if read_file(path) != text:
-        write_file(path, text, 0o644)
+        # what a power cut may leave of it else is an empty file, which masks the unit
+        write_file(path, text, 0o644, durable=at_boot)
     if unlink(old):
         unlink(_link(record.id))  # it pointed to the old file
-    set_wanted(record, wanted=wanted and plan.restart in _AT_BOOT)
+    set_wanted(record, wanted=wanted and at_boot)
 
 
 def set_wanted(record: Record, *, wanted: bool) -> None:
@@ -89,6 +91,8 @@ def set_wanted(record: Record, *, wanted: bool) -> None:
         if not is_directory(serviceplan.WANTS):
             _make(serviceplan.WANTS)
         posix.symlink(_paths(record.id)[0], link)
+        # without the link, it counts as disabled after a power cut
+        sync_directory(serviceplan.WANTS)
     except FileExistsError:
         pass
     except OSError as error:

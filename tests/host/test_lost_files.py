@@ -171,3 +171,31 @@ def test_a_unit_file_and_its_container(containers: Containers, sysbox: Sysbox) -
     systemctl("daemon-reload")
     assert f"forgot the failure of {service}" in sysbox("gc", check=True).stdout
     assert systemctl("list-units", "--all", "--plain", "--no-legend", service) == ""
+
+
+@pytest.mark.parametrize("flag", ["--rm", "--restart=no"])
+def test_a_run_of_which_a_power_cut_has_left_no_state(
+    containers: Containers, sysbox: Sysbox, flag: str
+) -> None:
+    """With --rm nothing is left of it; else its end is not taken for that of an earlier run."""
+    ran = containers("--name", "ran", verb=("create",))
+    ran("start")
+    ran("stop", "-t", "0")
+    started = ran.inspect("State.StartedAt")
+    cut = containers(flag, "--name", "cut", "-v", "/anonymous", verb=("create",))
+    for one in (ran, cut):
+        for name in ("hosts", "hostname", "resolv.conf"):
+            # as a start does, whose state was below /run
+            file = record_of(one) / name
+            file.unlink(missing_ok=True)
+            file.touch()
+    sysbox("gc", check=True)
+    assert sysbox("gc", check=True).stdout == ""
+    said = "nobody saw how it ended: the host stopped, or /run was lost"
+    assert [ran.inspect("State.Error"), ran.inspect("State.ExitCode")] == [said, 137]
+    assert ran.inspect("State.StartedAt") > started
+    if flag == "--rm":
+        assert listed(sysbox, "-a") == ["ran exited"]
+        assert sysbox("volume", "ls", "-q", check=True).stdout == ""
+    else:
+        assert [cut.inspect("State.Error"), cut.inspect("State.ExitCode")] == [said, 137]
