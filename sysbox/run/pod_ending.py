@@ -58,11 +58,11 @@ def finish(pod_id: str) -> None:
             if found["ActiveState"] != "active":
                 return
             states = [scope.progress(bus, one) for one in found["BoundBy"]]
-            if any(
-                job or active in ("active", "activating", "reloading") for active, job in states
-            ):
-                return  # its end comes here again
-            if all(active in scope.ENDED for active, _ in states):
+            ended = [job for active, job in states if active in scope.ENDED]
+            ending = [job for active, job in states if active == "deactivating"]
+            if any(ended) or len(ended) + len(ending) < len(states):
+                return  # one runs, or is about to: its end comes here again
+            if not ending:
                 scope.request_stop(bus, unit)
                 return
             time.sleep(_STEP)

@@ -17,7 +17,7 @@ import errno
 import posix
 
 from sysbox.base.errors import FAILED, KernelError
-from sysbox.base.files import make_private, unlink
+from sysbox.base.files import make_private
 from sysbox.base.frozen import Frozen
 from sysbox.linux import _sys, mount, namespace, process, sysctl, userns
 from sysbox.linux.userns import IdMap
@@ -123,7 +123,7 @@ def _device(directory: str, kind: str) -> int:
 
 
 def let_go(directory: str) -> None:
-    """Keep none of them any longer; what is not there is success. Raises KernelError."""
+    """Unmount all of them; what is not there is success. The caller removes the files. Raises KernelError."""
     kept = [
         f"{directory}/{name}" for name in (SHM, *(file for _, file in namespace.KINDS.values()))
     ]
@@ -133,8 +133,8 @@ def let_go(directory: str) -> None:
             _unmount(path)
 
     _on_host(work)
-    for path in kept[1:]:
-        unlink(path)
+    # here too: with copies of them the files could not be removed
+    work()
 
 
 def _on_host(work: Callable[[], None]) -> None:

@@ -105,7 +105,8 @@ def test_a_container_starts_its_pod(declare: Declare, sysbox: Sysbox) -> None:
 
 
 def test_the_pod_stops_with_its_last_container(declare: Declare) -> None:
-    declare(one="", other="")
+    # the pod waits for the end of the service, not only of the container
+    declare(one="", other="[Service]\nExecStopPost=sleep 0.7")
     systemctl("enable", SERVICE)
     start("one", "other")
     systemctl("stop", service("one"))

@@ -251,6 +251,7 @@ def test_from_another_mount_namespace(
         "pod", "start", POD, under=("unshare", "--mount", "--propagation", "slave")
     ) as began:
         assert began.wait() == 0
+    assert f"{HELD / POD / 'net'} " in Path("/proc/1/mountinfo").read_text()
     one = containers("--pod", POD)
     inode = os.stat(HELD / POD / "net").st_ino
     with subprocess.Popen(
@@ -264,6 +265,11 @@ def test_from_another_mount_namespace(
         sysbox("pod", "stop", POD, check=True)
         assert f"net:[{inode}]" not in elsewhere.read_text()
         holder.kill()
+    sysbox("pod", "start", POD, check=True)
+    with popen(
+        "pod", "rm", "-f", POD, under=("unshare", "--mount", "--propagation", "private")
+    ) as ended:
+        assert ended.communicate() == (f"{POD}\n", "")
 
 
 def test_a_network_of_the_host_and_none(

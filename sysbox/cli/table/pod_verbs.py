@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sysbox.cli.table import container
 from sysbox.cli.table.options import Option, Verb, many, switch, value
 
 HAVE_OPTIONS = ("create", "start", "stop", "kill", "rm", "ps", "stats")
@@ -64,6 +63,8 @@ def pod_verbs() -> tuple[Verb, ...]:
 
 def create_options() -> tuple[Option, ...]:
     """Those of `pod create`."""
+    from sysbox.cli.table import container  # this module is loaded with every verb
+
     known = {one.names[-1]: one for one in container.create_options()}
     taken = [
         one.replace(help=_HELP.get(name, one.help))
