@@ -12,7 +12,7 @@ from containers import Container, systemctl
 from lane import Sysbox
 
 NAMES = ("gen-web", "gen-db")
-RESOURCES = ("gen-back-network", "gen-data-volume")
+RESOURCES = ("gen-back-network", "gen-data-volume", "gen-scratch-volume")
 # of a container's own run, and of how it is supervised
 OF_A_RUN = (
     "Id", "Created", "State", "LogPath", "Name", "Path", "NetworkSettings", "GraphDriver", "HostnamePath",
@@ -29,7 +29,7 @@ def clean(sysbox: Sysbox) -> Iterator[None]:
         systemctl("reset-failed", f"{unit}.service", check=False)
     sysbox("rm", "-f", *NAMES)
     sysbox("network", "rm", "gen-back")
-    sysbox("volume", "rm", "gen-data")
+    sysbox("volume", "rm", "gen-data", "gen-scratch")
 
 
 def seen(one: Container) -> dict[str, Any]:
@@ -68,10 +68,13 @@ def test_a_set_is_made_again(sysbox: Sysbox, image: str, tmp_path: Path, clean: 
     )  # fmt: skip
     networks = sysbox("network", "inspect", "gen-back", check=True).stdout
     sysbox("volume", "create", "--label", "l=%n $x", "gen-data", check=True)
+    scratch = ("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m,mode=700")
+    sysbox("volume", "create", *scratch, "gen-scratch", check=True)
     tricky = "100% $HOME ${HOME} $$ \"q\" 'a' \\n\n\ttab; é \x01"
     run = ("run", "-d", "-e", f"TRICKY={tricky}", "-l", f"l={tricky}")
     sysbox(
         *run, "--name", "gen-db", "--network", "gen-back:ip=10.77.3.130,alias=database", "-v", "gen-data:/d",
+        "-v", "gen-scratch:/s",
         "--restart", "always", "--cpus", "0.5", "-m", "64m", "--ulimit", "nofile=100:200", "--read-only",
         "--tmpfs", "/t:size=1m,mode=1777", "--mount", f"type=bind,src={tmp_path},dst=/m,ro",
         "--health-cmd", 'test "$A"; exit 0', "--health-interval", "1h", "--stop-timeout", "3",
@@ -89,10 +92,12 @@ def test_a_set_is_made_again(sysbox: Sysbox, image: str, tmp_path: Path, clean: 
     out.mkdir()
     made = sysbox("unit", "generate", "-d", out, *NAMES, check=True).stdout.splitlines()
     assert sorted(made) == sorted(str(path) for path in out.iterdir())
-    assert len(made) == 4
+    assert len(made) == 5
+    volume = (out / "gen-scratch.volume").read_text().splitlines()
+    assert {"Type=tmpfs", "Device=tmpfs", "Options=size=1m,mode=700"} <= {*volume}
     sysbox("rm", "-f", *NAMES, check=True)
     sysbox("network", "rm", "gen-back", check=True)
-    sysbox("volume", "rm", "gen-data", check=True)
+    sysbox("volume", "rm", "gen-data", "gen-scratch", check=True)
     sysbox("unit", "install", *made, check=True)
     systemctl("start", "gen-web.service")
     for name in NAMES:

@@ -8,7 +8,7 @@ from sysbox.cli.request import env, words
 from sysbox.cli.request.words_network import network_flags
 from sysbox.cli.table.verbs import options_of
 from sysbox.container import store
-from sysbox.fs import volumes
+from sysbox.fs import volume_options, volumes
 from sysbox.image.store import Store
 from sysbox.netns import networks
 from sysbox.parse import common as parse
@@ -110,6 +110,8 @@ def of_containers(records: list[Record]) -> Declared:
             declared[f"{name}.network"] = text
         for name in _volumes_of(record.spec):
             flags = [("--label", f"{key}={value}") for key, value in volumes.labels(name).items()]
+            given = volume_options.load(name).given
+            flags += [("--opt", f"{key}={value}" if value else key) for key, value in given.items()]
             comment = f"sysbox wrote this of the volume {name}"
             declared[f"{name}.volume"] = writer.resource("volume", flags, name, comment=comment)
     own = {f"{record.name}.container" for record in records}

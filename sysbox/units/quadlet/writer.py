@@ -109,7 +109,7 @@ class _Declaration:
         for name, values in by_name.items():
             if name in _DROPPED:
                 continue
-            own = _SPECIAL.get(name) if self.section == "Container" else None
+            own = _SPECIAL.get(self.section, {}).get(name)
             texts = [value if value is not None else "true" for value in values]
             key = self._by_flag.get(name)
             if own(self, texts) if own else key is not None and self.key(key, texts):
@@ -291,7 +291,17 @@ def _words(name: str) -> Callable[[_Declaration, list[str]], bool]:
     return lambda made, values: made.assign(name, WORDS, values)
 
 
-_SPECIAL: dict[str, Callable[[_Declaration, list[str]], bool]] = {
+def _options(made: _Declaration, values: list[str]) -> bool:
+    """Of a volume: the words of mount(8), each of which has its key."""
+    for text in values:
+        name, _, value = text.partition("=")
+        key = {"type": "Type", "device": "Device", "o": "Options"}.get(name, "")
+        if not (key and value and made.assign(key, ONE, [value])):
+            made.arguments.append(word(escaped(f"--opt={text}")))
+    return True
+
+
+_CONTAINER: dict[str, Callable[[_Declaration, list[str]], bool]] = {
     "--cgroup-parent": _slice,
     "--device": _words("AddDevice"),
     "--env-file": _words("EnvironmentFile"),
@@ -305,4 +315,9 @@ _SPECIAL: dict[str, Callable[[_Declaration, list[str]], bool]] = {
     "--slice": _slice,
     "--user": _user,
     "--volume": _volumes,
+}
+# section -> flag -> what makes keys of it, where no key is the flag's own
+_SPECIAL: dict[str, dict[str, Callable[[_Declaration, list[str]], bool]]] = {
+    "Container": _CONTAINER,
+    "Volume": {"--opt": _options},
 }
