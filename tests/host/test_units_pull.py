@@ -131,6 +131,26 @@ def test_a_pull_takes_longer_than_a_start_may(
     assert not shown("StatusText").startswith("Pulling")
 
 
+def test_a_declared_pull_says_how_far_it_is(
+    sysbox: Sysbox, declare: Declare, registry: Registry, base: bytes, tmp_path: Path
+) -> None:
+    """The service of an `.image` file, with which a container waits."""
+    registry.put_image("slow", "2", [base])
+    unit = f"{NAME}-image.service"
+    with Gate(registry.port) as gate:
+        file = tmp_path / f"{NAME}.image"
+        file.write_text(f"[Image]\nImage={LOOPBACK}:{gate.port}/slow:2\n")
+        sysbox("unit", "install", file, check=True)
+        declare(file.name)
+        systemctl("start", "--no-block", SERVICE)
+        said = f"Pulling {LOOPBACK}:{gate.port}/slow:2"
+        eventually(lambda: shown("StatusText", unit).startswith(said), "it says what it does")
+        assert shown("ActiveState") == "inactive"
+        gate.open()
+        eventually(lambda: shown("ActiveState") == "active", "its container runs")
+    assert shown("StatusText", unit) == ""
+
+
 def _now() -> int:
     """Microseconds, as systemd's timestamps."""
     return int(float(Path("/proc/uptime").read_text().split()[0]) * 1_000_000)
