@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-timeline bench-generator bench-userns install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-sockets bench-timeline bench-generator bench-userns install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -80,6 +80,9 @@ bench-timeline: build ## print the critical path of a start and of an end, from 
 
 bench-network: build ## measure starts on networks, names, throughput and published ports, beside docker and aardvark-dns
 	@bench/run.sh --network
+
+bench-sockets: build ## measure the first answer of a container that starts, or thaws, with a connection
+	@bench/run.sh --sockets
 
 bench-generator: build ## measure the systemd generator on 200 files, beside the one of Debian 13's podman
 	@set -o pipefail; unshare --mount .venv/bin/python -B bench/generator.py | .venv/bin/python -B bench/keep.py bench/RESULTS.md

@@ -9,10 +9,11 @@
 #        bench/run.sh --ports [--runs N]
 #        bench/run.sh --build [--runs N] [--only PEER,PEER...]
 #        bench/run.sh --network [--runs N] [--seconds N]
+#        bench/run.sh --sockets [--runs N]
 #
 # Measures sysbox beside docker, podman, systemd-nspawn, crun and runc: installs the missing ones from the
 # distribution, boots an embedded host with its own network, runs bench.py (or crowd.py, attacks.py, lines.py, pull.py,
-# saveload.py, push.py, ports.py, build.py, network.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
+# saveload.py, push.py, ports.py, build.py, network.py, sockets.py) on it, and writes the report into its part of bench/RESULTS.md (but for attacks). At the end it removes the host with its
 # daemons, images and containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -96,12 +97,15 @@ elif [[ ${1:-} == --network ]]; then
     script=network.py
     packages+=(iperf3)
     shift
+elif [[ ${1:-} == --sockets ]]; then
+    script=sockets.py
+    shift
 elif [[ ${1:-} == --attacks ]]; then
     script=attacks.py
     shift
 fi
-if [[ $script == ports.py ]]; then
-    : # it has no peers
+if [[ $script == ports.py || $script == sockets.py ]]; then
+    : # they have no peers
 elif command -v dpkg-query >/dev/null; then
     install_peers
 else

@@ -46,3 +46,10 @@ HEX = frozenset("0123456789abcdef")
 def is_id(text: str) -> bool:
     """Whether `text` is a full id, 64 hexadecimal digits; checked before it becomes part of a path."""
     return len(text) == 64 and HEX.issuperset(text)
+
+
+def of_unit(unit: str) -> str:
+    """The id of the container that the service `unit` declares: 64 hexadecimal digits."""
+    from hashlib import sha256  # only these containers need it
+
+    return sha256(f"sysbox container of {unit}".encode("utf-8", "surrogateescape")).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import NotFound, SpecError
 from sysbox.container import store
+from sysbox.container.identity import of_unit
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import create, pod, pod_run
 from sysbox.lifecycle.run import SILENT
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec, CredentialUse
 
 
-def id_of(unit: str) -> str:
-    """The id of the container that the service `unit` declares: 64 hexadecimal digits."""
-    from hashlib import sha256  # only these containers need it
-
-    return sha256(f"sysbox container of {unit}".encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def start(unit: str, spec: ContainerSpec) -> int:
     """Make the container of the service `unit`, in place of that of its last run, and supervise it.
 
@@ -38,7 +32,7 @@ def start(unit: str, spec: ContainerSpec) -> int:
     """
     if spec.restart.name != "no":
         raise SpecError(f"--restart: Restart= of [Service] in {unit} decides", hint="leave it out")
-    container_id = id_of(unit)
+    container_id = of_unit(unit)
     _remove_last(container_id)
     with Bus.connect() as bus:
         properties = service_settings.read(bus, unit)
@@ -94,7 +88,7 @@ def start_pod(unit: str, wish: Wish) -> None:
 
 def end(unit: str) -> int:
     """What the service does after its end: record that of the container, and remove it."""
-    container_id = id_of(unit)
+    container_id = of_unit(unit)
     status = cleanup.cleanup(container_id)
     # one that was made, and whose start was killed
     _remove_last(container_id)

@@ -18,12 +18,13 @@ import time
 
 from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError, SysboxError, SystemdError
 from sysbox.base.wait import until
-from sysbox.container import store
+from sysbox.container import events, store
+from sysbox.container.identity import of_unit
 from sysbox.host import exists, probe, read_text
-from sysbox.lifecycle import control, declared
 from sysbox.linux import _sys, namespace, process, unix
 from sysbox.linux.freezer import is_frozen
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def serve(unit: str, port: int, action: str = "", seconds: str = "") -> NoReturn
     record, runtime = _running(unit)
     if action == "freeze" and is_frozen(probe(), runtime.cgroup):
         # else its user has paused it
-        _thaw(record)
+        freezer.thaw(runtime.scope, runtime.cgroup, probe())
+        events.container("unpause", record)
     addresses = _addresses(record, runtime)
     _enter(runtime)
     target = _await_listener(record, addresses, port)
@@ -87,24 +89,21 @@ def idle(unit: str, action: str) -> None:
                 bus.call(MANAGER_PATH, MANAGER, "StopUnit", "ss", (unit, "fail"))
         elif code != b"exited" or status == b"0":
             # else the proxy has never begun, and the container may still be on its way
+            from sysbox.lifecycle import (
+                control,
+            )  # the connection that comes first need not wait for it
+
             control.pause(_running(unit)[0])
     except (Conflict, NotFound, SystemdError):
         pass  # ignoring: it is gone or frozen already, or is wanted again
 
 
 def _running(unit: str) -> tuple[Record, Runtime]:
-    record = store.load(declared.id_of(unit))
+    record = store.load(of_unit(unit))
     runtime = store.runtime(record.id)
     if runtime is None or not runtime.alive():
         raise Conflict(f"the container of {unit} is not running")
     return record, runtime
-
-
-def _thaw(record: Record) -> None:
-    try:
-        control.unpause(record)
-    except Conflict:
-        pass  # ignoring: another process was first
 
 
 def _addresses(record: Record, runtime: Runtime) -> tuple[str, str]:
