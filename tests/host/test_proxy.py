@@ -172,3 +172,33 @@ def test_one_that_does_not_listen(declare: Declare, sysbox: Sysbox) -> None:
     with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
         eventually(lambda: "has no address of its own" in journal(PROXY), "it says why")
         systemctl("stop", SOCKET, PROXY, SERVICE)
+
+
+def test_a_paused_one_stays_paused(declare: Declare, sysbox: Sysbox) -> None:
+    """Only what the proxy has frozen is thawed by a connection."""
+    listen(declare, sysbox, "IdleStop=600")
+    assert get() == "hello"
+    one = declare.container()
+    one("pause")
+    systemctl("stop", PROXY)
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        eventually(lambda: active(PROXY) == "active", "the proxy has the connection")
+        assert one.inspect("State.Status") == "paused"
+        one("unpause")
+        assert connection.recv(100).startswith(b"HTTP/")
+
+
+def test_a_proxy_that_is_killed_while_it_waits(declare: Declare, sysbox: Sysbox) -> None:
+    """Its connection waits in the socket, and the next proxy has it."""
+    late = SERVER.replace("httpd -p", "while ! test -e /go; do sleep 0.05; done; httpd -p")
+    listen(declare, sysbox, "IdleStop=600", late)
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        eventually(lambda: active(PROXY) == "activating" and main_of(PROXY) > 0, "it waits")
+        os.kill(main_of(PROXY), signal.SIGKILL)
+        # with the proxy the container has ended as when it is idle, and begins anew
+        eventually(lambda: active(PROXY) == "activating" and main_of(PROXY) > 0, "another waits")
+        eventually(declare.is_there, "the container is there")
+        declare.container().exec("touch", "/go")
+        assert connection.recv(100).startswith(b"HTTP/")
