@@ -1,4 +1,7 @@
-"""Networks and published ports on a host that firewalld governs, with packets."""
+"""Networks and published ports on a host that firewalld governs, with packets.
+
+In the guest: firewalld as Debian installs it, with another kernel's nf_tables.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,7 @@ def test_an_open_port_and_the_ways_out(
     assert from_outside(80, server.inspect("NetworkSettings.IPAddress")) == REFUSED
 
 
+@pytest.mark.guest("firewalld is installed there, with polkit")
 @pytest.mark.usefixtures("asks")
 def test_a_port_that_only_zones_which_allow_it_reach(
     wall: Firewalld, containers: Containers, server: Container, sysbox: Sysbox

@@ -1,4 +1,8 @@
-"""Networks and published ports on a host that ufw governs, with packets."""
+"""Networks and published ports on a host that ufw governs, with packets.
+
+By hand in the guest too, where ufw is as Debian installs it: tools/test-vm.sh tests/host/test_ufw.py. The
+lane of the guest does without: there ufw's own commands take minutes.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 suite=bookworm
 packages=(
     linux-image-cloud-amd64 systemd-sysv systemd-container libnss-mymachines udev dbus kmod procps util-linux zstd xz-utils busybox-static strace
-    iproute2 iptables nftables iputils-ping libseccomp2 python3
+    iproute2 iptables nftables firewalld ufw iputils-ping libseccomp2 python3
     e2fsprogs btrfs-progs xfsprogs dmsetup thin-provisioning-tools
     systemd-resolved
     selinux-policy-default selinux-policy-dev selinux-policy-src policycoreutils semodule-utils

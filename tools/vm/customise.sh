@@ -27,6 +27,8 @@ configure() {
     chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
         e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer getty@tty1.service serial-getty@ttyS0.service \
         postgresql.service redis-server.service
+    # a test starts the one that it is about
+    chroot "$root" systemctl disable --quiet firewalld.service ufw.service
     mkdir -p "$root/etc/systemd/journald.conf.d"
     printf '[Journal]\nStorage=volatile\nAudit=no\n' >"$root/etc/systemd/journald.conf.d/vm.conf"
 }

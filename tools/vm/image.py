@@ -22,7 +22,7 @@ PYTHON = (
 RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.service")
 # sources of the wheel besides the code: tools/precompile.py makes one of its files
 BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
-SHIPPED = ("tests", "pyproject.toml", "tools/vm", "tools/test-network.sh")
+SHIPPED = ("tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh")
 
 
 def image() -> Path:
