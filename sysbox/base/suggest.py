@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_LONGEST = 64  # characters, more than any name that is known; each comparison takes their product
+
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known name, or all of them where none is near."""
@@ -23,6 +25,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known name within one typing error per four letters, and one more; "" where there is none."""
     best, found = len(word) // 4 + 1, ""
+    if len(word) > _LONGEST:
+        return found
     for name in known:
         away = _distance(word.lower(), name.lower(), best)
         if away < best or (away == best and not found):

@@ -58,20 +58,21 @@ def _resolve(words: list[str]) -> int:
 def _generate(words: list[str]) -> int:
     """systemd.generator(7): three directories, of which the first is for units that others override."""
     from sysbox.base import program
-    from sysbox.cli.output import emit
+    from sysbox.cli.output import note, one_line
     from sysbox.units import serviceplan
     from sysbox.units.quadlet import generate, sources
 
     if len(words) != 3:
         raise UsageError("_generate: three directories must be given")
-    found = sources.find(generate.directories())
+    skipped: list[str] = []
+    found = sources.find(generate.directories(), skipped)
     made = generate.generate(found, serviceplan.program_word(program.launcher))
-    for error in made.errors:
-        emit(f"sysbox: {error}\n", 2)
+    for error in (*skipped, *made.errors):
+        note(one_line(error))
     try:
         generate.write(made, words[0])
     except OSError as error:
-        emit(f"sysbox: cannot write below {words[0]}: {error.strerror}\n", 2)
+        note(f"cannot write below {words[0]}: {error.strerror}")
         return 1
     return 0
 

@@ -64,9 +64,9 @@ def report(error: SysboxError, start: str = PROGRAM) -> int:
     The line of the error begins with `start`.
     """
     start = f"{coloured(start, RED, 2)} " if start else ""
-    text = f"{start}{_one_line(error.message)}\n"
+    text = f"{start}{one_line(error.message)}\n"
     if error.hint:
-        text += f"sysbox: {_one_line(error.hint)}\n"
+        text += f"sysbox: {one_line(error.hint)}\n"
     try:
         as_is(text, 2)
     except (OSError, KernelError):
@@ -77,7 +77,7 @@ def report(error: SysboxError, start: str = PROGRAM) -> int:
 def warn(error: SysboxError) -> None:
     """Print an error that stops nothing, with its hint, as one line on standard error."""
     text = f"{error.message}; {error.hint}" if error.hint else error.message
-    note(_one_line(text))
+    note(one_line(text))
 
 
 def note(text: str, start: str = "") -> None:
@@ -88,7 +88,7 @@ def note(text: str, start: str = "") -> None:
         pass  # ignoring: nobody reads standard error
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text on one line, escaped and cut: it may quote anything that the user gave."""
     return printable(shortened(text))
 

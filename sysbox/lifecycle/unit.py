@@ -43,7 +43,7 @@ def made(paths: Iterable[str]) -> list[Service]:
     """The units of declarations; what they refer to is beside them, or where declarations are."""
     given = [_source(path) for path in paths]
     beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
-    known = {one.name: one for one in sources.find((*beside, *sources.DIRECTORIES))}
+    known = {one.name: one for one in sources.find(beside=beside)}
     declared = units.Declared({**known, **{one.name: one for one in given}}.values())
     services = [unit for one in given for unit in convert.units_of(one, declared, launcher())]
     return list(units.one_each(services))

@@ -192,6 +192,16 @@ def assignment(key: str, value: str) -> str:
 
     Raises SpecError if that would be read back differently: `quote` writes any text as a word.
     """
+    if not is_assignment(key, value):
+        raise SpecError(
+            f"{key or '(no key)'}=: {value!r} cannot be written as it is",
+            hint="one line of UTF-8 without spaces around it, not ending in a backslash",
+        )
+    return f"{key}={value}\n"
+
+
+def is_assignment(key: str, value: str) -> bool:
+    """Whether the line `key=value` is read back as it is."""
     line = f"{key}={value}"
     wrong = (
         not key
@@ -202,12 +212,7 @@ def assignment(key: str, value: str) -> str:
         or any(end in line for end in _ENDS)
         or _goes_on(line)
     )
-    if wrong or not _is_utf8(line):
-        raise SpecError(
-            f"{key or '(no key)'}=: {value!r} cannot be written as it is",
-            hint="one line of UTF-8 without spaces around it, not ending in a backslash",
-        )
-    return f"{line}\n"
+    return not wrong and _is_utf8(line)
 
 
 def escape_specifiers(text: str) -> str:

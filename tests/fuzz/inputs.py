@@ -100,7 +100,7 @@ def outcome(call: Callable[[], Any]) -> Any:
         refusal = error
     assert refusal.message.strip()
     for text in (refusal.message, refusal.hint):
-        shown = output._one_line(text)
+        shown = output.one_line(text)
         assert shown.isprintable()
         assert len(shown) <= 10 * output._LONGEST
         shown.encode()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -222,6 +225,112 @@ def test_links_to_directories_are_followed_once(tmp_path: Path) -> None:
         (below / name).symlink_to("..")
     write(below, x__container="[Container]\nImage=x\n")
     assert [one.path for one in sources.find([str(tmp_path)])] == [f"{below}/x.container"]
+
+
+def test_what_is_behind_links_comes_last_and_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_DIRECTORIES", 50)
+    top = tmp_path / "top"
+    write(top / "z", x__container="[Container]\nImage=x\n")
+    write(tmp_path / "other", y__container="[Container]\nImage=x\n")
+    (top / "a").symlink_to("/")
+    skipped: list[str] = []
+    found = sources.find([str(top), str(tmp_path / "other")], skipped)
+    assert {"x.container", "y.container"} <= {one.name for one in found}
+    assert [line.partition(": ")[2] for line in skipped] == ["not searched, after 50 directories"]
+    assert skipped[0].startswith(f"{top}/a/")
+
+
+def test_directories_may_be_deeper_than_calls_can_be(tmp_path: Path) -> None:
+    write(tmp_path, x__container="[Container]\nImage=x\n")
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit()):
+        os.mkdir("a", dir_fd=here)
+        below = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    skipped: list[str] = []
+    found = sources.find([str(tmp_path)], skipped)
+    # shutil.rmtree, which removes old directories of pytest, cannot
+    subprocess.run(["rm", "-rf", str(tmp_path / "a")], check=True)
+    assert [one.name for one in found] == ["x.container"]
+    assert not skipped
+
+
+def test_more_files_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_FILES", 1)
+    write(tmp_path, **{f"{name}__container": "[Container]\nImage=x\n" for name in "abc"})
+    skipped: list[str] = []
+    assert [one.name for one in sources.find([str(tmp_path)], skipped)] == ["a.container"]
+    assert skipped == [f"{tmp_path}/{name}.container: not read, after 1 files" for name in "bc"]
+
+
+def test_beside_is_not_below(tmp_path: Path) -> None:
+    write(tmp_path, x__container="[Container]\nImage=x\n", x__container__d="")
+    (tmp_path / "x.container.d").unlink()
+    write(tmp_path / "x.container.d", a__conf="[Container]\nImage=y\n")
+    write(tmp_path / "below", base__image="[Image]\nImage=x\n")
+    (one,) = sources.find((), beside=[str(tmp_path)])
+    assert one.name == "x.container"
+    assert [each.value for each in one.assignments] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x", "[Unit]\n\ufeffA=b\n\ufeffC=d\n[Container]\nImage=x\n", ":2: a unit file cannot have this"),
+        ("new\nline/x", "[Container]\nImage=x\n", ": a unit file cannot name this path"),
+        ("\udcff/x", "[Container]\nImage=x\n", ": a unit file cannot name this path"),
+        ("x", '[Container]\nImage=x\n[Install]\nWantedBy=""\n', ":4: WantedBy=: '' is not the name"),
+        ("x", f"[Container]\nImage=x\n[Install]\nWantedBy={'t' * 248}\n", ":4: WantedBy=: 'ttt"),
+        ("x", f"[Container]\n{'K' * 1000000}=x\n", ":2: [Container] has no key KKK"),
+        ("x", "[Container]\nImage=x\nNetwork=x.container\n", ":3: Network=: x.container is this file"),
+    ],
+    ids=["bom", "path", "path-bytes", "empty-word", "long-target", "long-key", "itself"],
+)  # fmt: skip
+def test_no_file_costs_the_others_their_units(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    write(tmp_path, good__container="[Container]\nImage=x\n")
+    path = tmp_path / f"{name}.container"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    made = generate.generate(sources.find([str(tmp_path)]), LAUNCHER)
+    assert sorted(made.files) == ["good.service", "x.service"]
+    assert [line for line in made.errors if line.startswith(f"{path}{said}")]
+    out = tmp_path / "out"
+    out.mkdir()
+    generate.write(made, str(out))
+    assert (out / "good.service").exists()
+
+
+def test_a_mistake_of_ours_costs_one_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, bad__volume="[Volume]\n", good__container="[Container]\nImage=x\n")
+    monkeypatch.setitem(convert._MADE, "volume", lambda _: {}["no such key"])
+    made = generate.generate(sources.find([str(tmp_path)]), LAUNCHER)
+    assert sorted(made.files) == ["bad-volume.service", "good.service"]
+    assert "bad.volume: cannot be converted: KeyError('no such key')" in made.errors[0]
+
+
+def test_an_empty_value_resets_a_key(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        x__container="[Container]\nImage=x\nContainerName=a\nHostName=b\nReadOnly=yes\nEntrypoint=c\n",
+    )
+    write(
+        tmp_path / "x.container.d",
+        a__conf="[Container]\nContainerName=\nHostName=\nReadOnly=\nEntrypoint=\n",
+    )
+    assert command(services(tmp_path)["x.service"]).endswith(" --name=systemd-%N --entrypoint= x")
+
+
+def test_a_directory_s_name_has_no_specifiers(tmp_path: Path) -> None:
+    write(tmp_path / "100%n$HOME", x__container="[Container]\nImage=x\nVolume=./d:/d\n")
+    service = services(tmp_path)["x.service"]
+    assert f'"--volume={tmp_path}/100%%n$$HOME/d:/d"' in command(service)
+    assert dict(service.unit_keys)["RequiresMountsFor"] == f'"{tmp_path}/100%%n$HOME/d"'
 
 
 def test_a_file_whose_name_is_none_of_a_unit(tmp_path: Path) -> None:

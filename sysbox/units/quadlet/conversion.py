@@ -28,6 +28,7 @@ class Conversion:
         self.more: list[Service] = []  # further units
         self.installs = True  # [Install] of the file is the service's
         self.unit: list[tuple[str, str]] = []  # keys of [Unit]
+        self._needed: set[tuple[str, str]] = set()  # (how, service): what it starts after
         self.service: list[tuple[str, str]] = []  # keys of [Service]
 
     def needs(self, key: str, name: str, how: str = "Requires") -> None:
@@ -36,19 +37,24 @@ class Conversion:
             unit = self.declared.service_of(name)
         except FormatError as error:
             raise self.section.wrong(key, error.message, error.hint) from None
-        for one in ((how, unit), ("After", unit)):
-            if one not in self.unit:
-                self.unit.append(one)
+        if unit == self.declared.service_of(self.source.name):
+            raise self.section.wrong(key, f"{name} is this file")
+        if (how, unit) not in self._needed:
+            self._needed.add((how, unit))
+            self.unit += [(how, unit), ("After", unit)]
 
     def path(self, text: str) -> str:
         """A path of the host; a relative one is relative to the file."""
         if text.startswith(("./", "../")) or text == ".":
-            return f"{self.source.path.rpartition('/')[0]}/{text.removeprefix('./')}"
+            above = self.source.path.rpartition("/")[0]
+            above = syntax.escape_specifiers(above).replace("$", "$$")
+            return f"{above}/{text.removeprefix('./')}"
         return text
 
     def mounts(self, path: str) -> None:
         """Wait for what is mounted on the way to a path of the host."""
         if path.startswith(("/", "%")):
+            # no variables are expanded there
             self.unit.append(("RequiresMountsFor", syntax.quote(path.replace("$$", "$"))))
 
     def command(self, *words: str) -> str:

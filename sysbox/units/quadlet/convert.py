@@ -29,7 +29,9 @@ _REFUSED = {
 def service_of(source: Source, declared: Declared, launcher: str) -> Service:
     """The service of one declaration; a wrong one becomes a service that fails with the reason."""
     try:
-        return _service(source, declared, launcher)
+        made = _service(source, declared, launcher)
+        units.check_text(made)
+        return made
     except SysboxError as error:
         return units.failed(source, error)
 

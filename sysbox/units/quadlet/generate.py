@@ -9,6 +9,7 @@ import _stat
 import posix
 
 from sysbox.base.errors import FormatError
+from sysbox.base.files import write_all
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.units import serviceplan, syntax
@@ -30,6 +31,7 @@ _GENERATORS = (
 )
 # key of [Install] -> the directory of links beside the other unit
 _LINKS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
+_LINK_MAX = units.NAME_MAX - len(".requires")  # the directory of the links is a file name too
 _WORDS = (*_LINKS, "Alias", "DefaultInstance")
 
 
@@ -84,7 +86,7 @@ def generate(found: list[Source], launcher: str) -> Generated:
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     errors: list[str] = []
-    made = (unit for one in found for unit in convert.units_of(one, declared, launcher))
+    made = (unit for one in found for unit in _units_of(one, declared, launcher))
     for service in units.one_each(made):
         if service.error:
             errors.append(service.error)
@@ -101,6 +103,15 @@ def generate(found: list[Source], launcher: str) -> Generated:
     return Generated(files=files, links=links, errors=tuple(errors))
 
 
+def _units_of(source: Source, declared: units.Declared, launcher: str) -> list[Service]:
+    """As `convert.units_of`: whatever a file makes it do, the other files are not affected."""
+    try:
+        return list(convert.units_of(source, declared, launcher))
+    except Exception as error:  # noqa: BLE001 (a boot must not lack all services for one)
+        why = FormatError(f"{source.path}: cannot be converted: {error!r}")
+        return [units.failed(source, why)]
+
+
 def _links(service: Service) -> Iterator[tuple[str, str]]:
     """The links of its [Install]: path, target. Raises FormatError."""
     if not service.installs:
@@ -111,10 +122,12 @@ def _links(service: Service) -> Iterator[tuple[str, str]]:
             where = f"{one.file}:{one.line}: {one.key}="
             words = syntax.split(one.value, where)
             for word in words:
-                if not units.is_valid(word):
+                if not units.is_valid(word) or len(word) > _LINK_MAX:
                     raise FormatError(f"{where}: {word!r} is not the name of a unit")
             # an empty one discards those before it
-            wanted[one.key] = [*wanted.get(one.key, ()), *words] if words else []
+            if not words:
+                wanted.pop(one.key, None)
+            wanted.setdefault(one.key, []).extend(words)
     unit = service.unit
     if service.source.is_template:
         if not wanted.get("DefaultInstance"):
@@ -148,6 +161,6 @@ def write(made: Generated, directory: str) -> None:
 def _write(path: str, text: str) -> None:
     fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
     try:
-        posix.write(fd, text.encode("utf-8", "surrogateescape"))
+        write_all(fd, text.encode("utf-8", "surrogateescape"))
     finally:
         posix.close(fd)

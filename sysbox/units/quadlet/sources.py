@@ -10,13 +10,12 @@ import _stat
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
-from sysbox.base.files import is_directory
 from sysbox.base.frozen import Frozen
 from sysbox.units import syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 DIRECTORIES = (
     "/run/sysbox/units",
@@ -30,6 +29,9 @@ _USERS = "/etc/containers/systemd/users"  # those of ordinary users
 # in the order in which a file may name one of another kind
 KINDS = ("image", "volume", "network", "build", "container", "pod", "kube", "artifact")
 MAX_FILE = 1 << 20  # bytes of one file
+# the generator must not delay a boot: a link in one of the directories may lead to any other
+MAX_DIRECTORIES = 2000
+MAX_FILES = 4096
 _NULL = posix.makedev(1, 3)
 
 
@@ -66,16 +68,26 @@ class Source(Frozen):
         return self.stem.endswith("@")
 
 
-def find(directories: Iterable[str] = DIRECTORIES) -> list[Source]:
-    """All files that declare units, sorted by name; those that cannot be read have an `error`."""
-    seen: set[tuple[int, int]] = set()
-    places = [place for top in directories for place in _places(top, seen)]
+def find(
+    directories: Iterable[str] = DIRECTORIES,
+    skipped: list[str] | None = None,
+    beside: Iterable[str] = (),
+) -> list[Source]:
+    """All files that declare units, sorted by name; those that cannot be read have an `error`.
+
+    Those in the directories `beside`, but not below them, come first. What is not read since there is too
+    much of it gets a line in `skipped`: a link to / delays no boot.
+    """
+    places = _Places(beside, directories)
     found: dict[str, str] = {}
-    for place in places:
-        for name in sorted(_listed(place)):
-            if is_declaration(name):
-                found.setdefault(name, f"{place}/{name}")
-    return [read(path, places) for _, path in sorted(found.items())]
+    for place, names in places.names.items():
+        for name in filter(is_declaration, names):
+            found.setdefault(name, f"{place}/{name}")
+    chosen = sorted(found.items())
+    if skipped is not None:
+        skipped += places.skipped
+        skipped += [f"{path}: not read, after {MAX_FILES} files" for _, path in chosen[MAX_FILES:]]
+    return [read(path, places) for _, path in chosen[:MAX_FILES]]
 
 
 def is_declaration(name: str) -> bool:
@@ -84,13 +96,12 @@ def is_declaration(name: str) -> bool:
     return bool(dot and stem) and kind in KINDS
 
 
-def read(path: str, places: Iterable[str] = ()) -> Source:
-    """One file with its drop-ins, which are looked for in `places` too."""
-    name = path.rpartition("/")[2]
-    above = path.rpartition("/")[0] or "."
+def read(path: str, places: _Places | None = None) -> Source:
+    """One file with its drop-ins, which are beside it, or in `places`."""
+    above, _, name = path.rpartition("/")
     try:
-        files = (path, *_drop_ins(name, dict.fromkeys((*places, above))))
-        return parsed(path, [(file, _content(file)) for file in files])
+        drop_ins = _drop_ins(name, places or _Places((above or "/",)))
+        return parsed(path, [(file, _content(file)) for file in (path, *drop_ins)])
     except (FormatError, KernelError) as error:
         return Source(path=path, name=name, assignments=(), sections=(), error=error.message)
 
@@ -159,18 +170,59 @@ def _content(path: str) -> bytes:
         posix.close(fd)
 
 
-def _places(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """A directory and those below it, but for drop-in directories, those of users, and those in `seen`."""
-    if top == _USERS or not is_directory(top):
-        return
-    status = posix.stat(top)
-    if (status.st_dev, status.st_ino) in seen:
-        return  # a link to a directory above, or to one that another link has led to
-    seen.add((status.st_dev, status.st_ino))
-    yield top
-    for name in sorted(_listed(top)):
-        if not name.endswith(".d"):
-            yield from _places(f"{top}/{name}", seen)
+class _Places:
+    """Directories with declarations and those below them, in the order in which they count."""
+
+    def __init__(self, beside: Iterable[str], tops: Iterable[str] = ()) -> None:
+        self.names: dict[str, list[str]] = {}  # of the files in each directory
+        self.drop_ins: dict[str, list[str]] = {}  # name of a drop-in directory -> where it is
+        self.skipped: list[str] = []
+        self._seen: set[tuple[int, int]] = set()
+        for one in beside:
+            self._add(one)
+        for top in tops:
+            self._walk(top)
+
+    def _walk(self, top: str) -> None:
+        """A directory and all below it. What is behind links comes last: a link may lead to very much."""
+        waiting: list[str] = [top]
+        links: list[str] = []
+        most = len(self.names) + MAX_DIRECTORIES
+        while waiting or links:
+            place = waiting.pop() if waiting else links.pop(0)
+            if len(self.names) == most:
+                self.skipped.append(f"{place}: not searched, after {MAX_DIRECTORIES} directories")
+                return
+            if place == _USERS or not self._add(place):
+                continue
+            below = [f"{place}/{name}" for name in self.names[place] if not name.endswith(".d")]
+            kinds = {path: _kind(path) for path in below}
+            waiting += [path for path in reversed(below) if kinds[path] == _stat.S_IFDIR]
+            links += [path for path in below if kinds[path] == _stat.S_IFLNK]
+
+    def _add(self, place: str) -> bool:
+        """Whether it is a directory that another path has not led to."""
+        try:
+            status = posix.stat(place)
+        except OSError:
+            return False
+        identity = (status.st_dev, status.st_ino)
+        if not _stat.S_ISDIR(status.st_mode) or identity in self._seen:
+            return False
+        self._seen.add(identity)
+        self.names[place] = sorted(_listed(place))
+        for name in self.names[place]:
+            if name.endswith(".d"):
+                self.drop_ins.setdefault(name, []).append(place)
+        return True
+
+
+def _kind(path: str) -> int:
+    """The kind of a file, of a link itself; 0 where it is gone."""
+    try:
+        return _stat.S_IFMT(posix.lstat(path).st_mode)
+    except OSError:
+        return 0
 
 
 def _listed(directory: str) -> list[str]:
@@ -180,11 +232,11 @@ def _listed(directory: str) -> list[str]:
         return []
 
 
-def _drop_ins(name: str, places: Iterable[str]) -> list[str]:
+def _drop_ins(name: str, places: _Places) -> list[str]:
     """The drop-ins of a file, in the order in which they count: by their names, the first place wins."""
     found: dict[str, str] = {}
     for directory in drop_in_directories(name):
-        for place in places:
+        for place in places.drop_ins.get(directory, ()):
             for file in _listed(f"{place}/{directory}"):
                 if file.endswith(".conf"):
                     found.setdefault(file, f"{place}/{directory}/{file}")

@@ -33,7 +33,8 @@ _NAMED = {
     "pod": "PodName",
 }
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
-_NAME_MAX = 255  # bytes, with the suffix
+_FEW = 200  # declarations: each comparison of names takes time, and all of them may refer to missing ones
+NAME_MAX = 255  # bytes, with the suffix
 # keys of [Unit] that name units: a declaration stands for its service there
 _UNITS = frozenset(
     """After Before BindsTo Conflicts OnFailure OnSuccess PartOf PropagatesReloadTo PropagatesStopTo
@@ -69,7 +70,9 @@ class Declared:
             stem, _, kind = name.rpartition(".")
             found = self.sources.get(f"{stem.partition('@')[0]}@.{kind}") if "@" in stem else None
         if found is None:
-            raise FormatError(f"there is no {name}", hint=did_you_mean(name, self.sources))
+            few = len(self.sources) <= _FEW
+            hint = did_you_mean(name, self.sources) if few else ""
+            raise FormatError(f"there is no {name}", hint=hint)
         return found
 
     def section(self, source: Source) -> Section:
@@ -139,7 +142,7 @@ def _service_stem(stem: str, kind: str) -> str:
 
 def is_valid(unit: str) -> bool:
     """Whether systemd takes this for the name of a unit (systemd.unit(5))."""
-    return len(unit) <= _NAME_MAX and unit[0] not in ".@" and not set(unit) - _NAME
+    return len(unit) <= NAME_MAX and unit[:1] not in ".@" and not set(unit) - _NAME
 
 
 def check_sections(source: Source, own: str) -> None:
@@ -151,6 +154,15 @@ def check_sections(source: Source, own: str) -> None:
             raise FormatError(f"{file}:{line}: there is no section [{name}]", hint=hint)
     if own not in {name for name, _, _ in source.sections}:
         raise FormatError(f"{source.path}: it has no section [{own}]")
+
+
+def check_text(service: Service) -> None:
+    """Raises FormatError for what a unit file cannot say: a path or a key with odd characters."""
+    if not syntax.is_assignment("SourcePath", service.source.path):
+        raise FormatError(f"{service.source.path}: a unit file cannot name this path")
+    for one in service.source.assignments:
+        if one.section in _SYSTEMD and not syntax.is_assignment(one.key, one.value):
+            raise FormatError(f"{one.file}:{one.line}: a unit file cannot have this line")
 
 
 def failed(source: Source, error: SysboxError) -> Service:
@@ -182,11 +194,13 @@ def text(service: Service, launcher: str, *, install: bool = False) -> str:
     `install` is for a file that systemctl enables: a generated unit cannot be (systemd.generator(7)).
     """
     source = service.source
-    unit = [("SourcePath", syntax.escape_specifiers(source.path)), *service.unit_keys]
+    path = syntax.escape_specifiers(source.path)
+    origin = [("SourcePath", path)] if syntax.is_assignment("SourcePath", path) else []
+    unit = [*origin, *service.unit_keys]
     keys = list(service.service_keys)
     if service.error:
         words = syntax.escape_specifiers(syntax.quote(service.error)).replace("$", "$$")
-        unit = [("Description", f"{source.name}, which is wrong"), unit[0]]
+        unit = [("Description", f"{source.name}, which is wrong"), *origin]
         keys = [("Type", "oneshot"), ("ExecStart", f"{launcher} _fail {words}")]
     elif not any(key == "Description" for key, _ in unit):
         unit = [("Description", source.name), *unit]

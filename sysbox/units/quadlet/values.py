@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError
 from sysbox.base.suggest import suggest
 from sysbox.units import syntax
-from sysbox.units.quadlet.keys import ALL, BOOL, ONE, PAIRS, WORDS
+from sysbox.units.quadlet.keys import ALL, BOOL, ONE, WORDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _FALSE = ("0", "no", "false", "off", "n", "f")
 
 _LIMITED = ("Container", "Pod")
 _RAW = ("HealthCmd", "HealthStartupCmd")
+_MAY_BE_EMPTY = ("Entrypoint",)  # the image's entry point is not used then; other keys are reset
 
 
 def is_resource(key: str) -> bool:
@@ -55,7 +56,7 @@ class Section:
             raise FormatError(f"{where}[{self.name}] has no key {one.key}", hint=hint)
         if key.refused:
             raise FormatError(f"{where}{one.key}= is not supported: {key.refused}")
-        if not one.value and key.kind in (ALL, WORDS, PAIRS):
+        if not one.value and key.name not in _MAY_BE_EMPTY:
             self._found.pop(one.key, None)
         else:
             self._found.setdefault(one.key, []).append(one)
